@@ -1,0 +1,1 @@
+"""Perturbations of pictures, within a budget that is measured on the saved file."""

@@ -1,0 +1,1 @@
+"""What goes in: pictures, questions, and published suites."""

@@ -1,0 +1,54 @@
+"""Every error Equipoise raises on purpose.
+
+```
+EquipoiseError              exit code 1
+├── UsageError              2   the caller asked for something that cannot be: "expected X, got Y; try Z"
+├── PictureError            3   a picture that cannot be read, or should not be
+├── ModelError              4   a model that cannot be found, loaded or used for this
+│   └── OutOfMemoryError    4   the device is full; the message says which knob to turn
+├── OutputError             5   a result that cannot be written
+└── MissingExtraError       6   an optional dependency is absent; the message is the pip line
+```
+"""
+
+from typing import ClassVar
+
+
+class EquipoiseError(Exception):
+    """Base of all; the command line prints its message in one line and exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(EquipoiseError, ValueError):
+    """The caller asked for something that cannot be."""
+
+    exit_code = 2
+
+
+class PictureError(EquipoiseError):
+    """A picture that cannot be read, or should not be."""
+
+    exit_code = 3
+
+
+class ModelError(EquipoiseError):
+    """A model that cannot be found, loaded or used for this."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(ModelError):
+    """The device is full; the message says which knob to turn."""
+
+
+class OutputError(EquipoiseError):
+    """A result that cannot be written."""
+
+    exit_code = 5
+
+
+class MissingExtraError(EquipoiseError):
+    """An optional dependency is absent; the message is the pip line that brings it."""
+
+    exit_code = 6

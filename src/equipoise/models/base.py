@@ -1,0 +1,83 @@
+"""`OpenModel`: a chat model with weights, whose replies have probabilities that depend on pixels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.types import Exchange, Prompt
+
+
+@dataclass(frozen=True)
+class ReplyLogProbs:
+    """Log-probabilities of N replies, token by token (teacher-forced)."""
+
+    tokens: Tensor
+    """`N x T` float32, natural log; 0 where `mask` is False."""
+    mask: Tensor
+    """`N x T` bool: which places hold a token of the reply."""
+
+    @property
+    def total(self) -> Tensor:
+        """`N`: log-probability of each whole reply."""
+        return self.tokens.sum(1)
+
+    @property
+    def mean(self) -> Tensor:
+        """`N`: log-probability per token; its negative is the cross-entropy of the reply."""
+        return self.tokens.sum(1) / self.mask.sum(1)
+
+
+class OpenModel(ABC):
+    """A `ChatModel` with weights.
+
+    **Pixels** are float, in `[0, 1]`, `3 x H x W`, at the picture's own resolution. They take the place of the
+    *first picture* of every prompt; a prompt without one gets it in front of its first user message.
+
+    Subclasses write `generate` and `log_prob`; `loss_and_grad` has a plain default that a subclass may replace
+    by one with less memory and the same result. Subclass this to bring a model that is not in transformers.
+    """
+
+    name: str
+    """What the user called it."""
+    revision: str
+    """Which weights exactly: a commit, or a hash of the files."""
+    device: torch.device
+    """Where the weights are."""
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""
+
+    @abstractmethod
+    def log_prob(
+        self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True
+    ) -> ReplyLogProbs:
+        """Log-probabilities of `replies[i]` after `prompts[i]`, differentiable in `pixels`.
+
+        The forward value is that of the 8-bit picture through the model's own preprocessing, the gradient that
+        of the float path (straight-through).
+
+        Args:
+            pixels: `3 x H x W` in `[0, 1]`.
+            prompts: N prompts.
+            replies: N replies, none empty.
+            end: whether the end-of-reply token belongs to the reply.
+        """
+
+    def loss_and_grad(
+        self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each reply, and the gradient of their sum.
+
+        Returns:
+            `N` losses (nats per token, detached) and the `3 x H x W` gradient of their *sum* in `pixels`.
+        """
+        leaf = pixels.detach().requires_grad_(True)
+        losses = -self.log_prob(leaf, prompts, replies, end=end).mean
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        return losses.detach(), gradient

@@ -1,0 +1,1 @@
+"""The embedded world: scenes, questions, and the reference models trained on them."""
