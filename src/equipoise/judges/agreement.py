@@ -1,0 +1,126 @@
+"""How far a judge agrees with people: Cohen's kappa, sensitivity, specificity, each with its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from equipoise.errors import UsageError
+from equipoise.judges.rates import Rate
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A judge's binary labels against reference labels of the same cases."""
+
+    true_positive: int
+    """Judge yes, reference yes."""
+    false_positive: int
+    """Judge yes, reference no."""
+    false_negative: int
+    """Judge no, reference yes."""
+    true_negative: int
+    """Judge no, reference no."""
+    kappa: float | None
+    """Cohen's kappa; None when nothing was scored or both sides use one and the same label throughout."""
+    low: float | None
+    """Lower end of kappa's bootstrap interval."""
+    high: float | None
+    """Upper end of kappa's bootstrap interval."""
+    sensitivity: Rate
+    """Share of the reference's yes that the judge finds."""
+    specificity: Rate
+    """Share of the reference's no that the judge leaves alone."""
+    unscored: int = 0
+    """Cases the judge gave no label; they are in none of the counts above."""
+
+    @property
+    def n(self) -> int:
+        """Scored cases."""
+        return self.true_positive + self.false_positive + self.false_negative + self.true_negative
+
+
+def cohen_kappa(
+    true_positive: int, false_positive: int, false_negative: int, true_negative: int
+) -> float | None:
+    """Agreement beyond chance of two raters over two labels (Cohen 1960, equation 1).
+
+    Returns:
+        A value in [-1, 1]; None when there are no cases or when chance agreement is already complete.
+    """
+    counts = np.array([[true_positive, false_positive, false_negative, true_negative]])
+    value = float(_kappas(counts)[0])
+    return None if np.isnan(value) else value
+
+
+def agree(
+    judged: Sequence[bool | None],
+    reference: Sequence[bool],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Agreement:
+    """Compare a judge's labels with reference labels, case by case.
+
+    Args:
+        judged: The judge's labels; None where it abstained.
+        reference: The labels to compare with, in the same order.
+        confidence: Coverage of every interval.
+        resamples: Bootstrap resamples of the cases for kappa's percentile interval.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        UsageError: If the two sequences differ in length.
+    """
+    if len(judged) != len(reference):
+        raise UsageError(
+            f"expected as many judged as reference labels, got {len(judged)} and {len(reference)}; "
+            "try pairing them first"
+        )
+    pairs = [(label, truth) for label, truth in zip(judged, reference, strict=True) if label is not None]
+    true_positive, false_positive = pairs.count((True, True)), pairs.count((True, False))
+    false_negative, true_negative = pairs.count((False, True)), pairs.count((False, False))
+    cells = (true_positive, false_positive, false_negative, true_negative)
+    low, high = _bootstrap(cells, confidence, resamples, seed)
+    return Agreement(
+        true_positive,
+        false_positive,
+        false_negative,
+        true_negative,
+        kappa=cohen_kappa(*cells),
+        low=low,
+        high=high,
+        sensitivity=Rate.of(true_positive, true_positive + false_negative, confidence=confidence),
+        specificity=Rate.of(true_negative, true_negative + false_positive, confidence=confidence),
+        unscored=len(judged) - len(pairs),
+    )
+
+
+def _kappas(counts: np.ndarray) -> np.ndarray:
+    """Kappa of each row of counts (in the order of `cohen_kappa`); nan where undefined."""
+    tp, fp, fn, tn = counts.astype(float).T
+    total = tp + fp + fn + tn
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = (tp + tn) / total
+        chance = ((tp + fp) * (tp + fn) + (fn + tn) * (fp + tn)) / total**2
+        kappa: np.ndarray = np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
+    return kappa
+
+
+def _bootstrap(
+    cells: Sequence[int], confidence: float, resamples: int, seed: int
+) -> tuple[float, float] | tuple[None, None]:
+    """Percentile interval of kappa; resampling cases is drawing the four counts from a multinomial."""
+    total = sum(cells)
+    if total == 0:
+        return None, None
+    draws = np.random.default_rng(seed).multinomial(total, np.array(cells) / total, size=resamples)
+    kappas = _kappas(draws)
+    kappas = kappas[~np.isnan(kappas)]
+    if kappas.size == 0:
+        return None, None
+    low, high = np.quantile(kappas, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

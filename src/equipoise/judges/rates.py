@@ -1,0 +1,64 @@
+"""Rates with their uncertainty: never a bare fraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from scipy.stats import binomtest
+
+from equipoise.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something happened, with a Wilson interval and the count nobody could score."""
+
+    k: int
+    """How many of the scored cases show it."""
+    n: int
+    """How many cases were scored; the unscored are not among them."""
+    rate: float | None
+    """`k / n`; None when nothing was scored."""
+    low: float
+    """Lower end of the interval; 0 when nothing was scored."""
+    high: float
+    """Upper end of the interval; 1 when nothing was scored."""
+    unscored: int = 0
+    """Cases without a label: counted and shown, on neither side of the rate."""
+
+    @classmethod
+    def of(cls, k: int, n: int, unscored: int = 0, confidence: float = 0.95) -> Self:
+        """Build the rate of `k` out of `n` scored cases.
+
+        Args:
+            k: Cases that show it, `0 <= k <= n`.
+            n: Scored cases.
+            unscored: Cases without a label, on top of `n`.
+            confidence: Coverage of the interval, in (0, 1).
+
+        Returns:
+            The rate with its Wilson score interval (Wilson 1927). With `n = 0` nothing is known: the rate is
+            None and the interval is all of [0, 1].
+
+        Raises:
+            UsageError: If the counts or the confidence are impossible.
+        """
+        if not 0 <= k <= n or unscored < 0:
+            raise UsageError(
+                f"expected counts with 0 <= k <= n and unscored >= 0, got k={k}, n={n}, unscored={unscored}; "
+                "try counting the unscored apart from n"
+            )
+        if not 0 < confidence < 1:
+            raise UsageError(f"expected a confidence between 0 and 1, got {confidence}; try 0.95")
+        if n == 0:
+            return cls(k=0, n=0, rate=None, low=0.0, high=1.0, unscored=unscored)
+        interval = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
+        return cls(k, n, k / n, float(interval.low), float(interval.high), unscored)
+
+    def __str__(self) -> str:
+        """For tables: `0.950 [0.888, 0.978] (95/100, 2 unscored)`."""
+        left_out = f", {self.unscored} unscored" if self.unscored else ""
+        if self.rate is None:
+            return f"unknown (0/0{left_out})"
+        return f"{self.rate:.3f} [{self.low:.3f}, {self.high:.3f}] ({self.k}/{self.n}{left_out})"
