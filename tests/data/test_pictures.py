@@ -1,0 +1,250 @@
+"""Every kind of picture becomes upright 8-bit RGB, or a one-line error that says what to do."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from equipoise.data.pictures import find_pictures, open_picture, to_image, to_pixels
+from equipoise.errors import PictureError, UsageError
+
+
+def noise(height: int = 12, width: int = 17, channels: int = 3, seed: int = 0) -> np.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def rejected(path: Path, **options: int) -> str:
+    with pytest.raises(PictureError) as caught:
+        open_picture(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("expected ")
+    assert "; try " in message
+    assert str(path) in message
+    return message
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(b"\0" * 64))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm"])
+def test_lossless_rgb_is_kept(tmp_path: Path, suffix: str) -> None:
+    values = noise()
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    picture = open_picture(tmp_path / f"a.{suffix}")
+    assert picture.mode == "RGB"
+    assert np.array_equal(np.asarray(picture), values)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "YCbCr"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    source = Image.fromarray(noise()).convert(mode)
+    path = tmp_path / ("a.jpg" if mode in ("CMYK", "YCbCr") else "a.png")
+    source.save(path)
+    picture = open_picture(path)
+    assert (picture.mode, picture.size) == ("RGB", source.size)
+
+
+def test_grey_has_three_equal_channels(tmp_path: Path) -> None:
+    values = noise(channels=1)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(open_picture(tmp_path / "a.png")), np.repeat(values[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    if suffix == "pgm":
+        (tmp_path / "a.pgm").write_bytes(b"P5 16 16 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    grey = np.asarray(open_picture(tmp_path / f"a.{suffix}"))[..., 0]
+    assert np.array_equal(grey.ravel(), np.arange(256))
+
+
+def test_sixteen_bit_colour_keeps_its_range(tmp_path: Path) -> None:
+    values = (noise().astype(np.uint16) * 257).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert np.array_equal(np.asarray(open_picture(tmp_path / "a.png")), noise())
+
+
+def test_transparent_places_become_white(tmp_path: Path) -> None:
+    values = np.zeros((2, 2, 4), np.uint8)
+    values[0, 0] = (200, 10, 10, 255)
+    values[0, 1] = (0, 0, 0, 128)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    picture = open_picture(tmp_path / "a.png")
+    assert picture.getpixel((0, 0)) == (200, 10, 10)
+    assert picture.getpixel((1, 0)) == (127, 127, 127)
+    assert picture.getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_transparent_palette_entry_becomes_white(tmp_path: Path) -> None:
+    picture = Image.new("P", (4, 4), 1)
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    picture.putpixel((0, 0), 0)
+    picture.save(tmp_path / "a.png", transparency=0)
+    opened = open_picture(tmp_path / "a.png")
+    assert (opened.getpixel((0, 0)), opened.getpixel((1, 1))) == ((255, 255, 255), (0, 0, 255))
+
+
+def test_cmyk_colours_are_not_inverted(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), (230, 20, 30)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    red, green, blue = open_picture(tmp_path / "a.jpg").getpixel((8, 8))
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> None:
+    upright = Image.fromarray(noise())
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the inverse transpose for each orientation
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    opened = open_picture(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(opened), np.asarray(upright))
+    assert not opened.getexif()
+    opened.save(tmp_path / "b.png")
+    assert np.array_equal(np.asarray(open_picture(tmp_path / "b.png")), np.asarray(upright))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
+def test_animated_and_paged_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(noise(seed=s)) for s in range(3)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    message = rejected(tmp_path / f"a.{suffix}")
+    assert "expected a still picture, got 3 frames" in message
+    assert "try the first frame saved as PNG" in message
+
+
+def test_still_gif_is_fine(tmp_path: Path) -> None:
+    Image.fromarray(noise()).save(tmp_path / "a.gif")
+    assert open_picture(tmp_path / "a.gif").mode == "RGB"
+
+
+def test_phone_photo_with_a_preview_is_fine(tmp_path: Path) -> None:
+    frames = [Image.fromarray(noise(seed=s)) for s in range(2)]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert open_picture(tmp_path / "a.jpg").size == frames[0].size
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise(90, 80)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    rejected(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_bytes_give_a_picture_or_an_error(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "a"
+    suffix = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"]))
+    Image.fromarray(noise()).save(path, format=suffix)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    try:
+        picture = open_picture(path)
+    except PictureError:
+        rejected(path)
+    else:
+        assert picture.mode == "RGB"
+
+
+def test_decompression_bombs_are_refused_undecoded(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_claiming(60_000, 60_000))
+    (tmp_path / "large.png").write_bytes(png_claiming(9_000, 9_000))
+    assert "67,108,864 pixels" in rejected(tmp_path / "bomb.png")
+    assert "got 9000 x 9000 = 81,000,000" in rejected(tmp_path / "large.png")
+
+
+def test_the_size_limit_can_be_changed(tmp_path: Path) -> None:
+    Image.fromarray(noise(10, 10)).save(tmp_path / "a.png")
+    assert open_picture(tmp_path / "a.png", max_pixels=100).size == (10, 10)
+    rejected(tmp_path / "a.png", max_pixels=99)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("a picture of a cat")
+    (tmp_path / "zero.png").write_bytes(png_claiming(0, 5))
+    (tmp_path / "header.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for name in ("empty.png", "text.png", "zero.png", "header.png", "missing.png"):
+        rejected(tmp_path / name)
+    rejected(tmp_path)
+    Image.fromarray(noise(channels=1).astype(np.float32)).save(tmp_path / "float.tiff")
+    assert "32 bits" in rejected(tmp_path / "float.tiff")
+    Image.fromarray(noise(channels=1).astype(np.int32)).save(tmp_path / "integer.tiff")
+    assert "32 bits" in rejected(tmp_path / "integer.tiff")
+
+
+def test_unreadable_paths_are_refused(tmp_path: Path) -> None:
+    rejected(tmp_path / ("x" * 300 + ".png"))
+    rejected(Path("/dev/null"))
+
+
+def test_pixels_and_image_are_exact_inverses() -> None:
+    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    pixels = to_pixels(Image.fromarray(every))
+    assert pixels.dtype == torch.float32
+    assert pixels.shape == (3, 16, 16)
+    assert (float(pixels.min()), float(pixels.max())) == (0.0, 1.0)
+    assert np.array_equal(np.asarray(to_image(pixels)), every)
+    assert torch.equal(to_pixels(to_image(pixels)), pixels)
+    assert np.array_equal(np.asarray(to_image(pixels.clone().requires_grad_())), every)
+
+
+def test_pixels_are_channels_first() -> None:
+    picture = Image.new("RGB", (5, 3), (255, 0, 0))
+    picture.putpixel((4, 1), (0, 255, 0))
+    pixels = to_pixels(picture)
+    assert pixels[:, 1, 4].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_folders_are_searched_one_level_and_sorted(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "a.JPG", "c.webp", "notes.txt", ".hidden.png", "sub/d.png"):
+        (tmp_path / name).touch()
+    assert [f.name for f in find_pictures([tmp_path])] == ["a.JPG", "b.png", "c.webp"]
+    assert len(find_pictures([tmp_path, tmp_path / "b.png", tmp_path / "sub" / ".." / "b.png"])) == 3
+
+
+def test_two_inputs_with_one_stem_are_refused_by_name(tmp_path: Path) -> None:
+    for name in ("cat.png", "cat.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"cat\.png.*cat\.jpg|cat\.jpg.*cat\.png"):
+        find_pictures([tmp_path])
+
+
+def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="folder with pictures"):
+        find_pictures([tmp_path])
+    with pytest.raises(UsageError, match="at least one"):
+        find_pictures([])
