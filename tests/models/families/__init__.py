@@ -1,0 +1,37 @@
+"""Tiny random-weight models of many families, each with its own transformers model and processor class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from models.families.blip import instructblip
+from models.families.gemma import gemma3, paligemma
+from models.families.idefics import idefics3, smolvlm
+from models.families.llava import llava, llava_next, llava_onevision, vipllava
+from models.families.mistral import mistral3, pixtral
+from models.families.phi import phi4_multimodal
+from models.families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from models.families.tiles import aya_vision, internvl, mllama
+
+FAMILIES: dict[str, Callable[[Path], None]] = {
+    "LLaVA-1.5": llava,
+    "VipLLaVA": vipllava,
+    "LLaVA-NeXT": llava_next,
+    "LLaVA-OneVision": llava_onevision,
+    "Qwen2-VL": qwen2_vl,
+    "Qwen2.5-VL": qwen2_5_vl,
+    "Qwen3-VL": qwen3_vl,
+    "Idefics3": idefics3,
+    "SmolVLM": smolvlm,
+    "InstructBLIP": instructblip,
+    "Gemma 3": gemma3,
+    "PaliGemma": paligemma,
+    "InternVL": internvl,
+    "Aya Vision": aya_vision,
+    "Mllama": mllama,
+    "Pixtral": pixtral,
+    "Mistral 3": mistral3,
+    "Phi-4-multimodal": phi4_multimodal,
+}
+"""Name to a builder that writes a complete `save_pretrained` folder."""
