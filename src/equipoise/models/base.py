@@ -48,6 +48,8 @@ class OpenModel(ABC):
     """Which weights exactly: a commit, or a hash of the files."""
     device: torch.device
     """Where the weights are."""
+    embedding_width: int | None = None
+    """Width of a token embedding (last dimension of a `question_shift`); None where shifts are not supported."""
 
     @abstractmethod
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
@@ -55,7 +57,13 @@ class OpenModel(ABC):
 
     @abstractmethod
     def log_prob(
-        self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True
+        self,
+        pixels: Tensor,
+        prompts: Sequence[Prompt],
+        replies: Sequence[str],
+        *,
+        end: bool = True,
+        question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
         """Log-probabilities of `replies[i]` after `prompts[i]`, differentiable in `pixels`.
 
@@ -67,17 +75,36 @@ class OpenModel(ABC):
             prompts: N prompts.
             replies: N replies, none empty.
             end: whether the end-of-reply token belongs to the reply.
+            question_shift: `N x L x width`, added to the embeddings of the first L tokens between the picture and
+                the reply (fewer where the question is shorter); gradients flow into it. It is what CroPA learns
+                (Luo et al. 2024, arXiv:2403.09766). None adds nothing.
+
+        Raises:
+            ModelError: the model cannot take a `question_shift`.
         """
 
     def loss_and_grad(
-        self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True
+        self,
+        pixels: Tensor,
+        prompts: Sequence[Prompt],
+        replies: Sequence[str],
+        *,
+        end: bool = True,
+        question_shift: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each reply, and the gradient of their sum.
+
+        A `question_shift` that requires a gradient gets its own accumulated in `question_shift.grad`.
 
         Returns:
             `N` losses (nats per token, detached) and the `3 x H x W` gradient of their *sum* in `pixels`.
         """
         leaf = pixels.detach().requires_grad_(True)
-        losses = -self.log_prob(leaf, prompts, replies, end=end).mean
-        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        losses = -self.log_prob(leaf, prompts, replies, end=end, question_shift=question_shift).mean
+        if question_shift is None or not question_shift.requires_grad:
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            return losses.detach(), gradient
+        gradient, shift_gradient = torch.autograd.grad(losses.sum(), (leaf, question_shift))
+        known = question_shift.grad
+        question_shift.grad = shift_gradient if known is None else known + shift_gradient
         return losses.detach(), gradient

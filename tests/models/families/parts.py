@@ -1,7 +1,7 @@
 """What every tiny family is made of: a tokenizer trained on a few sentences, seeded weights, one folder.
 
-Nothing is downloaded. Sizes are chosen so that a family is built and run in about a second on one core: hidden
-size 32, two layers, pictures of 32 pixels in patches of 8.
+Nothing is downloaded. Sizes are chosen so that a family is built and run in a second on one core: hidden size
+32, two layers, pictures of 32 pixels in patches of 8.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE of a few hundred tokens, so that any text survives a round trip.
 
-    `named` are the tokens that a processor reads as attributes (`tokenizer.image_token`); `prepend_bos` makes the
-    tokenizer put `bos` in front by itself, as Llama's and Gemma's do although their templates write it too.
+    `named` are the tokens that a processor reads as attributes (`tokenizer.image_token`); `prepend_bos` makes
+    the tokenizer put `bos` in front by itself, as Llama's and Gemma's do although their templates write it too.
     """
     everything = list(dict.fromkeys([pad, bos, eos, *specials, *(named or {}).values()]))
     backend = Tokenizer(models.BPE())

@@ -1,4 +1,4 @@
-"""Phi-4-multimodal: pictures and sound; a causal language model that transformers files under multimodal models."""
+"""Phi-4-multimodal: pictures and sound; transformers files it under multimodal, not image-text models."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def chatml(image: str, *, bos: bool = False) -> str:
 def instruct(image: str, *, closed: bool = True) -> str:
     """`[INST] ... [/INST]`, as Mistral's.
 
-    It has no system role: `closed` raises for one, as the templates of several hub models do; otherwise the system
-    turn is dropped without a word, as others do.
+    It has no system role: `closed` raises for one, as the templates of several hub models do; otherwise the
+    system turn is dropped without a word, as others do.
     """
     refuse = "{{ raise_exception('Only user and assistant roles are supported') }}" if closed else ""
     return (
@@ -71,11 +71,12 @@ def gemma(image: str) -> str:
 
 
 def llama(image: str) -> str:
-    """`<|start_header_id|>role<|end_header_id|>`, as Mllama; its tokenizer and its template both write the BOS."""
+    """`<|start_header_id|>role<|end_header_id|>`, as Mllama; tokenizer and template both write the BOS."""
     return (
         "{{ bos_token }}{% for m in messages %}"
         "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n" + _parts(image) + "<|eot_id|>"
-        "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
     )
 
 

@@ -85,7 +85,7 @@ def aya_vision(folder: Path) -> None:
 
 
 def mllama(folder: Path) -> None:
-    """Mllama (Llama 3.2 Vision): no picture tokens, the language model looks at the tiles through cross-attention."""
+    """Mllama (Llama 3.2 Vision): no picture tokens, the language model sees the tiles by cross-attention."""
     turns = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"]
     # The picture token is the last of the vocabulary: the model's output layer does not know it.
     words = tokenizer([*turns], bos="<|begin_of_text|>", eos="<|eot_id|>", prepend_bos=True)
