@@ -1,0 +1,148 @@
+"""The contact sheet: one page that opens offline and shows every picture of a run, before and after."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from equipoise import __version__
+from equipoise.data.pictures import open_picture
+from equipoise.errors import OutputError, PictureError
+from equipoise.judges.rates import Rate
+from equipoise.report.pictures import Curve, curve, data_uri, difference_uri
+from equipoise.report.record import Record, Role, pooled
+
+CHIPS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
+"""What the page calls a verdict."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture as the page shows it."""
+
+    record: Record
+    """What was measured."""
+    clean: str | None
+    """The original for `src`; None where it cannot be read any more."""
+    perturbed: str | None
+    """The perturbed file for `src`."""
+    difference: str | None
+    """Their difference for `src`."""
+    loss: Curve | None
+    """The loss curve, where there is one."""
+    link: str
+    """The exact file, relative to the page."""
+    small: bool
+    """Whether the picture is so small that the page shows its single pixels."""
+
+
+def render(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str] | None = None) -> str:
+    """The page as HTML, everything inlined.
+
+    Args:
+        records: what was measured, in the order to show.
+        folder: where the perturbed files lie.
+        errors: pictures that failed, with the reason.
+    """
+    environment = Environment(
+        loader=PackageLoader("equipoise.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {
+        "fraction": fraction,
+        "percent": percent,
+        "chip": CHIPS.__getitem__,
+        "plain": plain,
+    }
+    roles: list[Role] = [role for role in ("target", "bystander") if _has(records, role)]
+    return environment.get_template("contact_sheet.html").render(
+        cards=[_card(record, folder) for record in records],
+        errors=errors or {},
+        rates=[(role, pooled(records, role, clean=True), pooled(records, role)) for role in roles],
+        version=__version__,
+        mean=_mean,
+    )
+
+
+def write(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str] | None = None) -> Path:
+    """Write `folder/index.html`, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    page = folder / "index.html"
+    text = render(records, folder, errors=errors)
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".index-", suffix=".html")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            # mkstemp makes files that only their owner can read; a page is meant to be shared.
+            Path(name).chmod(0o644)
+            Path(name).replace(page)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"expected to write {page}, got '{error.strerror}'; try another --out") from None
+    return page
+
+
+def fraction(value: float) -> str:
+    """A pixel distance as people write it: `8/255`."""
+    levels = value * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{levels:.2f}/255"
+
+
+def percent(rate: Rate) -> str:
+    """A rate as people read it: `95 %`."""
+    return "unknown" if rate.rate is None else f"{100 * rate.rate:.0f} %"
+
+
+def plain(value: Any) -> str:
+    """A value of the recipe in one line."""
+    if isinstance(value, float) and value > 0 and Fraction(value).limit_denominator(255).denominator == 255:
+        return fraction(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " · ".join(plain(part) for part in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def _card(record: Record, folder: Path) -> Card:
+    clean, perturbed = _opened(Path(record.image)), _opened(folder / record.file)
+    both = clean is not None and perturbed is not None and clean.size == perturbed.size
+    return Card(
+        record,
+        data_uri(clean) if clean else None,
+        data_uri(perturbed) if perturbed else None,
+        difference_uri(clean, perturbed) if both and clean and perturbed else None,
+        curve(record.trace),
+        quote(record.file),
+        perturbed is not None and max(perturbed.size) <= 160,
+    )
+
+
+def _opened(path: Path) -> Image.Image | None:
+    try:
+        return open_picture(path)
+    except PictureError:
+        return None
+
+
+def _has(records: Sequence[Record], role: Role) -> bool:
+    return any(asked.role == role for record in records for asked in record.asked)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,76 @@
+"""Pictures and curves for a page: small copies as data URIs, and a loss curve as SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+SIDE = 512
+"""Longest side of a picture on the page; the exact file lies beside the page."""
+GAIN = 16
+"""How much the difference is amplified."""
+
+
+def data_uri(image: Image.Image, *, resample: Image.Resampling = Image.Resampling.LANCZOS) -> str:
+    """A copy of at most `SIDE` pixels, ready for `src`."""
+    scale = min(1.0, SIDE / max(image.size))
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), resample)
+    buffer = io.BytesIO()
+    # Small pictures are shown enlarged, where the artefacts of a lossy copy would be mistaken for the change.
+    image.save(buffer, "WEBP", lossless=max(image.size) <= 160, quality=88)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def difference(clean: Image.Image, perturbed: Image.Image) -> Image.Image:
+    """`GAIN` times the change, on middle grey; clipped at black and white."""
+    change = np.asarray(perturbed, np.int16) - np.asarray(clean, np.int16)
+    return Image.fromarray(np.clip(128 + GAIN * change, 0, 255).astype(np.uint8))
+
+
+def difference_uri(clean: Image.Image, perturbed: Image.Image) -> str:
+    """The difference for `src`; picked, not averaged, when reduced, as averaging would hide fine noise."""
+    return data_uri(difference(clean, perturbed), resample=Image.Resampling.NEAREST)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve in a box of `width` x `height` SVG units, and what its axes say."""
+
+    path: str
+    """The `d` of an SVG path."""
+    width: int
+    """Width of the box."""
+    height: int
+    """Height of the box."""
+    top: str
+    """Label of the upper edge."""
+    bottom: str
+    """Label of the lower edge."""
+    last: str
+    """Loss at the end."""
+    steps: int
+    """Number of points."""
+
+
+def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> Curve | None:
+    """The curve of some losses from 0 to their maximum; None without two finite values."""
+    points = [(i, loss) for i, loss in enumerate(losses) if math.isfinite(loss)]
+    if len(points) < 2:
+        return None
+    # A page needs no more points than the box has units.
+    stride = max(1, len(points) // (2 * width))
+    kept = points[::stride] + ([points[-1]] if (len(points) - 1) % stride else [])
+    top = max(max(loss for _, loss in points), 1e-9)
+    last = points[-1][0]
+    places = [f"{width * i / last:.1f},{height * (1 - max(loss, 0) / top):.1f}" for i, loss in kept]
+    return Curve(
+        "M" + " L".join(places), width, height, f"{top:.2f}", "0", f"{points[-1][1]:.3f}", len(losses)
+    )
