@@ -1,1 +1,1 @@
-"""The embedded world: scenes, questions, and the reference models trained on them."""
+"""The embedded world: procedural scenes, questions with exact answers, and the reference models trained on them."""
