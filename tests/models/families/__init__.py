@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from models.families.blip import instructblip
+from models.families.blip import blip2, instructblip
 from models.families.gemma import gemma3, paligemma
-from models.families.idefics import idefics3, smolvlm
+from models.families.glm import glm4v
+from models.families.idefics import idefics2, idefics3, smolvlm
+from models.families.lfm import lfm2_vl
 from models.families.llava import llava, llava_next, llava_onevision, vipllava
 from models.families.mistral import mistral3, pixtral
 from models.families.phi import phi4_multimodal
@@ -22,8 +24,11 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     "Qwen2-VL": qwen2_vl,
     "Qwen2.5-VL": qwen2_5_vl,
     "Qwen3-VL": qwen3_vl,
+    "GLM-4V": glm4v,
+    "Idefics2": idefics2,
     "Idefics3": idefics3,
     "SmolVLM": smolvlm,
+    "BLIP-2": blip2,
     "InstructBLIP": instructblip,
     "Gemma 3": gemma3,
     "PaliGemma": paligemma,
@@ -32,6 +37,7 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     "Mllama": mllama,
     "Pixtral": pixtral,
     "Mistral 3": mistral3,
+    "LFM2-VL": lfm2_vl,
     "Phi-4-multimodal": phi4_multimodal,
 }
 """Name to a builder that writes a complete `save_pretrained` folder."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from transformers import (
+    Idefics2Config,
+    Idefics2ForConditionalGeneration,
+    Idefics2ImageProcessor,
+    Idefics2Processor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
     LlamaConfig,
+    MistralConfig,
     PreTrainedTokenizerFast,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
@@ -19,7 +24,7 @@ from transformers import (
 )
 
 from models.families import templates
-from models.families.parts import PATCH, SIDE, save, text, tokenizer, vision
+from models.families.parts import HEADS, HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
 
 _SCALE = 2
 _TOKENS = (SIDE // PATCH // _SCALE) ** 2
@@ -31,6 +36,34 @@ def _words() -> PreTrainedTokenizerFast:
     cells = [f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7)]
     marks = ["<fake_token_around_image>", "<image>", _END, "<global-img>", "<|im_start|>", "<video>"]
     return tokenizer([*marks, *cells], eos=_END)
+
+
+def idefics2(folder: Path) -> None:
+    """Idefics2: pictures at their own aspect ratio, read by a few learned queries."""
+    words = _words()
+    perceiver = {
+        "hidden_size": HIDDEN,
+        "resampler_n_latents": _TOKENS,
+        "resampler_depth": 1,
+        "resampler_n_heads": HEADS,
+        "resampler_head_dim": HIDDEN // HEADS,
+        "num_key_value_heads": HEADS // 2,
+    }
+    config = Idefics2Config(
+        vision_config=vision(image_size=2 * SIDE),
+        perceiver_config=perceiver,
+        text_config=MistralConfig(**text(words)),
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+    )
+    processor = Idefics2Processor(
+        Idefics2ImageProcessor(
+            size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE}, do_image_splitting=False
+        ),
+        words,
+        image_seq_len=_TOKENS,
+        chat_template=templates.named("<image>", _END),
+    )
+    save(folder, Idefics2ForConditionalGeneration, config, processor)
 
 
 def idefics3(folder: Path) -> None:

@@ -36,7 +36,7 @@ def tokenizer(
     """A byte-level BPE of a few hundred tokens, so that any text survives a round trip.
 
     `named` are the tokens that a processor reads as attributes (`tokenizer.image_token`); `prepend_bos` makes
-    the tokenizer put `bos` in front by itself, as Llama's and Gemma's do although their templates write it too.
+    the tokenizer put `bos` in front by itself, as Llama's and Gemma's do though their templates write it too.
     """
     everything = list(dict.fromkeys([pad, bos, eos, *specials, *(named or {}).values()]))
     backend = Tokenizer(models.BPE())

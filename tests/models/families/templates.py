@@ -88,6 +88,14 @@ def phi(image: str) -> str:
     )
 
 
+def glm(image: str) -> str:
+    """`[gMASK]<sop><|user|>`, as GLM-4V; the turn after a reply is what ends it."""
+    return (
+        "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>\n" + _parts(image) + "{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+
+
 def cohere(image: str) -> str:
     """`<|START_OF_TURN_TOKEN|><|USER_TOKEN|>`, as Aya Vision."""
     who = "{{ {'system': '<|SYSTEM_TOKEN|>', 'user': '<|USER_TOKEN|>'}.get(m.role, '<|CHATBOT_TOKEN|>') }}"
