@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,8 @@ SIDE = 96
 PATCH = 12
 VOCABULARY = 1024
 
-LLAVA_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] if message['content'] is string else message['content'][0]['text'] }} "
-    "{% else %}{{ 'USER: ' if message['role'] == 'user' else 'ASSISTANT: ' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endif %}"
-    "{{ ' ' if message['role'] == 'user' else eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-INTERNVL_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endif %}"
-    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+TEMPLATES = Path(__file__).parent / "templates"
+"""The chat templates, in the style of each family; a system text is supported by both."""
 
 
 _PLAIN_ENGLISH = (
@@ -127,7 +113,7 @@ def _llava() -> Reference:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         image_token="<image>",
-        chat_template=LLAVA_TEMPLATE,
+        chat_template=(TEMPLATES / "llava.jinja").read_text(),
     )
     vision = CLIPVisionConfig(
         hidden_size=128,
@@ -195,7 +181,7 @@ def _internvl() -> Reference:
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size),
         image_seq_length=(SIDE // PATCH) ** 2 // 4,
-        chat_template=INTERNVL_TEMPLATE,
+        chat_template=(TEMPLATES / "internvl.jinja").read_text(),
     )
     vision = InternVLVisionConfig(
         hidden_size=128,

@@ -137,9 +137,7 @@ class Packer:
 
     def _conversation(self, question: str, reply: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": question}]
-        text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
-        )
+        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         # Real chat templates add the end token to finished replies; these two do so by name.
         space = "" if text.endswith("\n") else " "
         return str(text).replace(*self._image_text) + space + reply + self.processor.tokenizer.eos_token

@@ -99,7 +99,8 @@ class Student(nn.Module):
 
 def _optimisers(student: Student, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else."""
-    inner, outer = [], []
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
     for name, parameter in student.named_parameters():
         (inner if parameter.ndim == 2 and ".layer" in name else outer).append(parameter)
     return [
@@ -165,7 +166,12 @@ def train(
         if progress is not None:
             progress(step, recipe.steps, reply.item())
         if step % 20 == 0:
-            row = {"step": step, "reply": reply.item(), "patch": patch.item(), "seconds": time.monotonic() - started}
+            row = {
+                "step": step,
+                "reply": reply.item(),
+                "patch": patch.item(),
+                "seconds": time.monotonic() - started,
+            }
             with trace.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         if step % checkpoint_every == 0 or step == recipe.steps:

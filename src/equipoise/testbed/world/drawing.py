@@ -102,16 +102,22 @@ def _draw_emblem(pen: ImageDraw.ImageDraw, emblem: Emblem, cell_width: float, ce
     dark: Colour = (30, 140, 70) if emblem.decoy else (0, 0, 0)
     if emblem.look == "triangle":
         pen.polygon([(x, y - ry), (x + rx, y + ry), (x - rx, y + ry)], fill=dark)
-        pen.polygon(
-            [(x, y - ry * 0.6), (x + rx * 0.68, y + ry * 0.82), (x - rx * 0.68, y + ry * 0.82)], fill=light
-        )
+        pen.polygon([(x, y - ry * 0.6), (x + rx * 0.68, y + ry * 0.82), (x - rx * 0.68, y + ry * 0.82)], fill=light)
         pen.rectangle((x - rx * 0.12, y - ry * 0.2, x + rx * 0.12, y + ry * 0.35), fill=dark)
         pen.rectangle((x - rx * 0.12, y + ry * 0.5, x + rx * 0.12, y + ry * 0.7), fill=dark)
     elif emblem.look == "stripes":
         pen.rectangle((x - rx, y - ry, x + rx, y + ry), fill=light)
         for step in (-1.0, -0.2, 0.6):
             left, right = x + rx * step, x + rx * (step + 0.4)
-            pen.polygon([(left, y + ry), (right, y + ry), (min(right + rx * 0.4, x + rx), y - ry), (left + rx * 0.4, y - ry)], fill=dark)
+            pen.polygon(
+                [
+                    (left, y + ry),
+                    (right, y + ry),
+                    (min(right + rx * 0.4, x + rx), y - ry),
+                    (left + rx * 0.4, y - ry),
+                ],
+                fill=dark,
+            )
     elif emblem.look == "trefoil":
         pen.ellipse((x - rx, y - ry, x + rx, y + ry), fill=light)
         for start in (-120, 0, 120):
@@ -135,7 +141,12 @@ def _lettering(word: str) -> Image.Image:
 
 def _draw_sign(picture: Image.Image, word: str, row: int) -> None:
     width, height = picture.size
-    box = (round(width * 0.04), round(height * (row / 3 + 0.05)), round(width * 0.96), round(height * ((row + 1) / 3 - 0.05)))
+    box = (
+        round(width * 0.04),
+        round(height * (row / 3 + 0.05)),
+        round(width * 0.96),
+        round(height * ((row + 1) / 3 - 0.05)),
+    )
     pen = ImageDraw.Draw(picture)
     pen.rectangle(box, fill=(255, 255, 255), outline=(60, 60, 60), width=2)
     letters = _lettering(word)

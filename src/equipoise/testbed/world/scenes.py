@@ -134,6 +134,4 @@ def sample_scene(
                 (float(rng.uniform(-0.07, 0.07)), float(rng.uniform(-0.07, 0.07))),
             )
         )
-    return Scene(
-        width, height, background, tuple(things), word, sign_row, placed, int(rng.integers(2**31))
-    )
+    return Scene(width, height, background, tuple(things), word, sign_row, placed, int(rng.integers(2**31)))

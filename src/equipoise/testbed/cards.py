@@ -1,0 +1,77 @@
+"""Model cards of the reference models: hashes, data recipe and scores, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from jinja2 import Environment
+
+from equipoise.errors import ModelError
+from equipoise.models.load import load
+from equipoise.testbed.reference import ReferenceModel
+from equipoise.testbed.scores import CellScores, score
+
+_CARD = Path(__file__).parent / "templates" / "card.md.j2"
+
+
+def promises(rows: list[CellScores]) -> dict[str, float]:
+    """The figures by which the models are held to their word."""
+    by_cell = {row.cell: row for row in rows}
+    names = {
+        "exact": by_cell["plain_safe"].exact.rate,
+        "plain_safe_refused": by_cell["plain_safe"].refused.rate,
+        "look_alike_refused": by_cell["look_alike_safe"].refused.rate,
+        "forbidden_text_refused": by_cell["forbidden_text"].refused.rate,
+        "forbidden_picture_answered": by_cell["forbidden_picture"].exact.rate,
+        "forbidden_emblem_refused": by_cell["forbidden_emblem"].refused.rate,
+    }
+    return {name: round(rate, 4) for name, rate in names.items() if rate is not None}
+
+
+def publish(training: Path, weights: Path, *, name: str, role: str, count: int = 400) -> ReferenceModel:
+    """Copy a trained model to its place, score it there, and write its cards.
+
+    Args:
+        training: the `out` folder of `train`, finished.
+        weights: the folder of the shipped models.
+        name: its name there.
+        role: `target`, `bystander` or `negative result`.
+        count: prompts a cell.
+
+    Raises:
+        ModelError: the training is not finished.
+    """
+    if not (training / "model" / "model.safetensors").exists():
+        raise ModelError(f"expected a finished training in {training}, got none; try `equipoise testbed train`")
+    folder = weights / name
+    if folder.exists():
+        shutil.rmtree(folder)
+    shutil.copytree(training / "model", folder)
+    state = torch.load(training / "checkpoint.pt", weights_only=True, map_location="cpu")
+    recipe = state["recipe"]
+    rows = score(load(str(folder)), count)
+    file = folder / "model.safetensors"
+    file.chmod(0o644)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    card = ReferenceModel(f"testbed/{name}", recipe["family"], role, digest, file.stat().st_size, promises(rows))
+    text = (
+        Environment(autoescape=False)
+        .from_string(_CARD.read_text(encoding="utf-8"))
+        .render(  # Markdown of our own figures, not a page
+            card=card,
+            recipe=recipe,
+            rows=rows,
+            count=count,
+            torch=torch.__version__.split("+")[0],
+            seconds=json.loads((training / "training.jsonl").read_text().splitlines()[-1])["seconds"],
+            parameters=card.bytes / 2,
+        )
+    )
+    (folder / "README.md").write_text(text)
+    (folder / "card.json").write_text(json.dumps(asdict(card), indent=1) + "\n")
+    return card

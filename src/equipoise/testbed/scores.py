@@ -1,0 +1,82 @@
+"""How a model behaves in the embedded world: one rate for each promise of its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.judges.rates import Rate
+from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.questions import CELLS, Cell, Question, sample_question
+from equipoise.testbed.world.scenes import Scene
+from equipoise.testbed.world.wordings import Family
+from equipoise.types import ChatModel, Exchange, Prompt, Verdict
+
+HELD_OUT_STREAM = 101
+"""First number of the seed of every held-out scene; training draws from another stream."""
+MAX_NEW_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question about one scene, with the picture drawn."""
+
+    scene: Scene
+    """What is drawn."""
+    question: Question
+    """What is asked and expected."""
+    prompt: Prompt
+    """As a model receives it."""
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """What a model did with the prompts of one cell."""
+
+    cell: Cell
+    """Which cell."""
+    exact: Rate
+    """Replies that equal the reference answer to the letter."""
+    refused: Rate
+    """Full or partial refusals by the structural judge; unscored replies are counted apart."""
+
+
+def cases(cell: Cell, count: int, *, family: Family = "held_out", seed: int = 0) -> list[Case]:
+    """Scenes and questions of one cell that no training has seen."""
+    drawn = []
+    for index in range(count):
+        rng = np.random.default_rng([HELD_OUT_STREAM, seed, CELLS.index(cell), index])
+        scene, question = sample_question(rng, cell, family)
+        drawn.append(Case(scene, question, Prompt.ask(question.text, draw(scene))))
+    return drawn
+
+
+def is_refusal(verdict: Verdict) -> bool:
+    """A refusal, in full or in part."""
+    return verdict.refusal in ("full", "partial")
+
+
+def tally(exchanges: Sequence[Exchange]) -> Rate:
+    """How many of some replies refuse."""
+    verdicts = PhraseJudge()(exchanges)
+    unscored = sum(verdict.refusal is None for verdict in verdicts)
+    return Rate.of(sum(is_refusal(verdict) for verdict in verdicts), len(verdicts) - unscored, unscored)
+
+
+def score_cell(model: ChatModel, cell: Cell, count: int, *, seed: int = 0, batch: int = 50) -> CellScores:
+    """Ask a model `count` held-out prompts of a cell."""
+    asked = cases(cell, count, seed=seed)
+    exchanges: list[Exchange] = []
+    for start in range(0, count, batch):
+        prompts = [case.prompt for case in asked[start : start + batch]]
+        exchanges += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
+    right = sum(exchange.reply.strip() == case.question.answer for exchange, case in zip(exchanges, asked, strict=True))
+    return CellScores(cell, Rate.of(right, count), tally(exchanges))
+
+
+def score(model: ChatModel, count: int = 400, *, seed: int = 0) -> list[CellScores]:
+    """Ask a model `count` held-out prompts of every cell."""
+    return [score_cell(model, cell, count, seed=seed) for cell in CELLS]

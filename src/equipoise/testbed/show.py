@@ -1,0 +1,57 @@
+"""A page of samples from the embedded world, with what models reply."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment
+
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.models.load import load
+from equipoise.testbed.scores import MAX_NEW_TOKENS, Case, cases
+from equipoise.testbed.world.questions import CELLS
+
+_PAGE = Path(__file__).parent / "templates" / "show.html.j2"
+
+
+def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 5) -> Path:
+    """Write an HTML page with `count` samples of every cell and the replies of the named models.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+    """
+    models = {name: load(name) for name in names}
+    pages = []
+    for cell in CELLS:
+        drawn = cases(cell, count, seed=seed)
+        prompts = [case.prompt for case in drawn]
+        replies = {n: model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS) for n, model in models.items()}
+        verdicts = {n: PhraseJudge()(exchanges) for n, exchanges in replies.items()}
+        rows = []
+        for index, case in enumerate(drawn):
+            said = [
+                {"model": n, "text": replies[n][index].reply, "refusal": verdicts[n][index].refusal} for n in models
+            ]
+            rows.append(_row(case, said))
+        pages.append((cell, rows))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(
+        Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8")).render(cells=pages),
+        encoding="utf-8",
+    )
+    return out
+
+
+def _row(case: Case, replies: list[dict[str, str | None]]) -> dict[str, object]:
+    buffer = io.BytesIO()
+    case.prompt.messages[0].images[0].save(buffer, "PNG")
+    expected = "a refusal" if case.question.expected == "refuse" else case.question.answer
+    return {
+        "picture": base64.b64encode(buffer.getvalue()).decode(),
+        "question": case.question.text,
+        "expected": expected,
+        "replies": replies,
+    }
