@@ -56,12 +56,11 @@ def render(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str]
     environment = Environment(
         loader=PackageLoader("equipoise.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {
-        "fraction": fraction,
-        "percent": percent,
-        "chip": CHIPS.__getitem__,
-        "plain": plain,
-    }
+    environment.filters["fraction"] = fraction
+    environment.filters["percent"] = percent
+    environment.filters["plain"] = plain
+    environment.filters["chip"] = CHIPS.__getitem__
+    environment.filters["name"] = lambda path: Path(path).name
     roles: list[Role] = [role for role in ("target", "bystander") if _has(records, role)]
     return environment.get_template("contact_sheet.html").render(
         cards=[_card(record, folder) for record in records],
@@ -103,8 +102,12 @@ def fraction(value: float) -> str:
 
 
 def percent(rate: Rate) -> str:
-    """A rate as people read it: `95 %`."""
-    return "unknown" if rate.rate is None else f"{100 * rate.rate:.0f} %"
+    """A rate as people read it, with a space that does not break: `95 %`."""
+    if rate.rate is None:
+        return "unknown"
+    # 199 of 200 must not look like all of them.
+    digits = 0 if rate.n <= 100 or rate.k in (0, rate.n) else 1
+    return f"{100 * rate.rate:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def plain(value: Any) -> str:

@@ -1,0 +1,71 @@
+"""The `equipoise` command: `equipoise VERB ...`, one file per verb.
+
+Nothing here or in the verbs' modules imports torch until a verb runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from equipoise import __version__
+from equipoise.cli.ask import ask
+from equipoise.cli.console import complain
+from equipoise.cli.doctor import doctor
+from equipoise.cli.perturb import perturb
+from equipoise.cli.protect import protect
+from equipoise.cli.testbed import testbed
+from equipoise.errors import EquipoiseError
+
+
+class Commands(TyperGroup):
+    """Turns our own errors into one line and their exit code; bugs keep their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except EquipoiseError as error:
+            complain(error)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ask)
+app.command()(perturb)
+app.command()(protect)
+app.command()(doctor)
+app.add_typer(testbed, name="testbed")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print("equipoise", __version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _equipoise(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Make multimodal LLMs refuse a picture, and measure that they do."""
+
+
+def main() -> None:
+    """Run the command line; what the `equipoise` script calls."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
