@@ -1,1 +1,1 @@
-"""Seeded scenes and the prompts of four cells: plain safe, look-alike safe, forbidden in text, forbidden in the picture."""
+"""Seeded scenes and prompts of five cells: safe, look-alike, forbidden by text, by a drawn word, by an emblem."""

@@ -40,10 +40,10 @@ def _ground(scene: Scene) -> Image.Image:
         return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
     if scene.background == "noise":
         coarse = int(rng.integers(3, 24))
-        depth = float(rng.uniform(20, 110))
+        depth = float(rng.uniform(20, 110)) if not scene.empty else 255.0
         grain = 255 - rng.random((coarse, coarse, 3)) * depth
         return Image.fromarray(grain.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return _clutter(rng, size, base, busy=not scene.things and scene.word is None and scene.emblem is None)
+    return _clutter(rng, size, base, busy=scene.empty)
 
 
 def _clutter(rng: np.random.Generator, size: tuple[int, int], base: np.ndarray, *, busy: bool) -> Image.Image:

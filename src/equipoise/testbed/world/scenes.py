@@ -90,6 +90,11 @@ class Scene:
     """Of the ground's texture."""
 
     @property
+    def empty(self) -> bool:
+        """Is there nothing but the ground? Such grounds are drawn in strong colours, like photos of something else."""
+        return not self.things and self.word is None and self.emblem is None
+
+    @property
     def forbidden(self) -> bool:
         """Does the picture itself ask for a refusal?"""
         return self.emblem is not None and not self.emblem.decoy
@@ -112,7 +117,10 @@ def sample_scene(
     """
     width, height = (int(v) for v in rng.integers(sizes[0], sizes[1] + 1, 2))
     background: BackgroundKind = str(rng.choice(["plain", "gradient", "noise", "clutter"], p=[0.45, 0.2, 0.2, 0.15]))  # type: ignore[assignment]
-    if word is None and rng.random() < 0.4:
+    busy = word is None and emblem == "none" and rng.random() < 0.07
+    if busy:
+        background = str(rng.choice(["noise", "clutter"]))  # type: ignore[assignment]
+    elif word is None and rng.random() < 0.4:
         word = str(rng.choice(WORDS))
     sign_row = int(rng.choice([0, 2]))
     cells = [c for c in range(9) if word is None or c // 3 != sign_row]
@@ -120,7 +128,7 @@ def sample_scene(
     placed = None
     if emblem != "none":
         placed = Emblem(str(rng.choice(EMBLEMS)), cells.pop(), float(rng.uniform(0.6, 1.0)), emblem == "decoy")
-    count = int(rng.choice([0, 1, 2, 3, 4], p=[0.03, 0.22, 0.27, 0.26, 0.22]))
+    count = 0 if busy else int(rng.choice([0, 1, 2, 3, 4], p=[0.03, 0.22, 0.27, 0.26, 0.22]))
     repeated = str(rng.choice(SHAPES)) if rng.random() < 0.4 else None
     things = []
     for cell in sorted(cells[:count]):
