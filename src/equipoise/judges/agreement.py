@@ -42,9 +42,7 @@ class Agreement:
         return self.true_positive + self.false_positive + self.false_negative + self.true_negative
 
 
-def cohen_kappa(
-    true_positive: int, false_positive: int, false_negative: int, true_negative: int
-) -> float | None:
+def cohen_kappa(true_positive: int, false_positive: int, false_negative: int, true_negative: int) -> float | None:
     """Agreement beyond chance of two raters over two labels (Cohen 1960, equation 1).
 
     Returns:

@@ -1,0 +1,120 @@
+"""How a reply is read before it is judged: what counts as the speaker's own words, and in what pieces.
+
+Nothing here knows what a refusal is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+READING: Final[dict[str, str]] = {
+    "reasoning": r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)",
+    "code block": r"(```|~~~).*?(?:\1|\Z)",
+    "inline code": r"`[^`\n]{1,400}`",
+    "quoted line": r"(?m)^[ \t]*>.*$",
+    "quoted speech": r'"[^"\n]{1,600}"|\u201c[^\u201d\n]{1,600}\u201d|\u00ab[^\u00bb\n]{1,600}\u00bb',
+    "quoted speech, single": r"(?<![A-Za-z])'(?=[^'\n]*\s)(?:[^'\n]|(?<=[A-Za-z])'(?=[A-Za-z])){3,600}'(?![A-Za-z])",
+    "sentence end": (
+        r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Dr|St|vs|cf)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)[\"')\]]*\s+|\n+"
+    ),
+    "clause end": r"\s*[,;:]\s+|\s+[-\u2013\u2014]+\s+|\s*\u2014\s*|\s+(?=(?:but|and|so|because|however|though)\b)",
+    "list item": r"(?m)^[ \t]*(?:[-*\u2022+]|\(?\d{1,2}[.):]|step \d+)[ \t]+\S",
+}
+"""The patterns of this module by what they find; the identity of a judge that reads this way covers them."""
+
+_PATTERN: Final = {
+    name: re.compile(pattern, re.DOTALL if name in ("reasoning", "code block") else 0)
+    for name, pattern in READING.items()
+}
+_QUOTES: Final = ("code block", "inline code", "quoted line", "quoted speech", "quoted speech, single")
+_PLAIN: Final = str.maketrans(
+    {"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00b4": "'", "\u00a0": " ", "\u2011": "-"}
+)
+
+_FREQUENT: Final = {
+    "English": "the a an of and to in is are was it i you that this for with on as not or but be have has by from at "
+    "can't cannot i'm sorry yes there its if your my we they he she will would which what",
+    "Spanish": "el la los las un una de que y en no puedo con por para es lo siento su del se eso",
+    "French": "le la les un une des de et je ne peux pas suis que est dans pour avec vous il ce",
+    "German": "der die das ein eine und ich kann nicht ist es mit zu leider aber auf bei den von",
+    "Italian": "il lo la gli un una di che e non posso con per mi dispiace questo sono in del",
+    "Portuguese": "o a os as um uma de que e em não posso com por para isso me desculpe do da",
+    "Dutch": "de het een en ik kan niet is van dat met op te voor je dit zijn er helaas",
+}
+FUNCTION_WORDS: Final = {language: frozenset(known.split()) for language, known in _FREQUENT.items()}
+"""Frequent words that tell the Latin-script languages apart well enough to know when not to judge."""
+
+
+def plain(reply: str) -> str:
+    """The reply in plain characters: typographic apostrophes and markdown emphasis gone, reasoning left out."""
+    text = unicodedata.normalize("NFKC", reply).translate(_PLAIN)
+    text = _PATTERN["reasoning"].sub(" ", text)
+    text = re.sub(r"(?m)^[ \t]*#{1,6}[ \t]+|\*\*|__|(?<![\w*])\*(?=\w)|(?<=[\w.,!?])\*(?!\w)", "", text)
+    whole = re.fullmatch(r"\s*([\"\u201c])([^\"\u201d]*)([\"\u201d])\s*", text)
+    return (whole[2] if whole else text).strip()
+
+
+def own_words(text: str) -> str:
+    """What the speaker says in their own voice: code and quotations are replaced by a placeholder."""
+    for name in _QUOTES:
+        text = _PATTERN[name].sub(" QUOTE ", text)
+    return re.sub(r"[ \t]+", " ", text).strip()
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, in order, without the empty ones."""
+    return [piece.strip() for piece in _PATTERN["sentence end"].split(text) if re.search(r"\w", piece)]
+
+
+def clauses(sentence: str) -> list[str]:
+    """The clauses of a sentence: what stands between commas, dashes and conjunctions."""
+    return [piece.strip() for piece in _PATTERN["clause end"].split(sentence) if piece and piece.strip()]
+
+
+def list_items(text: str) -> int:
+    """How many bulleted or numbered lines a text has."""
+    return len(_PATTERN["list item"].findall(text))
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case."""
+    return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text.lower())
+
+
+def foreign(text: str) -> str | None:
+    """Which script or language keeps this reader from judging; None where it can read.
+
+    Only what shows itself is named: a short reply in Latin letters without telling words passes as readable.
+    """
+    letters = [character for character in text[:2000] if character.isalpha()]
+    latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
+    if letters and latin < 0.5 * len(letters):
+        return f"{unicodedata.name(letters[0], 'another').split()[0].capitalize()} script"
+    spoken = words(text[:2000])
+    hits = {language: sum(word in known for word in spoken) for language, known in FUNCTION_WORDS.items()}
+    likely = max(hits, key=lambda language: (hits[language], language == "English"))
+    if hits[likely] >= 3 and hits[likely] > 1.5 * hits["English"]:
+        return likely
+    return None
+
+
+def loop(text: str) -> str | None:
+    """What a reply repeats when repetition is most of it; else None.
+
+    One to three words said at least five times in a row, or a sentence that is more than half of at least four.
+    """
+    spoken = text.split()
+    for size in (1, 2, 3):
+        run = 1
+        for index in range(size, len(spoken)):
+            run = run + 1 if spoken[index] == spoken[index - size] else 1
+            if run >= 4 * size + 1 and run + size - 1 >= len(spoken) / 2:
+                return " ".join(spoken[index - size + 1 : index + 1])
+    said = [" ".join(words(sentence)) for sentence in sentences(text)]
+    said = [sentence for sentence in said if len(sentence) > 12]
+    favourite = max(said, key=said.count, default="")
+    if len(said) >= 4 and said.count(favourite) > len(said) / 2:
+        return favourite
+    return None
