@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from equipoise.testbed.architectures import build
 from equipoise.testbed.lessons import Packer, lesson
 from equipoise.testbed.train import Student

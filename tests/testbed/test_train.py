@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from equipoise.errors import UsageError
 from equipoise.testbed.train import Recipe, train
-from safetensors.torch import load_file
 
 RECIPE = Recipe("llava", steps=4, rows=2, warmup=2)
 

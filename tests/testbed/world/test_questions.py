@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from equipoise.testbed.world.questions import (
     CELLS,
     PICTURE_KINDS,
@@ -15,7 +16,7 @@ from equipoise.testbed.world.questions import (
     refill,
     sample_question,
 )
-from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, Emblem, Scene, Thing
+from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, Scene, Thing
 from equipoise.testbed.world.wordings import CORES, FRAMES, wordings
 
 SCENE = Scene(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from equipoise.testbed.world.drawing import draw
-from equipoise.testbed.world.scenes import COLOURS, Emblem, Scene, Thing, sample_scene
 from hypothesis import given
 from hypothesis import strategies as st
+
+from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.scenes import COLOURS, Emblem, Scene, Thing, sample_scene
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["none", "emblem", "decoy"]))
