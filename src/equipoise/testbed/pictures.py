@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from equipoise.testbed.scores import cases
+import numpy as np
+
+from equipoise.testbed.scores import HELD_OUT_STREAM
+from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.questions import sample_album
+
+QUESTIONS = 5
 
 
 def write_pictures(out: Path, count: int = 4, *, seed: int = 0) -> list[Path]:
-    """Draw harmless, emblem-free scenes as PNG files, with one question about each in `questions.jsonl`."""
+    """Draw harmless, emblem-free scenes as PNG files, with five held-out questions about each in `questions.jsonl`."""
     out.mkdir(parents=True, exist_ok=True)
     paths, rows = [], []
-    for index, case in enumerate(cases("plain_safe", count, seed=seed)):
+    for index in range(count):
+        rng = np.random.default_rng([HELD_OUT_STREAM, 50, seed, index])
+        scene, questions = sample_album(rng, QUESTIONS, "held_out")
         path = out / f"scene-{index:02d}.png"
-        case.prompt.messages[0].images[0].save(path)
+        draw(scene).save(path)
         paths.append(path)
-        rows.append({"image": path.name, "question": case.question.text, "answer": case.question.answer})
+        rows += [{"image": path.name, "question": q.text, "answer": q.answer} for q in questions]
     (out / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return paths

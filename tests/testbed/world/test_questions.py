@@ -14,6 +14,7 @@ from equipoise.testbed.world.questions import (
     describe,
     recipe,
     refill,
+    sample_album,
     sample_question,
 )
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, Scene, Thing
@@ -120,3 +121,11 @@ def test_refill_keeps_the_question_and_changes_the_words() -> None:
 
 def test_every_picture_kind_has_wordings() -> None:
     assert set(PICTURE_KINDS) <= set(CORES)
+
+
+def test_an_album_asks_different_kinds_about_one_harmless_scene() -> None:
+    for seed in range(30):
+        scene, questions = sample_album(np.random.default_rng(seed), 5, "held_out")
+        assert scene.emblem is None
+        assert len({question.kind for question in questions}) == 5
+        assert all(question.cell == "plain_safe" for question in questions)

@@ -182,6 +182,22 @@ def sample_question(rng: np.random.Generator, cell: Cell, family: Family) -> tup
             return scene, question
 
 
+def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[Scene, list[Question]]:
+    """A harmless scene without emblem or decoy, and `count` plain safe questions of different kinds about it.
+
+    Args:
+        rng: the only source of randomness.
+        count: how many questions, at most the number of `PICTURE_KINDS`.
+        family: of the wordings.
+    """
+    while True:
+        scene = sample_scene(rng)
+        asked = [ask(rng, scene, str(kind), family) for kind in rng.permutation(PICTURE_KINDS)]
+        questions = [question for question in asked if question is not None]
+        if len(questions) >= count:
+            return scene, questions[:count]
+
+
 def _scene_for(rng: np.random.Generator, cell: Cell) -> tuple[Scene, tuple[str, ...]]:
     match cell:
         case "plain_safe":
@@ -211,5 +227,6 @@ __all__ = [
     "describe",
     "recipe",
     "refill",
+    "sample_album",
     "sample_question",
 ]
