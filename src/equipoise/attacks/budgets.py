@@ -1,0 +1,166 @@
+"""How far a picture may be moved, and the 8-bit pictures within that distance.
+
+Nothing here imports torch at run time, so that saved results can be read without it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from equipoise.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Norm = Literal["linf", "l2"]
+
+LEVELS = 255
+_SLACK = 1e-3  # float32 pixels times 255 miss their level by up to 3e-5; nothing real is this close.
+_BISECTIONS = 12
+
+
+def parse_epsilon(text: str) -> float:
+    """`"8/255"` or `"0.03"` as a number.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    numerator, slash, denominator = text.strip().partition("/")
+    try:
+        value = float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"expected a number or a fraction, got {text!r}; try 8/255") from None
+    if not math.isfinite(value):
+        raise UsageError(f"expected a finite number, got {text!r}; try 8/255")
+    return value
+
+
+def snap(pixels: Tensor) -> Tensor:
+    """The nearest 8-bit picture."""
+    return pixels.mul(LEVELS).round_().clamp_(0, LEVELS).div_(LEVELS)
+
+
+def is_snapped(pixels: Tensor) -> bool:
+    """Whether every value is a multiple of 1/255, to float tolerance."""
+    levels = pixels.mul(LEVELS)
+    return bool((levels - levels.round()).abs().max() < _SLACK)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The largest allowed change of a picture, in pixel units of `[0, 1]`."""
+
+    norm: Norm
+    """`linf`: the largest change of any value; `l2`: the Euclidean length of the whole change."""
+    epsilon: float
+    """The largest allowed norm of the change; for `linf` between 1/255 (one 8-bit step) and 1."""
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise UsageError(f"expected norm linf or l2, got {self.norm!r}; try linf")
+        if not math.isfinite(self.epsilon) or self.epsilon <= 0:
+            raise UsageError(f"expected epsilon above 0, got {self.epsilon:g}; try 8/255")
+        if self.norm == "linf" and self.epsilon > 1:
+            raise UsageError(f"expected epsilon of at most 1, got {self.epsilon:g}; try {self.epsilon:g}/255")
+        if self.epsilon * LEVELS < 1 - _SLACK:
+            raise UsageError(
+                f"expected epsilon of at least 1/255 (an 8-bit picture cannot change by less), got {self.epsilon:g}; "
+                "try 8/255"
+            )
+
+    def project(self, pixels: Tensor, clean: Tensor) -> Tensor:
+        """The nearest point in the ball around `clean`, then in the `[0, 1]` box; need not be 8-bit."""
+        return self.around(clean).project(pixels)
+
+    def on_grid(self, pixels: Tensor, clean: Tensor) -> Tensor:
+        """An 8-bit picture near `pixels` that is within the budget; see `Region.legal`."""
+        return self.around(clean).legal(pixels)
+
+    def measure(self, pixels: Tensor, clean: Tensor) -> float:
+        """The norm of the change; exact (whole levels, 64-bit) where both are 8-bit pictures."""
+        change = (pixels.double() - clean.double()).mul_(LEVELS)
+        whole = change.round()
+        if bool((change - whole).abs().max() < _SLACK):
+            change = whole
+        length = change.abs().max() if self.norm == "linf" else change.norm()
+        return float(length) / LEVELS
+
+    def holds(self, pixels: Tensor, clean: Tensor) -> bool:
+        """Whether the change is within the budget."""
+        return self.measure(pixels, clean) <= self.epsilon * (1 + 1e-9)
+
+    def around(self, clean: Tensor) -> Region:
+        """The region of this budget around one picture, with its bounds worked out once.
+
+        Raises:
+            UsageError: if `clean` is not an 8-bit picture.
+        """
+        if not is_snapped(clean):
+            raise UsageError(
+                "expected an 8-bit picture (every value a multiple of 1/255), got values in between; "
+                "try equipoise.attacks.budgets.snap(pixels)"
+            )
+        return Region(self, clean)
+
+
+class Region:
+    """The pictures within a budget of one clean 8-bit picture."""
+
+    def __init__(self, budget: Budget, clean: Tensor) -> None:
+        self.budget = budget
+        self.clean = clean
+        self._levels = clean.mul(LEVELS).round_()
+        if budget.norm == "linf":
+            reach = math.floor(budget.epsilon * LEVELS + _SLACK)
+            self._low = (self._levels - reach).clamp_(0, LEVELS)
+            self._high = (self._levels + reach).clamp_(0, LEVELS)
+            self._float_low = (clean - budget.epsilon).clamp_(0, 1)
+            self._float_high = (clean + budget.epsilon).clamp_(0, 1)
+
+    def project(self, pixels: Tensor) -> Tensor:
+        """The nearest point in the ball, then in the `[0, 1]` box; need not be 8-bit."""
+        if self.budget.norm == "linf":
+            return pixels.maximum(self._float_low).minimum(self._float_high)
+        change = pixels - self.clean
+        length = float(change.norm())
+        if length > self.budget.epsilon:
+            change.mul_(self.budget.epsilon / length)
+        return change.add_(self.clean).clamp_(0, 1)
+
+    def legal(self, pixels: Tensor) -> Tensor:
+        """An 8-bit picture near `pixels`, within the ball and the box.
+
+        For `linf` every value is rounded to the nearest level within reach. For `l2` values are rounded up or
+        down in magnitude by a common threshold, the lowest at which the change is no longer than the one asked
+        for: rounding to nearest would lose every change below half a level, or leave the ball.
+        """
+        if self.budget.norm == "linf":
+            levels = pixels.mul(LEVELS).round_()
+            return levels.maximum(self._low).minimum(self._high).div_(LEVELS)
+        change = self.project(pixels).mul_(LEVELS).sub_(self._levels)
+        return self._rounded(change).add_(self._levels).div_(LEVELS)
+
+    def _rounded(self, change: Tensor) -> Tensor:
+        """Whole levels no longer than `change`, which is within the ball; values stay between 0 and 255."""
+        whole = change.round()
+        near = (change - whole).abs() < _SLACK
+        size = change.abs().where(~near, whole.abs())
+        down = size.floor()
+        part = size - down
+        most = min(float(size.double().norm()), self.budget.epsilon * LEVELS)
+        low, high = 0.0, 1.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            fits = float((down + (part > middle)).double().norm()) <= most
+            low, high = (low, middle) if fits else (middle, high)
+        # `high` always fits: at 1 nothing is rounded up, and no value is longer than it was.
+        return (down + (part > high)).mul_(change.sign())
+
+    def random(self, noise: Tensor) -> Tensor:
+        """A random start: `noise` is uniform in `[0, 1)`; uniform in the `linf` ball, within the `l2` ball."""
+        change = noise.mul(2).sub_(1)
+        if self.budget.norm == "l2":
+            change.div_(float(change.norm()))
+        return self.project(change.mul_(self.budget.epsilon).add_(self.clean))

@@ -1,0 +1,246 @@
+"""What an attack lowers: a loss of a picture, with its gradient in the pixels.
+
+An objective is a mean over *items* (a question, or a question of one picture). An attack may look at some items
+only in one step; the mean over a random subset estimates the mean over all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Generator, Tensor
+
+from equipoise.attacks.transforms import Expectation
+from equipoise.errors import UsageError
+from equipoise.models.base import OpenModel
+from equipoise.types import Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """A loss at some pixels and its gradient there."""
+
+    loss: float
+    """Mean over the items looked at, in nats per token, summed over models."""
+    gradient: Tensor
+    """`3 x H x W`, of `loss`, on the device of the pixels."""
+
+
+class Objective(ABC):
+    """A loss of a picture; lower is better for the attacker."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many items there are."""
+
+    @abstractmethod
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+        """Loss and gradient over some items.
+
+        Args:
+            pixels: `3 x H x W` in `[0, 1]`, an 8-bit picture.
+            items: which items, by number; not empty.
+            random: source of all chance, on the CPU.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the objective is, in values that JSON can hold."""
+
+    @property
+    def models(self) -> tuple[OpenModel, ...]:
+        """The models that are to be misled."""
+        return ()
+
+    @property
+    def bystanders(self) -> tuple[OpenModel, ...]:
+        """The models that are not."""
+        return ()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two looks at the same pixels and items may differ."""
+        return False
+
+    def begin(self, random: Generator) -> Self:
+        """The objective as it is at the start of a run; what a run changes is changed in the returned one."""
+        return self
+
+    def score(self, pixels: Tensor) -> float:
+        """The loss over all items, the same for the same pixels: what candidates are ranked by."""
+        return self(pixels, range(self.size), Generator().manual_seed(0)).loss
+
+
+@dataclass(frozen=True)
+class KeepAway:
+    """A bystander, whose true replies are to stay likely."""
+
+    model: OpenModel
+    """Who must not be misled."""
+    replies: tuple[str, ...]
+    """Its reply to each question about the clean picture; an empty one is left out of the loss."""
+    weight: float = 1.0
+    """How much its loss counts beside that of one target model."""
+
+    @classmethod
+    def observe(
+        cls, model: OpenModel, prompts: Sequence[Prompt], *, weight: float = 1.0, max_new_tokens: int = 32
+    ) -> Self:
+        """Ask the bystander about the clean picture, which the prompts carry, and keep its own replies."""
+        exchanges = model.generate(prompts, max_new_tokens=max_new_tokens)
+        return cls(model, tuple(exchange.reply.strip() for exchange in exchanges), weight)
+
+
+@dataclass(frozen=True)
+class Reply(Objective):
+    """Make models give one reply: the mean over questions of its cross-entropy, summed over the target models.
+
+    The loss of MLLM-Refusal (arXiv:2407.09050) up to the constant factor of the number of questions. With a
+    refusal sentence as `reply` it is the refusal attack; any other reply works the same way.
+    """
+
+    targets: tuple[OpenModel, ...]
+    """The models that shall give the reply."""
+    questions: tuple[Prompt, ...]
+    """The shadow questions."""
+    reply: str
+    """What they shall reply."""
+    end: bool = True
+    """Whether the reply shall also end there."""
+    keep_away: tuple[KeepAway, ...] = ()
+    """Bystanders, each adding `weight` times the mean cross-entropy of its own true replies."""
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise UsageError("expected at least one target model, got none; try models=[model]")
+        if not self.questions:
+            raise UsageError("expected at least one question, got none; try the general shadow questions")
+        if not self.reply.strip():
+            raise UsageError("expected a reply to aim at, got an empty one; try a refusal sentence")
+        for bystander in self.keep_away:
+            if len(bystander.replies) != len(self.questions):
+                raise UsageError(
+                    f"expected a bystander's reply to each of {len(self.questions)} questions, "
+                    f"got {len(bystander.replies)}; try KeepAway.observe(model, questions)"
+                )
+
+    @property
+    def size(self) -> int:
+        """The number of questions."""
+        return len(self.questions)
+
+    @property
+    def models(self) -> tuple[OpenModel, ...]:
+        """The target models."""
+        return self.targets
+
+    @property
+    def bystanders(self) -> tuple[OpenModel, ...]:
+        """The models of `keep_away`."""
+        return tuple(bystander.model for bystander in self.keep_away)
+
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+        """Loss and gradient over some questions."""
+        prompts = [self.questions[i] for i in items]
+        terms = [self._look(model, pixels, prompts, [self.reply] * len(prompts), 1.0) for model in self.targets]
+        return sum_of([*terms, *self.away(pixels, items)])
+
+    def away(self, pixels: Tensor, items: Sequence[int]) -> list[Slope]:
+        """The weighted terms of the bystanders alone."""
+        terms = []
+        for bystander in self.keep_away:
+            kept = [i for i in items if bystander.replies[i]]
+            if kept and bystander.weight:
+                replies = [bystander.replies[i] for i in kept]
+                prompts = [self.questions[i] for i in kept]
+                terms.append(self._look(bystander.model, pixels, prompts, replies, bystander.weight))
+        return terms
+
+    def _look(
+        self, model: OpenModel, pixels: Tensor, prompts: list[Prompt], replies: list[str], weight: float
+    ) -> Slope:
+        losses, gradient = model.loss_and_grad(pixels.to(model.device), prompts, replies, end=self.end)
+        factor = weight / len(prompts)
+        return Slope(float(losses.sum()) * factor, gradient.to(pixels) * factor)
+
+    def describe(self) -> dict[str, Any]:
+        """The reply, the questions, the weights."""
+        return {
+            "kind": "reply",
+            "reply": self.reply,
+            "end": self.end,
+            "questions": [prompt.text for prompt in self.questions],
+            "keep_away_weights": [bystander.weight for bystander in self.keep_away],
+        }
+
+
+@dataclass(frozen=True)
+class Expected(Objective):
+    """An objective in expectation over transformations of the picture (EOT, Athalye et al. 2018).
+
+    A gradient flows through each transformation; the transformed picture is what the models see.
+    """
+
+    objective: Objective
+    """The loss of a transformed picture."""
+    expectation: Expectation
+    """Which transformations, and how many in a step."""
+
+    @property
+    def size(self) -> int:
+        """The items of the objective inside."""
+        return self.objective.size
+
+    @property
+    def models(self) -> tuple[OpenModel, ...]:
+        """The models of the objective inside."""
+        return self.objective.models
+
+    @property
+    def bystanders(self) -> tuple[OpenModel, ...]:
+        """The bystanders of the objective inside."""
+        return self.objective.bystanders
+
+    @property
+    def is_random(self) -> bool:
+        """True: the transformations are drawn."""
+        return True
+
+    def begin(self, random: Generator) -> Self:
+        """Begin the objective inside."""
+        return replace(self, objective=self.objective.begin(random))
+
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+        """The mean over the transformations drawn for this step."""
+        transforms = self.expectation.draw(random)
+        slopes = []
+        for transform in transforms:
+            leaf = pixels.detach().requires_grad_(True)
+            seen = transform(leaf, random)
+            slope = self.objective(seen.detach(), items, random)
+            (gradient,) = torch.autograd.grad(seen, leaf, slope.gradient)
+            slopes.append(Slope(slope.loss / len(transforms), gradient / len(transforms)))
+        return sum_of(slopes)
+
+    def score(self, pixels: Tensor) -> float:
+        """The mean over all transformations, with fixed draws."""
+        samples = max(self.expectation.samples, len(self.expectation.transforms))
+        every = replace(self, expectation=replace(self.expectation, samples=samples))
+        return every(pixels, range(self.size), Generator().manual_seed(0)).loss
+
+    def describe(self) -> dict[str, Any]:
+        """The objective inside, with the transformations."""
+        return self.objective.describe() | {"expectation": self.expectation.describe()}
+
+
+def sum_of(slopes: Sequence[Slope]) -> Slope:
+    """The slope of a sum of losses."""
+    gradient = slopes[0].gradient
+    for slope in slopes[1:]:
+        gradient = gradient + slope.gradient
+    return Slope(sum(slope.loss for slope in slopes), gradient)

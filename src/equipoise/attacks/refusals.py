@@ -1,0 +1,39 @@
+"""Refusal sentences that an attack may aim at; written for this project."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+REFUSALS: Final = (
+    "I'm sorry, but I can't help with that.",
+    "Sorry, I am not able to answer questions about this picture.",
+    "I can't assist with that request.",
+    "I'm sorry, I cannot describe this image.",
+    "Unfortunately, I am unable to help with this.",
+    "I won't be able to answer that.",
+    "I must decline to answer this question.",
+    "I'm not able to discuss what is in this picture.",
+    "I apologize, but I cannot provide an answer to that.",
+    "Sorry, but that is something I can't do.",
+    "I'd rather not comment on this image.",
+    "I am unable to respond to this request.",
+    "I can't share anything about this photo.",
+    "My apologies, but I can't answer this one.",
+    "I have to refuse this request.",
+    "I do not feel comfortable answering this.",
+    "I'm afraid I cannot help you with this picture.",
+    "Regrettably, I can't give you an answer.",
+    "I will not answer questions about this image.",
+    "Sorry, I cannot continue with this request.",
+    "I'm unable to process this picture for you.",
+    "I don't think I should answer that, sorry.",
+    "I regret that I can't be of help here.",
+    "This is not something I am able to assist with.",
+)
+"""Our own refusal sentences, in the first person, all distinct in their first words or their body."""
+
+
+def draw(seed: int) -> str:
+    """One of `REFUSALS`, the same for the same seed."""
+    return random.Random(f"refusal {seed}").choice(REFUSALS)

@@ -1,0 +1,145 @@
+"""The record of one attack: what was seen, what was best, when to check, what to doubt."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.attacks.budgets import Region
+from equipoise.attacks.objectives import Objective, Slope
+from equipoise.attacks.perturbed import TraceStep
+from equipoise.errors import ModelError, UsageError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to check and when to stop."""
+
+    check_every: int
+    """Steps between two checks."""
+    target_rate: float
+    """The success rate to reach, in `(0, 1]`."""
+    max_seconds: float | None
+    """Time for the whole attack; None for no limit."""
+
+    def __post_init__(self) -> None:
+        if self.check_every < 1:
+            raise UsageError(f"expected a check every 1 or more steps, got {self.check_every}; try 10")
+        if not 0 < self.target_rate <= 1:
+            raise UsageError(f"expected a target rate above 0 and up to 1, got {self.target_rate:g}; try 1")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
+
+
+class Search:
+    """What one attack has seen so far; candidates are legal pictures."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        clean: Tensor,
+        limits: Limits,
+        success: Callable[[Tensor], float] | None,
+        progress: Callable[[TraceStep], None] | None,
+        *,
+        exact: bool,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.trace: list[TraceStep] = []
+        self.steps = 0
+        self.rate: float | None = None
+        self.broken = False
+        self._objective = objective
+        self._limits = limits
+        self._success = success
+        self._progress = progress
+        self._exact = exact
+        self._best = clean
+        self._best_loss = math.inf
+        self._last = clean
+        self._flat = 0
+
+    def note(self, legal: Tensor, slope: Slope) -> None:
+        """Take in the slope at a legal picture.
+
+        Raises:
+            ModelError: the first loss or gradient is not finite. A later one sets `broken`, which keeps what was
+                found until then.
+        """
+        size = float(torch.linalg.vector_norm(slope.gradient, ord=1, dtype=torch.float32))
+        if not (math.isfinite(slope.loss) and math.isfinite(size)):
+            if not self.trace:
+                raise ModelError(
+                    f"expected a finite loss and gradient, got loss {slope.loss} and gradient size {size}; "
+                    "try the model in float32 or bfloat16"
+                )
+            self.broken = True
+            return
+        self._flat += size == 0
+        if self._exact:
+            self._consider(legal, slope.loss)
+        self._last = legal
+        self.steps += 1
+        self._tell(TraceStep(self.steps, slope.loss, None))
+
+    def check_due(self) -> bool:
+        """Whether it is time for a check; never right at the start."""
+        return self.steps % self._limits.check_every == 0
+
+    def check(self, legal: Tensor) -> bool:
+        """Score a candidate, then ask about the best one (or, if its rate is known, about this one).
+
+        Returns:
+            Whether the target rate is reached; the picture asked about is then the result.
+        """
+        if not (self._exact and legal is self._last):
+            self._consider(legal, self._objective.score(legal))
+        if self._success is None:
+            return False
+        asked = self._best if self.rate is None else legal
+        rate = float(self._success(asked))
+        self._tell(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
+        if asked is self._best or rate >= self._limits.target_rate:
+            self._best, self.rate = asked, rate
+        return rate >= self._limits.target_rate
+
+    def out_of_time(self) -> bool:
+        """Whether the time is spent."""
+        limit = self._limits.max_seconds
+        return limit is not None and time.perf_counter() - self.started > limit
+
+    def best(self) -> Tensor:
+        """The first picture that passed its check, else the one with the lowest loss, else the last one."""
+        return self._last if math.isinf(self._best_loss) else self._best
+
+    def doubts(self, region: Region) -> list[str]:
+        """Reasons not to trust the result, in words."""
+        doubts = []
+        if self._flat:
+            doubts.append(f"the gradient was exactly zero in {self._flat} of {self.steps} steps")
+        if self.broken:
+            doubts.append(f"stopped after step {self.steps}: the loss or the gradient was no longer finite")
+        losses = [step.loss for step in self.trace]
+        if len(losses) > 1 and min(losses[1:]) >= losses[0]:
+            doubts.append("the loss never fell below that of the first step")
+        if torch.equal(self.best(), region.clean):
+            doubts.append("the picture is unchanged")
+        if self._success is not None and (self.rate is None or self.rate < self._limits.target_rate):
+            doubts.append("no picture reached the target rate in a check")
+        return doubts
+
+    def _consider(self, legal: Tensor, loss: float) -> None:
+        if loss < self._best_loss:
+            self._best, self._best_loss, self.rate = legal, loss, None
+
+    def _tell(self, step: TraceStep, *, replace: bool = False) -> None:
+        if replace:
+            self.trace.pop()
+        self.trace.append(step)
+        if self._progress:
+            self._progress(step)
