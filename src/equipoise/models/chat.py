@@ -1,0 +1,126 @@
+"""Conversations as the text a processor expects: its chat template, or a plain form where it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+
+from equipoise.errors import ModelError
+from equipoise.types import Message, Prompt
+
+_PROBE = "Xylophone quartz"
+Form = Literal["parts", "string", "plain"]
+
+
+class Chat:
+    """How one processor writes conversations.
+
+    Attributes:
+        form: `parts` (template over lists of pictures and texts), `string` (template over plain strings) or `plain`
+            (no template: pictures, then the text).
+        system_role: whether the template knows system texts; otherwise they are folded into the first user turn.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._template = getattr(processor, "chat_template", None) or getattr(
+            processor.tokenizer, "chat_template", None
+        )
+        token = getattr(processor, "image_token", "<image>")
+        # Processors that count query tokens put the picture in front of the text themselves (BLIP-2, InstructBLIP).
+        self._picture = "" if hasattr(processor, "num_query_tokens") else str(getattr(token, "content", token))
+        self.form: Form = "plain"
+        self.system_role = False
+        if self._template is not None:
+            self.form = self._find_form()
+            self.system_role = self._knows_system()
+
+    def render(self, prompt: Prompt) -> str:
+        """The conversation up to where the reply begins."""
+        prompt = self._folded(prompt)
+        if self.form == "plain":
+            return "\n".join(self._plain(message) for message in prompt.messages)
+        return self._apply(self._turns(prompt), begin_reply=True)
+
+    def lead(self, prompt: Prompt) -> str:
+        """White space that the template puts between the prompt and a reply that is given to it."""
+        if self.form == "plain":
+            return ""
+        begun = self.render(prompt)
+        turns = [*self._turns(self._folded(prompt)), self._turn(Message("assistant", _PROBE))]
+        try:
+            whole = self._apply(turns, begin_reply=False)
+        except (TemplateError, TypeError, ValueError, KeyError):
+            return ""
+        before, found, _ = whole.rpartition(_PROBE)
+        rest = before[len(begun) :] if found and before.startswith(begun) else ""
+        return rest if rest.isspace() else ""
+
+    def end_token(self, stops: Sequence[int]) -> int:
+        """The token among `stops` that ends a reply in this template; the first that fits where it writes none."""
+        tokenizer = self._processor.tokenizer
+        fallback = tokenizer.eos_token_id if tokenizer.eos_token_id in stops else stops[0]
+        if self.form == "plain":
+            return int(fallback)
+        turns = [self._turn(Message("user", "Q")), self._turn(Message("assistant", _PROBE))]
+        try:
+            rest = self._apply(turns, begin_reply=False).rpartition(_PROBE)[2].lstrip()
+        except (TemplateError, TypeError, ValueError, KeyError):
+            return int(fallback)
+        written = (stop for stop in stops if rest.startswith(tokenizer.convert_ids_to_tokens(stop)))
+        return int(next(written, fallback))
+
+    def _find_form(self) -> Form:
+        prompt = Prompt((Message("user", _PROBE),))
+        forms: tuple[Form, ...] = ("parts", "string")
+        for self.form in forms:
+            try:
+                text = self._apply(self._turns(prompt), begin_reply=True)
+            except (TemplateError, TypeError, ValueError, KeyError):
+                continue
+            if _PROBE in text and "'text'" not in text:
+                return self.form
+        raise ModelError(
+            "expected a chat template that writes user turns, got one that drops or refuses them; "
+            "try the processor of the model's instruction-tuned version"
+        )
+
+    def _knows_system(self) -> bool:
+        prompt = Prompt((Message("user", "Q"),), system=_PROBE)
+        try:
+            return _PROBE in self._apply(self._turns(prompt), begin_reply=True)
+        except (TemplateError, TypeError, ValueError, KeyError):
+            return False
+
+    def _folded(self, prompt: Prompt) -> Prompt:
+        if prompt.system is None or self.system_role:
+            return prompt
+        messages = list(prompt.messages)
+        first = next(i for i, message in enumerate(messages) if message.role == "user")
+        messages[first] = replace(messages[first], text=f"{prompt.system}\n\n{messages[first].text}")
+        return Prompt(tuple(messages))
+
+    def _turns(self, prompt: Prompt) -> list[dict[str, Any]]:
+        system = [{"role": "system", "content": self._content(prompt.system, 0)}] if prompt.system else []
+        return system + [self._turn(message) for message in prompt.messages]
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        return {"role": message.role, "content": self._content(message.text, len(message.images))}
+
+    def _content(self, text: str, pictures: int) -> Any:
+        if self.form == "string":
+            return f"{self._picture}\n" * pictures + text
+        return [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
+
+    def _plain(self, message: Message) -> str:
+        return self._picture * len(message.images) + message.text
+
+    def _apply(self, turns: list[dict[str, Any]], *, begin_reply: bool) -> str:
+        return str(
+            self._processor.apply_chat_template(
+                turns, chat_template=self._template, add_generation_prompt=begin_reply, tokenize=False
+            )
+        )

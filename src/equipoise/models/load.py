@@ -1,0 +1,251 @@
+"""`load`: an `OpenModel` from the testbed, a folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
+from transformers.utils import logging as transformers_logging
+
+import equipoise
+from equipoise.errors import MissingExtraError, ModelError, OutOfMemoryError, UsageError
+from equipoise.models.base import OpenModel
+from equipoise.models.hf import HuggingFaceModel
+
+TESTBED = Path(equipoise.__file__).parent / "testbed" / "weights"
+HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub's first answer."""
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def load(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    quantize: Literal["4bit", "8bit"] | None = None,
+    gradient_checkpointing: bool = False,
+    micro_batch: int | None = None,
+) -> OpenModel:
+    """Load a model with its processor.
+
+    Args:
+        name: `testbed/<family>` for a model that comes with Equipoise, a folder written by `save_pretrained`, or a
+            model of the Hugging Face hub, `org/name` or `org/name@revision`. No code of the model is run.
+        device: `cpu`, `cuda`, `cuda:1`...; by default CUDA where there is one.
+        dtype: `float32`, `bfloat16` or `float16`; by default float32 on CPU, bfloat16 elsewhere.
+        quantize: load weights in 4 or 8 bits; needs the extra `quantized` and CUDA.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, a third more time.
+        micro_batch: how many questions run at once: less memory, the same result. None is all.
+
+    Raises:
+        ModelError: nothing there, not a model, not one that reads pictures, or no processor beside it.
+        MissingExtraError: `quantize` without bitsandbytes.
+        UsageError: an unknown dtype or device.
+    """
+    place = _device(device)
+    precision = _dtype(dtype, place)
+    options = _quantization(quantize, place, precision)
+    where, revision = _find(name)
+    config = _config(name, where, revision)
+    automatic = _class_for(name, config)
+    processor = _processor(name, where, revision)
+    try:
+        with _without_progress_bars():
+            model = automatic.from_pretrained(where, revision=revision, dtype=precision, **options)
+            model = model if quantize else model.to(place)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"expected the weights of {name} to fit on {place}, got an out-of-memory error; "
+            "try dtype='bfloat16', quantize='4bit' or device='cpu'"
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"expected loadable weights in {name}, got: {_line(error)}; try another revision") from error
+    recorded = _folder_hash(Path(where)) if Path(where).is_dir() else str(config._commit_hash or revision)
+    return HuggingFaceModel(
+        model.eval(),
+        processor,
+        name=name,
+        revision=recorded,
+        gradient_checkpointing=gradient_checkpointing,
+        micro_batch=micro_batch,
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        place = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UsageError(f"expected a device, got {name!r}; try 'cpu' or 'cuda'") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"expected a CUDA device for device={name!r}, got none that torch can use; try device='cpu'")
+    return place
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise UsageError(f"expected a dtype among {', '.join(DTYPES)}, got {name!r}; try 'bfloat16'")
+    return DTYPES[name]
+
+
+def _quantization(quantize: str | None, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    if quantize is None:
+        return {}
+    if quantize not in ("4bit", "8bit"):
+        raise UsageError(f"expected quantize '4bit' or '8bit', got {quantize!r}; try '4bit'")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("pip install 'equipoise[quantized]'")
+    bits: dict[str, Any] = (
+        {"load_in_4bit": True, "bnb_4bit_compute_dtype": dtype} if quantize == "4bit" else {"load_in_8bit": True}
+    )
+    return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}
+
+
+def _find(name: str) -> tuple[str, str | None]:
+    """A folder and no revision, or a hub name and a commit."""
+    if name.startswith("testbed/"):
+        folder = TESTBED / name.removeprefix("testbed/")
+        if not folder.is_dir():
+            known = sorted(f"testbed/{path.name}" for path in TESTBED.glob("*") if path.is_dir())
+            raise ModelError(
+                f"expected one of the testbed's models ({', '.join(known) or 'none here'}), got {name!r}; "
+                "try `equipoise testbed list`"
+            )
+        return str(folder), None
+    if Path(name).is_dir():
+        return str(Path(name)), None
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).exists():
+        raise ModelError(
+            f"expected a model folder, got {name!r}, which is not one; "
+            "try a folder written by save_pretrained, or org/name for the Hugging Face hub"
+        )
+    hub, _, revision = name.partition("@")
+    return hub, _commit(hub, revision or None)
+
+
+def _commit(hub: str, revision: str | None) -> str | None:
+    """The commit on the hub, or the revision as given where only the local cache can be asked."""
+    try:
+        return HfApi().model_info(hub, revision=revision, timeout=HUB_TIMEOUT).sha
+    except GatedRepoError as error:
+        raise ModelError(
+            f"expected access to {hub}, got a gated model; try accepting its licence on the hub and `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"expected a revision of {hub}, got {revision!r}; try a branch, tag or commit") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(f"expected a model on the hub, got {hub!r}, which is not there; try its org/name") from error
+    except (HTTPError, OfflineModeIsEnabled, OSError) as error:
+        return _cached_commit(hub, revision, error)
+
+
+def _cached_commit(hub: str, revision: str | None, error: Exception) -> str:
+    path = try_to_load_from_cache(hub, "config.json", revision=revision)
+    if not isinstance(path, str):
+        raise ModelError(
+            f"expected {hub} from the hub, got no answer ({_line(error)}) and no copy in the local cache; "
+            "try again with a network, or give a folder"
+        ) from error
+    return Path(path).parent.name
+
+
+def _config(name: str, where: str, revision: str | None) -> Any:
+    if Path(where).is_dir() and not (Path(where) / "config.json").is_file():
+        raise ModelError(
+            f"expected a model folder, got {name!r} without a config.json; try one written by save_pretrained"
+        )
+    try:
+        return AutoConfig.from_pretrained(where, revision=revision)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
+            f"({_line(error)}); try a newer transformers or another model"
+        ) from error
+
+
+def _class_for(name: str, config: Any) -> Any:
+    """The automatic class for models that read pictures and write text."""
+    for automatic in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        if type(config) in automatic._model_mapping:
+            return automatic
+    raise ModelError(
+        f"expected a model that reads pictures, got {name!r}, a {config.model_type} model without them; "
+        "try an image-text-to-text model such as llava-hf/llava-1.5-7b-hf"
+    )
+
+
+def _processor(name: str, where: str, revision: str | None) -> Any:
+    line = (
+        f"expected a processor (image processor and tokenizer) with {name!r}, got {{}}; "
+        "try processor.save_pretrained into the model's folder"
+    )
+    try:
+        processor = AutoProcessor.from_pretrained(where, revision=revision)
+    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
+        raise ModelError(line.format(_line(error))) from error
+    for part in ("image_processor", "tokenizer"):
+        if getattr(processor, part, None) is None:
+            raise ModelError(line.format(f"a {type(processor).__name__} without {part.replace('_', ' ')}"))
+    return processor
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Libraries stay quiet: loading draws no bars."""
+    before = transformers_logging.is_progress_bar_enabled()
+    try:
+        transformers_logging.disable_progress_bar()
+        yield
+    finally:
+        if before:
+            transformers_logging.enable_progress_bar()
+
+
+def _folder_hash(folder: Path) -> str:
+    """`sha256:` over names and bytes of a folder's weight files and settings."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json", ".jinja"})
+    return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
+@lru_cache(maxsize=64)
+def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, _, size in files:
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's message, shortened."""
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:160]

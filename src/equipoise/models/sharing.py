@@ -1,0 +1,113 @@
+"""Whether a model's prefix can be shared: known rules, then one comparison with the plain batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.models.attention import CannotShareError
+from equipoise.models.prefix import run_prefix, suffix_log_probs
+from equipoise.models.rows import Row
+from equipoise.models.scoring import plain_log_probs
+
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+"""Largest allowed relative difference of the gradients, by precision."""
+
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The outcome."""
+
+    shared: bool
+    """Whether the prefix is computed once."""
+    reason: str = ""
+    """Why not."""
+    fused: bool = False
+    """Whether torch's fused kernels gave the same."""
+    window: int | None = None
+    """Longest text for which it holds."""
+
+    @property
+    def described(self) -> str:
+        """In words."""
+        return "shared prefix" if self.shared else f"plain batch: {self.reason}"
+
+
+def known_obstacle(rows: Sequence[Row]) -> str | None:
+    """Why the prefix of these rows cannot be shared, as far as their inputs tell."""
+    row = rows[0]
+    if "cross_attention_mask" in row.aligned:
+        return "pictures enter through cross-attention"
+    if row.loose:
+        return "the question takes part in reading the picture"
+    types = row.aligned.get("token_type_ids")
+    if types is not None and not bool(types[:, : row.prompt_length].any()):
+        return "the prompt is read in both directions"
+    return None
+
+
+def sliding_window(model: Any) -> int | None:
+    """How many tokens back the shortest-sighted layer sees; None where all see everything."""
+    config = model.config.get_text_config(decoder=True)
+    window = getattr(config, "sliding_window", None)
+    types = getattr(config, "layer_types", None)
+    slides = getattr(config, "use_sliding_window", True) if types is None else "sliding_attention" in types
+    return int(window) if window is not None and slides else None
+
+
+def self_check(model: Any, rows: Sequence[Row], images: Mapping[str, Any]) -> Sharing:
+    """Compare log-probabilities and image gradients of both ways on two short prompts.
+
+    Gradients are compared by relative norm, so that a model whose outputs are nearly constant cannot hide a difference.
+    """
+
+    def shared(inputs: Mapping[str, Any], fused: bool) -> list[Tensor]:
+        return suffix_log_probs(model, run_prefix(model, rows, inputs), rows, fused=fused)
+
+    values, gradients = _run(images, lambda inputs: plain_log_probs(model, rows, inputs))
+    reason = "no way of sharing was tried"
+    for fused in (True, False):
+        try:
+            found, slopes = _run(images, lambda inputs, fused=fused: shared(inputs, fused))  # type: ignore[misc]
+        except CannotShareError as error:
+            reason = str(error)
+            continue
+        except torch.OutOfMemoryError:
+            raise
+        except _FAILURES as error:
+            reason = f"it fails with {type(error).__name__}"
+            continue
+        apart = max(_apart(found, values), _apart(slopes, gradients))
+        if apart <= TOLERANCE.get(model.dtype, 1e-3):
+            return Sharing(True, fused=fused)
+        reason = f"it would differ by {apart:.1%}"
+    return Sharing(False, reason)
+
+
+def _run(images: Mapping[str, Any], score: Callable[[Mapping[str, Any]], list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities, and their gradient at the float image inputs."""
+    leaves: list[Tensor] = []
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            leaves.append(value.detach().requires_grad_(True))
+            return leaves[-1]
+        return type(value)(map(leaf, value)) if isinstance(value, list | tuple) else value
+
+    with torch.enable_grad():
+        values = torch.cat(score({key: leaf(value) for key, value in images.items()}))
+        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+    flat = [gradient.flatten().float() for gradient in gradients if gradient is not None]
+    return values.detach(), torch.cat(flat) if flat else values.new_zeros(1)
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    """Relative distance; infinite where either is not finite."""
+    distance = float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return distance if distance == distance else float("inf")

@@ -1,0 +1,123 @@
+"""Leave the caller's model as found: everything changed for a computation is put back, also after exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+REMEMBERED = ("rope_deltas",)
+"""Attributes in which some families keep the positions of their last forward pass."""
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """`model` in eval mode, without gradients for its weights and without traces of what is run inside."""
+    training = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    remembered = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in REMEMBERED
+        if name in vars(module)
+    ]
+    try:
+        for module in training:
+            module.training = False
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for module, name, value in remembered:
+            setattr(module, name, value)
+
+
+@contextmanager
+def attention(model: nn.Module, implementation: str) -> Iterator[None]:
+    """Every layer that keeps a cache uses `implementation`, a name in transformers' attention interface."""
+    configs = {id(config): config for config in _layer_configs(model)}.values()
+    before = [config._attn_implementation_internal for config in configs]
+    try:
+        for config in configs:
+            # The public setter reloads kernels and asks every class; this is the field it writes in the end.
+            config._attn_implementation_internal = implementation
+        yield
+    finally:
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation_internal = name
+
+
+def _layer_configs(model: nn.Module) -> Iterator[Any]:
+    yield model.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
+    for module in model.modules():
+        if hasattr(module, "layer_idx") and hasattr(getattr(module, "config", None), "_attn_implementation_internal"):
+            yield module.config
+
+
+@contextmanager
+def shifted_embeddings(model: nn.Module, shift: Tensor | None) -> Iterator[None]:
+    """Add `shift` (`B x T x width`) to the token embeddings of every `B x T` input."""
+    if shift is None:
+        yield
+        return
+
+    def add(_module: nn.Module, _given: Any, embedded: Tensor) -> Tensor:
+        return embedded + shift.to(embedded.dtype) if embedded.shape == shift.shape else embedded
+
+    handle = model.get_input_embeddings().register_forward_hook(add)  # type: ignore[operator, union-attr]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def checkpointed(model: nn.Module, implementation: str | None = None) -> Iterator[None]:
+    """Layers forget their activations and compute them again in the backward pass.
+
+    transformers' own switch drops the cache and works in train mode only; this one keeps both as they are.
+
+    Args:
+        model: the model whose layers forget.
+        implementation: the attention that the layers run with, to be set again when they are recomputed.
+    """
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        with frozen(model):
+            if implementation is None:
+                yield
+                return
+            with attention(model, implementation):
+                yield
+
+    @contextmanager
+    def once() -> Iterator[None]:
+        yield
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    try:
+        for layer in layers:
+            layer.forward = _forgetful(layer.forward, lambda: (once(), again()))
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+
+def _forgetful(forward: Any, contexts: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+    return run
