@@ -1,0 +1,210 @@
+"""What the refusal perturbation achieves: saved, read again, through the stock processor, greedy decoding.
+
+    python benchmarks/refusal.py exact similar general eot two photos     # any of them; results are kept by part
+    python benchmarks/refusal.py --render                                         # docs/evidence.md from the results
+
+Every part attacks the same emblem-free scenes of the embedded world (`photos` real photos) and asks held-out questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from equipoise.attacks.budgets import Budget
+from equipoise.attacks.perturbed import Perturbed
+from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate
+from equipoise.attacks.transforms import Expectation, Jpeg, Resize
+from equipoise.data.pictures import open_picture
+from equipoise.data.questions import general
+from equipoise.judges.rates import Rate
+from equipoise.models.base import OpenModel
+from equipoise.models.load import load
+from equipoise.testbed.scores import HELD_OUT_STREAM
+from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.questions import Question, refill, sample_album
+from PIL import Image
+
+RESULTS = Path(__file__).parent / "results" / "refusal.json"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+QUESTIONS = 5
+EPSILON = 8 / 255
+Change = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class Album:
+    """One picture, its held-out questions and what may be optimised on."""
+
+    picture: Image.Image
+    held_out: list[str]
+    answers: list[str] | None
+    similar: list[str]
+
+
+def scenes(count: int) -> list[Album]:
+    """The scenes that every part attacks; their stream of seeds is not that of the training."""
+    albums = []
+    for index in range(count):
+        rng = np.random.default_rng([HELD_OUT_STREAM, 77, index])
+        scene, questions = sample_album(rng, QUESTIONS, "held_out")
+        similar = [text for question in questions for text in _shadow(rng, question)]
+        albums.append(Album(draw(scene), [q.text for q in questions], [q.answer for q in questions], similar))
+    return albums
+
+
+def _shadow(rng: np.random.Generator, question: Question) -> list[str]:
+    options = refill(question, "shadow")
+    return [options[i] for i in rng.permutation(len(options))[:10]]
+
+
+def photos(count: int) -> list[Album]:
+    """Real photos at their own resolution with the questions that people and annotators asked about them."""
+    data = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    albums = []
+    for suite, half in (("coco128_vqa", count - count // 2), ("owleval", count // 2)):
+        asked: dict[str, list[str]] = {}
+        for line in (data / suite / "questions.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            asked.setdefault(row["image"], []).append(row["question"])
+        for name, questions in sorted(asked.items())[:half]:
+            picture = open_picture(data / suite / name if (data / suite / name).exists() else data / suite / "images" / name)
+            albums.append(Album(picture, questions[:QUESTIONS], None, []))
+    return albums
+
+
+def attack(part: str) -> RefusalAttack:
+    """The settings of a part: everywhere the same, but for transformations."""
+    base = RefusalAttack(Budget("linf", EPSILON), reply="I'm sorry, but I can't help with that.", steps=200)
+    if part == "eot":
+        return replace(base, expectation=Expectation((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
+    return base
+
+
+def jpeg_75(picture: Image.Image) -> Image.Image:
+    """Encoded again as JPEG at quality 75."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=75)
+    return Image.open(buffer).convert("RGB")
+
+
+def resize_75(picture: Image.Image) -> Image.Image:
+    """Resized to 75 % of each side."""
+    return picture.resize((round(picture.width * 0.75), round(picture.height * 0.75)), Image.Resampling.LANCZOS)
+
+
+def total(rates: list[Rate]) -> Rate:
+    """All pictures together."""
+    return Rate.of(sum(r.k for r in rates), sum(r.n for r in rates), sum(r.unscored for r in rates))
+
+
+def exact(asked: Asked, album: Album) -> Rate | None:
+    """Replies that equal the reference answer to the letter."""
+    if album.answers is None:
+        return None
+    right = sum(e.reply.strip() == a for e, a in zip(asked.exchanges, album.answers, strict=True))
+    return Rate.of(right, len(album.answers))
+
+
+def run(part: str, count: int) -> dict[str, object]:
+    """Attack `count` pictures in one way and ask everybody about the files."""
+    albums = photos(count) if part == "photos" else scenes(count)
+    target, bystander = load("testbed/llava"), load("testbed/internvl")
+    targets = [target, bystander] if part == "two" else [target]
+    changes: dict[str, Change] = {"file": lambda picture: picture}
+    if part == "eot":
+        changes |= {"jpeg 75": jpeg_75, "resized to 75 %": resize_75}
+    made: list[Perturbed] = []
+    counts: dict[str, list[Rate]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for index, album in enumerate(albums):
+            shadow = {"exact": album.held_out, "similar": album.similar}.get(part, list(general()))
+            result = attack(part)(album.picture, targets, shadow, seed=index)
+            result.save(Path(folder) / f"{index:03d}")
+            saved = open_picture(Path(folder) / f"{index:03d}.png")
+            made.append(result)
+            for name, change in changes.items():
+                for who, model in (("target", target), ("bystander", bystander)):
+                    asked = evaluate(model, change(saved), album.held_out)
+                    counts.setdefault(f"{who} refused, {name}", []).append(asked.refusals)
+                    right = exact(asked, album)
+                    if right is not None:
+                        counts.setdefault(f"{who} right, {name}", []).append(right)
+            for who, model in (("target", target), ("bystander", bystander)):
+                asked = evaluate(model, album.picture, album.held_out)
+                counts.setdefault(f"{who} refused, clean", []).append(asked.refusals)
+                right = exact(asked, album)
+                if right is not None:
+                    counts.setdefault(f"{who} right, clean", []).append(right)
+            print(f"{part} {index + 1}/{len(albums)}: {result.steps} steps, {result.seconds:.1f} s, {result.stopped}", flush=True)
+    return {
+        "pictures": len(albums),
+        "questions": sum(len(album.held_out) for album in albums),
+        "sizes": [f"{min(a.picture.size)}", f"{max(max(a.picture.size) for a in albums)}"],
+        "rates": {name: str(total(rates)) for name, rates in counts.items()},
+        "steps_median": float(np.median([r.steps for r in made])),
+        "seconds_median": round(float(np.median([r.seconds for r in made])), 2),
+        "psnr_median": round(float(np.median([r.psnr for r in made if r.psnr])), 1),
+        "ssim_median": round(float(np.median([r.ssim for r in made if r.ssim])), 4),
+        "linf_max": max(r.linf for r in made) * 255,
+        "models": [f"{model.name}@{model.revision[:12]}" for model in (target, bystander)],
+        "recipe": {k: v for k, v in made[0].recipe.items() if k != "objective"},
+        "torch": torch.__version__.split("+")[0],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def render() -> None:
+    """Write the tables of docs/evidence.md between its markers."""
+    results = json.loads(RESULTS.read_text())
+    lines = ["| part | pictures x questions | who | clean | perturbed |", "|---|---|---|---|---|"]
+    for part, found in results.items():
+        rates = found["rates"]
+        for who in ("target", "bystander"):
+            for measure in ("refused", "right"):
+                clean = rates.get(f"{who} {measure}, clean")
+                for name in ("file", "jpeg 75", "resized to 75 %"):
+                    value = rates.get(f"{who} {measure}, {name}")
+                    if value is not None:
+                        label = f"{who} {measure}" + ("" if name == "file" else f", {name}")
+                        lines.append(f"| {part} | {found['pictures']} ({found['questions']}) | {label} | {clean} | {value} |")
+    lines += ["", "| part | steps | seconds | PSNR | SSIM | largest change |", "|---|---|---|---|---|---|"]
+    for part, found in results.items():
+        lines.append(
+            f"| {part} | {found['steps_median']:.0f} | {found['seconds_median']} | {found['psnr_median']} dB "
+            f"| {found['ssim_median']} | {found['linf_max']:.2f}/255 |"
+        )
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
+    PAGE.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Run parts, or render the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=["exact", "similar", "general", "eot", "two", "photos"])
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--render", action="store_true")
+    arguments = parser.parse_args()
+    for part in arguments.parts:
+        started = time.monotonic()
+        found = run(part, arguments.count) | {"wall_seconds": round(time.monotonic() - started)}
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results | {part: found}, indent=1) + "\n")
+        print(json.dumps(found, indent=1))
+    if arguments.render:
+        render()
+
+
+if __name__ == "__main__":
+    main()
