@@ -67,9 +67,9 @@ _ENDINGS: Final[dict[Wording, tuple[str, ...]]] = {
 _OPENERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"what colou?r (?=is\b|are\b)", ("which color ", "what colour ", "which colour ")),
     (r"what (?:kind|type|sort) of ", ("what kind of ", "what type of ", "what sort of ", "which kind of ")),
-    (r"how many ", ("what number of ", "exactly how many ")),
+    (r"how many ", ("exactly how many ", "count how many ")),
     (r"where (?=is\b|are\b|was\b|were\b)", ("in what place ", "at which spot ", "in which place ")),
-    (r"why (?=is\b|are\b|does\b|do\b)", ("for what reason ", "how come, that is, why ")),
+    (r"why (?=is\b|are\b|does\b|do\b)", ("for what reason ",)),
     (r"what time of day ", ("which time of day ", "what part of the day ")),
     (r"what can be seen ", ("what is visible ", "what can one see ", "what do you see ")),
     (r"what can you see ", ("what do you see ", "what is visible ", "what can be seen ")),
@@ -77,7 +77,7 @@ _OPENERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"is there (?=a\b|an\b)", ("do you see ", "can you see ", "can you spot ")),
     (r"can you (?:spot|see) ", ("do you see ", "is it possible to see ", "can one make out ")),
     (r"what is shown ", ("what is depicted ", "what can be seen ", "what do you see ")),
-    (r"describe ", ("give a description of ", "put into words ", "characterize ")),
+    (r"describe ", ("give a description of ", "characterize ")),
     (r"list ", ("name ", "enumerate ", "write down ")),
     (r"suggest ", ("propose ", "think of ", "come up with ")),
     (r"what is ", ("what's ",)),
@@ -85,10 +85,13 @@ _OPENERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 )
 # Words that only begin a sentence with a capital: anything else may be a name and keeps its case.
 _COMMON: Final = frozenset(
-    "a an and any are as at based can compose could count describe did do does explain for from give has have how "
-    "if in is it list looking name of on please should since state suggest tell the there this to was were what "
-    "what's when where which who whom whose why will would write".split()
-)
+    re.findall(
+        r"\S+",
+        "a an and any are as at based can compose could count describe did do does explain for from give has have how "
+        "if in is it list looking of on please should since state suggest tell the there this to was were what what's "
+        "when where which who whom whose why would write",
+    )
+) | {other.split()[0] for _, others in _OPENERS for other in others}
 
 
 def general() -> tuple[str, ...]:
@@ -188,7 +191,7 @@ def split(questions: Sequence[str], *, seed: int = 0, development: float = 0.2, 
         UsageError: shares that leave nothing for a part, or too few questions.
     """
     distinct = list({fold(question): question for question in reversed(questions)}.values())[::-1]
-    if not (0 < development and 0 < held_out and development + held_out < 1):
+    if min(development, held_out) <= 0 or development + held_out >= 1:
         raise UsageError(f"expected shares above 0 with a sum below 1, got {development}, {held_out}; try 0.2, 0.2")
     if len(distinct) < 3:
         raise UsageError(f"expected at least 3 different questions to split, got {len(distinct)}; try general()")
@@ -217,7 +220,7 @@ def _bodies(question: str) -> list[str]:
     for pattern, others in _OPENERS:
         match = re.match(pattern, question, re.IGNORECASE)
         if match:
-            bodies += [other + question[match.end() :] for other in others]
+            bodies += [(other[0].upper() + other[1:]) + question[match.end() :] for other in others]
             break
     return bodies
 
@@ -225,11 +228,8 @@ def _bodies(question: str) -> list[str]:
 def _put_together(lead: str, body: str, ending: str) -> str:
     before = lead.format("")
     first = body.split(maxsplit=1)[0]
-    if before.endswith((", ", ": ")):
-        if first.lower().strip(",") in _COMMON:
-            body = body[0].lower() + body[1:]
-    else:
-        body = body[0].upper() + body[1:]
+    if before.endswith((", ", ": ")) and first.lower().strip(",") in _COMMON:
+        body = body[0].lower() + body[1:]
     if ending and body[-1] not in ".?!":
         body += "."
     return before + body + ending
