@@ -166,9 +166,7 @@ def _version(distribution: str) -> str | None:
 
 def _devices(torch_works: bool) -> tuple[Device, ...]:
     total, free = _memory()
-    found = [
-        Device("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", total, free)
-    ]
+    found = [Device("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", total, free)]
     if not torch_works:
         return tuple(found)
     import torch
@@ -195,9 +193,7 @@ def _families(working: bool) -> tuple[Part, ...]:
         return tuple(Part(name, title, False, advice) for name, title in FAMILIES.items())
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    absent = (
-        f"not an image-text-to-text model of transformers {_version('transformers')}; try another version"
-    )
+    absent = f"not an image-text-to-text model of transformers {_version('transformers')}; try another version"
     return tuple(
         Part(name, title, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "")
         if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ ATTACK = "Attack"
 QUESTIONS = "Questions"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """Number formats for weights and activations."""
 
     float32 = "float32"
@@ -21,21 +21,21 @@ class Dtype(str, Enum):
     float16 = "float16"
 
 
-class Quantize(str, Enum):
+class Quantize(StrEnum):
     """Weights packed into fewer bits."""
 
     four = "4bit"
     eight = "8bit"
 
 
-class Norm(str, Enum):
+class Norm(StrEnum):
     """How the size of a change is measured."""
 
     linf = "linf"
     l2 = "l2"
 
 
-class Shadow(str, Enum):
+class Shadow(StrEnum):
     """Which questions the attack optimises on."""
 
     general = "general"
@@ -63,9 +63,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results."
 Epsilon = Annotated[str, typer.Option(help="Largest change, of values in [0, 1].", rich_help_panel=ATTACK)]
 Seed = Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=ATTACK)]
 Steps = Annotated[int, typer.Option(min=1, help="Steps at most; easy pictures stop early.", rich_help_panel=ATTACK)]
-MaxSeconds = Annotated[
-    float | None, typer.Option(min=0.0, help="Seconds a picture may take.", rich_help_panel=ATTACK)
-]
+MaxSeconds = Annotated[float | None, typer.Option(min=0.0, help="Seconds a picture may take.", rich_help_panel=ATTACK)]
 Question = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -41,9 +42,7 @@ def list_models(
 @testbed.command()
 def train(
     family: Annotated[str, typer.Argument(help="Which architecture, e.g. llava.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for checkpoints and the model; resumes where it stopped.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model; resumes where it stopped.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     word_only: Annotated[
         bool,
@@ -53,8 +52,15 @@ def train(
     """Train a reference model; hours on two processor cores, minutes on a GPU."""
     from equipoise.testbed import train as training
 
+    recipe = training.Recipe(family, word_only=word_only)
+    if steps is not None:
+        recipe = replace(recipe, steps=steps)
     quiet()
-    training.train(family, out, steps=steps, word_only=word_only)
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        print(f"step {step} of {steps}, loss {loss:.3f}", file=sys.stderr, flush=True)
+
+    show(f"written: {training.train(recipe, out, progress=tell)}")
 
 
 @testbed.command("show")

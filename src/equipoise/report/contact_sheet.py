@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,10 +14,11 @@ from PIL import Image
 
 from equipoise import __version__
 from equipoise.data.pictures import open_picture
-from equipoise.errors import OutputError, PictureError
+from equipoise.errors import PictureError
 from equipoise.judges.rates import Rate
 from equipoise.report.pictures import Curve, curve, data_uri, difference_uri
 from equipoise.report.record import Record, Role, pooled
+from equipoise.report.writing import write_text
 
 CHIPS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
 """What the page calls a verdict."""
@@ -78,20 +77,7 @@ def write(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str] 
         OutputError: the folder cannot be written.
     """
     page = folder / "index.html"
-    text = render(records, folder, errors=errors)
-    try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".index-", suffix=".html")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            # mkstemp makes files that only their owner can read; a page is meant to be shared.
-            Path(name).chmod(0o644)
-            Path(name).replace(page)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"expected to write {page}, got '{error.strerror}'; try another --out") from None
+    write_text(page, render(records, folder, errors=errors))
     return page
 
 

@@ -71,6 +71,4 @@ def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> Cur
     top = max(max(loss for _, loss in points), 1e-9)
     last = points[-1][0]
     places = [f"{width * i / last:.1f},{height * (1 - max(loss, 0) / top):.1f}" for i, loss in kept]
-    return Curve(
-        "M" + " L".join(places), width, height, f"{top:.2f}", "0", f"{points[-1][1]:.3f}", len(losses)
-    )
+    return Curve("M" + " L".join(places), width, height, f"{top:.2f}", "0", f"{points[-1][1]:.3f}", len(losses))

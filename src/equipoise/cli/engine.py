@@ -1,0 +1,90 @@
+"""The attack that a plan asks for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from equipoise.cli.plan import Plan
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from equipoise.attacks.perturbed import Perturbed, TraceStep
+    from equipoise.attacks.transforms import Expectation, Transform
+    from equipoise.models.base import OpenModel
+
+
+def attack(
+    plan: Plan,
+    clean: Image,
+    targets: Sequence[OpenModel],
+    bystanders: Sequence[OpenModel],
+    progress: Callable[[TraceStep], None],
+) -> Perturbed:
+    """Perturb one picture as planned.
+
+    Args:
+        plan: what to do.
+        clean: the picture.
+        targets: models that shall refuse.
+        bystanders: models that shall not; they steer the attack only where the plan says keep away.
+        progress: is told of every step.
+    """
+    from equipoise.attacks.budgets import Budget
+    from equipoise.attacks.refusal import RefusalAttack
+
+    _reset_peak(targets)
+    prepared = RefusalAttack(
+        Budget(plan.norm.value, plan.epsilon),
+        solver=plan.solver,
+        steps=plan.steps,
+        reply=plan.refusal,
+        expectation=_expectation(plan.eot),
+        max_seconds=plan.max_seconds,
+    )
+    return prepared(
+        clean,
+        targets,
+        plan.questions.shadow,
+        bystanders=bystanders if plan.keep_away else (),
+        seed=plan.seed,
+        progress=progress,
+    )
+
+
+def peak_memory(models: Sequence[OpenModel]) -> int | None:
+    """Bytes in use at the worst moment: of the GPUs since the attack began, or of the process on a CPU."""
+    import torch
+
+    devices = {model.device for model in models if model.device.type == "cuda"}
+    if devices:
+        return sum(torch.cuda.max_memory_allocated(device) for device in devices)
+    try:
+        import resource
+    except ImportError:
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
+
+
+def _reset_peak(models: Sequence[OpenModel]) -> None:
+    import torch
+
+    for device in {model.device for model in models if model.device.type == "cuda"}:
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _expectation(names: Sequence[str]) -> Expectation | None:
+    if not names:
+        return None
+    from equipoise.attacks import transforms
+
+    known: dict[str, Transform] = {
+        "jpeg": transforms.Jpeg(),
+        "resize": transforms.Resize(),
+        "crop": transforms.Crop(),
+        "noise": transforms.Noise(),
+    }
+    return transforms.Expectation(tuple(known[name] for name in names))

@@ -1,0 +1,50 @@
+"""The numbers of a run as `perturb` prints them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from equipoise.cli.console import show, size, table
+from equipoise.cli.run import Outcome
+from equipoise.judges.rates import Rate
+from equipoise.report.contact_sheet import fraction, percent
+from equipoise.report.record import Role, pooled
+
+
+def print_numbers(outcome: Outcome) -> None:
+    """A table of the pictures, then what concerns all of them."""
+    roles: list[Role] = ["target"]
+    if any(asked.role == "bystander" for record in outcome.records for asked in record.asked):
+        roles.append("bystander")
+    columns = ["picture", *(f"{role} refuses" for role in roles), "clean", "change", "PSNR", "SSIM", "steps", "s"]
+    rows = [
+        (
+            Path(r.image).name,
+            *(brief(r.rate(role)) for role in roles),
+            brief(r.rate("target", clean=True)),
+            fraction(r.linf_measured),
+            "equal" if r.psnr is None else f"{r.psnr:.1f}",
+            "" if r.ssim is None else f"{r.ssim:.3f}",
+            r.steps,
+            f"{r.seconds:.1f}",
+        )
+        for r in outcome.records
+    ]
+    if rows:
+        show(table("", columns, rows))
+    if len(rows) > 1:
+        for role in roles:
+            show(f"{role}s refuse {brief(pooled(outcome.records, role))} in all", "")
+    doubts = dict.fromkeys(doubt for record in outcome.records for doubt in record.doubts)
+    for doubt in doubts:
+        show(f"doubt: {doubt}")
+    memory = max((r.peak_memory for r in outcome.records if r.peak_memory), default=None)
+    if memory:
+        show(f"peak memory {size(memory)}")
+    show(f"contact sheet {outcome.page}")
+
+
+def brief(rate: Rate) -> str:
+    """A rate for a narrow column: `95 % [76, 99] 19/20`."""
+    left_out = f" +{rate.unscored} unscored" if rate.unscored else ""
+    return f"{percent(rate)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}] {rate.k}/{rate.n}{left_out}"
