@@ -65,8 +65,9 @@ TAIL = """
   Its image processor counts 256 tokens a tile whatever the tile's size, so its tiny model has 32 x 32 patches.
   The processor class of transformers 5.23 loses the chat template on loading; the tokenizer's copy is used.
 
-Not here: models whose code is on the hub only (MiniGPT-4, Qwen-VL-Chat, the original Phi-3.5-vision and InternVL
-repositories), which transformers cannot build without downloading that code. `docs/models.md` shows how to bring one.
+Not here: models whose code is on the hub only (MiniGPT-4, Qwen-VL-Chat, the original repositories of
+Phi-3.5-vision and InternVL), which transformers cannot build without that code. `docs/models.md` shows how to
+bring one.
 """
 
 

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.load import load
 from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
@@ -23,6 +21,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transformers import PreTrainedModel
 
 from equipoise.errors import EquipoiseError
+from equipoise.models.hf import HuggingFaceModel
+from equipoise.models.load import load
 from equipoise.types import Message, Prompt
 from models.families import FAMILIES
 from models.families.stock import Stock, watch
@@ -87,24 +87,34 @@ def eight_bit(case: Case) -> str:
     off = (torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.9 / 255
     given = (pixels(image) + off).clamp(0, 1)
     prompt = Prompt.ask(QUESTIONS[0], image)
+    tokens = _reply_tokens(case, prompt, REPLIES[0])
     with watch(case.stock.model) as expected:
-        tokens = case.stock.tokens(REPLIES[0], end=True)
         reference = case.stock.log_probs(prompt, tokens)
     start = case.stock.inputs(prompt)["input_ids"][0].tolist()
     # A picture that the prompt carries is replaced, a prompt without one gets it in front: the same for all.
     for asked in (prompt, Prompt.ask(QUESTIONS[0], picture(31, 33)), Prompt.ask(QUESTIONS[0])):
         with watch(case.inner) as seen:
             found = case.model.log_prob(given, [asked], REPLIES[:1])
-        assert seen.ids[: len(start)] == start, (
-            f"prompt {_shown(case, seen.ids)!r}, not {_shown(case, start)!r}"
-        )
-        assert seen.ids[len(start) :] in (tokens, tokens[:-1]), (
-            f"reply {_shown(case, seen.ids[len(start) :])!r}"
-        )
+        assert seen.ids[: len(start)] == start, f"prompt {_shown(case, seen.ids)!r}, not {_shown(case, start)!r}"
+        assert seen.ids[len(start) :] in (tokens, tokens[:-1]), f"reply {_shown(case, seen.ids[len(start) :])!r}"
         assert torch.equal(seen.patches[0], expected.patches[0]), "the tower saw other patches"
         assert found.mask.tolist() == [[True] * len(tokens)], found.mask
         torch.testing.assert_close(found.tokens[0].detach(), reference, rtol=0, atol=2e-5)
     return "yes"
+
+
+def _reply_tokens(case: Case, prompt: Prompt, reply: str) -> list[int]:
+    """The tokens that the adapter gives a reply, which must read as that reply and its end.
+
+    Where a template puts a space before a reply, its first token has one too.
+    """
+    tokenizer = case.stock.processor.tokenizer
+    with watch(case.inner) as seen:
+        case.model.log_prob(pixels(prompt.messages[0].images[0]), [prompt], [reply])
+    start = case.stock.inputs(prompt)["input_ids"].shape[1]
+    fed = seen.ids[start:]
+    assert tokenizer.decode(fed).strip() == reply, f"reply {tokenizer.decode(fed)!r}, not {reply!r}"
+    return [*fed, tokenizer.eos_token_id]
 
 
 def sharing(case: Case) -> str:
@@ -113,7 +123,7 @@ def sharing(case: Case) -> str:
     prompts = [Prompt.ask(question, image) for question in QUESTIONS]
     losses, slope = case.model.loss_and_grad(pixels(image), prompts, REPLIES)
     plain = [
-        case.stock.gradient(pixels(image), prompt, case.stock.tokens(reply, end=True))
+        case.stock.gradient(pixels(image), prompt, _reply_tokens(case, prompt, reply))
         for prompt, reply in zip(prompts, REPLIES, strict=True)
     ]
     torch.testing.assert_close(losses, torch.stack([loss for loss, _ in plain]), rtol=0, atol=2e-5)
@@ -140,11 +150,10 @@ def several_images(case: Case) -> str:
     """Two pictures in one prompt: the first is replaced, replies and gradient are those of transformers."""
     first, second = picture(50, 70), picture(40, 44)
     prompt = Prompt.ask(QUESTIONS[0], first, second)
-    tokens = case.stock.tokens(REPLIES[0], end=True)
     if case.name in ONE_PICTURE:
         _refuses(case, prompt)
         return "one a prompt"
-    loss, reference = case.stock.gradient(pixels(first), prompt, tokens)
+    loss, reference = case.stock.gradient(pixels(first), prompt, _reply_tokens(case, prompt, REPLIES[0]))
     given = Prompt.ask(QUESTIONS[0], picture(31, 33), second)
     losses, slope = case.model.loss_and_grad(pixels(first), [given], REPLIES[:1])
     torch.testing.assert_close(losses[0], loss, rtol=0, atol=2e-5)
@@ -172,14 +181,10 @@ def system_text(case: Case) -> str:
     shown = _shown(case, seen.ids)
     assert shown.count(SYSTEM) == 1, f"the system text is there {shown.count(SYSTEM)} times"
     assert shown.index(SYSTEM) < shown.index(QUESTIONS[0]), "the question comes first"
-    talk = Prompt(
-        (*Prompt.ask(QUESTIONS[1], image).messages, Message("assistant", "Two."), Message("user", "Why?"))
-    )
+    talk = Prompt((*Prompt.ask(QUESTIONS[1], image).messages, Message("assistant", "Two."), Message("user", "Why?")))
     with watch(case.inner) as seen:
         case.model.log_prob(pixels(image), [talk], REPLIES[:1])
-    assert [word in _shown(case, seen.ids) for word in (QUESTIONS[1], "Two.", "Why?")] == [True] * 3, (
-        "a turn is lost"
-    )
+    assert [word in _shown(case, seen.ids) for word in (QUESTIONS[1], "Two.", "Why?")] == [True] * 3, "a turn is lost"
     return "role" if _has_role(case) else "folded"
 
 
@@ -188,9 +193,7 @@ def _has_role(case: Case) -> bool:
     template = processor.chat_template or processor.tokenizer.chat_template
     if template is None:
         return False
-    turns = [
-        {"role": role, "content": [{"type": "text", "text": role + SYSTEM}]} for role in ("system", "user")
-    ]
+    turns = [{"role": role, "content": [{"type": "text", "text": role + SYSTEM}]} for role in ("system", "user")]
     try:
         return "system" + SYSTEM in processor.tokenizer.apply_chat_template(
             turns, chat_template=template, tokenize=False

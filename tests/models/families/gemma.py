@@ -24,22 +24,20 @@ from models.families.parts import HEADS, HIDDEN, PATCH, SIDE, save, text, tokeni
 _SIZE = {"height": SIDE, "width": SIDE}
 
 
-def gemma3(folder: Path) -> None:
-    """Gemma 3: one layer with a sliding window, one without; the template folds the system text itself."""
+def gemma3(folder: Path, window: int = 512) -> None:
+    """Gemma 3: one layer sees `window` tokens back, one all; the template folds the system text itself."""
     named = {
         "boi_token": "<start_of_image>",
         "eoi_token": "<end_of_image>",
         "image_token": "<image_soft_token>",
     }
-    words = tokenizer(
-        ["<start_of_turn>", "<end_of_turn>"], named, bos="<bos>", eos="<end_of_turn>", prepend_bos=True
-    )
+    words = tokenizer(["<start_of_turn>", "<end_of_turn>"], named, bos="<bos>", eos="<end_of_turn>", prepend_bos=True)
     tokens = (SIDE // PATCH // 2) ** 2
     language = text(
         words,
         head_dim=HIDDEN // HEADS,
         query_pre_attn_scalar=HIDDEN // HEADS,
-        sliding_window=8,
+        sliding_window=window,
         layer_types=["sliding_attention", "full_attention"],
     )
     config = Gemma3Config(

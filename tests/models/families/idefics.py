@@ -56,9 +56,7 @@ def idefics2(folder: Path) -> None:
         image_token_id=words.convert_tokens_to_ids("<image>"),
     )
     processor = Idefics2Processor(
-        Idefics2ImageProcessor(
-            size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE}, do_image_splitting=False
-        ),
+        Idefics2ImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE}, do_image_splitting=False),
         words,
         image_seq_len=_TOKENS,
         chat_template=templates.named("<image>", _END),

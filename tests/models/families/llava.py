@@ -98,9 +98,7 @@ def llava_next(folder: Path) -> None:
 
 def llava_onevision(folder: Path) -> None:
     """LLaVA-OneVision: SigLIP tiles for one picture, one tile each for several; Qwen2."""
-    words = tokenizer(
-        ["<image>", "<video>", "<|im_start|>", "<|im_end|>"], bos="<|endoftext|>", eos="<|im_end|>"
-    )
+    words = tokenizer(["<image>", "<video>", "<|im_start|>", "<|im_end|>"], bos="<|endoftext|>", eos="<|im_end|>")
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**vision(vision_use_head=False)),
         text_config=Qwen2Config(**text(words)),

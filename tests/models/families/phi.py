@@ -16,7 +16,7 @@ from models.families import templates
 from models.families.parts import HEADS, HIDDEN, save, text, tokenizer, vision
 
 # The image processor counts 256 tokens a tile whatever its size, so a tile must be 32 x 32 patches.
-_SIDE, _PATCH = 64, 2
+_SIDE, _PATCH = 128, 4
 
 
 def phi4_multimodal(folder: Path) -> None:
@@ -41,9 +41,9 @@ def phi4_multimodal(folder: Path) -> None:
             image_token_id=words.convert_tokens_to_ids("<|endoftext10|>"),
         ),
         audio_config=audio,
-        original_max_position_embeddings=1024,
+        original_max_position_embeddings=4096,
         sliding_window=None,
-        **text(words, head_dim=HIDDEN // HEADS),
+        **text(words, head_dim=HIDDEN // HEADS, max_position_embeddings=4096),
     )
     processor = Phi4MultimodalProcessor(
         Phi4MultimodalImageProcessor(size={"height": _SIDE, "width": _SIDE}, patch_size=_PATCH, dynamic_hd=4),

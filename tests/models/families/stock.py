@@ -69,9 +69,7 @@ def watch(model: PreTrainedModel) -> Iterator[Seen]:
 
 def _cuts_patches(name: str, module: nn.Module) -> bool:
     """The first layer over pixels: a convolution, or a linear layer where the processor cut the patches."""
-    return isinstance(module, nn.Conv2d | nn.Conv3d) or (
-        "patch_embed" in name and isinstance(module, nn.Linear)
-    )
+    return isinstance(module, nn.Conv2d | nn.Conv3d) or ("patch_embed" in name and isinstance(module, nn.Linear))
 
 
 class Stock:
@@ -106,11 +104,6 @@ class Stock:
     def _mark(self, images: Sequence[Image]) -> str:
         """Picture marks where there is no chat template; BLIP's processors add their own."""
         return "" if hasattr(self.processor, "num_query_tokens") else "<image>" * len(images)
-
-    def tokens(self, reply: str, *, end: bool) -> list[int]:
-        """A reply as tokens."""
-        ids = self.processor.tokenizer(reply, add_special_tokens=False)["input_ids"]
-        return [*ids, self.processor.tokenizer.eos_token_id] if end else ids
 
     @torch.no_grad()
     def log_probs(self, prompt: Prompt, tokens: Sequence[int]) -> Tensor:
@@ -158,11 +151,11 @@ class Stock:
 
     @torch.no_grad()
     def reply(self, prompt: Prompt, max_new_tokens: int) -> str:
-        """The greedy reply."""
+        """The greedy reply, without the white space around it."""
         batch = self.inputs(prompt)
         out = self.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
         new = out[:, batch["input_ids"].shape[1] :]
-        return self.processor.batch_decode(new, skip_special_tokens=True)[0]
+        return self.processor.batch_decode(new, skip_special_tokens=True)[0].strip()
 
 
 def _extended(batch: dict[str, Any], tokens: Sequence[int], reply_type: int) -> dict[str, Any]:

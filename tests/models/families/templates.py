@@ -100,9 +100,6 @@ def cohere(image: str) -> str:
     """`<|START_OF_TURN_TOKEN|><|USER_TOKEN|>`, as Aya Vision."""
     who = "{{ {'system': '<|SYSTEM_TOKEN|>', 'user': '<|USER_TOKEN|>'}.get(m.role, '<|CHATBOT_TOKEN|>') }}"
     return (
-        "{{ bos_token }}{% for m in messages %}<|START_OF_TURN_TOKEN|>"
-        + who
-        + _parts(image)
-        + "<|END_OF_TURN_TOKEN|>"
+        "{{ bos_token }}{% for m in messages %}<|START_OF_TURN_TOKEN|>" + who + _parts(image) + "<|END_OF_TURN_TOKEN|>"
         "{% endfor %}{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"
     )

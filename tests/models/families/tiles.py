@@ -66,7 +66,7 @@ def aya_vision(folder: Path) -> None:
         eos="<|END_OF_TURN_TOKEN|>",
         prepend_bos=True,
     )
-    language = text(words, sliding_window=8, layer_types=["sliding_attention", "full_attention"])
+    language = text(words, sliding_window=512, layer_types=["sliding_attention", "full_attention"])
     config = AyaVisionConfig(
         vision_config=SiglipVisionConfig(**vision(vision_use_head=False)),
         text_config=Cohere2Config(**language),
