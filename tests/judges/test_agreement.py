@@ -61,6 +61,15 @@ def test_bootstrap_interval_agrees_with_the_large_sample_formula():
     assert (result.high - result.low) / (2 * 1.96) == pytest.approx(0.04016, abs=0.001)
 
 
+def test_replies_to_one_prompt_widen_the_interval_when_they_go_together():
+    truth = [True, False] * 60
+    judged = [True, False, False, True, True, False] * 20
+    alone = agree(judged, truth)
+    ten_to_a_prompt = agree(judged, truth, groups=[f"prompt {index % 6 // 2} {index // 60}" for index in range(120)])
+    assert ten_to_a_prompt.kappa == alone.kappa
+    assert ten_to_a_prompt.high - ten_to_a_prompt.low > 1.5 * (alone.high - alone.low)
+
+
 def test_nothing_scored_gives_no_kappa():
     result = agree([None, None], [True, False])
     assert (result.kappa, result.low, result.high, result.unscored) == (None, None, None, 2)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from equipoise.errors import UsageError
 from equipoise.judges.rates import Rate
+
+_CELLS: Final = ((True, True), (True, False), (False, True), (False, False))
+"""Judge and reference, in the order of `Agreement`'s counts."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def agree(
     judged: Sequence[bool | None],
     reference: Sequence[bool],
     *,
+    groups: Sequence[str] | None = None,
     confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
@@ -66,34 +71,39 @@ def agree(
     Args:
         judged: The judge's labels; None where it abstained.
         reference: The labels to compare with, in the same order.
+        groups: What each case belongs to, such as its prompt; kappa's interval then resamples whole groups, because
+            several replies to one prompt are not independent. None: every case stands alone.
         confidence: Coverage of every interval.
-        resamples: Bootstrap resamples of the cases for kappa's percentile interval.
+        resamples: Bootstrap resamples for kappa's percentile interval.
         seed: Seed of the bootstrap.
 
     Raises:
         UsageError: If the two sequences differ in length.
     """
-    if len(judged) != len(reference):
+    belongs = list(map(str, range(len(judged)))) if groups is None else list(groups)
+    if not len(judged) == len(reference) == len(belongs):
         raise UsageError(
-            f"expected as many judged as reference labels, got {len(judged)} and {len(reference)}; "
-            "try pairing them first"
+            f"expected as many judged as reference labels and groups, got {len(judged)}, {len(reference)} and "
+            f"{len(belongs)}; try pairing them first"
         )
-    pairs = [(label, truth) for label, truth in zip(judged, reference, strict=True) if label is not None]
-    true_positive, false_positive = pairs.count((True, True)), pairs.count((True, False))
-    false_negative, true_negative = pairs.count((False, True)), pairs.count((False, False))
-    cells = (true_positive, false_positive, false_negative, true_negative)
-    low, high = _bootstrap(cells, confidence, resamples, seed)
+    cells: dict[str, list[int]] = {}
+    for label, truth, group in zip(judged, reference, belongs, strict=True):
+        if label is not None:
+            cells.setdefault(group, [0, 0, 0, 0])[_CELLS.index((bool(label), bool(truth)))] += 1
+    counts = np.array(list(cells.values()), dtype=int).reshape(-1, 4)
+    true_positive, false_positive, false_negative, true_negative = (int(cell) for cell in counts.sum(axis=0))
+    low, high = _bootstrap(counts, confidence, resamples, seed)
     return Agreement(
         true_positive,
         false_positive,
         false_negative,
         true_negative,
-        kappa=cohen_kappa(*cells),
+        kappa=cohen_kappa(true_positive, false_positive, false_negative, true_negative),
         low=low,
         high=high,
         sensitivity=Rate.of(true_positive, true_positive + false_negative, confidence=confidence),
         specificity=Rate.of(true_negative, true_negative + false_positive, confidence=confidence),
-        unscored=len(judged) - len(pairs),
+        unscored=len(judged) - int(counts.sum()),
     )
 
 
@@ -109,14 +119,17 @@ def _kappas(counts: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(
-    cells: Sequence[int], confidence: float, resamples: int, seed: int
+    counts: np.ndarray, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float] | tuple[None, None]:
-    """Percentile interval of kappa; resampling cases is drawing the four counts from a multinomial."""
-    total = sum(cells)
-    if total == 0:
+    """Percentile interval of kappa over resampled groups; `counts` holds a row of four cells for each group.
+
+    Groups with equal rows are interchangeable, so a resample is one multinomial draw over the distinct rows.
+    """
+    if len(counts) == 0:
         return None, None
-    draws = np.random.default_rng(seed).multinomial(total, np.array(cells) / total, size=resamples)
-    kappas = _kappas(draws)
+    rows, copies = np.unique(counts, axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(counts), copies / len(counts), size=resamples)
+    kappas = _kappas(draws @ rows)
     kappas = kappas[~np.isnan(kappas)]
     if kappas.size == 0:
         return None, None

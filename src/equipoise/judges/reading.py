@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 READING: Final[dict[str, str]] = {
@@ -89,9 +91,9 @@ def foreign(text: str) -> str | None:
     Only what shows itself is named: a short reply in Latin letters without telling words passes as readable.
     """
     letters = [character for character in text[:2000] if character.isalpha()]
-    latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
-    if letters and latin < 0.5 * len(letters):
-        return f"{unicodedata.name(letters[0], 'another').split()[0].capitalize()} script"
+    other = [character for character in letters if not unicodedata.name(character, "").startswith("LATIN")]
+    if len(other) > 0.5 * len(letters):
+        return f"letters such as {other[0]!r}"
     spoken = words(text[:2000])
     hits = {language: sum(word in known for word in spoken) for language, known in FUNCTION_WORDS.items()}
     likely = max(hits, key=lambda language: (hits[language], language == "English"))
@@ -100,8 +102,18 @@ def foreign(text: str) -> str | None:
     return None
 
 
-def loop(text: str) -> str | None:
-    """What a reply repeats when repetition is most of it; else None.
+@dataclass(frozen=True)
+class Loop:
+    """What a reply says over and over."""
+
+    unit: str
+    """The words or the sentence repeated."""
+    at_once: bool
+    """Whether it is a few words repeated from the start, so that the reply says nothing else."""
+
+
+def loop(text: str) -> Loop | None:
+    """The repetition that makes up at least half of a reply; None for most replies.
 
     One to three words said at least five times in a row, or a sentence that is more than half of at least four.
     """
@@ -110,11 +122,12 @@ def loop(text: str) -> str | None:
         run = 1
         for index in range(size, len(spoken)):
             run = run + 1 if spoken[index] == spoken[index - size] else 1
-            if run >= 4 * size + 1 and run + size - 1 >= len(spoken) / 2:
-                return " ".join(spoken[index - size + 1 : index + 1])
+            if run > 4 * size and run + size - 1 >= len(spoken) / 2:
+                start = index - run - size + 2
+                return Loop(" ".join(spoken[index - size + 1 : index + 1]), at_once=start <= 8)
     said = [" ".join(words(sentence)) for sentence in sentences(text)]
     said = [sentence for sentence in said if len(sentence) > 12]
-    favourite = max(said, key=said.count, default="")
-    if len(said) >= 4 and said.count(favourite) > len(said) / 2:
-        return favourite
+    favourite, count = (Counter(said).most_common(1) or [("", 0)])[0]
+    if len(said) >= 4 and count > len(said) / 2:
+        return Loop(favourite, at_once=False)
     return None
