@@ -24,7 +24,7 @@ def ask(
         typer.Option(
             "--model",
             "-m",
-            help="testbed/NAME, ORG/NAME[@REVISION] of the model hub, or a folder.",
+            help="testbed/NAME, ORG/NAME or ORG/NAME@REVISION of the model hub, or a folder.",
             show_default=False,
         ),
     ],

@@ -51,7 +51,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Target model: testbed/NAME, ORG/NAME[@REVISION] of the model hub, or a folder. May be repeated.",
+        help="Target: testbed/NAME, a folder, or ORG/NAME or ORG/NAME@REVISION of the model hub. May be repeated.",
         show_default=False,
     ),
 ]

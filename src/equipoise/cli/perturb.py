@@ -69,8 +69,10 @@ def perturb(
 ) -> None:
     """Change pictures a little so that the models refuse harmless questions about them.
 
-    Every changed picture is saved as DIR/NAME.png with its numbers in DIR/NAME.json, read back, and asked about;
-    DIR/index.html shows all of them. The same command again goes on where a run was stopped.
+    Every changed picture is saved as DIR/NAME.png with its numbers in DIR/NAME.json, read back, and asked about.
+    DIR/index.html shows all of them.
+
+    The same command again goes on where a run was stopped.
     """
     from equipoise.attacks.budgets import parse_epsilon
     from equipoise.cli.numbers import print_numbers

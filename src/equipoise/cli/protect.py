@@ -33,7 +33,8 @@ def protect(
         typer.Option(
             "--model",
             "-m",
-            help="A model to be protected from: ORG/NAME[@REVISION] of the model hub, or a folder. May be repeated. "
+            help="A model to be protected from: a folder, or ORG/NAME or ORG/NAME@REVISION of the model hub. May be "
+            "repeated. "
             "By default the small reference models that come with equipoise.",
         ),
     ] = None,
