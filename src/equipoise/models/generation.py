@@ -20,12 +20,13 @@ from equipoise.types import Exchange, FinishReason, Prompt
 def left_padding(processor: Any) -> Iterator[None]:
     """Prompts end at the same place, so that replies begin there; a padding token is chosen where there is none."""
     tokenizer = processor.tokenizer
-    tokenizers = [tokenizer, getattr(processor, "qformer_tokenizer", None) or tokenizer]
-    before = [(each, each.padding_side, each.pad_token) for each in tokenizers]
+    # A Q-Former reads its own copy of the question, at absolute positions: that copy is padded to the right.
+    reader = getattr(processor, "qformer_tokenizer", None)
+    before = [(each, each.padding_side, each.pad_token) for each in (tokenizer, reader) if each is not None]
     try:
-        for each in tokenizers:
-            each.padding_side = "left"
-            if each.pad_token is None:
+        for each, _, token in before:
+            each.padding_side = "left" if each is tokenizer else "right"
+            if token is None:
                 each.pad_token = each.eos_token
         yield
     finally:

@@ -151,7 +151,7 @@ class HuggingFaceModel(OpenModel):
                 with self._forgetful(None):
                     found = plain_log_probs(self.model, rows, cut_images, own)
                     loss = torch.stack([-tokens.mean() for tokens in found])
-                    loss.sum().backward()  # type: ignore[no-untyped-call]
+                    loss.sum().backward()
             else:
                 loss = self._suffix_step(held, rows, own)
             losses.append(loss.detach().cpu())
@@ -164,7 +164,7 @@ class HuggingFaceModel(OpenModel):
         with self._forgetful(IMPLEMENTATION):
             found = suffix_log_probs(self.model, held, rows, shift, fused=self._fused)
             loss = torch.stack([-tokens.mean() for tokens in found])
-            loss.sum().backward()  # type: ignore[no-untyped-call]
+            loss.sum().backward()
         return loss
 
     def _scorer(
@@ -202,7 +202,7 @@ class HuggingFaceModel(OpenModel):
         probes = [Prompt.ask("What is this?"), Prompt.ask("Describe what you can see in the picture.")]
         picture = eight_bit(pixels)
         rows = [self._rows.row(probe, picture, "A picture.", end=True) for probe in probes]
-        obstacle = known_obstacle(rows)
+        obstacle = known_obstacle(self.model, rows[0])
         if obstacle is not None:
             return Sharing(False, obstacle)
         with self._careful():

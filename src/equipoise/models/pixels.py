@@ -21,7 +21,7 @@ from equipoise.errors import ModelError, UsageError
 
 def eight_bit(pixels: Tensor) -> Image:
     """The picture that a file of these pixels holds."""
-    return to_pil_image((pixels.detach().float().cpu() * 255).round().to(torch.uint8))  # type: ignore[no-any-return]
+    return to_pil_image((pixels.detach().float().cpu() * 255).round().to(torch.uint8))
 
 
 def check_pixels(pixels: Tensor) -> None:
@@ -68,13 +68,13 @@ class PixelPath:
             self._direct[size] = _same(self._only_pictures([saved, *others], whole), whole)
         direct = self._direct[size]
         if whole is None:
-            pictures = [saved, *others]
-            whole = self._only_pictures(pictures) if direct else self.full(pictures, text)
+            files = [saved, *others]
+            whole = self._only_pictures(files) if direct else self.full(files, text)
         whole = self.to_device(whole)
         if not (pixels.requires_grad and torch.is_grad_enabled()):
             return whole
         # Wrapped in a list of pictures, a tensor goes through the same steps as a file would.
-        pictures = [pixels * 255, *others]
+        pictures: list[Any] = [pixels * 255, *others]
         # Some processors look at a picture's numbers only in the text part; `full` then fails on a gradient.
         try:
             soft = self._only_pictures(pictures) if direct else self.full(pictures, text)

@@ -120,9 +120,10 @@ def run_prefix(model: Any, rows: Sequence[Row], images: Mapping[str, Any], *, sh
         **{key: value.to(model.device) for key, value in first.loose.items()},
         **images,
     )
-    if not cache.layers or any(layer.keys is None or layer.keys.shape[2] != length for layer in cache.layers):
+    layers: list[Any] = cache.layers
+    if not layers or any(layer.keys is None or layer.keys.shape[2] != length for layer in layers):
         raise CannotShareError("its layers keep something else than the keys of every token")
-    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+    keys, values = zip(*((layer.keys, layer.values) for layer in layers), strict=True)
     return Prefix(keys, values, length, _offset(model))
 
 
@@ -151,7 +152,9 @@ def suffix_log_probs(
     texts = [row.tokens[prefix.length : -1] for row in rows]
     lengths = [len(text) for text in texts]
     packing = Packing.of(lengths, device, fused=fused)
-    layers = [_Sharing(Shared(key, value, packing)) for key, value in zip(prefix.keys, prefix.values, strict=True)]
+    layers: list[Any] = [
+        _Sharing(Shared(key, value, packing)) for key, value in zip(prefix.keys, prefix.values, strict=True)
+    ]
     places = torch.cat([torch.arange(length) for length in lengths])
     starts = torch.tensor([0, *lengths]).cumsum(0)[:-1].tolist()
     keep = torch.cat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,15 +40,20 @@ class Sharing:
         return "shared prefix" if self.shared else f"plain batch: {self.reason}"
 
 
-def known_obstacle(rows: Sequence[Row]) -> str | None:
-    """Why the prefix of these rows cannot be shared, as far as their inputs tell."""
-    row = rows[0]
+def known_obstacle(model: Any, row: Row) -> str | None:
+    """Why the prefix of such rows cannot be shared, as far as the model's settings and inputs tell."""
+    types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
+    if any(not kind.endswith("attention") or "linear" in kind for kind in types):
+        return "some of its layers are no attention and keep a state instead of keys"
+    pixels = inspect.signature(model.forward).parameters.get("pixel_values")
+    if pixels is not None and pixels.default is pixels.empty:
+        return "its forward pass reads the picture every time"
     if "cross_attention_mask" in row.aligned:
         return "pictures enter through cross-attention"
     if row.loose:
         return "the question takes part in reading the picture"
-    types = row.aligned.get("token_type_ids")
-    if types is not None and not bool(types[:, : row.prompt_length].any()):
+    marks = row.aligned.get("token_type_ids")
+    if marks is not None and not bool(marks[:, : row.prompt_length].any()):
         return "the prompt is read in both directions"
     return None
 
@@ -81,7 +87,8 @@ def self_check(model: Any, rows: Sequence[Row], images: Mapping[str, Any]) -> Sh
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
-            reason = f"it fails with {type(error).__name__}"
+            line = str(error).strip().splitlines()[0][:80] if str(error).strip() else ""
+            reason = f"it fails with {type(error).__name__} ({line})"
             continue
         apart = max(_apart(found, values), _apart(slopes, gradients))
         if apart <= TOLERANCE.get(model.dtype, 1e-3):

@@ -73,7 +73,7 @@ def shifted_embeddings(model: nn.Module, shift: Tensor | None) -> Iterator[None]
     def add(_module: nn.Module, _given: Any, embedded: Tensor) -> Tensor:
         return embedded + shift.to(embedded.dtype) if embedded.shape == shift.shape else embedded
 
-    handle = model.get_input_embeddings().register_forward_hook(add)  # type: ignore[operator, union-attr]
+    handle = model.get_input_embeddings().register_forward_hook(add)  # type: ignore[operator]
     try:
         yield
     finally:
