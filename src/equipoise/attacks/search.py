@@ -98,7 +98,8 @@ class Search:
             Whether the target rate is reached; the picture asked about is then the result.
         """
         if not (self._exact and legal is self._last):
-            self._consider(legal, self._objective.score(legal))
+            with torch.enable_grad():
+                self._consider(legal, self._objective.score(legal))
         if self._success is None:
             return False
         asked = self._best if self.rate is None else legal

@@ -139,6 +139,11 @@ class Apgd(Attack):
     rho: float = 0.75
     """Share of improving steps below which the step is halved (condition 1)."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 < self.momentum <= 1 and 0 <= self.rho <= 1):
+            raise UsageError(f"expected momentum and rho in 0..1, got {self.momentum:g}, {self.rho:g}; try 0.75")
+
     def rule(self, region: Region, start: Tensor, random: torch.Generator) -> Rule:
         """Equations 1 and 2; at each checkpoint, conditions 1 and 2, and back to the best point."""
         norm, size = self.budget.norm, 2 * self.budget.epsilon
@@ -169,11 +174,11 @@ class Apgd(Attack):
 
 def _checkpoints(steps: int) -> set[int]:
     """Where Auto-PGD looks back: shares 0.22, 0.41, ... of the steps, each distance 0.03 less, at least 0.06."""
-    before, share = 0.0, 0.22
+    before, mark = 0, 22  # in hundredths, as floats would miss the whole steps
     found: set[int] = set()
-    while share < 1:
-        found.add(math.ceil(share * steps))
-        before, share = share, share + max(share - before - 0.03, 0.06)
+    while mark < 100:
+        found.add(-(-mark * steps // 100))
+        before, mark = mark, mark + max(mark - before - 3, 6)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -143,7 +143,7 @@ class Noise(Transform):
 class Expectation:
     """Which transforms a step looks through."""
 
-    transforms: tuple[Transform, ...] = (Jpeg(), Resize(), Crop(), Noise())
+    transforms: tuple[Transform, ...] = field(default_factory=lambda: (Jpeg(), Resize(), Crop(), Noise()))
     """What may happen."""
     samples: int = 2
     """How many transforms a step draws, without repetition as far as they reach; each costs one evaluation."""

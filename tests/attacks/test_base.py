@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from attacks.world import CLEAN, reply
+from equipoise.attacks.base import Attack, Rule
+from equipoise.attacks.budgets import Budget, Region, is_snapped
+from equipoise.attacks.objectives import Objective, Slope
+from equipoise.attacks.perturbed import TraceStep
+from equipoise.attacks.solvers import Bim
+from equipoise.errors import ModelError, UsageError
+
+BUDGET = Budget("linf", 8 / 255)
+BIM = Bim(BUDGET, steps=12)
+
+
+@dataclass(frozen=True)
+class Bowl(Objective):
+    """Squared distance to a brighter picture; what it is shown is written down."""
+
+    shown: list[Tensor] = field(default_factory=list)
+    losses: tuple[float, ...] = ()
+    scale: float = 1.0
+    wait: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return 4
+
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+        time.sleep(self.wait)
+        self.shown.append(pixels)
+        away = pixels - 1
+        number = len(self.shown) - 1
+        loss = self.losses[number] if number < len(self.losses) else float(away.square().mean())
+        return Slope(loss, away * self.scale)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "bowl"}
+
+
+@dataclass(frozen=True)
+class Wild(Attack):
+    """Breaks every limit."""
+
+    def rule(self, region: Region, start: Tensor, random: Generator) -> Rule:
+        while True:
+            yield torch.randn(start.shape, generator=random) * 9
+
+
+def test_a_rule_that_breaks_every_limit_still_gives_a_legal_picture() -> None:
+    bowl = Bowl()
+    found = Wild(BUDGET, steps=6)(bowl, CLEAN)
+    assert len(bowl.shown) == 7  # six slopes, and the score of the last proposal
+    for pixels in bowl.shown:
+        assert is_snapped(pixels)
+        assert BUDGET.holds(pixels, CLEAN)
+        assert 0 <= pixels.min() <= pixels.max() <= 1
+    assert BUDGET.holds(found.pixels, CLEAN)
+
+
+def test_the_lowest_loss_is_the_result_not_the_last() -> None:
+    bowl = Bowl(losses=(5.0, 4.0, 1.0, 3.0, 9.0, 2.0))
+    found = replace(BIM, steps=5)(bowl, CLEAN)
+    assert torch.equal(found.pixels, bowl.shown[2])
+    assert [step.loss for step in found.trace] == [5.0, 4.0, 1.0, 3.0, 9.0]
+
+
+def test_the_first_picture_that_passes_its_check_is_the_result() -> None:
+    asked: list[Tensor] = []
+
+    def success(pixels: Tensor) -> float:
+        asked.append(pixels)
+        return (0.25, 0.5, 0.75, 1.0)[len(asked) - 1]
+
+    steps: list[TraceStep] = []
+    found = BIM(Bowl(), CLEAN, success=success, check_every=2, target_rate=0.7, progress=steps.append)
+    assert (found.stopped, found.rate, found.steps) == ("success", 0.75, 6)
+    assert torch.equal(found.pixels, asked[-1])
+    assert [step.rate for step in found.trace] == [None, 0.25, None, 0.5, None, 0.75]
+    assert [step for step in steps if step.rate is not None] == [found.trace[1], found.trace[3], found.trace[5]]
+    assert found.doubts == ()
+
+
+def test_a_picture_that_never_passes_is_a_doubt_and_knows_its_rate() -> None:
+    found = BIM(Bowl(), CLEAN, success=lambda pixels: 0.5, check_every=5)
+    assert (found.stopped, found.rate, found.steps) == ("steps", 0.5, 12)
+    assert any("target rate" in doubt for doubt in found.doubts)
+
+
+def test_the_time_budget_ends_a_run_with_the_best_so_far() -> None:
+    bowl = Bowl(wait=0.02)
+    found = replace(BIM, steps=500)(bowl, CLEAN, max_seconds=0.15)
+    assert found.stopped == "time"
+    assert 1 <= found.steps < 20
+    assert found.seconds < 1
+    few = replace(BIM, steps=500, questions_per_step=2)(Bowl(wait=0.02), CLEAN, max_seconds=0.15, check_every=400)
+    assert few.linf > 0, "without an exact score the last picture is better than none"
+
+
+def test_a_run_ends_when_the_loss_stays_low() -> None:
+    bowl = Bowl(losses=(1.0, *[1e-4] * 30))
+    found = replace(BIM, steps=100, converged_steps=4)(bowl, CLEAN)
+    assert (found.stopped, found.steps) == ("converged", 5)
+
+
+def test_a_loss_that_is_not_finite_at_the_start_is_an_error() -> None:
+    for bowl in (Bowl(losses=(math.nan,)), Bowl(losses=(math.inf,)), Bowl(scale=math.inf)):
+        with pytest.raises(ModelError, match="finite"):
+            BIM(bowl, CLEAN)
+
+
+def test_a_loss_that_is_not_finite_later_ends_the_run_with_a_doubt() -> None:
+    bowl = Bowl(losses=(3.0, 2.0, math.nan))
+    found = BIM(bowl, CLEAN)
+    assert (found.stopped, found.steps) == ("broken", 2)
+    assert torch.equal(found.pixels, bowl.shown[1])
+    assert any("no longer finite" in doubt for doubt in found.doubts)
+
+
+def test_a_flat_objective_is_doubted() -> None:
+    found = BIM(Bowl(scale=0.0), CLEAN)
+    assert any("exactly zero in 12 of 12" in doubt for doubt in found.doubts)
+    assert any("never fell" in doubt for doubt in found.doubts)
+    assert any("unchanged" in doubt for doubt in found.doubts)
+
+
+def test_restarts_add_up_and_the_best_of_all_wins() -> None:
+    bowl = Bowl(losses=(5.0, 4.0, 4.5, 3.0, 0.5, 1.0))
+    found = replace(BIM, steps=2, restarts=2)(bowl, CLEAN)
+    assert (found.steps, len(bowl.shown)) == (4, 6)
+    assert torch.equal(found.pixels, bowl.shown[4])
+    assert not torch.equal(bowl.shown[3], CLEAN), "a restart begins elsewhere"
+
+
+def test_question_subsets_are_seeded_and_distinct() -> None:
+    seen: list[list[int]] = []
+
+    @dataclass(frozen=True)
+    class Watching(Bowl):
+        def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+            seen.append(list(items))
+            return super().__call__(pixels, items, random)
+
+    attack = replace(BIM, steps=6, questions_per_step=3)
+    attack(Watching(), CLEAN, check_every=100)
+    first = seen[:6]
+    assert all(len(set(items)) == 3 for items in first)
+    assert len(set(map(tuple, first))) > 1
+    assert seen[6] == [0, 1, 2, 3], "candidates are ranked by all questions"
+    seen.clear()
+    attack(Watching(), CLEAN, check_every=100)
+    assert seen[:6] == first
+
+
+@pytest.mark.parametrize(
+    ("pixels", "hint"),
+    [
+        (CLEAN * 255, r"\[0, 1\]"),
+        (CLEAN - 0.5, r"\[0, 1\]"),
+        (CLEAN * math.nan, r"\[0, 1\]"),
+        (CLEAN[None], "3 x height x width"),
+        (CLEAN[:1], "3 x height x width"),
+        (CLEAN[:, :0], "3 x height x width"),
+        ((CLEAN * 255).byte(), "float"),
+        ("a.png", "3 x height x width"),
+        (CLEAN * 0.999, "8-bit"),
+    ],
+)
+def test_what_is_not_a_picture_is_refused(pixels: Any, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        BIM(Bowl(), pixels)
+
+
+@pytest.mark.parametrize("limits", [{"check_every": 0}, {"target_rate": 0.0}, {"target_rate": 2}, {"max_seconds": 0}])
+def test_senseless_limits_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
+        BIM(Bowl(), CLEAN, **limits)
+
+
+def test_an_objective_that_fails_leaves_no_state_behind() -> None:
+    objective = reply()
+    with pytest.raises(RuntimeError, match="stop"):
+        BIM(objective, CLEAN, success=lambda pixels: (_ for _ in ()).throw(RuntimeError("stop")), check_every=1)
+    assert torch.is_grad_enabled()
+    assert all(p.grad is None for p in objective.targets[0].network.parameters())  # type: ignore[attr-defined]

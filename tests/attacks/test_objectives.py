@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Generator
+
+from attacks.world import CLEAN, QUESTIONS, REFUSAL, photo, reply
+from equipoise.attacks.budgets import Budget
+from equipoise.attacks.learned_prompts import LearnedPrompts, Shifting
+from equipoise.attacks.objectives import Expected, KeepAway, Reply
+from equipoise.attacks.refusals import REFUSALS, draw
+from equipoise.attacks.solvers import Bim
+from equipoise.attacks.transforms import Expectation, Jpeg, Plain, Resize
+from equipoise.errors import UsageError
+from equipoise.types import Prompt
+from models.tiny_plain import PlainTorchModel
+
+BIM = Bim(Budget("linf", 8 / 255), steps=12)
+PROMPTS = tuple(Prompt.ask(question, photo()) for question in QUESTIONS)
+
+
+def rng() -> Generator:
+    return Generator().manual_seed(0)
+
+
+def test_the_loss_is_the_mean_over_questions_summed_over_models() -> None:
+    both, all_items = reply(0, 1), range(5)
+    slope = both(CLEAN, all_items, rng())
+    losses = gradient = 0
+    for model in both.targets:
+        leaf = CLEAN.clone().requires_grad_(True)
+        loss = -model.log_prob(leaf, both.questions, [REFUSAL] * 5).mean.mean()
+        losses += float(loss.detach())  # type: ignore[assignment]
+        gradient += torch.autograd.grad(loss, leaf)[0]  # type: ignore[assignment]
+    assert slope.loss == pytest.approx(losses, rel=1e-5)
+    assert torch.allclose(slope.gradient, torch.as_tensor(gradient), atol=1e-6)
+    each = [both(CLEAN, [i], rng()) for i in all_items]
+    assert sum(one.loss for one in each) / 5 == pytest.approx(slope.loss, rel=1e-5)
+    assert torch.allclose(sum(one.gradient for one in each) / 5, slope.gradient, atol=1e-6)
+
+
+def test_the_end_of_the_reply_is_part_of_the_loss_if_asked() -> None:
+    assert reply().score(CLEAN) != replace(reply(), end=False).score(CLEAN)
+
+
+def test_two_targets_are_lowered_together() -> None:
+    both = reply(0, 1)
+    found = BIM(both, CLEAN).pixels
+    for seed in (0, 1):
+        assert reply(seed).score(found) < 0.85 * reply(seed).score(CLEAN)
+
+
+def test_keep_away_holds_the_true_reply_of_a_bystander() -> None:
+    # The bystander is the target's twin: what misleads one misleads the other, unless the term holds it back.
+    target, bystander = PlainTorchModel(0), PlainTorchModel(0)
+    away = KeepAway.observe(bystander, PROMPTS, max_new_tokens=8)
+    assert all(away.replies)
+    free = Reply((target,), PROMPTS, REFUSAL)
+    bound = replace(free, keep_away=(replace(away, weight=3.0),))
+    assert bound.bystanders == (bystander,)
+    truth = Reply((bystander,), PROMPTS[:1], away.replies[0])
+    assert truth.score(BIM(bound, CLEAN).pixels) < truth.score(BIM(free, CLEAN).pixels) - 0.5
+
+
+def test_an_empty_true_reply_is_left_out() -> None:
+    away = KeepAway(PlainTorchModel(1), ("", "yes", "", "no", ""))
+    some = replace(reply(), keep_away=(away,))
+    assert some(CLEAN, [0, 2], rng()).loss == pytest.approx(reply()(CLEAN, [0, 2], rng()).loss)
+    assert some(CLEAN, [0, 1], rng()).loss > reply()(CLEAN, [0, 1], rng()).loss
+
+
+def test_expectation_is_the_mean_over_transforms_with_a_gradient_through_them() -> None:
+    plain = reply()
+    same = Expected(plain, Expectation((Plain(),), samples=2))
+    assert same(CLEAN, range(5), rng()).loss == pytest.approx(plain.score(CLEAN))
+    assert torch.allclose(same(CLEAN, range(5), rng()).gradient, plain(CLEAN, range(5), rng()).gradient)
+    half = Expected(plain, Expectation((Resize(0.5, 0.5),), samples=1, plain=False))
+    leaf = CLEAN.clone().requires_grad_(True)
+    random = rng()
+    half.expectation.draw(random)
+    seen = Resize(0.5, 0.5)(leaf, random)
+    losses = -plain.targets[0].log_prob(seen, plain.questions, [REFUSAL] * 5).mean
+    (gradient,) = torch.autograd.grad(losses.mean(), leaf)
+    assert torch.allclose(half(CLEAN, range(5), rng()).gradient, gradient, atol=1e-6)
+
+
+def test_an_attack_with_expectation_survives_jpeg_better_than_one_without() -> None:
+    attack = replace(BIM, steps=30)
+    jpeg = Jpeg(75, 75)
+    plain = attack(reply(), CLEAN).pixels
+    robust = attack(Expected(reply(), Expectation((jpeg,), samples=1)), CLEAN).pixels
+    after = [reply().score(jpeg(pixels, rng())) for pixels in (plain, robust)]
+    assert after[1] < after[0]
+
+
+def test_ranking_with_expectation_does_not_depend_on_chance() -> None:
+    robust = Expected(reply(), Expectation())
+    assert robust.is_random
+    assert robust.score(CLEAN) == robust.score(CLEAN)
+
+
+def test_learned_prompts_start_plain_and_then_raise_the_loss() -> None:
+    plain = reply()
+    learned = LearnedPrompts(plain, Shifting(step=0.05, every=2, limit=0.12, length=6)).begin(rng())
+    losses = [learned(CLEAN, range(5), rng()).loss for _ in range(9)]
+    assert losses[0] == losses[1] == pytest.approx(plain.score(CLEAN))
+    assert losses[2] > losses[1]
+    assert losses[4] > losses[2]
+    assert float(learned.shifts[0].abs().max()) <= 0.12 + 1e-6
+    assert learned.score(CLEAN) == pytest.approx(plain.score(CLEAN))
+
+
+def test_only_questions_that_were_looked_at_learn() -> None:
+    learned = LearnedPrompts(reply(), Shifting(every=1)).begin(rng())
+    learned(CLEAN, [1, 3], rng())
+    moved = learned.shifts[0].abs().amax((1, 2)) > 0
+    assert moved.tolist() == [False, True, False, True, False]
+
+
+def test_each_run_learns_from_fresh_prompts() -> None:
+    learned = LearnedPrompts(reply(), Shifting(every=1))
+    one, other = BIM(learned, CLEAN), BIM(learned, CLEAN)
+    assert one.image.tobytes() == other.image.tobytes()
+    assert learned.shifts == ()
+    assert one.trace[-1].loss < one.trace[0].loss
+    assert one.recipe["objective"]["learned_prompts"]["every"] == 1
+
+
+def test_models_without_shifts_are_refused_before_the_attack() -> None:
+    model = PlainTorchModel(0)
+    model.embedding_width = None
+    with pytest.raises(UsageError, match="can be shifted"):
+        LearnedPrompts(Reply((model,), PROMPTS, REFUSAL))
+
+
+def test_objectives_that_ask_for_nothing_are_refused() -> None:
+    model = PlainTorchModel(0)
+    for make in (
+        lambda: Reply((), PROMPTS, REFUSAL),
+        lambda: Reply((model,), (), REFUSAL),
+        lambda: Reply((model,), PROMPTS, "  "),
+        lambda: Reply((model,), PROMPTS, REFUSAL, keep_away=(KeepAway(model, ("one",)),)),
+    ):
+        with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
+            make()
+
+
+def test_our_refusals_are_many_distinct_and_drawn_by_seed() -> None:
+    assert len(REFUSALS) == len({text.casefold() for text in REFUSALS}) >= 20
+    assert draw(3) == draw(3)
+    assert len({draw(seed) for seed in range(200)}) == len(REFUSALS)
