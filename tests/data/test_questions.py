@@ -18,7 +18,12 @@ from equipoise.data.questions import (
 from equipoise.errors import UsageError
 
 SHARED = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-ASKED = ("What color is the NASA sign in Paris?", "How many dogs are there?", "McDonald's has which logo?", "what is it?")
+ASKED = (
+    "What color is the NASA sign in Paris?",
+    "How many dogs are there?",
+    "McDonald's has which logo?",
+    "what is it?",
+)
 
 
 def test_there_are_fifty_general_questions_all_different() -> None:
@@ -28,7 +33,9 @@ def test_there_are_fifty_general_questions_all_different() -> None:
 
 def test_the_general_questions_are_our_own() -> None:
     files = sorted((SHARED / "mllm_refusal_questions").rglob("*")) if SHARED.is_dir() else []
-    texts = [fold(file.read_text(errors="replace")) for file in files if file.suffix in (".json", ".jsonl", ".csv", ".txt")]
+    texts = [
+        fold(file.read_text(errors="replace")) for file in files if file.suffix in (".json", ".jsonl", ".csv", ".txt")
+    ]
     if not texts:
         pytest.skip(f"no mllm_refusal_questions in {SHARED}")
     shared = [question for question in general() if any(fold(question) in text for text in texts)]
@@ -62,7 +69,9 @@ def test_a_lead_in_takes_the_capital_of_the_first_word() -> None:
 def test_families_of_wordings_do_not_overlap(question: str) -> None:
     families = [set(map(fold, paraphrase(question, 25, wording=wording))) for wording in WORDINGS]
     changed = [{text for text in family if len(text.split()) > len(question.split()) + 1} for family in families]
-    assert not changed[0] & changed[1] and not changed[0] & changed[2] and not changed[1] & changed[2]
+    assert not changed[0] & changed[1]
+    assert not changed[0] & changed[2]
+    assert not changed[1] & changed[2]
 
 
 @pytest.mark.parametrize(("question", "n"), [("", 3), ("   ", 3), ("What is it?", 0), ("What is it?", 10_000)])
@@ -104,7 +113,8 @@ def test_unusable_files_are_named_in_one_line(tmp_path: Path, name: str, content
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=r"expected .*, got .*; try") as caught:
         read_questions(tmp_path / name)
-    assert "\n" not in str(caught.value) and name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
