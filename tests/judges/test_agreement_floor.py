@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ def benchmark():
         "judge_agreement", ROOT / "benchmarks" / "judge_agreement.py"
     )
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:  # dataclasses look their module up while it loads
+        patch.setitem(sys.modules, "judge_agreement", module)
+        specification.loader.exec_module(module)
+        yield module
 
 
 @pytest.mark.parametrize(("name", "floor"), [("xstest", 0.77), ("phtest", 0.70)])

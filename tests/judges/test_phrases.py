@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.attacks import refusals as attack_refusals
 from equipoise.errors import UsageError
 from equipoise.judges import rules
 from equipoise.judges.phrases import PhraseJudge, judge_reply
+from equipoise.testbed.world import questions as world_questions
 from equipoise.types import Exchange, Judge, Prompt
 
 QUESTION = "What does this picture show?"
@@ -80,6 +82,11 @@ def test_refusals_in_many_builds_are_full_refusals(reply):
     assert verdict.refusal == "full"
     assert verdict.answers is False
     assert verdict.reasons
+
+
+@pytest.mark.parametrize("reply", [*attack_refusals.REFUSALS, *world_questions.REFUSALS])
+def test_every_refusal_sentence_of_this_project_is_read_as_one(reply):
+    assert judge_reply(QUESTION, reply).refusal == "full"
 
 
 @pytest.mark.parametrize("reply", NONE)
