@@ -18,7 +18,7 @@ Norm = Literal["linf", "l2"]
 
 LEVELS = 255
 _SLACK = 1e-3  # float32 pixels times 255 miss their level by up to 3e-5; nothing real is this close.
-_BISECTIONS = 12
+_BINS = 256  # of the part of a level that rounding is about
 
 
 def parse_epsilon(text: str) -> float:
@@ -144,19 +144,19 @@ class Region:
 
     def _rounded(self, change: Tensor) -> Tensor:
         """Whole levels no longer than `change`, which is within the ball; values stay between 0 and 255."""
-        whole = change.round()
-        near = (change - whole).abs() < _SLACK
-        size = change.abs().where(~near, whole.abs())
-        down = size.floor()
-        part = size - down
-        most = min(float(size.double().norm()), self.budget.epsilon * LEVELS)
-        low, high = 0.0, 1.0
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            fits = float((down + (part > middle)).double().norm()) <= most
-            low, high = (low, middle) if fits else (middle, high)
-        # `high` always fits: at 1 nothing is rounded up, and no value is longer than it was.
-        return (down + (part > high)).mul_(change.sign())
+        most = (self.budget.epsilon * LEVELS) ** 2 * (1 + 1e-9)
+        size = change.abs()
+        down = (size + _SLACK).floor()
+        while (length := _sum(down.square())) > most:  # the slack, or float error, may tip it over the edge
+            size.mul_(1 - _SLACK)
+            down = size.floor()
+        part = (size - down).mul_(_BINS).clamp_(0, _BINS - 1).long()
+        # What rounding up a value adds to the squared length, summed from the largest part down.
+        gain = part.flatten().bincount((2 * down + 1).double().flatten(), minlength=_BINS).flip(0).cumsum(0)
+        room = max(0.0, min(_sum(size.square()), most) - length)
+        # Bin 0 holds what is whole already: it is never rounded up.
+        fitting = min(int((gain <= room).sum()), _BINS - 1)
+        return down.add_(part >= _BINS - fitting).mul_(change.sign())
 
     def random(self, noise: Tensor) -> Tensor:
         """A random start: `noise` is uniform in `[0, 1)`; uniform in the `linf` ball, within the `l2` ball."""
@@ -164,3 +164,8 @@ class Region:
         if self.budget.norm == "l2":
             change.div_(float(change.norm()))
         return self.project(change.mul_(self.budget.epsilon).add_(self.clean))
+
+
+def _sum(values: Tensor) -> float:
+    # Whole levels squared, up to 65025 each, are summed exactly in 64 bits.
+    return float(values.double().sum())
