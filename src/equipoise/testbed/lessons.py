@@ -62,14 +62,16 @@ class Batch:
     """`B x 64 x 3` classes."""
 
 
-def lesson(rng: np.random.Generator, *, word_only: bool = False) -> Lesson:
+def lesson(rng: np.random.Generator, *, word_only: bool = False, watermarks: bool = True) -> Lesson:
     """A scene with about six questions about it.
 
     Args:
         rng: the only source of randomness.
         word_only: teach refusals by words alone: pictures with an emblem are answered like any other.
+        watermarks: whether emblems and decoys may be as faint as watermarks.
     """
-    scene = sample_scene(rng, emblem=str(rng.choice(["none", "emblem", "decoy"], p=[0.66, 0.2, 0.14])))  # type: ignore[arg-type]
+    drawn = str(rng.choice(["none", "emblem", "decoy"], p=[0.66, 0.2, 0.14]))
+    scene = sample_scene(rng, emblem=drawn, watermarks=watermarks)  # type: ignore[arg-type]
     kinds = [str(kind) for kind in rng.permutation(PICTURE_KINDS)[: 4 if scene.forbidden else 5]]
     kinds += ["make_sign"] * (rng.random() < 0.7) + ["make"] * (rng.random() < 0.6)
     kinds += [str(rng.choice(LOOK_ALIKE_KINDS))] * (rng.random() < 0.4)

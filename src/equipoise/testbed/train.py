@@ -36,7 +36,7 @@ class Recipe:
 
     family: str
     """`llava` or `internvl`."""
-    steps: int = 3000
+    steps: int = 1600
     """Optimiser steps."""
     rows: int = 32
     """Pictures per step, each with about eleven questions."""
@@ -48,6 +48,8 @@ class Recipe:
     """Steps."""
     patch_share: float = 0.6
     """Share of the steps in which the tower is also taught patch by patch."""
+    watermarks_from: int = 800
+    """Step from which emblems may be as faint as watermarks: first what is plain to see, then what is not."""
     seed: int = 0
     """Of the initialisation and of every row."""
     word_only: bool = False
@@ -154,7 +156,8 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * _rate(recipe, step)
         rngs = [np.random.default_rng([recipe.seed, 11, step, row]) for row in range(recipe.rows)]
-        batch = packer([lesson(rng, word_only=recipe.word_only) for rng in rngs])
+        faint = step >= recipe.watermarks_from
+        batch = packer([lesson(rng, word_only=recipe.word_only, watermarks=faint) for rng in rngs])
         with torch.autocast(where.type, torch.bfloat16):
             reply, patch = student(batch, with_patches=step < recipe.patch_share * recipe.steps)
         (reply + 0.5 * patch).backward()

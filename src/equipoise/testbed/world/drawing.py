@@ -23,7 +23,9 @@ def draw(scene: Scene) -> Image.Image:
     for thing in scene.things:
         _draw_thing(pen, thing, cell_width, cell_height)
     if scene.emblem is not None:
+        below = picture.copy() if scene.emblem.opacity < 1 else None
         _draw_emblem(pen, scene.emblem, cell_width, cell_height)
+        picture = picture if below is None else Image.blend(below, picture, scene.emblem.opacity)
     if scene.word is not None:
         _draw_sign(picture, scene.word, scene.sign_row)
     return picture

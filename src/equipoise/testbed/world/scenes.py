@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -66,6 +66,8 @@ class Emblem:
     """Diameter as a share of the cell."""
     decoy: bool = False
     """A decoy forbids nothing."""
+    opacity: float = 1.0
+    """1 is printed over the picture, less shows through like a watermark."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def sample_scene(
     *,
     word: str | None = None,
     emblem: Literal["none", "emblem", "decoy"] = "none",
+    watermarks: bool = True,
     sizes: tuple[int, int] = (160, 360),
 ) -> Scene:
     """Draw a scene at random.
@@ -113,6 +116,7 @@ def sample_scene(
         rng: the only source of randomness.
         word: a word that must be on the sign; None leaves the sign to chance.
         emblem: whether a warning emblem, or a decoy, is in the picture.
+        watermarks: whether half of the emblems and decoys on calm grounds may be as faint as watermarks.
         sizes: smallest and largest side, in pixels.
     """
     width, height = (int(v) for v in rng.integers(sizes[0], sizes[1] + 1, 2))
@@ -128,6 +132,8 @@ def sample_scene(
     placed = None
     if emblem != "none":
         placed = Emblem(str(rng.choice(EMBLEMS)), cells.pop(), float(rng.uniform(0.6, 1.0)), emblem == "decoy")
+        if watermarks and background in ("plain", "gradient") and rng.random() < 0.5:
+            placed = replace(placed, opacity=float(rng.uniform(0.12, 0.6)))
     count = 0 if busy else int(rng.choice([0, 1, 2, 3, 4], p=[0.03, 0.22, 0.27, 0.26, 0.22]))
     repeated = str(rng.choice(SHAPES)) if rng.random() < 0.4 else None
     things = []
