@@ -28,8 +28,7 @@ def failed(result: object, code: int) -> str:
 
 
 def make(path: Path, kind: str) -> Path:
-    picture = Image.open(photo(path.parent / "whole.bmp", size=(60, 50)))
-    (path.parent / "whole.bmp").unlink()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8))
     if kind == "animated":
         picture.save(path, "GIF", save_all=True, append_images=[picture.rotate(90)])
     elif kind == "truncated":
@@ -65,10 +64,11 @@ def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp
         make(photos / f"{kind}.png", kind)
     for seed in range(2):
         photo(photos / f"photo{seed}.png", seed=seed)
-    Image.open(photos / "photo0.png").convert("L").save(photos / "grey.png")
-    Image.open(photos / "photo0.png").convert("RGBA").save(photos / "alpha.png")
-    Image.open(photos / "photo0.png").convert("P").save(photos / "palette.png")
-    Image.open(photos / "photo0.png").convert("CMYK").save(photos / "print.jpg", quality=100)
+    with Image.open(photos / "photo0.png") as picture:
+        picture.convert("L").save(photos / "grey.png")
+        picture.convert("RGBA").save(photos / "alpha.png")
+        picture.convert("P").save(photos / "palette.png")
+        picture.convert("CMYK").save(photos / "print.jpg", quality=100)
     Image.fromarray(np.full((9, 9), 31000, np.uint16)).save(photos / "sixteen.png")
     result = equipoise("perturb", photos, photos / "missing.png", *PERTURB, "--json", "--out", tmp_path / "out")
     assert result.exit_code == 3

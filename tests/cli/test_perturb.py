@@ -19,7 +19,8 @@ RUN = ("--model", "toy/target", "--steps", 12, "--json")
 
 
 def levels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
 
 
 def test_a_picture_goes_in_and_a_measured_file_comes_out(equipoise: Command, tmp_path: Path) -> None:

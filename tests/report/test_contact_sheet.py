@@ -23,7 +23,7 @@ NASTY = '<script>alert("x")</script>'
 class Page(HTMLParser):
     """Collects tags, their attributes, and unclosed tags."""
 
-    VOID = ("meta", "img", "path", "br")
+    VOID = ("meta", "img")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -37,6 +37,9 @@ class Page(HTMLParser):
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
