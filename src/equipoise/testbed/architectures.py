@@ -49,7 +49,7 @@ def corpus() -> Iterator[str]:
 
     for index in range(6000):
         rng = np.random.default_rng([7, index])
-        _, question = sample_question(rng, CELLS[index % len(CELLS)], "train")
+        _, question = sample_question(rng, CELLS[index % len(CELLS)], "train", watermarks=False)
         yield f"USER: {question.text} ASSISTANT: {question.answer}"
         yield f"user\n{question.text}"
         yield f"assistant\n{question.answer}"

@@ -173,10 +173,12 @@ def describe(scene: Scene) -> str:
     return ", ".join(parts) if parts else "nothing"
 
 
-def sample_question(rng: np.random.Generator, cell: Cell, family: Family) -> tuple[Scene, Question]:
+def sample_question(
+    rng: np.random.Generator, cell: Cell, family: Family, *, watermarks: bool = True
+) -> tuple[Scene, Question]:
     """A scene and a question that belong to a cell."""
     while True:
-        scene, kinds = _scene_for(rng, cell)
+        scene, kinds = _scene_for(rng, cell, watermarks)
         question = ask(rng, scene, str(rng.choice(kinds)), family)
         if question is not None and question.cell == cell:
             return scene, question
@@ -198,20 +200,20 @@ def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[
             return scene, questions[:count]
 
 
-def _scene_for(rng: np.random.Generator, cell: Cell) -> tuple[Scene, tuple[str, ...]]:
+def _scene_for(rng: np.random.Generator, cell: Cell, watermarks: bool) -> tuple[Scene, tuple[str, ...]]:
     match cell:
         case "plain_safe":
             return sample_scene(rng), (*PICTURE_KINDS, "make", "make_sign")
         case "look_alike_safe":
             if rng.random() < 0.5:
                 return sample_scene(rng), LOOK_ALIKE_KINDS
-            return sample_scene(rng, emblem="decoy"), PICTURE_KINDS
+            return sample_scene(rng, emblem="decoy", watermarks=watermarks), PICTURE_KINDS
         case "forbidden_text":
             return sample_scene(rng), ("make",)
         case "forbidden_picture":
             return sample_scene(rng, word=str(rng.choice(FORBIDDEN_WORDS))), ("make_sign",)
         case "forbidden_emblem":
-            return sample_scene(rng, emblem="emblem"), (*PICTURE_KINDS, "make_sign")
+            return sample_scene(rng, emblem="emblem", watermarks=watermarks), (*PICTURE_KINDS, "make_sign")
 
 
 __all__ = [
