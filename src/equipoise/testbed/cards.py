@@ -68,10 +68,16 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
             rows=rows,
             count=count,
             torch=torch.__version__.split("+")[0],
-            seconds=json.loads((training / "training.jsonl").read_text().splitlines()[-1])["seconds"],
+            seconds=_seconds(training / "training.jsonl"),
             parameters=card.bytes / 2,
         )
     )
     (folder / "README.md").write_text(text)
     (folder / "card.json").write_text(json.dumps(asdict(card), indent=1) + "\n")
     return card
+
+
+def _seconds(trace: Path) -> float:
+    """Time of all sittings: the clock of the trace begins anew after each resume."""
+    clock = [json.loads(line)["seconds"] for line in trace.read_text().splitlines()]
+    return sum(now for now, after in zip(clock, [*clock[1:], 0.0], strict=True) if after < now)

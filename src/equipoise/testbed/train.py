@@ -6,6 +6,7 @@ what each patch shows, which spares the model the long search for what there is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -188,6 +189,8 @@ def _resume(path: Path, student: Student, optimisers: list[torch.optim.Optimizer
     state = torch.load(path, weights_only=True)
     if state["recipe"] != asdict(recipe):
         raise UsageError(f"expected a checkpoint of the same recipe in {path}, got another; try a new folder")
+    if state.get("vocabulary", vocabulary := _vocabulary(student)) != vocabulary:
+        raise UsageError(f"expected a checkpoint with this world's vocabulary in {path}, got another; try a new folder")
     student.load_state_dict(state["student"])
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
@@ -201,12 +204,18 @@ def _save_checkpoint(
     state = {
         "recipe": asdict(recipe),
         "step": step,
+        "vocabulary": _vocabulary(student),
         "student": student.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
     }
     half_written = path.with_suffix(".part")
     torch.save(state, half_written)
     os.replace(half_written, path)
+
+
+def _vocabulary(student: Student) -> str:
+    """A changed world changes the tokenizer, and token ids learned under another one mean nothing."""
+    return hashlib.sha256(student.processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def _save_model(student: Student, out: Path) -> Path:
