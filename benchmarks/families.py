@@ -58,6 +58,10 @@ TAIL = """
 - **InstructBLIP** reads the question in its query transformer, so what it says of the picture differs from
   question to question. It and **BLIP-2** take one picture a prompt. Both and **PaliGemma** bring no chat template,
   on the hub either.
+- **Gemma 3** and **Aya Vision** share the prefix while no text is longer than their sliding window; longer ones
+  run as a plain batch, group by group.
+- **Mistral 3** (pictures of a single patch) and **LFM2-VL** (aspect ratios such as 17 : 200) fail in transformers
+  {version} itself, whatever runs them.
 - **Idefics2** drops the rows and columns of pixels that do not fill a whole patch.
 - **PaliGemma** lets picture and question look at each other in both directions.
 - **SmolVLM**'s processor needs the package `num2words` even for still pictures.
@@ -96,7 +100,9 @@ def document() -> tuple[str, list[str]]:
             lines.append(line)
             failures += failed
             print(line, flush=True)
-    return HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n" + TAIL, failures
+    return HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n" + TAIL.format(
+        version=transformers.__version__
+    ), failures
 
 
 def main() -> int:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from equipoise.models.load import load
+from equipoise.types import Prompt
 from models.families import FAMILIES
-from models.families.checks import CHECKS, Case, build
+from models.families.checks import CHECKS, QUESTIONS, REPLIES, Case, build, picture, pixels, reply_tokens
+from models.families.gemma import gemma3
+from models.families.stock import Stock
 
 DOC = Path(__file__).parents[2] / "docs" / "families.md"
 
@@ -38,6 +43,21 @@ def documented() -> dict[str, list[str]]:
 def test_family(case: Case, check: str, documented: dict[str, list[str]]) -> None:
     measured = CHECKS[check](case)
     assert documented[case.name][2 + list(CHECKS).index(check)] == measured, "docs/families.md is stale"
+
+
+@pytest.mark.parametrize("window", [8, 60])
+def test_window_shorter_than_a_question_gives_the_plain_result(window: int, tmp_path: Path) -> None:
+    gemma3(tmp_path, window=window)
+    case = Case("Gemma 3", load(str(tmp_path)), Stock(tmp_path))
+    image = picture(50, 70)
+    prompts = [Prompt.ask(question, image) for question in ("Why?", QUESTIONS[1] * 4)]
+    losses, slope = case.model.loss_and_grad(pixels(image), prompts, REPLIES[:2])
+    plain = [
+        case.stock.gradient(pixels(image), prompt, reply_tokens(case, prompt, reply))
+        for prompt, reply in zip(prompts, REPLIES, strict=False)
+    ]
+    torch.testing.assert_close(losses, torch.stack([loss for loss, _ in plain]), rtol=0, atol=2e-5)
+    torch.testing.assert_close(slope, plain[0][1] + plain[1][1], rtol=1e-3, atol=1e-5)
 
 
 def test_document_names_every_family_with_its_classes(documented: dict[str, list[str]]) -> None:

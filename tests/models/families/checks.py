@@ -87,7 +87,7 @@ def eight_bit(case: Case) -> str:
     off = (torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.9 / 255
     given = (pixels(image) + off).clamp(0, 1)
     prompt = Prompt.ask(QUESTIONS[0], image)
-    tokens = _reply_tokens(case, prompt, REPLIES[0])
+    tokens = reply_tokens(case, prompt, REPLIES[0])
     with watch(case.stock.model) as expected:
         reference = case.stock.log_probs(prompt, tokens)
     start = case.stock.inputs(prompt)["input_ids"][0].tolist()
@@ -103,7 +103,7 @@ def eight_bit(case: Case) -> str:
     return "yes"
 
 
-def _reply_tokens(case: Case, prompt: Prompt, reply: str) -> list[int]:
+def reply_tokens(case: Case, prompt: Prompt, reply: str) -> list[int]:
     """The tokens that the adapter gives a reply, which must read as that reply and its end.
 
     Where a template puts a space before a reply, its first token has one too.
@@ -123,7 +123,7 @@ def sharing(case: Case) -> str:
     prompts = [Prompt.ask(question, image) for question in QUESTIONS]
     losses, slope = case.model.loss_and_grad(pixels(image), prompts, REPLIES)
     plain = [
-        case.stock.gradient(pixels(image), prompt, _reply_tokens(case, prompt, reply))
+        case.stock.gradient(pixels(image), prompt, reply_tokens(case, prompt, reply))
         for prompt, reply in zip(prompts, REPLIES, strict=True)
     ]
     torch.testing.assert_close(losses, torch.stack([loss for loss, _ in plain]), rtol=0, atol=2e-5)
@@ -153,7 +153,7 @@ def several_images(case: Case) -> str:
     if case.name in ONE_PICTURE:
         _refuses(case, prompt)
         return "one a prompt"
-    loss, reference = case.stock.gradient(pixels(first), prompt, _reply_tokens(case, prompt, REPLIES[0]))
+    loss, reference = case.stock.gradient(pixels(first), prompt, reply_tokens(case, prompt, REPLIES[0]))
     given = Prompt.ask(QUESTIONS[0], picture(31, 33), second)
     losses, slope = case.model.loss_and_grad(pixels(first), [given], REPLIES[:1])
     torch.testing.assert_close(losses[0], loss, rtol=0, atol=2e-5)
