@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from cli.conftest import Command
-from cli.toy import ANSWER, REFUSAL, photo
+from cli.toy import ANSWER, REFUSAL, BrightnessModel, photo
 from equipoise.attacks.perturbed import Perturbed
+from equipoise.attacks.refusals import REFUSALS
 from equipoise.cli.choosing import HELD_OUT
+from equipoise.cli.engine import likeliest
 from equipoise.data.questions import check_disjoint, general
+from equipoise.models.base import ReplyLogProbs
 
 RUN = ("--model", "toy/target", "--steps", 12, "--json")
 
@@ -123,6 +129,29 @@ def test_what_is_asked_and_when_to_doubt_it(
     (found,) = json.loads(result.stdout)["images"]
     assert [answer["question"] for answer in found["per_model"][0]["answers"]] == asked
     assert any("shadow questions themselves" in doubt for doubt in found["doubts"]) == doubted
+
+
+def test_the_sentence_aimed_at(equipoise: Command, tmp_path: Path) -> None:
+    for seed in range(3):
+        photo(tmp_path / f"p{seed}.png", seed=seed)
+    aimed = {}
+    for name, words in {"given": ("--refusal", "I can't say."), "random": ("--refusal", "random"), "own": ()}.items():
+        assert equipoise("perturb", tmp_path, *RUN, *words, "--out", tmp_path / name).exit_code == 0
+        kept = [json.loads((tmp_path / name / f"p{seed}.json").read_text()) for seed in range(3)]
+        aimed[name] = [document["recipe"]["objective"]["reply"] for document in kept]
+    assert aimed["given"] == ["I can't say."] * 3
+    assert len(set(aimed["random"])) > 1
+    assert aimed["own"] == [REFUSALS[0]] * 3
+
+
+def test_the_likeliest_sentence_wins() -> None:
+    class Sparing(BrightnessModel):
+        def log_prob(self, pixels: Tensor, prompts: object, replies: Sequence[str], **_: object) -> ReplyLogProbs:  # type: ignore[override]
+            tokens = torch.tensor([[-float(len(reply))] for reply in replies])
+            return ReplyLogProbs(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+    picture = Image.new("RGB", (4, 4))
+    assert likeliest(["I can't do it.", "No.", "Sorry."], picture, [Sparing("toy/target")], ["What?"]) == "No."
 
 
 def test_files_of_questions(equipoise: Command, tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from equipoise.cli.plan import Plan
+
+QUESTIONS = 3
+"""Shadow questions that the choice of a sentence looks at."""
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 def attack(
     plan: Plan,
+    name: str,
     clean: Image,
     targets: Sequence[OpenModel],
     bystanders: Sequence[OpenModel],
@@ -27,6 +32,7 @@ def attack(
 
     Args:
         plan: what to do.
+        name: what the picture is called, so that each draws a sentence of its own.
         clean: the picture.
         targets: models that shall refuse.
         bystanders: models that shall not; they steer the attack only where the plan says keep away.
@@ -40,7 +46,7 @@ def attack(
         Budget(plan.norm.value, plan.epsilon),
         solver=plan.solver,
         steps=plan.steps,
-        reply=plan.refusal,
+        reply=_sentence(plan, name, clean, targets),
         expectation=_expectation(plan.eot),
         max_seconds=plan.max_seconds,
     )
@@ -52,6 +58,32 @@ def attack(
         seed=plan.seed,
         progress=progress,
     )
+
+
+def likeliest(sentences: Sequence[str], clean: Image, targets: Sequence[OpenModel], questions: Sequence[str]) -> str:
+    """The sentence with the lowest cross-entropy per token, summed over the models and some questions.
+
+    A model refuses in words of its own; an attack that asks for others has a longer way to go.
+
+    Args:
+        sentences: the choice; the first wins a tie.
+        clean: the picture.
+        targets: the models.
+        questions: asked about the picture; one batch of all sentences for each.
+    """
+    import torch
+
+    from equipoise.data.pictures import to_pixels
+    from equipoise.types import Prompt
+
+    total = torch.zeros(len(sentences))
+    with torch.no_grad():
+        for model in targets:
+            pixels = to_pixels(clean).to(model.device)
+            for question in questions:
+                prompts = [Prompt.ask(question, clean)] * len(sentences)
+                total -= model.log_prob(pixels, prompts, sentences).mean.float().cpu()
+    return sentences[int(total.argmin())]
 
 
 def peak_memory(models: Sequence[OpenModel]) -> int | None:
@@ -67,6 +99,14 @@ def peak_memory(models: Sequence[OpenModel]) -> int | None:
         return None
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024
+
+
+def _sentence(plan: Plan, name: str, clean: Image, targets: Sequence[OpenModel]) -> str:
+    from equipoise.attacks.refusals import REFUSALS, draw
+
+    if plan.refusal == "random":
+        return draw(plan.seed + zlib.crc32(name.encode()))
+    return plan.refusal or likeliest(REFUSALS, clean, targets, plan.questions.shadow[:QUESTIONS])
 
 
 def _reset_peak(models: Sequence[OpenModel]) -> None:

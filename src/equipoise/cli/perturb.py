@@ -44,7 +44,8 @@ def perturb(
     refusal: Annotated[
         str | None,
         typer.Option(
-            help="The sentence to aim at; by default one of ours, by the seed.",
+            help="The sentence to aim at; random draws one of ours for each picture. By default that of ours which "
+            "the models are likeliest to say anyway.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,

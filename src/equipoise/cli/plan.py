@@ -69,7 +69,7 @@ class Plan:
     out: Path
     """Folder for the results."""
     refusal: str | None = None
-    """The sentence to aim at; None draws one for each picture."""
+    """The sentence to aim at; `random` draws one for each picture, None takes the likeliest of ours."""
     eot: tuple[str, ...] = ()
     """Transformations that the change shall survive."""
     keep_away: bool = False

@@ -88,7 +88,7 @@ class Run:
         kept = self.results.attacked(image)
         if kept:
             return Perturbed.load(stem), kept["recipe"]["run"]["peak_memory"]
-        made = attack(self.plan, clean, self.targets, self.bystanders, self.progress.step)
+        made = attack(self.plan, image.stem, clean, self.targets, self.bystanders, self.progress.step)
         peak = peak_memory(self.targets)
         run: dict[str, Any] = {
             "image": str(image),

@@ -56,6 +56,8 @@ class Curve:
     """Label of the lower edge."""
     last: str
     """Loss at the end."""
+    last_y: float
+    """Where the curve ends, from the top."""
     steps: int
     """Number of points."""
 
@@ -71,4 +73,14 @@ def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> Cur
     top = max(max(loss for _, loss in points), 1e-9)
     last = points[-1][0]
     places = [f"{width * i / last:.1f},{height * (1 - max(loss, 0) / top):.1f}" for i, loss in kept]
-    return Curve("M" + " L".join(places), width, height, f"{top:.2f}", "0", f"{points[-1][1]:.3f}", len(losses))
+    end = points[-1][1]
+    return Curve(
+        path="M" + " L".join(places),
+        width=width,
+        height=height,
+        top=f"{top:.2f}",
+        bottom="0",
+        last=f"{end:.3f}",
+        last_y=height * (1 - max(end, 0) / top),
+        steps=len(losses),
+    )
