@@ -96,6 +96,19 @@ def test_a_picture_that_never_passes_is_a_doubt_and_knows_its_rate() -> None:
     assert any("target rate" in doubt for doubt in found.doubts)
 
 
+def test_with_random_looks_candidates_are_scored_only_when_none_succeeds() -> None:
+    attack = replace(BIM, steps=30, questions_per_step=2)
+    bowl = Bowl()
+    found = attack(bowl, CLEAN, success=lambda pixels: len(bowl.shown) / 20, check_every=4)
+    assert (found.stopped, len(bowl.shown), found.rate) == ("success", 20, 1.0)
+    bowl = Bowl(losses=(*[1.0] * 30, 9.0, 4.0, 2.0, 3.0, 5.0, 6.0, 7.0))
+    rates = iter((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
+    found = attack(bowl, CLEAN, success=lambda pixels: next(rates), check_every=4)
+    # Scored are the clean picture and the last six candidates; the second of them is best and keeps its rate.
+    assert (found.stopped, len(bowl.shown), found.rate) == ("steps", 37, 0.3)
+    assert torch.equal(found.pixels, bowl.shown[32])
+
+
 def test_the_time_budget_ends_a_run_with_the_best_so_far() -> None:
     bowl = Bowl(wait=0.02)
     found = replace(BIM, steps=500)(bowl, CLEAN, max_seconds=0.15)
@@ -155,7 +168,7 @@ def test_question_subsets_are_seeded_and_distinct() -> None:
     first = seen[:6]
     assert all(len(set(items)) == 3 for items in first)
     assert len(set(map(tuple, first))) > 1
-    assert seen[6] == [0, 1, 2, 3], "candidates are ranked by all questions"
+    assert seen[6:] == [[0, 1, 2, 3]] * 2, "the clean and the last picture are ranked by all questions"
     seen.clear()
     attack(Watching(), CLEAN, check_every=100)
     assert seen[:6] == first

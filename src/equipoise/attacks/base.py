@@ -151,9 +151,9 @@ class Attack(ABC):
                 return "success"
             low = low + 1 if slope.loss < self.converged_loss else 0
             if low >= self.converged_steps:
-                return "success" if search.check(legal) else "converged"
+                return "success" if search.settle(legal) else "converged"
             legal = region.legal(rule.send(slope))
-        return "success" if search.check(legal) else "steps"
+        return "success" if search.settle(legal) else "steps"
 
     def _look(self, objective: Objective, legal: Tensor, random: torch.Generator) -> Slope:
         count = objective.size

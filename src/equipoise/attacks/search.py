@@ -15,6 +15,8 @@ from equipoise.attacks.objectives import Objective, Slope
 from equipoise.attacks.perturbed import TraceStep
 from equipoise.errors import ModelError, UsageError
 
+_KEPT = 6  # candidates that wait for their exact score; with falling step sizes the last ones are the best.
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -62,6 +64,7 @@ class Search:
         self._best = clean
         self._best_loss = math.inf
         self._last = clean
+        self._waiting: list[tuple[Tensor, float | None]] = [] if exact else [(clean, None)]
         self._flat = 0
 
     def note(self, legal: Tensor, slope: Slope) -> None:
@@ -82,7 +85,7 @@ class Search:
             return
         self._flat += size == 0
         if self._exact:
-            self._consider(legal, slope.loss)
+            self._consider(legal, None, slope.loss)
         self._last = legal
         self.steps += 1
         self._tell(TraceStep(self.steps, slope.loss, None))
@@ -92,22 +95,39 @@ class Search:
         return self.steps % self._limits.check_every == 0
 
     def check(self, legal: Tensor) -> bool:
-        """Score a candidate, then ask about the best one (or, if its rate is known, about this one).
+        """Ask about a candidate, or about the best picture where that is known and was not asked about yet.
 
         Returns:
             Whether the target rate is reached; the picture asked about is then the result.
         """
-        if not (self._exact and legal is self._last):
-            with torch.enable_grad():
-                self._consider(legal, self._objective.score(legal))
-        if self._success is None:
-            return False
-        asked = self._best if self.rate is None else legal
-        rate = float(self._success(asked))
-        self._tell(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
-        if asked is self._best or rate >= self._limits.target_rate:
-            self._best, self.rate = asked, rate
-        return rate >= self._limits.target_rate
+        asked = self._best if self._exact and self.rate is None else legal
+        rate = None if self._success is None else float(self._success(asked))
+        if rate is not None:
+            self._tell(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
+        if rate is not None and rate >= self._limits.target_rate:
+            self._best, self._best_loss, self.rate = asked, -math.inf, rate
+            return True
+        if not self._exact:
+            self._waiting.append((asked, rate))
+            del self._waiting[1:-_KEPT]  # the first is the clean picture
+        elif asked is self._best:
+            self.rate = rate
+        return False
+
+    def settle(self, legal: Tensor) -> bool:
+        """Choose the best at the end of a run without success, and ask about it; whether it succeeds after all.
+
+        Where looks are random, only now the last candidates (and the clean picture) are scored on all items: an
+        attack that succeeds never pays for that.
+        """
+        if self._exact:
+            self._consider(legal, None)
+        elif self.check(legal):
+            return True
+        for candidate, rate in self._waiting:
+            self._consider(candidate, rate)
+        self._waiting.clear()
+        return self._exact and self.check(legal)
 
     def out_of_time(self) -> bool:
         """Whether the time is spent."""
@@ -126,7 +146,7 @@ class Search:
         if self.broken:
             doubts.append(f"stopped after step {self.steps}: the loss or the gradient was no longer finite")
         losses = [step.loss for step in self.trace]
-        if len(losses) > 1 and min(losses[1:]) >= losses[0]:
+        if self._exact and len(losses) > 1 and min(losses[1:]) >= losses[0]:
             doubts.append("the loss never fell below that of the first step")
         if torch.equal(self.best(), region.clean):
             doubts.append("the picture is unchanged")
@@ -134,9 +154,12 @@ class Search:
             doubts.append("no picture reached the target rate in a check")
         return doubts
 
-    def _consider(self, legal: Tensor, loss: float) -> None:
+    def _consider(self, legal: Tensor, rate: float | None, loss: float | None = None) -> None:
+        if loss is None:
+            with torch.enable_grad():
+                loss = self._objective.score(legal)
         if loss < self._best_loss:
-            self._best, self._best_loss, self.rate = legal, loss, None
+            self._best, self._best_loss, self.rate = legal, loss, rate
 
     def _tell(self, step: TraceStep, *, replace: bool = False) -> None:
         if replace:
