@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbed import Perturbed
 from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate
@@ -32,7 +34,6 @@ from equipoise.models.load import load
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import Question, refill, sample_album
-from PIL import Image
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
@@ -77,14 +78,16 @@ def photos(count: int) -> list[Album]:
             row = json.loads(line)
             asked.setdefault(row["image"], []).append(row["question"])
         for name, questions in sorted(asked.items())[:half]:
-            picture = open_picture(data / suite / name if (data / suite / name).exists() else data / suite / "images" / name)
+            picture = open_picture(
+                data / suite / name if (data / suite / name).exists() else data / suite / "images" / name
+            )
             albums.append(Album(picture, questions[:QUESTIONS], None, []))
     return albums
 
 
 def attack(part: str) -> RefusalAttack:
     """The settings of a part: everywhere the same, but for transformations."""
-    base = RefusalAttack(Budget("linf", EPSILON), reply="I'm sorry, but I can't help with that.", steps=200)
+    base = RefusalAttack(Budget("linf", EPSILON), steps=200)
     if part == "eot":
         return replace(base, expectation=Expectation((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
     return base
@@ -115,11 +118,23 @@ def exact(asked: Asked, album: Album) -> Rate | None:
     return Rate.of(right, len(album.answers))
 
 
+def ask_all(
+    counts: dict[str, list[Rate]], models: dict[str, OpenModel], picture: Image.Image, album: Album, name: str
+) -> None:
+    """Ask every model the held-out questions about one picture."""
+    for who, model in models.items():
+        asked = evaluate(model, picture, album.held_out)
+        counts.setdefault(f"{who} refused, {name}", []).append(asked.refusals)
+        right = exact(asked, album)
+        if right is not None:
+            counts.setdefault(f"{who} right, {name}", []).append(right)
+
+
 def run(part: str, count: int) -> dict[str, object]:
     """Attack `count` pictures in one way and ask everybody about the files."""
     albums = photos(count) if part == "photos" else scenes(count)
-    target, bystander = load("testbed/llava"), load("testbed/internvl")
-    targets = [target, bystander] if part == "two" else [target]
+    models = {"target": load("testbed/llava"), "bystander": load("testbed/internvl")}
+    targets = list(models.values()) if part == "two" else [models["target"]]
     changes: dict[str, Change] = {"file": lambda picture: picture}
     if part == "eot":
         changes |= {"jpeg 75": jpeg_75, "resized to 75 %": resize_75}
@@ -133,31 +148,25 @@ def run(part: str, count: int) -> dict[str, object]:
             saved = open_picture(Path(folder) / f"{index:03d}.png")
             made.append(result)
             for name, change in changes.items():
-                for who, model in (("target", target), ("bystander", bystander)):
-                    asked = evaluate(model, change(saved), album.held_out)
-                    counts.setdefault(f"{who} refused, {name}", []).append(asked.refusals)
-                    right = exact(asked, album)
-                    if right is not None:
-                        counts.setdefault(f"{who} right, {name}", []).append(right)
-            for who, model in (("target", target), ("bystander", bystander)):
-                asked = evaluate(model, album.picture, album.held_out)
-                counts.setdefault(f"{who} refused, clean", []).append(asked.refusals)
-                right = exact(asked, album)
-                if right is not None:
-                    counts.setdefault(f"{who} right, clean", []).append(right)
-            print(f"{part} {index + 1}/{len(albums)}: {result.steps} steps, {result.seconds:.1f} s, {result.stopped}", flush=True)
+                ask_all(counts, models, change(saved), album, name)
+            ask_all(counts, models, album.picture, album, "clean")
+            so_far = total(counts["target refused, file"])
+            print(
+                f"{part} {index + 1}/{len(albums)}: {result.steps} steps, {result.seconds:.1f} s, {so_far}", flush=True
+            )
     return {
         "pictures": len(albums),
         "questions": sum(len(album.held_out) for album in albums),
-        "sizes": [f"{min(a.picture.size)}", f"{max(max(a.picture.size) for a in albums)}"],
+        "shortest_side": min(min(album.picture.size) for album in albums),
+        "longest_side": max(max(album.picture.size) for album in albums),
         "rates": {name: str(total(rates)) for name, rates in counts.items()},
         "steps_median": float(np.median([r.steps for r in made])),
         "seconds_median": round(float(np.median([r.seconds for r in made])), 2),
         "psnr_median": round(float(np.median([r.psnr for r in made if r.psnr])), 1),
         "ssim_median": round(float(np.median([r.ssim for r in made if r.ssim])), 4),
         "linf_max": max(r.linf for r in made) * 255,
-        "models": [f"{model.name}@{model.revision[:12]}" for model in (target, bystander)],
-        "recipe": {k: v for k, v in made[0].recipe.items() if k != "objective"},
+        "models": [f"{model.name}@{model.revision[:12]}" for model in models.values()],
+        "recipe": {key: value for key, value in made[0].recipe.items() if key != "objective"},
         "torch": torch.__version__.split("+")[0],
         "threads": torch.get_num_threads(),
     }
@@ -166,22 +175,24 @@ def run(part: str, count: int) -> dict[str, object]:
 def render() -> None:
     """Write the tables of docs/evidence.md between its markers."""
     results = json.loads(RESULTS.read_text())
-    lines = ["| part | pictures x questions | who | clean | perturbed |", "|---|---|---|---|---|"]
+    lines = ["| part | pictures (questions) | who | clean | perturbed |", "|---|---|---|---|---|"]
     for part, found in results.items():
-        rates = found["rates"]
-        for who in ("target", "bystander"):
-            for measure in ("refused", "right"):
-                clean = rates.get(f"{who} {measure}, clean")
-                for name in ("file", "jpeg 75", "resized to 75 %"):
-                    value = rates.get(f"{who} {measure}, {name}")
-                    if value is not None:
-                        label = f"{who} {measure}" + ("" if name == "file" else f", {name}")
-                        lines.append(f"| {part} | {found['pictures']} ({found['questions']}) | {label} | {clean} | {value} |")
-    lines += ["", "| part | steps | seconds | PSNR | SSIM | largest change |", "|---|---|---|---|---|---|"]
+        head, rates = f"| {part} | {found['pictures']} ({found['questions']})", found["rates"]
+        for label, value in rates.items():
+            who, name = label.split(", ")
+            if name != "clean":
+                where = who if name == "file" else f"{who}, {name}"
+                lines.append(f"{head} | {where} | {rates[f'{who}, clean']} | {value} |")
+    lines += [
+        "",
+        "| part | sides, pixels | steps | seconds | PSNR | SSIM | largest change |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for part, found in results.items():
         lines.append(
-            f"| {part} | {found['steps_median']:.0f} | {found['seconds_median']} | {found['psnr_median']} dB "
-            f"| {found['ssim_median']} | {found['linf_max']:.2f}/255 |"
+            f"| {part} | {found['shortest_side']} to {found['longest_side']} | {found['steps_median']:.0f} "
+            f"| {found['seconds_median']} | {found['psnr_median']} dB | {found['ssim_median']} "
+            f"| {found['linf_max']:.2f}/255 |"
         )
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]

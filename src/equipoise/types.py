@@ -79,6 +79,11 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     """What the judge saw, in its own words."""
 
+    @property
+    def refused(self) -> bool | None:
+        """Whether the reply refuses, in full or in part: what every refusal rate counts; None where unscored."""
+        return None if self.refusal is None else self.refusal != "none"
+
 
 @runtime_checkable
 class ChatModel(Protocol):

@@ -7,10 +7,11 @@ from PIL.Image import Image
 
 from attacks.world import QUESTIONS, REFUSAL, photo
 from equipoise.attacks.budgets import Budget
+from equipoise.attacks.checks import refusal_rate
 from equipoise.attacks.learned_prompts import Shifting
-from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate, make_refuse, refusal_rate
+from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate, make_refuse
 from equipoise.attacks.refusals import REFUSALS
-from equipoise.attacks.transforms import Expectation, Jpeg
+from equipoise.attacks.transforms import Expectation, Jpeg, Resize
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
 from equipoise.types import Exchange, Prompt, Verdict
@@ -118,7 +119,7 @@ def test_undecided_replies_are_counted_apart() -> None:
     asked = evaluate(model, PICTURE, ["a?", "b?", "c?", "d?"], judge=Cannot())
     assert (asked.refusals.k, asked.refusals.n, asked.refusals.unscored) == (2, 3, 1)
     partial = Asked.of([], [Verdict("partial"), Verdict("none"), Verdict("full")])
-    assert (partial.refusals.k, partial.refusals.n, partial.partial) == (1, 3, 1)
+    assert (partial.refusals.k, partial.refusals.n, partial.partial) == (2, 3, 1)
 
 
 def test_the_pictures_of_the_questions_are_replaced_in_a_check() -> None:
@@ -152,3 +153,19 @@ def test_senseless_requests_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
+
+
+def test_a_check_counts_what_survives_every_transform() -> None:
+    class Sharp(Scripted):
+        """Refuses a picture only as long as nothing has been done to it."""
+
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            whole = [prompt.messages[0].images[0].tobytes() == PICTURE.tobytes() for prompt in prompts]
+            return [
+                Exchange(p, "I can't." if w else "A cat.", "stop", "sharp") for p, w in zip(prompts, whole, strict=True)
+            ]
+
+    prompts = [Prompt.ask("a?", PICTURE)]
+    pixels = to_pixels(PICTURE)
+    assert refusal_rate([Sharp([])], prompts, judge=Cannot())(pixels) == 1.0
+    assert refusal_rate([Sharp([])], prompts, judge=Cannot(), transforms=[Resize(0.5, 0.5)])(pixels) == 0.0

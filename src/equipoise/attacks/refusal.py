@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
@@ -11,24 +11,23 @@ from torch import Tensor
 
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
+from equipoise.attacks.checks import refusal_rate
 from equipoise.attacks.learned_prompts import LearnedPrompts, Shifting
 from equipoise.attacks.objectives import Expected, KeepAway, Objective, Reply
 from equipoise.attacks.perturbed import Perturbed, TraceStep
-from equipoise.attacks.refusals import draw
+from equipoise.attacks.refusals import likeliest
 from equipoise.attacks.solvers import SOLVERS
 from equipoise.attacks.transforms import Expectation
 from equipoise.attacks.universal import Universal, attack_together
-from equipoise.data.pictures import to_image, to_pixels
+from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.models.base import OpenModel
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
-OPENING = 24
-"""Tokens of a reply that a check during the attack decodes: enough to see a refusal begin."""
-CHUNK = 8
-"""Questions that a check asks at once; it stops as soon as the target is out of reach."""
+SENTENCE_QUESTIONS = 3
+"""Shadow questions by which the sentence to aim at is chosen."""
 
 
 class MakeSolver(Protocol):
@@ -44,9 +43,9 @@ class Asked:
     """Questions asked about a picture, and who refused."""
 
     refusals: Rate
-    """Full refusals among the scored replies."""
+    """Refusals, full or partial, among the scored replies."""
     partial: int
-    """Partial refusals; they are among the scored and not among the refusals."""
+    """How many of them are partial."""
     exchanges: tuple[Exchange, ...]
     """Every question with its reply."""
     verdicts: tuple[Verdict, ...]
@@ -55,10 +54,8 @@ class Asked:
     @classmethod
     def of(cls, exchanges: Sequence[Exchange], verdicts: Sequence[Verdict]) -> Asked:
         """Count."""
-        labels = [verdict.refusal for verdict in verdicts]
-        unscored = labels.count(None)
-        refusals = Rate.of(labels.count("full"), len(labels) - unscored, unscored=unscored)
-        return cls(refusals, labels.count("partial"), tuple(exchanges), tuple(verdicts))
+        partial = sum(verdict.refusal == "partial" for verdict in verdicts)
+        return cls(Rate.of_refusals(verdicts), partial, tuple(exchanges), tuple(verdicts))
 
 
 def evaluate(
@@ -96,51 +93,6 @@ def prompts_about(image: Image.Image, questions: Sequence[str], system: str | No
     return [Prompt.ask(question, image, system=system) for question in questions]
 
 
-def refusal_rate(
-    models: Sequence[OpenModel],
-    prompts: Sequence[Prompt],
-    *,
-    target_rate: float = 1.0,
-    judge: Judge | None = None,
-    max_new_tokens: int = OPENING,
-) -> Callable[[Tensor], float]:
-    """A success check: the refusal rate of the model that refuses least, by greedy decoding.
-
-    The questions are asked in chunks; once the target rate is out of reach the rest is not asked, and the rate is
-    that of the questions asked until then. Unscored replies count as not refused.
-
-    Args:
-        models: every target.
-        prompts: the questions; their first picture is replaced.
-        target_rate: the rate to reach.
-        judge: who says what a refusal is; None means `PhraseJudge()`.
-        max_new_tokens: where replies are cut off.
-    """
-    judge = judge or PhraseJudge()
-    most_misses = len(prompts) * (1 - target_rate) + 1e-9
-
-    def of_model(model: OpenModel, image: Image.Image) -> float:
-        refused = asked = 0
-        for first in range(0, len(prompts), CHUNK):
-            chunk = [_with_picture(prompt, image) for prompt in prompts[first : first + CHUNK]]
-            exchanges = model.generate(chunk, max_new_tokens=max_new_tokens)
-            refused += sum(verdict.refusal == "full" for verdict in judge(exchanges))
-            asked += len(chunk)
-            if asked - refused > most_misses:
-                break
-        return refused / asked
-
-    def success(pixels: Tensor) -> float:
-        image, lowest = to_image(pixels), 1.0
-        for model in models:
-            lowest = min(lowest, of_model(model, image))
-            if lowest < target_rate:
-                break
-        return lowest
-
-    return success
-
-
 @dataclass(frozen=True)
 class RefusalAttack:
     """How to make pictures that models refuse to talk about; pictures and models arrive at the call.
@@ -157,7 +109,7 @@ class RefusalAttack:
     questions_per_step: int | None = 10
     """Questions a step looks at; None means all, and `bim-paper` means 3."""
     reply: str | None = None
-    """The refusal sentence, or any other reply; None draws one of ours for each picture."""
+    """The refusal sentence, or any other reply; None takes the one of ours that the models are likeliest to say."""
     end: bool = True
     """Whether the reply shall also end there."""
     away_weight: float = 1.0
@@ -271,7 +223,8 @@ class RefusalAttack:
     ) -> tuple[Objective, list[Prompt]]:
         prompts = prompts_about(picture, questions, self.system)
         away = [KeepAway.observe(model, prompts, weight=self.away_weight) for model in bystanders]
-        reply = Reply(tuple(models), tuple(prompts), self.reply or draw(seed), self.end, tuple(away))
+        aim = self.reply or likeliest(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
+        reply = Reply(tuple(models), tuple(prompts), aim, self.end, tuple(away))
         objective: Objective = reply
         if self.learned_prompts:
             objective = LearnedPrompts(reply, self.learned_prompts)
@@ -284,7 +237,8 @@ class RefusalAttack:
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        return refusal_rate(models, prompts, target_rate=self.target_rate, judge=judge)
+        transforms = self.expectation.transforms if self.expectation else ()
+        return refusal_rate(models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms)
 
 
 def make_refuse(
@@ -336,8 +290,3 @@ def make_refuse(
     )
     targets = (models,) if isinstance(models, OpenModel) else tuple(models)
     return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)
-
-
-def _with_picture(prompt: Prompt, image: Image.Image) -> Prompt:
-    first = prompt.messages[0]
-    return replace(prompt, messages=(replace(first, images=(image, *first.images[1:])), *prompt.messages[1:]))

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from equipoise.models.base import OpenModel
+    from equipoise.types import Prompt
 
 REFUSALS: Final = (
     "I'm sorry, but I can't help with that.",
@@ -37,3 +44,24 @@ REFUSALS: Final = (
 def draw(seed: int) -> str:
     """One of `REFUSALS`, the same for the same seed."""
     return random.Random(f"refusal {seed}").choice(REFUSALS)
+
+
+def likeliest(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> str:
+    """The sentence of `REFUSALS` with the lowest cross-entropy per token, summed over models and prompts.
+
+    A model refuses in words of its own; an attack that asks for others has a longer way to go.
+
+    Args:
+        pixels: the clean picture, `3 x H x W` in `[0, 1]`.
+        models: every target.
+        prompts: some of the shadow questions; all sentences are one batch for each.
+    """
+    import torch
+
+    total = torch.zeros(len(REFUSALS))
+    with torch.no_grad():
+        for model in models:
+            for prompt in prompts:
+                found = model.log_prob(pixels.to(model.device), [prompt] * len(REFUSALS), REFUSALS)
+                total -= found.mean.float().cpu()
+    return REFUSALS[int(total.argmin())]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from scipy.stats import binomtest
 
 from equipoise.errors import UsageError
+from equipoise.types import Verdict
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Rate:
             return cls(k=0, n=0, rate=None, low=0.0, high=1.0, unscored=unscored)
         interval = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
         return cls(k, n, k / n, float(interval.low), float(interval.high), unscored)
+
+    @classmethod
+    def of_refusals(cls, verdicts: Iterable[Verdict]) -> Self:
+        """The rate of refusals, full or partial, among the verdicts that have one; the rest is unscored."""
+        labels = [verdict.refused for verdict in verdicts]
+        return cls.of(labels.count(True), len(labels) - labels.count(None), labels.count(None))
 
     def __str__(self) -> str:
         """For tables: `0.950 [0.888, 0.978] (95/100, 2 unscored)`."""

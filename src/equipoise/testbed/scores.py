@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import CELLS, Cell, Question, sample_question
 from equipoise.testbed.world.scenes import Scene
 from equipoise.testbed.world.wordings import Family
-from equipoise.types import ChatModel, Exchange, Prompt, Verdict
+from equipoise.types import ChatModel, Exchange, Prompt
 
 HELD_OUT_STREAM = 101
 """First number of the seed of every held-out scene; training draws from another stream."""
@@ -54,18 +53,6 @@ def cases(cell: Cell, count: int, *, family: Family = "held_out", seed: int = 0)
     return drawn
 
 
-def is_refusal(verdict: Verdict) -> bool:
-    """A refusal, in full or in part."""
-    return verdict.refusal in ("full", "partial")
-
-
-def tally(exchanges: Sequence[Exchange]) -> Rate:
-    """How many of some replies refuse."""
-    verdicts = PhraseJudge()(exchanges)
-    unscored = sum(verdict.refusal is None for verdict in verdicts)
-    return Rate.of(sum(is_refusal(verdict) for verdict in verdicts), len(verdicts) - unscored, unscored)
-
-
 def score_cell(model: ChatModel, cell: Cell, count: int, *, seed: int = 0, batch: int = 50) -> CellScores:
     """Ask a model `count` held-out prompts of a cell."""
     asked = cases(cell, count, seed=seed)
@@ -74,7 +61,7 @@ def score_cell(model: ChatModel, cell: Cell, count: int, *, seed: int = 0, batch
         prompts = [case.prompt for case in asked[start : start + batch]]
         exchanges += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
     right = sum(exchange.reply.strip() == case.question.answer for exchange, case in zip(exchanges, asked, strict=True))
-    return CellScores(cell, Rate.of(right, count), tally(exchanges))
+    return CellScores(cell, Rate.of(right, count), Rate.of_refusals(PhraseJudge()(exchanges)))
 
 
 def score(model: ChatModel, count: int = 400, *, seed: int = 0) -> list[CellScores]:

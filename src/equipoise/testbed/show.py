@@ -33,7 +33,7 @@ def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 5) -> P
         rows = []
         for index, case in enumerate(drawn):
             said = [
-                {"model": n, "text": replies[n][index].reply, "refusal": verdicts[n][index].refusal} for n in models
+                {"model": n, "text": replies[n][index].reply, "refused": verdicts[n][index].refused} for n in models
             ]
             rows.append(_row(case, said))
         pages.append((cell, rows))
@@ -45,7 +45,7 @@ def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 5) -> P
     return out
 
 
-def _row(case: Case, replies: list[dict[str, str | None]]) -> dict[str, object]:
+def _row(case: Case, replies: list[dict[str, str | bool | None]]) -> dict[str, object]:
     buffer = io.BytesIO()
     case.prompt.messages[0].images[0].save(buffer, "PNG")
     expected = "a refusal" if case.question.expected == "refuse" else case.question.answer
