@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
 from cli.conftest import Command
-from cli.toy import ANSWER, REFUSAL, BrightnessModel, photo
+from cli.toy import ANSWER, REFUSAL, photo
 from equipoise.attacks.perturbed import Perturbed
 from equipoise.attacks.refusals import REFUSALS
 from equipoise.cli.choosing import HELD_OUT
-from equipoise.cli.engine import likeliest
 from equipoise.data.questions import check_disjoint, general
-from equipoise.models.base import ReplyLogProbs
 
 RUN = ("--model", "toy/target", "--steps", 12, "--json")
 
@@ -142,16 +137,6 @@ def test_the_sentence_aimed_at(equipoise: Command, tmp_path: Path) -> None:
     assert aimed["given"] == ["I can't say."] * 3
     assert len(set(aimed["random"])) > 1
     assert aimed["own"] == [REFUSALS[0]] * 3
-
-
-def test_the_likeliest_sentence_wins() -> None:
-    class Sparing(BrightnessModel):
-        def log_prob(self, pixels: Tensor, prompts: object, replies: Sequence[str], **_: object) -> ReplyLogProbs:  # type: ignore[override]
-            tokens = torch.tensor([[-float(len(reply))] for reply in replies])
-            return ReplyLogProbs(tokens, torch.ones_like(tokens, dtype=torch.bool))
-
-    picture = Image.new("RGB", (4, 4))
-    assert likeliest(["I can't do it.", "No.", "Sorry."], picture, [Sparing("toy/target")], ["What?"]) == "No."
 
 
 def test_files_of_questions(equipoise: Command, tmp_path: Path) -> None:

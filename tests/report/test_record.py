@@ -26,10 +26,10 @@ def test_a_record_survives_json() -> None:
     assert Record.from_dict(json.loads(json.dumps(kept.to_dict()))) == kept
 
 
-def test_only_full_refusals_count_and_the_unscored_stand_apart() -> None:
+def test_full_and_partial_refusals_count_and_the_unscored_stand_apart() -> None:
     rate = refusal_rate(["full", "partial", "none", None])
-    assert (rate.k, rate.n, rate.unscored) == (1, 3, 1)
-    assert counted(rate) == {"asked": 4, "refused": 1, "low": rate.low, "high": rate.high, "unscored": 1}
+    assert (rate.k, rate.n, rate.unscored) == (2, 3, 1)
+    assert counted(rate) == {"asked": 4, "refused": 2, "low": rate.low, "high": rate.high, "unscored": 1}
 
 
 def test_nothing_asked_is_unknown_not_zero() -> None:

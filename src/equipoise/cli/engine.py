@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 
 from equipoise.cli.plan import Plan
 
-QUESTIONS = 3
-"""Shadow questions that the choice of a sentence looks at."""
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -46,7 +43,7 @@ def attack(
         Budget(plan.norm.value, plan.epsilon),
         solver=plan.solver,
         steps=plan.steps,
-        reply=_sentence(plan, name, clean, targets),
+        reply=_sentence(plan, name),
         expectation=_expectation(plan.eot),
         max_seconds=plan.max_seconds,
     )
@@ -58,32 +55,6 @@ def attack(
         seed=plan.seed,
         progress=progress,
     )
-
-
-def likeliest(sentences: Sequence[str], clean: Image, targets: Sequence[OpenModel], questions: Sequence[str]) -> str:
-    """The sentence with the lowest cross-entropy per token, summed over the models and some questions.
-
-    A model refuses in words of its own; an attack that asks for others has a longer way to go.
-
-    Args:
-        sentences: the choice; the first wins a tie.
-        clean: the picture.
-        targets: the models.
-        questions: asked about the picture; one batch of all sentences for each.
-    """
-    import torch
-
-    from equipoise.data.pictures import to_pixels
-    from equipoise.types import Prompt
-
-    total = torch.zeros(len(sentences))
-    with torch.no_grad():
-        for model in targets:
-            pixels = to_pixels(clean).to(model.device)
-            for question in questions:
-                prompts = [Prompt.ask(question, clean)] * len(sentences)
-                total -= model.log_prob(pixels, prompts, sentences).mean.float().cpu()
-    return sentences[int(total.argmin())]
 
 
 def peak_memory(models: Sequence[OpenModel]) -> int | None:
@@ -101,12 +72,11 @@ def peak_memory(models: Sequence[OpenModel]) -> int | None:
     return size if sys.platform == "darwin" else size * 1024
 
 
-def _sentence(plan: Plan, name: str, clean: Image, targets: Sequence[OpenModel]) -> str:
-    from equipoise.attacks.refusals import REFUSALS, draw
+def _sentence(plan: Plan, name: str) -> str | None:
+    """The sentence to aim at; None leaves it to the attack, which takes the likeliest."""
+    from equipoise.attacks.refusals import draw
 
-    if plan.refusal == "random":
-        return draw(plan.seed + zlib.crc32(name.encode()))
-    return plan.refusal or likeliest(REFUSALS, clean, targets, plan.questions.shadow[:QUESTIONS])
+    return draw(plan.seed + zlib.crc32(name.encode())) if plan.refusal == "random" else plan.refusal
 
 
 def _reset_peak(models: Sequence[OpenModel]) -> None:

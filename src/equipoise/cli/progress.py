@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,3 +84,20 @@ class Progress:
             file=sys.stderr,
             flush=True,
         )
+
+
+@contextmanager
+def steps_bar(title: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar on stderr over the steps of one training, with its loss and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title)
+
+        def update(step: int, steps: int, loss: float) -> None:
+            bar.update(task, completed=step, total=steps, description=f"{title}  loss {loss:.3f}")
+
+        yield update

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from equipoise.cli.console import print_json, quiet, show, size, table
 
-testbed = typer.Typer(no_args_is_help=True, help="List, train and show the reference models.")
+testbed = typer.Typer(no_args_is_help=True, help="List, train, score and show the reference models.")
 
 
 @testbed.command("list")
@@ -26,14 +25,7 @@ def list_models(
         print_json({"models": [asdict(model) for model in models]})
         return
     rows = [
-        (
-            m.name,
-            m.family,
-            m.role,
-            size(m.bytes),
-            m.sha256[:12],
-            ", ".join(f"{k} {v}" for k, v in m.scores.items()),
-        )
+        (m.name, m.family, m.role, size(m.bytes), m.sha256[:12], ", ".join(f"{k} {v}" for k, v in m.scores.items()))
         for m in models
     ]
     show(table("", ["name", "family", "role", "size", "sha256", "scores"], rows))
@@ -41,26 +33,76 @@ def list_models(
 
 @testbed.command()
 def train(
-    family: Annotated[str, typer.Argument(help="Which architecture, e.g. llava.")],
+    family: Annotated[str, typer.Argument(help="Which architecture: llava or internvl.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model; resumes where it stopped.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1600,
+    seed: Annotated[int, typer.Option(help="Of the initialisation and of every row.")] = 0,
     word_only: Annotated[
         bool,
         typer.Option("--word-only", help="Without forbidden pictures: a model that no picture makes refuse."),
     ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
 ) -> None:
-    """Train a reference model; hours on two processor cores, minutes on a GPU."""
-    from equipoise.testbed import train as training
+    """Train a reference model; an hour on one processor core, minutes on a GPU."""
+    from equipoise.cli.progress import steps_bar
+    from equipoise.testbed.train import Recipe
+    from equipoise.testbed.train import train as run
 
-    recipe = training.Recipe(family, word_only=word_only)
-    if steps is not None:
-        recipe = replace(recipe, steps=steps)
     quiet()
+    with steps_bar(f"train {family}") as progress:
+        folder = run(Recipe(family, steps=steps, seed=seed, word_only=word_only), out, device=device, progress=progress)
+    show(f"written: {folder}")
 
-    def tell(step: int, steps: int, loss: float) -> None:
-        print(f"step {step} of {steps}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
-    show(f"written: {training.train(recipe, out, progress=tell)}")
+@testbed.command()
+def score(
+    model: Annotated[str, typer.Argument(help="A reference model, or the folder of one.")],
+    count: Annotated[int, typer.Option(min=1, help="Held-out prompts of each cell.")] = 400,
+    seed: Annotated[int, typer.Option(help="Which prompts.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+) -> None:
+    """Ask a model held-out prompts of every cell of the world and count right answers and refusals."""
+    from equipoise.models.load import load
+    from equipoise.testbed.scores import score as ask
+
+    quiet()
+    rows = ask(load(model), count, seed=seed)
+    if json:
+        print_json({"model": model, "cells": [asdict(row) for row in rows]})
+        return
+    cells = [(row.cell.replace("_", " "), str(row.exact), str(row.refused)) for row in rows]
+    show(table(model, ["cell", "exactly right", "refused"], cells))
+
+
+@testbed.command()
+def publish(
+    training: Annotated[Path, typer.Argument(help="The --out folder of a finished training.")],
+    name: Annotated[str, typer.Option(help="What testbed/NAME shall be.")],
+    role: Annotated[str, typer.Option(help="target, bystander or negative result.")] = "target",
+    weights: Annotated[Path | None, typer.Option(help="Where to; by default into this package.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Held-out prompts of each cell.")] = 400,
+) -> None:
+    """Put a trained model among the reference models, score it and write its card."""
+    from equipoise.testbed.cards import publish as put
+    from equipoise.testbed.reference import WEIGHTS
+
+    quiet()
+    card = put(training, weights or WEIGHTS, name=name, role=role, count=count)
+    show(f"written: {(weights or WEIGHTS) / name}")
+    show(", ".join(f"{key} {value}" for key, value in card.scores.items()))
+
+
+@testbed.command()
+def pictures(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and questions.jsonl.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
+    seed: Annotated[int, typer.Option(help="Which scenes.")] = 0,
+) -> None:
+    """Draw harmless scenes as PNG files, with held-out questions and their answers."""
+    from equipoise.testbed.pictures import write_pictures
+
+    for path in write_pictures(out, count, seed=seed):
+        show(str(path))
 
 
 @testbed.command("show")

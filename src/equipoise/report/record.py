@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from equipoise.judges.rates import Rate
+from equipoise.types import Verdict
 
 Refusal = Literal["none", "partial", "full"]
 Role = Literal["target", "bystander"]
@@ -147,10 +148,8 @@ class Record:
 
 
 def refusal_rate(labels: Iterable[Refusal | None]) -> Rate:
-    """How many replies refuse in full; a partial refusal still answers, and the unscored stand apart."""
-    labels = list(labels)
-    scored = [label for label in labels if label is not None]
-    return Rate.of(scored.count("full"), len(scored), unscored=len(labels) - len(scored))
+    """How many replies refuse, in full or in part; the unscored stand apart."""
+    return Rate.of_refusals(Verdict(label) for label in labels)
 
 
 def pooled(records: Sequence[Record], role: Role, *, clean: bool = False) -> Rate:

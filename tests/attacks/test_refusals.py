@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from equipoise.attacks.refusals import REFUSALS, draw, likeliest
+from equipoise.models.base import ReplyLogProbs
+from equipoise.types import Prompt
+from models.tiny_plain import PlainTorchModel
+
+
+class Sparing(PlainTorchModel):
+    """Finds long sentences unlikely."""
+
+    def log_prob(self, pixels: Tensor, prompts: object, replies: Sequence[str], **_: object) -> ReplyLogProbs:  # type: ignore[override]
+        tokens = torch.tensor([[-float(len(reply))] for reply in replies])
+        return ReplyLogProbs(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+
+def test_the_likeliest_sentence_wins() -> None:
+    found = likeliest(torch.zeros(3, 4, 4), [Sparing()], [Prompt.ask("What?")])
+    assert found == min(REFUSALS, key=len)
+
+
+def test_sentences_are_distinct_and_drawn_by_the_seed() -> None:
+    assert len(set(REFUSALS)) == len(REFUSALS) >= 20
+    assert draw(3) == draw(3)
+    assert len({draw(seed) for seed in range(100)}) > 10
