@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.errors import UsageError
 from equipoise.models.chat import Chat
 from equipoise.models.pixels import PixelPath, encode
-from equipoise.models.rows import pictures
+from equipoise.models.rows import check_pictures, pictures
 from equipoise.types import Exchange, FinishReason, Prompt
 
 
@@ -58,6 +59,11 @@ def generate(
     model: Any, processor: Any, chat: Chat, path: PixelPath, prompts: Sequence[Prompt], config: Any, who: str
 ) -> list[Exchange]:
     """One exchange for each prompt; prompts with the same number of pictures share a batch."""
+    for prompt in prompts:
+        check_pictures(processor, prompt)
+        if chat.form == "plain" and not pictures(prompt):
+            name = type(processor).__name__
+            raise UsageError(f"expected a picture in every prompt for {name}, got none; try adding one")
     replies: dict[int, Exchange] = {}
     for count in sorted({len(pictures(prompt)) for prompt in prompts}):
         places = [i for i, prompt in enumerate(prompts) if len(pictures(prompt)) == count]

@@ -14,7 +14,7 @@ from equipoise.models import generation
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import Chat
-from equipoise.models.pixels import PixelPath, check_pixels, eight_bit
+from equipoise.models.pixels import PixelPath, check_pixels
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
 from equipoise.models.rows import Row, RowMaker
 from equipoise.models.scoring import plain_log_probs
@@ -200,8 +200,7 @@ class HuggingFaceModel(OpenModel):
     def _find_sharing(self, pixels: Tensor) -> Sharing:
         """Whether sharing is exact for this model, found by known rules and one comparison."""
         probes = [Prompt.ask("What is this?"), Prompt.ask("Describe what you can see in the picture.")]
-        picture = eight_bit(pixels)
-        rows = [self._rows.row(probe, picture, "A picture.", end=True) for probe in probes]
+        rows = [self._rows.row(probe, pixels, "A picture.", end=True) for probe in probes]
         obstacle = known_obstacle(self.model, rows[0])
         if obstacle is not None:
             return Sharing(False, obstacle)
@@ -212,6 +211,15 @@ class HuggingFaceModel(OpenModel):
     @property
     def _fused(self) -> bool:
         return self._sharing is not None and self._sharing.fused
+
+    @property
+    def pixel_path(self) -> PixelPath:
+        """The differentiable way through the processor."""
+        return self._path
+
+    def rows(self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True) -> list[Row]:
+        """The prompts and replies as tokens; errors as in `log_prob`."""
+        return self._checked(pixels, prompts, replies, end, None)
 
     def _checked(
         self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None
@@ -227,8 +235,7 @@ class HuggingFaceModel(OpenModel):
                 f"expected a question_shift of shape {len(prompts)} x L x {self.embedding_width}, "
                 f"got {tuple(shift.shape)}; try one line per prompt"
             )
-        picture = eight_bit(pixels)
-        return [self._rows.row(prompt, picture, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)]
+        return [self._rows.row(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)]
 
     def _chunks(self, count: int) -> Iterator[list[int]]:
         size = self.micro_batch or count

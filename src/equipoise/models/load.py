@@ -85,7 +85,9 @@ def load(
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"expected loadable weights in {name}, got: {_line(error)}; try another revision") from error
+        raise ModelError(
+            f"expected loadable weights in {name}, got an error ({_line(error)}); try another revision"
+        ) from error
     recorded = _folder_hash(Path(where)) if Path(where).is_dir() else str(config._commit_hash or revision)
     return HuggingFaceModel(
         model.eval(),

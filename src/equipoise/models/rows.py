@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
+from PIL.Image import new as new_image
 from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.chat import Chat
-from equipoise.models.pixels import PixelPath
+from equipoise.models.pixels import PixelPath, eight_bit
 from equipoise.types import Prompt
 
 CACHE_SIZE = 4096
+_BLANK = new_image("RGB", (1, 1))
 _DROPPED = frozenset({"labels", "attention_mask", "input_ids"})
 
 
@@ -56,6 +58,14 @@ def with_picture(prompt: Prompt, picture: Image) -> Prompt:
     return Prompt(tuple(messages), prompt.system)
 
 
+def check_pictures(processor: Any, prompt: Prompt) -> None:
+    """Raise `UsageError` for several pictures where the processor takes one and would drop the others."""
+    count = len(pictures(prompt))
+    if count > 1 and hasattr(processor, "num_query_tokens"):
+        name = type(processor).__name__
+        raise UsageError(f"expected one picture in a prompt for {name}, got {count}; try a model that takes several")
+
+
 def pictures(prompt: Prompt) -> tuple[Image, ...]:
     """All pictures of a prompt, in order."""
     return tuple(image for message in prompt.messages for image in message.images)
@@ -72,8 +82,8 @@ class RowMaker:
         self._picture_tokens = torch.tensor(sorted(picture_tokens))
         self._known: dict[Any, Row] = {}
 
-    def row(self, prompt: Prompt, picture: Image, reply: str, *, end: bool) -> Row:
-        """The row of one prompt whose first picture is replaced by `picture`.
+    def row(self, prompt: Prompt, pixels: Tensor, reply: str, *, end: bool) -> Row:
+        """The row of one prompt whose first picture is replaced by `pixels`, of which only the size matters.
 
         Raises:
             UsageError: an empty reply.
@@ -81,15 +91,16 @@ class RowMaker:
         """
         if not reply:
             raise UsageError("expected a reply, got an empty text; try the sentence whose probability is wanted")
-        prompt = with_picture(prompt, picture)
+        prompt = with_picture(prompt, _BLANK)
+        check_pictures(self._processor, prompt)
         others = pictures(prompt)[1:]
         turns = tuple((message.role, message.text, len(message.images)) for message in prompt.messages)
         # Pictures are kept in the row, so an id cannot be given to another one while it is a key.
-        key = (turns, prompt.system, tuple(map(id, others)), picture.size, reply, end)
+        key = (turns, prompt.system, tuple(map(id, others)), tuple(pixels.shape), reply, end)
         if key not in self._known:
             if len(self._known) >= CACHE_SIZE:
                 self._known.clear()
-            self._known[key] = self._make(prompt, picture, others, reply, end)
+            self._known[key] = self._make(prompt, eight_bit(pixels), others, reply, end)
         return self._known[key]
 
     def _make(self, prompt: Prompt, picture: Image, others: tuple[Image, ...], reply: str, end: bool) -> Row:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,13 +16,18 @@ from equipoise.models.state import shifted_embeddings
 
 def forward_logits(model: Any, keep: Tensor, **inputs: Any) -> Tensor:
     """Logits at the places `keep` of the sequence only: with real vocabularies they are most of the memory."""
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+    if _slices_logits(type(model).forward):
         logits: Tensor = model(**inputs, logits_to_keep=keep, return_dict=True).logits
         if logits.shape[1] == len(keep):
             return logits
     else:
         logits = model(**inputs, return_dict=True).logits
     return logits[:, keep]
+
+
+@lru_cache
+def _slices_logits(forward: Callable[..., Any]) -> bool:
+    return "logits_to_keep" in inspect.signature(forward).parameters
 
 
 def chosen(logits: Tensor, targets: Tensor) -> Tensor:

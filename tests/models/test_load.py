@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub.errors import RepositoryNotFoundError
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from equipoise.errors import MissingExtraError, ModelError, UsageError
+from equipoise.models import load as loading
+from equipoise.models.load import load
+
+LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
+
+
+@pytest.fixture
+def copy(llava_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(llava_folder, tmp_path / "copy"))
+
+
+def test_the_revision_says_which_weights(llava_folder: Path, copy: Path) -> None:
+    first, same = (load(str(folder), device="cpu").revision for folder in (llava_folder, copy))
+    assert first == same
+    assert first.startswith("sha256:")
+    weights = copy / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(bytes(changed))
+    assert load(str(copy), device="cpu").revision != first
+
+
+def test_testbed_names_are_folders_in_the_package(llava_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "TESTBED", llava_folder.parent)
+    model = load(f"testbed/{llava_folder.name}", device="cpu")
+    assert model.name == f"testbed/{llava_folder.name}"
+    with pytest.raises(ModelError, match=LINE):
+        load("testbed/nothing")
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(None, torch.float32), ("bf16", torch.bfloat16)])
+def test_precision(llava_folder: Path, dtype: str | None, expected: torch.dtype) -> None:
+    model = load(str(llava_folder), device="cpu", dtype=dtype)
+    assert model.model.dtype == expected
+    assert model.device == torch.device("cpu")
+    assert not model.model.training
+
+
+def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=LINE):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("config", ["{", "[]", "{}", '{"model_type": "nothing-known"}'])
+def test_a_folder_with_a_strange_config_is_no_model(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=LINE):
+        load(str(tmp_path))
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="model folder"):
+        load(str(tmp_path / "nothing"))
+
+
+def test_a_text_only_model_is_refused(tmp_path: Path) -> None:
+    config = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="reads pictures"):
+        load(str(tmp_path))
+
+
+def test_a_missing_processor_is_named(copy: Path) -> None:
+    for path in copy.iterdir():
+        if "processor" in path.name:
+            path.unlink()
+    with pytest.raises(ModelError, match="processor"):
+        load(str(copy))
+
+
+def test_missing_weights_are_named(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=LINE):
+        load(str(copy))
+
+
+def test_truncated_weights_are_named(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="weights"):
+        load(str(copy))
+
+
+def test_weights_of_another_shape_are_named(copy: Path) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    settings["text_config"]["intermediate_size"] *= 2
+    (copy / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="weights"):
+        load(str(copy))
+
+
+class Unreachable:
+    def model_info(self, *_: object, **__: object) -> object:
+        raise OSError("no route to host")
+
+
+def test_an_unknown_hub_name_without_network_fails_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "HfApi", Unreachable)
+    start = time.monotonic()
+    with pytest.raises(ModelError, match="no answer"):
+        load("nobody/such-a-model")
+    assert time.monotonic() - start < 2
+
+
+def test_a_model_in_the_local_cache_needs_no_network(
+    llava_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--org--name" / "snapshots" / commit
+    shutil.copytree(llava_folder, snapshot)
+    monkeypatch.setattr(loading, "HfApi", Unreachable)
+    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "config.json"))
+    assert loading._find("org/name@main") == ("org/name", commit)
+
+
+def test_a_name_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Empty:
+        def model_info(self, *_: object, **__: object) -> object:
+            raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+
+    monkeypatch.setattr(loading, "HfApi", Empty)
+    with pytest.raises(ModelError, match="not there"):
+        load("nobody/such-a-model")
+
+
+@pytest.mark.parametrize("options", [{"dtype": "int3"}, {"device": "abacus"}, {"quantize": "1bit"}])
+def test_unknown_options(llava_folder: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=LINE):
+        load(str(llava_folder), **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda(llava_folder: Path) -> None:
+    with pytest.raises(ModelError, match="CUDA"):
+        load(str(llava_folder), device="cuda")
+
+
+def test_quantization_without_bitsandbytes_gives_the_pip_line(
+    llava_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'equipoise\[quantized\]'"):
+        load(str(llava_folder), quantize="4bit")
