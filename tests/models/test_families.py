@@ -14,6 +14,9 @@ from models.families.checks import CHECKS, QUESTIONS, REPLIES, Case, build, pict
 from models.families.gemma import gemma3
 from models.families.stock import Stock
 
+# transformers itself: the processors of GLM-4V and PaliGemma hand tensors to numpy in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
 DOC = Path(__file__).parents[2] / "docs" / "families.md"
 
 

@@ -85,7 +85,8 @@ def eight_bit(case: Case) -> str:
     """Pixels off the 8-bit grid: the tower sees the 8-bit picture's patches, and the reply costs the same."""
     image = picture(50, 70)
     off = (torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.9 / 255
-    given = (pixels(image) + off).clamp(0, 1)
+    # Where no gradient is wanted there is no float path that could be mistaken for the 8-bit one.
+    given = (pixels(image) + off).clamp(0, 1).requires_grad_(True)
     prompt = Prompt.ask(QUESTIONS[0], image)
     tokens = reply_tokens(case, prompt, REPLIES[0])
     with watch(case.stock.model) as expected:
@@ -206,6 +207,10 @@ def as_found(case: Case) -> str:
     """Training flags, `requires_grad`, padding side and settings survive use and errors."""
     image = picture(50, 70)
     prompt = Prompt.ask(QUESTIONS[0], image)
+    # transformers puts hooks that record hidden states on a model in its first pass, and Qwen remembers positions:
+    # a pass of its own comes first, so that only what Equipoise leaves behind is seen.
+    with torch.no_grad():
+        case.inner(**case.stock.inputs(prompt))
     with _unusual(case.inner):
         before = _state(case)
         case.model.loss_and_grad(pixels(image), [prompt, Prompt.ask("Why?", image)], REPLIES[:2])
