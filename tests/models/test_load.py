@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from equipoise.errors import MissingExtraError, ModelError, UsageError
@@ -91,6 +92,14 @@ def test_truncated_weights_are_named(copy: Path) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="weights"):
+        load(str(copy))
+
+
+def test_weights_that_are_not_all_there_are_named(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    gone = next(name for name in weights if "multi_modal_projector" in name)
+    save_file({name: value for name, value in weights.items() if name != gone}, copy / "model.safetensors")
+    with pytest.raises(ModelError, match="expected all weights"):
         load(str(copy))
 
 

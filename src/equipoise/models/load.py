@@ -22,6 +22,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
@@ -77,17 +78,26 @@ def load(
     processor = _processor(name, where, revision)
     try:
         with _without_progress_bars():
-            model = automatic.from_pretrained(where, revision=revision, dtype=precision, **options)
+            model, found = automatic.from_pretrained(
+                where, revision=revision, dtype=precision, output_loading_info=True, **options
+            )
             model = model if quantize else model.to(place)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
             f"expected the weights of {name} to fit on {place}, got an out-of-memory error; "
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(
             f"expected loadable weights in {name}, got an error ({_line(error)}); try another revision"
         ) from error
+    if found["missing_keys"]:
+        # transformers would leave random numbers in their place.
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"expected all weights in {name}, got none for {missing[0]} and {len(missing) - 1} more; "
+            "try downloading it again"
+        )
     recorded = _folder_hash(Path(where)) if Path(where).is_dir() else str(config._commit_hash or revision)
     return HuggingFaceModel(
         model.eval(),

@@ -26,7 +26,7 @@ def eight_bit(pixels: Tensor) -> Image:
 
 def check_pixels(pixels: Tensor) -> None:
     """Raise `UsageError` unless `pixels` are float, `3 x H x W`, in [0, 1]."""
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.is_floating_point():
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel() or not pixels.is_floating_point():
         raise UsageError(
             f"expected float pixels of shape 3 x H x W, got {pixels.dtype} {tuple(pixels.shape)}; "
             "try torchvision's pil_to_tensor(picture) / 255"
