@@ -1,6 +1,6 @@
 """What the refusal perturbation achieves: saved, read again, through the stock processor, greedy decoding.
 
-    python benchmarks/refusal.py exact similar general eot two photos     # any of them; results are kept by part
+    python benchmarks/refusal.py exact similar general away eot two photos     # any of them; results are kept by part
     python benchmarks/refusal.py --render                                         # docs/evidence.md from the results
 
 Every part attacks the same emblem-free scenes of the embedded world (`photos` real photos) and asks held-out questions.
@@ -143,7 +143,8 @@ def run(part: str, count: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         for index, album in enumerate(albums):
             shadow = {"exact": album.held_out, "similar": album.similar}.get(part, list(general()))
-            result = attack(part)(album.picture, targets, shadow, seed=index)
+            away = [models["bystander"]] if part == "away" else []
+            result = attack(part)(album.picture, targets, shadow, bystanders=away, seed=index)
             result.save(Path(folder) / f"{index:03d}")
             saved = open_picture(Path(folder) / f"{index:03d}.png")
             made.append(result)
@@ -202,7 +203,7 @@ def render() -> None:
 def main() -> None:
     """Run parts, or render the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["exact", "similar", "general", "eot", "two", "photos"])
+    parser.add_argument("parts", nargs="*", choices=["exact", "similar", "general", "away", "eot", "two", "photos"])
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()

@@ -193,7 +193,7 @@ class HuggingFaceModel(OpenModel):
             return None
         try:
             with self._forgetful(None):
-                return run_prefix(self.model, group, images, shifted=shifted)
+                return run_prefix(self.model, group, images, shifted=shifted, whole=self.gradient_checkpointing)
         except CannotShareError:
             return None
 

@@ -8,6 +8,7 @@ is `attention.shared_prefix_attention`. Loss and pixel gradient equal those of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +54,26 @@ class _Recording(_Layer):
         return key_states, value_states
 
 
+class _Complete(Exception):
+    """The last layer has left its keys and values; what it would compute from them is not wanted."""
+
+
+class _Record(Cache):
+    """Keeps what the prefix leaves, and ends the forward pass when it is complete."""
+
+    def __init__(self, last: int | None) -> None:
+        super().__init__(layer_class_to_replicate=_Recording)
+        self._last = last
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if layer_idx == self._last:
+            raise _Complete
+        return found
+
+
 class _Sharing(_Layer):
     """Hands out the new keys and values only, with a note of where the prefix is."""
 
@@ -88,7 +109,9 @@ class Prefix:
         )
 
 
-def run_prefix(model: Any, rows: Sequence[Row], images: Mapping[str, Any], *, shifted: bool = False) -> Prefix:
+def run_prefix(
+    model: Any, rows: Sequence[Row], images: Mapping[str, Any], *, shifted: bool = False, whole: bool = False
+) -> Prefix:
     """Compute the longest prefix that all rows share.
 
     Args:
@@ -96,6 +119,7 @@ def run_prefix(model: Any, rows: Sequence[Row], images: Mapping[str, Any], *, sh
         rows: prompts with the same pictures.
         images: image inputs of one prompt.
         shifted: whether the tokens after the picture will be shifted, each prompt's differently.
+        whole: whether the forward pass must come to its end, as checkpointed layers need it.
 
     Raises:
         CannotShareError: the rows share no prefix that holds all pictures.
@@ -107,19 +131,21 @@ def run_prefix(model: Any, rows: Sequence[Row], images: Mapping[str, Any], *, sh
     for key, value in first.loose.items():
         if any(row.loose[key].shape != value.shape or not torch.equal(row.loose[key], value) for row in rows):
             raise CannotShareError("the question takes part in reading the picture")
-    cache = Cache(layer_class_to_replicate=_Recording)
+    depth = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
+    cache = _Record(None if whole or depth is None else depth - 1)
     tokens = first.tokens[None, :length].to(model.device)
-    forward_logits(
-        model,
-        torch.tensor([length - 1], device=model.device),
-        input_ids=tokens,
-        attention_mask=torch.ones_like(tokens),
-        past_key_values=cache,
-        use_cache=True,
-        **{key: value[:, :length].to(model.device) for key, value in first.aligned.items()},
-        **{key: value.to(model.device) for key, value in first.loose.items()},
-        **images,
-    )
+    with suppress(_Complete):
+        forward_logits(
+            model,
+            torch.tensor([length - 1], device=model.device),
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            past_key_values=cache,
+            use_cache=True,
+            **{key: value[:, :length].to(model.device) for key, value in first.aligned.items()},
+            **{key: value.to(model.device) for key, value in first.loose.items()},
+            **images,
+        )
     layers: list[Any] = cache.layers
     if not layers or any(layer.keys is None or layer.keys.shape[2] != length for layer in layers):
         raise CannotShareError("its layers keep something else than the keys of every token")
