@@ -145,8 +145,7 @@ def _require_still(image: Image.Image, path: Path) -> None:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         count = getattr(image, "n_frames", "several")
         raise PictureError(
-            f"expected a still picture, got {count} frames or pages in {path}; "
-            "try the first frame saved as PNG"
+            f"expected a still picture, got {count} frames or pages in {path}; try the first frame saved as PNG"
         )
 
 
@@ -191,7 +190,5 @@ def _in_folder(folder: Path) -> list[Path]:
         ) from None
     files = [f for f in files if not f.name.startswith(".")]
     if not files:
-        raise UsageError(
-            f"expected a folder with pictures, got none directly in {folder}; try its subfolders or files"
-        )
+        raise UsageError(f"expected a folder with pictures, got none directly in {folder}; try its subfolders or files")
     return files
