@@ -37,6 +37,7 @@ from equipoise.testbed.world.questions import Question, refill, sample_album
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+PARTS = ("exact", "similar", "general", "away", "eot", "two", "photos", "word-only")
 QUESTIONS = 5
 EPSILON = 8 / 255
 Change = Callable[[Image.Image], Image.Image]
@@ -133,7 +134,8 @@ def ask_all(
 def run(part: str, count: int) -> dict[str, object]:
     """Attack `count` pictures in one way and ask everybody about the files."""
     albums = photos(count) if part == "photos" else scenes(count)
-    models = {"target": load("testbed/llava"), "bystander": load("testbed/internvl")}
+    target = "testbed/llava-word-only" if part == "word-only" else "testbed/llava"
+    models = {"target": load(target), "bystander": load("testbed/internvl")}
     targets = list(models.values()) if part == "two" else [models["target"]]
     changes: dict[str, Change] = {"file": lambda picture: picture}
     if part == "eot":
@@ -142,7 +144,9 @@ def run(part: str, count: int) -> dict[str, object]:
     counts: dict[str, list[Rate]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for index, album in enumerate(albums):
-            shadow = {"exact": album.held_out, "similar": album.similar}.get(part, list(general()))
+            shadow = {"exact": album.held_out, "word-only": album.held_out, "similar": album.similar}.get(
+                part, list(general())
+            )
             away = [models["bystander"]] if part == "away" else []
             result = attack(part)(album.picture, targets, shadow, bystanders=away, seed=index)
             result.save(Path(folder) / f"{index:03d}")
@@ -203,7 +207,7 @@ def render() -> None:
 def main() -> None:
     """Run parts, or render the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["exact", "similar", "general", "away", "eot", "two", "photos"])
+    parser.add_argument("parts", nargs="*", choices=PARTS)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
