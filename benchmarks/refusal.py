@@ -1,6 +1,6 @@
 """What the refusal perturbation achieves: saved, read again, through the stock processor, greedy decoding.
 
-    python benchmarks/refusal.py exact similar general away eot two photos     # any of them; results are kept by part
+    python benchmarks/refusal.py exact similar general away eot two photos photos-exact     # any of them; results are kept by part
     python benchmarks/refusal.py --render                                         # docs/evidence.md from the results
 
 Every part attacks the same emblem-free scenes of the embedded world (`photos` real photos) and asks held-out questions.
@@ -37,7 +37,9 @@ from equipoise.testbed.world.questions import Question, refill, sample_album
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
-PARTS = ("exact", "similar", "general", "away", "eot", "two", "photos", "word-only")
+PARTS = ("exact", "similar", "general", "away", "eot", "two", "photos", "photos-exact", "word-only")
+OWN = ("exact", "photos-exact", "word-only")
+"""Parts whose shadow questions are the user's own."""
 QUESTIONS = 5
 EPSILON = 8 / 255
 Change = Callable[[Image.Image], Image.Image]
@@ -133,7 +135,7 @@ def ask_all(
 
 def run(part: str, count: int) -> dict[str, object]:
     """Attack `count` pictures in one way and ask everybody about the files."""
-    albums = photos(count) if part == "photos" else scenes(count)
+    albums = photos(count) if part.startswith("photos") else scenes(count)
     target = "testbed/llava-word-only" if part == "word-only" else "testbed/llava"
     models = {"target": load(target), "bystander": load("testbed/internvl")}
     targets = list(models.values()) if part == "two" else [models["target"]]

@@ -4,8 +4,8 @@
 
 Same model, same pictures, same 50 general shadow questions, same run. The official recipe is `bim-paper`: 1,500
 steps, 3 questions a step one after the other, no early stop by asking. Its trajectory is asked the held-out questions
-every 25 steps with the clock stopped, so that both of its times are known: the whole recipe, and the first moment at
-which it would do.
+every 5 steps with the clock stopped, until they are refused, so that both of its times are known: the whole recipe,
+and the first moment at which it would do.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,24 +34,29 @@ from refusal import EPSILON, Album, attack, scenes
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 ENOUGH = 0.95
-EVERY = 25
+EVERY = 5
+
+
+def held_out(model: OpenModel, album: Album) -> Callable[[Tensor], float]:
+    """The share of an album's held-out questions that a model refuses."""
+    return refusal_rate([model], prompts_about(album.picture, album.held_out), target_rate=0.0)
 
 
 class Watch:
     """Asks the held-out questions now and then, with the clock stopped, and never tells the attack."""
 
     def __init__(self, model: OpenModel, album: Album) -> None:
-        self._rate = refusal_rate([model], prompts_about(album.picture, album.held_out), target_rate=0.0)
+        self._rate = held_out(model, album)
         self._started = time.perf_counter()
         self.asking = 0.0
         self.reached: float | None = None
-        self.last = 0.0
 
     def __call__(self, pixels: Tensor) -> float:
         """Ask, note the moment, and report that nothing was reached."""
+        if self.reached is not None:
+            return 0.0
         begun = time.perf_counter()
-        self.last = self._rate(pixels)
-        if self.reached is None and self.last >= ENOUGH:
+        if self._rate(pixels) >= ENOUGH:
             self.reached = begun - self._started - self.asking
         self.asking += time.perf_counter() - begun
         return 0.0
@@ -69,7 +75,7 @@ def official(model: OpenModel, album: Album, seed: int) -> dict[str, float | Non
         "whole": result.seconds - watch.asking,
         "reached": watch.reached,
         "steps": float(result.steps),
-        "held_out": watch.last,
+        "held_out": held_out(model, album)(result.pixels),
     }
 
 
@@ -78,8 +84,7 @@ def ours(model: OpenModel, album: Album, seed: int) -> dict[str, float | None]:
     started = time.perf_counter()
     result = attack("general")(album.picture, [model], list(general()), seed=seed)
     seconds = time.perf_counter() - started
-    asked = refusal_rate([model], prompts_about(album.picture, album.held_out), target_rate=0.0)(result.pixels)
-    return {"whole": seconds, "steps": float(result.steps), "held_out": asked}
+    return {"whole": seconds, "steps": float(result.steps), "held_out": held_out(model, album)(result.pixels)}
 
 
 def main() -> None:
@@ -93,6 +98,11 @@ def main() -> None:
         row = {"ours": ours(model, album, index), "official": official(model, album, index)}
         rows.append(row)
         print(json.dumps(row), flush=True)
+        write(rows)
+
+
+def write(rows: list[dict[str, dict[str, float | None]]]) -> None:
+    """Put the pictures so far into docs/performance.md."""
     whole = [r["official"]["whole"] / r["ours"]["whole"] for r in rows]  # type: ignore[operator]
     first = [r["official"]["reached"] / r["ours"]["whole"] for r in rows if r["official"]["reached"]]  # type: ignore[operator]
     lines = [
