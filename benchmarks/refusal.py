@@ -1,7 +1,7 @@
 """What the refusal perturbation achieves: saved, read again, through the stock processor, greedy decoding.
 
-    python benchmarks/refusal.py exact similar general away eot two photos photos-exact     # any of them; results are kept by part
-    python benchmarks/refusal.py --render                                         # docs/evidence.md from the results
+    python benchmarks/refusal.py exact similar general away eot two photos photos-exact   # any of them
+    python benchmarks/refusal.py --render   # docs/evidence.md from the results
 
 Every part attacks the same emblem-free scenes of the embedded world (`photos` real photos) and asks held-out questions.
 """
