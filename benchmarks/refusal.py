@@ -1,6 +1,6 @@
 """What the refusal perturbation achieves: saved, read again, through the stock processor, greedy decoding.
 
-    python benchmarks/refusal.py exact similar general away eot two photos photos-exact   # any of them
+    python benchmarks/refusal.py exact similar general away eot two photos photos-16   # any of them
     python benchmarks/refusal.py --render   # docs/evidence.md from the results
 
 Every part attacks the same emblem-free scenes of the embedded world (`photos` real photos) and asks held-out questions.
@@ -37,8 +37,8 @@ from equipoise.testbed.world.questions import Question, refill, sample_album
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
-PARTS = ("exact", "similar", "general", "away", "eot", "two", "photos", "photos-exact", "word-only")
-OWN = ("exact", "photos-exact", "word-only")
+PARTS = ("exact", "similar", "general", "away", "eot", "two", "photos", "photos-16", "word-only")
+OWN = ("exact", "word-only")
 """Parts whose shadow questions are the user's own."""
 QUESTIONS = 5
 EPSILON = 8 / 255
@@ -93,7 +93,7 @@ def attack(part: str) -> RefusalAttack:
     base = RefusalAttack(Budget("linf", EPSILON), steps=200)
     if part == "eot":
         return replace(base, expectation=Expectation((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
-    return base
+    return replace(base, budget=Budget("linf", 2 * EPSILON)) if part == "photos-16" else base
 
 
 def jpeg_75(picture: Image.Image) -> Image.Image:
