@@ -17,7 +17,7 @@ from equipoise.testbed.world.questions import CELLS
 _PAGE = Path(__file__).parent / "templates" / "show.html.j2"
 
 
-def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 5) -> Path:
+def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 4) -> Path:
     """Write an HTML page with `count` samples of every cell and the replies of the named models.
 
     Raises:
@@ -39,7 +39,7 @@ def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 5) -> P
         pages.append((cell, rows))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(
-        Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8")).render(cells=pages),
+        Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8")).render(cells=pages, count=count),
         encoding="utf-8",
     )
     return out
