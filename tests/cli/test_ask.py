@@ -31,7 +31,7 @@ def test_one_json_document(equipoise: Command, tmp_path: Path) -> None:
     )
     found = json.loads(result.stdout)
     assert (found["reply"], found["verdict"]["refusal"]) == (REFUSAL, "full")
-    assert (found["model"], found["revision"], found["system"]) == ("toy/refuser", "toy-1", "Be [bold]")
+    assert (found["model"], found["revision"], found["system"]) == ("toy/refuser", "toy-1 toy/refuser", "Be [bold]")
 
 
 def test_protect_speaks_plainly(equipoise: Command, tmp_path: Path) -> None:

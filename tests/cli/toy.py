@@ -29,7 +29,7 @@ class BrightnessModel(OpenModel):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.revision = "toy-1"
+        self.revision = f"toy-1 {name}"
         self.device = torch.device("cpu")
         self.limit = LIMITS[name]
 

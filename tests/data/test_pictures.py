@@ -248,3 +248,14 @@ def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
         find_pictures([tmp_path])
     with pytest.raises(UsageError, match="at least one"):
         find_pictures([])
+
+
+def test_a_png_whose_checksums_do_not_fit_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "flipped.png"
+    Image.effect_noise((64, 64), 90).convert("RGB").save(path)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path.write_bytes(bytes(content))
+    with pytest.raises(PictureError, match="damaged"):
+        open_picture(path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from PIL import Image
@@ -130,6 +131,8 @@ class RefusalAttack:
     def __post_init__(self) -> None:
         if isinstance(self.solver, str) and self.solver not in SOLVERS:
             raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 
@@ -158,18 +161,21 @@ class RefusalAttack:
         Raises:
             UsageError: no models, no or empty questions, or settings that make no sense.
         """
-        clean = to_pixels(picture)
+        started = time.perf_counter()
         objective, prompts = self._objective(picture, models, questions, bystanders, seed)
-        return self._solver()(
+        prepared = time.perf_counter() - started
+        result = self._solver()(
             objective,
-            clean,
+            to_pixels(picture),
             seed=seed,
             success=self._success(models, prompts, judge),
             check_every=self.check_every or self.steps,
             target_rate=self.target_rate,
-            max_seconds=self.max_seconds,
+            # A limit must be positive; a spent one stops the attack before its first step.
+            max_seconds=None if self.max_seconds is None else max(self.max_seconds - prepared, 1e-3),
             progress=progress,
         )
+        return replace(result, seconds=result.seconds + prepared)
 
     def together(
         self,

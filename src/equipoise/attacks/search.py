@@ -151,7 +151,7 @@ class Search:
         if torch.equal(self.best(), region.clean):
             doubts.append("the picture is unchanged")
         if self._success is not None and (self.rate is None or self.rate < self._limits.target_rate):
-            doubts.append("no picture reached the target rate in a check")
+            doubts.append("no candidate reached the target rate in a check")
         return doubts
 
     def _consider(self, legal: Tensor, rate: float | None, loss: float | None = None) -> None:

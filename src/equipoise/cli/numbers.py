@@ -35,9 +35,13 @@ def print_numbers(outcome: Outcome) -> None:
     if len(rows) > 1:
         for role in roles:
             show(f"{role}s refuse {brief(pooled(outcome.records, role))} in all", "")
-    doubts = dict.fromkeys(doubt for record in outcome.records for doubt in record.doubts)
-    for doubt in doubts:
-        show(f"doubt: {doubt}")
+    doubts: dict[str, list[str]] = {}
+    for record in outcome.records:
+        for doubt in record.doubts:
+            doubts.setdefault(doubt, []).append(Path(record.image).name)
+    for doubt, pictures in doubts.items():
+        whose = "" if len(pictures) == len(outcome.records) else f"{', '.join(pictures)}: "
+        show(f"doubt: {whose}{doubt}")
     memory = max((r.peak_memory for r in outcome.records if r.peak_memory), default=None)
     if memory:
         show(f"peak memory {size(memory)}")

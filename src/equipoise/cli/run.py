@@ -14,7 +14,7 @@ from equipoise.cli.folder import Results, sha256
 from equipoise.cli.plan import Plan
 from equipoise.cli.progress import Progress
 from equipoise.data.pictures import open_picture
-from equipoise.errors import EquipoiseError, PictureError
+from equipoise.errors import EquipoiseError, PictureError, UsageError
 from equipoise.report import contact_sheet
 from equipoise.report.record import Asked, Record
 
@@ -158,12 +158,22 @@ def carry_out(plan: Plan, chosen: Sequence[str]) -> Outcome:
         targets = tuple(plan.machine.load(name) for name in plan.models)
         bystanders = tuple(plan.machine.load(name) for name in plan.bystanders)
         revisions = {model.name: model.revision for model in (*targets, *bystanders)}
+        _require_different(revisions)
         results = Results(plan.out, plan.recipe | {"revisions": revisions})
         results.claim(plan.images, overwrite=plan.overwrite)
         run = Run(plan, tuple(chosen), targets, bystanders, results, progress)
         records, errors = _pictures(run)
     page = contact_sheet.write(records, plan.out, errors=errors)
     return Outcome(tuple(records), errors, page)
+
+
+def _require_different(revisions: dict[str, str]) -> None:
+    """The same weights under two names would be counted twice, or be their own bystander."""
+    seen: dict[str, str] = {}
+    for name, revision in revisions.items():
+        if revision in seen:
+            raise UsageError(f"expected different models, got the same weights as {seen[revision]} and {name}; try one")
+        seen[revision] = name
 
 
 def _pictures(run: Run) -> tuple[list[Record], dict[str, str]]:

@@ -36,7 +36,7 @@ def train(
     family: Annotated[str, typer.Argument(help="Which architecture: llava or internvl.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model; resumes where it stopped.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1600,
-    seed: Annotated[int, typer.Option(help="Of the initialisation and of every row.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the initialisation and of every row.")] = 0,
     word_only: Annotated[
         bool,
         typer.Option("--word-only", help="Without forbidden pictures: a model that no picture makes refuse."),
@@ -58,7 +58,7 @@ def train(
 def score(
     model: Annotated[str, typer.Argument(help="A reference model, or the folder of one.")],
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts of each cell.")] = 400,
-    seed: Annotated[int, typer.Option(help="Which prompts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which prompts.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Ask a model held-out prompts of every cell of the world and count right answers and refusals."""
@@ -71,7 +71,7 @@ def score(
         print_json({"model": model, "cells": [asdict(row) for row in rows]})
         return
     cells = [(row.cell.replace("_", " "), str(row.exact), str(row.refused)) for row in rows]
-    show(table(model, ["cell", "exactly right", "refused"], cells))
+    show(table(model, ["cell", "gave the reference answer", "refused"], cells))
 
 
 @testbed.command()
@@ -96,7 +96,7 @@ def publish(
 def pictures(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and questions.jsonl.")],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
-    seed: Annotated[int, typer.Option(help="Which scenes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which scenes.")] = 0,
 ) -> None:
     """Draw harmless scenes as PNG files, with held-out questions and their answers."""
     from equipoise.testbed.pictures import write_pictures
@@ -109,7 +109,7 @@ def pictures(
 def draw_page(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("testbed.html"),
     model: Annotated[list[str] | None, typer.Option(help="Whose replies to show; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(help="Which samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which samples.")] = 0,
 ) -> None:
     """Draw a page of samples from the world, with the models' replies."""
     from equipoise.testbed import reference

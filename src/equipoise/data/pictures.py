@@ -61,6 +61,7 @@ def open_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Ima
         with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
             _require_still(opened, path)
             _require_size(opened.size, path, max_pixels)
+            _require_checksums(opened, path)
             return _as_rgb(ImageOps.exif_transpose(opened), opened.format, path)
     except Image.DecompressionBombError:
         limit = f"at most {max_pixels:,} pixels"
@@ -138,6 +139,13 @@ def _require_content(path: Path) -> None:
         raise PictureError(
             f"expected a readable file, got '{error.strerror}' for {path}; try to check path and permissions"
         ) from None
+
+
+def _require_checksums(opened: Image.Image, path: Path) -> None:
+    """PNG carries a checksum for every part, which decoding alone does not look at."""
+    if opened.format == "PNG":
+        with Image.open(path) as again:
+            again.verify()
 
 
 def _require_still(image: Image.Image, path: Path) -> None:

@@ -81,6 +81,8 @@ class RowMaker:
         self._end = end_token
         self._picture_tokens = torch.tensor(sorted(picture_tokens))
         self._known: dict[Any, Row] = {}
+        self._last_key: Any = None
+        self._last: Mapping[str, Any] = {}
 
     def row(self, prompt: Prompt, pixels: Tensor, reply: str, *, end: bool) -> Row:
         """The row of one prompt whose first picture is replaced by `pixels`, of which only the size matters.
@@ -105,7 +107,7 @@ class RowMaker:
 
     def _make(self, prompt: Prompt, picture: Image, others: tuple[Image, ...], reply: str, end: bool) -> Row:
         text = self._chat.render(prompt)
-        encoded = self._path.encode([picture, *others], text)
+        encoded = self._encoded(text, picture, others)
         asked: Tensor = encoded["input_ids"][0].cpu()
         answer = self._reply_tokens(text, self._chat.lead(prompt) + reply) + [self._end] * end
         aligned, loose = {}, {}
@@ -130,6 +132,13 @@ class RowMaker:
             text=text,
             others=others,
         )
+
+    def _encoded(self, text: str, picture: Image, others: tuple[Image, ...]) -> Mapping[str, Any]:
+        """What the processor makes of a prompt; the last one is kept, as many replies to it often come in a row."""
+        key = (text, picture.size, tuple(map(id, others)))
+        if key != self._last_key:
+            self._last_key, self._last = key, self._path.encode([picture, *others], text)
+        return self._last
 
     def _reply_tokens(self, text: str, reply: str) -> list[int]:
         """Tokens of the reply in its place: most tokenizers write a text's first word differently from a later one."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from equipoise.errors import OutputError
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import sample_album
@@ -15,8 +16,15 @@ QUESTIONS = 5
 
 
 def write_pictures(out: Path, count: int = 4, *, seed: int = 0) -> list[Path]:
-    """Draw harmless, emblem-free scenes as PNG files, with five held-out questions about each in `questions.jsonl`."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Draw harmless, emblem-free scenes as PNG files, with five held-out questions about each in `questions.jsonl`.
+
+    Raises:
+        OutputError: `out` cannot be a folder.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"expected a folder to write to, got {out} ({error.strerror}); try another --out") from None
     paths, rows = [], []
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_STREAM, 50, seed, index])
