@@ -209,10 +209,12 @@ def render() -> None:
 def main() -> None:
     """Run parts, or render the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"expected parts of {', '.join(PARTS)}, got {min(unknown)}")
     for part in arguments.parts:
         started = time.monotonic()
         found = run(part, arguments.count) | {"wall_seconds": round(time.monotonic() - started)}
