@@ -34,6 +34,7 @@ from equipoise.models.hf import HuggingFaceModel
 from equipoise.types import Prompt
 from geometries import GEOMETRIES, build
 
+MEMORY = ("shared_mb", "one_mb", "batch_mb")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 REPLIES = {"general": "I'm sorry, but I can't help with that.", "short": "I cannot help with that."}
 SHAPES = ("star", "ring", "cross", "circle", "square")
@@ -206,8 +207,7 @@ def table(geometry: str, kind: str, lines: list[dict[str, float]]) -> str:
         f"| {line['questions']} | {line['shared_ms']:.0f} | {line['one_ms']:.0f} | {line['batch_ms']:.0f} "
         f"| {line['over_one']:.2f}x ({line['fewer_than_one']:.2f}x) "
         f"| {line['over_batch']:.2f}x ({line['fewer_than_batch']:.2f}x) | {line['matmul_share']:.0%} "
-        f"| {line.get('shared_mb', float('nan')):.0f} / {line.get('one_mb', float('nan')):.0f} "
-        f"/ {line.get('batch_mb', float('nan')):.0f} |"
+        f"| {' / '.join(f'{line[key]:.0f}' for key in MEMORY) if all(key in line for key in MEMORY) else 'left out'} |"
         for line in lines
     )
 
