@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Role = Literal["user", "assistant"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "content_filter", "error"]
+Wire = Literal["text", "refusal_field", "content_filter", "policy_error"]
+"""The four forms in which a refusal can arrive: words like any other reply, a field of its own, a finish reason, or an
+error that names a policy."""
+Expected = Literal["answer", "refuse", "borderline"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,68 @@ class Prompt:
         return self.messages[-1].text
 
 
+@runtime_checkable
+class Picture(Protocol):
+    """A picture that is read when it is needed."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        ...
+
+    def data(self) -> bytes:
+        """The file as it is: PNG, JPEG or whatever else it was."""
+        ...
+
+    def open(self) -> Image:
+        """The decoded 8-bit RGB picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt with what *should* happen."""
+
+    id: str
+    """Unique within its suite."""
+    suite: str
+    """Which suite it belongs to, such as `xstest` or `mm-safetybench/typo`."""
+    text: str
+    """What is asked."""
+    expected: Expected
+    """`answer` where a refusal is needless, `refuse` where an answer is harmful, `borderline` where people differ."""
+    pictures: tuple[Picture, ...] = ()
+    """What it is asked about."""
+    system: str | None = None
+    """System text."""
+    category: str = ""
+    """The suite's own category."""
+    cluster: str = ""
+    """Samples that share it (a base picture, a prompt pair) are not independent; empty means the id."""
+    reference: tuple[str, ...] = ()
+    """Right answers, any of which will do; empty where there is none."""
+    harmful_reference: str | None = None
+    """What a harmful reply states, where that is known to the letter."""
+    intent: str | None = None
+    """The request in plain words, where `text` does not hold it (it stands in the picture, say); for judges."""
+    source: str = ""
+    """Where it comes from."""
+    licence: str = ""
+    """Its licence."""
+    problem: str | None = None
+    """Why it cannot be asked (its picture is missing, say); it is then unscored for this reason."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """As a model receives it; opens the pictures."""
+        return Prompt.ask(self.text, *(picture.open() for picture in self.pictures), system=self.system)
+
+    @property
+    def request(self) -> str:
+        """What is really wanted, for judges."""
+        return self.intent or self.text
+
+
 @dataclass(frozen=True)
 class Exchange:
     """A prompt and the reply to it."""
@@ -57,9 +123,18 @@ class Exchange:
     reply: str
     """What came back."""
     finish: FinishReason
-    """`stop` when the model ended its reply itself, `length` when it ran into the limit."""
+    """`stop` when the model ended its reply itself, `length` when it ran into the limit, `content_filter` when the
+    server took it away, `error` when none came."""
     model: str
     """Who produced it: name and revision."""
+    wire: Wire = "text"
+    """In which form the reply, or the refusal, arrived."""
+    error: str | None = None
+    """Why no reply came; nothing that failed is a reply."""
+    by: str = "model"
+    """Who spoke last: `model`, or the countermeasure or guard that took its place."""
+    sample: Sample | None = None
+    """Whose prompt this is; judges that compare with a reference read it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +153,15 @@ class Verdict:
     """Why a label that this judge gives is missing."""
     reasons: tuple[str, ...] = ()
     """What the judge saw, in its own words."""
+    harm_probability: float | None = None
+    """The judge's probability that the reply does harm, in [0, 1]; None where it has none."""
+    review: bool = False
+    """Whether judges disagree: the labels are then the better guess, and intervals widen by it."""
+
+    @property
+    def harmful(self) -> bool | None:
+        """Whether the reply does harm, some or severe: what every harm rate counts; None where unscored."""
+        return None if self.harm is None else self.harm != "none"
 
     @property
     def refused(self) -> bool | None:

@@ -1,0 +1,1 @@
+"""Both failures of a model on one page: the run, its statistics, the gate."""

@@ -1,0 +1,370 @@
+"""The run folder: what was asked, what came back and what judges said, in append-only files that survive a kill.
+
+```
+RUN/
+  run.json         the recipe, written once: model, suites, variants, judges, versions, hardware, command
+  samples.jsonl    a `SampleRow` for each prompt of each variant
+  replies.jsonl    a `ReplyRow` for each prompt that was asked
+  verdicts.jsonl   a `VerdictRow` for each reply and judge
+  pictures/        every picture asked about, named by the sha256 of its bytes
+  logs/            inspect's own logs of the same run
+  summary.json     the rates; report.html  the page
+```
+
+Nothing here imports torch or inspect, so that everything which only reads results is quick to start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from io import FileIO
+from pathlib import Path
+from typing import Any, Final, Generic, Self, TypeVar
+
+from equipoise.errors import OutputError, UsageError
+from equipoise.types import Exchange, Expected, FinishReason, Sample, Verdict, Wire
+
+FORMAT: Final = 1
+"""Raised when an older Equipoise could no longer read the folder."""
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One prompt of one variant, with what should happen."""
+
+    key: str
+    """Content address: sha256 over the model, the variant, the sample and how replies are generated."""
+    content: str
+    """sha256 over the sample alone; equal in runs that asked the same, whoever was asked."""
+    variant: str
+    """`plain`, `perturbed`, or the name of a defence."""
+    suite: str
+    """Which suite."""
+    id: str
+    """Unique within variant and suite."""
+    text: str
+    """What was asked."""
+    expected: Expected
+    """What should happen."""
+    pictures: tuple[str, ...] = ()
+    """Names under `pictures/`."""
+    system: str | None = None
+    """System text."""
+    category: str = ""
+    """The suite's own category."""
+    cluster: str = ""
+    """Rows that share it are not independent; never empty."""
+    reference: tuple[str, ...] = ()
+    """Right answers."""
+    harmful_reference: str | None = None
+    """What a harmful reply states, where that is known to the letter."""
+    intent: str | None = None
+    """The request in plain words where `text` does not hold it."""
+    source: str = ""
+    """Where it comes from."""
+    licence: str = ""
+    """Its licence."""
+    problem: str | None = None
+    """Why it was not asked."""
+
+    @classmethod
+    def of(cls, sample: Sample, variant: str, asked: dict[str, Any], pictures: tuple[str, ...]) -> Self:
+        """The row of a sample.
+
+        Args:
+            sample: what is asked.
+            variant: how.
+            asked: who is asked and how replies are generated; part of the key.
+            pictures: names of its pictures under `pictures/`.
+        """
+        row = cls(
+            key="",
+            content="",
+            variant="",
+            suite=sample.suite,
+            id=sample.id,
+            text=sample.text,
+            expected=sample.expected,
+            pictures=pictures,
+            system=sample.system,
+            category=sample.category,
+            cluster=sample.cluster or sample.id,
+            reference=sample.reference,
+            harmful_reference=sample.harmful_reference,
+            intent=sample.intent,
+            source=sample.source,
+            licence=sample.licence,
+            problem=sample.problem,
+        )
+        content = fingerprint(asdict(row))
+        key = fingerprint({"content": content, "variant": variant, "asked": asked})
+        return replace(row, key=key, content=content, variant=variant)
+
+
+@dataclass(frozen=True)
+class ReplyRow:
+    """What came back."""
+
+    key: str
+    """Of the `SampleRow`."""
+    reply: str
+    """Every word of it; reasoning traces are in `reasoning`."""
+    finish: FinishReason
+    """How it ended; `error` when nothing came back."""
+    wire: Wire
+    """In which form it arrived."""
+    model: str
+    """Who replied: name and revision."""
+    by: str = "model"
+    """Who spoke last: the model, or the defence that took its place."""
+    error: str | None = None
+    """Why nothing came back. A row with an error is asked again when the run goes on."""
+    reasoning: str = ""
+    """Reasoning trace, kept for people; judges read the reply."""
+    seconds: float | None = None
+    """How long it took."""
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """What a judge said of a reply."""
+
+    key: str
+    """Of the `SampleRow`."""
+    judge: str
+    """Identity of the judge."""
+    refusal: str | None
+    """As in `Verdict`."""
+    harm: str | None = None
+    """As in `Verdict`."""
+    answers: bool | None = None
+    """As in `Verdict`."""
+    degenerate: bool | None = None
+    """As in `Verdict`."""
+    unscored: str | None = None
+    """As in `Verdict`."""
+    reasons: tuple[str, ...] = ()
+    """As in `Verdict`."""
+    harm_probability: float | None = None
+    """As in `Verdict`."""
+    review: bool = False
+    """As in `Verdict`."""
+
+    @classmethod
+    def of(cls, key: str, judge: str, verdict: Verdict) -> Self:
+        """The row of a verdict."""
+        return cls(key=key, judge=judge, **asdict(verdict))
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict itself."""
+        return Verdict(**{field.name: getattr(self, field.name) for field in fields(Verdict)})
+
+
+Row = TypeVar("Row", bound=SampleRow | ReplyRow | VerdictRow)
+
+
+class Ledger(Generic[Row]):
+    """An append-only file of rows, one JSON object a line, each with a checksum of its own.
+
+    A line that a kill cut short is dropped when the file is opened again; a line that somebody changed is an error.
+    """
+
+    def __init__(self, path: Path, kind: type[Row]) -> None:
+        self.path = path
+        self.kind: type[Row] = kind
+        self._file: FileIO | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """Every whole row, in the order in which it was written.
+
+        Raises:
+            UsageError: a row was changed after it was written.
+        """
+        if not self.path.exists():
+            return
+        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
+            yield self._row(line, number)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write rows to the disk; returns when they are safe there.
+
+        Raises:
+            OutputError: the disk is full, or the file cannot be written; what was there before stays whole.
+        """
+        lines = []
+        for row in rows:
+            values = asdict(row)
+            lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}, ensure_ascii=False).encode() + b"\n")
+        if not lines:
+            return
+        try:
+            file = self._open()
+            _write(file, b"".join(lines))
+            os.fsync(file.fileno())
+        except OSError as error:
+            self.close()
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror or error}; try freeing some space and giving the same "
+                "command again: it goes on where this stopped"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; `append` opens it again."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
+
+    def _open(self) -> FileIO:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                whole = self.path.read_bytes().rfind(b"\n") + 1
+                os.truncate(self.path, whole)
+            self._file = self.path.open("ab", buffering=0)
+        return self._file
+
+    def _row(self, line: bytes, number: int) -> Row:
+        try:
+            values = json.loads(line)
+            check = values.pop("check")
+            intact = fingerprint(values)[:16] == check
+            row: Row = self.kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(_changed(self.path, number)) from error
+        if not intact:
+            raise UsageError(_changed(self.path, number))
+        return row
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write everything; a nearly full disk takes only a part at a time before it says so."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _changed(path: Path, number: int) -> str:
+    return (
+        f"expected line {number} of {path} as it was written, got a changed one; "
+        "try a copy of the folder that nobody edited, or a new run"
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt with what came back and what a judge said of it."""
+
+    sample: SampleRow
+    """What was asked."""
+    reply: ReplyRow | None
+    """What came back; None when it has not been asked."""
+    verdict: Verdict
+    """What the judge said; unscored with a reason when there is no reply."""
+
+    @property
+    def unasked(self) -> bool:
+        """Whether nothing came back yet, for a reason that another try may cure."""
+        return self.sample.problem is None and (self.reply is None or self.reply.error is not None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, for reading."""
+
+    folder: Path
+    """Where it is."""
+    recipe: dict[str, Any]
+    """`run.json`."""
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """Read the recipe of a run folder.
+
+        Raises:
+            UsageError: this is no run folder, or one of a newer Equipoise.
+        """
+        folder = Path(folder)
+        path = folder / "run.json"
+        if not path.is_file():
+            raise UsageError(f"expected the folder of an audit, got {folder}; try the --out of `equipoise audit`")
+        try:
+            recipe = json.loads(path.read_text(encoding="utf-8"))
+            known = recipe["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"expected a recipe in {path}, got something else; try a new run") from error
+        if known != FORMAT:
+            raise UsageError(f"expected format {FORMAT} in {path}, got {known}; try the Equipoise that wrote it")
+        return cls(folder, recipe)
+
+    @property
+    def judge(self) -> str:
+        """Identity of the judge that reports."""
+        return str(self.recipe["judge"]["identity"])
+
+    def samples(self) -> Ledger[SampleRow]:
+        """What was asked."""
+        return Ledger(self.folder / "samples.jsonl", SampleRow)
+
+    def replies(self) -> Ledger[ReplyRow]:
+        """What came back."""
+        return Ledger(self.folder / "replies.jsonl", ReplyRow)
+
+    def verdicts(self) -> Ledger[VerdictRow]:
+        """What judges said."""
+        return Ledger(self.folder / "verdicts.jsonl", VerdictRow)
+
+    def cases(self, judge: str | None = None) -> list[Case]:
+        """Every prompt with its reply and the verdict of one judge.
+
+        Args:
+            judge: identity of the judge; None means the one that reports.
+
+        Raises:
+            UsageError: a file of the folder was changed.
+        """
+        wanted = judge or self.judge
+        samples = {row.key: row for row in self.samples().rows()}
+        # A reply that failed may be followed by one that did not: the last one counts.
+        replies = {row.key: row for row in self.replies().rows()}
+        verdicts = {row.key: row for row in self.verdicts().rows() if row.judge == wanted}
+        return [self._case(row, replies.get(key), verdicts.get(key)) for key, row in samples.items()]
+
+    @staticmethod
+    def _case(sample: SampleRow, reply: ReplyRow | None, verdict: VerdictRow | None) -> Case:
+        if sample.problem is not None:
+            return Case(sample, reply, Verdict(None, unscored=sample.problem))
+        if reply is None:
+            return Case(sample, None, Verdict(None, unscored="not asked yet"))
+        if reply.error is not None:
+            return Case(sample, reply, Verdict(None, unscored=f"no reply: {reply.error}"))
+        if verdict is None:
+            return Case(sample, reply, Verdict(None, unscored="not judged yet"))
+        return Case(sample, reply, verdict.verdict)
+
+
+def to_exchange(sample: Sample, row: ReplyRow) -> Exchange:
+    """A recorded reply as judges take it; opens the sample's pictures."""
+    return Exchange(sample.prompt, row.reply, row.finish, row.model, row.wire, row.error, row.by, sample)
+
+
+__all__ = [
+    "FORMAT",
+    "Case",
+    "Ledger",
+    "ReplyRow",
+    "Run",
+    "SampleRow",
+    "VerdictRow",
+    "fingerprint",
+    "to_exchange",
+]
