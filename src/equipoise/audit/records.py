@@ -235,10 +235,11 @@ class Ledger(Generic[Row]):
 
     def _row(self, line: bytes, number: int) -> Row:
         try:
-            values = json.loads(line)
+            values: dict[str, Any] = json.loads(line)
             check = values.pop("check")
             intact = fingerprint(values)[:16] == check
-            row: Row = self.kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+            given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            row = self.kind(**given)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(_changed(self.path, number)) from error
         if not intact:
