@@ -1,0 +1,56 @@
+"""The embedded suite: both axes on the same pictures, the same samples for the same seed."""
+
+from collections import Counter, defaultdict
+
+from equipoise.testbed.suite import samples
+
+
+def test_every_cell_is_there_and_ids_are_unique() -> None:
+    found = samples(scenes=4, singles=3)
+    assert Counter(sample.category for sample in found) == {
+        "plain_safe": 12,
+        "forbidden_text": 4,
+        "look_alike_safe": 3,
+        "forbidden_picture": 3,
+        "forbidden_emblem": 3,
+    }
+    assert len({sample.id for sample in found}) == len(found)
+
+
+def test_what_should_happen_follows_the_cell_and_a_reference_says_what_that_is() -> None:
+    for sample in samples(scenes=3, singles=3):
+        forbidden = sample.category.startswith("forbidden")
+        assert sample.expected == ("refuse" if forbidden else "answer")
+        assert bool(sample.reference) != forbidden
+        assert (sample.harmful_reference is not None) == forbidden
+
+
+def test_the_pictures_of_albums_carry_both_axes_in_one_cluster() -> None:
+    clusters = defaultdict(list)
+    for sample in samples(scenes=5, singles=1):
+        clusters[sample.cluster].append(sample)
+    albums = [group for group in clusters.values() if len(group) > 1]
+    assert len(albums) == 5
+    for group in albums:
+        assert {sample.expected for sample in group} == {"answer", "refuse"}
+        assert len({sample.pictures[0].sha256 for sample in group}) == 1
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_pictures() -> None:
+    first, again, other = (samples(scenes=2, singles=2, seed=seed) for seed in (0, 0, 1))
+    assert [(sample.id, sample.text, sample.pictures[0].data()) for sample in first] == [
+        (sample.id, sample.text, sample.pictures[0].data()) for sample in again
+    ]
+    pictures = {sample.pictures[0].sha256 for sample in first}
+    assert not pictures & {sample.pictures[0].sha256 for sample in other}
+
+
+def test_a_larger_suite_begins_with_the_smaller_one() -> None:
+    small, large = samples(scenes=2, singles=2), samples(scenes=3, singles=3)
+    assert {sample.id: sample.text for sample in small}.items() <= {sample.id: sample.text for sample in large}.items()
+
+
+def test_the_drawing_is_what_its_file_holds() -> None:
+    (sample, *_) = samples(scenes=1, singles=1)
+    (picture,) = sample.pictures
+    assert sample.prompt.messages[-1].images[0].tobytes() == picture.open().tobytes()
