@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from io import FileIO
@@ -182,7 +183,8 @@ class Ledger(Generic[Row]):
     def __init__(self, path: Path, kind: type[Row]) -> None:
         self.path = path
         self.kind: type[Row] = kind
-        self._file: FileIO | None = None
+        self._lock = threading.Lock()
+        self._mended = False
 
     def rows(self) -> Iterator[Row]:
         """Every whole row, in the order in which it was written.
@@ -208,30 +210,26 @@ class Ledger(Generic[Row]):
         if not lines:
             return
         try:
-            file = self._open()
-            _write(file, b"".join(lines))
-            os.fsync(file.fileno())
+            with self._lock:
+                self._mend()
+                with self.path.open("ab", buffering=0) as file:
+                    _write(file, b"".join(lines))
+                    os.fsync(file.fileno())
         except OSError as error:
-            self.close()
+            self._mended = False
             raise OutputError(
                 f"cannot write {self.path}: {error.strerror or error}; try freeing some space and giving the same "
                 "command again: it goes on where this stopped"
             ) from error
 
-    def close(self) -> None:
-        """Close the file; `append` opens it again."""
-        if self._file is not None:
-            file, self._file = self._file, None
-            file.close()
-
-    def _open(self) -> FileIO:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                whole = self.path.read_bytes().rfind(b"\n") + 1
-                os.truncate(self.path, whole)
-            self._file = self.path.open("ab", buffering=0)
-        return self._file
+    def _mend(self) -> None:
+        """Drop the line that a kill or a full disk cut short, before anything follows it."""
+        if self._mended:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+        self._mended = True
 
     def _row(self, line: bytes, number: int) -> Row:
         try:

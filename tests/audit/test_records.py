@@ -1,0 +1,162 @@
+"""The run folder: append-only, whole after a kill, and aware of edits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.audit.records import (
+    FORMAT,
+    Ledger,
+    ReplyRow,
+    Run,
+    SampleRow,
+    VerdictRow,
+    to_exchange,
+)
+from equipoise.errors import UsageError
+from equipoise.types import Sample, Verdict
+
+SAMPLE = Sample(id="1", suite="s", text="What is it?", expected="answer", reference=("blue", "navy"), category="c")
+ASKED = {"model": "m@1", "max_new_tokens": 8}
+
+
+def reply(key: str, text: str = "blue", error: str | None = None) -> ReplyRow:
+    return ReplyRow(key, text, "error" if error else "stop", "text", "m@1", error=error)
+
+
+def row(sample: Sample = SAMPLE, variant: str = "plain") -> SampleRow:
+    return SampleRow.of(sample, variant, ASKED, ())
+
+
+def make_run(folder: Path) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"format": FORMAT, "judge": {"identity": "j"}}))
+    return Run.open(folder)
+
+
+def test_the_key_changes_with_all_that_decides_a_reply_and_the_content_only_with_the_sample() -> None:
+    first = row()
+    assert first == row()
+    others = [
+        SampleRow.of(SAMPLE, "perturbed", ASKED, ()),
+        SampleRow.of(SAMPLE, "plain", {**ASKED, "model": "m@2"}, ()),
+    ]
+    assert len({first.key, *(other.key for other in others)}) == 3
+    assert {other.content for other in others} == {first.content}
+    assert row(replace(SAMPLE, expected="refuse")).content != first.content
+    assert SampleRow.of(SAMPLE, "plain", ASKED, ("a.png",)).content != first.content
+
+
+@given(st.lists(st.text(max_size=40), max_size=8), st.integers(0, 200))
+def test_what_was_appended_is_read_back_and_a_torn_tail_is_dropped(
+    tmp_path_factory: pytest.TempPathFactory, replies: list[str], torn: int
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "replies.jsonl"
+    rows = [reply(str(number), text) for number, text in enumerate(replies)]
+    ledger = Ledger(path, ReplyRow)
+    ledger.append(rows)
+    assert list(Ledger(path, ReplyRow).rows()) == rows
+    if not rows:
+        return
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    path.write_bytes(whole[: min(last + torn, len(whole) - 1)])
+    again = Ledger(path, ReplyRow)
+    assert list(again.rows()) == rows[:-1]
+    again.append(rows[-1:])
+    assert list(Ledger(path, ReplyRow).rows()) == rows
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("blue", "grey"),
+        lambda text: text.replace('"finish": "stop"', '"finish": "length"'),
+        lambda text: "{}\n" + text,
+        lambda text: "not json\n" + text,
+        lambda text: "[1, 2]\n" + text,
+        lambda text: text.replace('"seconds"', '"minutes"'),
+    ],
+)
+def test_an_edited_row_is_an_error_that_names_the_line(tmp_path: Path, edit) -> None:
+    path = tmp_path / "replies.jsonl"
+    ledger = Ledger(path, ReplyRow)
+    ledger.append([reply("1")])
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(UsageError, match=r"line 1 of .*replies\.jsonl"):
+        list(Ledger(path, ReplyRow).rows())
+
+
+def test_a_full_disk_is_one_error_and_what_was_there_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    first = Ledger(path, ReplyRow)
+    first.append([reply("1")])
+    # The size limit of a process stands for the disk that fills in the middle of a row.
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from equipoise.audit.records import Ledger, ReplyRow\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "path = Path(sys.argv[1]); size = path.stat().st_size + 20\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+        "Ledger(path, ReplyRow).append([ReplyRow('2', 'red', 'stop', 'text', 'm@1')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert "OutputError: cannot write" in done.stderr
+    assert "goes on where this stopped" in done.stderr
+    assert list(Ledger(path, ReplyRow).rows()) == [reply("1")]
+    again = Ledger(path, ReplyRow)
+    again.append([reply("3")])
+    assert [each.key for each in Ledger(path, ReplyRow).rows()] == ["1", "3"]
+
+
+def test_cases_say_why_something_has_no_verdict(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    rows = [row(replace(SAMPLE, id=str(number))) for number in range(4)]
+    rows.append(row(replace(SAMPLE, id="gone", problem="picture x.png is missing")))
+    run.samples().append(rows)
+    run.replies().append([reply(rows[0].key), reply(rows[1].key), reply(rows[2].key, "", "timed out")])
+    run.verdicts().append([VerdictRow.of(rows[0].key, "j", Verdict("none", answers=True, reasons=("a", "b")))])
+    run.verdicts().append([VerdictRow.of(rows[1].key, "another judge", Verdict("full"))])
+    cases = run.cases()
+    assert [case.verdict.unscored for case in cases] == [
+        None,
+        "not judged yet",
+        "no reply: timed out",
+        "not asked yet",
+        "picture x.png is missing",
+    ]
+    assert cases[0].verdict == Verdict("none", answers=True, reasons=("a", "b"))
+    assert [case.unasked for case in cases] == [False, False, True, True, False]
+    assert run.cases("another judge")[1].verdict.refusal == "full"
+
+
+def test_a_second_try_replaces_a_reply_that_failed(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (only,) = rows = [row()]
+    run.samples().append(rows)
+    run.replies().append([reply(only.key, "", "timed out")])
+    run.replies().append([reply(only.key)])
+    (case,) = run.cases()
+    assert case.reply == reply(only.key)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"judge": 1}', '{"format": 99}'])
+def test_what_is_no_run_folder_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match="expected"):
+        Run.open(tmp_path)
+
+
+def test_a_recorded_reply_goes_to_judges_with_its_sample() -> None:
+    made = to_exchange(SAMPLE, replace(reply("1", ""), wire="policy_error"))
+    assert (made.prompt.text, made.wire, made.sample) == (SAMPLE.text, "policy_error", SAMPLE)
