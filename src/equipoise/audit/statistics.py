@@ -1,0 +1,261 @@
+"""How sure we are: rates, paired changes and p-values of an audit, all from labels.
+
+An interval covers three doubts: chance (a closed formula), cases that are not independent (a bootstrap over clusters),
+and labels on which judges disagree (counted both ways).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from equipoise.judges.rates import Rate
+
+CONFIDENCE: Final = 0.95
+"""Coverage of every interval of an audit."""
+RESAMPLES: Final = 10_000
+"""Of a bootstrap over clusters."""
+SEED: Final = 0
+"""Of the bootstrap: the same labels give the same interval."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One case as a rate sees it."""
+
+    value: bool | None
+    """Whether the case counts; None where it is unscored."""
+    cluster: str
+    """Cases that share it are not independent."""
+    review: bool = False
+    """Whether judges disagree, so that `value` is a guess."""
+
+
+@dataclass(frozen=True)
+class Estimate(Rate):
+    """A rate of an audit; its interval also covers clusters and labels under review."""
+
+    review: int = 0
+    """Scored cases on which judges disagree: `k` holds the better guess, the interval holds both."""
+    clusters: int = 0
+    """Groups of scored cases that are independent of each other; `n` where every case stands alone."""
+
+    @property
+    def least(self) -> float:
+        """The rate if no unscored case counted; 0 where there is no case at all."""
+        cases = self.n + self.unscored
+        return self.k / cases if cases else 0.0
+
+    @property
+    def most(self) -> float:
+        """The rate if every unscored case counted; 1 where there is no case at all."""
+        cases = self.n + self.unscored
+        return (self.k + self.unscored) / cases if cases else 1.0
+
+    @property
+    def unscored_share(self) -> float:
+        """Unscored cases among all; 0 where there is none."""
+        cases = self.n + self.unscored
+        return self.unscored / cases if cases else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `{n, k, rate, low, high, unscored, review, clusters, least, most}`."""
+        names = ("n", "k", "rate", "low", "high", "unscored", "review", "clusters", "least", "most")
+        return {name: getattr(self, name) for name in names}
+
+
+def estimate(labels: Iterable[Label]) -> Estimate:
+    """The rate of the labels that are true.
+
+    The interval is Wilson's (1927) at 95 %. Where clusters hold several cases, it is the wider, at each end, of
+    Wilson's and of a percentile bootstrap over clusters: the bootstrap sees dependence, but is too narrow for few
+    clusters and has no width at all when all cases agree. Labels under review widen it further: its low end is that
+    of all of them being false, its high end that of all being true.
+    """
+    labels = list(labels)
+    scored = [label for label in labels if label.value is not None]
+    middle = Rate.of(sum(label.value is True for label in scored), len(scored), len(labels) - len(scored))
+    review = sum(label.review for label in scored)
+    low, _ = _rate_ends(scored, lambda label: bool(label.value) and not label.review)
+    _, high = _rate_ends(scored, lambda label: bool(label.value) or label.review)
+    clusters = len({label.cluster for label in scored})
+    return Estimate(**{**asdict(middle), "low": low, "high": high}, review=review, clusters=clusters)
+
+
+def _rate_ends(scored: Sequence[Label], counts: Callable[[Label], bool]) -> tuple[float, float]:
+    values = [counts(label) for label in scored]
+    wilson = Rate.of(sum(values), len(values))
+    low, high = _bootstrap([float(value) for value in values], [label.cluster for label in scored], wilson)
+    return low, high
+
+
+@dataclass(frozen=True)
+class Change:
+    """A rate of the same samples, measured twice: `a` before and `b` after."""
+
+    n: int
+    """Pairs scored on both sides."""
+    both: int
+    """Pairs that count in a and in b."""
+    only_a: int
+    """Pairs that count in a alone."""
+    only_b: int
+    """Pairs that count in b alone."""
+    neither: int
+    """Pairs that count in none."""
+    change: float | None
+    """Rate of b less rate of a over these pairs; None where there is no pair."""
+    low: float
+    """Lower end of its interval; -1 where there is no pair."""
+    high: float
+    """Upper end of its interval; 1 where there is no pair."""
+    p: float
+    """McNemar's exact two-sided p-value; it takes pairs as independent."""
+    p_adjusted: float | None = None
+    """`p` after Holm's correction over the cells of one table; None where the cell stands alone."""
+    unscored: int = 0
+    """Pairs left out because a side of them is unscored."""
+    review: int = 0
+    """Scored pairs with a label that judges disagree on."""
+    clusters: int = 0
+    """Groups of scored pairs that are independent of each other."""
+
+    @property
+    def rate_a(self) -> float | None:
+        """Over these pairs."""
+        return (self.both + self.only_a) / self.n if self.n else None
+
+    @property
+    def rate_b(self) -> float | None:
+        """Over these pairs."""
+        return (self.both + self.only_b) / self.n if self.n else None
+
+    @property
+    def unscored_share(self) -> float:
+        """Pairs left out among all pairs."""
+        pairs = self.n + self.unscored
+        return self.unscored / pairs if pairs else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with the two rates."""
+        return {"rate_a": self.rate_a, "rate_b": self.rate_b, **asdict(self)}
+
+
+def change(pairs: Iterable[tuple[Label, Label]]) -> Change:
+    """How a rate changed between two measurements of the same samples.
+
+    The interval is Newcombe's square-and-add for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635,
+    method 10), put together from the Wilson limits of both rates. Where clusters hold several pairs, it is the wider,
+    at each end, of that and of a percentile bootstrap over clusters of pairs. Labels under review are counted both
+    ways. The p-value is McNemar's exact test on the better guesses.
+    """
+    pairs = list(pairs)
+    scored = [(a, b) for a, b in pairs if a.value is not None and b.value is not None]
+    cells = _cells([(bool(a.value), bool(b.value)) for a, b in scored])
+    both, only_a, only_b, neither = cells
+    # The change is smallest when all doubtful labels of a count and none of b, and largest the other way round.
+    ends = [_change_ends(scored, resolve) for resolve in ((None, None), (True, False), (False, True))]
+    n = len(scored)
+    return Change(
+        n=n,
+        both=both,
+        only_a=only_a,
+        only_b=only_b,
+        neither=neither,
+        change=(only_b - only_a) / n if n else None,
+        low=min(low for low, _ in ends),
+        high=max(high for _, high in ends),
+        p=float(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue),
+        unscored=len(pairs) - n,
+        review=sum(a.review or b.review for a, b in scored),
+        clusters=len({a.cluster for a, _ in scored}),
+    )
+
+
+def _change_ends(
+    scored: Sequence[tuple[Label, Label]], resolve: tuple[bool | None, bool | None]
+) -> tuple[float, float]:
+    """The interval when labels under review are what `resolve` says on either side; None keeps the better guess."""
+
+    def resolved(label: Label, to: bool | None) -> bool:
+        return to if label.review and to is not None else bool(label.value)
+
+    values = [(resolved(a, resolve[0]), resolved(b, resolve[1])) for a, b in scored]
+    if not values:
+        return -1.0, 1.0
+    differences = [float(b) - float(a) for a, b in values]
+    return _bootstrap(differences, [a.cluster for a, _ in scored], _newcombe(*_cells(values)))
+
+
+def _cells(values: Sequence[tuple[bool, bool]]) -> tuple[int, int, int, int]:
+    """How often both, only a, only b and neither count."""
+    yes, no = True, False
+    return values.count((yes, yes)), values.count((yes, no)), values.count((no, yes)), values.count((no, no))
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """Two ends."""
+
+    low: float
+    high: float
+
+
+def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _Interval:
+    """Newcombe's method 10 for b less a; no library that we depend on has it."""
+    n = both + only_a + only_b + neither
+    a, b = Rate.of(both + only_a, n), Rate.of(both + only_b, n)
+    rate_a, rate_b = (both + only_a) / n, (both + only_b) / n
+    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    excess = both * neither - only_a * only_b
+    # The paper corrects positive correlation for continuity, by n / 2 but not past zero.
+    if excess > 0:
+        excess = max(excess - n / 2, 0)
+    correlation = excess / margins**0.5 if margins else 0.0
+    difference = rate_b - rate_a
+    down, up = (rate_b - b.low, a.high - rate_a), (b.high - rate_b, rate_a - a.low)
+    low, high = (
+        max(x * x - 2 * correlation * x * y + y * y, 0.0) ** 0.5  # a square, but for rounding
+        for x, y in (down, up)
+    )
+    return _Interval(max(difference - low, -1.0), min(difference + high, 1.0))
+
+
+def _bootstrap(values: Sequence[float], clusters: Sequence[str], closed: Rate | _Interval) -> tuple[float, float]:
+    """The wider, at each end, of a closed interval and the percentile bootstrap of the mean over clusters.
+
+    Clusters with the same size and sum are interchangeable, so that a resample is one multinomial draw over the
+    distinct kinds of clusters.
+    """
+    names, index = np.unique(np.array(clusters, dtype=str), return_inverse=True)
+    if len(names) == len(values):
+        return closed.low, closed.high
+    sizes = np.bincount(index, minlength=len(names))
+    sums = np.bincount(index, weights=np.array(values), minlength=len(names))
+    kinds, copies = np.unique(np.stack([sizes, sums]), axis=1, return_counts=True)
+    draws = np.random.default_rng(SEED).multinomial(len(names), copies / len(names), size=RESAMPLES)
+    drawn = draws @ kinds.T
+    ends = np.quantile(drawn[:, 1] / drawn[:, 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return min(closed.low, float(ends[0])), max(closed.high, float(ends[1]))
+
+
+def holm(changes: Mapping[Key, Change]) -> dict[Key, Change]:
+    """The same changes with p-values that are corrected for there being several (Holm 1979).
+
+    Cells without a pair take no part.
+    """
+    tested = {key: cell for key, cell in changes.items() if cell.n}
+    if not tested:
+        return dict(changes)
+    adjusted = multipletests([cell.p for cell in tested.values()], method="holm")[1]
+    corrected = {
+        key: replace(cell, p_adjusted=float(p)) for (key, cell), p in zip(tested.items(), adjusted, strict=True)
+    }
+    return {**changes, **corrected}
