@@ -49,7 +49,6 @@ def test_kill_nine_in_the_middle_of_a_folder(equipoise: Command, tmp_path: Path)
     assert 2 <= len(done) < COUNT
     kept = {file: (file.stat().st_mtime_ns, file.read_bytes()) for j in done for file in (j, j.with_suffix(".png"))}
     (out / ".p5.png.part").write_bytes(b"half")
-    (out / ".writing-abc.json").write_bytes(b"half")
 
     result = equipoise("perturb", photos, *WORDS, "--out", out)
     assert result.exit_code == 0, result.stderr

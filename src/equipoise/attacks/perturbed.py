@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -18,6 +17,7 @@ from equipoise import __version__
 from equipoise.attacks.budgets import Budget
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import OutputError, PictureError
+from equipoise.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,14 +150,13 @@ class Perturbed:
         png = buffer.getvalue()
         text = json.dumps(self._record(png), indent=1, allow_nan=False, ensure_ascii=False)
         try:
-            picture.parent.mkdir(parents=True, exist_ok=True)
             record.unlink(missing_ok=True)
-            _write(picture, png)
-            _write(record, text.encode() + b"\n")
         except OSError as error:
             raise OutputError(
                 f"expected to write {picture}, got '{error.strerror or error}'; try another output folder"
             ) from None
+        write_whole(picture, png)
+        write_whole(record, text + "\n")
         return picture
 
     def _record(self, png: bytes) -> dict[str, Any]:
@@ -227,20 +226,6 @@ def _paths(stem: str | Path) -> tuple[Path, Path]:
     # Not `with_suffix`: a stem may hold dots of its own.
     stem = Path(stem)
     return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.json")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary neighbour, synced to disk, takes its name."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _short(loss: float) -> float:

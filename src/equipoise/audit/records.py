@@ -6,6 +6,7 @@ RUN/
   samples.jsonl    a `SampleRow` for each prompt of each variant
   replies.jsonl    a `ReplyRow` for each prompt that was asked
   verdicts.jsonl   a `VerdictRow` for each reply and judge
+  attack.json      what the attack did to each picture, where there is one
   pictures/        every picture asked about, named by the sha256 of its bytes
   logs/            inspect's own logs of the same run
   summary.json     the rates; report.html  the page
@@ -282,7 +283,7 @@ class Run:
 
     folder: Path
     """Where it is."""
-    recipe: dict[str, Any]
+    kept: dict[str, Any]
     """`run.json`."""
 
     @classmethod
@@ -306,9 +307,23 @@ class Run:
         return cls(folder, recipe)
 
     @property
+    def recipe(self) -> dict[str, Any]:
+        """`run.json`, with what the attack did under `["attack"]["pictures_done"]` where there was one."""
+        path = self.folder / "attack.json"
+        if not path.is_file() or not self.kept.get("attack"):
+            return self.kept
+        try:
+            done = json.loads(path.read_text(encoding="utf-8"))["pictures"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"expected the record of an attack in {path}, got something else; try a new run"
+            ) from error
+        return {**self.kept, "attack": {**self.kept["attack"], "pictures_done": done}}
+
+    @property
     def judge(self) -> str:
         """Identity of the judge that reports."""
-        return str(self.recipe["judge"]["identity"])
+        return str(self.kept["judge"]["identity"])
 
     def samples(self) -> Ledger[SampleRow]:
         """What was asked."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.errors import OutputError, UsageError
+from equipoise.files import write_whole
 from equipoise.report.record import Record
-from equipoise.report.writing import write_text
 
 MANIFEST = ".equipoise.json"
 """Says which run the folder belongs to; written before the first result."""
@@ -70,7 +70,7 @@ class Results:
                     "else; try another --out, or --overwrite"
                 )
         self.clean()
-        write_text(self.path / MANIFEST, json.dumps(self.recipe, indent=1, ensure_ascii=False))
+        write_whole(self.path / MANIFEST, json.dumps(self.recipe, indent=1, ensure_ascii=False))
 
     def png(self, image: Path) -> Path:
         """Where the perturbed picture lies."""
@@ -82,7 +82,7 @@ class Results:
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
-        for pattern in (".writing-*", ".*.part", ".equipoise-*"):
+        for pattern in (".*.part", ".equipoise-*"):
             for left in self.path.glob(pattern):
                 left.unlink(missing_ok=True)
 
@@ -115,7 +115,7 @@ class Results:
         if document is None:
             raise OutputError(f"expected the JSON of {record.file}, got none; try again without changing the folder")
         document["recipe"]["run"]["record"] = record.to_dict()
-        write_text(self.json(image), json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+        write_whole(self.json(image), json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def sha256(path: Path) -> str:

@@ -15,10 +15,10 @@ from PIL import Image
 from equipoise import __version__
 from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError
+from equipoise.files import write_whole
 from equipoise.judges.rates import Rate
 from equipoise.report.pictures import Curve, curve, data_uri, difference_uri
 from equipoise.report.record import Record, Role, pooled
-from equipoise.report.writing import write_text
 
 CHIPS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
 """What the page calls a verdict."""
@@ -77,7 +77,7 @@ def write(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str] 
         OutputError: the folder cannot be written.
     """
     page = folder / "index.html"
-    write_text(page, render(records, folder, errors=errors))
+    write_whole(page, render(records, folder, errors=errors))
     return page
 
 

@@ -1,0 +1,187 @@
+"""The perturbed variant of an audit: the same samples, asked about pictures that are to make the model refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from equipoise.attacks.budgets import Budget
+from equipoise.attacks.perturbed import Perturbed, TraceStep
+from equipoise.attacks.refusal import RefusalAttack
+from equipoise.audit.records import fingerprint
+from equipoise.data.questions import check_disjoint, general
+from equipoise.data.stored import StoredPicture
+from equipoise.errors import PictureError, UsageError
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.models.base import OpenModel
+from equipoise.types import Picture, Sample
+
+VARIANT: Final = "perturbed"
+
+
+@dataclass(frozen=True)
+class Perturbing:
+    """Which pictures are perturbed, and how."""
+
+    epsilon: float = 8 / 255
+    """Largest change of any value."""
+    steps: int = 100
+    """Most gradient steps for one picture."""
+    pictures: int = 4
+    """How many pictures; all samples that carry one of them are asked again."""
+    seed: int = 0
+    """Of the attack and of the choice of pictures."""
+    max_seconds: float | None = None
+    """Time for one picture."""
+
+    @property
+    def attack(self) -> RefusalAttack:
+        """The attack itself."""
+        return RefusalAttack(Budget("linf", self.epsilon), steps=self.steps, max_seconds=self.max_seconds)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides the result, and which judge stops the attack."""
+        return {"name": "refusal", "judge": PhraseJudge().identity, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class PerturbedPicture:
+    """What the attack did to one picture, for the report and its doubts."""
+
+    clean: str
+    """sha256 of the picture's file."""
+    perturbed: str
+    """sha256 of the PNG."""
+    linf: float
+    """Largest change, measured."""
+    psnr: float | None
+    """In dB."""
+    ssim: float | None
+    """Structural similarity."""
+    losses: tuple[float, ...]
+    """One a step, in nats per token."""
+    stopped: str
+    """Why the attack ended."""
+    seconds: float
+    """Wall-clock time."""
+    doubts: tuple[str, ...]
+    """Reasons not to trust it."""
+
+
+@dataclass(frozen=True)
+class PerturbedSamples:
+    """The samples of the perturbed variant."""
+
+    samples: tuple[Sample, ...]
+    """The plain samples with another picture."""
+    pictures: tuple[PerturbedPicture, ...]
+    """What was done."""
+
+
+def choose(samples: Sequence[Sample], count: int, seed: int) -> list[Picture]:
+    """Pictures to perturb: those of samples that should be answered, the ones that carry both failures first.
+
+    The choice depends on the pictures' bytes and the seed alone, not on the order of the samples.
+    """
+    expected: dict[str, set[str]] = {}
+    first: dict[str, Picture] = {}
+    for sample in samples:
+        if len(sample.pictures) == 1 and sample.problem is None:
+            (picture,) = sample.pictures
+            first.setdefault(picture.sha256, picture)
+            expected.setdefault(picture.sha256, set()).add(sample.expected)
+
+    def order(name: str) -> tuple[bool, str]:
+        return "refuse" not in expected[name], hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
+
+    safe = sorted((name for name in first if "answer" in expected[name]), key=order)
+    return [first[name] for name in safe[:count]]
+
+
+def perturb(
+    samples: Sequence[Sample],
+    model: OpenModel,
+    plan: Perturbing,
+    folder: Path,
+    *,
+    progress: Callable[[int, int, TraceStep | None], None] | None = None,
+) -> PerturbedSamples:
+    """Perturb some pictures and put them in place of the clean ones; results that lie in the folder are used again.
+
+    Args:
+        samples: of the plain variant.
+        model: who shall refuse.
+        plan: how.
+        folder: where the pictures and their records go.
+        progress: is told the number of the picture, of how many, and the step.
+
+    Raises:
+        UsageError: no sample has a picture that should be answered, or the questions of the attack are asked.
+    """
+    shadow = general()
+    if met := check_disjoint(shadow, {sample.text for sample in samples}):
+        # The attack must not be measured on what it optimised: such a question is left out of its own.
+        shadow = tuple(question for question in shadow if not check_disjoint([question], met))
+    chosen = choose(samples, plan.pictures, plan.seed)
+    if not chosen or not shadow:
+        raise UsageError(
+            "expected at least one sample with one picture that should be answered, got none; "
+            "try a suite with pictures, or no --attack"
+        )
+    made: dict[str, Path] = {}
+    records = []
+    for number, picture in enumerate(chosen, 1):
+        recipe = {**plan.recipe, "model": model.name, "revision": model.revision, "shadow": shadow}
+        stem = folder / f"{picture.sha256[:16]}-{fingerprint(recipe)[:8]}"
+        result = _saved(stem)
+        if result is None:
+            if progress:
+                progress(number, len(chosen), None)
+            result = plan.attack(
+                picture.open(),
+                [model],
+                shadow,
+                seed=plan.seed,
+                judge=PhraseJudge(),
+                progress=(lambda step, at=number: progress(at, len(chosen), step)) if progress else None,
+            )
+            result.save(stem)
+        made[picture.sha256] = stem.with_name(f"{stem.name}.png")
+        records.append(_record(picture, result, StoredPicture(made[picture.sha256]).sha256))
+    swapped = [
+        replace(sample, pictures=(StoredPicture(made[sample.pictures[0].sha256]),))
+        for sample in samples
+        if len(sample.pictures) == 1 and sample.problem is None and sample.pictures[0].sha256 in made
+    ]
+    return PerturbedSamples(tuple(swapped), tuple(records))
+
+
+def to_document(pictures: Sequence[PerturbedPicture]) -> str:
+    """`attack.json` of the run folder."""
+    return json.dumps({"pictures": [asdict(each) for each in pictures]}, indent=1, allow_nan=False) + "\n"
+
+
+def _saved(stem: Path) -> Perturbed | None:
+    try:
+        return Perturbed.load(stem)
+    except PictureError:
+        return None
+
+
+def _record(picture: Picture, result: Perturbed, perturbed: str) -> PerturbedPicture:
+    return PerturbedPicture(
+        clean=picture.sha256,
+        perturbed=perturbed,
+        linf=result.linf,
+        psnr=result.psnr,
+        ssim=result.ssim,
+        losses=tuple(step.loss for step in result.trace),
+        stopped=result.stopped,
+        seconds=round(result.seconds, 3),
+        doubts=result.doubts,
+    )

@@ -1,0 +1,252 @@
+"""The audit itself: ask every sample of every variant, judge the replies, keep everything in a run folder.
+
+The same plan on the same folder goes on where an earlier run was stopped; nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from equipoise import __version__
+from equipoise.audit.engine.ask import ask
+from equipoise.audit.engine.session import IdentifiedJudge, Outcome, Progress, Target
+from equipoise.audit.perturbing import VARIANT, Perturbing, perturb, to_document
+from equipoise.audit.records import FORMAT, Run, SampleRow
+from equipoise.data.catalogue import Suite
+from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.files import write_json, write_whole
+from equipoise.models.base import OpenModel
+from equipoise.types import Picture, Sample
+
+PLAIN: Final = "plain"
+DISTRIBUTIONS: Final = ("inspect_ai", "torch", "torchvision", "transformers", "numpy", "scipy", "statsmodels", "pillow")
+DECIDING: Final = ("format", "model", "asked", "suites", "attack", "judge")
+"""Keys of the recipe that decide the numbers: a folder holds the run of one such recipe."""
+EXTENSIONS: Final = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp"}
+"""How the files of pictures begin, and what they are called in the run folder."""
+
+
+class ReportingJudge(IdentifiedJudge, Protocol):
+    """A judge whose verdicts make the numbers of a report."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name, identity and members."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit shall do."""
+
+    target: Target
+    """Who is asked."""
+    suites: tuple[Suite, ...]
+    """What is asked."""
+    judge: ReportingJudge
+    """Whose verdicts make the numbers."""
+    out: Path
+    """The run folder."""
+    perturbing: Perturbing | None = None
+    """The attack, for the perturbed variant; needs a target with weights."""
+    max_new_tokens: int = 64
+    """Length of a reply at most, in tokens."""
+    connections: int | None = None
+    """Prompts under way at once; None leaves it to the engine."""
+    timeout: float | None = None
+    """Seconds that one try may take."""
+    retries: int = 2
+    """How often a prompt that failed is sent again; a refusal is never sent again."""
+    command: str = ""
+    """The command that makes this run, for the report."""
+    hardware: str = ""
+    """What the model runs on, for the report."""
+
+    def __post_init__(self) -> None:
+        if not self.suites or not any(suite.samples for suite in self.suites):
+            raise UsageError("expected at least one sample to ask, got none; try another suite or a higher limit")
+        if self.perturbing and not isinstance(self.target.model, OpenModel):
+            raise UsageError(
+                f"expected a model with weights to attack, got {self.target.name}; try testbed/llava, or no --attack"
+            )
+        seen: set[tuple[str, str]] = set()
+        for suite in self.suites:
+            for sample in suite.samples:
+                if (sample.suite, sample.id) in seen:
+                    raise UsageError(
+                        f"expected every sample once, got {sample.suite} {sample.id!r} twice; try giving --suite once"
+                    )
+                seen.add((sample.suite, sample.id))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Who is asked and how: what decides a reply beside the sample."""
+        return {
+            "model": self.target.name,
+            "revision": self.target.revision,
+            "max_new_tokens": self.max_new_tokens,
+            "decoding": "greedy",
+        }
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return {
+            "format": FORMAT,
+            "equipoise": __version__,
+            "command": self.command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": {"name": self.target.name, "revision": self.target.revision},
+            "asked": self.asked,
+            "suites": [
+                {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "samples": len(suite.samples)}
+                for suite in self.suites
+            ],
+            "variants": [PLAIN, *([VARIANT] if self.perturbing else [])],
+            "attack": self.perturbing.recipe if self.perturbing else None,
+            "judge": self.judge.describe(),
+            "hardware": self.hardware or platform.machine(),
+            "versions": {"python": platform.python_version(), **_versions()},
+        }
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where a caller looks while an audit runs."""
+
+    variant: Callable[[str, int], None] = lambda name, count: None
+    """A variant begins: its name, and how many samples it has."""
+    progress: Callable[[Progress], None] = lambda progress: None
+    """How far it is."""
+    attack: Callable[[int, int, Any], None] = lambda number, count, step: None
+    """A picture of the attack, of how many, and its step."""
+
+
+def audit(plan: Plan, watch: Watch | None = None) -> Outcome:
+    """Carry out a plan, or what is left of it.
+
+    Returns:
+        What was asked, reused and left alone, over all variants.
+
+    Raises:
+        UsageError: the folder holds the run of another recipe, or somebody edited it.
+        OutputError: the folder cannot be written.
+    """
+    watch = watch or Watch()
+    with _claimed(plan.out):
+        run = _begin(plan)
+        samples = [sample for suite in plan.suites for sample in suite.samples]
+        outcomes = [_ask(plan, run, PLAIN, samples, watch)]
+        if plan.perturbing and outcomes[0].fatal is None:
+            assert isinstance(plan.target.model, OpenModel)
+            changed = perturb(
+                samples, plan.target.model, plan.perturbing, plan.out / "perturbed", progress=watch.attack
+            )
+            write_whole(plan.out / "attack.json", to_document(changed.pictures))
+            outcomes.append(_ask(plan, run, VARIANT, changed.samples, watch))
+    return _total(outcomes)
+
+
+def _ask(plan: Plan, run: Run, variant: str, samples: Sequence[Sample], watch: Watch) -> Outcome:
+    watch.variant(variant, len(samples))
+    rows = []
+    for sample in samples:
+        names, problem = [], sample.problem
+        for picture in sample.pictures if problem is None else ():
+            try:
+                names.append(_keep(picture, plan.out / "pictures"))
+            except PictureError as error:
+                problem = str(error)
+        if problem != sample.problem:
+            sample, names = replace(sample, problem=problem, pictures=()), []
+        rows.append((SampleRow.of(sample, variant, plan.asked, tuple(names)), sample))
+    known = {row.key for row in run.samples().rows()}
+    run.samples().append(row for row, _ in rows if row.key not in known)
+    return ask(
+        rows,
+        plan.target,
+        replies=run.replies(),
+        verdicts=run.verdicts(),
+        judge=plan.judge,
+        logs=plan.out / "logs",
+        max_new_tokens=plan.max_new_tokens,
+        connections=plan.connections,
+        timeout=plan.timeout,
+        retries=plan.retries,
+        progress=watch.progress,
+    )
+
+
+def _keep(picture: Picture, folder: Path) -> str:
+    """Copy a picture's file into the run folder, once; returns its name there."""
+    data = picture.data()
+    extension = next((name for start, name in EXTENSIONS.items() if data.startswith(start)), ".bin")
+    path = folder / f"{picture.sha256}{extension}"
+    if not path.exists():
+        write_whole(path, data)
+    return path.name
+
+
+def _begin(plan: Plan) -> Run:
+    """The run of this folder: a new one, or the one that it holds if that has the same recipe."""
+    recipe = plan.recipe
+    path = plan.out / "run.json"
+    if not path.exists():
+        if any(plan.out.glob("*.jsonl")):
+            raise UsageError(f"expected {plan.out} empty or with a run in it, got parts of one; try another --out")
+        write_json(path, recipe)
+        return Run.open(plan.out)
+    run = Run.open(plan.out)
+    changed = [key for key in DECIDING if run.kept.get(key) != recipe[key]]
+    if changed:
+        raise UsageError(
+            f"expected the recipe of the run in {plan.out}, got another {' and '.join(changed)}; "
+            "try another --out, or --overwrite to lose that run"
+        )
+    return run
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; try another --out") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"expected nobody else to write {folder}, got another audit doing so; try another --out"
+            ) from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _total(outcomes: Sequence[Outcome]) -> Outcome:
+    counts = {
+        name: sum(getattr(outcome, name) for outcome in outcomes)
+        for name in ("asked", "reused", "failed", "unasked", "judged")
+    }
+    return Outcome(**counts, fatal=next((outcome.fatal for outcome in outcomes if outcome.fatal), None))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
