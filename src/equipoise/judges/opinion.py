@@ -1,0 +1,71 @@
+"""One judge's opinion of a batch, whatever the judge does: a failing judge says nothing, and says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from equipoise.errors import UsageError
+from equipoise.types import Exchange, Judge, Verdict
+
+logger = logging.getLogger(__name__)
+
+Said = TypeVar("Said")
+
+
+def name_of(judge: Judge) -> str:
+    """What people call a judge: its `name`, or that of its class."""
+    return str(getattr(judge, "name", type(judge).__name__))
+
+
+def identity_of(judge: Judge) -> str:
+    """The hash over everything that decides a judge's verdicts.
+
+    Raises:
+        UsageError: it has none.
+    """
+    identity = getattr(judge, "identity", None)
+    if not isinstance(identity, str):
+        raise UsageError(f"expected a judge with an identity hash, got {name_of(judge)} without one; try adding one")
+    return identity
+
+
+def digest(parts: Any) -> str:
+    """sha256 over the canonical JSON of what decides a verdict."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def opinion(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
+    """One verdict for each exchange, in order; all unscored, with the reason, where the judge breaks."""
+    said = attempt(name_of(judge), judge, exchanges)
+    return [Verdict(None, unscored=said)] * len(exchanges) if isinstance(said, str) else said
+
+
+def attempt(
+    name: str, ask: Callable[[Sequence[Exchange]], Sequence[Said]], exchanges: Sequence[Exchange]
+) -> list[Said] | str:
+    """What a judge says of each exchange, or in one sentence why it said nothing.
+
+    A broken judge must neither end a run nor decide anything in it; the log has its traceback.
+    """
+    if not exchanges:
+        return []
+    try:
+        said = list(ask(exchanges))
+    except Exception as error:
+        # Whatever it is, it is this judge's failure and no verdict.
+        logger.warning("the judge %s failed on %d exchanges", name, len(exchanges), exc_info=True)
+        return f"the judge {name} failed: {brief(error)}"
+    if len(said) != len(exchanges):
+        logger.warning("the judge %s gave %d verdicts for %d exchanges", name, len(said), len(exchanges))
+        return f"the judge {name} gave {len(said)} verdicts for {len(exchanges)} exchanges"
+    return said
+
+
+def brief(what: object, limit: int = 200) -> str:
+    """An error's message, or any text, in one line of at most `limit` characters."""
+    text = " ".join(str(what).split()) or type(what).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
