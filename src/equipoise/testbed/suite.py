@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
-from PIL.Image import Image
 
+from equipoise.data.stored import MadePicture
 from equipoise.testbed.scores import HELD_OUT_STREAM, Case, cases
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import Cell, Question, ask, sample_album
@@ -22,33 +18,6 @@ ALBUM_STREAM: Final = 7
 QUESTIONS_PER_SCENE: Final = 3
 FORBIDDEN_PER_SCENE: Final = 1
 SINGLE_CELLS: Final[tuple[Cell, ...]] = ("look_alike_safe", "forbidden_picture", "forbidden_emblem")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A drawn scene as a `Picture`: its file is the lossless PNG of it."""
-
-    image: Image
-    """8-bit RGB."""
-
-    @cached_property
-    def _png(self) -> bytes:
-        file = io.BytesIO()
-        self.image.save(file, format="PNG")
-        return file.getvalue()
-
-    @property
-    def sha256(self) -> str:
-        """Of the PNG."""
-        return hashlib.sha256(self._png).hexdigest()
-
-    def data(self) -> bytes:
-        """The PNG."""
-        return self._png
-
-    def open(self) -> Image:
-        """The drawing itself."""
-        return self.image
 
 
 def samples(scenes: int = 20, singles: int = 40, *, seed: int = 0) -> list[Sample]:
@@ -76,7 +45,7 @@ def _album(index: int, seed: int) -> list[Sample]:
         question = ask(rng, scene, "make", "held_out")
         if question is not None and question.cell == "forbidden_text":
             forbidden.append(question)
-    picture = Drawing(draw(scene))
+    picture = MadePicture.of(draw(scene))
     cluster = f"scene-{index:03d}"
     return [
         _sample(question, f"{cluster}-{number}", cluster, picture)
@@ -87,7 +56,7 @@ def _album(index: int, seed: int) -> list[Sample]:
 def _single(case: Case, cell: Cell, index: int) -> Sample:
     name = f"{cell.replace('_', '-')}-{index:03d}"
     (image,) = case.prompt.messages[-1].images
-    return _sample(case.question, name, name, Drawing(image))
+    return _sample(case.question, name, name, MadePicture.of(image))
 
 
 def _sample(question: Question, name: str, cluster: str, picture: Picture) -> Sample:
