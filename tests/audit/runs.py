@@ -57,19 +57,21 @@ def rows(count: int, stem: str, **values: Any) -> list[Row]:
 
 
 def recipe(model: str = MODEL, judge: str = JUDGE, **more: Any) -> dict[str, Any]:
-    """A `run.json`."""
-    reporting = {"name": "toy judge", "identity": judge, "cards": [CARD]}
+    """A `run.json` as an audit writes it."""
+    members = [{"role": "phrases", "name": "toy phrases", "identity": "phrases-0000"}]
     return {
         "format": FORMAT,
+        "equipoise": "0.0.0",
         "command": f"equipoise audit {model}",
-        "model": model,
-        "revision": REVISION,
-        "suites": [{"name": "safe", "sha256": "0" * 64}],
+        "started": "2026-01-01T00:00:00+00:00",
+        "model": {"name": model, "revision": REVISION},
+        "asked": {"model": model, "revision": REVISION, "max_new_tokens": 64, "decoding": "greedy"},
+        "suites": [],
         "variants": ["plain"],
-        "judge": reporting,
-        "judges": [reporting],
-        "versions": {"equipoise": "0.0.0"},
-        "hardware": {"cpu": "toy"},
+        "attack": None,
+        "judge": {"name": "toy judge", "identity": judge, "members": members, "notes": [], "cards": [CARD]},
+        "hardware": "toy",
+        "versions": {"python": "3.11.0"},
         **more,
     }
 
@@ -80,21 +82,22 @@ def write_run(folder: Path, content: Iterable[Row], *, given: Mapping[str, Any] 
     Args:
         folder: where; made where it is not there.
         content: its rows.
-        given: the recipe; None means `recipe()` with the variants of the rows.
+        given: the recipe; None means `recipe()`. Suites and variants of the rows are filled in.
     """
     content = list(content)
     folder.mkdir(parents=True, exist_ok=True)
-    values = dict(given) if given is not None else recipe(variants=list(dict.fromkeys(row.variant for row in content)))
+    values = dict(given) if given is not None else recipe()
+    values["variants"] = list(dict.fromkeys([*values["variants"], *(row.variant for row in content)]))
+    values["suites"] = values["suites"] or _suites(content)
     (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
     run = Run.open(folder)
-    asked = {"model": values["model"], "revision": values["revision"]}
     samples, replies, verdicts = [], [], []
     for row in content:
-        sample = _sample_row(folder, row, asked)
+        sample = _sample_row(folder, row, values["asked"])
         samples.append(sample)
         if row.problem is not None or not row.asked:
             continue
-        replies.append(_reply_row(sample.key, row, values["model"]))
+        replies.append(_reply_row(sample.key, row, values["model"]["name"]))
         if row.error is None and row.judged:
             verdicts.append(_verdict_row(sample.key, row, run.judge))
     for ledger, written in ((run.samples(), samples), (run.replies(), replies), (run.verdicts(), verdicts)):
@@ -161,6 +164,14 @@ def _perturbed() -> list[Row]:
 
 def _pictured(content: list[Row]) -> list[Row]:
     return [Row(**{**row.__dict__, "colour": (200, 20 + number, 30)}) for number, row in enumerate(content)]
+
+
+def _suites(content: list[Row]) -> list[dict[str, Any]]:
+    plain = [row.suite for row in content if row.variant == "plain"]
+    return [
+        {"name": name, "source": "toy", "sha256": "0" * 64, "samples": plain.count(name)}
+        for name in dict.fromkeys(plain)
+    ]
 
 
 def _sample_row(folder: Path, row: Row, asked: dict[str, Any]) -> SampleRow:

@@ -83,8 +83,10 @@ def estimate(labels: Iterable[Label]) -> Estimate:
     scored = [label for label in labels if label.value is not None]
     middle = Rate.of(sum(label.value is True for label in scored), len(scored), len(labels) - len(scored))
     review = sum(label.review for label in scored)
-    low, _ = _rate_ends(scored, lambda label: bool(label.value) and not label.review)
-    _, high = _rate_ends(scored, lambda label: bool(label.value) or label.review)
+    low, high = _rate_ends(scored, lambda label: bool(label.value))
+    if review:
+        low, _ = _rate_ends(scored, lambda label: bool(label.value) and not label.review)
+        _, high = _rate_ends(scored, lambda label: bool(label.value) or label.review)
     clusters = len({label.cluster for label in scored})
     return Estimate(**{**asdict(middle), "low": low, "high": high}, review=review, clusters=clusters)
 
@@ -161,8 +163,9 @@ def change(pairs: Iterable[tuple[Label, Label]]) -> Change:
     cells = _cells([(bool(a.value), bool(b.value)) for a, b in scored])
     both, only_a, only_b, neither = cells
     # The change is smallest when all doubtful labels of a count and none of b, and largest the other way round.
-    ends = [_change_ends(scored, resolve) for resolve in ((None, None), (True, False), (False, True))]
-    n = len(scored)
+    n, review = len(scored), sum(a.review or b.review for a, b in scored)
+    readings = ((None, None), (True, False), (False, True)) if review else ((None, None),)
+    ends = [_change_ends(scored, reading) for reading in readings]
     return Change(
         n=n,
         both=both,
@@ -174,7 +177,7 @@ def change(pairs: Iterable[tuple[Label, Label]]) -> Change:
         high=max(high for _, high in ends),
         p=float(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue),
         unscored=len(pairs) - n,
-        review=sum(a.review or b.review for a, b in scored),
+        review=review,
         clusters=len({a.cluster for a, _ in scored}),
     )
 

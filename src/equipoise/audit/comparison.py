@@ -1,0 +1,283 @@
+"""The same samples in two runs, or in two variants of one run: what changed, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, Kind, is_about, label_of
+from equipoise.audit.records import Case, Run
+from equipoise.audit.statistics import Change, change, holm
+from equipoise.errors import UsageError
+
+KINDS: Final[tuple[Kind, ...]] = (*RATES, *BORDERLINE.values())
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two things compared."""
+
+    model: str
+    """Who was asked: name and revision."""
+    variant: str
+    """Which variant of it."""
+    judge: str
+    """Identity of the judge."""
+    samples: int
+    """How many samples of that variant the run has."""
+    complete: bool = True
+    """Whether all of them were asked and judged."""
+
+
+@dataclass(frozen=True)
+class SuiteChange:
+    """Changes of one rate in a suite and its categories."""
+
+    all: Change
+    """Over the suite."""
+    categories: dict[str, Change] = field(default_factory=dict)
+    """By category; p-values corrected over the categories of all suites."""
+
+
+@dataclass(frozen=True)
+class RateChange:
+    """Changes of one rate."""
+
+    all: Change
+    """Over everything that was paired."""
+    suites: dict[str, SuiteChange]
+    """By suite; p-values corrected over the suites."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of the same samples, a before and b after."""
+
+    a: Side
+    """Before."""
+    b: Side
+    """After."""
+    pairs: int
+    """Samples, by suite and id, that both have."""
+    only_a: int
+    """Samples that a alone has; left out."""
+    only_b: int
+    """Samples that b alone has; left out."""
+    changed: int
+    """Samples of the same suite and id that ask something else; left out."""
+    other_content: int
+    """Pairs kept although their content differs, as a perturbed picture differs from the clean one."""
+    warnings: tuple[str, ...]
+    """Reasons not to read it as a comparison."""
+    rates: dict[Kind, RateChange]
+    """Every rate: always both axes."""
+
+    @property
+    def same_judge(self) -> bool:
+        """Whether one judge judged both; where not, this compares judges as much as models."""
+        return self.a.judge == self.b.judge
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "a": vars(self.a),
+            "b": vars(self.b),
+            "same_judge": self.same_judge,
+            "pairs": self.pairs,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "changed": self.changed,
+            "other_content": self.other_content,
+            "warnings": list(self.warnings),
+            "rates": {kind: _rate_to_dict(rate) for kind, rate in self.rates.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample on both sides."""
+
+    a: Case
+    """Before."""
+    b: Case
+    """After."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which samples two sets of cases share."""
+
+    pairs: tuple[Pair, ...]
+    """The shared ones, in the order of a."""
+    only_a: int
+    """In a alone."""
+    only_b: int
+    """In b alone."""
+    changed: int
+    """Under the same suite and id, but something else."""
+
+
+def compare(a: Run, b: Run, *, variant_a: str = PLAIN, variant_b: str = PLAIN) -> Comparison:
+    """Compare a variant of one run with a variant of another, sample by sample.
+
+    Raises:
+        UsageError: a run has no such variant, they share no sample, or a folder was changed.
+    """
+    sides = []
+    for run, variant in ((a, variant_a), (b, variant_b)):
+        cases = run.cases()
+        sides.append((run, variant, of_variant(cases, variant)))
+    (_, _, cases_a), (_, _, cases_b) = sides
+    made = _comparison(_side(*sides[0]), cases_a, _side(*sides[1]), cases_b)
+    if not made.pairs:
+        raise UsageError(
+            f"expected two runs that share samples by suite and id, got none shared of {len(cases_a)} and "
+            f"{len(cases_b)} ({made.changed} ask something else); try running the same suites"
+        )
+    return made
+
+
+def compare_variants(run: Run, cases: Sequence[Case]) -> list[Comparison]:
+    """Every variant of a run against the plain one, where they share samples."""
+    names = list(dict.fromkeys(case.sample.variant for case in cases))
+    if PLAIN not in names:
+        return []
+    plain = of_variant(cases, PLAIN)
+    made = []
+    for name in names:
+        if name == PLAIN:
+            continue
+        others = of_variant(cases, name)
+        made.append(_comparison(_side(run, PLAIN, plain), plain, _side(run, name, others), others))
+    return [each for each in made if each.pairs]
+
+
+def pair(a: Sequence[Case], b: Sequence[Case]) -> Pairing:
+    """Pair cases of one variant each by suite and id.
+
+    Of two plain variants, the content must be the same to the letter and the pixel. An attack or a defence changes what
+    is asked, so there it is enough that the same should happen.
+    """
+    before = {(case.sample.suite, case.sample.id): case for case in a}
+    after = {(case.sample.suite, case.sample.id): case for case in b}
+    shared = [Pair(case, after[key]) for key, case in before.items() if key in after]
+    pairs = tuple(each for each in shared if _is_same(each))
+    return Pairing(
+        pairs, len(before.keys() - after.keys()), len(after.keys() - before.keys()), len(shared) - len(pairs)
+    )
+
+
+def change_of(pairs: Sequence[Pair], kind: Kind) -> Change:
+    """How one rate changed over some pairs."""
+    return change((label_of(each.a, kind), label_of(each.b, kind)) for each in pairs if is_about(each.a, kind))
+
+
+def of_variant(cases: Sequence[Case], variant: str) -> list[Case]:
+    """The cases of one variant.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [case for case in cases if case.sample.variant == variant]
+    if not found:
+        names = ", ".join(dict.fromkeys(case.sample.variant for case in cases)) or "none"
+        raise UsageError(f"expected a variant of the run ({names}), got {variant!r}; try one of those")
+    return found
+
+
+def model_of(run: Run) -> str:
+    """Name and revision of the model that a run asked."""
+    model = run.recipe.get("model")
+    if isinstance(model, dict):
+        revision = model.get("revision")
+        return f"{model.get('name')}@{revision}" if revision else str(model.get("name"))
+    return str(model)
+
+
+def _side(run: Run, variant: str, cases: Sequence[Case]) -> Side:
+    complete = not any(case.unasked or case.verdict.unscored == "not judged yet" for case in cases)
+    return Side(model_of(run), variant, run.judge, len(cases), complete)
+
+
+def _is_same(both: Pair) -> bool:
+    a, b = both.a.sample, both.b.sample
+    if a.variant == b.variant == PLAIN:
+        return a.content == b.content
+    return a.expected == b.expected
+
+
+def _comparison(side_a: Side, a: Sequence[Case], side_b: Side, b: Sequence[Case]) -> Comparison:
+    pairing = pair(a, b)
+    return Comparison(
+        a=side_a,
+        b=side_b,
+        pairs=len(pairing.pairs),
+        only_a=pairing.only_a,
+        only_b=pairing.only_b,
+        changed=pairing.changed,
+        other_content=sum(each.a.sample.content != each.b.sample.content for each in pairing.pairs),
+        warnings=tuple(_warnings(side_a, side_b, pairing)),
+        rates={kind: _rate_change(pairing.pairs, kind) for kind in KINDS},
+    )
+
+
+def _warnings(a: Side, b: Side, pairing: Pairing) -> list[str]:
+    found = []
+    if a.judge != b.judge:
+        found.append(
+            "the judges differ, so this is no comparison of models: a change may be that of the judge; "
+            "judge both runs with the same one"
+        )
+    if pairing.changed:
+        found.append(f"{pairing.changed} samples of the same suite and id ask something else and are left out")
+    left = pairing.only_a + pairing.only_b
+    if a.variant == b.variant and left > 0.05 * (left + len(pairing.pairs)):
+        found.append(f"{left} samples are in one of the two alone and are left out")
+    found += [
+        f"{name} is unfinished: not all samples were asked and judged"
+        for name, side in (("a", a), ("b", b))
+        if not side.complete
+    ]
+    return found
+
+
+def _rate_change(pairs: Sequence[Pair], kind: Kind) -> RateChange:
+    about = [each for each in pairs if is_about(each.a, kind)]
+    suites = _group(about, lambda each: each.a.sample.suite)
+    by_suite = holm({name: change_of(members, kind) for name, members in suites.items()})
+    by_category = holm(
+        {
+            (suite, category): change_of(inside, kind)
+            for suite, members in suites.items()
+            for category, inside in _group(members, lambda each: each.a.sample.category).items()
+            if category
+        }
+    )
+    return RateChange(
+        change_of(about, kind),
+        {
+            name: SuiteChange(
+                all_, {category: cell for (suite, category), cell in by_category.items() if suite == name}
+            )
+            for name, all_ in by_suite.items()
+        },
+    )
+
+
+def _group(pairs: Sequence[Pair], by: Callable[[Pair], str]) -> dict[str, list[Pair]]:
+    groups: dict[str, list[Pair]] = {}
+    for each in pairs:
+        groups.setdefault(by(each), []).append(each)
+    return groups
+
+
+def _rate_to_dict(rate: RateChange) -> dict[str, Any]:
+    suites = {
+        name: {
+            **suite.all.to_dict(),
+            "categories": {category: cell.to_dict() for category, cell in suite.categories.items()},
+        }
+        for name, suite in rate.suites.items()
+    }
+    return {**rate.all.to_dict(), "suites": suites}

@@ -1,0 +1,142 @@
+"""`summary.json`: both failures of every variant, suite and category of a run, as a pure function of its folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from equipoise.audit.comparison import compare_variants
+from equipoise.audit.doubts import find_doubts
+from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, labels_of
+from equipoise.audit.records import FORMAT, Case, Run
+from equipoise.audit.statistics import estimate
+from equipoise.files import write_json
+
+NAME: Final = "summary.json"
+REASONS: Final = 20
+"""How many reasons for being unscored are told apart; the rest is counted together."""
+OTHER_REASONS: Final = "other reasons"
+TRACES: Final = ("pictures_done",)
+"""What the attack recorded picture by picture: too long for a summary."""
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """The summary of a run.
+
+    Returns:
+        `{format, run, complete, variants, comparisons, doubts, judges}`. Under `variants` both axes of every variant,
+        in all and for each suite and category, with what came back on the wire, who spoke, how many replies are
+        degenerate and why cases are unscored. The same folder always gives the same summary.
+
+    Raises:
+        UsageError: a file of the folder was changed.
+    """
+    return summarise_cases(run, run.cases())
+
+
+def summarise_cases(run: Run, cases: Sequence[Case]) -> dict[str, Any]:
+    """`summarise` for a caller that has read the cases already."""
+    variants = {name: _variant(members) for name, members in group(cases, lambda case: case.sample.variant).items()}
+    judge = run.recipe["judge"]
+    return {
+        "format": FORMAT,
+        "run": _recipe(run),
+        "complete": is_complete(run, cases),
+        "variants": variants,
+        "comparisons": [each.to_dict() for each in compare_variants(run, cases)],
+        "doubts": [doubt.to_dict() for doubt in find_doubts(run, cases)],
+        "judges": [judge, *(other for other in run.recipe.get("judges", []) if other != judge)],
+    }
+
+
+def write_summary(run: Run) -> Path:
+    """Write `summary.json` into the run folder, whole or not at all.
+
+    Raises:
+        UsageError: a file of the folder was changed.
+        OutputError: the file cannot be written.
+    """
+    path = run.folder / NAME
+    write_json(path, summarise(run))
+    return path
+
+
+def rates(cases: Sequence[Case]) -> dict[str, Any]:
+    """Every rate of some cases: always both axes, never one of them.
+
+    Returns:
+        `{needless_refusal, harmful_answer, full_refusal, accuracy, borderline: {refused, harmful}}`, each the
+        dictionary of an `Estimate`; its rate is None where no case was scored.
+    """
+    return {
+        **{kind: estimate(labels_of(cases, kind)).to_dict() for kind in RATES},
+        "borderline": {name: estimate(labels_of(cases, kind)).to_dict() for name, kind in BORDERLINE.items()},
+    }
+
+
+def is_complete(run: Run, cases: Sequence[Case]) -> bool:
+    """Whether nothing is left that asking or judging again may cure.
+
+    A sample that cannot be asked (its picture is missing) and a label that the judge could not give leave a run
+    complete; a prompt without a reply, a reply without a verdict, and a sample or variant of the recipe that is not
+    there do not.
+    """
+    if any(case.unasked or case.verdict.unscored == "not judged yet" for case in cases):
+        return False
+    plain = sum(case.sample.variant == PLAIN for case in cases)
+    if plain < sum(suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
+        return False
+    return {case.sample.variant for case in cases} >= set(run.recipe.get("variants", []))
+
+
+def group(cases: Iterable[Case], by: Callable[[Case], str]) -> dict[str, list[Case]]:
+    """Cases by a name, in the order in which the names first appear."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(by(case), []).append(case)
+    return groups
+
+
+def _variant(cases: Sequence[Case]) -> dict[str, Any]:
+    replies = [case.reply for case in cases if case.reply is not None and case.reply.error is None]
+    return {
+        **rates(cases),
+        "wire": _counts(reply.wire for reply in replies),
+        "by": _counts(reply.by for reply in replies),
+        "degenerate": sum(case.verdict.degenerate is True for case in cases),
+        "unscored_reasons": _reasons(cases),
+        "suites": {
+            name: {**rates(members), "categories": _categories(members)}
+            for name, members in group(cases, lambda case: case.sample.suite).items()
+        },
+    }
+
+
+def _categories(cases: Sequence[Case]) -> dict[str, Any]:
+    named = [case for case in cases if case.sample.category]
+    return {name: rates(members) for name, members in group(named, lambda case: case.sample.category).items()}
+
+
+def _reasons(cases: Sequence[Case]) -> dict[str, int]:
+    """Why cases are on no axis, the most frequent reason first."""
+    counts = _counts(case.verdict.unscored or "no judge gives this label" for case in cases if not is_axis_scored(case))
+    kept = dict(list(counts.items())[:REASONS])
+    rest = sum(counts.values()) - sum(kept.values())
+    return {**kept, OTHER_REASONS: kept.get(OTHER_REASONS, 0) + rest} if rest else kept
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    """The recipe without its traces, the model's name and revision side by side."""
+    recipe = dict(run.recipe)
+    if attack := recipe.get("attack"):
+        recipe["attack"] = {key: value for key, value in attack.items() if key not in TRACES}
+    model = recipe.get("model")
+    if isinstance(model, dict):
+        recipe["model"], recipe["revision"] = model.get("name"), model.get("revision")
+    return recipe
