@@ -1,1 +1,7 @@
-"""What inspect finds through the entry point `inspect_ai`: our model provider, scorers and tasks."""
+"""What inspect finds through the entry point `inspect_ai`: our model provider, solver, scorers and tasks."""
+
+from equipoise.audit.engine.provider import equipoise
+from equipoise.audit.engine.scorers import harm, harmful_answer, needless_refusal, refusal
+from equipoise.audit.engine.solver import asking
+
+__all__ = ["asking", "equipoise", "harm", "harmful_answer", "needless_refusal", "refusal"]

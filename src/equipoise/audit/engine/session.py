@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
+import anyio
+
+from equipoise.audit.engine.batching import Batcher
+from equipoise.audit.engine.failures import Failure
+from equipoise.audit.engine.judging import Judging
+from equipoise.audit.records import Ledger, ReplyRow, VerdictRow
 from equipoise.types import ChatModel, Exchange, Verdict
+
+HOPELESS: Final = 3
+"""So many failures in a row that the next prompt would most likely share end the asking."""
+ENDLESS: Final = 25
+"""So many failures of any kind in a row end it, too."""
 
 
 @runtime_checkable
@@ -37,6 +50,8 @@ class Target:
     """inspect's name of a model, such as `openai/gpt-4o`, or `http://host:port/v1#NAME`."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Arguments for inspect's provider (`-M` on its command line), such as `{"stream": True}`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of a reply in inspect's words, over ours: `{"temperature": None}` for servers that take none."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key for an `http://` target; a dummy is sent where it is not set."""
 
@@ -79,3 +94,111 @@ class Outcome:
 
 
 ProgressSink = Callable[[Progress], None]
+
+
+class Session:
+    """One call of `ask`: its stores, its judge, and when to give up."""
+
+    def __init__(
+        self,
+        target: Target,
+        judge: IdentifiedJudge,
+        *,
+        known: Mapping[str, ReplyRow],
+        replies: Ledger[ReplyRow],
+        verdicts: Ledger[VerdictRow],
+        total: int,
+        done: int,
+        retries: int,
+        progress: ProgressSink | None,
+    ) -> None:
+        self.target = target
+        self.known = known
+        self.retries = retries
+        self.judging = Judging(judge)
+        self.identity = judge.identity
+        # Rows that wait while the disk is busy are written together. Never again one by one: a row is written once.
+        self.replies: Batcher[ReplyRow, None] = Batcher(_writer(replies), size=256, split=False, name="replies")
+        self.verdicts: Batcher[VerdictRow, None] = Batcher(_writer(verdicts), size=256, split=False, name="verdicts")
+        self.pilot = anyio.Lock()
+        self.fatal: str | None = None
+        self.error: BaseException | None = None
+        self.proven = target.model is not None
+        """Whether prompts may go out side by side; a server is tried with one first."""
+        self.asked = self.reused = self.failed = self.unasked = self.judged = 0
+        self._total = total
+        self._done = done
+        self._progress = progress
+        self._began = time.monotonic()
+        self._last = ""
+        self._row = self._row_of_same = 0
+        self._written: set[str] = set()
+
+    def succeeded(self) -> None:
+        """A reply came, or a refusal."""
+        self.asked += 1
+        self.proven = True
+        self._last, self._row, self._row_of_same = "", 0, 0
+
+    def gave_up(self, failure: Failure) -> None:
+        """A prompt failed for good; ends the asking where the next ones would fail, too."""
+        self.failed += 1
+        self._row += 1
+        self._row_of_same = self._row_of_same + 1 if failure.line == self._last else 1
+        self._last = failure.line
+        if failure.hopeless and (not self.proven or self._row_of_same >= HOPELESS):
+            self.stop(f"{self.target.name} cannot be asked: {failure.line}")
+        elif self._row >= ENDLESS:
+            self.stop(f"{self.target.name} failed {self._row} times in a row, at last with: {failure.line}")
+        elif not failure.hopeless:
+            self.proven = self.proven or failure.kind == "broken"
+
+    def first(self, key: str) -> bool:
+        """Whether a sample's verdict is asked for the first time, so that it has to be written."""
+        if key in self._written:
+            return False
+        self._written.add(key)
+        return True
+
+    def stop(self, why: str) -> None:
+        """Ask nothing more; the first reason stays."""
+        self.fatal = self.fatal or why
+
+    def broke(self, error: BaseException) -> None:
+        """Something of ours failed, such as the disk; `ask` raises it at the end."""
+        self.error = self.error or error
+        self.stop(str(error))
+
+    def finished(self) -> None:
+        """A sample is done."""
+        self._done += 1
+        self.report()
+
+    def report(self) -> None:
+        """Tell the caller how far it is."""
+        if self._progress:
+            seconds = time.monotonic() - self._began
+            self._progress(Progress(self._done, self._total, self.failed, seconds))
+
+    def close(self) -> None:
+        """Write what waits, and end the threads."""
+        for batches in (self.replies, self.verdicts):
+            batches.close()
+        self.judging.close()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has been done so far."""
+        return Outcome(self.asked, self.reused, self.failed, self.unasked, self.judged, self.fatal)
+
+
+def _writer(ledger: Ledger[Any]) -> Callable[[Sequence[Any]], list[None]]:
+    def write(rows: Sequence[Any]) -> list[None]:
+        ledger.append(rows)
+        return [None] * len(rows)
+
+    return write
+
+
+current: ContextVar[Session | None] = ContextVar("equipoise_session", default=None)
+"""The call of `ask` in which inspect runs our solver and scorers; None where a user runs inspect directly."""

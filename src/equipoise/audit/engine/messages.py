@@ -1,0 +1,204 @@
+"""Between our samples and inspect's: pictures travel as their own bytes, and everything a scorer needs travels along."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import mimetypes
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from inspect_ai.dataset import Sample as InspectSample
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    Content,
+    ContentImage,
+    ContentReasoning,
+    ContentText,
+)
+from PIL import Image
+
+from equipoise.data.pictures import open_picture
+from equipoise.errors import PictureError, UsageError
+from equipoise.types import Message, Picture, Prompt, Sample
+
+SENT_AS_IS: Final = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+}
+"""How the files begin that every server can read; all others are sent as PNG."""
+TOLD: Final = tuple(f.name for f in fields(Sample) if f.name not in ("pictures", "text", "system"))
+"""Fields of a `Sample` that stand in the metadata of inspect's; the rest stands in its input."""
+
+
+@dataclass(frozen=True)
+class InlinePicture:
+    """A picture whose file is in memory."""
+
+    content: bytes = field(repr=False)
+    """The file."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def data(self) -> bytes:
+        """The file as it is."""
+        return self.content
+
+    def open(self) -> Image.Image:
+        """The decoded 8-bit RGB picture, upright, by the same rules as a file of the user's.
+
+        Raises:
+            PictureError: damaged, or no picture.
+        """
+        with tempfile.NamedTemporaryFile(prefix="picture-") as file:
+            file.write(self.content)
+            file.flush()
+            return open_picture(file.name)
+
+
+def to_reference(picture: Picture) -> str:
+    """How inspect is told of a picture: the path of a file that any server reads, or a data URI.
+
+    Raises:
+        PictureError: the picture cannot be read.
+    """
+    path = getattr(picture, "path", None)
+    if isinstance(path, Path) and path.is_file() and _kind(_head(path)) == mimetypes.guess_type(path.name)[0]:
+        # inspect reads the file when the sample's turn comes, so that a large suite is never in memory as a whole.
+        return str(path.resolve())
+    return to_data_uri(picture.data())
+
+
+def to_data_uri(content: bytes) -> str:
+    """The file's own bytes where every server can read them, else the same pixels as PNG."""
+    kind = _kind(content[:8])
+    if kind is None:
+        buffer = io.BytesIO()
+        InlinePicture(content).open().save(buffer, format="PNG")
+        content, kind = buffer.getvalue(), "image/png"
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def to_inspect(sample: Sample, told: dict[str, Any] | None = None) -> InspectSample:
+    """A sample as inspect asks it, its pictures before its text.
+
+    Args:
+        sample: what is asked.
+        told: further metadata, such as the key of the sample's row.
+    """
+    content: list[Content] = [ContentImage(image=to_reference(picture)) for picture in sample.pictures]
+    content.append(ContentText(text=sample.text))
+    messages: list[ChatMessage] = [ChatMessageSystem(content=sample.system)] if sample.system is not None else []
+    # A plain string where there is no picture: servers of text models may know no other form.
+    messages.append(ChatMessageUser(content=content if sample.pictures else sample.text))
+    values = {name: getattr(sample, name) for name in TOLD}
+    return InspectSample(
+        id=sample.id,
+        input=messages,
+        target=list(sample.reference) or sample.expected,
+        metadata={**values, "reference": list(sample.reference), **(told or {})},
+    )
+
+
+def to_sample(metadata: dict[str, Any], messages: Sequence[ChatMessage]) -> Sample:
+    """The sample that `to_inspect` was given, from a log; its pictures are those of the log.
+
+    Raises:
+        UsageError: the metadata is not ours.
+    """
+    try:
+        given = {name: metadata[name] for name in TOLD if name in metadata}
+        given["reference"] = tuple(given.get("reference", ()))
+        asked = [message for message in messages if message.role == "user"][:1]
+        system = [message.text for message in messages if message.role == "system"]
+        pictures = tuple(
+            InlinePicture(_bytes(part.image))
+            for message in asked
+            for part in _parts(message)
+            if isinstance(part, ContentImage)
+        )
+        text = "\n".join(message.text for message in asked)
+        return Sample(text=text, pictures=pictures, system="\n\n".join(system) or None, **given)
+    except (TypeError, KeyError) as error:
+        raise UsageError(
+            f"expected a sample with our metadata (suite, expected, ...), got one without ({error}); "
+            "try a log of one of our tasks"
+        ) from error
+
+
+def to_prompt(messages: Sequence[ChatMessage]) -> Prompt:
+    """A conversation of inspect's as models in this process take it: the pictures of a turn go before its text.
+
+    Raises:
+        UsageError: tools, audio, video, documents, an unresolved address, or no message of the user at the end.
+        PictureError: a picture that cannot be decoded.
+    """
+    system = [message.text for message in messages if message.role == "system"]
+    turns = [_turn(message) for message in messages if message.role != "system"]
+    if not turns or turns[-1].role != "user":
+        raise UsageError("expected a conversation that ends with a message of the user, got none; try adding one")
+    return Prompt(tuple(turns), "\n\n".join(system) if system else None)
+
+
+def _turn(message: ChatMessage) -> Message:
+    if not isinstance(message, ChatMessageUser | ChatMessageAssistant) or getattr(message, "tool_calls", None):
+        raise UsageError(f"expected messages without tools, got a {message.role} message; try a task without tools")
+    texts: list[str] = []
+    pictures: list[Image.Image] = []
+    for part in _parts(message):
+        if isinstance(part, ContentText):
+            texts.append(part.text)
+        elif isinstance(part, ContentImage):
+            pictures.append(_open(part.image))
+        elif not isinstance(part, ContentReasoning):
+            raise UsageError(f"expected text and pictures, got {part.type}; try a task without it")
+    return Message("user" if message.role == "user" else "assistant", "\n".join(texts), tuple(pictures))
+
+
+def _parts(message: ChatMessage) -> list[Content]:
+    return [ContentText(text=message.content)] if isinstance(message.content, str) else list(message.content)
+
+
+def _open(reference: str) -> Image.Image:
+    if reference.startswith("data:"):
+        return InlinePicture(_bytes(reference)).open()
+    if "://" in reference:
+        raise UsageError(f"expected a picture as a data URI or file, got {reference[:80]}; try downloading it first")
+    return open_picture(reference)
+
+
+def _bytes(reference: str) -> bytes:
+    """The file behind a data URI or path; empty where a log holds only a place-holder."""
+    if not reference.startswith("data:"):
+        path = Path(reference)
+        return path.read_bytes() if path.is_file() else b""
+    head, _, body = reference.partition(",")
+    try:
+        if not head.endswith(";base64"):
+            raise ValueError("not base64")
+        return base64.b64decode(body, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise PictureError(
+            f"expected a picture as a base64 data URI, got a broken one ({error}); try encoding it again"
+        ) from None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+def _kind(head: bytes) -> str | None:
+    return next((kind for start, kind in SENT_AS_IS.items() if head.startswith(start)), None)

@@ -1,0 +1,184 @@
+"""The solver that asks: once, with bounded tries for what may pass, and never again after a refusal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import anyio
+from inspect_ai.event import ModelEvent
+from inspect_ai.log import transcript
+from inspect_ai.model import ChatMessageAssistant, Model, ModelOutput, StopReason, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from equipoise.audit.engine.failures import Failure, classify
+from equipoise.audit.engine.provider import wait
+from equipoise.audit.engine.replies import Reply, read
+from equipoise.audit.engine.session import Session, current
+from equipoise.audit.records import ReplyRow
+from equipoise.types import FinishReason
+
+FIRST_PAUSE: Final = 0.5
+"""Seconds before the second try; each further pause is twice as long, and a server's own wish goes before."""
+LONGEST_PAUSE: Final = 60.0
+STOPS: Final[dict[FinishReason, StopReason]] = {
+    "stop": "stop",
+    "length": "max_tokens",
+    "content_filter": "content_filter",
+    "error": "unknown",
+}
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One prompt sent once."""
+
+    reply: Reply | None
+    failure: Failure | None
+    output: ModelOutput | None = None
+
+
+@solver(name="ask")
+def asking() -> Solver:
+    """Ask a sample's prompt and note the reply, in whichever form it came, under `reply` in the metadata.
+
+    In a run of `equipoise audit` the reply store is looked into first, and written to before the sample goes on.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        session = current.get()
+        if state.metadata.get("problem"):
+            return state
+        if session is None:
+            return await _ask_alone(state)
+        try:
+            row = session.known.get(state.metadata["key"])
+            if row is not None and row.error is None:
+                session.reused += 1
+                _show(state, row)
+            else:
+                await _ask(session, state)
+        except Exception as error:
+            session.broke(error)
+            raise
+        return state
+
+    return solve
+
+
+async def _ask_alone(state: TaskState) -> TaskState:
+    """For people who run inspect themselves: its own retries, its own handling of errors."""
+    began = time.monotonic()
+    model = get_model()
+    tried = await _try(model, state)
+    if tried.reply is None:
+        raise RuntimeError(tried.failure.line if tried.failure else "no reply")
+    _note(state, _row(str(state.sample_id), tried.reply, str(model), time.monotonic() - began), tried.output)
+    return state
+
+
+async def _ask(session: Session, state: TaskState) -> None:
+    if session.proven:
+        await _ask_unless_over(session, state)
+        return
+    async with session.pilot:
+        if not session.proven:
+            await _ask_unless_over(session, state)
+            return
+    await _ask_unless_over(session, state)
+
+
+async def _ask_unless_over(session: Session, state: TaskState) -> None:
+    if session.fatal is not None:
+        session.unasked += 1
+        state.metadata["unasked"] = session.fatal
+        return
+    key = state.metadata["key"]
+    began = time.monotonic()
+    tried, tries = await _try_again(session, state)
+    seconds = time.monotonic() - began
+    if tried.reply is not None:
+        row = _row(key, tried.reply, session.target.who, seconds)
+        session.succeeded()
+    else:
+        failure = tried.failure or Failure("broken", "no reply")
+        session.gave_up(failure)
+        why = failure.line + (f" (tried {tries} times)" if tries > 1 else "")
+        row = ReplyRow(key, "", "error", "text", session.target.who, error=why, seconds=round(seconds, 3))
+    await wait(session.replies.submit(row))
+    _note(state, row, tried.output)
+    if row.error is not None:
+        session.finished()
+
+
+async def _try_again(session: Session, state: TaskState) -> tuple[_Try, int]:
+    """The last try, and how many there were."""
+    model = get_model()
+    pause = FIRST_PAUSE
+    for tries in range(1, session.retries + 2):
+        tried = await _try(model, state)
+        over = session.fatal is not None or tries > session.retries
+        if tried.failure is None or not tried.failure.again or over:
+            return tried, tries
+        wished = tried.failure.retry_after
+        await anyio.sleep(min(LONGEST_PAUSE, pause if wished is None else wished))
+        pause *= 2
+    raise AssertionError("the loop returns")
+
+
+async def _try(model: Model, state: TaskState) -> _Try:
+    try:
+        output = await model.generate(state.messages)
+        response, failed = _last_call()
+        return _Try(read(output, response, failed), None, output)
+    except Exception as error:
+        failure = classify(error)
+        if failure.kind == "policy":
+            return _Try(Reply(failure.text, "content_filter", "policy_error"), None)
+        return _Try(None, failure)
+
+
+def _last_call() -> tuple[Mapping[str, Any] | None, bool]:
+    """The raw response to the last request of this sample, and whether it was an error."""
+    for event in reversed(transcript().events):
+        if isinstance(event, ModelEvent):
+            return (event.call.response, bool(event.call.error)) if event.call else (None, False)
+    return None, False
+
+
+def _row(key: str, reply: Reply, who: str, seconds: float) -> ReplyRow:
+    return ReplyRow(
+        key=key,
+        reply=reply.text,
+        finish=reply.finish,
+        wire=reply.wire,
+        model=who,
+        by=reply.by,
+        reasoning=reply.reasoning,
+        seconds=round(seconds, 3),
+    )
+
+
+def _note(state: TaskState, row: ReplyRow, output: ModelOutput | None) -> None:
+    """Keep a new reply where scorers and inspect's viewer look for it."""
+    state.metadata["reply"] = asdict(row)
+    if output is not None and output.choices:
+        state.output = output
+        state.messages.append(output.message)
+    else:
+        _say(state, row)
+
+
+def _show(state: TaskState, row: ReplyRow) -> None:
+    """Keep a reply from the store there."""
+    state.metadata["reply"] = asdict(row)
+    _say(state, row)
+
+
+def _say(state: TaskState, row: ReplyRow) -> None:
+    text = row.reply if row.error is None else ""
+    state.output = ModelOutput.from_content(row.model, text, STOPS[row.finish], error=row.error)
+    if row.error is None:
+        state.messages.append(ChatMessageAssistant(content=text, model=row.model))
