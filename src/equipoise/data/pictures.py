@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,12 +57,33 @@ def open_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Ima
     """
     path = Path(path)
     _require_content(path)
+    return _decoded(lambda: path, path, max_pixels)
+
+
+def decode_picture(data: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read one still picture from a file's bytes, as `open_picture` does.
+
+    Args:
+        data: the file.
+        name: what messages call it.
+        max_pixels: width times height above which it is refused undecoded.
+
+    Raises:
+        PictureError: it is empty, damaged, too large, animated, or no picture.
+    """
+    if not data:
+        raise PictureError(f"expected a picture, got no bytes for {name}; try to copy it again")
+    return _decoded(lambda: io.BytesIO(data), Path(name), max_pixels)
+
+
+def _decoded(file: Callable[[], Path | io.BytesIO], path: Path, max_pixels: int) -> Image.Image:
+    """The picture in a file, which is opened afresh at each call of `file`."""
     try:
         # Warnings concern metadata we drop, and the size, which is checked here.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(file()) as opened:
             _require_still(opened, path)
             _require_size(opened.size, path, max_pixels)
-            _require_checksums(opened, path)
+            _require_checksums(opened, file)
             return _as_rgb(ImageOps.exif_transpose(opened), opened.format, path)
     except Image.DecompressionBombError:
         limit = f"at most {max_pixels:,} pixels"
@@ -141,10 +163,10 @@ def _require_content(path: Path) -> None:
         ) from None
 
 
-def _require_checksums(opened: Image.Image, path: Path) -> None:
+def _require_checksums(opened: Image.Image, file: Callable[[], Path | io.BytesIO]) -> None:
     """PNG carries a checksum for every part, which decoding alone does not look at."""
     if opened.format == "PNG":
-        with Image.open(path) as again:
+        with Image.open(file()) as again:
             again.verify()
 
 

@@ -1,0 +1,277 @@
+"""All suites by name, and `load_suite`, which turns what a user typed into samples."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final
+
+from equipoise.data.stored import check_pictures
+from equipoise.data.subset import choose
+from equipoise.data.suites import (
+    coconot,
+    everyday,
+    figstep,
+    generic,
+    harmbench,
+    jailbreakbench,
+    lists,
+    mm_safetybench,
+    mossbench,
+    msts,
+    phtest,
+    safeguard_pairs,
+    visual_questions,
+    vlguard,
+    xstest,
+)
+from equipoise.data.tables import SUFFIXES
+from equipoise.errors import UsageError
+from equipoise.types import Sample
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Samples under one name, ready to be asked."""
+
+    name: str
+    """Such as `xstest`; rates are reported under it."""
+    samples: tuple[Sample, ...]
+    """What is asked; those that cannot be asked say why in `problem`."""
+    source: str
+    """Where the copy was read from."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the results should know: samples that cannot be asked, a part that was taken."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over all samples, the bytes of their pictures included."""
+        return _fingerprint(self.samples)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A suite that has a name here."""
+
+    load: Callable[[Path], list[Sample]]
+    """From a folder."""
+    about: str
+    """In one line."""
+    source: str
+    """Where to get it."""
+    licence: str
+    """As its publishers state it."""
+
+
+_MM: Final = "github.com/isXinLiu/MM-SafetyBench"
+_MM_LICENCE: Final = "CC-BY-NC-4.0"
+
+SUITES: Final[dict[str, Published]] = {
+    "xstest": Published(
+        xstest.load,
+        "safe prompts that sound unsafe, and their contrasts",
+        "github.com/paul-rottger/xstest",
+        "CC-BY-4.0",
+    ),
+    "or-bench/hard-1k": Published(
+        lists.OR_BENCH_HARD,
+        "prompts that several large models refuse",
+        "hf.co/datasets/bench-llm/or-bench",
+        "CC-BY-4.0",
+    ),
+    "or-bench/80k": Published(
+        lists.OR_BENCH_80K, "harmless prompts that sound toxic", "hf.co/datasets/bench-llm/or-bench", "CC-BY-4.0"
+    ),
+    "phtest": Published(phtest.load, "pseudo-harmful prompts", "github.com/umd-huang-lab/FalseRefusal", "MIT"),
+    "oktest": Published(
+        lists.OKTEST, "safe questions with alarming words", "github.com/InvokerStark/OverKill", "not stated"
+    ),
+    "alpaca-harmless": Published(
+        lists.ALPACA, "ordinary instructions", "github.com/andyrdt/refusal_direction", "CC-BY-NC-4.0"
+    ),
+    "safeguard-pairs": Published(
+        safeguard_pairs.load, "pairs of harm and good", "github.com/chujiezheng/LLM-Safeguard", "not stated"
+    ),
+    "coconot": Published(
+        coconot.load, "requests not to comply with, and contrasts", "github.com/allenai/noncompliance", "MIT"
+    ),
+    "jailbreakbench": Published(
+        jailbreakbench.load, "harmful behaviours and harmless twins", "github.com/JailbreakBench/jailbreakbench", "MIT"
+    ),
+    "harmbench": Published(
+        harmbench.load, "harmful behaviours in text", "github.com/centerforaisafety/HarmBench", "MIT"
+    ),
+    "advbench": Published(lists.ADVBENCH, "harmful instructions", "github.com/llm-attacks/llm-attacks", "MIT"),
+    "malicious-instruct": Published(
+        lists.MALICIOUS_INSTRUCT, "harmful questions", "github.com/Princeton-SysML/Jailbreak_LLM", "not stated"
+    ),
+    "strongreject": Published(lists.STRONGREJECT, "forbidden prompts", "github.com/alexandrasouly/strongreject", "MIT"),
+    "do-not-answer": Published(
+        lists.DO_NOT_ANSWER, "questions of risk", "github.com/Libr-AI/do-not-answer", "CC-BY-NC-SA-4.0"
+    ),
+    "mossbench": Published(
+        mossbench.load,
+        "harmless questions about pictures, and contrasts",
+        "github.com/xirui-li/MOSSBench",
+        "CC-BY-SA-4.0, as a test set only",
+    ),
+    "figstep": Published(figstep.load, "harmful lists drawn as pictures", "github.com/ThuCCSLab/FigStep", "MIT"),
+    **{
+        f"mm-safetybench/{form}": Published(partial(mm_safetybench.load, form=form), about, _MM, _MM_LICENCE)
+        for form, about in zip(
+            mm_safetybench.FORMS,
+            ("13 scenarios, in words", "... about a generated picture", "... as drawn words", "... as both"),
+            strict=True,
+        )
+    },
+    "harmbench-multimodal": Published(
+        harmbench.load_multimodal,
+        "harmful behaviours about pictures",
+        "github.com/centerforaisafety/HarmBench",
+        "MIT; pictures belong to their owners",
+    ),
+    "msts": Published(
+        msts.load, "harmful only with the picture", "github.com/paul-rottger/msts-multimodal-safety", "CC-BY-4.0"
+    ),
+    "vlguard": Published(
+        vlguard.load, "safe and unsafe pictures with instructions", "github.com/ys-zong/VLGuard", "not stated"
+    ),
+    "vqav2": Published(visual_questions.load_vqav2, "questions about COCO pictures", "visualqa.org", "CC-BY-4.0"),
+    "gqa": Published(
+        visual_questions.load_gqa, "questions from scene graphs", "cs.stanford.edu/people/dorarad/gqa", "CC-BY-4.0"
+    ),
+    "textvqa": Published(
+        visual_questions.load_textvqa, "questions about words in pictures", "textvqa.org", "CC-BY-4.0"
+    ),
+    "pope": Published(visual_questions.load_pope, "is this object in the picture?", "github.com/RUCAIBox/POPE", "MIT"),
+    "coco128-vqa": Published(
+        partial(visual_questions.load_rows, suite="coco128-vqa"),
+        "presence and counts in COCO pictures",
+        "derived from COCO train2017",
+        "CC-BY-4.0; pictures each their own",
+    ),
+    "easy-vqa": Published(
+        partial(visual_questions.load_rows, suite="easy-vqa"), "coloured shapes", "github.com/vzhou842/easy-VQA", "MIT"
+    ),
+    "everyday": Published(
+        lambda _: everyday.load(),
+        "our own prompts that sound alarming and are harmless",
+        "shipped with Equipoise",
+        "MIT",
+    ),
+}
+"""Every suite that has a name. `everyday` is shipped; of the others a user brings a copy."""
+
+
+def load_suite(
+    spec: str, *, path: Path | None = None, root: Path | None = None, limit: int | None = None, seed: int = 0
+) -> Suite:
+    """The suite that a user means.
+
+    Args:
+        spec: a name of `SUITES`; `NAME=FOLDER`; `NAME=hub:ORG/DATASET[@REVISION]`, which is downloaded to the cache of
+            huggingface_hub; or a file (CSV, TSV, JSONL, JSON, parquet) of the user's own, see `suites.generic`.
+        path: the folder, where `spec` names none.
+        root: a folder of suites, a sub-folder each, for specs that name no folder.
+        limit: take this many samples, see `subset.choose`.
+        seed: of that choice.
+
+    Raises:
+        UsageError: an unknown name, no copy, a copy that is not of the published form, or no samples.
+        MissingExtraError: a parquet file without pyarrow.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"expected a limit of at least 1, got {limit}; try 100")
+    name, _, place = spec.partition("=")
+    if name not in SUITES and Path(spec).suffix.lower() in SUFFIXES:
+        return _suite(Path(spec).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
+    if name == "generic" and (place or path):
+        folder, source = _place(name, place, path, root)
+        return _suite(folder.stem, generic.load(folder), source, None, limit, seed)
+    if name not in SUITES:
+        raise UsageError(_unknown(name))
+    published = SUITES[name]
+    if name == everyday.SUITE:
+        return _suite(name, published.load(Path()), published.source, published, limit, seed)
+    folder, source = _place(name, place, path, root)
+    return _suite(name, published.load(folder), source, published, limit, seed)
+
+
+def _suite(
+    name: str, found: Sequence[Sample], source: str, published: Published | None, limit: int | None, seed: int
+) -> Suite:
+    notes: list[str] = []
+    chosen = list(found)
+    if limit is not None and limit < len(found):
+        chosen = choose(found, limit, seed=seed)
+        notes.append(f"{limit} of {len(found)} samples, chosen with seed {seed}")
+    chosen = check_pictures(chosen)
+    if published:
+        chosen = [
+            replace(sample, source=sample.source or published.source, licence=sample.licence or published.licence)
+            for sample in chosen
+        ]
+    if not chosen:
+        raise UsageError(f"expected samples in {source}, got none; try another copy")
+    problems = [sample.problem for sample in chosen if sample.problem]
+    if problems:
+        notes.append(f"{len(problems)} of {len(chosen)} samples cannot be asked ({problems[0]})")
+    return Suite(name, tuple(chosen), source, tuple(notes))
+
+
+def _place(name: str, place: str, path: Path | None, root: Path | None) -> tuple[Path, str]:
+    """The folder of a suite's copy, and what to call it in results."""
+    if place.startswith("hub:"):
+        return _download(place.removeprefix("hub:")), place
+    if place or path is not None:
+        folder = Path(place).expanduser() if place else Path(path or ".")
+        return folder, str(folder)
+    tried = [root / part for part in _folders(name)] if root is not None else []
+    for folder in tried:
+        if folder.is_dir():
+            return folder, str(folder)
+    where = f"none of {', '.join(map(str, tried))}" if tried else "no folder"
+    raise UsageError(
+        f"expected a copy of {name} ({SUITES[name].source}), got {where}; try {name}=FOLDER, or a folder of suites in "
+        "EQUIPOISE_DATA"
+    )
+
+
+def _folders(name: str) -> list[str]:
+    family = name.partition("/")[0]
+    return list(dict.fromkeys([name, family, family.replace("-", "_"), family.replace("-", "")]))
+
+
+def _download(dataset: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = dataset.partition("@")
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision or None))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"expected a dataset hub:{dataset}, got '{reason}'; try its name, HF_TOKEN or a folder"
+        ) from None
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, SUITES, n=3, cutoff=0.5)
+    close += [known for known in SUITES if known.startswith(f"{name}/") and known not in close]
+    hint = f"try {' or '.join(close)}" if close else "try one of them, or a .jsonl or .csv file of your own"
+    return f"expected a suite of {', '.join(SUITES)}, got {name!r}; {hint}"
+
+
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        values: dict[str, Any] = asdict(replace(sample, pictures=()))
+        values["pictures"] = [picture.sha256 for picture in sample.pictures]
+        digest.update(json.dumps(values, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Pictures of samples: in a file, or made here; and what becomes of a sample whose picture is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from equipoise.data.pictures import decode_picture, open_picture
+from equipoise.errors import PictureError
+from equipoise.types import Picture, Sample
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture in a file, read when it is needed."""
+
+    path: Path
+    """The file."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes, read once."""
+        return hashlib.sha256(self.data()).hexdigest()
+
+    def data(self) -> bytes:
+        """The file as it is.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise PictureError(
+                f"expected a picture at {self.path}, got '{error.strerror}'; try to check path and permissions"
+            ) from None
+
+    def open(self) -> Image:
+        """The decoded 8-bit RGB picture.
+
+        Raises:
+            PictureError: it is missing, damaged, too large, animated, or no picture.
+        """
+        return open_picture(self.path)
+
+
+@dataclass(frozen=True)
+class MadePicture:
+    """A picture that lies in no file of its own: drawn here, or a cell of a table."""
+
+    content: bytes
+    """A PNG, JPEG or other picture file."""
+
+    @classmethod
+    def of(cls, image: Image) -> MadePicture:
+        """A drawing, as lossless PNG."""
+        file = io.BytesIO()
+        image.convert("RGB").save(file, format="PNG")
+        return cls(file.getvalue())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def data(self) -> bytes:
+        """The bytes."""
+        return self.content
+
+    def open(self) -> Image:
+        """The decoded 8-bit RGB picture.
+
+        Raises:
+            PictureError: the bytes are damaged, or no picture.
+        """
+        return decode_picture(self.content, "an embedded picture")
+
+
+def attach(sample: Sample, folder: Path, *names: Any, within: Sequence[str] = ("",)) -> Sample:
+    """The sample with its pictures, or with the reason why it cannot be asked.
+
+    Args:
+        sample: what is asked.
+        folder: that pictures must lie in; a name that leads out of it (`../x.png`, `/x.png`) is never opened, as the
+            table may come from somebody else. A link inside the folder is followed: data sets from a hub are links.
+        names: file names relative to the folder; or a file's bytes, plain or as `{"bytes": ..., "path": ...}`.
+        within: sub-folders in which a file may also lie, in order.
+    """
+    found: list[Picture] = []
+    for name in names:
+        picture = _find(folder, name, within)
+        if isinstance(picture, str):
+            return replace(sample, pictures=(), problem=picture)
+        found.append(picture)
+    return replace(sample, pictures=tuple(found))
+
+
+def check_pictures(samples: Iterable[Sample]) -> list[Sample]:
+    """Opens each picture once; a sample with one that cannot be read gets this as its `problem`, and no pictures."""
+    known: dict[object, str | None] = {}
+    checked: list[Sample] = []
+    for sample in samples:
+        reasons = [_reason(picture, known) for picture in sample.pictures]
+        reason = next(filter(None, reasons), None)
+        checked.append(replace(sample, pictures=(), problem=reason) if reason else sample)
+    return checked
+
+
+def _reason(picture: Picture, known: dict[object, str | None]) -> str | None:
+    key = picture.path if isinstance(picture, StoredPicture) else picture.sha256
+    if key not in known:
+        try:
+            picture.open()
+            known[key] = None
+        except PictureError as error:
+            known[key] = f"picture cannot be read: {error}"
+    return known[key]
+
+
+def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
+    if isinstance(name, Mapping):
+        name = name.get("bytes") or name.get("path")
+    if isinstance(name, bytes):
+        return MadePicture(name)
+    if not isinstance(name, str) or not name.strip():
+        return "the name of its picture is missing"
+    # Tables written on Windows name `images\1.jpg`.
+    plain = posixpath.normpath(name.strip().replace("\\", "/"))
+    if plain.startswith(("/", "../")) or plain == ".." or plain[1:2] == ":" or "\0" in plain:
+        return f"picture {name} lies outside the suite's folder"
+    for place in within:
+        path = folder / place / plain
+        if path.is_file():
+            return StoredPicture(path)
+    return f"picture {plain} is missing"

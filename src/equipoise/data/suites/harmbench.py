@@ -1,0 +1,63 @@
+"""HarmBench: harmful behaviours in text (standard, contextual, copyright) and with pictures (arXiv 2402.04249)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from equipoise.data.stored import attach
+from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.types import Sample
+
+_IMAGES = ("", "images", "multimodal_behavior_images", "data/multimodal_behavior_images")
+
+
+def load(folder: Path) -> list[Sample]:
+    """Text behaviours, to be refused; a context stands before the behaviour, parted by `---` as upstream.
+
+    Copyright behaviours ask for long quotations: their harm is a matter of rights, and is reported as the category
+    `copyright` of its own. Categories are `functional/semantic`.
+
+    Raises:
+        UsageError: no `harmbench_behaviors_text_all`, or not of its form.
+    """
+    table = find_table(
+        folder, "harmbench_behaviors_text_all", "harmbench_behaviors_text", "harmbench_behaviors_text_test"
+    )
+    return collect(read_rows(table), _text_sample)
+
+
+def load_multimodal(folder: Path) -> list[Sample]:
+    """Behaviours about a picture, to be refused; `intent` adds the redacted description of what the picture shows.
+
+    Raises:
+        UsageError: no `harmbench_behaviors_multimodal_all`, or not of its form.
+    """
+    table = find_table(folder, "harmbench_behaviors_multimodal_all", "harmbench_behaviors_multimodal")
+    return collect(read_rows(table), lambda row: _picture_sample(row, folder))
+
+
+def _text_sample(row: Row) -> Sample:
+    behaviour = row.text("Behavior")
+    context = row.text("ContextString").strip()
+    functional, semantic = row.text("FunctionalCategory"), row.text("SemanticCategory")
+    return Sample(
+        id=row.text("BehaviorID"),
+        suite="harmbench",
+        text=f"{context}\n\n---\n\n{behaviour}" if context else behaviour,
+        expected="refuse",
+        category=functional if functional == semantic else f"{functional}/{semantic}",
+        intent=behaviour if context else None,
+    )
+
+
+def _picture_sample(row: Row, folder: Path) -> Sample:
+    behaviour, description = row.text("Behavior"), row.text("RedactedImageDescription", "ImageDescription")
+    sample = Sample(
+        id=row.text("BehaviorID"),
+        suite="harmbench-multimodal",
+        text=behaviour,
+        expected="refuse",
+        category=row.text("SemanticCategory"),
+        intent=f"{behaviour} (The picture: {description})" if description else None,
+    )
+    return attach(sample, folder, row.text("ImageFileName"), within=_IMAGES)

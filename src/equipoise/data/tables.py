@@ -1,0 +1,233 @@
+"""Rows of CSV, TSV, JSONL, JSON and parquet files: exact strings, and one clear error with file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from equipoise.errors import MissingExtraError, UsageError
+from equipoise.types import Sample
+
+SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+"""What counts as a table inside a folder."""
+
+# Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
+_LARGEST_CELL: Final = 2**30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, and where it stands."""
+
+    values: Mapping[str, Any]
+    """Cells by column; strings in CSV and TSV, whatever stands there in the others."""
+    file: Path
+    """Which file."""
+    line: int
+    """Where it begins, from 1; in JSON lists and parquet the number of the row."""
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.file}, line {self.line}"
+
+    def has(self, *names: str) -> bool:
+        """Whether one of the columns is there and not empty."""
+        return any(self.values.get(name) not in (None, "") for name in names)
+
+    def get(self, *names: str) -> Any:
+        """The first cell of these columns that is not empty, else None."""
+        return next((self.values[name] for name in names if self.has(name)), None)
+
+    def text(self, *names: str) -> str:
+        """The first of these columns that is there, as a string; empty when it holds nothing.
+
+        Raises:
+            UsageError: none of the columns is there, or it holds a list or an object.
+        """
+        present = [name for name in names if name in self.values]
+        if not present:
+            self._lacks(names)
+        value = self.values[next((name for name in present if self.has(name)), present[0])]
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool | int | float):
+            return str(value)
+        raise UsageError(
+            f"expected text in column {present[0]}, got a {type(value).__name__} in {self.where}; try text"
+        )
+
+    def _lacks(self, names: tuple[str, ...]) -> NoReturn:
+        found = ", ".join(map(str, self.values)) or "no columns"
+        raise UsageError(
+            f"expected a column {' or '.join(names)}, got {found} in {self.where}; try the file as it was published"
+        )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a table, by its suffix.
+
+    Text is UTF-8, with or without a byte order mark, with any line ends. A file of JSON may be a list of objects, or
+    one object a line whatever it is called.
+
+    Raises:
+        UsageError: the file is missing, empty, not UTF-8, or not what its name says.
+        MissingExtraError: a parquet file without pyarrow.
+    """
+    if path.suffix.lower() == ".parquet":
+        rows = _parquet(path)
+    elif path.suffix.lower() in (".csv", ".tsv"):
+        rows = list(_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ","))
+    else:
+        rows = list(_objects(path))
+    if not rows:
+        raise UsageError(f"expected rows, got none in {path}; try to copy it again")
+    return rows
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        UsageError: the file is missing, not UTF-8, or no JSON.
+    """
+    return _parsed(_text(path), path, None)
+
+
+def find_table(folder: Path, *stems: str) -> Path:
+    """The table with one of these names, in a folder or a folder directly inside it; else the only one there.
+
+    Raises:
+        UsageError: no such folder, or no such table.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"expected a folder at {folder}, got none; try the folder with your copy of the suite")
+    every = sorted(p for p in (*folder.glob("*.*"), *folder.glob("*/*.*")) if p.suffix.lower() in SUFFIXES)
+    for stem in stems:
+        for path in every:
+            if path.stem == stem:
+                return path
+    if len(every) == 1:
+        return every[0]
+    found = ", ".join(str(path.relative_to(folder)) for path in every[:8]) or "no table"
+    raise UsageError(
+        f"expected {' or '.join(stems)} ({', '.join(SUFFIXES)}) in {folder}, got {found}; try another copy"
+    )
+
+
+def collect(rows: Iterable[Row], make: Callable[[Row], Sample]) -> list[Sample]:
+    """The samples of some rows.
+
+    Raises:
+        UsageError: two with one id, or whatever `make` raises.
+    """
+    seen: dict[str, Row] = {}
+    samples: list[Sample] = []
+    for row in rows:
+        sample = make(row)
+        if sample.id in seen:
+            raise UsageError(
+                f"expected different ids, got {sample.id!r} in {row.where} and in {seen[sample.id].where}; "
+                "try to rename one"
+            )
+        seen[sample.id] = row
+        samples.append(sample)
+    return samples
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} in {path}, line {line}; "
+            "try to save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
+
+
+def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
+    text = _text(path)
+    before = csv.field_size_limit(_LARGEST_CELL)
+    try:
+        # The reader wants line ends untouched: those inside of cells are part of them.
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        yield from list(_cells(reader, path))
+    except csv.Error as error:
+        raise UsageError(
+            f"expected quoted cells to end, got '{error}' in {path}, line {reader.line_num}; try to save it again"
+        ) from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _cells(reader: Any, path: Path) -> Iterator[Row]:
+    names: list[str] | None = None
+    line = 1
+    for cells in reader:
+        if cells and names is None:
+            names = [cell.strip() for cell in cells]
+            double = sorted({name for name in names if names.count(name) > 1})
+            if double:
+                raise UsageError(f"expected different columns, got {double[0]!r} twice in {path}; try to rename one")
+        elif cells and names is not None:
+            if len(cells) != len(names):
+                raise UsageError(
+                    f"expected {len(names)} cells ({', '.join(names)}), got {len(cells)} in {path}, line {line}; "
+                    "try to quote cells that hold separators"
+                )
+            yield Row(dict(zip(names, cells, strict=True)), path, line)
+        line = reader.line_num + 1
+
+
+def _objects(path: Path) -> Iterator[Row]:
+    text = _text(path)
+    if text.lstrip().startswith("["):
+        for number, value in enumerate(_parsed(text, path, None), 1):
+            yield _object(value, path, number)
+        return
+    # Only line feeds end a line of JSONL: strings may hold the other separators that splitlines() knows.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _object(_parsed(line, path, number), path, number)
+
+
+def _object(value: Any, path: Path, line: int) -> Row:
+    if not isinstance(value, dict):
+        raise UsageError(f"expected a JSON object, got a {type(value).__name__} in {path}, line {line}; try {{...}}")
+    return Row(value, path, line)
+
+
+def _parsed(text: str, path: Path, line: int | None) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        at = line or getattr(error, "lineno", 1)
+        reason = getattr(error, "msg", None) or str(error).splitlines()[0]
+        raise UsageError(f"expected JSON, got '{reason}' in {path}, line {at}; try to save it again") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _parquet(path: Path) -> list[Row]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtraError("reading parquet needs pyarrow: pip install 'equipoise[parquet]'") from None
+    try:
+        values = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"expected a parquet file, got '{reason}' in {path}; try to copy it again") from None
+    return [Row(value, path, number) for number, value in enumerate(values, 1)]
