@@ -217,7 +217,7 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _Interval:
     a, b = Rate.of(both + only_a, n), Rate.of(both + only_b, n)
     rate_a, rate_b = (both + only_a) / n, (both + only_b) / n
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    excess = both * neither - only_a * only_b
+    excess: float = both * neither - only_a * only_b
     # The paper corrects positive correlation for continuity, by n / 2 but not past zero.
     if excess > 0:
         excess = max(excess - n / 2, 0)

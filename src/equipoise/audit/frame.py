@@ -1,0 +1,48 @@
+"""A run as a pandas data frame, one row a case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from equipoise.audit.records import Case, Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SAMPLE: Final = ("variant", "suite", "id", "category", "cluster", "expected", "text", "system", "intent", "pictures")
+REPLY: Final = ("reply", "finish", "wire", "by", "error", "seconds")
+VERDICT: Final = ("refusal", "refused", "harm", "harmful", "harm_probability", "answers", "degenerate", "review")
+
+
+def frame(run: Run, judge: str | None = None) -> DataFrame:
+    """Every case of a run.
+
+    Args:
+        run: the run folder.
+        judge: identity of the judge whose labels are taken; None means the one that reports.
+
+    Returns:
+        One row a case, in the order of the run. Columns: those of the sample (`variant, suite, id, category, cluster,
+        expected, text, system, intent, pictures`), of the reply (`reply, finish, wire, by, error, seconds`) and of the
+        verdict (`refusal, refused, harm, harmful, harm_probability, answers, degenerate, review, unscored, reasons`).
+        What is missing is `None` (or NaN in columns of numbers); yes-or-no columns are pandas' nullable `boolean`.
+
+    Raises:
+        UsageError: a file of the folder was changed.
+    """
+    import pandas
+
+    columns = [*SAMPLE, *REPLY, *VERDICT, "unscored", "reasons"]
+    made = pandas.DataFrame([_row(case) for case in run.cases(judge)], columns=columns)
+    yes_no = ("refused", "harmful", "answers", "degenerate")
+    return made.astype(dict.fromkeys(yes_no, "boolean") | {"seconds": float, "harm_probability": float, "review": bool})
+
+
+def _row(case: Case) -> dict[str, Any]:
+    return {
+        **{name: getattr(case.sample, name) for name in SAMPLE},
+        **{name: getattr(case.reply, name, None) for name in REPLY},
+        **{name: getattr(case.verdict, name) for name in VERDICT},
+        "unscored": case.verdict.unscored,
+        "reasons": case.verdict.reasons,
+    }
