@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from equipoise import __version__
 from equipoise.cli.ask import ask
+from equipoise.cli.audit import audit
 from equipoise.cli.console import complain
 from equipoise.cli.doctor import doctor
 from equipoise.cli.perturb import perturb
@@ -40,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(audit)
 app.command()(ask)
 app.command()(perturb)
 app.command()(protect)
@@ -59,7 +61,7 @@ def _equipoise(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Make multimodal LLMs refuse a picture, and measure that they do."""
+    """Measure, attack and defend both failures of multimodal LLMs: answering what is harmful, refusing what is safe."""
 
 
 def main() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 
+from equipoise.data.catalogue import Suite
 from equipoise.data.stored import MadePicture
+from equipoise.data.subset import choose
 from equipoise.testbed.scores import HELD_OUT_STREAM, Case, cases
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import Cell, Question, ask, sample_album
@@ -18,6 +21,20 @@ ALBUM_STREAM: Final = 7
 QUESTIONS_PER_SCENE: Final = 3
 FORBIDDEN_PER_SCENE: Final = 1
 SINGLE_CELLS: Final[tuple[Cell, ...]] = ("look_alike_safe", "forbidden_picture", "forbidden_emblem")
+
+
+def load(limit: int | None = None, seed: int = 0) -> Suite:
+    """The embedded suite; its samples are drawn, not read.
+
+    Args:
+        limit: take about this many samples, in the usual proportions of the cells; None takes 200.
+        seed: of scenes and questions.
+    """
+    share = 1.0 if limit is None else limit / 200
+    found = samples(max(1, math.ceil(20 * share)), max(1, math.ceil(40 * share)), seed=seed)
+    if limit is not None and limit < len(found):
+        found = choose(found, limit, seed=seed)
+    return Suite(NAME, tuple(found), f"the embedded world, seed {seed}")
 
 
 def samples(scenes: int = 20, singles: int = 40, *, seed: int = 0) -> list[Sample]:

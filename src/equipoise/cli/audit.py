@@ -1,0 +1,184 @@
+"""`equipoise audit`: both failures of a model on one page."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from equipoise.cli import options as o
+from equipoise.cli.audited import print_summary
+from equipoise.cli.console import complain, print_json, show
+from equipoise.cli.loading import Machine
+from equipoise.cli.targets import slug, target_of
+from equipoise.errors import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.audit.engine.session import Outcome
+    from equipoise.audit.run import Plan
+    from equipoise.data.catalogue import Suite
+
+DEFAULT_MODEL = "testbed/llava"
+EMBEDDED = ("testbed", "everyday")
+PARTIAL = 12
+ASKING = "Asking"
+
+
+def audit(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="testbed/NAME, a folder, ORG/NAME or ORG/NAME@REVISION of the model hub; http://HOST/v1#NAME for a "
+            "served one; inspect:PROVIDER/NAME for any that inspect knows. By default testbed/llava, attacked too.",
+            show_default=False,
+        ),
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            "-s",
+            help="NAME, NAME=FOLDER, NAME=hub:ORG/NAME@REVISION, or a file of your own samples. May be repeated. "
+            "By default the embedded ones: testbed and everyday.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds suites by name.", envvar="EQUIPOISE_DATA", show_default=False),
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="Measure also on pictures attacked so: refusal, or none.", show_default=False)
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="The folder of an earlier audit to compare with.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples of each suite.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The run folder; audit-MODEL by default.", show_default=False),
+    ] = None,
+    json: o.Json = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Lose the run that the folder holds.")] = False,
+    harm_judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who judges harm: URL#NAME of a served model, or guard:FAMILY=MODEL. May be repeated; without one, "
+            "harm is scored only where the suite says what a harmful reply states.",
+        ),
+    ] = None,
+    epsilon: o.Epsilon = "8/255",
+    steps: o.Steps = 100,
+    pictures: Annotated[
+        int, typer.Option("--attack-pictures", min=1, help="How many pictures to attack.", rich_help_panel=o.ATTACK)
+    ] = 4,
+    seed: o.Seed = 0,
+    max_new_tokens: o.MaxNewTokens = 64,
+    connections: Annotated[
+        int | None, typer.Option(min=1, help="Prompts under way at once.", rich_help_panel=ASKING)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds that one try may take.", rich_help_panel=ASKING)
+    ] = None,
+    retries: Annotated[
+        int,
+        typer.Option(min=0, help="Further tries where no reply came; never for a refusal.", rich_help_panel=ASKING),
+    ] = 2,
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the key of a served model.", rich_help_panel=ASKING)
+    ] = "OPENAI_API_KEY",
+    device: o.Device = None,
+    dtype: o.Type = None,
+    quantize: o.Packed = None,
+    micro_batch: o.MicroBatch = None,
+    gradient_checkpointing: o.Checkpointing = False,
+) -> None:
+    """Ask a model what it should answer and what it should refuse; put both failures on one page.
+
+    DIR/report.html is the page, DIR/summary.json its numbers. The same command again goes on where a run was stopped.
+    """
+    if attack not in (None, "none", "refusal"):
+        raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
+    folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
+    suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
+    if overwrite:
+        _clear(folder)
+    from equipoise.attacks.budgets import parse_epsilon
+    from equipoise.audit.perturbing import Perturbing
+    from equipoise.audit.run import Plan
+    from equipoise.judges.ensemble import default_judge
+
+    attacked = attack == "refusal" or (attack is None and model is None)
+    plan = Plan(
+        target=target_of(
+            model or DEFAULT_MODEL,
+            Machine(device, dtype, quantize, micro_batch, gradient_checkpointing),
+            api_key_env,
+        ),
+        suites=suites,
+        judge=default_judge(),
+        out=folder,
+        perturbing=Perturbing(parse_epsilon(epsilon), steps, pictures, seed) if attacked else None,
+        max_new_tokens=max_new_tokens,
+        connections=connections,
+        timeout=timeout,
+        retries=retries,
+        command=shlex.join(["equipoise", *sys.argv[1:]]),
+    )
+    outcome = _carry_out(plan)
+    _report(plan.out, against, outcome, json)
+
+
+def _suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+    from equipoise.data.catalogue import load_suite
+    from equipoise.testbed.suite import NAME, load
+
+    return tuple(
+        load(limit, seed) if spec == NAME else load_suite(spec, root=data, limit=limit, seed=seed) for spec in specs
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Remove a run, and nothing that is not one."""
+    import shutil
+
+    from equipoise.audit.records import Run
+
+    if folder.exists() and any(folder.iterdir()):
+        Run.open(folder)
+        shutil.rmtree(folder)
+
+
+def _carry_out(plan: Plan) -> Outcome:
+    from equipoise.audit.run import Watch, audit
+    from equipoise.cli.watching import AuditBar
+
+    with AuditBar() as bar:
+        return audit(plan, Watch(bar.variant, bar.progress, bar.attack))
+
+
+def _report(folder: Path, against: Path | None, outcome: Outcome, json: bool) -> None:
+    from equipoise.audit.comparison import compare
+    from equipoise.audit.records import Run
+    from equipoise.audit.summary import NAME, summarise
+    from equipoise.files import write_json
+    from equipoise.report.audit.page import write_report
+
+    run = Run.open(folder)
+    summary = summarise(run)
+    if against:
+        summary["comparisons"].append(compare(Run.open(against), run).to_dict())
+    write_json(folder / NAME, summary)
+    page = write_report(run, summary, folder / "report.html")
+    if json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+        show("", f"report  {page}", f"numbers {folder / 'summary.json'}")
+    if outcome.fatal:
+        complain(f"stopped early: {outcome.fatal}")
+    if not summary["complete"]:
+        complain(f"{outcome.failed + outcome.unasked} samples have no reply; the same command asks them again")
+        raise typer.Exit(PARTIAL)

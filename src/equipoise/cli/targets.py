@@ -1,0 +1,39 @@
+"""Who is asked: what the user called a model, as the engine takes it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from equipoise.cli.loading import Machine
+from equipoise.errors import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.audit.engine.session import Target
+
+INSPECT: Final = "inspect:"
+"""Before a name that inspect knows, such as `inspect:openai/gpt-4o`."""
+
+
+def target_of(name: str, machine: Machine, key_variable: str) -> Target:
+    """Find a model, and load it where it is one with weights.
+
+    Raises:
+        ModelError: there is no such model.
+        UsageError: the name of a served model is not complete.
+    """
+    from equipoise.audit.engine.session import Target
+
+    if name.startswith(INSPECT):
+        return Target(name, revision="", spec=name.removeprefix(INSPECT), key_variable=key_variable)
+    if name.startswith(("http://", "https://")):
+        if not name.partition("#")[2]:
+            raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
+        return Target(name, revision="", spec=name, key_variable=key_variable)
+    model = machine.load(name)
+    return Target(name, revision=model.revision, model=model, key_variable=key_variable)
+
+
+def slug(name: str) -> str:
+    """A model's name as a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "model"
