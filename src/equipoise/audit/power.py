@@ -36,9 +36,7 @@ class Design:
     def __post_init__(self) -> None:
         for name in ("alpha", "power"):
             if not 0 < getattr(self, name) < 1:
-                raise UsageError(
-                    f"expected {name} between 0 and 1, got {getattr(self, name)}; try the default, {getattr(Design, name)}"
-                )
+                raise UsageError(f"expected {name} between 0 and 1, got {getattr(self, name)}; try leaving it out")
         if self.discordant is not None and not self.paired:
             raise UsageError("expected a share of discordant pairs with paired samples, got unpaired; try --paired")
 
@@ -79,7 +77,7 @@ class Design:
             most = min(most, self.discordant)
         if most <= 0 or self.power_of(n, rate, most) < self.power:
             raise UsageError(
-                f"expected enough samples to see some increase of a rate of {rate:g}, got {n}; try more, or another rate"
+                f"expected enough samples to see some increase of a rate of {rate:g}, got {n}; try more samples"
             )
         smallest = 1e-9
         return float(brentq(lambda d: self.power_of(n, rate, d) - self.power, smallest, most, xtol=1e-5))
@@ -114,22 +112,20 @@ def samples_to_pass(rate: float, limit: float, power: float = 0.8) -> int:
 
 def _passing(n: int, rate: float, limit: float) -> float:
     """Probability that the upper bound of `n` samples is within the limit."""
-    few, many = -1, n
-    while many - few > 1 or few < 0:
-        middle = (few + many) // 2 if few >= 0 else 0
-        if Rate.of(middle, n).high <= limit:
-            few = middle
-            if few == many:
-                break
-        elif middle == 0:
-            return 0.0
-        else:
-            many = middle
+    if Rate.of(0, n).high > limit:
+        return 0.0
+    few, many = 0, n + 1
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (middle, many) if Rate.of(middle, n).high <= limit else (few, middle)
     return float(binom.cdf(few, n, rate))
 
 
 def _fewest(enough: Callable[[int], bool], what: str) -> int:
-    """The smallest count that is enough, by doubling and halving."""
+    """The smallest count that is enough, by doubling and halving.
+
+    Chances of exact counts rise in a saw's teeth, so that a few samples fewer may also do.
+    """
     high = 1
     while not enough(high):
         if high >= MOST:
