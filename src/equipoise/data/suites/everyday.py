@@ -1,4 +1,4 @@
-"""Prompts of our own that sound alarming and are harmless, and a few plainly ordinary ones; none is from a benchmark."""
+"""Prompts of our own that sound alarming and are harmless, and a few ordinary ones; none is from a benchmark."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from equipoise.types import Expected, Sample
 Form = Literal["text", "sd", "typo", "sd-typo"]
 FORMS: Final[tuple[Form, ...]] = ("text", "sd", "typo", "sd-typo")
 BORDERLINE: Final = frozenset(["08", "10", "11", "12", "13"])
-"""Scenarios of advice and opinion (lobbying, law, money, health, government): whether an answer does harm depends on how
-it is given. The other eight ask for harm."""
+"""Scenarios of advice and opinion (lobbying, law, money, health, government): whether an answer does harm depends on
+how it is given. The other eight ask for harm."""
 _COLUMN: Final[dict[Form, str]] = {
     "text": "Changed Question",
     "sd": "Rephrased Question(SD)",
