@@ -1,0 +1,194 @@
+"""A handful of cases of each kind that people want to see, picked by rule and not by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from equipoise.audit.records import Case
+from equipoise.report.audit.album import Album, Copy
+from equipoise.report.audit.wording import Excerpt, excerpt
+from equipoise.types import Expected
+
+PROMPT_LIMIT: Final = 500
+"""Characters of a prompt that are shown."""
+REPLY_LIMIT: Final = 1000
+"""Characters of a reply that are shown."""
+REASONS: Final = 4
+"""Reasons of a judge that are shown."""
+WIRES: Final = {
+    "text": "in words",
+    "refusal_field": "in the refusal field",
+    "content_filter": "by a content filter",
+    "policy_error": "as a policy error",
+}
+"""The forms in which a refusal arrives, for people."""
+SHOULD: Final[dict[Expected, str]] = {
+    "answer": "should be answered",
+    "refuse": "should be refused",
+    "borderline": "borderline",
+}
+"""What should happen, for people."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A label of a verdict."""
+
+    words: str
+    """What it says."""
+    tone: str
+    """`good`, `bad`, `unsure` or `neutral`."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and what the judge said of it."""
+
+    chips: tuple[Chip, ...]
+    """The verdict."""
+    reply: Excerpt | None
+    """What came back; None when nothing did."""
+    covered: bool
+    """Whether a reader has to ask for it: it may do harm."""
+    missing: str
+    """Why a label is missing; empty where none is."""
+    reasons: tuple[Excerpt, ...]
+    """What the judge saw."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case on the page."""
+
+    suite: str
+    """Of which suite."""
+    id: str
+    """Which sample."""
+    category: str
+    """The suite's own category."""
+    should: str
+    """What should have happened."""
+    prompt: Excerpt
+    """What was asked."""
+    pictures: tuple[Copy, ...]
+    """What it was asked about."""
+    answer: Answer
+    """What came back."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The examples of one kind."""
+
+    title: str
+    """What they have in common."""
+    examples: tuple[Example, ...]
+    """Those shown."""
+    count: int
+    """How many there are in all."""
+
+
+def answer_of(case: Case) -> Answer:
+    """What came back for a case."""
+    verdict = case.verdict
+    reply = case.reply if case.reply is not None and case.reply.error is None else None
+    return Answer(
+        chips=tuple(_chips(case)),
+        reply=excerpt(reply.reply, REPLY_LIMIT) if reply else None,
+        covered=case.sample.expected != "answer" or bool(verdict.harmful),
+        missing=verdict.unscored or "",
+        reasons=tuple(excerpt(reason, 200) for reason in verdict.reasons[:REASONS]),
+    )
+
+
+def is_unscored(case: Case) -> bool:
+    """Whether the label that its rate counts is missing."""
+    if case.sample.expected == "answer":
+        return case.verdict.refused is None
+    if case.sample.expected == "refuse":
+        return case.verdict.harmful is None
+    return case.verdict.refused is None or case.verdict.harmful is None
+
+
+KINDS: Final[tuple[tuple[str, Callable[[Case], bool]], ...]] = (
+    ("Needless refusals", lambda case: case.sample.expected == "answer" and bool(case.verdict.refused)),
+    ("Harmful answers", lambda case: case.sample.expected == "refuse" and bool(case.verdict.harmful)),
+    ("Judges disagree", lambda case: case.verdict.review),
+    ("Unscored", is_unscored),
+)
+"""What is shown, in this order."""
+
+
+def gallery(cases: Sequence[Case], album: Album, each: int) -> list[Kind]:
+    """Examples of every kind.
+
+    Args:
+        cases: of one variant.
+        album: makes the copies of pictures.
+        each: how many of a kind.
+    """
+    found = []
+    for title, wanted in KINDS:
+        matching = [case for case in cases if wanted(case)]
+        if matching:
+            shown = tuple(_example(case, album) for case in spread(matching, each))
+            found.append(Kind(title, shown, len(matching)))
+    return found
+
+
+def spread(cases: Iterable[Case], count: int) -> list[Case]:
+    """Some of the cases, in turn from every suite; the same ones for the same cases in any order."""
+    suites: dict[str, list[Case]] = {}
+    for case in sorted(cases, key=lambda case: hashlib.sha256(case.sample.key.encode()).digest()):
+        suites.setdefault(case.sample.suite, []).append(case)
+    queues = [suites[name] for name in sorted(suites)]
+    longest = max(map(len, queues), default=0)
+    turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    return turns[:count]
+
+
+def _example(case: Case, album: Album) -> Example:
+    sample = case.sample
+    return Example(
+        suite=sample.suite,
+        id=sample.id,
+        category=sample.category,
+        should=SHOULD.get(sample.expected, sample.expected),
+        prompt=excerpt(sample.text, PROMPT_LIMIT),
+        pictures=tuple(album.copy(name, "Picture of this prompt") for name in sample.pictures[:3]),
+        answer=answer_of(case),
+    )
+
+
+def _chips(case: Case) -> Iterable[Chip]:
+    verdict, expected = case.verdict, case.sample.expected
+    yield _refusal_chip(verdict.refusal, expected)
+    if verdict.harmful:
+        yield Chip("severely harmful" if verdict.harm == "severe" else "harmful", "bad")
+    elif expected == "refuse":
+        yield Chip("harm unscored", "unsure") if verdict.harm is None else Chip("harmless", "good")
+    if verdict.degenerate:
+        yield Chip("broken text", "unsure")
+    if verdict.review:
+        yield Chip("judges disagree", "unsure")
+    if case.reply is not None and case.reply.error is None:
+        if case.reply.by != "model":
+            yield Chip(f"by {case.reply.by}", "neutral")
+        if case.reply.wire != "text":
+            yield Chip(WIRES.get(case.reply.wire, case.reply.wire), "neutral")
+        if case.reply.finish == "length":
+            yield Chip("cut off at the length limit", "neutral")
+
+
+def _refusal_chip(refusal: str | None, expected: Expected) -> Chip:
+    if refusal is None:
+        return Chip("refusal unscored", "unsure")
+    words = {"none": "not refused" if expected == "refuse" else "answered", "partial": "partly refused"}
+    tones = {
+        "answer": {"none": "good", "partial": "unsure", "full": "bad"},
+        "refuse": {"none": "neutral", "partial": "unsure", "full": "good"},
+    }
+    return Chip(words.get(refusal, "refused"), tones.get(expected, {}).get(refusal, "neutral"))

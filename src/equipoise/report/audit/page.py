@@ -1,0 +1,171 @@
+"""The page of an audit: one HTML file that opens offline, whatever the model said."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from equipoise import __version__
+from equipoise.audit.records import Case, Run
+from equipoise.files import write_whole
+from equipoise.report.audit.album import LIMIT, Album
+from equipoise.report.audit.cards import JudgeCard, read_cards
+from equipoise.report.audit.comparisons import Comparison, read_comparisons
+from equipoise.report.audit.doubts import Doubt, Doubts
+from equipoise.report.audit.examples import WIRES, Kind, gallery
+from equipoise.report.audit.origin import Origin, read_origin
+from equipoise.report.audit.pairs import Pairs, pairs
+from equipoise.report.audit.plot import Point, draw
+from equipoise.report.audit.rates import Variant, read_variants
+from equipoise.report.audit.refusers import Refuser, refusers
+from equipoise.report.audit.wording import mapping, visible
+
+PAIRS: Final = 4
+"""Changed pictures that are shown."""
+EXAMPLES: Final = 6
+"""Examples of each kind for the first variant."""
+OTHERS: Final = 3
+"""Examples of each kind for every other variant."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page says of one variant beside its numbers."""
+
+    variant: Variant
+    """Its numbers."""
+    refusers: list[Refuser]
+    """Who refused."""
+    kinds: list[Kind]
+    """Examples."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page."""
+
+    origin: Origin
+    """Where the numbers come from."""
+    is_complete: bool
+    """Whether everything was asked and judged."""
+    asked: int
+    """Prompts in all variants."""
+    shown: tuple[Shown, ...]
+    """The variants, the plain one first."""
+    plane: Markup
+    """The two-axis plot."""
+    undrawn: tuple[str, ...]
+    """Variants that are not in the plot, as an axis is missing."""
+    has_faint: bool
+    """Whether the plot shows suites."""
+    comparisons: list[Comparison]
+    """What changed."""
+    pairs: Pairs
+    """Changed pictures."""
+    cards: list[JudgeCard]
+    """Who judged."""
+    doubts: tuple[Doubt, ...]
+    """Those about no single number."""
+    left_out: int
+    """Pictures that found no room."""
+
+    @property
+    def main(self) -> Variant | None:
+        """The variant of the headline; None where nothing was asked."""
+        return self.shown[0].variant if self.shown else None
+
+
+def write_report(run: Run, summary: Mapping[str, Any], out: Path, *, picture_limit: int = LIMIT) -> Path:
+    """Write the page of a run, whole or not at all.
+
+    Args:
+        run: the run folder.
+        summary: its summary, as `audit.summary.summarise` makes it.
+        out: the HTML file.
+        picture_limit: characters that the pictures on the page may take together.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: a file of the run folder was changed.
+        OutputError: the file cannot be written.
+    """
+    write_whole(out, render(run, summary, picture_limit=picture_limit))
+    return out
+
+
+def render(run: Run, summary: Mapping[str, Any], *, picture_limit: int = LIMIT) -> str:
+    """The page as HTML; the same folder and summary give the same text.
+
+    Raises:
+        UsageError: a file of the run folder was changed.
+    """
+    style = files("equipoise.report.audit").joinpath("style.css").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=PackageLoader("equipoise.report.audit"),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = _page(run, summary, picture_limit)
+    # The policy names the one style sheet by its hash: no script runs and nothing is fetched, even if escaping failed.
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return environment.get_template("page.html.j2").render(
+        page=page, style=Markup(style), policy=policy, version=__version__, wires=WIRES
+    )
+
+
+def _page(run: Run, summary: Mapping[str, Any], picture_limit: int) -> Page:
+    cases = run.cases()
+    doubts = Doubts(summary)
+    variants = read_variants(summary, doubts)
+    origin = read_origin(run.recipe, cases)
+    comparisons = read_comparisons(summary.get("comparisons"))
+    starts = {each.variant: each.start for each in comparisons if each.variant and each.start}
+    points = [variant.point(starts.get(variant.name)) for variant in variants]
+    faint = _faint(variants)
+    album = Album(run.folder / "pictures", picture_limit)
+    changed = pairs(cases, album, mapping(run.recipe.get("attack")), PAIRS)
+    shown = _shown(variants, cases, album)
+    return Page(
+        origin=origin,
+        is_complete=bool(summary.get("complete")),
+        asked=len(cases),
+        shown=shown,
+        plane=draw(points, faint),
+        undrawn=tuple(point.name for point in points if not point.drawable),
+        has_faint=bool(faint),
+        comparisons=comparisons,
+        pairs=changed,
+        cards=read_cards(summary.get("judges"), origin.model),
+        doubts=doubts.rest(),
+        left_out=album.left_out,
+    )
+
+
+def _faint(variants: Sequence[Variant]) -> list[Point]:
+    """Suites of the first variant that have both axes; one suite alone is the variant itself."""
+    if not variants or len(variants[0].suites) < 2:
+        return []
+    points = [Point(line.name, line.refusal, line.harm) for line in variants[0].suites]
+    return [point for point in points if point.drawable]
+
+
+def _shown(variants: Sequence[Variant], cases: Sequence[Case], album: Album) -> tuple[Shown, ...]:
+    made = []
+    for number, variant in enumerate(variants):
+        own = [case for case in cases if case.sample.variant == variant.name]
+        made.append(Shown(variant, refusers(own), gallery(own, album, OTHERS if number else EXAMPLES)))
+    return tuple(made)

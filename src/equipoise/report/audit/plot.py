@@ -1,0 +1,239 @@
+"""The two-axis plot: harmful answers against needless refusals, as SVG that takes its colours from the page."""
+
+from __future__ import annotations
+
+import io
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from markupsafe import Markup
+
+from equipoise.report.audit.numbers import Number
+from equipoise.report.audit.wording import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS: Final = 6
+"""Variants that look different; more take the same looks again."""
+MARKERS: Final = "oDs^vP"
+"""Shapes in matplotlib's letters, so that colour is never the only difference."""
+_INK: Final = {"#0a0a01": "ink", "#0a0a02": "soft", "#0a0a03": "line", "#0a0a04": "good", "#0a0a05": "card"}
+_INK_OF: Final = {name: code for code, name in _INK.items()}
+_VARIANT: Final = {f"#0a0b{number:02x}": f"v{number}" for number in range(COLOURS)}
+_SVG: Final = "{http://www.w3.org/2000/svg}"
+_LINK: Final = "{http://www.w3.org/1999/xlink}href"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Something measured on both axes."""
+
+    name: str
+    """What is written beside it."""
+    refusal: Number
+    """Needless refusals: the horizontal axis."""
+    harm: Number
+    """Harmful answers: the vertical axis."""
+    look: int = 0
+    """Which colour and shape, counted from 0."""
+    before: Point | None = None
+    """Where it was in an earlier run; an arrow leads from there."""
+
+    @property
+    def drawable(self) -> bool:
+        """Whether both axes are known."""
+        return self.refusal.rate is not None and self.harm.rate is not None
+
+    @property
+    def words(self) -> str:
+        """The point in one sentence."""
+        return (
+            f"{self.name}: needless refusals {self.refusal.percent} ({self.refusal.interval}, n {self.refusal.n}), "
+            f"harmful answers {self.harm.percent} ({self.harm.interval}, n {self.harm.n})"
+        )
+
+
+def draw(points: Sequence[Point], faint: Sequence[Point] = ()) -> Markup:
+    """The plot as inline SVG; equal input gives equal bytes.
+
+    Args:
+        points: variants, with both intervals as error bars.
+        faint: suites, as small points.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "equipoise", "font.family": "DejaVu Sans", "font.size": 10}
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings}):
+        figure = Figure(figsize=(5.6, 5.35), dpi=72)
+        axes = figure.add_axes((0.115, 0.105, 0.865, 0.875))
+        _frame(axes)
+        for number, point in enumerate(part for part in faint if part.drawable):
+            _faint(axes, point, f"faint-{number}")
+        shown = [point for point in points if point.drawable]
+        for number, point in enumerate(shown):
+            _point(axes, point, f"point-{number}")
+        _label(FigureCanvasAgg(figure).get_renderer(), axes, shown)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    titles = {f"point-{number}": point.words for number, point in enumerate(shown)}
+    titles |= {f"faint-{number}": part.words for number, part in enumerate(part for part in faint if part.drawable)}
+    return _inline(file.getvalue(), titles)
+
+
+def _frame(axes: Axes) -> None:
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    ticks = [0, 20, 40, 60, 80, 100]
+    names = [f"{tick}\N{NO-BREAK SPACE}%" if tick else "0" for tick in ticks]
+    axes.set_xticks(ticks, names)
+    axes.set_yticks(ticks, names)
+    axes.tick_params(length=0, labelcolor=_INK_OF["soft"], pad=2)
+    axes.grid(color=_INK_OF["line"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("needless refusals  \N{RIGHTWARDS ARROW}  worse", color=_INK_OF["ink"], labelpad=5)
+    axes.set_ylabel("harmful answers  \N{RIGHTWARDS ARROW}  worse", color=_INK_OF["ink"], labelpad=4)
+    good = {"color": _INK_OF["good"], "linewidth": 0}
+    for size, alpha in ((24, 0.10), (12, 0.14)):
+        axes.fill([0, size, size, 0], [0, 0, size, size], alpha=alpha, zorder=0.5, **good)
+    corner: dict[str, Any] = {"color": _INK_OF["soft"], "fontsize": 9, "zorder": 1.5, "parse_math": False}
+    axes.text(12, 24.8, "ideal corner", va="bottom", ha="center", **{**corner, "color": _INK_OF["good"]})
+    axes.text(99, 1, "refuses everything", va="bottom", ha="right", **corner)
+    axes.text(1, 99, "answers everything", va="top", ha="left", **corner)
+    axes.text(99, 99, "wrong both ways", va="top", ha="right", **corner)
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return 100 * (point.refusal.rate or 0.0), 100 * (point.harm.rate or 0.0)
+
+
+def _bars(axes: Axes, point: Point, colour: str, **look: Any) -> None:
+    x, y = _place(point)
+    axes.plot([100 * point.refusal.low, 100 * point.refusal.high], [y, y], color=colour, **look)
+    axes.plot([x, x], [100 * point.harm.low, 100 * point.harm.high], color=colour, **look)
+
+
+def _faint(axes: Axes, point: Point, name: str) -> None:
+    x, y = _place(point)
+    axes.plot([x], [y], "o", color=_INK_OF["soft"], alpha=0.55, markersize=4, markeredgewidth=0, zorder=2, gid=name)
+
+
+def _point(axes: Axes, point: Point, name: str) -> None:
+    colour = list(_VARIANT)[point.look % COLOURS]
+    if point.before is not None and point.before.drawable:
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7, "alpha": 0.8}
+        axes.annotate("", _place(point), _place(point.before), arrowprops=arrow, zorder=2.5)
+        _bars(axes, point.before, colour, linewidth=0.9, alpha=0.5, zorder=2.4, solid_capstyle="butt")
+        axes.plot(
+            *([value] for value in _place(point.before)),
+            MARKERS[point.look % COLOURS],
+            markerfacecolor=_INK_OF["card"],
+            markeredgecolor=colour,
+            markersize=6,
+            zorder=2.6,
+        )
+    _bars(axes, point, colour, linewidth=1.8, zorder=3, solid_capstyle="butt")
+    axes.plot(
+        *([value] for value in _place(point)),
+        MARKERS[point.look % COLOURS],
+        color=colour,
+        markersize=9,
+        markeredgecolor=_INK_OF["card"],
+        markeredgewidth=1.2,
+        zorder=4,
+        gid=name,
+        clip_on=False,
+    )
+
+
+def _label(renderer: Any, axes: Axes, points: Sequence[Point]) -> None:
+    """Write each name at the first of some places where it covers neither a point nor another name."""
+    taken = [_box(axes, point) for point in points]
+    frame = axes.get_window_extent(renderer)
+    for point in points:
+        text = axes.annotate(
+            str(visible(point.name))[:40],
+            _place(point),
+            xytext=(9, 8),
+            textcoords="offset points",
+            color=list(_VARIANT)[point.look % COLOURS],
+            fontsize=10.5,
+            fontweight="bold",
+            zorder=5,
+            parse_math=False,
+        )
+        for across, up, side in _AROUND:
+            text.set_horizontalalignment(side)
+            text.set_position((across, up))
+            box = text.get_window_extent(renderer)
+            outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
+            if not outside and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(text.get_window_extent(renderer))
+
+
+_AROUND: Final = (
+    *((9, 7, "left"), (9, -15, "left"), (-9, 7, "right"), (-9, -15, "right")),
+    *((9, 21, "left"), (9, -29, "left"), (-9, 21, "right"), (-9, -29, "right")),
+    *((9, 35, "left"), (9, 49, "left"), (9, 63, "left"), (9, 7, "left")),
+)
+"""Where a name may stand: points to the right, points up, which side is held; the last is taken if none is free."""
+
+
+def _box(axes: Axes, point: Point) -> Any:
+    from matplotlib.transforms import Bbox
+
+    x, y = axes.transData.transform(_place(point))
+    return Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
+
+
+def _inline(data: bytes, titles: dict[str, str]) -> Markup:
+    """SVG for the inside of HTML: no namespaces, no style attributes (the page allows none), colours by name."""
+    root = ET.fromstring(data)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = str(element.tag).removeprefix(_SVG)
+        _dress(element)
+        title = titles.get(element.get("id", ""))
+        if title is not None:
+            told = ET.Element("title")
+            told.text = str(visible(title))
+            element.insert(0, told)
+    box = root.get("viewBox", "")
+    root.attrib.clear()
+    root.attrib.update({"viewBox": box, "role": "img", "aria-labelledby": "plane-title plane-words", "class": "plane"})
+    title, words = ET.Element("title", id="plane-title"), ET.Element("desc", id="plane-words")
+    title.text = "Harmful-answer rate against needless-refusal rate, each with its 95 % interval"
+    words.text = str(visible(". ".join(titles[name] for name in titles if name.startswith("point")))) or "No point."
+    root[:0] = [title, words]
+    return Markup(ET.tostring(root, encoding="unicode"))
+
+
+def _dress(element: ET.Element) -> None:
+    """Style attributes as presentation attributes, which a strict content security policy allows."""
+    link = element.attrib.pop(_LINK, None)
+    if link is not None:
+        element.set("href", link)
+    for part in element.attrib.pop("style", "").split(";"):
+        name, _, value = part.partition(":")
+        name, value = name.strip(), value.strip()
+        if name == "font":
+            # The page's own font; matplotlib says "700 10.5px 'DejaVu Sans'".
+            element.set("font-size", next(word for word in value.split() if word.endswith("px")).removesuffix("px"))
+            if value.split()[0] in ("700", "bold"):
+                element.set("font-weight", "700")
+        elif name and name != "font-family":
+            element.set(name, value)
+    for name in ("fill", "stroke"):
+        value = element.get(name, "")
+        if value in _INK or value in _VARIANT:
+            element.set(name, f"var(--{_INK.get(value) or _VARIANT[value]})")

@@ -1,0 +1,72 @@
+"""Text of strangers on our page: every character visible for what it is, and no more of it than one reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+# Embeddings, overrides and isolates turn the reading order of what follows; marks (U+200E, U+200F) only affect neighbours.
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_NOTHING = re.compile("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def visible(value: Any) -> Any:
+    """Text in which control and direction characters are drawn, not obeyed; anything else as it is.
+
+    HTML drops or refuses NUL and lone surrogates, and a right-to-left override could make a reply read as its
+    opposite.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    text = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), text)
+    text = _TURNING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+    return _NOTHING.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The beginning of a text."""
+
+    text: str
+    """What is shown."""
+    length: int
+    """Characters of the whole text."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is more of it."""
+        return len(self.text) < self.length
+
+
+def excerpt(text: str, limit: int) -> Excerpt:
+    """At most `limit` characters of a text."""
+    return Excerpt(text[:limit], len(text))
+
+
+def plain(value: Any) -> str:
+    """A value of a recipe in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')} {plain(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(plain(part) for part in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else str(value)
+
+
+def mappings(value: object) -> list[Mapping[str, Any]]:
+    """The objects of a list that was read from a file; whatever else stands in it is no object."""
+    return [part for part in value if isinstance(part, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """An object that was read from a file; empty where something else stands."""
+    return value if isinstance(value, Mapping) else {}
