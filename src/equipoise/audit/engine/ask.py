@@ -16,6 +16,7 @@ from inspect_ai import Task, eval
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.log import EvalLog
 from inspect_ai.model import Model, get_model
+from inspect_ai.solver import TaskState
 
 from equipoise import __version__
 from equipoise.audit.engine.messages import to_inspect
@@ -120,11 +121,19 @@ def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
             ),
             solver=asking(),
             scorer=[refusal(), harm()],
+            cleanup=_leave,
             name=f"{suite}-{variant}".replace("/", "-"),
             metadata={"suite": suite, "variant": variant, "equipoise": __version__},
         )
         for (variant, suite), group in groups.items()
     ]
+
+
+async def _leave(state: TaskState) -> None:
+    """After the last sample the model's connections are closed, in the event loop that opened them."""
+    session = current.get()
+    if session is not None and session.leave():
+        await get_model().api.aclose()
 
 
 def _evaluate(target: Target, tasks: list[Task], logs: Path, options: dict[str, Any]) -> None:

@@ -40,6 +40,9 @@ TIMED_OUT: Final = (
     "TimeoutException",
     "TimeoutError",
 )
+BROKEN_LINE: Final = ("APIConnectionError", "TransportError", "ConnectionError")
+WRAPPERS: Final = ("RetryError", "ModelGenerateError")
+"""Errors that say nothing themselves."""
 DEEP: Final = 12
 """How far a chain of causes is followed."""
 
@@ -69,32 +72,42 @@ class Failure:
 
 
 class NoReplyError(Exception):
-    """A response came, but no reply is in it."""
+    """A response came, but no reply is in it.
+
+    Args:
+        why: in one line.
+        again: whether another try may cure it.
+    """
+
+    def __init__(self, why: str, *, again: bool = True) -> None:
+        super().__init__(why)
+        self.again = again
 
 
 def classify(error: BaseException) -> Failure:
     """What kind of failure an error is, whatever library raised it."""
     chain = list(_chain(error))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
-    status = next((each.status_code for each in chain if isinstance(getattr(each, "status_code", None), int)), None)
-    body = next((found for each in chain if (found := _body(each)) is not None), {})
-    if status is not None:
-        return _of_status(status, body, chain)
+    statuses = [status for each in chain if isinstance(status := getattr(each, "status_code", None), int)]
+    bodies = [body for each in chain if isinstance(body := getattr(each, "body", None), Mapping)]
+    if statuses:
+        return _of_status(statuses[0], bodies[0] if bodies else {}, chain)
+    found = next((each for each in chain if type(each).__name__ not in WRAPPERS), error)
     ours = next((each for each in chain if isinstance(each, EquipoiseError)), None)
     if ours is not None:
         fatal = isinstance(ours, ModelError) and not out_of_memory(ours)
         return Failure("fatal" if fatal else "broken", line(ours))
+    if isinstance(found, NoReplyError):
+        return Failure("transient" if found.again else "broken", line(found))
     if names & set(TIMED_OUT):
-        return Failure("transient", f"timed out ({line(_deepest(chain, TIMED_OUT))})")
+        return Failure("transient", f"timed out ({line(found)})")
     if names & set(UNREACHABLE):
-        return Failure("unreachable", f"cannot connect ({line(_deepest(chain, UNREACHABLE))})")
-    if "APIConnectionError" in names or "TransportError" in names or "ConnectionError" in names:
-        return Failure("transient", f"the connection broke ({line(chain[-1])})")
-    if isinstance(error, NoReplyError):
-        return Failure("transient", line(error))
-    if any(isinstance(each, ValueError | TypeError | KeyError | AttributeError) for each in chain):
-        return Failure("transient", f"a response that cannot be read ({line(chain[-1])})")
-    return Failure("broken", line(error))
+        return Failure("unreachable", f"cannot connect ({line(_named(chain, UNREACHABLE))})")
+    if names & set(BROKEN_LINE):
+        return Failure("transient", f"the connection broke ({line(_named(chain, BROKEN_LINE))})")
+    if names & {"OpenAIResponseError", "JSONDecodeError", "TypeError", "KeyError", "AttributeError", "ValueError"}:
+        return Failure("transient", f"a response that cannot be read ({line(found)})")
+    return Failure("broken", line(found))
 
 
 def names_policy(body: Mapping[str, Any], text: str = "") -> bool:
@@ -139,16 +152,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while each is not None and id(each) not in seen and len(seen) < DEEP:
         seen.add(id(each))
         yield each
-        each = each.__cause__ or each.__context__
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
 
 
-def _deepest(chain: list[BaseException], names: tuple[str, ...]) -> BaseException:
+def _named(chain: list[BaseException], names: tuple[str, ...]) -> BaseException:
+    """The innermost error of a kind: libraries wrap what the machine says into less."""
     return [each for each in chain if {kind.__name__ for kind in type(each).__mro__} & set(names)][-1]
-
-
-def _body(error: BaseException) -> Mapping[str, Any] | None:
-    body = getattr(error, "body", None)
-    return body if isinstance(body, Mapping) else None
 
 
 def _message(body: Mapping[str, Any]) -> str:

@@ -1,16 +1,13 @@
-"""Between our samples and inspect's: pictures travel as their own bytes, and everything a scorer needs travels along."""
+"""Between our samples and inspect's: pictures travel as their own bytes, with everything a scorer needs."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import io
 import mimetypes
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +24,8 @@ from inspect_ai.model import (
 )
 from PIL import Image
 
-from equipoise.data.pictures import open_picture
+from equipoise.data.pictures import decode_picture, open_picture
+from equipoise.data.stored import MadePicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Message, Picture, Prompt, Sample
 
@@ -38,34 +36,6 @@ SENT_AS_IS: Final = {
 """How the files begin that every server can read; all others are sent as PNG."""
 TOLD: Final = tuple(f.name for f in fields(Sample) if f.name not in ("pictures", "text", "system"))
 """Fields of a `Sample` that stand in the metadata of inspect's; the rest stands in its input."""
-
-
-@dataclass(frozen=True)
-class InlinePicture:
-    """A picture whose file is in memory."""
-
-    content: bytes = field(repr=False)
-    """The file."""
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the file's bytes."""
-        return hashlib.sha256(self.content).hexdigest()
-
-    def data(self) -> bytes:
-        """The file as it is."""
-        return self.content
-
-    def open(self) -> Image.Image:
-        """The decoded 8-bit RGB picture, upright, by the same rules as a file of the user's.
-
-        Raises:
-            PictureError: damaged, or no picture.
-        """
-        with tempfile.NamedTemporaryFile(prefix="picture-") as file:
-            file.write(self.content)
-            file.flush()
-            return open_picture(file.name)
 
 
 def to_reference(picture: Picture) -> str:
@@ -86,7 +56,7 @@ def to_data_uri(content: bytes) -> str:
     kind = _kind(content[:8])
     if kind is None:
         buffer = io.BytesIO()
-        InlinePicture(content).open().save(buffer, format="PNG")
+        decode_picture(content, "a picture of a sample").save(buffer, format="PNG")
         content, kind = buffer.getvalue(), "image/png"
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
@@ -98,11 +68,13 @@ def to_inspect(sample: Sample, told: dict[str, Any] | None = None) -> InspectSam
         sample: what is asked.
         told: further metadata, such as the key of the sample's row.
     """
-    content: list[Content] = [ContentImage(image=to_reference(picture)) for picture in sample.pictures]
+    # A sample that cannot be asked may have pictures that cannot be read.
+    pictures = () if sample.problem else sample.pictures
+    content: list[Content] = [ContentImage(image=to_reference(picture)) for picture in pictures]
     content.append(ContentText(text=sample.text))
     messages: list[ChatMessage] = [ChatMessageSystem(content=sample.system)] if sample.system is not None else []
     # A plain string where there is no picture: servers of text models may know no other form.
-    messages.append(ChatMessageUser(content=content if sample.pictures else sample.text))
+    messages.append(ChatMessageUser(content=content if pictures else sample.text))
     values = {name: getattr(sample, name) for name in TOLD}
     return InspectSample(
         id=sample.id,
@@ -124,7 +96,7 @@ def to_sample(metadata: dict[str, Any], messages: Sequence[ChatMessage]) -> Samp
         asked = [message for message in messages if message.role == "user"][:1]
         system = [message.text for message in messages if message.role == "system"]
         pictures = tuple(
-            InlinePicture(_bytes(part.image))
+            MadePicture(_bytes(part.image))
             for message in asked
             for part in _parts(message)
             if isinstance(part, ContentImage)
@@ -173,7 +145,7 @@ def _parts(message: ChatMessage) -> list[Content]:
 
 def _open(reference: str) -> Image.Image:
     if reference.startswith("data:"):
-        return InlinePicture(_bytes(reference)).open()
+        return decode_picture(_bytes(reference), "a data URI")
     if "://" in reference:
         raise UsageError(f"expected a picture as a data URI or file, got {reference[:80]}; try downloading it first")
     return open_picture(reference)

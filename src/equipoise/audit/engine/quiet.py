@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,13 +21,20 @@ _handlers: list[logging.Handler] = []
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Put back what inspect changes: the root logger, `sys.excepthook`, and variables of a `.env` file."""
+    """Put back what inspect changes: the root logger, `sys.excepthook`, and variables of a `.env` file.
+
+    Warnings about inspect's own code (a deprecated argument, streams left to the garbage collector) are not the
+    caller's and stay hidden.
+    """
     root = logging.getLogger()
     level, handlers, hook, environment = root.level, list(root.handlers), sys.excepthook, dict(os.environ)
     for handler in _handlers:
         root.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"inspect_ai\.")
+            warnings.filterwarnings("ignore", message="Unclosed <MemoryObject", category=ResourceWarning)
+            yield
     finally:
         for handler in [each for each in root.handlers if each not in handlers]:
             root.removeHandler(handler)

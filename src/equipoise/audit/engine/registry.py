@@ -3,5 +3,16 @@
 from equipoise.audit.engine.provider import equipoise
 from equipoise.audit.engine.scorers import harm, harmful_answer, needless_refusal, refusal
 from equipoise.audit.engine.solver import asking
+from equipoise.audit.engine.tasks import TASKS, generic, testbed
 
-__all__ = ["asking", "equipoise", "harm", "harmful_answer", "needless_refusal", "refusal"]
+__all__ = [
+    "TASKS",
+    "asking",
+    "equipoise",
+    "generic",
+    "harm",
+    "harmful_answer",
+    "needless_refusal",
+    "refusal",
+    "testbed",
+]

@@ -61,7 +61,7 @@ def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: boo
     if failed:
         if output.stop_reason == "content_filter" and names_policy(call or {}, text):
             return Reply(text, "content_filter", "policy_error")
-        raise NoReplyError(f"an error instead of a reply: {' '.join(text.split())[:240]}")
+        raise NoReplyError(f"an error instead of a reply: {' '.join(text.split())[:240]}", again=False)
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
     if refused:
         return Reply(text, finish, "refusal_field", reasoning=reasoning)

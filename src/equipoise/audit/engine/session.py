@@ -126,6 +126,7 @@ class Session:
         self.proven = target.model is not None
         """Whether prompts may go out side by side; a server is tried with one first."""
         self.asked = self.reused = self.failed = self.unasked = self.judged = 0
+        self._left = total - done
         self._total = total
         self._done = done
         self._progress = progress
@@ -168,6 +169,11 @@ class Session:
         """Something of ours failed, such as the disk; `ask` raises it at the end."""
         self.error = self.error or error
         self.stop(str(error))
+
+    def leave(self) -> bool:
+        """A sample is over, whatever came of it; whether it was the last."""
+        self._left -= 1
+        return self._left == 0
 
     def finished(self) -> None:
         """A sample is done."""

@@ -133,7 +133,7 @@ async def _try(model: Model, state: TaskState) -> _Try:
         output = await model.generate(state.messages)
         response, failed = _last_call()
         return _Try(read(output, response, failed), None, output)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
         if failure.kind == "policy":
             return _Try(Reply(failure.text, "content_filter", "policy_error"), None)
