@@ -186,11 +186,16 @@ def _ask(plan: Plan, run: Run, variant: str, samples: Sequence[Sample], watch: W
 
 
 def _keep(picture: Picture, folder: Path) -> str:
-    """Copy a picture's file into the run folder, once; returns its name there."""
+    """Copy a picture's file into the run folder, once; returns its name there.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
     data = picture.data()
     extension = next((name for start, name in EXTENSIONS.items() if data.startswith(start)), ".bin")
     path = folder / f"{picture.sha256}{extension}"
     if not path.exists():
+        picture.open()
         write_whole(path, data)
     return path.name
 
