@@ -1,0 +1,91 @@
+"""From MiniLM's files to the network of the encoder judge, and from trained weights to the files that ship."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from equipoise.judges.encoder_network import Encoder, EncoderShape
+from equipoise.judges.encoder_reading import Window
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def pruned_tokenizer(base: Path, texts: Iterable[str], work: Path) -> Tokenizer:
+    """MiniLM's tokenizer with only the word pieces that occur in these texts, and all single Latin characters.
+
+    Anything else is still read, in smaller pieces.
+    """
+    whole = Tokenizer.from_file(str(base / "tokenizer.json"))
+    whole.no_padding()
+    whole.no_truncation()
+    used = {piece for found in whole.encode_batch(list(texts), add_special_tokens=False) for piece in found.tokens}
+    form = json.loads((base / "tokenizer.json").read_text())
+    known = form["model"]["vocab"]
+    single = {piece for piece in known if len(piece.removeprefix("##")) == 1 and ord(piece[-1]) < 0x250}
+    kept = [piece for piece in sorted(known, key=known.get) if piece in used | single | set(SPECIAL)]
+    form["model"]["vocab"] = {piece: index for index, piece in enumerate(kept)}
+    form["padding"] = form["truncation"] = form["post_processor"] = None
+    form["added_tokens"] = [
+        {**token, "id": kept.index(token["content"])} for token in form["added_tokens"] if token["content"] in kept
+    ]
+    (work / "tokenizer.json").write_text(json.dumps(form, ensure_ascii=False))
+    return Tokenizer.from_file(str(work / "tokenizer.json"))
+
+
+def start(base: Path, tokenizer: Tokenizer, positions: int, dropout: float = 0.0) -> Encoder:
+    """The network with MiniLM's weights and a head of zeros."""
+    found = load_file(base / "model.safetensors")
+    whole = json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    state = {
+        "tokens.weight": found["embeddings.word_embeddings.weight"][[whole[piece] for piece, _ in pieces]],
+        "places.weight": found["embeddings.position_embeddings.weight"][:positions]
+        + found["embeddings.token_type_embeddings.weight"][0],
+        "embedded_norm.weight": found["embeddings.LayerNorm.weight"],
+        "embedded_norm.bias": found["embeddings.LayerNorm.bias"],
+    }
+    shape = EncoderShape(len(pieces), positions)
+    names = {
+        "attended": "attention.output.dense", "attended_norm": "attention.output.LayerNorm",
+        "up": "intermediate.dense", "down": "output.dense", "down_norm": "output.LayerNorm",
+    }  # fmt: skip
+    for layer in range(shape.layers):
+        theirs, ours = f"encoder.layer.{layer}", f"layers.{layer}"
+        for kind in ("weight", "bias"):
+            parts = [found[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+            state[f"{ours}.mixed.{kind}"] = torch.cat(parts)
+            state |= {f"{ours}.{name}.{kind}": found[f"{theirs}.{other}.{kind}"] for name, other in names.items()}
+    state |= {"head.weight": torch.zeros(3, 2 * shape.width), "head.bias": torch.zeros(3)}
+    model = Encoder(shape, dropout)
+    model.load_state_dict(state)
+    return model
+
+
+def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as 8-bit integers with one scale a row; everything else as it is."""
+    small = {}
+    for name, value in state.items():
+        if value.ndim == 2 and not name.startswith("head"):
+            scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+            small[name] = (value / scale).round().clamp(-127, 127).to(torch.int8)
+            small[f"{name}.scale"] = scale.to(torch.float32)
+        else:
+            small[name] = value.to(torch.float32)
+    return {name: value.contiguous() for name, value in small.items()}
+
+
+def write_weights(folder: Path, model: Encoder, work: Path, window: Window) -> None:
+    """Weights, tokenizer and settings as `EncoderJudge` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(quantised(model.state_dict()), folder / "encoder.safetensors")
+    shutil.copyfile(work / "tokenizer.json", folder / "tokenizer.json")
+    settings = {"shape": vars(model.shape), "window": vars(window), "temperature": 1.0}
+    (folder / "encoder.json").write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,232 @@
+"""Train the encoder judge: a pilot that choices are made on, weights held out by model, and the weights that ship.
+
+    OMP_NUM_THREADS=1 python benchmarks/train_encoder.py --base MINILM --work FOLDER [--ship]
+
+`MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0): model.safetensors and tokenizer.json. Everything else comes from
+EQUIPOISE_SHARED_DATA. Kill it and start it again: it goes on from its last checkpoint. About 40 minutes on one core.
+
+The loop is written out instead of using transformers' Trainer because the lowest layers are frozen and their output is
+computed once for all runs, which more than halves the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from encoder_rows import LABELS, Row, first_lessons, phtest, xstest
+from encoder_weights import pruned_tokenizer, start, write_weights
+from torch import Tensor
+from torch.nn import functional
+
+from equipoise.judges.agreement import cohen_kappa
+from equipoise.judges.encoder_network import Encoder
+from equipoise.judges.encoder_reading import Pieces, Window
+
+FOLDS = 4
+FROZEN = 2
+BATCH = 16
+RATE, HEAD_RATE = 6e-5, 1e-3
+FIRST_EPOCHS, EPOCHS = 2, 3
+BLANK = 0.1
+"""Share of training rows whose prompt is left out, so that the reply itself is read."""
+
+
+def fold_of(row: Row) -> int:
+    """Which fold holds a model out: models in alphabetical order, dealt out within each set."""
+    return MODELS[row.source].index(row.model) % FOLDS
+
+
+@dataclass
+class Lesson:
+    """One training run."""
+
+    name: str
+    rows: list[int]
+    epochs: int
+    after: str | None = None
+
+
+class School:
+    """The rows as the frozen layers leave them, and what is trained on top."""
+
+    def __init__(self, base: Path, work: Path) -> None:
+        self.work, self.base = work, base
+        self.rows = [*first_lessons(), *LABELLED]
+        self.first = len(self.rows) - len(LABELLED)
+        self.tokenizer = pruned_tokenizer(base, [t for r in self.rows if taught(r) for t in (r.prompt, r.reply)], work)
+        random_ = random.Random(0)
+        asked = ["" if random_.random() < BLANK and taught(row) else row.prompt for row in self.rows]
+        self.window = Window()
+        texts = [(prompt, row.reply) for prompt, row in zip(asked, self.rows, strict=True)]
+        self.pieces = self.window.read(self.tokenizer, texts)
+        self.model = start(base, self.tokenizer, self.window.longest)
+        self.hidden = [self._lower(pieces) for pieces in self.pieces]
+
+    @torch.inference_mode()
+    def _lower(self, pieces: Pieces) -> Tensor:
+        ids = torch.tensor([pieces.ids])
+        return self.model.run(self.model.embed(ids), None, 0, FROZEN)[0].to(torch.bfloat16)
+
+    def batch(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states, mask and reply positions of some rows, padded."""
+        longest = max(len(self.hidden[index]) for index in chosen)
+        hidden = torch.zeros(len(chosen), longest, self.model.shape.width)
+        mask, reply = torch.zeros(2, len(chosen), longest, dtype=torch.bool)
+        for place, index in enumerate(chosen):
+            length = len(self.hidden[index])
+            hidden[place, :length] = self.hidden[index].float()
+            mask[place, :length] = True
+            reply[place, self.pieces[index].reply : length] = True
+        return hidden, mask, reply
+
+    def logits(self, model: Encoder, chosen: Sequence[int]) -> Tensor:
+        """Of some rows, [rows, labels]."""
+        hidden, mask, reply = self.batch(chosen)
+        with torch.autocast("cpu", torch.bfloat16, enabled=model.training):
+            hidden = model.run(hidden, mask, FROZEN)
+        return model.classify(hidden.float(), reply)
+
+    def judge(self, model: Encoder, chosen: Sequence[int]) -> Tensor:
+        """Probabilities of some rows, [rows, labels], in their order."""
+        model.eval()
+        order = sorted(chosen, key=lambda index: len(self.hidden[index]))
+        found = {}
+        with torch.inference_mode():
+            for at in range(0, len(order), 32):
+                part = order[at : at + 32]
+                found |= dict(zip(part, self.logits(model, part).softmax(-1), strict=True))
+        return torch.stack([found[index] for index in chosen])
+
+    def batches(self, rows: Sequence[int], seed: int) -> list[list[int]]:
+        """The rows in random batches of similar length."""
+        random_ = random.Random(seed)
+        order = sorted(rows, key=lambda index: len(self.hidden[index]) + 12 * random_.random())
+        parts = [order[at : at + BATCH] for at in range(0, len(order), BATCH)]
+        random_.shuffle(parts)
+        return parts
+
+    def train(self, lesson: Lesson, watched: Sequence[int] = ()) -> Encoder:
+        """Train as the lesson says, or read what an earlier call left."""
+        done, kept = self.work / f"{lesson.name}.pt", self.work / f"{lesson.name}.checkpoint.pt"
+        torch.manual_seed(0)
+        model = start(self.base, self.tokenizer, self.window.longest, dropout=0.1)
+        if lesson.after:
+            model.load_state_dict(torch.load(self.work / f"{lesson.after}.pt"))
+        if done.exists():
+            model.load_state_dict(torch.load(done))
+            return model
+        trained = [p for name, p in model.named_parameters() if name.startswith("layers") and int(name[7]) >= FROZEN]
+        optimizer = torch.optim.AdamW(
+            [{"params": trained, "peak": RATE}, {"params": list(model.head.parameters()), "peak": HEAD_RATE}],
+            weight_decay=0.01,
+        )
+        plan = [part for epoch in range(lesson.epochs) for part in self.batches(lesson.rows, epoch)]
+        begin = 0
+        if kept.exists():
+            state = torch.load(kept)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            begin = state["step"]
+        clock, losses = time.time(), []
+        for step in range(begin, len(plan)):
+            if step % 100 == 0 and step > begin:
+                torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, kept)
+            losses.append(self.step(model, optimizer, plan[step], step, len(plan)))
+            if (step + 1) % (len(plan) // lesson.epochs) == 0:
+                self.tell(lesson, model, watched, f"step {step + 1}/{len(plan)} loss {sum(losses[-100:]) / 100:.3f}")
+        torch.save(model.state_dict(), done)
+        kept.unlink(missing_ok=True)
+        print(f"{lesson.name}: {len(lesson.rows)} rows, {time.time() - clock:.0f} s", flush=True)
+        return model
+
+    def step(self, model: Encoder, optimizer: torch.optim.Optimizer, part: list[int], step: int, steps: int) -> float:
+        """One step of AdamW: warm-up over 6 %, then linear decay."""
+        torch.manual_seed(step)
+        model.train()
+        share = min((step + 1) / (0.06 * steps), (steps - step) / (0.94 * steps))
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+        truth = torch.tensor([LABELS.index(self.rows[index].label) for index in part])
+        loss = functional.cross_entropy(self.logits(model, part), truth, label_smoothing=0.05)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    def tell(self, lesson: Lesson, model: Encoder, watched: Sequence[int], text: str) -> None:
+        """Print how training goes; kappa on watched rows where there are any."""
+        for source in ("xstest", "phtest"):
+            rows = [index for index in watched if self.rows[index].source == source]
+            if rows:
+                refuses = self.judge(model, rows)[:, 0] < 0.5
+                truth = torch.tensor([self.rows[index].label != "none" for index in rows])
+                cells = [int((a & b).sum()) for a in (refuses, ~refuses) for b in (truth, ~truth)]
+                kappa = cohen_kappa(cells[0], cells[1], cells[2], cells[3])
+                text += f", {source} kappa {kappa if kappa is None else round(kappa, 3)} of {len(rows)}"
+        print(f"{lesson.name}: {text}", flush=True)
+
+    def keep(self, name: str, model: Encoder, chosen: Sequence[int]) -> None:
+        """Write probabilities beside the rows they are of."""
+        lines = [
+            {
+                "source": row.source, "model": row.model, "prompt": row.prompt, "reply": row.reply, "label": row.label,
+                "probabilities": [round(float(value), 5) for value in found],
+            }
+            for row, found in zip((self.rows[i] for i in chosen), self.judge(model, chosen), strict=True)
+        ]  # fmt: skip
+        (self.work / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+LABELLED = [*xstest(), *phtest()]
+MODELS = {source: sorted({row.model for row in LABELLED if row.source == source}) for source in ("xstest", "phtest")}
+HELD = {row.key for row in LABELLED if not row.development}
+
+
+def taught(row: Row) -> bool:
+    """Whether a row may be trained on: the other side knows nothing of its prompt."""
+    return row.source not in MODELS or (row.development and row.key not in HELD and bool(row.reply))
+
+
+def main() -> int:
+    """Pilot, folds, and what ships."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--base", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and predictions")
+    parser.add_argument("--only", help="stop after this run")
+    parser.add_argument("--ship", type=Path, help="write the trained weights into this folder")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    school = School(given.base, given.work)
+    second = range(school.first, len(school.rows))
+    taught_rows = [index for index in second if taught(school.rows[index])]
+    validation = [index for index in taught_rows if school.rows[index].validation]
+    held = [index for index in second if not school.rows[index].development]
+    print(f"{school.first} rows first, {len(taught_rows)} then, {len(held)} held out", flush=True)
+    school.train(Lesson("first", list(range(school.first)), FIRST_EPOCHS), validation)
+    pilot = Lesson("pilot", [i for i in taught_rows if not school.rows[i].validation], EPOCHS, "first")
+    model = school.train(pilot, validation)
+    school.keep("validation", model, validation)
+    if given.only == "pilot":
+        return 0
+    model = school.train(Lesson("shipped", taught_rows, EPOCHS, "first"))
+    school.keep("held-out-by-prompt", model, held)
+    if given.ship:
+        write_weights(given.ship, model, given.work, school.window)
+    for fold in range(FOLDS):
+        rows = [index for index in taught_rows if fold_of(school.rows[index]) != fold]
+        model = school.train(Lesson(f"without-{fold}", rows, EPOCHS, "first"))
+        school.keep(f"held-out-by-model-{fold}", model, [i for i in held if fold_of(school.rows[i]) == fold])
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    raise SystemExit(main())

@@ -1,0 +1,61 @@
+"""What the encoder judge sees of an exchange: the prompt's opening, the reply's opening and end, in word pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from equipoise.judges import reading
+
+_CHARACTERS: Final = 12
+"""No word piece that matters is longer on average: how many characters are read for each token that is kept."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An exchange in token ids."""
+
+    ids: tuple[int, ...]
+    """Everything, markers included."""
+    reply: int
+    """Where the reply begins."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much is read."""
+
+    prompt: int = 32
+    """Tokens from the start of the prompt."""
+    opening: int = 80
+    """Tokens from the start of the reply."""
+    ending: int = 30
+    """Tokens from the end of a longer reply."""
+
+    @property
+    def longest(self) -> int:
+        """The longest input, with its three markers and the three dots of a gap."""
+        return self.prompt + self.opening + self.ending + 6
+
+    def read(self, tokenizer: Tokenizer, exchanges: Sequence[tuple[str, str]]) -> list[Pieces]:
+        """The pieces of prompts with their replies, in order."""
+        start, gap, stop = (tokenizer.token_to_id(mark) for mark in ("[CLS]", ".", "[SEP]"))
+        room = _CHARACTERS * (self.opening + self.ending)
+        replies = [reading.plain(reply) for _, reply in exchanges]
+        asked = tokenizer.encode_batch(
+            [reading.plain(prompt[: 2 * _CHARACTERS * self.prompt]) for prompt, _ in exchanges],
+            add_special_tokens=False,
+        )
+        opened = tokenizer.encode_batch([reply[:room] for reply in replies], add_special_tokens=False)
+        closed = tokenizer.encode_batch([reply[-room:] for reply in replies], add_special_tokens=False)
+        rows = []
+        for question, first, last, reply in zip(asked, opened, closed, replies, strict=True):
+            said = list(first.ids)
+            if len(reply) > room or len(said) > self.opening + self.ending:
+                said = [*said[: self.opening], gap, gap, gap, *last.ids[-self.ending :]]
+            prompt = question.ids[: self.prompt]
+            rows.append(Pieces((start, *prompt, stop, *said, stop), len(prompt) + 2))
+        return rows
