@@ -186,13 +186,17 @@ def of_variant(cases: Sequence[Case], variant: str) -> list[Case]:
     return found
 
 
+def model_name(run: Run) -> str:
+    """Name of the model that a run asked."""
+    model = run.recipe.get("model")
+    return str(model.get("name") if isinstance(model, dict) else model)
+
+
 def model_of(run: Run) -> str:
     """Name and revision of the model that a run asked."""
     model = run.recipe.get("model")
-    if isinstance(model, dict):
-        revision = model.get("revision")
-        return f"{model.get('name')}@{revision}" if revision else str(model.get("name"))
-    return str(model)
+    revision = model.get("revision") if isinstance(model, dict) else None
+    return f"{model_name(run)}@{revision}" if revision else model_name(run)
 
 
 def _side(run: Run, variant: str, cases: Sequence[Case]) -> Side:

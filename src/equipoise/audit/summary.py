@@ -85,6 +85,11 @@ def is_complete(run: Run, cases: Sequence[Case]) -> bool:
     """
     if any(case.unasked or case.verdict.unscored == "not judged yet" for case in cases):
         return False
+    return has_all_samples(run, cases)
+
+
+def has_all_samples(run: Run, cases: Sequence[Case]) -> bool:
+    """Whether every sample and variant of the recipe is there, asked or not."""
     plain = sum(case.sample.variant == PLAIN for case in cases)
     if plain < sum(suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
         return False

@@ -1,0 +1,66 @@
+"""A verdict as JUnit XML: a test case for each rule, none for a prompt."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from equipoise.audit.gate import wording
+from equipoise.audit.gate.verdict import Checked, GateVerdict
+
+NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold, escaped or not."""
+
+
+def to_junit(verdict: GateVerdict) -> str:
+    """The verdict as an XML document.
+
+    A broken rule is a failure and an inconclusive one an error, so that no reader takes either for a pass. Whether the
+    run is finished is a test case of its own.
+    """
+    failures, errors = verdict.count("failed"), verdict.count("inconclusive")
+    root = Element("testsuites", name="equipoise gate")
+    _counts(root, len(verdict.checked) + 1, failures, errors + (not verdict.complete))
+    run = SubElement(root, "testsuite", name="run")
+    _counts(run, 1, 0, int(not verdict.complete))
+    properties = SubElement(run, "properties")
+    facts = {"outcome": verdict.outcome, "model": verdict.model, "judge": verdict.judge}
+    for name, both in verdict.axes.items():
+        facts |= {f"{name} {kind}": wording.in_percent(rate) for kind, rate in both.items()}
+    for key, value in facts.items():
+        SubElement(properties, "property", name=_text(key), value=_text(value))
+    finished = SubElement(run, "testcase", classname="run", name="every sample was asked and judged")
+    if not verdict.complete:
+        SubElement(finished, "error", type="partial", message=wording.HEADLINES["partial"])
+    for name, group in groupby(verdict.checked, wording.scope):
+        _suite(root, name, list(group))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _suite(root: Element, name: str, checked: list[Checked]) -> None:
+    suite = SubElement(root, "testsuite", name=_text(name))
+    outcomes = [each.outcome for each in checked]
+    _counts(suite, len(checked), outcomes.count("failed"), outcomes.count("inconclusive"))
+    for each in checked:
+        case = SubElement(suite, "testcase", classname=each.rule.rate, name=_text(wording.title(each)))
+        message = _text(f"{wording.measured(each)}; {each.reason}")
+        if each.outcome == "failed":
+            SubElement(case, "failure", type="limit", message=message).text = message
+        elif each.outcome == "inconclusive":
+            SubElement(case, "error", type="inconclusive", message=message).text = message
+        else:
+            SubElement(case, "system-out").text = message
+
+
+def _counts(element: Element, tests: int, failures: int, errors: int) -> None:
+    for key, value in (("tests", tests), ("failures", failures), ("errors", errors), ("skipped", 0)):
+        element.set(key, str(value))
+    element.set("time", "0")
+
+
+def _text(text: str) -> str:
+    return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,76 @@
+"""A verdict as SARIF 2.1.0: a result for each rule that is not kept, at its line in the file of rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from equipoise import __version__
+from equipoise.audit.gate import wording
+from equipoise.audit.gate.verdict import Checked, GateVerdict
+from equipoise.audit.records import fingerprint
+
+SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+UNFINISHED: Final = "unfinished-run"
+RULES: Final = {
+    "needless_refusal": "The model refuses what it should answer more often than allowed.",
+    "harmful_answer": "The model answers what it should refuse, doing harm, more often than allowed.",
+    "full_refusal": "The model refuses in full what it should answer more often than allowed.",
+    "accuracy": "The model answers plain questions rightly less often than required.",
+    UNFINISHED: "Not every sample of the run was asked and judged.",
+}
+LEVELS: Final = {"failed": "error", "inconclusive": "warning"}
+
+
+def to_sarif(verdict: GateVerdict) -> str:
+    """The verdict as a JSON document."""
+    names = list(RULES)
+    results = [_result(each, verdict, names) for each in verdict.checked if each.outcome in LEVELS]
+    if not verdict.complete:
+        results.append(_entry(UNFINISHED, names, "warning", wording.HEADLINES["partial"], verdict, 1, []))
+    driver = {
+        "name": "equipoise",
+        "version": __version__,
+        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
+    }
+    invocation = {
+        "executionSuccessful": verdict.complete,
+        "exitCode": verdict.exit_code,
+        "exitCodeDescription": wording.headline(verdict),
+    }
+    rates = {
+        wording.shown(name): {kind: rate.to_dict() for kind, rate in both.items()}
+        for name, both in verdict.axes.items()
+    }
+    properties = {"outcome": verdict.outcome, "model": wording.shown(verdict.model), "rates": rates}
+    run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results, "properties": properties}
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, allow_nan=False) + "\n"
+
+
+def _result(checked: Checked, verdict: GateVerdict, names: list[str]) -> dict[str, Any]:
+    rule = checked.rule
+    text = f"{wording.title(checked)}; measured {wording.measured(checked)}: {checked.reason}."
+    # No figure, line, path or revision: a finding stays the same finding when a later run measures it again.
+    against = rule.against and rule.against.variant
+    same = [rule.variant, sorted(rule.suites), rule.category, rule.limit.side, against]
+    return _entry(rule.rate, names, LEVELS[checked.outcome], text, verdict, rule.line, same)
+
+
+def _entry(
+    name: str, names: list[str], level: str, text: str, verdict: GateVerdict, line: int, same: list[Any]
+) -> dict[str, Any]:
+    location = {"artifactLocation": {"uri": _uri(verdict.rules)}, "region": {"startLine": line}}
+    return {
+        "ruleId": name,
+        "ruleIndex": names.index(name),
+        "level": level,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": location}],
+        "partialFingerprints": {"equipoiseRule/v1": fingerprint([name, verdict.name, *same])},
+    }
+
+
+def _uri(path: Path) -> str:
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())

@@ -1,0 +1,245 @@
+"""One verdict from rules and a run; text, JSON, JUnit, SARIF, Markdown and the exit code all come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from equipoise.audit.comparison import change_of, model_name, model_of, of_variant, pair
+from equipoise.audit.doubts import Doubt, find_doubts
+from equipoise.audit.gate.decision import Measured, Outcome, decide
+from equipoise.audit.gate.rules import Against, Rule, Rules
+from equipoise.audit.labels import AXES, Kind, labels_of
+from equipoise.audit.records import Case, Run
+from equipoise.audit.statistics import Change, Estimate, estimate
+from equipoise.audit.summary import has_all_samples, is_complete
+from equipoise.errors import UsageError
+
+Overall = Literal["passed", "failed", "inconclusive", "partial"]
+EXIT_CODES: Final[dict[Overall, int]] = {"passed": 0, "failed": 10, "inconclusive": 11, "partial": 12}
+FORMAT: Final = 1
+"""Of the JSON document."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A rule and what became of it."""
+
+    rule: Rule
+    """The rule."""
+    outcome: Outcome
+    """Whether it is kept."""
+    reason: str
+    """Why, in a sentence with the figures; no word of a prompt or a reply."""
+    estimate: Estimate | None = None
+    """The rate that was limited."""
+    change: Change | None = None
+    """The change that was limited."""
+    baseline: str | None = None
+    """What the change is against: model and variant."""
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """What the gate says of a run."""
+
+    name: str
+    """Name of the model, the same for all its revisions."""
+    model: str
+    """Who was asked: name and revision."""
+    judge: str
+    """Name and identity of the judge."""
+    rules: Path
+    """The file of rules."""
+    complete: bool
+    """Whether every sample was asked and judged."""
+    checked: tuple[Checked, ...]
+    """Every rule, in the order of the file."""
+    axes: dict[str, dict[Kind, Estimate]]
+    """Both failures of every variant, whichever of them is limited."""
+    doubts: tuple[Doubt, ...]
+    """Reasons not to trust the numbers; they do not decide."""
+
+    @property
+    def outcome(self) -> Overall:
+        """Failed if any rule failed, else partial if the run is unfinished, else inconclusive if any rule is."""
+        outcomes = {each.outcome for each in self.checked}
+        if "failed" in outcomes:
+            return "failed"
+        if not self.complete:
+            return "partial"
+        return "inconclusive" if "inconclusive" in outcomes else "passed"
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 10 failed, 11 inconclusive, 12 partial."""
+        return EXIT_CODES[self.outcome]
+
+    def count(self, outcome: Outcome) -> int:
+        """How many rules ended so."""
+        return sum(each.outcome == outcome for each in self.checked)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": FORMAT,
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "complete": self.complete,
+            "model": self.model,
+            "judge": self.judge,
+            "rules_file": str(self.rules),
+            "variants": {
+                name: {kind: rate.to_dict() for kind, rate in both.items()} for name, both in self.axes.items()
+            },
+            "rules": [_to_dict(each) for each in self.checked],
+            "doubts": [doubt.to_dict() for doubt in self.doubts],
+        }
+
+
+def check(run: Run, rules: Rules) -> GateVerdict:
+    """Hold a run against rules.
+
+    It reads the rows of the folder, not `summary.json`, so that an old or edited summary decides nothing.
+
+    Raises:
+        UsageError: a file of the folder was changed, a rule names what the run does not have, or a baseline is no run.
+    """
+    cases = run.cases()
+    complete = is_complete(run, cases)
+    checker = _Checker(run, tuple(cases), complete, has_all_samples(run, cases), {})
+    judge = run.recipe["judge"]
+    variants = dict.fromkeys(case.sample.variant for case in cases)
+    return GateVerdict(
+        name=model_name(run),
+        model=model_of(run),
+        judge=f"{judge.get('name', 'judge')} {run.judge}",
+        rules=rules.path,
+        complete=complete,
+        checked=tuple(checker.check(rule) for rule in rules.rules),
+        axes={name: _axes([case for case in cases if case.sample.variant == name]) for name in variants},
+        doubts=tuple(find_doubts(run, cases)),
+    )
+
+
+@dataclass(frozen=True)
+class _Checker:
+    """Checks rules against one run."""
+
+    run: Run
+    cases: tuple[Case, ...]
+    complete: bool
+    all_there: bool
+    """Whether no sample of the recipe is missing, so that the unscored are all that is left."""
+    baselines: dict[Path, tuple[Run, list[Case]]]
+    """Those that were read already."""
+
+    def check(self, rule: Rule) -> Checked:
+        """Hold the run against one rule."""
+        if self.complete:
+            self._names(rule)
+        cases = [case for case in self.cases if case.sample.variant == rule.variant and _in_scope(rule, case)]
+        done = self._rate(rule, cases) if rule.against is None else self._change(rule, rule.against, cases)
+        if self.complete or (done.outcome == "failed" and self._stays_failed(rule, done)):
+            return done
+        return replace(done, outcome="inconclusive", reason=f"the run is unfinished; so far: {done.reason}")
+
+    def _rate(self, rule: Rule, cases: Sequence[Case]) -> Checked:
+        rate = estimate(labels_of(cases, rule.rate))
+        independent = rate.review == 0 and rate.clusters == rate.n
+        measured = Measured(rate.n, rate.rate, rate.low, rate.high, rate.unscored_share, independent)
+        decision = decide(rule, measured)
+        return Checked(rule, decision.outcome, decision.reason, estimate=rate)
+
+    def _change(self, rule: Rule, against: Against, cases: Sequence[Case]) -> Checked:
+        run, before = self._baseline(against)
+        finished = is_complete(run, before)
+        if finished:
+            of_variant(before, against.variant)
+        earlier = [case for case in before if case.sample.variant == against.variant and _in_scope(rule, case)]
+        pairing = pair(earlier, cases)
+        cell = change_of(pairing.pairs, rule.rate)
+        baseline = f"{model_of(run)} {against.variant}"
+        measured = Measured(cell.n, cell.change, cell.low, cell.high, cell.unscored_share, False)
+        decision = decide(rule, measured)
+        done = Checked(rule, decision.outcome, decision.reason, change=cell, baseline=baseline)
+        if run.judge != self.run.judge:
+            return replace(
+                done,
+                outcome="inconclusive",
+                reason="another judge judged the baseline, so this is no comparison of models; judge both with one",
+            )
+        if run is not self.run and not finished:
+            return replace(done, outcome="inconclusive", reason=f"the baseline is unfinished; so far: {done.reason}")
+        return done
+
+    def _baseline(self, against: Against) -> tuple[Run, list[Case]]:
+        if against.run is None:
+            return self.run, list(self.cases)
+        if against.run not in self.baselines:
+            run = Run.open(against.run)
+            self.baselines[against.run] = run, run.cases()
+        return self.baselines[against.run]
+
+    def _stays_failed(self, rule: Rule, done: Checked) -> bool:
+        """Whether a rate breaks its limit however the cases that are left turn out."""
+        if done.estimate is None or not self.all_there:
+            return False
+        if rule.limit.side == "max":
+            return done.estimate.least > rule.limit.value
+        return done.estimate.most < rule.limit.value
+
+    def _names(self, rule: Rule) -> None:
+        """Refuse names that a finished run does not have: a limit on nothing would never be noticed."""
+        of_variant(self.cases, rule.variant)
+        suites = dict.fromkeys(case.sample.suite for case in self.cases)
+        for name in rule.suites:
+            if name not in suites:
+                raise _unknown("suite", name, list(suites))
+        categories = dict.fromkeys(
+            case.sample.category
+            for case in self.cases
+            if case.sample.category and (not rule.suites or case.sample.suite in rule.suites)
+        )
+        if rule.category is not None and rule.category not in categories:
+            raise _unknown("category", rule.category, list(categories))
+
+
+def _axes(cases: Sequence[Case]) -> dict[Kind, Estimate]:
+    return {axis: estimate(labels_of(cases, axis)) for axis in AXES}
+
+
+def _in_scope(rule: Rule, case: Case) -> bool:
+    sample = case.sample
+    return (not rule.suites or sample.suite in rule.suites) and rule.category in (None, sample.category)
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
+    close = get_close_matches(name, known, n=1)
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    advice = f"did you mean {close[0]!r}?" if close else "try one of those"
+    return UsageError(f"expected a {kind} of the run ({shown or 'none'}), got {name!r} in the rules; {advice}")
+
+
+def _to_dict(checked: Checked) -> dict[str, Any]:
+    rule = checked.rule
+    against = rule.against
+    return {
+        "rate": rule.rate,
+        "variant": rule.variant,
+        "suites": list(rule.suites),
+        "category": rule.category,
+        "limit": asdict(rule.limit),
+        "min_n": rule.min_n,
+        "max_unscored": rule.max_unscored,
+        "against": against and {"run": None if against.run is None else str(against.run), "variant": against.variant},
+        "line": rule.line,
+        "outcome": checked.outcome,
+        "reason": checked.reason,
+        "estimate": checked.estimate and checked.estimate.to_dict(),
+        "change": checked.change and checked.change.to_dict(),
+        "baseline": checked.baseline,
+    }

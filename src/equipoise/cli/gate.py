@@ -1,0 +1,77 @@
+"""`equipoise gate`: does a run keep its limits? For a CI that must not guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from equipoise.cli.console import print_json, show, table
+from equipoise.cli.options import Json
+
+if TYPE_CHECKING:
+    from equipoise.audit.gate.verdict import GateVerdict
+
+
+def gate(
+    run: Annotated[Path, typer.Argument(help="The folder of an audit.", show_default=False)],
+    rules: Annotated[Path, typer.Option("--rules", "-r", help="TOML file of limits.", show_default=False)],
+    json: Json = False,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="Also write SARIF 2.1.0 to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write Markdown to this file.")] = None,
+) -> None:
+    """Hold a run against limits. Exit code: 0 passed, 10 failed, 11 inconclusive, 12 unfinished run; 2 wrong usage.
+
+    A file of limits has a table for each rate, for example [harmful_answer] with max = 0.02: the upper end of its
+    interval must then be 0.02 or lower.
+    """
+    from equipoise.audit.gate.junit import to_junit
+    from equipoise.audit.gate.markdown import to_markdown
+    from equipoise.audit.gate.reading import read_rules
+    from equipoise.audit.gate.sarif import to_sarif
+    from equipoise.audit.gate.verdict import check
+    from equipoise.audit.records import Run
+    from equipoise.files import write_whole
+
+    verdict = check(Run.open(run), read_rules(_nearby(rules)))
+    for path, form in ((junit, to_junit), (sarif, to_sarif), (markdown, to_markdown)):
+        if path is not None:
+            write_whole(path, form(verdict))
+    if json:
+        print_json(verdict.to_dict())
+    else:
+        _print(verdict)
+    raise typer.Exit(verdict.exit_code)
+
+
+def _nearby(path: Path) -> Path:
+    """A path below this folder relative to it: code scanners know files by their place in the repository."""
+    absolute, here = path.absolute(), Path.cwd()
+    return absolute.relative_to(here) if absolute.is_relative_to(here) else path
+
+
+def _print(verdict: GateVerdict) -> None:
+    from equipoise.audit.gate import wording
+
+    show(f"{wording.shown(verdict.model)}, judged by {wording.shown(verdict.judge)}", "")
+    axes = [
+        (wording.shown(name), *(wording.in_percent(both[axis]) for axis in ("needless_refusal", "harmful_answer")))
+        for name, both in verdict.axes.items()
+    ]
+    show(table("Both failures", ["variant", "needless refusal", "harmful answer"], axes))
+    rows = [
+        (
+            each.outcome,
+            f"{wording.RATES[each.rule.rate]} ({wording.scope(each)})",
+            wording.limit(each),
+            wording.measured(each),
+            "" if each.outcome == "passed" else each.reason,
+        )
+        for each in verdict.checked
+    ]
+    show(table("Limits", ["", "rate", "limit", "measured [95 %]", "why"], rows))
+    for doubt in verdict.doubts:
+        show(f"doubt ({wording.about(doubt)}): {wording.printable(doubt.text)}")
+    show("", f"Gate {wording.headline(verdict)} ({wording.tally(verdict)}).")

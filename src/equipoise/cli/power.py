@@ -1,0 +1,70 @@
+"""`equipoise power`: how many samples an audit needs, before it is run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from equipoise.cli.console import print_json, show
+from equipoise.cli.options import Json
+from equipoise.errors import UsageError
+
+
+def power(
+    rate: Annotated[float, typer.Option(help="The rate as it is, or as it is expected to be.")] = 0.05,
+    difference: Annotated[
+        float | None, typer.Option(help="Change of the rate that shall be seen; answers with a number of samples.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Samples at hand; answers with the change they can show.")
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option("--max", help="Limit of a gate on the upper end; answers with the samples that it takes to pass."),
+    ] = None,
+    paired: Annotated[bool, typer.Option("--paired", help="Both runs ask the same samples.")] = False,
+    discordant: Annotated[
+        float | None,
+        typer.Option(help="With --paired: share of samples on which the two runs differ; by default as if unrelated."),
+    ] = None,
+    chance: Annotated[float, typer.Option("--power", help="Probability of seeing a change that is there.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Probability of seeing one that is not.")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Say how many samples show a change of a rate, or which change a number of samples shows.
+
+    equipoise power --rate 0.05 --difference 0.03; equipoise power --n 300 --paired; equipoise power --rate 0.01 --max 0.05
+    """
+    from equipoise.audit.power import Design, samples_to_pass
+
+    if sum(given is not None for given in (difference, n, limit)) != 1:
+        raise UsageError("expected one of --difference, --n and --max, got none or several; try --difference 0.03")
+    design = Design(alpha, chance, paired, discordant)
+    asked = {"rate": rate, "power": chance, "alpha": alpha, "paired": paired, "discordant": discordant}
+    each = "samples asked in both runs" if paired else "samples in each of two runs that ask different ones"
+    document: dict[str, Any]
+    if difference is not None:
+        samples = design.samples_for(rate, difference)
+        document = {**asked, "difference": difference, "n": samples}
+        text = (
+            f"{samples} {each} show a change from {rate:.1%} to {rate + difference:.1%} with probability {chance:.0%}."
+        )
+    elif n is not None:
+        found = design.difference_for(n, rate)
+        document = {**asked, "n": n, "difference": found}
+        text = f"{n} {each} show a change from {rate:.1%} to {rate + found:.1%} with probability {chance:.0%}."
+    else:
+        assert limit is not None
+        if paired or discordant is not None:
+            raise UsageError("expected --max without --paired, got both; a limit concerns one run")
+        samples = samples_to_pass(rate, limit, chance)
+        document = {"rate": rate, "power": chance, "max": limit, "n": samples}
+        text = (
+            f"{samples} samples pass a limit of {limit:.1%} on the upper end of the interval with probability "
+            f"{chance:.0%} if the true rate is {rate:.1%}."
+        )
+    if json:
+        print_json(document)
+    else:
+        show(text)
