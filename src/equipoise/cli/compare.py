@@ -64,7 +64,7 @@ def _print(made: Comparison, every: bool) -> None:
     if hidden:
         show(f"{hidden} categories without a certain change are not shown; --all shows them.")
     for kind in ("needless_refusal", "harmful_answer"):
-        show(_sentence(kind.replace("_", " "), made.rates[kind].all))  # type: ignore[index]
+        show(_sentence(kind.replace("_", " "), made.rates[kind].all))
 
 
 def _below(rate: RateChange) -> Iterator[tuple[str, Change, bool]]:

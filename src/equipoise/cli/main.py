@@ -13,9 +13,12 @@ from typer.core import TyperGroup
 from equipoise import __version__
 from equipoise.cli.ask import ask
 from equipoise.cli.audit import audit
+from equipoise.cli.compare import compare
 from equipoise.cli.console import complain
 from equipoise.cli.doctor import doctor
+from equipoise.cli.gate import gate
 from equipoise.cli.perturb import perturb
+from equipoise.cli.power import power
 from equipoise.cli.protect import protect
 from equipoise.cli.testbed import testbed
 from equipoise.errors import EquipoiseError
@@ -45,6 +48,9 @@ app.command()(audit)
 app.command()(ask)
 app.command()(perturb)
 app.command()(protect)
+app.command()(compare)
+app.command()(gate)
+app.command()(power)
 app.command()(doctor)
 app.add_typer(testbed, name="testbed")
 

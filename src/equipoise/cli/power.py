@@ -34,7 +34,7 @@ def power(
 ) -> None:
     """Say how many samples show a change of a rate, or which change a number of samples shows.
 
-    equipoise power --rate 0.05 --difference 0.03; equipoise power --n 300 --paired; equipoise power --rate 0.01 --max 0.05
+    Give one of --difference (how many samples?), --n (which change?) and --max (how many samples for a gate?).
     """
     from equipoise.audit.power import Design, samples_to_pass
 
