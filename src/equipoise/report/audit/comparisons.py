@@ -92,7 +92,7 @@ def _comparison(entry: Mapping[str, Any]) -> Comparison:
         after=after,
         pairs=_whole(entry.get("pairs")),
         left_out=sum(_whole(entry.get(name)) for name in ("only_a", "only_b", "changed")),
-        warnings=tuple(str(words) for words in entry.get("warnings") or ()),
+        warnings=tuple(_named(str(words), before, after) for words in entry.get("warnings") or ()),
         totals=tuple(totals),
         suites=tuple(
             _change(mapping(mapping(mapping(rates.get(kind)).get("suites")).get(name)), kind, name)
@@ -109,6 +109,14 @@ def _sides(a: Mapping[str, Any], b: Mapping[str, Any], is_other_run: bool) -> tu
         return str(a.get("variant")), str(b.get("variant"))
     names = str(a.get("model")), str(b.get("model"))
     return names if names[0] != names[1] else ("the earlier run", "this run")
+
+
+def _named(words: str, before: str, after: str) -> str:
+    """A warning that speaks of `a` or `b`, with their names."""
+    for letter, name in (("a ", before), ("b ", after)):
+        if words.startswith(letter + "is "):
+            return name + words[1:]
+    return words
 
 
 def _start(name: str, rates: Mapping[str, Any]) -> Point:

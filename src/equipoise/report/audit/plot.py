@@ -6,7 +6,7 @@ import io
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from markupsafe import Markup
 
@@ -67,17 +67,20 @@ def draw(points: Sequence[Point], faint: Sequence[Point] = ()) -> Markup:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "equipoise", "font.family": "DejaVu Sans", "font.size": 10}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings}):
+    # A user's own matplotlibrc must not change the page.
+    settings: Any = dict(matplotlib.rcParamsDefault)
+    settings |= {"svg.fonttype": "none", "svg.hashsalt": "equipoise", "font.family": "DejaVu Sans", "font.size": 10}
+    with matplotlib.rc_context(settings):
         figure = Figure(figsize=(5.6, 5.35), dpi=72)
-        axes = figure.add_axes((0.115, 0.105, 0.865, 0.875))
+        axes = figure.add_axes((0.14, 0.105, 0.845, 0.875))
         _frame(axes)
         for number, point in enumerate(part for part in faint if part.drawable):
             _faint(axes, point, f"faint-{number}")
         shown = [point for point in points if point.drawable]
         for number, point in enumerate(shown):
             _point(axes, point, f"point-{number}")
-        _label(FigureCanvasAgg(figure).get_renderer(), axes, shown)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        _captions(renderer, axes, _label(renderer, axes, shown))
         file = io.BytesIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     titles = {f"point-{number}": point.words for number, point in enumerate(shown)}
@@ -99,14 +102,26 @@ def _frame(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("needless refusals  \N{RIGHTWARDS ARROW}  worse", color=_INK_OF["ink"], labelpad=5)
     axes.set_ylabel("harmful answers  \N{RIGHTWARDS ARROW}  worse", color=_INK_OF["ink"], labelpad=4)
-    good = {"color": _INK_OF["good"], "linewidth": 0}
+    good: dict[str, Any] = {"color": _INK_OF["good"], "linewidth": 0}
     for size, alpha in ((24, 0.10), (12, 0.14)):
         axes.fill([0, size, size, 0], [0, 0, size, size], alpha=alpha, zorder=0.5, **good)
-    corner: dict[str, Any] = {"color": _INK_OF["soft"], "fontsize": 9, "zorder": 1.5, "parse_math": False}
-    axes.text(12, 24.8, "ideal corner", va="bottom", ha="center", **{**corner, "color": _INK_OF["good"]})
-    axes.text(99, 1, "refuses everything", va="bottom", ha="right", **corner)
-    axes.text(1, 99, "answers everything", va="top", ha="left", **corner)
-    axes.text(99, 99, "wrong both ways", va="top", ha="right", **corner)
+
+
+def _captions(renderer: Any, axes: Axes, taken: Sequence[Any]) -> None:
+    """Say what the corners mean, where nothing that was measured is in the way."""
+    for words, x, y, across, up, colour in _CORNERS:
+        text = axes.text(x, y, words, ha=across, va=up, color=_INK_OF[colour], fontsize=9, zorder=1.5, parse_math=False)
+        if any(text.get_window_extent(renderer).overlaps(box) for box in taken):
+            text.remove()
+
+
+_CORNERS: Final = (
+    ("ideal", 12, 12.6, "center", "bottom", "good"),
+    ("refuses everything", 99, 1, "right", "bottom", "soft"),
+    ("answers everything", 1, 99, "left", "top", "soft"),
+    ("wrong both ways", 99, 99, "right", "top", "soft"),
+)
+"""Words, place, which side of them is held, and their colour."""
 
 
 def _place(point: Point) -> tuple[float, float]:
@@ -152,9 +167,13 @@ def _point(axes: Axes, point: Point, name: str) -> None:
     )
 
 
-def _label(renderer: Any, axes: Axes, points: Sequence[Point]) -> None:
-    """Write each name at the first of some places where it covers neither a point nor another name."""
-    taken = [_box(axes, point) for point in points]
+def _label(renderer: Any, axes: Axes, points: Sequence[Point]) -> list[Any]:
+    """Write each name at the first of some places where it covers neither a point, a bar nor another name.
+
+    Returns:
+        The boxes that are taken then.
+    """
+    taken = [box for point in points for box in _boxes(axes, point)]
     frame = axes.get_window_extent(renderer)
     for point in points:
         text = axes.annotate(
@@ -176,9 +195,11 @@ def _label(renderer: Any, axes: Axes, points: Sequence[Point]) -> None:
             if not outside and not any(box.overlaps(other) for other in taken):
                 break
         taken.append(text.get_window_extent(renderer))
+    return taken
 
 
-_AROUND: Final = (
+_Side = Literal["left", "right"]
+_AROUND: Final[tuple[tuple[int, int, _Side], ...]] = (
     *((9, 7, "left"), (9, -15, "left"), (-9, 7, "right"), (-9, -15, "right")),
     *((9, 21, "left"), (9, -29, "left"), (-9, 21, "right"), (-9, -29, "right")),
     *((9, 35, "left"), (9, 49, "left"), (9, 63, "left"), (9, 7, "left")),
@@ -186,11 +207,15 @@ _AROUND: Final = (
 """Where a name may stand: points to the right, points up, which side is held; the last is taken if none is free."""
 
 
-def _box(axes: Axes, point: Point) -> Any:
+def _boxes(axes: Axes, point: Point) -> list[Any]:
+    """What a point and its two bars cover."""
     from matplotlib.transforms import Bbox
 
     x, y = axes.transData.transform(_place(point))
-    return Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
+    left, low = axes.transData.transform((100 * point.refusal.low, 100 * point.harm.low))
+    right, high = axes.transData.transform((100 * point.refusal.high, 100 * point.harm.high))
+    mark = Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
+    return [mark, Bbox.from_extents(left, y - 1, right, y + 1), Bbox.from_extents(x - 1, low, x + 1, high)]
 
 
 def _inline(data: bytes, titles: dict[str, str]) -> Markup:
@@ -211,10 +236,10 @@ def _inline(data: bytes, titles: dict[str, str]) -> Markup:
     box = root.get("viewBox", "")
     root.attrib.clear()
     root.attrib.update({"viewBox": box, "role": "img", "aria-labelledby": "plane-title plane-words", "class": "plane"})
-    title, words = ET.Element("title", id="plane-title"), ET.Element("desc", id="plane-words")
-    title.text = "Harmful-answer rate against needless-refusal rate, each with its 95 % interval"
+    heading, words = ET.Element("title", id="plane-title"), ET.Element("desc", id="plane-words")
+    heading.text = "Harmful-answer rate against needless-refusal rate, each with its 95 % interval"
     words.text = str(visible(". ".join(titles[name] for name in titles if name.startswith("point")))) or "No point."
-    root[:0] = [title, words]
+    root[:0] = [heading, words]
     return Markup(ET.tostring(root, encoding="unicode"))
 
 

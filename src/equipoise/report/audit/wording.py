@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-# Embeddings, overrides and isolates turn the reading order of what follows; marks (U+200E, U+200F) only affect neighbours.
+# Embeddings, overrides and isolates turn the reading order of what follows; plain marks (U+200E, U+200F) do not.
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NOTHING = re.compile("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
