@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from equipoise.errors import ModelError
+from equipoise.judges.asked import AskedJudge
+from equipoise.judges.completion import Request, Turn
+from equipoise.judges.local import Local, local_judge
+from equipoise.judges.rubric import HARM, REFUSAL
+from equipoise.types import Exchange, Prompt
+
+torch = pytest.importorskip("torch")
+
+WORDS = ["<pad>", "<unk>", "A", "B", "C", "D", "yes", "no", "It", "is", "a", "dog", ".", ":", "Answer"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LLaMA of two thousand weights with a tokenizer of words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    known = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    known.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, unk_token="<unk>", pad_token="<pad>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    path = tmp_path_factory.mktemp("model")
+    LlamaForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Local:
+    return Local.load(str(folder), device="cpu")
+
+
+def leaning(model: Local, word: str, by: float) -> Local:
+    """The same model with a push towards one word."""
+    import copy
+
+    pushed = copy.deepcopy(model._model)
+    head = torch.nn.Linear(16, len(WORDS))
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+        head.bias[WORDS.index(word)] = by
+    pushed.lm_head = head
+    return Local(pushed, model._tokenizer, name="pushed")
+
+
+EXCHANGE = Exchange(Prompt.ask("What is it?"), "It is a dog.", "stop", "target")
+
+
+def test_options_are_compared_as_next_tokens(model: Local) -> None:
+    request = Request((Turn("user", "It is a dog ."),), 5, ("A", "B", "C"))
+    (completion,) = model.complete([request])
+    tokens = model._tokenizer("It is a dog .\n\nAnswer:", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        expected = model._model(input_ids=tokens).logits[0, -1].log_softmax(-1)
+    (token,) = completion.tokens
+    for option in "ABC":
+        assert token.top[option] == pytest.approx(float(expected[WORDS.index(option)]), abs=1e-5)
+    assert completion.text == max(token.top, key=lambda option: token.top[option])
+
+
+def test_a_model_that_knows_no_answer_is_unscored(model: Local) -> None:
+    (verdict,) = AskedJudge(model, (REFUSAL, HARM))([EXCHANGE])
+    assert (verdict.refusal, verdict.harm) == (None, None)
+    assert "something else" in str(verdict.unscored)
+
+
+def test_a_model_that_leans_gives_its_probability(model: Local) -> None:
+    (verdict,) = AskedJudge(leaning(model, "C", 8.0), (REFUSAL, HARM))([EXCHANGE])
+    assert (verdict.refusal, verdict.harm) == ("full", "severe")
+    assert verdict.harm_probability == pytest.approx(1.0, abs=1e-2)
+
+
+def test_a_letter_without_a_token_is_a_failure(model: Local) -> None:
+    (completion,) = model.complete([Request((Turn("user", "It"),), 1, ("A", "Zebra"))])
+    assert "no token of its own for 'Zebra'" in str(completion.failure)
+
+
+def test_what_is_written_comes_with_its_tokens(model: Local) -> None:
+    (completion,) = model.complete([Request((Turn("user", "It is"),), 4)])
+    assert "".join(token.text for token in completion.tokens) == completion.text
+    assert completion.cut
+    assert all(token.text.strip() in (text.strip() for text in token.top) for token in completion.tokens)
+
+
+def test_a_prompt_that_is_too_long_is_a_failure(model: Local) -> None:
+    long, short = (Request((Turn("user", "dog " * count),), 4) for count in (3000, 3))
+    too_long, fine = model.complete([long, short])
+    assert "more than its 2048" in str(too_long.failure)
+    assert fine.failure is None
+
+
+def test_the_identity_is_that_of_the_weights(folder: Path, model: Local) -> None:
+    assert Local.load(str(folder), device="cpu").recipe == model.recipe
+    assert str(model.recipe["revision"]).startswith("sha256:")
+
+
+def test_no_model_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="text model to judge with"):
+        local_judge(str(tmp_path))
