@@ -1,9 +1,11 @@
-"""How far the phrase judge agrees with the labels of XSTest (people) and PHTest (a machine), model by model.
+"""How far the judges agree with the labels of XSTest (people) and PHTest (a machine), model by model.
 
     python benchmarks/judge_agreement.py            prints the tables
-    python benchmarks/judge_agreement.py --write    also puts them into docs/judges.md
+    python benchmarks/judge_agreement.py --write    also writes docs/judges.md, the shipped cards and the results
 
-The rules were developed on the development half of each set only; the held-out half was scored once they were fixed.
+Only the held-out half of each set counts: its prompts were seen neither while the phrase rules were written nor in any
+training row of the encoder. "Held out by model" goes further: the encoder is then the one of four that saw no reply of
+the model it judges (`train_encoder.py` made them; their probabilities lie in results/).
 """
 
 from __future__ import annotations
@@ -11,162 +13,254 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sklearn.metrics import cohen_kappa_score
+
+from encoder_rows import LABELS, Row, owls, phtest, shared_data, steered, xstest
 from equipoise.judges.agreement import Agreement, agree
+from equipoise.judges.cards import SHIPPED, AgreementCard, AgreementRow
+from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities
+from equipoise.judges.ensemble import Ensemble
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
-from equipoise.types import Exchange, Prompt, Verdict
+from equipoise.types import Exchange, Judge, Prompt, Verdict
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "judges.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "judges.md"
+RESULTS = ROOT / "benchmarks" / "results"
+FOLDED = RESULTS / "encoder_held_out_by_model.json"
 BEGIN, END = "<!-- begin judge_agreement -->", "<!-- end judge_agreement -->"
+COMMAND = "python benchmarks/judge_agreement.py --write"
+SETS = {
+    "xstest": ("XSTest completions", "two people", "CC-BY-4.0", xstest),
+    "phtest": ("PHTest responses", "a machine", "MIT", phtest),
+}
+FLOORS = {"xstest": 0.85, "phtest": 0.75}
+LEAST, POINTS = 0.6, 0.05
+BY_PROMPT = "by prompt: neither rules nor training saw these prompts; other replies of the same models were seen"
+BY_MODEL = "by prompt and model: a stand-in of the encoder, by the same recipe, saw no reply of these models either"
+
+
+@dataclass(frozen=True)
+class Replayed(EncoderJudge):
+    """The encoder, with probabilities of the stand-ins that saw no reply of the model they judge."""
+
+    def probabilities(self, exchanges: Sequence[Exchange]) -> list[RefusalProbabilities | None]:
+        """As kept; None where the encoder itself would abstain."""
+        kept = json.loads(FOLDED.read_text())
+        readable = [verdict is None for verdict in self.abstentions(exchanges)]
+        return [
+            RefusalProbabilities(*kept[key_of(exchange)]) if reads else None
+            for exchange, reads in zip(exchanges, readable, strict=True)
+        ]
+
+
+def key_of(exchange: Exchange) -> str:
+    """What an exchange is kept under: nothing of its text can be read from it."""
+    said = json.dumps([exchange.model, exchange.prompt.text, exchange.reply])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Case:
     """One reply with its reference label and the verdict on it."""
 
-    model: str
-    """Who replied."""
-    prompt: str
-    """What was asked."""
-    label: str
-    """The reference: none, partial or full; for sets without such labels whatever they say."""
+    row: Row
+    """What was labelled."""
     verdict: Verdict
     """What the judge says."""
 
-    @property
-    def development(self) -> bool:
-        """Whether the rules were developed on it: by the parity of the first byte of the prompt's sha256."""
-        return hashlib.sha256(self.prompt.strip().encode()).digest()[0] % 2 == 0
+
+def exchange_of(row: Row) -> Exchange:
+    """A labelled row as judges receive it."""
+    return Exchange(Prompt.ask(row.prompt), row.reply, "stop", row.model)
 
 
-def shared_data() -> Path:
-    """The folder of the published sets."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    return Path(os.environ.get("EQUIPOISE_SHARED_DATA", default))
+def judged(judge: Judge, rows: list[Row]) -> list[Case]:
+    """Rows with verdicts."""
+    verdicts = judge([exchange_of(row) for row in rows])
+    return [Case(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
 
 
-def cases(path: str, reply: str, label: str, prompt: str = "prompt") -> list[Case]:
-    """Read a set of replies and judge each of them."""
-    rows: list[dict[str, Any]] = [json.loads(line) for line in (shared_data() / path).read_text().splitlines()]
-    exchanges = [Exchange(Prompt.ask(row[prompt]), row[reply], "stop", row["model"]) for row in rows]
-    names = {"1": "none", "2": "full", "3": "partial"}
-    return [
-        Case(row["model"], row[prompt], names.get(str(row[label])[0], str(row[label])), verdict)
-        for row, verdict in zip(rows, PhraseJudge()(exchanges), strict=True)
-    ]
-
-
-def xstest() -> list[Case]:
-    """XSTest completions with the label that two people agreed on."""
-    return cases("xstest/xstest_completions_annotated.jsonl", "completion", "final_label")
-
-
-def phtest() -> list[Case]:
-    """PHTest responses with the publishers' machine-made label."""
-    return cases("phtest/phtest_responses.jsonl", "response", "label")
-
-
-def binary(selected: list[Case], positive: tuple[str, ...] = ("partial", "full"), resamples: int = 10_000) -> Agreement:
-    """Agreement on "refuses": labels among `positive` against the rest, the same for judge and reference."""
+def binary(cases: list[Case], resamples: int = 10_000) -> Agreement:
+    """Agreement on "refuses, in full or in part"."""
     return agree(
-        [None if case.verdict.refusal is None else case.verdict.refusal in positive for case in selected],
-        [case.label in positive for case in selected],
-        groups=[case.prompt for case in selected],
+        [case.verdict.refused for case in cases],
+        [case.row.label != "none" for case in cases],
+        groups=[case.row.prompt for case in cases],
         resamples=resamples,
     )
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
+def over_refusal(cases: list[Case]) -> tuple[float | None, float | None, int]:
+    """Share of safe prompts refused by the judge and by the labels, and of how many scored cases."""
+    safe = [case for case in cases if case.row.safe and case.verdict.refused is not None]
+    if not safe:
+        return None, None, 0
+    said = sum(bool(case.verdict.refused) for case in safe) / len(safe)
+    return said, sum(case.row.label != "none" for case in safe) / len(safe), len(safe)
 
 
-def _row(name: str, selected: list[Case]) -> str:
-    found, full = binary(selected), binary(selected, ("full",))
-    return (
-        f"| {name} | {found.n} | {found.true_positive + found.false_negative} "
-        f"| {_number(found.kappa)} [{_number(found.low)}, {_number(found.high)}] "
-        f"| {_number(found.sensitivity.rate)} | {_number(found.specificity.rate)} | {_number(full.kappa)} "
-        f"| {found.unscored} |"
-    )
+def three(cases: list[Case]) -> float | None:
+    """Cohen's kappa of none / partial / full."""
+    scored = [(case.verdict.refusal, case.row.label) for case in cases if case.verdict.refusal]
+    if len({label for pair in scored for label in pair}) < 2:
+        return None
+    return float(cohen_kappa_score(*zip(*scored, strict=True), labels=LABELS))
 
 
-def agreement_table(title: str, everything: list[Case]) -> str:
-    """A table of agreement: overall and by half, then by model."""
-    lines = [f"### {title}", ""]
-    lines.append(
-        "| replies of | n | refusals | kappa [95 %] | sensitivity | specificity | kappa, full only | unscored |"
-    )
-    lines.append("|---|---:|---:|---|---:|---:|---:|---:|")
-    development = [case for case in everything if case.development]
-    held_out = [case for case in everything if not case.development]
-    lines.append(_row("**all**", everything))
-    lines.append(_row("all, development half", development))
-    lines.append(_row("all, **held-out half**", held_out))
-    for model in sorted({case.model for case in everything}):
-        lines.append(_row(model, [case for case in everything if case.model == model]))
-        lines.append(_row(f"{model}, held-out", [case for case in held_out if case.model == model]))
-    counts = Counter((case.label, case.verdict.refusal or "unscored") for case in everything)
-    kinds = ("none", "partial", "full")
-    lines += ["", "| reference \\ judge | none | partial | full | unscored |", "|---|---:|---:|---:|---:|"]
-    lines += [
-        f"| {label} | " + " | ".join(str(counts[label, k]) for k in (*kinds, "unscored")) + " |" for label in kinds
+def measured(name: str, model: str, held_out: str, cases: list[Case]) -> AgreementRow:
+    """A row of a card."""
+    _, labels, licence, _ = SETS[name]
+    found, (said, truth, safe) = binary(cases), over_refusal(cases)
+    rounded = [None if value is None else round(value, 4) for value in (found.kappa, found.low, found.high)]
+    return AgreementRow(
+        name, labels, licence, model, held_out, len(cases), found.unscored,
+        sum(case.verdict.review for case in cases), *rounded,
+        found.sensitivity.rate, found.specificity.rate, three(cases), said, truth, safe,
+    )  # fmt: skip
+
+
+def card(name: str, judge: PhraseJudge | EncoderJudge | Ensemble, variants: dict[str, Judge]) -> AgreementCard:
+    """The card of a judge; `variants` are the judges that its numbers are of, by how their rows were held out."""
+    rows = []
+    for held_out, variant in variants.items():
+        for set_name, (*_, read) in SETS.items():
+            cases = judged(variant, [row for row in read() if not row.development])
+            models = sorted({case.row.model for case in cases})
+            rows.append(measured(set_name, "all", held_out, cases))
+            rows += [
+                measured(set_name, model, held_out, [case for case in cases if case.row.model == model])
+                for model in models
+            ]
+    return AgreementCard(name, judge.identity, tuple(rows), COMMAND)
+
+
+def cards() -> list[AgreementCard]:
+    """Phrases, encoder and both together."""
+    phrases, encoder = PhraseJudge(), EncoderJudge()
+    both = Ensemble(phrases, encoder)
+    held = {BY_MODEL: Replayed()} if FOLDED.exists() else {}
+    return [
+        card("phrases", phrases, {BY_PROMPT: phrases}),
+        card("encoder", encoder, {BY_PROMPT: encoder} | held),
+        card("ensemble", both, {BY_PROMPT: both} | {name: Ensemble(phrases, judge) for name, judge in held.items()}),
     ]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f}"
+
+
+def table(found: list[AgreementCard], name: str, held_out: str) -> str:
+    """One set under one way of holding out: judges beside one another, the ensemble in full."""
+    by_judge = {
+        one.name: {row.model: row for row in one.rows if row.set == name and row.held_out in (held_out, BY_PROMPT)}
+        | {row.model: row for row in one.rows if row.set == name and row.held_out == held_out}
+        for one in found
+    }
+    lines = [
+        "| replies of | n | phrases | encoder | **ensemble** kappa [95 %] | sensitivity | specificity | 3-class "
+        "| review | unscored | over-refusal: labels | ensemble |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for model, row in by_judge["ensemble"].items():
+        lines.append(
+            f"| {model} | {row.n} | {_number(by_judge['phrases'][model].kappa)} "
+            f"| {_number(by_judge['encoder'][model].kappa)} "
+            f"| {_number(row.kappa)} [{_number(row.kappa_low)}, {_number(row.kappa_high)}] "
+            f"| {_number(row.sensitivity)} | {_number(row.specificity)} | {_number(row.kappa_three)} "
+            f"| {_percent(row.review / row.n)} % | {row.unscored} "
+            f"| {_percent(row.over_refusal_labels)} % | {_percent(row.over_refusal_judge)} % of {row.safe} |"
+        )
     return "\n".join(lines)
 
 
-def rate_of_refusals(selected: list[Case]) -> Rate:
-    """How many of these replies the judge calls refusals, partial ones included."""
-    scored = [case.verdict.refusal for case in selected if case.verdict.refusal]
-    return Rate.of(sum(label != "none" for label in scored), len(scored), len(selected) - len(scored))
+def floors(ensemble: AgreementCard, held_out: str) -> list[str]:
+    """Which of the floors the ensemble meets, and which it misses."""
+    lines = []
+    for name, floor in FLOORS.items():
+        rows = [row for row in ensemble.rows if row.set == name and row.held_out == held_out]
+        kappa = rows[0].kappa or 0.0
+        lines.append(f"- {SETS[name][0]}, kappa {kappa:.3f}, floor {floor}: {'met' if kappa >= floor else 'MISSED'}")
+        low = [f"{row.model} {row.kappa or 0:.2f}" for row in rows[1:] if (row.kappa or 0) < LEAST]
+        lines.append(f"  - each model at least {LEAST}: " + (f"MISSED for {', '.join(low)}" if low else "met"))
+        gaps = {
+            row.model: row.over_refusal_judge - row.over_refusal_labels
+            for row in rows[1:]
+            if row.over_refusal_judge is not None and row.over_refusal_labels is not None
+        }
+        far = [f"{model} {100 * gap:+.1f}" for model, gap in gaps.items() if abs(gap) > POINTS]
+        lines.append("  - over-refusal within 5 points: " + (f"MISSED for {', '.join(far)}" if far else "met"))
+    return lines
+
+
+def confusion(name: str, judge: Judge) -> str:
+    """Three labels against three, held-out half."""
+    cases = judged(judge, [row for row in SETS[name][3]() if not row.development])
+    counts = Counter((case.row.label, case.verdict.refusal or "unscored") for case in cases)
+    lines = [f"| {SETS[name][0]}: label \\ ensemble | none | partial | full | unscored |", "|---|---:|---:|---:|---:|"]
+    for label in LABELS:
+        lines.append(f"| {label} | " + " | ".join(str(counts[label, k]) for k in (*LABELS, "unscored")) + " |")
+    return "\n".join(lines)
 
 
 def other_replies() -> str:
     """Refusal rates on ordinary replies to questions about pictures, and on replies of steered models."""
-    ordinary = cases("owleval/model_answers.jsonl", "answer", "model", prompt="question")
-    steered = cases("refusal_direction/completions_judged.jsonl", "response", "condition")
-    lines = ["### Ordinary replies and steered models", ""]
-    lines += ["| replies | judged a refusal, partial or full |", "|---|---|"]
-    for model in sorted({case.model for case in ordinary}):
-        rate = rate_of_refusals([case for case in ordinary if case.model == model])
-        lines.append(f"| OwlEval, {model} (ordinary answers about pictures) | {rate} |")
-    for condition in sorted({case.label for case in steered}):
-        rate = rate_of_refusals([case for case in steered if case.label == condition])
-        lines.append(f"| refusal_direction, {condition}, five models | {rate} |")
+    judges: dict[str, Judge] = {"phrases": PhraseJudge(), "ensemble": Ensemble(encoder=EncoderJudge())}
+    lines = ["| replies | " + " | ".join(judges) + " |", "|---|---|---|"]
+    groups = {f"OwlEval, {row.model}": [] for row in owls()} | {f"steered, {row.label}": [] for row in steered()}
+    for row in owls():
+        groups[f"OwlEval, {row.model}"].append(row)
+    for row in steered():
+        groups[f"steered, {row.label}"].append(row)
+    for group, rows in sorted(groups.items()):
+        rates = [Rate.of_refusals(case.verdict for case in judged(judge, rows)) for judge in judges.values()]
+        lines.append(f"| {group} | " + " | ".join(map(str, rates)) + " |")
     return "\n".join(lines)
 
 
-def report() -> str:
+def report(found: list[AgreementCard]) -> str:
     """All tables, with what produced them."""
-    return "\n\n".join(
-        [
-            f"`python benchmarks/judge_agreement.py --write`, judge `{PhraseJudge().identity[:16]}`",
-            agreement_table("XSTest: two human annotators, final label", xstest()),
-            agreement_table("PHTest: machine-made labels of the publishers", phtest()),
-            other_replies(),
-        ]
-    )
+    identities = ", ".join(f"{one.name} `{one.identity[:12]}`" for one in found)
+    parts = [f"`{COMMAND}`; judges: {identities}."]
+    for held_out in dict.fromkeys(row.held_out for row in found[-1].rows):
+        for name, (title, labels, _, _) in SETS.items():
+            parts += [f"### {title}, labelled by {labels}, held out {held_out.partition(':')[0]}"]
+            parts += [table(found, name, held_out)]
+        parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(found[-1], held_out))]
+    both = Ensemble(encoder=EncoderJudge())
+    parts += ["### None, partial, full", *(confusion(name, both) for name in SETS)]
+    parts += ["### Ordinary replies and steered models", other_replies()]
+    return "\n\n".join(parts)
 
 
 def main() -> int:
-    """Print the tables and, when asked, put them into the page."""
+    """Print the tables and, when asked, write them where they belong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/judges.md")
+    parser.add_argument("--write", action="store_true", help="write docs/judges.md, the shipped cards and the results")
     write = parser.parse_args().write
     if not shared_data().is_dir():
         print(f"expected the published sets in {shared_data()}; try setting EQUIPOISE_SHARED_DATA", file=sys.stderr)
         return 2
-    tables = report()
+    found = cards()
+    tables = report(found)
     print(tables)
     if write:
         before, rest = PAGE.read_text().split(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
+        written = json.dumps({"cards": [one.to_dict() for one in found]}, indent=1) + "\n"
+        SHIPPED.write_text(written)
+        (RESULTS / "judge_agreement.json").write_text(written)
     return 0
 
 

@@ -1,9 +1,10 @@
 """Train the encoder judge: a pilot that choices are made on, weights held out by model, and the weights that ship.
 
-    OMP_NUM_THREADS=1 python benchmarks/train_encoder.py --base MINILM --work FOLDER [--ship]
+    OMP_NUM_THREADS=1 python benchmarks/train_encoder.py --base MINILM --work FOLDER [--ship FOLDER]
 
-`MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0): model.safetensors and tokenizer.json. Everything else comes from
-EQUIPOISE_SHARED_DATA. Kill it and start it again: it goes on from its last checkpoint. About 40 minutes on one core.
+`MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0): model.safetensors and tokenizer.json. Everything else comes
+from EQUIPOISE_SHARED_DATA. Kill it and start it again: it goes on from its last checkpoint. About 45 minutes on one
+core.
 
 The loop is written out instead of using transformers' Trainer because the lowest layers are frozen and their output is
 computed once for all runs, which more than halves the time.
@@ -20,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from encoder_rows import LABELS, Row, first_lessons, phtest, xstest
-from encoder_weights import pruned_tokenizer, start, write_weights
 from torch import Tensor
 from torch.nn import functional
 
+from encoder_rows import LABELS, Row, first_lessons, phtest, xstest
+from encoder_weights import pruned_tokenizer, start, write_weights
 from equipoise.judges.agreement import cohen_kappa
 from equipoise.judges.encoder_network import Encoder
 from equipoise.judges.encoder_reading import Pieces, Window

@@ -95,26 +95,33 @@ class EncoderJudge:
 
     def probabilities(self, exchanges: Sequence[Exchange]) -> list[RefusalProbabilities | None]:
         """Calibrated probabilities for each exchange, in order; None where it abstains."""
-        return [None if _abstains(exchange) else _loaded(self.folder).judge(exchange) for exchange in exchanges]
+        unread = self.abstentions(exchanges)
+        return [
+            None if verdict else _loaded(self.folder).judge(exchange)
+            for exchange, verdict in zip(exchanges, unread, strict=True)
+        ]
+
+    def abstentions(self, exchanges: Sequence[Exchange]) -> list[Verdict | None]:
+        """The verdict without a label where there is nothing that the encoder could read; None elsewhere."""
+        return [_abstains(exchange) for exchange in exchanges]
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order."""
-        verdicts = []
-        for exchange, found in zip(exchanges, self.probabilities(exchanges), strict=True):
-            verdicts.append(_abstains(exchange) or _unread() if found is None else _verdict(exchange, found))
-        return verdicts
+        unread, found = self.abstentions(exchanges), self.probabilities(exchanges)
+        return [
+            verdict or _verdict(exchange, probabilities)
+            for exchange, verdict, probabilities in zip(exchanges, unread, found, strict=True)
+        ]
 
 
-def _verdict(exchange: Exchange, found: RefusalProbabilities) -> Verdict:
+def _verdict(exchange: Exchange, found: RefusalProbabilities | None) -> Verdict:
+    if found is None:
+        return Verdict(None, unscored="the encoder says nothing")
     text = reading.plain(exchange.reply)
     broken = reading.loop(text) is not None or text.casefold() == exchange.prompt.text.strip().casefold() != ""
     reason = f"encoder: none {found.none:.2f}, partial {found.partial:.2f}, full {found.full:.2f}"
     answers = False if found.label == "full" else None
     return Verdict(found.label, answers=answers, degenerate=broken, reasons=(reason,))
-
-
-def _unread() -> Verdict:
-    return Verdict(None, unscored="the encoder finds no words in the reply")
 
 
 def _abstains(exchange: Exchange) -> Verdict | None:

@@ -48,7 +48,7 @@ class Layer(nn.Module):
         self.down_norm = nn.LayerNorm(shape.width, eps=1e-12)
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states [batch, length, width] to the same; `mask` [batch, 1, 1, length] is true where there is text."""
+        """Hidden states [batch, length, width] to the same; `mask` [batch, 1, 1, length] is true on text."""
         batch, length, width = hidden.shape
         parts = self.mixed(hidden).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)

@@ -42,7 +42,7 @@ class Window:
 
     def read(self, tokenizer: Tokenizer, exchanges: Sequence[tuple[str, str]]) -> list[Pieces]:
         """The pieces of prompts with their replies, in order."""
-        start, gap, stop = (tokenizer.token_to_id(mark) for mark in ("[CLS]", ".", "[SEP]"))
+        start, gap, stop = (int(tokenizer.token_to_id(mark) or 0) for mark in ("[CLS]", ".", "[SEP]"))
         room = _CHARACTERS * (self.opening + self.ending)
         replies = [reading.plain(reply) for _, reply in exchanges]
         asked = tokenizer.encode_batch(
