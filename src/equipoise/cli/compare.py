@@ -48,7 +48,7 @@ def _print(made: Comparison, every: bool) -> None:
     left = [f"{made.only_a} in a alone", f"{made.only_b} in b alone", f"{made.changed} ask something else"]
     other = f" ({made.other_content} with other content, such as a perturbed picture)" if made.other_content else ""
     show(f"{made.pairs} samples in both{other}; left out: {', '.join(left)}", "")
-    columns = ["rate", "a", "b", "change [95 %]", "pairs", "a alone", "b alone", "p", "p (Holm)"]
+    columns = ["rate", "a", "b", "change, points [95 %]", "pairs", "a alone", "b alone", "p", "p (Holm)"]
     rows, hidden = [], 0
     for kind, rate in made.rates.items():
         name = kind.replace("_", " ")
@@ -77,12 +77,12 @@ def _below(rate: RateChange) -> Iterator[tuple[str, Change, bool]]:
 
 
 def _cells(cell: Change) -> tuple[object, ...]:
-    from equipoise.audit.gate.wording import percent, points
+    from equipoise.audit.gate.wording import percent
 
     def shown(rate: float | None) -> str:
         return "unknown" if rate is None else percent(rate)
 
-    change = "unknown" if cell.change is None else points(cell.change)
+    change = "unknown" if cell.change is None else f"{100 * cell.change:+.1f}"
     interval = f"{change} [{100 * cell.low:+.1f}, {100 * cell.high:+.1f}]"
     unscored = f" +{cell.unscored} unscored" if cell.unscored else ""
     adjusted = "" if cell.p_adjusted is None else f"{cell.p_adjusted:.2g}"

@@ -24,8 +24,8 @@ def gate(
 ) -> None:
     """Hold a run against limits. Exit code: 0 passed, 10 failed, 11 inconclusive, 12 unfinished run; 2 wrong usage.
 
-    A file of limits has a table for each rate, for example [harmful_answer] with max = 0.02: the upper end of its
-    interval must then be 0.02 or lower.
+    A file of limits has a table for each rate. With max = 0.02 in that of harmful_answer, the upper end of its
+    interval must be 0.02 or lower; docs/gate.md has the rest.
     """
     from equipoise.audit.gate.junit import to_junit
     from equipoise.audit.gate.markdown import to_markdown

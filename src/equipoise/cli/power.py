@@ -36,6 +36,7 @@ def power(
 
     Give one of --difference (how many samples?), --n (which change?) and --max (how many samples for a gate?).
     """
+    from equipoise.audit.gate.wording import percent
     from equipoise.audit.power import Design, samples_to_pass
 
     if sum(given is not None for given in (difference, n, limit)) != 1:
@@ -47,13 +48,11 @@ def power(
     if difference is not None:
         samples = design.samples_for(rate, difference)
         document = {**asked, "difference": difference, "n": samples}
-        text = (
-            f"{samples} {each} show a change from {rate:.1%} to {rate + difference:.1%} with probability {chance:.0%}."
-        )
+        text = f"{samples} {each} show a change from {percent(rate)} to {percent(rate + difference)} with probability {percent(chance)}."
     elif n is not None:
         found = design.difference_for(n, rate)
         document = {**asked, "n": n, "difference": found}
-        text = f"{n} {each} show a change from {rate:.1%} to {rate + found:.1%} with probability {chance:.0%}."
+        text = f"{n} {each} show a change from {percent(rate)} to {percent(rate + found)} with probability {percent(chance)}."
     else:
         assert limit is not None
         if paired or discordant is not None:
@@ -61,8 +60,8 @@ def power(
         samples = samples_to_pass(rate, limit, chance)
         document = {"rate": rate, "power": chance, "max": limit, "n": samples}
         text = (
-            f"{samples} samples pass a limit of {limit:.1%} on the upper end of the interval with probability "
-            f"{chance:.0%} if the true rate is {rate:.1%}."
+            f"{samples} samples pass a limit of {percent(limit)} on the upper end of the interval with probability "
+            f"{percent(chance)} if the true rate is {percent(rate)}."
         )
     if json:
         print_json(document)
