@@ -129,8 +129,9 @@ class Batcher(Generic[Item, Result]):
             self.size = min(self.size, max(1, half))
             # The traceback holds the tensors that did not fit.
             error.__traceback__ = None
-            for start in range(0, len(batch), self.size):
-                self._answer(batch[start : start + self.size])
+            while batch:
+                part, batch = batch[: self.size], batch[self.size :]
+                self._answer(part)
         else:
             for entry in batch:
                 self._answer([entry])

@@ -68,7 +68,7 @@ class EquipoiseAPI(ModelAPI):
     Args:
         model_name: what `equipoise.models.load` takes: `testbed/llava`, a folder, `org/name@revision`.
         batch_size: prompts that run at once at most; halved by itself when the device is full.
-        model: a model that is loaded already; None loads one with the first prompt.
+        loaded: a model that is loaded already; None loads one with the first prompt.
         base_url: not used.
         api_key: not used.
         config: inspect's settings.
@@ -82,13 +82,13 @@ class EquipoiseAPI(ModelAPI):
         api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - inspect's own signature
         batch_size: int = BATCH,
-        model: ChatModel | None = None,
+        loaded: ChatModel | None = None,
         **load_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         session = current.get(None)
         handed = session.target.model if session else None
-        self._model = model or handed
+        self._model = loaded or handed
         self._load_args = load_args
         self._batch_size = int(batch_size)
         self._batches: Batcher[_Request, Exchange] = Batcher(

@@ -3,16 +3,16 @@
 from equipoise.audit.engine.provider import equipoise
 from equipoise.audit.engine.scorers import harm, harmful_answer, needless_refusal, refusal
 from equipoise.audit.engine.solver import asking
-from equipoise.audit.engine.tasks import TASKS, generic, testbed
+from equipoise.audit.engine.tasks import TASKS, embedded, generic
 
 __all__ = [
     "TASKS",
     "asking",
+    "embedded",
     "equipoise",
     "generic",
     "harm",
     "harmful_answer",
     "needless_refusal",
     "refusal",
-    "testbed",
 ]

@@ -51,8 +51,8 @@ def generic(path: str, limit: int | None = None, seed: int = 0) -> Task:
     return to_task(load_suite("generic", path=Path(path), limit=limit, seed=seed))
 
 
-@task
-def testbed(limit: int | None = None, seed: int = 0) -> Task:
+@task(name="testbed")
+def embedded(limit: int | None = None, seed: int = 0) -> Task:
     """The embedded suite: drawn scenes, known answers."""
     from equipoise.testbed.suite import load
 

@@ -1,0 +1,111 @@
+"""What the tests of the engine ask, and whom."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from equipoise.audit.engine.ask import ask
+from equipoise.audit.engine.session import IdentifiedJudge, Outcome, Target
+from equipoise.audit.records import Ledger, ReplyRow, SampleRow, VerdictRow
+from equipoise.data.stored import MadePicture
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.types import Exchange, Expected, Prompt, Sample
+
+REFUSAL = "I'm sorry, but I can't help with that."
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> MadePicture:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, kind)
+    return MadePicture(file.getvalue())
+
+
+def sample(text: str, *pictures: MadePicture, expected: Expected = "answer", **more: Any) -> Sample:
+    return Sample(id=more.pop("id", text), suite=more.pop("suite", "made"), text=text, expected=expected,
+                  pictures=pictures, **more)  # fmt: skip
+
+
+def rows(samples: Sequence[Sample], variant: str = "plain") -> list[tuple[SampleRow, Sample]]:
+    return [(SampleRow.of(each, variant, {"model": "m"}, ()), each) for each in samples]
+
+
+@dataclass
+class Parrot:
+    """Says what it was asked; refuses what sounds bad, breaks on what breaks it."""
+
+    name: str = "parrot"
+    revision: str = "1"
+    batches: list[int] = field(default_factory=list)
+    seen: list[Prompt] = field(default_factory=list)
+    threads: set[str] = field(default_factory=set)
+    before: Callable[[Prompt], None] = lambda prompt: None
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        self.batches.append(len(prompts))
+        self.threads.add(threading.current_thread().name)
+        for prompt in prompts:
+            self.before(prompt)
+        self.seen += prompts
+        return [self._reply(prompt, max_new_tokens) for prompt in prompts]
+
+    def _reply(self, prompt: Prompt, limit: int) -> Exchange:
+        words = (REFUSAL if "bad" in prompt.text else f"You said: {prompt.text}").split()
+        finish = "stop" if len(words) <= limit else "length"
+        return Exchange(prompt, " ".join(words[:limit]), finish, f"{self.name}@{self.revision}")
+
+
+@dataclass
+class Stores:
+    """A run folder's worth."""
+
+    folder: Path
+
+    @property
+    def replies(self) -> Ledger[ReplyRow]:
+        return Ledger(self.folder / "replies.jsonl", ReplyRow)
+
+    @property
+    def verdicts(self) -> Ledger[VerdictRow]:
+        return Ledger(self.folder / "verdicts.jsonl", VerdictRow)
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    def ask(
+        self,
+        asked: Sequence[tuple[SampleRow, Sample]],
+        target: Target,
+        judge: IdentifiedJudge | None = None,
+        **options: Any,
+    ) -> Outcome:
+        return ask(
+            asked,
+            target,
+            replies=options.pop("replies", self.replies),
+            verdicts=options.pop("verdicts", self.verdicts),
+            judge=judge or PhraseJudge(),
+            logs=self.logs,
+            **options,
+        )
+
+    def by_text(self, asked: Sequence[tuple[SampleRow, Sample]]) -> dict[str, ReplyRow]:
+        """The last reply to each text."""
+        texts = {row.key: each.text for row, each in asked}
+        return {texts[row.key]: row for row in self.replies.rows()}
+
+
+def local(model: Parrot | None = None) -> Target:
+    model = model or Parrot()
+    return Target(model.name, model.revision, model=model)
+
+
+def served(spec: str, **more: Any) -> Target:
+    return Target("scripted", "", spec=spec, **more)

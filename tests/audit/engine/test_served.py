@@ -1,0 +1,215 @@
+"""Real HTTP: what each form of a reply, a refusal or a failure on the wire becomes."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from audit.engine.asking import REFUSAL, Stores, picture, rows, sample, served
+from audit.scripted_server import (
+    Answer,
+    Asked,
+    ScriptedServer,
+    cut,
+    empty,
+    fails,
+    filtered,
+    raw,
+    refuses,
+    says,
+    slow,
+)
+from equipoise.audit.engine.session import ENDLESS, HOPELESS
+from equipoise.judges.ensemble import default_judge
+
+NOW = (("retry-after", "0"),)
+"""Ask again at once."""
+
+REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
+    "answers": (says("Sure."), ("text", "stop", "Sure.")),
+    "refuses in words": (says(REFUSAL), ("text", "stop", REFUSAL)),
+    "refuses in a field": (refuses("I can't."), ("refusal_field", "stop", "I can't.")),
+    "is filtered": (filtered(), ("content_filter", "content_filter", "")),
+    "is filtered half-way": (filtered("First,"), ("content_filter", "content_filter", "First,")),
+    "is filtered in other words": (filtered("", "content_filter: OTHER"), ("content_filter", "content_filter", "")),
+    "names a policy": (
+        fails(400, "flagged", code="content_policy_violation"),
+        ("policy_error", "content_filter", "flagged"),
+    ),
+    "names Azure's policy": (fails(400, "flagged", code="content_filter"), ("policy_error", "content_filter", "flagged")),
+    "is moderated": (fails(403, "moderated", code="moderation_blocked"), ("policy_error", "content_filter", "moderated")),
+    "is cut short": (says("On and on", "length"), ("text", "length", "On and on")),
+    "says nothing": (says(""), ("text", "stop", "")),
+    "thinks": (says("<think>Hm.</think>Paris."), ("text", "stop", "Paris.")),
+    "thinks in a field": (says("Paris.", reasoning_content="Hm."), ("text", "stop", "Paris.")),
+}  # fmt: skip
+
+FAILURES: dict[str, tuple[Answer, int, str]] = {
+    "has a full queue": (fails(429, "slow down", headers=NOW), 3, "HTTP 429"),
+    "is broken": (fails(500, "oops", headers=NOW), 3, "HTTP 500"),
+    "is not up": (fails(503, "loading", headers=NOW), 3, "HTTP 503"),
+    "is too long": (fails(400, "too long", code="context_length_exceeded"), 1, "too long"),
+    "is blocked": (fails(403, "Your IP is blocked", kind="invalid_request_error"), 1, "blocked"),
+    "cannot read": (fails(400, "cannot decode the image"), 1, "HTTP 400"),
+    "has no choices": (empty(), 3, "no choices"),
+    "is a web page": (raw(b"<html>Welcome</html>"), 3, "cannot be read"),
+    "is null": (raw(b"null"), 3, "cannot be read"),
+    "breaks off": (cut(), 3, "connection broke"),
+}
+"""What comes back, how often it is asked for, and what the record says."""
+
+
+@pytest.fixture
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
+    monkeypatch.setattr("equipoise.audit.engine.solver.FIRST_PAUSE", 0.01)
+    return Stores(tmp_path / "run")
+
+
+def scripted(script: dict[str, Answer]) -> ScriptedServer:
+    return ScriptedServer(lambda asked: script[asked.text])
+
+
+def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores) -> None:
+    asked = rows([sample(text) for text in REPLIES])
+    with scripted({text: answer for text, (answer, _) in REPLIES.items()}) as server:
+        outcome = stores.ask(asked, served(server.spec), judge=default_judge(encoder=False))
+        assert set(server.counts.values()) == {1}
+    found = {text: (row.wire, row.finish, row.reply) for text, row in stores.by_text(asked).items()}
+    assert found == {text: form for text, (_, form) in REPLIES.items()}
+    assert (outcome.asked, outcome.failed) == (len(REPLIES), 0)
+    assert {text: row.reasoning for text, row in stores.by_text(asked).items() if row.reasoning} == {
+        "thinks": "Hm.",
+        "thinks in a field": "Hm.",
+    }
+    texts = {row.key: each.text for row, each in asked}
+    refused = {texts[row.key] for row in stores.verdicts.rows() if row.verdict.refused}
+    assert refused == {text for text, (_, (wire, _, reply)) in REPLIES.items() if wire != "text" or reply == REFUSAL}
+
+
+def test_no_failure_is_a_verdict_and_the_run_goes_on(stores: Stores) -> None:
+    script = {text: answer for text, (answer, _, _) in FAILURES.items()}
+    asked = rows([sample(text) for text in ["answers", *FAILURES, "answers again"]])
+    with scripted({**script, "answers": says("Sure."), "answers again": says("Sure.")}) as server:
+        outcome = stores.ask(asked, served(server.spec), connections=1)
+        assert {text: server.counts[text] for text in FAILURES} == {text: n for text, (_, n, _) in FAILURES.items()}
+    found = stores.by_text(asked)
+    for text, (_, _, words) in FAILURES.items():
+        assert found[text].finish == "error"
+        assert words in (found[text].error or ""), found[text].error
+    assert (outcome.asked, outcome.failed, outcome.judged, outcome.fatal) == (2, len(FAILURES), 2, None)
+    judged = {row.key for row in stores.verdicts.rows()}
+    assert judged == {row.key for row, each in asked if each.text.startswith("answers")}
+
+
+def test_what_passes_is_cured_by_another_try(stores: Stores) -> None:
+    def rule(asked: Asked) -> Answer:
+        if asked.text == "refuses":
+            return refuses("No.")
+        return [fails(429, "slow down", headers=NOW), cut(), says("Sure.")][asked.number]
+
+    asked = rows([sample("queue"), sample("refuses")])
+    with ScriptedServer(rule) as server:
+        outcome = stores.ask(asked, served(server.spec))
+        assert server.counts == {"queue": 3, "refuses": 1}
+    assert (outcome.asked, outcome.failed) == (2, 0)
+    assert stores.by_text(asked)["queue"].reply == "Sure."
+
+
+def test_a_server_that_hangs_is_left_after_the_timeout(stores: Stores) -> None:
+    asked = rows([sample("answers"), sample("hangs")])
+    with scripted({"answers": says("Sure."), "hangs": slow(says("Sure."), 30)}) as server:
+        outcome = stores.ask(asked, served(server.spec), timeout=0.8, retries=0)
+    assert (outcome.asked, outcome.failed) == (1, 1)
+    assert "timed out" in (stores.by_text(asked)["hangs"].error or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (fails(401, "Incorrect API key provided.", code="invalid_api_key"), "HTTP 401"),
+        (fails(404, "The model does not exist.", code="model_not_found"), "HTTP 404"),
+        (fails(429, "You ran out of money.", code="insufficient_quota"), "HTTP 429"),
+    ],
+)
+def test_what_no_prompt_can_pass_is_found_with_the_first_one(stores: Stores, answer: Answer, word: str) -> None:
+    asked = rows([sample(f"prompt {i}") for i in range(12)])
+    with ScriptedServer(lambda asked: answer) as server:
+        outcome = stores.ask(asked, served(server.spec))
+        assert len(server.asked) == 1
+    assert word in (outcome.fatal or "")
+    assert (outcome.asked, outcome.failed, outcome.unasked, outcome.judged) == (0, 1, 11, 0)
+    assert len(list(stores.replies.rows())) == 1
+
+
+def test_nobody_there_is_one_clear_error(stores: Stores) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    asked = rows([sample(f"prompt {i}") for i in range(6)])
+    outcome = stores.ask(asked, served(f"http://127.0.0.1:{port}/v1#x"), retries=1)
+    assert "cannot connect" in (outcome.fatal or "")
+    assert (outcome.failed, outcome.unasked) == (1, 5)
+
+
+def test_a_key_that_is_withdrawn_ends_the_asking_soon(stores: Stores) -> None:
+    def rule(asked: Asked) -> Answer:
+        return says("Sure.") if int(asked.text) < 5 else fails(401, "revoked")
+
+    asked = rows([sample(str(i)) for i in range(30)])
+    with ScriptedServer(rule) as server:
+        outcome = stores.ask(asked, served(server.spec), connections=1)
+        assert len(server.asked) <= 5 + HOPELESS + 1
+    assert "revoked" in (outcome.fatal or "")
+    assert outcome.asked == 5
+    with ScriptedServer(lambda asked: says("Sure.")) as server:
+        again = stores.ask(asked, served(server.spec))
+        assert len(server.asked) == 25, "what failed and what was left is asked, and nothing else"
+    assert (again.reused, again.asked, again.fatal) == (5, 25, None)
+
+
+def test_a_server_that_only_fails_is_given_up(stores: Stores) -> None:
+    asked = rows([sample(str(i)) for i in range(ENDLESS + 15)])
+    with ScriptedServer(lambda asked: fails(500, "oops")) as server:
+        outcome = stores.ask(asked, served(server.spec), retries=0, connections=1)
+        assert len(server.asked) <= ENDLESS + 1
+    assert f"{ENDLESS} times in a row" in (outcome.fatal or "")
+
+
+def test_pictures_system_text_and_settings_arrive_as_they_are(stores: Stores) -> None:
+    png, jpeg = picture("blue"), picture("green", kind="JPEG")
+    asked = rows([sample("two", png, jpeg, system="Be kind."), sample("none")])
+    with ScriptedServer(lambda asked: says("Sure.")) as server:
+        stores.ask(asked, served(server.spec), max_new_tokens=17)
+        by_text = {each.text: each for each in server.asked}
+    assert by_text["two"].images == (png.data(), jpeg.data())
+    assert by_text["two"].system == "Be kind."
+    assert by_text["none"].body["messages"] == [{"role": "user", "content": "none"}]
+    assert by_text["none"].body["temperature"] == 0.0
+    assert by_text["none"].body["max_tokens"] == 17
+    assert by_text["none"].body["model"] == "scripted"
+
+
+def test_the_key_comes_from_the_variable_that_the_user_names(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("MY_KEY", "secret-1")
+    with ScriptedServer(lambda asked: says("Sure.")) as server:
+        stores.ask(rows([sample("a")]), served(server.spec, key_variable="MY_KEY"))
+        stores.ask(rows([sample("b")]), served(server.spec))
+        assert [each.headers["authorization"] for each in server.asked] == ["Bearer secret-1", "Bearer none"]
+    assert b"secret-1" not in b"".join(path.read_bytes() for path in stores.folder.rglob("*") if path.is_file())
+
+
+def test_prompts_are_under_way_side_by_side_up_to_the_limit(stores: Stores) -> None:
+    with ScriptedServer(lambda asked: slow(says("Sure."), 0.2)) as server:
+        stores.ask(rows([sample(str(i)) for i in range(13)]), served(server.spec), connections=4)
+        assert server.most_at_once == 4
+
+
+def test_a_stream_that_is_cut_is_no_reply(stores: Stores) -> None:
+    asked = rows([sample("whole"), sample("cut")])
+    with scripted({"whole": says("Sure."), "cut": cut()}) as server:
+        outcome = stores.ask(asked, served(server.spec, args={"stream": True}), retries=0)
+    found = stores.by_text(asked)
+    assert found["whole"].reply == "Sure."
+    assert found["cut"].finish == "error"
+    assert (outcome.asked, outcome.failed) == (1, 1)
