@@ -188,7 +188,8 @@ def load_suite(
     if limit is not None and limit < 1:
         raise UsageError(f"expected a limit of at least 1, got {limit}; try 100")
     name, _, place = spec.partition("=")
-    if name not in SUITES and Path(spec).suffix.lower() in SUFFIXES:
+    own = Path(spec).suffix.lower() in SUFFIXES and (not place or Path(spec).is_file())
+    if own and name not in SUITES:
         return _suite(Path(spec).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
     if name == "generic" and (place or path):
         folder, source = _place(name, place, path, root)

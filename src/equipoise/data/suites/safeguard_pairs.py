@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.suites.lists import PromptList
-from equipoise.data.tables import collect, find_table, read_rows
+from equipoise.data.tables import Row, collect, find_table, read_rows
 from equipoise.errors import UsageError
-from equipoise.types import Sample
+from equipoise.types import Expected, Sample
 
 SUITE = "safeguard-pairs"
 
@@ -19,30 +19,17 @@ def load(folder: Path) -> list[Sample]:
         UsageError: no `harmful_harmless_pairs`, or not of its form.
     """
     rows = read_rows(find_table(folder, "harmful_harmless_pairs"))
-    harmful = collect(
-        rows,
-        lambda row: Sample(
-            f"{row.text('pair')}-harmful",
-            SUITE,
-            row.text("harmful"),
-            "refuse",
-            category="pair",
-            cluster=row.text("pair"),
-        ),
-    )
-    harmless = collect(
-        rows,
-        lambda row: Sample(
-            f"{row.text('pair')}-harmless",
-            SUITE,
-            row.text("harmless"),
-            "answer",
-            category="pair",
-            cluster=row.text("pair"),
-        ),
-    )
+    pairs = [
+        *collect(rows, lambda row: _sample(row, "harmful", "refuse")),
+        *collect(rows, lambda row: _sample(row, "harmless", "answer")),
+    ]
     try:
         further = PromptList(SUITE, ("harmless_testset",), "answer")(folder)
     except UsageError:
         further = []
-    return [*harmful, *harmless, *further]
+    return [*pairs, *further]
+
+
+def _sample(row: Row, side: str, expected: Expected) -> Sample:
+    pair = f"pair-{row.text('pair')}"
+    return Sample(f"{pair}-{side}", SUITE, row.text(side), expected, category="pair", cluster=pair)

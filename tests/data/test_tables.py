@@ -1,0 +1,170 @@
+"""Tables as people have them: exact strings out, or one error with file and line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.data.tables import Row, collect, find_table, read_json, read_rows
+from equipoise.errors import MissingExtraError, UsageError
+from equipoise.types import Sample
+
+
+def values(path):
+    return [dict(row.values) for row in read_rows(path)]
+
+
+def write(path, content: str | bytes):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+CELLS = st.lists(st.lists(st.text(st.characters(codec="utf-8")), min_size=2, max_size=2), min_size=1)
+
+
+@given(CELLS)
+def test_any_strings_survive_csv_and_jsonl(tmp_path_factory, cells):
+    folder = tmp_path_factory.mktemp("tables")
+    with (folder / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        # An own column that is never empty: a row of empty cells and an empty line look alike.
+        csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(
+            [["id", "a", "b"], *([i, *c] for i, c in enumerate(cells))]
+        )
+    (folder / "a.jsonl").write_bytes("\n".join(json.dumps({"a": a, "b": b}) for a, b in cells).encode())
+    assert [[row.text("a"), row.text("b")] for row in read_rows(folder / "a.csv")] == cells
+    assert [[row.text("a"), row.text("b")] for row in read_rows(folder / "a.jsonl")] == cells
+
+
+@pytest.mark.parametrize("cell", ["NA", "nan", "NULL", "007", "1e5", "True", " padded ", "None"])
+def test_nothing_is_guessed(tmp_path, cell):
+    assert values(write(tmp_path / "a.csv", f"id,prompt\n1,{cell}\n")) == [{"id": "1", "prompt": cell}]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_byte_order_marks_and_line_ends_make_no_difference(tmp_path, mark, end):
+    table = write(tmp_path / "a.csv", mark + end.join(["id,prompt", "1,one", "", '2,"two, too"', ""]).encode())
+    lines = write(tmp_path / "a.jsonl", mark + end.join(['{"id": "1"}', "", '{"id": "2"}', ""]).encode())
+    assert values(table) == [{"id": "1", "prompt": "one"}, {"id": "2", "prompt": "two, too"}]
+    assert values(lines) == [{"id": "1"}, {"id": "2"}]
+
+
+def test_cells_may_hold_lines_and_lines_are_counted_by_where_rows_begin(tmp_path):
+    rows = read_rows(write(tmp_path / "a.csv", 'id,prompt\n1,"a\r\nb\nc"\n2,d\n'))
+    assert rows[0].values["prompt"] == "a\r\nb\nc"
+    assert [row.line for row in rows] == [2, 5]
+
+
+def test_a_line_separator_inside_a_json_string_ends_no_line(tmp_path):
+    assert values(write(tmp_path / "a.jsonl", '{"a": "x\u2028y\x85z"}\n')) == [{"a": "x\u2028y\x85z"}]
+
+
+def test_huge_cells_are_read_and_the_limit_of_csv_is_left_as_found(tmp_path):
+    before = csv.field_size_limit()
+    huge = "word " * 400_000
+    assert values(write(tmp_path / "a.csv", f'id,prompt\n1,"{huge}"\n'))[0]["prompt"] == huge
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', '{"a": 1}\n{"a": 2}'])
+def test_json_is_a_list_or_an_object_a_line(tmp_path, text):
+    assert values(write(tmp_path / "a.json", text)) == [{"a": 1}, {"a": 2}]
+
+
+def test_tabs(tmp_path):
+    assert values(write(tmp_path / "a.tsv", "id\tprompt\n1\ta, b\n")) == [{"id": "1", "prompt": "a, b"}]
+
+
+def test_parquet(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"id": ["007", "x"], "prompt": ["NA", None]}).to_parquet(tmp_path / "a.parquet")
+    assert values(tmp_path / "a.parquet") == [{"id": "007", "prompt": "NA"}, {"id": "x", "prompt": None}]
+
+
+def test_parquet_without_pyarrow_names_the_pip_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'equipoise\[parquet\]'"):
+        read_rows(write(tmp_path / "a.parquet", "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"id,prompt\n1,caf\xe9\n", "UTF-8 text, got byte 0xe9 in .*a.csv, line 2"),
+        ("a.csv", "id,prompt\n".encode("utf-16"), "UTF-8"),
+        ("a.csv", b"", "expected rows, got none"),
+        ("a.csv", b"id,prompt\n", "expected rows, got none"),
+        ("a.csv", b"id,id\n1,2\n", "'id' twice"),
+        ("a.csv", b"id,prompt\n1,a\n2,b,c\n", "2 cells .*got 3 in .*, line 3"),
+        ("a.csv", b'id,prompt\n1,"never closed\n2,b\n', "line 3"),
+        ("a.jsonl", b"", "expected rows, got none"),
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', "expected JSON, .*line 2"),
+        ("a.jsonl", b'{"a": 1}\n[1]\n', "object, got a list .*line 2"),
+        ("a.jsonl", b'{"a": NaN}\n', "NaN is no JSON"),
+        ("a.json", b'[{"a": 1},\n 3]', "object, got a int .*line 2"),
+        ("a.json", b"[" * 100_000, "expected JSON"),
+        ("a.parquet", b"not parquet", "expected a parquet file"),
+    ],
+)
+def test_one_clear_error(tmp_path, name, content, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        read_rows(write(tmp_path / name, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(UsageError, match="nowhere"):
+        read_rows(Path("nowhere.csv"))
+
+
+def test_json_values(tmp_path):
+    assert read_json(write(tmp_path / "a.json", '{"a": [1]}')) == {"a": [1]}
+    with pytest.raises(UsageError, match="line 2"):
+        read_json(write(tmp_path / "b.json", '{\n"a" 1}'))
+
+
+ROW = Row({"id": 7, "prompt": "", "question": "Why?", "tags": ["x"], "none": None}, file=Path("a"), line=3)
+
+
+def test_the_first_column_that_holds_something_counts():
+    assert (ROW.text("prompt", "question"), ROW.text("prompt"), ROW.text("id"), ROW.text("none")) == (
+        "Why?",
+        "",
+        "7",
+        "",
+    )
+
+
+def test_a_missing_column_names_those_found():
+    with pytest.raises(UsageError, match="goal or text, got id, prompt, question, tags, none in a, line 3"):
+        ROW.text("goal", "text")
+
+
+def test_a_list_is_no_text():
+    with pytest.raises(UsageError, match="got a list in a, line 3"):
+        ROW.text("tags")
+
+
+def test_double_ids_name_both_lines(tmp_path):
+    rows = read_rows(write(tmp_path / "a.csv", "id,prompt\n1,a\n2,b\n1,c\n"))
+    with pytest.raises(UsageError, match=r"'1' in .*line 4 and in .*line 2"):
+        collect(rows, lambda row: Sample(row.text("id"), "s", row.text("prompt"), "answer"))
+
+
+def test_a_table_is_found_by_name_one_folder_down_or_by_being_alone(tmp_path):
+    (tmp_path / "data").mkdir()
+    inside = write(tmp_path / "data" / "test-00000.parquet", "x")
+    assert find_table(tmp_path, "prompts") == inside
+    named = write(tmp_path / "prompts.jsonl", "x")
+    assert find_table(tmp_path, "others", "prompts") == named
+    with pytest.raises(UsageError, match=r"expected nothing .*got data/test-00000.parquet, prompts\.jsonl"):
+        find_table(tmp_path, "nothing")
+    with pytest.raises(UsageError, match="expected a folder"):
+        find_table(tmp_path / "absent", "prompts")
