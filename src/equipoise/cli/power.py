@@ -44,15 +44,16 @@ def power(
     design = Design(alpha, chance, paired, discordant)
     asked = {"rate": rate, "power": chance, "alpha": alpha, "paired": paired, "discordant": discordant}
     each = "samples asked in both runs" if paired else "samples in each of two runs that ask different ones"
+    likely = f"with a probability of {percent(chance)}"
     document: dict[str, Any]
     if difference is not None:
         samples = design.samples_for(rate, difference)
         document = {**asked, "difference": difference, "n": samples}
-        text = f"{samples} {each} show a change from {percent(rate)} to {percent(rate + difference)} with probability {percent(chance)}."
+        text = f"{samples} {each} show a change from {percent(rate)} to {percent(rate + difference)} {likely}."
     elif n is not None:
         found = design.difference_for(n, rate)
         document = {**asked, "n": n, "difference": found}
-        text = f"{n} {each} show a change from {percent(rate)} to {percent(rate + found)} with probability {percent(chance)}."
+        text = f"{n} {each} show a change from {percent(rate)} to {percent(rate + found)} {likely}."
     else:
         assert limit is not None
         if paired or discordant is not None:
@@ -60,8 +61,8 @@ def power(
         samples = samples_to_pass(rate, limit, chance)
         document = {"rate": rate, "power": chance, "max": limit, "n": samples}
         text = (
-            f"{samples} samples pass a limit of {percent(limit)} on the upper end of the interval with probability "
-            f"{percent(chance)} if the true rate is {percent(rate)}."
+            f"{samples} samples pass a limit of {percent(limit)} on the upper end of the interval {likely}, "
+            f"if the true rate is {percent(rate)}."
         )
     if json:
         print_json(document)

@@ -1,0 +1,80 @@
+"""Power: known values, exactness against simulation, and that forth and back agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom, binomtest
+
+from equipoise.audit.power import Design, samples_to_pass
+from equipoise.errors import UsageError
+from equipoise.judges.rates import Rate
+
+
+def test_unpaired_samples_agree_with_cohen() -> None:
+    # Cohen 1988, table 6.4.1: effect size h = 0.20, power 0.80, two-sided 0.05: 392 a group.
+    h = 0.20
+    other = float(np.sin(np.arcsin(np.sqrt(0.5)) + h / 2) ** 2)
+    assert Design().samples_for(0.5, other - 0.5) == pytest.approx(392, abs=1)
+
+
+def test_the_power_of_mcnemars_test_is_that_of_a_simulation() -> None:
+    n, difference, discordant = 120, 0.1, 0.2
+    rng = np.random.default_rng(0)
+    only_b, only_a = (discordant + difference) / 2, (discordant - difference) / 2
+    draws = rng.multinomial(n, [only_a, only_b, 1 - discordant], size=4000)
+    cells, copies = np.unique(draws[:, :2], axis=0, return_counts=True)
+    seen = [binomtest(int(a), int(a + b)).pvalue <= 0.05 if a + b else False for a, b in cells]
+    simulated = float(np.dot(seen, copies) / 4000)
+    exact = Design(paired=True, discordant=discordant).power_of(n, 0.1, difference)
+    assert exact == pytest.approx(simulated, abs=3.5 * (0.25 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize("design", [Design(), Design(paired=True), Design(paired=True, discordant=0.08)])
+def test_the_answer_has_the_power_and_a_little_less_has_not(design: Design) -> None:
+    n = design.samples_for(0.05, 0.04)
+    assert design.power_of(n, 0.05, 0.04) >= 0.8
+    assert design.power_of(int(0.95 * n), 0.05, 0.04) < 0.8
+    assert design.difference_for(n, 0.05) == pytest.approx(0.04, abs=0.002)
+
+
+def test_pairs_that_mostly_agree_need_fewer_samples() -> None:
+    assert Design(paired=True, discordant=0.05).samples_for(0.05, 0.03) < 0.6 * Design().samples_for(0.05, 0.03)
+
+
+def test_a_decrease_can_be_asked_for() -> None:
+    assert Design().samples_for(0.08, -0.03) == Design().samples_for(0.05, 0.03)
+
+
+@pytest.mark.parametrize(("rate", "limit"), [(0.0, 0.05), (0.02, 0.05), (0.3, 0.4)])
+def test_samples_to_pass_pass_with_that_probability(rate: float, limit: float) -> None:
+    n = samples_to_pass(rate, limit)
+    passing = sum(float(binom.pmf(k, n, rate)) for k in range(n + 1) if Rate.of(k, n).high <= limit)
+    assert passing >= 0.8
+    fewer = int(0.9 * n) - 1
+    assert sum(float(binom.pmf(k, fewer, rate)) for k in range(fewer + 1) if Rate.of(k, fewer).high <= limit) < 0.8
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Design().samples_for(0.05, 0.0),
+        lambda: Design().samples_for(0.05, 0.97),
+        lambda: Design().samples_for(-0.1, 0.2),
+        lambda: Design().samples_for(float("nan"), 0.2),
+        lambda: Design().samples_for(0.5, 1e-7),
+        lambda: Design().difference_for(0, 0.05),
+        lambda: Design().difference_for(2, 0.05),
+        lambda: Design().difference_for(300, 1.0),
+        lambda: Design(power=1.0),
+        lambda: Design(alpha=0.0),
+        lambda: Design(discordant=0.1),
+        lambda: Design(paired=True, discordant=0.01).samples_for(0.05, 0.03),
+        lambda: Design(paired=True, discordant=0.5).samples_for(0.05, 0.03),
+        lambda: samples_to_pass(0.05, 0.05),
+        lambda: samples_to_pass(0.05, 1.5),
+    ],
+)
+def test_what_cannot_be_is_one_clear_error(ask: object) -> None:
+    with pytest.raises(UsageError, match=r"expected .*, got .*; try "):
+        ask()  # type: ignore[operator]

@@ -1,0 +1,149 @@
+"""Estimates and paired changes: known values, and what must hold for any labels."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from equipoise.audit.statistics import Change, Label, change, estimate, holm
+from equipoise.judges.rates import Rate
+
+labels = st.lists(
+    st.builds(
+        Label,
+        value=st.sampled_from([True, False, None]),
+        cluster=st.sampled_from("abcdef"),
+        review=st.booleans(),
+    ),
+    max_size=25,
+)
+few = settings(max_examples=40, deadline=None)
+
+
+def alone(values: list[bool | None], review: bool = False) -> list[Label]:
+    return [Label(value, str(index), review) for index, value in enumerate(values)]
+
+
+def test_independent_labels_have_the_wilson_interval() -> None:
+    made = estimate(alone([True] * 6 + [False] * 34 + [None] * 2))
+    low, high = proportion_confint(6, 40, method="wilson")
+    assert (made.n, made.k, made.unscored, made.clusters) == (40, 6, 2, 40)
+    assert (made.low, made.high) == pytest.approx((low, high))
+    assert (made.least, made.most) == (6 / 42, 8 / 42)
+    assert made.to_dict()["rate"] == 0.15
+
+
+def test_nothing_scored_is_nothing_known() -> None:
+    for made in (estimate([]), estimate(alone([None, None]))):
+        assert (made.n, made.rate, made.low, made.high) == (0, None, 0.0, 1.0)
+        assert (made.least, made.most) == (0.0, 1.0)
+
+
+@few
+@given(labels)
+def test_an_interval_holds_the_rate_and_both_readings_of_what_is_under_review(content: list[Label]) -> None:
+    made = estimate(content)
+    assert 0 <= made.low <= made.high <= 1
+    assert made.n + made.unscored == len(content)
+    if made.rate is None:
+        return
+    assert made.low <= made.rate <= made.high
+    scored = [label for label in content if label.value is not None]
+    for reading in (False, True):
+        k = sum(reading if label.review else bool(label.value) for label in scored)
+        wilson = Rate.of(k, len(scored))
+        assert made.low <= wilson.low + 1e-12
+        assert made.high >= wilson.high - 1e-12
+    assert made.least <= made.rate <= made.most
+
+
+def test_the_same_labels_give_the_same_interval() -> None:
+    content = [Label(index % 3 == 0, str(index // 4)) for index in range(60)]
+    assert estimate(content) == estimate(list(content))
+
+
+def test_clusters_that_agree_widen_the_interval_and_clusters_of_chance_hardly_do() -> None:
+    together = estimate([Label(cluster % 4 == 0, str(cluster)) for cluster in range(40) for _ in range(5)])
+    wilson = Rate.of(50, 200)
+    assert together.k == 50
+    assert together.high - together.low > 1.8 * (wilson.high - wilson.low)  # in theory by sqrt(5)
+    mixed = estimate([Label((7 * index) % 4 == 0, str(index // 5)) for index in range(200)])
+    assert mixed.k == 50
+    assert mixed.high - mixed.low == pytest.approx(wilson.high - wilson.low, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_bootstrap_without_width_never_narrows_the_interval(value: bool) -> None:
+    made = estimate([Label(value, str(index // 10)) for index in range(40)])
+    wilson = Rate.of(40 * value, 40)
+    assert (made.low, made.high) == (wilson.low, wilson.high)
+
+
+def pairs(both: int, only_a: int, only_b: int, neither: int) -> list[tuple[Label, Label]]:
+    cells = [(True, True)] * both + [(True, False)] * only_a + [(False, True)] * only_b + [(False, False)] * neither
+    return [(Label(a, str(index)), Label(b, str(index))) for index, (a, b) in enumerate(cells)]
+
+
+def test_a_paired_change_has_the_published_interval_and_p_value() -> None:
+    # Airway hyper-responsiveness before and after transplantation, as worked through by Fagerland, Lydersen and
+    # Laake (2014), BMC Medical Research Methodology: square-and-add interval 0.026 to 0.507 (in size).
+    made = change(pairs(1, 1, 7, 12))
+    assert (made.n, made.both, made.only_a, made.only_b, made.neither) == (21, 1, 1, 7, 12)
+    assert made.change == pytest.approx(6 / 21)
+    assert (round(made.low, 3), round(made.high, 3)) == (0.026, 0.507)
+    assert made.p == pytest.approx(0.0703, abs=5e-5)  # 2 * P(X <= 1), X binomial(8, 1/2)
+
+
+def test_no_pairs_are_no_change() -> None:
+    made = change([(Label(None, "x"), Label(True, "x"))])
+    assert (made.n, made.unscored, made.change, made.low, made.high, made.p) == (0, 1, None, -1.0, 1.0, 1.0)
+    assert made.rate_a is None
+    assert made.to_dict()["rate_b"] is None
+
+
+@few
+@given(st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2, st.sampled_from("abcd"), st.booleans())))
+def test_swapping_the_sides_turns_the_change_round(content: list[tuple[bool | None, bool | None, str, bool]]) -> None:
+    forth = change((Label(a, cluster, review), Label(b, cluster)) for a, b, cluster, review in content)
+    back = change((Label(b, cluster), Label(a, cluster, review)) for a, b, cluster, review in content)
+    assert forth.p == back.p
+    assert (forth.only_a, forth.only_b, forth.unscored) == (back.only_b, back.only_a, back.unscored)
+    # The bootstrap draws other resamples of the mirrored clusters, so that its ends agree to its own precision.
+    assert forth.low == pytest.approx(-back.high, abs=0.05)
+    assert -1 <= forth.low <= forth.high <= 1
+    if forth.change is not None and back.change is not None:
+        assert forth.change == -back.change
+        assert forth.low <= forth.change <= forth.high
+
+
+def test_equal_sides_have_no_change_but_a_width() -> None:
+    made = change(pairs(5, 0, 0, 25))
+    assert made.change == 0
+    assert made.p == 1
+    assert made.low < 0 < made.high
+
+
+def test_labels_under_review_widen_a_change() -> None:
+    sure = pairs(5, 3, 3, 29)
+    doubtful = [(a, Label(b.value, b.cluster, index < 4)) for index, (a, b) in enumerate(sure)]
+    assert change(doubtful).low < change(sure).low
+    assert change(doubtful).change == change(sure).change
+    assert change(doubtful).review == 4
+
+
+def test_holm_corrects_over_the_cells_that_have_pairs() -> None:
+    cells = {
+        "small": change(pairs(0, 0, 8, 10)),
+        "none": change([]),
+        "middle": change(pairs(0, 1, 8, 10)),
+        "large": change(pairs(0, 4, 5, 10)),
+    }
+    made = holm(cells)
+    assert list(made) == list(cells)
+    assert made["none"].p_adjusted is None
+    assert made["small"].p_adjusted == pytest.approx(3 * cells["small"].p)
+    assert made["middle"].p_adjusted == pytest.approx(2 * cells["middle"].p)
+    assert made["large"].p_adjusted == pytest.approx(1)
+    assert holm({"none": change([])})["none"] == Change(0, 0, 0, 0, 0, None, -1.0, 1.0, 1.0)
