@@ -70,10 +70,10 @@ def audit(
         ),
     ] = None,
     epsilon: o.Epsilon = "8/255",
-    steps: o.Steps = 100,
+    steps: o.Steps = 50,
     pictures: Annotated[
         int, typer.Option("--attack-pictures", min=1, help="How many pictures to attack.", rich_help_panel=o.ATTACK)
-    ] = 4,
+    ] = 3,
     seed: o.Seed = 0,
     max_new_tokens: o.MaxNewTokens = 64,
     connections: Annotated[

@@ -25,7 +25,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for doubt in summary["doubts"]:
         about = doubt["about"]
         place = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
-        show(f"doubt: {place}: {doubt['text']}")
+        show(f"doubt: {place + ': ' if place else ''}{doubt['text']}")
 
 
 def brief(rate: Mapping[str, Any]) -> str:
