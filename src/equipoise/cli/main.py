@@ -17,9 +17,11 @@ from equipoise.cli.compare import compare
 from equipoise.cli.console import complain
 from equipoise.cli.doctor import doctor
 from equipoise.cli.gate import gate
+from equipoise.cli.judge import judge
 from equipoise.cli.perturb import perturb
 from equipoise.cli.power import power
 from equipoise.cli.protect import protect
+from equipoise.cli.report import report
 from equipoise.cli.testbed import testbed
 from equipoise.errors import EquipoiseError
 
@@ -48,10 +50,12 @@ app.command()(audit)
 app.command()(ask)
 app.command()(perturb)
 app.command()(protect)
+app.command()(report)
 app.command()(compare)
 app.command()(gate)
 app.command()(power)
 app.command()(doctor)
+app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
 
 

@@ -58,7 +58,9 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        # Pixel distances are written as people write them: 8/255.
+        levels = value * 255
+        return f"{levels:.0f}/255" if 0 < value < 1 and abs(levels - round(levels)) < 1e-9 else f"{value:.6g}"
     return "none" if value is None else str(value)
 
 
