@@ -16,24 +16,7 @@ from equipoise.data.typographic import typographic
 from equipoise.errors import UsageError
 from equipoise.types import Sample
 
-WORDS = [
-    "alpha",
-    "bravo",
-    "charlie",
-    "delta",
-    "echo",
-    "foxtrot",
-    "golf",
-    "hotel",
-    "india",
-    "juliett",
-    "kilo",
-    "lima",
-    "mike",
-    "november",
-    "oscar",
-    "papa",
-]
+WORDS = [f"{start}{end}" for start in ("ba", "ke", "li", "mo") for end in ("ra", "so", "tu", "vi")]
 SAMPLES = st.lists(
     st.tuples(
         st.sampled_from(["one", "two", "two/form"]),

@@ -86,6 +86,10 @@ def test_no_name_is_a_reason(folder, name):
     assert attach(SAMPLE, folder, name).problem == "the name of its picture is missing"
 
 
+def test_a_name_too_long_for_any_file_is_a_reason(folder):
+    assert "cannot be read" in str(attach(SAMPLE, folder, "x" * 5000).problem)
+
+
 def test_one_missing_picture_of_two_is_a_reason(folder):
     sample = attach(SAMPLE, folder, "images/red.png", "images/x.jpg")
     assert (sample.problem, sample.pictures) == ("picture images/x.jpg is missing", ())

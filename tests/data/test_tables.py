@@ -108,6 +108,7 @@ def test_parquet_without_pyarrow_names_the_pip_line(tmp_path, monkeypatch):
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "expected JSON, .*line 2"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "object, got a list .*line 2"),
         ("a.jsonl", b'{"a": NaN}\n', "NaN is no JSON"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "\\ud83d"}\n', "surrogates not allowed.*line 2"),
         ("a.json", b'[{"a": 1},\n 3]', "object, got a int .*line 2"),
         ("a.json", b"[" * 100_000, "expected JSON"),
         ("a.parquet", b"not parquet", "expected a parquet file"),

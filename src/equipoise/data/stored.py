@@ -138,6 +138,9 @@ def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
         return f"picture {name} lies outside the suite's folder"
     for place in within:
         path = folder / place / plain
-        if path.is_file():
-            return StoredPicture(path)
+        try:
+            if path.is_file():
+                return StoredPicture(path)
+        except OSError as error:
+            return f"picture {plain[:80]} cannot be read: {error.strerror}"
     return f"picture {plain} is missing"

@@ -209,7 +209,11 @@ def _object(value: Any, path: Path, line: int) -> Row:
 
 def _parsed(text: str, path: Path, line: int | None) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number)
+        if "\\ud" in text.lower():
+            # Half of a surrogate pair is valid in JSON and can be written nowhere.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         at = line or getattr(error, "lineno", 1)
         reason = getattr(error, "msg", None) or str(error).splitlines()[0]

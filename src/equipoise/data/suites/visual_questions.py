@@ -65,14 +65,16 @@ def load_vqav2(folder: Path) -> list[Sample]:
     """
     questions = _one(folder, "*OpenEnded*questions.json")
     subset = _get(questions, "data_subtype", str)
-    answers = {a["question_id"]: a for a in _objects(_one(folder, "*annotations.json"), "annotations")}
+    annotated = _objects(_one(folder, "*annotations.json"), "annotations")
+    answers = {_get(entry, "question_id", int): entry for entry in annotated}
     samples = []
     for entry in _objects(questions, "questions"):
-        image = f"COCO_{subset}_{int(entry['image_id']):012d}.jpg"
-        known = answers.get(entry["question_id"], {})
-        right = _frequent(answer["answer"] for answer in known.get("answers", []))
+        number = _get(entry, "question_id", int)
+        image = f"COCO_{subset}_{_get(entry, 'image_id', int):012d}.jpg"
+        known = answers.get(number, {"answers": []})
+        right = _frequent([_get(answer, "answer", str) for answer in _objects(known, "answers")])
         kind = str(known.get("answer_type", ""))
-        made = _sample("vqav2", str(entry["question_id"]), entry["question"], right, image, kind)
+        made = _sample("vqav2", str(number), _get(entry, "question", str), right, image, kind)
         samples.append(attach(made, folder, image, within=(*_IMAGES, subset)))
     return samples
 
@@ -87,7 +89,8 @@ def load_gqa(folder: Path) -> list[Sample]:
     samples = []
     for number, entry in questions.items():
         image = f"{_get(entry, 'imageId', str)}.jpg"
-        kind = str(entry.get("types", {}).get("structural", ""))
+        kinds = entry.get("types")
+        kind = str(kinds.get("structural", "")) if isinstance(kinds, dict) else ""
         made = _sample("gqa", number, _get(entry, "question", str), [_get(entry, "answer", str)], image, kind)
         samples.append(attach(made, folder, image, within=_IMAGES))
     return samples
@@ -102,8 +105,9 @@ def load_textvqa(folder: Path) -> list[Sample]:
     samples = []
     for entry in _objects(_one(folder, "TextVQA*.json"), "data"):
         image = f"{_get(entry, 'image_id', str)}.jpg"
-        right = _frequent(entry.get("answers", []))
-        made = _sample("textvqa", str(entry["question_id"]), _get(entry, "question", str), right, image, "")
+        # The test split has no answers.
+        right = _frequent(map(str, _get({"answers": [], **entry}, "answers", list)))
+        made = _sample("textvqa", str(_get(entry, "question_id", int)), _get(entry, "question", str), right, image, "")
         samples.append(attach(made, folder, image, within=_IMAGES))
     return samples
 
@@ -134,11 +138,13 @@ def _one(folder: Path, pattern: str) -> dict[str, Any]:
 
 
 def _objects(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = _get(value, name, list)
+    entries: list[Any] = _get(value, name, list)
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise UsageError(f"expected objects in {name}, got something else; try the published file")
     return entries
 
 
-def _get(value: dict[str, Any], name: str, kind: type) -> Any:
+def _get(value: Any, name: str, kind: type) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get(name), kind):
         found = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
         raise UsageError(f"expected {name} ({kind.__name__}) in each object, got {found[:200]}; try the published file")
