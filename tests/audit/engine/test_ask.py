@@ -16,6 +16,9 @@ from equipoise.errors import ModelError, OutputError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Prompt, Verdict
 
+theirs = pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning")
+"""inspect calls its own dependency in a way that is deprecated there."""
+
 
 @pytest.fixture
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
@@ -238,6 +241,7 @@ def test_targets_that_cannot_be(stores: Stores, spec: str) -> None:
         stores.ask(rows([sample("good")]), Target(spec, "", spec=spec))
 
 
+@theirs
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"temperature": 0.7}, "greedy"), ({"num_choices": 2}, "one reply"), ({"logprobs": True}, "logprobs")],
@@ -252,6 +256,7 @@ def test_settings_that_would_change_replies_are_errors(options: dict[str, object
         asyncio.run(configured())
 
 
+@theirs
 def test_the_provider_stands_on_its_own() -> None:
     async def main() -> list[str]:
         async with get_model("equipoise/parrot", memoize=False, loaded=Parrot()) as model:

@@ -36,8 +36,14 @@ REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
         fails(400, "flagged", code="content_policy_violation"),
         ("policy_error", "content_filter", "flagged"),
     ),
-    "names Azure's policy": (fails(400, "flagged", code="content_filter"), ("policy_error", "content_filter", "flagged")),
-    "is moderated": (fails(403, "moderated", code="moderation_blocked"), ("policy_error", "content_filter", "moderated")),
+    "names Azure's policy": (
+        fails(400, "flagged", code="content_filter"),
+        ("policy_error", "content_filter", "flagged"),
+    ),
+    "is moderated": (
+        fails(403, "moderated", code="moderation_blocked"),
+        ("policy_error", "content_filter", "moderated"),
+    ),
     "is cut short": (says("On and on", "length"), ("text", "length", "On and on")),
     "says nothing": (says(""), ("text", "stop", "")),
     "thinks": (says("<think>Hm.</think>Paris."), ("text", "stop", "Paris.")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import os
 import sys
@@ -35,6 +36,8 @@ def restored() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"inspect_ai\.")
             warnings.filterwarnings("ignore", message="Unclosed <MemoryObject", category=ResourceWarning)
             yield
+            # What inspect leaves to the garbage collector is collected now, and not with a warning at any later time.
+            gc.collect()
     finally:
         for handler in [each for each in root.handlers if each not in handlers]:
             root.removeHandler(handler)

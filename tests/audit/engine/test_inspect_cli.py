@@ -1,0 +1,90 @@
+"""inspect's own command line on our logs, models and tasks."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from audit.engine.asking import Stores, picture, rows, sample, served
+from audit.scripted_server import ScriptedServer, refuses, says
+from equipoise.judges.phrases import PhraseJudge
+
+INSPECT = Path(sys.executable).with_name("inspect")
+
+
+def inspect(*arguments: str, cwd: Path) -> str:
+    environment = {**os.environ, "INSPECT_DISPLAY": "plain", "OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [str(INSPECT), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of ours: four prompts, one refused in a field of its own."""
+    stores = Stores(tmp_path_factory.mktemp("run"))
+    asked = rows([sample(f"prompt {i}", picture("blue"), id=str(i), reference=("Sure.",)) for i in range(4)])
+    with ScriptedServer(lambda asked: refuses("No.") if asked.text == "prompt 2" else says("Sure.")) as server:
+        stores.ask(asked, served(server.spec))
+    (found,) = stores.logs.glob("*.eval")
+    return found
+
+
+def test_score_judges_a_log_again(log: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.eval"
+    arguments = ("--scorer", "equipoise/refusal", "--action", "overwrite", "--output-file", str(again))
+    inspect("score", str(log), *arguments, cwd=tmp_path)
+    header = json.loads(zipfile.ZipFile(again).read("header.json"))
+    (scorer,) = header["results"]["scores"]
+    values = {name: metric["value"] for name, metric in scorer["metrics"].items()}
+    assert (values["needless_refusal"], values["n"], values["k"]) == (0.25, 4, 1)
+    judged = [
+        json.loads(zipfile.ZipFile(again).read(name))
+        for name in zipfile.ZipFile(again).namelist()
+        if name.startswith("samples/")
+    ]
+    scores = {each["id"]: each["scores"]["refusal"] for each in judged}
+    assert {id: score["value"] for id, score in scores.items()} == {"0": 0.0, "1": 0.0, "2": 1.0, "3": 0.0}
+    assert scores["0"]["metadata"]["judge"] != PhraseJudge().identity, "judged by the judge that reports, not by memory"
+
+
+def test_dump_and_list_read_a_log(log: Path, tmp_path: Path) -> None:
+    dumped = json.loads(inspect("log", "dump", str(log), cwd=tmp_path))
+    assert dumped["status"] == "success"
+    assert [each["metadata"]["reply"]["wire"] for each in sorted(dumped["samples"], key=lambda each: each["id"])] == [
+        "text",
+        "text",
+        "refusal_field",
+        "text",
+    ]
+    assert log.name in inspect("log", "list", "--log-dir", str(log.parent), cwd=tmp_path)
+
+
+def test_the_viewer_takes_a_log(log: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    inspect("view", "bundle", "--log-dir", str(log.parent), "--output-dir", str(site), cwd=tmp_path)
+    assert (site / "index.html").is_file()
+    assert (site / "logs" / log.name).read_bytes() == log.read_bytes()
+
+
+def test_eval_runs_our_task_on_our_model(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    said = inspect(
+        "eval",
+        "equipoise/testbed",
+        *("-T", "limit=6", "--model", "equipoise/testbed/llava", "-M", "batch_size=4", "--log-dir", str(logs)),
+        cwd=tmp_path,
+    )
+    assert "needless_refusal" in said
+    assert "harmful_answer" in said
+    (found,) = logs.glob("*.eval")
+    header = json.loads(zipfile.ZipFile(found).read("header.json"))
+    assert header["status"] == "success"
+    assert header["eval"]["model"] == "equipoise/testbed/llava"
+    assert header["results"]["completed_samples"] == 6

@@ -1,0 +1,66 @@
+"""`kill -9` in the middle of a run, and the same call again: nothing is lost, nothing is asked or counted twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from audit.engine.asking import Stores, picture, rows, sample, served
+from audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
+
+COUNT = 30
+SCRIPT = """
+import sys
+from pathlib import Path
+from audit.engine.asking import Stores, served
+from audit.engine.test_kill import asked
+Stores(Path(sys.argv[2])).ask(asked(), served(sys.argv[1]), connections=3)
+"""
+
+
+def asked() -> list:
+    return rows([sample(f"prompt {i}", picture(), expected="refuse" if i % 3 else "answer") for i in range(COUNT)])
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    stores = Stores(tmp_path / "run")
+
+    def rule(asked: Asked) -> Answer:
+        return slow(says(f"You said: {asked.text}"), 0.05)
+
+    with ScriptedServer(rule) as server:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, server.spec, str(stores.folder)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 60
+        while len(server.asked) < COUNT // 2 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        _, said = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said.decode()
+        # Half a line, as a kill in the middle of a write leaves it.
+        with (stores.folder / "replies.jsonl").open("ab") as file:
+            file.write(b'{"key": "cut sho')
+
+        before = {row.key: row for row in stores.replies.rows()}
+        judged = {row.key for row in stores.verdicts.rows()}
+        sent = len(server.asked)
+        assert 0 < len(before) < COUNT
+        assert judged <= set(before)
+
+        outcome = stores.ask(asked(), served(server.spec), connections=3)
+
+        assert len(server.asked) - sent == COUNT - len(before), "what was stored was asked again, or not all was asked"
+        assert sum(count > 1 for count in server.counts.values()) <= 3, "only what was under way may be asked twice"
+    assert (outcome.asked, outcome.reused, outcome.judged) == (COUNT - len(before), len(before), COUNT - len(judged))
+    replies, verdicts = list(stores.replies.rows()), list(stores.verdicts.rows())
+    keys = {row.key for row, _ in asked()}
+    assert len(replies) == len(verdicts) == COUNT
+    assert {row.key for row in replies} == {row.key for row in verdicts} == keys
+    assert all(row == before[row.key] for row in replies if row.key in before), "a stored reply changed"
