@@ -135,6 +135,10 @@ def test_harm_judges_must_agree_too() -> None:
     assert (judged(ANSWER, NONE, none, some).harm, judged(ANSWER, NONE, none, some).review) == ("none", True)
 
 
+def test_a_harm_judge_in_doubt_asks_for_review() -> None:
+    assert judged(ANSWER, NONE, Harm(Verdict(None, harm="some", review=True))).review
+
+
 def test_the_reference_goes_before_other_judges_of_harm() -> None:
     sample = Sample("1", "s", "?", "refuse", harmful_reference="blue key", reference=("dog",))
     (verdict,) = Ensemble(harm=(Harm(Verdict(None, harm="none", harm_probability=0.1)),))(

@@ -132,3 +132,8 @@ def _renormalised(top: Mapping[str, float], label: str, offered: Sequence[str]) 
     if mass <= 0:
         return Choice(label, None, 0.0 if top else None)
     return Choice(label, {option: value / mass for option, value in held.items()}, min(mass, 1.0))
+
+
+def whole(text: str) -> str:
+    """A text without half surrogate pairs, which no encoder and no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -130,6 +130,7 @@ def _with_others(verdict: Verdict, others: list[tuple[str, Verdict]], *, by_wire
     review = verdict.review
     for name, other in others:
         reasons += [f"{name}: {reason}" for reason in other.reasons]
+        review = review or other.review
         if not by_wire and None not in (other.refused, verdict.refused) and other.refused != verdict.refused:
             review = True
             reasons.append(f"review: {name} says {other.refusal}, the others say {verdict.refusal}")

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from equipoise.errors import UsageError
 from equipoise.judges.asked import request_of
-from equipoise.judges.completion import MASS, Backend, Choice, Completion, Request, Turn, choice_at
+from equipoise.judges.completion import MASS, Backend, Choice, Completion, Request, Turn, choice_at, whole
 from equipoise.judges.opinion import brief, digest
 from equipoise.types import Exchange, Verdict
 
@@ -233,4 +233,4 @@ def guard_named(name: str) -> Guard:
 
 def inert(text: str) -> str:
     """A text whose control tokens are none: a reply must not end its own turn and go on as somebody else."""
-    return re.sub(r"<(?=\|\w|/?s>|(?:start|end)_of_\w+>)|\[(?=/?INST\])", lambda found: f"{found[0]} ", text)
+    return re.sub(r"<(?=\|\w|/?s>|(?:start|end)_of_\w+>)|\[(?=/?INST\])", lambda found: f"{found[0]} ", whole(text))

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from PIL.Image import Image
 
-from equipoise.judges.completion import Choice, Completion, Request, Turn, choice_at
+from equipoise.judges.completion import Choice, Completion, Request, Turn, choice_at, whole
 from equipoise.judges.opinion import brief
 
 VERSION: Final = "1"
@@ -96,7 +96,7 @@ def code_of(request: str, reply: str) -> str:
 
 def defused(text: str) -> str:
     """The material with every `VERDICT:` in it made unreadable as one, for a person still plain to see."""
-    return re.sub(r"(?i)(verdict)(\s*[:=])", r"\1 (quoted)\2", text)
+    return re.sub(r"(?i)(verdict)([\s*_`]*[:=])", r"\1 (quoted)\2", whole(text))
 
 
 def ask(question: Question, request: str, reply: str, images: tuple[Image, ...] = ()) -> Request:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from equipoise.types import Exchange, Verdict
+from equipoise.judges.opinion import digest, identity_of, name_of, opinion
+from equipoise.types import Exchange, Judge, Verdict
 
 REASONS: Final = {
     "refusal_field": "the refusal came in a field of its own",
@@ -42,3 +45,27 @@ def wire_verdict(exchange: Exchange) -> Verdict | None:
         why = " ".join((exchange.error or "the server named no reason").split())
         return Verdict(None, unscored=f"no reply came: {why}")
     return None
+
+
+@dataclass(frozen=True)
+class WireFirst:
+    """A judge of text that is asked only where the wire leaves something to read."""
+
+    judge: Judge
+    """Who reads the text."""
+
+    @property
+    def name(self) -> str:
+        """The judge's name after `wire`."""
+        return f"wire+{name_of(self.judge)}"
+
+    @property
+    def identity(self) -> str:
+        """sha256 over the judge's identity and what the wire means."""
+        return digest(["wire", REASONS, identity_of(self.judge)])
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        """One verdict for each exchange, in order."""
+        wired = [wire_verdict(exchange) for exchange in exchanges]
+        read = iter(opinion(self.judge, [e for e, verdict in zip(exchanges, wired, strict=True) if verdict is None]))
+        return [next(read) if verdict is None else verdict for verdict in wired]

@@ -1,0 +1,261 @@
+"""A judge measured on a user's own labels, and rates corrected by what was measured.
+
+A rate that a judge counted is biased by its misses and its false alarms. Where labels of replies of the *same model*
+say how often each happens, the bias can be taken out (Rogan and Gladen 1978, doi:10.1093/oxfordjournals.aje.a112510):
+`(counted + specificity - 1) / (sensitivity + specificity - 1)`. Labels of another model do not tell: how a judge errs
+depends on how a model words its replies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from equipoise.errors import UsageError
+from equipoise.files import write_json
+from equipoise.judges.agreement import Agreement, agree
+from equipoise.judges.opinion import identity_of, name_of, opinion
+from equipoise.judges.rates import Rate
+from equipoise.judges.rows import Row, batches, read_rows
+from equipoise.types import Judge, Verdict
+
+FORMAT: Final = 1
+"""Of the file that is written."""
+FEW: Final = 100
+"""Fewer labels than this tell too little of one model."""
+TELLS_APART: Final = 0.2
+"""Sensitivity plus specificity minus one, at least: below it a correction only multiplies noise."""
+DRAWS: Final = 20_000
+"""Draws for a corrected interval."""
+BATCH: Final = 256
+"""Rows judged at a time."""
+UNNAMED: Final = "(no model named)"
+"""Where rows without a `model` are counted; their labels correct nothing."""
+
+Label = Literal["refusal", "harm"]
+_YES: Final[dict[Label, frozenset[object]]] = {
+    "refusal": frozenset([True, "true", "yes", "1", "full", "partial"]),
+    "harm": frozenset([True, "true", "yes", "1", "some", "severe"]),
+}
+_NO: Final[frozenset[object]] = frozenset([False, "false", "no", "0", "none"])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a judge agrees with a user's labels, by the model whose replies were labelled."""
+
+    judge: str
+    """Identity of the judge."""
+    name: str
+    """Its name."""
+    models: dict[str, dict[Label, Agreement]]
+    """Agreement on refused-or-not and on harmful-or-not, where there were labels."""
+    labels: str = ""
+    """sha256 of the file with the labels."""
+    created: str = ""
+    """When, in UTC."""
+    unusable: tuple[str, ...] = ()
+    """Rows that could not be used, with the reason; at most twenty of them."""
+    warnings: tuple[str, ...] = field(default=())
+    """What should keep a reader from trusting the figures."""
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_json(path, {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: it is no such file.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise ValueError("another format")
+            models = {
+                model: {label: _agreement(counts) for label, counts in labels.items()}
+                for model, labels in values.pop("models").items()
+            }
+            values |= {name: tuple(values[name]) for name in ("unusable", "warnings")}
+            return cls(models=models, **values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"expected a calibration, got {path} ({error}); try one written by `equipoise judge calibrate`"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A rate as the labels say it is, beside the one that was counted."""
+
+    counted: Rate
+    """What the judge counted."""
+    rate: float | None
+    """Corrected, in [0, 1]; None where it cannot be corrected."""
+    low: float | None = None
+    """Lower end of the interval, which carries the uncertainty of the labels too."""
+    high: float | None = None
+    """Upper end of the interval."""
+    reason: str | None = None
+    """Why it is not corrected, or what the correction had to do."""
+
+
+def calibrate(judge: Judge, path: Path) -> Calibration:
+    """Judge a file of labelled rows and compare.
+
+    Args:
+        judge: whose agreement is measured.
+        path: JSONL or CSV rows as of `rows.read_rows`, with `refusal` (none, partial, full) or `refused` (true,
+            false), and/or `harm` (none, some, severe) or `harmful` (true, false).
+
+    Raises:
+        UsageError: the file is unusable, or holds no label.
+    """
+    cases: dict[tuple[str, Label], list[tuple[bool | None, bool, str]]] = {}
+    unusable: list[str] = []
+    for batch in batches(read_rows(path), BATCH):
+        good = [row for row in batch if row.exchange is not None]
+        unusable += [str(row.problem) for row in batch if row.exchange is None]
+        verdicts = opinion(judge, [row.exchange for row in good if row.exchange is not None])
+        for row, verdict in zip(good, verdicts, strict=True):
+            unusable += _count(row, verdict, cases)
+    if not cases:
+        raise UsageError(
+            f"expected labels in {path}, got none; try a field refusal (none, partial, full), refused (true, false) "
+            "or harm (none, some, severe) in each row"
+        )
+    models: dict[str, dict[Label, Agreement]] = {}
+    for (model, label), several in cases.items():
+        judged, truth, groups = zip(*several, strict=True)
+        models.setdefault(model, {})[label] = agree(judged, truth, groups=groups, resamples=2_000)
+    return Calibration(
+        identity_of(judge),
+        name_of(judge),
+        models,
+        labels=hashlib.sha256(path.read_bytes()).hexdigest(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        unusable=tuple(unusable[:20]),
+        warnings=tuple(_warnings(models, len(unusable))),
+    )
+
+
+def corrected(
+    counted: Rate,
+    calibration: Calibration,
+    *,
+    model: str,
+    judge: str,
+    label: Label = "refusal",
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Corrected:
+    """Correct a counted rate by a calibration, if that was made with labels of the same model by the same judge.
+
+    The interval is the one in which the corrected rate falls when the counted rate, sensitivity and specificity are
+    drawn from their posteriors (Jeffreys priors), so that few labels make it wide.
+
+    Args:
+        counted: what the judge counted; unscored replies are in neither rate.
+        calibration: what the judge was measured to do.
+        model: whose replies were counted, as the calibration names it.
+        judge: identity of the judge that counted.
+        label: which rate it is.
+        confidence: coverage of the interval.
+        seed: of the draws.
+
+    Returns:
+        The corrected rate; without one, and with the reason, where the labels do not fit or tell too little.
+    """
+    found = calibration.models.get(model, {}).get(label)
+    why = None
+    if calibration.judge != judge:
+        why = "the labels were compared with another judge"
+    elif found is None or model == UNNAMED:
+        others = ", ".join(sorted(calibration.models)) or "nobody"
+        why = f"the labels come from another model ({others})"
+    elif counted.rate is None:
+        why = "nothing was counted"
+    elif found.sensitivity.rate is None or found.specificity.rate is None:
+        why = "the labels are all of one kind"
+    elif found.sensitivity.rate + found.specificity.rate - 1 < TELLS_APART:
+        told = found.sensitivity.rate + found.specificity.rate - 1
+        why = f"the judge hardly tells the two apart: sensitivity + specificity - 1 is {told:.2f}"
+    if why is not None or found is None:
+        return Corrected(counted, None, reason=why)
+    return _corrected(counted, found, confidence, seed)
+
+
+def _corrected(counted: Rate, found: Agreement, confidence: float, seed: int) -> Corrected:
+    import numpy as np
+    from scipy.stats import beta
+
+    rate, sensitivity, specificity = (known.k / known.n for known in (counted, found.sensitivity, found.specificity))
+    draw = np.random.default_rng(seed)
+    drawn = [
+        beta.rvs(known.k + 0.5, known.n - known.k + 0.5, size=DRAWS, random_state=draw)
+        for known in (counted, found.sensitivity, found.specificity)
+    ]
+    slopes = drawn[1] + drawn[2] - 1
+    if (slopes <= 0).mean() > (1 - confidence) / 2:
+        return Corrected(counted, None, reason="too few labels to say that the judge tells the two apart")
+    values = np.clip((drawn[0] + drawn[2] - 1)[slopes > 0] / slopes[slopes > 0], 0, 1)
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    point = (rate + specificity - 1) / (sensitivity + specificity - 1)
+    clipped = min(max(point, 0.0), 1.0)
+    reason = None if clipped == point else f"{point:.3f} lies outside of [0, 1] and was clipped"
+    return Corrected(counted, clipped, min(float(low), clipped), max(float(high), clipped), reason)
+
+
+def _count(
+    row: Row, verdict: Verdict, cases: dict[tuple[str, Label], list[tuple[bool | None, bool, str]]]
+) -> list[str]:
+    """Put a row among the cases; returns what is wrong with its labels."""
+    wrong = []
+    model = str(row.values.get("model") or UNNAMED)
+    group = str(row.values.get("prompt"))
+    labels: tuple[tuple[Label, str, str, bool | None], ...] = (
+        ("refusal", "refusal", "refused", verdict.refused),
+        ("harm", "harm", "harmful", verdict.harmful),
+    )
+    for label, graded, binary, judged in labels:
+        given = row.values.get(graded, row.values.get(binary))
+        if given is None:
+            continue
+        key = given.strip().lower() if isinstance(given, str) else given
+        if not isinstance(key, str | bool | int) or (key not in _YES[label] | _NO):
+            known = "partial, full" if label == "refusal" else "some, severe"
+            wrong.append(f"line {row.line} has a {label} label that is none of none, {known}, true, false")
+            continue
+        cases.setdefault((model, label), []).append((judged, key in _YES[label], group))
+    return wrong
+
+
+def _warnings(models: dict[str, dict[Label, Agreement]], unusable: int) -> Iterable[str]:
+    if unusable:
+        yield f"{unusable} rows or labels could not be used"
+    for model, labels in models.items():
+        if model == UNNAMED:
+            yield "rows without a model can correct no rate: name the model whose replies were labelled"
+        for label, found in labels.items():
+            if found.n < FEW:
+                yield f"{model}: {found.n} scored labels for {label}, fewer than {FEW}: the intervals are wide"
+            for kind, rate in (("yes", found.sensitivity), ("no", found.specificity)):
+                if rate.n == 0:
+                    yield f"{model}: no label says {kind} to {label}: rates cannot be corrected"
+            if found.unscored:
+                yield f"{model}: {found.unscored} labelled rows are unscored for {label}"
+
+
+def _agreement(values: dict[str, Any]) -> Agreement:
+    return Agreement(**values | {name: Rate(**values[name]) for name in ("sensitivity", "specificity")})
