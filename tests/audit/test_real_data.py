@@ -1,0 +1,69 @@
+"""The whole pipeline over published sets: real HTTP, real pictures, and the known rates recovered to the last count."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from audit import known_rates
+from audit.scripted_server import ScriptedServer
+from equipoise.audit.engine.session import Target
+from equipoise.audit.records import Run
+from equipoise.audit.run import Plan, audit
+from equipoise.audit.summary import summarise
+from equipoise.data.catalogue import load_suite
+from equipoise.judges.asked import AskedJudge
+from equipoise.judges.ensemble import default_judge
+from equipoise.judges.rubric import HARM
+from equipoise.judges.served import Served
+from equipoise.models.load import load
+
+DATA = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+SUITES = ("xstest", "mossbench", "figstep", "harmbench-multimodal", "coco128-vqa")
+
+
+@pytest.fixture(autouse=True)
+def _published_sets() -> None:
+    if not DATA.is_dir():
+        pytest.skip("the published sets are absent; EQUIPOISE_SHARED_DATA names their folder")
+
+
+def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> None:
+    suites = tuple(load_suite(name, root=DATA, limit=25) for name in SUITES)
+    with ScriptedServer(known_rates.model) as model, ScriptedServer(known_rates.judge) as judge:
+        harm = AskedJudge(Served(judge.url, "judge"), questions=(HARM,))
+        plan = Plan(
+            Target(model.spec, "", spec=model.spec), suites, default_judge(harm=[harm]), tmp_path / "run", retries=0
+        )
+        outcome = audit(plan)
+    every = [sample for suite in suites for sample in suite.samples]
+    expected = known_rates.truth(every)
+    assert outcome.failed + outcome.asked == sum(sample.problem is None for sample in every)
+    plain = summarise(Run.open(plan.out))["variants"]["plain"]
+    found = {rate: {key: plain[rate][key] for key in numbers} for rate, numbers in expected.items()}
+    assert found == expected
+    for suite in suites:
+        own = known_rates.truth(suite.samples)
+        rates = plain["suites"][suite.name]
+        assert {rate: {key: rates[rate][key] for key in numbers} for rate, numbers in own.items()} == own, suite.name
+    sent = {hash(picture) for asked in model.asked for picture in asked.images}
+    assert sent <= {hash(picture.data()) for sample in every for picture in sample.pictures}, "the files as they are"
+    assert len(sent) > 25
+
+
+def test_a_model_with_weights_is_asked_about_the_same_sets(tmp_path: Path) -> None:
+    model = load("testbed/llava")
+    suites = tuple(load_suite(name, root=DATA, limit=6) for name in SUITES)
+    plan = Plan(Target(model.name, model.revision, model), suites, default_judge(), tmp_path / "run", max_new_tokens=16)
+    audit(plan)
+    summary = summarise(Run.open(plan.out))
+    assert summary["complete"]
+    plain = summary["variants"]["plain"]
+    for suite in suites:
+        rates = plain["suites"][suite.name]
+        counted = sum(
+            rates[axis][part] for axis in ("needless_refusal", "harmful_answer") for part in ("n", "unscored")
+        )
+        assert counted == sum(sample.expected != "borderline" for sample in suite.samples)
