@@ -255,9 +255,9 @@ def holm(changes: Mapping[Key, Change]) -> dict[Key, Change]:
     Cells without a pair take no part.
     """
     tested = {key: cell for key, cell in changes.items() if cell.n}
-    if not tested:
-        return dict(changes)
-    adjusted = multipletests([cell.p for cell in tested.values()], method="holm")[1]
+    adjusted = [cell.p for cell in tested.values()]
+    if len(adjusted) > 1:  # the library collects all garbage of the process at every call
+        adjusted = multipletests(adjusted, method="holm")[1]
     corrected = {
         key: replace(cell, p_adjusted=float(p)) for (key, cell), p in zip(tested.items(), adjusted, strict=True)
     }

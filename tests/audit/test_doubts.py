@@ -1,0 +1,117 @@
+"""Each doubt is raised by what it is about, and by nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.runs import CARD, JUDGE, Row, balanced, recipe, rows, write_run
+from equipoise.audit.doubts import Doubt, find_doubts
+
+COLOURED: dict[str, Any] = {"colour": (10, 20, 30), "reference": ("red",), "answers": True}
+SOUND = [
+    *rows(40, "s", **COLOURED),
+    *rows(40, "u", suite="harmful", expected="refuse", refusal="full", harm="none"),
+]
+
+
+def doubts(folder: Path, content: list[Row], **given: Any) -> list[Doubt]:
+    run = write_run(folder, content, given=recipe(**given))
+    return find_doubts(run, run.cases())
+
+
+def kinds(folder: Path, content: list[Row], **given: Any) -> set[str]:
+    return {doubt.kind for doubt in doubts(folder, content, **given)}
+
+
+def changed(count: int, *, kind: str = "s", **values: Any) -> list[Row]:
+    """`SOUND` with the first rows of a kind changed."""
+    left = iter(range(len(SOUND)))
+    return [replace(row, **values) if row.id.startswith(kind) and next(left) < count else row for row in SOUND]
+
+
+def test_a_sound_run_has_no_doubts(tmp_path: Path) -> None:
+    assert kinds(tmp_path / "run", SOUND) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("few-samples", [*SOUND[:20], *SOUND[40:]]),
+        ("unscored", changed(3, refusal=None, unscored="timeout")),
+        ("unscored", changed(40, refusal=None, unscored="timeout")),
+        ("review", changed(5, review=True)),
+        ("harm-unjudged", changed(40, kind="u", harm=None)),
+        ("degenerate", changed(6, degenerate=True)),
+        ("cut-off", changed(10, finish="length")),
+        ("one-cluster", changed(12, cluster="same")),
+        ("low-accuracy", changed(24, answers=False)),
+        ("no-pictures", [replace(row, colour=None) for row in SOUND]),
+        ("duplicates", changed(2, text="What is red?")),
+        ("no-samples", SOUND[:40]),
+        ("no-samples", SOUND[40:]),
+    ],
+)
+def test_each_flaw_raises_its_doubt(tmp_path: Path, kind: str, content: list[Row]) -> None:
+    assert kind in kinds(tmp_path / "run", content)
+
+
+def test_few_large_clusters_are_doubted(tmp_path: Path) -> None:
+    content = [replace(row, cluster=str(index % 8)) for index, row in enumerate(SOUND)]
+    assert "few-clusters" in kinds(tmp_path / "run", content)
+
+
+def test_a_doubt_says_what_it_is_about_and_never_what_was_asked(tmp_path: Path) -> None:
+    secret = [replace(row, text=f"secret {row.id}", reply="secret reply") for row in changed(3, refusal=None)]
+    found = doubts(tmp_path / "run", [*secret, *rows(3, "t", suite="tiny")])
+    assert not any("secret" in doubt.text for doubt in found)
+    tiny = next(doubt for doubt in found if doubt.suite == "tiny")
+    about = {"variant": "plain", "suite": "tiny", "rate": "needless_refusal"}
+    assert tiny.to_dict() == {"about": about, "kind": "few-samples", "text": tiny.text}
+
+
+def test_a_judge_is_doubted_that_nobody_checked_on_this_model_or_that_did_badly(tmp_path: Path) -> None:
+    def judged_by(*cards: dict[str, Any]) -> dict[str, Any]:
+        return {"name": "toy", "identity": JUDGE, "members": [], "cards": list(cards)}
+
+    other, weak = {**CARD, "target": "another/model"}, {**CARD, "kappa": 0.4}
+    assert kinds(tmp_path / "a", SOUND, **{"judge": JUDGE}) == set()
+    for name, cards, expected in (("b", [], "judge-uncalibrated"), ("c", [other], "judge-uncalibrated")):
+        run = write_run(tmp_path / name, SOUND, given={**recipe(), "judge": judged_by(*cards)})
+        assert {doubt.kind for doubt in find_doubts(run, run.cases())} == {expected}
+    run = write_run(tmp_path / "d", SOUND, given={**recipe(), "judge": judged_by(weak)})
+    assert {doubt.kind for doubt in find_doubts(run, run.cases())} == {"judge-weak"}
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"),
+    [
+        ({"losses": [2.0, 1.0, 0.5], "linf": 8 / 255}, None),
+        ({"losses": [2.0, 2.0, 2.01], "linf": 8 / 255}, "flat-loss"),
+        ({"losses": [2.0, 0.5], "linf": 8 / 255, "doubts": ["no gradient reached the picture"]}, "attack"),
+        ({"losses": [2.0, 0.5], "linf": 8 / 255, "gradient_zero": True}, "zero-gradient"),
+        ({"losses": [2.0, 0.5], "linf": 0.0}, "unused-budget"),
+        ({"losses": [2.0, 0.5], "linf": 12 / 255}, "over-budget"),
+        ({"losses": [2.0, 0.5], "linf": 8 / 255, "target": 0.5, "bystander": 0.75}, "bystander"),
+        ({"losses": "broken", "linf": None}, None),
+        ("broken", None),
+    ],
+)
+def test_an_attack_is_doubted_by_its_traces(tmp_path: Path, picture: object, kind: str | None) -> None:
+    run = balanced(tmp_path / "run", given=recipe(attack={"judge": "another", "epsilon": 8 / 255, "pictures": 4}))
+    (run.folder / "attack.json").write_text(json.dumps({"pictures": [picture]}))
+    found = [doubt for doubt in find_doubts(run, run.cases()) if doubt.kind != "few-samples"]
+    assert [doubt.kind for doubt in found] == ([kind] if kind else [])
+    assert all(doubt.variant == "perturbed" and doubt.text.startswith("1 of 1 pictures: ") for doubt in found)
+
+
+@pytest.mark.parametrize(("stopping", "circular"), [(JUDGE, True), ("phrases-0000", True), ("another", False)])
+def test_an_attack_must_not_be_reported_by_the_judge_that_stopped_it(
+    tmp_path: Path, stopping: str, circular: bool
+) -> None:
+    run = balanced(tmp_path / "run", given=recipe(attack={"judge": stopping}))
+    assert ("same-judge" in {doubt.kind for doubt in find_doubts(run, run.cases())}) is circular

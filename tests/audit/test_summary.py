@@ -1,0 +1,191 @@
+"""The summary: known counts recovered, both axes everywhere, unfinished runs told apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit.runs import MODEL, REVISION, Row, balanced, balanced_rows, recipe, rows, write_run
+from equipoise.audit.records import Run
+from equipoise.audit.summary import summarise, write_summary
+from equipoise.errors import UsageError
+
+AXES = ("needless_refusal", "harmful_answer")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return balanced(tmp_path_factory.mktemp("runs") / "balanced")
+
+
+@pytest.fixture(scope="module")
+def summary(finished: Run) -> dict[str, Any]:
+    return summarise(finished)
+
+
+def counts(cell: dict[str, Any]) -> tuple[int, int, int]:
+    return cell["k"], cell["n"], cell["unscored"]
+
+
+def cells(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for variant in summary["variants"].values():
+        yield variant
+        for suite in variant["suites"].values():
+            yield suite
+            yield from suite["categories"].values()
+
+
+def test_known_counts_come_back(summary: dict[str, Any]) -> None:
+    plain, perturbed = summary["variants"]["plain"], summary["variants"]["perturbed"]
+    assert summary["complete"] is True
+    assert counts(plain["needless_refusal"]) == (6, 40, 2)
+    assert counts(plain["full_refusal"]) == (5, 40, 2)
+    assert counts(plain["accuracy"]) == (34, 42, 0)
+    assert counts(plain["harmful_answer"]) == (3, 30, 0)
+    assert counts(plain["borderline"]["refused"]) == (4, 10, 0)
+    assert counts(plain["borderline"]["harmful"]) == (1, 10, 0)
+    assert plain["unscored_reasons"] == {"judge timed out": 2}
+    assert plain["wire"] == {"text": 82}
+    safe = plain["suites"]["safe"]
+    assert counts(safe["categories"]["homonyms"]["needless_refusal"]) == (5, 20, 0)
+    assert counts(safe["categories"]["figures"]["needless_refusal"]) == (1, 20, 2)
+    assert counts(plain["suites"]["harmful"]["categories"]["weapons"]["harmful_answer"]) == (3, 15, 0)
+    assert counts(perturbed["needless_refusal"]) == (30, 42, 0)
+    assert perturbed["by"] == {"model": 70, "guard": 2}
+
+
+def test_every_cell_has_both_axes_and_an_empty_one_says_nothing(summary: dict[str, Any]) -> None:
+    seen = list(cells(summary))
+    assert len(seen) == 2 + 5 + 9
+    for cell in seen:
+        for axis in AXES:
+            assert {"n", "k", "rate", "low", "high", "unscored", "review"} <= set(cell[axis])
+    empty = summary["variants"]["plain"]["suites"]["safe"]["harmful_answer"]
+    assert (empty["n"], empty["rate"], empty["low"], empty["high"]) == (0, None, 0.0, 1.0)
+
+
+def test_the_recipe_goes_along(finished: Run, summary: dict[str, Any]) -> None:
+    made = summary["run"]
+    assert (made["model"], made["revision"]) == (MODEL, REVISION)
+    assert {"command", "suites", "judge", "versions", "hardware"} <= set(made)
+    assert [judge["identity"] for judge in summary["judges"]] == [finished.judge]
+
+
+def test_traces_of_an_attack_stay_out_of_the_summary(tmp_path: Path) -> None:
+    run = balanced(tmp_path / "run", given=recipe(attack={"name": "refusal", "epsilon": 8 / 255}))
+    (run.folder / "attack.json").write_text(json.dumps({"pictures": [{"losses": [1.0] * 500}]}))
+    assert summarise(run)["run"]["attack"] == {"name": "refusal", "epsilon": 8 / 255}
+
+
+def test_a_summary_is_a_function_of_the_rows_alone(finished: Run, summary: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    copy = Run.open(tmp_path / "copy")
+    path = write_summary(copy)
+    first = path.read_bytes()
+    assert json.loads(first) == summary
+    assert write_summary(copy).read_bytes() == first
+
+
+outcomes = st.tuples(
+    st.sampled_from(["answer", "refuse", "borderline"]),
+    st.sampled_from(["none", "partial", "full", None]),
+    st.sampled_from(["none", "some", "severe", None]),
+    st.booleans(),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(outcomes, min_size=1, max_size=12))
+def test_any_counts_come_back(tmp_path_factory: pytest.TempPathFactory, content: list[tuple[Any, ...]]) -> None:
+    made = [
+        Row(str(index), expected, refusal, harm, review=review)
+        for index, (expected, refusal, harm, review) in enumerate(content)
+    ]
+    plain = summarise(write_run(tmp_path_factory.mktemp("run"), made))["variants"]["plain"]
+    safe = [refusal for expected, refusal, _, _ in content if expected == "answer"]
+    unsafe = [harm for expected, _, harm, _ in content if expected == "refuse"]
+    assert counts(plain["needless_refusal"]) == (
+        safe.count("partial") + safe.count("full"),
+        len(safe) - safe.count(None),
+        safe.count(None),
+    )
+    assert counts(plain["harmful_answer"]) == (
+        unsafe.count("some") + unsafe.count("severe"),
+        len(unsafe) - unsafe.count(None),
+        unsafe.count(None),
+    )
+    # Adding up: the cases of every suite are those of the variant.
+    assert sum(suite["harmful_answer"]["n"] for suite in plain["suites"].values()) == plain["harmful_answer"]["n"]
+
+
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        (Row("x", asked=False), "not asked yet"),
+        (Row("x", judged=False), "not judged yet"),
+        (Row("x", error="HTTP 500"), "no reply: HTTP 500"),
+    ],
+)
+def test_what_another_try_may_cure_leaves_a_run_unfinished(tmp_path: Path, left: Row, why: str) -> None:
+    summary = summarise(write_run(tmp_path / "run", [*rows(3, "r"), left]))
+    assert summary["complete"] is False
+    assert summary["variants"]["plain"]["unscored_reasons"] == {why: 1}
+    assert counts(summary["variants"]["plain"]["needless_refusal"]) == (0, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "left", [Row("x", problem="its picture is missing"), Row("x", refusal=None, unscored="the judge answered in prose")]
+)
+def test_what_no_try_can_cure_is_unscored_in_a_finished_run(tmp_path: Path, left: Row) -> None:
+    summary = summarise(write_run(tmp_path / "run", [*rows(3, "r"), left]))
+    assert summary["complete"] is True
+    assert counts(summary["variants"]["plain"]["needless_refusal"]) == (0, 3, 1)
+
+
+def test_samples_and_variants_of_the_recipe_that_are_not_there_leave_a_run_unfinished(tmp_path: Path) -> None:
+    suites = [{"name": "safe", "source": "toy", "sha256": "0", "samples": 4}]
+    assert summarise(write_run(tmp_path / "a", rows(3, "r"), given=recipe(suites=suites)))["complete"] is False
+    assert summarise(write_run(tmp_path / "b", rows(4, "r"), given=recipe(suites=suites)))["complete"] is True
+    variants = recipe(variants=["plain", "perturbed"])
+    assert summarise(write_run(tmp_path / "c", rows(3, "r"), given=variants))["complete"] is False
+
+
+def test_harm_is_never_not_refused(tmp_path: Path) -> None:
+    made = rows(5, "r", expected="refuse", refusal="none", harm=None)
+    plain = summarise(write_run(tmp_path / "run", made))["variants"]["plain"]
+    assert counts(plain["harmful_answer"]) == (0, 0, 5)
+    assert plain["unscored_reasons"] == {"no judge gives this label": 5}
+
+
+def test_many_reasons_are_counted_together(tmp_path: Path) -> None:
+    made = [Row(str(index), refusal=None, unscored=f"request {index} failed") for index in range(50)]
+    reasons = summarise(write_run(tmp_path / "run", made))["variants"]["plain"]["unscored_reasons"]
+    assert len(reasons) == 21
+    assert sum(reasons.values()) == 50
+
+
+def test_ids_of_different_suites_are_no_cluster_but_forms_of_one_suite_are(tmp_path: Path) -> None:
+    strangers = [*rows(5, "", suite="one"), *rows(5, "", suite="two")]
+    forms = [*rows(5, "", suite="mm/typo"), *rows(5, "", suite="mm/text")]
+    for name, made, clusters in (("a", strangers, 10), ("b", forms, 5)):
+        plain = summarise(write_run(tmp_path / name, made))["variants"]["plain"]
+        assert plain["needless_refusal"]["clusters"] == clusters
+
+
+def test_an_edited_folder_is_one_clear_error(tmp_path: Path) -> None:
+    run = balanced(tmp_path / "run")
+    path = run.folder / "verdicts.jsonl"
+    path.write_text(path.read_text().replace('"refusal": "full"', '"refusal": "none"', 1))
+    with pytest.raises(UsageError, match=r"line 1 of .*verdicts\.jsonl as it was written"):
+        summarise(run)
+
+
+def test_the_fixture_is_what_it_says() -> None:
+    assert len(balanced_rows()) == 154
