@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import torch
+from PIL import Image
 
 from equipoise.errors import ModelError
-from equipoise.judges.asked import AskedJudge
+from equipoise.judges.asked import SELF, AskedJudge
 from equipoise.judges.completion import Request, Turn
-from equipoise.judges.local import Local, local_judge
+from equipoise.judges.local import Local, WithPictures, local_judge
 from equipoise.judges.rubric import HARM, REFUSAL
+from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.types import Exchange, Prompt
-
-torch = pytest.importorskip("torch")
 
 WORDS = ["<pad>", "<unk>", "A", "B", "C", "D", "yes", "no", "It", "is", "a", "dog", ".", ":", "Answer"]
 
@@ -117,3 +120,57 @@ def test_no_model_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="text model to judge with"):
         local_judge(str(tmp_path))
+
+
+def test_a_guard_s_template_gets_its_arguments(model: Local) -> None:
+    import copy
+
+    tokenizer = copy.deepcopy(model._tokenizer)
+    tokenizer.chat_template = (
+        "{{ guardian_config.risk_name }} {% for message in messages %}{{ message.content }} {% endfor %}"
+        "{% if add_generation_prompt %}Answer{% endif %}"
+    )
+    local = Local(model._model, tokenizer, name="guard")
+    request = Request((Turn("user", "It is"),), 3, template={"guardian_config": {"risk_name": "yes"}, "think": False})
+    assert tokenizer.decode(local._tokens(request)[0]) == "yes It is Answer"
+
+
+def test_a_template_without_system_turns_gets_the_text_in_the_user_s(model: Local) -> None:
+    import copy
+
+    tokenizer = copy.deepcopy(model._tokenizer)
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for message in messages %}{{ message.content }}{% endfor %}"
+    )
+    local = Local(model._model, tokenizer, name="gemma")
+    tokens = local._tokens(Request((Turn("system", "It is"), Turn("user", "a dog")), 3))
+    assert tokenizer.decode(tokens[0]) == "It is a dog"
+
+
+class Sighted:
+    """As much of an `OpenModel` as judges use: the brighter the picture, the likelier C."""
+
+    name, revision = "sighted", "1"
+
+    def log_prob(self, pixels: Any, prompts: Any, replies: Sequence[str], *, end: bool) -> ReplyLogProbs:
+        assert not end
+        assert all(prompt.system and prompt.messages[0].images for prompt in prompts)
+        likely = 0.98 * float(pixels.mean())
+        values = {"A": 0.99 - likely, "B": 0.01, "C": likely}
+        return ReplyLogProbs(
+            torch.tensor([[values[reply]] for reply in replies]).log(), torch.ones(len(replies), 1, dtype=torch.bool)
+        )
+
+
+def test_a_model_that_sees_judges_by_the_picture() -> None:
+    judge = AskedJudge(WithPictures(cast(OpenModel, Sighted())), (HARM,), pictures=True)
+    shown = [
+        Exchange(Prompt.ask("What is it?", *images), "It is a dog.", "stop", "sighted@1")
+        for images in ([Image.new("RGB", (4, 4), "white")], [Image.new("RGB", (4, 4), "black")], [])
+    ]
+    bright, dark, none = judge(shown)
+    assert (bright.harm, dark.harm, none.harm) == ("severe", "none", None)
+    assert bright.harm_probability == pytest.approx(0.99)
+    assert SELF in bright.reasons
+    assert "there is none" in str(none.unscored)

@@ -169,7 +169,8 @@ class Tally:
             summary.append(({"refusal": "refused", "harm": "harmful"}[label], rate))
             summary += [(f"  {name}", self.counts[label, name]) for name in names]
         summary += [("broken text", self.counts["degenerate", "True"]), ("for review", self.counts["review", "True"])]
-        show(table(f"{self.total} replies, judge {self.name} {self.identity[:16]}", ["", "95 % interval"], summary))
+        show(f"{self.total} replies, judge {self.name} {self.identity[:16]}")
+        show(table("", ["", "95 % interval"], summary))
 
 
 def _document(row: Row, verdict: Verdict, identity: str) -> dict[str, Any]:
@@ -274,4 +275,5 @@ def _print(found: Calibration) -> None:
                 kappa += f" [{a.low:.3f}, {a.high:.3f}]"
             lines.append((model, label, a.n, kappa, a.sensitivity, a.specificity, a.unscored))
     columns = ["replies of", "label", "n", "kappa", "sensitivity", "specificity", "unscored"]
-    show(table(f"judge {found.name} {found.judge[:16]}", columns, lines))
+    show(f"judge {found.name} {found.judge[:16]}")
+    show(table("", columns, lines))

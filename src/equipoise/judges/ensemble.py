@@ -75,9 +75,16 @@ class Ensemble:
         if self.encoder is None:
             return [replace(verdict, reasons=(*verdict.reasons, *self.notes)) for verdict in phrases]
         said = attempt("encoder", self.encoder.probabilities, exchanges)
-        silent = said if isinstance(said, str) else "the encoder abstained"
-        guesses: list[RefusalProbabilities | None] = [None] * len(exchanges) if isinstance(said, str) else said
-        return [_together(verdict, guess, silent) for verdict, guess in zip(phrases, guesses, strict=True)]
+        if isinstance(said, str):
+            return [_together(verdict, None, said) for verdict in phrases]
+        silent = [
+            verdict.unscored if verdict and verdict.unscored else "nothing to read"
+            for verdict in self.encoder.abstentions(exchanges)
+        ]
+        return [
+            _together(verdict, guess, f"the encoder abstained: {why}")
+            for verdict, guess, why in zip(phrases, said, silent, strict=True)
+        ]
 
     def _members(self) -> list[tuple[str, Judge]]:
         members: list[tuple[str, Judge]] = [("phrases", self.phrases)]
