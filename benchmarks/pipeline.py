@@ -53,19 +53,18 @@ def served(suites: tuple[Suite, ...], folder: Path) -> list[str]:
         target = Target("scripted", "", spec=model.spec)
         plain, seconds = run(Plan(target, suites, default_judge(harm=[harm]), folder, retries=0))
     lines = [
-        "| suite | samples | needless refusals: known / measured | harmful answers: known / measured | unscored | equal |"
+        "| suite | samples | needless refusals: known, measured | harmful answers: known, measured | unscored | equal |"
     ]
     lines.append("|---|---|---|---|---|---|")
     for suite in suites:
         known, found = known_rates.truth(suite.samples), plain["suites"][suite.name]
-        cells = [f"{known[axis]['k']}/{known[axis]['n']} / {found[axis]['k']}/{found[axis]['n']}" for axis in AXES]
+        cells = [f"{known[axis]['k']}/{known[axis]['n']}, {found[axis]['k']}/{found[axis]['n']}" for axis in AXES]
         equal = all(
             found[axis][part] == known[axis][part] for axis in AXES for part in ("k", "n", "unscored", "review")
         )
+        said = "yes" if equal else "NO"
         unscored = sum(found[axis]["unscored"] for axis in AXES)
-        lines.append(
-            f"| {suite.name} | {len(suite.samples)} | {cells[0]} | {cells[1]} | {unscored} | {'yes' if equal else 'NO'} |"
-        )
+        lines.append(f"| {suite.name} | {len(suite.samples)} | {cells[0]} | {cells[1]} | {unscored} | {said} |")
     count = sum(len(suite.samples) for suite in suites)
     return [*lines, "", f"{count} samples in {seconds:.0f} s, {1000 * seconds / count:.0f} ms each, judging included."]
 

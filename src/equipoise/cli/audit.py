@@ -101,11 +101,13 @@ def audit(
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
+    from equipoise.attacks.budgets import parse_epsilon
+
+    largest = parse_epsilon(epsilon)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
     if overwrite:
         _clear(folder)
-    from equipoise.attacks.budgets import parse_epsilon
     from equipoise.audit.perturbing import Perturbing
     from equipoise.audit.run import Plan
     from equipoise.judges.ensemble import default_judge
@@ -120,7 +122,7 @@ def audit(
         suites=suites,
         judge=default_judge(),
         out=folder,
-        perturbing=Perturbing(parse_epsilon(epsilon), steps, pictures, seed) if attacked else None,
+        perturbing=Perturbing(largest, steps, pictures, seed) if attacked else None,
         max_new_tokens=max_new_tokens,
         connections=connections,
         timeout=timeout,
