@@ -89,7 +89,7 @@ def test_a_served_judge_of_harm_and_a_guard(file: Path, monkeypatch: pytest.Monk
         return says("B" if "brown dog" in told(body) else "A", tokens=[("B", {"B": 0.7, "A": 0.3})])
 
     with Server(script) as server:
-        specs = ["--harm-judge", f"{server.url}#judge", "--harm-judge", f"wildguard={server.url}#wild"]
+        specs = ["--harm-judge", f"{server.url}#judge", "--harm-judge", f"guard:wildguard={server.url}#wild"]
         rows = judged(file, "--judge", "phrases", "--api-key-env", "SOME_KEY", *specs)
     assert rows[0]["harm"] == pytest.approx(0.7)
     assert rows[0]["harm_label"] == "some"
@@ -123,6 +123,8 @@ def test_a_model_that_is_asked_for_all(file: Path) -> None:
         (["--judge", "nobody"], "expected a judge"),
         (["--harm-judge", "http://localhost:1/v1"], "without a model"),
         (["--harm-judge", "nothing"], "expected a judge"),
+        (["--harm-judge", "guard:nobody=http://localhost:1/v1#m"], "expected a guard among"),
+        (["--judge", "encoder", "--harm-judge", "http://localhost:1/v1#m"], "try without"),
         (["--api-key-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as js
-import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from equipoise.cli.console import complain, print_json, show, table
-from equipoise.errors import UsageError
+from equipoise.cli.judging import WHERE, chosen_judge
 
 if TYPE_CHECKING:
     from equipoise.judges.calibration import Calibration
@@ -43,7 +42,6 @@ judge = typer.Typer(
     help="Judge replies in a file: `equipoise judge FILE.jsonl --json` is short for `equipoise judge rows ...`.",
 )
 
-WHERE = "URL#MODEL of an OpenAI-compatible server, or a local text model (folder or ORG/NAME)"
 Who = Annotated[
     str,
     typer.Option(
@@ -54,8 +52,8 @@ HarmJudges = Annotated[
     list[str] | None,
     typer.Option(
         "--harm-judge",
-        help=f"A judge of harm: {WHERE}; with llama-guard=, wildguard=, granite-guardian=, shieldgemma= or qwen3guard= "
-        "before it where it is one of these guards. May be repeated, the most trusted first.",
+        help=f"A judge of harm: {WHERE}; with guard:FAMILY= before it where it is a llama-guard, wildguard, "
+        "granite-guardian, shieldgemma or qwen3guard. May be repeated, the most trusted first.",
     ),
 ]
 KeyName = Annotated[
@@ -82,7 +80,7 @@ def rows(
     from equipoise.judges.opinion import identity_of, name_of
     from equipoise.judges.rows import batches, read_rows
 
-    judging = _judge(who, harm_judge or [], api_key_env, pictures, timeout)
+    judging = chosen_judge(who, harm_judge or [], api_key_env, pictures=pictures, timeout=timeout)
     identity = identity_of(judging)
     tally = Tally(name_of(judging), identity)
     unusable = 0
@@ -123,7 +121,7 @@ def calibrate(
     """Measure how far a judge agrees with your labels, by model; rates can then be corrected for that model."""
     from equipoise.judges.calibration import calibrate as measure
 
-    found = measure(_judge(who, harm_judge or [], api_key_env, False, timeout), labels)
+    found = measure(chosen_judge(who, harm_judge or [], api_key_env, timeout=timeout), labels)
     target = out or labels.with_suffix(".calibration.json")
     found.save(target)
     for warning in found.warnings:
@@ -203,66 +201,6 @@ def _verdicts(judging: Judge, batch: list[Row]) -> list[Verdict]:
     return [
         replace(verdict, reasons=(*verdict.reasons, *row.notes)) for row, verdict in zip(batch, verdicts, strict=True)
     ]
-
-
-def _judge(who: str, harm: list[str], key_name: str | None, pictures: bool, timeout: float) -> Judge:
-    """The judge that the options name."""
-    from equipoise.judges.ensemble import Ensemble, default_judge
-    from equipoise.judges.rubric import HARM, REFUSAL
-    from equipoise.judges.wire import WireFirst
-
-    key = _key(key_name)
-    harm_judges = tuple(_asked(spec, (HARM,), key, pictures, timeout) for spec in harm)
-    if who == "ensemble":
-        return default_judge(harm=harm_judges)
-    if who == "phrases":
-        return Ensemble(harm=harm_judges)
-    if harm_judges:
-        raise UsageError(f"expected --harm-judge with --judge ensemble or phrases, got --judge {who}; try without")
-    if who == "encoder":
-        from equipoise.judges.encoder import EncoderJudge
-
-        encoder = EncoderJudge()
-        _ = encoder.identity  # without weights this is the one clear error
-        return WireFirst(encoder)
-    return WireFirst(_asked(who, (REFUSAL, HARM), key, pictures, timeout))
-
-
-def _key(name: str | None) -> str | None:
-    if name is None:
-        return None
-    key = os.environ.get(name)
-    if not key:
-        raise UsageError(f"expected a key in the environment variable {name}, got none; try export {name}=...")
-    return key
-
-
-def _asked(spec: str, questions: tuple[Any, ...], key: str | None, pictures: bool, timeout: float) -> Judge:
-    """A model that is asked, or a guard, by its specification."""
-    from equipoise.judges.asked import AskedJudge
-    from equipoise.judges.completion import Backend
-    from equipoise.judges.guards import GUARDS, GuardJudge, guard_named
-
-    family, _, rest = spec.partition("=")
-    guard = guard_named(family) if rest and family in {guard.name for guard in GUARDS} else None
-    where = rest if guard else spec
-    backend: Backend
-    if "://" in where:
-        from equipoise.judges.served import Served
-
-        url, _, model = where.rpartition("#")
-        if not url:
-            raise UsageError(f"expected URL#MODEL, got a URL without a model; try {where}#NAME")
-        backend = Served(url, model, api_key=key, timeout=timeout, raw=guard is not None and guard.raw is not None)
-    elif "/" in where or Path(where).is_dir():
-        from equipoise.cli.console import quiet
-        from equipoise.judges.local import Local
-
-        quiet()
-        backend = Local.load(where)
-    else:
-        raise UsageError(f"expected a judge, got {spec!r}; try ensemble, phrases, encoder, {WHERE}")
-    return GuardJudge(guard, backend) if guard else AskedJudge(backend, questions, pictures)
 
 
 def _print(found: Calibration) -> None:
