@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from equipoise.audit.statistics import Change, Label, change, estimate, holm
@@ -147,3 +151,11 @@ def test_holm_corrects_over_the_cells_that_have_pairs() -> None:
     assert made["middle"].p_adjusted == pytest.approx(2 * cells["middle"].p)
     assert made["large"].p_adjusted == pytest.approx(1)
     assert holm({"none": change([])})["none"] == Change(0, 0, 0, 0, 0, None, -1.0, 1.0, 1.0)
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    rng = np.random.default_rng(0)
+    values = [*rng.uniform(0, 0.1, 8), *rng.uniform(0, 1, 8), 0.0, 1.0, 0.01, 0.01]
+    cells = {index: replace(change(pairs(0, 0, 8, 10)), p=p) for index, p in enumerate(values)}
+    adjusted = [cell.p_adjusted for cell in holm(cells).values()]
+    assert adjusted == pytest.approx(list(multipletests(values, method="holm")[1]))

@@ -31,7 +31,7 @@ def to_junit(verdict: GateVerdict) -> str:
     for name, both in verdict.axes.items():
         facts |= {f"{name} {kind}": wording.in_percent(rate) for kind, rate in both.items()}
     for key, value in facts.items():
-        SubElement(properties, "property", name=_text(key), value=_text(value))
+        SubElement(properties, "property", name=_text(wording.printable(key)), value=_text(wording.printable(value)))
     finished = SubElement(run, "testcase", classname="run", name="every sample was asked and judged")
     if not verdict.complete:
         SubElement(finished, "error", type="partial", message=wording.HEADLINES["partial"])
