@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.judges.rates import Rate
-from equipoise.report.audit.numbers import Number, change, finite, percent, probability
+from equipoise.report.audit.numbers import Number, change, finite, probability
 from equipoise.report.audit.plot import Point
 from equipoise.report.audit.wording import mapping, mappings
 
@@ -28,10 +28,10 @@ class Change:
     """Which rate."""
     where: str
     """Which samples."""
-    before: str
-    """The rate on one side."""
-    after: str
-    """The rate on the other."""
+    before: Number
+    """The rate on one side, over the pairs."""
+    after: Number
+    """The rate on the other, over the pairs."""
     change: str
     """In percentage points."""
     interval: str
@@ -105,10 +105,11 @@ def _comparison(entry: Mapping[str, Any]) -> Comparison:
 
 
 def _sides(a: Mapping[str, Any], b: Mapping[str, Any], is_other_run: bool) -> tuple[str, str]:
+    variants = str(a.get("variant")), str(b.get("variant"))
     if not is_other_run:
-        return str(a.get("variant")), str(b.get("variant"))
-    names = str(a.get("model")), str(b.get("model"))
-    return names if names[0] != names[1] else ("the earlier run", "this run")
+        return variants
+    models = str(a.get("model")), str(b.get("model"))
+    return models if models[0] != models[1] else ("the earlier run", "this run")
 
 
 def _named(words: str, before: str, after: str) -> str:
@@ -120,14 +121,14 @@ def _named(words: str, before: str, after: str) -> str:
 
 
 def _start(name: str, rates: Mapping[str, Any]) -> Point:
-    refusal, harm = (_before(mapping(rates.get(kind))) for kind in list(NAMES)[:2])
+    refusal, harm = (_side_rate(mapping(rates.get(kind)), "only_a") for kind in list(NAMES)[:2])
     return Point(name, refusal, harm)
 
 
-def _before(cell: Mapping[str, Any]) -> Number:
-    """The rate on the first side, over the pairs."""
+def _side_rate(cell: Mapping[str, Any], alone: str) -> Number:
+    """The rate on one side, over the pairs, with Wilson's interval."""
     n = _whole(cell.get("n"))
-    k = min(_whole(cell.get("both")) + _whole(cell.get("only_a")), n)
+    k = min(_whole(cell.get("both")) + _whole(cell.get(alone)), n)
     rate = Rate.of(k, n)
     return Number(k, n, rate.rate, rate.low, rate.high, _whole(cell.get("unscored")), _whole(cell.get("review")))
 
@@ -138,8 +139,8 @@ def _change(cell: Mapping[str, Any], kind: str, where: str) -> Change:
     return Change(
         rate=NAMES.get(kind, kind),
         where=where,
-        before=percent(finite(cell.get("rate_a"))),
-        after=percent(finite(cell.get("rate_b"))),
+        before=_side_rate(cell, "only_a"),
+        after=_side_rate(cell, "only_b"),
         change=change(finite(cell.get("change"))),
         interval=f"{low.split()[0]} to {high.split()[0]}",
         only_before=_whole(cell.get("only_a")),

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +79,11 @@ class Page:
     """Pictures that found no room."""
 
     @property
+    def earlier(self) -> str | None:
+        """The other run that arrows lead from; None where there is none."""
+        return next((each.before for each in self.comparisons if each.start), None)
+
+    @property
     def main(self) -> Variant | None:
         """The variant of the headline; None where nothing was asked."""
         return self.shown[0].variant if self.shown else None
@@ -110,20 +116,26 @@ def render(run: Run, summary: Mapping[str, Any], *, picture_limit: int = LIMIT) 
         UsageError: a file of the run folder was changed.
     """
     style = files("equipoise.report.audit").joinpath("style.css").read_text(encoding="utf-8")
-    environment = Environment(
+    page = _page(run, summary, picture_limit)
+    # The policy names the one style sheet by its hash: no script runs and nothing is fetched, even if escaping failed.
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(page=page, style=Markup(style), policy=policy, version=__version__, wires=WIRES)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("equipoise.report.audit"),
         autoescape=True,
         finalize=visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    page = _page(run, summary, picture_limit)
-    # The policy names the one style sheet by its hash: no script runs and nothing is fetched, even if escaping failed.
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return environment.get_template("page.html.j2").render(
-        page=page, style=Markup(style), policy=policy, version=__version__, wires=WIRES
     )
 
 

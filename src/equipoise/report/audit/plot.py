@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +71,9 @@ def draw(points: Sequence[Point], faint: Sequence[Point] = ()) -> Markup:
     # A user's own matplotlibrc must not change the page.
     settings: Any = dict(matplotlib.rcParamsDefault)
     settings |= {"svg.fonttype": "none", "svg.hashsalt": "equipoise", "font.family": "DejaVu Sans", "font.size": 10}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # The reader's browser has the letters that this font lacks: it is only measured here.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(5.6, 5.35), dpi=72)
         axes = figure.add_axes((0.14, 0.105, 0.845, 0.875))
         _frame(axes)
@@ -173,7 +176,8 @@ def _label(renderer: Any, axes: Axes, points: Sequence[Point]) -> list[Any]:
     Returns:
         The boxes that are taken then.
     """
-    taken = [box for point in points for box in _boxes(axes, point)]
+    seen = [*points, *(point.before for point in points if point.before is not None)]
+    taken = [box for point in seen if point.drawable for box in _boxes(axes, point)]
     frame = axes.get_window_extent(renderer)
     for point in points:
         text = axes.annotate(

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from audit.runs import Row, rows, write_run
+from equipoise.audit.records import Case
+from equipoise.report.audit.album import Album
+from equipoise.report.audit.examples import gallery, spread
+
+
+def cases(folder: Path, content: list[Row]) -> list[Case]:
+    return write_run(folder, content).cases()
+
+
+def test_examples_come_from_every_suite_in_turn_whatever_the_order(tmp_path: Path):
+    found = cases(tmp_path, [*rows(50, "a", suite="big"), *rows(2, "b", suite="small"), *rows(1, "c", suite="tiny")])
+    shuffled = random.Random(0).sample(found, len(found))
+    picked = spread(found, 6)
+    assert picked == spread(shuffled, 6)
+    assert [case.sample.suite for case in picked] == ["big", "small", "tiny", "big", "small", "big"]
+
+
+def test_examples_are_not_the_first_of_the_file(tmp_path: Path):
+    found = cases(tmp_path, rows(100, "a"))
+    assert spread(found, 5) != found[:5]
+
+
+def test_every_kind_is_counted_in_full_and_shown_in_part(tmp_path: Path):
+    content = [
+        *rows(9, "refused", refusal="full"),
+        *rows(8, "harmful", expected="refuse", harm="some"),
+        *rows(7, "review", review=True),
+        *rows(4, "unscored", expected="refuse", harm=None, unscored="no reference"),
+        *rows(20, "fine"),
+        *rows(20, "due", expected="refuse", refusal="full"),
+    ]
+    kinds = gallery(cases(tmp_path, content), Album(tmp_path / "pictures"), 3)
+    assert {kind.title: (len(kind.examples), kind.count) for kind in kinds} == {
+        "Needless refusals": (3, 9),
+        "Harmful answers": (3, 8),
+        "Judges disagree": (3, 7),
+        "Unscored": (3, 4),
+    }
+
+
+def test_a_due_refusal_is_good_and_a_needless_one_is_bad(tmp_path: Path):
+    found = cases(
+        tmp_path,
+        [Row(id="a", refusal="full", review=True), Row(id="b", expected="refuse", refusal="full", review=True)],
+    )
+    (kind,) = [kind for kind in gallery(found, Album(tmp_path), 9) if kind.title == "Judges disagree"]
+    tones = {example.id: example.answer.chips[0].tone for example in kind.examples}
+    assert tones == {"a": "bad", "b": "good"}
+
+
+def test_replies_are_open_only_where_an_answer_was_right_and_harmless(tmp_path: Path):
+    content = [
+        Row(id="safe", review=True),
+        Row(id="safe but harmful", harm="some", review=True),
+        Row(id="harmful", expected="refuse", review=True),
+        Row(id="border", expected="borderline", review=True),
+    ]
+    (kind,) = [
+        kind for kind in gallery(cases(tmp_path, content), Album(tmp_path), 9) if kind.title == "Judges disagree"
+    ]
+    assert {example.id for example in kind.examples if not example.answer.covered} == {"safe"}

@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.runs import MODEL, Row, balanced, balanced_rows, recipe, rows, write_run
+from equipoise.audit.comparison import compare
+from equipoise.audit.records import Run
+from equipoise.audit.summary import summarise
+from equipoise.errors import OutputError
+from equipoise.report.audit.numbers import Number
+from equipoise.report.audit.page import render, write_report
+from report.audit.reading import Node, by_id, named, read, squeezed
+
+EVIL = (
+    "</style></script></title></details><script>alert(1)</script><img src=x onerror=alert(1)>"
+    '"><svg onload=alert(1)> data:text/html,<b> javascript:alert(1) http://evil.example/ {{ 7 * 7 }} {% raw %} &lt;'
+)
+STEERING = "no\u202eyes\u2066\x00\x1b[31m\x85"
+LONG = "A" * 1_000_000
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return balanced(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def summary(run: Run) -> dict[str, Any]:
+    return summarise(run)
+
+
+@pytest.fixture(scope="module")
+def page(run: Run, summary: dict[str, Any]) -> str:
+    return render(run, summary)
+
+
+@pytest.fixture(scope="module")
+def nodes(page: str) -> list[Node]:
+    return read(page)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a run in which everything that a stranger writes is hostile."""
+    found = {"suite": EVIL, "category": EVIL, "text": EVIL + STEERING, "reply": EVIL + STEERING + LONG}
+    content = [
+        Row(id=EVIL, refusal="full", colour=(9, 9, 9), **found),
+        Row(id=EVIL, refusal="full", variant=EVIL, colour=(99, 9, 9), by=EVIL, **found),
+        Row(id="harm", expected="refuse", harm="severe", review=True, **found),
+        Row(id="broken", error=EVIL, **found),
+        Row(id="unscored", refusal=None, unscored=EVIL, **found),
+        Row(id="bidi", problem=STEERING, **{**found, "suite": STEERING}),
+    ]
+    given = recipe(EVIL, versions={EVIL: EVIL}, hardware=EVIL, variants=["plain", EVIL], command=EVIL)
+    given["judge"] |= {"name": EVIL, "identity": EVIL, "cards": [{"set": EVIL, "model": EVIL, "kappa": 0.5, "n": 3}]}
+    run = write_run(tmp_path_factory.mktemp("hostile"), content, given=given)
+    summary = summarise(run)
+    summary["doubts"].append({"about": {"variant": EVIL, "suite": EVIL, "rate": EVIL}, "kind": EVIL, "text": EVIL})
+    return render(run, summary)
+
+
+def test_the_page_reaches_for_nothing_outside_of_it(page: str, nodes: list[Node]):
+    names = {node.tag.name for node in nodes}
+    assert names & {"script", "link", "iframe", "object", "embed", "base", "form", "audio", "video"} == set()
+    for node in nodes:
+        for name, value in node.tag.attributes.items():
+            assert not name.startswith("on")
+            assert name not in {"style", "srcset", "action", "data", "background", "xlink:href"}
+            if name in {"src", "href"}:
+                assert value.startswith(("data:image/webp;base64,", "#"))
+    assert "url(http" not in page
+    assert "@import" not in page
+    assert "@font-face" not in page
+
+
+def test_the_policy_allows_this_style_sheet_and_nothing_else(page: str, nodes: list[Node]):
+    (policy,) = [n.tag.attributes["content"] for n in nodes if "http-equiv" in n.tag.attributes]
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    rules = dict(part.strip().partition(" ")[::2] for part in policy.split(";"))
+    assert rules.pop("style-src") == f"'sha256-{digest}'"
+    assert rules.pop("img-src") == "data:"
+    assert set(rules.values()) == {"'none'"}
+    assert "default-src" in rules
+
+
+def test_both_headline_numbers_stand_side_by_side_in_plain_words(nodes: list[Node]):
+    assert "Refused 6 of 40 safe prompts: 15.0 %, 95 % interval 7.1–29.1 %" in by_id(nodes, "needless").words
+    assert "n = 40 scored; 2 unscored, 0 in review" in by_id(nodes, "needless").words
+    assert "Gave harmful answers to 3 of 30 harmful prompts: 10.0 %, 95 % interval" in by_id(nodes, "harmful").words
+    assert "n = 30 scored; 0 unscored, 0 in review" in by_id(nodes, "harmful").words
+
+
+def test_every_rate_of_the_summary_is_there_with_all_that_belongs_to_it(summary: dict[str, Any], nodes: list[Node]):
+    cells = [node.words for node in named(nodes, "td")]
+    for variant in summary["variants"].values():
+        for estimate in axes_and_borderline(variant):
+            number = Number.read(estimate)
+            if number.rate is not None:
+                wanted = f"{number.percent} {number.interval} {number.counts} {number.beside}"
+                assert squeezed(wanted) in cells
+
+
+def axes_and_borderline(rates: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    parts = [part for suite in rates["suites"].values() for part in (suite, *suite["categories"].values())]
+    yield rates["needless_refusal"]
+    yield rates["harmful_answer"]
+    for part in parts:
+        yield part["needless_refusal"]
+        yield part["harmful_answer"]
+        yield from part["borderline"].values()
+
+
+def test_no_row_and_no_tile_shows_one_axis_without_the_other(nodes: list[Node]):
+    assert [
+        node.tag.attributes["id"] for node in nodes if node.tag.attributes.get("id") in ("needless", "harmful")
+    ] == [
+        "needless",
+        "harmful",
+    ]
+    labels = [node.tag.attributes["data-label"] for node in named(nodes, "td") if "data-label" in node.tag.attributes]
+    assert labels.count("Needless refusals") == labels.count("Harmful answers") > 0
+    assert labels.count("Refused") == labels.count("Harmful reply") > 0
+
+
+@pytest.mark.parametrize("expected", ["answer", "refuse", "borderline"])
+def test_an_axis_without_prompts_is_said_to_be_unknown(expected: Any, tmp_path: Path):
+    run = write_run(tmp_path, rows(3, "x", expected=expected))
+    nodes = read(render(run, summarise(run)))
+    for name, needs in (("needless", "answer"), ("harmful", "refuse")):
+        assert ("this axis is unknown" in by_id(nodes, name).words) == (expected != needs)
+    if expected == "borderline":
+        assert "Borderline prompts" in by_id(nodes, "suites").words
+    assert "Not drawn, as an axis is unknown: plain." in by_id(nodes, "plane").words
+
+
+def test_what_strangers_write_stays_text(hostile: str, page: str):
+    nodes = read(hostile)
+    ordinary = {node.tag.name for node in read(page)} | {"article", "img", "details", "aside"}
+    assert {node.tag.name for node in nodes} <= ordinary
+    for node in nodes:
+        assert not {name for name in node.tag.attributes if name.startswith("on") or name == "style"}
+        for name in ("src", "href"):
+            assert node.tag.attributes.get(name, "#").startswith(("data:image/webp;base64,", "#"))
+    replies = [node.words for node in nodes if node.tag.attributes.get("class") == "reply"]
+    assert any(squeezed(EVIL) in reply for reply in replies)
+    assert "49" not in named(nodes, "title")[0].words
+
+
+def test_characters_that_steer_a_display_are_drawn(hostile: str):
+    assert not set(hostile) & {chr(code) for code in (*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0))}
+    assert not set(hostile) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert "no[U+202E]yes[U+2066]\u2400\u241b[31m\ufffd" in hostile
+
+
+def test_long_texts_are_cut_and_say_so(hostile: str):
+    assert len(hostile) < 400_000
+    whole = len(EVIL + STEERING + LONG)
+    assert f"cut here: 1,000 of {whole:,} characters" in squeezed(" ".join(n.words for n in read(hostile)[:1]))
+
+
+def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: Run, summary: dict[str, Any], tmp_path: Path):
+    told = {**summary, "doubts": [{"about": {}, "kind": "odd", "text": "half \ud83d a pair"}]}
+    out = write_report(run, told, tmp_path / "page.html")
+    assert "half \ufffd a pair" in out.read_text(encoding="utf-8")
+
+
+def test_a_doubt_stands_by_its_number_once(run: Run, summary: dict[str, Any]):
+    def doubt(text: str, variant: Any = None, suite: Any = None, rate: Any = None) -> dict[str, Any]:
+        return {"about": {"variant": variant, "suite": suite, "rate": rate}, "kind": "made-up", "text": text}
+
+    told = [
+        doubt("about the run"),
+        doubt("about needless", "plain", None, "needless_refusal"),
+        doubt("about harmful", "plain", None, "harmful_answer"),
+        doubt("about accuracy", "plain", None, "accuracy"),
+        doubt("about the suite", "plain", "safe", "needless_refusal"),
+        doubt("about the attack", "perturbed"),
+        doubt("about another suite", "perturbed", "harmful"),
+        doubt("about a suite that is not there", "plain", "gone"),
+    ]
+    nodes = read(render(run, {**summary, "doubts": told}))
+    page = named(nodes, "html")[0].words
+    for each in told:
+        assert page.count(each["text"] + " (") == 1
+    assert "about needless" in by_id(nodes, "needless").words
+    assert "about harmful" in by_id(nodes, "harmful").words
+    for text, place in (("about accuracy", "plane"), ("about the attack", "plane"), ("about the suite", "suites")):
+        assert text in by_id(nodes, place).words
+    assert "about another suite" in by_id(nodes, "suites").words
+    header = named(nodes, "header")[0].words
+    assert "about the run" in header
+    assert "about a suite that is not there" in header
+
+
+def test_replies_that_may_do_harm_are_covered(nodes: list[Node]):
+    for node in nodes:
+        if node.tag.attributes.get("class") == "reply" and "Step one" in node.words:
+            assert any(tag.attributes.get("class") == "covered" for tag in node.inside)
+    assert "Step one: open the case." in named(nodes, "html")[0].words
+    assert not [n for n in nodes if n.tag.attributes.get("class") == "covered" and "open" in n.tag.attributes]
+
+
+def test_changed_pictures_stand_beside_the_old_ones_with_both_replies(nodes: list[Node]):
+    section = by_id(nodes, "pairs").words
+    assert "4 of 42 changed pictures" in section
+    assert "I can't help with that." in section
+    assert "It is red." in section
+    assert len([node for node in named(nodes, "figcaption") if node.words.startswith("Difference")]) == 4
+
+
+def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: Run, summary: dict[str, Any], page: str):
+    full = len("".join(re.findall(r"data:image/[^\"]*", page)))
+    bare = render(run, summary, picture_limit=full // 2)
+    kept = len("".join(re.findall(r"data:image/[^\"]*", bare)))
+    assert 0 < kept <= full // 2
+    assert re.search(r"\d+ pictures left out to keep the page small", bare)
+    assert "left out to keep" not in page
+
+
+def test_a_picture_outside_of_the_run_folder_is_not_opened(run: Run, summary: dict[str, Any], tmp_path: Path):
+    folder = tmp_path / "run"
+    write_run(folder, [Row(id="a", refusal="full", colour=(1, 2, 3))])
+    (picture,) = (folder / "pictures").iterdir()
+    picture.rename(tmp_path / "secret.png")
+    lines = (folder / "samples.jsonl").read_text().replace(picture.name, "../../secret.png")
+    values = json.loads(lines)
+    values.pop("check")
+    from equipoise.audit.records import fingerprint
+
+    (folder / "samples.jsonl").write_text(json.dumps({**values, "check": fingerprint(values)[:16]}) + "\n")
+    html = render(Run.open(folder), summarise(Run.open(folder)))
+    assert "data:image" not in html
+    assert "not readable" in html
+
+
+def test_who_refused_and_how_is_counted(tmp_path: Path):
+    content = [
+        *rows(3, "a", refusal="full", by="guard", wire="content_filter"),
+        *rows(2, "b", refusal="partial", expected="refuse", wire="refusal_field"),
+        *rows(1, "c", refusal="full", expected="borderline", wire="policy_error"),
+        *rows(5, "d"),
+    ]
+    run = write_run(tmp_path, content)
+    section = by_id(read(render(run, summarise(run))), "refusals").words
+    assert "guard by a content filter 3 0 0 3" in section
+    assert "model in the refusal field 0 2 0 2" in section
+    assert "model as a policy error 0 0 1 1" in section
+    assert "spoken by model (8), guard (3)" in section
+
+
+def test_reasons_for_being_unscored_are_counted(nodes: list[Node]):
+    assert "2 judge timed out" in by_id(nodes, "unscored").words
+
+
+def test_a_judge_shows_its_card_or_that_nobody_checked_it(run: Run, summary: dict[str, Any], nodes: list[Node]):
+    section = by_id(nodes, "judges").words
+    assert "toy labels toy/model this model 200" in section
+    assert "0.90 0.970 0.980" in section
+    unchecked = {**summary, "judges": [{"name": "stranger", "identity": "f" * 64}]}
+    section = by_id(read(render(run, unchecked)), "judges")
+    assert "No card: not checked against people." in section.words
+    assert f'title="{"f" * 64}"' in render(run, unchecked)
+
+
+def test_paired_changes_show_counts_and_p_values(summary: dict[str, Any], nodes: list[Node]):
+    section = by_id(nodes, "changes").words
+    cell = summary["comparisons"][0]["rates"]["needless_refusal"]
+    assert "plain → perturbed" in section
+    assert f"{cell['only_b']} only after, {cell['only_a']} only before" in section
+    assert f"{cell['n']} scored, {cell['unscored']} unscored" in section
+    assert "p < 0.001" in section
+
+
+def test_another_run_gives_every_variant_an_arrow(run: Run, summary: dict[str, Any], tmp_path: Path):
+    before = write_run(tmp_path, [Row(**{**row.__dict__, "refusal": "full"}) for row in balanced_rows()])
+    changes = [compare(before, run, variant_a=name, variant_b=name).to_dict() for name in ("plain", "perturbed")]
+    nodes = read(render(run, {**summary, "comparisons": changes}))
+    assert "Arrows lead from where the earlier run stood" in by_id(nodes, "plane").words
+    hollow = [n for n in named(nodes, "use") + named(nodes, "path") if n.tag.attributes.get("fill") == "var(--card)"]
+    assert len(hollow) == 2
+
+
+def test_the_recipe_is_there(nodes: list[Node]):
+    section = by_id(nodes, "origin").words
+    assert f"equipoise audit {MODEL}" in section
+    assert "CC0-1.0" in section
+    assert "toy" in section
+
+
+def test_a_command_given_as_words_is_quoted_for_a_shell(tmp_path: Path):
+    given = recipe(command=["equipoise", "audit", "my model; rm -rf", "--out", "a b"])
+    run = write_run(tmp_path, rows(2, "a"), given=given)
+    assert "equipoise audit 'my model; rm -rf' --out 'a b'" in named(read(render(run, summarise(run))), "pre")[0].words
+
+
+def test_a_run_that_is_not_finished_says_so(tmp_path: Path, nodes: list[Node]):
+    run = write_run(tmp_path, [*rows(2, "a"), *rows(2, "b", asked=False)])
+    assert "This run is not finished." in render(run, summarise(run))
+    assert "This run is not finished." not in named(nodes, "html")[0].words
+
+
+@pytest.mark.parametrize("summary", [{}, {"variants": {}}, {"variants": {"plain": None}, "doubts": "x", "judges": 3}])
+def test_a_summary_with_parts_missing_still_gives_a_page(summary: dict[str, Any], run: Run):
+    assert "Audit of toy/model" in named(read(render(run, summary)), "title")[0].words
+
+
+def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: Run, page: str, tmp_path: Path):
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from equipoise.audit.records import Run; from equipoise.audit.summary import summarise\n"
+        "from equipoise.report.audit.page import write_report\n"
+        "run = Run.open(sys.argv[1]); write_report(run, summarise(run), Path(sys.argv[2]))\n"
+        "print(*[name for name in ('torch', 'inspect_ai', 'transformers') if name in sys.modules])\n"
+    )
+    out = tmp_path / "deep" / "page.html"
+    words = [sys.executable, "-c", program, str(run.folder), str(out)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7", "HOME": "/tmp"}
+    )
+    assert done.stdout.split() == []
+    assert out.read_text(encoding="utf-8") == page
+
+
+def test_a_page_that_cannot_be_written_is_one_clear_error(run: Run, summary: dict[str, Any], tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="expected to write"):
+        write_report(run, summary, tmp_path / "file" / "page.html")

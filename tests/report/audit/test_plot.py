@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from equipoise.judges.rates import Rate
+from equipoise.report.audit.numbers import Number
+from equipoise.report.audit.plot import Point, draw
+
+
+def number(k: int, n: int = 100) -> Number:
+    rate = Rate.of(k, n)
+    return Number(k, n, rate.rate, rate.low, rate.high, 0, 0)
+
+
+POINTS = [
+    Point("plain", number(6), number(4), 0),
+    Point("perturbed", number(90), number(2), 1),
+    Point("guarded", number(12), number(1), 2, before=Point("old", number(40), number(60))),
+]
+
+
+def place(svg: str, name: str) -> tuple[float, float]:
+    """Where a marker stands, in units of the drawing."""
+    found = re.search(rf'id="{name}">.*?<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg, re.DOTALL)
+    assert found is not None
+    return float(found[1]), float(found[2])
+
+
+def test_equal_points_give_equal_bytes():
+    assert draw(POINTS, POINTS[:1]) == draw(POINTS, POINTS[:1])
+
+
+def test_harm_rises_and_refusals_go_right_on_axes_from_nothing_to_all():
+    svg = draw(
+        [Point("a", number(0), number(0)), Point("b", number(100), number(100)), Point("c", number(50), number(25))]
+    )
+    (left, bottom), (right, top), (x, y) = (place(svg, f"point-{index}") for index in range(3))
+    assert x == pytest.approx((left + right) / 2, abs=0.01)
+    assert y == pytest.approx(bottom + (top - bottom) / 4, abs=0.01)
+    assert top < bottom
+    assert left < right
+
+
+def test_it_needs_no_style_no_font_and_no_link():
+    svg = draw(POINTS)
+    root = ET.fromstring(svg)
+    assert root.get("viewBox")
+    for element in root.iter():
+        assert not set(element.attrib) & {"style", "font-family"}
+        assert element.get("href", "#").startswith("#")
+        for name in ("fill", "stroke"):
+            assert re.fullmatch(r"none|var\(--\w+\)", element.get(name, "none")), element.attrib
+    assert not {str(element.tag) for element in root.iter()} & {"style", "metadata", "image", "script"}
+
+
+def test_a_reader_who_sees_nothing_is_told_all_points():
+    root = ET.fromstring(draw(POINTS))
+    told = root.findtext("desc") or ""
+    assert root.get("role") == "img"
+    for point in POINTS:
+        assert point.words in told
+        assert f"n {point.refusal.n}" in point.words
+
+
+def test_a_point_needs_both_axes():
+    assert "point-0" not in draw([Point("half", number(5), Number.read(None))])
+
+
+def test_names_are_text_whatever_they_hold():
+    svg = draw([Point("$x^2$ <script> & \x00\u202e" + "long" * 50, number(5), number(5))])
+    labels = [element.text or "" for element in ET.fromstring(svg).iter("text")]
+    assert any(label.startswith("$x^2$ <script> & ␀[U+202E]long") and len(label) == 40 for label in labels)
+
+
+def test_an_arrow_leads_from_where_a_variant_was():
+    assert 'fill="var(--card)"' in draw(POINTS)
+    assert 'fill="var(--card)"' not in draw(POINTS[:2])
