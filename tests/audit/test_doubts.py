@@ -11,6 +11,7 @@ import pytest
 
 from audit.runs import CARD, JUDGE, Row, balanced, recipe, rows, write_run
 from equipoise.audit.doubts import Doubt, find_doubts
+from equipoise.judges.cards import AgreementCard, AgreementRow
 
 COLOURED: dict[str, Any] = {"colour": (10, 20, 30), "reference": ("red",), "answers": True}
 SOUND = [
@@ -74,17 +75,38 @@ def test_a_doubt_says_what_it_is_about_and_never_what_was_asked(tmp_path: Path) 
     assert tiny.to_dict() == {"about": about, "kind": "few-samples", "text": tiny.text}
 
 
-def test_a_judge_is_doubted_that_nobody_checked_on_this_model_or_that_did_badly(tmp_path: Path) -> None:
-    def judged_by(*cards: dict[str, Any]) -> dict[str, Any]:
-        return {"name": "toy", "identity": JUDGE, "members": [], "cards": list(cards)}
+@pytest.mark.parametrize(
+    ("cards", "kind"),
+    [
+        ([CARD], None),
+        ([], "judge-uncalibrated"),
+        ([{**CARD, "target": "another/model"}], "judge-uncalibrated"),
+        ([CARD, {**CARD, "kappa": 0.4}], "judge-weak"),
+        ([{**CARD, "kappa": None}, "broken"], "judge-uncalibrated"),
+    ],
+)
+def test_a_judge_is_doubted_that_nobody_checked_on_this_model_or_that_did_badly(
+    tmp_path: Path, cards: list[object], kind: str | None
+) -> None:
+    given = recipe()
+    run = write_run(tmp_path / "run", SOUND, given={**given, "judge": {**given["judge"], "cards": cards}})
+    assert [doubt.kind for doubt in find_doubts(run, run.cases())] == ([kind] if kind else [])
 
-    other, weak = {**CARD, "target": "another/model"}, {**CARD, "kappa": 0.4}
-    assert kinds(tmp_path / "a", SOUND, **{"judge": JUDGE}) == set()
-    for name, cards, expected in (("b", [], "judge-uncalibrated"), ("c", [other], "judge-uncalibrated")):
-        run = write_run(tmp_path / name, SOUND, given={**recipe(), "judge": judged_by(*cards)})
-        assert {doubt.kind for doubt in find_doubts(run, run.cases())} == {expected}
-    run = write_run(tmp_path / "d", SOUND, given={**recipe(), "judge": judged_by(weak)})
-    assert {doubt.kind for doubt in find_doubts(run, run.cases())} == {"judge-weak"}
+
+def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank = dict.fromkeys(("kappa_low", "kappa_high", "sensitivity", "specificity", "kappa_three"))
+    rows_ = [
+        AgreementRow("a", "two people", "MIT", model, "", n=50, unscored=0, review=0, kappa=kappa, **blank)
+        for model, kappa in (("all", 0.5), ("other-1", 0.65), ("other-2", 0.91))
+    ]
+    card = AgreementCard("toy judge", JUDGE, tuple(rows_), "benchmark")
+    monkeypatch.setattr("equipoise.audit.doubts.card_for", {JUDGE: card}.get)
+    given = recipe()
+    del given["judge"]["cards"]
+    run = write_run(tmp_path / "run", SOUND, given=given)
+    (doubt,) = find_doubts(run, run.cases())
+    assert doubt.kind == "judge-uncalibrated"
+    assert doubt.text.endswith("on those of others its kappa is 0.65 to 0.91")
 
 
 @pytest.mark.parametrize(

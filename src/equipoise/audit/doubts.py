@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from equipoise.audit.labels import AXES, PLAIN, Kind, labels_of
 from equipoise.audit.records import Case, Run
 from equipoise.audit.statistics import Estimate, estimate
+from equipoise.judges.cards import card_for
 
 WIDEST: Final = 0.15
 """An interval wider than this comes from too few samples: about 22 without a single failure, 170 with half of them."""
@@ -71,24 +72,48 @@ def find_doubts(run: Run, cases: Sequence[Case]) -> list[Doubt]:
 
 
 def _about_judge(recipe: dict[str, Any]) -> Iterator[Doubt]:
-    judge = recipe["judge"]
-    cards = judge.get("cards") or ([judge["card"]] if judge.get("card") else [])
     model = recipe.get("model")
     name = model.get("name") if isinstance(model, dict) else model
-    about = [card for card in cards if isinstance(card, dict) and card.get("target", card.get("model")) == name]
+    measured = list(_measured(recipe["judge"]))
+    about = [each for each in measured if each.model == name]
     if not about:
+        others = [each.kappa for each in measured if each.model not in ("", "all")]
+        known = f"; on those of others its kappa is {min(others):.2f} to {max(others):.2f}" if others else ""
         yield Doubt(
             "judge-uncalibrated",
-            f"nobody has compared this judge with people on replies of {name}: its errors there are unknown",
+            f"nobody has compared this judge with people on replies of {name}, so its errors there are unknown{known}",
         )
-    for card in about:
-        kappa = card.get("kappa")
-        if isinstance(kappa, int | float) and kappa < LOWEST_KAPPA:
+    for each in about:
+        if each.kappa < LOWEST_KAPPA:
             yield Doubt(
                 "judge-weak",
-                f"on replies of {name} the judge agrees with people only to a kappa of {kappa:.2f} "
-                f"(n {card.get('n', 'unknown')}, expected {LOWEST_KAPPA} or more)",
+                f"on replies of {name} the judge agrees with people only to a kappa of {each.kappa:.2f} "
+                f"(n {each.n}, expected {LOWEST_KAPPA} or more)",
             )
+
+
+@dataclass(frozen=True)
+class _Agreement:
+    """A row of an agreement card."""
+
+    model: str
+    """Whose replies."""
+    kappa: float
+    """Agreement with people there."""
+    n: object
+    """Of how many."""
+
+
+def _measured(judge: dict[str, Any]) -> Iterator[_Agreement]:
+    """What is known of a judge: from the recipe, else from the card that ships for its identity."""
+    rows = judge.get("cards")
+    if not isinstance(rows, list):
+        card = card_for(str(judge.get("identity")))
+        rows = [asdict(row) for row in card.rows] if card else []
+    for row in rows:
+        kappa = row.get("kappa") if isinstance(row, dict) else None
+        if isinstance(kappa, int | float):
+            yield _Agreement(str(row.get("target", row.get("model", ""))), kappa, row.get("n", "unknown"))
 
 
 def _about_attack(recipe: dict[str, Any]) -> Iterator[Doubt]:

@@ -1,4 +1,4 @@
-"""`summary.json`: both failures of every variant, suite and category of a run, as a pure function of its folder."""
+"""`summary.json`: both failures of every variant, suite and category of a run, as a function of its folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, lab
 from equipoise.audit.records import FORMAT, Case, Run
 from equipoise.audit.statistics import estimate
 from equipoise.files import write_json
+from equipoise.judges.cards import card_for
 
 NAME: Final = "summary.json"
 REASONS: Final = 20
@@ -28,7 +29,8 @@ def summarise(run: Run) -> dict[str, Any]:
     Returns:
         `{format, run, complete, variants, comparisons, doubts, judges}`. Under `variants` both axes of every variant,
         in all and for each suite and category, with what came back on the wire, who spoke, how many replies are
-        degenerate and why cases are unscored. The same folder always gives the same summary.
+        degenerate and why cases are unscored. The same folder always gives the same summary, but for the agreement
+        cards, which are those of this version of Equipoise.
 
     Raises:
         UsageError: a file of the folder was changed.
@@ -39,7 +41,7 @@ def summarise(run: Run) -> dict[str, Any]:
 def summarise_cases(run: Run, cases: Sequence[Case]) -> dict[str, Any]:
     """`summarise` for a caller that has read the cases already."""
     variants = {name: _variant(members) for name, members in group(cases, lambda case: case.sample.variant).items()}
-    judge = run.recipe["judge"]
+    judge, others = run.recipe["judge"], run.recipe.get("judges", [])
     return {
         "format": FORMAT,
         "run": _recipe(run),
@@ -47,7 +49,7 @@ def summarise_cases(run: Run, cases: Sequence[Case]) -> dict[str, Any]:
         "variants": variants,
         "comparisons": [each.to_dict() for each in compare_variants(run, cases)],
         "doubts": [doubt.to_dict() for doubt in find_doubts(run, cases)],
-        "judges": [judge, *(other for other in run.recipe.get("judges", []) if other != judge)],
+        "judges": [_with_card(judge), *(_with_card(other) for other in others if other != judge)],
     }
 
 
@@ -134,6 +136,12 @@ def _reasons(cases: Sequence[Case]) -> dict[str, int]:
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _with_card(judge: dict[str, Any]) -> dict[str, Any]:
+    """A judge with the agreement card that ships for it, where there is one."""
+    card = card_for(str(judge.get("identity")))
+    return {**judge, "card": card.to_dict()} if card and not {"card", "cards"} & set(judge) else judge
 
 
 def _recipe(run: Run) -> dict[str, Any]:
