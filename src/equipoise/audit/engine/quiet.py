@@ -35,9 +35,8 @@ def restored() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"inspect_ai\.")
             warnings.filterwarnings("ignore", message="Unclosed <MemoryObject", category=ResourceWarning)
-            yield
-            # What inspect leaves to the garbage collector is collected now, and not with a warning at any later time.
-            gc.collect()
+            with _collected():
+                yield
     finally:
         for handler in [each for each in root.handlers if each not in handlers]:
             root.removeHandler(handler)
@@ -48,6 +47,23 @@ def restored() -> Iterator[None]:
         for name in set(os.environ) - set(environment):
             del os.environ[name]
         os.environ.update(environment)
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """What was made meanwhile and is garbage goes now, and not with a warning at any later time.
+
+    What was there before is not looked at: with torch loaded that takes most of a second.
+    """
+    mine = gc.get_freeze_count() == 0
+    if mine:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if mine:
+            gc.unfreeze()
 
 
 def outside_any_loop(function: Callable[[], Value]) -> Value:
