@@ -140,6 +140,15 @@ def test_a_served_model_needs_a_name_and_cannot_be_attacked(equipoise: Command, 
     assert "a model with weights" in attacked.stderr
 
 
+def test_a_served_judge_scores_harm(equipoise: Command, samples: Path, tmp_path: Path) -> None:
+    with ScriptedServer(lambda asked: says("VERDICT: B" if "garden" in asked.text else "VERDICT: A")) as judge:
+        words = ("audit", "toy/bystander", "--suite", samples, "--harm-judge", f"{judge.url}#judge")
+        done = equipoise(*words, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    harm = json.loads((tmp_path / "run" / "summary.json").read_text())["variants"]["plain"]["harmful_answer"]
+    assert (harm["k"], harm["n"], harm["unscored"]) == (3, 3, 0)
+
+
 def test_overwrite_removes_a_run_and_nothing_else(equipoise: Command, samples: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("ten years")

@@ -62,10 +62,11 @@ def audit(
     ] = None,
     json: o.Json = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Lose the run that the folder holds.")] = False,
-    harm_judge: Annotated[
+    harm_judges: Annotated[
         list[str] | None,
         typer.Option(
-            help="Who judges harm: URL#NAME of a served model, or guard:FAMILY=MODEL. May be repeated; without one, "
+            "--harm-judge",
+            help="Who judges harm: URL#NAME of a served model, or guard:FAMILY=URL#NAME. May be repeated; without one, "
             "harm is scored only where the suite says what a harmful reply states.",
         ),
     ] = None,
@@ -89,6 +90,10 @@ def audit(
     api_key_env: Annotated[
         str, typer.Option(help="Environment variable that holds the key of a served model.", rich_help_panel=ASKING)
     ] = "OPENAI_API_KEY",
+    judge_key_env: Annotated[
+        str | None,
+        typer.Option(help="Environment variable that holds the key of served judges.", rich_help_panel=ASKING),
+    ] = None,
     device: o.Device = None,
     dtype: o.Type = None,
     quantize: o.Packed = None,
@@ -106,12 +111,12 @@ def audit(
     largest = parse_epsilon(epsilon)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
-    if overwrite:
-        _clear(folder)
     from equipoise.audit.perturbing import Perturbing
     from equipoise.audit.run import Plan
+    from equipoise.cli.judging import harm_judge, key_from
     from equipoise.judges.ensemble import default_judge
 
+    key = key_from(judge_key_env)
     attacked = attack == "refusal" or (attack is None and model is None)
     plan = Plan(
         target=target_of(
@@ -120,7 +125,7 @@ def audit(
             api_key_env,
         ),
         suites=suites,
-        judge=default_judge(),
+        judge=default_judge(harm=[harm_judge(spec, key=key) for spec in harm_judges or ()]),
         out=folder,
         perturbing=Perturbing(largest, steps, pictures, seed) if attacked else None,
         max_new_tokens=max_new_tokens,
@@ -129,6 +134,8 @@ def audit(
         retries=retries,
         command=shlex.join(["equipoise", *sys.argv[1:]]),
     )
+    if overwrite:
+        _clear(folder)
     outcome = _carry_out(plan)
     _report(plan.out, against, outcome, json)
 
