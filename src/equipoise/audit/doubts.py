@@ -136,7 +136,7 @@ def _about_attack(recipe: dict[str, Any]) -> Iterator[Doubt]:
 def _is_circular(stopping: object, judge: dict[str, Any]) -> bool:
     """Whether nobody else than the judge that stopped the attack reads refusals for the report."""
     members = [each for each in judge.get("members", []) if isinstance(each, dict)]
-    readers = {each.get("identity") for each in members if each.get("role") in ("phrases", "encoder")}
+    readers = {each.get("identity") for each in members if each.get("role", each.get("name")) in ("phrases", "encoder")}
     return stopping is not None and (stopping == judge.get("identity") or readers == {stopping})
 
 
@@ -218,13 +218,12 @@ def _about_cell(variant: str, suite: str | None, axis: Kind, cases: Sequence[Cas
     elif rate.unscored_share > MOST_UNSCORED:
         yield doubt(
             "unscored",
-            f"{rate.unscored} of {len(labels)} cases are unscored: the rate is anywhere from {_percent(rate.least)} "
-            f"to {_percent(rate.most)}, depending on them",
+            f"{rate.unscored} of {len(labels)} unscored: depending on them, the rate is anywhere from "
+            f"{_percent(rate.least)} to {_percent(rate.most)}",
         )
     if rate.n and rate.high - rate.low > WIDEST:
-        yield doubt(
-            "few-samples", f"{rate.n} cases leave it anywhere from {_percent(rate.low)} to {_percent(rate.high)}"
-        )
+        ends = f"{_percent(rate.low)} to {_percent(rate.high)}"
+        yield doubt("few-samples", f"too few samples ({rate.n} scored): the rate is anywhere from {ends}")
     if rate.review > MOST_REVIEW * rate.n:
         yield doubt("review", f"judges disagree on {rate.review} of {rate.n} cases")
     yield from _about_clusters(variant, suite, axis, _cluster_sizes(cases, axis), rate)
