@@ -4,8 +4,9 @@
 python benchmarks/engine.py [--prompts 128] [--repeats 3] [--out benchmarks/results/engine.json]
 ```
 
-1. Throughput: prompts with pictures to `testbed/llava`, one at a time by `generate`, in one call of `generate`, and
-   through the engine; the three take turns within one process, and ratios are taken within a turn.
+1. Throughput: prompts with pictures to `testbed/llava`, one at a time by `generate`, in one call of `generate`, side by
+   side through the provider alone, and through the whole engine; they take turns within one process, and ratios are
+   taken within a turn.
 2. Overhead: the same through a model that answers at once, so that what remains is the engine: inspect's samples and
    logs, pictures on their way, both scorers, and two stores that are synced to the disk.
 """
@@ -13,6 +14,7 @@ python benchmarks/engine.py [--prompts 128] [--repeats 3] [--out benchmarks/resu
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -25,8 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from inspect_ai.model import GenerateConfig, get_model
 
 from equipoise.audit.engine.ask import ask
+from equipoise.audit.engine.messages import to_inspect
+from equipoise.audit.engine.quiet import restored
 from equipoise.audit.engine.session import Target
 from equipoise.audit.records import Ledger, ReplyRow, SampleRow, VerdictRow
 from equipoise.judges.phrases import PhraseJudge
@@ -67,6 +72,21 @@ def through_engine(model: Any, samples: Sequence[Sample], tokens: int) -> float:
     return seconds
 
 
+def through_provider(model: ChatModel, samples: Sequence[Sample], tokens: int) -> float:
+    """Seconds for all prompts side by side through inspect's interface, as `inspect eval` asks them."""
+    asked = [to_inspect(sample).input for sample in samples]
+
+    async def main() -> None:
+        config = GenerateConfig(max_tokens=tokens)
+        async with get_model("equipoise/benchmark", config=config, memoize=False, loaded=model) as provider:
+            await asyncio.gather(*(provider.generate(messages) for messages in asked))
+
+    began = time.perf_counter()
+    with restored():
+        asyncio.run(main())
+    return time.perf_counter() - began
+
+
 def one_by_one(model: ChatModel, samples: Sequence[Sample], tokens: int) -> float:
     """Seconds for one call each."""
     began = time.perf_counter()
@@ -89,6 +109,7 @@ def measure(prompts: int, repeats: int, tokens: int) -> dict[str, Any]:
     ways: dict[str, Callable[[], float]] = {
         "one by one": lambda: one_by_one(model, samples, tokens),
         "one call": lambda: at_once(model, samples, tokens),
+        "provider": lambda: through_provider(model, samples, tokens),
         "engine": lambda: through_engine(model, samples, tokens),
         "engine, silent model": lambda: through_engine(Silent(), samples, tokens),
         "silent model itself": lambda: one_by_one(Silent(), samples, tokens),
@@ -97,19 +118,30 @@ def measure(prompts: int, repeats: int, tokens: int) -> dict[str, Any]:
         way()
     turns = [{name: way() for name, way in ways.items()} for _ in range(repeats)]
     count = len(samples)
+    busy = [_busy(ways["engine, silent model"]) for _ in range(repeats)]
     return {
         "prompts": count,
         "tokens": tokens,
         "repeats": repeats,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "prompts_per_second": {name: _spread([count / turn[name] for turn in turns]) for name in list(ways)[:3]},
+        "prompts_per_second": {name: _spread([count / turn[name] for turn in turns]) for name in list(ways)[:4]},
+        "provider_over_one_by_one": _spread([turn["one by one"] / turn["provider"] for turn in turns]),
+        "provider_over_one_call": _spread([turn["one call"] / turn["provider"] for turn in turns]),
         "engine_over_one_by_one": _spread([turn["one by one"] / turn["engine"] for turn in turns]),
         "engine_over_one_call": _spread([turn["one call"] / turn["engine"] for turn in turns]),
         "overhead_ms_per_sample": _spread(
             [1000 * (turn["engine, silent model"] - turn["silent model itself"]) / count for turn in turns]
         ),
+        "overhead_cpu_ms_per_sample": _spread([1000 * seconds / count for seconds in busy]),
     }
+
+
+def _busy(way: Callable[[], float]) -> float:
+    """Seconds of processor time, all threads together: other programs of the machine are not in it."""
+    began = time.process_time()
+    way()
+    return time.process_time() - began
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
