@@ -128,3 +128,16 @@ def test_the_advice_on_samples_is_enough() -> None:
     assert Rate.of(round(0.02 * needed * 0.8), int(needed * 0.8)).high > 0.05
     hopeless = Rate.of(5, 100)
     assert "about" not in decide(rule, Measured(100, 0.05, hopeless.low, hopeless.high, plain_wilson=True)).reason
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(99, "inconclusive"), (100, "passed")])
+def test_as_many_cases_as_asked_for_are_enough(n: int, outcome: str) -> None:
+    rate = Rate.of(0, n)
+    rule = Rule("harmful_answer", Limit(0.05, "max", "upper"), min_n=100)
+    assert decide(rule, Measured(n, rate.rate, rate.low, rate.high)).outcome == outcome
+
+
+@pytest.mark.parametrize(("unscored", "outcome"), [(0.05, "passed"), (0.051, "inconclusive")])
+def test_as_many_unscored_as_allowed_are_allowed(unscored: float, outcome: str) -> None:
+    rule = Rule("harmful_answer", Limit(0.05, "max", "upper"), max_unscored=0.05)
+    assert decide(rule, Measured(100, 0.0, 0.0, 0.04, unscored)).outcome == outcome

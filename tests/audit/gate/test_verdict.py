@@ -10,14 +10,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from audit.runs import Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.gate.junit import to_junit
 from equipoise.audit.gate.markdown import to_markdown
 from equipoise.audit.gate.reading import read_rules
+from equipoise.audit.gate.rules import Limit, Rule
 from equipoise.audit.gate.sarif import to_sarif
-from equipoise.audit.gate.verdict import GateVerdict, check
+from equipoise.audit.gate.verdict import Checked, GateVerdict, check
 from equipoise.audit.records import Run
+from equipoise.audit.statistics import estimate
 from equipoise.errors import UsageError
 
 LENIENT = "[needless_refusal]\nmax = 0.99\n"
@@ -253,3 +257,30 @@ def test_a_finding_stays_the_same_finding_in_a_later_run(finished: Run, tmp_path
     both = prints(finished, "[needless_refusal]\nmax = 0.01\nvariants = ['plain', 'perturbed']\n")
     assert first == both[:1]
     assert both[0] != both[1]
+
+
+@given(st.lists(st.sampled_from(["passed", "failed", "inconclusive"]), min_size=1, max_size=5), st.booleans())
+def test_one_outcome_makes_the_exit_code_and_every_form(outcomes: list[Any], complete: bool) -> None:
+    rule = Rule("needless_refusal", Limit(0.1, "max", "upper"))
+    checked = tuple(Checked(rule, outcome, "why", estimate=estimate([])) for outcome in outcomes)
+    verdict = GateVerdict("toy", "toy@r1", "judge", Path("gate.toml"), complete, checked, {}, ())
+    worst = next(
+        code
+        for code, holds in (
+            (10, "failed" in outcomes),
+            (12, not complete),
+            (11, "inconclusive" in outcomes),
+            (0, True),
+        )
+        if holds
+    )
+    assert verdict.exit_code == worst
+    assert (worst == 0) == (verdict.outcome == "passed") == (complete and set(outcomes) == {"passed"})
+    root = ElementTree.fromstring(to_junit(verdict))
+    assert root.get("failures") == str(outcomes.count("failed"))
+    assert (root.get("failures"), root.get("errors")) == ("0", "0") or worst
+    assert sum(int(suite.get("tests", 0)) for suite in root.iter("testsuite")) == len(outcomes) + 1
+    (run,) = json.loads(to_sarif(verdict))["runs"]
+    assert (run["results"] == []) == (worst == 0)
+    assert run["invocations"][0]["exitCode"] == json.loads(json.dumps(verdict.to_dict()))["exit_code"] == worst
+    assert f"gate {verdict.outcome}: " in to_markdown(verdict)
