@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -13,8 +14,32 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from equipoise.judges.encoder_network import Encoder, EncoderShape
-from equipoise.judges.encoder_reading import Window
 
+BASE = "model.safetensors"
+CARD = """# The encoder judge: does a reply refuse?
+
+Probabilities of none, partial and full over a prompt and the reply to it, in English. `docs/judges.md` holds how well
+it agrees with people and how that was measured; it is wrong now and then, and its labels are not about harm.
+
+| file | bytes | sha256 |
+|---|---:|---|
+{hashes}
+
+- **Base**: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0, text in `LICENSE-MiniLM.txt`), `model.safetensors` with
+  sha256 `{base}`. Changed: word pieces that no training
+  text holds are left out, the four upper layers are trained further, a head and a linear part over runs of word pieces
+  are added, and the matrices are rounded to 8-bit integers with a scale for each row.
+- **Made by** `python benchmarks/train_encoder.py --base MINILM --work FOLDER --ship src/equipoise/judges/weights` (seed 0,
+  bf16 autocast on one core; other processors round differently).
+- **Licence** of the trained weights: Apache-2.0, like their base. XSTest (Roettger et al. 2023) and MSTS (Roettger et
+  al. 2025) are CC-BY-4.0; the replies in these sets come from models whose makers have terms of their own.
+
+Trained on:
+
+| set | rows | licence | label |
+|---|---:|---|---|
+{trained}
+"""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -70,10 +95,12 @@ def start(base: Path, tokenizer: Tokenizer, positions: int, dropout: float = 0.0
 
 
 def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as 8-bit integers with one scale a row; everything else as it is."""
+    """Matrices as 8-bit integers with one scale a row; the head and all vectors in 32 bits, the runs in 16."""
     small = {}
     for name, value in state.items():
-        if value.ndim == 2 and not name.startswith("head"):
+        if name == "grams":
+            small[name] = value
+        elif value.ndim == 2 and not name.startswith("head"):
             scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
             small[name] = (value / scale).round().clamp(-127, 127).to(torch.int8)
             small[f"{name}.scale"] = scale.to(torch.float32)
@@ -82,10 +109,21 @@ def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in small.items()}
 
 
-def write_weights(folder: Path, model: Encoder, work: Path, window: Window) -> None:
+def write_weights(folder: Path, state: dict[str, Tensor], work: Path, settings: dict[str, object]) -> None:
     """Weights, tokenizer and settings as `EncoderJudge` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(quantised(model.state_dict()), folder / "encoder.safetensors")
+    save_file(quantised(state), folder / "encoder.safetensors")
     shutil.copyfile(work / "tokenizer.json", folder / "tokenizer.json")
-    settings = {"shape": vars(model.shape), "window": vars(window), "temperature": 1.0}
     (folder / "encoder.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def write_card(folder: Path, base: Path, sources: list[tuple[int, str, str, str]]) -> None:
+    """README.md beside the weights: what they are, whose, made from what and how."""
+    files = [folder / name for name in ("encoder.safetensors", "tokenizer.json", "encoder.json")]
+    hashes = "\n".join(f"| `{path.name}` | {path.stat().st_size} | `{_sha256(path)}` |" for path in files)
+    trained = "\n".join(f"| {name} | {count} | {licence} | {label} |" for count, name, licence, label in sources)
+    (folder / "README.md").write_text(CARD.format(hashes=hashes, trained=trained, base=_sha256(base / BASE)))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

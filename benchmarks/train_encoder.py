@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +25,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from encoder_rows import LABELS, Row, first_lessons, phtest, xstest
-from encoder_weights import pruned_tokenizer, start, write_weights
+from encoder_grams import fit_grams, gram_logits
+from encoder_rows import LABELS, SOURCES, Row, first_lessons, phtest, xstest
+from encoder_weights import pruned_tokenizer, start, write_card, write_weights
 from equipoise.judges.agreement import cohen_kappa
 from equipoise.judges.encoder_network import Encoder
 from equipoise.judges.encoder_reading import Pieces, Window
 
-FOLDS = 4
+FOLDS = 3
 FROZEN = 2
 BATCH = 16
 RATE, HEAD_RATE = 6e-5, 1e-3
-FIRST_EPOCHS, EPOCHS = 2, 3
+FIRST_EPOCHS, EPOCHS, STAND_IN_EPOCHS = 2, 3, 2
+TEMPERATURE = 1.5
+"""Of the softmax over network and linear part together: least log-loss on the validation rows."""
 BLANK = 0.1
 """Share of training rows whose prompt is left out, so that the reply itself is read."""
 
@@ -174,16 +178,33 @@ class School:
                 text += f", {source} kappa {kappa if kappa is None else round(kappa, 3)} of {len(rows)}"
         print(f"{lesson.name}: {text}", flush=True)
 
-    def keep(self, name: str, model: Encoder, chosen: Sequence[int]) -> None:
-        """Write probabilities beside the rows they are of."""
+    def grams(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The linear part, fitted to these rows and those of the first stage."""
+        chosen = [*range(self.first), *rows]
+        truth = [LABELS.index(self.rows[index].label) for index in chosen]
+        return fit_grams([self.pieces[index] for index in chosen], truth)
+
+    def keep(self, name: str, model: Encoder, taught_: Sequence[int], chosen: Sequence[int]) -> None:
+        """Write the probabilities of network and linear part together beside the rows they are of."""
+        added = gram_logits([self.pieces[index] for index in chosen], *self.grams(taught_))
+        both = ((self.judge(model, chosen).log() + added) / TEMPERATURE).softmax(-1)
         lines = [
             {
                 "source": row.source, "model": row.model, "prompt": row.prompt, "reply": row.reply, "label": row.label,
                 "probabilities": [round(float(value), 5) for value in found],
             }
-            for row, found in zip((self.rows[i] for i in chosen), self.judge(model, chosen), strict=True)
+            for row, found in zip((self.rows[i] for i in chosen), both, strict=True)
         ]  # fmt: skip
         (self.work / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def ship(self, folder: Path, model: Encoder, taught_: Sequence[int]) -> None:
+        """Write what `EncoderJudge` loads; the linear part's bias goes into the head's."""
+        weights, bias = self.grams(taught_)
+        state = model.state_dict() | {"grams": weights, "head.bias": model.head.bias.detach() + bias}
+        settings = {"shape": vars(model.shape), "window": vars(self.window), "temperature": TEMPERATURE}
+        write_weights(folder, state, self.work, settings)
+        counts = Counter(self.rows[index].source for index in [*range(self.first), *taught_])
+        write_card(folder, self.base, [(counts[source], *about) for source, about in SOURCES.items()])
 
 
 LABELLED = [*xstest(), *phtest()]
@@ -214,17 +235,17 @@ def main() -> int:
     school.train(Lesson("first", list(range(school.first)), FIRST_EPOCHS), validation)
     pilot = Lesson("pilot", [i for i in taught_rows if not school.rows[i].validation], EPOCHS, "first")
     model = school.train(pilot, validation)
-    school.keep("validation", model, validation)
+    school.keep("validation", model, pilot.rows, validation)
     if given.only == "pilot":
         return 0
     model = school.train(Lesson("shipped", taught_rows, EPOCHS, "first"))
-    school.keep("held-out-by-prompt", model, held)
+    school.keep("held-out-by-prompt", model, taught_rows, held)
     if given.ship:
-        write_weights(given.ship, model, given.work, school.window)
+        school.ship(given.ship, model, taught_rows)
     for fold in range(FOLDS):
         rows = [index for index in taught_rows if fold_of(school.rows[index]) != fold]
-        model = school.train(Lesson(f"without-{fold}", rows, EPOCHS, "first"))
-        school.keep(f"held-out-by-model-{fold}", model, [i for i in held if fold_of(school.rows[i]) == fold])
+        model = school.train(Lesson(f"without-{fold}", rows, STAND_IN_EPOCHS, "first"))
+        school.keep(f"held-out-by-model-{fold}", model, rows, [i for i in held if fold_of(school.rows[i]) == fold])
     return 0
 
 

@@ -13,6 +13,9 @@ from equipoise.judges import reading
 _CHARACTERS: Final = 12
 """No word piece that matters is longer on average: how many characters are read for each token that is kept."""
 
+GRAMS: Final = 1 << 16
+"""Into how many numbers runs of word pieces are hashed."""
+
 
 @dataclass(frozen=True)
 class Pieces:
@@ -22,6 +25,18 @@ class Pieces:
     """Everything, markers included."""
     reply: int
     """Where the reply begins."""
+
+    @property
+    def grams(self) -> list[int]:
+        """The runs of one, two and three pieces of the reply, hashed (Karp and Rabin 1987), each once, in order."""
+        said = self.ids[self.reply :]
+        found = set()
+        for start in range(len(said)):
+            value = 0
+            for length, piece in enumerate(said[start : start + 3], 1):
+                value = (value * 1_000_003 + piece + length) % 2_147_483_647
+                found.add(value % GRAMS)
+        return sorted(found)
 
 
 @dataclass(frozen=True)
