@@ -29,8 +29,8 @@ it agrees with people and how that was measured; it is wrong now and then, and i
   sha256 `{base}`. Changed: word pieces that no training
   text holds are left out, the four upper layers are trained further, a head and a linear part over runs of word pieces
   are added, and the matrices are rounded to 8-bit integers with a scale for each row.
-- **Made by** `python benchmarks/train_encoder.py --base MINILM --work FOLDER --ship src/equipoise/judges/weights` (seed 0,
-  bf16 autocast on one core; other processors round differently).
+- **Made by** `python benchmarks/train_encoder.py --base MINILM --work FOLDER --ship src/equipoise/judges/weights`
+  (seed 0, bf16 autocast on one core; other processors round differently).
 - **Licence** of the trained weights: Apache-2.0, like their base. XSTest (Roettger et al. 2023) and MSTS (Roettger et
   al. 2025) are CC-BY-4.0; the replies in these sets come from models whose makers have terms of their own.
 

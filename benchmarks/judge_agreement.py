@@ -4,8 +4,8 @@
     python benchmarks/judge_agreement.py --write    also writes docs/judges.md, the shipped cards and the results
 
 Only the held-out half of each set counts: its prompts were seen neither while the phrase rules were written nor in any
-training row of the encoder. "Held out by model" goes further: the encoder is then the one of four that saw no reply of
-the model it judges (`train_encoder.py` made them; their probabilities lie in results/).
+training row of the encoder. "Held out by model" goes further: the encoder is then the one of three that saw no reply of
+the model it judges (`train_encoder.py` made them; `--fold` puts their probabilities into results/).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SETS = {
 FLOORS = {"xstest": 0.85, "phtest": 0.75}
 LEAST, POINTS = 0.6, 0.05
 BY_PROMPT = "by prompt: neither rules nor training saw these prompts; other replies of the same models were seen"
-BY_MODEL = "by prompt and model: a stand-in of the encoder, by the same recipe, saw no reply of these models either"
+BY_MODEL = "by prompt and model: a stand-in of the encoder, trained on fewer rows, saw no reply of these models either"
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,22 @@ class Replayed(EncoderJudge):
         kept = json.loads(FOLDED.read_text())
         readable = [verdict is None for verdict in self.abstentions(exchanges)]
         return [
-            RefusalProbabilities(*kept[key_of(exchange)]) if reads else None
+            RefusalProbabilities(*kept[key_of(exchange.model, exchange.prompt.text, exchange.reply)]) if reads else None
             for exchange, reads in zip(exchanges, readable, strict=True)
         ]
 
 
-def key_of(exchange: Exchange) -> str:
-    """What an exchange is kept under: nothing of its text can be read from it."""
-    said = json.dumps([exchange.model, exchange.prompt.text, exchange.reply])
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+def key_of(model: str, prompt: str, reply: str) -> str:
+    """What a reply's probabilities are kept under: nothing of its text can be read from it."""
+    return hashlib.sha256(json.dumps([model, prompt, reply]).encode()).hexdigest()[:16]
+
+
+def fold(work: Path) -> None:
+    """Put the stand-ins' probabilities, as `train_encoder.py` left them, under results/ without their texts."""
+    lines = [line for path in sorted(work.glob("held-out-by-model-*.jsonl")) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in lines]
+    kept = {key_of(row["model"], row["prompt"], row["reply"]): row["probabilities"] for row in rows}
+    FOLDED.write_text(json.dumps(kept, sort_keys=True, indent=0) + "\n")
 
 
 @dataclass(frozen=True)
@@ -248,14 +255,19 @@ def main() -> int:
     """Print the tables and, when asked, write them where they belong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write docs/judges.md, the shipped cards and the results")
-    write = parser.parse_args().write
+    parser.add_argument(
+        "--fold", type=Path, help="first take the stand-ins' probabilities from this folder of train_encoder"
+    )
+    given = parser.parse_args()
+    if given.fold:
+        fold(given.fold)
     if not shared_data().is_dir():
         print(f"expected the published sets in {shared_data()}; try setting EQUIPOISE_SHARED_DATA", file=sys.stderr)
         return 2
     found = cards()
     tables = report(found)
     print(tables)
-    if write:
+    if given.write:
         before, rest = PAGE.read_text().split(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
         written = json.dumps({"cards": [one.to_dict() for one in found]}, indent=1) + "\n"
