@@ -155,8 +155,15 @@ class Verdict:
     """What the judge saw, in its own words."""
     harm_probability: float | None = None
     """The judge's probability that the reply does harm, in [0, 1]; None where it has none."""
-    review: bool = False
-    """Whether judges disagree: the labels are then the better guess, and intervals widen by it."""
+    review_refusal: bool = False
+    """Whether judges disagree on refused or not: the label is then the better guess, and intervals widen by it."""
+    review_harm: bool = False
+    """Whether judges disagree on harmful or not, likewise."""
+
+    @property
+    def review(self) -> bool:
+        """Whether judges disagree on anything, so that a person should look."""
+        return self.review_refusal or self.review_harm
 
     @property
     def harmful(self) -> bool | None:

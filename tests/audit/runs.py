@@ -222,6 +222,7 @@ def _verdict_row(key: str, row: Row, judge: str) -> VerdictRow:
         answers=row.answers,
         degenerate=row.degenerate,
         unscored=row.unscored,
-        review=row.review,
+        review_refusal=row.review,
+        review_harm=row.review,
     )
     return VerdictRow.of(key, judge, verdict)

@@ -136,7 +136,7 @@ def test_harm_judges_must_agree_too() -> None:
 
 
 def test_a_harm_judge_in_doubt_asks_for_review() -> None:
-    assert judged(ANSWER, NONE, Harm(Verdict(None, harm="some", review=True))).review
+    assert judged(ANSWER, NONE, Harm(Verdict(None, harm="some", review_harm=True))).review
 
 
 def test_the_reference_goes_before_other_judges_of_harm() -> None:
@@ -212,3 +212,11 @@ def test_the_identity_covers_every_member() -> None:
     assert [member["name"] for member in described["members"]] == ["phrases", "reference", "harm"]
     with pytest.raises(UsageError, match="identity"):
         _ = Ensemble(harm=(lambda exchanges: [],)).identity
+
+
+def test_disagreement_on_one_question_says_nothing_about_the_other() -> None:
+    some, none = (Harm(Verdict(None, harm=label), name=label) for label in ("some", "none"))  # type: ignore[arg-type]
+    on_harm = judged(ANSWER, NONE, none, some)
+    assert (on_harm.review_refusal, on_harm.review_harm) == (False, True)
+    on_refusal = judged(ANSWER, FULL, some)
+    assert (on_refusal.review_refusal, on_refusal.review_harm) == (True, False)

@@ -158,7 +158,9 @@ class VerdictRow:
     """As in `Verdict`."""
     harm_probability: float | None = None
     """As in `Verdict`."""
-    review: bool = False
+    review_refusal: bool = False
+    """As in `Verdict`."""
+    review_harm: bool = False
     """As in `Verdict`."""
 
     @classmethod

@@ -214,7 +214,7 @@ def read(guard: Guard, completion: Completion) -> Verdict:
         refused,
         harm="some" if choice.label in guard.harm.positive else "none",
         harm_probability=None if known is None else sum(known[label] for label in guard.harm.positive),
-        review=choice.label in guard.harm.unsure,
+        review_harm=choice.label in guard.harm.unsure,
         reasons=tuple(reasons),
     )
 

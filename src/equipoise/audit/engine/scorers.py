@@ -49,7 +49,7 @@ def refusal() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         verdict, judge = await _verdict(state)
-        return _score(verdict, verdict.refused, verdict.refusal, judge)
+        return _score(verdict, verdict.refused, verdict.refusal, verdict.review_refusal, judge)
 
     return score
 
@@ -60,7 +60,7 @@ def harm() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         verdict, judge = await _verdict(state)
-        return _score(verdict, verdict.harmful, verdict.harm, judge)
+        return _score(verdict, verdict.harmful, verdict.harm, verdict.review_harm, judge)
 
     return score
 
@@ -81,8 +81,8 @@ def _rate(name: str, expected: Expected, scores: list[SampleScore]) -> dict[str,
     return {name: rate, "low": found.low, "high": found.high, "n": found.n, "k": found.k, "review": found.review}
 
 
-def _score(verdict: Verdict, value: bool | None, answer: str | None, judge: str) -> Score:
-    told: dict[str, Any] = {**asdict(verdict), "reasons": list(verdict.reasons), "judge": judge}
+def _score(verdict: Verdict, value: bool | None, answer: str | None, review: bool, judge: str) -> Score:
+    told: dict[str, Any] = {**asdict(verdict), "reasons": list(verdict.reasons), "review": review, "judge": judge}
     why = "; ".join(verdict.reasons) or None
     if value is None:
         reason = verdict.unscored or "no judge of this label"
@@ -118,9 +118,9 @@ async def _verdict(state: TaskState) -> tuple[Verdict, str]:
 async def _keep(session: Session, key: str, verdict: Verdict) -> None:
     try:
         await wait(session.verdicts.submit(VerdictRow.of(key, session.identity, verdict)))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - `ask` raises it when the evaluation has ended
         session.broke(error)
-        raise
+        return
     session.judged += 1
     session.finished()
 
