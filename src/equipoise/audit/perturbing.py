@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,14 +122,11 @@ def perturb(
         progress: is told the number of the picture, of how many, and the step.
 
     Raises:
-        UsageError: no sample has a picture that should be answered, or the questions of the attack are asked.
+        UsageError: no sample has a picture that should be answered.
     """
-    shadow = general()
-    if met := check_disjoint(shadow, {sample.text for sample in samples}):
-        # The attack must not be measured on what it optimised: such a question is left out of its own.
-        shadow = tuple(question for question in shadow if not check_disjoint([question], met))
+    shadow = _shadow(samples)
     chosen = choose(samples, plan.pictures, plan.seed)
-    if not chosen or not shadow:
+    if not chosen:
         raise UsageError(
             "expected at least one sample with one picture that should be answered, got none; "
             "try a suite with pictures, or no --attack"
@@ -140,16 +138,7 @@ def perturb(
         stem = folder / f"{picture.sha256[:16]}-{fingerprint(recipe)[:8]}"
         result = _saved(stem)
         if result is None:
-            if progress:
-                progress(number, len(chosen), None)
-            result = plan.attack(
-                picture.open(),
-                [model],
-                shadow,
-                seed=plan.seed,
-                judge=PhraseJudge(),
-                progress=(lambda step, at=number: progress(at, len(chosen), step)) if progress else None,
-            )
+            result = _attack(picture, model, shadow, plan, partial(progress or _ignore, number, len(chosen)))
             result.save(stem)
         made[picture.sha256] = stem.with_name(f"{stem.name}.png")
         records.append(_record(picture, result, StoredPicture(made[picture.sha256]).sha256))
@@ -159,6 +148,28 @@ def perturb(
         if len(sample.pictures) == 1 and sample.problem is None and sample.pictures[0].sha256 in made
     ]
     return PerturbedSamples(tuple(swapped), tuple(records))
+
+
+def _shadow(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Our general questions without those that a sample asks: no attack is measured on what it optimised."""
+    shadow = general()
+    asked = check_disjoint(shadow, {sample.text for sample in samples})
+    return tuple(question for question in shadow if not check_disjoint([question], asked))
+
+
+def _attack(
+    picture: Picture,
+    model: OpenModel,
+    shadow: Sequence[str],
+    plan: Perturbing,
+    progress: Callable[[TraceStep | None], None],
+) -> Perturbed:
+    progress(None)
+    return plan.attack(picture.open(), [model], shadow, seed=plan.seed, judge=PhraseJudge(), progress=progress)
+
+
+def _ignore(number: int, count: int, step: TraceStep | None) -> None:
+    """Where nobody looks."""
 
 
 def to_document(pictures: Sequence[PerturbedPicture]) -> str:
