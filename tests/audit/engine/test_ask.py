@@ -12,7 +12,7 @@ from inspect_ai.model import GenerateConfig, get_model
 from audit.engine.asking import REFUSAL, Parrot, Stores, local, picture, rows, sample
 from equipoise.audit.engine.session import Progress, Target
 from equipoise.audit.records import Ledger, ReplyRow, Run, VerdictRow
-from equipoise.errors import ModelError, OutputError, UsageError
+from equipoise.errors import EquipoiseError, ModelError, OutputError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Prompt, Verdict
 
@@ -117,10 +117,10 @@ def test_a_model_that_cannot_be_used_ends_the_asking(stores: Stores) -> None:
         raise ModelError("expected weights, got none; try others")
 
     parrot = Parrot(before=fail)
-    outcome = stores.ask(rows([sample(f"good {i}") for i in range(200)]), local(parrot), retries=0)
+    outcome = stores.ask(rows([sample(f"good {i}") for i in range(60)]), local(parrot), retries=0, connections=8)
     assert "expected weights" in (outcome.fatal or "")
-    assert outcome.unasked > 60
-    assert outcome.unasked + outcome.failed == 200
+    assert outcome.unasked > 30
+    assert outcome.unasked + outcome.failed == 60
 
 
 def test_a_judge_that_raises_gives_no_verdict(stores: Stores) -> None:
@@ -166,11 +166,22 @@ def test_a_full_disk_is_one_clear_error(stores: Stores) -> None:
             raise OutputError("cannot write: no space left on device; try freeing some")
 
     parrot = Parrot()
-    asked = rows([sample(f"good {i}") for i in range(200)])
+    asked = rows([sample(f"good {i}") for i in range(60)])
+    full = Full(stores.folder / "replies.jsonl", ReplyRow)
     with pytest.raises(OutputError, match="no space left"):
-        stores.ask(asked, local(parrot), replies=Full(stores.folder / "replies.jsonl", ReplyRow))
-    assert len(parrot.seen) < 200, "it went on asking"
+        stores.ask(asked, local(parrot), replies=full, connections=8)
+    assert len(parrot.seen) < 60, "it went on asking"
     assert not list(stores.verdicts.rows()), "a verdict without its reply"
+
+
+def test_a_scorer_that_breaks_is_an_error_and_not_a_quiet_end(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("equipoise.audit.engine.scorers._score", broken)
+    monkeypatch.setattr("equipoise.audit.engine.scorers._keep", broken)
+    with pytest.raises(EquipoiseError, match="1 samples ended with an error"):
+        stores.ask(rows([sample("good")]), local())
 
 
 def test_variants_and_suites_are_tasks_of_one_evaluation(stores: Stores) -> None:

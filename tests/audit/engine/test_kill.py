@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of a run, and the same call again: nothing is lost, nothing is asked or counted twice."""
+"""`kill -9`, or Ctrl-C, in the middle of a run, and the same call again: nothing is lost or counted twice."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from audit.engine.asking import Stores, picture, rows, sample, served
 from audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
@@ -24,7 +26,8 @@ def asked() -> list:
     return rows([sample(f"prompt {i}", picture(), expected="refuse" if i % 3 else "answer") for i in range(COUNT)])
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     stores = Stores(tmp_path / "run")
 
     def rule(asked: Asked) -> Answer:
@@ -41,12 +44,14 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         deadline = time.monotonic() + 60
         while len(server.asked) < COUNT // 2 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-        assert process.returncode == -signal.SIGKILL, said.decode()
-        # Half a line, as a kill in the middle of a write leaves it.
-        with (stores.folder / "replies.jsonl").open("ab") as file:
-            file.write(b'{"key": "cut sho')
+        process.send_signal(stop)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == -stop, said.decode()
+        assert b"KeyboardInterrupt" in said or stop == signal.SIGKILL
+        if stop == signal.SIGKILL:
+            # Half a line, as a kill in the middle of a write leaves it.
+            with (stores.folder / "replies.jsonl").open("ab") as file:
+                file.write(b'{"key": "cut sho')
 
         before = {row.key: row for row in stores.replies.rows()}
         judged = {row.key for row in stores.verdicts.rows()}

@@ -158,16 +158,22 @@ def _evaluate(target: Target, tasks: list[Task], logs: Path, options: dict[str, 
             max_tasks=min(TASKS, len(tasks)),
             **options,
         )
-    _check(found)
+    _check(found, len(tasks))
 
 
-def _check(found: Sequence[EvalLog]) -> None:
-    if any(log.status == "cancelled" for log in found):
-        raise KeyboardInterrupt
+def _check(found: Sequence[EvalLog], tasks: int) -> None:
+    """Whether every sample came to its end; inspect itself returns quietly when the user stops it."""
     session = current.get()
-    for log in found:
-        if log.status == "error" and log.error is not None and (session is None or session.error is None):
-            raise EquipoiseError(f"the evaluation of {log.eval.task} broke: {log.error.message[:300]}")
+    if session is None or session.error is not None or not session.lost:
+        return
+    broken = next((log.error for log in found if log.error is not None), None)
+    if broken is not None:
+        raise EquipoiseError(f"the evaluation broke: {' '.join(broken.message.split())[:300]}")
+    if len(found) < tasks or any(log.status == "cancelled" for log in found):
+        raise KeyboardInterrupt
+    raise EquipoiseError(
+        f"{session.lost} samples ended with an error of the evaluation; try `inspect view` on its logs"
+    )
 
 
 def _options(target: Target, max_new_tokens: int, connections: int | None, timeout: float | None) -> dict[str, Any]:

@@ -193,6 +193,11 @@ class Session:
         self.judging.close()
 
     @property
+    def lost(self) -> int:
+        """Samples that are neither done nor left alone on purpose."""
+        return self._total - self._done - self.unasked
+
+    @property
     def outcome(self) -> Outcome:
         """What has been done so far."""
         return Outcome(self.asked, self.reused, self.failed, self.unasked, self.judged, self.fatal)

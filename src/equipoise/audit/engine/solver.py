@@ -60,9 +60,9 @@ def asking() -> Solver:
                 _show(state, row)
             else:
                 await _ask(session, state)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `ask` raises it when the evaluation has ended
             session.broke(error)
-            raise
+            _leave_unasked(session, state)
         return state
 
     return solve
@@ -92,8 +92,7 @@ async def _ask(session: Session, state: TaskState) -> None:
 
 async def _ask_unless_over(session: Session, state: TaskState) -> None:
     if session.fatal is not None:
-        session.unasked += 1
-        state.metadata["unasked"] = session.fatal
+        _leave_unasked(session, state)
         return
     key = state.metadata["key"]
     began = time.monotonic()
@@ -111,6 +110,11 @@ async def _ask_unless_over(session: Session, state: TaskState) -> None:
     _note(state, row, tried.output)
     if row.error is not None:
         session.finished()
+
+
+def _leave_unasked(session: Session, state: TaskState) -> None:
+    session.unasked += 1
+    state.metadata["unasked"] = session.fatal
 
 
 async def _try_again(session: Session, state: TaskState) -> tuple[_Try, int]:
