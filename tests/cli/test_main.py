@@ -17,6 +17,7 @@ import sys
 from typer.testing import CliRunner
 from equipoise.cli.main import app
 verbs = [[], ["ask"], ["perturb"], ["protect"], ["doctor"], ["testbed"]]
+verbs += [["audit"], ["report"], ["compare"], ["gate"], ["power"], ["judge"], ["judge", "calibrate"]]
 verbs += [["testbed", name] for name in ("list", "train", "show")]
 for words in [*([*verb, "--help"] for verb in verbs), ["--version"]]:
     result = CliRunner().invoke(app, words)

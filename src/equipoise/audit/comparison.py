@@ -138,6 +138,17 @@ def compare(a: Run, b: Run, *, variant_a: str = PLAIN, variant_b: str = PLAIN) -
     return made
 
 
+def compare_baseline(before: Run, after: Run) -> list[Comparison]:
+    """A run against an earlier one, in every variant that both have; the plain one must be among them.
+
+    Raises:
+        UsageError: they share no samples.
+    """
+    known = {row.variant for row in before.samples().rows()}
+    names = dict.fromkeys([PLAIN, *(row.variant for row in after.samples().rows() if row.variant in known)])
+    return [compare(before, after, variant_a=name, variant_b=name) for name in names]
+
+
 def compare_variants(run: Run, cases: Sequence[Case]) -> list[Comparison]:
     """Every variant of a run against the plain one, where they share samples."""
     names = list(dict.fromkeys(case.sample.variant for case in cases))

@@ -169,7 +169,7 @@ def _carry_out(plan: Plan) -> Outcome:
 
 
 def _report(folder: Path, against: Path | None, outcome: Outcome, json: bool) -> None:
-    from equipoise.audit.comparison import compare
+    from equipoise.audit.comparison import compare_baseline
     from equipoise.audit.records import Run
     from equipoise.audit.summary import NAME, summarise
     from equipoise.files import write_json
@@ -178,7 +178,8 @@ def _report(folder: Path, against: Path | None, outcome: Outcome, json: bool) ->
     run = Run.open(folder)
     summary = summarise(run)
     if against:
-        summary["comparisons"].append(compare(Run.open(against), run).to_dict())
+        changes = [each.to_dict() for each in compare_baseline(Run.open(against), run)]
+        summary["comparisons"] = [*changes, *summary["comparisons"]]
     write_json(folder / NAME, summary)
     page = write_report(run, summary, folder / "report.html")
     if json:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from equipoise.cli.console import show
-
-if TYPE_CHECKING:
-    from equipoise.audit.records import Run
 
 
 def report(
@@ -29,6 +26,7 @@ def report(
 
     Nothing is asked and nothing is judged; no model is needed.
     """
+    from equipoise.audit.comparison import compare_baseline
     from equipoise.audit.records import Run
     from equipoise.audit.summary import summarise
     from equipoise.report.audit.page import write_report
@@ -36,7 +34,8 @@ def report(
     found = Run.open(run)
     summary = summarise(found)
     if against is not None:
-        summary["comparisons"] = [*_changes(Run.open(against), found, summary), *summary["comparisons"]]
+        changes = [each.to_dict() for each in compare_baseline(Run.open(against), found)]
+        summary["comparisons"] = [*changes, *summary["comparisons"]]
     page = write_report(found, summary, _file(out, run))
     show(str(page))
     if open_page:
@@ -49,13 +48,3 @@ def _file(out: Path | None, run: Path) -> Path:
     if out is None:
         return run / "report.html"
     return out / "report.html" if out.is_dir() else out
-
-
-def _changes(before: Run, after: Run, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every variant that both runs have; the plain one must be among them."""
-    from equipoise.audit.comparison import compare
-    from equipoise.audit.labels import PLAIN
-
-    known = {row.variant for row in before.samples().rows()}
-    names = [PLAIN, *(name for name in summary["variants"] if name != PLAIN and name in known)]
-    return [compare(before, after, variant_a=name, variant_b=name).to_dict() for name in names]
