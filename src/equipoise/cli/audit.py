@@ -88,8 +88,13 @@ def audit(
         typer.Option(min=0, help="Further tries where no reply came; never for a refusal.", rich_help_panel=ASKING),
     ] = 2,
     api_key_env: Annotated[
-        str, typer.Option(help="Environment variable that holds the key of a served model.", rich_help_panel=ASKING)
-    ] = "OPENAI_API_KEY",
+        str | None,
+        typer.Option(
+            help="Environment variable that holds the key of the model at an http:// address; none is sent by default. "
+            "Models of inspect: have variables of their own.",
+            rich_help_panel=ASKING,
+        ),
+    ] = None,
     judge_key_env: Annotated[
         str | None,
         typer.Option(help="Environment variable that holds the key of served judges.", rich_help_panel=ASKING),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from equipoise.cli.judging import key_from
 from equipoise.cli.loading import Machine
 from equipoise.errors import UsageError
 
@@ -15,23 +16,24 @@ INSPECT: Final = "inspect:"
 """Before a name that inspect knows, such as `inspect:openai/gpt-4o`."""
 
 
-def target_of(name: str, machine: Machine, key_variable: str) -> Target:
+def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
     """Find a model, and load it where it is one with weights.
 
     Raises:
         ModelError: there is no such model.
-        UsageError: the name of a served model is not complete.
+        UsageError: the name of a served model is not complete, or its key is not there.
     """
     from equipoise.audit.engine.session import Target
 
     if name.startswith(INSPECT):
-        return Target(name, revision="", spec=name.removeprefix(INSPECT), key_variable=key_variable)
+        return Target(name, revision="", spec=name.removeprefix(INSPECT))
     if name.startswith(("http://", "https://")):
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
+        key_from(key_variable)
         return Target(name, revision="", spec=name, key_variable=key_variable)
     model = machine.load(name)
-    return Target(name, revision=model.revision, model=model, key_variable=key_variable)
+    return Target(name, revision=model.revision, model=model)
 
 
 def slug(name: str) -> str:

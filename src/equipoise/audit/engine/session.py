@@ -52,8 +52,9 @@ class Target:
     """Arguments for inspect's provider (`-M` on its command line), such as `{"stream": True}`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a reply in inspect's words, over ours: `{"temperature": None}` for servers that take none."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable with the key for an `http://` target; a dummy is sent where it is not set."""
+    key_variable: str | None = None
+    """Environment variable with the key for an `http://` target; None sends a dummy, so that no key reaches a host for
+    which it was not meant."""
 
     @property
     def who(self) -> str:
