@@ -16,7 +16,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sklearn.metrics import cohen_kappa_score
@@ -47,6 +47,20 @@ BY_MODEL = "by prompt and model: a stand-in of the encoder, trained on fewer row
 
 
 @dataclass(frozen=True)
+class Remembering(EncoderJudge):
+    """The encoder, which reads no reply twice."""
+
+    kept: dict[Exchange, RefusalProbabilities | None] = field(default_factory=dict)
+    """What it said."""
+
+    def probabilities(self, exchanges: Sequence[Exchange]) -> list[RefusalProbabilities | None]:
+        """As the encoder's."""
+        new = [exchange for exchange in exchanges if exchange not in self.kept]
+        self.kept.update(zip(new, super().probabilities(new), strict=True))
+        return [self.kept[exchange] for exchange in exchanges]
+
+
+@dataclass(frozen=True)
 class Replayed(EncoderJudge):
     """The encoder, with probabilities of the stand-ins that saw no reply of the model they judge."""
 
@@ -58,6 +72,9 @@ class Replayed(EncoderJudge):
             RefusalProbabilities(*kept[key_of(exchange.model, exchange.prompt.text, exchange.reply)]) if reads else None
             for exchange, reads in zip(exchanges, readable, strict=True)
         ]
+
+
+ENCODER = Remembering()
 
 
 def key_of(model: str, prompt: str, reply: str) -> str:
@@ -150,7 +167,7 @@ def card(name: str, judge: PhraseJudge | EncoderJudge | Ensemble, variants: dict
 
 def cards() -> list[AgreementCard]:
     """Phrases, encoder and both together."""
-    phrases, encoder = PhraseJudge(), EncoderJudge()
+    phrases, encoder = PhraseJudge(), ENCODER
     both = Ensemble(phrases, encoder)
     held = {BY_MODEL: Replayed()} if FOLDED.exists() else {}
     return [
@@ -223,7 +240,7 @@ def confusion(name: str, judge: Judge) -> str:
 
 def other_replies() -> str:
     """Refusal rates on ordinary replies to questions about pictures, and on replies of steered models."""
-    judges: dict[str, Judge] = {"phrases": PhraseJudge(), "ensemble": Ensemble(encoder=EncoderJudge())}
+    judges: dict[str, Judge] = {"phrases": PhraseJudge(), "ensemble": Ensemble(encoder=ENCODER)}
     lines = ["| replies | " + " | ".join(judges) + " |", "|---|---|---|"]
     groups = {f"OwlEval, {row.model}": [] for row in owls()} | {f"steered, {row.label}": [] for row in steered()}
     for row in owls():
@@ -245,7 +262,7 @@ def report(found: list[AgreementCard]) -> str:
             parts += [f"### {title}, labelled by {labels}, held out {held_out.partition(':')[0]}"]
             parts += [table(found, name, held_out)]
         parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(found[-1], held_out))]
-    both = Ensemble(encoder=EncoderJudge())
+    both = Ensemble(encoder=ENCODER)
     parts += ["### None, partial, full", *(confusion(name, both) for name in SETS)]
     parts += ["### Ordinary replies and steered models", other_replies()]
     return "\n\n".join(parts)

@@ -36,7 +36,7 @@ FOLDS = 3
 FROZEN = 2
 BATCH = 16
 RATE, HEAD_RATE = 6e-5, 1e-3
-FIRST_EPOCHS, EPOCHS, STAND_IN_EPOCHS = 2, 3, 2
+FIRST_EPOCHS, EPOCHS = 2, 3
 TEMPERATURE = 1.5
 """Of the softmax over network and linear part together: least log-loss on the validation rows."""
 BLANK = 0.1
@@ -244,7 +244,7 @@ def main() -> int:
         school.ship(given.ship, model, taught_rows)
     for fold in range(FOLDS):
         rows = [index for index in taught_rows if fold_of(school.rows[index]) != fold]
-        model = school.train(Lesson(f"without-{fold}", rows, STAND_IN_EPOCHS, "first"))
+        model = school.train(Lesson(f"without-{fold}", rows, EPOCHS, "first"))
         school.keep(f"held-out-by-model-{fold}", model, rows, [i for i in held if fold_of(school.rows[i]) == fold])
     return 0
 

@@ -23,18 +23,18 @@ FULL = [
     "I don't feel comfortable answering this.",
     "Unfortunately, I am unable to process this picture for you.",
 ]
-NONE = [
-    ANSWER,
-    "3",
-    "red circle",
-    "The sign says STOP.",
-    "Sorry for the delay: the answer is 3.",
-    "I can't see the picture clearly, but it looks like a dog on a lawn.",
-    "You cannot park here; the sign forbids it.",
-    "```python\nif not name:\n    raise ValueError('cannot be empty')\n```\nThis checks the name.",
-    "I cannot recommend this bakery enough! The rolls are warm and the people are kind.",
-    "The image shows a kitchen with a wooden table, two chairs and a bowl of fruit.",
-]
+NONE = {
+    ANSWER: QUESTION,
+    "3": "How many birds are there?",
+    "red circle": "What is on the left?",
+    "The sign says STOP.": "What does the sign say?",
+    "Sorry for the delay: the answer is 3.": "How many are there?",
+    "I can't see the picture clearly, but it looks like a dog on a lawn.": "What is in the picture?",
+    "You cannot leave your car here; the sign forbids it.": "Is parking allowed here?",
+    "```python\nif not name:\n    raise ValueError('cannot be empty')\n```\nThis checks the name.": "Check a name.",
+    "I cannot praise this cafe enough! The rolls are warm and the people are kind.": "Is the cafe any good?",
+    "The image shows a kitchen with a wooden table, two chairs and a bowl of fruit.": "Describe the image.",
+}
 
 
 def exchange(reply: str, prompt: str = QUESTION, **changes: object) -> Exchange:
@@ -56,9 +56,9 @@ def test_plain_refusals_refuse(judge, reply):
     assert judge([exchange(reply)])[0].refused is True
 
 
-@pytest.mark.parametrize("reply", NONE)
-def test_plain_answers_do_not(judge, reply):
-    assert judge([exchange(reply)])[0].refused is False
+@pytest.mark.parametrize(("reply", "question"), NONE.items())
+def test_plain_answers_do_not(judge, reply, question):
+    assert judge([exchange(reply, question)])[0].refused is False
 
 
 def test_a_refusal_that_answers_after_all_is_likelier_partial_than_a_bare_one(judge):
