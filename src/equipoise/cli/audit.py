@@ -90,8 +90,8 @@ def audit(
     api_key_env: Annotated[
         str | None,
         typer.Option(
-            help="Environment variable that holds the key of the model at an http:// address; none is sent by default. "
-            "Models of inspect: have variables of their own.",
+            help="Environment variable that holds the key of the model at an http:// address; EQUIPOISE_API_KEY by "
+            "default. Models of inspect: have variables of their own.",
             rich_help_panel=ASKING,
         ),
     ] = None,

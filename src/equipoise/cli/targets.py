@@ -23,7 +23,7 @@ def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
         ModelError: there is no such model.
         UsageError: the name of a served model is not complete, or its key is not there.
     """
-    from equipoise.audit.engine.session import Target
+    from equipoise.audit.engine.session import KEY_VARIABLE, Target
 
     if name.startswith(INSPECT):
         return Target(name, revision="", spec=name.removeprefix(INSPECT))
@@ -31,7 +31,7 @@ def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
         key_from(key_variable)
-        return Target(name, revision="", spec=name, key_variable=key_variable)
+        return Target(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
     model = machine.load(name)
     return Target(name, revision=model.revision, model=model)
 

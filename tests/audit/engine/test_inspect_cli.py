@@ -17,7 +17,7 @@ INSPECT = Path(sys.executable).with_name("inspect")
 
 
 def inspect(*arguments: str, cwd: Path) -> str:
-    environment = {**os.environ, "INSPECT_DISPLAY": "plain", "OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "INSPECT_DISPLAY": "plain", "EQUIPOISE_API_KEY": "none", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
         [str(INSPECT), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )

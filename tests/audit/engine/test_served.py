@@ -196,7 +196,7 @@ def test_pictures_system_text_and_settings_arrive_as_they_are(stores: Stores) ->
 
 
 def test_the_key_comes_from_the_variable_that_the_user_names(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("EQUIPOISE_API_KEY", raising=False)
     monkeypatch.setenv("MY_KEY", "secret-1")
     with ScriptedServer(lambda asked: says("Sure.")) as server:
         stores.ask(rows([sample("a")]), served(server.spec, key_variable="MY_KEY"))

@@ -219,8 +219,6 @@ def _served(spec: str, target: Target) -> Model:
     address, _, name = spec.partition("#")
     if not name:
         raise UsageError(f"expected an address with a model's name, got {spec!r}; try {spec.rstrip('/')}#NAME")
-    arguments: Mapping[str, Any] = {"max_retries": 0, **target.args}
-    if target.key_variable:
-        arguments = {"api_key_var": target.key_variable, **arguments}
-    key = os.environ.get(target.key_variable or "") or "none"
+    arguments: Mapping[str, Any] = {"api_key_var": target.key_variable, "max_retries": 0, **target.args}
+    key = os.environ.get(target.key_variable) or "none"
     return get_model(SERVED + name, base_url=address, api_key=key, memoize=False, **arguments)

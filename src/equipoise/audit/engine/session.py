@@ -16,6 +16,9 @@ from equipoise.audit.engine.judging import Judging
 from equipoise.audit.records import Ledger, ReplyRow, VerdictRow
 from equipoise.types import ChatModel, Exchange, Verdict
 
+KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"
+"""Not that of any provider, so that no key reaches a host for which it was not meant."""
+
 HOPELESS: Final = 3
 """So many failures in a row that the next prompt would most likely share end the asking."""
 ENDLESS: Final = 25
@@ -52,9 +55,8 @@ class Target:
     """Arguments for inspect's provider (`-M` on its command line), such as `{"stream": True}`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a reply in inspect's words, over ours: `{"temperature": None}` for servers that take none."""
-    key_variable: str | None = None
-    """Environment variable with the key for an `http://` target; None sends a dummy, so that no key reaches a host for
-    which it was not meant."""
+    key_variable: str = KEY_VARIABLE
+    """Environment variable with the key for an `http://` target; a dummy is sent where it is not set."""
 
     @property
     def who(self) -> str:
