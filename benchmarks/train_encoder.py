@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ FROZEN = 2
 BATCH = 16
 RATE, HEAD_RATE = 6e-5, 1e-3
 FIRST_EPOCHS, EPOCHS = 2, 3
+KEPT_EVERY = 100
+"""Steps between checkpoints."""
 TEMPERATURE = 1.5
 """Of the softmax over network and linear part together: least log-loss on the validation rows."""
 BLANK = 0.1
@@ -141,11 +144,11 @@ class School:
             begin = state["step"]
         clock, losses = time.time(), []
         for step in range(begin, len(plan)):
-            if step % 100 == 0 and step > begin:
+            if step % KEPT_EVERY == 0 and step > begin:
                 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, kept)
             losses.append(self.step(model, optimizer, plan[step], step, len(plan)))
             if (step + 1) % (len(plan) // lesson.epochs) == 0:
-                self.tell(lesson, model, watched, f"step {step + 1}/{len(plan)} loss {sum(losses[-100:]) / 100:.3f}")
+                self.tell(lesson, model, watched, f"step {step + 1}/{len(plan)} loss {fmean(losses[-100:]):.3f}")
         torch.save(model.state_dict(), done)
         kept.unlink(missing_ok=True)
         print(f"{lesson.name}: {len(lesson.rows)} rows, {time.time() - clock:.0f} s", flush=True)
