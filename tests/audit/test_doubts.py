@@ -115,7 +115,6 @@ def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: py
         ({"losses": [2.0, 1.0, 0.5], "linf": 8 / 255}, None),
         ({"losses": [2.0, 2.0, 2.01], "linf": 8 / 255}, "flat-loss"),
         ({"losses": [2.0, 0.5], "linf": 8 / 255, "doubts": ["no gradient reached the picture"]}, "attack"),
-        ({"losses": [2.0, 0.5], "linf": 8 / 255, "gradient_zero": True}, "zero-gradient"),
         ({"losses": [2.0, 0.5], "linf": 0.0}, "unused-budget"),
         ({"losses": [2.0, 0.5], "linf": 12 / 255}, "over-budget"),
         ({"losses": [2.0, 0.5], "linf": 8 / 255, "target": 0.5, "bystander": 0.75}, "bystander"),

@@ -33,6 +33,7 @@ def samples(tmp_path: Path) -> Path:
 def test_an_audit_of_a_users_own_samples_with_an_attack(equipoise: Command, samples: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ("audit", "toy/target", "--suite", samples, "--attack", "refusal", "--steps", "30", "--out", out)
+    words = (*words, "--bystander", "toy/refuser")
     first = equipoise(*words)
     assert first.exit_code == 0, first.output
     assert "report" in first.stdout
@@ -43,6 +44,8 @@ def test_an_audit_of_a_users_own_samples_with_an_attack(equipoise: Command, samp
     ]["needless_refusal"] | {"k": 3, "n": 3, "rate": 1.0, "low": 0, "high": 0}
     page = (out / "report.html").read_text()
     assert "toy/target" in page
+    attack = json.loads((out / "attack.json").read_text())["pictures"]
+    assert [(each["target"], each["bystander"]) for each in attack] == [(1.0, 1.0)] * 3
     replies = (out / "replies.jsonl").read_bytes()
     again = equipoise(*words, "--json")
     assert again.exit_code == 0, again.output

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbed import Perturbed, TraceStep
-from equipoise.attacks.refusal import RefusalAttack
+from equipoise.attacks.refusal import RefusalAttack, evaluate
 from equipoise.audit.records import fingerprint
 from equipoise.data.questions import check_disjoint, general
 from equipoise.data.stored import StoredPicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
-from equipoise.types import Picture, Sample
+from equipoise.types import Judge, Picture, Sample
 
 VARIANT: Final = "perturbed"
 
@@ -72,6 +72,10 @@ class PerturbedPicture:
     """Wall-clock time."""
     doubts: tuple[str, ...]
     """Reasons not to trust it."""
+    target: float | None
+    """Share of its samples that should be answered and that the target refuses on the saved file."""
+    bystander: float | None
+    """The largest such share of a model that was not attacked; None without one."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def perturb(
     plan: Perturbing,
     folder: Path,
     *,
+    bystanders: Sequence[OpenModel] = (),
+    judge: Judge | None = None,
     progress: Callable[[int, int, TraceStep | None], None] | None = None,
 ) -> PerturbedSamples:
     """Perturb some pictures and put them in place of the clean ones; results that lie in the folder are used again.
@@ -119,6 +125,8 @@ def perturb(
         model: who shall refuse.
         plan: how.
         folder: where the pictures and their records go.
+        bystanders: models that are not attacked, to see whether they refuse as well.
+        judge: who says what a refusal of theirs is; None means `PhraseJudge()`.
         progress: is told the number of the picture, of how many, and the step.
 
     Raises:
@@ -141,13 +149,20 @@ def perturb(
             result = _attack(picture, model, shadow, plan, partial(progress or _ignore, number, len(chosen)))
             result.save(stem)
         made[picture.sha256] = stem.with_name(f"{stem.name}.png")
-        records.append(_record(picture, result, StoredPicture(made[picture.sha256]).sha256))
+        saved = StoredPicture(made[picture.sha256])
+        safe = [sample.text for sample in samples if sample.expected == "answer" and _shows(sample, picture)]
+        rates = [evaluate(each, saved.open(), safe, judge=judge).refusals.rate for each in (model, *bystanders)]
+        records.append(_record(picture, result, saved.sha256, rates))
     swapped = [
         replace(sample, pictures=(StoredPicture(made[sample.pictures[0].sha256]),))
         for sample in samples
-        if len(sample.pictures) == 1 and sample.problem is None and sample.pictures[0].sha256 in made
+        if any(_shows(sample, picture) for picture in chosen)
     ]
     return PerturbedSamples(tuple(swapped), tuple(records))
+
+
+def _shows(sample: Sample, picture: Picture) -> bool:
+    return len(sample.pictures) == 1 and sample.problem is None and sample.pictures[0].sha256 == picture.sha256
 
 
 def _shadow(samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -184,7 +199,8 @@ def _saved(stem: Path) -> Perturbed | None:
         return None
 
 
-def _record(picture: Picture, result: Perturbed, perturbed: str) -> PerturbedPicture:
+def _record(picture: Picture, result: Perturbed, perturbed: str, rates: Sequence[float | None]) -> PerturbedPicture:
+    target, *others = rates
     return PerturbedPicture(
         clean=picture.sha256,
         perturbed=perturbed,
@@ -195,4 +211,6 @@ def _record(picture: Picture, result: Perturbed, perturbed: str) -> PerturbedPic
         stopped=result.stopped,
         seconds=round(result.seconds, 3),
         doubts=result.doubts,
+        target=target,
+        bystander=max((rate for rate in others if rate is not None), default=None),
     )

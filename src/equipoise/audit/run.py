@@ -57,6 +57,8 @@ class Plan:
     """The run folder."""
     perturbing: Perturbing | None = None
     """The attack, for the perturbed variant; needs a target with weights."""
+    bystanders: tuple[OpenModel, ...] = ()
+    """Models that are not attacked and should not refuse the perturbed pictures either."""
     max_new_tokens: int = 64
     """Length of a reply at most, in tokens."""
     connections: int | None = None
@@ -97,6 +99,13 @@ class Plan:
         }
 
     @property
+    def attack(self) -> dict[str, Any] | None:
+        """What is attacked and how; None without an attack."""
+        if self.perturbing is None:
+            return None
+        return {**self.perturbing.recipe, "bystanders": [[each.name, each.revision] for each in self.bystanders]}
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What `run.json` holds."""
         return {
@@ -111,7 +120,7 @@ class Plan:
                 for suite in self.suites
             ],
             "variants": [PLAIN, *([VARIANT] if self.perturbing else [])],
-            "attack": self.perturbing.recipe if self.perturbing else None,
+            "attack": self.attack,
             "judge": self.judge.describe(),
             "hardware": self.hardware or platform.machine(),
             "versions": {"python": platform.python_version(), **_versions()},
@@ -148,7 +157,13 @@ def audit(plan: Plan, watch: Watch | None = None) -> Outcome:
         if plan.perturbing and outcomes[0].fatal is None:
             assert isinstance(plan.target.model, OpenModel)
             changed = perturb(
-                samples, plan.target.model, plan.perturbing, plan.out / "perturbed", progress=watch.attack
+                samples,
+                plan.target.model,
+                plan.perturbing,
+                plan.out / "perturbed",
+                bystanders=plan.bystanders,
+                judge=plan.judge,
+                progress=watch.attack,
             )
             write_whole(plan.out / "attack.json", to_document(changed.pictures))
             outcomes.append(_ask(plan, run, VARIANT, changed.samples, watch))

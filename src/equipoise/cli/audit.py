@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from equipoise.data.catalogue import Suite
 
 DEFAULT_MODEL = "testbed/llava"
+DEFAULT_BYSTANDER = "testbed/internvl"
 EMBEDDED = ("testbed", "everyday")
 PARTIAL = 12
 ASKING = "Asking"
@@ -75,6 +76,16 @@ def audit(
     pictures: Annotated[
         int, typer.Option("--attack-pictures", min=1, help="How many pictures to attack.", rich_help_panel=o.ATTACK)
     ] = 3,
+    bystander: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bystander",
+            "-b",
+            help="A model that is not attacked: does it refuse the attacked pictures as well? May be repeated; "
+            "testbed/internvl where no MODEL is given.",
+            rich_help_panel=o.ATTACK,
+        ),
+    ] = None,
     seed: o.Seed = 0,
     max_new_tokens: o.MaxNewTokens = 64,
     connections: Annotated[
@@ -123,16 +134,15 @@ def audit(
 
     key = key_from(judge_key_env)
     attacked = attack == "refusal" or (attack is None and model is None)
+    machine = Machine(device, dtype, quantize, micro_batch, gradient_checkpointing)
+    others = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
     plan = Plan(
-        target=target_of(
-            model or DEFAULT_MODEL,
-            Machine(device, dtype, quantize, micro_batch, gradient_checkpointing),
-            api_key_env,
-        ),
+        target=target_of(model or DEFAULT_MODEL, machine, api_key_env),
         suites=suites,
         judge=default_judge(harm=[harm_judge(spec, key=key) for spec in harm_judges or ()]),
         out=folder,
         perturbing=Perturbing(largest, steps, pictures, seed) if attacked else None,
+        bystanders=tuple(machine.load(name) for name in others) if attacked else (),
         max_new_tokens=max_new_tokens,
         connections=connections,
         timeout=timeout,
