@@ -22,7 +22,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
+                # Half a surrogate pair has no bytes: its escape stands for it, which JSON reads back as it was.
+                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

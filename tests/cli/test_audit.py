@@ -132,6 +132,71 @@ def test_bad_words_are_one_line(equipoise: Command, tmp_path: Path, words: tuple
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def test_half_a_surrogate_pair_is_a_reply_like_any_other(equipoise: Command, samples: Path, tmp_path: Path) -> None:
+    with ScriptedServer(lambda asked: says("It is a house \ud800 with a garden.")) as server:
+        words = ("audit", server.spec, "--suite", samples, "--out", tmp_path / "run")
+        first = equipoise(*words)
+        assert first.exit_code == 0, first.output
+        asked = len(server.asked)
+        assert equipoise(*words).exit_code == 0
+        assert len(server.asked) == asked
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["variants"]["plain"]["needless_refusal"]["n"] == 3
+    assert equipoise("report", tmp_path / "run").exit_code == 0
+
+
+def test_a_suite_without_any_of_its_pictures_is_a_picture_error(
+    equipoise: Command, samples: Path, tmp_path: Path
+) -> None:
+    for picture in samples.parent.glob("p*.png"):
+        picture.unlink()
+    result = equipoise("audit", "toy/target", "--suite", samples, "--out", tmp_path / "run")
+    assert result.exit_code == 3
+    assert "none of 6 (picture p0.png is missing)" in result.stderr
+
+
+def test_samples_that_cannot_be_asked_are_told_on_the_terminal(
+    equipoise: Command, samples: Path, tmp_path: Path
+) -> None:
+    (samples.parent / "p1.png").unlink()
+    result = equipoise("audit", "toy/target", "--suite", samples, "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    assert "2 of 6 samples cannot be asked (picture p1.png is missing)" in result.stderr
+    plain = json.loads((tmp_path / "run" / "summary.json").read_text())["variants"]["plain"]
+    assert plain["unscored_reasons"]["a picture is missing"] == 2
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda recipe: recipe["model"].update(name="other/model"),
+        lambda recipe: recipe.update(judge="x"),
+        lambda recipe: recipe.update(suites=None),
+        lambda recipe: recipe.update(suites=[1]),
+        lambda recipe: recipe.update(variants=5),
+        lambda recipe: recipe["suites"][0].update(samples=1),
+    ],
+)
+def test_an_edited_recipe_is_one_error(equipoise: Command, samples: Path, tmp_path: Path, edit) -> None:  # type: ignore[no-untyped-def]
+    run, rules = tmp_path / "run", tmp_path / "gate.toml"
+    rules.write_text("[needless_refusal]\nmax = 1.0\n")
+    assert equipoise("audit", "toy/target", "--suite", samples, "--out", run).exit_code == 0
+    recipe = json.loads((run / "run.json").read_text())
+    edit(recipe)
+    (run / "run.json").write_text(json.dumps(recipe))
+    for words in (("gate", run, "--rules", rules), ("report", run), ("compare", run, run)):
+        result = equipoise(*words)
+        assert result.exit_code == 2, result.output
+        assert "run.json as it was written" in result.stderr
+
+
+def test_an_address_with_a_password_is_turned_away(equipoise: Command, samples: Path, tmp_path: Path) -> None:
+    result = equipoise("audit", "http://user:secret@localhost:1/v1#x", "--suite", samples, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "secret" not in result.output
+    assert "--api-key-env" in result.stderr
+
+
 def test_a_served_model_needs_a_name_and_cannot_be_attacked(equipoise: Command, samples: Path, tmp_path: Path) -> None:
     nameless = equipoise("audit", "http://localhost:1/v1", "--suite", samples, "--out", tmp_path / "run")
     assert nameless.exit_code == 2

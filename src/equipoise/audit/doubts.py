@@ -165,11 +165,12 @@ def _about_world(recipe: dict[str, Any], cases: Sequence[Case]) -> Iterator[Doub
     for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite != "testbed"):
         text = f"{name} knows nothing but the embedded world: what it says here is noise"
         yield Doubt("other-world", text, PLAIN, suite)
+        yield Doubt("other-world", f"{suite} is among these cases: {text}", PLAIN, rate="needless_refusal")
 
 
 def _about_samples(cases: Sequence[Case]) -> Iterator[Doubt]:
     plain = [case for case in cases if case.sample.variant == PLAIN]
-    if plain and not any(case.sample.pictures for case in plain):
+    if plain and not any(case.sample.pictures or case.sample.problem for case in plain):
         yield Doubt("no-pictures", "no sample has a picture: this says nothing about what pictures do to the model")
     asked = Counter((case.sample.text, case.sample.system, case.sample.pictures) for case in plain)
     copies = sum(count - 1 for count in asked.values())

@@ -21,13 +21,14 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final, Generic, Self, TypeVar
 
 from equipoise.errors import OutputError, UsageError
+from equipoise.files import write_json
 from equipoise.types import Exchange, Expected, FinishReason, Sample, Verdict, Wire
 
 FORMAT: Final = 1
@@ -36,7 +37,8 @@ FORMAT: Final = 1
 
 def fingerprint(value: Any) -> str:
     """sha256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    # ASCII escapes, as a reply may hold half a surrogate pair, which has no bytes of its own.
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class ReplyRow:
     """Reasoning trace, kept for people; judges read the reply."""
     seconds: float | None = None
     """How long it took."""
+    detail: str = ""
+    """What a server said beside a reply, such as the message of an error that names a policy."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,11 @@ class Ledger(Generic[Row]):
         """
         if not self.path.exists():
             return
-        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"expected a file at {self.path}, got '{error.strerror}'; try a new run") from error
+        for number, line in enumerate(content.split(b"\n")[:-1], 1):
             yield self._row(line, number)
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -209,7 +217,7 @@ class Ledger(Generic[Row]):
         lines = []
         for row in rows:
             values = asdict(row)
-            lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}, ensure_ascii=False).encode() + b"\n")
+            lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}).encode() + b"\n")
         if not lines:
             return
         try:
@@ -246,6 +254,22 @@ class Ledger(Generic[Row]):
         if not intact:
             raise UsageError(_changed(self.path, number))
         return row
+
+
+def _is_recipe(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe has the form that readers of a run rely on."""
+    judge, suites, variants = recipe.get("judge"), recipe.get("suites", []), recipe.get("variants", [])
+    return (
+        isinstance(judge, dict)
+        and isinstance(judge.get("identity"), str)
+        and isinstance(judge.get("members", []), list)
+        and isinstance(recipe.get("model", {}), dict | str)
+        and isinstance(suites, list)
+        and all(isinstance(each, dict) and isinstance(each.get("samples", 0), int) for each in suites)
+        and isinstance(variants, list)
+        and all(isinstance(each, str) for each in variants)
+        and isinstance(recipe.get("attack"), dict | None)
+    )
 
 
 def _write(file: FileIO, data: bytes) -> None:
@@ -302,11 +326,27 @@ class Run:
         try:
             recipe = json.loads(path.read_text(encoding="utf-8"))
             known = recipe["format"]
+            check = recipe.pop("check", None)
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"expected a recipe in {path}, got something else; try a new run") from error
         if known != FORMAT:
             raise UsageError(f"expected format {FORMAT} in {path}, got {known}; try the Equipoise that wrote it")
+        if check not in (None, fingerprint(recipe)[:16]) or not _is_recipe(recipe):
+            raise UsageError(
+                f"expected the recipe in {path} as it was written, got a changed one; "
+                "try a copy of the folder that nobody edited, or a new run"
+            )
         return cls(folder, recipe)
+
+    @staticmethod
+    def write(folder: Path, recipe: Mapping[str, Any]) -> Run:
+        """Begin a run folder with its recipe, and a checksum that shows when somebody edits it.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        write_json(folder / "run.json", {**recipe, "check": fingerprint(recipe)[:16]})
+        return Run.open(folder)
 
     @property
     def recipe(self) -> dict[str, Any]:

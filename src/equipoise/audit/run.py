@@ -23,7 +23,7 @@ from equipoise.audit.perturbing import VARIANT, Perturbing, perturb, to_document
 from equipoise.audit.records import FORMAT, Run, SampleRow
 from equipoise.data.catalogue import Suite
 from equipoise.errors import OutputError, PictureError, UsageError
-from equipoise.files import write_json, write_whole
+from equipoise.files import write_whole
 from equipoise.models.base import OpenModel
 from equipoise.types import Picture, Sample
 
@@ -75,6 +75,12 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.suites or not any(suite.samples for suite in self.suites):
             raise UsageError("expected at least one sample to ask, got none; try another suite or a higher limit")
+        problems = [sample.problem for suite in self.suites for sample in suite.samples]
+        if None not in problems:
+            raise PictureError(
+                f"expected at least one sample that can be asked, got none of {len(problems)} ({problems[0]}); "
+                "try a complete copy of the suite"
+            )
         if self.perturbing and not isinstance(self.target.model, OpenModel):
             raise UsageError(
                 f"expected a model with weights to attack, got {self.target.name}; try testbed/llava, or no --attack"
@@ -222,8 +228,7 @@ def _begin(plan: Plan) -> Run:
     if not path.exists():
         if any(plan.out.glob("*.jsonl")):
             raise UsageError(f"expected {plan.out} empty or with a run in it, got parts of one; try another --out")
-        write_json(path, recipe)
-        return Run.open(plan.out)
+        return Run.write(plan.out, recipe)
     run = Run.open(plan.out)
     changed = [key for key in DECIDING if run.kept.get(key) != recipe[key]]
     if changed:

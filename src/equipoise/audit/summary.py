@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -128,7 +129,9 @@ def _categories(cases: Sequence[Case]) -> dict[str, Any]:
 
 def _reasons(cases: Sequence[Case]) -> dict[str, int]:
     """Why cases are on no axis, the most frequent reason first."""
-    counts = _counts(case.verdict.unscored or "no judge gives this label" for case in cases if not is_axis_scored(case))
+    told = (case.verdict.unscored or "no judge gives this label" for case in cases if not is_axis_scored(case))
+    # One line for all missing pictures: their names stand in samples.jsonl.
+    counts = _counts(re.sub(r"^picture .+ is missing$", "a picture is missing", reason) for reason in told)
     kept = dict(list(counts.items())[:REASONS])
     rest = sum(counts.values()) - sum(kept.values())
     return {**kept, OTHER_REASONS: kept.get(OTHER_REASONS, 0) + rest} if rest else kept

@@ -151,6 +151,8 @@ def audit(
     )
     if overwrite:
         _clear(folder)
+    for name, note in ((each.name, note) for each in plan.suites for note in each.notes):
+        print(f"{name}: {note}", file=sys.stderr, flush=True)
     outcome = _carry_out(plan)
     _report(plan.out, against, outcome, json)
 

@@ -36,6 +36,9 @@ class Commands(TyperGroup):
         except EquipoiseError as error:
             complain(error)
             raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            complain("interrupted; the same audit, perturb or protect command goes on where it stopped")
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from equipoise.cli.judging import key_from
 from equipoise.cli.loading import Machine
@@ -30,6 +31,12 @@ def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
     if name.startswith(("http://", "https://")):
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
+        address = urlsplit(name)
+        if address.username is not None or address.password is not None:
+            raise UsageError(
+                "expected an address without user and password, which would stand in the report, got one with them; "
+                "try --api-key-env"
+            )
         key_from(key_variable)
         return Target(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
     model = machine.load(name)

@@ -34,15 +34,15 @@ REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
     "is filtered in other words": (filtered("", "content_filter: OTHER"), ("content_filter", "content_filter", "")),
     "names a policy": (
         fails(400, "flagged", code="content_policy_violation"),
-        ("policy_error", "content_filter", "flagged"),
+        ("policy_error", "content_filter", ""),
     ),
     "names Azure's policy": (
         fails(400, "flagged", code="content_filter"),
-        ("policy_error", "content_filter", "flagged"),
+        ("policy_error", "content_filter", ""),
     ),
     "is moderated": (
         fails(403, "moderated", code="moderation_blocked"),
-        ("policy_error", "content_filter", "moderated"),
+        ("policy_error", "content_filter", ""),
     ),
     "is cut short": (says("On and on", "length"), ("text", "length", "On and on")),
     "says nothing": (says(""), ("text", "stop", "")),
@@ -82,6 +82,8 @@ def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores
         assert set(server.counts.values()) == {1}
     found = {text: (row.wire, row.finish, row.reply) for text, row in stores.by_text(asked).items()}
     assert found == {text: form for text, (_, form) in REPLIES.items()}
+    policy = stores.by_text(asked)["names a policy"]
+    assert (policy.by, policy.detail) == ("server", "flagged"), "the server's words are no reply of the model"
     assert (outcome.asked, outcome.failed) == (len(REPLIES), 0)
     assert {text: row.reasoning for text, row in stores.by_text(asked).items() if row.reasoning} == {
         "thinks": "Hm.",

@@ -41,6 +41,8 @@ class Reply:
     """Who spoke last."""
     reasoning: str = ""
     """The trace before it."""
+    detail: str = ""
+    """What the server said beside it."""
 
 
 def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False) -> Reply:
@@ -60,7 +62,7 @@ def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: boo
     told = output.metadata or {}
     if failed:
         if output.stop_reason == "content_filter" and names_policy(call or {}, text):
-            return Reply(text, "content_filter", "policy_error")
+            return Reply("", "content_filter", "policy_error", by="server", detail=text)
         raise NoReplyError(f"an error instead of a reply: {' '.join(text.split())[:240]}", again=False)
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
     if refused:

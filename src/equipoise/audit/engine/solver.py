@@ -140,7 +140,7 @@ async def _try(model: Model, state: TaskState) -> _Try:
     except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
         if failure.kind == "policy":
-            return _Try(Reply(failure.text, "content_filter", "policy_error"), None)
+            return _Try(Reply("", "content_filter", "policy_error", by="server", detail=failure.text), None)
         return _Try(None, failure)
 
 
@@ -162,6 +162,7 @@ def _row(key: str, reply: Reply, who: str, seconds: float) -> ReplyRow:
         by=reply.by,
         reasoning=reply.reasoning,
         seconds=round(seconds, 3),
+        detail=reply.detail,
     )
 
 
