@@ -33,7 +33,8 @@ from equipoise.audit.engine.ask import ask
 from equipoise.audit.engine.messages import to_inspect
 from equipoise.audit.engine.quiet import restored
 from equipoise.audit.engine.session import Target
-from equipoise.audit.records import Ledger, ReplyRow, SampleRow, VerdictRow
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
 from equipoise.testbed.suite import load as embedded

@@ -12,15 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.audit.records import (
-    FORMAT,
-    Ledger,
-    ReplyRow,
-    Run,
-    SampleRow,
-    VerdictRow,
-    to_exchange,
-)
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import FORMAT, ReplyRow, Run, SampleRow, VerdictRow, to_exchange
 from equipoise.errors import UsageError
 from equipoise.types import Sample, Verdict
 

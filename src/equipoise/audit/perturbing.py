@@ -13,7 +13,7 @@ from typing import Any, Final
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbed import Perturbed, TraceStep
 from equipoise.attacks.refusal import RefusalAttack, evaluate
-from equipoise.audit.records import fingerprint
+from equipoise.audit.ledger import fingerprint
 from equipoise.data.questions import check_disjoint, general
 from equipoise.data.stored import StoredPicture
 from equipoise.errors import PictureError, UsageError

@@ -13,7 +13,8 @@ from PIL import Image
 
 from equipoise.audit.engine.ask import ask
 from equipoise.audit.engine.session import IdentifiedJudge, Outcome, Target
-from equipoise.audit.records import Ledger, ReplyRow, SampleRow, VerdictRow
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.data.stored import MadePicture
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Expected, Prompt, Sample

@@ -11,7 +11,8 @@ from inspect_ai.model import GenerateConfig, get_model
 
 from audit.engine.asking import REFUSAL, Parrot, Stores, local, picture, rows, sample
 from equipoise.audit.engine.session import Progress, Target
-from equipoise.audit.records import Ledger, ReplyRow, Run, VerdictRow
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import ReplyRow, Run, VerdictRow
 from equipoise.errors import EquipoiseError, ModelError, OutputError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Prompt, Verdict

@@ -25,7 +25,8 @@ from equipoise.audit.engine.quiet import outside_any_loop, restored
 from equipoise.audit.engine.scorers import harm, refusal
 from equipoise.audit.engine.session import IdentifiedJudge, Outcome, ProgressSink, Session, Target, current
 from equipoise.audit.engine.solver import asking
-from equipoise.audit.records import Ledger, ReplyRow, SampleRow, VerdictRow
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.types import Sample
 

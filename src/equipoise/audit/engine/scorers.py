@@ -18,7 +18,8 @@ from equipoise.audit.engine.messages import to_sample
 from equipoise.audit.engine.provider import wait
 from equipoise.audit.engine.replies import read
 from equipoise.audit.engine.session import IdentifiedJudge, Session, current
-from equipoise.audit.records import ReplyRow, VerdictRow, fingerprint, to_exchange
+from equipoise.audit.ledger import fingerprint
+from equipoise.audit.records import ReplyRow, VerdictRow, to_exchange
 from equipoise.audit.statistics import Label, estimate
 from equipoise.types import Exchange, Expected, Verdict
 

@@ -13,7 +13,8 @@ import anyio
 from equipoise.audit.engine.batching import Batcher
 from equipoise.audit.engine.failures import Failure
 from equipoise.audit.engine.judging import Judging
-from equipoise.audit.records import Ledger, ReplyRow, VerdictRow
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import ReplyRow, VerdictRow
 from equipoise.types import ChatModel, Exchange, Verdict
 
 KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from equipoise import __version__
 from equipoise.audit.gate import wording
 from equipoise.audit.gate.verdict import Checked, GateVerdict
-from equipoise.audit.records import fingerprint
+from equipoise.audit.ledger import fingerprint
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 UNFINISHED: Final = "unfinished-run"

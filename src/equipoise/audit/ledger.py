@@ -1,0 +1,115 @@
+"""An append-only file of rows that survives a kill and notices edits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from equipoise.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    # ASCII escapes, as a reply may hold half a surrogate pair, which has no bytes of its own.
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class Ledger(Generic[Row]):
+    """An append-only file of rows, one JSON object a line, each with a checksum of its own.
+
+    A line that a kill cut short is dropped when the file is opened again; a line that somebody changed is an error.
+    """
+
+    def __init__(self, path: Path, kind: type[Row]) -> None:
+        self.path = path
+        self.kind: type[Row] = kind
+        self._lock = threading.Lock()
+        self._mended = False
+
+    def rows(self) -> Iterator[Row]:
+        """Every whole row, in the order in which it was written.
+
+        Raises:
+            UsageError: a row was changed after it was written.
+        """
+        if not self.path.exists():
+            return
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"expected a file at {self.path}, got '{error.strerror}'; try a new run") from error
+        for number, line in enumerate(content.split(b"\n")[:-1], 1):
+            yield self._row(line, number)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write rows to the disk; returns when they are safe there.
+
+        Raises:
+            OutputError: the disk is full, or the file cannot be written; what was there before stays whole.
+        """
+        lines = []
+        for row in rows:
+            values = asdict(row)
+            lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}).encode() + b"\n")
+        if not lines:
+            return
+        try:
+            with self._lock:
+                self._mend()
+                with self.path.open("ab", buffering=0) as file:
+                    _write(file, b"".join(lines))
+                    os.fsync(file.fileno())
+        except OSError as error:
+            self._mended = False
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror or error}; try freeing some space and giving the same "
+                "command again: it goes on where this stopped"
+            ) from error
+
+    def _mend(self) -> None:
+        """Drop the line that a kill or a full disk cut short, before anything follows it."""
+        if self._mended:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+        self._mended = True
+
+    def _row(self, line: bytes, number: int) -> Row:
+        try:
+            values: dict[str, Any] = json.loads(line)
+            check = values.pop("check")
+            intact = fingerprint(values)[:16] == check
+            given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            row = self.kind(**given)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(_changed(self.path, number)) from error
+        if not intact:
+            raise UsageError(_changed(self.path, number))
+        return row
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write everything; a nearly full disk takes only a part at a time before it says so."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _changed(path: Path, number: int) -> str:
+    return (
+        f"expected line {number} of {path} as it was written, got a changed one; "
+        "try a copy of the folder that nobody edited, or a new run"
+    )
