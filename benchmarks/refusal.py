@@ -25,7 +25,6 @@ from PIL import Image
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbed import Perturbed
 from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate
-from equipoise.attacks.transforms import Expectation, Jpeg, Resize
 from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
 from equipoise.judges.rates import Rate
@@ -34,6 +33,9 @@ from equipoise.models.load import load
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import Question, refill, sample_album
+from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.geometry import Resize
+from equipoise.transforms.jpeg import Jpeg
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"

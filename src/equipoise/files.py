@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,26 @@ def write_json(path: Path, document: Any) -> None:
         OutputError: the file cannot be written.
     """
     write_whole(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def folder_hash(folder: Path, *, deep: bool = False) -> str:
+    """`sha256:` over names and bytes of a model folder's weight files and settings.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        deep: whether its subfolders belong to it, as those of a pipeline do.
+    """
+    found = folder.rglob("*") if deep else folder.iterdir()
+    files = sorted(path for path in found if path.suffix in {".safetensors", ".bin", ".json", ".jinja"})
+    return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
+@lru_cache(maxsize=64)
+def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, _, size in files:
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

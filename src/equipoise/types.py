@@ -135,6 +135,8 @@ class Exchange:
     """Who spoke last: `model`, or the countermeasure or guard that took its place."""
     sample: Sample | None = None
     """Whose prompt this is; judges that compare with a reference read it."""
+    trail: tuple[str, ...] = ()
+    """What countermeasures did before this reply, one line a step; empty where none did anything worth telling."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,11 @@ from equipoise.attacks.learned_prompts import LearnedPrompts, Shifting
 from equipoise.attacks.objectives import Expected, KeepAway, Reply
 from equipoise.attacks.refusals import REFUSALS, draw
 from equipoise.attacks.solvers import Bim
-from equipoise.attacks.transforms import Expectation, Jpeg, Plain, Resize
 from equipoise.errors import UsageError
+from equipoise.transforms.base import Plain
+from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.geometry import Resize
+from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Prompt
 from models.tiny_plain import PlainTorchModel
 

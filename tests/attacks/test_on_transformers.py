@@ -11,10 +11,12 @@ from attacks.world import QUESTIONS, photo
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.learned_prompts import Shifting
 from equipoise.attacks.refusal import RefusalAttack
-from equipoise.attacks.transforms import Expectation, Jpeg, Resize
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
+from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.geometry import Resize
+from equipoise.transforms.jpeg import Jpeg
 from models.families.llava import llava
 
 PICTURE = photo(0, 70, 52)

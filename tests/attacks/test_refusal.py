@@ -11,9 +11,11 @@ from equipoise.attacks.checks import refusal_rate
 from equipoise.attacks.learned_prompts import Shifting
 from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate, make_refuse
 from equipoise.attacks.refusals import REFUSALS
-from equipoise.attacks.transforms import Expectation, Jpeg, Resize
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
+from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.geometry import Resize
+from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Exchange, Prompt, Verdict
 from models.tiny_plain import PlainTorchModel
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.attacks.transforms import Plain, Transform
 from equipoise.data.pictures import to_image
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
+from equipoise.transforms.base import Plain, Transform
 from equipoise.types import Judge, Prompt
 
 OPENING = 24
@@ -28,6 +28,7 @@ def refusal_rate(
     judge: Judge | None = None,
     max_new_tokens: int = OPENING,
     transforms: Sequence[Transform] = (),
+    draws: int = 1,
 ) -> Callable[[Tensor], float]:
     """A success check: the refusal rate of the model that refuses least, by greedy decoding.
 
@@ -42,9 +43,12 @@ def refusal_rate(
         max_new_tokens: where replies are cut off.
         transforms: what the picture must survive: the lowest rate over it and one draw of each transform counts, the
             same draw in every check.
+        draws: of the chance of a randomised defence, likewise: never those of the deployed one, which nobody knows.
     """
     judge = judge or PhraseJudge()
     most_misses = len(prompts) * (1 - target_rate) + 1e-9
+
+    drawn = [each for model in models for each in _drawn(model, draws)]
 
     def of_model(model: OpenModel, image: Image.Image) -> float:
         refused = asked = 0
@@ -61,13 +65,18 @@ def refusal_rate(
         lowest = 1.0
         for transform in (Plain(), *transforms):
             image = to_image(transform(pixels, Generator().manual_seed(0)))
-            for model in models:
+            for model in drawn:
                 lowest = min(lowest, of_model(model, image))
                 if lowest < target_rate:
                     return lowest
         return lowest
 
     return success
+
+
+def _drawn(model: OpenModel, draws: int) -> list[OpenModel]:
+    random = Generator().manual_seed(0)
+    return [model.realise(random) for _ in range(draws)] if model.is_random else [model]
 
 
 def _with_picture(prompt: Prompt, image: Image.Image) -> Prompt:

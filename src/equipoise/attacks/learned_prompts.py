@@ -95,7 +95,7 @@ class LearnedPrompts(Objective):
         terms = []
         for model, shifts in zip(self.models, self.shifts, strict=True):
             shift = shifts[chosen].requires_grad_(bool(due.any()))
-            losses, gradient = model.loss_and_grad(
+            losses, gradient = model.realise(random).loss_and_grad(
                 pixels.to(model.device),
                 prompts,
                 [self.reply.reply] * len(prompts),
@@ -105,7 +105,7 @@ class LearnedPrompts(Objective):
             terms.append(Slope(float(losses.mean()), gradient.to(pixels) / len(prompts)))
             if shift.grad is not None:
                 self._ascend(shifts, chosen, shift, due)
-        terms += self.reply.away(pixels, chosen)
+        terms += self.reply.away(pixels, chosen, random)
         return sum_of(terms)
 
     def _ascend(self, shifts: Tensor, chosen: list[int], shift: Tensor, due: Tensor) -> None:

@@ -14,9 +14,9 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from equipoise.attacks.transforms import Expectation
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
+from equipoise.transforms.expectation import Expectation
 from equipoise.types import Prompt
 
 
@@ -114,6 +114,8 @@ class Reply(Objective):
     """Whether the reply shall also end there."""
     keep_away: tuple[KeepAway, ...] = ()
     """Bystanders, each adding `weight` times the mean cross-entropy of its own true replies."""
+    draws: int = 1
+    """Draws of a model's chance (a defence that adds noise) that a look averages over; others are looked at once."""
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -122,6 +124,8 @@ class Reply(Objective):
             raise UsageError("expected at least one question, got none; try the general shadow questions")
         if not self.reply.strip():
             raise UsageError("expected a reply to aim at, got an empty one; try a refusal sentence")
+        if self.draws < 1:
+            raise UsageError(f"expected at least 1 draw, got {self.draws}; try 4")
         for bystander in self.keep_away:
             if len(bystander.replies) != len(self.questions):
                 raise UsageError(
@@ -144,13 +148,19 @@ class Reply(Objective):
         """The models of `keep_away`."""
         return tuple(bystander.model for bystander in self.keep_away)
 
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
-        """Loss and gradient over some questions."""
-        prompts = [self.questions[i] for i in items]
-        terms = [self._look(model, pixels, prompts, [self.reply] * len(prompts), 1.0) for model in self.targets]
-        return sum_of([*terms, *self.away(pixels, items)])
+    @property
+    def is_random(self) -> bool:
+        """Whether any model is."""
+        return any(model.is_random for model in (*self.models, *self.bystanders))
 
-    def away(self, pixels: Tensor, items: Sequence[int]) -> list[Slope]:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+        """Loss and gradient over some questions, in expectation over the models' chance (EOT, Athalye et al. 2018)."""
+        prompts = [self.questions[i] for i in items]
+        said = [self.reply] * len(prompts)
+        terms = [self._look(model, pixels, prompts, said, 1.0, random) for model in self.targets]
+        return sum_of([*terms, *self.away(pixels, items, random)])
+
+    def away(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[Slope]:
         """The weighted terms of the bystanders alone."""
         terms = []
         for bystander in self.keep_away:
@@ -158,15 +168,27 @@ class Reply(Objective):
             if kept and bystander.weight:
                 replies = [bystander.replies[i] for i in kept]
                 prompts = [self.questions[i] for i in kept]
-                terms.append(self._look(bystander.model, pixels, prompts, replies, bystander.weight))
+                terms.append(self._look(bystander.model, pixels, prompts, replies, bystander.weight, random))
         return terms
 
     def _look(
-        self, model: OpenModel, pixels: Tensor, prompts: list[Prompt], replies: list[str], weight: float
+        self,
+        model: OpenModel,
+        pixels: Tensor,
+        prompts: list[Prompt],
+        replies: list[str],
+        weight: float,
+        random: Generator,
     ) -> Slope:
-        losses, gradient = model.loss_and_grad(pixels.to(model.device), prompts, replies, end=self.end)
-        factor = weight / len(prompts)
-        return Slope(float(losses.sum()) * factor, gradient.to(pixels) * factor)
+        count = self.draws if model.is_random else 1
+        factor = weight / len(prompts) / count
+        slopes = []
+        for _ in range(count):
+            losses, gradient = model.realise(random).loss_and_grad(
+                pixels.to(model.device), prompts, replies, end=self.end
+            )
+            slopes.append(Slope(float(losses.sum()) * factor, gradient.to(pixels) * factor))
+        return sum_of(slopes)
 
     def describe(self) -> dict[str, Any]:
         """The reply, the questions, the weights."""
@@ -176,6 +198,7 @@ class Reply(Objective):
             "end": self.end,
             "questions": [prompt.text for prompt in self.questions],
             "keep_away_weights": [bystander.weight for bystander in self.keep_away],
+            "draws": self.draws,
         }
 
 

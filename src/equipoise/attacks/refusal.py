@@ -18,13 +18,13 @@ from equipoise.attacks.objectives import Expected, KeepAway, Objective, Reply
 from equipoise.attacks.perturbed import Perturbed, TraceStep
 from equipoise.attacks.refusals import likeliest
 from equipoise.attacks.solvers import SOLVERS
-from equipoise.attacks.transforms import Expectation
 from equipoise.attacks.universal import Universal, attack_together
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.models.base import OpenModel
+from equipoise.transforms.expectation import Expectation
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
 SENTENCE_QUESTIONS = 3
@@ -127,6 +127,8 @@ class RefusalAttack:
     """Time for one picture (for all together in universal mode)."""
     system: str | None = None
     """System text of every prompt."""
+    draws: int = 4
+    """Draws of a randomised defence that a step averages over, and that a check must pass."""
 
     def __post_init__(self) -> None:
         if isinstance(self.solver, str) and self.solver not in SOLVERS:
@@ -230,7 +232,7 @@ class RefusalAttack:
         prompts = prompts_about(picture, questions, self.system)
         away = [KeepAway.observe(model, prompts, weight=self.away_weight) for model in bystanders]
         aim = self.reply or likeliest(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
-        reply = Reply(tuple(models), tuple(prompts), aim, self.end, tuple(away))
+        reply = Reply(tuple(models), tuple(prompts), aim, self.end, tuple(away), self.draws)
         objective: Objective = reply
         if self.learned_prompts:
             objective = LearnedPrompts(reply, self.learned_prompts)
@@ -244,7 +246,9 @@ class RefusalAttack:
         if not self.check_every:
             return None
         transforms = self.expectation.transforms if self.expectation else ()
-        return refusal_rate(models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms)
+        return refusal_rate(
+            models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms, draws=self.draws
+        )
 
 
 def make_refuse(

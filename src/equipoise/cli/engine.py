@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from equipoise.attacks.perturbed import Perturbed, TraceStep
-    from equipoise.attacks.transforms import Expectation, Transform
     from equipoise.models.base import OpenModel
+    from equipoise.transforms.base import Transform
+    from equipoise.transforms.expectation import Expectation
 
 
 def attack(
@@ -89,12 +90,10 @@ def _reset_peak(models: Sequence[OpenModel]) -> None:
 def _expectation(names: Sequence[str]) -> Expectation | None:
     if not names:
         return None
-    from equipoise.attacks import transforms
+    from equipoise.transforms.expectation import Expectation
+    from equipoise.transforms.geometry import Crop, Resize
+    from equipoise.transforms.jpeg import Jpeg
+    from equipoise.transforms.noise import Noise
 
-    known: dict[str, Transform] = {
-        "jpeg": transforms.Jpeg(),
-        "resize": transforms.Resize(),
-        "crop": transforms.Crop(),
-        "noise": transforms.Noise(),
-    }
-    return transforms.Expectation(tuple(known[name] for name in names))
+    known: dict[str, Transform] = {"jpeg": Jpeg(), "resize": Resize(), "crop": Crop(), "noise": Noise()}
+    return Expectation(tuple(known[name] for name in names))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from equipoise.types import Exchange, Prompt
 
@@ -50,6 +50,22 @@ class OpenModel(ABC):
     """Where the weights are."""
     embedding_width: int | None = None
     """Width of a token embedding (last dimension of a `question_shift`); None where shifts are not supported."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two looks at the same pixels may differ, as those of a defence that adds noise."""
+        return False
+
+    def realise(self, random: Generator) -> OpenModel:
+        """The model with its chance drawn: a model that always gives the same; itself where it has no chance.
+
+        An attacker does not know the draws of a deployed defence, so an attack looks at draws of its own (expectation
+        over transformations, Athalye et al. 2018, arXiv:1707.07397).
+
+        Args:
+            random: source of the draw, on the CPU.
+        """
+        return self
 
     @abstractmethod
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:

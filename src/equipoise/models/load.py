@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 import equipoise
 from equipoise.errors import MissingExtraError, ModelError, OutOfMemoryError, UsageError
+from equipoise.files import folder_hash
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
 
@@ -98,7 +97,7 @@ def load(
             f"expected all weights in {name}, got none for {missing[0]} and {len(missing) - 1} more; "
             "try downloading it again"
         )
-    recorded = _folder_hash(Path(where)) if Path(where).is_dir() else str(config._commit_hash or revision)
+    recorded = folder_hash(Path(where)) if Path(where).is_dir() else str(config._commit_hash or revision)
     return HuggingFaceModel(
         model.eval(),
         processor,
@@ -238,23 +237,6 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if before:
             transformers_logging.enable_progress_bar()
-
-
-def _folder_hash(folder: Path) -> str:
-    """`sha256:` over names and bytes of a folder's weight files and settings."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json", ".jinja"})
-    return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
-
-
-@lru_cache(maxsize=64)
-def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, size in files:
-        digest.update(f"{path.name}:{size}:".encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _line(error: BaseException) -> str:

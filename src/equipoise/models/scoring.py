@@ -48,12 +48,26 @@ def plain_log_probs(
         images: image inputs of one prompt.
         shift: `N x L x width`, added to the embeddings of the first L tokens after the picture.
     """
+    return batch_log_probs(model, rows, repeated(images, len(rows)), shift)
+
+
+def batch_log_probs(
+    model: Any, rows: Sequence[Row], images: Mapping[str, Any], shift: Tensor | None = None
+) -> list[Tensor]:
+    """Token log-probabilities of each row's reply, each row with pictures of its own.
+
+    Args:
+        model: a transformers image-text-to-text model.
+        rows: prompts.
+        images: image inputs of all prompts, as `joined` makes them.
+        shift: as in `plain_log_probs`.
+    """
     device = model.device
     # The last token of a reply predicts nothing that is asked for.
     tokens = _padded([row.tokens[None, :-1] for row in rows]).to(device)
     lengths = torch.tensor([len(row.tokens) - 1 for row in rows], device=device)
     mask = (torch.arange(tokens.shape[1], device=device) < lengths[:, None]).long()
-    inputs = {**repeated(images, len(rows)), "input_ids": tokens, "attention_mask": mask}
+    inputs = {**images, "input_ids": tokens, "attention_mask": mask}
     for key in rows[0].aligned:
         inputs[key] = _padded([row.aligned[key][:, :-1] for row in rows]).to(device)
     for key in rows[0].loose:
@@ -75,6 +89,16 @@ def repeated(images: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {
         key: value.repeat(count, *[1] * (value.ndim - 1)) if isinstance(value, Tensor) else value * count
         for key, value in images.items()
+    }
+
+
+def joined(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Image inputs of several prompts, each with its own, as one batch."""
+    return {
+        key: torch.cat([each[key] for each in images])
+        if isinstance(first, Tensor)
+        else type(first)(value for each in images for value in each[key])
+        for key, first in images[0].items()
     }
 
 

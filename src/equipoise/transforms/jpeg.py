@@ -1,18 +1,26 @@
-"""The differentiable half of JPEG: a surrogate whose gradient stands in for that of a real encoder.
+"""JPEG: the value is that of a real encoder, the gradient that of a differentiable surrogate.
 
-The steps are those of the standard (ITU-T T.81 and JFIF): full-range YCbCr, chroma halved in both directions, 8 x 8
-blocks, DCT, division by the table, rounding, and back. Rounding keeps its value and gets a made-up derivative.
+The surrogate's steps are those of the standard (ITU-T T.81 and JFIF): full-range YCbCr, chroma halved in both
+directions, 8 x 8 blocks, DCT, division by the table, rounding, and back. Rounding keeps its value and gets a made-up
+derivative.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Generator, Tensor
 from torch.nn import functional
+
+from equipoise.data.pictures import to_image, to_pixels
+from equipoise.errors import UsageError
+from equipoise.transforms.base import Transform
 
 STRAIGHT = 0.25
 """Share of the straight-through derivative; the rest is that of Shin and Song (2017), `3 (x - round(x))^2`.
@@ -22,6 +30,41 @@ Theirs alone is 0 for every coefficient that is 0, which in a smooth picture is 
 
 _TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+
+
+@dataclass(frozen=True)
+class Jpeg(Transform):
+    """Save as JPEG at a quality drawn from a range, and read again.
+
+    Forward: Pillow's encoder and decoder, exactly. Backward: a differentiable JPEG (colour transform, 4:2:0
+    chroma, 8 x 8 DCT, the file's own quantisation tables) whose rounding has the derivative of
+    `round(x) + (x - round(x))^3` (Shin and Song 2017) mixed with the straight-through one.
+    """
+
+    lowest: int = 60
+    """Lowest quality, 1 to 100."""
+    highest: int = 90
+    """Highest quality."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the quality is drawn."""
+        return self.lowest < self.highest
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lowest <= self.highest <= 100:
+            raise UsageError(f"expected JPEG qualities in 1..100, got {self.lowest}..{self.highest}; try 60..90")
+
+    def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
+        """The picture as the file holds it."""
+        quality = int(torch.randint(self.lowest, self.highest + 1, (), generator=random))
+        buffer = BytesIO()
+        to_image(pixels).save(buffer, "JPEG", quality=quality)
+        with Image.open(buffer) as read:
+            tables = read.quantization  # type: ignore[attr-defined]
+            exact = to_pixels(read).to(pixels)
+        soft = surrogate(pixels, tables[0], tables[1])
+        return soft + (exact - soft).detach()
 
 
 def surrogate(pixels: Tensor, luma: Sequence[int], chroma: Sequence[int]) -> Tensor:

@@ -9,10 +9,13 @@ from torch import Generator
 
 from attacks.world import CLEAN, photo
 from equipoise.attacks.budgets import is_snapped
-from equipoise.attacks.jpeg import surrogate
-from equipoise.attacks.transforms import Crop, Expectation, Jpeg, Noise, Plain, Resize, Transform
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import UsageError
+from equipoise.transforms.base import Plain, Transform
+from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.geometry import Crop, Resize
+from equipoise.transforms.jpeg import Jpeg, surrogate
+from equipoise.transforms.noise import Noise
 
 TABLE = (Plain(), Jpeg(), Jpeg(75, 75), Resize(), Resize(0.75, 0.75), Crop(), Crop(restore=True), Noise())
 

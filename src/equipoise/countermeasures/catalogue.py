@@ -1,0 +1,212 @@
+"""Countermeasures by name, as `--defend NAME[:key=value,...]` writes them.
+
+Several make a chain, in the order in which a picture meets them: `--defend median --defend noise` smooths the picture,
+then adds noise, then asks the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from equipoise.errors import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.models.base import OpenModel
+    from equipoise.transforms.base import Transform
+
+Values = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One countermeasure."""
+
+    about: str
+    """What it does, in a line."""
+    keys: Mapping[str, str]
+    """Settings and their defaults; `seed` is added where it draws by chance."""
+
+
+CATALOGUE: Final[dict[str, Entry]] = {
+    "noise": Entry("Gaussian noise of standard deviation sigma", {"sigma": "0.05", "seed": "0"}),
+    "jpeg": Entry("encode again as JPEG", {"quality": "75"}),
+    "bits": Entry("round every value to fewer bits", {"depth": "4"}),
+    "median": Entry("median of each value's neighbourhood", {"size": "3"}),
+    "shrink": Entry("resize to a share of each side and back", {"share": "0.5"}),
+    "pad": Entry(
+        "shrink at random and put at a random place on grey", {"lowest": "0.8", "highest": "1.0", "seed": "0"}
+    ),
+    "crop": Entry("cut out a random part and enlarge it", {"lowest": "0.85", "highest": "1.0", "seed": "0"}),
+    "diffpure": Entry(
+        "add noise up to level t (share of the schedule), then denoise with a diffusion model",
+        {"model": "testbed", "t": "0.1", "steps": "5", "fit": "resize", "seed": "0"},
+    ),
+    "smooth": Entry("vote over noisy copies", {"sigma": "0.1", "copies": "9", "seed": "0"}),
+    "recover": Entry(
+        "ask again where a safe prompt was refused: by caption, or by any of the transforms above; only about pictures "
+        "that score above the threshold, where one is given",
+        {"by": "median", "threshold": "none", "sigma": "0.05", "seed": "0"},
+    ),
+    "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
+}
+"""Names, what they do and their settings; generates the page of the command line."""
+
+
+def parse(spec: str) -> tuple[str, dict[str, str]]:
+    """A name and its settings, defaults filled in.
+
+    Raises:
+        UsageError: an unknown name or setting, or text that is not `NAME[:key=value,...]`.
+    """
+    name, _, rest = spec.strip().partition(":")
+    if name not in CATALOGUE:
+        raise UsageError(f"expected a countermeasure of {', '.join(CATALOGUE)}, got {name!r}; try {example('noise')}")
+    values = dict(CATALOGUE[name].keys)
+    for part in filter(None, (each.strip() for each in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or key not in values or not value:
+            raise UsageError(
+                f"expected settings of {name} as key=value with keys {', '.join(values)}, got {part!r}; "
+                f"try {example(name)}"
+            )
+        values[key] = value
+    return name, values
+
+
+def example(name: str) -> str:
+    """A countermeasure with its settings, as one may write it."""
+    keys = {"id": "chs20/fare2-clip"} if name == "tower" else CATALOGUE[name].keys
+    shown = [f"{key}={value}" for key, value in keys.items() if value != "none"]
+    return f"{name}:{','.join(shown)}"
+
+
+def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
+    """The model in a chain of countermeasures; the first is what a picture meets first. No specs: the model itself.
+
+    Raises:
+        UsageError: a spec that cannot be.
+        ModelError: weights that a countermeasure needs are not there.
+        MissingExtraError: neither is a library.
+    """
+    parsed = [(spec.strip(), *parse(spec)) for spec in specs]
+    for number, (spec, name, _) in enumerate(parsed):
+        if name == "tower" and number + 1 < len(parsed):
+            raise UsageError(f"expected a tower as the last of the chain, got {spec} before others; try it last")
+    for spec, name, values in reversed(parsed):
+        model = _wrapped(model, spec, name, values)
+    return model
+
+
+def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.detection import Detector
+    from equipoise.countermeasures.recovery import Recovering
+    from equipoise.countermeasures.smoothing import Smoothed
+    from equipoise.countermeasures.tower import with_tower
+    from equipoise.countermeasures.transformed import Transformed
+
+    seed = _number(name, values, "seed", int) if "seed" in values else 0
+    if name == "smooth":
+        return Smoothed(model, _number(name, values, "sigma"), _number(name, values, "copies", int), spec, seed=seed)
+    if name == "tower":
+        if not values["id"]:
+            raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
+        return with_tower(model, values["id"])
+    if name == "recover":
+        by = values["by"]
+        if by != "caption" and by not in _TRANSFORMS:
+            raise UsageError(f"expected by=caption or one of {', '.join(_TRANSFORMS)}, got {by!r}; try by=median")
+        purifier = None if by == "caption" else transform(by, CATALOGUE[by].keys, model)
+        detector = None
+        threshold = 0.0
+        if values["threshold"] != "none":
+            threshold = _number(name, values, "threshold")
+            detector = Detector(model, sigma=_number(name, values, "sigma"), seed=seed)
+        return Recovering(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
+    return Transformed(model, transform(name, values, model), spec, seed=seed)
+
+
+def transform(name: str, values: Values, model: OpenModel) -> Transform:
+    """The transform of an input countermeasure; a denoiser goes to the model's device."""
+    return _TRANSFORMS[name](name, values, model)
+
+
+def _noise(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.noise import Noise
+
+    sigma = _number(name, values, "sigma")
+    return Noise(sigma, sigma)
+
+
+def _jpeg(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.jpeg import Jpeg
+
+    quality = _number(name, values, "quality", int)
+    return Jpeg(quality, quality)
+
+
+def _bits(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.squeeze import BitDepth
+
+    return BitDepth(_number(name, values, "depth", int))
+
+
+def _median(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.squeeze import Median
+
+    return Median(_number(name, values, "size", int))
+
+
+def _shrink(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.geometry import Shrink
+
+    return Shrink(_number(name, values, "share"))
+
+
+def _pad(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.geometry import ResizeAndPad
+
+    return ResizeAndPad(_number(name, values, "lowest"), _number(name, values, "highest"))
+
+
+def _crop(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.geometry import Crop
+
+    return Crop(_number(name, values, "lowest"), _number(name, values, "highest"), restore=True)
+
+
+def _diffpure(name: str, values: Values, model: OpenModel) -> Transform:
+    from equipoise.transforms.denoiser import load_denoiser
+    from equipoise.transforms.diffusion import Purify
+
+    denoiser = load_denoiser(values["model"]).to(model.device)
+    steps = _number(name, values, "steps", int)
+    return Purify(denoiser, _number(name, values, "t"), steps, values["fit"])  # type: ignore[arg-type]
+
+
+_TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {
+    "noise": _noise,
+    "jpeg": _jpeg,
+    "bits": _bits,
+    "median": _median,
+    "shrink": _shrink,
+    "pad": _pad,
+    "crop": _crop,
+    "diffpure": _diffpure,
+}
+
+
+def _number(name: str, values: Values, key: str, kind: type[Any] = float) -> Any:
+    """A setting as a number; `8/255` is one."""
+    text = values[key]
+    try:
+        if kind is float and "/" in text:
+            above, below = text.split("/")
+            return float(above) / float(below)
+        number = kind(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"expected a number for {key} of {name}, got {text!r}; try {example(name)}") from None
+    if number != number:
+        raise UsageError(f"expected a number for {key} of {name}, got {text!r}; try {example(name)}")
+    return number

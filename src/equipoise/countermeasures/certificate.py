@@ -1,0 +1,106 @@
+"""A certificate that no small change of a picture turns a smoothed model's answer into a refusal, or back.
+
+Randomised smoothing (Cohen et al. 2019, arXiv:1902.02918, theorem 1 and the algorithm CERTIFY) for the binary class
+{refuse, answer}. If the class is given with probability at least p > 1/2 under Gaussian noise of deviation sigma, then
+it stays the class of the vote within the Euclidean radius `sigma * Phi^-1(p)` of the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.stats import beta, binomtest, norm
+from torch import Generator
+
+from equipoise.countermeasures.smoothing import Smoothed
+from equipoise.errors import UsageError
+from equipoise.types import Prompt
+
+Class = Literal["refuse", "answer"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of one prompt's class around its picture."""
+
+    label: Class | None
+    """The class of the vote; None where the certificate abstains."""
+    radius: float
+    """Euclidean length, in pixel units over all values of the picture, within which the class cannot change."""
+    lower: float
+    """Lower bound of the probability of the class under the noise."""
+    copies: int
+    """Noisy copies behind the bound."""
+    hits: int
+    """How many of them gave the class."""
+    confidence: float
+    """With this probability over the noise drawn, the statement is true."""
+
+    def linf(self, values: int) -> float:
+        """The largest change of any value that the radius covers, for a picture with so many values."""
+        return self.radius / float(values) ** 0.5
+
+
+def clopper_pearson_lower(hits: int, count: int, alpha: float) -> float:
+    """One-sided lower bound of a probability at confidence `1 - alpha` (Clopper and Pearson 1934)."""
+    return 0.0 if hits == 0 else float(beta.ppf(alpha, hits, count - hits + 1))
+
+
+def certify(
+    model: Smoothed,
+    prompt: Prompt,
+    *,
+    copies: int = 1000,
+    selection: int = 64,
+    confidence: float = 0.999,
+    seed: int = 0,
+    batch: int = 64,
+) -> Certificate:
+    """Certify the class of a prompt with one picture.
+
+    The class is guessed from `selection` copies and bounded on `copies` others, so that the guess does not bias the
+    bound. Copies whose reply cannot be scored count against the class.
+
+    Args:
+        model: the smoothed model.
+        prompt: what is asked.
+        copies: noisy copies for the bound.
+        selection: noisy copies for the guess.
+        confidence: of the statement, in (0, 1).
+        seed: of the noise.
+        batch: copies asked about at once.
+
+    Raises:
+        UsageError: settings that make no sense, or a prompt without exactly one picture.
+    """
+    if not 0 < confidence < 1 or copies < 1 or selection < 1:
+        raise UsageError(
+            f"expected a confidence in (0, 1) and at least 1 copy, got {confidence:g}, {copies} and {selection}; "
+            "try 0.999, 1000 and 64"
+        )
+    if sum(len(message.images) for message in prompt.messages) != 1:
+        raise UsageError("expected a prompt with one picture, which is what a radius is about, got none or several")
+    random = Generator().manual_seed(seed)
+    guess = model.votes(prompt, selection, random, batch=batch)
+    label: Class = "refuse" if guess.refused else "answer"
+    found = model.votes(prompt, copies, random, batch=batch)
+    hits = found.refuse if label == "refuse" else found.answer
+    lower = clopper_pearson_lower(hits, copies, 1 - confidence)
+    if lower <= 0.5:
+        return Certificate(None, 0.0, lower, copies, hits, confidence)
+    return Certificate(label, model.sigma * float(norm.ppf(lower)), lower, copies, hits, confidence)
+
+
+def predict(
+    model: Smoothed, prompt: Prompt, *, copies: int = 100, confidence: float = 0.999, seed: int = 0, batch: int = 64
+) -> Class | None:
+    """The class of the vote (algorithm PREDICT): None where the copies divide too evenly to tell.
+
+    With probability `confidence` over the noise, what is returned is the true class of the smoothed model, or None.
+    """
+    found = model.votes(prompt, copies, Generator().manual_seed(seed), batch=batch)
+    most = max(found.refuse, found.answer)
+    if most == 0 or binomtest(most, found.refuse + found.answer, 0.5).pvalue > 1 - confidence:
+        return None
+    return "refuse" if found.refused else "answer"

@@ -1,0 +1,165 @@
+"""Does a picture carry a refusal perturbation? It does if its refusal vanishes under small noise and without it.
+
+A refusal that the question earns stays when the picture is taken away; one that the picture earns (a warning emblem)
+stays under small noise. What an optimiser found in the last bits of the pixels stays under neither, unless it was
+optimised to: an attacker who knows the detector can aim at noisy copies too, so read its rates under such an attack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+from PIL import Image
+from scipy.stats import beta
+from torch import Generator, Tensor
+
+from equipoise.data.pictures import to_pixels
+from equipoise.errors import UsageError
+from equipoise.models.base import OpenModel
+from equipoise.transforms.noise import Noise
+from equipoise.types import Prompt
+
+SENTENCES: Final = (
+    "I'm sorry, but I can't help with that.",
+    "I can't assist with that request.",
+    "I won't be able to answer that.",
+    "Sorry, I am not able to answer questions about this picture.",
+    "Unfortunately, I am unable to help with this.",
+)
+"""Refusals whose odds are looked at: a picture that makes any of them likely makes a refusal likely."""
+PROBES: Final = (
+    "What is the main subject of this image?",
+    "Which colours stand out in this picture?",
+    "What is in the background of this image?",
+)
+"""Harmless questions for a picture that comes without one."""
+GREY: Final = (128, 128, 128)
+MOST_ODDS: Final = 30.0
+"""Log-odds are cut off here: beyond it a float32 sum of log-probabilities says nothing more."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The log-odds of a refusal, in nats, as means over the questions."""
+
+    plain: float
+    """About the picture as it is."""
+    noisy: float
+    """About noisy copies, the mean of the copies."""
+    blank: float
+    """About a grey picture of the same size."""
+
+    @property
+    def value(self) -> float:
+        """What the picture's finest detail adds to the odds of a refusal; a perturbation scores high."""
+        return self.plain - max(self.noisy, self.blank)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Scores pictures by how a model's odds of refusing change under noise and without the picture."""
+
+    model: OpenModel
+    """Whose refusals; its own weights, no defence around it."""
+    sigma: float = 0.05
+    """Standard deviation of the noise, in pixel units."""
+    copies: int = 4
+    """Noisy copies."""
+    seed: int = 0
+    """Of the noise."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma <= 1 or self.copies < 1:
+            raise UsageError(
+                f"expected sigma in (0, 1] and at least 1 copy, got {self.sigma:g} and {self.copies}; try 0.05 and 4"
+            )
+
+    def __call__(self, picture: Image.Image, questions: Sequence[str] = PROBES, *, system: str | None = None) -> Score:
+        """Score one picture.
+
+        Args:
+            picture: 8-bit.
+            questions: what may be asked about it; harmless ones.
+            system: system text of every prompt.
+        """
+        pixels = to_pixels(picture).to(self.model.device)
+        prompts = [Prompt.ask(question, picture, system=system) for question in questions]
+        blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
+        noise, random = Noise(self.sigma, self.sigma), Generator().manual_seed(self.seed)
+        noisy = [self._odds(noise(pixels, random), prompts) for _ in range(self.copies)]
+        return Score(self._odds(pixels, prompts), sum(noisy) / len(noisy), self._odds(blank, prompts))
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        return {"sigma": self.sigma, "copies": self.copies, "seed": self.seed}
+
+    def _odds(self, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
+        count = len(SENTENCES)
+        rows = [prompt for prompt in prompts for _ in SENTENCES]
+        with torch.no_grad():
+            found = self.model.log_prob(pixels, rows, SENTENCES * len(prompts))
+        total = found.total.double().cpu().view(len(prompts), count).logsumexp(1).clamp(max=-1e-13)
+        odds = total - torch.log(-torch.expm1(total))
+        return float(odds.clamp(-MOST_ODDS, MOST_ODDS).mean())
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From which score on a picture counts as perturbed."""
+
+    value: float
+    """The threshold."""
+    rate: float
+    """Share of the clean pictures above it."""
+    bound: float
+    """Upper bound of the false-positive rate at the stated confidence."""
+    asked: float
+    """The false-positive rate that was asked for."""
+    pictures: int
+    """Clean pictures behind it."""
+    confidence: float
+    """Of the bound."""
+
+    @property
+    def supported(self) -> bool:
+        """Whether there are enough pictures for the bound to reach what was asked for."""
+        return self.bound <= self.asked
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self) | {"supported": self.supported}
+
+
+def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95) -> Threshold:
+    """The lowest threshold whose false-positive rate is bounded by `rate`, from scores of clean pictures.
+
+    The bound is that of Clopper and Pearson for the share of clean pictures above the threshold. Where even no picture
+    above it does not support the rate (fewer than about `3 / rate` pictures), the threshold is above all scores and
+    `supported` is False.
+
+    Raises:
+        UsageError: no scores, or a rate outside (0, 1).
+    """
+    if not scores or not 0 < rate < 1:
+        raise UsageError(f"expected scores and a rate in (0, 1), got {len(scores)} and {rate:g}; try 0.05")
+    ordered = sorted(scores, reverse=True)
+    above = 0
+    while above + 1 < len(ordered) and _upper(above + 1, len(ordered), confidence) <= rate:
+        above += 1
+    value = ordered[above]
+    above = sum(score > value for score in ordered)
+    return Threshold(
+        value,
+        above / len(ordered),
+        _upper(above, len(ordered), confidence),
+        rate,
+        len(ordered),
+        confidence,
+    )
+
+
+def _upper(hits: int, count: int, confidence: float) -> float:
+    return 1.0 if hits >= count else float(beta.ppf(confidence, hits + 1, count - hits))

@@ -1,0 +1,192 @@
+"""A robust vision tower in place of a model's own: FARE and TeCoA weights for CLIP (Schlarmann et al. 2024).
+
+arXiv:2402.12336. Nothing is trained and nothing is slower: the tower was trained adversarially to give the embeddings
+that the model already knows. The weights on the hub are in OpenCLIP's format and are read into transformers'
+`CLIPVisionModel`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from equipoise.errors import ModelError
+from equipoise.models.base import OpenModel
+from equipoise.models.hf import HuggingFaceModel
+
+FILES: Final = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
+"""Where weights lie in a repository, the first that is there."""
+_PLAIN: Final = {
+    "class_embedding": "embeddings.class_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "ln_pre.": "pre_layrnorm.",
+    "ln_post.": "post_layernorm.",
+}
+_LAYER: Final = {
+    "ln_1.": "layer_norm1.",
+    "ln_2.": "layer_norm2.",
+    "attn.out_proj.": "self_attn.out_proj.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
+}
+
+
+def with_tower(model: OpenModel, name: str, *, revision: str | None = None) -> HuggingFaceModel:
+    """The same model with another CLIP vision tower; the caller's model keeps its own.
+
+    Where the new tower was trained at another size, its position embeddings are interpolated to the model's.
+
+    Args:
+        model: a transformers model with a CLIP tower, such as LLaVA-1.5.
+        name: a folder, or `org/name` on the hub, such as `chs20/fare2-clip`; OpenCLIP's format or transformers'.
+        revision: a commit on the hub.
+
+    Raises:
+        ModelError: no CLIP tower in the model, no weights there, or weights of another shape.
+    """
+    if not isinstance(model, HuggingFaceModel):
+        raise ModelError(f"expected a transformers model with a vision tower, got {model.name}; try it innermost")
+    place = _tower_place(model)
+    weights, found = _read(name, revision)
+    own = model.model.get_submodule(place)
+    try:
+        state = _fitted(to_transformers(weights), own.state_dict())
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"expected a CLIP tower like that of {model.name}, got another in {name} ({error}); "
+            "try one of the same size, such as chs20/fare2-clip for CLIP ViT-L/14"
+        ) from error
+    tower = copy.deepcopy(own)
+    tower.load_state_dict(state)
+    whole = _replaced(model.model, place.split("."), tower)
+    return HuggingFaceModel(
+        whole,
+        model.processor,
+        name=f"{model.name} + tower:id={name}",
+        revision=f"{model.revision}+{found}",
+        gradient_checkpointing=model.gradient_checkpointing,
+        micro_batch=model.micro_batch,
+    )
+
+
+def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """OpenCLIP's visual weights under the names of `CLIPVisionModel`; those that have these names stay.
+
+    The projection into the space shared with text is left out: a multimodal model reads the tower's own width.
+    """
+    visual = {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")}
+    if not visual:
+        named = {key.split("vision_model.")[-1]: value for key, value in weights.items() if "vision_model." in key}
+        return named or dict(weights)
+    found: dict[str, Tensor] = {}
+    for key, value in visual.items():
+        if key in ("proj", "head.weight"):
+            continue
+        layer = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", key)
+        if layer is None:
+            start = next((old for old in _PLAIN if key.startswith(old)), None)
+            if start is None:
+                raise ValueError(f"an unknown weight, {key}")
+            found[_PLAIN[start] + key.removeprefix(start)] = value
+            continue
+        number, rest = layer.groups()
+        place = f"encoder.layers.{number}."
+        if rest.startswith("attn.in_proj_"):
+            kind = rest.removeprefix("attn.in_proj_")
+            for part, third in zip(("q_proj", "k_proj", "v_proj"), value.chunk(3), strict=True):
+                found[f"{place}self_attn.{part}.{kind}"] = third
+            continue
+        start = next((old for old in _LAYER if rest.startswith(old)), None)
+        if start is None:
+            raise ValueError(f"an unknown weight, {key}")
+        found[place + _LAYER[start] + rest.removeprefix(start)] = value
+    return found
+
+
+def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The new weights under exactly the keys, and in the shapes, of the model's own tower."""
+    fitted = {}
+    for key, old in own.items():
+        name = key.split("vision_model.")[-1]
+        if name.endswith("position_ids"):
+            fitted[key] = old
+            continue
+        value = weights[name]
+        if name == "embeddings.position_embedding.weight" and value.shape != old.shape:
+            value = _interpolated(value, len(old))
+        if value.shape != old.shape:
+            raise ValueError(f"{name} is {tuple(value.shape)} instead of {tuple(old.shape)}")
+        fitted[key] = value.to(old.dtype)
+    return fitted
+
+
+def _interpolated(positions: Tensor, count: int) -> Tensor:
+    """Position embeddings of a square grid at another size; the first is the class token's."""
+    first, grid = positions[:1], positions[1:]
+    old, new = round(len(grid) ** 0.5), round((count - 1) ** 0.5)
+    if old**2 != len(grid) or new**2 != count - 1:
+        raise ValueError(f"{len(positions)} positions that are no square grid")
+    square = grid.T.reshape(1, -1, old, old).float()
+    resized = functional.interpolate(square, (new, new), mode="bicubic", align_corners=False)
+    return torch.cat([first.float(), resized.flatten(2)[0].T]).to(positions.dtype)
+
+
+def _tower_place(model: HuggingFaceModel) -> str:
+    for name, module in model.model.named_modules():
+        if name.endswith("vision_tower") and "Clip" in type(module).__name__.replace("CLIP", "Clip"):
+            return str(name)
+    raise ModelError(
+        f"expected a model with a CLIP vision tower, got {model.name}, a {type(model.model).__name__}; try LLaVA-1.5"
+    )
+
+
+def _replaced(module: nn.Module, path: list[str], new: nn.Module) -> Any:
+    """A copy of a module that shares everything with it but one submodule."""
+    twin = copy.copy(module)
+    twin.__dict__ = dict(module.__dict__)
+    twin._modules = dict(module._modules)
+    inner = module._modules[path[0]]
+    assert inner is not None
+    twin._modules[path[0]] = new if len(path) == 1 else _replaced(inner, path[1:], new)
+    return twin
+
+
+def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
+    """Weights and which exactly they are."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from safetensors.torch import load_file
+
+    reason = "none of " + ", ".join(FILES)
+    for file in FILES:
+        path = Path(name) / file
+        if not Path(name).is_dir():
+            try:
+                path = Path(hf_hub_download(name, file, revision=revision))
+            except EntryNotFoundError:
+                continue
+            except (OSError, ValueError, HfHubHTTPError) as error:
+                reason = str(error).splitlines()[0][:120]
+                break
+        if not path.is_file():
+            continue
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        return weights, _fingerprint(weights)
+    raise ModelError(f"expected weights of a CLIP tower in {name}, got {reason}; try chs20/fare2-clip or a folder")
+
+
+def _fingerprint(weights: Mapping[str, Tensor]) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode() + weights[key].detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Training of defences: denoisers for purification, adversarially trained models."""

@@ -1,0 +1,88 @@
+"""What adversarial training learns from: pictures with questions and the replies to keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from equipoise.data.pictures import open_picture
+from equipoise.errors import PictureError, UsageError
+from equipoise.testbed.lessons import lesson
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture with questions and the replies that shall stay."""
+
+    picture: Image.Image
+    """8-bit RGB."""
+    turns: tuple[tuple[str, str], ...]
+    """Question and reply; refusals where the model should refuse."""
+
+
+Draw = Callable[[np.random.Generator], Example]
+"""An example to learn from; the generator is the only source of chance."""
+
+
+def from_testbed(rng: np.random.Generator) -> Example:
+    """A picture of the embedded world with questions in the wordings that training may see."""
+    drawn = lesson(rng)
+    return Example(drawn.picture, drawn.turns)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples of a file; called with a generator, one of them."""
+
+    path: Path
+    """Where they stand."""
+    examples: tuple[tuple[Path, tuple[tuple[str, str], ...]], ...]
+    """Picture and turns."""
+
+    def __call__(self, rng: np.random.Generator) -> Example:
+        """One at random."""
+        picture, turns = self.examples[int(rng.integers(len(self.examples)))]
+        return Example(open_picture(picture), turns)
+
+
+def read_rows(path: Path) -> Rows:
+    """JSON lines with `image` (a path beside the file), `question` and `answer`; lines of one picture belong together.
+
+    Raises:
+        UsageError: a line that is not that, or none at all.
+        PictureError: a picture that is not there.
+    """
+    found: dict[Path, list[tuple[str, str]]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"expected a readable file of JSON lines, got {path} ({error}); try another --rows") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        image, question, answer = _row(line, f"{path}:{number}")
+        file = path.parent / image
+        if not file.is_file():
+            raise PictureError(f"expected a picture at {file}, got none; see {path}:{number}")
+        found.setdefault(file, []).append((question, answer))
+    if not found:
+        raise UsageError(f"expected at least one line in {path}, got none; try image, question and answer in each")
+    return Rows(path, tuple((file, tuple(turns)) for file, turns in found.items()))
+
+
+def _row(line: str, where: str) -> Sequence[str]:
+    try:
+        row = json.loads(line)
+        values = [row[key] for key in ("image", "question", "answer")]
+    except (ValueError, KeyError, TypeError):
+        values = []
+    if not values or not all(isinstance(value, str) and value.strip() for value in values):
+        raise UsageError(
+            f"expected image, question and answer as text at {where}, got {line[:60]!r}; try one JSON a line"
+        )
+    return values

@@ -1,0 +1,66 @@
+"""Which weights of an image-text-to-text model learn: its tower, its projector, its language model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from torch import nn
+
+from equipoise.errors import MissingExtraError, UsageError
+
+PARTS: Final = ("vision", "projector", "language")
+_PROJECTOR: Final = re.compile(r"projector|connector|merger|qformer|query_tokens|language_projection|resampler|aligner")
+_VISION: Final = re.compile(r"vision|visual|image_tower|image_encoder")
+
+
+def part_of(name: str) -> str:
+    """The part that a parameter belongs to, by its name; what is neither tower nor projector is language model."""
+    if _PROJECTOR.search(name):
+        return "projector"
+    return "vision" if _VISION.search(name) else "language"
+
+
+def require_parts(parts: Sequence[str]) -> None:
+    """Raise `UsageError` unless `parts` are some of `PARTS`."""
+    unknown = set(parts) - set(PARTS)
+    if unknown or not parts:
+        given = ", ".join(sorted(unknown)) or "none"
+        raise UsageError(f"expected parts of {', '.join(PARTS)}, got {given}; try vision,projector")
+
+
+def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) -> Any:
+    """The model with gradients for the chosen weights alone, or with low-rank adapters beside them.
+
+    Args:
+        model: a transformers model.
+        parts: of `PARTS`.
+        rank: of the adapters (Hu et al. 2021, arXiv:2106.09685); None trains the weights themselves.
+
+    Raises:
+        UsageError: no such part in the model, or nothing to adapt in it.
+        MissingExtraError: `rank` without peft.
+    """
+    require_parts(parts)
+    if rank is None:
+        chosen = 0
+        for name, parameter in model.named_parameters():
+            learns = part_of(name) in parts and parameter.is_floating_point()
+            parameter.requires_grad_(learns)
+            chosen += learns
+        if not chosen:
+            raise UsageError(f"expected weights of {', '.join(parts)} in the model, got none; try --parts language")
+        return model
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise MissingExtraError("pip install 'equipoise[lora]'") from error
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and part_of(name) in parts and "lm_head" not in name
+    ]
+    if not linear:
+        raise UsageError(f"expected linear layers of {', '.join(parts)} in the model, got none; try --parts language")
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear))

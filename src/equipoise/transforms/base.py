@@ -1,0 +1,72 @@
+"""`Transform`: one thing that may happen to a picture on its way to a model.
+
+Each maps `3 x H x W` pixels in `[0, 1]` to pixels in `[0, 1]`, of another size where it says so. The result is an 8-bit
+picture, as a file would hold it (straight-through gradient). Attacks look through transforms (expectation over
+transformations), countermeasures apply them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from equipoise.errors import UsageError
+
+
+class Transform(ABC):
+    """One thing that may happen to a picture; its knobs are dataclass fields."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two draws may differ; True unless a subclass knows better."""
+        return True
+
+    @abstractmethod
+    def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
+        """The picture afterwards; chance comes from `random`, a CPU generator."""
+
+    def describe(self) -> dict[str, Any]:
+        """The transform as JSON."""
+        return {"transform": type(self).__name__} | asdict(self)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Plain(Transform):
+    """Nothing happens."""
+
+    @property
+    def is_random(self) -> bool:
+        """False."""
+        return False
+
+    def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
+        """The same picture."""
+        return pixels * 1
+
+
+def uniform(low: float, high: float, random: Generator) -> float:
+    """A number drawn evenly from a range."""
+    return low + (high - low) * float(torch.rand((), generator=random))
+
+
+def interpolate(pixels: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    """`3 x H x W` pixels at another size, with antialiasing."""
+    return functional.interpolate(pixels[None], list(size), mode=mode, antialias=True)[0]
+
+
+def eight_bit(pixels: Tensor) -> Tensor:
+    """The nearest 8-bit picture; the gradient passes where nothing was clipped."""
+    pixels = pixels.clamp(0, 1)
+    return pixels + ((pixels * 255).round() / 255 - pixels).detach()
+
+
+def require_range(what: str, low: float, high: float, most: float) -> None:
+    """Raise `UsageError` unless `0 < low <= high <= most`."""
+    if not 0 < low <= high <= most:
+        raise UsageError(f"expected {what} above 0 and up to {most:g}, got {low:g}..{high:g}; try 0.8..1")
