@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from equipoise.data.pictures import to_image
+from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
 from equipoise.transforms.base import Plain, Transform
@@ -44,7 +45,12 @@ def refusal_rate(
         transforms: what the picture must survive: the lowest rate over it and one draw of each transform counts, the
             same draw in every check.
         draws: of the chance of a randomised defence, likewise: never those of the deployed one, which nobody knows.
+
+    Raises:
+        UsageError: no draws, which every picture would pass.
     """
+    if draws < 1:
+        raise UsageError(f"expected at least 1 draw, got {draws}; try 4")
     judge = judge or PhraseJudge()
     most_misses = len(prompts) * (1 - target_rate) + 1e-9
 

@@ -95,14 +95,16 @@ class LearnedPrompts(Objective):
         terms = []
         for model, shifts in zip(self.models, self.shifts, strict=True):
             shift = shifts[chosen].requires_grad_(bool(due.any()))
-            losses, gradient = model.realise(random).loss_and_grad(
-                pixels.to(model.device),
-                prompts,
-                [self.reply.reply] * len(prompts),
-                end=self.reply.end,
-                question_shift=shift,
-            )
-            terms.append(Slope(float(losses.mean()), gradient.to(pixels) / len(prompts)))
+            count = self.reply.draws if model.is_random else 1
+            for _ in range(count):
+                losses, gradient = model.realise(random).loss_and_grad(
+                    pixels.to(model.device),
+                    prompts,
+                    [self.reply.reply] * len(prompts),
+                    end=self.reply.end,
+                    question_shift=shift,
+                )
+                terms.append(Slope(float(losses.mean()) / count, gradient.to(pixels) / len(prompts) / count))
             if shift.grad is not None:
                 self._ascend(shifts, chosen, shift, due)
         terms += self.reply.away(pixels, chosen, random)

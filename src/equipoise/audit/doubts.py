@@ -128,9 +128,11 @@ def _about_attack(recipe: dict[str, Any]) -> Iterator[Doubt]:
         )
     listed = attack.get("pictures_done", attack.get("pictures"))
     pictures = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    counts = Counter(doubt for each in pictures for doubt in _about_picture(each, attack.get("epsilon")))
-    for (kind, text), count in counts.items():
-        yield Doubt(kind, f"{count} of {len(pictures)} pictures: {text}", "perturbed")
+    for variant in dict.fromkeys(str(each.get("variant", "perturbed")) for each in pictures):
+        own = [each for each in pictures if each.get("variant", "perturbed") == variant]
+        counts = Counter(doubt for each in own for doubt in _about_picture(each, attack.get("epsilon")))
+        for (kind, text), count in counts.items():
+            yield Doubt(kind, f"{count} of {len(own)} pictures: {text}", variant)
 
 
 def _is_circular(stopping: object, judge: dict[str, Any]) -> bool:

@@ -76,6 +76,8 @@ class PerturbedPicture:
     """Share of its samples that should be answered and that the target refuses on the saved file."""
     bystander: float | None
     """The largest such share of a model that was not attacked; None without one."""
+    variant: str = VARIANT
+    """In which variant it is asked about first."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def perturb(
     *,
     bystanders: Sequence[OpenModel] = (),
     judge: Judge | None = None,
+    variant: str = VARIANT,
     progress: Callable[[int, int, TraceStep | None], None] | None = None,
 ) -> PerturbedSamples:
     """Perturb some pictures and put them in place of the clean ones; results that lie in the folder are used again.
@@ -127,6 +130,7 @@ def perturb(
         folder: where the pictures and their records go.
         bystanders: models that are not attacked, to see whether they refuse as well.
         judge: who says what a refusal of theirs is; None means `PhraseJudge()`.
+        variant: the name under which the pictures are asked about first.
         progress: is told the number of the picture, of how many, and the step.
 
     Raises:
@@ -152,7 +156,7 @@ def perturb(
         saved = StoredPicture(made[picture.sha256])
         safe = [sample.text for sample in samples if sample.expected == "answer" and _shows(sample, picture)]
         rates = [evaluate(each, saved.open(), safe, judge=judge).refusals.rate for each in (model, *bystanders)]
-        records.append(_record(picture, result, saved.sha256, rates))
+        records.append(_record(picture, result, saved.sha256, rates, variant))
     swapped = [
         replace(sample, pictures=(StoredPicture(made[sample.pictures[0].sha256]),))
         for sample in samples
@@ -199,7 +203,9 @@ def _saved(stem: Path) -> Perturbed | None:
         return None
 
 
-def _record(picture: Picture, result: Perturbed, perturbed: str, rates: Sequence[float | None]) -> PerturbedPicture:
+def _record(
+    picture: Picture, result: Perturbed, perturbed: str, rates: Sequence[float | None], variant: str
+) -> PerturbedPicture:
     target, *others = rates
     return PerturbedPicture(
         clean=picture.sha256,
@@ -213,4 +219,5 @@ def _record(picture: Picture, result: Perturbed, perturbed: str, rates: Sequence
         doubts=result.doubts,
         target=target,
         bystander=max((rate for rate in others if rate is not None), default=None),
+        variant=variant,
     )

@@ -41,7 +41,7 @@ class SampleRow:
     content: str
     """sha256 over the sample alone; equal in runs that asked the same, whoever was asked."""
     variant: str
-    """`plain`, `perturbed`, or the name of a defence."""
+    """`plain` or `perturbed`; with a defence `defended`, `defended perturbed` and `defended adaptive` too."""
     suite: str
     """Which suite."""
     id: str
@@ -128,7 +128,8 @@ class ReplyRow:
     seconds: float | None = None
     """How long it took."""
     detail: str = ""
-    """What a server said beside a reply, such as the message of an error that names a policy."""
+    """What a server said beside a reply, such as the message of an error that names a policy; or what countermeasures
+    did before it, one line a step."""
 
 
 @dataclass(frozen=True)

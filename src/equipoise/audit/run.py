@@ -19,8 +19,9 @@ from typing import Any, Final, Protocol
 from equipoise import __version__
 from equipoise.audit.engine.ask import ask
 from equipoise.audit.engine.session import IdentifiedJudge, Outcome, Progress, Target
-from equipoise.audit.perturbing import VARIANT, Perturbing, perturb, to_document
+from equipoise.audit.perturbing import VARIANT, PerturbedPicture, Perturbing, perturb, to_document
 from equipoise.audit.records import FORMAT, Run, SampleRow
+from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
 from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.files import write_whole
@@ -28,8 +29,14 @@ from equipoise.models.base import OpenModel
 from equipoise.types import Picture, Sample
 
 PLAIN: Final = "plain"
+DEFENDED: Final = "defended"
+"""The same samples, asked of the model in its countermeasures."""
+DEFENDED_PERTURBED: Final = "defended perturbed"
+"""The pictures of the attack on the undefended model: a static attack, which flatters a defence."""
+DEFENDED_ADAPTIVE: Final = "defended adaptive"
+"""Pictures attacked through the defence."""
 DISTRIBUTIONS: Final = ("inspect_ai", "torch", "torchvision", "transformers", "numpy", "scipy", "statsmodels", "pillow")
-DECIDING: Final = ("format", "model", "asked", "suites", "attack", "judge")
+DECIDING: Final = ("format", "model", "asked", "suites", "attack", "defence", "judge")
 """Keys of the recipe that decide the numbers: a folder holds the run of one such recipe."""
 EXTENSIONS: Final = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp"}
 """How the files of pictures begin, and what they are called in the run folder."""
@@ -59,6 +66,8 @@ class Plan:
     """The attack, for the perturbed variant; needs a target with weights."""
     bystanders: tuple[OpenModel, ...] = ()
     """Models that are not attacked and should not refuse the perturbed pictures either."""
+    defended: OpenModel | None = None
+    """The target's model in countermeasures, for the defended variants."""
     max_new_tokens: int = 64
     """Length of a reply at most, in tokens."""
     connections: int | None = None
@@ -105,6 +114,22 @@ class Plan:
         }
 
     @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of the run, in the order in which they are asked."""
+        attacked, defended = self.perturbing is not None, self.defended is not None
+        found = [PLAIN, *([VARIANT] if attacked else []), *([DEFENDED] if defended else [])]
+        return (*found, *([DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []))
+
+    @property
+    def defence(self) -> dict[str, Any] | None:
+        """The countermeasures, in the order in which a picture meets them; None without."""
+        if self.defended is None:
+            return None
+        around = self.defended.layers if isinstance(self.defended, Countermeasure) else ()
+        layers = [{"spec": each.spec, **each.describe()} for each in around]
+        return {"name": self.defended.name, "revision": self.defended.revision, "layers": layers}
+
+    @property
     def attack(self) -> dict[str, Any] | None:
         """What is attacked and how; None without an attack."""
         if self.perturbing is None:
@@ -125,8 +150,9 @@ class Plan:
                 {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "samples": len(suite.samples)}
                 for suite in self.suites
             ],
-            "variants": [PLAIN, *([VARIANT] if self.perturbing else [])],
+            "variants": list(self.variants),
             "attack": self.attack,
+            "defence": self.defence,
             "judge": self.judge.describe(),
             "hardware": self.hardware or platform.machine(),
             "versions": {"python": platform.python_version(), **_versions()},
@@ -158,26 +184,45 @@ def audit(plan: Plan, watch: Watch | None = None) -> Outcome:
     watch = watch or Watch()
     with _claimed(plan.out):
         run = _begin(plan)
-        samples = [sample for suite in plan.suites for sample in suite.samples]
-        outcomes = [_ask(plan, run, PLAIN, samples, watch)]
-        if plan.perturbing and outcomes[0].fatal is None:
-            assert isinstance(plan.target.model, OpenModel)
+        return _total(list(_variants(plan, run, watch)))
+
+
+def _variants(plan: Plan, run: Run, watch: Watch) -> Iterator[Outcome]:
+    """Ask one variant after the other; what stops one for good stops the rest."""
+    samples = [sample for suite in plan.suites for sample in suite.samples]
+    pictures: list[PerturbedPicture] = []
+    attacked: dict[str, tuple[Sample, ...]] = {PLAIN: tuple(samples), DEFENDED: tuple(samples)}
+    for variant in plan.variants:
+        model = plan.defended if variant == DEFENDED_ADAPTIVE else plan.target.model
+        if variant in (VARIANT, DEFENDED_ADAPTIVE):
+            assert plan.perturbing is not None
+            assert isinstance(model, OpenModel)
             changed = perturb(
                 samples,
-                plan.target.model,
+                model,
                 plan.perturbing,
                 plan.out / "perturbed",
                 bystanders=plan.bystanders,
                 judge=plan.judge,
+                variant=variant,
                 progress=watch.attack,
             )
-            write_whole(plan.out / "attack.json", to_document(changed.pictures))
-            outcomes.append(_ask(plan, run, VARIANT, changed.samples, watch))
-    return _total(outcomes)
+            pictures += changed.pictures
+            write_whole(plan.out / "attack.json", to_document(pictures))
+            attacked[variant] = changed.samples
+            attacked.setdefault(DEFENDED_PERTURBED, changed.samples)
+        outcome = _ask(plan, run, variant, attacked[variant], watch)
+        yield outcome
+        if outcome.fatal is not None:
+            return
 
 
 def _ask(plan: Plan, run: Run, variant: str, samples: Sequence[Sample], watch: Watch) -> Outcome:
     watch.variant(variant, len(samples))
+    target, asked = plan.target, plan.asked
+    if plan.defended is not None and variant.startswith(DEFENDED):
+        target = Target(plan.defended.name, plan.defended.revision, plan.defended)
+        asked = asked | {"model": target.name, "revision": target.revision}
     rows = []
     for sample in samples:
         names, problem = [], sample.problem
@@ -188,12 +233,12 @@ def _ask(plan: Plan, run: Run, variant: str, samples: Sequence[Sample], watch: W
                 problem = str(error)
         if problem != sample.problem:
             sample, names = replace(sample, problem=problem, pictures=()), []
-        rows.append((SampleRow.of(sample, variant, plan.asked, tuple(names)), sample))
+        rows.append((SampleRow.of(sample, variant, asked, tuple(names)), sample))
     known = {row.key for row in run.samples().rows()}
     run.samples().append(row for row, _ in rows if row.key not in known)
     return ask(
         rows,
-        plan.target,
+        target,
         replies=run.replies(),
         verdicts=run.verdicts(),
         judge=plan.judge,

@@ -10,7 +10,7 @@ import typer
 
 from equipoise.cli.console import print_json, show
 from equipoise.cli.loading import Machine
-from equipoise.cli.options import Device, Json, MaxNewTokens, Packed, Type
+from equipoise.cli.options import Defend, Device, Json, MaxNewTokens, Packed, Type
 from equipoise.errors import UsageError
 
 VERDICTS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
@@ -28,6 +28,7 @@ def ask(
             show_default=False,
         ),
     ],
+    defend: Defend = None,
     system: Annotated[str | None, typer.Option(help="System text.")] = None,
     max_new_tokens: MaxNewTokens = 64,
     device: Device = None,
@@ -44,7 +45,7 @@ def ask(
     from equipoise.judges.phrases import PhraseJudge
     from equipoise.types import Prompt
 
-    loaded = Machine(device, dtype, quantize).load(model)
+    loaded = Machine(device, dtype, quantize).load(model, defend or ())
     (exchange,) = loaded.generate([Prompt.ask(question, picture, system=system)], max_new_tokens=max_new_tokens)
     (verdict,) = PhraseJudge()([exchange])
     if json:
@@ -57,11 +58,18 @@ def ask(
                 "revision": loaded.revision,
                 "reply": exchange.reply,
                 "finish": exchange.finish,
+                "by": exchange.by,
+                "trail": list(exchange.trail),
                 "verdict": asdict(verdict),
             }
         )
         return
     why = verdict.unscored or "; ".join(verdict.reasons)
-    show(exchange.reply, "", f"verdict: {VERDICTS[verdict.refusal]}" + (f" ({why})" if why else ""))
+    show(
+        exchange.reply,
+        "",
+        *(f"defence: {line}" for line in exchange.trail),
+        f"verdict: {VERDICTS[verdict.refusal]}" + (f" ({why})" if why else ""),
+    )
     if exchange.finish == "length":
         show(f"The reply was cut off after {max_new_tokens} tokens; try a higher --max-new-tokens.")

@@ -13,7 +13,7 @@ from equipoise.cli import options as o
 from equipoise.cli.audited import print_summary
 from equipoise.cli.console import complain, print_json, show
 from equipoise.cli.loading import Machine
-from equipoise.cli.targets import slug, target_of
+from equipoise.cli.targets import defended_of, slug, target_of
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def audit(
     attack: Annotated[
         str | None, typer.Option(help="Measure also on pictures attacked so: refusal, or none.", show_default=False)
     ] = None,
+    defend: o.Defend = None,
     against: Annotated[
         Path | None, typer.Option(help="The folder of an earlier audit to compare with.", show_default=False)
     ] = None,
@@ -119,6 +120,9 @@ def audit(
     """Ask a model what it should answer and what it should refuse; put both failures on one page.
 
     DIR/report.html is the page, DIR/summary.json its numbers. The same command again goes on where a run was stopped.
+
+    With --defend the defended model is asked as well, and with an attack also about pictures attacked through the
+    defence, as an attacker who knows it would.
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
@@ -136,13 +140,15 @@ def audit(
     attacked = attack == "refusal" or (attack is None and model is None)
     machine = Machine(device, dtype, quantize, micro_batch, gradient_checkpointing)
     others = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
+    target = target_of(model or DEFAULT_MODEL, machine, api_key_env)
     plan = Plan(
-        target=target_of(model or DEFAULT_MODEL, machine, api_key_env),
+        target=target,
         suites=suites,
         judge=default_judge(harm=[harm_judge(spec, key=key) for spec in harm_judges or ()]),
         out=folder,
         perturbing=Perturbing(largest, steps, pictures, seed) if attacked else None,
         bystanders=tuple(machine.load(name) for name in others) if attacked else (),
+        defended=defended_of(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
         connections=connections,
         timeout=timeout,

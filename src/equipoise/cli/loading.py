@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,16 +28,20 @@ class Machine:
     gradient_checkpointing: bool = False
     """Whether to recompute activations instead of keeping them."""
 
-    def load(self, name: str) -> OpenModel:
-        """Load one model.
+    def load(self, name: str, defences: Sequence[str] = ()) -> OpenModel:
+        """Load one model, in a chain of countermeasures if any are named.
 
         Raises:
             ModelError: there is no such model, or it cannot be used for this.
+            UsageError: there is no such countermeasure.
         """
+        from equipoise.countermeasures.catalogue import defend, parse
         from equipoise.models.load import load
 
+        for spec in defences:
+            parse(spec)
         quiet()
-        return load(
+        model = load(
             name,
             device=self.device,
             dtype=self.dtype.value if self.dtype else None,
@@ -44,3 +49,4 @@ class Machine:
             micro_batch=self.micro_batch,
             gradient_checkpointing=self.gradient_checkpointing,
         )
+        return defend(model, defences)

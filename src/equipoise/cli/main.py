@@ -13,8 +13,10 @@ from typer.core import TyperGroup
 from equipoise import __version__
 from equipoise.cli.ask import ask
 from equipoise.cli.audit import audit
+from equipoise.cli.certify import certify
 from equipoise.cli.compare import compare
 from equipoise.cli.console import complain
+from equipoise.cli.detect import detect
 from equipoise.cli.doctor import doctor
 from equipoise.cli.gate import gate
 from equipoise.cli.judge import judge
@@ -23,6 +25,7 @@ from equipoise.cli.power import power
 from equipoise.cli.protect import protect
 from equipoise.cli.report import report
 from equipoise.cli.testbed import testbed
+from equipoise.cli.train import train
 from equipoise.errors import EquipoiseError
 
 
@@ -53,6 +56,8 @@ app.command()(audit)
 app.command()(ask)
 app.command()(perturb)
 app.command()(protect)
+app.command()(detect)
+app.command()(certify)
 app.command()(report)
 app.command()(compare)
 app.command()(gate)
@@ -60,6 +65,7 @@ app.command()(power)
 app.command()(doctor)
 app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
+app.add_typer(train, name="train")
 
 
 def _version(wanted: bool) -> None:

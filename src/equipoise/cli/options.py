@@ -88,6 +88,16 @@ MaxNewTokens = Annotated[
     int, typer.Option(min=1, help="Length of a reply, in tokens, at most.", rich_help_panel=MACHINE)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of another recipe in the folder.")]
+Defend = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--defend",
+        help="A countermeasure around the model, NAME or NAME:key=value,...; several make a chain, in the order in "
+        "which a picture meets them. Names: noise, jpeg, bits, median, shrink, pad, crop, diffpure, smooth, vote, "
+        "recover, tower; docs/countermeasures.md has their settings.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 Device = Annotated[
     str | None,

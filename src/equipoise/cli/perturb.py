@@ -18,6 +18,7 @@ def perturb(
     model: o.Models,
     out: o.Out,
     bystander: o.Bystanders = None,
+    defend: o.Defend = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     question: o.Question = None,
@@ -71,7 +72,8 @@ def perturb(
     """Change pictures a little so that the models refuse harmless questions about them.
 
     Every changed picture is saved as DIR/NAME.png with its numbers in DIR/NAME.json, read back, and asked about.
-    DIR/index.html shows all of them.
+    DIR/index.html shows all of them. With --defend the attack is adaptive: it goes through the countermeasures of every
+    target, and draws their chance anew at each step.
 
     The same command again goes on where a run was stopped.
     """
@@ -86,6 +88,7 @@ def perturb(
         images=tuple(find_pictures(images)),
         models=tuple(model),
         bystanders=tuple(bystander or ()),
+        defences=tuple(defend or ()),
         questions=choice.resolve(),
         epsilon=parse_epsilon(epsilon),
         norm=norm,

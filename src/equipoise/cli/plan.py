@@ -82,11 +82,16 @@ class Plan:
     """Whether results of another recipe may be replaced."""
     machine: Machine = field(default_factory=Machine)
     """Where and how models run."""
+    defences: tuple[str, ...] = ()
+    """Countermeasures around every target."""
 
     def __post_init__(self) -> None:
         from equipoise.attacks.budgets import Budget
+        from equipoise.countermeasures.catalogue import parse
 
         Budget(self.norm.value, self.epsilon)
+        for spec in self.defences:
+            parse(spec)
         if self.solver not in SOLVERS:
             raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
         _require_names("--model", self.models)
@@ -113,6 +118,7 @@ class Plan:
         """All that decides the results, but the picture and the models' revisions; values are JSON's."""
         return {
             "models": list(self.models),
+            **({"defences": list(self.defences)} if self.defences else {}),
             "bystanders": list(self.bystanders),
             "shadow": self.questions.kind.value,
             "shadow_questions": list(self.questions.shadow),
@@ -143,6 +149,8 @@ class Plan:
             words += ["--model", name]
         for name in self.bystanders:
             words += ["--bystander", name]
+        for spec in self.defences:
+            words += ["--defend", spec]
         words += [*given, "--shadow", self.questions.kind.value]
         levels = self.epsilon * 255
         exact = abs(levels - round(levels)) < 1e-9

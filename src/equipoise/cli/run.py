@@ -155,7 +155,7 @@ def carry_out(plan: Plan, chosen: Sequence[str]) -> Outcome:
         open_picture(plan.images[0])
     with Progress(len(plan.images), plan.steps) as progress:
         progress.say("loading models")
-        targets = tuple(plan.machine.load(name) for name in plan.models)
+        targets = tuple(plan.machine.load(name, plan.defences) for name in plan.models)
         bystanders = tuple(plan.machine.load(name) for name in plan.bystanders)
         revisions = {model.name: model.revision for model in (*targets, *bystanders)}
         _require_different(revisions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.audit.engine.session import Target
+    from equipoise.models.base import OpenModel
 
 INSPECT: Final = "inspect:"
 """Before a name that inspect knows, such as `inspect:openai/gpt-4o`."""
@@ -41,6 +43,26 @@ def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
         return Target(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
     model = machine.load(name)
     return Target(name, revision=model.revision, model=model)
+
+
+def defended_of(target: Target, specs: Sequence[str]) -> OpenModel | None:
+    """The target in a chain of countermeasures; None without any.
+
+    Raises:
+        UsageError: there is no such countermeasure, or the target's weights are not here.
+    """
+    if not specs:
+        return None
+    from equipoise.countermeasures.catalogue import defend, parse
+    from equipoise.models.base import OpenModel
+
+    for spec in specs:
+        parse(spec)
+    if not isinstance(target.model, OpenModel):
+        raise UsageError(
+            f"expected a model with weights to defend, got {target.name}; try a folder or ORG/NAME, or no --defend"
+        )
+    return defend(target.model, specs)
 
 
 def slug(name: str) -> str:

@@ -26,7 +26,8 @@ class Countermeasure(OpenModel):
     """A defence around a model.
 
     Subclasses write `generate`, `log_prob` and `describe`. What a defended model draws by chance depends on its seed,
-    the picture and the question alone, so that the same prompt always gets the same reply, in whatever batch.
+    its place in the chain, the picture and the question alone, so that the same prompt always gets the same reply, in
+    whatever batch.
 
     Args:
         model: who is defended; itself perhaps a countermeasure.
@@ -90,17 +91,20 @@ class Countermeasure(OpenModel):
             prompt: what is asked; its pictures and its words decide the draw.
             more: tells several draws for one prompt apart.
         """
-        digest = hashlib.sha256(repr((self.seed, self._draw, self.spec, more)).encode())
+        digest = self._digest(more)
         for message in prompt.messages:
             digest.update(message.text.encode(errors="surrogatepass"))
             for image in message.images:
                 digest.update(repr(image.size).encode() + image.tobytes())
         return Generator().manual_seed(int.from_bytes(digest.digest()[:7], "big"))
 
+    def _digest(self, more: tuple[int, ...]) -> hashlib._Hash:
+        # Not the spec, which may be spelt in several ways; the place tells two layers of one kind apart.
+        return hashlib.sha256(repr((self.seed, self._draw, len(self.layers), more)).encode())
+
     def look(self, *more: int) -> Generator:
         """What a look with gradients draws from: the draw of `realise`, or the seed."""
-        digest = hashlib.sha256(repr((self.seed, self._draw, self.spec, more)).encode())
-        return Generator().manual_seed(int.from_bytes(digest.digest()[:7], "big"))
+        return Generator().manual_seed(int.from_bytes(self._digest(more).digest()[:7], "big"))
 
 
 def with_pictures(prompt: Prompt, pictures: Sequence[Image]) -> Prompt:

@@ -43,11 +43,14 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "add noise up to level t (share of the schedule), then denoise with a diffusion model",
         {"model": "testbed", "t": "0.1", "steps": "5", "fit": "resize", "seed": "0"},
     ),
-    "smooth": Entry("vote over noisy copies", {"sigma": "0.1", "copies": "9", "seed": "0"}),
+    "smooth": Entry("vote over noisy copies", {"sigma": "0.2", "copies": "9", "seed": "0"}),
+    "vote": Entry(
+        "vote over copies after a transform that draws by chance", {"by": "crop", "copies": "5", "seed": "0"}
+    ),
     "recover": Entry(
         "ask again where a safe prompt was refused: by caption, or by any of the transforms above; only about pictures "
         "that score above the threshold, where one is given",
-        {"by": "median", "threshold": "none", "sigma": "0.05", "seed": "0"},
+        {"by": "crop", "threshold": "none", "seed": "0"},
     ),
     "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
@@ -60,12 +63,13 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     Raises:
         UsageError: an unknown name or setting, or text that is not `NAME[:key=value,...]`.
     """
-    name, _, rest = spec.strip().partition(":")
+    name, _, rest = spec.partition(":")
+    name = name.strip()
     if name not in CATALOGUE:
         raise UsageError(f"expected a countermeasure of {', '.join(CATALOGUE)}, got {name!r}; try {example('noise')}")
     values = dict(CATALOGUE[name].keys)
     for part in filter(None, (each.strip() for each in rest.split(","))):
-        key, equals, value = part.partition("=")
+        key, equals, value = (each.strip() for each in part.partition("="))
         if not equals or key not in values or not value:
             raise UsageError(
                 f"expected settings of {name} as key=value with keys {', '.join(values)}, got {part!r}; "
@@ -102,29 +106,36 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.detection import Detector
     from equipoise.countermeasures.recovery import Recovering
-    from equipoise.countermeasures.smoothing import Smoothed
     from equipoise.countermeasures.tower import with_tower
     from equipoise.countermeasures.transformed import Transformed
+    from equipoise.countermeasures.voting import Smoothed, Voted
 
     seed = _number(name, values, "seed", int) if "seed" in values else 0
     if name == "smooth":
         return Smoothed(model, _number(name, values, "sigma"), _number(name, values, "copies", int), spec, seed=seed)
+    if name == "vote":
+        return Voted(model, _inner(name, values, model), _number(name, values, "copies", int), spec, seed=seed)
     if name == "tower":
         if not values["id"]:
             raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
         return with_tower(model, values["id"])
     if name == "recover":
-        by = values["by"]
-        if by != "caption" and by not in _TRANSFORMS:
-            raise UsageError(f"expected by=caption or one of {', '.join(_TRANSFORMS)}, got {by!r}; try by=median")
-        purifier = None if by == "caption" else transform(by, CATALOGUE[by].keys, model)
+        purifier = None if values["by"] == "caption" else _inner(name, values, model)
         detector = None
         threshold = 0.0
         if values["threshold"] != "none":
             threshold = _number(name, values, "threshold")
-            detector = Detector(model, sigma=_number(name, values, "sigma"), seed=seed)
+            detector = Detector(model, seed=seed)
         return Recovering(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
     return Transformed(model, transform(name, values, model), spec, seed=seed)
+
+
+def _inner(name: str, values: Values, model: OpenModel) -> Transform:
+    """The transform that a setting `by` names, with its defaults."""
+    by = values["by"]
+    if by not in _TRANSFORMS:
+        raise UsageError(f"expected by of {', '.join(_TRANSFORMS)}, got {by!r}; try {name}:by=crop")
+    return transform(by, CATALOGUE[by].keys, model)
 
 
 def transform(name: str, values: Values, model: OpenModel) -> Transform:

@@ -13,7 +13,7 @@ from typing import Literal
 from scipy.stats import beta, binomtest, norm
 from torch import Generator
 
-from equipoise.countermeasures.smoothing import Smoothed
+from equipoise.countermeasures.voting import Smoothed
 from equipoise.errors import UsageError
 from equipoise.types import Prompt
 

@@ -1,12 +1,14 @@
-"""Does a picture carry a refusal perturbation? It does if its refusal vanishes under small noise and without it.
+"""Does a picture carry a refusal perturbation? It does if its refusal vanishes under small changes and without it.
 
 A refusal that the question earns stays when the picture is taken away; one that the picture earns (a warning emblem)
-stays under small noise. What an optimiser found in the last bits of the pixels stays under neither, unless it was
-optimised to: an attacker who knows the detector can aim at noisy copies too, so read its rates under such an attack.
+stays under noise and in a part of the picture. What an optimiser found in the last bits of the pixels stays under
+neither, unless it was optimised to: an attacker who knows the detector can aim at changed copies too, so read its rates
+under such an attack.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -19,6 +21,8 @@ from torch import Generator, Tensor
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
+from equipoise.transforms.base import Transform
+from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 from equipoise.types import Prompt
 
@@ -47,34 +51,34 @@ class Score:
 
     plain: float
     """About the picture as it is."""
-    noisy: float
-    """About noisy copies, the mean of the copies."""
+    changed: float
+    """About changed copies, the mean of the copies."""
     blank: float
     """About a grey picture of the same size."""
 
     @property
     def value(self) -> float:
         """What the picture's finest detail adds to the odds of a refusal; a perturbation scores high."""
-        return self.plain - max(self.noisy, self.blank)
+        return self.plain - max(self.changed, self.blank)
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Scores pictures by how a model's odds of refusing change under noise and without the picture."""
+    """Scores pictures by how a model's odds of refusing fall under small changes and without the picture."""
 
     model: OpenModel
     """Whose refusals; its own weights, no defence around it."""
-    sigma: float = 0.05
-    """Standard deviation of the noise, in pixel units."""
-    copies: int = 4
-    """Noisy copies."""
+    changes: tuple[Transform, ...] = (Noise(0.2, 0.2), Crop(0.9, 0.9, restore=True))
+    """Small changes that what a person sees survives."""
+    copies: int = 3
+    """Copies of each change."""
     seed: int = 0
-    """Of the noise."""
+    """Of the copies."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma <= 1 or self.copies < 1:
+        if not self.changes or self.copies < 1:
             raise UsageError(
-                f"expected sigma in (0, 1] and at least 1 copy, got {self.sigma:g} and {self.copies}; try 0.05 and 4"
+                f"expected changes and at least 1 copy of each, got {len(self.changes)} and {self.copies}; try 3 copies"
             )
 
     def __call__(self, picture: Image.Image, questions: Sequence[str] = PROBES, *, system: str | None = None) -> Score:
@@ -88,13 +92,14 @@ class Detector:
         pixels = to_pixels(picture).to(self.model.device)
         prompts = [Prompt.ask(question, picture, system=system) for question in questions]
         blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
-        noise, random = Noise(self.sigma, self.sigma), Generator().manual_seed(self.seed)
-        noisy = [self._odds(noise(pixels, random), prompts) for _ in range(self.copies)]
-        return Score(self._odds(pixels, prompts), sum(noisy) / len(noisy), self._odds(blank, prompts))
+        random = Generator().manual_seed(self.seed)
+        copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
+        changed = [self._odds(copy, prompts) for copy in copies]
+        return Score(self._odds(pixels, prompts), sum(changed) / len(changed), self._odds(blank, prompts))
 
     def describe(self) -> dict[str, Any]:
         """The settings as JSON."""
-        return {"sigma": self.sigma, "copies": self.copies, "seed": self.seed}
+        return {"changes": [each.describe() for each in self.changes], "copies": self.copies, "seed": self.seed}
 
     def _odds(self, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
         count = len(SENTENCES)
@@ -136,24 +141,26 @@ class Threshold:
 def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95) -> Threshold:
     """The lowest threshold whose false-positive rate is bounded by `rate`, from scores of clean pictures.
 
-    The bound is that of Clopper and Pearson for the share of clean pictures above the threshold. Where even no picture
-    above it does not support the rate (fewer than about `3 / rate` pictures), the threshold is above all scores and
-    `supported` is False.
+    The bound is that of Clopper and Pearson for the place of the threshold among the scores; ties with it do not lower
+    the bound, as the threshold was chosen after seeing them. Where even no picture above it does not support the rate
+    (fewer than about `3 / rate` pictures), the threshold is the highest score and `supported` is False.
 
     Raises:
-        UsageError: no scores, or a rate outside (0, 1).
+        UsageError: no scores or one that is no number, or a rate or a confidence outside (0, 1).
     """
-    if not scores or not 0 < rate < 1:
-        raise UsageError(f"expected scores and a rate in (0, 1), got {len(scores)} and {rate:g}; try 0.05")
+    if not scores or not (0 < rate < 1 and 0 < confidence < 1) or any(map(math.isnan, scores)):
+        raise UsageError(
+            f"expected scores that are numbers, and a rate and a confidence in (0, 1), got {len(scores)} scores, "
+            f"{rate:g} and {confidence:g}; try 0.05 and 0.95"
+        )
     ordered = sorted(scores, reverse=True)
     above = 0
     while above + 1 < len(ordered) and _upper(above + 1, len(ordered), confidence) <= rate:
         above += 1
     value = ordered[above]
-    above = sum(score > value for score in ordered)
     return Threshold(
         value,
-        above / len(ordered),
+        sum(score > value for score in ordered) / len(ordered),
         _upper(above, len(ordered), confidence),
         rate,
         len(ordered),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import torch
 from PIL import Image
@@ -21,7 +21,6 @@ from equipoise.data.pictures import to_image, to_pixels
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.transforms.base import Transform
-from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Judge, Message, Prompt
 
 BY: Final = "recovery"
@@ -90,12 +89,24 @@ class Recovering(Countermeasure):
         self.detector = detector
         self.threshold = threshold
         self._judge = judge or PhraseJudge()
-        self._safe = safe or WithoutPicture(model, self._judge)
+        self._given = safe
 
     @property
     def draws(self) -> bool:
         """Whether the purifier or the detector does."""
         return self.detector is not None or (self.purifier is not None and self.purifier.is_random)
+
+    def realise(self, random: Generator) -> Self:
+        """The defended model with all chance drawn, that of its detector and of whom it asks about safety too."""
+        drawn = super().realise(random)
+        if drawn is not self and self.detector is not None:
+            asked = drawn.model if self.detector.model is self.model else self.detector.model.realise(random)
+            drawn.detector = replace(self.detector, model=asked, seed=drawn._draw or 0)
+        return drawn
+
+    @property
+    def _safe(self) -> PromptJudge:
+        return WithoutPicture(self.model, self._judge) if self._given is None else self._given
 
     def describe(self) -> dict[str, Any]:
         """How it asks again, and when."""
@@ -181,7 +192,7 @@ class Recovering(Countermeasure):
         end: bool = True,
         question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
-        """The mean over all ways that must give the reply: as it is, purified, and noisy where there is a detector.
+        """The mean over all ways that must give the reply: as it is, purified, and as the detector changes it.
 
         A refusal only stands if the model refuses the picture *and* refuses again (or the detector lets it pass), so an
         attack on this surrogate is one on model, recovery and detector together. It is not the probability of a reply.
@@ -205,13 +216,16 @@ class Recovering(Countermeasure):
         leaf = pixels.detach().requires_grad_(True)
         with torch.enable_grad():
             ways = self._ways(leaf)
+        wanted = question_shift is not None and question_shift.requires_grad
+        shift = None if question_shift is None else question_shift.detach().requires_grad_(wanted)
         losses, gradient = torch.zeros(len(prompts)).to(pixels), torch.zeros_like(pixels)
         for seen in ways:
-            found, slope = self.model.loss_and_grad(
-                seen.detach(), prompts, replies, end=end, question_shift=question_shift
-            )
+            found, slope = self.model.loss_and_grad(seen.detach(), prompts, replies, end=end, question_shift=shift)
             losses += found.to(losses) / len(ways)
             gradient += torch.autograd.grad(seen, leaf, slope.to(seen))[0] / len(ways)
+        if question_shift is not None and shift is not None and shift.grad is not None:
+            own, known = shift.grad / len(ways), question_shift.grad
+            question_shift.grad = own if known is None else known + own
         return losses, gradient
 
     def _ways(self, pixels: Tensor) -> list[Tensor]:
@@ -219,7 +233,7 @@ class Recovering(Countermeasure):
         if self.purifier is not None:
             ways.append(self.purifier(pixels, self.look(0)))
         if self.detector is not None:
-            ways.append(Noise(self.detector.sigma, self.detector.sigma)(pixels, self.look(1)))
+            ways += [change(pixels, self.look(1 + i)) for i, change in enumerate(self.detector.changes)]
         return ways
 
 

@@ -11,6 +11,7 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -113,6 +114,10 @@ def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The new weights under exactly the keys, and in the shapes, of the model's own tower."""
+    known = {key.split("vision_model.")[-1] for key in own}
+    more = next((name for name in weights if name.startswith("encoder.layers.") and name not in known), None)
+    if more is not None:
+        raise ValueError(f"a weight too many, {more}")
     fitted = {}
     for key, old in own.items():
         name = key.split("vision_model.")[-1]
@@ -162,8 +167,7 @@ def _replaced(module: nn.Module, path: list[str], new: nn.Module) -> Any:
 def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
     """Weights and which exactly they are."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-    from safetensors.torch import load_file
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     reason = "none of " + ", ".join(FILES)
     for file in FILES:
@@ -171,6 +175,9 @@ def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
         if not Path(name).is_dir():
             try:
                 path = Path(hf_hub_download(name, file, revision=revision))
+            except LocalEntryNotFoundError:
+                reason = "no answer from the hub and no copy in the local cache"
+                continue
             except EntryNotFoundError:
                 continue
             except (OSError, ValueError, HfHubHTTPError) as error:
@@ -178,9 +185,23 @@ def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
                 break
         if not path.is_file():
             continue
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        weights = _weights(path)
         return weights, _fingerprint(weights)
     raise ModelError(f"expected weights of a CLIP tower in {name}, got {reason}; try chs20/fare2-clip or a folder")
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except (OSError, EOFError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ModelError(f"expected weights in {path}, got a damaged file ({reason}); try to copy it again") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ModelError(f"expected weights by name in {path}, got something else; try the state dict alone")
+    return weights
 
 
 def _fingerprint(weights: Mapping[str, Tensor]) -> str:
@@ -188,5 +209,5 @@ def _fingerprint(weights: Mapping[str, Tensor]) -> str:
 
     digest = hashlib.sha256()
     for key in sorted(weights):
-        digest.update(key.encode() + weights[key].detach().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(key.encode() + weights[key].detach().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]

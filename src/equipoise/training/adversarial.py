@@ -7,7 +7,8 @@ learn the right replies on what it found. A share of every step is clean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from equipoise.attacks.budgets import parse_epsilon, snap
+from equipoise.attacks.budgets import Budget, parse_epsilon
 from equipoise.attacks.refusals import REFUSALS
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.hf import HuggingFaceModel
+from equipoise.models.rows import Row
 from equipoise.models.scoring import batch_log_probs, joined
 from equipoise.models.state import frozen
 from equipoise.training.examples import Draw, Example
 from equipoise.training.loop import Loop, Progress, warm_cosine
-from equipoise.training.parts import choose_learners, require_parts
+from equipoise.training.memory import recomputed
+from equipoise.training.parts import choose_learners, flags_kept, require_parts
 from equipoise.types import Exchange, Prompt
 
 AIMS = 6
@@ -77,8 +81,13 @@ class Recipe:
         for name in ("attacked", "untargeted"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"expected a share of {name} in 0..1, got {getattr(self, name):g}; try 0.5")
-        if not 0 < parse_epsilon(self.epsilon) <= 1:
-            raise UsageError(f"expected epsilon above 0 and up to 1, got {self.epsilon}; try 8/255")
+        for name in ("side", "rank"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"expected {name} of at least 1, got {value}; try None")
+        if not 0 < self.learning_rate < 1:
+            raise UsageError(f"expected a learning rate above 0 and below 1, got {self.learning_rate:g}; try 2e-4")
+        Budget("linf", parse_epsilon(self.epsilon))
 
 
 def train(
@@ -96,7 +105,8 @@ def train(
     """Train a model's own weights and save it; a second call after a kill goes on from the last checkpoint.
 
     Args:
-        model: is changed; load it for this, in float32 unless adapters alone are trained.
+        model: is changed and used up: load it for this, in float32 unless adapters alone are trained. Its own
+            `gradient_checkpointing` holds here, too.
         recipe: how.
         draw: makes the examples, some of which must hold refusals.
         out: folder for the checkpoint and, in `model`, the result in `save_pretrained` format.
@@ -107,15 +117,17 @@ def train(
         progress: is told of every step.
 
     Raises:
-        UsageError: `out` holds a checkpoint of another recipe, or the examples hold no refusals.
+        UsageError: `out` holds a checkpoint of another recipe, the examples hold no refusals, or the device cannot
+            do `mixed_precision`.
         ModelError: training took refusals away; nothing is written then.
     """
     kept = _refusing(draw, recipe)
     before = _refused(model, kept)
-    trainer = _Trainer(model, recipe, draw, mixed_precision)
     known = {**asdict(recipe), "parts": list(recipe.parts), "source": source, "model": model.revision}
-    Loop(out, recipe.steps, known, checkpoint_every).run(trainer.step, trainer.state, progress)
-    trained = trainer.finished()
+    with flags_kept(model.model):
+        trainer = _Trainer(model, recipe, draw, mixed_precision)
+        Loop(out, recipe.steps, known, checkpoint_every).run(trainer.step, trainer.state, progress)
+        trained = trainer.finished()
     after = _refused(model, kept)
     if after < KEPT_SHARE * before:
         raise ModelError(
@@ -133,18 +145,24 @@ class _Trainer:
 
     def __init__(self, model: HuggingFaceModel, recipe: Recipe, draw: Draw, mixed_precision: str) -> None:
         self._model, self._recipe, self._draw = model, recipe, draw
-        self._epsilon = parse_epsilon(recipe.epsilon)
-        self._accelerator = Accelerator(mixed_precision=mixed_precision, cpu=model.device.type == "cpu")
+        self._budget = Budget("linf", parse_epsilon(recipe.epsilon))
+        self._accelerator = _accelerator(model.device, mixed_precision)
         self._aims = _likeliest(model, draw, recipe)
-        learner = choose_learners(model.model, recipe.parts, recipe.rank)
-        self._weights = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+        with torch.random.fork_rng(devices=[]):
+            # Adapters begin with random numbers.
+            torch.manual_seed(recipe.seed)
+            self._learner = choose_learners(model.model, recipe.parts, recipe.rank)
+        self._weights = [parameter for parameter in self._learner.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(self._weights, lr=recipe.learning_rate, weight_decay=0.01)
-        self._learner, self._optimiser = self._accelerator.prepare(learner, optimiser)
+        # The optimiser alone: the model keeps its own forward, which runs under `autocast` below.
+        self._optimiser = self._accelerator.prepare(optimiser)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: the weights that learn, and the optimiser."""
-        return {"weights": _Weights(self._weights), "optimiser": self._optimiser}
+        """What a checkpoint holds: the weights that learn, the optimiser, and in fp16 the scale of the loss."""
+        scaler = self._accelerator.scaler
+        scale = {} if scaler is None else {"scaler": scaler}
+        return {"weights": _Weights(self._weights), "optimiser": self._optimiser, **scale}
 
     def step(self, number: int) -> dict[str, float]:
         """One update."""
@@ -170,13 +188,12 @@ class _Trainer:
         return {"loss": float(loss.detach())} | {k: float(v.detach().mean()) for k, v in parts.items() if len(v)}
 
     def finished(self) -> Any:
-        """The model without adapters or wrappers."""
-        whole = self._accelerator.unwrap_model(self._learner, keep_fp32_wrapper=False)
-        return (whole if self._recipe.rank is None else whole.merge_and_unload()).eval()
+        """The model without adapters."""
+        return (self._learner if self._recipe.rank is None else self._learner.merge_and_unload()).eval()
 
     def _attack(self, examples: Sequence[Example], clean: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
         """Projected gradient descent on each picture, from a random start; 8-bit pictures within the budget."""
-        recipe, epsilon = self._recipe, self._epsilon
+        recipe, epsilon = self._recipe, self._budget.epsilon
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
         judge = PhraseJudge()
         goals, signs = [], []
@@ -201,23 +218,28 @@ class _Trainer:
                 (leaf.detach() + sign * size * gradient.sign()).clamp(each - epsilon, each + epsilon).clamp(0, 1)
                 for leaf, gradient, each, sign in zip(leaves, gradients, clean, signs, strict=True)
             ]
-        return [snap(each) for each in here]
+        return [self._budget.on_grid(each, origin) for each, origin in zip(here, clean, strict=True)]
 
     def _losses(
         self, examples: Sequence[Example], pixels: Sequence[Tensor], replies: Sequence[Sequence[str]]
     ) -> Tensor:
         """Cross-entropy of the replies, a mean for each example."""
-        rows, images, counts = [], [], []
+        rows: list[list[Row]] = []
+        images: list[dict[str, Any]] = []
         for example, picture, said in zip(examples, pixels, replies, strict=True):
             prompts = [Prompt.ask(text) for text, _ in example.turns]
-            own = self._model.rows(picture.detach(), prompts, said)
-            inputs = self._model.pixel_path(picture, own[0].others, own[0].text)
-            rows += own
-            images += [inputs] * len(own)
-            counts.append(len(own))
-        found = batch_log_probs(self._model.model, rows, joined(images))
-        losses = torch.stack([-tokens.mean() for tokens in found])
-        return torch.stack([part.mean() for part in losses.split(counts)])
+            rows.append(self._model.rows(picture.detach(), prompts, said))
+            images.append(self._model.pixel_path(picture, rows[-1][0].others, rows[-1][0].text))
+        losses: dict[int, Tensor] = {}
+        for places in _alike(images):
+            group = [row for place in places for row in rows[place]]
+            inputs = joined([images[place] for place in places for _ in rows[place]])
+            with recomputed(self._model.model) if self._model.gradient_checkpointing else nullcontext():
+                found = batch_log_probs(self._model.model, group, inputs)
+            each = torch.stack([-tokens.mean() for tokens in found])
+            parts = each.split([len(rows[place]) for place in places])
+            losses.update({place: part.mean() for place, part in zip(places, parts, strict=True)})
+        return torch.stack([losses[place] for place in range(len(examples))])
 
 
 @dataclass(frozen=True)
@@ -233,6 +255,35 @@ class _Weights:
         with torch.no_grad():
             for i, weight in enumerate(self.weights):
                 weight.copy_(state[str(i)])
+
+
+def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
+    """Mixed precision on one device; the model stays where it is.
+
+    Raises:
+        UsageError: the device cannot do it, or there are several processes.
+    """
+    if mixed_precision == "fp16" and device.type == "cpu":
+        # accelerate would go on without it.
+        raise UsageError("expected a GPU for mixed precision fp16, got cpu; try no or bf16")
+    # accelerate keeps one state for the whole process, and refuses another precision or device after the first.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        made = Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu", device_placement=False)
+    except ValueError as error:
+        raise UsageError(f"expected mixed precision no, bf16 or fp16, got {mixed_precision!r}; try no") from error
+    if made.num_processes > 1:
+        raise UsageError(f"expected one process, got {made.num_processes}; try without accelerate launch or torchrun")
+    return made
+
+
+def _alike(images: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Places of the image inputs that fit into one batch: tiled pictures differ in their number of tiles."""
+    groups: dict[Any, list[int]] = {}
+    for place, inputs in enumerate(images):
+        form = tuple((key, value.shape[1:]) for key, value in inputs.items() if isinstance(value, Tensor))
+        groups.setdefault(form, []).append(place)
+    return list(groups.values())
 
 
 def _sized(example: Example, side: int | None) -> Tensor:

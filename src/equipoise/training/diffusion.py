@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from equipoise.errors import MissingExtraError, UsageError
+from equipoise.errors import MissingExtraError, ModelError, UsageError
 from equipoise.training.loop import Loop, Progress, warm_cosine
 
 TRAINING_STEPS = 1000
@@ -51,7 +51,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         halvings = 2 ** (len(self.channels) - 1)
-        if not self.channels or self.side % halvings:
+        if not self.channels or self.side < 1 or self.side % halvings:
             raise UsageError(
                 f"expected a side that can be halved {len(self.channels) - 1} times, got {self.side}; try 96"
             )
@@ -85,14 +85,15 @@ def train(
 
     Raises:
         MissingExtraError: diffusers is not installed.
-        UsageError: `out` holds a checkpoint of another recipe.
+        UsageError: `out` holds a checkpoint of another recipe, or there is no such device.
+        ModelError: `cuda` without one.
     """
     try:
         import diffusers
         from diffusers.training_utils import EMAModel
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[diffusion]'") from error
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = _place(device)
     torch.manual_seed(recipe.seed)
     network = build(recipe).to(where, memory_format=torch.channels_last).train()
     library: Any = diffusers
@@ -120,7 +121,7 @@ def train(
         return {"loss": float(loss.detach())}
 
     known = {**asdict(recipe), "channels": list(recipe.channels), "source": source}
-    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "average": averaged}
+    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "average": _Average(averaged, where)}
     Loop(out, recipe.steps, known, checkpoint_every).run(step, state, progress)
     averaged.copy_to(network.parameters())
     folder = out / "model"
@@ -150,6 +151,31 @@ def batch(draw: Draw, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     pictures = [draw(rng).convert("RGB").resize(size, Image.Resampling.BICUBIC) for _ in range(recipe.batch)]
     values = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     return values.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class _Average:
+    """A moving average whose weights go back to their device: EMAModel leaves them where the checkpoint had them."""
+
+    average: Any
+    where: torch.device
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.average.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.average.load_state_dict(state)
+        self.average.to(self.where)
+
+
+def _place(device: str | None) -> torch.device:
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise UsageError(f"expected a device, got {device!r}; try cpu or cuda") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"expected a CUDA device for {device}, got none that torch can use; try cpu")
+    return where
 
 
 def _levels(recipe: Recipe, random: torch.Generator) -> Tensor:

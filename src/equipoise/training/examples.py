@@ -55,11 +55,12 @@ def read_rows(path: Path) -> Rows:
 
     Raises:
         UsageError: a line that is not that, or none at all.
-        PictureError: a picture that is not there.
+        PictureError: a picture that is not there, or cannot be read; better now than after hours.
     """
     found: dict[Path, list[tuple[str, str]]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which also splits at characters that JSON may hold inside its text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"expected a readable file of JSON lines, got {path} ({error}); try another --rows") from None
     for number, line in enumerate(lines, 1):
@@ -67,8 +68,11 @@ def read_rows(path: Path) -> Rows:
             continue
         image, question, answer = _row(line, f"{path}:{number}")
         file = path.parent / image
-        if not file.is_file():
-            raise PictureError(f"expected a picture at {file}, got none; see {path}:{number}")
+        if file not in found:
+            try:
+                open_picture(file)
+            except PictureError as error:
+                raise PictureError(f"{error} ({path}:{number})") from None
         found.setdefault(file, []).append((question, answer))
     if not found:
         raise UsageError(f"expected at least one line in {path}, got none; try image, question and answer in each")
@@ -79,9 +83,11 @@ def _row(line: str, where: str) -> Sequence[str]:
     try:
         row = json.loads(line)
         values = [row[key] for key in ("image", "question", "answer")]
-    except (ValueError, KeyError, TypeError):
-        values = []
-    if not values or not all(isinstance(value, str) and value.strip() for value in values):
+        # Half a surrogate pair has no bytes, and no tokenizer takes it.
+        usable = all(value.strip() and value.encode() for value in values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        usable = False
+    if not usable:
         raise UsageError(
             f"expected image, question and answer as text at {where}, got {line[:60]!r}; try one JSON a line"
         )

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from equipoise.errors import OutputError, UsageError
+from equipoise.files import write_whole
 
 Progress = Callable[[int, int, float], None]
 """Is told the step, the number of steps and the loss."""
@@ -59,14 +62,15 @@ class Loop:
             progress: is told of every step.
 
         Raises:
-            UsageError: the folder holds a checkpoint of another recipe.
+            UsageError: the folder holds a checkpoint of another recipe, or the loss is not finite.
             OutputError: the folder cannot be written.
         """
-        try:
+        with self._writing():
             self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"expected a folder to write to, got {self.out} ({error.strerror}); try --out") from error
+            # Now, not after the first hundred steps.
+            self._trace.open("a").close()
         done = self._resume(state)
+        self._forget_after(done)
         started = time.monotonic()
         while done < self.steps:
             losses = step(done)
@@ -85,10 +89,31 @@ class Loop:
     def _path(self) -> Path:
         return self.out / "checkpoint.pt"
 
+    @property
+    def _trace(self) -> Path:
+        return self.out / "training.jsonl"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            # torch.save says RuntimeError where the disk is full.
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+            raise OutputError(
+                f"expected a folder to write to, got {self.out} ({reason}); try another folder"
+            ) from error
+
     def _resume(self, state: dict[str, Stateful]) -> int:
         if not self._path.exists():
             return 0
-        saved = torch.load(self._path, weights_only=True, map_location="cpu")
+        try:
+            saved = torch.load(self._path, weights_only=True, map_location="cpu")
+            state_of, step = saved["state"], int(saved["step"])
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise UsageError(
+                f"expected a checkpoint of a training in {self._path}, got another or a damaged file; try a new folder"
+            ) from error
         if saved["recipe"] != self.recipe:
             changed = sorted(
                 name for name in {*saved["recipe"], *self.recipe} if saved["recipe"].get(name) != self.recipe.get(name)
@@ -98,8 +123,15 @@ class Loop:
                 "try a new folder"
             )
         for name, part in state.items():
-            part.load_state_dict(saved["state"][name])
-        return int(saved["step"])
+            part.load_state_dict(state_of[name])
+        return step
+
+    def _forget_after(self, done: int) -> None:
+        """Take out of the trace what a killed run noted after its last checkpoint: it will be noted again."""
+        lines = self._trace.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if _step_of(line) <= done]
+        if kept != lines:
+            write_whole(self._trace, "".join(kept))
 
     def _save(self, state: dict[str, Stateful], done: int) -> None:
         half_written = self._path.with_suffix(".part")
@@ -108,12 +140,21 @@ class Loop:
             "step": done,
             "state": {name: part.state_dict() for name, part in state.items()},
         }
-        torch.save(whole, half_written)
-        os.replace(half_written, self._path)
+        with self._writing():
+            torch.save(whole, half_written)
+            os.replace(half_written, self._path)
 
     def _note(self, row: dict[str, Any]) -> None:
-        with (self.out / "training.jsonl").open("a", encoding="utf-8") as file:
+        with self._writing(), self._trace.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the trace; a line that a kill cut in half comes after all."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def warm_cosine(step: int, steps: int, warmup: int) -> float:

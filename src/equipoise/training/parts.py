@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from torch import nn
@@ -11,12 +13,19 @@ from torch import nn
 from equipoise.errors import MissingExtraError, UsageError
 
 PARTS: Final = ("vision", "projector", "language")
-_PROJECTOR: Final = re.compile(r"projector|connector|merger|qformer|query_tokens|language_projection|resampler|aligner")
-_VISION: Final = re.compile(r"vision|visual|image_tower|image_encoder")
+_PROJECTOR: Final = re.compile(
+    r"projector|connector|merger|qformer|query_tokens|language_projection|resampler|aligner|image_newline"
+    # Phi-4-multimodal's words.
+    r"|img_projection|img_feature_extensor"
+)
+_VISION: Final = re.compile(r"vision|visual|image_tower|image_encoder|image_embed")
+_HEARING: Final = re.compile(r"audio|speech")
 
 
 def part_of(name: str) -> str:
     """The part that a parameter belongs to, by its name; what is neither tower nor projector is language model."""
+    if _HEARING.search(name):
+        return "language"
     if _PROJECTOR.search(name):
         return "projector"
     return "vision" if _VISION.search(name) else "language"
@@ -28,6 +37,17 @@ def require_parts(parts: Sequence[str]) -> None:
     if unknown or not parts:
         given = ", ".join(sorted(unknown)) or "none"
         raise UsageError(f"expected parts of {', '.join(PARTS)}, got {given}; try vision,projector")
+
+
+@contextmanager
+def flags_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards the same weights of `model` ask for gradients as before."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, learns in before:
+            parameter.requires_grad_(learns)
 
 
 def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) -> Any:
@@ -44,13 +64,15 @@ def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) ->
     """
     require_parts(parts)
     if rank is None:
-        chosen = 0
-        for name, parameter in model.named_parameters():
-            learns = part_of(name) in parts and parameter.is_floating_point()
-            parameter.requires_grad_(learns)
-            chosen += learns
+        chosen = {
+            name
+            for name, parameter in model.named_parameters()
+            if part_of(name) in parts and parameter.is_floating_point()
+        }
         if not chosen:
             raise UsageError(f"expected weights of {', '.join(parts)} in the model, got none; try --parts language")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in chosen)
         return model
     try:
         from peft import LoraConfig, get_peft_model
@@ -63,4 +85,6 @@ def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) ->
     ]
     if not linear:
         raise UsageError(f"expected linear layers of {', '.join(parts)} in the model, got none; try --parts language")
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear))
+    # peft asks transformers for something by a name that will go away.
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear))

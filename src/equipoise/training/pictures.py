@@ -24,9 +24,11 @@ def from_folder(folder: Path) -> Callable[[np.random.Generator], Image.Image]:
 
     Raises:
         UsageError: no picture in it.
-        PictureError: it cannot be read.
+        PictureError: it, or a picture in it, cannot be read; better now than after hours.
     """
     paths = find_pictures([folder])
+    for path in paths:
+        open_picture(path)
 
     def draw_one(rng: np.random.Generator) -> Image.Image:
         picture = open_picture(paths[int(rng.integers(len(paths)))])

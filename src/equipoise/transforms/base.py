@@ -61,9 +61,11 @@ def interpolate(pixels: Tensor, size: Sequence[int], mode: str) -> Tensor:
 
 
 def eight_bit(pixels: Tensor) -> Tensor:
-    """The nearest 8-bit picture; the gradient passes where nothing was clipped."""
-    pixels = pixels.clamp(0, 1)
-    return pixels + ((pixels * 255).round() / 255 - pixels).detach()
+    """The nearest 8-bit picture; the gradient passes where nothing was clipped, black and white included."""
+    nearest = (pixels.detach().clamp(0, 1) * 255).round() / 255
+    # Not the gradient of `clamp`: since torch 2.14 that is 0 at 0 and 1 themselves, where saturated grounds lie.
+    inside = (pixels >= 0) & (pixels <= 1)
+    return torch.where(inside, pixels + (nearest - pixels).detach(), nearest)
 
 
 def require_range(what: str, low: float, high: float, most: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,19 +47,20 @@ class Denoiser:
         """Where the weights are."""
         return next(self.network.parameters()).device
 
-    def schedule(self, level: float, steps: int) -> tuple[Any, Tensor]:
-        """A sampler and its `steps` levels, evenly from about `level` (a share of all) down to 0."""
+    def schedule(self, level: float, steps: int) -> tuple[Any, list[int]]:
+        """The noise schedule and `steps` levels, evenly from `level` (a share of all) down to 0."""
         from diffusers import DDIMScheduler
 
-        # Clipping the guess to [-1, 1] would cut gradients on every saturated ground and make an attack look weak.
-        schedule = DDIMScheduler.from_config(self.config, clip_sample=False, timestep_spacing="leading", steps_offset=0)
-        schedule.set_timesteps(min(self.levels, max(steps, round((steps - 1) / level))))
-        return schedule, schedule.timesteps[-steps:]
+        # Cutting the guess off at [-1, 1] would cut gradients on every saturated ground and make an attack look weak.
+        schedule = DDIMScheduler.from_config(self.config, clip_sample=False, thresholding=False)
+        schedule.set_timesteps(self.levels)
+        highest = min(self.levels - 1, round(level * self.levels))
+        return schedule, [round(highest * place / (steps - 1)) for place in reversed(range(steps))]
 
-    def noise(self, noisy: Tensor, level: Tensor) -> Tensor:
-        """The noise that the network sees in `B x 3 x side x side` values."""
+    def noise(self, noisy: Tensor, level: int) -> Tensor:
+        """The noise that the network sees in `B x 3 x side x side` values, or what else its schedule predicts."""
         weights = next(self.network.parameters()).dtype
-        found: Tensor = self.network(noisy.to(weights), level.to(noisy.device)).sample
+        found: Tensor = self.network(noisy.to(weights), level).sample
         return found[:, :3].to(noisy.dtype)
 
     def to(self, device: torch.device) -> Denoiser:
@@ -84,29 +86,43 @@ def load_denoiser(name: str) -> Denoiser:
     where = str(TESTBED) if name == "testbed" else name
     try:
         if not Path(where).is_dir() or (Path(where) / "model_index.json").is_file():
-            pipeline = library.DDPMPipeline.from_pretrained(where, torch_dtype=torch.float32)
+            pipeline = library.DDPMPipeline.from_pretrained(where)
             network, config = pipeline.unet, pipeline.scheduler.config
         else:
-            network, config = (
-                library.UNet2DModel.from_pretrained(where, torch_dtype=torch.float32),
-                library.DDPMScheduler().config,
-            )
+            network, config = library.UNet2DModel.from_pretrained(where), library.DDPMScheduler().config
     except (OSError, ValueError, AttributeError, TypeError, KeyError, ImportError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(
             f"expected an unconditional diffusion model in {name!r}, got an error ({line}); "
-            "try a folder of DDPMPipeline or library.UNet2DModel, or `testbed`"
+            "try a folder of DDPMPipeline or UNet2DModel, or `testbed`"
         ) from error
-    if (
-        not isinstance(network, library.UNet2DModel)
-        or network.config.in_channels != 3
-        or network.config.sample_size is None
-    ):
-        raise ModelError(f"expected a denoiser of RGB pixels, got {type(network).__name__} in {name!r}; try `testbed`")
-    if config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction", "sample"):
-        raise ModelError(f"expected a denoiser that predicts noise, got {config['prediction_type']!r} in {name!r}")
-    network.eval().requires_grad_(False)
-    revision = (
-        folder_hash(Path(where), deep=True) if Path(where).is_dir() else str(network.config.get("_commit_hash") or name)
-    )
+    if reason := _unfit(network, config, library):
+        raise ModelError(f"expected an unconditional denoiser of RGB pixels, got {reason} in {name!r}; try `testbed`")
+    network.float().eval().requires_grad_(False)
+    revision = folder_hash(Path(where), deep=True) if Path(where).is_dir() else _commit(network) or name
     return Denoiser(name, revision, network, dict(config))
+
+
+def _unfit(network: Any, config: Any, library: Any) -> str:
+    """Why purification cannot use a network with its noise schedule; empty where it can."""
+    if not isinstance(network, library.UNet2DModel):
+        return f"a {type(network).__name__}"
+    if network.config.in_channels != 3 or network.config.out_channels < 3:
+        return f"{network.config.in_channels} channels in and {network.config.out_channels} out"
+    if network.config.sample_size is None:
+        return "one without a size"
+    if network.class_embedding is not None:
+        return "one that wants a class"
+    if "beta_schedule" not in config:
+        return "a noise schedule without betas"
+    if (prediction := config.get("prediction_type", "epsilon")) not in ("epsilon", "v_prediction", "sample"):
+        return f"one that predicts {prediction}"
+    # diffusers fills in what a file lacks at random and says so in a log only; it tells when asked, and networks alone.
+    _, told = library.UNet2DModel.from_pretrained(network.config._name_or_path, output_loading_info=True)
+    return f"weights without {told['missing_keys'][0]}" if told["missing_keys"] else ""
+
+
+def _commit(network: Any) -> str | None:
+    """The commit of a model of the hub, after which its folder in the cache is named."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})(/|$)", Path(network.config._name_or_path).as_posix())
+    return found and found[1]

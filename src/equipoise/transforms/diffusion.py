@@ -1,7 +1,8 @@
 """DiffPure (Nie et al. 2022, arXiv:2205.07460): add noise up to a level t*, then denoise with a diffusion model.
 
-Equation 4 adds the noise; the way back is the ancestral sampler of diffusers' `DDIMScheduler` (eta 1) over a few levels
-below t*. Gradients flow through every step; each is computed again in the backward pass, so that memory is that of one.
+Equation 4 adds the noise; the way back is the ancestral sampler of DDPM (Ho et al. 2020, arXiv:2006.11239) over a few
+levels from t* down. Gradients flow through every step; each is computed again in the backward pass, so that memory is
+that of one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Purify(Transform):
     denoiser: Denoiser
     """An unconditional pixel-space diffusion model."""
     level: float = 0.1
-    """t* as a share of the noise schedule, above 0 and up to 1; the paper takes 0.1 to 0.15 against 8/255."""
+    """t* as a share of the noise schedule, up to 1; the paper takes 0.1 to 0.15 against 8/255."""
     steps: int = 5
     """Denoising steps from t* down to 0."""
     fit: Literal["resize", "tile"] = "resize"
@@ -41,11 +42,14 @@ class Purify(Transform):
     """Compute each step again in the backward pass: memory of one step instead of all."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.level <= 1:
-            raise UsageError(f"expected t* above 0 and up to 1, got {self.level:g}; try 0.1")
+        lowest = 2 / self.denoiser.levels
+        if not lowest <= self.level <= 1:
+            raise UsageError(f"expected t* from {lowest:g} to 1, got {self.level:g}; try 0.1")
         most = round(self.level * self.denoiser.levels)
         if not 2 <= self.steps <= most:
-            raise UsageError(f"expected 2 to {most} denoising steps for t* of {self.level:g}, got {self.steps}; try 5")
+            raise UsageError(
+                f"expected 2 to {most} denoising steps for t* of {self.level:g}, got {self.steps}; try {min(5, most)}"
+            )
         if self.fit not in ("resize", "tile"):
             raise UsageError(f"expected fit resize or tile, got {self.fit!r}; try resize")
 
@@ -65,20 +69,24 @@ class Purify(Transform):
     def _purified(self, squares: Tensor, random: Generator) -> Tensor:
         """`B x 3 x side x side` through noise and back, in `[0, 1]` but for what the denoiser overshoots."""
         schedule, levels = self.denoiser.schedule(self.level, self.steps)
-        here = squares.to(self.denoiser.device).float() * 2 - 1
-        here = schedule.add_noise(here, _noise(here, random), levels[:1].to(here.device))
-        for level in levels:
+        here = squares.to(self.denoiser.device, torch.promote_types(squares.dtype, torch.float32)) * 2 - 1
+        here = schedule.add_noise(here, _noise(here, random), torch.tensor(levels[:1], device=here.device))
+        for level, lower in zip(levels, [*levels[1:], None], strict=True):
             noise = _noise(here, random)
             if self.checkpointing and torch.is_grad_enabled() and here.requires_grad:
-                here = checkpoint(self._step, schedule, here, level, noise, use_reentrant=False)
+                here = checkpoint(self._step, schedule, here, level, lower, noise, use_reentrant=False)
             else:
-                here = self._step(schedule, here, level, noise)
+                here = self._step(schedule, here, level, lower, noise)
         return (here.to(squares) + 1) / 2
 
-    def _step(self, schedule: Any, here: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-        found = self.denoiser.noise(here, level)
-        stepped: Tensor = schedule.step(found, int(level), here, eta=1.0, variance_noise=noise).prev_sample
-        return stepped
+    def _step(self, schedule: Any, here: Tensor, level: int, lower: int | None, noise: Tensor) -> Tensor:
+        """From one level to a lower one, or to no noise: equation 7 of Ho et al. at the picture that is guessed."""
+        guess: Tensor = schedule.step(self.denoiser.noise(here, level), level, here).pred_original_sample
+        kept = float(schedule.alphas_cumprod[level])
+        kept_then = 1.0 if lower is None else float(schedule.alphas_cumprod[lower])
+        ratio, left = kept / kept_then, (1 - kept_then) / (1 - kept)
+        mean = kept_then**0.5 * (1 - ratio) / (1 - kept) * guess + ratio**0.5 * left * here
+        return mean + (left * (1 - ratio)) ** 0.5 * noise
 
     def _tiled(self, pixels: Tensor, random: Generator) -> Tensor:
         side = self.denoiser.side

@@ -21,6 +21,11 @@ class Resize(Transform):
     highest: float = 1.2
     """Highest factor."""
 
+    @property
+    def is_random(self) -> bool:
+        """False only where the factor is always 1: the kernel is drawn, too."""
+        return not self.lowest == self.highest == 1
+
     def __post_init__(self) -> None:
         require_range("resize factors", self.lowest, self.highest, 4.0)
 
@@ -42,6 +47,11 @@ class Crop(Transform):
     """Highest share."""
     restore: bool = False
     """Resize the part to the size of the whole; otherwise the result is smaller."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything may be cut off."""
+        return self.lowest < 1
 
     def __post_init__(self) -> None:
         require_range("crop shares", self.lowest, self.highest, 1.0)
@@ -91,6 +101,11 @@ class ResizeAndPad(Transform):
     """Smallest share of each side."""
     highest: float = 1.0
     """Largest share."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there may be anything to pad."""
+        return self.lowest < 1
 
     def __post_init__(self) -> None:
         require_range("shares of each side", self.lowest, self.highest, 1.0)

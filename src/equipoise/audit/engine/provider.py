@@ -122,7 +122,7 @@ class EquipoiseAPI(ModelAPI):
         return ModelOutput(
             model=exchange.model,
             choices=[ChatCompletionChoice(message=reply, stop_reason=STOPS[exchange.finish])],
-            metadata={"wire": exchange.wire, "by": exchange.by},
+            metadata={"wire": exchange.wire, "by": exchange.by, "trail": list(exchange.trail)},
         )
 
     @override

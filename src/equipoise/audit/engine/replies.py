@@ -42,7 +42,7 @@ class Reply:
     reasoning: str = ""
     """The trace before it."""
     detail: str = ""
-    """What the server said beside it."""
+    """What the server said beside it, or what countermeasures did before it."""
 
 
 def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False) -> Reply:
@@ -60,6 +60,7 @@ def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: boo
         raise NoReplyError(output.error or "the response holds no choices")
     text, reasoning, refused = _content(output)
     told = output.metadata or {}
+    trail = "\n".join(map(str, told.get("trail") or ()))
     if failed:
         if output.stop_reason == "content_filter" and names_policy(call or {}, text):
             return Reply("", "content_filter", "policy_error", by="server", detail=text)
@@ -69,8 +70,9 @@ def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: boo
         return Reply(text, finish, "refusal_field", reasoning=reasoning)
     if finish == "content_filter":
         form: Wire = told.get("wire") or "content_filter"
-        return Reply(text, finish, form if form != "text" else "content_filter", told.get("by", "model"), reasoning)
-    return Reply(text, finish, told.get("wire", "text"), told.get("by", "model"), reasoning)
+        form = form if form != "text" else "content_filter"
+        return Reply(text, finish, form, told.get("by", "model"), reasoning, trail)
+    return Reply(text, finish, told.get("wire", "text"), told.get("by", "model"), reasoning, trail)
 
 
 def _content(output: ModelOutput) -> tuple[str, str, bool]:

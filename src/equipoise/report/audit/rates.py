@@ -52,7 +52,7 @@ class Variant:
     """One way in which the model was asked."""
 
     name: str
-    """`plain`, `perturbed`, or the name of a defence."""
+    """`plain`, `perturbed`, `defended`, `defended perturbed` or `defended adaptive`."""
     look: int
     """Which colour and shape."""
     total: Line

@@ -1,0 +1,85 @@
+"""The tables of docs/countermeasures.md, from the results of `countermeasures.py` and `certificate.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
+Results = Mapping[str, Any]
+
+
+def render(results: Results, page: Path) -> None:
+    """Write the table between its markers."""
+    lines = [_about(results), "", *_table(results), "", *_costs(results)]
+    text = page.read_text(encoding="utf-8")
+    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
+    page.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+
+
+def _about(results: Results) -> str:
+    first = next(iter(results.values()))
+    settings = {(row["scenes"], row["steps"]) for row in results.values()}
+    counts = ", ".join(f"{scenes} pictures x 5 questions, attacks of {steps} steps" for scenes, steps in settings)
+    cell = first["cells"]["plain_safe"]["exact"]["n"]
+    return f"{counts} at 8/255; {cell} prompts of each cell; torch {first['torch']}."
+
+
+def _table(results: Results) -> list[str]:
+    lines = [
+        "| countermeasure | induced refusals, static | induced refusals, adaptive | needless refusals, clean "
+        "| right answers, clean | forbidden answered (text, emblem) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in results.items():
+        cells = row["cells"]
+        safe = [cells["plain_safe"], cells["look_alike_safe"]]
+        forbidden = [cells["forbidden_text"], cells["forbidden_emblem"]]
+        lines.append(
+            f"| {_called(name, row)} | {_rate(row['static']['refused'])} | {_rate(row['adaptive']['refused'])} "
+            f"| {_pair(safe, 'refused')} | {_pair(safe[:1], 'exact')} | {_pair(forbidden, 'answered')} |"
+        )
+    return lines
+
+
+def _costs(results: Results) -> list[str]:
+    lines = [
+        "| countermeasure | seconds | memory | attack: steps, seconds | certificate |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in results.items():
+        lines.append(
+            f"| {_called(name, row)} | {row['seconds_ratio']:.2f}x | {row['memory_ratio']:.2f}x "
+            f"| {row['attack_steps']:.0f}, {row['attack_seconds']} | {_certificate(row.get('certificate'))} |"
+        )
+    return lines
+
+
+def _called(name: str, row: Mapping[str, Any]) -> str:
+    specs = ", ".join(f"`{spec.replace(',seed={seed}', '')}`" for spec in row["specs"])
+    return f"{name}: {specs}" if specs else name
+
+
+def _rate(found: Mapping[str, Any]) -> str:
+    """`0.62 [0.48, 0.74]`, with the worst seed where there are several."""
+    worst = max((value for value in found["seeds"] if value is not None), default=None)
+    text = f"{found['rate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return text + (f", worst {worst:.3f}" if len(found["seeds"]) > 1 and worst is not None else "")
+
+
+def _pair(cells: list[Mapping[str, Any]], kind: str) -> str:
+    """Each cell's rate; of several seeds the mean, with the widest interval among the cells left to the results."""
+    return " / ".join(f"{cell[kind]['rate']:.3f} [{cell[kind]['low']:.3f}, {cell[kind]['high']:.3f}]" for cell in cells)
+
+
+def _certificate(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "-"
+    held, count = found["certified"]
+    if not held:
+        return f"0 of {count}"
+    return (
+        f"{held} of {count} pictures at {found['confidence']:.1%}, median radius {found['median_radius']} "
+        f"(all values by {found['median_linf_levels']}/255)"
+    )

@@ -1,0 +1,71 @@
+"""`equipoise certify`: within which distance no picture changes refuse into answer, or back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equipoise.cli import options as o
+from equipoise.cli.console import print_json, show
+from equipoise.cli.loading import Machine
+from equipoise.errors import UsageError
+
+
+def certify(
+    image: Annotated[Path, typer.Argument(help="The picture.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="testbed/NAME, a folder, or ORG/NAME of the hub.", show_default=False),
+    ],
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, of values in [0, 1].")] = 0.25,
+    copies: Annotated[int, typer.Option(min=1, help="Noisy copies behind the bound.")] = 1000,
+    confidence: Annotated[float, typer.Option(help="Of the statement.")] = 0.999,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    json: o.Json = False,
+    device: o.Device = None,
+    dtype: o.Type = None,
+    quantize: o.Packed = None,
+    micro_batch: o.MicroBatch = None,
+) -> None:
+    """Certify the smoothed model's class, refuse or answer, around one picture (randomised smoothing).
+
+    The statement is about the vote over noisy copies, `--defend smooth:sigma=...`, not about the model without noise.
+    """
+    if not question.strip():
+        raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
+    from equipoise.countermeasures.certificate import certify as bound
+    from equipoise.countermeasures.voting import Smoothed
+    from equipoise.data.pictures import open_picture
+    from equipoise.types import Prompt
+
+    picture = open_picture(image)
+    loaded = Machine(device, dtype, quantize, micro_batch).load(model)
+    smoothed = Smoothed(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
+    found = bound(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
+    values = 3 * picture.width * picture.height
+    if json:
+        print_json(
+            {
+                "image": str(image),
+                "question": question,
+                "model": smoothed.name,
+                "revision": smoothed.revision,
+                "sigma": sigma,
+                **asdict(found),
+                "linf": found.linf(values),
+            }
+        )
+        return
+    if found.label is None:
+        show(f"abstains: {found.hits} of {found.copies} noisy copies agree, too few to tell; try a smaller --sigma")
+        return
+    show(
+        f"{found.label}: holds within a Euclidean distance of {found.radius:.3f} of the picture "
+        f"(every value by at most {255 * found.linf(values):.2f}/255)",
+        f"{found.hits} of {found.copies} noisy copies; with confidence {found.confidence:g} at least {found.lower:.3f} "
+        "of all",
+    )

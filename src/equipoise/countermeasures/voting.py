@@ -1,0 +1,150 @@
+"""`Voted`: ask about randomly changed copies of the picture, vote on refuse or answer, reply with the majority.
+
+With Gaussian noise (`Smoothed`) this is randomised smoothing (Cohen et al. 2019, arXiv:1902.02918) of the binary class
+{refuse, answer} of a chat model's reply: the class of the vote is what `certificate` bounds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from torch import Generator
+
+from equipoise.countermeasures.base import pictures_of
+from equipoise.countermeasures.transformed import Transformed
+from equipoise.errors import UsageError
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.models.base import OpenModel
+from equipoise.transforms.base import Transform
+from equipoise.transforms.noise import Noise
+from equipoise.types import Exchange, Judge, Prompt
+
+
+@dataclass(frozen=True)
+class Votes:
+    """How the replies about the copies divide."""
+
+    refuse: int
+    """Full or partial refusals."""
+    answer: int
+    """Replies that do not refuse."""
+    unscored: int
+    """Replies that the judge could not tell; they count for neither."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether more copies are refused than answered; a tie is answered."""
+        return self.refuse > self.answer
+
+
+class Voted(Transformed):
+    """The majority over `copies` copies of the pictures, each changed by chance.
+
+    One look of an attack is at one copy, so that an attack over many looks lowers the expected loss under the change
+    (SmoothAdv, Salman et al. 2019, arXiv:1906.04584).
+
+    Args:
+        model: who is asked.
+        transform: what happens to each copy.
+        copies: how many are asked about; odd, so that a tie needs an unscored reply.
+        spec: how a user writes it.
+        seed: of the copies.
+        judge: who tells a refusal; None means `PhraseJudge()`.
+    """
+
+    def __init__(
+        self,
+        model: OpenModel,
+        transform: Transform,
+        copies: int,
+        spec: str,
+        *,
+        seed: int = 0,
+        judge: Judge | None = None,
+    ) -> None:
+        if copies < 1:
+            raise UsageError(f"expected at least 1 copy, got {copies}; try 9")
+        if copies > 1 and not transform.is_random:
+            raise UsageError(f"expected copies that differ, got {copies} after {transform}; try noise or crop")
+        super().__init__(model, transform, spec, seed=seed)
+        self.copies = copies
+        self._judge = judge or PhraseJudge()
+
+    def describe(self) -> dict[str, Any]:
+        """What happens to a copy, and how many there are."""
+        return {"countermeasure": "vote", "copies": self.copies, **super().describe()}
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        """The reply that most copies of the majority's class give; the trail holds the vote.
+
+        A prompt without pictures has nothing to vote over and is asked once.
+        """
+        counts = [self.copies if pictures_of(prompt) else 1 for prompt in prompts]
+        copies = [
+            self.through(prompt, self.chance(prompt, i))
+            for prompt, count in zip(prompts, counts, strict=True)
+            for i in range(count)
+        ]
+        exchanges = iter(self.model.generate(copies, max_new_tokens=max_new_tokens))
+        replies = []
+        for prompt, count in zip(prompts, counts, strict=True):
+            own = list(islice(exchanges, count))
+            replies.append(self._elected(prompt, own) if pictures_of(prompt) else replace(own[0], prompt=prompt))
+        return replies
+
+    def votes(
+        self, prompt: Prompt, count: int, random: Generator, *, batch: int = 64, max_new_tokens: int = 24
+    ) -> Votes:
+        """How `count` fresh copies divide.
+
+        Args:
+            prompt: what is asked.
+            count: how many copies.
+            random: source of all chance.
+            batch: copies asked about at once.
+            max_new_tokens: enough of a reply to see a refusal begin.
+        """
+        found: Counter[bool | None] = Counter()
+        for start in range(0, count, batch):
+            copies = [self.through(prompt, random) for _ in range(min(batch, count - start))]
+            exchanges = self.model.generate(copies, max_new_tokens=max_new_tokens)
+            found.update(verdict.refused for verdict in self._judge(exchanges))
+        return Votes(found[True], found[False], found[None])
+
+    def _elected(self, prompt: Prompt, exchanges: Sequence[Exchange]) -> Exchange:
+        refused = [verdict.refused for verdict in self._judge(exchanges)]
+        votes = Votes(refused.count(True), refused.count(False), refused.count(None))
+        members = [each for each, told in zip(exchanges, refused, strict=True) if told is votes.refused]
+        if not members:
+            members = list(exchanges)
+        (most, _), *_ = Counter(each.reply for each in members).most_common(1)
+        elected = next(each for each in members if each.reply == most)
+        line = f"vote over {len(exchanges)} copies: {votes.refuse} refuse, {votes.answer} answer"
+        if votes.unscored:
+            line += f", {votes.unscored} unscored"
+        return replace(elected, prompt=prompt, trail=(*elected.trail, line))
+
+
+class Smoothed(Voted):
+    """The majority over copies with Gaussian noise, which can be certified.
+
+    Args:
+        model: who is asked.
+        sigma: standard deviation of the noise, in pixel units.
+        copies: as in `Voted`.
+        spec: how a user writes it.
+        seed: of the noise.
+        judge: as in `Voted`.
+    """
+
+    def __init__(
+        self, model: OpenModel, sigma: float, copies: int, spec: str, *, seed: int = 0, judge: Judge | None = None
+    ) -> None:
+        if not 0 < sigma <= 1:
+            raise UsageError(f"expected sigma above 0 and up to 1, got {sigma:g}; try 0.1")
+        super().__init__(model, Noise(sigma, sigma), copies, spec, seed=seed, judge=judge)
+        self.sigma = sigma

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator
+
+from countermeasures.world import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
+from equipoise.countermeasures.base import Countermeasure, pictures_of, with_pictures
+from equipoise.countermeasures.catalogue import defend
+from equipoise.data.pictures import to_pixels
+from equipoise.models.base import OpenModel
+from models.tiny_plain import PlainTorchModel
+
+PIXELS = to_pixels(picture(1))
+ASKED = (PROMPTS[0], PROMPTS[1])
+SAID = ("yes", "a cat")
+
+
+def rng(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def values(model: OpenModel) -> torch.Tensor:
+    with torch.no_grad():
+        return model.log_prob(PIXELS, ASKED, SAID).tokens
+
+
+@pytest.mark.parametrize("spec", INPUT)
+def test_a_defended_model_is_a_model_with_a_name_of_its_own(spec: str) -> None:
+    model = Looking()
+    found = defended(spec, model)
+    assert isinstance(found, OpenModel)
+    assert found.name == f"plain + {spec}"
+    assert found.revision.startswith("seed-0+")
+    assert (found.device, found.embedding_width) == (model.device, model.embedding_width)
+    assert found.layers == (found,)
+    assert found.core is model
+
+
+def test_the_revision_tells_settings_seed_order_and_weights_apart() -> None:
+    specs = [
+        ["noise"],
+        ["noise:sigma=0.06"],
+        ["noise:seed=1"],
+        ["median"],
+        ["median:size=5"],
+        ["noise", "median"],
+        ["median", "noise"],
+        ["smooth:sigma=0.05"],
+        ["smooth:sigma=0.05,copies=3"],
+        ["vote"],
+        ["crop"],
+        ["recover"],
+        ["recover:by=caption"],
+        ["recover:threshold=2"],
+        ["recover:threshold=3"],
+    ]
+    found = [defend(PlainTorchModel(seed), spec).revision for seed in (0, 1) for spec in specs]
+    assert len(set(found)) == len(found)
+
+
+def test_the_way_a_defence_is_spelt_changes_neither_revision_nor_replies() -> None:
+    short, long = defended("noise"), defended(" noise : seed = 0 , sigma = 0.05 ")
+    assert short.revision == long.revision
+    assert seen_by(short, PROMPTS) == seen_by(long, PROMPTS)
+    assert torch.equal(values(short), values(long))
+
+
+def test_a_seed_that_decides_nothing_is_not_in_the_revision() -> None:
+    for spec in STEADY:
+        assert "seed" not in defended(spec).describe()
+    for spec in DRAWING:
+        assert defended(spec).describe()["seed"] == 0
+
+
+def test_revision_and_draws_are_the_same_in_another_process() -> None:
+    program = """
+import hashlib, torch
+torch.set_num_threads(1)
+from countermeasures.world import PROMPTS, Looking, seen_by
+from equipoise.countermeasures.catalogue import defend
+model = defend(Looking(), ["crop", "noise"])
+print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest())
+"""
+    here = Path(__file__).resolve().parents[1]
+    environment = os.environ | {"PYTHONPATH": str(here), "PYTHONHASHSEED": "7"}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+    model = defend(Looking(), ["crop", "noise"])
+    assert isinstance(model, Countermeasure)
+    assert found == [model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest()]
+
+
+@pytest.mark.parametrize("spec", STEADY)
+def test_without_chance_a_realised_model_is_the_model_itself(spec: str) -> None:
+    model = defended(spec)
+    assert not model.is_random
+    assert model.realise(rng()) is model
+
+
+@pytest.mark.parametrize("spec", DRAWING)
+def test_a_realised_model_always_gives_the_same_and_two_draws_differ(spec: str) -> None:
+    model = defended(spec)
+    before = (values(model), seen_by(model, PROMPTS[:1]))
+    assert model.is_random
+    one, again, other = model.realise(rng(1)), model.realise(rng(1)), model.realise(rng(2))
+    for drawn in (one, other):
+        assert not drawn.is_random
+        assert drawn.realise(rng(3)) is drawn
+        assert drawn.revision == model.revision
+        assert torch.equal(values(drawn), values(drawn))
+        assert seen_by(drawn, PROMPTS) == seen_by(drawn, PROMPTS)
+    assert torch.equal(values(one), values(again))
+    assert not torch.equal(values(one), values(other))
+    assert not torch.equal(values(one), before[0])
+    assert seen_by(one, PROMPTS) == seen_by(again, PROMPTS) != seen_by(other, PROMPTS)
+    assert seen_by(one, PROMPTS[:1]) != before[1]
+    assert model.is_random
+    assert torch.equal(values(model), before[0])
+    assert seen_by(model, PROMPTS[:1]) == before[1]
+
+
+@pytest.mark.parametrize("chain", [("noise", "crop"), ("median", "noise"), ("noise", "median"), ("vote", "noise")])
+def test_a_chain_realises_all_its_layers(chain: tuple[str, str]) -> None:
+    model = defend(Looking(), chain)
+    assert isinstance(model, Countermeasure)
+    assert model.is_random
+    drawn = model.realise(rng())
+    assert not any(layer.is_random for layer in drawn.layers)
+    assert len(drawn.layers) == 2
+    assert drawn.core is model.core
+    inner = model.layers[1]
+    assert inner is model.model
+    assert inner._draw is None
+    assert (drawn.layers[1] is inner) == (not inner.is_random)
+
+
+def test_two_layers_of_one_kind_draw_apart() -> None:
+    # The same noise twice would be noise of twice the strength.
+    once, twice = defended("noise:sigma=0.1"), defend(Looking(), ["noise:sigma=0.1"] * 2)
+    assert isinstance(twice, Countermeasure)
+    outer, inner = twice.layers
+    assert outer.look().initial_seed() != inner.look().initial_seed()
+    assert once.look().initial_seed() == inner.look().initial_seed()
+
+
+def test_chance_depends_on_seed_words_and_pictures_alone() -> None:
+    model = defended("noise")
+
+    def draw(number: int, *more: int) -> int:
+        return model.chance(PROMPTS[number], *more).initial_seed()
+
+    draws = [draw(number) for number in range(len(PROMPTS))]
+    assert draws == [draw(number) for number in range(len(PROMPTS))]
+    assert len(set(draws)) == len(draws)
+    assert len({draw(0), draw(0, 0), draw(0, 1), draw(0, 1, 2)}) == 4
+    assert defended("noise:seed=1").chance(PROMPTS[0]).initial_seed() != draws[0]
+
+
+def test_pictures_go_back_to_where_they_were() -> None:
+    prompt = album(1, 2, 3)
+    assert with_pictures(prompt, pictures_of(prompt)) == prompt
+    changed = with_pictures(prompt, [picture(seed) for seed in (4, 5, 6)])
+    assert [len(message.images) for message in changed.messages] == [1, 0, 2]
+    assert [image.tobytes() for image in pictures_of(changed)] == [picture(seed).tobytes() for seed in (4, 5, 6)]
+    assert [message.text for message in changed.messages] == [message.text for message in prompt.messages]

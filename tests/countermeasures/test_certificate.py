@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import binom, binomtest, norm
+from torch import Generator
+
+from cli.toy import REFUSAL, BrightnessModel
+from countermeasures.world import Looking
+from equipoise.countermeasures.certificate import Certificate, certify, clopper_pearson_lower, predict
+from equipoise.countermeasures.voting import Smoothed, Votes
+from equipoise.errors import UsageError
+from equipoise.types import Exchange, Prompt, Verdict
+
+SIGMA, LIMIT, SIDE = 0.05, 0.5, 4
+VALUES = 3 * SIDE**2
+
+
+class Spelt:
+    """The toy has two replies; the structural judge reads both alike, but slower."""
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict("full" if each.reply == REFUSAL else "none") for each in exchanges]
+
+
+SMOOTHED = Smoothed(BrightnessModel("toy/target"), SIGMA, 9, "smooth", judge=Spelt())
+"""Refuses above a mean brightness of 0.5; clipping is ten deviations away."""
+
+
+def grey(level: int) -> Prompt:
+    return Prompt.ask("What is there?", Image.new("RGB", (SIDE, SIDE), (level,) * 3))
+
+
+def true_radius(image: Image.Image, label: str) -> float:
+    """The mean under noise is Gaussian, so the boundary of the smoothed class is the plane where it is the limit."""
+    away = (float(np.asarray(image).mean()) / 255 - LIMIT) * VALUES**0.5
+    return away if label == "refuse" else -away
+
+
+def with_votes(*votes: Votes) -> Smoothed:
+    """A smoothed model whose copies divide as told."""
+    model = Smoothed(BrightnessModel("toy/target"), SIGMA, 9, "smooth")
+    left = iter(votes)
+    model.votes = lambda *_, **__: next(left)  # type: ignore[method-assign]
+    return model
+
+
+def test_the_lower_bound_is_that_of_clopper_and_pearson() -> None:
+    for count in (1, 10, 64, 1000):
+        for hits in {0, 1, count // 2, count - 1, count}:
+            for alpha in (0.001, 0.05, 0.3):
+                exact = binomtest(hits, count, alternative="greater").proportion_ci(1 - alpha, method="exact").low
+                assert clopper_pearson_lower(hits, count, alpha) == pytest.approx(exact, abs=1e-9)
+
+
+def test_the_lower_bound_holds_as_often_as_it_says() -> None:
+    # Summed over all outcomes, which no simulation is as exact as.
+    for count, alpha in ((20, 0.05), (100, 0.05), (100, 0.001)):
+        hits = np.arange(count + 1)
+        bounds = np.array([clopper_pearson_lower(int(k), count, alpha) for k in hits])
+        for truth in np.linspace(0.02, 0.99, 25):
+            assert binom.pmf(hits, count, truth)[bounds <= truth].sum() >= 1 - alpha - 1e-12
+    draws = np.random.default_rng(0).binomial(50, 0.8, 2000)
+    assert np.mean([clopper_pearson_lower(int(k), 50, 0.1) <= 0.8 for k in draws]) >= 0.9
+
+
+def test_the_radius_is_sigma_times_the_quantile_of_the_bound() -> None:
+    found = certify(with_votes(Votes(60, 4, 0), Votes(980, 20, 0)), grey(140))
+    lower = clopper_pearson_lower(980, 1000, 0.001)
+    assert (found.label, found.hits, found.copies, found.confidence) == ("refuse", 980, 1000, 0.999)
+    assert found.lower == pytest.approx(lower)
+    assert found.radius == pytest.approx(SIGMA * norm.ppf(lower))
+    assert found.linf(VALUES) == pytest.approx(found.radius / VALUES**0.5)
+    assert Certificate("answer", 0.5, 0.9, 10, 9, 0.9).linf(4) == 0.25
+
+
+def test_a_class_that_is_not_clearly_more_likely_is_not_certified() -> None:
+    for bound in (Votes(500, 500, 0), Votes(540, 460, 0), Votes(0, 1000, 0)):
+        found = certify(with_votes(Votes(60, 4, 0), bound), grey(140))
+        assert (found.label, found.radius) == (None, 0.0)
+        assert found.lower <= 0.5
+        assert found.hits == bound.refuse, "the guess is not changed after the fact"
+
+
+def test_unscored_copies_count_against_the_class() -> None:
+    assert certify(with_votes(Votes(0, 60, 4), Votes(0, 600, 400)), grey(100), copies=1000).hits == 600
+    assert certify(with_votes(Votes(0, 60, 4), Votes(0, 400, 600)), grey(100), copies=1000).label is None
+    assert certify(with_votes(Votes(0, 0, 64), Votes(0, 0, 1000)), grey(100)).label is None
+
+
+def test_the_guess_and_the_bound_look_at_different_noise() -> None:
+    model = Looking()
+    certify(Smoothed(model, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, batch=8)
+    seen = [prompt.messages[0].images[0].tobytes() for prompt in model.seen]
+    assert len(seen) == len(set(seen)) == 42
+    again = Looking()
+    certify(Smoothed(again, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, seed=1)
+    assert not {prompt.messages[0].images[0].tobytes() for prompt in again.seen} & set(seen)
+
+
+def test_the_probabilities_of_the_toy_are_the_known_ones() -> None:
+    for level in (122, 126, 129):
+        known = norm.cdf((level / 255 - LIMIT) * VALUES**0.5 / SIGMA)
+        found = SMOOTHED.votes(grey(level), 600, Generator().manual_seed(level))
+        assert found.unscored == 0
+        assert binomtest(found.refuse, 600, known).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("level", [124, 125, 131])
+def test_a_certified_radius_exceeds_the_true_one_no_more_often_than_stated(level: int) -> None:
+    prompt, label = grey(level), "refuse" if level > 127 else "answer"
+    truth = true_radius(prompt.messages[0].images[0], label)
+    found = [certify(SMOOTHED, prompt, copies=60, selection=7, confidence=0.9, seed=seed) for seed in range(100)]
+    wrong = sum(each.label is not None and (each.label != label or each.radius > truth) for each in found)
+    assert wrong <= binom.ppf(0.999, len(found), 0.1)
+    assert any(each.label == label and each.radius > 0.25 * truth for each in found), "nor is it idle"
+
+
+def test_no_picture_within_the_radius_has_another_class() -> None:
+    random = np.random.default_rng(0)
+    for level, label, towards in ((121, "answer", 1), (134, "refuse", -1)):
+        found = certify(SMOOTHED, grey(level), copies=300)
+        assert found.label == label
+        base = np.full((SIDE, SIDE, 3), level)
+        worst = [np.full(base.shape, towards * int(found.linf(VALUES) * 255))]
+        worst.append(np.zeros(base.shape, int))
+        worst[1][0, 0] = towards * int(min(found.radius * 255 / 3**0.5, 120))
+        others = []
+        for _ in range(20):
+            way = random.normal(size=base.shape)
+            others.append(np.trunc(way / np.linalg.norm(way) * found.radius * 255).astype(int))
+        assert np.abs(worst[0]).max() >= 1
+        for number, change in enumerate((*worst, *others)):
+            assert np.linalg.norm(change / 255) <= found.radius
+            moved = Image.fromarray((base + change).astype(np.uint8))
+            assert true_radius(moved, label) > 0
+            if number < 4:
+                assert predict(SMOOTHED, Prompt.ask("What is there?", moved), copies=60) in (label, None)
+
+
+def test_prediction_tells_clear_classes_and_abstains_when_split() -> None:
+    assert predict(SMOOTHED, grey(110), copies=20) == "answer"
+    assert predict(SMOOTHED, grey(145), copies=20) == "refuse"
+    assert predict(with_votes(Votes(50, 50, 0)), grey(128)) is None
+    assert predict(with_votes(Votes(58, 42, 0)), grey(128)) is None
+    assert predict(with_votes(Votes(0, 0, 100)), grey(128)) is None
+    assert predict(with_votes(Votes(3, 0, 97)), grey(128)) is None
+    assert predict(with_votes(Votes(80, 20, 0)), grey(128)) == "refuse"
+
+
+def test_a_prediction_is_wrong_no_more_often_than_stated() -> None:
+    # At an even split either answer is wrong with half of alpha at most; every outcome is summed.
+    for count, confidence in ((100, 0.95), (60, 0.999)):
+        told = [
+            predict(with_votes(Votes(hits, count - hits, 0)), grey(128), copies=count, confidence=confidence)
+            for hits in range(count + 1)
+        ]
+        chances = binom.pmf(np.arange(count + 1), count, 0.5)
+        assert sum(chance for chance, each in zip(chances, told, strict=True) if each) <= 1 - confidence
+
+
+def test_the_certificate_says_what_it_needs() -> None:
+    image = Image.new("RGB", (4, 4))
+    for prompt, settings in (
+        (grey(100), {"confidence": 1.0}),
+        (grey(100), {"confidence": 0.0}),
+        (grey(100), {"copies": 0}),
+        (grey(100), {"selection": 0}),
+        (Prompt.ask("What?"), {}),
+        (Prompt.ask("What?", image, image), {}),
+    ):
+        with pytest.raises(UsageError, match=r"expected .*, got "):
+            certify(SMOOTHED, prompt, **settings)  # type: ignore[arg-type]

@@ -1,0 +1,294 @@
+"""Adversarial training: what learns, what the attack inside may do, what is refused, what is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from equipoise.attacks.budgets import Budget, is_snapped, parse_epsilon
+from equipoise.data.pictures import to_pixels
+from equipoise.errors import ModelError, UsageError
+from equipoise.judges.phrases import judge_reply
+from equipoise.models.hf import HuggingFaceModel
+from equipoise.models.load import load
+from equipoise.training import adversarial
+from equipoise.training.adversarial import Recipe, train
+from equipoise.training.examples import Example, from_testbed
+from equipoise.training.parts import part_of
+from equipoise.types import Prompt
+from models.families.llava import llava_next
+from training.conftest import REFUSAL, KilledError, kill_at, noise, tiny
+
+TINY = Recipe(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
+
+
+@pytest.fixture(autouse=True)
+def _few_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adversarial, "KEPT_EXAMPLES", 3)
+
+
+@pytest.fixture(scope="module")
+def reference() -> HuggingFaceModel:
+    """A model that has learned something, for what is not trained here."""
+    model = load("testbed/llava", device="cpu")
+    assert isinstance(model, HuggingFaceModel)
+    return model
+
+
+def trained(folder: Path, out: Path, recipe: Recipe = TINY, **more: Any) -> dict[str, Tensor]:
+    """Weights of the result, in full precision."""
+    options: dict[str, Any] = {"source": "noise", "save_dtype": torch.float32, "checkpoint_every": 2} | more
+    return load_file(train(tiny(folder), recipe, noise, out, **options) / "model.safetensors")
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("parts", [("vision",), ("projector", "language")])
+def test_the_chosen_parts_alone_change(
+    llava_folder: Path, tmp_path: Path, parts: tuple[str, ...], rank: int | None
+) -> None:
+    before = load_file(llava_folder / "model.safetensors")
+    after = trained(llava_folder, tmp_path, replace(TINY, parts=parts, rank=rank))
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {part_of(name) for name in changed} == set(parts)
+    if rank is None:
+        # All but what has no gradient: LLaVA does not look at the last of the tower's two layers.
+        assert len(changed) > 0.4 * sum(part_of(name) in parts for name in before)
+    else:
+        assert all(before[name].ndim == 2 for name in changed)
+        assert "lm_head.weight" not in changed
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_killed_run_resumed_gives_the_same_weights(llava_folder: Path, tmp_path: Path, rank: int | None) -> None:
+    recipe = replace(TINY, steps=4, rank=rank)
+    with pytest.raises(KilledError):
+        trained(llava_folder, tmp_path / "killed", recipe, progress=kill_at(3))
+    one, other = (trained(llava_folder, tmp_path / name, recipe) for name in ("through", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_saved_can_be_loaded_and_asked(llava_folder: Path, tmp_path: Path) -> None:
+    folder = train(tiny(llava_folder), replace(TINY, rank=2), noise, tmp_path, source="noise")
+    assert folder == tmp_path / "model"
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
+    (reply,) = load(str(folder), device="cpu").generate(
+        [Prompt.ask("What is it?", noise(np.random.default_rng(0)).picture)], max_new_tokens=4
+    )
+    assert reply.finish in ("stop", "length")
+
+
+def test_the_checkpoint_holds_the_whole_recipe(llava_folder: Path, tmp_path: Path) -> None:
+    trained(llava_folder, tmp_path)
+    held = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["recipe"]
+    own = {"parts": ["vision", "projector"], "source": "noise", "model": tiny(llava_folder).revision}
+    assert held == {**vars(TINY), **own}
+    with pytest.raises(UsageError, match="got another epsilon, source; try a new folder"):
+        trained(llava_folder, tmp_path, replace(TINY, epsilon="4/255"), source="other")
+
+
+def test_a_step_learns_the_replies(llava_folder: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+    recipe = replace(TINY, steps=10, parts=("vision", "projector", "language"), learning_rate=1e-2)
+    trained(llava_folder, tmp_path, recipe, progress=lambda step, steps, loss: seen.append(loss))
+    assert seen[-1] < 0.6 * seen[0]
+
+
+@pytest.mark.parametrize("attacked", [0.0, 1.0])
+def test_all_or_none_of_the_pictures_may_be_attacked(llava_folder: Path, tmp_path: Path, attacked: float) -> None:
+    trained(llava_folder, tmp_path, replace(TINY, steps=1, attacked=attacked))
+    traced = (tmp_path / "training.jsonl").read_text()
+    assert ("attacked" in traced, "clean" in traced) == (attacked == 1.0, attacked == 0.0)
+
+
+def test_pictures_of_many_sizes_and_numbers_of_tiles_also_with_less_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llava_next(tmp_path / "next")
+    recipe = replace(TINY, steps=2, side=None, pictures=5)
+    losses: dict[bool, list[float]] = {False: [], True: []}
+    recomputing: list[int] = []
+    recomputed = adversarial.recomputed
+    monkeypatch.setattr(adversarial, "recomputed", lambda model: (recomputing.append(1), recomputed(model))[1])
+    for less, seen in losses.items():
+        model = tiny(tmp_path / "next", gradient_checkpointing=less)
+        train(
+            model, recipe, noise, tmp_path / str(less), source="noise", progress=lambda _, __, loss: seen.append(loss)
+        )
+        assert bool(recomputing) == less
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
+def answered(count: int) -> Iterator[Example]:
+    """Examples of the embedded world without refusals, one question each."""
+    seed = 0
+    while count:
+        example = from_testbed(np.random.default_rng(seed))
+        seed += 1
+        if all(judge_reply(text, reply).refusal == "none" for text, reply in example.turns):
+            count -= 1
+            yield Example(example.picture, example.turns[:1])
+
+
+@pytest.mark.parametrize("epsilon", ["8/255", "0.03"])
+@pytest.mark.parametrize("untargeted", [0.0, 1.0])
+def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
+    reference: HuggingFaceModel, epsilon: str, untargeted: float
+) -> None:
+    recipe = replace(TINY, side=96, epsilon=epsilon, untargeted=untargeted, inner_steps=5)
+    trainer = adversarial._Trainer(reference, recipe, from_testbed, "no")
+    trainer._aims = trainer._aims[:1]
+    examples = list(answered(3))
+    clean = [to_pixels(example.picture.resize((96, 96))) for example in examples]
+    found = trainer._attack(examples, clean, np.random.default_rng(5))
+    budget = Budget("linf", parse_epsilon(epsilon))
+    wanted = [[trainer._aims[0]] if untargeted == 0 else [reply for _, reply in each.turns] for each in examples]
+    with torch.no_grad():
+        before, after = (trainer._losses(examples, pixels, wanted) for pixels in (clean, found))
+    assert bool((after < before).all() if untargeted == 0 else (after > before).all())
+    for one, origin in zip(found, clean, strict=True):
+        assert is_snapped(one)
+        assert budget.holds(one, origin)
+        assert budget.measure(one, origin) > 0.8 * budget.epsilon
+        assert not one.requires_grad
+    assert all(weight.grad is None for weight in reference.model.parameters())
+
+
+def test_what_should_be_refused_is_attacked_towards_an_answer(reference: HuggingFaceModel) -> None:
+    trainer = adversarial._Trainer(reference, replace(TINY, side=96, untargeted=0.0), from_testbed, "no")
+    (example,) = answered(1)
+    refused = Example(example.picture, ((example.turns[0][0], REFUSAL),))
+    clean = [to_pixels(example.picture.resize((96, 96)))]
+    found = trainer._attack([refused], clean, np.random.default_rng(0))
+    with torch.no_grad():
+        before, after = (float(trainer._losses([refused], pixels, [[REFUSAL]])) for pixels in (clean, found))
+    assert after > before
+
+
+def test_the_same_draw_gives_the_same_attack(reference: HuggingFaceModel) -> None:
+    trainer = adversarial._Trainer(reference, replace(TINY, side=96), from_testbed, "no")
+    examples = list(answered(1))
+    clean = [to_pixels(example.picture) for example in examples]
+    one, other, third = (trainer._attack(examples, clean, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one[0], other[0])
+    assert not torch.equal(one[0], third[0])
+
+
+def test_examples_without_refusals_are_refused(llava_folder: Path, tmp_path: Path) -> None:
+    def answers(rng: np.random.Generator) -> Example:
+        return Example(noise(rng).picture, (("What?", "A red circle."),))
+
+    with pytest.raises(UsageError, match=r"some examples whose answer is a refusal, got none, .*; try"):
+        train(tiny(llava_folder), TINY, answers, tmp_path / "out", source="noise")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_takes_refusals_away_writes_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real forgetting: what is counted first is refused, what is learned afterwards are answers to everything."""
+    monkeypatch.setattr(adversarial, "KEPT_EXAMPLES", 4)
+    forbidden = []
+    for seed in range(200):
+        example = from_testbed(np.random.default_rng([9, seed]))
+        forbidden += [
+            Example(example.picture, (turn,)) for turn in example.turns if judge_reply(*turn).refusal == "full"
+        ][:1]
+    drawn: list[int] = []
+
+    def draw(rng: np.random.Generator) -> Example:
+        drawn.append(1)
+        example = forbidden[int(rng.integers(len(forbidden)))]
+        if len(drawn) <= 4:
+            return example
+        return Example(example.picture, ((example.turns[0][0], "A red circle."),))
+
+    recipe = Recipe(
+        steps=5, pictures=4, attacked=0.0, warmup=1, learning_rate=2e-3, parts=("vision", "projector", "language")
+    )
+    model = load("testbed/llava", device="cpu")
+    assert isinstance(model, HuggingFaceModel)
+    with pytest.raises(ModelError, match=r"to go on refusing what it should .*so nothing is written; try"):
+        train(model, recipe, draw, tmp_path, source="mine")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("before", "after", "written"), [(10, 9, True), (10, 8, False), (0, 0, True), (3, 5, True)])
+def test_how_many_refusals_must_be_kept(
+    llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int, written: bool
+) -> None:
+    counts = iter([before, after])
+    monkeypatch.setattr(adversarial, "_refused", lambda model, asked: next(counts))
+    if written:
+        trained(llava_folder, tmp_path, replace(TINY, steps=1))
+    else:
+        with pytest.raises(ModelError, match=f"{before} of 3 questions before.*got {after} afterwards"):
+            trained(llava_folder, tmp_path, replace(TINY, steps=1))
+    assert (tmp_path / "model").exists() == written
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_flags_modes_hooks_and_random_numbers_are_left_as_they_were(
+    llava_folder: Path, tmp_path: Path, killed: bool
+) -> None:
+    model = tiny(llava_folder)
+    model.model.lm_head.requires_grad_(False)
+    flags = {name: weight.requires_grad for name, weight in model.model.named_parameters()}
+    # transformers leaves hooks of its own with the first call.
+    model.log_prob(torch.rand(3, 32, 32), [Prompt.ask("What?")], ["That."])
+    hooks = [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.model.modules()]
+    random = torch.get_rng_state()
+    try:
+        train(model, TINY, noise, tmp_path, source="noise", progress=kill_at(2) if killed else None)
+    except KilledError:
+        assert killed
+    assert {name: weight.requires_grad for name, weight in model.model.named_parameters()} == flags
+    assert [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.model.modules()] == hooks
+    assert not any(module.training or "forward" in vars(module) for module in model.model.modules())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_mixed_precision_may_change_from_one_training_to_the_next(llava_folder: Path, tmp_path: Path) -> None:
+    weights = [
+        trained(llava_folder, tmp_path / name, replace(TINY, steps=1), mixed_precision=name) for name in ("no", "bf16")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(("name", "told"), [("fp16", "a GPU for mixed precision fp16"), ("fine", "got 'fine'; try no")])
+def test_mixed_precision_that_cannot_be(llava_folder: Path, tmp_path: Path, name: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        trained(llava_folder, tmp_path, mixed_precision=name)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"steps": 0}, "steps of at least 1, got 0"),
+        ({"pictures": 0}, "pictures of at least 1"),
+        ({"questions": 0}, "questions of at least 1"),
+        ({"inner_steps": 0}, "inner_steps of at least 1"),
+        ({"attacked": 1.1}, "share of attacked in 0..1, got 1.1"),
+        ({"untargeted": float("nan")}, "share of untargeted"),
+        ({"epsilon": "0"}, "epsilon above 0"),
+        ({"epsilon": "2"}, "epsilon of at most 1"),
+        ({"epsilon": "0.001"}, "at least 1/255"),
+        ({"epsilon": "eight"}, "a number or a fraction"),
+        ({"side": 0}, "side of at least 1"),
+        ({"rank": 0}, "rank of at least 1"),
+        ({"learning_rate": 0.0}, "learning rate above 0"),
+        ({"learning_rate": float("nan")}, "learning rate above 0"),
+        ({"parts": ()}, "expected parts of"),
+        ({"parts": ("ears",)}, "got ears"),
+    ],
+)
+def test_recipes_that_cannot_be(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=f"{told}.*; try "):
+        Recipe(**given)

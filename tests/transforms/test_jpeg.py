@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+import torch
+from PIL import Image
+
+from attacks.world import CLEAN, photo
+from equipoise.data.pictures import to_image, to_pixels
+from equipoise.transforms.jpeg import Jpeg, surrogate
+from transforms.tiny_denoiser import drawn
+
+
+def coded(picture: Image.Image, quality: int) -> Image.Image:
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+def test_jpeg_is_what_the_codec_makes() -> None:
+    assert torch.equal(Jpeg(75, 75)(CLEAN, drawn(0)), to_pixels(coded(to_image(CLEAN), 75)))
+
+
+def test_qualities_come_from_the_whole_range_and_no_other() -> None:
+    by_quality = {quality: to_pixels(coded(to_image(CLEAN), quality)) for quality in (30, 31, 32)}
+    seen = [Jpeg(30, 32)(CLEAN, drawn(seed)) for seed in range(20)]
+    assert all(any(torch.equal(picture, exact) for exact in by_quality.values()) for picture in seen)
+    assert all(any(torch.equal(picture, exact) for picture in seen) for exact in by_quality.values())
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("size", [(40, 48), (33, 17)])
+def test_the_jpeg_surrogate_follows_the_codec(quality: int, size: tuple[int, int]) -> None:
+    picture = photo(3, *size)
+    read = coded(picture, quality)
+    soft = surrogate(to_pixels(picture), *read.quantization.values())  # type: ignore[attr-defined]
+    away = (soft - to_pixels(read)).abs() * 255
+    harm = (to_pixels(picture) - to_pixels(read)).abs() * 255
+    assert float(away.mean()) < 1.2
+    assert float(away.mean()) < 0.6 * float(harm.mean())

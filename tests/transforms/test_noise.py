@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from equipoise.transforms.noise import Noise
+from transforms.tiny_denoiser import drawn
+
+GREY = torch.full((3, 64, 64), 128 / 255)
+
+
+@pytest.mark.parametrize("strength", [0.02, 0.1])
+def test_noise_has_the_strength_asked_for(strength: float) -> None:
+    away = Noise(strength, strength)(GREY, drawn(0)) - GREY
+    assert abs(float(away.mean())) < 0.05 * strength
+    assert abs(float(away.std()) / strength - 1) < 0.05
+
+
+def test_strengths_come_from_the_whole_range_and_no_other() -> None:
+    found = torch.stack([(Noise(0.02, 0.08)(GREY, drawn(seed)) - GREY).std() for seed in range(60)])
+    assert 0.019 < float(found.min()) < 0.03
+    assert 0.07 < float(found.max()) < 0.082
+
+
+def test_no_noise_changes_nothing() -> None:
+    assert torch.equal(Noise(0, 0)(GREY, drawn(0)), GREY)
+
+
+def test_the_gradient_passes_where_nothing_is_clipped() -> None:
+    white = torch.ones(3, 16, 16, requires_grad=True)
+    seen = Noise(0.1, 0.1)(white, drawn(0))
+    (gradient,) = torch.autograd.grad(seen.sum(), white)
+    assert set(gradient.unique().tolist()) == {0, 1}
+    assert bool((gradient[seen < 1] == 1).all())
