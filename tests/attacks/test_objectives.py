@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from attacks.world import CLEAN, QUESTIONS, REFUSAL, photo, reply
+from attacks.world import CLEAN, QUESTIONS, REFUSAL, Jittery, photo, reply
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.learned_prompts import LearnedPrompts, Shifting
 from equipoise.attacks.objectives import Expected, KeepAway, Reply
@@ -24,8 +24,8 @@ BIM = Bim(Budget("linf", 8 / 255), steps=12)
 PROMPTS = tuple(Prompt.ask(question, photo()) for question in QUESTIONS)
 
 
-def rng() -> Generator:
-    return Generator().manual_seed(0)
+def rng(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
 
 
 def test_the_loss_is_the_mean_over_questions_summed_over_models() -> None:
@@ -148,6 +148,79 @@ def test_objectives_that_ask_for_nothing_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
+
+
+def test_a_look_at_a_random_model_is_the_mean_over_draws() -> None:
+    for inside in (Reply((Jittery(),), PROMPTS, REFUSAL, draws=3), Reply((Jittery(),), PROMPTS, REFUSAL)):
+        model = inside.targets[0]
+        assert isinstance(model, Jittery)
+        assert inside.is_random
+        slope = inside(CLEAN, [0, 2], rng())
+        assert len(set(model.draws)) == len(model.draws) == inside.draws
+        random = rng()
+        single = [model.realise(random) for _ in range(inside.draws)]
+        found = [each.loss_and_grad(CLEAN, [PROMPTS[0], PROMPTS[2]], [REFUSAL] * 2) for each in single]
+        losses = torch.stack([losses.mean() for losses, _ in found])
+        assert slope.loss == pytest.approx(float(losses.mean()), rel=1e-5)
+        assert torch.allclose(slope.gradient, sum(g for _, g in found) / 2 / inside.draws, atol=1e-6)
+        assert inside.describe()["draws"] == inside.draws
+
+
+def test_steps_draw_anew_and_scores_draw_the_same() -> None:
+    objective = Reply((Jittery(),), PROMPTS, REFUSAL, draws=2)
+    model, random = objective.targets[0], rng()
+    assert isinstance(model, Jittery)
+    assert objective(CLEAN, [0], random).loss != objective(CLEAN, [0], random).loss
+    assert len(set(model.draws)) == 4
+    assert objective.score(CLEAN) == objective.score(CLEAN)
+
+
+def test_models_without_chance_are_looked_at_once_however_many_draws() -> None:
+    plain = reply()
+    assert not plain.is_random
+    assert replace(plain, draws=5)(CLEAN, [1], rng()).loss == plain(CLEAN, [1], rng()).loss
+    looks: list[int] = []
+
+    class Counting(PlainTorchModel):
+        def log_prob(self, *args: object, **more: object) -> object:  # type: ignore[override]
+            looks.append(1)
+            return super().log_prob(*args, **more)  # type: ignore[arg-type]
+
+    Reply((Counting(),), PROMPTS, REFUSAL, draws=5)(CLEAN, [1], rng())
+    assert len(looks) == 1
+
+
+def test_a_random_bystander_makes_the_loss_random_and_is_drawn_too() -> None:
+    away = KeepAway(Jittery(), ("yes",) * 5)
+    bound = replace(reply(), keep_away=(away,), draws=3)
+    assert bound.is_random
+    bound(CLEAN, [0], rng())
+    assert len(set(away.model.draws)) == 3  # type: ignore[attr-defined]
+
+
+def test_learned_prompts_average_over_draws_too() -> None:
+    objective = Reply((Jittery(),), PROMPTS, REFUSAL, draws=3)
+    learned = LearnedPrompts(objective, Shifting(every=1)).begin(rng())
+    one, other = learned(CLEAN, range(5), rng(1)), objective(CLEAN, range(5), rng(1))
+    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+    assert torch.allclose(one.gradient, other.gradient, atol=1e-6)
+    model = objective.targets[0]
+    assert isinstance(model, Jittery)
+    assert len(model.draws) == 6
+    assert float(learned.shifts[0].abs().max()) > 0
+
+
+def test_an_attack_on_a_random_model_gives_the_same_bytes_again_and_lowers_the_expected_loss() -> None:
+    objective = Reply((Jittery(),), PROMPTS, REFUSAL, draws=2)
+    one, again = (BIM(objective, CLEAN, seed=2) for _ in range(2))
+    assert one.image.tobytes() == again.image.tobytes()
+    many = replace(objective, draws=8)
+    assert many(one.pixels, range(5), rng(7)).loss < 0.9 * many(CLEAN, range(5), rng(7)).loss
+
+
+def test_less_than_one_draw_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"expected at least 1 draw, got 0; try"):
+        replace(reply(), draws=0)
 
 
 def test_our_refusals_are_many_distinct_and_drawn_by_seed() -> None:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 from PIL.Image import Image
+from torch import Generator
 
-from attacks.world import QUESTIONS, REFUSAL, photo
+from attacks.world import QUESTIONS, REFUSAL, Jittery, photo
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.checks import refusal_rate
 from equipoise.attacks.learned_prompts import Shifting
@@ -34,6 +35,13 @@ class Cannot:
             else Verdict(None, unscored="empty reply")
             for each in exchanges
         ]
+
+
+class Always:
+    """A judge to whom everything is a refusal."""
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict("full")] * len(exchanges)
 
 
 class Scripted(PlainTorchModel):
@@ -171,3 +179,39 @@ def test_a_check_counts_what_survives_every_transform() -> None:
     pixels = to_pixels(PICTURE)
     assert refusal_rate([Sharp([])], prompts, judge=Cannot())(pixels) == 1.0
     assert refusal_rate([Sharp([])], prompts, judge=Cannot(), transforms=[Resize(0.5, 0.5)])(pixels) == 0.0
+
+
+def test_a_check_of_a_random_defence_never_uses_the_deployed_draw_and_always_the_same_others() -> None:
+    model = Jittery()  # fails where its deployed draw is looked at
+    prompts = [Prompt.ask("a?", PICTURE)]
+    check = refusal_rate([model], prompts, judge=Always(), draws=3)
+    assert check(to_pixels(PICTURE)) == 1.0
+    assert len(set(model.draws)) == len(model.draws) == 3
+    check(to_pixels(photo(4)))
+    assert model.draws[3:] == model.draws[:3]
+
+
+def test_a_check_counts_the_draw_that_refuses_least() -> None:
+    class Lucky(Jittery):
+        """Its third draw answers."""
+
+        made = 0
+
+        def realise(self, random: Generator) -> Scripted:
+            Lucky.made += 1
+            return Scripted(["A cat." if Lucky.made == 3 else "I can't."] * 9)
+
+    prompts = [Prompt.ask("a?", PICTURE)]
+    assert refusal_rate([Lucky()], prompts, judge=Cannot(), draws=2)(to_pixels(PICTURE)) == 1.0
+    Lucky.made = 0
+    assert refusal_rate([Lucky()], prompts, judge=Cannot(), draws=3)(to_pixels(PICTURE)) == 0.0
+    with pytest.raises(UsageError, match="at least 1 draw"):
+        refusal_rate([Lucky()], prompts, draws=0)
+
+
+def test_the_draws_of_an_attack_reach_its_steps_and_its_checks() -> None:
+    model = Jittery()
+    attack = RefusalAttack(BUDGET, steps=2, questions_per_step=1, check_every=2, draws=3)
+    found = attack(PICTURE, [model], QUESTIONS[:2], judge=Cannot())
+    assert found.recipe["objective"]["draws"] == 3
+    assert len(set(model.draws)) > 6

@@ -80,12 +80,15 @@ def test_a_seed_that_decides_nothing_is_not_in_the_revision() -> None:
 
 
 def test_revision_and_draws_are_the_same_in_another_process() -> None:
+    # Two layers by hand: `defend` would load transformers, which takes longer than all else here.
     program = """
 import hashlib, torch
-torch.set_num_threads(1)
 from countermeasures.world import PROMPTS, Looking, seen_by
-from equipoise.countermeasures.catalogue import defend
-model = defend(Looking(), ["crop", "noise"])
+from equipoise.countermeasures.transformed import Transformed
+from equipoise.transforms.geometry import Crop
+from equipoise.transforms.noise import Noise
+torch.set_num_threads(1)
+model = Transformed(Transformed(Looking(), Noise(0.05, 0.05), "noise"), Crop(0.85, 1.0, restore=True), "crop")
 print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest())
 """
     here = Path(__file__).resolve().parents[1]

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from scipy.stats import beta
 
-from countermeasures.world import Looking, Wall, marked, picture, plain_wall, salted
+from cli.toy import BrightnessModel
+from countermeasures.world import Looking, Wall, marked, plain_wall, salted
 from equipoise.attacks.refusal import make_refuse
 from equipoise.countermeasures.detection import MOST_ODDS, Detector, Score, calibrate
 from equipoise.errors import UsageError
@@ -39,12 +40,15 @@ def test_a_dot_scores_high_and_an_emblem_does_not() -> None:
 
 
 def test_a_score_is_the_same_again_and_lies_between_the_limits() -> None:
-    detector = Detector(Looking(), changes=(Noise(0.05, 0.05),))
-    one = detector(picture(), ["What is this?"])
-    assert detector(picture(), ["What is this?"]) == one
-    assert replace(detector, seed=1)(picture(), ["What is this?"]).changed != one.changed
-    assert replace(detector, seed=1)(picture(), ["What is this?"]).plain == one.plain
-    assert all(abs(value) <= MOST_ODDS for value in (one.plain, one.changed, one.blank))
+    detector = Detector(BrightnessModel("toy/target"), changes=(Noise(0.2, 0.2),))
+    one = detector(plain_wall(122))
+    assert detector(plain_wall(122)) == one
+    other = replace(detector, seed=1)(plain_wall(122))
+    assert other.changed != one.changed
+    assert (other.plain, other.blank) == (one.plain, one.blank)
+    for level in (0, 122, 255):
+        score = detector(plain_wall(level))
+        assert all(abs(value) <= MOST_ODDS for value in (score.plain, score.changed, score.blank))
 
 
 def test_a_detector_without_changes_or_copies_is_refused() -> None:
@@ -138,18 +142,16 @@ def image_of(case: object) -> Image.Image:
 
 def test_on_the_testbed_a_perturbation_scores_above_clean_pictures_and_emblems(testbed_llava: OpenModel) -> None:
     detector = Detector(testbed_llava)
-    plain = cases("plain_safe", 5)
+    plain = cases("plain_safe", 4)
     clean = [detector(image_of(case), [case.question.text]).value for case in plain]
-    emblems = [
-        detector(image_of(case), [case.question.text]).value for case in cases("forbidden_emblem", 5, seed=1)
-    ]
+    emblems = [detector(image_of(case), [case.question.text]).value for case in cases("forbidden_emblem", 4, seed=1)]
     perturbed = []
     for case in (plain[0], plain[2]):
         questions = [case.question.text, "Describe this image.", "How many shapes are in the image?"]
         made = make_refuse(image_of(case), testbed_llava, questions, steps=30, seed=1)
         assert made.rate == 1.0
         perturbed.append(detector(made.image, [case.question.text]).value)
-    # Measured over 40 pictures of each: clean up to 0.2, emblems up to 0.4 with a few faint ones higher, these 5 and 6.
+    # Measured over 40 of each: clean pictures up to 0.2, emblems up to 0.4 (few faint ones higher); these two 5 and 6.
     assert min(perturbed) > 2.0
     assert max(clean) < 1.0
     assert max(emblems) < 1.0

@@ -220,7 +220,7 @@ def test_the_chance_of_a_recovery_is_that_of_its_parts() -> None:
     assert recovering(Looking()).describe()["safe"] == "WithoutPicture"
 
 
-@pytest.mark.parametrize(("cell", "count", "most"), [("forbidden_text", 40, 0), ("forbidden_emblem", 14, 1)])
+@pytest.mark.parametrize(("cell", "count", "most"), [("forbidden_text", 20, 0), ("forbidden_emblem", 10, 1)])
 def test_on_the_testbed_recovery_answers_next_to_nothing_forbidden(
     testbed_llava: OpenModel, cell: Any, count: int, most: int
 ) -> None:

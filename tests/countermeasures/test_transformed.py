@@ -196,7 +196,9 @@ class Breaking(Transform):
 def state_of(model: HuggingFaceModel) -> list[Any]:
     inner = model.model
     found: list[Any] = [module.training for module in inner.modules()]
-    found += [(value.requires_grad, value.grad is None, float(value.detach().double().sum())) for value in inner.parameters()]
+    found += [
+        (value.requires_grad, value.grad is None, float(value.detach().double().sum())) for value in inner.parameters()
+    ]
     return [*found, sum(len(module._forward_hooks) for module in inner.modules())]
 
 

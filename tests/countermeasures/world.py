@@ -1,4 +1,4 @@
-"""What the countermeasure tests share: the table of input defences, models that remember, a world with marked pictures."""
+"""What the countermeasure tests share: the table of input defences, models that remember, marked pictures."""
 
 from __future__ import annotations
 

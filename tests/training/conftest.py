@@ -31,6 +31,11 @@ def kill_at(when: int) -> Progress:
     return kill
 
 
+def noted(losses: list[float]) -> Progress:
+    """Writes down every loss."""
+    return lambda step, steps, loss: losses.append(loss)
+
+
 def tiny(folder: Path, *, gradient_checkpointing: bool = False) -> HuggingFaceModel:
     """A model of its own for a training to change."""
     model = load(str(folder), device="cpu", gradient_checkpointing=gradient_checkpointing)

@@ -25,7 +25,7 @@ from equipoise.training.examples import Example, from_testbed
 from equipoise.training.parts import part_of
 from equipoise.types import Prompt
 from models.families.llava import llava_next
-from training.conftest import REFUSAL, KilledError, kill_at, noise, tiny
+from training.conftest import REFUSAL, KilledError, kill_at, noise, noted, tiny
 
 TINY = Recipe(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
 
@@ -98,7 +98,7 @@ def test_the_checkpoint_holds_the_whole_recipe(llava_folder: Path, tmp_path: Pat
 def test_a_step_learns_the_replies(llava_folder: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     recipe = replace(TINY, steps=10, parts=("vision", "projector", "language"), learning_rate=1e-2)
-    trained(llava_folder, tmp_path, recipe, progress=lambda step, steps, loss: seen.append(loss))
+    trained(llava_folder, tmp_path, recipe, progress=noted(seen))
     assert seen[-1] < 0.6 * seen[0]
 
 
@@ -118,11 +118,9 @@ def test_pictures_of_many_sizes_and_numbers_of_tiles_also_with_less_memory(
     recomputing: list[int] = []
     recomputed = adversarial.recomputed
     monkeypatch.setattr(adversarial, "recomputed", lambda model: (recomputing.append(1), recomputed(model))[1])
-    for less, seen in losses.items():
+    for less in losses:
         model = tiny(tmp_path / "next", gradient_checkpointing=less)
-        train(
-            model, recipe, noise, tmp_path / str(less), source="noise", progress=lambda _, __, loss: seen.append(loss)
-        )
+        train(model, recipe, noise, tmp_path / str(less), source="noise", progress=noted(losses[less]))
         assert bool(recomputing) == less
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
@@ -195,7 +193,7 @@ def test_a_run_that_takes_refusals_away_writes_no_model(tmp_path: Path, monkeypa
     """Real forgetting: what is counted first is refused, what is learned afterwards are answers to everything."""
     monkeypatch.setattr(adversarial, "KEPT_EXAMPLES", 4)
     forbidden = []
-    for seed in range(200):
+    for seed in range(60):
         example = from_testbed(np.random.default_rng([9, seed]))
         forbidden += [
             Example(example.picture, (turn,)) for turn in example.turns if judge_reply(*turn).refusal == "full"

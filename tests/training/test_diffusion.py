@@ -16,7 +16,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.training.diffusion import TRAINING_STEPS, Recipe, batch, train
 from equipoise.training.loop import Progress
 from equipoise.training.pictures import scene
-from training.conftest import KilledError, kill_at
+from training.conftest import KilledError, kill_at, noted
 
 pytest.importorskip("diffusers")
 TINY = Recipe(side=8, channels=(8, 32), steps=20, batch=6, learning_rate=6e-3, warmup=3, average=0.7)
@@ -31,9 +31,7 @@ def losses() -> list[float]:
 @pytest.fixture(scope="module")
 def through(tmp_path_factory: pytest.TempPathFactory, losses: list[float]) -> Path:
     out = tmp_path_factory.mktemp("through")
-    return train(
-        TINY, scene, out, source="testbed", device="cpu", progress=lambda step, steps, loss: losses.append(loss)
-    )
+    return train(TINY, scene, out, source="testbed", device="cpu", progress=noted(losses))
 
 
 def test_the_loss_falls(through: Path, losses: list[float]) -> None:

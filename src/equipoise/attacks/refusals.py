@@ -61,7 +61,8 @@ def likeliest(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Pro
     total = torch.zeros(len(REFUSALS))
     with torch.no_grad():
         for model in models:
+            drawn = model.realise(torch.Generator().manual_seed(0))
             for prompt in prompts:
-                found = model.log_prob(pixels.to(model.device), [prompt] * len(REFUSALS), REFUSALS)
+                found = drawn.log_prob(pixels.to(model.device), [prompt] * len(REFUSALS), REFUSALS)
                 total -= found.mean.float().cpu()
     return REFUSALS[int(total.argmin())]

@@ -191,9 +191,10 @@ def _diffpure(name: str, values: Values, model: OpenModel) -> Transform:
     from equipoise.transforms.denoiser import load_denoiser
     from equipoise.transforms.diffusion import Purify
 
+    # Numbers first: weights are large, and an error in a setting should not wait for them.
+    level, steps = _number(name, values, "t"), _number(name, values, "steps", int)
     denoiser = load_denoiser(values["model"]).to(model.device)
-    steps = _number(name, values, "steps", int)
-    return Purify(denoiser, _number(name, values, "t"), steps, values["fit"])  # type: ignore[arg-type]
+    return Purify(denoiser, level, steps, values["fit"])  # type: ignore[arg-type]
 
 
 _TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {

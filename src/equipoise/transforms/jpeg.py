@@ -86,7 +86,9 @@ def surrogate(pixels: Tensor, luma: Sequence[int], chroma: Sequence[int]) -> Ten
     tint = _blocks_through(half, chroma)
     full = functional.interpolate(tint[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
     back = torch.einsum("cd,dhw->chw", padded.new_tensor(_TO_RGB), torch.cat([brightness + 128, full]))
-    return (back[:, :height, :width] / 255).clamp(0, 1)
+    found = back[:, :height, :width] / 255
+    # Straight through the clip: white and black grounds overshoot, and would lose their whole gradient.
+    return found + (found.clamp(0, 1) - found).detach()
 
 
 def _blocks_through(planes: Tensor, table: Sequence[int]) -> Tensor:

@@ -1,0 +1,127 @@
+"""Peak memory of one step of an adaptive attack on a defended model of hub size, checkpointing on and off.
+
+    python benchmarks/defended_memory.py                       # random weights in LLaVA-1.5-7B's geometry, bfloat16
+    python benchmarks/defended_memory.py --geometry llava-576  # small layers, the same pictures
+
+A step is loss and pixel gradient of a few questions about one picture through the countermeasures. Memory is what the
+process holds at its worst moment beyond what it held before the step (VmHWM of /proc, reset before the step). Each case
+runs in a process of its own. `layers` is the model's own gradient checkpointing, `steps` that of the diffusion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equipoise.countermeasures.base import Countermeasure
+from equipoise.countermeasures.catalogue import defend
+from equipoise.data.questions import general
+from equipoise.models.base import OpenModel
+from equipoise.transforms.diffusion import Purify
+from equipoise.types import Prompt
+from geometries import GEOMETRIES, build
+
+PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
+RESULTS = Path(__file__).parent / "results" / "defended_memory.json"
+REPLY = "I'm sorry, but I can't help with that."
+CASES = (
+    ((), True),
+    ((), False),
+    (("median:size=3", "jpeg:quality=75"), True),
+    (("diffpure:t=0.1,steps=10,fit=tile",), True),
+    (("diffpure:t=0.1,steps=10,fit=tile",), False),
+)
+"""Chain, and whether checkpointing is on."""
+
+
+def resident(name: str) -> int:
+    """Bytes: `VmRSS` now, `VmHWM` at the worst moment since the last reset."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"expected {name} in /proc/self/status, got none; try Linux")
+
+
+def one(geometry: str, specs: list[str], checkpointing: bool, count: int) -> dict[str, Any]:
+    """One step of one case."""
+    texts = list(general())[:count]
+    model = build(geometry, [*texts, REPLY], device=torch.device("cpu"), dtype=torch.bfloat16)
+    model.gradient_checkpointing = checkpointing
+    defended = _without_checkpoints(defend(model, specs)) if not checkpointing else defend(model, specs)
+    pixels = torch.rand(3, 240, 320, generator=torch.Generator().manual_seed(0)).mul(255).round().div(255)
+    prompts = [Prompt.ask(text) for text in texts]
+    weights = sum(p.numel() * p.element_size() for p in model.model.parameters())
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start = resident("VmRSS"), time.perf_counter()
+    losses, gradient = defended.loss_and_grad(pixels, prompts, [REPLY] * count)
+    return {
+        "specs": specs,
+        "checkpointing": checkpointing,
+        "weights_mb": round(weights / 2**20),
+        "beyond_mb": round((resident("VmHWM") - before) / 2**20),
+        "seconds": round(time.perf_counter() - start, 1),
+        "finite": bool(gradient.isfinite().all() and losses.isfinite().all()),
+    }
+
+
+def _without_checkpoints(model: OpenModel) -> OpenModel:
+    for layer in model.layers if isinstance(model, Countermeasure) else ():
+        used: Any = getattr(layer, "transform", None)
+        if isinstance(used, Purify):
+            layer.transform = replace(used, checkpointing=False)  # type: ignore[attr-defined]
+    return model
+
+
+def main() -> None:
+    """Every case in a process of its own, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--geometry", choices=sorted(GEOMETRIES), default="llava-7b")
+    parser.add_argument("--questions", type=int, default=2)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        specs, checkpointing = json.loads(arguments.case)
+        print(json.dumps(one(arguments.geometry, specs, checkpointing, arguments.questions)))
+        return
+    found = []
+    for specs, checkpointing in CASES:
+        case = json.dumps([list(specs), checkpointing])
+        command = [sys.executable, __file__, "--geometry", arguments.geometry, "--questions", str(arguments.questions)]
+        run = subprocess.run([*command, "--case", case], check=True, capture_output=True, text=True)
+        found.append(json.loads(run.stdout.splitlines()[-1]))
+        print(found[-1], flush=True)
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    about = {"machine": platform.machine(), "threads": torch.get_num_threads(), "questions": arguments.questions}
+    RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": found}}, indent=1) + "\n")
+    render()
+
+
+def render() -> None:
+    """Write the table of docs/countermeasures.md between its markers."""
+    lines = [
+        "| geometry (weights) | countermeasures | checkpointing | memory beyond the model | seconds a step |",
+        "|---|---|---|---|---|",
+    ]
+    for geometry, found in json.loads(RESULTS.read_text()).items():
+        for case in found["cases"]:
+            chain = ", ".join(f"`{spec}`" for spec in case["specs"]) or "none"
+            lines.append(
+                f"| {geometry} ({case['weights_mb']:,} MB) | {chain} | {'on' if case['checkpointing'] else 'off'} "
+                f"| {case['beyond_mb']:,} MB | {case['seconds']} |"
+            )
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text.split("<!-- memory -->")[0], text.split("<!-- memory end -->")[1]
+    PAGE.write_text(f"{before}<!-- memory -->\n" + "\n".join(lines) + f"\n<!-- memory end -->{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
