@@ -82,7 +82,9 @@ def test_settings_reach_what_they_set() -> None:
     assert recover.detector is not None
     assert (recover.detector.model, recover.detector.seed) == (model, 4)
     assert defend(model, ["recover:by=caption"]).purifier is None  # type: ignore[attr-defined]
-    assert defend(model, ["recover"]).detector is None  # type: ignore[attr-defined]
+    assert defend(model, ["recover:threshold=none"]).detector is None  # type: ignore[attr-defined]
+    outer = defend(model, ["recover", "noise"])
+    assert outer.detector.model is model  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,7 @@ def test_settings_reach_what_they_set() -> None:
         "vote:by=caption",
         "recover:by=recover",
         "recover:by=nothing",
+        "recover:by=caption,threshold=none",
         "recover:threshold=high",
         "recover:threshold=nan",
         "tower",

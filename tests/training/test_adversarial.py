@@ -86,6 +86,20 @@ def test_what_is_saved_can_be_loaded_and_asked(llava_folder: Path, tmp_path: Pat
     assert reply.finish in ("stop", "length")
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_share_of_what_was_learned_lies_between_the_old_and_the_new(
+    llava_folder: Path, tmp_path: Path, rank: int | None
+) -> None:
+    recipe = replace(TINY, rank=rank)
+    old, new = load_file(llava_folder / "model.safetensors"), trained(llava_folder, tmp_path, recipe)
+    # The same folder: nothing is trained again, the finished training is written with another share.
+    half = trained(llava_folder, tmp_path, recipe, blend=0.5)
+    for name, weight in half.items():
+        torch.testing.assert_close(weight, (old[name].float() + new[name]) / 2, rtol=1e-4, atol=1e-6)
+    with pytest.raises(UsageError, match=r"expected a share .*, got 0; try 1"):
+        trained(llava_folder, tmp_path, recipe, blend=0.0)
+
+
 def test_the_checkpoint_holds_the_whole_recipe(llava_folder: Path, tmp_path: Path) -> None:
     trained(llava_folder, tmp_path)
     held = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["recipe"]

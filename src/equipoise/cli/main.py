@@ -40,7 +40,7 @@ class Commands(TyperGroup):
             complain(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            complain("interrupted; the same audit, perturb or protect command goes on where it stopped")
+            complain("interrupted; the same audit, perturb, protect or train command goes on where it stopped")
             raise typer.Exit(130) from None
 
 

@@ -142,6 +142,13 @@ def adversarial(
     parts: Parts = "vision,projector",
     lora: Rank = None,
     learning_rate: Annotated[float, typer.Option(help="At its peak; a cosine takes it to a hundredth.")] = 2e-4,
+    blend: Annotated[
+        float,
+        typer.Option(
+            help="Share of the learned change that is written, up to 1: less gives back accuracy for robustness. The "
+            "same command with another share writes a finished training again."
+        ),
+    ] = 1.0,
     seed: Seed = 0,
     checkpoint_every: Every = 100,
     device: o.Device = None,
@@ -185,6 +192,7 @@ def adversarial(
             out,
             source=source,
             mixed_precision=mixed_precision.value,
+            blend=blend,
             checkpoint_every=checkpoint_every,
             progress=progress,
         )

@@ -48,9 +48,9 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "vote over copies after a transform that draws by chance", {"by": "crop", "copies": "5", "seed": "0"}
     ),
     "recover": Entry(
-        "ask again where a safe prompt was refused: by caption, or by any of the transforms above; only about pictures "
-        "that score above the threshold, where one is given",
-        {"by": "crop", "threshold": "none", "seed": "0"},
+        "ask again where a safe prompt was refused and the picture scores above the threshold (none asks about all): "
+        "after any of the transforms above, or about the model's own caption",
+        {"by": "median", "threshold": "1", "seed": "0"},
     ),
     "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
@@ -104,6 +104,7 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 
 
 def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.base import Countermeasure
     from equipoise.countermeasures.detection import Detector
     from equipoise.countermeasures.recovery import Recovering
     from equipoise.countermeasures.tower import with_tower
@@ -121,11 +122,14 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
         return with_tower(model, values["id"])
     if name == "recover":
         purifier = None if values["by"] == "caption" else _inner(name, values, model)
+        if purifier is None and values["threshold"] == "none":
+            # Without its picture a question is harmless, so every refusal that a picture earns would be undone.
+            raise UsageError("expected a threshold with by=caption, got none; try recover:by=caption,threshold=1")
         detector = None
         threshold = 0.0
         if values["threshold"] != "none":
             threshold = _number(name, values, "threshold")
-            detector = Detector(model, seed=seed)
+            detector = Detector(model.core if isinstance(model, Countermeasure) else model, seed=seed)
         return Recovering(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
     return Transformed(model, transform(name, values, model), spec, seed=seed)
 

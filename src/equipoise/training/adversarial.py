@@ -99,6 +99,7 @@ def train(
     source: str,
     mixed_precision: str = "no",
     save_dtype: torch.dtype = torch.bfloat16,
+    blend: float = 1.0,
     checkpoint_every: int = 100,
     progress: Progress | None = None,
 ) -> Path:
@@ -113,6 +114,9 @@ def train(
         source: what `draw` draws from; part of the recipe.
         mixed_precision: `bf16`, `fp16` or `no`; on a CPU without bfloat16 units `no` is the fastest.
         save_dtype: precision of the saved weights.
+        blend: share of the learned change that is kept, above 0 and up to 1; less gives back accuracy for robustness
+            (interpolation of weights, Wortsman et al. 2022, arXiv:2109.01903). Not part of the recipe: a finished
+            training can be written again with another share.
         checkpoint_every: steps between checkpoints.
         progress: is told of every step.
 
@@ -121,13 +125,15 @@ def train(
             do `mixed_precision`.
         ModelError: training took refusals away; nothing is written then.
     """
+    if not 0 < blend <= 1:
+        raise UsageError(f"expected a share of the change above 0 and up to 1, got {blend:g}; try 1")
     kept = _refusing(draw, recipe)
     before = _refused(model, kept)
     known = {**asdict(recipe), "parts": list(recipe.parts), "source": source, "model": model.revision}
     with flags_kept(model.model):
         trainer = _Trainer(model, recipe, draw, mixed_precision)
         Loop(out, recipe.steps, known, checkpoint_every).run(trainer.step, trainer.state, progress)
-        trained = trainer.finished()
+        trained = trainer.finished(blend)
     after = _refused(model, kept)
     if after < KEPT_SHARE * before:
         raise ModelError(
@@ -153,6 +159,7 @@ class _Trainer:
             torch.manual_seed(recipe.seed)
             self._learner = choose_learners(model.model, recipe.parts, recipe.rank)
         self._weights = [parameter for parameter in self._learner.parameters() if parameter.requires_grad]
+        self._origin = [weight.detach().clone() for weight in self._weights]
         optimiser = torch.optim.AdamW(self._weights, lr=recipe.learning_rate, weight_decay=0.01)
         # The optimiser alone: the model keeps its own forward, which runs under `autocast` below.
         self._optimiser = self._accelerator.prepare(optimiser)
@@ -187,8 +194,16 @@ class _Trainer:
         parts = {"attacked": attacked, "clean": clean}
         return {"loss": float(loss.detach())} | {k: float(v.detach().mean()) for k, v in parts.items() if len(v)}
 
-    def finished(self) -> Any:
-        """The model without adapters."""
+    def finished(self, blend: float) -> Any:
+        """The model without adapters, with a share of what was learned."""
+        with torch.no_grad():
+            names = (name for name, weight in self._learner.named_parameters() if weight.requires_grad)
+            for name, weight, origin in zip(names, self._weights, self._origin, strict=True):
+                # Of an adapter's two factors one is scaled, so that their product is.
+                if self._recipe.rank is None:
+                    weight.lerp_(origin, 1 - blend)
+                elif "lora_B" in name:
+                    weight.mul_(blend)
         return (self._learner if self._recipe.rank is None else self._learner.merge_and_unload()).eval()
 
     def _attack(self, examples: Sequence[Example], clean: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
