@@ -174,14 +174,20 @@ def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
     assert all(weight.grad is None for weight in reference.model.parameters())
 
 
-def test_what_should_be_refused_is_attacked_towards_an_answer(reference: HuggingFaceModel) -> None:
-    trainer = adversarial._Trainer(reference, replace(TINY, side=96, untargeted=0.0), from_testbed, "no")
+def test_what_should_be_refused_is_left_alone_unless_the_attack_is_untargeted(reference: HuggingFaceModel) -> None:
     (example,) = answered(1)
-    refused = Example(example.picture, ((example.turns[0][0], REFUSAL),))
-    clean = [to_pixels(example.picture.resize((96, 96)))]
-    found = trainer._attack([refused], clean, np.random.default_rng(0))
+    question = example.turns[0][0]
+    refused = Example(example.picture, ((question, REFUSAL),))
+    mixed = Example(example.picture, ((question, REFUSAL), *example.turns))
+    clean = [to_pixels(example.picture.resize((96, 96)))] * 2
+    trainer = adversarial._Trainer(reference, replace(TINY, side=96, untargeted=0.0), from_testbed, "no")
+    alone, both = trainer._attack([refused, mixed], clean, np.random.default_rng(0))
+    assert torch.equal(alone, clean[0])
+    assert not torch.equal(both, clean[0])
+    untargeted = adversarial._Trainer(reference, replace(TINY, side=96, untargeted=1.0), from_testbed, "no")
+    found = untargeted._attack([refused], clean[:1], np.random.default_rng(0))
     with torch.no_grad():
-        before, after = (float(trainer._losses([refused], pixels, [[REFUSAL]])) for pixels in (clean, found))
+        before, after = (float(untargeted._losses([refused], each, [[REFUSAL]])) for each in (clean[:1], found))
     assert after > before
 
 

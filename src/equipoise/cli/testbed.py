@@ -78,7 +78,7 @@ def score(
 def publish(
     training: Annotated[Path, typer.Argument(help="The --out folder of a finished training.")],
     name: Annotated[str, typer.Option(help="What testbed/NAME shall be.")],
-    role: Annotated[str, typer.Option(help="target, bystander or negative result.")] = "target",
+    role: Annotated[str, typer.Option(help="target, bystander, negative result or robust target.")] = "target",
     weights: Annotated[Path | None, typer.Option(help="Where to; by default into this package.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts of each cell.")] = 400,
 ) -> None:

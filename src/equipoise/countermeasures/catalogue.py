@@ -52,6 +52,11 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "after any of the transforms above, or about the model's own caption",
         {"by": "median", "threshold": "1", "seed": "0"},
     ),
+    "second": Entry(
+        "ask a model that is hard to perturb where a safe prompt was refused; heeded if its log-odds of refusing are "
+        "below odds",
+        {"model": "testbed/llava-robust", "odds": "-4"},
+    ),
     "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
 """Names, what they do and their settings; generates the page of the command line."""
@@ -120,6 +125,12 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
         if not values["id"]:
             raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
         return with_tower(model, values["id"])
+    if name == "second":
+        from equipoise.countermeasures.second import SecondOpinion
+        from equipoise.models.load import load
+
+        odds = _number(name, values, "odds")
+        return SecondOpinion(model, load(values["model"], device=str(model.device)), odds, spec)
     if name == "recover":
         purifier = None if values["by"] == "caption" else _inner(name, values, model)
         if purifier is None and values["threshold"] == "none":

@@ -94,21 +94,29 @@ class Detector:
         blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
         random = Generator().manual_seed(self.seed)
         copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
-        changed = [self._odds(copy, prompts) for copy in copies]
-        return Score(self._odds(pixels, prompts), sum(changed) / len(changed), self._odds(blank, prompts))
+        changed = [refusal_odds(self.model, copy, prompts) for copy in copies]
+        plain, grey = (refusal_odds(self.model, each, prompts) for each in (pixels, blank))
+        return Score(plain, sum(changed) / len(changed), grey)
 
     def describe(self) -> dict[str, Any]:
         """The settings as JSON."""
         return {"changes": [each.describe() for each in self.changes], "copies": self.copies, "seed": self.seed}
 
-    def _odds(self, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
-        count = len(SENTENCES)
-        rows = [prompt for prompt in prompts for _ in SENTENCES]
-        with torch.no_grad():
-            found = self.model.log_prob(pixels, rows, SENTENCES * len(prompts))
-        total = found.total.double().cpu().view(len(prompts), count).logsumexp(1).clamp(max=-1e-13)
-        odds = total - torch.log(-torch.expm1(total))
-        return float(odds.clamp(-MOST_ODDS, MOST_ODDS).mean())
+
+def refusal_odds(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
+    """Log-odds that a model gives one of `SENTENCES`, in nats, the mean over the prompts.
+
+    Args:
+        model: whose refusals.
+        pixels: `3 x H x W` in `[0, 1]`, on its device.
+        prompts: what is asked about them.
+    """
+    rows = [prompt for prompt in prompts for _ in SENTENCES]
+    with torch.no_grad():
+        found = model.log_prob(pixels, rows, SENTENCES * len(prompts))
+    total = found.total.double().cpu().view(len(prompts), len(SENTENCES)).logsumexp(1).clamp(max=-1e-13)
+    odds = total - torch.log(-torch.expm1(total))
+    return float(odds.clamp(-MOST_ODDS, MOST_ODDS).mean())
 
 
 @dataclass(frozen=True)

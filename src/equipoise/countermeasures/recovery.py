@@ -153,16 +153,20 @@ class Recovering(Countermeasure):
             if not told:
                 why = "could not be judged" if told is None else "is not judged safe"
                 exchanges[place] = _noted(exchanges[place], f"not asked again: the prompt {why} without its picture")
-            elif self.detector is not None and (score := self._score(prompts[place])) <= self.threshold:
-                line = f"not asked again: the picture is not deemed perturbed ({score:.1f} <= {self.threshold:.1f})"
-                exchanges[place] = _noted(exchanges[place], line)
+            elif (objection := self._objection(prompts[place])) is not None:
+                exchanges[place] = _noted(exchanges[place], f"not asked again: {objection}")
             else:
                 allowed.append(place)
         return allowed
 
-    def _score(self, prompt: Prompt) -> float:
-        assert self.detector is not None
-        return max(self.detector(each, [prompt.text], system=prompt.system).value for each in pictures_of(prompt))
+    def _objection(self, prompt: Prompt) -> str | None:
+        """Why the pictures of a safe prompt may not be asked about again; None where they may."""
+        if self.detector is None:
+            return None
+        score = max(self.detector(each, [prompt.text], system=prompt.system).value for each in pictures_of(prompt))
+        if score > self.threshold:
+            return None
+        return f"the picture is not deemed perturbed ({score:.1f} <= {self.threshold:.1f})"
 
     def _ask_again(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Exchange]:
         if self.purifier is not None:
@@ -198,8 +202,8 @@ class Recovering(Countermeasure):
         attack on this surrogate is one on model, recovery and detector together. It is not the probability of a reply.
         """
         found = [
-            self.model.log_prob(seen, prompts, replies, end=end, question_shift=question_shift)
-            for seen in self._ways(pixels)
+            model.log_prob(seen, prompts, replies, end=end, question_shift=question_shift)
+            for model, seen in self._ways(pixels)
         ]
         return ReplyLogProbs(torch.stack([each.tokens for each in found]).mean(0), found[0].mask)
 
@@ -219,8 +223,8 @@ class Recovering(Countermeasure):
         wanted = question_shift is not None and question_shift.requires_grad
         shift = None if question_shift is None else question_shift.detach().requires_grad_(wanted)
         losses, gradient = torch.zeros(len(prompts)).to(pixels), torch.zeros_like(pixels)
-        for seen in ways:
-            found, slope = self.model.loss_and_grad(seen.detach(), prompts, replies, end=end, question_shift=shift)
+        for model, seen in ways:
+            found, slope = model.loss_and_grad(seen.detach(), prompts, replies, end=end, question_shift=shift)
             losses += found.to(losses) / len(ways)
             gradient += torch.autograd.grad(seen, leaf, slope.to(seen))[0] / len(ways)
         if question_shift is not None and shift is not None and shift.grad is not None:
@@ -228,13 +232,14 @@ class Recovering(Countermeasure):
             question_shift.grad = own if known is None else known + own
         return losses, gradient
 
-    def _ways(self, pixels: Tensor) -> list[Tensor]:
+    def _ways(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
+        """Who must refuse which pixels for a refusal to stand."""
         ways = [pixels * 1]
         if self.purifier is not None:
             ways.append(self.purifier(pixels, self.look(0)))
         if self.detector is not None:
             ways += [change(pixels, self.look(1 + i)) for i, change in enumerate(self.detector.changes)]
-        return ways
+        return [(self.model, each) for each in ways]
 
 
 def _noted(exchange: Exchange, line: str) -> Exchange:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from jinja2 import Environment
@@ -37,10 +39,10 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
     """Copy a trained model to its place, score it there, and write its cards.
 
     Args:
-        training: the `out` folder of `train`, finished.
+        training: the `out` folder of `testbed train` or `train adversarial`, finished.
         weights: the folder of the shipped models.
         name: its name there.
-        role: `target`, `bystander` or `negative result`.
+        role: `target`, `bystander`, `negative result` or `robust target`.
         count: prompts a cell.
 
     Raises:
@@ -53,18 +55,19 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
         shutil.rmtree(folder)
     shutil.copytree(training / "model", folder)
     state = torch.load(training / "checkpoint.pt", weights_only=True, map_location="cpu")
-    recipe = state["recipe"]
+    recipe = state["recipe"] | _written(training / "recipe.json")
     rows = score(load(str(folder)), count)
     file = folder / "model.safetensors"
     file.chmod(0o644)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    card = ReferenceModel(f"testbed/{name}", recipe["family"], role, digest, file.stat().st_size, promises(rows))
+    card = ReferenceModel(f"testbed/{name}", _family(folder), role, digest, file.stat().st_size, promises(rows))
     text = (
         Environment(autoescape=False)
         .from_string(_CARD.read_text(encoding="utf-8"))
         .render(  # Markdown of our own figures, not a page
             card=card,
             recipe=recipe,
+            command=_command(recipe),
             rows=rows,
             count=count,
             torch=torch.__version__.split("+")[0],
@@ -75,6 +78,27 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
     (folder / "README.md").write_text(text)
     (folder / "card.json").write_text(json.dumps(asdict(card), indent=1) + "\n")
     return card
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """What an adversarial training says of the model that it wrote."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _family(folder: Path) -> str:
+    return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+
+
+def _command(recipe: Mapping[str, Any]) -> str:
+    """The command that trained a model."""
+    if "family" in recipe:
+        word_only = " --word-only" if recipe["word_only"] else ""
+        return f"equipoise testbed train {recipe['family']}{word_only} --steps {recipe['steps']} --out OUT"
+    names = ("steps", "pictures", "questions", "epsilon", "inner_steps", "attacked", "untargeted", "side", "rank")
+    given = {name: recipe[name] for name in names if recipe[name] is not None}
+    given |= {"parts": ",".join(recipe["parts"]), "learning_rate": recipe["learning_rate"], "blend": recipe["blend"]}
+    options = " ".join(f"--{name.replace('_', '-').replace('rank', 'lora')} {value}" for name, value in given.items())
+    return f"equipoise train adversarial testbed/llava {options} --seed {recipe['seed']} --out OUT"
 
 
 def _seconds(trace: Path) -> float:

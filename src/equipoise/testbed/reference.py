@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
-ORDER = ("llava", "internvl", "llava-word-only")
-"""Target first, then the bystander, then the model that shows the negative result."""
+ORDER = ("llava", "internvl", "llava-word-only", "llava-robust")
+"""Target first, then the bystander, the model that shows the negative result, and the target trained against attacks."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ReferenceModel:
     family: str
     """The architecture."""
     role: str
-    """`target`, `bystander` or `negative result`."""
+    """`target`, `bystander`, `negative result` or `robust target`."""
     sha256: str
     """Of `model.safetensors`."""
     bytes: int

@@ -23,6 +23,7 @@ from equipoise.attacks.budgets import Budget, parse_epsilon
 from equipoise.attacks.refusals import REFUSALS
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
+from equipoise.files import write_json
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.rows import Row
@@ -59,7 +60,10 @@ class Recipe:
     attacked: float = 0.6
     """Share of the pictures that are attacked; the others are clean."""
     untargeted: float = 0.2
-    """Share of the attacked pictures on which the attack only makes the right reply less likely."""
+    """Share of the attacked pictures on which the attack only makes the right reply less likely, refusals among them.
+
+    The others are attacked towards a refusal of what should be answered; pictures without such a question stay clean.
+    """
     side: int | None = None
     """Pictures are resized to this square before they are attacked; None leaves them as they are."""
     parts: tuple[str, ...] = ("vision", "projector")
@@ -110,7 +114,7 @@ def train(
             `gradient_checkpointing` holds here, too.
         recipe: how.
         draw: makes the examples, some of which must hold refusals.
-        out: folder for the checkpoint and, in `model`, the result in `save_pretrained` format.
+        out: folder for the checkpoint, the recipe and, in `model`, the result in `save_pretrained` format.
         source: what `draw` draws from; part of the recipe.
         mixed_precision: `bf16`, `fp16` or `no`; on a CPU without bfloat16 units `no` is the fastest.
         save_dtype: precision of the saved weights.
@@ -143,6 +147,7 @@ def train(
     folder = out / "model"
     trained.to(save_dtype).save_pretrained(folder)
     model.processor.save_pretrained(folder)
+    write_json(out / "recipe.json", {**known, "blend": blend})
     return folder
 
 
@@ -208,32 +213,38 @@ class _Trainer:
 
     def _attack(self, examples: Sequence[Example], clean: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
         """Projected gradient descent on each picture, from a random start; 8-bit pictures within the budget."""
-        recipe, epsilon = self._recipe, self._budget.epsilon
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        judge = PhraseJudge()
-        goals, signs = [], []
-        for example in examples:
-            verdicts = judge([Exchange(Prompt.ask(text), reply, "stop", "") for text, reply in example.turns])
-            wrong = rng.random() < recipe.untargeted or any(verdict.refused for verdict in verdicts)
+        goals: dict[int, _Goal] = {}
+        for place, (example, pixels) in enumerate(zip(examples, clean, strict=True)):
+            wrong = rng.random() < self._recipe.untargeted
             aim = self._aims[int(rng.integers(len(self._aims)))]
-            goals.append([reply for _, reply in example.turns] if wrong else [aim] * len(example.turns))
-            signs.append(1.0 if wrong else -1.0)
+            # Nobody needs an attack to be refused what should be refused: there only the untargeted one makes sense.
+            turns = example.turns if wrong else tuple((text, aim) for text, _ in _answered(example))
+            if turns:
+                goals[place] = _Goal(Example(example.picture, turns), pixels, 1.0 if wrong else -1.0)
+        found = dict(zip(goals, self._descend(list(goals.values()), random), strict=True))
+        return [self._budget.on_grid(found.get(place, pixels), pixels) for place, pixels in enumerate(clean)]
+
+    def _descend(self, goals: Sequence[_Goal], random: torch.Generator) -> list[Tensor]:
+        """Steps along the sign of the gradient, on all pictures at once."""
+        recipe, epsilon = self._recipe, self._budget.epsilon
+        clean = [goal.clean for goal in goals]
         here = [
             (each + epsilon * (2 * torch.rand(each.shape, generator=random).to(each) - 1)).clamp(0, 1) for each in clean
         ]
         size = 2.5 * epsilon / recipe.inner_steps
-        for number in range(recipe.inner_steps):
+        for number in range(recipe.inner_steps if goals else 0):
             leaves = [each.detach().requires_grad_(True) for each in here]
             # One question a step, in turn: what is found moves them all, for a third of the time.
-            asked = [_turn(example, said, number) for example, said in zip(examples, goals, strict=True)]
+            asked = [goal.turn(number) for goal in goals]
             with frozen(self._model.model), self._accelerator.autocast():
-                losses = self._losses([one for one, _ in asked], leaves, [said for _, said in asked])
+                losses = self._losses(asked, leaves, [[reply for _, reply in each.turns] for each in asked])
                 gradients = torch.autograd.grad(losses.sum(), leaves)
             here = [
-                (leaf.detach() + sign * size * gradient.sign()).clamp(each - epsilon, each + epsilon).clamp(0, 1)
-                for leaf, gradient, each, sign in zip(leaves, gradients, clean, signs, strict=True)
+                (leaf.detach() + goal.sign * size * gradient.sign()).clamp(each - epsilon, each + epsilon).clamp(0, 1)
+                for leaf, gradient, each, goal in zip(leaves, gradients, clean, goals, strict=True)
             ]
-        return [self._budget.on_grid(each, origin) for each, origin in zip(here, clean, strict=True)]
+        return here
 
     def _losses(
         self, examples: Sequence[Example], pixels: Sequence[Tensor], replies: Sequence[Sequence[str]]
@@ -255,6 +266,22 @@ class _Trainer:
             parts = each.split([len(rows[place]) for place in places])
             losses.update({place: part.mean() for place, part in zip(places, parts, strict=True)})
         return torch.stack([losses[place] for place in range(len(examples))])
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What the attack inside wants of one picture."""
+
+    example: Example
+    """The questions with the replies that are aimed at."""
+    clean: Tensor
+    """The picture's pixels."""
+    sign: float
+    """-1 makes these replies likelier, 1 less likely."""
+
+    def turn(self, number: int) -> Example:
+        """One of the questions, in turn."""
+        return Example(self.example.picture, (self.example.turns[number % len(self.example.turns)],))
 
 
 @dataclass(frozen=True)
@@ -312,10 +339,10 @@ def _few(example: Example, recipe: Recipe, rng: np.random.Generator) -> Example:
     return Example(example.picture, tuple(example.turns[int(i)] for i in chosen))
 
 
-def _turn(example: Example, said: Sequence[str], number: int) -> tuple[Example, list[str]]:
-    """One of the questions, with the reply that is aimed at."""
-    chosen = number % len(example.turns)
-    return Example(example.picture, (example.turns[chosen],)), [said[chosen]]
+def _answered(example: Example) -> tuple[tuple[str, str], ...]:
+    """The questions that shall be answered."""
+    verdicts = PhraseJudge()([Exchange(Prompt.ask(text), reply, "stop", "") for text, reply in example.turns])
+    return tuple(turn for turn, verdict in zip(example.turns, verdicts, strict=True) if not verdict.refused)
 
 
 def _likeliest(model: HuggingFaceModel, draw: Draw, recipe: Recipe) -> list[str]:
