@@ -8,7 +8,7 @@ from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
 ORDER = ("llava", "internvl", "llava-word-only", "llava-robust")
-"""Target first, then the bystander, the model that shows the negative result, and the target trained against attacks."""
+"""Target first, then the bystander, the model that shows the negative result, the target trained against attacks."""
 
 
 @dataclass(frozen=True)
