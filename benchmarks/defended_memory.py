@@ -36,9 +36,7 @@ REPLY = "I'm sorry, but I can't help with that."
 CASES = (
     ((), True),
     ((), False),
-    (("median:size=3", "jpeg:quality=75"), True),
     (("diffpure:t=0.1,steps=10,fit=tile",), True),
-    (("diffpure:t=0.1,steps=10,fit=tile",), False),
 )
 """Chain, and whether checkpointing is on."""
 
