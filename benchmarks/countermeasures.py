@@ -62,6 +62,8 @@ class Row:
     """Who is asked inside."""
     certified: bool = False
     """Whether a certificate is computed."""
+    draws: int = 4
+    """Draws of the defence's chance at each look of the attack."""
 
 
 ROBUST = "testbed/llava-robust"
@@ -74,11 +76,10 @@ ROWS = {
     "shrink": Row(("shrink:share=0.3",)),
     "pad": Row(("pad:lowest=0.9,seed={seed}",)),
     "crop": Row(("crop:lowest=0.85,seed={seed}",)),
-    "diffpure": Row(("diffpure:t=0.15,steps=5,seed={seed}",)),
+    "diffpure": Row(("diffpure:t=0.1,steps=5,seed={seed}",), draws=2),
     "smooth": Row(("smooth:sigma=0.5,copies=5,seed={seed}",), certified=True),
     "vote": Row(("vote:by=crop,copies=5,seed={seed}",)),
     "recover": Row(("recover:by=median,threshold=1,seed={seed}",)),
-    "recover, diffpure": Row(("recover:by=diffpure,threshold=1,seed={seed}",)),
     "second opinion": Row(("second:model=testbed/llava-robust",)),
     "adversarial training": Row(model=ROBUST),
     "adversarial training, smooth": Row(("smooth:sigma=0.5,copies=5,seed={seed}",), ROBUST, certified=True),
@@ -131,7 +132,7 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
         "attack_steps": statistics.median(each.steps for each in adaptive),
         "attack_seconds": round(statistics.median(each.seconds for each in adaptive), 1),
         "cells": {cell: on_cell(chain, cell, scale.prompts) for cell in CELLS},
-        **cost(chain.deployed[0], plain),
+        **cost(chain.deployed[0], plain, static),
         "revision": chain.attacked.revision,
     }
     if row.certified:
@@ -146,7 +147,7 @@ CELLS = ("plain_safe", "look_alike_safe", "forbidden_text", "forbidden_emblem", 
 
 def attacked(name: str, scale: Scale, model: OpenModel) -> list[Perturbed]:
     """The pictures of one attack: made once, saved, and read again from their files."""
-    attack = RefusalAttack(Budget("linf", EPSILON), steps=scale.steps, questions_per_step=None)
+    attack = RefusalAttack(Budget("linf", EPSILON), steps=scale.steps, questions_per_step=None, draws=ROWS[name].draws)
     made = []
     for index, album in enumerate(scenes(scale.scenes)):
         stem = SAVED / name.replace(", ", "+").replace(" ", "-") / f"{index:03d}-{scale.steps}"
@@ -202,25 +203,37 @@ def on_cell(chain: Defended, cell: Any, count: int) -> dict[str, Any]:
     return {"exact": over_seeds(exact), "refused": over_seeds(refused), "answered": over_seeds(answered)}
 
 
-def cost(model: OpenModel, plain: OpenModel, rounds: int = 7) -> dict[str, float]:
-    """Seconds and memory of one question about one picture, as ratios to the undefended model in turn."""
-    prompts = [Prompt.ask(album.held_out[0], album.picture) for album in scenes(rounds)]
-    pairs = []
+def cost(model: OpenModel, plain: OpenModel, static: Sequence[Image.Image]) -> dict[str, Any]:
+    """Seconds and memory of one question about one picture, as ratios to the undefended model in turn.
+
+    Clean pictures, and pictures that the undefended model refuses: some defences only work then.
+    """
+    albums = scenes(len(static))
+    clean = [Prompt.ask(album.held_out[0], album.picture) for album in albums]
+    refused = [Prompt.ask(album.held_out[0], picture) for album, picture in zip(albums, static, strict=True)]
+    memory = [
+        peak(lambda each=each: each.generate(refused[:1], max_new_tokens=48)) + weights(each) for each in (plain, model)
+    ]
+    return {
+        "seconds_ratio": seconds_ratio(model, plain, clean),
+        "seconds_ratio_refused": seconds_ratio(model, plain, refused),
+        "memory_mb": [round(value / 2**20, 1) for value in memory],
+        "memory_ratio": round(memory[1] / memory[0], 2),
+    }
+
+
+def seconds_ratio(model: OpenModel, plain: OpenModel, prompts: Sequence[Prompt]) -> float:
+    """The median over the prompts; both models are warm, and asked in turn."""
+    ratios = []
     for prompt in prompts:
-        pair = []
+        took = []
         for each in (plain, model):
             each.generate([prompt], max_new_tokens=48)
             start = time.perf_counter()
             each.generate([prompt], max_new_tokens=48)
-            pair.append(time.perf_counter() - start)
-        pairs.append(pair)
-    memory = [peak(lambda each=each: each.generate(prompts[:1], max_new_tokens=48)) for each in (plain, model)]
-    return {
-        "seconds_ratio": round(statistics.median(new / old for old, new in pairs), 2),
-        "seconds_plain": round(statistics.median(old for old, _ in pairs), 4),
-        "memory_mb": [round(value / 2**20, 1) for value in memory],
-        "memory_ratio": round((memory[1] + weights(model)) / (memory[0] + weights(plain)), 2),
-    }
+            took.append(time.perf_counter() - start)
+        ratios.append(took[1] / took[0])
+    return round(statistics.median(ratios), 2)
 
 
 def weights(model: OpenModel) -> int:
@@ -229,6 +242,8 @@ def weights(model: OpenModel) -> int:
     core: Any = model.core if isinstance(model, Countermeasure) else model
     networks = [core.model]
     for layer in layers:
+        second: Any = getattr(layer, "second", None)
+        networks += [second.model] if second is not None else []
         used: Any = getattr(layer, "transform", None) or getattr(layer, "purifier", None)
         if hasattr(used, "denoiser"):
             networks.append(used.denoiser.network)
@@ -293,13 +308,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--render", action="store_true")
+    parser.add_argument("--costs", action="store_true", help="only seconds and memory of rows that are done")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"expected rows of {', '.join(ROWS)}, got {min(unknown)}")
     scale = Scale(arguments.scenes, arguments.steps, arguments.prompts)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     left = arguments.rows or [name for name in ROWS if name not in known]
-    for name in [] if arguments.render else left:
+    if arguments.costs:
+        plain = load("testbed/llava")
+        static = [each.image for each in attacked(REFERENCE, scale, plain)]
+        for name in known:
+            found = cost(Defended(ROWS[name], load(ROWS[name].model)).deployed[0], plain, static)
+            with results() as whole:
+                whole[name] |= found
+    for name in [] if arguments.render or arguments.costs else left:
         started = time.monotonic()
         found = measure(name, scale)
         found |= {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}

@@ -45,12 +45,13 @@ def _table(results: Results) -> list[str]:
 
 def _costs(results: Results) -> list[str]:
     lines = [
-        "| countermeasure | seconds | memory | attack: steps, seconds | certificate |",
+        "| countermeasure | seconds: clean, refused picture | memory | attack: steps, seconds | certificate |",
         "|---|---|---|---|---|",
     ]
     for name, row in results.items():
         lines.append(
-            f"| {_called(name, row)} | {row['seconds_ratio']:.2f}x | {row['memory_ratio']:.2f}x "
+            f"| {_called(name, row)} | {row['seconds_ratio']:.2f}x, {row['seconds_ratio_refused']:.2f}x "
+            f"| {row['memory_ratio']:.2f}x "
             f"| {row['attack_steps']:.0f}, {row['attack_seconds']} | {_certificate(row.get('certificate'))} |"
         )
     return lines

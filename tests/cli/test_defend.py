@@ -77,6 +77,7 @@ def test_an_audit_of_a_defence_is_static_and_adaptive(equipoise: Command, sample
     pictures = {name: {p for c in cases for p in c.sample.pictures} for name, cases in by_variant.items()}
     assert pictures["defended perturbed"] == pictures["perturbed"]
     assert "defended adaptive" in (out / "report.html").read_text()
+    assert "Defended means behind <code>shrink:share=0.5</code>" in (out / "report.html").read_text()
     replies = (out / "replies.jsonl").read_bytes()
     again = equipoise(*words)
     assert again.exit_code == 0, again.output
@@ -154,3 +155,25 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     assert edge.exit_code == 0, edge.output
     assert "abstains" in edge.stdout or "holds" in edge.stdout
     assert equipoise("certify", tmp_path / "dark.png", " ", *words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("detect", "--threshold", "inf", "--json"), "expected a finite threshold, got inf"),
+        (("detect", "--threshold", "nan"), "expected a finite threshold, got nan"),
+        (("detect", "--question", " "), "expected a question, got empty text"),
+        (("certify", "What?", "--seed", str(2**63)), "expected a seed below 2^63"),
+        (("perturb", "--out", "out", "--seed", str(-(2**63))), "expected a seed below 2^63"),
+        (("ask", "What?", "--defend", "tower:id=nothing/at/all"), "expected a transformers model"),
+    ],
+)
+def test_values_that_cannot_be_are_one_line(
+    equipoise: Command, tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    verb, *rest = words
+    result = equipoise(verb, photo(tmp_path / "p.png"), *rest, "-m", "toy/target")
+    assert result.exit_code in (2, 4), result.output
+    assert told in result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -103,6 +103,9 @@ def test_settings_reach_what_they_set() -> None:
         "noise:sigma=nan",
         "noise:sigma=nan/1",
         "noise:sigma=inf",
+        "noise:sigma=0.1,sigma=0.1",
+        "recover:threshold=inf",
+        "second:odds=-inf",
         "noise:sigma=-0.1",
         "noise:sigma=1/0",
         "noise:sigma=1/2/3",
@@ -189,3 +192,10 @@ def test_no_defence_is_the_model_itself() -> None:
     model = PlainTorchModel()
     assert defend(model, []) is model
     assert defend(model, ()) is model
+
+
+def test_a_setting_given_twice_and_a_broken_whole_number_are_named() -> None:
+    with pytest.raises(UsageError, match=r"expected sigma of noise once, got it again as 'sigma=0\.2'"):
+        parse("noise:sigma=0.1,sigma=0.2")
+    with pytest.raises(UsageError, match=r"expected a whole number for quality of jpeg, got '7\.5'"):
+        defend(PlainTorchModel(), ["jpeg:quality=7.5"])

@@ -261,3 +261,28 @@ def test_without_a_network_a_name_on_the_hub_is_a_clear_error(
     with pytest.raises(ModelError, match="no answer from the hub and no copy in the local cache") as caught:
         defend(tiny_llava, ["tower:id=nobody/has-this"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(
+    tiny_llava: HuggingFaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("expected no request"))
+    with pytest.raises(ModelError, match="got no such folder; try"):
+        with_tower(tiny_llava, str(tmp_path / "nothing"))
+
+
+def test_a_hub_that_does_not_answer_is_waited_for_once(
+    tiny_llava: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    online: list[bool] = []
+
+    def no_answer(*_: Any, local_files_only: bool, **__: Any) -> str:
+        online.append(not local_files_only)
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", no_answer)
+    with pytest.raises(ModelError, match="no answer from the hub"):
+        with_tower(tiny_llava, "nobody/has-this")
+    assert online == [True, False, False, False]

@@ -117,3 +117,8 @@ def test_a_batch_has_the_range_of_denoisers() -> None:
     assert values.shape == (3, 3, 8, 8)
     assert bool((values == 1).all())
     assert bool((batch(lambda rng: Image.new("RGB", (9, 5)), TINY, np.random.default_rng(0)) == -1).all())
+
+
+def test_a_training_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(replace(TINY, steps=1), scene, tmp_path / "out", source="testbed", device="cpu")
+    assert capfd.readouterr() == ("", "")

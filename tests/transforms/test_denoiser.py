@@ -236,3 +236,12 @@ def test_the_denoiser_of_the_embedded_world_keeps_its_scenes() -> None:
 
 def psnr(found: torch.Tensor, expected: torch.Tensor) -> float:
     return -10 * float((found - expected).square().mean().log10())
+
+
+def test_loading_says_nothing(pipeline: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    load_denoiser(str(pipeline))
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before  # type: ignore[no-untyped-call]

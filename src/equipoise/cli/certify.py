@@ -24,7 +24,7 @@ def certify(
     sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, of values in [0, 1].")] = 0.25,
     copies: Annotated[int, typer.Option(min=1, help="Noisy copies behind the bound.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Of the statement.")] = 0.999,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the noise.", callback=o.usable_seed)] = 0,
     json: o.Json = False,
     device: o.Device = None,
     dtype: o.Type = None,

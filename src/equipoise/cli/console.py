@@ -56,8 +56,10 @@ def size(count: float) -> str:
 
 
 def quiet() -> None:
-    """Keep transformers from writing progress and advice into our output."""
+    """Keep transformers and the hub's client from writing progress and advice into our output."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
+    hub.set_verbosity_error()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,10 @@ def detect(
         raise UsageError("expected --clean or --threshold, got both; try --clean alone")
     if not 0 < fpr < 1:
         raise UsageError(f"expected a false-positive rate in (0, 1), got {fpr:g}; try 0.05")
+    if threshold is not None and not isfinite(threshold):
+        raise UsageError(f"expected a finite threshold, got {threshold:g}; try 1")
+    if question and not all(each.strip() for each in question):
+        raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
     from equipoise.countermeasures.detection import PROBES, Detector, calibrate
     from equipoise.data.pictures import find_pictures
 

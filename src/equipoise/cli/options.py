@@ -8,9 +8,22 @@ from typing import Annotated
 
 import typer
 
+from equipoise.errors import UsageError
+
 MACHINE = "Machine and memory"
 ATTACK = "Attack"
 QUESTIONS = "Questions"
+
+
+def usable_seed(seed: int) -> int:
+    """A seed that every generator takes.
+
+    Raises:
+        UsageError: more than 63 bits.
+    """
+    if abs(seed) >= 2**63:
+        raise UsageError(f"expected a seed below 2^63, got {seed}; try 0")
+    return seed
 
 
 class Dtype(StrEnum):
@@ -61,7 +74,7 @@ Bystanders = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
 Epsilon = Annotated[str, typer.Option(help="Largest change, of values in [0, 1].", rich_help_panel=ATTACK)]
-Seed = Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=ATTACK)]
+Seed = Annotated[int, typer.Option(help="Same seed, same bytes.", callback=usable_seed, rich_help_panel=ATTACK)]
 Steps = Annotated[int, typer.Option(min=1, help="Steps at most; easy pictures stop early.", rich_help_panel=ATTACK)]
 MaxSeconds = Annotated[float | None, typer.Option(min=0.0, help="Seconds a picture may take.", rich_help_panel=ATTACK)]
 Question = Annotated[
@@ -94,7 +107,7 @@ Defend = Annotated[
         "--defend",
         help="A countermeasure around the model, NAME or NAME:key=value,...; several make a chain, in the order in "
         "which a picture meets them. Names: noise, jpeg, bits, median, shrink, pad, crop, diffpure, smooth, vote, "
-        "recover, tower; docs/countermeasures.md has their settings.",
+        "recover, second, tower; docs/countermeasures.md has their settings.",
         show_default=False,
     ),
 ]

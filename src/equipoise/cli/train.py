@@ -37,7 +37,7 @@ Folder = Annotated[
     Path,
     typer.Option("--out", "-o", help="Folder for checkpoints and the model; resumes where it stopped."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same training.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same training.", callback=o.usable_seed)]
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
 Every = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 Start = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import UsageError
@@ -72,7 +73,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     name = name.strip()
     if name not in CATALOGUE:
         raise UsageError(f"expected a countermeasure of {', '.join(CATALOGUE)}, got {name!r}; try {example('noise')}")
-    values = dict(CATALOGUE[name].keys)
+    values, given = dict(CATALOGUE[name].keys), set[str]()
     for part in filter(None, (each.strip() for each in rest.split(","))):
         key, equals, value = (each.strip() for each in part.partition("="))
         if not equals or key not in values or not value:
@@ -80,6 +81,9 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
                 f"expected settings of {name} as key=value with keys {', '.join(values)}, got {part!r}; "
                 f"try {example(name)}"
             )
+        if key in given:
+            raise UsageError(f"expected {key} of {name} once, got it again as {part!r}; try {example(name)}")
+        given.add(key)
         values[key] = value
     return name, values
 
@@ -227,13 +231,16 @@ _TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {
 def _number(name: str, values: Values, key: str, kind: type[Any] = float) -> Any:
     """A setting as a number; `8/255` is one."""
     text = values[key]
+    whole = "a whole number" if kind is int else "a number"
+    wanted = f"expected {whole} for {key} of {name}, got {text!r}; try {example(name)}"
     try:
         if kind is float and "/" in text:
             above, below = text.split("/")
-            return float(above) / float(below)
-        number = kind(text)
+            number = float(above) / float(below)
+        else:
+            number = kind(text)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"expected a number for {key} of {name}, got {text!r}; try {example(name)}") from None
-    if number != number:
-        raise UsageError(f"expected a number for {key} of {name}, got {text!r}; try {example(name)}")
+        raise UsageError(wanted) from None
+    if kind is float and not isfinite(number):
+        raise UsageError(wanted)
     return number

@@ -170,13 +170,19 @@ def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     reason = "none of " + ", ".join(FILES)
+    if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ModelError(
+            f"expected weights of a CLIP tower in {name}, got no such folder; try chs20/fare2-clip or a folder"
+        )
+    cached = False
     for file in FILES:
         path = Path(name) / file
         if not Path(name).is_dir():
             try:
-                path = Path(hf_hub_download(name, file, revision=revision))
+                path = Path(hf_hub_download(name, file, revision=revision, local_files_only=cached))
             except LocalEntryNotFoundError:
                 reason = "no answer from the hub and no copy in the local cache"
+                cached = True  # every further try would wait for the hub again
                 continue
             except EntryNotFoundError:
                 continue

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from equipoise.errors import MissingExtraError, ModelError, UsageError
 from equipoise.training.loop import Loop, Progress, warm_cosine
+from equipoise.transforms.denoiser import silent
 
 TRAINING_STEPS = 1000
 """Noise levels of the schedule."""
@@ -125,7 +126,8 @@ def train(
     Loop(out, recipe.steps, known, checkpoint_every).run(step, state, progress)
     averaged.copy_to(network.parameters())
     folder = out / "model"
-    library.DDPMPipeline(network.eval().to(torch.bfloat16), schedule).save_pretrained(folder)
+    with silent():
+        library.DDPMPipeline(network.eval().to(torch.bfloat16), schedule).save_pretrained(folder)
     return folder
 
 

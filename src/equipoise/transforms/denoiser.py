@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,6 +70,23 @@ class Denoiser:
         return Denoiser(self.name, self.revision, self.network.to(device), self.config)
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep diffusers from writing progress and advice to stderr; its errors hold all that matters."""
+    from diffusers.utils import logging
+
+    library: Any = logging
+    level, bar = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if bar:
+            library.enable_progress_bar()
+
+
 def load_denoiser(name: str) -> Denoiser:
     """A denoiser: `testbed`, a folder, or `org/name` of the Hugging Face hub; a pipeline or a bare `UNet2DModel`.
 
@@ -85,11 +104,8 @@ def load_denoiser(name: str) -> Denoiser:
     library: Any = diffusers
     where = str(TESTBED) if name == "testbed" else name
     try:
-        if not Path(where).is_dir() or (Path(where) / "model_index.json").is_file():
-            pipeline = library.DDPMPipeline.from_pretrained(where)
-            network, config = pipeline.unet, pipeline.scheduler.config
-        else:
-            network, config = library.UNet2DModel.from_pretrained(where), library.DDPMScheduler().config
+        with silent():
+            network, config = _network(where, library)
     except (OSError, ValueError, AttributeError, TypeError, KeyError, ImportError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(
@@ -101,6 +117,14 @@ def load_denoiser(name: str) -> Denoiser:
     network.float().eval().requires_grad_(False)
     revision = folder_hash(Path(where), deep=True) if Path(where).is_dir() else _commit(network) or name
     return Denoiser(name, revision, network, dict(config))
+
+
+def _network(where: str, library: Any) -> tuple[Any, Any]:
+    """The network and its schedule's settings."""
+    if Path(where).is_dir() and not (Path(where) / "model_index.json").is_file():
+        return library.UNet2DModel.from_pretrained(where), library.DDPMScheduler().config
+    pipeline = library.DDPMPipeline.from_pretrained(where)
+    return pipeline.unet, pipeline.scheduler.config
 
 
 def _unfit(network: Any, config: Any, library: Any) -> str:

@@ -50,6 +50,8 @@ class Origin:
     """What was asked."""
     facts: tuple[tuple[str, str], ...]
     """All else that the recipe holds."""
+    defence: tuple[str, ...] = ()
+    """The countermeasures of the defended variants, in the order in which a picture meets them."""
 
     @property
     def day(self) -> str:
@@ -70,7 +72,13 @@ def read_origin(recipe: Mapping[str, Any], cases: Sequence[Case]) -> Origin:
         command=_command(recipe.get("command")),
         suites=tuple(_suites(recipe, cases)),
         facts=tuple(_facts(recipe)),
+        defence=_defence(mapping(recipe.get("defence"))),
     )
+
+
+def _defence(defence: Mapping[str, Any]) -> tuple[str, ...]:
+    specs = tuple(str(layer.get("spec")) for layer in mappings(defence.get("layers")))
+    return specs or ((str(defence["name"]),) if defence.get("name") else ())
 
 
 def _command(command: object) -> str:
