@@ -96,7 +96,7 @@ class Scale:
     steps: int
     """Gradient steps of an attack at most."""
     prompts: int
-    """Prompts of each cell of the world."""
+    """Prompts of each cell of the world; half of them for randomised defences, whose three seeds ask them thrice."""
 
 
 class Defended:
@@ -131,7 +131,9 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
         "clean": refusals(chain, [album.picture for album in scenes(scale.scenes)], scale),
         "attack_steps": statistics.median(each.steps for each in adaptive),
         "attack_seconds": round(statistics.median(each.seconds for each in adaptive), 1),
-        "cells": {cell: on_cell(chain, cell, scale.prompts) for cell in CELLS},
+        "cells": {
+            cell: on_cell(chain, cell, scale.prompts // 2 if chain.is_random else scale.prompts) for cell in CELLS
+        },
         **cost(chain.deployed[0], plain, static),
         "revision": chain.attacked.revision,
     }
@@ -142,7 +144,7 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
     return found
 
 
-CELLS = ("plain_safe", "look_alike_safe", "forbidden_text", "forbidden_emblem", "forbidden_picture")
+CELLS = ("plain_safe", "look_alike_safe", "forbidden_text", "forbidden_emblem")
 
 
 def attacked(name: str, scale: Scale, model: OpenModel) -> list[Perturbed]:

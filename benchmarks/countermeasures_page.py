@@ -23,7 +23,10 @@ def _about(results: Results) -> str:
     settings = {(row["scenes"], row["steps"]) for row in results.values()}
     counts = ", ".join(f"{scenes} pictures x 5 questions, attacks of {steps} steps" for scenes, steps in settings)
     cell = first["cells"]["plain_safe"]["exact"]["n"]
-    return f"{counts} at 8/255; {cell} prompts of each cell; torch {first['torch']}."
+    return (
+        f"{counts} at 8/255; {cell} prompts of each cell (half of them, with three seeds, for randomised rows); "
+        f"torch {first['torch']}."
+    )
 
 
 def _table(results: Results) -> list[str]:

@@ -1,7 +1,7 @@
 """Peak memory of one step of an adaptive attack on a defended model of hub size, checkpointing on and off.
 
-    python benchmarks/defended_memory.py                       # random weights in LLaVA-1.5-7B's geometry, bfloat16
-    python benchmarks/defended_memory.py --geometry llava-576  # small layers, the same pictures
+    python benchmarks/defended_memory.py --geometry llava-7b    # random weights in LLaVA-1.5-7B's geometry, bfloat16
+    python benchmarks/defended_memory.py --geometry llava-7b-8  # the same with 8 of its 32 language layers
 
 A step is loss and pixel gradient of a few questions about one picture through the countermeasures. Memory is what the
 process holds at its worst moment beyond what it held before the step (VmHWM of /proc, reset before the step). Each case

@@ -48,8 +48,10 @@ GEOMETRIES = {
     "testbed": Geometry(96, 12, (128, 512, 4, 4), (192, 512, 4, 4), 1024),
     "llava-576": Geometry(336, 14, (128, 512, 4, 4), (256, 704, 4, 8), 1024),
     "llava-7b": Geometry(336, 14, (1024, 4096, 24, 16), (4096, 11008, 32, 32), 32064),
+    "llava-7b-8": Geometry(336, 14, (1024, 4096, 24, 16), (4096, 11008, 8, 32), 32064),
 }
-"""`testbed` is `testbed/llava`; `llava-576` has LLaVA-1.5's pictures and small layers; `llava-7b` is LLaVA-1.5-7B."""
+"""`testbed` is `testbed/llava`; `llava-576` has LLaVA-1.5's pictures and small layers; `llava-7b` is LLaVA-1.5-7B, and
+`llava-7b-8` the same with 8 of its 32 language layers, for machines that cannot hold it twice."""
 
 
 def build(name: str, texts: Sequence[str], *, device: torch.device, dtype: torch.dtype) -> HuggingFaceModel:

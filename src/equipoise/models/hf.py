@@ -206,7 +206,7 @@ class HuggingFaceModel(OpenModel):
             return Sharing(False, obstacle)
         with self._careful():
             images = self._path(pixels.detach(), (), rows[0].text)
-            return self_check(self.model, rows, images)
+            return self_check(self.model, rows, images, self._forgetful if self.gradient_checkpointing else None)
 
     @property
     def _fused(self) -> bool:

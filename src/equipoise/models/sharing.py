@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from equipoise.models.attention import CannotShareError
+from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.rows import Row
 from equipoise.models.scoring import plain_log_probs
 
+Forgetful = Callable[[str | None], AbstractContextManager[None]]
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 """Largest allowed relative difference of the gradients, by precision."""
 
@@ -67,16 +69,32 @@ def sliding_window(model: Any) -> int | None:
     return int(window) if window is not None and slides else None
 
 
-def self_check(model: Any, rows: Sequence[Row], images: Mapping[str, Any]) -> Sharing:
+def self_check(
+    model: Any, rows: Sequence[Row], images: Mapping[str, Any], forgetful: Forgetful | None = None
+) -> Sharing:
     """Compare log-probabilities and image gradients of both ways on two short prompts.
 
     Gradients are compared by relative norm, so that a model whose outputs are nearly constant cannot hide a difference.
+
+    Args:
+        model: a transformers image-text-to-text model.
+        rows: the prompts.
+        images: their image inputs.
+        forgetful: a context, for the attention given, in which layers compute their activations again; None keeps them.
     """
+    context = forgetful or _keeping
+
+    def plain(inputs: Mapping[str, Any]) -> list[Tensor]:
+        with context(None):
+            return plain_log_probs(model, rows, inputs)
 
     def shared(inputs: Mapping[str, Any], fused: bool) -> list[Tensor]:
-        return suffix_log_probs(model, run_prefix(model, rows, inputs), rows, fused=fused)
+        with context(None):
+            prefix = run_prefix(model, rows, inputs, whole=forgetful is not None)
+        with context(IMPLEMENTATION):
+            return suffix_log_probs(model, prefix, rows, fused=fused)
 
-    values, gradients = _run(images, lambda inputs: plain_log_probs(model, rows, inputs))
+    values, gradients = _run(images, plain)
     reason = "no way of sharing was tried"
     for fused in (True, False):
         try:
@@ -95,6 +113,10 @@ def self_check(model: Any, rows: Sequence[Row], images: Mapping[str, Any]) -> Sh
             return Sharing(True, fused=fused)
         reason = f"it would differ by {apart:.1%}"
     return Sharing(False, reason)
+
+
+def _keeping(_implementation: str | None) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _run(images: Mapping[str, Any], score: Callable[[Mapping[str, Any]], list[Tensor]]) -> tuple[Tensor, Tensor]:
