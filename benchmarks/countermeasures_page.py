@@ -20,12 +20,18 @@ def render(results: Results, page: Path) -> None:
 
 def _about(results: Results) -> str:
     first = next(iter(results.values()))
-    settings = {(row["scenes"], row["steps"]) for row in results.values()}
-    counts = ", ".join(f"{scenes} pictures x 5 questions, attacks of {steps} steps" for scenes, steps in settings)
+    usual = (first["scenes"], first["steps"])
+    other = [
+        f"{name}: {row['scenes']} pictures, {row['steps']} steps"
+        for name, row in results.items()
+        if (row["scenes"], row["steps"]) != usual
+    ]
     cell = first["cells"]["plain_safe"]["exact"]["n"]
     return (
-        f"{counts} at 8/255; {cell} prompts of each cell (half of them, with three seeds, for randomised rows); "
-        f"torch {first['torch']}."
+        f"{usual[0]} pictures x 5 questions, attacks of at most {usual[1]} steps at 8/255"
+        + (f" ({'; '.join(other)})" if other else "")
+        + f"; {cell} prompts of each cell (half of them, with three seeds, for randomised rows); "
+        + f"torch {first['torch']}."
     )
 
 
