@@ -97,10 +97,11 @@ def main() -> None:
         run = subprocess.run([*command, "--case", case], check=True, capture_output=True, text=True)
         found.append(json.loads(run.stdout.splitlines()[-1]))
         print(found[-1], flush=True)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    about = {"machine": platform.machine(), "threads": torch.get_num_threads(), "questions": arguments.questions}
-    RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": found}}, indent=1) + "\n")
-    render()
+        # After every case: on a CPU each takes minutes.
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        about = {"machine": platform.machine(), "threads": torch.get_num_threads(), "questions": arguments.questions}
+        RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": found}}, indent=1) + "\n")
+        render()
 
 
 def render() -> None:
