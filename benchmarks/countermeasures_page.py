@@ -79,7 +79,7 @@ def _rate(found: Mapping[str, Any]) -> str:
 
 
 def _pair(cells: list[Mapping[str, Any]], kind: str) -> str:
-    """Each cell's rate; of several seeds the mean, with the widest interval among the cells left to the results."""
+    """A rate for each cell; a mean over the seeds where there are several."""
     return " / ".join(f"{cell[kind]['rate']:.3f} [{cell[kind]['low']:.3f}, {cell[kind]['high']:.3f}]" for cell in cells)
 
 

@@ -41,7 +41,7 @@ def test_an_attack_on_a_defended_model_is_measured_through_the_defence(equipoise
     assert "--defend median" in json.loads((out / "p.json").read_text())["recipe"]["run"]["command"]
     other = equipoise(*words)
     assert other.exit_code == 2
-    assert "another recipe" in other.stderr or "expected" in other.stderr
+    assert "another recipe" in other.stderr
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     assert found["linf"] == pytest.approx(found["radius"] / (3 * 24 * 16) ** 0.5)
     edge = equipoise("certify", photo(tmp_path / "edge.png", mean=0.5), "What?", *words[:-1])
     assert edge.exit_code == 0, edge.output
-    assert "abstains" in edge.stdout or "holds" in edge.stdout
+    assert "abstains" in edge.stdout
     assert equipoise("certify", tmp_path / "dark.png", " ", *words).exit_code == 2
 
 

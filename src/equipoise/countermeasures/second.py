@@ -1,8 +1,8 @@
 """`SecondOpinion`: when the model refuses a safe prompt, a model that is hard to perturb is asked whether it would.
 
-Adversarial training costs a model right answers and some of the refusals that a picture earns. Asked only where the
-deployed model refuses, and heeded only where it is far from refusing itself, a robust model costs neither: replies that
-do not refuse stay as they are, and a picture that earns its refusal is one that both models see.
+Replies that do not refuse stay as they are, so what adversarial training costs in right answers is not paid. What it
+costs in refusals that a picture earns is: where the second model is blind to what forbids a picture, the refusal is
+undone. `odds` is how far from refusing it must be.
 """
 
 from __future__ import annotations
