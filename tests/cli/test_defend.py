@@ -41,7 +41,7 @@ def test_an_attack_on_a_defended_model_is_measured_through_the_defence(equipoise
     assert "--defend median" in json.loads((out / "p.json").read_text())["recipe"]["run"]["command"]
     other = equipoise(*words)
     assert other.exit_code == 2
-    assert "another recipe" in other.stderr
+    assert "expected the recipe that" in other.stderr
 
 
 @pytest.fixture
