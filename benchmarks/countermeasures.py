@@ -80,6 +80,7 @@ ROWS = {
     "smooth": Row(("smooth:sigma=0.5,copies=5,seed={seed}",), certified=True),
     "vote": Row(("vote:by=crop,copies=5,seed={seed}",)),
     "recover": Row(("recover:by=median,threshold=1,seed={seed}",)),
+    "recover, crop": Row(("recover:by=crop,threshold=1,seed={seed}",)),
     "second opinion": Row(("second:model=testbed/llava-robust",)),
     "adversarial training": Row(model=ROBUST),
     "adversarial training, smooth": Row(("smooth:sigma=0.5,copies=5,seed={seed}",), ROBUST, certified=True),
@@ -129,8 +130,7 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
         "static": refusals(chain, static, scale),
         "adaptive": refusals(chain, [each.image for each in adaptive], scale),
         "clean": refusals(chain, [album.picture for album in scenes(scale.scenes)], scale),
-        "attack_steps": statistics.median(each.steps for each in adaptive),
-        "attack_seconds": round(statistics.median(each.seconds for each in adaptive), 1),
+        **effort(adaptive),
         "cells": {
             cell: on_cell(chain, cell, scale.prompts // 2 if chain.is_random else scale.prompts) for cell in CELLS
         },
@@ -162,6 +162,19 @@ def attacked(name: str, scale: Scale, model: OpenModel) -> list[Perturbed]:
             print(f"{name}: attacked {index + 1}/{scale.scenes}, {result.steps} steps, rate {result.rate}", flush=True)
         made.append(result)
     return made
+
+
+def effort(made: Sequence[Perturbed]) -> dict[str, float]:
+    """What an attack did; one whose loss does not fall says little about the defence."""
+    losses = [[step.loss for step in each.trace] for each in made]
+    return {
+        "attack_steps": statistics.median(each.steps for each in made),
+        "attack_seconds": round(statistics.median(each.seconds for each in made), 1),
+        "attack_loss": [
+            round(statistics.median(values), 2)
+            for values in ([each[0] for each in losses], [min(each) for each in losses])
+        ],
+    }
 
 
 def refusals(chain: Defended, pictures: Sequence[Image.Image], scale: Scale) -> dict[str, Any]:
@@ -310,7 +323,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--render", action="store_true")
-    parser.add_argument("--costs", action="store_true", help="only seconds and memory of rows that are done")
+    parser.add_argument("--costs", action="store_true", help="only the second table, of rows that are done")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"expected rows of {', '.join(ROWS)}, got {min(unknown)}")
@@ -321,7 +334,9 @@ def main() -> None:
         plain = load("testbed/llava")
         static = [each.image for each in attacked(REFERENCE, scale, plain)]
         for name in known:
-            found = cost(Defended(ROWS[name], load(ROWS[name].model)).deployed[0], plain, static)
+            chain = Defended(ROWS[name], load(ROWS[name].model))
+            own = Scale(known[name]["scenes"], known[name]["steps"], scale.prompts)
+            found = cost(chain.deployed[0], plain, static) | effort(attacked(name, own, chain.attacked))
             with results() as whole:
                 whole[name] |= found
     for name in [] if arguments.render or arguments.costs else left:

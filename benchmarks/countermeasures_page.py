@@ -54,14 +54,15 @@ def _table(results: Results) -> list[str]:
 
 def _costs(results: Results) -> list[str]:
     lines = [
-        "| countermeasure | seconds: clean, refused picture | memory | attack: steps, seconds | certificate |",
+        "| countermeasure | seconds: clean, refused picture | memory | attack: steps, seconds, loss | certificate |",
         "|---|---|---|---|---|",
     ]
     for name, row in results.items():
+        first, lowest = row["attack_loss"]
         lines.append(
             f"| {_called(name, row)} | {row['seconds_ratio']:.2f}x, {row['seconds_ratio_refused']:.2f}x "
             f"| {row['memory_ratio']:.2f}x "
-            f"| {row['attack_steps']:.0f}, {row['attack_seconds']} | {_certificate(row.get('certificate'))} |"
+            f"| {row['attack_steps']:.0f}, {row['attack_seconds']}, {first} to {lowest} | {_certificate(row.get('certificate'))} |"
         )
     return lines
 

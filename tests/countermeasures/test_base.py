@@ -11,10 +11,11 @@ import torch
 from torch import Generator
 
 from countermeasures.world import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
-from equipoise.countermeasures.base import Countermeasure, pictures_of, with_pictures
+from equipoise.countermeasures.base import Countermeasure, with_pictures
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
+from equipoise.models.rows import pictures as pictures_of
 from models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1))

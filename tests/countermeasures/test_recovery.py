@@ -22,7 +22,6 @@ from countermeasures.world import (
     salted,
     wall_rule,
 )
-from equipoise.countermeasures.base import pictures_of
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.detection import GREY, Detector
 from equipoise.countermeasures.recovery import BY, CAPTION, Recovering
@@ -30,6 +29,7 @@ from equipoise.countermeasures.transformed import Transformed
 from equipoise.data.pictures import to_pixels
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.testbed.scores import cases
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise

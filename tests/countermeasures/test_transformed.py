@@ -14,7 +14,6 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import Reply
 from equipoise.attacks.refusal import RefusalAttack
 from equipoise.attacks.solvers import Bim
-from equipoise.countermeasures.base import pictures_of
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.transformed import Transformed
 from equipoise.countermeasures.voting import Voted
@@ -22,6 +21,7 @@ from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.transforms.base import Transform, uniform
 from equipoise.types import Exchange, Prompt, Verdict
 from models.tiny_plain import PlainTorchModel

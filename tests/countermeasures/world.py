@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from equipoise.countermeasures.base import Countermeasure, pictures_of
+from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.types import Exchange, Message, Prompt
 from models.tiny_plain import PlainTorchModel
 

@@ -105,9 +105,9 @@ def test_recipes_that_cannot_be(given: dict[str, int], told: str) -> None:
 
 def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="expected a device, got 'toaster'; try cpu"):
+    with pytest.raises(UsageError, match="expected a device, got 'toaster'; try 'cpu'"):
         train(TINY, scene, tmp_path, source="testbed", device="toaster")
-    with pytest.raises(ModelError, match="expected a CUDA device for cuda"):
+    with pytest.raises(ModelError, match="expected a CUDA device for device='cuda'"):
         train(TINY, scene, tmp_path, source="testbed", device="cuda")
     assert list(tmp_path.iterdir()) == []
 

@@ -47,9 +47,15 @@ def draw(seed: int) -> str:
 
 
 def likeliest(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> str:
-    """The sentence of `REFUSALS` with the lowest cross-entropy per token, summed over models and prompts.
+    """The sentence of `REFUSALS` with the lowest cross-entropy, as `cross_entropies` takes it.
 
     A model refuses in words of its own; an attack that asks for others has a longer way to go.
+    """
+    return REFUSALS[int(cross_entropies(pixels, models, prompts).argmin())]
+
+
+def cross_entropies(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> Tensor:
+    """The cross-entropy per token of each of `REFUSALS`, summed over models and prompts.
 
     Args:
         pixels: the clean picture, `3 x H x W` in `[0, 1]`.
@@ -65,4 +71,4 @@ def likeliest(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Pro
             for prompt in prompts:
                 found = drawn.log_prob(pixels.to(model.device), [prompt] * len(REFUSALS), REFUSALS)
                 total -= found.mean.float().cpu()
-    return REFUSALS[int(total.argmin())]
+    return total

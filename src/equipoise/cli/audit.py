@@ -127,8 +127,11 @@ def audit(
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
     from equipoise.attacks.budgets import parse_epsilon
+    from equipoise.countermeasures.catalogue import parse
 
     largest = parse_epsilon(epsilon)
+    for spec in defend or ():
+        parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
     from equipoise.audit.perturbing import Perturbing

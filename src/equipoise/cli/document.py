@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from equipoise.countermeasures.catalogue import CATALOGUE
+
 PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
 """Where the reference lies in a checkout."""
 WIDTH = 100
@@ -63,7 +65,17 @@ def render() -> str:
         text = CliRunner().invoke(app, [*verb, "--help"], prog_name="equipoise").output
         lines = "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
         parts.append(f"## {' '.join(('equipoise', *verb))}\n\n```text\n{lines}\n```\n")
+    parts.append(_countermeasures())
     return "\n".join(parts)
+
+
+def _countermeasures() -> str:
+    rows = [
+        f"| `{name}` | {entry.about} | {', '.join(f'`{key}={value}`' for key, value in entry.keys.items())} |"
+        for name, entry in CATALOGUE.items()
+    ]
+    head = "## Countermeasures for `--defend`\n\n| name | what it does | settings and defaults |\n|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
 
 
 def _verbs(command: Any, name: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from equipoise.countermeasures.catalogue import CATALOGUE
 from equipoise.errors import UsageError
 
 MACHINE = "Machine and memory"
@@ -106,8 +107,7 @@ Defend = Annotated[
     typer.Option(
         "--defend",
         help="A countermeasure around the model, NAME or NAME:key=value,...; several make a chain, in the order in "
-        "which a picture meets them. Names: noise, jpeg, bits, median, shrink, pad, crop, diffpure, smooth, vote, "
-        "recover, second, tower; docs/countermeasures.md has their settings.",
+        f"which a picture meets them. Names: {', '.join(CATALOGUE)}; docs/cli.md has their settings.",
         show_default=False,
     ),
 ]

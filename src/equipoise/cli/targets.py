@@ -53,11 +53,9 @@ def defended_of(target: Target, specs: Sequence[str]) -> OpenModel | None:
     """
     if not specs:
         return None
-    from equipoise.countermeasures.catalogue import defend, parse
+    from equipoise.countermeasures.catalogue import defend
     from equipoise.models.base import OpenModel
 
-    for spec in specs:
-        parse(spec)
     if not isinstance(target.model, OpenModel):
         raise UsageError(
             f"expected a model with weights to defend, got {target.name}; try a folder or ORG/NAME, or no --defend"

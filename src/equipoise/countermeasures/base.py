@@ -18,7 +18,10 @@ import torch
 from PIL.Image import Image
 from torch import Generator
 
+from equipoise.data.pictures import to_image, to_pixels
 from equipoise.models.base import OpenModel
+from equipoise.models.rows import pictures as pictures_of
+from equipoise.transforms.base import Transform
 from equipoise.types import Message, Prompt
 
 
@@ -118,6 +121,17 @@ def with_pictures(prompt: Prompt, pictures: Sequence[Image]) -> Prompt:
     return replace(prompt, messages=tuple(messages))
 
 
-def pictures_of(prompt: Prompt) -> tuple[Image, ...]:
-    """All pictures of a prompt, in order."""
-    return tuple(image for message in prompt.messages for image in message.images)
+def through(transform: Transform, prompt: Prompt, random: Generator, device: torch.device) -> Prompt:
+    """The prompt with every picture as the transform leaves it.
+
+    Args:
+        transform: what happens to the pictures.
+        prompt: theirs.
+        random: source of all chance, on the CPU.
+        device: where to compute.
+    """
+    with torch.no_grad():
+        return with_pictures(
+            prompt,
+            [to_image(transform(to_pixels(each).to(device), random).cpu()) for each in pictures_of(prompt)],
+        )

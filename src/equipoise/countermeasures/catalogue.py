@@ -27,7 +27,7 @@ class Entry:
     about: str
     """What it does, in a line."""
     keys: Mapping[str, str]
-    """Settings and their defaults; `seed` is added where it draws by chance."""
+    """Settings and their defaults; with a `seed` where it draws by chance."""
 
 
 CATALOGUE: Final[dict[str, Entry]] = {
@@ -60,7 +60,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     ),
     "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
-"""Names, what they do and their settings; generates the page of the command line."""
+"""Names, what they do and their settings; the page of the command line has them as a table."""
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -91,8 +91,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
 def example(name: str) -> str:
     """A countermeasure with its settings, as one may write it."""
     keys = {"id": "chs20/fare2-clip"} if name == "tower" else CATALOGUE[name].keys
-    shown = [f"{key}={value}" for key, value in keys.items() if value != "none"]
-    return f"{name}:{','.join(shown)}"
+    return f"{name}:{','.join(f'{key}={value}' for key, value in keys.items())}"
 
 
 def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:

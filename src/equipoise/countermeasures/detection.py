@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import torch
 from PIL import Image
-from scipy.stats import beta
 from torch import Generator, Tensor
 
+from equipoise.countermeasures.certificate import clopper_pearson_lower
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
@@ -177,4 +177,4 @@ def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95)
 
 
 def _upper(hits: int, count: int, confidence: float) -> float:
-    return 1.0 if hits >= count else float(beta.ppf(confidence, hits + 1, count - hits))
+    return 1 - clopper_pearson_lower(count - hits, count, 1 - confidence)

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.base import Countermeasure, pictures_of, with_pictures
+from equipoise.countermeasures.base import Countermeasure, through, with_pictures
 from equipoise.countermeasures.detection import GREY, Detector
-from equipoise.data.pictures import to_image, to_pixels
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Judge, Message, Prompt
 
@@ -170,22 +170,13 @@ class Recovering(Countermeasure):
 
     def _ask_again(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Exchange]:
         if self.purifier is not None:
-            pure = [self._purified(prompt, self.chance(prompt)) for prompt in prompts]
+            pure = [through(self.purifier, prompt, self.chance(prompt), self.device) for prompt in prompts]
             return self.model.generate(pure, max_new_tokens=max_new_tokens)
         described = [replace(prompt, messages=(_caption_message(prompt),)) for prompt in prompts]
         captions = self.model.generate(described, max_new_tokens=max_new_tokens)
         # A caption that is a refusal tells nothing; the question then goes out alone and most likely fails.
         told = [_told(prompt, caption.reply) for prompt, caption in zip(prompts, captions, strict=True)]
         return self.model.generate(told, max_new_tokens=max_new_tokens)
-
-    def _purified(self, prompt: Prompt, random: Generator) -> Prompt:
-        assert self.purifier is not None
-        with torch.no_grad():
-            pictures = [
-                to_image(self.purifier(to_pixels(picture).to(self.device), random).cpu())
-                for picture in pictures_of(prompt)
-            ]
-        return with_pictures(prompt, pictures)
 
     def log_prob(
         self,

@@ -13,11 +13,11 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.base import pictures_of
 from equipoise.countermeasures.detection import refusal_odds
 from equipoise.countermeasures.recovery import PromptJudge, Recovering
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.types import Exchange, Judge, Prompt
 
 

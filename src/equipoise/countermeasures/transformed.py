@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.base import Countermeasure, pictures_of, with_pictures
-from equipoise.data.pictures import to_image, to_pixels
+from equipoise.countermeasures.base import Countermeasure, through
 from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.models.rows import with_picture
 from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Prompt
@@ -51,12 +51,7 @@ class Transformed(Countermeasure):
 
     def through(self, prompt: Prompt, random: Generator) -> Prompt:
         """The prompt as the model inside receives it."""
-        with torch.no_grad():
-            pictures = [
-                to_image(self.transform(to_pixels(picture).to(self.device), random).cpu())
-                for picture in pictures_of(prompt)
-            ]
-        return with_pictures(prompt, pictures)
+        return through(self.transform, prompt, random, self.device)
 
     def log_prob(
         self,

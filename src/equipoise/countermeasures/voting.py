@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Generator
 
-from equipoise.countermeasures.base import pictures_of
 from equipoise.countermeasures.transformed import Transformed
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
+from equipoise.models.rows import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Judge, Prompt

@@ -68,7 +68,7 @@ def load(
         MissingExtraError: `quantize` without bitsandbytes.
         UsageError: an unknown dtype or device.
     """
-    place = _device(device)
+    place = find_device(device)
     precision = _dtype(dtype, place)
     options = _quantization(quantize, place, precision)
     where, revision = _find(name)
@@ -108,7 +108,13 @@ def load(
     )
 
 
-def _device(name: str | None) -> torch.device:
+def find_device(name: str | None) -> torch.device:
+    """The device of a name; CUDA where there is one by default.
+
+    Raises:
+        UsageError: there is no such device.
+        ModelError: CUDA is asked for and not there.
+    """
     try:
         place = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:

@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from equipoise.attacks.budgets import Budget, parse_epsilon
-from equipoise.attacks.refusals import REFUSALS
+from equipoise.attacks.refusals import REFUSALS, cross_entropies
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
@@ -164,7 +164,8 @@ class _Trainer:
             torch.manual_seed(recipe.seed)
             self._learner = choose_learners(model.model, recipe.parts, recipe.rank)
         self._weights = [parameter for parameter in self._learner.parameters() if parameter.requires_grad]
-        self._origin = [weight.detach().clone() for weight in self._weights]
+        # Where weights themselves learn, what they were; an adapter's change stands apart.
+        self._origin = [weight.detach().clone() for weight in self._weights] if recipe.rank is None else []
         optimiser = torch.optim.AdamW(self._weights, lr=recipe.learning_rate, weight_decay=0.01)
         # The optimiser alone: the model keeps its own forward, which runs under `autocast` below.
         self._optimiser = self._accelerator.prepare(optimiser)
@@ -202,14 +203,14 @@ class _Trainer:
     def finished(self, blend: float) -> Any:
         """The model without adapters, with a share of what was learned."""
         with torch.no_grad():
-            names = (name for name, weight in self._learner.named_parameters() if weight.requires_grad)
-            for name, weight, origin in zip(names, self._weights, self._origin, strict=True):
-                # Of an adapter's two factors one is scaled, so that their product is.
-                if self._recipe.rank is None:
+            if self._recipe.rank is None:
+                for weight, origin in zip(self._weights, self._origin, strict=True):
                     weight.lerp_(origin, 1 - blend)
-                elif "lora_B" in name:
-                    weight.mul_(blend)
-        return (self._learner if self._recipe.rank is None else self._learner.merge_and_unload()).eval()
+                return self._learner.eval()
+            for name, weight in self._learner.named_parameters():
+                # One of an adapter's two factors is scaled, so that their product is.
+                weight.mul_(blend if "lora_B" in name else 1)
+        return self._learner.merge_and_unload().eval()
 
     def _attack(self, examples: Sequence[Example], clean: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
         """Projected gradient descent on each picture, from a random start; 8-bit pictures within the budget."""
@@ -350,11 +351,8 @@ def _likeliest(model: HuggingFaceModel, draw: Draw, recipe: Recipe) -> list[str]
     total = torch.zeros(len(REFUSALS))
     for index in range(4):
         example = draw(np.random.default_rng([recipe.seed, 41, index]))
-        prompt = Prompt.ask(example.turns[0][0])
-        with torch.no_grad():
-            found = model.log_prob(_sized(example, recipe.side).to(model.device), [prompt] * len(REFUSALS), REFUSALS)
-        total += found.mean.float().cpu()
-    return [REFUSALS[int(i)] for i in total.topk(AIMS).indices]
+        total += cross_entropies(_sized(example, recipe.side), [model], [Prompt.ask(example.turns[0][0])])
+    return [REFUSALS[int(i)] for i in total.topk(AIMS, largest=False).indices]
 
 
 def _refusing(draw: Draw, recipe: Recipe) -> list[Exchange]:

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from equipoise.errors import MissingExtraError, ModelError, UsageError
+from equipoise.errors import MissingExtraError, UsageError
+from equipoise.models.load import find_device
 from equipoise.training.loop import Loop, Progress, warm_cosine
 from equipoise.transforms.denoiser import silent
 
@@ -94,7 +95,7 @@ def train(
         from diffusers.training_utils import EMAModel
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[diffusion]'") from error
-    where = _place(device)
+    where = find_device(device)
     torch.manual_seed(recipe.seed)
     network = build(recipe).to(where, memory_format=torch.channels_last).train()
     library: Any = diffusers
@@ -168,16 +169,6 @@ class _Average:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.average.load_state_dict(state)
         self.average.to(self.where)
-
-
-def _place(device: str | None) -> torch.device:
-    try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise UsageError(f"expected a device, got {device!r}; try cpu or cuda") from error
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"expected a CUDA device for {device}, got none that torch can use; try cpu")
-    return where
 
 
 def _levels(recipe: Recipe, random: torch.Generator) -> Tensor:
