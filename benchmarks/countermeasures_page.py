@@ -62,7 +62,8 @@ def _costs(results: Results) -> list[str]:
         lines.append(
             f"| {_called(name, row)} | {row['seconds_ratio']:.2f}x, {row['seconds_ratio_refused']:.2f}x "
             f"| {row['memory_ratio']:.2f}x "
-            f"| {row['attack_steps']:.0f}, {row['attack_seconds']}, {first} to {lowest} | {_certificate(row.get('certificate'))} |"
+            f"| {row['attack_steps']:.0f}, {row['attack_seconds']}, {first} to {lowest} "
+            f"| {_certificate(row.get('certificate'))} |"
         )
     return lines
 

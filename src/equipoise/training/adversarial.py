@@ -209,7 +209,8 @@ class _Trainer:
                 return self._learner.eval()
             for name, weight in self._learner.named_parameters():
                 # One of an adapter's two factors is scaled, so that their product is.
-                weight.mul_(blend if "lora_B" in name else 1)
+                if "lora_B" in name:
+                    weight.mul_(blend)
         return self._learner.merge_and_unload().eval()
 
     def _attack(self, examples: Sequence[Example], clean: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
