@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -49,8 +51,15 @@ def resident(name: str) -> int:
     raise RuntimeError(f"expected {name} in /proc/self/status, got none; try Linux")
 
 
+def memory_gb() -> int:
+    """Of this machine."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+
+
 def one(geometry: str, specs: list[str], checkpointing: bool, count: int) -> dict[str, Any]:
     """One step of one case."""
+    # Where the machine's memory does not suffice, this process goes first and nothing else with it.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     texts = list(general())[:count]
     model = build(geometry, [*texts, REPLY], device=torch.device("cpu"), dtype=torch.bfloat16)
     model.gradient_checkpointing = checkpointing
@@ -94,12 +103,21 @@ def main() -> None:
     for specs, checkpointing in CASES:
         case = json.dumps([list(specs), checkpointing])
         command = [sys.executable, __file__, "--geometry", arguments.geometry, "--questions", str(arguments.questions)]
-        run = subprocess.run([*command, "--case", case], check=True, capture_output=True, text=True)
-        found.append(json.loads(run.stdout.splitlines()[-1]))
+        run = subprocess.run([*command, "--case", case], capture_output=True, text=True)
+        if run.returncode == -signal.SIGKILL:
+            found.append({"specs": list(specs), "checkpointing": checkpointing, "killed": True})
+        else:
+            run.check_returncode()
+            found.append(json.loads(run.stdout.splitlines()[-1]))
         print(found[-1], flush=True)
         # After every case: on a CPU each takes minutes.
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        about = {"machine": platform.machine(), "threads": torch.get_num_threads(), "questions": arguments.questions}
+        about = {
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "questions": arguments.questions,
+            "room": f"more than this machine's {memory_gb()} GB, model included",
+        }
         RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": found}}, indent=1) + "\n")
         render()
 
@@ -113,6 +131,11 @@ def render() -> None:
     for geometry, found in json.loads(RESULTS.read_text()).items():
         for case in found["cases"]:
             chain = ", ".join(f"`{spec}`" for spec in case["specs"]) or "none"
+            if case.get("killed"):
+                lines.append(
+                    f"| {geometry} | {chain} | {'on' if case['checkpointing'] else 'off'} | {found['room']} | |"
+                )
+                continue
             lines.append(
                 f"| {geometry} ({case['weights_mb']:,} MB) | {chain} | {'on' if case['checkpointing'] else 'off'} "
                 f"| {case['beyond_mb']:,} MB | {case['seconds']} |"

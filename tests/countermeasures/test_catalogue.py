@@ -77,6 +77,7 @@ def test_settings_reach_what_they_set() -> None:
     assert isinstance(vote, Voted)
     assert (vote.transform, vote.copies) == (Noise(0.05, 0.05), 3)
     recover = defend(model, ["recover:by=median,threshold=1.5,seed=4"])
+    assert defend(model, ["recover"]).purifier == Crop(0.85, 1.0, restore=True)  # type: ignore[attr-defined]
     assert isinstance(recover, Recovering)
     assert (recover.purifier, recover.threshold, recover.seed) == (Median(), 1.5, 4)
     assert recover.detector is not None

@@ -51,7 +51,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "recover": Entry(
         "ask again where a safe prompt was refused and the picture scores above the threshold (none asks about all): "
         "after any of the transforms above, or about the model's own caption",
-        {"by": "median", "threshold": "1", "seed": "0"},
+        {"by": "crop", "threshold": "1", "seed": "0"},
     ),
     "second": Entry(
         "ask a model that is hard to perturb where a safe prompt was refused; heeded if its log-odds of refusing are "
