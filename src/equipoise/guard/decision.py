@@ -1,0 +1,126 @@
+"""What a guard says: `Score` of a detector, `Decision` of a guard; and the protocols of who says it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, Protocol, runtime_checkable
+
+from equipoise.guard.evidence import Evidence
+
+Action = Literal["allow", "flag", "rewrite", "refuse"]
+ACTIONS: Final[tuple[Action, ...]] = ("allow", "flag", "rewrite", "refuse")
+"""From the mildest to the strictest."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a detector says of one reply."""
+
+    detector: str
+    """Who says it."""
+    harm: float | None
+    """The probability that the reply does harm, in [0, 1]: **high is harmful**. None where it could not be told."""
+    categories: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """The probability of harm of each kind, where the detector tells kinds apart; the likeliest need not be alone."""
+    failure: str | None = None
+    """Why `harm` is None."""
+    seconds: float = 0.0
+    """How long it took."""
+
+    @property
+    def category(self) -> str | None:
+        """The likeliest kind of harm; None where the detector tells none."""
+        return max(self.categories, key=lambda name: self.categories[name], default=None)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one reply, why, and who decided."""
+
+    action: Action
+    """`allow` and `flag` return the reply as it is, byte for byte."""
+    response: str
+    """What is returned."""
+    harm: float | None
+    """The deciding score of the *original* reply; None where nobody could tell."""
+    decided_by: str
+    """The detector that decided, `policy` where nothing was to be decided, or `fail mode` where a check failed."""
+    why: str
+    """One sentence."""
+    categories: tuple[str, ...] = ()
+    """Kinds of harm whose rule fired, the likeliest first."""
+    rounds: int = 0
+    """How many rewrites were tried."""
+    scores: tuple[Score, ...] = ()
+    """Every score, of the original first and then of each rewrite, in the order in which they were taken."""
+    original: str = ""
+    """sha256 of the reply as it came (UTF-8), in hex."""
+    observed: Action | None = None
+    """What would have been done, where the policy only observes."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether what is returned is not what came."""
+        return self.action in ("rewrite", "refuse")
+
+
+def sha256(text: str) -> str:
+    """Of a reply, as decisions and records hold it; lone surrogates are kept apart instead of failing."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def difference(original: str, returned: str) -> str:
+    """A unified diff, line by line; empty where nothing changed."""
+    lines = difflib.unified_diff(original.splitlines(), returned.splitlines(), "original", "returned", lineterm="")
+    return "\n".join(lines)
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Replies in, probabilities of harm out. It never raises for a reply it cannot read: that is a `failure`."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """sha256 over everything that decides its scores."""
+        ...
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        """One score for each reply, in order."""
+        ...
+
+
+@runtime_checkable
+class Detoxifier(Protocol):
+    """Harmful replies in, rewrites out; nobody but the protector decides whether one is returned."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """sha256 over everything that decides its rewrites."""
+        ...
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[str | None]:
+        """One rewrite for each reply, in order; None where it has none."""
+        ...
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """Replies in, decisions out."""
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Decision]:
+        """One decision for each reply, in order."""
+        ...

@@ -1,0 +1,171 @@
+"""`Policy`: what is done about which harm, on which rail, and what if a check fails; read from TOML and validated.
+
+Rails: `input` (the request, before the upstream sees it), `pictures` (each picture of a request) and `output` (each
+reply). Unknown names are an error, so that a misspelt threshold cannot silently be the default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from equipoise.errors import UsageError
+from equipoise.guard.decision import ACTIONS, Action, Score
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+FailMode = Literal["open", "closed"]
+REFUSAL: Final = "I can't help with that: the policy {policy} does not allow it ({category})."
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rule(_Strict):
+    """From which probability of harm on what is done."""
+
+    threshold: Probability = 0.5
+    action: Action = "rewrite"
+
+
+class Rail(_Strict):
+    """One place where is looked."""
+
+    enabled: bool = True
+    threshold: Probability = 0.5
+    """The probability of harm from which on `action` is taken."""
+    action: Action = "rewrite"
+    fail: FailMode = "closed"
+    """What a check that fails, or something nobody can read, does: `closed` refuses, `open` lets pass and says so."""
+    timeout: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds for one check."""
+    categories: dict[str, Rule] = {}
+    """Rules of their own for kinds of harm."""
+
+
+class Cascade(_Strict):
+    """The grey band, in the small detector's probability, in which the bigger guard is asked."""
+
+    low: Probability = 0.1
+    high: Probability = 0.9
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Cascade:
+        if self.low > self.high:
+            raise ValueError(f"expected low <= high, got {self.low} > {self.high}")
+        return self
+
+
+class Pictures(Rail):
+    """What is done with pictures before anybody looks at them."""
+
+    action: Action = "refuse"
+    read_text: bool = True
+    """Whether the text in pictures is read (OCR) and judged with the question."""
+    max_bytes: Annotated[int, Field(gt=0)] = 20_000_000
+    max_pixels: Annotated[int, Field(gt=0)] = 40_000_000
+    max_count: Annotated[int, Field(gt=0)] = 16
+    fetch: tuple[str, ...] = ()
+    """Hosts from which a picture's URL is fetched; none by default. Private addresses and redirects never are."""
+
+
+class Stream(_Strict):
+    """How a streamed reply is held back."""
+
+    mode: Literal["off", "buffer", "holdback", "observe"] = "holdback"
+    hold: Annotated[int, Field(ge=1, le=100_000)] = 240
+    """Characters that stay behind the newest text; only older, checked text leaves."""
+    every: Annotated[int, Field(ge=1, le=100_000)] = 120
+    """New characters between two checks."""
+
+
+class Policy(_Strict):
+    """What a guard does; see docs/guard.md for an annotated file."""
+
+    version: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1, max_length=80)] = "default"
+    mode: Literal["enforce", "observe"] = "enforce"
+    """`observe` decides and records, and changes nothing."""
+    rounds: Annotated[int, Field(ge=0, le=8)] = 2
+    """How often a harmful reply may be rewritten before the last resort."""
+    refusal: Annotated[str, Field(min_length=1, max_length=2000)] = REFUSAL
+    """The last resort; {policy} and {category} are filled in."""
+    input: Rail = Rail(enabled=False, action="refuse")
+    pictures: Pictures = Pictures()
+    output: Rail = Rail()
+    cascade: Cascade = Cascade()
+    stream: Stream = Stream()
+
+    @property
+    def revision(self) -> str:
+        """The first 12 digits of the sha256 over all settings, defaults included; records and receipts hold it."""
+        settings = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        return hashlib.sha256(settings).hexdigest()[:12]
+
+    def refuse(self, category: str | None) -> str:
+        """The words of a refusal that names this policy and the kind of harm."""
+        text = self.refusal.replace("{policy}", self.name)
+        return text.replace("{category}", (category or "harm").replace("_", " "))
+
+
+def judge(rail: Rail, score: Score) -> tuple[Action, tuple[str, ...]]:
+    """What a rail does about a score that is not None, and the kinds of harm whose rule fired, the likeliest first.
+
+    A kind of harm with a rule of its own is judged by that alone; the rail's rule judges the rest. The strictest
+    action of all that fire is taken.
+
+    Raises:
+        ValueError: the score is None; a failure is the business of the fail mode.
+    """
+    if score.harm is None:
+        raise ValueError("expected a score, got a failure")
+    likeliest = score.category
+    fired: list[tuple[float, str, Action]] = [
+        (score.categories[name], name, rule.action)
+        for name, rule in rail.categories.items()
+        if score.categories.get(name, -1.0) >= rule.threshold
+    ]
+    if likeliest not in rail.categories and score.harm >= rail.threshold:
+        fired.append((score.harm, likeliest or "", rail.action))
+    allow: Action = "allow"
+    action = max((each[2] for each in fired), key=ACTIONS.index, default=allow)
+    return action, tuple(name for _, name, _ in sorted(fired, reverse=True) if name)
+
+
+def load(path: Path) -> Policy:
+    """Read and check a policy.
+
+    Raises:
+        UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"expected a policy, got {path}: {error.strerror}; try another file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"expected UTF-8, got {path}; try saving it as UTF-8") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str = "policy") -> Policy:
+    """A policy from TOML.
+
+    Raises:
+        UsageError: not TOML, or a setting that cannot be.
+    """
+    try:
+        return Policy.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(
+            f"expected a policy, got {where}: {place}: {first['msg'].lower()}{more}; try `equipoise guard policy`"
+        ) from error
