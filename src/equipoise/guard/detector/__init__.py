@@ -1,0 +1,34 @@
+"""The harm detector: how likely a reply does harm (MLLM-Protector's first half), small enough for all traffic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from equipoise.errors import ModelError
+from equipoise.guard.decision import Detector
+
+EMBEDDED: Final = Path(__file__).parent.parent / "weights"
+"""The detector that ships with the package."""
+
+
+def load(name: str = "embedded", *, device: str | None = None) -> Detector:
+    """A detector by name.
+
+    Args:
+        name: `embedded`, or a folder that `equipoise train detector` wrote.
+        device: where it computes; the CPU by default.
+
+    Raises:
+        ModelError: nothing there, or no detector.
+    """
+    from equipoise.guard.detector.pretrained import read
+
+    if name == "embedded":
+        return read(EMBEDDED, name="embedded", device=device)
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ModelError(
+            f"expected embedded or a folder of `equipoise train detector`, got {name!r}; try --detector embedded"
+        )
+    return read(folder, device=device)

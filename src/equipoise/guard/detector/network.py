@@ -1,0 +1,122 @@
+"""The harm detector's network: a pretrained language model with its last layer replaced by one linear unit.
+
+MLLM-Protector (arXiv:2401.02906, section 3.1). Rows are padded on the right whatever the tokenizer prefers, and what is
+pooled is chosen by the mask: the released code pools at `count(non-pad) - 1` of rows that are padded on the left, which
+is a padding token in every row but the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Pooling = Literal["mean", "last"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of several replies, padded on the right."""
+
+    ids: Tensor
+    """[windows, length]."""
+    mask: Tensor
+    """[windows, length], 1 on text."""
+    row: Tensor
+    """[windows], the reply each window belongs to."""
+
+
+def batch(rows: Sequence[Sequence[Sequence[int]]], padding: int) -> Batch:
+    """The windows of replies as one batch.
+
+    Args:
+        rows: for each reply its windows, each a list of token ids.
+        padding: the id that fills up; masked, so any will do.
+    """
+    windows = [(place, window) for place, row in enumerate(rows) for window in row]
+    longest = max(len(window) for _, window in windows)
+    ids = torch.full((len(windows), longest), padding)
+    mask = torch.zeros(len(windows), longest, dtype=torch.long)
+    for at, (_, window) in enumerate(windows):
+        ids[at, : len(window)] = torch.tensor(window)
+        mask[at, : len(window)] = 1
+    return Batch(ids, mask, torch.tensor([place for place, _ in windows]))
+
+
+class HarmNetwork(nn.Module):
+    """Token ids to one logit a reply: above 0 is rather harmful.
+
+    Args:
+        base: any language model of transformers without a head, encoder or decoder.
+        pooling: `mean` over the attended tokens (encoders) or the `last` attended one (decoders).
+        dropout: before the linear unit, in training.
+    """
+
+    def __init__(self, base: Any, pooling: Pooling, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.base = base
+        self.pooling = pooling
+        self.dropout = dropout
+        self.head = nn.Linear(base.config.hidden_size, 1)
+
+    def windows(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Logits [windows] of single windows."""
+        hidden = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
+        pooled = functional.dropout(pool(hidden, mask, self.pooling), self.dropout, self.training)
+        return self.head(pooled.to(self.head.weight.dtype)).squeeze(-1)
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, row: Tensor, labels: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Logits [rows], each the largest of its windows, and the loss where there are labels.
+
+        Args:
+            ids: token ids [windows, length], padded on the right.
+            mask: 1 on text [windows, length].
+            row: the reply of each window [windows].
+            labels: 1 harmful, 0 harmless [rows]; the loss is binary cross-entropy.
+            weights: of the rows in the loss [rows].
+        """
+        found = self.windows(ids, mask)
+        rows = int(row.max()) + 1 if labels is None else len(labels)
+        lowest = torch.full((rows,), -torch.inf, dtype=found.dtype, device=found.device)
+        logits = lowest.scatter_reduce(0, row, found, "amax")
+        if labels is None:
+            return {"logits": logits}
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=weights)
+        return {"loss": loss, "logits": logits}
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """Hidden states [windows, length, width] to [windows, width], by the mask [windows, length] on whichever side."""
+    if pooling == "mean":
+        weight = mask.to(hidden.dtype).unsqueeze(-1)
+        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+    places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    last = torch.where(mask.bool(), places, -1).amax(1).clamp(min=0)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def pooling_of(config: Any) -> Pooling:
+    """`last` for a decoder, which reads from left to right, `mean` for an encoder."""
+    causal = bool(getattr(config, "is_decoder", False)) or any(
+        "CausalLM" in name for name in getattr(config, "architectures", None) or ()
+    )
+    return "last" if causal or config.model_type in CAUSAL else "mean"
+
+
+CAUSAL = frozenset(
+    {"falcon", "gemma", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "granite", "llama", "mistral", "olmo2"}
+) | {
+    "opt",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+}
+"""Families whose configuration does not say that they read from left to right."""

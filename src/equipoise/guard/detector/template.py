@@ -1,0 +1,90 @@
+"""`Template`: what the harm detector reads of a reply and in which order; the same in training and in serving.
+
+The released code of MLLM-Protector trains on `Question: ... Answer: ...` and serves bare answers; here both go through
+`Template.windows`. Segments are tokenised one by one and joined by the tokenizer's own separator, which no text can
+spell: the special tokens' names in a text are broken up first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from equipoise.guard.evidence import Evidence
+
+VERSION: Final = 1
+"""Raised when the same text would be read differently."""
+Mode = Literal["response", "exchange"]
+_CHARACTERS: Final = 16
+"""How many characters are tokenised for each token that is kept of a question; no word piece is longer on average."""
+_LONGEST: Final = 400_000
+"""Characters of a reply that are read; what is behind them is a reason to fail, not to guess (see `too_long`)."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How much of a reply and of what it answers is read, in tokens."""
+
+    mode: Mode = "exchange"
+    """`response` reads the reply alone, as the paper does; `exchange` also what it answers."""
+    question: int = 64
+    """Of the question: its opening and its end."""
+    surroundings: int = 64
+    """Of the text in the pictures, the results of tools and earlier turns."""
+    window: int = 192
+    """Of the reply in one window."""
+    stride: int = 128
+    """From the start of one window to that of the next; the overlap is the rest."""
+
+    def windows(self, tokenizer: Any, evidence: Evidence) -> list[list[int]]:
+        """Token ids of every window of a reply, markers included; a short or empty reply has one.
+
+        Args:
+            tokenizer: of transformers.
+            evidence: the reply and what it answers.
+        """
+        exchange = self.mode == "exchange"
+        asked = _ends(_ids(tokenizer, evidence.question, self.question), self.question) if exchange else []
+        around = "\n".join([evidence.picture_text, *reversed(evidence.context)]).strip() if exchange else ""
+        seen = _ids(tokenizer, around, self.surroundings)[: self.surroundings]
+        said = _ids(tokenizer, evidence.response)
+        first, stop = _markers(tokenizer)
+        head = [*first, *asked, *stop, *seen, *stop]
+        starts = range(0, max(1, len(said) - (self.window - self.stride)), self.stride)
+        return [[*head, *said[start : start + self.window], *stop] for start in starts]
+
+    @property
+    def longest(self) -> int:
+        """The longest window, markers included."""
+        return self.question + self.surroundings + self.window + 4
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"version": VERSION, **asdict(self)}
+
+
+def too_long(evidence: Evidence) -> bool:
+    """Whether a reply is longer than anybody reads."""
+    return len(evidence.response) > _LONGEST
+
+
+def _ids(tokenizer: Any, text: str, kept: int | None = None) -> list[int]:
+    """Token ids without markers; of a question only as many characters as the kept tokens can hold, from both ends."""
+    if kept is not None and len(text) > 2 * _CHARACTERS * kept:
+        text = f"{text[: _CHARACTERS * kept]}\n{text[-_CHARACTERS * kept :]}"
+    for name in tokenizer.all_special_tokens:
+        if name in text:
+            text = text.replace(name, " ".join(name))
+    # `verbose` off: a reply of many windows is longer than the network reads at once, and that is in order.
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _ends(ids: list[int], kept: int) -> list[int]:
+    return ids if len(ids) <= kept else [*ids[: kept // 2], *ids[-(kept - kept // 2) :]]
+
+
+def _markers(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What stands before everything, and what ends a segment."""
+    first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    stop = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    return [first] if first is not None else [], [stop] if stop is not None else []

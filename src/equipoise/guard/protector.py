@@ -1,0 +1,218 @@
+"""`Protector`: detect, rewrite, detect again; a rewrite is never returned unchecked (MLLM-Protector, section 3).
+
+The paper loops until no harm is found; the released code rewrites once and returns what it gets. Here a reply may be
+rewritten `Policy.rounds` times, every rewrite is judged like the reply itself, and what still does harm then is
+replaced by a refusal that names the policy. A reply that is allowed is returned byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from equipoise.guard.decision import Action, Decision, Detector, Detoxifier, Score, sha256
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.policy import Policy, Rail, judge
+
+FAIL_MODE: Final = "fail mode"
+"""Who decided where a check failed."""
+POLICY: Final = "policy"
+"""Who decided where nothing was looked at."""
+
+
+@dataclass
+class _Case:
+    """A reply on its way through the loop."""
+
+    evidence: Evidence
+    scores: list[Score] = field(default_factory=list)
+    categories: tuple[str, ...] = ()
+    rounds: int = 0
+    current: Evidence | None = None
+    """What the next rewrite starts from."""
+    decision: Decision | None = None
+
+    def decide(self, action: Action, response: str, by: str, why: str) -> None:
+        """End the loop for this reply."""
+        self.decision = Decision(
+            action,
+            response,
+            self.scores[0].harm if self.scores else None,
+            by,
+            why,
+            self.categories,
+            self.rounds,
+            tuple(self.scores),
+            sha256(self.evidence.response),
+        )
+
+
+class Protector:
+    """A `Guard`: a harm detector, detoxifiers, and a policy that says what is done about which harm.
+
+    Args:
+        detector: judges every reply and every rewrite; a `Cascade` where a bigger guard has the last word.
+        detoxifiers: rewrite harmful replies, tried in this order; none means the last resort at once.
+        policy: thresholds, actions, rounds, fail modes.
+    """
+
+    def __init__(
+        self, detector: Detector, detoxifiers: Sequence[Detoxifier] = (), policy: Policy | None = None
+    ) -> None:
+        self.detector = detector
+        self.detoxifiers = tuple(detoxifiers)
+        self.policy = policy or Policy()
+
+    def __call__(
+        self, evidence: Sequence[Evidence], policy: Policy | None = None, *, rewrite: bool = True
+    ) -> list[Decision]:
+        """One decision for each reply, in order; nothing that a detector or a detoxifier does raises here.
+
+        Args:
+            evidence: replies with what they answer.
+            policy: instead of the protector's own.
+            rewrite: whether a harmful reply may be rewritten; otherwise the last resort takes its place.
+        """
+        policy = policy or self.policy
+        rail = policy.output
+        if not rail.enabled:
+            return [passed(each.response) for each in evidence]
+        cases = [_Case(each) for each in evidence]
+        self._first(cases, rail, policy)
+        for _ in range(policy.rounds if rewrite else 0):
+            waiting = [case for case in cases if case.decision is None]
+            if not waiting:
+                break
+            self._round(waiting, rail)
+        for case in cases:
+            if case.decision is None:
+                why = _why(case.scores[0]) + (f"; {case.rounds} rewrites did not help" if case.rounds else "")
+                case.decide("refuse", policy.refuse(_kind(case)), case.scores[0].detector, why)
+        decisions = [case.decision for case in cases if case.decision is not None]
+        return [observed(each, case.evidence.response, policy) for each, case in zip(decisions, cases, strict=True)]
+
+    def screen(self, evidence: Sequence[Evidence], policy: Policy | None = None) -> list[Decision]:
+        """Decisions about requests, before anybody replies: the question is read as a text of its own.
+
+        A request is never rewritten: `rewrite` on the input rail refuses.
+        """
+        policy = policy or self.policy
+        rail = policy.input
+        if not rail.enabled:
+            return [passed("") for _ in evidence]
+        texts = [replace(each, response=_asked(each), question="", picture_text="", context=()) for each in evidence]
+        cases = [_Case(each) for each in texts]
+        for case, score in zip(cases, scored(self.detector, texts), strict=True):
+            case.scores.append(score)
+            if score.harm is None:
+                _fail(case, rail, policy)
+                continue
+            action, case.categories = judge(rail, score)
+            if action in ("allow", "flag"):
+                case.decide(action, "", score.detector, _why(score))
+            else:
+                case.decide("refuse", policy.refuse(_kind(case)), score.detector, _why(score))
+        decisions = [case.decision for case in cases if case.decision is not None]
+        return [observed(each, "", policy) for each in decisions]
+
+    def _first(self, cases: list[_Case], rail: Rail, policy: Policy) -> None:
+        """Judge the replies as they came."""
+        for case, score in zip(cases, scored(self.detector, [case.evidence for case in cases]), strict=True):
+            case.scores.append(score)
+            if score.harm is None:
+                _fail(case, rail, policy)
+                continue
+            action, case.categories = judge(rail, score)
+            if action in ("allow", "flag"):
+                case.decide(action, case.evidence.response, score.detector, _why(score))
+            elif action == "refuse":
+                case.decide("refuse", policy.refuse(_kind(case)), score.detector, _why(score))
+            else:
+                case.current = case.evidence
+
+    def _round(self, cases: list[_Case], rail: Rail) -> None:
+        """Rewrite once more and judge what came of it."""
+        for case, text in zip(cases, self._rewrites([case.current or case.evidence for case in cases]), strict=True):
+            case.rounds += 1
+            case.current = None if text is None else replace(case.current or case.evidence, response=text)
+        tried = [case for case in cases if case.current is not None]
+        rewrites = [case.current for case in tried if case.current is not None]
+        for case, rewrite, score in zip(tried, rewrites, scored(self.detector, rewrites), strict=True):
+            case.scores.append(score)
+            if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):
+                why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"
+                case.decide("rewrite", rewrite.response, case.scores[0].detector, why)
+
+    def _rewrites(self, evidence: list[Evidence]) -> list[str | None]:
+        """The first usable rewrite of each reply; a detoxifier that fails leaves the reply to the next."""
+        found: list[str | None] = [None] * len(evidence)
+        for detoxifier in self.detoxifiers:
+            waiting = [place for place, text in enumerate(found) if text is None]
+            if not waiting:
+                break
+            try:
+                texts = list(detoxifier([evidence[place] for place in waiting]))
+            except Exception:  # noqa: BLE001 - somebody else's code; a reply must not pass because it failed
+                continue
+            for place, text in zip(waiting, texts, strict=False):
+                if isinstance(text, str) and text.strip() and text != evidence[place].response:
+                    found[place] = text
+        return found
+
+
+def scored(detector: Detector, evidence: Sequence[Evidence]) -> list[Score]:
+    """A detector's scores; if it raises or miscounts, a failure for each reply."""
+    if not evidence:
+        return []
+    try:
+        scores = list(detector(evidence))
+    except Exception as error:  # noqa: BLE001 - somebody else's code; the fail mode decides, not a traceback
+        return [failed(detector, f"{type(error).__name__}: {error}")] * len(evidence)
+    if len(scores) != len(evidence):
+        return [failed(detector, f"{len(scores)} scores for {len(evidence)} replies")] * len(evidence)
+    return [
+        score
+        if score.harm is None or 0 <= score.harm <= 1
+        else failed(detector, f"a probability of harm of {score.harm}")
+        for score in scores
+    ]
+
+
+def failed(detector: Detector, why: str) -> Score:
+    """A score that is none."""
+    return Score(detector.name, None, failure=" ".join(why.split())[:300])
+
+
+def passed(response: str) -> Decision:
+    """The decision where the rail is off."""
+    return Decision("allow", response, None, POLICY, "the rail is off", original=sha256(response))
+
+
+def observed(decision: Decision, response: str, policy: Policy) -> Decision:
+    """The decision as it is carried out: a policy that observes returns the reply as it came."""
+    if policy.mode == "enforce":
+        return decision
+    return replace(decision, action="allow", response=response, observed=decision.action)
+
+
+def _fail(case: _Case, rail: Rail, policy: Policy) -> None:
+    why = f"the check failed: {case.scores[-1].failure}"
+    if rail.fail == "open":
+        case.decide("allow", case.evidence.response, FAIL_MODE, f"{why}; the rail fails open")
+    else:
+        case.decide("refuse", policy.refuse("unchecked"), FAIL_MODE, f"{why}; the rail fails closed")
+
+
+def _why(score: Score) -> str:
+    kind = f" ({score.category})" if score.category else ""
+    return f"{score.detector} says {score.harm:.3f}{kind}"
+
+
+def _kind(case: _Case) -> str | None:
+    return case.categories[0] if case.categories else case.scores[0].category
+
+
+def _asked(evidence: Evidence) -> str:
+    """All that was asked, as one text."""
+    return "\n".join(text for text in (*evidence.context, evidence.question, evidence.picture_text) if text)

@@ -1,0 +1,332 @@
+"""Training of the harm detector: binary cross-entropy on harmless and harmful replies (MLLM-Protector, section 3.1).
+
+The loop is transformers' `Trainer`: checkpoints, resuming, mixed precision, several devices. What is read of a reply is
+`Template.windows`, the code that serves; a long reply has several windows and the largest logit counts, as in serving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from equipoise.errors import MissingExtraError, ModelError, OutputError, UsageError
+from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
+from equipoise.guard.detector.pretrained import Calibration, HarmDetector, write
+from equipoise.guard.detector.template import Template
+from equipoise.guard.evidence import Evidence
+
+RECIPE: Final = "recipe.json"
+WINDOWS: Final = 4
+"""Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
+BARE: Final = 0.3
+"""Share of the rows that `both` reads without what they answer."""
+Reads = Literal["response", "exchange", "both"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A reply with its label."""
+
+    id: str
+    """Its name; decides whether `both` reads it bare."""
+    prompt: str
+    """What it answers."""
+    response: str
+    """The reply."""
+    harmful: bool
+    """Whether it does harm."""
+    dataset: str = ""
+    """Where it comes from; metrics are told apart by it."""
+    weight: float = 1.0
+    """Its weight in the loss; below 1 where the label is a guess."""
+    picture_text: str = ""
+    """What stands in its pictures."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """As the detector sees it."""
+        return Evidence(self.response, self.prompt, self.picture_text)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the weights."""
+
+    base: str
+    """A folder or a name of the model hub: any language model of transformers."""
+    mode: Reads = "both"
+    """What it learns to read; a detector of `both` serves exchanges."""
+    epochs: int = 3
+    rate: float = 5e-5
+    """Peak learning rate; the linear unit learns ten times as fast."""
+    batch: int = 16
+    """Rows in an optimiser step."""
+    seed: int = 0
+    lora: int | None = None
+    """Rank of low-rank adapters, merged in the end; None trains everything."""
+    question: int = 64
+    surroundings: int = 64
+    window: int = 192
+    stride: int = 128
+    bf16: bool = False
+    """bfloat16 autocast."""
+
+    @property
+    def template(self) -> Template:
+        """What the detector reads."""
+        served: Literal["response", "exchange"] = "response" if self.mode == "response" else "exchange"
+        return Template(served, self.question, self.surroundings, self.window, self.stride)
+
+
+class Rows(Dataset[dict[str, Any]]):
+    """Rows as windows of token ids."""
+
+    def __init__(self, rows: Sequence[Row], tokenizer: Any, recipe: Recipe) -> None:
+        served, bare = recipe.template, replace(recipe.template, mode="response")
+        self.items = [
+            {
+                "windows": _some((bare if _is_bare(row, recipe) else served).windows(tokenizer, row.evidence)),
+                "label": float(row.harmful),
+                "weight": row.weight,
+            }
+            for row in rows
+        ]
+        self.lengths = [sum(map(len, item["windows"])) for item in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+def _is_bare(row: Row, recipe: Recipe) -> bool:
+    if recipe.mode != "both":
+        return recipe.mode == "response"
+    digest = hashlib.sha256(f"{recipe.seed} {row.dataset} {row.id}".encode(errors="surrogatepass")).digest()
+    return digest[0] / 256 < BARE
+
+
+def _some(windows: list[list[int]]) -> list[list[int]]:
+    if len(windows) <= WINDOWS:
+        return windows
+    return [windows[round(at * (len(windows) - 1) / (WINDOWS - 1))] for at in range(WINDOWS)]
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Rows to the tensors that `HarmNetwork.forward` takes."""
+
+    padding: int
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Windows padded on the right."""
+        made = batch([item["windows"] for item in items], self.padding)
+        return {
+            "ids": made.ids,
+            "mask": made.mask,
+            "row": made.row,
+            "labels": torch.tensor([item["label"] for item in items]),
+            "weights": torch.tensor([item["weight"] for item in items]),
+        }
+
+
+class _Trainer(Trainer):  # type: ignore[misc]
+    """The stock trainer with batches of similar length and a faster linear unit."""
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """AdamW; the head starts from nothing and learns faster."""
+        if self.optimizer is None:
+            head = [each for name, each in self.model.named_parameters() if name.startswith("head.")]
+            known = {id(each) for each in head}
+            rest = [each for each in self.model.parameters() if each.requires_grad and id(each) not in known]
+            rate = self.args.learning_rate
+            groups = [{"params": rest, "lr": rate}, {"params": head, "lr": 10 * rate}]
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=self.args.weight_decay)
+        return self.optimizer
+
+    def _get_train_sampler(self, *arguments: Any, **more: Any) -> Any:
+        from transformers.trainer_pt_utils import LengthGroupedSampler
+
+        generator = torch.Generator().manual_seed(self.args.seed)
+        lengths = self.train_dataset.lengths
+        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
+
+
+def train(
+    recipe: Recipe,
+    rows: Sequence[Row],
+    out: Path,
+    *,
+    held_out: Sequence[Row] = (),
+    checkpoint_every: int = 200,
+    device: str | None = None,
+    int8: bool = False,
+) -> Path:
+    """Train a detector; the same call goes on where it was killed.
+
+    Args:
+        recipe: what decides the weights.
+        rows: what is learned, at least one harmful and one harmless reply.
+        out: folder for checkpoints (`checkpoints/`) and the detector.
+        held_out: rows that the calibration is fitted on and metrics are reported on; none of them is learned from.
+        checkpoint_every: optimiser steps between checkpoints.
+        device: `cpu` or `cuda`; by default CUDA where there is one.
+        int8: see `pretrained.write`.
+
+    Returns:
+        The folder, which `guard.detector.load` reads; `metrics.json` in it holds AUC and rates for each dataset.
+
+    Raises:
+        UsageError: rows of one label only, or a folder of another recipe.
+        ModelError: the base is no model that can be read.
+        MissingExtraError: `lora` without peft.
+    """
+    labels = {row.harmful for row in rows}
+    if labels != {True, False}:
+        raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
+    settings = asdict(recipe) | {"rows": _digest(rows)}
+    _same_recipe(out, settings)
+    torch.manual_seed(recipe.seed)
+    network, tokenizer = _start(recipe)
+    data = Rows(rows, tokenizer, recipe)
+    arguments = TrainingArguments(
+        str(out / "checkpoints"),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.rate,
+        per_device_train_batch_size=recipe.batch,
+        seed=recipe.seed,
+        bf16=recipe.bf16,
+        use_cpu=device == "cpu",
+        weight_decay=0.01,
+        warmup_steps=0.06,
+        lr_scheduler_type="linear",
+        save_steps=checkpoint_every,
+        save_total_limit=1,
+        logging_steps=20,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        label_names=["labels"],
+    )
+    trainer = _Trainer(
+        model=network,
+        args=arguments,
+        train_dataset=data,
+        data_collator=Collate(tokenizer.pad_token_id or 0),
+    )
+    last = get_last_checkpoint(str(out / "checkpoints")) if (out / "checkpoints").is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    network = _merged(network, recipe).cpu()
+    calibration, metrics = _report(network, tokenizer, recipe, held_out)
+    write(out, network, tokenizer, recipe.template, calibration=calibration, recipe=settings, int8=int8)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def _digest(rows: Iterable[Row]) -> str:
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(json.dumps(asdict(row), sort_keys=True).encode(errors="surrogatepass"))
+    return found.hexdigest()
+
+
+def _same_recipe(out: Path, settings: dict[str, Any]) -> None:
+    """A folder holds the training of one recipe."""
+    file = out / RECIPE
+    text = json.dumps(settings, indent=1) + "\n"
+    try:
+        if file.exists() and file.read_text(encoding="utf-8") != text:
+            raise UsageError(f"expected a folder of the same training, got another recipe in {file}; try another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"expected a folder that can be written, got {out}: {error.strerror}") from error
+
+
+def _start(recipe: Recipe) -> tuple[HarmNetwork, Any]:
+    # The base's own head is left behind, which transformers reports as a warning on every load.
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    try:
+        base = AutoModel.from_pretrained(recipe.base, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(recipe.base)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"expected a language model, got {recipe.base}: {error}; try a folder or ORG/NAME") from error
+    network = HarmNetwork(base, pooling_of(base.config))
+    if recipe.lora is not None:
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError as error:
+            raise MissingExtraError("--lora needs peft; try pip install 'equipoise[lora]'") from error
+        config = LoraConfig(r=recipe.lora, lora_alpha=2 * recipe.lora, lora_dropout=0.05, target_modules="all-linear")
+        network.base = get_peft_model(network.base, config)
+    return network, tokenizer
+
+
+def _merged(network: HarmNetwork, recipe: Recipe) -> HarmNetwork:
+    if recipe.lora is not None:
+        network.base = network.base.merge_and_unload()
+    return network.eval()
+
+
+def _report(
+    network: HarmNetwork, tokenizer: Any, recipe: Recipe, rows: Sequence[Row]
+) -> tuple[Calibration, dict[str, Any]]:
+    """A calibration fitted on held-out rows, and what they say of the detector; neither where there are none."""
+    if {row.harmful for row in rows} != {True, False}:
+        return Calibration(), {}
+    bare = HarmDetector(network, tokenizer, recipe.template, Calibration(), name="trained", identity="")
+    logits = np.array(bare.logits([row.evidence for row in rows]))
+    labels = np.array([row.harmful for row in rows])
+    metrics: dict[str, Any] = {"all": summary(logits, labels)}
+    for name in sorted({row.dataset for row in rows} - {""}):
+        chosen = np.array([row.dataset == name for row in rows])
+        metrics[name] = summary(logits[chosen], labels[chosen])
+    return platt(logits, labels), metrics
+
+
+def platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """The slope and shift of least log-loss (Platt 1999, with his smoothed targets)."""
+    from scipy.optimize import minimize
+
+    harmful, harmless = float(labels.sum()), float((~labels).sum())
+    target = np.where(labels, (harmful + 1) / (harmful + 2), 1 / (harmless + 2))
+
+    def loss(at: np.ndarray) -> float:
+        value = at[0] * logits + at[1]
+        return float(np.mean(np.logaddexp(0, value) - target * value))
+
+    slope, shift = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    return Calibration(float(slope), float(shift))
+
+
+def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Counts, AUC, and at thresholds of stated false-positive rates the share of harmful rows found."""
+    harmful, harmless = scores[labels], scores[~labels]
+    if not len(harmful) or not len(harmless):
+        return {"harmful": len(harmful), "harmless": len(harmless), "auc": None}
+    found: dict[str, Any] = {"harmful": len(harmful), "harmless": len(harmless), "auc": round(auc(scores, labels), 4)}
+    for rate in (0.01, 0.05, 0.1):
+        found[f"tpr_at_fpr_{rate}"] = round(float((harmful > np.quantile(harmless, 1 - rate)).mean()), 4)
+    return found
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The probability that a harmful row scores above a harmless one, ties half (Mann and Whitney 1947)."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(scores)
+    positive = int(labels.sum())
+    return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive)))
