@@ -10,9 +10,10 @@ from torch import Generator
 
 from cli.toy import REFUSAL, BrightnessModel
 from countermeasures.world import Looking
-from equipoise.countermeasures.certificate import Certificate, certify, clopper_pearson_lower, predict
+from equipoise.countermeasures.certificate import Certificate, certify, predict
 from equipoise.countermeasures.voting import Smoothed, Votes
 from equipoise.errors import UsageError
+from equipoise.judges.thresholds import clopper_pearson_lower
 from equipoise.types import Exchange, Prompt, Verdict
 
 SIGMA, LIMIT, SIDE = 0.05, 0.5, 4
@@ -46,25 +47,6 @@ def with_votes(*votes: Votes) -> Smoothed:
     left = iter(votes)
     model.votes = lambda *_, **__: next(left)  # type: ignore[method-assign]
     return model
-
-
-def test_the_lower_bound_is_that_of_clopper_and_pearson() -> None:
-    for count in (1, 10, 64, 1000):
-        for hits in {0, 1, count // 2, count - 1, count}:
-            for alpha in (0.001, 0.05, 0.3):
-                exact = binomtest(hits, count, alternative="greater").proportion_ci(1 - alpha, method="exact").low
-                assert clopper_pearson_lower(hits, count, alpha) == pytest.approx(exact, abs=1e-9)
-
-
-def test_the_lower_bound_holds_as_often_as_it_says() -> None:
-    # Summed over all outcomes, which no simulation is as exact as.
-    for count, alpha in ((20, 0.05), (100, 0.05), (100, 0.001)):
-        hits = np.arange(count + 1)
-        bounds = np.array([clopper_pearson_lower(int(k), count, alpha) for k in hits])
-        for truth in np.linspace(0.02, 0.99, 25):
-            assert binom.pmf(hits, count, truth)[bounds <= truth].sum() >= 1 - alpha - 1e-12
-    draws = np.random.default_rng(0).binomial(50, 0.8, 2000)
-    assert np.mean([clopper_pearson_lower(int(k), 50, 0.1) <= 0.8 for k in draws]) >= 0.9
 
 
 def test_the_radius_is_sigma_times_the_quantile_of_the_bound() -> None:

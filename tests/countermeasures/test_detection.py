@@ -3,24 +3,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import beta
 
 from cli.toy import BrightnessModel
 from countermeasures.world import Looking, Wall, marked, plain_wall, salted
 from equipoise.attacks.refusal import make_refuse
-from equipoise.countermeasures.detection import MOST_ODDS, Detector, Score, calibrate
+from equipoise.countermeasures.detection import MOST_ODDS, Detector, Score
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.testbed.scores import cases
 from equipoise.transforms.noise import Noise
 from equipoise.transforms.squeeze import Median
-
-
-def upper(hits: int, count: int, confidence: float = 0.95) -> float:
-    return float(beta.ppf(confidence, hits + 1, count - hits))
 
 
 def test_a_score_is_what_neither_change_nor_absence_explains() -> None:
@@ -55,85 +49,6 @@ def test_a_detector_without_changes_or_copies_is_refused() -> None:
     for make in (lambda: Detector(Looking(), changes=()), lambda: Detector(Looking(), copies=0)):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
-
-
-def test_the_threshold_leaves_as_many_clean_pictures_above_as_the_rate_allows() -> None:
-    scores = np.random.default_rng(0).normal(size=400).tolist()
-    ordered = sorted(scores, reverse=True)
-    found = calibrate(scores, 0.05)
-    above = sum(score > found.value for score in scores)
-    assert found.value == ordered[above]
-    assert found.rate == above / 400
-    assert found.bound == pytest.approx(upper(above, 400))
-    assert found.bound <= 0.05 < upper(above + 1, 400)
-    assert found.supported
-    assert found.to_dict() == {
-        "value": found.value,
-        "rate": found.rate,
-        "bound": found.bound,
-        "asked": 0.05,
-        "pictures": 400,
-        "confidence": 0.95,
-        "supported": True,
-    }
-
-
-def test_too_few_pictures_support_nothing() -> None:
-    for count, supported in ((58, False), (59, True)):
-        found = calibrate([float(i) for i in range(count)], 0.05)
-        assert found.value == count - 1, "the highest: none is above it"
-        assert found.rate == 0
-        assert found.bound == pytest.approx(1 - 0.05 ** (1 / count))
-        assert found.supported is supported
-    assert not calibrate([1.0], 0.5).supported
-
-
-def test_a_higher_rate_or_a_lower_confidence_never_raises_the_threshold() -> None:
-    scores = np.random.default_rng(1).normal(size=150).tolist()
-    values = [calibrate(scores, rate).value for rate in (0.01, 0.02, 0.05, 0.1, 0.3, 0.9)]
-    assert values == sorted(values, reverse=True)
-    values = [calibrate(scores, 0.1, confidence=confidence).value for confidence in (0.5, 0.8, 0.95, 0.999)]
-    assert values == sorted(values)
-    assert calibrate(scores, 0.1) == calibrate(scores[::-1], 0.1), "in whatever order"
-
-
-def test_ties_are_not_flagged_and_do_not_lower_the_bound() -> None:
-    found = calibrate([0.0] * 200, 0.05)
-    assert (found.value, found.rate) == (0.0, 0.0)
-    places = next(k for k in range(200) if upper(k + 1, 200) > 0.05)
-    assert found.bound == pytest.approx(upper(places, 200))
-    mixed = calibrate([5.0] * 3 + [0.0] * 197, 0.05)
-    assert (mixed.value, mixed.rate) == (0.0, 3 / 200)
-    assert mixed.supported
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_the_bound_holds_as_often_as_it_says(tied: bool) -> None:
-    random = np.random.default_rng(2)
-    # Two levels whose tails lie just above the bounds of 1 and of 0 pictures in 100: the worst case of ties.
-    tails = np.array([1.0, 0.047, 0.0296, 0.0])
-    wrong = 0
-    for _ in range(1500):
-        draws = random.random(100)
-        scores = (draws[:, None] < tails[1:]).sum(1).astype(float) if tied else 1 - draws
-        found = calibrate(scores.tolist(), 0.05)
-        truth = tails[int(found.value) + 1] if tied else 1 - found.value
-        wrong += truth > found.bound
-    assert wrong / 1500 <= 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
-
-
-def test_calibration_says_what_it_needs() -> None:
-    for scores, rate, confidence in (
-        ([], 0.05, 0.95),
-        ([1.0], 0.0, 0.95),
-        ([1.0], 1.0, 0.95),
-        ([1.0], float("nan"), 0.95),
-        ([1.0], 0.05, 1.0),
-        ([1.0], 0.05, 0.0),
-        ([1.0, float("nan")], 0.05, 0.95),
-    ):
-        with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
-            calibrate(scores, rate, confidence=confidence)
 
 
 def image_of(case: object) -> Image.Image:

@@ -16,7 +16,8 @@ from equipoise.errors import EquipoiseError, PictureError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from equipoise.countermeasures.detection import Detector, Score, Threshold
+    from equipoise.countermeasures.detection import Detector, Score
+    from equipoise.judges.thresholds import Threshold
 
 
 def detect(
@@ -59,8 +60,9 @@ def detect(
         raise UsageError(f"expected a finite threshold, got {threshold:g}; try 1")
     if question and not all(each.strip() for each in question):
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
-    from equipoise.countermeasures.detection import PROBES, Detector, calibrate
+    from equipoise.countermeasures.detection import PROBES, Detector
     from equipoise.data.pictures import find_pictures
+    from equipoise.judges.thresholds import calibrate
 
     paths, known = find_pictures(images), find_pictures(clean) if clean else []
     detector = Detector(Machine(device, dtype, quantize).load(model))
@@ -70,7 +72,7 @@ def detect(
     scores, errors = _scores(detector, paths, asked)
     if found and not found.supported:
         complain(
-            f"{found.pictures} clean pictures cannot support a rate of {fpr:g}: the bound is {found.bound:.3f}; "
+            f"{found.count} clean pictures cannot support a rate of {fpr:g}: the bound is {found.bound:.3f}; "
             f"try about {round(3 / fpr)} or more"
         )
     if json:
@@ -80,7 +82,7 @@ def detect(
         show(table("", ["picture", "log-odds: as it is, changed, grey", "score", "verdict"], rows))
         if found:
             show(
-                f"threshold {found.value:.3f}: {found.rate:.1%} of {found.pictures} clean pictures are above it, "
+                f"threshold {found.value:.3f}: {found.rate:.1%} of {found.count} clean pictures are above it, "
                 f"at most {found.bound:.1%} at 95 % confidence"
             )
         elif limit is None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import beta, binomtest, norm
+from scipy.stats import binomtest, norm
 from torch import Generator
 
 from equipoise.countermeasures.voting import Smoothed
 from equipoise.errors import UsageError
+from equipoise.judges.thresholds import clopper_pearson_lower
 from equipoise.types import Prompt
 
 Class = Literal["refuse", "answer"]
@@ -40,11 +41,6 @@ class Certificate:
     def linf(self, values: int) -> float:
         """The largest change of any value that the radius covers, for a picture with so many values."""
         return self.radius / float(values) ** 0.5
-
-
-def clopper_pearson_lower(hits: int, count: int, alpha: float) -> float:
-    """One-sided lower bound of a probability at confidence `1 - alpha` (Clopper and Pearson 1934)."""
-    return 0.0 if hits == 0 else float(beta.ppf(alpha, hits, count - hits + 1))
 
 
 def certify(

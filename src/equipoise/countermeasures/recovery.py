@@ -68,7 +68,7 @@ class Recovering(Countermeasure):
         seed: of the purifier's chance.
         safe: says which prompts may be asked again; None means `WithoutPicture`.
         detector: scores pictures; only those above `threshold` are asked about again. None asks about all.
-        threshold: see `detection.calibrate`.
+        threshold: see `judges.thresholds.calibrate`.
         judge: who tells a refusal; None means `PhraseJudge()`.
     """
 

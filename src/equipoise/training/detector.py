@@ -94,7 +94,7 @@ class Rows(Dataset[dict[str, Any]]):
 
     def __init__(self, rows: Sequence[Row], tokenizer: Any, recipe: Recipe) -> None:
         served, bare = recipe.template, replace(recipe.template, mode="response")
-        self.items = [
+        self.items: list[dict[str, Any]] = [
             {
                 "windows": _some((bare if _is_bare(row, recipe) else served).windows(tokenizer, row.evidence)),
                 "label": float(row.harmful),
@@ -102,7 +102,7 @@ class Rows(Dataset[dict[str, Any]]):
             }
             for row in rows
         ]
-        self.lengths = [sum(map(len, item["windows"])) for item in self.items]
+        self.lengths = [sum(len(window) for window in item["windows"]) for item in self.items]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -142,15 +142,16 @@ class Collate:
         }
 
 
-class _Trainer(Trainer):  # type: ignore[misc]
+class _Trainer(Trainer):
     """The stock trainer with batches of similar length and a faster linear unit."""
 
     def create_optimizer(self, model: Any = None) -> Any:
         """AdamW; the head starts from nothing and learns faster."""
         if self.optimizer is None:
-            head = [each for name, each in self.model.named_parameters() if name.startswith("head.")]
+            network: Any = self.model
+            head = [each for name, each in network.named_parameters() if name.startswith("head.")]
             known = {id(each) for each in head}
-            rest = [each for each in self.model.parameters() if each.requires_grad and id(each) not in known]
+            rest = [each for each in network.parameters() if each.requires_grad and id(each) not in known]
             rate = self.args.learning_rate
             groups = [{"params": rest, "lr": rate}, {"params": head, "lr": 10 * rate}]
             self.optimizer = torch.optim.AdamW(groups, weight_decay=self.args.weight_decay)
@@ -160,8 +161,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         from transformers.trainer_pt_utils import LengthGroupedSampler
 
         generator = torch.Generator().manual_seed(self.args.seed)
-        lengths = self.train_dataset.lengths
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths, generator=generator)
+        data: Any = self.train_dataset
+        return LengthGroupedSampler(self.args.train_batch_size, lengths=data.lengths, generator=generator)
 
 
 def train(
