@@ -19,6 +19,7 @@ from equipoise.cli.console import complain
 from equipoise.cli.detect import detect
 from equipoise.cli.doctor import doctor
 from equipoise.cli.gate import gate
+from equipoise.cli.guard import guard
 from equipoise.cli.judge import judge
 from equipoise.cli.perturb import perturb
 from equipoise.cli.power import power
@@ -66,6 +67,7 @@ app.command()(doctor)
 app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
 app.add_typer(train, name="train")
+app.add_typer(guard, name="guard")
 
 
 def _version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """`Policy`: what is done about which harm, on which rail, and what if a check fails; read from TOML and validated.
 
-Rails: `input` (the request, before the upstream sees it), `pictures` (each picture of a request) and `output` (each
-reply). Unknown names are an error, so that a misspelt threshold cannot silently be the default.
+Rails: `input` (the request, before anybody replies) and `output` (each reply). Unknown names are an error, so that a
+misspelt threshold cannot silently be the default.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ class Rail(_Strict):
     action: Action = "rewrite"
     fail: FailMode = "closed"
     """What a check that fails, or something nobody can read, does: `closed` refuses, `open` lets pass and says so."""
-    timeout: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """Seconds for one check."""
     categories: dict[str, Rule] = {}
     """Rules of their own for kinds of harm."""
 
@@ -61,29 +59,6 @@ class Cascade(_Strict):
         return self
 
 
-class Pictures(Rail):
-    """What is done with pictures before anybody looks at them."""
-
-    action: Action = "refuse"
-    read_text: bool = True
-    """Whether the text in pictures is read (OCR) and judged with the question."""
-    max_bytes: Annotated[int, Field(gt=0)] = 20_000_000
-    max_pixels: Annotated[int, Field(gt=0)] = 40_000_000
-    max_count: Annotated[int, Field(gt=0)] = 16
-    fetch: tuple[str, ...] = ()
-    """Hosts from which a picture's URL is fetched; none by default. Private addresses and redirects never are."""
-
-
-class Stream(_Strict):
-    """How a streamed reply is held back."""
-
-    mode: Literal["off", "buffer", "holdback", "observe"] = "holdback"
-    hold: Annotated[int, Field(ge=1, le=100_000)] = 240
-    """Characters that stay behind the newest text; only older, checked text leaves."""
-    every: Annotated[int, Field(ge=1, le=100_000)] = 120
-    """New characters between two checks."""
-
-
 class Policy(_Strict):
     """What a guard does; see docs/guard.md for an annotated file."""
 
@@ -96,10 +71,8 @@ class Policy(_Strict):
     refusal: Annotated[str, Field(min_length=1, max_length=2000)] = REFUSAL
     """The last resort; {policy} and {category} are filled in."""
     input: Rail = Rail(enabled=False, action="refuse")
-    pictures: Pictures = Pictures()
     output: Rail = Rail()
     cascade: Cascade = Cascade()
-    stream: Stream = Stream()
 
     @property
     def revision(self) -> str:
@@ -169,3 +142,33 @@ def parse(text: str, where: str = "policy") -> Policy:
         raise UsageError(
             f"expected a policy, got {where}: {place}: {first['msg'].lower()}{more}; try `equipoise guard policy`"
         ) from error
+
+
+ANNOTATED: Final = """\
+# What the guard does about which harm. Unknown names are an error; what is left out has the value shown here.
+version = 1
+name = "default"          # named in refusals and records
+mode = "enforce"          # "observe" decides and tells, and changes nothing
+rounds = 2                # rewrites of a harmful reply before the last resort
+refusal = "I can't help with that: the policy {policy} does not allow it ({category})."
+
+[output]                  # each reply
+enabled = true
+threshold = 0.5           # the probability of harm from which on `action` is taken; see `equipoise guard calibrate`
+action = "rewrite"        # allow, flag, rewrite or refuse
+fail = "closed"           # a check that fails refuses; "open" lets pass and says so
+# [output.categories."specialized advice"]    # a rule of its own for a kind of harm that the detector tells
+# threshold = 0.9
+# action = "flag"
+
+[input]                   # the request, before anybody replies
+enabled = false
+threshold = 0.5
+action = "refuse"
+fail = "closed"
+
+[cascade]                 # with a bigger guard: the band of the detector's probability in which it is asked
+low = 0.1
+high = 0.9
+"""
+"""The default policy as a file."""

@@ -17,18 +17,19 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoModel, AutoTokenizer, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer
 
-from equipoise.errors import MissingExtraError, ModelError, OutputError, UsageError
+from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.pretrained import Calibration, HarmDetector, write
 from equipoise.guard.detector.template import Template
 from equipoise.guard.evidence import Evidence
+from equipoise.training.stock import Plan, last_checkpoint, same_recipe, with_adapters
 
-RECIPE: Final = "recipe.json"
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
+DROPOUTS: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "hidden_dropout")
+"""What transformers' configurations call it."""
 BARE: Final = 0.3
 """Share of the rows that `both` reads without what they answer."""
 Reads = Literal["response", "exchange", "both"]
@@ -81,6 +82,10 @@ class Recipe:
     stride: int = 128
     bf16: bool = False
     """bfloat16 autocast."""
+    dropout: float = 0.0
+    """Inside the base; on a CPU more than 0 doubles the time. The linear unit has its own."""
+    embeddings: bool = False
+    """Whether the token embeddings learn too."""
 
     @property
     def template(self) -> Template:
@@ -198,38 +203,18 @@ def train(
     if labels != {True, False}:
         raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
     settings = asdict(recipe) | {"rows": _digest(rows)}
-    _same_recipe(out, settings)
+    same_recipe(out, settings)
     torch.manual_seed(recipe.seed)
     network, tokenizer = _start(recipe)
     data = Rows(rows, tokenizer, recipe)
-    arguments = TrainingArguments(
-        str(out / "checkpoints"),
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.rate,
-        per_device_train_batch_size=recipe.batch,
-        seed=recipe.seed,
-        bf16=recipe.bf16,
-        use_cpu=device == "cpu",
-        weight_decay=0.01,
-        warmup_steps=0.06,
-        lr_scheduler_type="linear",
-        save_steps=checkpoint_every,
-        save_total_limit=1,
-        logging_steps=20,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        label_names=["labels"],
-    )
+    plan = Plan(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
     trainer = _Trainer(
         model=network,
-        args=arguments,
+        args=plan.arguments(out),
         train_dataset=data,
         data_collator=Collate(tokenizer.pad_token_id or 0),
     )
-    last = get_last_checkpoint(str(out / "checkpoints")) if (out / "checkpoints").is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out))
     network = _merged(network, recipe).cpu()
     calibration, metrics = _report(network, tokenizer, recipe, held_out)
     write(out, network, tokenizer, recipe.template, calibration=calibration, recipe=settings, int8=int8)
@@ -244,35 +229,23 @@ def _digest(rows: Iterable[Row]) -> str:
     return found.hexdigest()
 
 
-def _same_recipe(out: Path, settings: dict[str, Any]) -> None:
-    """A folder holds the training of one recipe."""
-    file = out / RECIPE
-    text = json.dumps(settings, indent=1) + "\n"
-    try:
-        if file.exists() and file.read_text(encoding="utf-8") != text:
-            raise UsageError(f"expected a folder of the same training, got another recipe in {file}; try another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"expected a folder that can be written, got {out}: {error.strerror}") from error
-
-
 def _start(recipe: Recipe) -> tuple[HarmNetwork, Any]:
     # The base's own head is left behind, which transformers reports as a warning on every load.
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     try:
-        base = AutoModel.from_pretrained(recipe.base, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(recipe.base)
+        for name in DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, recipe.dropout)
+        base = AutoModel.from_pretrained(recipe.base, config=config, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(recipe.base)
     except (OSError, ValueError) as error:
         raise ModelError(f"expected a language model, got {recipe.base}: {error}; try a folder or ORG/NAME") from error
     network = HarmNetwork(base, pooling_of(base.config))
+    if not recipe.embeddings:
+        base.get_input_embeddings().requires_grad_(False)
     if recipe.lora is not None:
-        try:
-            from peft import LoraConfig, get_peft_model
-        except ImportError as error:
-            raise MissingExtraError("--lora needs peft; try pip install 'equipoise[lora]'") from error
-        config = LoraConfig(r=recipe.lora, lora_alpha=2 * recipe.lora, lora_dropout=0.05, target_modules="all-linear")
-        network.base = get_peft_model(network.base, config)
+        network.base = with_adapters(network.base, recipe.lora)
     return network, tokenizer
 
 

@@ -1,0 +1,115 @@
+"""`equipoise guard check`: what a guard would return for every reply in a file."""
+
+from __future__ import annotations
+
+import json as js
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from equipoise.cli.console import complain, quiet, show, table
+from equipoise.cli.guard import options as o
+
+if TYPE_CHECKING:
+    from equipoise.guard.decision import Decision
+    from equipoise.guard.guard import Guard
+    from equipoise.judges.rows import Row
+
+BATCH = 64
+"""Rows checked at a time: a file of any length fits in memory."""
+SHOWN = 20
+"""Rows of a table; longer files are summed up."""
+
+
+def check(
+    file: Annotated[
+        Path,
+        typer.Argument(help="One JSON object a line with id, prompt and response; or CSV.", show_default=False),
+    ],
+    detector: o.DetectorName = "embedded",
+    detoxifier: o.Detoxifiers = None,
+    policy: o.PolicyFile = None,
+    big: o.Big = None,
+    api_key_env: o.KeyName = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row on stdout, in order.")] = False,
+) -> None:
+    """Check every reply in a file: the probability of harm, what is done about it, and what would be returned."""
+    from equipoise.guard.guard import Guard
+    from equipoise.judges.rows import batches, read_rows
+    from equipoise.judges.rows import check as look_through
+
+    look_through(file)
+    quiet()
+    guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
+    counts: Counter[str] = Counter()
+    rows: list[tuple[object, ...]] = []
+    for batch in batches(read_rows(file), BATCH):
+        for row, decision in zip(batch, _decisions(guard, batch), strict=True):
+            counts["unreadable" if decision is None else decision.observed or decision.action] += 1
+            if json:
+                # ASCII only: a reply may hold half a surrogate pair, which no terminal takes.
+                print(js.dumps(document(row, decision), allow_nan=False))
+            elif len(rows) <= SHOWN:
+                rows.append(_line(row, decision))
+        sys.stdout.flush()
+    if counts["unreadable"]:
+        complain(f"{counts['unreadable']} rows of {file} could not be read; they have no decision")
+    if not json:
+        _summary(guard, counts, rows)
+
+
+def document(row: Row, decision: Decision | None) -> dict[str, Any]:
+    """One line of output; a row that could not be read has the reason as `error` and nothing is decided about it."""
+    if decision is None:
+        return {
+            "id": row.id,
+            "harm": None,
+            "categories": [],
+            "decision": None,
+            "response": None,
+            "rounds": 0,
+            "decided_by": None,
+            "error": row.problem,
+        }
+    found: dict[str, Any] = {
+        "id": row.id,
+        "harm": decision.harm,
+        "categories": list(decision.categories),
+        "decision": decision.action,
+        "response": decision.response,
+        "rounds": decision.rounds,
+        "decided_by": decision.decided_by,
+    }
+    return found if decision.observed is None else found | {"observed": decision.observed}
+
+
+def _decisions(guard: Guard, batch: list[Row]) -> list[Decision | None]:
+    decisions = iter(guard.check_exchanges([row.exchange for row in batch if row.exchange is not None]))
+    return [None if row.exchange is None else next(decisions) for row in batch]
+
+
+def _line(row: Row, decision: Decision | None) -> tuple[object, ...]:
+    if decision is None:
+        return (row.id, "", "unreadable", row.problem)
+    harm = "" if decision.harm is None else f"{decision.harm:.3f}"
+    return (row.id, harm, decision.observed or decision.action, decision.why)
+
+
+def _summary(guard: Guard, counts: Counter[str], rows: list[tuple[object, ...]]) -> None:
+    total = sum(counts.values())
+    if total <= SHOWN:
+        show(table("", ["id", "harm", "decision", "why"], rows))
+    told = "observes only" if guard.policy.mode == "observe" else "enforced"
+    show(f"{total} replies, detector {guard.detector.name}, policy {guard.policy.name} ({told})")
+    show(
+        table("", ["decision", "replies"], [(name, counts[name]) for name in (*_order(), "unreadable") if counts[name]])
+    )
+
+
+def _order() -> tuple[str, ...]:
+    from equipoise.guard.decision import ACTIONS
+
+    return ACTIONS

@@ -1,0 +1,12 @@
+"""`equipoise guard policy`: an annotated policy file to start from."""
+
+from __future__ import annotations
+
+from equipoise.cli.console import show
+
+
+def policy() -> None:
+    """Print the default policy as an annotated TOML file; every line says what it does."""
+    from equipoise.guard.policy import ANNOTATED
+
+    show(ANNOTATED.rstrip("\n"))

@@ -1,0 +1,124 @@
+"""`Cascade`: a small detector on all traffic, a bigger guard only where the small one is unsure.
+
+In the grey band the bigger guard has the last word; where it fails, the check has failed, since the small detector has
+just said that it does not know. `JudgeDetector` makes a detector of any judge of harm, such as the guard models of
+`judges.guards`, local or served.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from equipoise.guard.decision import Detector, Score
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.policy import Cascade as Band
+from equipoise.guard.protector import failed, scored
+from equipoise.judges.opinion import digest, identity_of, name_of
+from equipoise.types import Exchange, Judge, Message, Prompt, Verdict
+
+HAZARDS: Final[Mapping[str, str]] = {
+    "S1": "violent crimes",
+    "S2": "non-violent crimes",
+    "S3": "sex crimes",
+    "S4": "child exploitation",
+    "S5": "defamation",
+    "S6": "specialized advice",
+    "S7": "privacy",
+    "S8": "intellectual property",
+    "S9": "indiscriminate weapons",
+    "S10": "hate",
+    "S11": "self-harm",
+    "S12": "sexual content",
+    "S13": "elections",
+    "S14": "code interpreter abuse",
+}
+"""MLCommons' hazards, as Llama Guard 3 and 4 number them (their model cards)."""
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Two detectors as one."""
+
+    small: Detector
+    """Asked about everything."""
+    big: Detector
+    """Asked where the small one's probability is inside the band."""
+    band: Band
+    """From `low` to `high`, both inclusive."""
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.small.name} > {self.big.name}"
+
+    @property
+    def identity(self) -> str:
+        """sha256 over both and the band."""
+        return digest([self.small.identity, self.big.identity, self.band.low, self.band.high])
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        """The small detector's score outside the band, the bigger guard's inside; a failure of either is one."""
+        scores = scored(self.small, evidence)
+        unsure = [
+            place
+            for place, score in enumerate(scores)
+            if score.harm is not None and self.band.low <= score.harm <= self.band.high
+        ]
+        for place, score in zip(unsure, scored(self.big, [evidence[place] for place in unsure]), strict=True):
+            scores[place] = score
+        return scores
+
+
+@dataclass(frozen=True)
+class JudgeDetector:
+    """Any judge of harm as a detector."""
+
+    judge: Judge
+    """Who is asked."""
+
+    @property
+    def name(self) -> str:
+        """The judge's."""
+        return name_of(self.judge)
+
+    @property
+    def identity(self) -> str:
+        """The judge's."""
+        return identity_of(self.judge)
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        """What the judge says of harm; unscored is a failure, a label without a probability counts as certain."""
+        begin = time.perf_counter()
+        verdicts = self.judge([exchange_of(each) for each in evidence])
+        seconds = (time.perf_counter() - begin) / max(1, len(evidence))
+        return [self._score(verdict, seconds) for verdict in verdicts]
+
+    def _score(self, verdict: Verdict, seconds: float) -> Score:
+        harm = verdict.harm_probability
+        if harm is None and verdict.harm is not None:
+            harm = float(verdict.harm != "none")
+        if harm is None:
+            return failed(self, verdict.unscored or "the judge says nothing about harm")
+        kinds = hazards(verdict.reasons) if verdict.harmful else ()
+        return Score(self.name, harm, dict.fromkeys(kinds, harm), seconds=seconds)
+
+
+def hazards(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of harm in a guard's own words: `says unsafe S1,S10`, `says Unsafe Violent, PII`."""
+    told = next((reason for reason in reasons if reason.startswith("says ")), "")
+    listed = told.removeprefix("says ").partition(" ")[2]
+    parts = [part.strip() for part in re.split(r"[,;]", listed)]
+    return tuple(dict.fromkeys(HAZARDS.get(part, part.lower()) for part in parts if part and part.lower() != "none"))
+
+
+def exchange_of(evidence: Evidence) -> Exchange:
+    """An exchange for judges: what was asked, with what stands in its pictures, and the reply."""
+    asked = evidence.question
+    if evidence.picture_text:
+        asked = f"{asked}\n\n[Text in the picture] {evidence.picture_text}".strip()
+    earlier = tuple(Message("user", text) for text in evidence.context)
+    return Exchange(Prompt((*earlier, Message("user", asked, evidence.images))), evidence.response, "stop", "")

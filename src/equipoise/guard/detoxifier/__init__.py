@@ -1,0 +1,42 @@
+"""Detoxifiers: a harmful reply in, a harmless one out (MLLM-Protector's second half); the protector checks what comes.
+
+| name | what |
+|---|---|
+| a folder | a causal language model that `equipoise train detoxifier` trained, or any other of the same template |
+| `model` | the guarded model itself, under an instruction to rewrite |
+
+The last resort, a refusal that names the policy, is the protector's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from equipoise.errors import ModelError, UsageError
+from equipoise.guard.decision import Detoxifier
+from equipoise.types import ChatModel
+
+
+def load(name: str, *, model: ChatModel | None = None, device: str | None = None) -> Detoxifier:
+    """A detoxifier by name; the table of this module lists the names.
+
+    Args:
+        name: which one.
+        model: the guarded model, for `model`.
+        device: where local weights compute; the CPU by default.
+
+    Raises:
+        UsageError: `model` without one.
+        ModelError: nothing there, or no language model.
+    """
+    if name == "model":
+        if model is None:
+            raise UsageError("expected a model that rewrites its own replies, got none; try --model")
+        from equipoise.guard.detoxifier.asked import AskedDetoxifier
+
+        return AskedDetoxifier(model)
+    if not Path(name).is_dir():
+        raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`, or model")
+    from equipoise.guard.detoxifier.trained import read
+
+    return read(Path(name), device=device)

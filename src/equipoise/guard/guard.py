@@ -1,0 +1,101 @@
+"""`Guard`: detector, detoxifier, cascade and policy in one object, for Python and for files; sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from equipoise.guard import detector as detectors
+from equipoise.guard import detoxifier as detoxifiers
+from equipoise.guard.cascade import Cascade
+from equipoise.guard.decision import Decision, Detector, Detoxifier
+from equipoise.guard.evidence import Evidence, PictureReader
+from equipoise.guard.policy import Policy
+from equipoise.guard.policy import load as load_policy
+from equipoise.guard.protector import Protector
+from equipoise.types import ChatModel, Exchange
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Guard(Protector):
+    """A protector that is loaded by names and asked with plain texts.
+
+    >>> guard = Guard.from_pretrained()
+    >>> guard.check("How do I bake bread?", "Mix flour, water and yeast.").action
+    'allow'
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        detoxifiers: Sequence[Detoxifier] = (),
+        policy: Policy | None = None,
+        *,
+        reader: PictureReader | None = None,
+    ) -> None:
+        super().__init__(detector, detoxifiers, policy)
+        self.reader = reader
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        detector: str = "embedded",
+        *,
+        detoxifier: str | Sequence[str] = (),
+        policy: Policy | Path | str | None = None,
+        big: Detector | None = None,
+        model: ChatModel | None = None,
+        reader: PictureReader | None = None,
+        device: str | None = None,
+    ) -> Guard:
+        """Load a guard.
+
+        Args:
+            detector: see `guard.detector.load`.
+            detoxifier: one or several, tried in order; see `guard.detoxifier.load`.
+            policy: a policy or a TOML file; None is the default policy.
+            big: the bigger guard of the cascade; `JudgeDetector(judge)` makes one of any judge of harm.
+            model: the guarded model, where it rewrites its own replies.
+            reader: reads the text in pictures; None leaves them unread.
+            device: where weights compute.
+
+        Raises:
+            UsageError: a policy that cannot be.
+            ModelError: weights that are not there.
+        """
+        chosen = load_policy(Path(policy)) if isinstance(policy, str | Path) else policy or Policy()
+        small = detectors.load(detector, device=device)
+        names = [detoxifier] if isinstance(detoxifier, str) else list(detoxifier)
+        rewriters = [detoxifiers.load(name, model=model, device=device) for name in names]
+        whole = small if big is None else Cascade(small, big, chosen.cascade)
+        return cls(whole, rewriters, chosen, reader=reader)
+
+    def check(self, prompt: str, response: str, images: Sequence[Image] = ()) -> Decision:
+        """The decision about one reply.
+
+        Args:
+            prompt: what was asked.
+            response: the reply.
+            images: 8-bit RGB pictures of the prompt; their text is read where there is a reader.
+        """
+        return self.check_all([Evidence(response, prompt, self._read(images), images=tuple(images))])[0]
+
+    def check_all(self, evidence: Sequence[Evidence]) -> list[Decision]:
+        """One decision for each reply, in order."""
+        return self(evidence)
+
+    async def acheck(self, prompt: str, response: str, images: Sequence[Image] = ()) -> Decision:
+        """`check` on a thread of its own, so that an event loop goes on."""
+        return await asyncio.to_thread(self.check, prompt, response, images)
+
+    def check_exchanges(self, exchanges: Sequence[Exchange]) -> list[Decision]:
+        """One decision for each exchange, in order."""
+        return self([Evidence.of(each, self.reader) for each in exchanges])
+
+    def _read(self, images: Sequence[Image]) -> str:
+        reader = self.reader
+        return "" if reader is None else "\n".join(text for text in map(reader, images) if text)
