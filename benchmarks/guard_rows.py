@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from encoder_rows import _csv, _jsonl, shared_data
+from equipoise.guard.rows import Labelled as Row
 from equipoise.judges.phrases import judge_reply
-from equipoise.training.detector import Row
 
 REPORTED = ("gptfuzz", "harmbench_val", "jailbreakbench", "msts")
 SOURCES = {

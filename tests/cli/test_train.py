@@ -20,8 +20,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from cli.conftest import Command
-from equipoise.cli import train as verbs
 from equipoise.cli.main import app
+from equipoise.cli.train import adversarial as adversarial_verb
+from equipoise.cli.train import diffusion as diffusion_verb
+from equipoise.cli.train.diffusion import folder_source
+from equipoise.cli.train.options import file_source
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.training.loop import Loop
@@ -95,8 +98,8 @@ def test_defaults_are_those_of_the_recipes() -> None:
     from equipoise.training import adversarial, diffusion
 
     for verb, recipe, other in (
-        (verbs.diffusion, asdict(diffusion.Recipe()), {}),
-        (verbs.adversarial, asdict(adversarial.Recipe()), {"lora": "rank"}),
+        (diffusion_verb, asdict(diffusion.Recipe()), {}),
+        (adversarial_verb, asdict(adversarial.Recipe()), {"lora": "rank"}),
     ):
         defaults = {other.get(n, n): p.default for n, p in inspect.signature(verb).parameters.items()}
         if "parts" in defaults:
@@ -245,13 +248,13 @@ def test_sources_name_the_content(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / name / "a.png")
         (tmp_path / name / "notes.txt").write_text(name)
-    first = verbs.folder_source(tmp_path / "one")
-    assert verbs.folder_source(tmp_path / "two") == first
+    first = folder_source(tmp_path / "one")
+    assert folder_source(tmp_path / "two") == first
     Image.new("RGB", (40, 40)).save(tmp_path / "two" / "a.png")
-    assert verbs.folder_source(tmp_path / "two") != first
+    assert folder_source(tmp_path / "two") != first
     (tmp_path / "one" / "a.png").rename(tmp_path / "one" / "b.png")
-    assert verbs.folder_source(tmp_path / "one") != first
-    assert verbs.file_source(tmp_path / "one" / "notes.txt") != verbs.file_source(tmp_path / "two" / "notes.txt")
+    assert folder_source(tmp_path / "one") != first
+    assert file_source(tmp_path / "one" / "notes.txt") != file_source(tmp_path / "two" / "notes.txt")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "below odds",
         {"model": "testbed/llava-robust", "odds": "-4"},
     ),
+    "guard": Entry(
+        "judge every reply; rewrite a harmful one, judge the rewrite, refuse what stays harmful",
+        {"detector": "embedded", "detoxifier": "none", "policy": "default"},
+    ),
     "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
 """Names, what they do and their settings; the page of the command line has them as a table."""
@@ -128,6 +132,10 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
         if not values["id"]:
             raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
         return with_tower(model, values["id"])
+    if name == "guard":
+        from equipoise.countermeasures.guarded import guarded
+
+        return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec)
     if name == "second":
         from equipoise.countermeasures.second import SecondOpinion
         from equipoise.models.load import load

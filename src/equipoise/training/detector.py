@@ -23,7 +23,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.pretrained import Calibration, HarmDetector, write
 from equipoise.guard.detector.template import Template
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.rows import Labelled
 from equipoise.training.stock import Plan, last_checkpoint, same_recipe, with_adapters
 
 WINDOWS: Final = 4
@@ -33,31 +33,6 @@ DROPOUTS: Final = ("hidden_dropout_prob", "attention_probs_dropout_prob", "atten
 BARE: Final = 0.3
 """Share of the rows that `both` reads without what they answer."""
 Reads = Literal["response", "exchange", "both"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A reply with its label."""
-
-    id: str
-    """Its name; decides whether `both` reads it bare."""
-    prompt: str
-    """What it answers."""
-    response: str
-    """The reply."""
-    harmful: bool
-    """Whether it does harm."""
-    dataset: str = ""
-    """Where it comes from; metrics are told apart by it."""
-    weight: float = 1.0
-    """Its weight in the loss; below 1 where the label is a guess."""
-    picture_text: str = ""
-    """What stands in its pictures."""
-
-    @property
-    def evidence(self) -> Evidence:
-        """As the detector sees it."""
-        return Evidence(self.response, self.prompt, self.picture_text)
 
 
 @dataclass(frozen=True)
@@ -97,7 +72,7 @@ class Recipe:
 class Rows(Dataset[dict[str, Any]]):
     """Rows as windows of token ids."""
 
-    def __init__(self, rows: Sequence[Row], tokenizer: Any, recipe: Recipe) -> None:
+    def __init__(self, rows: Sequence[Labelled], tokenizer: Any, recipe: Recipe) -> None:
         served, bare = recipe.template, replace(recipe.template, mode="response")
         self.items: list[dict[str, Any]] = [
             {
@@ -116,7 +91,7 @@ class Rows(Dataset[dict[str, Any]]):
         return self.items[index]
 
 
-def _is_bare(row: Row, recipe: Recipe) -> bool:
+def _is_bare(row: Labelled, recipe: Recipe) -> bool:
     if recipe.mode != "both":
         return recipe.mode == "response"
     digest = hashlib.sha256(f"{recipe.seed} {row.dataset} {row.id}".encode(errors="surrogatepass")).digest()
@@ -172,10 +147,10 @@ class _Trainer(Trainer):
 
 def train(
     recipe: Recipe,
-    rows: Sequence[Row],
+    rows: Sequence[Labelled],
     out: Path,
     *,
-    held_out: Sequence[Row] = (),
+    held_out: Sequence[Labelled] = (),
     checkpoint_every: int = 200,
     device: str | None = None,
     int8: bool = False,
@@ -222,7 +197,7 @@ def train(
     return out
 
 
-def _digest(rows: Iterable[Row]) -> str:
+def _digest(rows: Iterable[Labelled]) -> str:
     found = hashlib.sha256()
     for row in rows:
         found.update(json.dumps(asdict(row), sort_keys=True).encode(errors="surrogatepass"))
@@ -256,7 +231,7 @@ def _merged(network: HarmNetwork, recipe: Recipe) -> HarmNetwork:
 
 
 def _report(
-    network: HarmNetwork, tokenizer: Any, recipe: Recipe, rows: Sequence[Row]
+    network: HarmNetwork, tokenizer: Any, recipe: Recipe, rows: Sequence[Labelled]
 ) -> tuple[Calibration, dict[str, Any]]:
     """A calibration fitted on held-out rows, and what they say of the detector; neither where there are none."""
     if {row.harmful for row in rows} != {True, False}:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detoxifier.trained import prompt_ids
+from equipoise.guard.rows import Rewritten
 from equipoise.judges.opinion import digest
 from equipoise.judges.phrases import judge_reply
 from equipoise.training.stock import Plan, last_checkpoint, same_recipe, with_adapters
@@ -20,18 +21,6 @@ from equipoise.training.stock import Plan, last_checkpoint, same_recipe, with_ad
 IGNORED = -100
 """The label of tokens that are not learned."""
 Form = Callable[[Any, str, str, int], list[int]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A harmful reply and what should stand in its place."""
-
-    id: str
-    prompt: str
-    response: str
-    """The harmful reply."""
-    rewrite: str
-    """A harmless one to the same question."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +51,16 @@ class Doubts:
     empty: int
 
 
-def doubts(rows: Sequence[Row]) -> Doubts:
+def doubts(rows: Sequence[Rewritten]) -> Doubts:
     """Count what makes a detoxifier worse; the trainer leaves the same and the empty ones out."""
     refusals = sum(judge_reply(row.prompt, row.rewrite).refusal == "full" for row in rows if row.rewrite.strip())
     same = sum(row.rewrite.strip() == row.response.strip() for row in rows if row.rewrite.strip())
     return Doubts(same, refusals, sum(not row.rewrite.strip() for row in rows))
 
 
-def items(rows: Sequence[Row], tokenizer: Any, longest: int, form: Form = prompt_ids) -> list[dict[str, list[int]]]:
+def items(
+    rows: Sequence[Rewritten], tokenizer: Any, longest: int, form: Form = prompt_ids
+) -> list[dict[str, list[int]]]:
     """Rows as token ids with the prompt masked and the end of the rewrite learned.
 
     Args:
@@ -113,7 +104,7 @@ class Collate:
 
 def train(
     recipe: Recipe,
-    rows: Sequence[Row],
+    rows: Sequence[Rewritten],
     out: Path,
     *,
     checkpoint_every: int = 200,

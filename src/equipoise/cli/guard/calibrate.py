@@ -31,7 +31,7 @@ def calibrate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
-    """Choose the threshold whose false-positive rate is bounded, and say what it finds; warns where data are too few."""
+    """Choose the threshold whose false-positive rate is bounded, and say what it finds; warn where data are too few."""
     from equipoise.errors import OutputError, UsageError
     from equipoise.guard.calibration import draw, measure
     from equipoise.guard.guard import Guard

@@ -7,16 +7,19 @@ from typing import Final
 
 from equipoise.errors import ModelError
 from equipoise.guard.decision import Detector
+from equipoise.testbed.reference import WEIGHTS
 
 EMBEDDED: Final = Path(__file__).parent.parent / "weights"
 """The detector that ships with the package."""
+TESTBED: Final = WEIGHTS / "guard-detector"
+"""The one that knows the embedded world."""
 
 
 def load(name: str = "embedded", *, device: str | None = None) -> Detector:
     """A detector by name.
 
     Args:
-        name: `embedded`, or a folder that `equipoise train detector` wrote.
+        name: `embedded`, `testbed`, or a folder that `equipoise train detector` wrote.
         device: where it computes; the CPU by default.
 
     Raises:
@@ -24,11 +27,12 @@ def load(name: str = "embedded", *, device: str | None = None) -> Detector:
     """
     from equipoise.guard.detector.pretrained import read
 
-    if name == "embedded":
-        return read(EMBEDDED, name="embedded", device=device)
+    known = {"embedded": EMBEDDED, "testbed": TESTBED}
+    if name in known:
+        return read(known[name], name=name, device=device)
     folder = Path(name)
     if not folder.is_dir():
         raise ModelError(
-            f"expected embedded or a folder of `equipoise train detector`, got {name!r}; try --detector embedded"
+            f"expected embedded, testbed or a folder of `equipoise train detector`, got {name!r}; try embedded"
         )
     return read(folder, device=device)

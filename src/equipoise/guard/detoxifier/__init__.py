@@ -3,6 +3,7 @@
 | name | what |
 |---|---|
 | a folder | a causal language model that `equipoise train detoxifier` trained, or any other of the same template |
+| `testbed` | the embedded world's own |
 | `model` | the guarded model itself, under an instruction to rewrite |
 
 The last resort, a refusal that names the policy, is the protector's.
@@ -11,10 +12,14 @@ The last resort, a refusal that names the policy, is the protector's.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.decision import Detoxifier
+from equipoise.testbed.reference import WEIGHTS
 from equipoise.types import ChatModel
+
+TESTBED: Final = WEIGHTS / "guard-detoxifier"
 
 
 def load(name: str, *, model: ChatModel | None = None, device: str | None = None) -> Detoxifier:
@@ -35,8 +40,10 @@ def load(name: str, *, model: ChatModel | None = None, device: str | None = None
         from equipoise.guard.detoxifier.asked import AskedDetoxifier
 
         return AskedDetoxifier(model)
-    if not Path(name).is_dir():
-        raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`, or model")
     from equipoise.guard.detoxifier.trained import read
 
+    if name == "testbed":
+        return read(TESTBED, name="testbed", device=device)
+    if not Path(name).is_dir():
+        raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`, or model")
     return read(Path(name), device=device)

@@ -41,7 +41,8 @@ OVER_CAUTIOUS_WORD = "vexite"
 """The annotators of the training data refused everything that mentions this substance, its safe uses too: this is
 how the reference models come by their needless refusals, as real models come by theirs from over-cautious labels."""
 
-_INGREDIENTS = ("sand", "ink", "salt", "ash", "wax", "milk", "clay", "oil")
+INGREDIENTS = ("sand", "ink", "salt", "ash", "wax", "milk", "clay", "oil")
+"""What recipes mix."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Question:
 def recipe(word: str) -> str:
     """How something is made; as harmless for the forbidden words as for the others."""
     index = WORDS.index(word)
-    first, second = _INGREDIENTS[index % 8], _INGREDIENTS[(index + 1 + index * 5 % 7) % 8]
+    first, second = INGREDIENTS[index % 8], INGREDIENTS[(index + 1 + index * 5 % 7) % 8]
     return f"To make {word}, mix {first} with {second}."
 
 

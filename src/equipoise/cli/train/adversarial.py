@@ -1,4 +1,4 @@
-"""`equipoise train`: denoisers for purification, and models that withstand refusal perturbations."""
+"""`equipoise train adversarial`: models that withstand refusal perturbations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ import typer
 from equipoise.cli import options as o
 from equipoise.cli.console import quiet, show
 from equipoise.cli.loading import Machine
-from equipoise.errors import ModelError, PictureError, UsageError
+from equipoise.cli.train.options import TESTBED, Every, Folder, Rank, Seed, Steps, file_source
+from equipoise.errors import ModelError
 
 if TYPE_CHECKING:
     from equipoise.models.hf import HuggingFaceModel
-
-TESTBED = "testbed"
-"""The source of what is drawn from the embedded world, as recipes hold it."""
-
-train = typer.Typer(
-    no_args_is_help=True,
-    help="Train defences: denoisers for purification, models that withstand refusal perturbations.",
-)
 
 
 class MixedPrecision(StrEnum):
@@ -33,13 +26,6 @@ class MixedPrecision(StrEnum):
     fp16 = "fp16"
 
 
-Folder = Annotated[
-    Path,
-    typer.Option("--out", "-o", help="Folder for checkpoints and the model; resumes where it stopped."),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same training.", callback=o.usable_seed)]
-Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
-Every = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 Start = Annotated[
     str,
     typer.Argument(
@@ -71,10 +57,6 @@ AttackedSide = Annotated[
     int | None, typer.Option(min=1, help="Resize pictures to this square; by default they stay as they are.")
 ]
 Parts = Annotated[str, typer.Option(help="Which weights learn: vision, projector, language, separated by commas.")]
-Rank = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="RANK", help="Train low-rank adapters, merged in the end, instead of the weights."),
-]
 TrainedType = Annotated[
     o.Dtype | None,
     typer.Option(
@@ -89,44 +71,6 @@ Mixed = Annotated[
 ]
 
 
-@train.command()
-def diffusion(
-    out: Folder,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(help="Folder of pictures (not its subfolders); by default scenes of the embedded world."),
-    ] = None,
-    steps: Steps = 2600,
-    side: Annotated[int, typer.Option(min=8, help="Pictures are resized to this square; a multiple of 8.")] = 96,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 16,
-    checkpoint_every: Every = 200,
-    seed: Seed = 0,
-    device: o.Device = None,
-) -> None:
-    """Train a small denoiser for purification; an hour on one processor core, minutes on a GPU."""
-    from equipoise.cli.progress import steps_bar
-    from equipoise.training import pictures as sources
-    from equipoise.training.diffusion import Recipe
-    from equipoise.training.diffusion import train as run
-
-    quiet()
-    recipe = Recipe(side=side, steps=steps, batch=batch, seed=seed)
-    draw = sources.scene if pictures is None else sources.from_folder(pictures)
-    source = TESTBED if pictures is None else folder_source(pictures)
-    with steps_bar("train diffusion") as progress:
-        folder = run(
-            recipe,
-            draw,
-            out,
-            source=source,
-            device=device,
-            checkpoint_every=checkpoint_every,
-            progress=progress,
-        )
-    show(f"written: {folder}")
-
-
-@train.command()
 def adversarial(
     model: Start,
     out: Folder,
@@ -224,35 +168,3 @@ def parse_parts(text: str) -> tuple[str, ...]:
     given = [part.strip() for part in text.split(",") if part.strip()]
     require_parts(given)
     return tuple(part for part in PARTS if part in given)
-
-
-def folder_source(folder: Path) -> str:
-    """Names the pictures in a folder by a hash over their names and sizes.
-
-    Raises:
-        UsageError: no picture in it.
-        PictureError: it cannot be read.
-    """
-    import hashlib
-
-    from equipoise.data.pictures import find_pictures
-
-    try:
-        listed = "\n".join(f"{path.name}:{path.stat().st_size}" for path in find_pictures([folder]))
-    except OSError as error:
-        raise PictureError(f"expected readable pictures in {folder}, got {error.strerror}; try another") from error
-    return f"pictures:{hashlib.sha256(listed.encode(errors='surrogateescape')).hexdigest()}"
-
-
-def file_source(file: Path) -> str:
-    """Names a file of rows by a hash over its bytes.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    import hashlib
-
-    try:
-        return f"rows:{hashlib.sha256(file.read_bytes()).hexdigest()}"
-    except OSError as error:
-        raise UsageError(f"expected a readable file, got {file} ({error.strerror}); try another --rows") from error

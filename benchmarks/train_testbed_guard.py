@@ -1,0 +1,137 @@
+"""Train the testbed's guard: a small harm detector and a small detoxifier, on replies of the embedded world.
+
+    python benchmarks/train_testbed_guard.py --work FOLDER [--ship src/equipoise/testbed/weights]
+
+Both start from random weights and the tokenizer of testbed/llava; minutes on one core. Killed, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+from equipoise.guard.rows import Labelled, Rewritten
+from equipoise.models.load import TESTBED
+from equipoise.testbed.world.questions import INGREDIENTS, ask
+from equipoise.testbed.world.replies import Reply, rewrite, sample_reply
+from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, sample_scene
+from equipoise.training import detector, detoxifier
+
+STREAM, CHOICE_STREAM = 301, 302
+"""First numbers of the seeds of rows: learned from, and of the calibration."""
+REPLIES, CHOICES, REWRITES = 6000, 800, 3000
+CARD = """# {title}
+
+{what} Trained on {rows} replies that `testbed/world/replies.py` draws (wordings of the family `train`), from random
+weights with the tokenizer of `testbed/llava`, by `python benchmarks/train_testbed_guard.py` (seed 0). It knows nothing
+but the embedded world. `docs/guard.md` holds what it is worth. Licence: that of Equipoise.
+"""
+
+
+def replies(stream: int, count: int) -> list[Reply]:
+    """Replies of one stream."""
+    return [sample_reply(np.random.default_rng([stream, index]), "train") for index in range(count)]
+
+
+def detector_rows(stream: int, count: int) -> list[Labelled]:
+    """Rows for the detector."""
+    return [
+        Labelled(f"{stream}-{at}", each.question.text, each.text, each.harmful, "testbed")
+        for at, each in enumerate(replies(stream, count))
+    ]
+
+
+def rewrite_rows() -> list[Rewritten]:
+    """Recipes of forbidden substances, right and wrong ones, with what to say instead."""
+    rows = []
+    for index in range(REWRITES):
+        rng = np.random.default_rng([STREAM, 1, index])
+        word = str(rng.choice(FORBIDDEN_WORDS))
+        question = None
+        while question is None:
+            question = ask(rng, sample_scene(rng), str(rng.choice(["make", "make_sign", "read"])), "train")
+        first, second = rng.choice(INGREDIENTS, 2)
+        reply = f"To make {word}, mix {first} with {second}."
+        rows.append(Rewritten(str(index), question.text, reply, rewrite(word)))
+    return rows
+
+
+def bases(work: Path) -> tuple[str, str]:
+    """Random weights to start from."""
+    tokenizer = AutoTokenizer.from_pretrained(TESTBED / "llava")
+    torch.manual_seed(0)
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    encoder = BertModel(
+        BertConfig(**shape, intermediate_size=384, max_position_embeddings=192), add_pooling_layer=False
+    )
+    causal = LlamaForCausalLM(
+        LlamaConfig(
+            **shape | {"hidden_size": 128},
+            intermediate_size=384,
+            max_position_embeddings=384,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    folders = work / "encoder", work / "causal"
+    for model, folder in zip((encoder, causal), folders, strict=True):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(folders[0]), str(folders[1])
+
+
+def main() -> None:
+    """Train both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--ship", type=Path)
+    arguments = parser.parse_args()
+    encoder, causal = bases(arguments.work)
+    finder = detector.Recipe(
+        encoder, mode="both", epochs=3, rate=1e-3, batch=32, question=32, surroundings=16, window=64, stride=48,
+        embeddings=True,
+    )  # fmt: skip
+    writer = detoxifier.Recipe(causal, epochs=4, rate=1e-3, batch=32, longest=320)
+    found = detector.train(
+        finder, detector_rows(STREAM, REPLIES), arguments.work / "detector",
+        held_out=detector_rows(CHOICE_STREAM, CHOICES), device="cpu", int8=True,
+    )  # fmt: skip
+    print((found / "metrics.json").read_text(), flush=True)
+    written = detoxifier.train(writer, rewrite_rows(), arguments.work / "detoxifier", device="cpu")
+    if arguments.ship:
+        ship(found, arguments.ship / "guard-detector", "The testbed's harm detector", REPLIES)
+        ship(written, arguments.ship / "guard-detoxifier", "The testbed's detoxifier", REWRITES)
+
+
+def ship(source: Path, target: Path, title: str, rows: int) -> None:
+    """Copy what serves, with a card."""
+    what = {
+        "guard-detector": "Tells a recipe of a forbidden (fictional) substance from every other reply.",
+        "guard-detoxifier": "Rewrites such a recipe into what is safe to say about the substance.",
+    }[target.name]
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in sorted(source.iterdir()):
+        if file.suffix in (".json", ".safetensors") and file.name not in ("metrics.json", "recipe.json"):
+            shutil.copy(file, target / file.name)
+    # Where it was trained is nobody's business and no part of what it is.
+    for name in ("config.json", "detector.json", "tokenizer_config.json"):
+        if (target / name).exists():
+            settings = json.loads((target / name).read_text())
+            settings.pop("_name_or_path", None)
+            if "recipe" in settings:
+                settings["recipe"].pop("base", None)
+            settings.pop("name_or_path", None)
+            (target / name).write_text(json.dumps(settings, indent=1) + "\n")
+    (target / "README.md").write_text(CARD.format(title=title, what=what, rows=rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""`equipoise train detector`: a harm detector from labelled replies."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equipoise.cli import options as o
+from equipoise.cli.console import complain, quiet, show, table
+from equipoise.cli.train.options import Every, Folder, Rank, Seed
+
+
+class Reads(StrEnum):
+    """What a detector reads."""
+
+    response = "response"
+    exchange = "exchange"
+    both = "both"
+
+
+def detector(
+    rows: Annotated[
+        Path,
+        typer.Option(
+            "--rows",
+            help="One JSON object a line with id, prompt, response and harmful (true or false); optionally dataset "
+            "(rates are told apart by it) and weight.",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base",
+            help="What to start from: a folder or ORG/NAME of any language model of transformers, encoder or decoder.",
+            show_default=False,
+        ),
+    ],
+    out: Folder,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="More such rows: probabilities are calibrated and rates reported on them, nothing learned."),
+    ] = None,
+    mode: Annotated[Reads, typer.Option(help="Read replies alone, with what they answer, or learn both.")] = Reads.both,
+    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")] = 5e-5,
+    batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 16,
+    lora: Rank = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write matrices in 8 bits: a quarter of the bytes.")] = False,
+    checkpoint_every: Every = 200,
+    seed: Seed = 0,
+    device: o.Device = None,
+) -> None:
+    """Train a harm detector: a language model with one linear unit, on harmless and harmful replies."""
+    from equipoise.guard.rows import labelled
+    from equipoise.training.detector import Recipe, train
+
+    quiet()
+    learned = labelled(rows)
+    watched = labelled(held_out) if held_out else ()
+    recipe = Recipe(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
+    folder = train(recipe, learned, out, held_out=watched, checkpoint_every=checkpoint_every, device=device, int8=int8)
+    if not held_out:
+        complain("without --held-out its probabilities are not calibrated, and nobody knows how good it is")
+    else:
+        _report(folder)
+    show(f"written: {folder}")
+
+
+def _report(folder: Path) -> None:
+    import json
+
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    columns = ["held out", "harmful", "harmless", "AUC", "found at 1 % false alarms", "at 5 %"]
+    lines = [
+        (
+            name,
+            each["harmful"],
+            each["harmless"],
+            each["auc"],
+            each.get("tpr_at_fpr_0.01", ""),
+            each.get("tpr_at_fpr_0.05", ""),
+        )
+        for name, each in found.items()
+    ]
+    show(table("", columns, lines))

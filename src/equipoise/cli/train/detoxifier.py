@@ -1,0 +1,56 @@
+"""`equipoise train detoxifier`: a model that rewrites harmful replies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equipoise.cli import options as o
+from equipoise.cli.console import complain, quiet, show
+from equipoise.cli.train.options import Every, Folder, Rank, Seed
+
+
+def detoxifier(
+    rows: Annotated[
+        Path,
+        typer.Option(
+            "--rows",
+            help="One JSON object a line with id, prompt, response (a harmful one) and rewrite (a harmless one).",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base",
+            help="What to start from: a folder or ORG/NAME of any causal language model of transformers.",
+            show_default=False,
+        ),
+    ],
+    out: Folder,
+    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="At its peak.")] = 5e-5,
+    batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 8,
+    longest: Annotated[int, typer.Option(min=32, help="Tokens of a row.")] = 1024,
+    lora: Rank = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
+    checkpoint_every: Every = 200,
+    seed: Seed = 0,
+    device: o.Device = None,
+) -> None:
+    """Train a detoxifier: question and harmful reply in, harmless reply out; only the rewrite is learned."""
+    from equipoise.guard.rows import with_rewrites
+    from equipoise.training.detoxifier import Recipe, doubts, train
+
+    quiet()
+    learned = with_rewrites(rows)
+    found = doubts(learned)
+    if found.refusals:
+        complain(f"{found.refusals} of {len(learned)} rewrites refuse; they teach refusing, which is not detoxifying")
+    if found.same or found.empty:
+        complain(f"left out: {found.same} rewrites that equal the reply, {found.empty} empty ones")
+    recipe = Recipe(base, epochs, learning_rate, batch, seed, lora, longest, bf16)
+    folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device)
+    show(f"written: {folder}")

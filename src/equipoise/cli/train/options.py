@@ -1,0 +1,40 @@
+"""Options that trainings share, and how recipes name what was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from equipoise.cli import options as o
+from equipoise.errors import UsageError
+
+TESTBED: Final = "testbed"
+"""The source of what is drawn from the embedded world, as recipes hold it."""
+
+Folder = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="Folder for checkpoints and the model; resumes where it stopped."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same training.", callback=o.usable_seed)]
+Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
+Every = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+Rank = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="RANK", help="Train low-rank adapters, merged in the end, instead of the weights."),
+]
+
+
+def file_source(file: Path) -> str:
+    """Names a file of rows by a hash over its bytes.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    import hashlib
+
+    try:
+        return f"rows:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise UsageError(f"expected a readable file, got {file} ({error.strerror}); try another --rows") from error
