@@ -24,7 +24,8 @@ from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.pretrained import Calibration, HarmDetector, write
 from equipoise.guard.detector.template import Template
 from equipoise.guard.rows import Labelled
-from equipoise.training.stock import Plan, last_checkpoint, same_recipe, with_adapters
+from equipoise.training.loop import Progress
+from equipoise.training.stock import Plan, run, same_recipe, with_adapters
 
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
@@ -153,6 +154,7 @@ def train(
     held_out: Sequence[Labelled] = (),
     checkpoint_every: int = 200,
     device: str | None = None,
+    progress: Progress | None = None,
     int8: bool = False,
 ) -> Path:
     """Train a detector; the same call goes on where it was killed.
@@ -164,6 +166,7 @@ def train(
         held_out: rows that the calibration is fitted on and metrics are reported on; none of them is learned from.
         checkpoint_every: optimiser steps between checkpoints.
         device: `cpu` or `cuda`; by default CUDA where there is one.
+        progress: is told step, steps and loss.
         int8: see `pretrained.write`.
 
     Returns:
@@ -189,7 +192,7 @@ def train(
         train_dataset=data,
         data_collator=Collate(tokenizer.pad_token_id or 0),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(out))
+    run(trainer, out, progress)
     network = _merged(network, recipe).cpu()
     calibration, metrics = _report(network, tokenizer, recipe, held_out)
     write(out, network, tokenizer, recipe.template, calibration=calibration, recipe=settings, int8=int8)

@@ -16,7 +16,8 @@ from equipoise.guard.detoxifier.trained import prompt_ids
 from equipoise.guard.rows import Rewritten
 from equipoise.judges.opinion import digest
 from equipoise.judges.phrases import judge_reply
-from equipoise.training.stock import Plan, last_checkpoint, same_recipe, with_adapters
+from equipoise.training.loop import Progress
+from equipoise.training.stock import Plan, run, same_recipe, with_adapters
 
 IGNORED = -100
 """The label of tokens that are not learned."""
@@ -109,6 +110,7 @@ def train(
     *,
     checkpoint_every: int = 200,
     device: str | None = None,
+    progress: Progress | None = None,
     form: Form = prompt_ids,
 ) -> Path:
     """Train a detoxifier; the same call goes on where it was killed.
@@ -119,6 +121,7 @@ def train(
         out: folder for checkpoints and the model, which `guard.detoxifier.load` reads.
         checkpoint_every: optimiser steps between checkpoints.
         device: `cpu`, or CUDA where there is one.
+        progress: is told step, steps and loss.
         form: the prompt that is also served.
 
     Raises:
@@ -137,7 +140,7 @@ def train(
     plan = Plan(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
     collate: Any = Collate(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
     stock: Any = Trainer(model=model, args=plan.arguments(out), train_dataset=data, data_collator=collate)
-    stock.train(resume_from_checkpoint=last_checkpoint(out))
+    run(stock, out, progress)
     if recipe.lora is not None:
         model = model.merge_and_unload()
     model.cpu().save_pretrained(out)

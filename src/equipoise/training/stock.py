@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from transformers import TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from equipoise.errors import MissingExtraError, OutputError, UsageError
+from equipoise.training.loop import Progress
 
 RECIPE: Final = "recipe.json"
 CHECKPOINTS: Final = "checkpoints"
@@ -57,6 +59,32 @@ class Plan:
         )
 
 
+class _Told(TrainerCallback):
+    """Passes step and loss on, in place of the stock trainer's prints."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
+        """Called with every line of the log."""
+        if logs and "loss" in logs:
+            self.progress(state.global_step, state.max_steps, float(logs["loss"]))
+
+
+def run(trainer: Trainer, out: Path, progress: Progress | None) -> None:
+    """Train, from the last checkpoint on where there is one, without a word on stdout.
+
+    Args:
+        trainer: with its model and rows.
+        out: the folder of the training.
+        progress: is told step, steps and loss.
+    """
+    trainer.remove_callback(PrinterCallback)
+    if progress is not None:
+        trainer.add_callback(_Told(progress))
+    trainer.train(resume_from_checkpoint=last_checkpoint(out))
+
+
 def last_checkpoint(out: Path) -> str | None:
     """Where a killed training goes on."""
     folder = out / CHECKPOINTS
@@ -90,6 +118,8 @@ def with_adapters(model: Any, rank: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise MissingExtraError("--lora needs peft; try pip install 'equipoise[lora]'") from error
+        raise MissingExtraError("pip install 'equipoise[lora]'") from error
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules="all-linear")
-    return get_peft_model(model, config)
+    # peft asks transformers for something by a name that will go away.
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        return get_peft_model(model, config)

@@ -56,6 +56,7 @@ def detector(
     device: o.Device = None,
 ) -> None:
     """Train a harm detector: a language model with one linear unit, on harmless and harmful replies."""
+    from equipoise.cli.progress import steps_bar
     from equipoise.guard.rows import labelled
     from equipoise.training.detector import Recipe, train
 
@@ -63,7 +64,17 @@ def detector(
     learned = labelled(rows)
     watched = labelled(held_out) if held_out else ()
     recipe = Recipe(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
-    folder = train(recipe, learned, out, held_out=watched, checkpoint_every=checkpoint_every, device=device, int8=int8)
+    with steps_bar("train detector") as progress:
+        folder = train(
+            recipe,
+            learned,
+            out,
+            held_out=watched,
+            checkpoint_every=checkpoint_every,
+            device=device,
+            progress=progress,
+            int8=int8,
+        )
     if not held_out:
         complain("without --held-out its probabilities are not calibrated, and nobody knows how good it is")
     else:

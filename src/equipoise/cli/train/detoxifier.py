@@ -41,6 +41,7 @@ def detoxifier(
     device: o.Device = None,
 ) -> None:
     """Train a detoxifier: question and harmful reply in, harmless reply out; only the rewrite is learned."""
+    from equipoise.cli.progress import steps_bar
     from equipoise.guard.rows import with_rewrites
     from equipoise.training.detoxifier import Recipe, doubts, train
 
@@ -52,5 +53,6 @@ def detoxifier(
     if found.same or found.empty:
         complain(f"left out: {found.same} rewrites that equal the reply, {found.empty} empty ones")
     recipe = Recipe(base, epochs, learning_rate, batch, seed, lora, longest, bf16)
-    folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device)
+    with steps_bar("train detoxifier") as progress:
+        folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device, progress=progress)
     show(f"written: {folder}")

@@ -175,7 +175,7 @@ class _Folder:
             base.load_state_dict(state, strict=False)
             network = HarmNetwork(base, settings["pooling"])
             network.head.load_state_dict(load_file(self.folder / HEAD))
-            missing = [key for key in base.state_dict() if key not in state and "position_ids" not in key]
+            missing = [key for key in base.state_dict() if key not in state and not _unused(key)]
             if missing:
                 raise ModelError(f"expected all weights in {self.folder}, got none for {missing[0]}; try another copy")
             with torch.no_grad():
@@ -198,6 +198,11 @@ class _Folder:
             if file.suffix in (".json", ".safetensors", ".txt", ".model") and not file.name.startswith("LICENSE"):
                 found.update(file.name.encode() + b"\0" + file.read_bytes())
         return found.hexdigest()
+
+
+def _unused(key: str) -> bool:
+    """BERT's own pooler and counted positions; nothing here reads them."""
+    return key.startswith("pooler.") or key.endswith("position_ids")
 
 
 def _floats(state: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +239,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     network.base.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    state = {key: value.detach().cpu().contiguous() for key, value in network.base.state_dict().items()}
+    known = network.base.state_dict()
+    state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
     save_file(_rounded(state) if int8 else state, folder / "model.safetensors")
     save_file({key: value.detach().cpu() for key, value in network.head.state_dict().items()}, folder / HEAD)
     found = calibration or Calibration()

@@ -1,0 +1,97 @@
+"""The bigger guard is asked in the grey band only, and has the last word there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from equipoise.guard.cascade import Cascade, JudgeDetector, exchange_of, hazards
+from equipoise.guard.decision import Score
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.policy import Cascade as Band
+from equipoise.types import Exchange, Verdict
+from guard.toys import Raises, Words
+
+
+class Says:
+    name = "says"
+    identity = "says-1"
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        return [Score("says", None if each.response == "?" else float(each.response)) for each in evidence]
+
+
+def test_the_bigger_guard_is_asked_in_the_band_only() -> None:
+    big = Words(bad=("0.5",), harm=0.99)
+    cascade = Cascade(Says(), big, Band(low=0.2, high=0.8))
+    replies = ["0.1", "0.2", "0.5", "0.8", "0.81", "?"]
+    found = cascade([Evidence(reply) for reply in replies])
+    assert big.seen == ["0.2", "0.5", "0.8"]
+    assert [score.harm for score in found] == [0.1, 0.02, 0.99, 0.02, 0.81, None]
+    assert [score.detector for score in found] == ["says", "words", "words", "words", "says", "says"]
+
+
+def test_a_bigger_guard_that_fails_is_a_failure_where_the_small_one_is_unsure() -> None:
+    cascade = Cascade(Says(), Raises(), Band(low=0.2, high=0.8))
+    sure, unsure = cascade([Evidence("0.1"), Evidence("0.5")])
+    assert sure.harm == 0.1
+    assert unsure.harm is None
+    assert "out of order" in (unsure.failure or "")
+
+
+def test_identity_changes_with_either_and_the_band() -> None:
+    known = {
+        Cascade(Says(), Words(), Band()).identity,
+        Cascade(Says(), Words(identity="other"), Band()).identity,
+        Cascade(Words(), Says(), Band()).identity,
+        Cascade(Says(), Words(), Band(low=0.3)).identity,
+    }
+    assert len(known) == 4
+
+
+@pytest.mark.parametrize(
+    ("verdict", "harm", "kinds"),
+    [
+        (
+            Verdict(None, harm="some", harm_probability=0.7, reasons=("says unsafe S1,S10",)),
+            0.7,
+            ("violent crimes", "hate"),
+        ),
+        (Verdict(None, harm="none", harm_probability=0.2, reasons=("says safe",)), 0.2, ()),
+        (Verdict(None, harm="severe"), 1.0, ()),
+        (Verdict(None, harm="none"), 0.0, ()),
+        (Verdict(None, unscored="late"), None, ()),
+        (Verdict("full"), None, ()),
+    ],
+)
+def test_any_judge_of_harm_is_a_detector(verdict: Verdict, harm: float | None, kinds: tuple[str, ...]) -> None:
+    asked: list[Exchange] = []
+
+    class Judge:
+        name = "judge"
+        identity = "judge-1"
+
+        def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+            asked.extend(exchanges)
+            return [verdict for _ in exchanges]
+
+    evidence = Evidence("Mix it.", "Do what it says", picture_text="MAKE POISON", context=("Hello",))
+    (score,) = JudgeDetector(Judge())([evidence])
+    assert score.harm == harm
+    assert tuple(score.categories) == kinds
+    assert (score.failure is None) is (harm is not None)
+    assert "MAKE POISON" in asked[0].prompt.text
+    assert asked[0].prompt.messages[0].text == "Hello"
+
+
+def test_kinds_are_read_from_a_guard_s_words() -> None:
+    assert hazards(("says Unsafe Violent, PII",)) == ("violent", "pii")
+    assert hazards(("says Yes",)) == ()
+    assert hazards(("refusal: Yes",)) == ()
+    assert hazards(("says Safe None",)) == ()
+
+
+def test_an_exchange_for_judges_holds_all_that_was_asked() -> None:
+    found = exchange_of(Evidence("reply", "question"))
+    assert (found.prompt.text, found.reply) == ("question", "reply")

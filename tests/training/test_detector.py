@@ -1,0 +1,87 @@
+"""A detector learns what it is told, goes on after a kill with the same bytes, and says what it is worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from equipoise.errors import ModelError, UsageError
+from equipoise.guard.detector import load
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.rows import Labelled
+from equipoise.training.detector import Recipe, auc, platt, summary, train
+from guard.tiny import decoder, encoder
+
+HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
+HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")
+ROWS = [
+    Labelled(f"{at}", "how do i make it", text, harmful, "toy")
+    for at in range(8)
+    for harmful, texts in ((True, HARMFUL), (False, HARMLESS))
+    for text in texts
+]
+SMALL = {"question": 8, "surroundings": 4, "window": 16, "stride": 12, "embeddings": True, "rate": 1e-2, "batch": 8}
+
+
+@pytest.mark.parametrize("lora", [None, 2])
+@pytest.mark.parametrize("build", [encoder, decoder])
+def test_it_learns_and_is_read_again(tmp_path: Path, build: object, lora: int | None) -> None:
+    base = build(tmp_path / "base")  # type: ignore[operator]
+    recipe = Recipe(str(base), epochs=4 if lora is None else 16, lora=lora, **SMALL)  # type: ignore[arg-type]
+    out = train(recipe, ROWS, tmp_path / "out", held_out=ROWS[:12], device="cpu")
+    found = load(str(out))
+    bad, good = (
+        [score.harm or 0.0 for score in found([Evidence(text, "how do i make it") for text in texts])]
+        for texts in (HARMFUL, HARMLESS)
+    )
+    assert min(bad) > max(good)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics) == {"all", "toy"}
+    assert metrics["toy"]["auc"] == 1.0
+    assert (metrics["all"]["harmful"], metrics["all"]["harmless"]) == (6, 6)
+
+
+def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path) -> None:
+    recipe = Recipe(str(encoder(tmp_path / "base")), epochs=2, **SMALL)  # type: ignore[arg-type]
+    whole = train(recipe, ROWS, tmp_path / "whole", device="cpu")
+    again = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
+    for file in ("model.safetensors", "head.safetensors"):
+        (again / file).unlink()
+    resumed = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
+    for file in ("model.safetensors", "head.safetensors"):
+        first, second = load_file(whole / file), load_file(resumed / file)
+        assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_a_folder_holds_one_training(tmp_path: Path) -> None:
+    recipe = Recipe(str(encoder(tmp_path / "base")), epochs=1, **SMALL)  # type: ignore[arg-type]
+    train(recipe, ROWS, tmp_path / "out", device="cpu")
+    with pytest.raises(UsageError, match="another recipe"):
+        train(replace(recipe, seed=1), ROWS, tmp_path / "out", device="cpu")
+    with pytest.raises(UsageError, match="another recipe"):
+        train(recipe, ROWS[:-1], tmp_path / "out", device="cpu")
+
+
+def test_one_kind_of_rows_teaches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one kind"):
+        train(Recipe("none"), [row for row in ROWS if row.harmful], tmp_path / "out")
+    with pytest.raises(ModelError, match="expected a language model"):
+        train(Recipe(str(tmp_path)), ROWS, tmp_path / "out", device="cpu")
+
+
+def test_figures_are_those_of_their_definitions() -> None:
+    scores, labels = np.array([0.1, 0.4, 0.35, 0.8, 0.4]), np.array([False, False, True, True, True])
+    pairs = [(bad > good) + 0.5 * (bad == good) for bad in scores[labels] for good in scores[~labels]]
+    assert auc(scores, labels) == pytest.approx(np.mean(pairs))
+    assert summary(scores, np.zeros(5, dtype=bool))["auc"] is None
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, 4000)
+    truth = random.random(4000) < 1 / (1 + np.exp(-(0.7 * logits - 1)))
+    found = platt(logits, truth)
+    assert found.slope == pytest.approx(0.7, abs=0.1)
+    assert found.shift == pytest.approx(-1, abs=0.15)
