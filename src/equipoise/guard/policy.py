@@ -59,6 +59,28 @@ class Cascade(_Strict):
         return self
 
 
+class Pictures(_Strict):
+    """What is done with the pictures of a request in the gateway."""
+
+    read_text: bool = True
+    """Whether the text in pictures is read (OCR) and judged with the question."""
+    fail: FailMode = "closed"
+    """What a picture that cannot be read does, and any other part of a request that nobody here can look at."""
+    max_bytes: Annotated[int, Field(gt=0)] = 20_000_000
+    max_pixels: Annotated[int, Field(gt=0)] = 40_000_000
+    max_count: Annotated[int, Field(gt=0)] = 16
+
+
+class Stream(_Strict):
+    """How the gateway holds a streamed reply back."""
+
+    mode: Literal["off", "buffer", "holdback", "observe"] = "holdback"
+    hold: Annotated[int, Field(ge=1, le=100_000)] = 240
+    """Characters that stay behind the newest text; only older text that was judged with them leaves."""
+    every: Annotated[int, Field(ge=1, le=100_000)] = 120
+    """New characters between two checks."""
+
+
 class Policy(_Strict):
     """What a guard does; see docs/guard.md for an annotated file."""
 
@@ -73,6 +95,8 @@ class Policy(_Strict):
     input: Rail = Rail(enabled=False, action="refuse")
     output: Rail = Rail()
     cascade: Cascade = Cascade()
+    pictures: Pictures = Pictures()
+    stream: Stream = Stream()
 
     @property
     def revision(self) -> str:
@@ -170,5 +194,17 @@ fail = "closed"
 [cascade]                 # with a bigger guard: the band of the detector's probability in which it is asked
 low = 0.1
 high = 0.9
+
+[pictures]                # of requests to the gateway
+read_text = true          # read the text in pictures (OCR) and judge it with the question
+fail = "closed"           # a part of a request that nobody here can look at (a link, sound) stops the request
+max_bytes = 20000000
+max_pixels = 40000000
+max_count = 16
+
+[stream]                  # of the gateway
+mode = "holdback"         # "buffer" lets nothing leave before the end, "observe" and "off" let all leave at once
+hold = 240                # characters that stay behind the newest text
+every = 120               # new characters between two checks
 """
 """The default policy as a file."""

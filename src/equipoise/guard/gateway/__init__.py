@@ -1,0 +1,1 @@
+"""The gateway: an OpenAI-compatible server before an upstream model, with the guard between them."""
