@@ -211,7 +211,9 @@ def _opened(url: str) -> tuple[Engine, Table]:
         Column("hash", Text, nullable=False, unique=True),
     )
     try:
-        engine = create_engine(url, **({"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}))
+        # A server without an encoding of its own would answer in bytes.
+        options: dict[str, Any] = {"timeout": 30} if url.startswith("sqlite") else {"client_encoding": "utf8"}
+        engine = create_engine(url, connect_args=options)
         _prepared(engine)
         with engine.begin() as connection:
             _take_turn(connection)
