@@ -196,6 +196,17 @@ def parse_reply(body: Mapping[str, Any]) -> list[Choice]:
     return found
 
 
+def words_of(choice: Mapping[str, Any]) -> list[Surface]:
+    """The parts of one streamed piece of a choice; places are within the choice."""
+    delta = choice.get("delta")
+    surfaces = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
+    for name, value in choice.items():
+        words = "" if name == "delta" or name in SILENT else "\n".join(_words(value))
+        if words:
+            surfaces.append(Surface(name, "other text", words))
+    return surfaces
+
+
 def replaced(choice: Mapping[str, Any], content: str | None, refusal: str | None, finish: str) -> dict[str, Any]:
     """A choice with other words: its content, or a refusal in the field for it; everything else it said is gone.
 

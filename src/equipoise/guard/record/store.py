@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -160,7 +160,7 @@ class Record:
         with self._engine.connect() as connection:
             return self._last(connection)
 
-    def rows(self, start: int = 1) -> Iterator[tuple[int, str, str]]:
+    def rows(self, start: int = 1) -> Generator[tuple[int, str, str], None, None]:
         """Number, canonical JSON and hash of the entries from one on, in order."""
         from sqlalchemy import select
 
@@ -169,7 +169,11 @@ class Record:
             select(columns.number, columns.entry, columns.hash).where(columns.number >= start).order_by(columns.number)
         )
         with self._engine.connect().execution_options(yield_per=500) as connection:
-            yield from (tuple(row) for row in connection.execute(query))
+            found = connection.execute(query)
+            try:
+                yield from (tuple(row) for row in found)
+            finally:
+                found.close()
 
     def verify(self, head: str | None = None) -> Verification:
         """Compute the chain again.
@@ -179,7 +183,13 @@ class Record:
         """
         last = Stored(0, FIRST)
         seen = head is None or head == FIRST
-        for number, entry, found in self.rows():
+        # Closed at once where it stops early: the server holds a cursor.
+        with closing(self.rows()) as rows:
+            return self._followed(rows, last, head, seen)
+
+    @staticmethod
+    def _followed(rows: Iterator[tuple[int, str, str]], last: Stored, head: str | None, seen: bool) -> Verification:
+        for number, entry, found in rows:
             if number != last.number + 1:
                 return Verification(last.number, last.hash, f"entry {last.number + 1} is missing")
             if chained(last.hash, entry) != found:

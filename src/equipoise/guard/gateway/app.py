@@ -1,0 +1,127 @@
+"""The gateway's routes: an OpenAI-compatible server whose replies were judged."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from equipoise.errors import OutputError
+from equipoise.guard.gateway.chat import Chat
+from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.moderation import moderate
+from equipoise.guard.gateway.service import Service
+
+LARGEST: Final = 64_000_000
+"""Bytes of a request."""
+log = logging.getLogger("equipoise.gateway")
+
+
+def create(service: Service) -> Starlette:
+    """The application.
+
+    Args:
+        service: upstream, guard, keys, record and metrics.
+    """
+    routes = [
+        Route("/v1/chat/completions", _guarded(service, _chat), methods=["POST"]),
+        Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
+        Route("/v1/models", _guarded(service, _models), methods=["GET"]),
+        Route("/health", _health, methods=["GET"]),
+        Route("/ready", lambda request: _ready(service), methods=["GET"]),
+        Route("/metrics", lambda request: Response(service.metrics.text(), media_type="text/plain"), methods=["GET"]),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await service.close()
+
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unknown})
+
+
+Handler = Callable[[Service, Request], Awaitable[Response]]
+
+
+def _guarded(service: Service, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        try:
+            response = await handler(service, request)
+        except Problem as problem:
+            response = problem.response()
+        except OutputError:
+            log.exception("the record could not be written")
+            service.metrics.unrecorded.inc()
+            response = Problem(503, "the answer could not be recorded", "record_failed").response()
+        except ClientDisconnect:
+            response = Problem(400, "the client went away", "client_closed_request").response()
+        service.metrics.requests.labels(request.url.path, response.status_code).inc()
+        return response
+
+    return handle
+
+
+async def _chat(service: Service, request: Request) -> Response:
+    client = service.keys.client(request.headers.get("authorization"))
+    body = await _body(request)
+    return await Chat(service, client, dict(request.headers)).answer(body)
+
+
+async def _moderations(service: Service, request: Request) -> Response:
+    client = service.keys.client(request.headers.get("authorization"))
+    return JSONResponse(await moderate(service, client, await _body(request)))
+
+
+async def _models(service: Service, request: Request) -> Response:
+    service.keys.client(request.headers.get("authorization"))
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    found = await service.upstream.models(headers)
+    return Response(found.content, found.status_code, media_type=found.headers.get("content-type"))
+
+
+async def _health(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _ready(service: Service) -> Response:
+    problems = await service.problems()
+    return JSONResponse({"status": "not ready" if problems else "ok", "problems": problems}, 503 if problems else 200)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    return Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code).response()
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """A request's JSON object.
+
+    Raises:
+        Problem: it is too long, or none.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST:
+            raise Problem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
+        parts.append(part)
+    try:
+        found = json.loads(b"".join(parts), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "expected JSON", "invalid_json") from error
+    if not isinstance(found, dict):
+        raise Problem(400, f"expected a JSON object, got {type(found).__name__}", "invalid_json")
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

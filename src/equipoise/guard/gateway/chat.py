@@ -1,0 +1,287 @@
+"""One chat request: look at it, ask the upstream, look at what it says, record, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from equipoise.errors import OutputError, PictureError
+from equipoise.guard.decision import Decision
+from equipoise.guard.gateway.errors import Problem, completion
+from equipoise.guard.gateway.keys import Client
+from equipoise.guard.gateway.pictures import look
+from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.service import Made, Service
+from equipoise.guard.gateway.streaming.events import DONE, chunks, event
+from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
+from equipoise.guard.gateway.surfaces import Choice, Request, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.upstream import parsed
+from equipoise.guard.policy import Stream
+
+
+class Chat:
+    """One request.
+
+    Args:
+        service: what all requests share.
+        client: who asks.
+        headers: of the request.
+    """
+
+    def __init__(self, service: Service, client: Client, headers: Mapping[str, str]) -> None:
+        self.service = service
+        self.policy = client.policy
+        self.headers = headers
+        self.made = Made(client, "/v1/chat/completions")
+        self.receipts = Receipts()
+        self.decisions: list[tuple[Decision, str]] = []
+        self.picture_text = ""
+
+    async def answer(self, body: dict[str, Any]) -> Response:
+        """The response.
+
+        Raises:
+            Problem: no answer; it is recorded as such first.
+            OutputError: the record could not be written.
+        """
+        try:
+            request = self._parsed(body)
+            body = await self._look(request, body)
+            refusal = await self._screen(request)
+            if refusal is not None:
+                return await self._refused(body, refusal)
+            return await self._ask(request, body)
+        except Problem as problem:
+            self.made.status = problem.status
+            await self._write()
+            problem.headers.update(self._marks())
+            raise
+
+    def _parsed(self, body: dict[str, Any]) -> Request:
+        model = body.get("model")
+        self.made.model = model if isinstance(model, str) else None
+        try:
+            request = parse_request(body)
+        except ValueError as error:
+            raise Problem(400, str(error), "invalid_request") from error
+        self.receipts.expect((each.place, each.kind) for each in request.surfaces)
+        return request
+
+    async def _look(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+        """Look at the pictures; what nobody can look at takes the fail mode."""
+        limits = self.policy.pictures
+        unseen = []
+        if len(request.pictures) > limits.max_count:
+            raise Problem(400, f"expected at most {limits.max_count} pictures", "too_many_pictures")
+        words = []
+        for surface in request.surfaces:
+            if surface.kind == "unsupported":
+                self.receipts.close(surface.place, "unsupported", "a part of this type cannot be looked at")
+                unseen.append(f"{surface.place}: a part of this type cannot be looked at")
+            elif surface.kind == "picture":
+                try:
+                    seen, text = await asyncio.to_thread(self._read, surface.url)
+                except PictureError as error:
+                    self.receipts.close(surface.place, "unsupported", str(error))
+                    unseen.append(f"{surface.place}: {error}")
+                    continue
+                body = with_picture(body, surface.place, seen)
+                if limits.read_text:
+                    self.receipts.close(
+                        surface.place, "checked", "decoded; its text is read and judged with the question"
+                    )
+                    words.append(text)
+                else:
+                    self.receipts.close(surface.place, "skipped", "decoded; the policy does not read text in pictures")
+        self.picture_text = "\n".join(text for text in words if text)
+        if unseen and limits.fail == "closed" and self.policy.mode == "enforce":
+            raise Problem(400, f"a part of the request cannot be checked: {unseen[0]}", "unsupported_content")
+        return body
+
+    def _read(self, url: str) -> tuple[str, str]:
+        limits = self.policy.pictures
+        seen = look(url, limits)
+        return seen.url, self.service.read(seen.image) if limits.read_text else ""
+
+    async def _screen(self, request: Request) -> Decision | None:
+        """The input rail; a decision where the request is refused."""
+        rail = self.policy.input
+        for surface in request.surfaces:
+            if surface.place not in self.receipts.open():
+                continue
+            if surface.kind in ("instruction", "setting"):
+                self.receipts.close(surface.place, "skipped", "the operator's own words")
+            elif not rail.enabled:
+                self.receipts.close(
+                    surface.place, "skipped", "the input rail is off; read with the reply where it is on"
+                )
+        if not rail.enabled:
+            return None
+        evidence = request.evidence(self.picture_text)
+        decision = await self.service.screen(evidence, self.policy)
+        failed = decision.decided_by == "fail mode"
+        for place in self.receipts.open():
+            outcome = ("unsupported", decision.why) if failed else ("checked", decision.decided_by)
+            self.receipts.close(place, *outcome)  # type: ignore[arg-type]
+        self.decisions.append((decision, evidence.question))
+        return decision if decision.changed else None
+
+    async def _refused(self, body: Mapping[str, Any], decision: Decision) -> Response:
+        """A refusal of the request in the reply's place."""
+        choice = replaced({}, None, decision.response, "content_filter")
+        await self._write()
+        whole = completion(self.made.id, self.made.model, [choice])
+        if not body.get("stream"):
+            return JSONResponse(whole, headers=self._marks())
+        frame = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
+        frame["object"] = "chat.completion.chunk"
+        pieces: list[tuple[dict[str, Any], str | None]] = [
+            ({"role": "assistant", "refusal": decision.response}, None),
+            ({}, "content_filter"),
+        ]
+        events = [
+            event({**frame, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]})
+            for delta, finish in pieces
+        ]
+        return Response(b"".join([*events, DONE]), media_type="text/event-stream", headers=self._marks())
+
+    async def _ask(self, request: Request, body: dict[str, Any]) -> Response:
+        service = self.service
+        headers = service.upstream.headers(self.headers, pass_on=not service.keys.known)
+        stream = body.get("stream") is True
+        response = await service.upstream.send(json.dumps(body).encode(), headers, stream=stream)
+        if stream:
+            if "text/event-stream" not in response.headers.get("content-type", ""):
+                await response.aclose()
+                raise Problem(502, "the upstream sent something else than an event stream", "upstream_invalid")
+            # The record's entry is written before the stream's end is acknowledged, so headers know the request alone.
+            marks = {"x-equipoise-request-id": self.made.id, "cache-control": "no-store"}
+            return StreamingResponse(self._stream(request, response), media_type="text/event-stream", headers=marks)
+        whole = parsed(response)
+        try:
+            choices = parse_reply(whole)
+        except ValueError as error:
+            raise Problem(502, "the upstream sent something that is no chat completion", "upstream_invalid") from error
+        changed = False
+        for choice in choices:
+            decision = await self._review(request, choice)
+            if decision.changed:
+                changed = True
+                refused = decision.action == "refuse"
+                whole["choices"][choice.index] = replaced(
+                    whole["choices"][choice.index],
+                    None if refused else decision.response,
+                    decision.response if refused else None,
+                    "content_filter" if refused else "stop",
+                )
+        await self._write()
+        if not changed:
+            # Byte for byte as it came.
+            return Response(response.content, media_type="application/json", headers=self._marks())
+        return JSONResponse(whole, headers=self._marks())
+
+    async def _review(self, request: Request, choice: Choice) -> Decision:
+        """The output rail for one reply."""
+        policy, receipts = self.policy, self.receipts
+        receipts.expect((each.place, each.kind) for each in choice.surfaces)
+        decision = await self.service.review(request.evidence(self.picture_text, choice.text), policy)
+        if choice.unsupported and policy.output.enabled and policy.output.fail == "closed" and not decision.changed:
+            decision = unseen(decision, policy.refuse("unchecked"), observe=policy.mode == "observe")
+        self.decisions.append((decision, choice.text))
+        for each in choice.surfaces:
+            self._closed(each.place, each.kind, decision)
+        return decision
+
+    def _closed(self, place: str, kind: str, decision: Decision) -> None:
+        if not self.policy.output.enabled:
+            self.receipts.close(place, "skipped", "the output rail is off")
+        elif kind == "unsupported" or decision.harm is None:
+            self.receipts.close(place, "unsupported", decision.why)
+        else:
+            self.receipts.close(
+                place, "checked", decision.scores[0].detector if decision.scores else decision.decided_by
+            )
+
+    async def _stream(self, request: Request, response: Any) -> AsyncIterator[bytes]:
+        policy, watch = self.policy, Watch()
+
+        async def review(text: str, final: bool, rewrite: bool) -> Decision:
+            return await self.service.review(request.evidence(self.picture_text, text), policy, rewrite=rewrite)
+
+        # A policy that observes has nothing to hold back for.
+        watching = policy.mode == "observe" and policy.stream.mode != "off"
+        settings = Stream(**(policy.stream.model_dump() | ({"mode": "observe"} if watching else {})))
+        closed = policy.output.fail == "closed" and policy.output.enabled
+        guarded = Guarded(review, settings, watch, closed=closed, refusal=policy.refuse("unchecked"))
+        try:
+            async for part in guarded.run(chunks(response), response.aclose):
+                if part == DONE:
+                    part = await self._stream_over(watch)
+                yield part
+        finally:
+            await response.aclose()
+
+    async def _stream_over(self, watch: Watch) -> bytes:
+        """Record a stream before its end is told; a record that fails is told instead."""
+        for index, held in sorted(watch.choices.items()):
+            decision = watch.decisions.get(index)
+            places = [(f"choices/{index}/{place}", kind) for place, kind in held.seen.items()]
+            self.receipts.expect(places)
+            if decision is not None:
+                self.decisions.append((decision, held.text))
+                for place, kind in places:
+                    self._closed(place, kind, decision)
+        self.service.metrics.leaked.inc(watch.leaked)
+        if watch.first_heard is not None and watch.first_left is not None:
+            self.service.metrics.delay.observe(watch.first_left - watch.first_heard)
+        if watch.problem is not None:
+            self.made.status = 502
+        try:
+            await self._write()
+        except OutputError:
+            self.service.metrics.unrecorded.inc()
+            error = {"message": "the answer could not be recorded", "type": "api_error", "param": None}
+            return event({"error": {**error, "code": "record_failed"}}) + DONE
+        return DONE
+
+    async def _write(self) -> None:
+        self.made.decisions = tuple(self.decisions)
+        await self.service.write(self.made, self.receipts, time.perf_counter() - self.made.begin)
+
+    def _marks(self) -> dict[str, str]:
+        """Headers that say what was looked at and what was decided."""
+        actions = ",".join(decision.observed or decision.action for decision, _ in self.decisions)
+        return {
+            "x-equipoise-request-id": self.made.id,
+            "x-equipoise-receipts": self.receipts.header(),
+            "x-equipoise-decision": actions or "none",
+        }
+
+
+def unseen(decision: Decision, refusal: str, *, observe: bool) -> Decision:
+    """The decision about a reply of which a part cannot be looked at."""
+    from dataclasses import replace
+
+    why = "a part of the reply cannot be looked at; the rail fails closed"
+    if observe:
+        return replace(decision, decided_by="fail mode", why=why, observed="refuse")
+    return replace(decision, action="refuse", response=refusal, decided_by="fail mode", why=why)
+
+
+def with_picture(body: Mapping[str, Any], place: str, url: str) -> dict[str, Any]:
+    """A request with the picture that was looked at in place of the one that came; the caller's body stays."""
+    _, at, _, part = place.split("/")
+    messages = list(body["messages"])
+    message = dict(messages[int(at)])
+    content = list(message["content"])
+    old = content[int(part)]
+    image = old["image_url"]
+    new = {**image, "url": url} if isinstance(image, Mapping) else {"url": url}
+    content[int(part)] = {**old, "image_url": new}
+    messages[int(at)] = {**message, "content": content}
+    return {**body, "messages": messages}

@@ -1,0 +1,102 @@
+"""Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, whatever went wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from equipoise.errors import EquipoiseError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_KINDS: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+
+
+class Problem(EquipoiseError):
+    """A request that ends without a reply.
+
+    Args:
+        status: of HTTP.
+        message: for the client.
+        code: for programs.
+        headers: of the answer.
+        param: the part of the request that is to blame.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        headers: Mapping[str, str] | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = dict(headers or {})
+        self.param = param
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's type of this error."""
+        return _KINDS.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
+
+    def body(self) -> dict[str, Any]:
+        """As OpenAI's clients read it."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """The answer to the client."""
+        return as_json(self.body(), self.status, {**self.headers, **(headers or {})})
+
+
+def as_json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response; ASCII only, since a reply may hold half a surrogate pair, which UTF-8 cannot."""
+    from starlette.responses import Response
+
+    content = json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+    return Response(content, status, dict(headers or {}), "application/json")
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """What no route answers: 404 and 405."""
+    if getattr(error, "status_code", 404) == 405:
+        headers = dict(getattr(error, "headers", None) or {})
+        message = f"{request.method} is not a method of {request.url.path}"
+        return Problem(405, message, "method_not_allowed", headers).response()
+    message = f"{request.url.path} is not served here: only what is guarded is passed on"
+    return Problem(404, message, "not_found").response()
+
+
+async def broken(_: Request, error: Exception) -> Response:
+    """A bug of ours: the client is told so, the traceback goes to the log alone."""
+    return Problem(503, "the gateway could not work on this request", "internal").response()
+
+
+def completion(request: str, model: str | None, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """A chat completion that the gateway makes by itself; no token was spent on it.
+
+    Args:
+        request: its id.
+        model: that was asked for.
+        choices: its choices.
+    """
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return {
+        "id": request,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model or "",
+        "choices": choices,
+        "usage": usage,
+    }

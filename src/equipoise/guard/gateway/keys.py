@@ -1,0 +1,124 @@
+"""Clients' keys: kept as hashes, each with its policy and its requests a minute."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from equipoise.errors import UsageError
+from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.policy import Policy
+from equipoise.guard.policy import load as load_policy
+
+
+class Key(BaseModel):
+    """One client."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Of the key."""
+    policy: str | None = None
+    """A policy file, from the file of keys; None is the gateway's."""
+    requests_per_minute: Annotated[int, Field(gt=0)] | None = None
+    """None is no limit."""
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: dict[str, Key] = {}
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asks."""
+
+    name: str | None
+    """Of the key; None without keys."""
+    policy: Policy
+    """What is done about its requests."""
+
+
+@dataclass
+class Keys:
+    """All clients; nobody else is let in, unless there are none."""
+
+    known: Mapping[str, Key]
+    """By name."""
+    policies: Mapping[str, Policy]
+    """By name of the key."""
+    policy: Policy
+    """Of everybody else."""
+    _limiter: Any = field(default=None, repr=False)
+
+    @classmethod
+    def load(cls, file: Path | None, policy: Policy) -> Keys:
+        """Read the keys.
+
+        Raises:
+            UsageError: no such file, or one that is none; or a policy of it that is none.
+        """
+        if file is None:
+            return cls({}, {}, policy)
+        try:
+            found = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"expected a file of keys, got {file}: {error}; try `equipoise guard key NAME`") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UsageError(
+                f"expected a file of keys, got {file}: {place}: {first['msg'].lower()}; try `equipoise guard key NAME`"
+            ) from error
+        own = {name: load_policy(file.parent / key.policy) for name, key in found.keys.items() if key.policy}
+        return cls(found.keys, own, policy)
+
+    def client(self, authorization: str | None) -> Client:
+        """Who asks, by the request's header.
+
+        Raises:
+            Problem: nobody who is known, or one who asks too often.
+        """
+        if not self.known:
+            return Client(None, self.policy)
+        given = (authorization or "").removeprefix("Bearer ").strip()
+        digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
+        matching = [name for name, key in self.known.items() if secrets.compare_digest(key.sha256, digest)]
+        if not matching:
+            raise Problem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
+        name = matching[0]
+        self._count(name, self.known[name])
+        return Client(name, self.policies.get(name, self.policy))
+
+    def _count(self, name: str, key: Key) -> None:
+        if key.requests_per_minute is None:
+            return
+        from limits import RateLimitItemPerMinute
+        from limits.storage import MemoryStorage
+        from limits.strategies import SlidingWindowCounterRateLimiter
+
+        if self._limiter is None:
+            self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        if not self._limiter.hit(RateLimitItemPerMinute(key.requests_per_minute), name):
+            message = f"at most {key.requests_per_minute} requests a minute"
+            raise Problem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
+
+
+def new(name: str) -> tuple[str, str]:
+    """A new key, and the lines of the file of keys that let it in.
+
+    Raises:
+        UsageError: a name that is none.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise UsageError(f"expected a name of letters, digits, - and _, got {name!r}; try team-a")
+    key = f"eq-{secrets.token_urlsafe(32)}"
+    return key, f'[keys.{name}]\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n'

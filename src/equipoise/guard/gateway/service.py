@@ -1,0 +1,140 @@
+"""`Service`: everything that a gateway's routes share."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from equipoise.errors import PictureError
+from equipoise.guard.decision import Decision
+from equipoise.guard.evidence import Evidence, PictureReader
+from equipoise.guard.gateway.keys import Client, Keys
+from equipoise.guard.gateway.metrics import Metrics
+from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.upstream import Upstream
+from equipoise.guard.policy import Policy
+from equipoise.guard.record.entry import Entry, told
+from equipoise.guard.record.store import Record
+from equipoise.guard.worker import Worker
+
+
+@dataclass
+class Service:
+    """What the routes share.
+
+    Args:
+        upstream: where replies come from.
+        worker: the guard.
+        keys: who may ask, and by which policy.
+        record: where decisions are written; None writes none.
+        reader: reads the text in pictures; None reads none.
+        keep_text: whether the record keeps words.
+    """
+
+    upstream: Upstream
+    worker: Worker
+    keys: Keys
+    record: Record | None = None
+    reader: PictureReader | None = None
+    keep_text: bool = False
+
+    def __post_init__(self) -> None:
+        """Metrics of its own."""
+        self.metrics = Metrics()
+
+    async def review(self, evidence: Evidence, policy: Policy, *, rewrite: bool = True) -> Decision:
+        """The decision about a reply, counted."""
+        return self._counted("output", time.perf_counter(), await self.worker.review(evidence, policy, rewrite=rewrite))
+
+    async def screen(self, evidence: Evidence, policy: Policy) -> Decision:
+        """The decision about a request, counted."""
+        return self._counted("input", time.perf_counter(), await self.worker.screen(evidence, policy))
+
+    def _counted(self, rail: str, begin: float, decision: Decision) -> Decision:
+        self.metrics.decisions.labels(rail, decision.observed or decision.action, decision.decided_by).inc()
+        self.metrics.rail.labels(rail).observe(sum(score.seconds for score in decision.scores))
+        return decision
+
+    def read(self, image: Any) -> str:
+        """The text in a picture.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        if self.reader is None:
+            raise PictureError("nobody here reads pictures")
+        return self.reader(image)
+
+    async def write(self, made: Made, receipts: Receipts, seconds: float) -> None:
+        """Record a request before it is answered.
+
+        Raises:
+            OutputError: it could not be written.
+        """
+        for receipt in receipts.all():
+            self.metrics.receipts.labels(receipt.outcome).inc()
+        if self.record is None:
+            return
+        policy = made.client.policy
+        await self.record.aappend(
+            Entry(
+                made.id,
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+                made.route,
+                made.client.name,
+                made.model,
+                made.status,
+                f"{policy.name}@{policy.revision}",
+                self.worker.protector.detector.identity,
+                [told(decision, original, keep_text=self.keep_text) for decision, original in made.decisions],
+                receipts.document(),
+                round(seconds, 6),
+            )
+        )
+
+    async def problems(self) -> list[str]:
+        """Why it is not ready; empty where it is."""
+        found = []
+        try:
+            response = await self.upstream.client.get("models", timeout=5.0)
+            if response.status_code >= 500:
+                found.append(f"the upstream answers with status {response.status_code}")
+        except httpx.HTTPError:
+            found.append("the upstream cannot be reached")
+        if self.worker.is_open:
+            found.append("checks hang: the breaker is open")
+        return found
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self.worker.close()
+        await self.upstream.client.aclose()
+        if self.record is not None:
+            self.record.close()
+
+
+@dataclass
+class Made:
+    """One request on its way to the record."""
+
+    client: Client
+    """Who asked."""
+    route: str
+    """What was asked."""
+    model: str | None = None
+    """The upstream's."""
+    status: int = 200
+    """Of the response."""
+    decisions: Sequence[tuple[Decision, str]] = ()
+    """With the text that each is about."""
+
+    def __post_init__(self) -> None:
+        """An id of its own."""
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self.begin = time.perf_counter()

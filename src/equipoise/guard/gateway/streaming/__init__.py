@@ -1,0 +1,1 @@
+"""Streamed replies, held back until they are judged."""

@@ -1,0 +1,139 @@
+"""The upstream: any OpenAI-compatible server, asked over one pool of connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from equipoise.errors import UsageError
+from equipoise.guard.gateway.errors import Problem
+
+LARGEST: Final = 64_000_000
+"""Bytes of a reply that is not streamed."""
+PASSED_ON: Final = ("openai-organization", "openai-project", "x-request-id", "traceparent")
+"""Headers of a client that the upstream sees."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Where replies come from."""
+
+    client: httpx.AsyncClient
+    """With the base address; `connect` makes one."""
+    key: str | None = None
+    """The gateway's own key for it; None passes the client's on where the gateway has no keys of its own."""
+
+    def headers(self, client: Mapping[str, str], *, pass_on: bool) -> dict[str, str]:
+        """Headers of a request to it."""
+        found = {name: client[name] for name in PASSED_ON if name in client}
+        if self.key is not None:
+            found["authorization"] = f"Bearer {self.key}"
+        elif pass_on and "authorization" in client:
+            found["authorization"] = client["authorization"]
+        return found | {"content-type": "application/json"}
+
+    async def send(self, body: bytes, headers: Mapping[str, str], *, stream: bool) -> httpx.Response:
+        """Its response to a chat request, whose body is not read yet if it streams.
+
+        Raises:
+            Problem: no response, or one that is an error.
+        """
+        request = self.client.build_request("POST", "chat/completions", content=body, headers=dict(headers))
+        try:
+            response = await self.client.send(request, stream=True)
+            if response.status_code != 200 or not stream:
+                response = await _whole(response)
+        except httpx.TimeoutException as error:
+            raise Problem(504, "the upstream did not answer in time", "upstream_timeout") from error
+        except httpx.HTTPError as error:
+            raise Problem(502, "the upstream could not be reached, or broke off", "upstream_unreachable") from error
+        if response.status_code != 200:
+            raise _refused(response)
+        return response
+
+    async def models(self, headers: Mapping[str, str]) -> httpx.Response:
+        """Its list of models.
+
+        Raises:
+            Problem: no response.
+        """
+        try:
+            return await self.client.get("models", headers=dict(headers))
+        except httpx.HTTPError as error:
+            raise Problem(502, "the upstream could not be reached", "upstream_unreachable") from error
+
+
+async def _whole(response: httpx.Response) -> httpx.Response:
+    """A response that is read to its end.
+
+    Raises:
+        Problem: it has none.
+    """
+    parts, size = [], 0
+    try:
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST:
+                raise Problem(502, "the upstream sent too long a reply", "upstream_invalid")
+    finally:
+        await response.aclose()
+    kind = response.headers.get("content-type", "application/json")
+    return httpx.Response(response.status_code, headers={"content-type": kind}, content=b"".join(parts))
+
+
+def connect(url: str, *, seconds: float = 120.0, key: str | None = None) -> Upstream:
+    """An upstream by its address.
+
+    Args:
+        url: such as `http://localhost:8000/v1`.
+        seconds: of silence until it counts as hanging.
+        key: for it.
+
+    Raises:
+        UsageError: no http address.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1")
+    limits = httpx.Limits(max_connections=512, max_keepalive_connections=128)
+    timeout = httpx.Timeout(seconds, connect=min(10.0, seconds))
+    return Upstream(httpx.AsyncClient(base_url=parsed, timeout=timeout, limits=limits, trust_env=False), key)
+
+
+def parsed(response: httpx.Response) -> dict[str, Any]:
+    """A reply's JSON.
+
+    Raises:
+        Problem: it is none.
+    """
+    try:
+        found = json.loads(response.content)
+    except (ValueError, RecursionError) as error:
+        raise Problem(502, "the upstream sent something that is not JSON", "upstream_invalid") from error
+    if not isinstance(found, dict):
+        raise Problem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
+    return found
+
+
+def _refused(response: httpx.Response) -> Problem:
+    """An error of the upstream with its status; of its words only the message, in our shape."""
+    status = response.status_code
+    if 300 <= status < 400 or status < 200:
+        return Problem(502, "the upstream answered with a redirect", "upstream_invalid")
+    message, code = f"the upstream answered with status {status}", "upstream_error"
+    try:
+        error = json.loads(response.content).get("error")
+        if isinstance(error, dict) and isinstance(error.get("message"), str):
+            message = error["message"][:2000]
+            code = str(error.get("code") or code)
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    return Problem(status if 400 <= status < 500 else 502, message, code)
