@@ -1,0 +1,20 @@
+"""`equipoise guard key`: a new key for a client of the gateway."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from equipoise.cli.console import complain
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="Who will use it: letters, digits, - and _.", show_default=False)],
+) -> None:
+    """Make a key: the lines for the file of keys on stdout, the key itself on stderr, once."""
+    from equipoise.guard.gateway.keys import new
+
+    made, lines = new(name)
+    complain(f"the key, shown only now: {made}")
+    print(lines, end="")

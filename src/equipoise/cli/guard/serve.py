@@ -1,0 +1,121 @@
+"""`equipoise guard serve`: an OpenAI-compatible server before an upstream model, with the guard between them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from equipoise.cli.console import complain, quiet
+from equipoise.cli.guard import options as o
+from equipoise.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from equipoise.guard.gateway.service import Service
+
+
+def serve(
+    upstream: Annotated[
+        str,
+        typer.Option(
+            "--upstream",
+            help="Address of an OpenAI-compatible server, such as http://localhost:8000/v1.",
+            show_default=False,
+        ),
+    ],
+    policy: o.PolicyFile = None,
+    detector: o.DetectorName = "embedded",
+    detoxifier: o.Detoxifiers = None,
+    big: o.Big = None,
+    api_key_env: o.KeyName = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of clients' keys, as hashes; `equipoise guard key` makes one. Without: open to all."
+        ),
+    ] = None,
+    record: Annotated[
+        str | None, typer.Option(help="Audit record: a file, or postgresql://...; without one nothing is recorded.")
+    ] = None,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep what was said in the record, too.")] = False,
+    upstream_key_env: Annotated[
+        str | None, typer.Option(help="Name of the environment variable that holds the upstream's key.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence after which the upstream hangs.")] = 120.0,
+    check_seconds: Annotated[float, typer.Option(min=0.01, help="Seconds for one check, waiting included.")] = 30.0,
+) -> None:
+    """Serve chat completions whose replies were judged: harmful ones leave rewritten, refused or not at all."""
+    try:
+        import uvicorn
+
+        from equipoise.guard.gateway.app import create
+    except ImportError as error:
+        raise MissingExtraError("pip install 'equipoise[guard]'") from error
+    from equipoise.cli.judging import key_from
+    from equipoise.guard.gateway.keys import Keys
+    from equipoise.guard.gateway.service import Service
+    from equipoise.guard.gateway.upstream import connect
+    from equipoise.guard.guard import Guard
+    from equipoise.guard.reader import Reader
+    from equipoise.guard.record.store import Record
+    from equipoise.guard.worker import Worker
+
+    quiet()
+    _use_one_thread()
+    target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
+    guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
+    clients = Keys.load(keys, guard.policy)
+    reads = any(each.pictures.read_text for each in (guard.policy, *clients.policies.values()))
+    service = Service(
+        target,
+        Worker(guard, seconds=check_seconds),
+        clients,
+        Record(record) if record else None,
+        Reader() if reads else None,
+        keep_text,
+    )
+    listening = _bound(host, port)
+    _ready(service, listening, upstream)
+    config = uvicorn.Config(create(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _use_one_thread() -> None:
+    """A small network is no faster on several cores, and the event loop needs one of them."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UsageError: the address is taken, or none of this machine.
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise UsageError(f"expected a free address, got {host}:{port}: {error.strerror}; try --port 0") from error
+    made.listen(512)
+    return made
+
+
+def _ready(service: Service, listening: socket.socket, upstream: str) -> None:
+    guard = service.worker.protector
+    if not service.keys.known:
+        complain("no --keys: whoever reaches this address may ask")
+    if service.record is None:
+        complain("no --record: nothing is recorded")
+    address = "{}:{}".format(*listening.getsockname()[:2])
+    told = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
+    print(f"listening on http://{address}/v1 before {upstream}: {told}", flush=True)
+    sys.stdout.flush()
