@@ -36,8 +36,8 @@ def create(service: Service) -> Starlette:
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
-        Route("/ready", lambda request: _ready(service), methods=["GET"]),
-        Route("/metrics", lambda request: Response(service.metrics.text(), media_type="text/plain"), methods=["GET"]),
+        Route("/ready", _ready(service), methods=["GET"]),
+        Route("/metrics", _metrics(service), methods=["GET"]),
     ]
 
     @asynccontextmanager
@@ -91,9 +91,20 @@ async def _health(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _ready(service: Service) -> Response:
-    problems = await service.problems()
-    return JSONResponse({"status": "not ready" if problems else "ok", "problems": problems}, 503 if problems else 200)
+def _ready(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        problems = await service.problems()
+        status = "not ready" if problems else "ok"
+        return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
+
+    return handle
+
+
+def _metrics(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    return handle
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

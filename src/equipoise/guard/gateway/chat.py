@@ -8,18 +8,18 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from equipoise.errors import OutputError, PictureError
 from equipoise.guard.decision import Decision
-from equipoise.guard.gateway.errors import Problem, completion
+from equipoise.guard.gateway.errors import Problem, as_json, completion
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.pictures import look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event
 from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
-from equipoise.guard.gateway.surfaces import Choice, Request, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.surfaces import Choice, Request, beside_choices, parse_reply, parse_request, replaced
 from equipoise.guard.gateway.upstream import parsed
 from equipoise.guard.policy import Stream
 
@@ -137,7 +137,7 @@ class Chat:
         await self._write()
         whole = completion(self.made.id, self.made.model, [choice])
         if not body.get("stream"):
-            return JSONResponse(whole, headers=self._marks())
+            return as_json(whole, headers=self._marks())
         frame = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
         frame["object"] = "chat.completion.chunk"
         pieces: list[tuple[dict[str, Any], str | None]] = [
@@ -172,6 +172,8 @@ class Chat:
             decision = await self._review(request, choice)
             if decision.changed:
                 changed = True
+                for name in beside_choices(whole) if choice.index == 0 else ():
+                    del whole[name]
                 refused = decision.action == "refuse"
                 whole["choices"][choice.index] = replaced(
                     whole["choices"][choice.index],
@@ -183,7 +185,7 @@ class Chat:
         if not changed:
             # Byte for byte as it came.
             return Response(response.content, media_type="application/json", headers=self._marks())
-        return JSONResponse(whole, headers=self._marks())
+        return as_json(whole, headers=self._marks())
 
     async def _review(self, request: Request, choice: Choice) -> Decision:
         """The output rail for one reply."""
@@ -218,12 +220,18 @@ class Chat:
         settings = Stream(**(policy.stream.model_dump() | ({"mode": "observe"} if watching else {})))
         closed = policy.output.fail == "closed" and policy.output.enabled
         guarded = Guarded(review, settings, watch, closed=closed, refusal=policy.refuse("unchecked"))
+        over = False
         try:
             async for part in guarded.run(chunks(response), response.aclose):
                 if part == DONE:
+                    over = True
                     part = await self._stream_over(watch)
                 yield part
         finally:
+            if not over:
+                # The client went away; what had left by then is recorded, by a task that goes on without it.
+                self.made.status = 499
+                self.service.later(self._stream_over(watch))
             await response.aclose()
 
     async def _stream_over(self, watch: Watch) -> bytes:

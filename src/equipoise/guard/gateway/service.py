@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -47,6 +48,7 @@ class Service:
     def __post_init__(self) -> None:
         """Metrics of its own."""
         self.metrics = Metrics()
+        self._later: set[asyncio.Task[object]] = set()
 
     async def review(self, evidence: Evidence, policy: Policy, *, rewrite: bool = True) -> Decision:
         """The decision about a reply, counted."""
@@ -98,6 +100,12 @@ class Service:
             )
         )
 
+    def later(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do something that nobody waits for; `close` does."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
     async def problems(self) -> list[str]:
         """Why it is not ready; empty where it is."""
         found = []
@@ -109,10 +117,17 @@ class Service:
             found.append("the upstream cannot be reached")
         if self.worker.is_open:
             found.append("checks hang: the breaker is open")
+        if self.record is not None:
+            try:
+                await asyncio.to_thread(self.record.head)
+            except Exception:  # noqa: BLE001 - whatever a driver raises
+                found.append("the record cannot be read")
         return found
 
     async def close(self) -> None:
         """Let go of everything."""
+        if self._later:
+            await asyncio.wait(self._later)
         self.worker.close()
         await self.upstream.client.aclose()
         if self.record is not None:

@@ -16,6 +16,11 @@ OPERATOR: Final = frozenset({"system", "developer"})
 TOOLS: Final = frozenset({"tool", "function"})
 SILENT: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
 """Fields that hold no words for people."""
+FRAME: Final = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "prompt_logprobs"}
+    | {"prompt_token_ids", "kv_transfer_params", "timings", "request_id", "obfuscation"}
+)
+"""Fields of a completion, or of a chunk of one, that hold nothing a model said."""
 REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
 
@@ -86,7 +91,7 @@ def parse_request(body: Mapping[str, Any]) -> Request:
 def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Surface]:
     kind = "instruction" if role in OPERATOR else "tool result" if role in TOOLS else "text"
     for name, value in message.items():
-        where = f"{place}/{name}"
+        where = f"{place}/{_escaped(name)}"
         if value is None or name in SILENT:
             continue
         if name == "content":
@@ -100,6 +105,11 @@ def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Surf
             words = "\n".join(_words(value))
             if words:
                 yield Surface(where, _kind(name), words)
+
+
+def _escaped(name: str) -> str:
+    """A field's name within a place; a slash in it as in a JSON pointer, so that no two parts have one place."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _kind(name: str) -> str:
@@ -191,19 +201,33 @@ def parse_reply(body: Mapping[str, Any]) -> list[Choice]:
         for name, value in choice.items():
             words = "" if name == "message" or name in SILENT else "\n".join(_words(value))
             if words:
-                surfaces.append(Surface(f"{place}/{name}", "other text", words))
+                surfaces.append(Surface(f"{place}/{_escaped(name)}", "other text", words))
         found.append(Choice(at, tuple(surfaces)))
+    beside = beside_choices(body)
+    if beside and not found:
+        raise ValueError("expected a choice")
+    if beside:
+        # Words beside the choices are judged with the first, which is what most clients show.
+        more = tuple(Surface(_escaped(name), "other text", "\n".join(_words(beside[name]))) for name in beside)
+        found[0] = Choice(0, found[0].surfaces + more)
     return found
+
+
+def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields beside the choices that hold words and that no completion has by itself."""
+    return {name: value for name, value in body.items() if name not in FRAME and any(_words(value))}
 
 
 def words_of(choice: Mapping[str, Any]) -> list[Surface]:
     """The parts of one streamed piece of a choice; places are within the choice."""
     delta = choice.get("delta")
     surfaces = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
+    if delta is not None and not isinstance(delta, Mapping):
+        surfaces.append(Surface("delta", "unsupported", "\n".join(_words(delta))))
     for name, value in choice.items():
         words = "" if name == "delta" or name in SILENT else "\n".join(_words(value))
         if words:
-            surfaces.append(Surface(name, "other text", words))
+            surfaces.append(Surface(_escaped(name), "other text", words))
     return surfaces
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from equipoise.guard.decision import Decision
 from equipoise.guard.gateway.streaming.events import DONE, UpstreamError, event
 from equipoise.guard.gateway.streaming.hold import Held
+from equipoise.guard.gateway.surfaces import beside_choices
 from equipoise.guard.policy import Stream
 
 Review = Callable[[str, bool, bool], Awaitable[Decision]]
@@ -96,11 +97,14 @@ class Guarded:
 
     async def _step(self, chunk: dict[str, Any]) -> list[bytes]:
         choices = chunk.get("choices")
+        beside = beside_choices(chunk)
+        self._frame = {name: chunk[name] for name in chunk if name not in ("choices", "usage", *beside)} or self._frame
         if not isinstance(choices, list) or not choices:
+            if beside:
+                raise UpstreamError("the upstream sent words that belong to no choice")
             # Usage and the like: after the words.
             self._tail.append(chunk)
             return []
-        self._frame = {name: value for name, value in chunk.items() if name not in ("choices", "usage")}
         found: list[bytes] = []
         for choice in choices:
             if not isinstance(choice, dict):
@@ -110,7 +114,8 @@ class Guarded:
             held = self.watch.choices.setdefault(index, Held(index, self.settings.hold))
             if held.over:
                 continue
-            held.take(choice, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk)
+            # Words beside the choices are judged with each.
+            held.take({**beside, **choice}, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk)
             if held.text and self.watch.first_heard is None:
                 self.watch.first_heard = time.monotonic()
             found += await self._advance(held)
