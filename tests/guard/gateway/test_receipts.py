@@ -1,0 +1,36 @@
+"""Every part ends once; what nobody closed is unsupported."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.guard.gateway.receipts import OUTCOMES, Receipts
+
+
+@given(st.dictionaries(st.text(max_size=5), st.sampled_from([*OUTCOMES, None]), max_size=20))
+def test_every_part_has_exactly_one_receipt(parts: dict[str, str | None]) -> None:
+    receipts = Receipts()
+    receipts.expect((place, "text") for place in parts)
+    receipts.expect((place, "text") for place in parts)
+    for place, outcome in parts.items():
+        if outcome is not None:
+            receipts.close(place, outcome, "why")  # type: ignore[arg-type]
+    assert receipts.open() == [place for place, outcome in parts.items() if outcome is None]
+    found = receipts.all()
+    assert [each.place for each in found] == list(parts)
+    assert [each.outcome for each in found] == [outcome or "unsupported" for outcome in parts.values()]
+    assert receipts.open() == []
+    counts = dict(pair.split("=") for pair in receipts.header().split())
+    assert sum(map(int, counts.values())) == len(parts)
+    assert len(receipts.document()) == len(parts)
+
+
+def test_no_part_ends_twice_or_unasked() -> None:
+    receipts = Receipts()
+    receipts.expect([("a", "text")])
+    receipts.close("a", "checked", "d")
+    for place in ("a", "b"):
+        with pytest.raises(ValueError, match="open part"):
+            receipts.close(place, "checked", "d")
