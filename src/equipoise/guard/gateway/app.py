@@ -11,12 +11,12 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
 from equipoise.guard.gateway.chat import Chat
-from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.errors import Problem, as_json
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.service import Service
 
@@ -63,6 +63,10 @@ def _guarded(service: Service, handler: Handler) -> Callable[[Request], Awaitabl
             response = Problem(503, "the answer could not be recorded", "record_failed").response()
         except ClientDisconnect:
             response = Problem(400, "the client went away", "client_closed_request").response()
+        except Exception:
+            # A bug of ours must neither answer in another shape nor let anything pass.
+            log.exception("a request could not be worked on")
+            response = Problem(503, "the gateway could not work on this request", "internal").response()
         service.metrics.requests.labels(request.url.path, response.status_code).inc()
         return response
 
@@ -77,7 +81,7 @@ async def _chat(service: Service, request: Request) -> Response:
 
 async def _moderations(service: Service, request: Request) -> Response:
     client = service.keys.client(request.headers.get("authorization"))
-    return JSONResponse(await moderate(service, client, await _body(request)))
+    return as_json(await moderate(service, client, await _body(request)))
 
 
 async def _models(service: Service, request: Request) -> Response:
@@ -88,14 +92,14 @@ async def _models(service: Service, request: Request) -> Response:
 
 
 async def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return as_json({"status": "ok"})
 
 
 def _ready(service: Service) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         problems = await service.problems()
         status = "not ready" if problems else "ok"
-        return JSONResponse({"status": status, "problems": problems}, 503 if problems else 200)
+        return as_json({"status": status, "problems": problems}, 503 if problems else 200)
 
     return handle
 

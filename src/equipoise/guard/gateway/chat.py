@@ -21,7 +21,6 @@ from equipoise.guard.gateway.streaming.events import DONE, chunks, event
 from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
 from equipoise.guard.gateway.surfaces import Choice, Request, beside_choices, parse_reply, parse_request, replaced
 from equipoise.guard.gateway.upstream import parsed
-from equipoise.guard.policy import Stream
 
 
 class Chat:
@@ -215,9 +214,10 @@ class Chat:
         async def review(text: str, final: bool, rewrite: bool) -> Decision:
             return await self.service.review(request.evidence(self.picture_text, text), policy, rewrite=rewrite)
 
-        # A policy that observes has nothing to hold back for.
-        watching = policy.mode == "observe" and policy.stream.mode != "off"
-        settings = Stream(**(policy.stream.model_dump() | ({"mode": "observe"} if watching else {})))
+        # A policy that observes has nothing to hold back for, and a rail that is off looks at nothing.
+        mode = "off" if not policy.output.enabled else policy.stream.mode
+        mode = "observe" if policy.mode == "observe" and mode != "off" else mode
+        settings = policy.stream.model_copy(update={"mode": mode})
         closed = policy.output.fail == "closed" and policy.output.enabled
         guarded = Guarded(review, settings, watch, closed=closed, refusal=policy.refuse("unchecked"))
         over = False
@@ -244,6 +244,9 @@ class Chat:
                 self.decisions.append((decision, held.text))
                 for place, kind in places:
                     self._closed(place, kind, decision)
+            elif self.policy.stream.mode == "off" or not self.policy.output.enabled:
+                for place, _ in places:
+                    self.receipts.close(place, "skipped", "the policy does not judge streams")
         self.service.metrics.leaked.inc(watch.leaked)
         if watch.first_heard is not None and watch.first_left is not None:
             self.service.metrics.delay.observe(watch.first_left - watch.first_heard)

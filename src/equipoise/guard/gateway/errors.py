@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from equipoise.errors import EquipoiseError
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
     from starlette.responses import Response
 
 _KINDS: Final[Mapping[int, str]] = {
@@ -66,21 +65,6 @@ def as_json(document: Any, status: int = 200, headers: Mapping[str, str] | None 
 
     content = json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
     return Response(content, status, dict(headers or {}), "application/json")
-
-
-async def unknown(request: Request, error: Exception) -> Response:
-    """What no route answers: 404 and 405."""
-    if getattr(error, "status_code", 404) == 405:
-        headers = dict(getattr(error, "headers", None) or {})
-        message = f"{request.method} is not a method of {request.url.path}"
-        return Problem(405, message, "method_not_allowed", headers).response()
-    message = f"{request.url.path} is not served here: only what is guarded is passed on"
-    return Problem(404, message, "not_found").response()
-
-
-async def broken(_: Request, error: Exception) -> Response:
-    """A bug of ours: the client is told so, the traceback goes to the log alone."""
-    return Problem(503, "the gateway could not work on this request", "internal").response()
 
 
 def completion(request: str, model: str | None, choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -129,6 +129,8 @@ def _refused(response: httpx.Response) -> Problem:
     if 300 <= status < 400 or status < 200:
         return Problem(502, "the upstream answered with a redirect", "upstream_invalid")
     message, code = f"the upstream answered with status {status}", "upstream_error"
+    retry = response.headers.get("retry-after", "")
+    headers = {"retry-after": retry} if retry.isdecimal() and len(retry) < 8 else {}
     try:
         error = json.loads(response.content).get("error")
         if isinstance(error, dict) and isinstance(error.get("message"), str):
@@ -136,4 +138,4 @@ def _refused(response: httpx.Response) -> Problem:
             code = str(error.get("code") or code)
     except (ValueError, AttributeError, RecursionError):
         pass
-    return Problem(status if 400 <= status < 500 else 502, message, code)
+    return Problem(status if 400 <= status < 500 else 502, message, code, headers)

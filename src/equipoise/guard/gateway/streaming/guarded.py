@@ -122,6 +122,8 @@ class Guarded:
         return found
 
     async def _advance(self, held: Held) -> list[bytes]:
+        if self.settings.mode == "off":
+            return self._sent(held, held.leave(final=True))
         if self.settings.mode == "observe":
             parts = self._sent(held, held.leave(final=True))
             if held.unjudged >= self.settings.every:
@@ -150,6 +152,8 @@ class Guarded:
         if held.over:
             return []
         held.over = True
+        if self.settings.mode == "off":
+            return []
         decision = await self._judge(held, final=True)
         if self.settings.mode == "observe":
             return []
