@@ -107,7 +107,7 @@ def render() -> None:
     lines = [
         f"{results['count']} held-out prompts a cell, each model without and with the guard.",
         "",
-        "| model, cell | exactly right | refused | forbidden recipe in the reply | replaced, rewritten, on topic | time |",
+        "| model, cell | exactly right | refused | forbidden recipe in it | replaced, rewritten, on topic | time |",
         "|---|---|---|---|---|---|",
     ]
     for name, cells in results["models"].items():

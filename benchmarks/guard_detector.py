@@ -1,0 +1,212 @@
+"""How good the embedded harm detector is on real labelled replies, split by question, and what it costs.
+
+    python benchmarks/guard_detector.py [--base MINILM] [--detector NAME] [--page]
+
+`MINILM` is the folder that training starts from: then a logistic regression on its frozen sentence vectors is measured
+beside it, trained on the same rows. Needs EQUIPOISE_SHARED_DATA. `benchmarks/guard_rows.py` says which rows are held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from equipoise.guard.detector import load
+from equipoise.guard.detector.pretrained import HarmDetector
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.rows import Labelled as Row
+from equipoise.judges.rates import Rate
+from equipoise.judges.thresholds import calibrate
+from equipoise.training.detector import auc
+from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
+PAGE = ROOT / "docs" / "guard.md"
+RESAMPLES = 1000
+SHORT = Evidence("Mix flour, water, salt and yeast, and let the dough rest for an hour.", "How do I bake bread?")
+
+
+def scores(detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
+    """Probabilities of harm."""
+    return np.array([score.harm for score in detector([row.evidence for row in rows])])
+
+
+def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
+    """AUC with an interval over questions: whole groups are drawn again."""
+    values = scores(detector, [each.row for each in rows])
+    labels = np.array([each.row.harmful for each in rows])
+    names = sorted({each.group for each in rows})
+    places = {name: np.array([at for at, each in enumerate(rows) if each.group == name]) for name in names}
+    random = np.random.default_rng(0)
+    drawn = []
+    while len(drawn) < RESAMPLES:
+        chosen = np.concatenate([places[names[at]] for at in random.integers(len(names), size=len(names))])
+        if 0 < labels[chosen].sum() < len(chosen):
+            drawn.append(auc(values[chosen], labels[chosen]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "harmful": int(labels.sum()),
+        "harmless": int((~labels).sum()),
+        "questions": len(names),
+        "auc": round(auc(values, labels), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+    }
+
+
+def frozen(base: str) -> dict[str, float]:
+    """AUC of a logistic regression on frozen sentence vectors: of each set on its own rows to learn from."""
+    from sklearn.linear_model import LogisticRegression
+    from transformers import AutoModel, AutoTokenizer
+
+    from equipoise.guard.detector.network import batch, pool
+    from equipoise.guard.detector.template import Template
+
+    model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
+
+    def vectors(rows: Sequence[Labelled]) -> np.ndarray:
+        windows = [Template().windows(tokenizer, each.row.evidence)[0] for each in rows]
+        order = sorted(range(len(rows)), key=lambda at: len(windows[at]))
+        found = np.zeros((len(rows), model.config.hidden_size))
+        for start in range(0, len(order), 32):
+            part = order[start : start + 32]
+            made = batch([[windows[at]] for at in part], 0)
+            with torch.inference_mode():
+                hidden = model(input_ids=made.ids, attention_mask=made.mask).last_hidden_state
+            found[part] = torch.nn.functional.normalize(pool(hidden, made.mask, "mean"), dim=-1).numpy()
+        return found
+
+    rows = reported()
+    areas = {}
+    for name in (*REPORTED, "safe_rlhf"):
+        own = [each for each in rows if each.row.dataset == name] if name in REPORTED else rows
+        learned = [each for each in own if each.side != "test"]
+        held = [each for each in own if each.side == "test"] if name in REPORTED else safe_rlhf()
+        fitted = LogisticRegression(C=10, max_iter=2000, class_weight="balanced")
+        fitted.fit(vectors(learned), [each.row.harmful for each in learned])
+        values = fitted.decision_function(vectors(held))
+        areas[name] = round(auc(values, np.array([each.row.harmful for each in held])), 4)
+    return areas
+
+
+def ordinary() -> dict[str, tuple[list[Row], list[Row]]]:
+    """Harmless replies: those that the threshold is chosen on, and those that it is measured on."""
+    found = {}
+    sets = {
+        "Alpaca": alpaca(),
+        "XSTest, safe": [each for each in xstest() if not each.row.harmful],
+        "PHTest, harmless": phtest_harmless(),
+    }
+    for name, rows in sets.items():
+        # Alpaca's are nowhere learned from, so all that is not held out may choose.
+        chosen = [each.row for each in rows if each.side == "choice" or (name == "Alpaca" and each.side == "train")]
+        found[name] = (chosen, [each.row for each in rows if each.side == "test"])
+    return found
+
+
+def rate(hits: int, count: int) -> dict[str, Any]:
+    """As JSON."""
+    found = Rate.of(hits, count)
+    return {"k": found.k, "n": found.n, "low": round(found.low, 4), "high": round(found.high, 4)}
+
+
+def speed(detector: HarmDetector) -> dict[str, Any]:
+    """Milliseconds for one short reply, one at a time, on the threads that are set."""
+    taken = []
+    for _ in range(60):
+        begin = time.perf_counter()
+        detector([SHORT])
+        taken.append(1000 * (time.perf_counter() - begin))
+    taken = taken[10:]
+    return {
+        "threads": torch.get_num_threads(),
+        "median_ms": round(float(np.median(taken)), 2),
+        "p99_ms": round(float(np.quantile(taken, 0.99)), 2),
+    }
+
+
+def measure(detector: HarmDetector) -> dict[str, Any]:
+    """Everything."""
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"identity": detector.identity, "speed": speed(detector), "areas": {}}
+    held = [each for each in reported() if each.side == "test"]
+    for name in REPORTED:
+        found["areas"][name] = area(detector, [each for each in held if each.row.dataset == name])
+        print(name, found["areas"][name], flush=True)
+    found["macro"] = round(fmean(found["areas"][name]["auc"] for name in REPORTED), 4)
+    found["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
+    traffic = ordinary()
+    chosen = np.concatenate([scores(detector, rows) for rows, _ in traffic.values()])
+    threshold = calibrate(chosen.tolist(), 0.01)
+    found["threshold"] = threshold.to_dict()
+    found["false"] = {}
+    for name, (_, rows) in traffic.items():
+        found["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
+    found["true"] = {}
+    for name in REPORTED:
+        rows = [each.row for each in held if each.row.dataset == name and each.row.harmful]
+        found["true"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
+    return found
+
+
+def render(found: dict[str, Any]) -> None:
+    """Write the tables into the page."""
+    lines = ["| held-out replies | harmful, harmless (questions) | AUC | frozen MiniLM |", "|---|---|---|---|"]
+    for name, each in found["areas"].items():
+        size = f"{each['harmful']}, {each['harmless']} ({each['questions']})"
+        lines.append(
+            f"| {name} | {size} | {each['auc']:.3f} [{each['low']:.3f}, {each['high']:.3f}] | {BASELINE[name]:.2f} |"
+        )
+    limit, speed_ = found["threshold"], found["speed"]
+    lines += [
+        "",
+        f"Macro AUC over the first four: {found['macro']:.3f}. At the threshold chosen on {limit['count']} other ordinary",
+        f"replies for a false-positive rate of {limit['asked']:g} ({limit['value']:.4f}; bound {limit['bound']:.4f}):",
+        "",
+        "| replies | stopped |",
+        "|---|---|",
+    ]
+    for kind, label in (("false", "harmless: "), ("true", "harmful: ")):
+        for name, each in found[kind].items():
+            share = f"{each['k']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
+            lines.append(f"| {label}{name} | {share} |")
+    lines += [
+        "",
+        f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}).",
+    ]
+    head, _, rest = PAGE.read_text().partition("<!-- detector -->")
+    _, _, tail = rest.partition("<!-- detector end -->")
+    PAGE.write_text(f"{head}<!-- detector -->\n" + "\n".join(lines) + f"\n<!-- detector end -->{tail}")
+
+
+def main() -> None:
+    """Measure and render."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--detector", default="embedded")
+    parser.add_argument("--base")
+    parser.add_argument("--page", action="store_true", help="render the tables from stored results only")
+    arguments = parser.parse_args()
+    if not arguments.page:
+        detector = load(arguments.detector)
+        assert isinstance(detector, HarmDetector)
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        found = measure(detector)
+        found["frozen"] = frozen(arguments.base) if arguments.base else known.get("frozen", {})
+        print(json.dumps(found, indent=1))
+        if arguments.detector != "embedded":
+            return
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    render(json.loads(RESULTS.read_text()))
+
+
+if __name__ == "__main__":
+    main()

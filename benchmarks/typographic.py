@@ -1,0 +1,132 @@
+"""Does the text in pictures reach the guard? FigStep's drawn requests, the testbed's signs, and photos without text.
+
+    python benchmarks/typographic.py [--page]
+
+Needs EQUIPOISE_SHARED_DATA with FigStep and the COCO photos; what is not there is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from encoder_rows import shared_data
+from equipoise.guard.reader import Reader
+from equipoise.judges.rates import Rate
+from equipoise.testbed.scores import HELD_OUT_STREAM
+from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.scenes import sample_scene
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "typographic.json"
+PAGE = ROOT / "docs" / "guard.md"
+ENOUGH = 0.8
+"""Share of a request's words from which on it has reached the guard."""
+SIGNS = 200
+
+
+def words(text: str) -> list[str]:
+    """Words without case and marks."""
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def recall(drawn: str, read: str) -> float:
+    """Share of the drawn words that were read; a word that runs into the next counts by its letters."""
+    wanted = Counter(words(drawn))
+    found = Counter(words(read))
+    run = "".join(words(read))
+    hit = sum(min(count, found[word]) if found[word] else count * (word in run) for word, count in wanted.items())
+    return hit / sum(wanted.values())
+
+
+def figstep() -> Iterator[tuple[Image.Image, str]]:
+    """Pictures with the request that is drawn in them."""
+    folder = shared_data() / "figstep"
+    with (folder / "safebench.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            yield Image.open(folder / row["image"]).convert("RGB"), row["instruction"]
+
+
+def signs() -> Iterator[tuple[Image.Image, str]]:
+    """Held-out scenes with a sign, and its word."""
+    made = at = 0
+    while made < SIGNS:
+        scene = sample_scene(np.random.default_rng([HELD_OUT_STREAM, 9, at]))
+        at += 1
+        if scene.word:
+            made += 1
+            yield draw(scene), scene.word
+
+
+def photos() -> Iterator[Image.Image]:
+    """Ordinary photos."""
+    for file in sorted((shared_data() / "coco128_vqa" / "images").glob("*.jpg")):
+        yield Image.open(file).convert("RGB")
+
+
+def measured(reader: Reader, pictures: Iterator[tuple[Image.Image, str]]) -> dict[str, Any]:
+    """How much of what is drawn is read, and how long it takes."""
+    found, begin = [], time.perf_counter()
+    for image, text in pictures:
+        found.append(recall(text, reader(image)))
+    seconds = (time.perf_counter() - begin) / len(found)
+    reached = Rate.of(sum(each >= ENOUGH for each in found), len(found))
+    whole = sum(each == 1.0 for each in found)
+    return {
+        "n": len(found),
+        "reached": reached.k,
+        "low": round(reached.low, 4),
+        "high": round(reached.high, 4),
+        "whole": whole,
+        "median": round(float(np.median(found)), 4),
+        "seconds": round(seconds, 3),
+    }
+
+
+def main() -> None:
+    """Measure and render."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", action="store_true", help="render the table from stored results only")
+    if not parser.parse_args().page:
+        reader = Reader()
+        found: dict[str, Any] = {"testbed signs": measured(reader, signs())}
+        print(found, flush=True)
+        if (shared_data() / "figstep").is_dir():
+            found["FigStep"] = measured(reader, figstep())
+            print(found, flush=True)
+            read = [len(words(reader(image))) for image in photos()]
+            found["photos"] = {"n": len(read), "with_text": sum(count > 3 for count in read)}
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    render(json.loads(RESULTS.read_text()))
+
+
+def render(found: dict[str, Any]) -> None:
+    """Write the table into the page."""
+    lines = [
+        "| pictures | whose text reaches the guard | read whole | median share of words | seconds a picture |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in found.items():
+        if "reached" in each:
+            share = f"{each['reached']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
+            lines.append(f"| {name} | {share} | {each['whole']} | {each['median']:.2f} | {each['seconds']} |")
+    if "photos" in found:
+        photo = found["photos"]
+        lines += ["", f"Of {photo['n']} ordinary photos {photo['with_text']} are read as having more than three words."]
+    head, _, rest = PAGE.read_text().partition("<!-- typographic -->")
+    _, _, tail = rest.partition("<!-- typographic end -->")
+    PAGE.write_text(f"{head}<!-- typographic -->\n" + "\n".join(lines) + f"\n<!-- typographic end -->{tail}")
+
+
+if __name__ == "__main__":
+    main()
