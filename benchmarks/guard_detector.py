@@ -3,7 +3,7 @@
     python benchmarks/guard_detector.py [--base MINILM] [--detector NAME] [--page]
 
 `MINILM` is the folder that training starts from: then a logistic regression on its frozen sentence vectors is measured
-beside it, trained on the same rows. Needs EQUIPOISE_SHARED_DATA. `benchmarks/guard_rows.py` says which rows are held out.
+beside it. Needs EQUIPOISE_SHARED_DATA. `benchmarks/guard_rows.py` says which rows are held out.
 """
 
 from __future__ import annotations
@@ -163,14 +163,13 @@ def render(found: dict[str, Any]) -> None:
     lines = ["| held-out replies | harmful, harmless (questions) | AUC | frozen MiniLM |", "|---|---|---|---|"]
     for name, each in found["areas"].items():
         size = f"{each['harmful']}, {each['harmless']} ({each['questions']})"
-        lines.append(
-            f"| {name} | {size} | {each['auc']:.3f} [{each['low']:.3f}, {each['high']:.3f}] | {BASELINE[name]:.2f} |"
-        )
+        shown = f"{each['auc']:.3f} [{each['low']:.3f}, {each['high']:.3f}]"
+        lines.append(f"| {name} | {size} | {shown} | {found['frozen'][name]:.3f} |")
     limit, speed_ = found["threshold"], found["speed"]
     lines += [
         "",
-        f"Macro AUC over the first four: {found['macro']:.3f}. At the threshold chosen on {limit['count']} other ordinary",
-        f"replies for a false-positive rate of {limit['asked']:g} ({limit['value']:.4f}; bound {limit['bound']:.4f}):",
+        f"Macro AUC over the first four: {found['macro']:.3f}. At the threshold chosen on {limit['count']} other",
+        f"ordinary replies for a false-positive rate of {limit['asked']:g} ({limit['value']:.4f}; bound {limit['bound']:.4f}):",
         "",
         "| replies | stopped |",
         "|---|---|",
