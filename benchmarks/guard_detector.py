@@ -169,7 +169,8 @@ def render(found: dict[str, Any]) -> None:
     lines += [
         "",
         f"Macro AUC over the first four: {found['macro']:.3f}. At the threshold chosen on {limit['count']} other",
-        f"ordinary replies for a false-positive rate of {limit['asked']:g} ({limit['value']:.4f}; bound {limit['bound']:.4f}):",
+        f"ordinary replies for a false-positive rate of {limit['asked']:g}",
+        f"({limit['value']:.4f}; bound {limit['bound']:.4f}):",
         "",
         "| replies | stopped |",
         "|---|---|",
