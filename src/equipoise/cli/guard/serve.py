@@ -57,7 +57,7 @@ def serve(
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     from equipoise.cli.judging import key_from
-    from equipoise.guard.gateway.keys import Keys
+    from equipoise.guard.gateway.reloading import Files
     from equipoise.guard.gateway.service import Service
     from equipoise.guard.gateway.upstream import connect
     from equipoise.guard.guard import Guard
@@ -69,7 +69,8 @@ def serve(
     _use_one_thread()
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
     guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
-    clients = Keys.load(keys, guard.policy)
+    files = Files(policy, keys)
+    clients = files.read()
     reads = any(each.pictures.read_text for each in (guard.policy, *clients.policies.values()))
     service = Service(
         target,
@@ -78,6 +79,7 @@ def serve(
         Record(record) if record else None,
         Reader() if reads else None,
         keep_text,
+        files,
     )
     listening = _bound(host, port)
     _ready(service, listening, upstream)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
+from equipoise.guard.gateway import litellm
 from equipoise.guard.gateway.chat import Chat
 from equipoise.guard.gateway.errors import Problem, as_json
 from equipoise.guard.gateway.moderation import moderate
@@ -34,6 +35,7 @@ def create(service: Service) -> Starlette:
     routes = [
         Route("/v1/chat/completions", _guarded(service, _chat), methods=["POST"]),
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
+        Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Route("/ready", _ready(service), methods=["GET"]),
@@ -42,6 +44,7 @@ def create(service: Service) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.start()
         yield
         await service.close()
 
@@ -82,6 +85,12 @@ async def _chat(service: Service, request: Request) -> Response:
 async def _moderations(service: Service, request: Request) -> Response:
     client = service.keys.client(request.headers.get("authorization"))
     return as_json(await moderate(service, client, await _body(request)))
+
+
+async def _guardrail(service: Service, request: Request) -> Response:
+    key = request.headers.get("authorization") or f"Bearer {request.headers.get('x-api-key', '')}"
+    client = service.keys.client(key)
+    return as_json(await litellm.guardrail(service, client, await _body(request)))
 
 
 async def _models(service: Service, request: Request) -> Response:

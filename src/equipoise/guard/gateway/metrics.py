@@ -23,6 +23,8 @@ class Metrics:
         self.delay = Histogram("first_text_delay_seconds", text, namespace=space, registry=into, buckets=SECONDS)
         text = "Answers withheld as they could not be recorded."
         self.unrecorded = Counter("record_failures", text, namespace=space, registry=into)
+        text = "Changes of policy or keys, taken or broken."
+        self.reloads = Counter("reloads", text, ["result"], space, registry=into)
 
     def text(self) -> bytes:
         """In Prometheus' form."""

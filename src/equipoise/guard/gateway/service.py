@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from equipoise.guard.evidence import Evidence, PictureReader
 from equipoise.guard.gateway.keys import Client, Keys
 from equipoise.guard.gateway.metrics import Metrics
 from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.reloading import Files, watch
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.policy import Policy
 from equipoise.guard.record.entry import Entry, told
@@ -44,11 +45,25 @@ class Service:
     record: Record | None = None
     reader: PictureReader | None = None
     keep_text: bool = False
+    files: Files | None = None
+    """Where keys and policies come from, where they may change; None keeps them."""
 
     def __post_init__(self) -> None:
         """Metrics of its own."""
         self.metrics = Metrics()
         self._later: set[asyncio.Task[object]] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Watch the files."""
+        if self.files is not None:
+            self._watching = asyncio.create_task(
+                watch(self.files, self._take, lambda result: self.metrics.reloads.labels(result).inc())
+            )
+
+    def _take(self, keys: Keys) -> None:
+        # What a client has asked for this minute stays counted.
+        self.keys = replace(keys, _limiter=self.keys._limiter)
 
     async def review(self, evidence: Evidence, policy: Policy, *, rewrite: bool = True) -> Decision:
         """The decision about a reply, counted."""
@@ -126,6 +141,8 @@ class Service:
 
     async def close(self) -> None:
         """Let go of everything."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._later:
             await asyncio.wait(self._later)
         self.worker.close()

@@ -146,6 +146,11 @@ def _part(place: str, part: Any, kind: str) -> Surface:
     return Surface(place, "unsupported")
 
 
+def words_in(value: Any) -> str:
+    """All words in a value, a line each."""
+    return "\n".join(_words(value))
+
+
 def _words(value: Any) -> Iterator[str]:
     """All words in a value, keys of objects left out; those of numbers and truth values too: they may be arguments."""
     if isinstance(value, str):

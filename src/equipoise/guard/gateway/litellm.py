@@ -1,0 +1,188 @@
+"""LiteLLM's generic guardrail API: its proxy sends the parts of a request or of replies here and does what is said.
+
+Request: `input_type` (`request` or `response`), `texts`, `images`, `tools`, `tool_calls`, `structured_messages`.
+Response: `action` (`NONE`, `BLOCKED` with `blocked_reason`, or `GUARDRAIL_INTERVENED` with other `texts`); see
+https://docs.litellm.ai/docs/adding_provider/generic_guardrail_api.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from equipoise.errors import PictureError
+from equipoise.guard.decision import Decision
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.keys import Client
+from equipoise.guard.gateway.pictures import look
+from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.service import Made, Service
+from equipoise.guard.gateway.surfaces import Request, parse_request, words_in
+from equipoise.guard.policy import Policy
+
+ROUTE: Final = "/beta/litellm_basic_guardrail_api"
+
+
+async def guardrail(service: Service, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What LiteLLM shall do.
+
+    Raises:
+        Problem: no request of this API.
+        OutputError: the record could not be written.
+    """
+    return await _Call(service, client, body).answer()
+
+
+class _Call:
+    """One call: what was sent, what was looked at, what was decided."""
+
+    def __init__(self, service: Service, client: Client, body: Mapping[str, Any]) -> None:
+        self.service = service
+        self.made, self.receipts = Made(client, ROUTE), Receipts()
+        self.decisions: list[tuple[Decision, str]] = []
+        self.unseen: list[str] = []
+        # Asked for, so judged, whatever the rails do with chats.
+        told = client.policy
+        self.policy: Policy = told.model_copy(
+            update={
+                "input": told.input.model_copy(update={"enabled": True}),
+                "output": told.output.model_copy(update={"enabled": True}),
+            }
+        )
+        kind = body.get("input_type")
+        if kind not in ("request", "response"):
+            raise Problem(400, "expected input_type: request or response", "invalid_request")
+        self.kind = str(kind)
+        self.texts, self.images = _strings(body, "texts"), _strings(body, "images")
+        self.calls = _listed(body, "tool_calls")
+        self.messages = _messages(body.get("structured_messages"))
+        self.receipts.expect((f"texts/{at}", "text") for at in range(len(self.texts)))
+        self.receipts.expect((f"images/{at}", "picture") for at in range(len(self.images)))
+        self.receipts.expect((f"tool_calls/{at}", "tool call") for at in range(len(self.calls)))
+        if _listed(body, "tools"):
+            self.receipts.expect([("tools", "setting")])
+            self.receipts.close("tools", "skipped", "definitions, not words of the user or the model")
+
+    async def answer(self) -> dict[str, Any]:
+        picture_text = await self._read()
+        found = await (self._request(picture_text) if self.kind == "request" else self._response(picture_text))
+        if self.unseen and self.policy.pictures.fail == "closed" and self.policy.mode == "enforce":
+            found = _blocked(f"a part of the {self.kind} cannot be checked: {self.unseen[0]}")
+        self.made.decisions = tuple(self.decisions)
+        await self.service.write(self.made, self.receipts, time.perf_counter() - self.made.begin)
+        return found
+
+    async def _read(self) -> str:
+        """The text in the pictures."""
+        words = []
+        for at, url in enumerate(self.images):
+            place = f"images/{at}"
+            try:
+                if at >= self.policy.pictures.max_count:
+                    raise PictureError(f"expected at most {self.policy.pictures.max_count} pictures")
+                seen = await asyncio.to_thread(look, url, self.policy.pictures)
+                if not self.policy.pictures.read_text:
+                    self.receipts.close(place, "skipped", "the policy does not read text in pictures")
+                    continue
+                words.append(await asyncio.to_thread(self.service.read, seen.image))
+                self.receipts.close(place, "checked", "decoded; its text is judged with the rest")
+            except PictureError as error:
+                self.receipts.close(place, "unsupported", str(error))
+                self.unseen.append(f"{place}: {error}")
+        return "\n".join(text for text in words if text)
+
+    async def _request(self, picture_text: str) -> dict[str, Any]:
+        self._hear_messages()
+        calls = [words_in(each) for each in self.calls]
+        *earlier, last = [*self._more_words(), *calls, *self.texts] or [""]
+        evidence = Evidence("", last, picture_text, tuple(earlier))
+        decision = await self.service.screen(evidence, self.policy)
+        self.decisions.append((decision, last))
+        for place in self.receipts.open():
+            self._closed(place, decision)
+        return _blocked(decision.response) if decision.changed else _nothing()
+
+    async def _response(self, picture_text: str) -> dict[str, Any]:
+        asked = self.messages.evidence(picture_text) if self.messages is not None else Evidence("", "", picture_text)
+        told = [(f"texts/{at}", text) for at, text in enumerate(self.texts)]
+        told += [(f"tool_calls/{at}", words_in(call)) for at, call in enumerate(self.calls)]
+        texts = list(self.texts)
+        blocked: Decision | None = None
+        for at, (place, text) in enumerate(told):
+            is_call = at >= len(texts)
+            decision = await self.service.review(replace(asked, response=text), self.policy, rewrite=not is_call)
+            self.decisions.append((decision, text))
+            self._closed(place, decision)
+            if decision.action == "refuse":
+                blocked = blocked or decision
+            elif decision.action == "rewrite":
+                texts[at] = decision.response
+        if blocked is not None:
+            return _blocked(blocked.response)
+        return _nothing() if texts == self.texts else {**_nothing(), "action": "GUARDRAIL_INTERVENED", "texts": texts}
+
+    def _hear_messages(self) -> None:
+        """Receipts of the messages: LiteLLM's `texts` need not hold all their words."""
+        if self.messages is None:
+            return
+        surfaces = self.messages.surfaces
+        self.receipts.expect((f"structured_{each.place}", each.kind) for each in surfaces)
+        for each in surfaces:
+            place = f"structured_{each.place}"
+            if each.kind == "unsupported":
+                self.receipts.close(place, "unsupported", "a part of this type cannot be looked at")
+                self.unseen.append(f"{place}: a part of this type cannot be looked at")
+            elif each.kind == "instruction":
+                self.receipts.close(place, "skipped", "the operator's own words")
+            elif each.kind == "picture" and each.url in self.images:
+                self.receipts.close(place, "skipped", "looked at among images")
+            elif each.kind == "picture":
+                self.receipts.close(place, "unsupported", "not among images")
+                self.unseen.append(f"{place}: a picture that is not among images")
+
+    def _more_words(self) -> list[str]:
+        if self.messages is None:
+            return []
+        heard = [each.text for each in self.messages.surfaces if each.kind != "instruction" and each.text]
+        return [text for text in heard if text not in self.texts]
+
+    def _closed(self, place: str, decision: Decision) -> None:
+        if decision.harm is None:
+            self.receipts.close(place, "unsupported", decision.why)
+        else:
+            self.receipts.close(place, "checked", decision.scores[0].detector)
+
+
+def _nothing() -> dict[str, Any]:
+    return {"action": "NONE", "blocked_reason": None, "texts": None, "images": None}
+
+
+def _blocked(why: str) -> dict[str, Any]:
+    return {**_nothing(), "action": "BLOCKED", "blocked_reason": why}
+
+
+def _listed(body: Mapping[str, Any], name: str) -> list[Any]:
+    found = body.get(name)
+    if found is not None and not isinstance(found, list):
+        raise Problem(400, f"expected {name}: a list, got {type(found).__name__}", "invalid_request", param=name)
+    return found or []
+
+
+def _strings(body: Mapping[str, Any], name: str) -> list[str]:
+    found = _listed(body, name)
+    if not all(isinstance(each, str) for each in found):
+        raise Problem(400, f"expected {name}: a list of texts", "invalid_request", param=name)
+    return found
+
+
+def _messages(value: Any) -> Request | None:
+    if not value:
+        return None
+    try:
+        return parse_request({"messages": value})
+    except ValueError as error:
+        raise Problem(400, f"structured_messages: {error}", "invalid_request", param="structured_messages") from error

@@ -1,0 +1,98 @@
+"""Policies and keys that change while the gateway runs: a changed file is read again, a broken one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from equipoise.errors import EquipoiseError, UsageError
+from equipoise.guard.gateway.keys import Keys
+from equipoise.guard.policy import Policy
+from equipoise.guard.policy import load as load_policy
+
+EVERY: Final = 1.0
+"""Seconds between two looks at the files."""
+log = logging.getLogger("equipoise.gateway")
+
+
+class Files:
+    """The files that decide what a gateway does.
+
+    Args:
+        policy: everybody's policy; None is the default one.
+        keys: of clients; None lets everybody in.
+    """
+
+    def __init__(self, policy: Path | None, keys: Path | None) -> None:
+        self.policy, self.keys = policy, keys
+        self._seen = self._digest()
+
+    def read(self) -> Keys:
+        """Keys and policies as the files say now.
+
+        Raises:
+            UsageError: one of them cannot be.
+        """
+        everybody = Policy() if self.policy is None else load_policy(self.policy)
+        return Keys.load(self.keys, everybody)
+
+    def changed(self) -> Keys | UsageError | None:
+        """Keys and policies after a change, the error where a file is broken, None where nothing changed."""
+        now = self._digest()
+        if now == self._seen:
+            return None
+        self._seen = now
+        try:
+            return self.read()
+        except UsageError as error:
+            return error
+
+    def _digest(self) -> bytes:
+        """Over the contents: a file that is replaced by a link, as a cluster does it, counts too."""
+        found = hashlib.sha256()
+        files = [self.policy, self.keys]
+        if self.keys is not None:
+            files += sorted(self.keys.parent.glob("*.toml"))
+        for file in files:
+            if file is not None:
+                try:
+                    found.update(file.read_bytes())
+                except OSError:
+                    found.update(b"\0gone")
+        return found.digest()
+
+
+async def watch(
+    files: Files,
+    take: Callable[[Keys], None],
+    told: Callable[[str], None],
+    *,
+    every: float = EVERY,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Look at the files until cancelled.
+
+    Args:
+        files: which.
+        take: is given what they say after a change.
+        told: is told `reloaded` or `broken`; for metrics.
+        every: seconds between two looks.
+        sleep: waits.
+    """
+    while True:
+        await sleep(every)
+        try:
+            found = await asyncio.to_thread(files.changed)
+        except EquipoiseError as error:
+            found = UsageError(str(error))
+        if isinstance(found, Keys):
+            take(found)
+            told("reloaded")
+            log.warning("policy %s@%s from now on", found.policy.name, found.policy.revision)
+        elif found is not None:
+            told("broken")
+            log.error("the files changed and cannot be used, so nothing changes: %s", found)
