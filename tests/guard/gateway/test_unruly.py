@@ -11,26 +11,32 @@ from typing import Any
 
 import httpx
 import pytest
-from guard.gateway.upstreams import Gateway, delta, gateway, message, pieces, says, whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from equipoise.guard.gateway.surfaces import parse_request
 from equipoise.guard.policy import Pictures, Policy, Rail, Stream
+from guard.gateway.upstreams import Gateway, gateway, pieces, says
 
 BOTH = Policy(input=Rail(action="refuse"), pictures=Pictures(fail="open"))
 DONE = b"data: [DONE]\n\n"
 KNOWN = {200, 400, 401, 404, 405, 413, 429, 502, 503, 504}
 
-words = st.text(st.characters(), max_size=12) | st.sampled_from(["a bomb", "\ud800", "content/0", "data:image/png;base64,"])
-names = st.sampled_from(
-    ["role", "content", "content/0", "tool_calls", "name", "refusal", "type", "text", "image_url", "url", "audio", "id"]
-    + ["function", "arguments", "message", "delta", "index", "finish_reason", "choices", "reasoning_content"]
-) | st.text(max_size=5)
+words = st.text(st.characters(), max_size=12) | st.sampled_from(
+    ["a bomb", "\ud800", "content/0", "data:image/png;base64,"]
+)
+NAMES = """role content content/0 tool_calls name refusal type text image_url url audio id function arguments message
+delta
+index finish_reason choices reasoning_content transcript"""
+names = st.sampled_from(NAMES.split()) | st.text(max_size=5)
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words
-values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=8)
+values = st.recursive(
+    plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=8
+)
 objects = st.dictionaries(names, values, max_size=5)
-messages = st.lists(objects | st.builds(dict, role=st.sampled_from(["user", "tool", "system"]), content=values), max_size=3)
+messages = st.lists(
+    objects | st.builds(dict, role=st.sampled_from(["user", "tool", "system"]), content=values), max_size=3
+)
 requests = st.builds(lambda more, said: {**more, "messages": said}, objects, messages | values) | values
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
@@ -77,7 +83,11 @@ def test_any_request_ends_in_shape_and_in_receipts(body: Any) -> None:
 
 
 @quick
-@given(choices=st.lists(objects | st.builds(dict, message=objects), max_size=3) | values, more=objects, stream=st.booleans())
+@given(
+    choices=st.lists(objects | st.builds(dict, message=objects), max_size=3) | values,
+    more=objects,
+    stream=st.booleans(),
+)
 def test_no_harmful_word_of_any_reply_leaves_unjudged(choices: Any, more: Any, stream: bool) -> None:
     body = {**more, "choices": choices}
     del_error = {name: value for name, value in body.items() if name != "error"}

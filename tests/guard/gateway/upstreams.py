@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from guard.toys import Words
 
 from equipoise.guard.decision import Detector, Detoxifier
 from equipoise.guard.gateway.app import create
@@ -22,6 +21,7 @@ from equipoise.guard.policy import Policy
 from equipoise.guard.protector import Protector
 from equipoise.guard.record.store import Record
 from equipoise.guard.worker import Worker
+from guard.toys import Words
 
 
 class Pieces(httpx.AsyncByteStream):
@@ -51,12 +51,15 @@ class Fake(httpx.AsyncBaseTransport):
     answer: Callable[[dict[str, Any]], httpx.Response]
     asked: list[dict[str, Any]] = field(default_factory=list)
     heard: list[httpx.Headers] = field(default_factory=list)
+    models: httpx.Response = field(
+        default_factory=lambda: httpx.Response(200, json={"object": "list", "data": [{"id": "m", "object": "model"}]})
+    )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.heard.append(request.headers)
         content = await request.aread()
         if not content:
-            return httpx.Response(200, json={"object": "list", "data": [{"id": "m", "object": "model"}]})
+            return self.models
         body = json.loads(content)
         self.asked.append(body)
         return self.answer(body)

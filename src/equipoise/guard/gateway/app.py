@@ -20,6 +20,7 @@ from equipoise.guard.gateway.chat import Chat
 from equipoise.guard.gateway.errors import Problem, as_json
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.service import Service
+from equipoise.guard.gateway.upstream import parsed
 
 LARGEST: Final = 64_000_000
 """Bytes of a request."""
@@ -97,7 +98,7 @@ async def _models(service: Service, request: Request) -> Response:
     service.keys.client(request.headers.get("authorization"))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
     found = await service.upstream.models(headers)
-    return Response(found.content, found.status_code, media_type=found.headers.get("content-type"))
+    return as_json(parsed(found))
 
 
 async def _health(request: Request) -> Response:

@@ -43,6 +43,17 @@ class Upstream:
             Problem: no response, or one that is an error.
         """
         request = self.client.build_request("POST", "chat/completions", content=body, headers=dict(headers))
+        return await self._asked(request, stream=stream)
+
+    async def models(self, headers: Mapping[str, str]) -> httpx.Response:
+        """Its list of models.
+
+        Raises:
+            Problem: no response, or one that is an error.
+        """
+        return await self._asked(self.client.build_request("GET", "models", headers=dict(headers)), stream=False)
+
+    async def _asked(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
             response = await self.client.send(request, stream=True)
             if response.status_code != 200 or not stream:
@@ -54,17 +65,6 @@ class Upstream:
         if response.status_code != 200:
             raise _refused(response)
         return response
-
-    async def models(self, headers: Mapping[str, str]) -> httpx.Response:
-        """Its list of models.
-
-        Raises:
-            Problem: no response.
-        """
-        try:
-            return await self.client.get("models", headers=dict(headers))
-        except httpx.HTTPError as error:
-            raise Problem(502, "the upstream could not be reached", "upstream_unreachable") from error
 
 
 async def _whole(response: httpx.Response) -> httpx.Response:
@@ -82,8 +82,9 @@ async def _whole(response: httpx.Response) -> httpx.Response:
                 raise Problem(502, "the upstream sent too long a reply", "upstream_invalid")
     finally:
         await response.aclose()
-    kind = response.headers.get("content-type", "application/json")
-    return httpx.Response(response.status_code, headers={"content-type": kind}, content=b"".join(parts))
+    headers = {"content-type": "application/json"}
+    headers |= {name: response.headers[name] for name in ("content-type", "retry-after") if name in response.headers}
+    return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
 
 def connect(url: str, *, seconds: float = 120.0, key: str | None = None) -> Upstream:

@@ -1,0 +1,413 @@
+"""What a client sees: replies as they came or safe ones, errors in one shape, and what was looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from equipoise.errors import OutputError
+from equipoise.guard.decision import Score
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.gateway.keys import Key, Keys
+from equipoise.guard.policy import Pictures, Policy, Rail, Stream
+from guard.gateway.picture import drawn
+from guard.gateway.upstreams import Gateway, delta, gateway, message, pieces, says, whole
+from guard.toys import Raises, Rewrites, Words
+
+pytestmark = pytest.mark.anyio
+ENDS = [delta(None, finish="stop"), b"data: [DONE]\n\n"]
+BOTH = Policy(input=Rail(action="refuse"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def said(response: httpx.Response) -> str:
+    """What a stream said in content and refusals."""
+    chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk.get("choices", ())]
+    return "".join((each.get("content") or "") + (each.get("refusal") or "") for each in deltas)
+
+
+def outcomes(found: Gateway) -> dict[str, str]:
+    return {each["place"]: each["outcome"] for each in found.entries()[-1]["receipts"]}
+
+
+async def test_an_allowed_reply_comes_byte_for_byte_with_fields_nobody_knows(tmp_path: Path) -> None:
+    content = (
+        b'{ "id":"c", "choices":[{"index":0,"message":{"role":"assistant","content":"hi","new":1}}],\n "x":{"y":[2]}}'
+    )
+    async with gateway(tmp_path, lambda body: httpx.Response(200, content=content)) as found:
+        response = await found.chat("hello", temperature=0.5, guided_json={"a": 1})
+        assert response.content == content
+        assert found.fake.asked[0]["guided_json"] == {"a": 1}
+        assert response.headers["x-equipoise-decision"] == "allow"
+        assert found.entries()[-1]["request"] == response.headers["x-equipoise-request-id"]
+
+
+async def test_each_choice_is_judged_for_itself(tmp_path: Path) -> None:
+    reply = whole(message("fine"), message("a bomb", 1), message("a bomb, too", 2))
+    async with gateway(
+        tmp_path, lambda body: reply, detoxifiers=[Rewrites(lambda text: "a bird" if "too" in text else None)]
+    ) as found:
+        choices = (await found.chat()).json()["choices"]
+        assert choices[0] == message("fine")
+        assert choices[1]["message"]["content"] is None
+        assert "policy default" in choices[1]["message"]["refusal"]
+        assert choices[1]["finish_reason"] == "content_filter"
+        assert (choices[2]["message"]["content"], choices[2]["finish_reason"]) == ("a bird", "stop")
+        assert [each["action"] for each in found.entries()[-1]["decisions"]] == ["allow", "refuse", "rewrite"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": "a bomb"}'}}]},
+        {"reasoning_content": "a bomb"},
+        {"refusal": "no bomb"},
+        {"never_heard_of": {"deep": ["a bomb"]}},
+        {"content": [{"type": "text", "text": "a bomb"}]},
+    ],
+)
+async def test_harm_is_found_wherever_a_reply_says_it(tmp_path: Path, more: dict[str, Any]) -> None:
+    async with gateway(tmp_path, lambda body: whole(message(**{"content": None, **more}))) as found:
+        response = await found.chat()
+        assert "bomb" not in response.text
+        assert set(outcomes(found).values()) == {"skipped", "checked"}
+
+
+async def test_harm_beside_the_choices_is_found_and_taken_out(tmp_path: Path) -> None:
+    async with gateway(tmp_path, lambda body: whole(message("fine"), transcript="a bomb")) as found:
+        response = await found.chat()
+        assert "bomb" not in response.text
+        assert response.json()["choices"][0]["finish_reason"] == "content_filter"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_harmful_request_is_refused_in_the_replys_place(tmp_path: Path, stream: bool) -> None:
+    async with gateway(tmp_path, says("x"), policy=BOTH) as found:
+        response = await found.chat("a bomb", **({"stream": True} if stream else {}))
+        assert response.status_code == 200
+        assert found.fake.asked == []
+        if stream:
+            assert "policy default" in said(response)
+            assert response.text.endswith("data: [DONE]\n\n")
+        else:
+            assert response.json()["choices"][0]["finish_reason"] == "content_filter"
+        assert response.headers["x-equipoise-receipts"] == "checked=1 skipped=0 unsupported=0"
+
+
+async def test_the_text_in_a_picture_reaches_the_rails_and_its_pixels_the_upstream(tmp_path: Path) -> None:
+    content = [
+        {"type": "text", "text": "read"},
+        {"type": "image_url", "image_url": {"url": drawn(form="JPEG"), "detail": "low"}},
+    ]
+    for words, asked in (("a bomb", 0), ("a bird", 1)):
+        folder = tmp_path / words
+        folder.mkdir()
+        async with gateway(folder, says("fine"), policy=BOTH, reader=lambda image, words=words: words) as found:
+            await found.chat(content)
+            assert len(found.fake.asked) == asked
+            assert outcomes(found)["messages/0/content/1"] == "checked"
+            if asked:
+                image = found.fake.asked[0]["messages"][0]["content"][1]["image_url"]
+                assert image["url"].startswith("data:image/png;base64,")
+                assert image["detail"] == "low"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}},
+        {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}},
+        {"type": "new", "text": "x"},
+        7,
+    ],
+)
+@pytest.mark.parametrize("fail", ["open", "closed"])
+async def test_what_nobody_can_look_at_takes_the_fail_mode(tmp_path: Path, part: Any, fail: Any) -> None:
+    policy = Policy(pictures=Pictures(fail=fail))
+    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as found:
+        response = await found.chat([{"type": "text", "text": "x"}, part])
+        assert response.status_code == (200 if fail == "open" else 400)
+        assert outcomes(found)["messages/0/content/1"] == "unsupported"
+        assert len(found.fake.asked) == (fail == "open")
+        if fail == "closed":
+            assert response.json()["error"]["code"] == "unsupported_content"
+
+
+class Slow(Words):
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        time.sleep(0.4)
+        return super().__call__(evidence)
+
+
+@pytest.mark.parametrize("fail", ["open", "closed"])
+@pytest.mark.parametrize("detector", [Raises(), Slow()])
+async def test_a_check_that_fails_or_hangs_takes_the_fail_mode(tmp_path: Path, detector: Any, fail: Any) -> None:
+    policy = Policy(output=Rail(fail=fail))
+    async with gateway(tmp_path, says("fine"), policy=policy, detector=detector, seconds=0.1) as found:
+        choice = (await found.chat()).json()["choices"][0]
+        assert (choice["message"]["content"] == "fine") == (fail == "open")
+        assert outcomes(found)["choices/0/message/content"] == "unsupported"
+        assert found.entries()[-1]["decisions"][0]["decided_by"] == "fail mode"
+
+
+async def test_observing_changes_nothing_and_tells(tmp_path: Path) -> None:
+    policy = Policy(mode="observe", input=Rail(action="refuse"))
+    async with gateway(tmp_path, says("a bomb"), policy=policy) as found:
+        response = await found.chat([{"type": "text", "text": "a bomb"}, {"type": "input_audio"}])
+        assert response.json()["choices"][0]["message"]["content"] == "a bomb"
+        assert [each["observed"] for each in found.entries()[-1]["decisions"]] == ["refuse", "refuse"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_rails_that_are_off_look_at_nothing_and_say_so(tmp_path: Path, stream: bool) -> None:
+    answer = [delta("a "), delta("bomb"), *ENDS]
+    policy = Policy(output=Rail(enabled=False), pictures=Pictures(fail="open"))
+    async with gateway(
+        tmp_path, lambda body: pieces(*answer) if stream else whole(message("a bomb")), policy=policy
+    ) as found:
+        response = await found.chat(**({"stream": True} if stream else {}))
+        assert "bomb" in response.text
+        assert set(outcomes(found).values()) == {"skipped"}
+
+
+@pytest.mark.parametrize("mode", ["off", "buffer", "holdback", "observe"])
+@pytest.mark.parametrize("words", ["a bird", "a bomb"])
+async def test_streams(tmp_path: Path, mode: Any, words: str) -> None:
+    parts = [delta(None, role="assistant"), *(delta(letter) for letter in words), *ENDS]
+    data = b"".join(parts)
+    cut = [data[at : at + 7] for at in range(0, len(data), 7)]
+    policy = Policy(stream=Stream(mode=mode, hold=4, every=2))
+    async with gateway(tmp_path, lambda body: pieces(*cut), policy=policy) as found:
+        response = await found.chat(stream=True)
+        assert response.text.endswith("data: [DONE]\n\n")
+        leaves = words == "a bird" or mode in ("off", "observe")
+        assert (said(response) == words) == leaves
+        assert ("bomb" in said(response)) == (leaves and words == "a bomb")
+        assert outcomes(found)["choices/0/delta/content"] == ("skipped" if mode == "off" else "checked")
+        leaked = found.service.metrics.leaked._value.get()
+        assert (leaked > 0) == (mode == "observe" and words == "a bomb")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [delta("hi"), httpx.ReadError("gone")],
+        [delta("hi"), httpx.ReadTimeout("silent")],
+        [delta("hi"), b"data: {\n\n"],
+        [delta("hi"), delta("more")[:25]],
+        [delta("hi"), b"data: " + b"x" * 4_100_000],
+        [delta("hi"), b"data: 5\n\n"],
+        [delta("hi"), b'data: {"error": {"message": "boom"}}\n\n'],
+        [b"\xff\xfe\n\n"],
+        [],
+    ],
+)
+async def test_a_stream_that_breaks_ends_in_an_error_and_in_the_record(tmp_path: Path, parts: Any) -> None:
+    async with gateway(tmp_path, lambda body: pieces(*parts)) as found:
+        response = await found.chat(stream=True)
+        *_, error, done = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
+        assert done == "[DONE]"
+        assert set(json.loads(error)["error"]) == {"message", "type", "param", "code"}
+        assert found.entries()[-1]["status"] == 502
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (httpx.Response(500, html="<h1>no"), 502, "upstream_error"),
+        (httpx.Response(404, json={"error": {"message": "no m", "code": "model_not_found"}}), 404, "model_not_found"),
+        (httpx.Response(429, text="slow", headers={"retry-after": "7"}), 429, "upstream_error"),
+        (httpx.Response(302, headers={"location": "http://10.0.0.1"}), 502, "upstream_invalid"),
+        (httpx.Response(200, content=b"\xff\xfe"), 502, "upstream_invalid"),
+        (httpx.Response(200, json=[]), 502, "upstream_invalid"),
+        (httpx.Response(200, json={"choices": None}), 502, "upstream_invalid"),
+        (httpx.Response(200, json={"choices": [{"message": 1}]}), 502, "upstream_invalid"),
+        (httpx.Response(200, json={"choices": [], "words": "a bomb"}), 502, "upstream_invalid"),
+        (httpx.ConnectError("no"), 502, "upstream_unreachable"),
+        (httpx.RemoteProtocolError("half"), 502, "upstream_unreachable"),
+        (httpx.ReadTimeout("silent"), 504, "upstream_timeout"),
+    ],
+)
+async def test_an_upstream_out_of_order_is_an_error_in_shape(
+    tmp_path: Path, answer: Any, status: int, code: str
+) -> None:
+    def answers(body: Any) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with gateway(tmp_path, answers) as found:
+        response = await found.chat()
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+        assert response.headers.get("retry-after") == ("7" if status == 429 else None)
+        assert found.entries()[-1]["status"] == status
+
+
+async def test_a_reply_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.guard.gateway.upstream.LARGEST", 1000)
+    async with gateway(tmp_path, lambda body: pieces(*[b" " * 400] * 5, kind="application/json")) as found:
+        assert (await found.chat()).status_code == 502
+
+
+async def test_a_stream_that_was_not_asked_for_and_one_that_does_not_come(tmp_path: Path) -> None:
+    async with gateway(
+        tmp_path, lambda body: pieces(delta("x"), *ENDS) if not body.get("stream") else whole(message("x"))
+    ) as found:
+        assert (await found.chat()).status_code == 502
+        assert (await found.chat(stream=True)).status_code == 502
+
+
+async def test_an_answer_that_cannot_be_recorded_is_withheld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gateway(
+        tmp_path, lambda body: pieces(delta("hi"), *ENDS) if body.get("stream") else whole(message("hi"))
+    ) as found:
+
+        async def fail(entry: Any) -> None:
+            raise OutputError("the disk is full")
+
+        monkeypatch.setattr(found.record, "aappend", fail)
+        response = await found.chat()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "record_failed")
+        assert '"record_failed"' in (await found.chat(stream=True)).text
+
+
+async def test_a_client_that_goes_away_leaves_its_receipts(tmp_path: Path) -> None:
+    parts = [delta("fine " * 60, role="assistant"), *(part for _ in range(40) for part in (0.02, delta("more " * 40)))]
+    async with gateway(tmp_path, lambda body: pieces(*parts)) as found:
+        body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True}).encode()
+        gone, sent = asyncio.Event(), []
+        waiting = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            if waiting:
+                return waiting.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+            if len(sent) > 4:
+                gone.set()
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
+        app = found.client._transport.app  # type: ignore[attr-defined]
+        await app({**scope, "http_version": "1.1", "asgi": {"spec_version": "2.3"}}, receive, send)
+        for _ in range(100):
+            if found.entries():
+                break
+            await asyncio.sleep(0.02)
+        assert found.entries()[-1]["status"] == 499
+        assert "choices/0/delta/content" in outcomes(found)
+
+
+def keyed(**more: Any) -> Keys:
+    key = Key(sha256=hashlib.sha256(b"secret").hexdigest(), **more)
+    return Keys({"team": key}, {"team": Policy(name="team", output=Rail(action="refuse"))}, Policy())
+
+
+async def test_keys_let_in_their_owners_with_their_own_policy(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("a bomb"), keys=keyed()) as found:
+        for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret-"}):
+            refused = await found.client.post("/v1/chat/completions", json={}, headers=header)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        found.client.headers["authorization"] = "Bearer secret"
+        assert "policy team" in (await found.chat()).text
+        assert found.entries()[-1]["key"] == "team"
+        assert "authorization" not in found.fake.heard[-1]
+
+
+async def test_without_keys_the_clients_own_goes_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("hi")) as found:
+        found.client.headers["authorization"] = "Bearer theirs"
+        await found.chat()
+        assert found.fake.heard[-1]["authorization"] == "Bearer theirs"
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("hi"), keys=keyed(requests_per_minute=2)) as found:
+        found.client.headers["authorization"] = "Bearer secret"
+        statuses = [(await found.chat()).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert int((await found.chat()).headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("POST", "/v1/embeddings", b"{}", 404),
+        ("GET", "/v1/chat/completions", b"", 405),
+        ("POST", "/v1/chat/completions", b"{", 400),
+        ("POST", "/v1/chat/completions", b"[]", 400),
+        ("POST", "/v1/chat/completions", b'{"messages": []}', 400),
+        ("POST", "/v1/chat/completions", b'{"messages": NaN}', 400),
+        ("POST", "/v1/chat/completions", b"[" * 50_000, 400),
+        ("POST", "/v1/chat/completions", b"\xff", 400),
+        ("POST", "/v1/moderations", b"{}", 400),
+    ],
+)
+async def test_errors_have_one_shape(tmp_path: Path, method: str, path: str, content: bytes, status: int) -> None:
+    async with gateway(tmp_path, says("hi")) as found:
+        response = await found.client.request(method, path, content=content)
+        assert response.status_code == status
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_a_request_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.guard.gateway.app.LARGEST", 100)
+    async with gateway(tmp_path, says("hi")) as found:
+        assert (await found.chat("x" * 200)).status_code == 413
+
+
+async def test_models_health_readiness_and_metrics(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("a bomb")) as found:
+        assert (await found.client.get("/v1/models")).json()["data"][0]["id"] == "m"
+        assert (await found.client.get("/health")).status_code == 200
+        assert (await found.client.get("/ready")).json() == {"status": "ok", "problems": []}
+        await found.chat()
+        metrics = (await found.client.get("/metrics")).text
+        assert 'equipoise_decisions_total{action="refuse",by="words",rail="output"} 1.0' in metrics
+        assert 'equipoise_receipts_total{outcome="checked"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(500, text="Internal Server Error"), httpx.Response(200, html="<p>")])
+async def test_models_of_an_upstream_out_of_order_are_an_error_in_shape(tmp_path: Path, answer: httpx.Response) -> None:
+    async with gateway(tmp_path, says("")) as found:
+        found.fake.models = answer
+        response = await found.client.get("/v1/models")
+        assert response.status_code == 502
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_moderations_in_openais_shape(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says(""), reader=lambda image: "a bomb", detector=Words(kind="weapons")) as found:
+        picture = {"type": "image_url", "image_url": {"url": drawn()}}
+        for asked, flags in (("a bomb", [True]), (["a", "a bomb"], [False, True]), ([picture], [True])):
+            body = (await found.client.post("/v1/moderations", json={"input": asked})).json()
+            assert [each["flagged"] for each in body["results"]] == flags
+        told = body["results"][0]
+        assert set(told) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
+        assert (
+            told["categories"].keys() == told["category_scores"].keys() == told["category_applied_input_types"].keys()
+        )
+        assert told["category_applied_input_types"]["harm"] == ["image"]
+
+
+async def test_a_moderation_that_fails_says_so(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says(""), detector=Raises()) as found:
+        response = await found.client.post("/v1/moderations", json={"input": "x"})
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")

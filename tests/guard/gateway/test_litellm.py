@@ -1,0 +1,98 @@
+"""LiteLLM's generic guardrail API: what is harmful is blocked or rewritten, and nothing is passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from equipoise.guard.policy import Policy, Rail
+from guard.gateway.picture import drawn
+from guard.gateway.upstreams import gateway, says
+from guard.toys import Raises, Rewrites
+
+pytestmark = pytest.mark.anyio
+PATH = "/beta/litellm_basic_guardrail_api"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def ask(folder: Path, body: dict[str, Any], **more: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async with gateway(folder, says(""), **more) as found:
+        response = await found.client.post(PATH, json={"request_data": {}, **body})
+        assert response.status_code == 200, response.text
+        assert found.fake.asked == []
+        receipts = found.entries()[-1]["receipts"]
+        return response.json(), receipts
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"texts": ["hello", "a bomb"]},
+        {"texts": ["hello"], "structured_messages": [{"role": "tool", "content": "a bomb", "tool_call_id": "1"}]},
+        {"texts": [], "tool_calls": [{"function": {"name": "f", "arguments": '{"what": "a bomb"}'}}]},
+        {"texts": ["read it"], "images": [drawn()]},
+    ],
+)
+async def test_a_harmful_request_is_blocked(tmp_path: Path, body: dict[str, Any]) -> None:
+    found, receipts = await ask(tmp_path, {"input_type": "request", **body}, reader=lambda image: "a bomb")
+    assert found["action"] == "BLOCKED"
+    assert "policy default" in found["blocked_reason"]
+    assert {each["outcome"] for each in receipts} == {"checked"}
+
+
+async def test_a_harmless_request_passes(tmp_path: Path) -> None:
+    body = {"input_type": "request", "texts": ["hello"], "tools": [{"type": "function"}]}
+    found, receipts = await ask(tmp_path, body)
+    assert found["action"] == "NONE"
+    assert [(each["place"], each["outcome"]) for each in receipts] == [("texts/0", "checked"), ("tools", "skipped")]
+
+
+async def test_harmful_replies_are_rewritten_in_their_places(tmp_path: Path) -> None:
+    body = {"input_type": "response", "texts": ["fine", "a bomb"]}
+    found, _ = await ask(tmp_path, body, detoxifiers=[Rewrites(lambda text: "a bird")])
+    assert (found["action"], found["texts"]) == ("GUARDRAIL_INTERVENED", ["fine", "a bird"])
+
+
+async def test_a_harmful_call_of_a_tool_is_blocked_not_rewritten(tmp_path: Path) -> None:
+    body = {"input_type": "response", "texts": [], "tool_calls": [{"function": {"name": "f", "arguments": "a bomb"}}]}
+    found, _ = await ask(tmp_path, body, detoxifiers=[Rewrites(lambda text: "a bird")])
+    assert found["action"] == "BLOCKED"
+
+
+@pytest.mark.parametrize(("fail", "action"), [("closed", "BLOCKED"), ("open", "NONE")])
+async def test_a_check_that_fails_takes_the_fail_mode(tmp_path: Path, fail: Any, action: str) -> None:
+    policy = Policy(output=Rail(fail=fail))
+    body = {"input_type": "response", "texts": ["fine"]}
+    found, receipts = await ask(tmp_path, body, detector=Raises(), policy=policy)
+    assert found["action"] == action
+    assert [each["outcome"] for each in receipts] == ["unsupported"]
+
+
+async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:
+    body = {"input_type": "request", "texts": ["x"], "images": ["https://example.org/a.png"]}
+    found, receipts = await ask(tmp_path, body)
+    assert found["action"] == "BLOCKED"
+    assert {each["place"]: each["outcome"] for each in receipts} == {"texts/0": "checked", "images/0": "unsupported"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"input_type": "x"},
+        {"input_type": "request", "texts": "a"},
+        {"input_type": "request", "images": [1]},
+        {"input_type": "request", "structured_messages": [1]},
+    ],
+)
+async def test_what_is_no_request_of_this_api_is_said_so(tmp_path: Path, body: dict[str, Any]) -> None:
+    async with gateway(tmp_path, says("")) as found:
+        response = await found.client.post(PATH, json=body)
+        assert response.status_code == 400
+        assert response.json()["error"]["message"].startswith(("expected", "structured_messages: expected"))
