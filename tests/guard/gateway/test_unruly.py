@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from equipoise.guard.gateway.surfaces import parse_request
@@ -61,6 +60,7 @@ def in_shape(response: httpx.Response) -> None:
 
 @quick
 @given(body=requests)
+@example(body={"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "content/0": "b"}]})
 def test_any_request_ends_in_shape_and_in_receipts(body: Any) -> None:
     async def ask(found: Gateway) -> None:
         response = await found.client.post("/v1/chat/completions", content=json.dumps(body).encode())
@@ -88,6 +88,9 @@ def test_any_request_ends_in_shape_and_in_receipts(body: Any) -> None:
     more=objects,
     stream=st.booleans(),
 )
+@example(choices=[{"index": 0, "message": ["a bomb"]}], more={}, stream=True)
+@example(choices=[{"message": {"content": ["a"], "content/0": "a bomb"}}], more={}, stream=False)
+@example(choices=[{"message": {"content": "a"}}], more={"transcript": "a bomb"}, stream=True)
 def test_no_harmful_word_of_any_reply_leaves_unjudged(choices: Any, more: Any, stream: bool) -> None:
     body = {**more, "choices": choices}
     del_error = {name: value for name, value in body.items() if name != "error"}
@@ -102,8 +105,7 @@ def test_no_harmful_word_of_any_reply_leaves_unjudged(choices: Any, more: Any, s
     async def ask(found: Gateway) -> None:
         response = await found.chat(**({"stream": True} if stream else {}))
         in_shape(response)
-        if b"internal" in response.content:
-            pytest.fail("a bug of ours")
+        assert b'"internal"' not in response.content
         receipts = found.entries()[-1]["receipts"]
         assert receipts
         silent = ("role", "id", "type", "index", "object", "finish_reason", "logprobs", "tool_call_id")
