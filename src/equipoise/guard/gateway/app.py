@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
@@ -20,6 +20,7 @@ from equipoise.guard.gateway.chat import Chat
 from equipoise.guard.gateway.errors import Problem, as_json
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.service import Service
+from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 
 LARGEST: Final = 64_000_000
@@ -57,6 +58,7 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 
 def _guarded(service: Service, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
+        span = service.tracing.begin(request.method, request.url.path, request.headers)
         try:
             response = await handler(service, request)
         except Problem as problem:
@@ -72,6 +74,11 @@ def _guarded(service: Service, handler: Handler) -> Callable[[Request], Awaitabl
             log.exception("a request could not be worked on")
             response = Problem(503, "the gateway could not work on this request", "internal").response()
         service.metrics.requests.labels(request.url.path, response.status_code).inc()
+        service.tracing.answered(span, response.status_code, response.headers)
+        if span is not None and isinstance(response, StreamingResponse):
+            response.body_iterator = lasting(span, response.body_iterator)
+        elif span is not None:
+            span.end()
         return response
 
     return handle

@@ -64,6 +64,7 @@ class Chat:
     def _parsed(self, body: dict[str, Any]) -> Request:
         model = body.get("model")
         self.made.model = model if isinstance(model, str) else None
+        self.service.tracing.model(self.made.model)
         try:
             request = parse_request(body)
         except ValueError as error:

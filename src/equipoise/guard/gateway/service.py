@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from equipoise.guard.gateway.keys import Client, Keys
 from equipoise.guard.gateway.metrics import Metrics
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.reloading import Files, watch
+from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.policy import Policy
 from equipoise.guard.record.entry import Entry, told
@@ -51,6 +52,7 @@ class Service:
     def __post_init__(self) -> None:
         """Metrics of its own."""
         self.metrics = Metrics()
+        self.tracing = Tracing.from_environment()
         self._later: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -67,15 +69,19 @@ class Service:
 
     async def review(self, evidence: Evidence, policy: Policy, *, rewrite: bool = True) -> Decision:
         """The decision about a reply, counted."""
-        return self._counted("output", time.perf_counter(), await self.worker.review(evidence, policy, rewrite=rewrite))
+        return await self._counted("output", self.worker.review(evidence, policy, rewrite=rewrite))
 
     async def screen(self, evidence: Evidence, policy: Policy) -> Decision:
         """The decision about a request, counted."""
-        return self._counted("input", time.perf_counter(), await self.worker.screen(evidence, policy))
+        return await self._counted("input", self.worker.screen(evidence, policy))
 
-    def _counted(self, rail: str, begin: float, decision: Decision) -> Decision:
+    async def _counted(self, rail: str, check: Awaitable[Decision]) -> Decision:
+        begin = time.perf_counter()
+        with self.tracing.check(rail) as made:
+            decision = await check
+            made.append(decision)
         self.metrics.decisions.labels(rail, decision.observed or decision.action, decision.decided_by).inc()
-        self.metrics.rail.labels(rail).observe(sum(score.seconds for score in decision.scores))
+        self.metrics.rail.labels(rail).observe(time.perf_counter() - begin)
         return decision
 
     def read(self, image: Any) -> str:
@@ -146,6 +152,7 @@ class Service:
         if self._later:
             await asyncio.wait(self._later)
         self.worker.close()
+        self.tracing.close()
         await self.upstream.client.aclose()
         if self.record is not None:
             self.record.close()
