@@ -19,6 +19,7 @@ from equipoise.guard.gateway import litellm
 from equipoise.guard.gateway.chat import Chat
 from equipoise.guard.gateway.errors import Problem, as_json
 from equipoise.guard.gateway.moderation import moderate
+from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.service import Service
 from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
@@ -39,6 +40,7 @@ def create(service: Service) -> Starlette:
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
         Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
+        Route("/openapi.json", _described, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Route("/ready", _ready(service), methods=["GET"]),
         Route("/metrics", _metrics(service), methods=["GET"]),
@@ -106,6 +108,10 @@ async def _models(service: Service, request: Request) -> Response:
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
     found = await service.upstream.models(headers)
     return as_json(parsed(found))
+
+
+async def _described(request: Request) -> Response:
+    return as_json(document())
 
 
 async def _health(request: Request) -> Response:

@@ -1,0 +1,188 @@
+"""What the gateway serves, as an OpenAPI document: what a request must hold, and every way it is answered.
+
+Requests may hold more than is named here, and so may replies: unknown fields pass through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from equipoise import __version__
+
+_TEXT: Final = {"type": "string"}
+_OBJECT: Final = {"type": "object"}
+_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": _TEXT,
+                "type": _TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_PARTS: Final = {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}
+_MESSAGE: Final = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": _TEXT,
+        "content": {
+            "anyOf": [_TEXT, {"type": "null"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]
+        },
+    },
+}
+_PICTURE: Final = {
+    "type": "object",
+    "required": ["type", "image_url"],
+    "properties": {
+        "type": {"const": "image_url"},
+        "image_url": {"type": "object", "required": ["url"], "properties": {"url": _TEXT}},
+    },
+}
+_PART: Final = {
+    "anyOf": [
+        {"type": "object", "required": ["type", "text"], "properties": {"type": {"const": "text"}, "text": _TEXT}},
+        _PICTURE,
+    ]
+}
+_CHAT: Final = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {
+        "model": _TEXT,
+        "messages": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Message"}},
+        "stream": {"type": "boolean"},
+        "n": {"type": "integer", "minimum": 1},
+        "tools": {"type": "array", "items": _OBJECT},
+    },
+}
+_COMPLETION: Final = {
+    "type": "object",
+    "required": ["choices"],
+    "properties": {"choices": {"type": "array", "items": _OBJECT}},
+}
+_MODERATION: Final = {
+    "type": "object",
+    "required": ["input"],
+    "properties": {
+        "input": {
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "minItems": 1, "items": {"anyOf": [_TEXT, {"$ref": "#/components/schemas/Part"}]}},
+            ]
+        },
+        "model": _TEXT,
+    },
+}
+_RESULTS: Final = {
+    "type": "object",
+    "required": ["id", "model", "results"],
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["flagged", "categories", "category_scores", "category_applied_input_types"],
+                "properties": {
+                    "flagged": {"type": "boolean"},
+                    "categories": {"type": "object", "additionalProperties": {"type": "boolean"}},
+                    "category_scores": {"type": "object", "additionalProperties": {"type": "number"}},
+                },
+            },
+        }
+    },
+}
+_STRINGS: Final = {"type": ["array", "null"], "items": _TEXT}
+_GUARDRAIL: Final = {
+    "type": "object",
+    "required": ["input_type"],
+    "properties": {
+        "input_type": {"enum": ["request", "response"]},
+        "texts": _STRINGS,
+        "images": _STRINGS,
+        "tools": {"type": ["array", "null"], "items": _OBJECT},
+        "tool_calls": {"type": ["array", "null"], "items": _OBJECT},
+        "structured_messages": {"type": ["array", "null"], "items": {"$ref": "#/components/schemas/Message"}},
+    },
+}
+_ACTION: Final = {
+    "type": "object",
+    "required": ["action"],
+    "properties": {
+        "action": {"enum": ["NONE", "BLOCKED", "GUARDRAIL_INTERVENED"]},
+        "blocked_reason": {"type": ["string", "null"]},
+        "texts": _STRINGS,
+    },
+}
+_STATE: Final = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
+_ERRORS: Final = {
+    "400": "The request is none of this route, or a part of it cannot be checked.",
+    "401": "No key of this gateway.",
+    "413": "The request is too large.",
+    "429": "Too many requests.",
+    "4XX": "An error of the upstream, with its status.",
+    "502": "The upstream cannot be reached or sent something else.",
+    "503": "The check failed, or the answer could not be recorded.",
+    "504": "The upstream fell silent.",
+}
+
+
+def document() -> dict[str, Any]:
+    """The document."""
+    chat = _posted("A guarded reply.", _CHAT, _COMPLETION, stream=True)
+    moderations = _posted("How harmful texts and pictures are.", _MODERATION, _RESULTS)
+    guardrail = _posted("What LiteLLM's proxy shall do.", _GUARDRAIL, _ACTION)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Equipoise's gateway", "version": __version__},
+        "paths": {
+            "/v1/chat/completions": {"post": chat},
+            "/v1/moderations": {"post": moderations},
+            "/beta/litellm_basic_guardrail_api": {"post": guardrail},
+            "/v1/models": {"get": {"summary": "The upstream's models.", "responses": _answers(_OBJECT)}},
+            "/health": {"get": {"summary": "Alive.", "responses": {"200": _json("Yes.", _STATE)}}},
+            "/ready": {
+                "get": {
+                    "summary": "Ready.",
+                    "responses": {"200": _json("Yes.", _STATE), "503": _json("No, and why not.", _STATE)},
+                }
+            },
+            "/metrics": {
+                "get": {
+                    "summary": "For Prometheus.",
+                    "responses": {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": _TEXT}}}},
+                }
+            },
+        },
+        "components": {
+            "schemas": {"Message": _MESSAGE, "Part": _PART, "Error": _ERROR},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"bearer": []}, {}],
+    }
+
+
+def _posted(summary: str, request: dict[str, Any], answer: dict[str, Any], *, stream: bool = False) -> dict[str, Any]:
+    body = {"required": True, "content": {"application/json": {"schema": request}}}
+    return {"summary": summary, "requestBody": body, "responses": _answers(answer, stream=stream)}
+
+
+def _answers(schema: dict[str, Any], *, stream: bool = False) -> dict[str, Any]:
+    good = _json("The answer.", schema)
+    if stream:
+        good["content"]["text/event-stream"] = {}
+    return {
+        "200": good,
+        **{status: _json(why, {"$ref": "#/components/schemas/Error"}) for status, why in _ERRORS.items()},
+    }
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
