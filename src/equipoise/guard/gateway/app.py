@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
 from equipoise.guard.gateway import litellm
+from equipoise.guard.gateway.bounded import Bounded
 from equipoise.guard.gateway.chat import Chat
 from equipoise.guard.gateway.errors import Problem, as_json
 from equipoise.guard.gateway.moderation import moderate
@@ -52,7 +54,12 @@ def create(service: Service) -> Starlette:
         yield
         await service.close()
 
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unknown})
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _unknown},
+        middleware=[Middleware(Bounded)],
+    )
 
 
 Handler = Callable[[Service, Request], Awaitable[Response]]
