@@ -396,7 +396,9 @@ async def test_models_of_an_upstream_out_of_order_are_an_error_in_shape(tmp_path
 async def test_moderations_in_openais_shape(tmp_path: Path) -> None:
     async with gateway(tmp_path, says(""), reader=lambda image: "a bomb", detector=Words(kind="weapons")) as found:
         picture = {"type": "image_url", "image_url": {"url": drawn()}}
-        for asked, flags in (("a bomb", [True]), (["a", "a bomb"], [False, True]), ([picture], [True])):
+        parts = [{"type": "text", "text": "look"}, picture]
+        both = (parts, [True])
+        for asked, flags in (("a bomb", [True]), (["a", "a bomb"], [False, True]), both, ([picture], [True])):
             body = (await found.client.post("/v1/moderations", json={"input": asked})).json()
             assert [each["flagged"] for each in body["results"]] == flags
         told = body["results"][0]
@@ -411,3 +413,5 @@ async def test_a_moderation_that_fails_says_so(tmp_path: Path) -> None:
     async with gateway(tmp_path, says(""), detector=Raises()) as found:
         response = await found.client.post("/v1/moderations", json={"input": "x"})
         assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
+        assert outcomes(found) == {"input/0": "unsupported"}
+        assert found.entries()[-1]["status"] == 503

@@ -1,12 +1,17 @@
-"""`/v1/moderations` in OpenAI's shape: texts, and the text in pictures, judged by the output rail's rule."""
+"""`/v1/moderations` in OpenAI's shape: texts, and the text in pictures, judged by the output rail's rule.
+
+A text, or each of a list of texts, is an input with a result of its own; a list of parts is one input with one result.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equipoise.errors import PictureError
+from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.gateway.errors import Problem
 from equipoise.guard.gateway.keys import Client
@@ -15,75 +20,107 @@ from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
 from equipoise.guard.policy import Policy
 
+Part = str | Mapping[str, Any]
+"""A text, or a picture as OpenAI's clients send it."""
+
 
 async def moderate(service: Service, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to a moderation request.
 
     Raises:
-        Problem: no input, or a part of it that cannot be looked at.
+        Problem: no input, or a part of it that cannot be looked at; it is recorded as such first.
         OutputError: the record could not be written.
     """
     made, receipts = Made(client, "/v1/moderations"), Receipts()
-    policy = client.policy
+    inputs = _inputs(body.get("input"))
+    for at, parts in enumerate(inputs):
+        receipts.expect((place, "text" if isinstance(part, str) else "picture") for place, part in _placed(at, parts))
+    decisions: list[tuple[Decision, str]] = []
+    results = []
+    try:
+        for at, parts in enumerate(inputs):
+            results.append(await _result(service, client.policy, receipts, decisions, _placed(at, parts)))
+    except Problem as problem:
+        made.status = problem.status
+        raise
+    finally:
+        made.decisions = tuple(decisions)
+        await service.write(made, receipts, time.perf_counter() - made.begin)
+    name = service.worker.protector.detector.name
+    return {"id": made.id.replace("chatcmpl", "modr"), "model": name, "results": results}
+
+
+async def _result(
+    service: Service,
+    policy: Policy,
+    receipts: Receipts,
+    decisions: list[tuple[Decision, str]],
+    placed: Sequence[tuple[str, Part]],
+) -> dict[str, Any]:
+    """The result of one input."""
     # Asked for, so judged, whatever the rails do with chats.
     asked = policy.model_copy(update={"mode": "enforce", "output": policy.output.model_copy(update={"enabled": True})})
-    inputs = _inputs(body.get("input"))
-    receipts.expect(
-        (f"input/{at}", "picture" if isinstance(each, Mapping) else "text") for at, each in enumerate(inputs)
-    )
-    results, decisions = [], []
-    for at, each in enumerate(inputs):
-        text = each if isinstance(each, str) else await _read(service, policy, each)
-        decision = await service.review(Evidence(text), asked, rewrite=False)
-        if decision.harm is None:
-            raise Problem(503, "the check failed", "check_failed")
-        receipts.close(f"input/{at}", "checked", decision.scores[0].detector)
-        decisions.append((decision, text))
-        kinds = {"harm": decision.harm} | dict(decision.scores[0].categories)
-        flagged = decision.action != "allow"
-        results.append(
-            {
-                "flagged": flagged,
-                "categories": {name: flagged and value >= policy.output.threshold for name, value in kinds.items()},
-                "category_scores": kinds,
-                "category_applied_input_types": {
-                    name: ["text" if isinstance(each, str) else "image"] for name in kinds
-                },
-            }
-        )
-    made.decisions = tuple(decisions)
-    await service.write(made, receipts, 0.0)
+    words = []
+    for place, part in placed:
+        try:
+            words.append(part if isinstance(part, str) else await _read(service, policy, part))
+        except PictureError as error:
+            receipts.close(place, "unsupported", str(error))
+            raise Problem(400, f"{place}: {error}", "unsupported_content", param="input") from error
+    text = "\n".join(words)
+    decision = await service.review(Evidence(text), asked, rewrite=False)
+    decisions.append((decision, text))
+    if decision.harm is None:
+        raise Problem(503, "the check failed", "check_failed")
+    for place, _ in placed:
+        receipts.close(place, "checked", decision.scores[0].detector)
+    kinds = {"harm": decision.harm} | dict(decision.scores[0].categories)
+    flagged = decision.action != "allow"
+    sorts = sorted({"text" if isinstance(part, str) else "image" for _, part in placed}, reverse=True)
     return {
-        "id": made.id.replace("chatcmpl", "modr"),
-        "model": service.worker.protector.detector.name,
-        "results": results,
+        "flagged": flagged,
+        "categories": {name: flagged and value >= policy.output.threshold for name, value in kinds.items()},
+        "category_scores": kinds,
+        "category_applied_input_types": dict.fromkeys(kinds, sorts),
     }
 
 
-def _inputs(value: Any) -> list[str | Mapping[str, Any]]:
-    parts = [value] if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts:
+def _placed(at: int, parts: Sequence[Part]) -> list[tuple[str, Part]]:
+    if len(parts) == 1:
+        return [(f"input/{at}", parts[0])]
+    return [(f"input/{at}/{number}", part) for number, part in enumerate(parts)]
+
+
+def _inputs(value: Any) -> list[list[Part]]:
+    """Inputs with their parts."""
+    if isinstance(value, str):
+        return [[value]]
+    if not isinstance(value, list) or not value:
         raise Problem(400, "expected input: a text, a list of texts, or a list of parts", "invalid_request")
-    found: list[str | Mapping[str, Any]] = []
-    for at, part in enumerate(parts):
-        if isinstance(part, str):
-            found.append(part)
-        elif isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-            found.append(part["text"])
-        elif isinstance(part, Mapping) and part.get("type") == "image_url":
-            found.append(part)
-        else:
-            raise Problem(400, f"expected a text or a picture in input/{at}", "invalid_request")
-    return found
+    if all(isinstance(each, str) for each in value):
+        return [[each] for each in value]
+    return [[_part(at, each) for at, each in enumerate(value)]]
+
+
+def _part(at: int, part: Any) -> Part:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if isinstance(part, Mapping) and part.get("type") == "image_url":
+        return part
+    raise Problem(400, f"expected a text or a picture in input/{at}", "invalid_request", param="input")
 
 
 async def _read(service: Service, policy: Policy, part: Mapping[str, Any]) -> str:
+    """The text in a picture.
+
+    Raises:
+        PictureError: it cannot be looked at.
+    """
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else image
     if not isinstance(url, str):
-        raise Problem(400, "expected a picture's url", "invalid_request")
-    try:
-        seen = await asyncio.to_thread(look, url, policy.pictures)
-        return await asyncio.to_thread(service.read, seen.image)
-    except PictureError as error:
-        raise Problem(400, str(error), "unsupported_content") from error
+        raise PictureError("expected a picture's url")
+    seen = await asyncio.to_thread(look, url, policy.pictures)
+    return await asyncio.to_thread(service.read, seen.image)
