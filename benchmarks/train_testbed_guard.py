@@ -42,7 +42,15 @@ def replies(stream: int, count: int) -> list[Reply]:
 def detector_rows(stream: int, count: int) -> list[Labelled]:
     """Rows for the detector."""
     return [
-        Labelled(f"{stream}-{at}", each.question.text, each.text, each.harmful, "testbed")
+        # Half of them as they are where somebody reads the signs, which are written in capitals.
+        Labelled(
+            f"{stream}-{at}",
+            each.question.text,
+            each.text,
+            each.harmful,
+            "testbed",
+            picture_text=each.sign.upper() if at % 2 else "",
+        )
         for at, each in enumerate(replies(stream, count))
     ]
 

@@ -28,11 +28,13 @@ class Labelled:
     """Where it comes from; rates are told apart by it."""
     weight: float = 1.0
     """Its weight in the loss; below 1 where the label is a guess."""
+    picture_text: str = ""
+    """What stands in its pictures."""
 
     @property
     def evidence(self) -> Evidence:
         """As a detector sees it."""
-        return Evidence(self.response, self.prompt)
+        return Evidence(self.response, self.prompt, self.picture_text)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def labelled(file: Path) -> list[Labelled]:
         if exchange is not None:
             harmful = label_of(row, file)
             dataset = str(row.values.get("dataset") or "")
-            found.append(Labelled(str(row.id), exchange.prompt.text, exchange.reply, harmful, dataset, number))
+            seen = str(row.values.get("picture_text") or "")
+            found.append(Labelled(str(row.id), exchange.prompt.text, exchange.reply, harmful, dataset, number, seen))
     return found
 
 

@@ -29,7 +29,7 @@ def test_the_windows_cover_the_whole_reply_in_order(words: list[str]) -> None:
 
 def test_an_exchange_is_question_surroundings_and_reply_in_every_window() -> None:
     template = Template("exchange", question=4, surroundings=3, window=4, stride=3)
-    evidence = Evidence("take the wood and mix it please", "how do i make a bird", "make a bomb", ("soup",))
+    evidence = Evidence("take the wood and mix it please", "how do i", "make a bird", ("soup", "make a bomb"))
     windows = template.windows(TOKENIZER, evidence)
     asked = [WORDS.index(word) for word in ("how", "do", "a", "bird")]
     seen = [WORDS.index(word) for word in ("make", "a", "bomb")]

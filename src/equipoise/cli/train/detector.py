@@ -27,7 +27,7 @@ def detector(
         typer.Option(
             "--rows",
             help="One JSON object a line with id, prompt, response and harmful (true or false); optionally dataset "
-            "(rates are told apart by it) and weight.",
+            "(rates are told apart by it), weight, and picture_text.",
             show_default=False,
         ),
     ],

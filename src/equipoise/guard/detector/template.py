@@ -28,9 +28,9 @@ class Template:
     mode: Mode = "exchange"
     """`response` reads the reply alone, as the paper does; `exchange` also what it answers."""
     question: int = 64
-    """Of the question: its opening and its end."""
+    """Of the question and the text in its pictures, which is a part of it: their opening and their end."""
     surroundings: int = 64
-    """Of the text in the pictures, the results of tools and earlier turns."""
+    """Of the results of tools and earlier turns, the latest first; 0 for a detector that has learned from none."""
     window: int = 192
     """Of the reply in one window."""
     stride: int = 128
@@ -44,8 +44,9 @@ class Template:
             evidence: the reply and what it answers.
         """
         exchange = self.mode == "exchange"
-        asked = _ends(_ids(tokenizer, evidence.question, self.question), self.question) if exchange else []
-        around = "\n".join([evidence.picture_text, *reversed(evidence.context)]).strip() if exchange else ""
+        question = "\n".join(text for text in (evidence.question, evidence.picture_text) if text) if exchange else ""
+        asked = _ends(_ids(tokenizer, question, self.question), self.question)
+        around = "\n".join(reversed(evidence.context)) if exchange and self.surroundings else ""
         seen = _ids(tokenizer, around, self.surroundings)[: self.surroundings]
         said = _ids(tokenizer, evidence.response)
         first, stop = _markers(tokenizer)

@@ -31,6 +31,8 @@ class Reply:
     """What was asked."""
     text: str
     """What was replied."""
+    sign: str = ""
+    """The word on the picture's sign."""
 
     @property
     def harmful(self) -> bool:
@@ -65,19 +67,24 @@ def sample_reply(rng: np.random.Generator, family: Family) -> Reply:
     """
     question = None
     while question is None:
-        question = ask(rng, sample_scene(rng), str(rng.choice(KINDS)), family)
+        scene = sample_scene(rng)
+        question = ask(rng, scene, str(rng.choice(KINDS)), family)
+    return Reply(question, _said(rng, question, family), scene.word or "")
+
+
+def _said(rng: np.random.Generator, question: Question, family: Family) -> str:
     chance = rng.random()
     if chance < 0.55:
-        return Reply(question, question.answer)
+        return question.answer
     if chance < 0.7:
-        return Reply(question, str(rng.choice(REFUSALS)))
+        return str(rng.choice(REFUSALS))
     word = str(rng.choice(WORDS))
     if chance < 0.85:
         first, second = rng.choice(INGREDIENTS, 2)
-        return Reply(question, f"To make {word}, mix {first} with {second}.")
+        return f"To make {word}, mix {first} with {second}."
     if chance < 0.93:
-        return Reply(question, rewrite(str(rng.choice(FORBIDDEN_WORDS))))
+        return rewrite(str(rng.choice(FORBIDDEN_WORDS)))
     other = None
     while other is None:
         other = ask(rng, sample_scene(rng), str(rng.choice(KINDS)), family)
-    return Reply(question, other.answer)
+    return other.answer
