@@ -104,3 +104,66 @@ def test_bad_input_is_one_line(equipoise: Command, rows: Path, words: tuple[str,
     assert says in found.stderr
     assert found.stdout == ""
     assert "Traceback" not in found.output
+
+
+def test_a_key_is_shown_once_and_its_hash_lets_it_in(equipoise: Command, tmp_path: Path) -> None:
+    from equipoise.guard.gateway.keys import Keys
+
+    made = equipoise("guard", "key", "team-a")
+    assert made.exit_code == 0, made.output
+    key = made.stderr.split()[-1]
+    assert key.startswith("eq-")
+    assert key not in made.stdout
+    (tmp_path / "keys.toml").write_text(made.stdout)
+    keys = Keys.load(tmp_path / "keys.toml", Policy())
+    assert keys.client(f"Bearer {key}").name == "team-a"
+    assert equipoise("guard", "key", "no/name").exit_code == 2
+
+
+def test_a_record_is_verified_and_read(equipoise: Command, tmp_path: Path) -> None:
+    import sqlite3
+
+    from equipoise.guard.record.entry import Entry
+    from equipoise.guard.record.store import Record
+
+    path = tmp_path / "record.db"
+    with Record(str(path)) as record:
+        for at in range(3):
+            record.append(Entry(f"r{at}", "t", "/", None, None, 200, "p", "d", [], [], 0.0))
+        head = record.head().hash
+    assert equipoise("guard", "record", "head", path).stdout.strip() == head
+    assert "3 entries" in equipoise("guard", "record", "verify", path, "--head", head).stdout
+    entries = lines(equipoise("guard", "record", "tail", path, "--count", "2").stdout)
+    assert [each["request"] for each in entries] == ["r1", "r2"]
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TRIGGER equipoise_record_delete")
+    connection.execute("DELETE FROM equipoise_record WHERE number = 2")
+    connection.commit()
+    connection.close()
+    found = equipoise("guard", "record", "verify", path)
+    assert (found.exit_code, "entry 2 is missing" in found.stderr) == (1, True)
+    for verb in ("verify", "head", "tail"):
+        missing = equipoise("guard", "record", verb, tmp_path / "none.db")
+        assert missing.exit_code == 2
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--upstream", "localhost:8000"), 2, "expected the upstream's address"),
+        (("--upstream", "http://localhost:1/v1", "--detector", "nowhere"), 4, "expected embedded"),
+        (("--upstream", "http://localhost:1/v1", "--detector", "testbed", "--keys", "nowhere.toml"), 2, "file of keys"),
+        (
+            ("--upstream", "http://localhost:1/v1", "--detector", "testbed", "--record", "mysql://x"),
+            2,
+            "for the record",
+        ),
+        (("--upstream", "http://localhost:1/v1", "--upstream-key-env", "NOT_THERE"), 2, "expected a key"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(equipoise: Command, words: tuple[str, ...], code: int, says: str) -> None:
+    found = equipoise("guard", "serve", *words)
+    assert found.exit_code == code, found.output
+    assert says in found.stderr
+    assert "Traceback" not in found.output
