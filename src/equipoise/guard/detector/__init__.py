@@ -29,7 +29,7 @@ def load(name: str = "embedded", *, device: str | None = None) -> Detector:
 
     known = {"embedded": EMBEDDED, "testbed": TESTBED}
     if name in known:
-        return read(known[name], name=name, device=device)
+        return read(known[name], name=name, device=device, fast=name == "embedded")
     folder = Path(name)
     if not folder.is_dir():
         raise ModelError(

@@ -124,18 +124,32 @@ class HarmDetector:
         return found
 
 
-def read(folder: Path, *, name: str | None = None, device: str | None = None) -> HarmDetector:
+def read(folder: Path, *, name: str | None = None, device: str | None = None, fast: bool = False) -> HarmDetector:
     """Read a detector from its folder.
 
     Args:
         folder: as `write` leaves it.
         name: what people call it; the folder's name by default.
         device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
+        fast: compute in bfloat16 where the processor has instructions for it: half the time, logits that differ by about
+            a tenth, and not the same on every processor.
 
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    return _Folder(folder).detector(name or folder.name, device or "cpu")
+    found = _Folder(folder).detector(name or folder.name, device or "cpu")
+    if fast and (device or "cpu") == "cpu" and _has_bfloat16():
+        import torch
+
+        found.network.base.to(torch.bfloat16)
+    return found
+
+
+def _has_bfloat16() -> bool:
+    import torch
+
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(known.get("amx_bf16"))
 
 
 @dataclass(frozen=True)
