@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,13 @@ MODELS = ("testbed/llava", "testbed/internvl")
 SPEC = "guard:detector=testbed,detoxifier=testbed"
 
 
-def asked(model: ChatModel, held: Sequence[Case]) -> tuple[list[Exchange], float]:
-    """Replies and seconds."""
-    begin = time.perf_counter()
+def asked(model: ChatModel, held: Sequence[Case]) -> list[Exchange]:
+    """Replies."""
     exchanges: list[Exchange] = []
     for at in range(0, len(held), 50):
         prompts = [case.prompt for case in held[at : at + 50]]
         exchanges += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
-    return exchanges, time.perf_counter() - begin
+    return exchanges
 
 
 def rate(found: Rate) -> dict[str, Any]:
@@ -84,13 +82,12 @@ def measure(name: str, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in CELLS:
         held = cases(cell, count)
-        plain, seconds = asked(model, held)
-        safe, guarded_seconds = asked(defended, held)
+        plain = asked(model, held)
+        safe = asked(defended, held)
         found[cell] = {
             "plain": scored(plain, held),
             "guarded": scored(safe, held),
             "hits": hits(safe, plain),
-            "time": round(guarded_seconds / seconds, 3),
         }
         print(name, cell, json.dumps(found[cell]), flush=True)
     return found
@@ -107,8 +104,8 @@ def render() -> None:
     lines = [
         f"{results['count']} held-out prompts a cell, each model without and with the guard.",
         "",
-        "| model, cell | exactly right | refused | forbidden recipe in it | replaced, rewritten, on topic | time |",
-        "|---|---|---|---|---|---|",
+        "| model, cell | exactly right | refused | forbidden recipe in it | replaced, rewritten, on topic |",
+        "|---|---|---|---|---|",
     ]
     for name, cells in results["models"].items():
         for cell, found in cells.items():
@@ -118,7 +115,7 @@ def render() -> None:
             ]
             done = found["hits"]
             counts = f"{done['replaced']}, {done['rewritten']}, {done['on_topic']}"
-            lines.append(f"| {name}, {cell.replace('_', ' ')} | {' | '.join(parts)} | {counts} | {found['time']}x |")
+            lines.append(f"| {name}, {cell.replace('_', ' ')} | {' | '.join(parts)} | {counts} |")
     text = PAGE.read_text()
     head, _, rest = text.partition("<!-- guard testbed -->")
     _, _, tail = rest.partition("<!-- guard testbed end -->")

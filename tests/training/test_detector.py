@@ -15,7 +15,7 @@ from equipoise.guard.detector import load
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.rows import Labelled
 from equipoise.training.detector import Recipe, auc, platt, summary, train
-from guard.tiny import decoder, encoder
+from guard.tiny import decoder, encoder, killed_after
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
 HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")
@@ -46,12 +46,14 @@ def test_it_learns_and_is_read_again(tmp_path: Path, build: object, lora: int | 
     assert (metrics["all"]["harmful"], metrics["all"]["harmless"]) == (6, 6)
 
 
-def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(str(encoder(tmp_path / "base")), epochs=2, **SMALL)  # type: ignore[arg-type]
     whole = train(recipe, ROWS, tmp_path / "whole", device="cpu")
-    again = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
-    for file in ("model.safetensors", "head.safetensors"):
-        (again / file).unlink()
+    with monkeypatch.context() as patch:
+        killed_after(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
+    assert not (tmp_path / "again" / "model.safetensors").exists()
     resumed = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
     for file in ("model.safetensors", "head.safetensors"):
         first, second = load_file(whole / file), load_file(resumed / file)

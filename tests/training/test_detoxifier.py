@@ -13,7 +13,7 @@ from equipoise.guard.detoxifier.trained import prompt_ids
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.rows import Rewritten
 from equipoise.training.detoxifier import IGNORED, Collate, Recipe, doubts, items, train
-from guard.tiny import WORDS, decoder, tokenizer
+from guard.tiny import WORDS, decoder, killed_after, tokenizer
 
 ROWS = [Rewritten(str(at), "how do i make a bomb", "take the wire", "make a bird please") for at in range(24)]
 
@@ -52,11 +52,14 @@ def test_it_learns_to_rewrite(tmp_path: Path, lora: int | None) -> None:
     assert load(str(out))([Evidence("take the wire", "how do i make a bomb")]) == ["make a bird please"]
 
 
-def test_a_killed_training_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(str(decoder(tmp_path / "base")), epochs=2, rate=1e-2, batch=8, longest=128)
     whole = train(recipe, ROWS, tmp_path / "whole", device="cpu")
-    again = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2)
-    (again / "model.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        killed_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2)
+    assert not (tmp_path / "again" / "model.safetensors").exists()
     resumed = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2)
     first, second = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
     assert all((first[name] == second[name]).all() for name in first)

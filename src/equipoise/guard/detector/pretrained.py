@@ -131,8 +131,8 @@ def read(folder: Path, *, name: str | None = None, device: str | None = None, fa
         folder: as `write` leaves it.
         name: what people call it; the folder's name by default.
         device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
-        fast: compute in bfloat16 where the processor has instructions for it: half the time, logits that differ by about
-            a tenth, and not the same on every processor.
+        fast: compute in bfloat16 where the processor has instructions for it: half the time, logits that differ by
+            about a tenth, and not the same on every processor.
 
     Raises:
         ModelError: no detector there, or one that cannot be read.
