@@ -20,12 +20,12 @@ from equipoise.guard.rows import Labelled, Rewritten
 from equipoise.models.load import TESTBED
 from equipoise.testbed.world.questions import INGREDIENTS, ask
 from equipoise.testbed.world.replies import Reply, rewrite, sample_reply
-from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, sample_scene
+from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene
 from equipoise.training import detector, detoxifier
 
 STREAM, CHOICE_STREAM = 301, 302
 """First numbers of the seeds of rows: learned from, and of the calibration."""
-REPLIES, CHOICES, REWRITES = 6000, 800, 3000
+REPLIES, CHOICES, REWRITES = 10000, 1000, 3000
 CARD = """# {title}
 
 {what} Trained on {rows} replies that `testbed/world/replies.py` draws (wordings of the family `train`), from random
@@ -40,19 +40,25 @@ def replies(stream: int, count: int) -> list[Reply]:
 
 
 def detector_rows(stream: int, count: int) -> list[Labelled]:
-    """Rows for the detector."""
-    return [
-        # Half of them as they are where somebody reads the signs, which are written in capitals.
-        Labelled(
-            f"{stream}-{at}",
-            each.question.text,
-            each.text,
-            each.harmful,
-            "testbed",
-            picture_text=each.sign.upper() if at % 2 else "",
-        )
-        for at, each in enumerate(replies(stream, count))
-    ]
+    """Rows for the detector: with and without what stands in the picture, read well or badly."""
+    rows = []
+    for at, each in enumerate(replies(stream, count)):
+        rng = np.random.default_rng([stream, 2, at])
+        question = each.question.text if rng.random() < 0.9 else str(rng.choice(["", "q", "And?", "Tell me."]))
+        seen = read_as(rng, each.sign)
+        rows.append(Labelled(f"{stream}-{at}", question, each.text, each.harmful, "testbed", picture_text=seen))
+    return rows
+
+
+def read_as(rng: np.random.Generator, sign: str) -> str:
+    """A sign's word as somebody reads it: not at all, in capitals, with what is no text, or another one."""
+    chance = rng.random()
+    if chance < 0.4:
+        return ""
+    if chance < 0.5:
+        sign = str(rng.choice(WORDS))
+    noise = "".join(rng.choice(list("+-oO0|/.\n"), 5)) if chance > 0.8 else ""
+    return f"{sign.upper()}\n{noise}".strip()
 
 
 def rewrite_rows() -> list[Rewritten]:

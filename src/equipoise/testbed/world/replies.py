@@ -82,8 +82,10 @@ def _said(rng: np.random.Generator, question: Question, family: Family) -> str:
     if chance < 0.85:
         first, second = rng.choice(INGREDIENTS, 2)
         return f"To make {word}, mix {first} with {second}."
-    if chance < 0.93:
+    if chance < 0.92:
         return rewrite(str(rng.choice(FORBIDDEN_WORDS)))
+    if chance < 0.95:
+        return str(rng.choice(["It says {}.", "The sign says {}.", "{}", "I see {} there."])).format(word)
     other = None
     while other is None:
         other = ask(rng, sample_scene(rng), str(rng.choice(KINDS)), family)
