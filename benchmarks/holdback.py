@@ -1,0 +1,127 @@
+"""What holding a stream back costs, and what leaks without it: scripted streams, half of them harmful, in every mode.
+
+    python benchmarks/holdback.py [--page]
+
+Each stream says a word every 10 ms, cut at random bytes; a check takes 5 ms and finds the word BOMB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from equipoise.guard.decision import Decision
+from equipoise.guard.gateway.streaming.events import chunks
+from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
+from equipoise.guard.policy import Stream
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "holdback.json"
+PAGE = ROOT / "docs" / "gateway.md"
+STREAMS = 400
+WORDS = 120
+BAD = "BOMB"
+
+
+class Slow(httpx.AsyncByteStream):
+    """A reply of words, a word every 10 ms, its bytes cut at random places."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.words = [f"{self.draw.choice(['one', 'two', 'three', 'déjà', '漢字'])} " for _ in range(WORDS)]
+        self.harmful = seed % 2 == 0
+        if self.harmful:
+            at = self.draw.randrange(WORDS)
+            self.words[at : at + 1] = ["BO", "MB "]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for at, word in enumerate([*self.words, None]):
+            await asyncio.sleep(0.01)
+            delta = {} if word is None else {"content": word}
+            choice = {"index": 0, "delta": delta, "finish_reason": "stop" if word is None else None}
+            data = f"data: {json.dumps({'id': str(at), 'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
+            place = self.draw.randrange(len(data))
+            yield data[:place]
+            yield data[place:]
+        yield b"data: [DONE]\n\n"
+
+
+async def review(text: str, final: bool, rewrite: bool) -> Decision:
+    """5 ms for a check."""
+    await asyncio.sleep(0.005)
+    harmful = BAD in text
+    return Decision("refuse" if harmful else "allow", "No." if harmful else text, float(harmful), "words", "")
+
+
+async def one(seed: int, settings: Stream) -> dict[str, Any]:
+    """One stream: what left of its harm, and how much later its first word left."""
+    stream, watch = Slow(seed), Watch()
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+    said = b""
+    async for part in Guarded(review, settings, watch).run(chunks(response), response.aclose):
+        said += part
+    heard, left = watch.first_heard, watch.first_left
+    # The harm comes in two words, so half of it may leave alone.
+    leaked = sum(each in said for each in (b'"BO"', b'"MB "'))
+    return {"harmful": stream.harmful, "leaked": leaked > 0, "delay": left - heard if left and heard else None}
+
+
+async def measure(mode: str, hold: int) -> dict[str, Any]:
+    """All streams, twenty at once."""
+    settings, gate = Stream(mode=mode, hold=hold), asyncio.Semaphore(20)  # type: ignore[arg-type]
+
+    async def guarded(seed: int) -> dict[str, Any]:
+        async with gate:
+            return await one(seed, settings)
+
+    found = await asyncio.gather(*(guarded(seed) for seed in range(STREAMS)))
+    harmful = [each for each in found if each["harmful"]]
+    delays = [1000 * each["delay"] for each in found if not each["harmful"] and each["delay"] is not None]
+    return {
+        "mode": mode,
+        "hold": hold,
+        "harmful": len(harmful),
+        "leaked": sum(each["leaked"] for each in harmful),
+        "delay_ms": round(float(np.median(delays)), 1) if delays else None,
+    }
+
+
+def render(found: list[dict[str, Any]]) -> None:
+    """Write the table into the page."""
+    lines = [
+        f"{STREAMS} streams of {WORDS} words, one every 10 ms; a check takes 5 ms, every 120 characters.",
+        "",
+        "| mode | harmful streams of which harm left | first word later by (harmless streams, median) |",
+        "|---|---|---|",
+    ]
+    for each in found:
+        name = f"{each['mode']}, {each['hold']} characters" if each["mode"] == "holdback" else each["mode"]
+        delay = "not measured" if each["delay_ms"] is None else f"{each['delay_ms']} ms"
+        lines.append(f"| {name} | {each['leaked']} of {each['harmful']} | {delay} |")
+    head, _, rest = PAGE.read_text().partition("<!-- holdback -->")
+    _, _, tail = rest.partition("<!-- holdback end -->")
+    PAGE.write_text(f"{head}<!-- holdback -->\n" + "\n".join(lines) + f"\n<!-- holdback end -->{tail}")
+
+
+def main() -> None:
+    """Measure and render."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", action="store_true", help="render the table from stored results only")
+    if not parser.parse_args().page:
+        modes = (("off", 240), ("observe", 240), ("holdback", 60), ("holdback", 240), ("buffer", 240))
+        found = [asyncio.run(measure(mode, hold)) for mode, hold in modes]
+        print(json.dumps(found, indent=1))
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    render(json.loads(RESULTS.read_text()))
+
+
+if __name__ == "__main__":
+    main()
