@@ -235,6 +235,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_and_in_the_record(tmp_path:
         (httpx.Response(302, headers={"location": "http://10.0.0.1"}), 502, "upstream_invalid"),
         (httpx.Response(200, content=b"\xff\xfe"), 502, "upstream_invalid"),
         (httpx.Response(200, json=[]), 502, "upstream_invalid"),
+        (httpx.Response(200, content=b'{"choices": [], "choices": []}'), 502, "upstream_invalid"),
         (httpx.Response(200, json={"choices": None}), 502, "upstream_invalid"),
         (httpx.Response(200, json={"choices": [{"message": 1}]}), 502, "upstream_invalid"),
         (httpx.Response(200, json={"choices": [], "words": "a bomb"}), 502, "upstream_invalid"),

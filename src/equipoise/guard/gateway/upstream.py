@@ -116,11 +116,19 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         Problem: it is none.
     """
     try:
-        found = json.loads(response.content)
+        found = json.loads(response.content, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise Problem(502, "the upstream sent something that is not JSON", "upstream_invalid") from error
+        raise Problem(502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid") from error
     if not isinstance(found, dict):
         raise Problem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different: of two equal ones a client may read the one that was not judged."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice in one object")
     return found
 
 
