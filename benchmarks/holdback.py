@@ -22,6 +22,7 @@ from equipoise.guard.decision import Decision
 from equipoise.guard.gateway.streaming.events import chunks
 from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
 from equipoise.guard.policy import Stream
+from equipoise.guard.protector import passed
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "holdback.json"
@@ -66,7 +67,7 @@ async def one(seed: int, settings: Stream) -> dict[str, Any]:
     stream, watch = Slow(seed), Watch()
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
     said = b""
-    async for part in Guarded(review, settings, watch).run(chunks(response), response.aclose):
+    async for part in Guarded(review, settings, watch, passed).run(chunks(response), response.aclose):
         said += part
     heard, left = watch.first_heard, watch.first_left
     # The harm comes in two words, so half of it may leave alone.

@@ -30,6 +30,11 @@ class Evidence:
     images: tuple[Image, ...] = ()
     """The pictures themselves, for those who look at them."""
 
+    @property
+    def asked(self) -> str:
+        """All that was asked, as one text: earlier turns, the question, what stands in its pictures."""
+        return "\n".join(text for text in (*self.context, self.question, self.picture_text) if text)
+
     @classmethod
     def of(cls, exchange: Exchange, reader: PictureReader | None = None) -> Evidence:
         """The evidence in an exchange.

@@ -82,11 +82,7 @@ class Guard(Protector):
             response: the reply.
             images: 8-bit RGB pictures of the prompt; their text is read where there is a reader.
         """
-        return self.check_all([Evidence(response, prompt, self._read(images), images=tuple(images))])[0]
-
-    def check_all(self, evidence: Sequence[Evidence]) -> list[Decision]:
-        """One decision for each reply, in order."""
-        return self(evidence)
+        return self([Evidence(response, prompt, self._read(images), images=tuple(images))])[0]
 
     async def acheck(self, prompt: str, response: str, images: Sequence[Image] = ()) -> Decision:
         """`check` on a thread of its own, so that an event loop goes on."""

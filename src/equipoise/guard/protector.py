@@ -75,12 +75,22 @@ class Protector:
             rewrite: whether a harmful reply may be rewritten; otherwise the last resort takes its place.
         """
         policy = policy or self.policy
-        rail = policy.output
+        return self._decide(evidence, policy.output, policy, policy.rounds if rewrite else 0)
+
+    def screen(self, evidence: Sequence[Evidence], policy: Policy | None = None) -> list[Decision]:
+        """Decisions about requests, before anybody replies: all that was asked is read as a text of its own.
+
+        A request is never rewritten: `rewrite` on the input rail refuses.
+        """
+        policy = policy or self.policy
+        return self._decide([Evidence(each.asked) for each in evidence], policy.input, policy, 0)
+
+    def _decide(self, evidence: Sequence[Evidence], rail: Rail, policy: Policy, rounds: int) -> list[Decision]:
         if not rail.enabled:
             return [passed(each.response) for each in evidence]
         cases = [_Case(each) for each in evidence]
         self._first(cases, rail, policy)
-        for _ in range(policy.rounds if rewrite else 0):
+        for _ in range(rounds):
             waiting = [case for case in cases if case.decision is None]
             if not waiting:
                 break
@@ -92,36 +102,13 @@ class Protector:
         decisions = [case.decision for case in cases if case.decision is not None]
         return [observed(each, case.evidence.response, policy) for each, case in zip(decisions, cases, strict=True)]
 
-    def screen(self, evidence: Sequence[Evidence], policy: Policy | None = None) -> list[Decision]:
-        """Decisions about requests, before anybody replies: the question is read as a text of its own.
-
-        A request is never rewritten: `rewrite` on the input rail refuses.
-        """
-        policy = policy or self.policy
-        rail = policy.input
-        if not rail.enabled:
-            return [passed("") for _ in evidence]
-        texts = [replace(each, response=_asked(each), question="", picture_text="", context=()) for each in evidence]
-        cases = [_Case(each) for each in texts]
-        for case, score in zip(cases, scored(self.detector, texts), strict=True):
-            case.scores.append(score)
-            if score.harm is None:
-                _fail(case, rail, policy)
-                continue
-            action, case.categories = judge(rail, score)
-            if action in ("allow", "flag"):
-                case.decide(action, "", score.detector, _why(score))
-            else:
-                case.decide("refuse", policy.refuse(_kind(case)), score.detector, _why(score))
-        decisions = [case.decision for case in cases if case.decision is not None]
-        return [observed(each, "", policy) for each in decisions]
-
     def _first(self, cases: list[_Case], rail: Rail, policy: Policy) -> None:
         """Judge the replies as they came."""
         for case, score in zip(cases, scored(self.detector, [case.evidence for case in cases]), strict=True):
             case.scores.append(score)
             if score.harm is None:
-                _fail(case, rail, policy)
+                why = f"the check failed: {score.failure}"
+                case.decision = unchecked(why, rail, policy, case.evidence.response, tuple(case.scores))
                 continue
             action, case.categories = judge(rail, score)
             if action in ("allow", "flag"):
@@ -196,12 +183,23 @@ def observed(decision: Decision, response: str, policy: Policy) -> Decision:
     return replace(decision, action="allow", response=response, observed=decision.action)
 
 
-def _fail(case: _Case, rail: Rail, policy: Policy) -> None:
-    why = f"the check failed: {case.scores[-1].failure}"
+def unchecked(why: str, rail: Rail, policy: Policy, response: str, scores: tuple[Score, ...] = ()) -> Decision:
+    """The decision where nobody could look: the rail's fail mode, with the policy's mode not applied yet.
+
+    Args:
+        why: what went wrong.
+        rail: whose fail mode counts.
+        policy: whose refusal it is.
+        response: what could not be checked.
+        scores: what was taken by then.
+    """
     if rail.fail == "open":
-        case.decide("allow", case.evidence.response, FAIL_MODE, f"{why}; the rail fails open")
+        action: Action = "allow"
+        text, how = response, "open"
     else:
-        case.decide("refuse", policy.refuse("unchecked"), FAIL_MODE, f"{why}; the rail fails closed")
+        action, text, how = "refuse", policy.refuse("unchecked"), "closed"
+    told = f"{why}; the rail fails {how}"
+    return Decision(action, text, None, FAIL_MODE, told, scores=scores, original=sha256(response))
 
 
 def _why(score: Score) -> str:
@@ -211,8 +209,3 @@ def _why(score: Score) -> str:
 
 def _kind(case: _Case) -> str | None:
     return case.categories[0] if case.categories else case.scores[0].category
-
-
-def _asked(evidence: Evidence) -> str:
-    """All that was asked, as one text."""
-    return "\n".join(text for text in (*evidence.context, evidence.question, evidence.picture_text) if text)

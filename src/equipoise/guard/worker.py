@@ -9,18 +9,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final
 
-from equipoise.guard.decision import Decision, sha256
+from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.policy import Policy, Rail
-from equipoise.guard.protector import FAIL_MODE, Protector, observed
+from equipoise.guard.protector import Protector, observed, unchecked
 
 FAILURES: Final = 5
 """Timeouts in a row that open the breaker."""
 REST: Final = 10.0
-"""Seconds after which an open breaker lets one check try again."""
+"""Seconds after which an open breaker lets checks try again; the next timeout opens it for as long again."""
 
 
 class Worker:
@@ -54,15 +53,17 @@ class Worker:
 
     async def screen(self, evidence: Evidence, policy: Policy) -> Decision:
         """The decision about a request."""
-        return await self._ask(lambda: self.protector.screen([evidence], policy)[0], policy, policy.input, "")
+        return await self._ask(
+            lambda: self.protector.screen([evidence], policy)[0], policy, policy.input, evidence.asked
+        )
 
     async def _ask(self, ask: Callable[[], Decision], policy: Policy, rail: Rail, response: str) -> Decision:
         if not rail.enabled:
             return ask()
         if self.is_open:
-            return failure("the breaker is open: checks hang", policy, rail, response)
+            return self._failed("the breaker is open: checks hang", policy, rail, response)
         if self._busy >= self.waiting:
-            return failure(f"{self.waiting} checks wait already", policy, rail, response)
+            return self._failed(f"{self.waiting} checks wait already", policy, rail, response)
         self._busy += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, ask)
         future.add_done_callback(self._finished)
@@ -71,9 +72,13 @@ class Worker:
         except TimeoutError:
             self._failures += 1
             self._opened = time.monotonic()
-            return failure(f"no answer within {self.seconds:g} seconds", policy, rail, response)
+            return self._failed(f"no answer within {self.seconds:g} seconds", policy, rail, response)
         self._failures = 0
         return decision
+
+    @staticmethod
+    def _failed(why: str, policy: Policy, rail: Rail, response: str) -> Decision:
+        return observed(unchecked(f"the check failed: {why}", rail, policy, response), response, policy)
 
     def _finished(self, future: asyncio.Future[Decision]) -> None:
         # One whose caller gave up still holds the thread, so it counts until it ends.
@@ -84,13 +89,3 @@ class Worker:
     def close(self) -> None:
         """Let nothing more start; what runs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def failure(why: str, policy: Policy, rail: Rail, response: str) -> Decision:
-    """The decision where a check failed."""
-    if rail.fail == "open":
-        found = Decision("allow", response, None, FAIL_MODE, f"the check failed: {why}; the rail fails open")
-    else:
-        text = policy.refuse("unchecked")
-        found = Decision("refuse", text, None, FAIL_MODE, f"the check failed: {why}; the rail fails closed")
-    return observed(replace(found, original=sha256(response)), response, policy)

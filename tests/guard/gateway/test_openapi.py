@@ -47,7 +47,7 @@ def lasting(app: Starlette) -> Any:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Any, Record]]:
-    policy = Policy(input=Rail(action="refuse"), pictures=Pictures(fail="open"))
+    policy = Policy(input=Rail(action="refuse"), pictures=Pictures(fail="open", max_count=10_000))
 
     def answer(body: dict[str, Any]) -> httpx.Response:
         if body.get("stream") is True:

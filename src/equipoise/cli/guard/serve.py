@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,4 +120,3 @@ def _ready(service: Service, listening: socket.socket, upstream: str) -> None:
     address = "{}:{}".format(*listening.getsockname()[:2])
     told = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
     print(f"listening on http://{address}/v1 before {upstream}: {told}", flush=True)
-    sys.stdout.flush()

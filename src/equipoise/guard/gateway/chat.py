@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -14,13 +12,13 @@ from equipoise.errors import OutputError, PictureError
 from equipoise.guard.decision import Decision
 from equipoise.guard.gateway.errors import Problem, as_json, completion
 from equipoise.guard.gateway.keys import Client
-from equipoise.guard.gateway.pictures import look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event
 from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
 from equipoise.guard.gateway.surfaces import Choice, Request, beside_choices, parse_reply, parse_request, replaced
 from equipoise.guard.gateway.upstream import parsed
+from equipoise.guard.protector import observed, unchecked
 
 
 class Chat:
@@ -85,34 +83,25 @@ class Chat:
                 unseen.append(f"{surface.place}: a part of this type cannot be looked at")
             elif surface.kind == "picture":
                 try:
-                    seen, text = await asyncio.to_thread(self._read, surface.url)
+                    seen, text = await self.service.see(surface.url, limits)
                 except PictureError as error:
                     self.receipts.close(surface.place, "unsupported", str(error))
                     unseen.append(f"{surface.place}: {error}")
                     continue
                 body = with_picture(body, surface.place, seen)
-                if limits.read_text:
-                    self.receipts.close(
-                        surface.place, "checked", "decoded; its text is read and judged with the question"
-                    )
-                    words.append(text)
-                else:
-                    self.receipts.close(surface.place, "skipped", "decoded; the policy does not read text in pictures")
+                self.receipts.picture(surface.place, read=limits.read_text)
+                words.append(text)
         self.picture_text = "\n".join(text for text in words if text)
         if unseen and limits.fail == "closed" and self.policy.mode == "enforce":
             raise Problem(400, f"a part of the request cannot be checked: {unseen[0]}", "unsupported_content")
         return body
 
-    def _read(self, url: str) -> tuple[str, str]:
-        limits = self.policy.pictures
-        seen = look(url, limits)
-        return seen.url, self.service.read(seen.image) if limits.read_text else ""
-
     async def _screen(self, request: Request) -> Decision | None:
         """The input rail; a decision where the request is refused."""
         rail = self.policy.input
+        waiting = set(self.receipts.open())
         for surface in request.surfaces:
-            if surface.place not in self.receipts.open():
+            if surface.place not in waiting:
                 continue
             if surface.kind in ("instruction", "setting"):
                 self.receipts.close(surface.place, "skipped", "the operator's own words")
@@ -124,11 +113,9 @@ class Chat:
             return None
         evidence = request.evidence(self.picture_text)
         decision = await self.service.screen(evidence, self.policy)
-        failed = decision.decided_by == "fail mode"
         for place in self.receipts.open():
-            outcome = ("unsupported", decision.why) if failed else ("checked", decision.decided_by)
-            self.receipts.close(place, *outcome)  # type: ignore[arg-type]
-        self.decisions.append((decision, evidence.question))
+            self.receipts.judged(place, decision)
+        self.decisions.append((decision, evidence.asked))
         return decision if decision.changed else None
 
     async def _refused(self, body: Mapping[str, Any], decision: Decision) -> Response:
@@ -193,21 +180,24 @@ class Chat:
         receipts.expect((each.place, each.kind) for each in choice.surfaces)
         decision = await self.service.review(request.evidence(self.picture_text, choice.text), policy)
         if choice.unsupported and policy.output.enabled and policy.output.fail == "closed" and not decision.changed:
-            decision = unseen(decision, policy.refuse("unchecked"), observe=policy.mode == "observe")
+            decision = self._unseen(choice.text)
         self.decisions.append((decision, choice.text))
         for each in choice.surfaces:
             self._closed(each.place, each.kind, decision)
         return decision
 
+    def _unseen(self, text: str) -> Decision:
+        """The decision about a reply of which a part cannot be looked at."""
+        found = unchecked("a part of the reply cannot be looked at", self.policy.output, self.policy, text)
+        return observed(found, text, self.policy)
+
     def _closed(self, place: str, kind: str, decision: Decision) -> None:
         if not self.policy.output.enabled:
             self.receipts.close(place, "skipped", "the output rail is off")
-        elif kind == "unsupported" or decision.harm is None:
-            self.receipts.close(place, "unsupported", decision.why)
+        elif kind == "unsupported":
+            self.receipts.close(place, "unsupported", "a part of this type cannot be looked at")
         else:
-            self.receipts.close(
-                place, "checked", decision.scores[0].detector if decision.scores else decision.decided_by
-            )
+            self.receipts.judged(place, decision)
 
     async def _stream(self, request: Request, response: Any) -> AsyncIterator[bytes]:
         policy, watch = self.policy, Watch()
@@ -219,8 +209,7 @@ class Chat:
         mode = "off" if not policy.output.enabled else policy.stream.mode
         mode = "observe" if policy.mode == "observe" and mode != "off" else mode
         settings = policy.stream.model_copy(update={"mode": mode})
-        closed = policy.output.fail == "closed" and policy.output.enabled
-        guarded = Guarded(review, settings, watch, closed=closed, refusal=policy.refuse("unchecked"))
+        guarded = Guarded(review, settings, watch, self._unseen)
         over = False
         try:
             async for part in guarded.run(chunks(response), response.aclose):
@@ -263,7 +252,7 @@ class Chat:
 
     async def _write(self) -> None:
         self.made.decisions = tuple(self.decisions)
-        await self.service.write(self.made, self.receipts, time.perf_counter() - self.made.begin)
+        await self.service.write(self.made, self.receipts)
 
     def _marks(self) -> dict[str, str]:
         """Headers that say what was looked at and what was decided."""
@@ -273,16 +262,6 @@ class Chat:
             "x-equipoise-receipts": self.receipts.header(),
             "x-equipoise-decision": actions or "none",
         }
-
-
-def unseen(decision: Decision, refusal: str, *, observe: bool) -> Decision:
-    """The decision about a reply of which a part cannot be looked at."""
-    from dataclasses import replace
-
-    why = "a part of the reply cannot be looked at; the rail fails closed"
-    if observe:
-        return replace(decision, decided_by="fail mode", why=why, observed="refuse")
-    return replace(decision, action="refuse", response=refusal, decided_by="fail mode", why=why)
 
 
 def with_picture(body: Mapping[str, Any], place: str, url: str) -> dict[str, Any]:

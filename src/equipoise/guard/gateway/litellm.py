@@ -7,8 +7,6 @@ https://docs.litellm.ai/docs/adding_provider/generic_guardrail_api.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -18,7 +16,6 @@ from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.gateway.errors import Problem
 from equipoise.guard.gateway.keys import Client
-from equipoise.guard.gateway.pictures import look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
 from equipoise.guard.gateway.surfaces import Request, parse_request, words_in
@@ -73,7 +70,7 @@ class _Call:
         if self.unseen and self.policy.pictures.fail == "closed" and self.policy.mode == "enforce":
             found = _blocked(f"a part of the {self.kind} cannot be checked: {self.unseen[0]}")
         self.made.decisions = tuple(self.decisions)
-        await self.service.write(self.made, self.receipts, time.perf_counter() - self.made.begin)
+        await self.service.write(self.made, self.receipts)
         return found
 
     async def _read(self) -> str:
@@ -84,12 +81,9 @@ class _Call:
             try:
                 if at >= self.policy.pictures.max_count:
                     raise PictureError(f"expected at most {self.policy.pictures.max_count} pictures")
-                seen = await asyncio.to_thread(look, url, self.policy.pictures)
-                if not self.policy.pictures.read_text:
-                    self.receipts.close(place, "skipped", "the policy does not read text in pictures")
-                    continue
-                words.append(await asyncio.to_thread(self.service.read, seen.image))
-                self.receipts.close(place, "checked", "decoded; its text is judged with the rest")
+                _, text = await self.service.see(url, self.policy.pictures)
+                self.receipts.picture(place, read=self.policy.pictures.read_text)
+                words.append(text)
             except PictureError as error:
                 self.receipts.close(place, "unsupported", str(error))
                 self.unseen.append(f"{place}: {error}")
@@ -101,9 +95,9 @@ class _Call:
         *earlier, last = [*self._more_words(), *calls, *self.texts] or [""]
         evidence = Evidence("", last, picture_text, tuple(earlier))
         decision = await self.service.screen(evidence, self.policy)
-        self.decisions.append((decision, last))
+        self.decisions.append((decision, evidence.asked))
         for place in self.receipts.open():
-            self._closed(place, decision)
+            self.receipts.judged(place, decision)
         return _blocked(decision.response) if decision.changed else _nothing()
 
     async def _response(self, picture_text: str) -> dict[str, Any]:
@@ -116,7 +110,7 @@ class _Call:
             is_call = at >= len(texts)
             decision = await self.service.review(replace(asked, response=text), self.policy, rewrite=not is_call)
             self.decisions.append((decision, text))
-            self._closed(place, decision)
+            self.receipts.judged(place, decision)
             if decision.action == "refuse":
                 blocked = blocked or decision
             elif decision.action == "rewrite":
@@ -149,12 +143,6 @@ class _Call:
             return []
         heard = [each.text for each in self.messages.surfaces if each.kind != "instruction" and each.text]
         return [text for text in heard if text not in self.texts]
-
-    def _closed(self, place: str, decision: Decision) -> None:
-        if decision.harm is None:
-            self.receipts.close(place, "unsupported", decision.why)
-        else:
-            self.receipts.close(place, "checked", decision.scores[0].detector)
 
 
 def _nothing() -> dict[str, Any]:

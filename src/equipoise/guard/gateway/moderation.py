@@ -5,8 +5,6 @@ A text, or each of a list of texts, is an input with a result of its own; a list
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.gateway.errors import Problem
 from equipoise.guard.gateway.keys import Client
-from equipoise.guard.gateway.pictures import look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
 from equipoise.guard.policy import Policy
@@ -45,7 +42,7 @@ async def moderate(service: Service, client: Client, body: Mapping[str, Any]) ->
         raise
     finally:
         made.decisions = tuple(decisions)
-        await service.write(made, receipts, time.perf_counter() - made.begin)
+        await service.write(made, receipts)
     name = service.worker.protector.detector.name
     return {"id": made.id.replace("chatcmpl", "modr"), "model": name, "results": results}
 
@@ -73,7 +70,7 @@ async def _result(
     if decision.harm is None:
         raise Problem(503, "the check failed", "check_failed")
     for place, _ in placed:
-        receipts.close(place, "checked", decision.scores[0].detector)
+        receipts.judged(place, decision)
     kinds = {"harm": decision.harm} | dict(decision.scores[0].categories)
     flagged = decision.action != "allow"
     sorts = sorted({"text" if isinstance(part, str) else "image" for _, part in placed}, reverse=True)
@@ -122,5 +119,6 @@ async def _read(service: Service, policy: Policy, part: Mapping[str, Any]) -> st
     url = image.get("url") if isinstance(image, Mapping) else image
     if not isinstance(url, str):
         raise PictureError("expected a picture's url")
-    seen = await asyncio.to_thread(look, url, policy.pictures)
-    return await asyncio.to_thread(service.read, seen.image)
+    # Asked for, so read, whatever the policy does with chats.
+    _, text = await service.see(url, policy.pictures.model_copy(update={"read_text": True}))
+    return text

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from equipoise.guard.decision import Decision
+
 Outcome = Literal["checked", "skipped", "unsupported"]
 OUTCOMES: tuple[Outcome, ...] = ("checked", "skipped", "unsupported")
 
@@ -53,6 +55,20 @@ class Receipts:
         if place not in self._kinds or place in self._closed:
             raise ValueError(f"expected an open part, got {place}")
         self._closed[place] = Receipt(place, self._kinds[place], outcome, why)
+
+    def judged(self, place: str, decision: Decision) -> None:
+        """End a part by what a guard decided about it: checked by who scored it, unsupported where nobody could."""
+        if decision.harm is None:
+            self.close(place, "unsupported", decision.why)
+        else:
+            self.close(place, "checked", decision.scores[0].detector)
+
+    def picture(self, place: str, *, read: bool) -> None:
+        """End a picture that was decoded, and read where the policy says so."""
+        if read:
+            self.close(place, "checked", "decoded; its text is read and judged with the question")
+        else:
+            self.close(place, "skipped", "decoded; the policy does not read text in pictures")
 
     def open(self) -> list[str]:
         """Places that have not ended, in order."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from equipoise.errors import EquipoiseError, UsageError
+from equipoise.errors import UsageError
 from equipoise.guard.gateway.keys import Keys
 from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
@@ -85,10 +85,7 @@ async def watch(
     """
     while True:
         await sleep(every)
-        try:
-            found = await asyncio.to_thread(files.changed)
-        except EquipoiseError as error:
-            found = UsageError(str(error))
+        found = await asyncio.to_thread(files.changed)
         if isinstance(found, Keys):
             take(found)
             told("reloaded")

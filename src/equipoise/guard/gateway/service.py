@@ -17,11 +17,12 @@ from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence, PictureReader
 from equipoise.guard.gateway.keys import Client, Keys
 from equipoise.guard.gateway.metrics import Metrics
+from equipoise.guard.gateway.pictures import look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.reloading import Files, watch
 from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.gateway.upstream import Upstream
-from equipoise.guard.policy import Policy
+from equipoise.guard.policy import Pictures, Policy
 from equipoise.guard.record.entry import Entry, told
 from equipoise.guard.record.store import Record
 from equipoise.guard.worker import Worker
@@ -84,17 +85,20 @@ class Service:
         self.metrics.rail.labels(rail).observe(time.perf_counter() - begin)
         return decision
 
-    def read(self, image: Any) -> str:
-        """The text in a picture.
+    async def see(self, url: str, limits: Pictures) -> tuple[str, str]:
+        """A picture as it was looked at, as a data URL of exactly these pixels, and its text where that is read.
 
         Raises:
-            PictureError: it cannot be read.
+            PictureError: it cannot be decoded or read.
         """
+        seen = await asyncio.to_thread(look, url, limits)
+        if not limits.read_text:
+            return seen.url, ""
         if self.reader is None:
             raise PictureError("nobody here reads pictures")
-        return self.reader(image)
+        return seen.url, await asyncio.to_thread(self.reader, seen.image)
 
-    async def write(self, made: Made, receipts: Receipts, seconds: float) -> None:
+    async def write(self, made: Made, receipts: Receipts) -> None:
         """Record a request before it is answered.
 
         Raises:
@@ -117,7 +121,7 @@ class Service:
                 self.worker.protector.detector.identity,
                 [told(decision, original, keep_text=self.keep_text) for decision, original in made.decisions],
                 receipts.document(),
-                round(seconds, 6),
+                round(time.perf_counter() - made.begin, 6),
             )
         )
 

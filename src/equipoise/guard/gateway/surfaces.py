@@ -82,7 +82,7 @@ def parse_request(body: Mapping[str, Any]) -> Request:
         last = at if role == "user" else last
         surfaces += _message(f"messages/{at}", message, role)
     for name in ("tools", "functions", "response_format", "prediction"):
-        words = "\n".join(_words(body.get(name)))
+        words = words_in(body.get(name))
         if words:
             surfaces.append(Surface(name, "setting", words))
     return Request(tuple(surfaces), last)
@@ -98,11 +98,11 @@ def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Surf
             yield from _content(where, value, kind)
         elif name == "tool_calls" and isinstance(value, list):
             for at, call in enumerate(value):
-                yield Surface(f"{where}/{at}", "tool call", "\n".join(_words(call)))
+                yield Surface(f"{where}/{at}", "tool call", words_in(call))
         elif name == "audio":
             yield Surface(where, "unsupported")
         else:
-            words = "\n".join(_words(value))
+            words = words_in(value)
             if words:
                 yield Surface(where, _kind(name), words)
 
@@ -123,7 +123,7 @@ def _content(place: str, value: Any, kind: str) -> Iterator[Surface]:
         yield Surface(place, kind, value)
         return
     if not isinstance(value, list):
-        yield Surface(place, "unsupported", "\n".join(_words(value)))
+        yield Surface(place, "unsupported", words_in(value))
         return
     for at, part in enumerate(value):
         yield _part(f"{place}/{at}", part, kind)
@@ -137,7 +137,7 @@ def _part(place: str, part: Any, kind: str) -> Surface:
     sort = part.get("type")
     if sort in ("text", "refusal") and isinstance(part.get(sort), str):
         # Whatever else the part holds is read, too.
-        return Surface(place, kind if sort == "text" else "refusal", "\n".join(_words(part)))
+        return Surface(place, kind if sort == "text" else "refusal", words_in(part))
     if sort == "image_url":
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, Mapping) else image
@@ -204,7 +204,7 @@ def parse_reply(body: Mapping[str, Any]) -> list[Choice]:
         place = f"choices/{at}"
         surfaces = list(_message(f"{place}/message", message, "assistant"))
         for name, value in choice.items():
-            words = "" if name == "message" or name in SILENT else "\n".join(_words(value))
+            words = "" if name == "message" or name in SILENT else words_in(value)
             if words:
                 surfaces.append(Surface(f"{place}/{_escaped(name)}", "other text", words))
         found.append(Choice(at, tuple(surfaces)))
@@ -213,7 +213,7 @@ def parse_reply(body: Mapping[str, Any]) -> list[Choice]:
         raise ValueError("expected a choice")
     if beside:
         # Words beside the choices are judged with the first, which is what most clients show.
-        more = tuple(Surface(_escaped(name), "other text", "\n".join(_words(beside[name]))) for name in beside)
+        more = tuple(Surface(_escaped(name), "other text", words_in(beside[name])) for name in beside)
         found[0] = Choice(0, found[0].surfaces + more)
     return found
 
@@ -228,9 +228,9 @@ def words_of(choice: Mapping[str, Any]) -> list[Surface]:
     delta = choice.get("delta")
     surfaces = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
     if delta is not None and not isinstance(delta, Mapping):
-        surfaces.append(Surface("delta", "unsupported", "\n".join(_words(delta))))
+        surfaces.append(Surface("delta", "unsupported", words_in(delta)))
     for name, value in choice.items():
-        words = "" if name == "delta" or name in SILENT else "\n".join(_words(value))
+        words = "" if name == "delta" or name in SILENT else words_in(value)
         if words:
             surfaces.append(Surface(_escaped(name), "other text", words))
     return surfaces

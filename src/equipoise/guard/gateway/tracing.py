@@ -47,7 +47,7 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise MissingExtraError("pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http") from error
+            raise MissingExtraError("pip install 'equipoise[guard]'") from error
         name = os.environ.get("OTEL_SERVICE_NAME", "equipoise-gateway")
         provider = TracerProvider(resource=Resource.create({"service.name": name}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

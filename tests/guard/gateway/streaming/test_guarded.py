@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from equipoise.guard.decision import Decision
 from equipoise.guard.gateway.streaming.events import LONGEST, chunks
 from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
-from equipoise.guard.policy import Stream
+from equipoise.guard.policy import Policy, Rail, Stream
+from equipoise.guard.protector import passed, unchecked
 
 BAD = "BOMB"
 Mode = Literal["off", "buffer", "holdback", "observe"]
@@ -124,7 +125,11 @@ def run(
             stopped += 1
             await response.aclose()
 
-        guarded = Guarded(reviewer, Stream(mode=mode, hold=hold, every=every), watch, closed, "Unchecked.")
+        def unseen(text: str) -> Decision:
+            policy = Policy(output=Rail(fail="closed" if closed else "open"), refusal="Unchecked.")
+            return unchecked("cannot be looked at", policy.output, policy, text)
+
+        guarded = Guarded(reviewer, Stream(mode=mode, hold=hold, every=every), watch, unseen)
         raw = b"".join([part async for part in guarded.run(chunks(response), stop)])
         assert body.closed
         again = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=raw)
@@ -217,7 +222,7 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
             return
 
         left = 0
-        guarded = Guarded(review, Stream(mode="holdback", hold=hold, every=every), Watch())
+        guarded = Guarded(review, Stream(mode="holdback", hold=hold, every=every), Watch(), passed)
         async for part in guarded.run(upstream(), stop):
             if b"[DONE]" in part:
                 continue
@@ -268,7 +273,7 @@ def test_a_tool_call_leaves_only_when_all_of_it_was_judged() -> None:
     pieces = [call(name="run", arguments=""), *(call(arguments="x" * 15) for _ in range(20))]
     safe = run([wire([chunk({"role": "assistant"}), *map(chunk, pieces), chunk({}, "tool_calls")])])
     assert sum("tool_calls" in each["choices"][0]["delta"] for each in safe.documents) == 21
-    bad = [*pieces, call(arguments="BOMB")]
+    bad = [call(), *pieces, call(arguments="BOMB")]
     found = run([wire([chunk({"role": "assistant"}), *map(chunk, bad), chunk({}, "tool_calls")])])
     assert b"tool_calls" not in found.raw
 
@@ -286,6 +291,7 @@ def test_a_part_that_nobody_can_look_at_stops_a_reply_where_the_rail_fails_close
     documents = [chunk({"role": "assistant"}), chunk({"audio": {"data": "AAAA"}}), chunk({}, "stop")]
     found = run([wire(documents)])
     assert (found.said("refusal"), found.finish()) == ("Unchecked.", ["content_filter"])
+    assert b"AAAA" not in found.raw
     assert b"AAAA" in run([wire(documents)], closed=False).raw
 
 
@@ -329,7 +335,7 @@ def test_another_content_type_is_an_error() -> None:
     async def go() -> str | None:
         response = httpx.Response(200, headers={"content-type": "text/html"}, stream=Bytes([b"<html>"]))
         watch = Watch()
-        guarded = Guarded(Reviewer(), Stream(), watch)
+        guarded = Guarded(Reviewer(), Stream(), watch, passed)
         async for _ in guarded.run(chunks(response), response.aclose):
             pass
         return watch.problem
@@ -341,7 +347,7 @@ def test_a_client_that_goes_away_stops_the_upstream() -> None:
     async def go() -> bool:
         body = Bytes([wire([each]) for each in stream(["fine "] * 50)])
         response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
-        events = Guarded(Reviewer(), Stream(mode="off"), Watch()).run(chunks(response), response.aclose)
+        events = Guarded(Reviewer(), Stream(mode="off"), Watch(), passed).run(chunks(response), response.aclose)
         async for _ in events:
             break
         await events.aclose()

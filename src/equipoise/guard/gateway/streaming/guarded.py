@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from equipoise.guard.decision import Decision
@@ -25,8 +25,6 @@ class Watch:
     """Each choice as it ended."""
     decisions: dict[int, Decision] = field(default_factory=dict)
     """The last decision about each choice."""
-    checks: int = 0
-    """How often text was judged."""
     leaked: int = 0
     """Characters that had left or left after a check found harm in a text with them: 0 unless everything leaves."""
     first_heard: float | None = None
@@ -45,15 +43,13 @@ class Guarded:
         review: judges a text.
         settings: what is held back.
         watch: is told what happens.
-        closed: whether a part that nobody can look at stops a choice.
-        refusal: the words that then take its place.
+        unseen: the decision about a text with a part that nobody can look at.
     """
 
     review: Review
     settings: Stream
     watch: Watch
-    closed: bool = True
-    refusal: str = ""
+    unseen: Callable[[str], Decision]
     _frame: dict[str, Any] = field(default_factory=dict)
     _tail: list[dict[str, Any]] = field(default_factory=list)
 
@@ -129,6 +125,8 @@ class Guarded:
             if held.unjudged >= self.settings.every:
                 await self._judge(held, final=False)
             return parts
+        if held.silent and (decision := self.unseen(held.text)).changed:
+            return self._ended(held, decision)
         if self.settings.mode == "holdback" and held.unjudged >= self.settings.every and held.finished is None:
             decision = await self._judge(held, final=False)
             if decision.changed:
@@ -136,7 +134,6 @@ class Guarded:
         return self._sent(held, held.leave(final=False)) if self.settings.mode == "holdback" else []
 
     async def _judge(self, held: Held, *, final: bool) -> Decision:
-        self.watch.checks += 1
         decision = await self.review(held.text, final, held.left == 0)
         self.watch.decisions[held.index] = decision
         if self.settings.mode == "observe":
@@ -157,8 +154,6 @@ class Guarded:
         decision = await self._judge(held, final=True)
         if self.settings.mode == "observe":
             return []
-        if held.silent and self.closed and not decision.changed:
-            return self._ended(held, _unseen(decision, self.refusal))
         if decision.changed:
             return self._ended(held, decision)
         return self._sent(held, held.leave(final=True))
@@ -182,13 +177,3 @@ class Guarded:
     def _piece(self, held: Held, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": held.index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return event({**self._frame, "choices": [choice]})
-
-
-def _unseen(decision: Decision, refusal: str) -> Decision:
-    return replace(
-        decision,
-        action="refuse",
-        response=refusal,
-        decided_by="fail mode",
-        why="a part of the reply cannot be looked at",
-    )

@@ -37,10 +37,10 @@ class Held:
     """Whether nothing more of it leaves."""
     began: bool = False
     """Whether its role has left."""
-    calls_from: int | None = None
-    """Where its first tool call stands in the text."""
-    waiting: deque[tuple[int, dict[str, Any]]] = field(default_factory=deque)
-    """Chunks with the place in the text where they end."""
+    whole: bool = False
+    """Whether what comes now leaves only with the end: from the first tool call on, and the finish reason."""
+    waiting: deque[tuple[int, bool, dict[str, Any]]] = field(default_factory=deque)
+    """Chunks with the place in the text where they end, and whether they wait for the whole reply."""
     seen: dict[str, str] = field(default_factory=dict)
     """Names of the fields that held words, with their kinds; for receipts."""
     _field: str = ""
@@ -55,7 +55,8 @@ class Held:
         finish = choice.get("finish_reason")
         if finish is not None:
             self.finished = str(finish)
-        self.waiting.append((len(self.text), chunk))
+            self.whole = True
+        self.waiting.append((len(self.text), self.whole, chunk))
 
     def _hear(self, surface: Surface) -> None:
         self.seen.setdefault(surface.place, surface.kind)
@@ -64,8 +65,8 @@ class Held:
         self._field = surface.place if surface.text else self._field
         if surface.kind == "unsupported":
             self.silent = True
-        if surface.kind == "tool call" and self.calls_from is None:
-            self.calls_from = len(self.text)
+        if surface.kind == "tool call":
+            self.whole = True
         self.text += surface.text
 
     @property
@@ -81,15 +82,13 @@ class Held:
         """
         self.judged = len(self.text)
         self.allowed = self.judged if final else max(self.allowed, self.judged - self.hold)
-        if not final and self.calls_from is not None:
-            self.allowed = min(self.allowed, self.calls_from)
 
     def leave(self, *, final: bool) -> list[dict[str, Any]]:
         """The chunks that may leave now, in order; what says nothing yet leaves with the first word that may."""
         found = []
-        while self.waiting and (final or self.waiting[0][0] <= self.allowed):
-            end, chunk = self.waiting[0]
-            if not final and self.finished is not None and len(self.waiting) == 1:
+        while self.waiting:
+            end, whole, chunk = self.waiting[0]
+            if not final and (whole or end > self.allowed):
                 break
             self.waiting.popleft()
             self.left = end
