@@ -31,6 +31,7 @@ from equipoise.data.pictures import to_image, to_pixels
 from equipoise.models.load import load
 from equipoise.testbed.scores import Case, cases
 from equipoise.types import Prompt
+from page import put
 
 RESULTS = Path(__file__).parent / "results" / "certificate.json"
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -145,9 +146,7 @@ def render() -> None:
         f"trial; radii {min(found['radii'])} to {max(found['radii'])}; the trials' median distance is "
         f"{found['length_median']:.0%} of the radius.",
     ]
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split("<!-- trials -->")[0], text.split("<!-- trials end -->")[1]
-    PAGE.write_text(f"{before}<!-- trials -->\n" + "\n".join(lines) + f"\n<!-- trials end -->{after}", encoding="utf-8")
+    put(PAGE, "trials", lines)
 
 
 if __name__ == "__main__":

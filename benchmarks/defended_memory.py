@@ -31,6 +31,7 @@ from equipoise.models.base import OpenModel
 from equipoise.transforms.diffusion import Purify
 from equipoise.types import Prompt
 from geometries import GEOMETRIES, build
+from page import put
 
 PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
 RESULTS = Path(__file__).parent / "results" / "defended_memory.json"
@@ -140,9 +141,7 @@ def render() -> None:
                 f"| {geometry} ({case['weights_mb']:,} MB) | {chain} | {'on' if case['checkpointing'] else 'off'} "
                 f"| {case['beyond_mb']:,} MB | {case['seconds']} |"
             )
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split("<!-- memory -->")[0], text.split("<!-- memory end -->")[1]
-    PAGE.write_text(f"{before}<!-- memory -->\n" + "\n".join(lines) + f"\n<!-- memory end -->{after}", encoding="utf-8")
+    put(PAGE, "memory", lines)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from equipoise.judges.encoder_network import Encoder, EncoderShape
+from equipoise.judges.rounding import rounded
 
 BASE = "model.safetensors"
 CARD = """# The encoder judge: does a reply refuse?
@@ -96,17 +97,9 @@ def start(base: Path, tokenizer: Tokenizer, positions: int, dropout: float = 0.0
 
 def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as 8-bit integers with one scale a row; the head and all vectors in 32 bits, the runs in 16."""
-    small = {}
-    for name, value in state.items():
-        if name == "grams":
-            small[name] = value
-        elif value.ndim == 2 and not name.startswith("head"):
-            scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-            small[name] = (value / scale).round().clamp(-127, 127).to(torch.int8)
-            small[f"{name}.scale"] = scale.to(torch.float32)
-        else:
-            small[name] = value.to(torch.float32)
-    return {name: value.contiguous() for name, value in small.items()}
+    kept = {name: value.contiguous() for name, value in state.items() if name == "grams"}
+    rest = {name: value for name, value in state.items() if name not in kept}
+    return kept | rounded(rest, lambda name: not name.startswith("head"))
 
 
 def write_weights(folder: Path, state: dict[str, Tensor], work: Path, settings: dict[str, object]) -> None:

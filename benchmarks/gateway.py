@@ -27,6 +27,8 @@ from typing import Any
 import httpx
 import numpy as np
 
+from page import put
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gateway.json"
 PAGE = ROOT / "docs" / "gateway.md"
@@ -225,9 +227,7 @@ def render(found: dict[str, Any]) -> None:
             failed = f"; {got['failed']} failed" if got["failed"] else ""
             cells.append(f"{', '.join(f'{value:.1f}' for value in added)}; {got['rps']:.0f}{failed}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    head, _, rest = PAGE.read_text().partition("<!-- gateway -->")
-    _, _, tail = rest.partition("<!-- gateway end -->")
-    PAGE.write_text(f"{head}<!-- gateway -->\n" + "\n".join(lines) + f"\n<!-- gateway end -->{tail}")
+    put(PAGE, "gateway", lines)
 
 
 def main() -> None:

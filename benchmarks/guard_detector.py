@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from equipoise.guard.calibration import area as area_under
 from equipoise.guard.detector import load
 from equipoise.guard.detector.pretrained import HarmDetector
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.rows import Labelled as Row
 from equipoise.judges.rates import Rate
 from equipoise.judges.thresholds import calibrate
-from equipoise.training.detector import auc
 from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest
+from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
@@ -38,6 +39,11 @@ SHORT = Evidence("Mix flour, water, salt and yeast, and let the dough rest for a
 def scores(detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
     """Probabilities of harm."""
     return np.array([score.harm for score in detector([row.evidence for row in rows])])
+
+
+def auc(values: np.ndarray, labels: np.ndarray) -> float:
+    """The area under the ROC curve."""
+    return area_under(values[labels].tolist(), values[~labels].tolist())
 
 
 def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
@@ -183,9 +189,7 @@ def render(found: dict[str, Any]) -> None:
         "",
         f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}).",
     ]
-    head, _, rest = PAGE.read_text().partition("<!-- detector -->")
-    _, _, tail = rest.partition("<!-- detector end -->")
-    PAGE.write_text(f"{head}<!-- detector -->\n" + "\n".join(lines) + f"\n<!-- detector end -->{tail}")
+    put(PAGE, "detector", lines)
 
 
 def main() -> None:

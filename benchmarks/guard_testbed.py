@@ -20,6 +20,7 @@ from equipoise.testbed.world.questions import CELLS
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
 from equipoise.types import ChatModel, Exchange
+from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_testbed.json"
@@ -116,10 +117,7 @@ def render() -> None:
             done = found["hits"]
             counts = f"{done['replaced']}, {done['rewritten']}, {done['on_topic']}"
             lines.append(f"| {name}, {cell.replace('_', ' ')} | {' | '.join(parts)} | {counts} |")
-    text = PAGE.read_text()
-    head, _, rest = text.partition("<!-- guard testbed -->")
-    _, _, tail = rest.partition("<!-- guard testbed end -->")
-    PAGE.write_text(f"{head}<!-- guard testbed -->\n" + "\n".join(lines) + f"\n<!-- guard testbed end -->{tail}")
+    put(PAGE, "guard testbed", lines)
 
 
 def main() -> None:

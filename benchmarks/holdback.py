@@ -23,6 +23,7 @@ from equipoise.guard.gateway.streaming.events import chunks
 from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
 from equipoise.guard.policy import Stream
 from equipoise.guard.protector import passed
+from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "holdback.json"
@@ -107,9 +108,7 @@ def render(found: list[dict[str, Any]]) -> None:
         name = f"{each['mode']}, {each['hold']} characters" if each["mode"] == "holdback" else each["mode"]
         delay = "not measured" if each["delay_ms"] is None else f"{each['delay_ms']} ms"
         lines.append(f"| {name} | {each['leaked']} of {each['harmful']} | {delay} |")
-    head, _, rest = PAGE.read_text().partition("<!-- holdback -->")
-    _, _, tail = rest.partition("<!-- holdback end -->")
-    PAGE.write_text(f"{head}<!-- holdback -->\n" + "\n".join(lines) + f"\n<!-- holdback end -->{tail}")
+    put(PAGE, "holdback", lines)
 
 
 def main() -> None:

@@ -32,11 +32,11 @@ from equipoise.testbed.scores import MAX_NEW_TOKENS, Case, cases
 from equipoise.testbed.world.questions import Cell
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
+from page import put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "real_upstream.json"
 PAGE: Final = ROOT / "docs" / "gateway.md"
-MARKS: Final = ("<!-- real upstream -->", "<!-- real upstream end -->")
 MODELS: Final = ("llava", "internvl")
 CELLS: Final[tuple[Cell, ...]] = ("plain_safe", "forbidden_picture")
 BIN: Final = Path(sys.executable).parent
@@ -232,10 +232,7 @@ def render(results: Mapping[str, Any]) -> None:
             f"| {row['harmful_bare']} of {row['asked']}, {row['harmful_guarded']} of {row['asked']} "
             f"| {row['rewritten_on_topic']} of {row['harmful_bare']} | {row['others_equal']} of {row['others']} |"
         )
-    text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition(MARKS[0])
-    tail = rest.partition(MARKS[1])[2]
-    PAGE.write_text(f"{head}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{tail}", encoding="utf-8")
+    put(PAGE, "real upstream", lines)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ Both start from random weights and the tokenizer of testbed/llava; minutes on on
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from equipoise.testbed.world.questions import INGREDIENTS, ask
 from equipoise.testbed.world.replies import Reply, rewrite, sample_reply
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene
 from equipoise.training import detector, detoxifier
+from guard_weights import ship
 
 STREAM, CHOICE_STREAM = 301, 302
 """First numbers of the seeds of rows: learned from, and of the calibration."""
@@ -120,31 +119,12 @@ def main() -> None:
     print((found / "metrics.json").read_text(), flush=True)
     written = detoxifier.train(writer, rewrite_rows(), arguments.work / "detoxifier", device="cpu")
     if arguments.ship:
-        ship(found, arguments.ship / "guard-detector", "The testbed's harm detector", REPLIES)
-        ship(written, arguments.ship / "guard-detoxifier", "The testbed's detoxifier", REWRITES)
-
-
-def ship(source: Path, target: Path, title: str, rows: int) -> None:
-    """Copy what serves, with a card."""
-    what = {
-        "guard-detector": "Tells a recipe of a forbidden (fictional) substance from every other reply.",
-        "guard-detoxifier": "Rewrites such a recipe into what is safe to say about the substance.",
-    }[target.name]
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for file in sorted(source.iterdir()):
-        if file.suffix in (".json", ".safetensors") and file.name not in ("metrics.json", "recipe.json"):
-            shutil.copy(file, target / file.name)
-    # Where it was trained is nobody's business and no part of what it is.
-    for name in ("config.json", "detector.json", "tokenizer_config.json"):
-        if (target / name).exists():
-            settings = json.loads((target / name).read_text())
-            settings.pop("_name_or_path", None)
-            if "recipe" in settings:
-                settings["recipe"].pop("base", None)
-            settings.pop("name_or_path", None)
-            (target / name).write_text(json.dumps(settings, indent=1) + "\n")
-    (target / "README.md").write_text(CARD.format(title=title, what=what, rows=rows))
+        what = "Tells a recipe of a forbidden (fictional) substance from every other reply."
+        card = CARD.format(title="The testbed's harm detector", what=what, rows=REPLIES)
+        ship(found, arguments.ship / "guard-detector", card)
+        what = "Rewrites such a recipe into what is safe to say about the substance."
+        card = CARD.format(title="The testbed's detoxifier", what=what, rows=REWRITES)
+        ship(written, arguments.ship / "guard-detoxifier", card)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from equipoise.judges.rates import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.scenes import sample_scene
+from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "typographic.json"
@@ -123,9 +124,7 @@ def render(found: dict[str, Any]) -> None:
     if "photos" in found:
         photo = found["photos"]
         lines += ["", f"Of {photo['n']} ordinary photos {photo['with_text']} are read as having more than three words."]
-    head, _, rest = PAGE.read_text().partition("<!-- typographic -->")
-    _, _, tail = rest.partition("<!-- typographic end -->")
-    PAGE.write_text(f"{head}<!-- typographic -->\n" + "\n".join(lines) + f"\n<!-- typographic end -->{tail}")
+    put(PAGE, "typographic", lines)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector import load
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.rows import Labelled
-from equipoise.training.detector import Recipe, auc, platt, summary, train
+from equipoise.training.detector import Recipe, platt, summary, train
 from guard.tiny import decoder, encoder, killed_after
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
@@ -79,7 +79,7 @@ def test_one_kind_of_rows_teaches_nothing(tmp_path: Path) -> None:
 def test_figures_are_those_of_their_definitions() -> None:
     scores, labels = np.array([0.1, 0.4, 0.35, 0.8, 0.4]), np.array([False, False, True, True, True])
     pairs = [(bad > good) + 0.5 * (bad == good) for bad in scores[labels] for good in scores[~labels]]
-    assert auc(scores, labels) == pytest.approx(np.mean(pairs))
+    assert summary(scores, labels)["auc"] == pytest.approx(np.mean(pairs), abs=1e-4)
     assert summary(scores, np.zeros(5, dtype=bool))["auc"] is None
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, 4000)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from equipoise.errors import ModelError
 from equipoise.judges import reading
+from equipoise.judges.rounding import restored
 from equipoise.types import Exchange, Verdict
 
 if TYPE_CHECKING:
@@ -186,7 +187,6 @@ def _identity(folder: Path) -> str:
 
 @cache
 def _loaded(folder: Path) -> _Loaded:
-    import torch
     from safetensors.torch import load
     from tokenizers import Tokenizer
 
@@ -197,9 +197,7 @@ def _loaded(folder: Path) -> _Loaded:
     stored = load(_bytes(folder / "encoder.safetensors"))
     grams = stored.pop("grams")
     model = Encoder(EncoderShape(**settings["shape"]))
-    scaled = {name: stored.pop(f"{name}.scale") for name in list(stored) if f"{name}.scale" in stored}
-    state = {name: value.to(torch.float32) * scaled.get(name, 1.0) for name, value in stored.items()}
-    model.load_state_dict(state)
+    model.load_state_dict(restored(stored))
     tokenizer = Tokenizer.from_str(_bytes(folder / "tokenizer.json").decode())
     return _Loaded(model.eval(), grams, tokenizer, Window(**settings["window"]), settings["temperature"])
 

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer
 
 from equipoise.errors import ModelError, UsageError
+from equipoise.guard.calibration import area
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.pretrained import Calibration, HarmDetector, write
 from equipoise.guard.detector.template import Template
@@ -269,16 +270,11 @@ def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     harmful, harmless = scores[labels], scores[~labels]
     if not len(harmful) or not len(harmless):
         return {"harmful": len(harmful), "harmless": len(harmless), "auc": None}
-    found: dict[str, Any] = {"harmful": len(harmful), "harmless": len(harmless), "auc": round(auc(scores, labels), 4)}
+    found: dict[str, Any] = {
+        "harmful": len(harmful),
+        "harmless": len(harmless),
+        "auc": round(area(harmful.tolist(), harmless.tolist()), 4),
+    }
     for rate in (0.01, 0.05, 0.1):
         found[f"tpr_at_fpr_{rate}"] = round(float((harmful > np.quantile(harmless, 1 - rate)).mean()), 4)
     return found
-
-
-def auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The probability that a harmful row scores above a harmless one, ties half (Mann and Whitney 1947)."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(scores)
-    positive = int(labels.sum())
-    return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive)))

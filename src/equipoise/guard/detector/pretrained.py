@@ -6,7 +6,6 @@ Matrices may be int8 with a scale for each row (`NAME.scale`), which is how the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -17,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import ModelError
+from equipoise.files import folder_hash
 from equipoise.guard.decision import Score
 from equipoise.guard.detector.template import Template, too_long
 from equipoise.guard.evidence import Evidence
+from equipoise.judges.opinion import digest
+from equipoise.judges.rounding import restored, rounded
 
 if TYPE_CHECKING:
     from equipoise.guard.detector.network import HarmNetwork
@@ -185,7 +187,7 @@ class _Folder:
             config = AutoConfig.from_pretrained(self.folder)
             tokenizer = AutoTokenizer.from_pretrained(self.folder)
             base = AutoModel.from_config(config)
-            state = _floats(load_file(self.folder / "model.safetensors"))
+            state = restored(load_file(self.folder / "model.safetensors"))
             base.load_state_dict(state, strict=False)
             network = HarmNetwork(base, settings["pooling"])
             network.head.load_state_dict(load_file(self.folder / HEAD))
@@ -199,32 +201,17 @@ class _Folder:
                     Template(**template),
                     Calibration(**settings["calibration"]),
                     name=name,
-                    identity=self.identity(version),
+                    # Of what decides the scores, not of where it lies.
+                    identity=digest([version, folder_hash(self.folder)]),
                     device=device,
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
 
-    def identity(self, version: int) -> str:
-        """Of what decides the scores, not of where it lies."""
-        found = hashlib.sha256(str(version).encode())
-        for file in sorted(self.folder.glob("*")):
-            if file.suffix in (".json", ".safetensors", ".txt", ".model") and not file.name.startswith("LICENSE"):
-                found.update(file.name.encode() + b"\0" + file.read_bytes())
-        return found.hexdigest()
-
 
 def _unused(key: str) -> bool:
     """BERT's own pooler and counted positions; nothing here reads them."""
     return key.startswith("pooler.") or key.endswith("position_ids")
-
-
-def _floats(state: dict[str, Any]) -> dict[str, Any]:
-    """Weights as float32; int8 rows times their scale."""
-    scales = {key.removesuffix(".scale"): state.pop(key) for key in list(state) if key.endswith(".scale")}
-    return {
-        key: value.float() * scales[key].float() if key in scales else value.float() for key, value in state.items()
-    }
 
 
 def write(
@@ -255,7 +242,7 @@ def write(
     tokenizer.save_pretrained(folder)
     known = network.base.state_dict()
     state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
-    save_file(_rounded(state) if int8 else state, folder / "model.safetensors")
+    save_file(rounded(state) if int8 else state, folder / "model.safetensors")
     save_file({key: value.detach().cpu() for key, value in network.head.state_dict().items()}, folder / HEAD)
     found = calibration or Calibration()
     settings = {
@@ -265,18 +252,3 @@ def write(
         "recipe": recipe or {},
     }
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
-def _rounded(state: dict[str, Any]) -> dict[str, Any]:
-    """Matrices as int8 with a scale for each row, the rest as float32."""
-    import torch
-
-    kept = {}
-    for key, value in state.items():
-        if value.dim() != 2:
-            kept[key] = value
-            continue
-        scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        kept[key] = (value / scale).round().to(torch.int8)
-        kept[f"{key}.scale"] = scale
-    return kept

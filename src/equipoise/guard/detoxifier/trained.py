@@ -6,14 +6,15 @@ without. The limit counts new tokens only: the released limit counts the prompt,
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from equipoise.errors import ModelError
+from equipoise.files import folder_hash
 from equipoise.guard.detoxifier.asked import asked, fill
 from equipoise.guard.evidence import Evidence
+from equipoise.judges.opinion import digest
 
 FORM: Final = (
     "You are given a question and a response, the response may contain sensitive or harmful information. Please "
@@ -136,13 +137,5 @@ def read(folder: Path, *, name: str | None = None, device: str | None = None) ->
         raise ModelError(
             f"expected a causal language model in {folder}, got: {error}; try a folder of `equipoise train detoxifier`"
         ) from error
-    return TrainedDetoxifier(model, tokenizer, name=name or folder.name, identity=identity(folder))
-
-
-def identity(folder: Path) -> str:
-    """sha256 over the form, weights and tokenizer in a folder."""
-    found = hashlib.sha256(f"{VERSION} {FORM} {NEW_TOKENS}".encode())
-    for file in sorted(folder.glob("*")):
-        if file.suffix in (".json", ".safetensors", ".txt", ".model"):
-            found.update(file.name.encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()
+    known = digest([VERSION, FORM, NEW_TOKENS, folder_hash(folder)])
+    return TrainedDetoxifier(model, tokenizer, name=name or folder.name, identity=known)
