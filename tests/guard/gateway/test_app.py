@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -16,10 +15,9 @@ import pytest
 from equipoise.errors import OutputError
 from equipoise.guard.decision import Score
 from equipoise.guard.evidence import Evidence
-from equipoise.guard.gateway.keys import Key, Keys
 from equipoise.guard.policy import Pictures, Policy, Rail, Stream
 from guard.gateway.picture import drawn
-from guard.gateway.upstreams import Gateway, delta, gateway, message, pieces, says, whole
+from guard.gateway.upstreams import delta, gateway, message, outcomes, pieces, says, whole
 from guard.toys import Raises, Rewrites, Words
 
 pytestmark = pytest.mark.anyio
@@ -37,10 +35,6 @@ def said(response: httpx.Response) -> str:
     chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk.get("choices", ())]
     return "".join((each.get("content") or "") + (each.get("refusal") or "") for each in deltas)
-
-
-def outcomes(found: Gateway) -> dict[str, str]:
-    return {each["place"]: each["outcome"] for each in found.entries()[-1]["receipts"]}
 
 
 async def test_an_allowed_reply_comes_byte_for_byte_with_fields_nobody_knows(tmp_path: Path) -> None:
@@ -316,37 +310,6 @@ async def test_a_client_that_goes_away_leaves_its_receipts(tmp_path: Path) -> No
         assert "choices/0/delta/content" in outcomes(found)
 
 
-def keyed(**more: Any) -> Keys:
-    key = Key(sha256=hashlib.sha256(b"secret").hexdigest(), **more)
-    return Keys({"team": key}, {"team": Policy(name="team", output=Rail(action="refuse"))}, Policy())
-
-
-async def test_keys_let_in_their_owners_with_their_own_policy(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("a bomb"), keys=keyed()) as found:
-        for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret-"}):
-            refused = await found.client.post("/v1/chat/completions", json={}, headers=header)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
-        found.client.headers["authorization"] = "Bearer secret"
-        assert "policy team" in (await found.chat()).text
-        assert found.entries()[-1]["key"] == "team"
-        assert "authorization" not in found.fake.heard[-1]
-
-
-async def test_without_keys_the_clients_own_goes_on(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("hi")) as found:
-        found.client.headers["authorization"] = "Bearer theirs"
-        await found.chat()
-        assert found.fake.heard[-1]["authorization"] == "Bearer theirs"
-
-
-async def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("hi"), keys=keyed(requests_per_minute=2)) as found:
-        found.client.headers["authorization"] = "Bearer secret"
-        statuses = [(await found.chat()).status_code for _ in range(3)]
-        assert statuses == [200, 200, 429]
-        assert int((await found.chat()).headers["retry-after"]) > 0
-
-
 @pytest.mark.parametrize(
     ("method", "path", "content", "status"),
     [
@@ -392,27 +355,3 @@ async def test_models_of_an_upstream_out_of_order_are_an_error_in_shape(tmp_path
         response = await found.client.get("/v1/models")
         assert response.status_code == 502
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
-
-
-async def test_moderations_in_openais_shape(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says(""), reader=lambda image: "a bomb", detector=Words(kind="weapons")) as found:
-        picture = {"type": "image_url", "image_url": {"url": drawn()}}
-        parts = [{"type": "text", "text": "look"}, picture]
-        both = (parts, [True])
-        for asked, flags in (("a bomb", [True]), (["a", "a bomb"], [False, True]), both, ([picture], [True])):
-            body = (await found.client.post("/v1/moderations", json={"input": asked})).json()
-            assert [each["flagged"] for each in body["results"]] == flags
-        told = body["results"][0]
-        assert set(told) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
-        assert (
-            told["categories"].keys() == told["category_scores"].keys() == told["category_applied_input_types"].keys()
-        )
-        assert told["category_applied_input_types"]["harm"] == ["image"]
-
-
-async def test_a_moderation_that_fails_says_so(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says(""), detector=Raises()) as found:
-        response = await found.client.post("/v1/moderations", json={"input": "x"})
-        assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
-        assert outcomes(found) == {"input/0": "unsupported"}
-        assert found.entries()[-1]["status"] == 503

@@ -129,3 +129,8 @@ async def gateway(
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield Gateway(client, service, fake, record)
     await service.close()
+
+
+def outcomes(found: Gateway) -> dict[str, str]:
+    """What became of each part of the last request, by its place."""
+    return {each["place"]: each["outcome"] for each in found.entries()[-1]["receipts"]}
