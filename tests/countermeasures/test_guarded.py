@@ -78,7 +78,7 @@ def test_an_attack_sees_the_model_inside() -> None:
     assert not model.is_random
 
 
-def test_the_revision_is_that_of_detector_detoxifier_and_policy(tmp_path: object) -> None:
+def test_the_revision_is_that_of_detector_detoxifier_and_policy() -> None:
     specs = (["guard:detector=testbed"], ["guard:detector=testbed,detoxifier=testbed"], [])
     assert len({defend(PlainTorchModel(0), spec).revision for spec in specs}) == 3
 

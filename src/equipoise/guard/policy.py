@@ -10,7 +10,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -140,13 +140,7 @@ def load(path: Path) -> Policy:
     Raises:
         UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"expected a policy, got {path}: {error.strerror}; try another file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"expected UTF-8, got {path}; try saving it as UTF-8") from error
-    return parse(text, str(path))
+    return read(Policy, path, "a policy", "`equipoise guard policy`")
 
 
 def parse(text: str, where: str = "policy") -> Policy:
@@ -155,17 +149,43 @@ def parse(text: str, where: str = "policy") -> Policy:
     Raises:
         UsageError: not TOML, or a setting that cannot be.
     """
+    return _validated(Policy, text, where, "a policy", "`equipoise guard policy`")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read(model: type[Model], path: Path, what: str, hint: str) -> Model:
+    """Read and check a TOML file.
+
+    Args:
+        model: what it should be.
+        path: where it is.
+        what: what people call it.
+        hint: the command that shows a good one.
+
+    Raises:
+        UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
+    """
     try:
-        return Policy.model_validate(tomllib.loads(text))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"expected {what}, got {path}: {error.strerror}; try {hint}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"expected UTF-8, got {path}; try saving it as UTF-8") from error
+    return _validated(model, text, str(path), what, hint)
+
+
+def _validated(model: type[Model], text: str, where: str, what: str, hint: str) -> Model:
+    try:
+        return model.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(
-            f"expected a policy, got {where}: {place}: {first['msg'].lower()}{more}; try `equipoise guard policy`"
-        ) from error
+        raise UsageError(f"expected {what}, got {where}: {place}: {first['msg'].lower()}{more}; try {hint}") from error
 
 
 ANNOTATED: Final = """\

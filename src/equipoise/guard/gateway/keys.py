@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from equipoise.errors import UsageError
 from equipoise.guard.gateway.errors import Problem
-from equipoise.guard.policy import Policy
+from equipoise.guard.policy import Policy, read
 from equipoise.guard.policy import load as load_policy
 
 
@@ -68,16 +67,7 @@ class Keys:
         """
         if file is None:
             return cls({}, {}, policy)
-        try:
-            found = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"expected a file of keys, got {file}: {error}; try `equipoise guard key NAME`") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise UsageError(
-                f"expected a file of keys, got {file}: {place}: {first['msg'].lower()}; try `equipoise guard key NAME`"
-            ) from error
+        found = read(_File, file, "a file of keys", "`equipoise guard key NAME`")
         own = {name: load_policy(file.parent / key.policy) for name, key in found.keys.items() if key.policy}
         return cls(found.keys, own, policy)
 
