@@ -10,6 +10,8 @@ from equipoise.guard.cascade import Cascade, JudgeDetector, exchange_of, hazards
 from equipoise.guard.decision import Score
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.policy import Cascade as Band
+from equipoise.guard.policy import Policy
+from equipoise.guard.protector import Protector
 from equipoise.types import Exchange, Verdict
 from guard.toys import Raises, Words
 
@@ -38,6 +40,16 @@ def test_a_bigger_guard_that_fails_is_a_failure_where_the_small_one_is_unsure() 
     assert sure.harm == 0.1
     assert unsure.harm is None
     assert "out of order" in (unsure.failure or "")
+
+
+def test_each_policy_has_its_own_band() -> None:
+    big = Words(bad=("0.5",), harm=0.99)
+    protector = Protector(Cascade(Says(), big))
+    wide = Policy(cascade=Band(low=0.2, high=0.8))
+    narrow = Policy(cascade=Band(low=0.6, high=0.7))
+    assert protector([Evidence("0.5")], wide)[0].decided_by == "words"
+    assert protector([Evidence("0.5")], narrow)[0].decided_by == "says"
+    assert big.seen == ["0.5"]
 
 
 def test_identity_changes_with_either_and_the_band() -> None:

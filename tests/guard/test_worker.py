@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from equipoise.guard import worker as module
+from equipoise.guard import lane as module
 from equipoise.guard.decision import Decision, Score
 from equipoise.guard.evidence import Evidence
+from equipoise.guard.lane import FAILURES
 from equipoise.guard.policy import Policy, Rail
 from equipoise.guard.protector import FAIL_MODE, Protector
-from equipoise.guard.worker import FAILURES, Worker
+from equipoise.guard.worker import Worker
 from guard.toys import Words
 
 HARMFUL = Evidence("a bomb", "How?")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from equipoise.guard.decision import Detector, Score
@@ -47,8 +47,12 @@ class Cascade:
     """Asked about everything."""
     big: Detector
     """Asked where the small one's probability is inside the band."""
-    band: Band
+    band: Band = Band()
     """From `low` to `high`, both inclusive."""
+
+    def within(self, band: Band) -> Cascade:
+        """The same two with the band of a policy."""
+        return replace(self, band=band)
 
     @property
     def name(self) -> str:

@@ -69,6 +69,10 @@ class Pictures(_Strict):
     max_bytes: Annotated[int, Field(gt=0)] = 20_000_000
     max_pixels: Annotated[int, Field(gt=0)] = 40_000_000
     max_count: Annotated[int, Field(gt=0)] = 16
+    seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """For fetching one, and for reading the text in one, waiting included."""
+    links: tuple[Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$", max_length=253)], ...] = ()
+    """Hosts whose linked pictures are fetched; `*.example.com` stands for every name below it. None by default."""
 
 
 class Stream(_Strict):
@@ -221,6 +225,8 @@ fail = "closed"           # a part of a request that nobody here can look at (a 
 max_bytes = 20000000
 max_pixels = 40000000
 max_count = 16
+seconds = 20.0            # for fetching one, and for reading the text in one, waiting included
+links = []                # hosts whose linked pictures are fetched, such as "images.example.com" or "*.example.com"
 
 [stream]                  # of the gateway
 mode = "holdback"         # "buffer" lets nothing leave before the end, "observe" and "off" let all leave at once

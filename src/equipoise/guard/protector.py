@@ -9,16 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from equipoise.guard.decision import Action, Decision, Detector, Detoxifier, Score, sha256
 from equipoise.guard.evidence import Evidence
+from equipoise.guard.policy import Cascade as Band
 from equipoise.guard.policy import Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
 """Who decided where a check failed."""
 POLICY: Final = "policy"
 """Who decided where nothing was looked at."""
+
+
+@runtime_checkable
+class Banded(Protocol):
+    """A detector that is unsure within a band, which the policy sets."""
+
+    def within(self, band: Band) -> Detector:
+        """The detector with this band."""
+        ...
 
 
 @dataclass
@@ -89,12 +99,13 @@ class Protector:
         if not rail.enabled:
             return [passed(each.response) for each in evidence]
         cases = [_Case(each) for each in evidence]
-        self._first(cases, rail, policy)
+        detector = self.detector.within(policy.cascade) if isinstance(self.detector, Banded) else self.detector
+        self._first(cases, rail, policy, detector)
         for _ in range(rounds):
             waiting = [case for case in cases if case.decision is None]
             if not waiting:
                 break
-            self._round(waiting, rail)
+            self._round(waiting, rail, detector)
         for case in cases:
             if case.decision is None:
                 why = _why(case.scores[0]) + (f"; {case.rounds} rewrites did not help" if case.rounds else "")
@@ -102,9 +113,9 @@ class Protector:
         decisions = [case.decision for case in cases if case.decision is not None]
         return [observed(each, case.evidence.response, policy) for each, case in zip(decisions, cases, strict=True)]
 
-    def _first(self, cases: list[_Case], rail: Rail, policy: Policy) -> None:
+    def _first(self, cases: list[_Case], rail: Rail, policy: Policy, detector: Detector) -> None:
         """Judge the replies as they came."""
-        for case, score in zip(cases, scored(self.detector, [case.evidence for case in cases]), strict=True):
+        for case, score in zip(cases, scored(detector, [case.evidence for case in cases]), strict=True):
             case.scores.append(score)
             if score.harm is None:
                 why = f"the check failed: {score.failure}"
@@ -118,14 +129,14 @@ class Protector:
             else:
                 case.current = case.evidence
 
-    def _round(self, cases: list[_Case], rail: Rail) -> None:
+    def _round(self, cases: list[_Case], rail: Rail, detector: Detector) -> None:
         """Rewrite once more and judge what came of it."""
         for case, text in zip(cases, self._rewrites([case.current or case.evidence for case in cases]), strict=True):
             case.rounds += 1
             case.current = None if text is None else replace(case.current or case.evidence, response=text)
         tried = [case for case in cases if case.current is not None]
         rewrites = [case.current for case in tried if case.current is not None]
-        for case, rewrite, score in zip(tried, rewrites, scored(self.detector, rewrites), strict=True):
+        for case, rewrite, score in zip(tried, rewrites, scored(detector, rewrites), strict=True):
             case.scores.append(score)
             if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):
                 why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"

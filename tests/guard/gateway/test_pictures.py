@@ -64,7 +64,7 @@ def test_several_frames_are_not_looked_at() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("https://example.com/cat.png", "a link"),
+        ("https://example.com/cat.png", "data URL"),
         ("file:///etc/passwd", "data URL"),
         ("data:image/png;base64,!!!!", "base64"),
         ("data:image/png;base64,AAAA", "none that can be read"),

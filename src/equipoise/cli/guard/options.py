@@ -19,8 +19,8 @@ Detoxifiers = Annotated[
     list[str] | None,
     typer.Option(
         "--detoxifier",
-        help="Who rewrites harmful replies: testbed, or a folder of `equipoise train detoxifier`; may be repeated, "
-        "tried in order. Without one a harmful reply becomes the policy's refusal.",
+        help="Who rewrites harmful replies: testbed, a folder of `equipoise train detoxifier`, or granite:ADAPTER; may "
+        "be repeated, tried in order. Without one a harmful reply becomes the policy's refusal.",
     ),
 ]
 PolicyFile = Annotated[

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from equipoise.guard.evidence import Evidence
+from equipoise.guard.tokens import ids_of, spelled_out
 
 VERSION: Final = 1
 """Raised when the same text would be read differently."""
@@ -73,11 +74,7 @@ def _ids(tokenizer: Any, text: str, kept: int | None = None) -> list[int]:
     """Token ids without markers; of a question only as many characters as the kept tokens can hold, from both ends."""
     if kept is not None and len(text) > 2 * _CHARACTERS * kept:
         text = f"{text[: _CHARACTERS * kept]}\n{text[-_CHARACTERS * kept :]}"
-    for name in tokenizer.all_special_tokens:
-        if name in text:
-            text = text.replace(name, " ".join(name))
-    # `verbose` off: a reply of many windows is longer than the network reads at once, and that is in order.
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return ids_of(tokenizer, spelled_out(tokenizer, text))
 
 
 def _ends(ids: list[int], kept: int) -> list[int]:

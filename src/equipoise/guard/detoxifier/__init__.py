@@ -4,6 +4,7 @@
 |---|---|
 | a folder | a causal language model that `equipoise train detoxifier` trained, or any other of the same template |
 | `testbed` | the embedded world's own |
+| `granite:ADAPTER` | IBM's harm-correction adapter, a folder or a name on the hub, on the Granite Guardian it names |
 | `model` | the guarded model itself, under an instruction to rewrite |
 
 The last resort, a refusal that names the policy, is the protector's.
@@ -40,10 +41,14 @@ def load(name: str, *, model: ChatModel | None = None, device: str | None = None
         from equipoise.guard.detoxifier.asked import AskedDetoxifier
 
         return AskedDetoxifier(model)
+    if name.startswith("granite:"):
+        from equipoise.guard.detoxifier import granite
+
+        return granite.read(name.removeprefix("granite:"), device=device)
     from equipoise.guard.detoxifier.trained import read
 
     if name == "testbed":
         return read(TESTBED, name="testbed", device=device)
     if not Path(name).is_dir():
-        raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`, or model")
+        raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`")
     return read(Path(name), device=device)

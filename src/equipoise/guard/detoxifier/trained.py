@@ -6,7 +6,7 @@ without. The limit counts new tokens only: the released limit counts the prompt,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from equipoise.errors import ModelError
 from equipoise.files import folder_hash
 from equipoise.guard.detoxifier.asked import asked, fill
 from equipoise.guard.evidence import Evidence
+from equipoise.guard.tokens import ids_of, spelled_out
 from equipoise.judges.opinion import digest
 
 FORM: Final = (
@@ -35,21 +36,33 @@ def prompt_ids(tokenizer: Any, question: str, response: str, room: int) -> list[
         response: what is to be rewritten.
         room: the most tokens.
     """
+
+    def composed(question: str, response: str) -> list[int]:
+        ids = ids_of(tokenizer, spelled_out(tokenizer, fill(FORM, question=question, response=response)))
+        return [tokenizer.bos_token_id, *ids] if tokenizer.bos_token_id is not None else ids
+
+    return fitted(tokenizer, composed, question, response, room)
+
+
+def fitted(
+    tokenizer: Any, composed: Callable[[str, str], list[int]], question: str, response: str, room: int
+) -> list[int]:
+    """Token ids of a form with a question and a response that fit together.
+
+    Args:
+        tokenizer: of transformers.
+        composed: question and response to the form's token ids.
+        question: at most a quarter of the room is its.
+        response: cut in its middle where the rest of the room is too small.
+        room: the most tokens.
+    """
     question = _shortened(tokenizer, question, max(1, room // 4))
-    frame = len(_encode(tokenizer, fill(FORM, question=question, response="")))
-    response = _shortened(tokenizer, response, max(1, room - frame - 4))
-    return _encode(tokenizer, fill(FORM, question=question, response=response))[-room:]
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    for name in tokenizer.all_special_tokens:
-        text = text.replace(name, " ".join(name))
-    ids = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-    return [tokenizer.bos_token_id, *ids] if tokenizer.bos_token_id is not None else ids
+    response = _shortened(tokenizer, response, max(1, room - len(composed(question, "")) - 4))
+    return composed(question, response)[-room:]
 
 
 def _shortened(tokenizer: Any, text: str, kept: int) -> str:
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = ids_of(tokenizer, text)
     if len(ids) <= kept:
         return text
     head, tail = ids[: kept - kept // 3], ids[len(ids) - kept // 3 :]

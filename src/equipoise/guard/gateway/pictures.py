@@ -42,21 +42,33 @@ def look(url: str, limits: Pictures) -> Seen:
         limits: of bytes and pixels.
 
     Raises:
-        PictureError: a link to elsewhere, no base64, no picture, too large, or several frames.
+        PictureError: no data URL, no base64, no picture, too large, or several frames.
     """
-    from PIL import Image as pil
-    from PIL import ImageOps
-
     head = _DATA.match(url)
     if head is None:
-        what = "a link, and nothing is fetched here" if re.match(r"https?:", url, re.IGNORECASE) else "something else"
-        raise PictureError(f"expected a picture as a data URL in base64, got {what}")
+        raise PictureError("expected a picture as a data URL in base64, got something else")
     if (len(url) - head.end()) * 3 // 4 > limits.max_bytes + 2:
         raise PictureError(f"expected a picture of at most {limits.max_bytes} bytes, got a larger one")
     try:
         data = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
         raise PictureError("expected base64, got something else") from error
+    return decoded(data, limits)
+
+
+def decoded(data: bytes, limits: Pictures) -> Seen:
+    """Decode a picture's bytes.
+
+    Args:
+        data: a file's, whatever it is called.
+        limits: of pixels.
+
+    Raises:
+        PictureError: no picture, too large, or several frames.
+    """
+    from PIL import Image as pil
+    from PIL import ImageOps
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,12 +16,14 @@ from equipoise.errors import PictureError
 from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence, PictureReader
 from equipoise.guard.gateway.keys import Client, Keys
+from equipoise.guard.gateway.links import Links, is_link
 from equipoise.guard.gateway.metrics import Metrics
-from equipoise.guard.gateway.pictures import look
+from equipoise.guard.gateway.pictures import decoded, look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.reloading import Files, watch
 from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.gateway.upstream import Upstream
+from equipoise.guard.lane import Lane, Unanswered
 from equipoise.guard.policy import Pictures, Policy
 from equipoise.guard.record.entry import Entry, told
 from equipoise.guard.record.store import Record
@@ -49,11 +51,14 @@ class Service:
     keep_text: bool = False
     files: Files | None = None
     """Where keys and policies come from, where they may change; None keeps them."""
+    links: Links = field(default_factory=Links)
+    """Fetches linked pictures, where a policy lists their hosts."""
 
     def __post_init__(self) -> None:
         """Metrics of its own."""
         self.metrics = Metrics()
         self.tracing = Tracing.from_environment()
+        self._reading = Lane("readings")
         self._later: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -89,14 +94,22 @@ class Service:
         """A picture as it was looked at, as a data URL of exactly these pixels, and its text where that is read.
 
         Raises:
-            PictureError: it cannot be decoded or read.
+            PictureError: it cannot be fetched, decoded or read.
         """
-        seen = await asyncio.to_thread(look, url, limits)
+        if is_link(url):
+            data = await self.links.fetch(url, limits)
+            seen = await asyncio.to_thread(decoded, data, limits)
+        else:
+            seen = await asyncio.to_thread(look, url, limits)
         if not limits.read_text:
             return seen.url, ""
-        if self.reader is None:
+        reader = self.reader
+        if reader is None:
             raise PictureError("nobody here reads pictures")
-        return seen.url, await asyncio.to_thread(self.reader, seen.image)
+        try:
+            return seen.url, await self._reading.run(lambda: reader(seen.image), limits.seconds)
+        except Unanswered as why:
+            raise PictureError(f"the text in it could not be read: {why}") from why
 
     async def write(self, made: Made, receipts: Receipts) -> None:
         """Record a request before it is answered.
@@ -156,6 +169,8 @@ class Service:
         if self._later:
             await asyncio.wait(self._later)
         self.worker.close()
+        self._reading.close()
+        await self.links.close()
         self.tracing.close()
         await self.upstream.client.aclose()
         if self.record is not None:

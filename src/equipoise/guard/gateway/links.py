@@ -1,0 +1,141 @@
+"""Linked pictures: fetched from hosts that the policy lists, over HTTPS, from public addresses, without redirects.
+
+A link is somebody else's choice of where this machine connects to (server-side request forgery). So the host's name is
+resolved once, every address of it must be public, and the connection goes to the address that was checked, while the
+certificate must be the name's. No proxy of the environment is asked: it would resolve the name again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+import httpx
+
+from equipoise.errors import PictureError
+from equipoise.guard.policy import Pictures
+
+Resolver = Callable[[str, int], Awaitable[list[str]]]
+"""A host's name and a port to its addresses; raises OSError where there are none."""
+ELSEWHERE: Final = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10")))
+"""IPv6 addresses that stand for IPv4 ones behind a translator, wherever that leads, and what once was private."""
+
+
+def is_link(url: str) -> bool:
+    """Whether a picture's url leads elsewhere."""
+    return url.lstrip().lower().startswith(("http:", "https:"))
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, and stands for no other one."""
+    found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address):
+        if found.sixtofour or found.teredo or any(found in network for network in ELSEWHERE):
+            return False
+        found = found.ipv4_mapped or found
+    return found.is_global and not found.is_multicast and not found.is_reserved
+
+
+async def resolved(host: str, port: int) -> list[str]:
+    """Every address of a host, in the system's order."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class Links:
+    """Fetches linked pictures.
+
+    Args:
+        resolve: names to addresses.
+        public: which addresses may be connected to.
+        context: whose certificates are trusted; the system's by default.
+        port: the one that links may lead to.
+    """
+
+    def __init__(
+        self,
+        resolve: Resolver = resolved,
+        public: Callable[[str], bool] = is_public,
+        context: ssl.SSLContext | None = None,
+        port: int = 443,
+    ) -> None:
+        self._resolve = resolve
+        self._public = public
+        self._port = port
+        # No connection is used twice: one that was opened for a name must not serve another at the same address.
+        self._client = httpx.AsyncClient(
+            verify=context if context is not None else ssl.create_default_context(),
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
+        )
+
+    async def fetch(self, url: str, limits: Pictures) -> bytes:
+        """The bytes that a link leads to.
+
+        Args:
+            url: as it stands in the request.
+            limits: which hosts, how many bytes, how long.
+
+        Raises:
+            PictureError: a host that is not listed or not public, a redirect, no answer, or too many bytes.
+        """
+        place = self._allowed(url, limits)
+        try:
+            async with asyncio.timeout(limits.seconds):
+                return await self._fetched(place, await self._address(place), limits.max_bytes)
+        except TimeoutError as error:
+            raise PictureError(f"expected {place.host} to answer within {limits.seconds:g} seconds") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise PictureError(f"expected a picture from {place.host}, got {type(error).__name__}") from error
+
+    async def _address(self, place: httpx.URL) -> str:
+        addresses = await self._resolve(place.host, self._port)
+        if not addresses or not all(map(self._public, addresses)):
+            raise PictureError(f"expected public addresses of {place.host}, got others")
+        return addresses[0]
+
+    async def _fetched(self, place: httpx.URL, address: str, most: int) -> bytes:
+        # The raw bytes: what is packed small could be unpacked without end.
+        headers = {"host": place.netloc.decode(), "accept": "image/*", "accept-encoding": "identity"}
+        named = {"sni_hostname": place.host}
+        async with self._client.stream(
+            "GET", place.copy_with(host=address), headers=headers, extensions=named
+        ) as response:
+            if response.status_code != 200:
+                kind = "a redirect" if response.is_redirect else f"status {response.status_code}"
+                raise PictureError(f"expected a picture from {place.host}, got {kind}")
+            parts, size = [], 0
+            async for part in response.aiter_raw():
+                size += len(part)
+                if size > most:
+                    raise PictureError(f"expected a picture of at most {most} bytes, got a larger one")
+                parts.append(part)
+        return b"".join(parts)
+
+    def _allowed(self, url: str, limits: Pictures) -> httpx.URL:
+        """The link, if the policy lists its host.
+
+        Raises:
+            PictureError: it does not, or the link is more than scheme, host, path and query.
+        """
+        try:
+            # One parser decides and connects, so that no two can differ about the host.
+            place = httpx.URL(url.strip())
+        except (httpx.InvalidURL, ValueError) as error:
+            raise PictureError("expected a link, got one that cannot be read") from error
+        host = place.raw_host.decode().lower()
+        if not any(host == listed or (listed.startswith("*.") and host.endswith(listed[1:])) for listed in limits.links):
+            raise PictureError("expected a picture as a data URL, got a link to a host that the policy does not list")
+        if place.scheme != "https" or place.userinfo or (place.port or 443) != self._port:
+            raise PictureError(f"expected a link by https to port {self._port} without a user's name, got another")
+        return place
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()

@@ -1,0 +1,32 @@
+"""Texts as material for tokenizers: whatever a text spells, it holds none of the tokenizer's special tokens."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+
+def spelled_out(tokenizer: Any, text: str) -> str:
+    """A text with the names of special and added tokens broken up, letter by letter.
+
+    Args:
+        tokenizer: of transformers.
+        text: somebody else's words.
+    """
+    for name in _names(tokenizer):
+        if name in text:
+            text = text.replace(name, " ".join(name))
+    return text
+
+
+def ids_of(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text as it is, without the marks that the tokenizer would add."""
+    # `verbose` off: a reply of many windows is longer than the network reads at once, and that is in order.
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+@lru_cache(maxsize=16)
+def _names(tokenizer: Any) -> tuple[str, ...]:
+    """Longest first, so that a name within another is not broken up before it."""
+    names = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    return tuple(sorted((name for name in names if len(name) > 1), key=lambda name: (-len(name), name)))
