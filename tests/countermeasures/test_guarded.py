@@ -11,6 +11,8 @@ from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.guarded import BY, Guarded
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
+from equipoise.guard.decision import Score
+from equipoise.guard.evidence import Evidence
 from equipoise.guard.guard import Guard
 from equipoise.guard.policy import Policy
 from equipoise.judges.phrases import PhraseJudge
@@ -57,6 +59,25 @@ def test_observing_changes_nothing_and_notes_it() -> None:
     assert found.trail[0].startswith("guard: would refuse:")
 
 
+def test_the_text_in_pictures_is_read_where_that_is_asked_for() -> None:
+    case = next(each for each in cases("forbidden_picture", 1))
+    heard: list[str] = []
+
+    class Hears:
+        name = identity = "hears"
+
+        def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+            heard.extend(each.picture_text for each in evidence)
+            return [Score("hears", 0.0)] * len(evidence)
+
+    for spec, reads in (("guard:detector=testbed", False), ("guard:detector=testbed,read=yes", True)):
+        model = defend(Replies("red"), [spec])
+        assert isinstance(model, Guarded)
+        model.guard.detector = Hears()
+        model.generate([case.prompt])
+        assert bool(heard.pop()) == reads
+
+
 def test_what_failed_is_not_judged() -> None:
     class Fails(PlainTorchModel):
         def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
@@ -89,6 +110,7 @@ def test_specs_that_cannot_be() -> None:
         ("guard:detector=", UsageError),
         ("guard:policy=none.toml,detector=testbed", UsageError),
         ("guard:treshold=1", UsageError),
+        ("guard:detector=testbed,read=maybe", UsageError),
     ):
         with pytest.raises(error):
             defend(PlainTorchModel(0), [spec])

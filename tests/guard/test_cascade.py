@@ -44,7 +44,7 @@ def test_a_bigger_guard_that_fails_is_a_failure_where_the_small_one_is_unsure() 
 
 def test_each_policy_has_its_own_band() -> None:
     big = Words(bad=("0.5",), harm=0.99)
-    protector = Protector(Cascade(Says(), big))
+    protector = Protector(Cascade(Says(), big, Band()))
     wide = Policy(cascade=Band(low=0.2, high=0.8))
     narrow = Policy(cascade=Band(low=0.6, high=0.7))
     assert protector([Evidence("0.5")], wide)[0].decided_by == "words"

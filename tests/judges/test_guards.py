@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from equipoise.errors import UsageError
 from equipoise.judges import guards
@@ -151,6 +152,17 @@ def test_served_guards_get_their_template_s_arguments() -> None:
     assert body["chat_template_kwargs"]["guardian_config"] == {"risk_name": "harm", "criteria_id": "harm"}
     assert [message["role"] for message in body["messages"]] == ["user", "assistant"]
     assert verdict.harm_probability == pytest.approx(0.1)
+
+
+def test_llama_guard_is_shown_what_a_user_sends() -> None:
+    picture = Image.new("RGB", (4, 4), (200, 0, 0))
+    shown = Exchange(Prompt.ask("What is it?", picture), "", "stop", "m")
+    with Server(lambda _: says("unsafe\nS9", tokens=[("unsafe", {"unsafe": 0.9, "safe": 0.1})])) as server:
+        (verdict,) = GuardJudge(LLAMA_GUARD, Served(server.url, "llama-guard-4"), sent=True)([shown])
+    (message,) = server.requests[0]["messages"]
+    assert message["role"] == "user"
+    assert [part["type"] for part in message["content"]] == ["image_url", "text"]
+    assert verdict.harm_probability == pytest.approx(0.9)
 
 
 def test_wildguard_is_served_whole_prompts() -> None:

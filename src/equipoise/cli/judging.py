@@ -74,6 +74,23 @@ def harm_judge(spec: str, *, key: str | None = None, pictures: bool = False, tim
     return GuardJudge(guard, _backend(where, key, timeout, raw=guard.raw is not None))
 
 
+def picture_judge(spec: str, *, key: str | None = None, timeout: float = 60.0) -> Judge:
+    """A judge of the pictures that users send: `guard:FAMILY=WHERE` with a family that looks at pictures.
+
+    Raises:
+        UsageError: there is no such guard.
+        ModelError: a local model cannot be loaded.
+        MissingExtraError: a served judge without the extra `served`.
+    """
+    from equipoise.judges.guards import GUARDS, GuardJudge, guard_named
+
+    family, _, where = spec.removeprefix("guard:").partition("=")
+    seeing = ", ".join(f"guard:{guard.name}=URL#MODEL" for guard in GUARDS if guard.pictures)
+    if not spec.startswith("guard:") or not guard_named(family).pictures:
+        raise UsageError(f"expected a guard that looks at pictures, got {spec!r}; try {seeing}")
+    return GuardJudge(guard_named(family), _backend(where, key, timeout), sent=True)
+
+
 def key_from(name: str | None) -> str | None:
     """The key in an environment variable; None where none is named.
 

@@ -59,8 +59,9 @@ CATALOGUE: Final[dict[str, Entry]] = {
         {"model": "testbed/llava-robust", "odds": "-4"},
     ),
     "guard": Entry(
-        "judge every reply; rewrite a harmful one, judge the rewrite, refuse what stays harmful",
-        {"detector": "embedded", "detoxifier": "none", "policy": "default"},
+        "judge every reply (read=yes: with the text in its pictures); rewrite a harmful one, judge the rewrite, "
+        "refuse what stays harmful",
+        {"detector": "embedded", "detoxifier": "none", "policy": "default", "read": "no"},
     ),
     "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
@@ -135,7 +136,10 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
     if name == "guard":
         from equipoise.countermeasures.guarded import guarded
 
-        return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec)
+        if values["read"] not in ("yes", "no"):
+            raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try {example('guard')}")
+        reads = values["read"] == "yes"
+        return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
     if name == "second":
         from equipoise.countermeasures.second import SecondOpinion
         from equipoise.models.load import load

@@ -18,6 +18,7 @@ from equipoise.countermeasures.base import Countermeasure
 from equipoise.errors import UsageError
 from equipoise.guard.decision import Decision
 from equipoise.guard.guard import Guard
+from equipoise.guard.reader import Reader
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.types import Exchange, FinishReason, Prompt
 
@@ -45,6 +46,7 @@ class Guarded(Countermeasure):
             "detector": self.guard.detector.identity,
             "detoxifiers": [each.identity for each in self.guard.detoxifiers],
             "policy": self.guard.policy.revision,
+            "reads": self.guard.reader is not None,
         }
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
@@ -94,7 +96,9 @@ def carried_out(exchange: Exchange, decision: Decision) -> Exchange:
     return replace(noted, reply=decision.response, finish=finish, wire=wire, by=BY)
 
 
-def guarded(model: OpenModel, detector: str, detoxifier: str, policy: str, spec: str) -> Guarded:
+def guarded(
+    model: OpenModel, detector: str, detoxifier: str, policy: str, spec: str, *, reads: bool = False
+) -> Guarded:
     """A guarded model as `--defend guard:...` names it.
 
     Args:
@@ -103,10 +107,12 @@ def guarded(model: OpenModel, detector: str, detoxifier: str, policy: str, spec:
         detoxifier: see `guard.detoxifier.load`; `none` refuses at once.
         policy: a TOML file, or `default`.
         spec: how the user wrote it.
+        reads: whether the text in pictures is read (OCR) and judged with the question.
 
     Raises:
         UsageError: a policy that cannot be.
         ModelError: weights that are not there.
+        MissingExtraError: nothing is installed that reads pictures.
     """
     if not detector or not detoxifier or not policy:
         raise UsageError(f"expected a detector, a detoxifier and a policy, got {spec}; try guard:detector=embedded")
@@ -116,6 +122,7 @@ def guarded(model: OpenModel, detector: str, detoxifier: str, policy: str, spec:
         detoxifier=names,
         policy=None if policy == "default" else Path(policy),
         model=model,
+        reader=Reader() if reads else None,
         device=str(model.device),
     )
     return Guarded(model, guard, spec)

@@ -47,7 +47,7 @@ class Cascade:
     """Asked about everything."""
     big: Detector
     """Asked where the small one's probability is inside the band."""
-    band: Band = Band()
+    band: Band
     """From `low` to `high`, both inclusive."""
 
     def within(self, band: Band) -> Cascade:

@@ -66,6 +66,9 @@ class Pictures(_Strict):
     """Whether the text in pictures is read (OCR) and judged with the question."""
     fail: FailMode = "closed"
     """What a picture that cannot be read does, and any other part of a request that nobody here can look at."""
+    threshold: Probability = 0.5
+    """The probability of harm, if a guard looks at the pictures themselves, from which on `action` is taken."""
+    action: Literal["allow", "flag", "refuse"] = "refuse"
     max_bytes: Annotated[int, Field(gt=0)] = 20_000_000
     max_pixels: Annotated[int, Field(gt=0)] = 40_000_000
     max_count: Annotated[int, Field(gt=0)] = 16
@@ -222,6 +225,8 @@ high = 0.9
 [pictures]                # of requests to the gateway
 read_text = true          # read the text in pictures (OCR) and judge it with the question
 fail = "closed"           # a part of a request that nobody here can look at (a link, sound) stops the request
+threshold = 0.5           # with --picture-guard: its probability of harm from which on `action` is taken
+action = "refuse"         # allow, flag or refuse
 max_bytes = 20000000
 max_pixels = 40000000
 max_count = 16

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from equipoise.errors import OutputError
 from equipoise.guard.decision import Score
 from equipoise.guard.evidence import Evidence
+from equipoise.guard.gateway.links import Links
 from equipoise.guard.policy import Pictures, Policy, Rail, Stream
 from guard.gateway.picture import drawn
 from guard.gateway.upstreams import delta, gateway, message, outcomes, pieces, says, whole
@@ -140,6 +143,39 @@ async def test_what_nobody_can_look_at_takes_the_fail_mode(tmp_path: Path, part:
         assert len(found.fake.asked) == (fail == "open")
         if fail == "closed":
             assert response.json()["error"]["code"] == "unsupported_content"
+
+
+class Site(Links):
+    """Has one picture."""
+
+    async def fetch(self, url: str, limits: Pictures) -> bytes:
+        assert url == "https://pictures.test/a.png"
+        return base64.b64decode(drawn().partition(",")[2])
+
+
+async def test_a_linked_picture_reaches_the_upstream_as_what_was_looked_at(tmp_path: Path) -> None:
+    part = {"type": "image_url", "image_url": {"url": "https://pictures.test/a.png"}}
+    policy = Policy(pictures=Pictures(links=("pictures.test",)))
+    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as found:
+        await found.service.links.close()
+        found.service.links = Site()
+        response = await found.chat([part])
+        assert response.status_code == 200
+        image = found.fake.asked[0]["messages"][0]["content"][0]["image_url"]
+        assert image["url"].startswith("data:image/png;base64,")
+        assert outcomes(found)["messages/0/content/0"] == "checked"
+
+
+async def test_reading_a_picture_may_not_hang(tmp_path: Path) -> None:
+    go = threading.Event()
+    policy = Policy(pictures=Pictures(seconds=0.05))
+    part = {"type": "image_url", "image_url": {"url": drawn()}}
+    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: str(go.wait(5))) as found:
+        response = await found.chat([part])
+        go.set()
+        assert response.status_code == 400
+        assert "within 0.05 seconds" in response.json()["error"]["message"]
+        assert outcomes(found)["messages/0/content/0"] == "unsupported"
 
 
 class Slow(Words):

@@ -178,8 +178,23 @@ def test_private_addresses_are_private_in_every_spelling(address: object) -> Non
 
 @pytest.mark.parametrize(
     "address",
-    ["0.0.0.0", "100.64.0.1", "192.168.1.1", "172.16.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1"]
-    + ["fe80::1%eth0", "fc00::1", "ff02::1", "2002:7f00:1::", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "fec0::1"],
+    [
+        "0.0.0.0",
+        "100.64.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "ff02::1",
+        "2002:7f00:1::",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "fec0::1",
+    ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)

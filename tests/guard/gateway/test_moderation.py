@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from equipoise.guard.decision import Score
+from equipoise.guard.evidence import Evidence
+from equipoise.guard.policy import Pictures, Policy, Rail
+from equipoise.guard.protector import Protector
+from equipoise.guard.worker import Worker
 from guard.gateway.picture import drawn
-from guard.gateway.upstreams import gateway, outcomes, says
+from guard.gateway.upstreams import delta, gateway, outcomes, pieces, says
 from guard.toys import Raises, Words
 
 pytestmark = pytest.mark.anyio
@@ -40,3 +49,104 @@ async def test_a_moderation_that_fails_says_so(tmp_path: Path) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
         assert outcomes(found) == {"input/0": "unsupported"}
         assert found.entries()[-1]["status"] == 503
+
+
+class Looks:
+    """A guard of pictures: red ones do harm."""
+
+    name = identity = "looks"
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        return [Score("looks", 0.9 if each.images[0].getpixel((0, 0))[0] > 100 else 0.1) for each in evidence]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": drawn()}}
+QUIET = Policy(pictures=Pictures(read_text=False))
+
+
+async def test_a_guard_of_pictures_judges_those_of_moderations(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says(""), reader=lambda image: "") as found:
+        found.service.looker = Worker(Protector(Looks()))
+        body = (await found.client.post("/v1/moderations", json={"input": [PICTURE]})).json()
+        assert body["results"][0]["flagged"]
+        assert body["results"][0]["category_scores"] == {"harm": 0.9}
+        assert outcomes(found) == {"input/0": "checked"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("action", ["refuse", "flag"])
+async def test_a_guard_of_pictures_judges_those_of_chats(tmp_path: Path, stream: bool, action: Any) -> None:
+    policy = Policy(pictures=Pictures(read_text=False, action=action), output=Rail(enabled=False))
+    async with gateway(tmp_path, says("fine"), policy=policy) as found:
+        found.service.looker = Worker(Protector(Looks()))
+        response = await found.chat([{"type": "text", "text": "look"}, PICTURE], stream=stream)
+        assert len(found.fake.asked) == (action == "flag")
+        assert ("policy default" in response.text) == (action == "refuse")
+        assert outcomes(found)["messages/0/content/1"] == "checked"
+        assert found.entries()[-1]["decisions"][0]["action"] == action
+
+
+@pytest.mark.parametrize("fail", ["open", "closed"])
+async def test_a_guard_of_pictures_that_fails_takes_their_fail_mode(tmp_path: Path, fail: Any) -> None:
+    policy = Policy(pictures=Pictures(read_text=False, fail=fail), output=Rail(enabled=False))
+    async with gateway(tmp_path, says("fine"), policy=policy) as found:
+        found.service.looker = Worker(Protector(Raises()))
+        await found.chat([PICTURE])
+        assert len(found.fake.asked) == (fail == "open")
+        assert outcomes(found)["messages/0/content/0"] == "unsupported"
+
+
+async def test_litellm_s_pictures_are_judged(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says(""), policy=QUIET) as found:
+        found.service.looker = Worker(Protector(Looks()))
+        for kind, action in (("request", "BLOCKED"), ("response", "BLOCKED")):
+            asked = {"input_type": kind, "texts": ["look"], "images": [drawn()]}
+            body = (await found.client.post("/beta/litellm_basic_guardrail_api", json=asked)).json()
+            assert body["action"] == action
+
+
+ASKED = {"model": "omni-moderation-latest"}
+
+
+@pytest.mark.parametrize("rail", [True, False])
+@pytest.mark.parametrize("words", ["a bird", "a bomb"])
+async def test_chats_tell_their_scores_to_those_who_ask(tmp_path: Path, words: str, rail: bool) -> None:
+    policy = Policy(output=Rail(enabled=rail))
+    async with gateway(tmp_path, says(words), policy=policy, detector=Words(kind="weapons")) as found:
+        assert "moderation" not in (await found.chat("hello")).json()
+        told = ChatCompletion.model_validate(
+            (await found.chat("hello", moderation=ASKED)).json(), strict=True
+        ).moderation
+        assert told is not None
+        assert "moderation" not in found.fake.asked[-1]
+        assert told.input.type == told.output.type == "moderation_results"
+        assert [each.flagged for each in told.input.results] == [False]
+        assert [each.flagged for each in told.output.results] == [words == "a bomb"]
+        assert told.output.results[0].category_scores["harm"] == (0.9 if words == "a bomb" else 0.02)
+
+
+async def test_streams_tell_their_scores_before_their_end(tmp_path: Path) -> None:
+    parts = [delta(letter) for letter in "a bomb"] + [delta(None, finish="stop"), b"data: [DONE]\n\n"]
+    async with gateway(tmp_path, lambda body: pieces(*parts)) as found:
+        response = await found.chat("hello", stream=True, moderation=ASKED)
+        lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
+        assert lines[-1] == "[DONE]"
+        chunk = ChatCompletionChunk.model_validate(json.loads(lines[-2]), strict=True)
+        assert chunk.choices == []
+        assert chunk.moderation is not None
+        assert chunk.moderation.output.type == "moderation_results"
+        assert chunk.moderation.output.results[0].flagged
+
+
+async def test_refused_requests_and_failed_checks_tell_so(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("fine"), policy=Policy(input=Rail(action="refuse"))) as found:
+        told = (await found.chat("a bomb", moderation=ASKED)).json()["moderation"]
+        assert told["input"]["results"][0]["flagged"]
+        assert told["output"]["results"] == []
+        assert (await found.chat("x", moderation="yes")).status_code == 400
+    (tmp_path / "2").mkdir()
+    async with gateway(
+        tmp_path / "2", says("fine"), detector=Raises(), policy=Policy(output=Rail(fail="open"))
+    ) as found:
+        told = (await found.chat("x", moderation=ASKED)).json()["moderation"]
+        assert told["input"]["type"] == told["output"]["type"] == "error"

@@ -34,9 +34,16 @@ Big = Annotated[
         "a llama-guard, wildguard, granite-guardian, shieldgemma or qwen3guard.",
     ),
 ]
+PictureGuard = Annotated[
+    str | None,
+    typer.Option(
+        "--picture-guard",
+        help="A guard that looks at the pictures of requests: guard:llama-guard=URL#MODEL (Llama Guard 4).",
+    ),
+]
 KeyName = Annotated[
     str | None,
-    typer.Option("--api-key-env", help="Name of the environment variable that holds the bigger guard's key."),
+    typer.Option("--api-key-env", help="Environment variable that holds the key of --big and --picture-guard."),
 ]
 
 
@@ -54,3 +61,19 @@ def bigger(spec: str | None, key_name: str | None) -> Detector | None:
     from equipoise.guard.cascade import JudgeDetector
 
     return JudgeDetector(harm_judge(spec, key=key_from(key_name)))
+
+
+def looking(spec: str | None, key_name: str | None) -> Detector | None:
+    """The guard that `--picture-guard` names.
+
+    Raises:
+        UsageError: there is no such guard, or no key.
+        ModelError: its weights cannot be loaded.
+        MissingExtraError: a served one without the extra `served`.
+    """
+    if spec is None:
+        return None
+    from equipoise.cli.judging import key_from, picture_judge
+    from equipoise.guard.cascade import JudgeDetector
+
+    return JudgeDetector(picture_judge(spec, key=key_from(key_name)))

@@ -29,6 +29,7 @@ def serve(
     detector: o.DetectorName = "embedded",
     detoxifier: o.Detoxifiers = None,
     big: o.Big = None,
+    picture_guard: o.PictureGuard = None,
     api_key_env: o.KeyName = None,
     keys: Annotated[
         Path | None,
@@ -60,6 +61,7 @@ def serve(
     from equipoise.guard.gateway.service import Service
     from equipoise.guard.gateway.upstream import connect
     from equipoise.guard.guard import Guard
+    from equipoise.guard.protector import Protector
     from equipoise.guard.reader import Reader
     from equipoise.guard.record.store import Record
     from equipoise.guard.worker import Worker
@@ -68,6 +70,7 @@ def serve(
     _use_one_thread()
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
     guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
+    looker = o.looking(picture_guard, api_key_env)
     files = Files(policy, keys)
     clients = files.read()
     reads = any(each.pictures.read_text for each in (guard.policy, *clients.policies.values()))
@@ -79,6 +82,7 @@ def serve(
         Reader() if reads else None,
         keep_text,
         files,
+        looker=None if looker is None else Worker(Protector(looker), seconds=check_seconds),
     )
     listening = _bound(host, port)
     _ready(service, listening, upstream)

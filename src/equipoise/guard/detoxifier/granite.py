@@ -1,8 +1,8 @@
 """IBM's harm-correction adapter for Granite Guardian as a detoxifier.
 
-Source: the cookbook `granite-guardian-3.2-lora/harm_correction_guide_vllm.ipynb` of ibm-granite/granite-guardian and the
-model card of ibm-granite/granite-guardian-3.2-5b-lora-harm-correction. The adapter goes on with a conversation in which
-Granite Guardian has just judged the reply. The cookbook asks the guardian first; here the detector has judged already,
+Source: the cookbook `granite-guardian-3.2-lora/harm_correction_guide_vllm.ipynb` of ibm-granite/granite-guardian, for
+ibm-granite/granite-guardian-3.2-5b-lora-harm-correction. The adapter goes on with a conversation in which Granite
+Guardian has just judged the reply. The cookbook asks the guardian first; here the detector has judged already,
 so that its verdict is written down as the guardian writes one, and the adapter alone computes.
 """
 
@@ -83,9 +83,7 @@ def read(name: str, *, device: str | None = None) -> TrainedDetoxifier:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"expected a LoRA adapter for Granite Guardian in {name}, got: {error}") from error
     known = digest([VERSION, VERDICT, CORRECTION, NEW_TOKENS, folder_hash(folder), folder_hash(base)])
-    return TrainedDetoxifier(
-        model, tokenizer, name=f"granite:{folder.name}", identity=known, form=correction_ids
-    )
+    return TrainedDetoxifier(model, tokenizer, name=f"granite:{folder.name}", identity=known, form=correction_ids)
 
 
 def _folder(name: str) -> Path:

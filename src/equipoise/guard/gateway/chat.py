@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from equipoise.errors import OutputError, PictureError
+from equipoise.errors import OutputError
 from equipoise.guard.decision import Decision
 from equipoise.guard.gateway.errors import Problem, as_json, completion
+from equipoise.guard.gateway.gallery import Gallery
 from equipoise.guard.gateway.keys import Client
+from equipoise.guard.gateway.moderation import moderation, wanted
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event
@@ -38,6 +40,7 @@ class Chat:
         self.receipts = Receipts()
         self.decisions: list[tuple[Decision, str]] = []
         self.picture_text = ""
+        self.moderated = False
 
     async def answer(self, body: dict[str, Any]) -> Response:
         """The response.
@@ -47,11 +50,12 @@ class Chat:
             OutputError: the record could not be written.
         """
         try:
+            body, self.moderated = wanted(body)
             request = self._parsed(body)
-            body = await self._look(request, body)
-            refusal = await self._screen(request)
+            body, refusal = await self._look(request, body)
+            refusal = refusal or await self._screen(request)
             if refusal is not None:
-                return await self._refused(body, refusal)
+                return await self._refused(request, body, refusal)
             return await self._ask(request, body)
         except Problem as problem:
             self.made.status = problem.status
@@ -70,31 +74,24 @@ class Chat:
         self.receipts.expect((each.place, each.kind) for each in request.surfaces)
         return request
 
-    async def _look(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
-        """Look at the pictures; what nobody can look at takes the fail mode."""
+    async def _look(self, request: Request, body: dict[str, Any]) -> tuple[dict[str, Any], Decision | None]:
+        """Look at the pictures; what nobody can look at takes the fail mode. A decision where one is refused."""
         limits = self.policy.pictures
-        unseen = []
         if len(request.pictures) > limits.max_count:
             raise Problem(400, f"expected at most {limits.max_count} pictures", "too_many_pictures")
-        words = []
+        gallery = Gallery(self.service, self.policy, self.receipts)
         for surface in request.surfaces:
             if surface.kind == "unsupported":
-                self.receipts.close(surface.place, "unsupported", "a part of this type cannot be looked at")
-                unseen.append(f"{surface.place}: a part of this type cannot be looked at")
-            elif surface.kind == "picture":
-                try:
-                    seen, text = await self.service.see(surface.url, limits)
-                except PictureError as error:
-                    self.receipts.close(surface.place, "unsupported", str(error))
-                    unseen.append(f"{surface.place}: {error}")
-                    continue
-                body = with_picture(body, surface.place, seen)
-                self.receipts.picture(surface.place, read=limits.read_text)
-                words.append(text)
-        self.picture_text = "\n".join(text for text in words if text)
-        if unseen and limits.fail == "closed" and self.policy.mode == "enforce":
-            raise Problem(400, f"a part of the request cannot be checked: {unseen[0]}", "unsupported_content")
-        return body
+                gallery.leave(surface.place, "a part of this type cannot be looked at")
+            elif surface.kind == "picture" and (url := await gallery.take(surface.place, surface.url)) is not None:
+                body = with_picture(body, surface.place, url)
+        self.picture_text = gallery.text
+        decision = await gallery.judge(request.evidence().question)
+        if decision is not None:
+            self.decisions.append((decision, ""))
+        if gallery.unseen and limits.fail == "closed" and self.policy.mode == "enforce":
+            raise Problem(400, f"a part of the request cannot be checked: {gallery.unseen[0]}", "unsupported_content")
+        return body, decision if decision is not None and decision.changed else None
 
     async def _screen(self, request: Request) -> Decision | None:
         """The input rail; a decision where the request is refused."""
@@ -118,14 +115,15 @@ class Chat:
         self.decisions.append((decision, evidence.asked))
         return decision if decision.changed else None
 
-    async def _refused(self, body: Mapping[str, Any], decision: Decision) -> Response:
+    async def _refused(self, request: Request, body: Mapping[str, Any], decision: Decision) -> Response:
         """A refusal of the request in the reply's place."""
         choice = replaced({}, None, decision.response, "content_filter")
+        told = await self._told(request, [])
         await self._write()
-        whole = completion(self.made.id, self.made.model, [choice])
+        whole = {**completion(self.made.id, self.made.model, [choice]), **told}
         if not body.get("stream"):
             return as_json(whole, headers=self._marks())
-        frame = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
+        frame = {name: value for name, value in whole.items() if name not in ("choices", "usage", *told)}
         frame["object"] = "chat.completion.chunk"
         pieces: list[tuple[dict[str, Any], str | None]] = [
             ({"role": "assistant", "refusal": decision.response}, None),
@@ -135,6 +133,7 @@ class Chat:
             event({**frame, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]})
             for delta, finish in pieces
         ]
+        events += [event({**frame, "choices": [], **told})] if told else []
         return Response(b"".join([*events, DONE]), media_type="text/event-stream", headers=self._marks())
 
     async def _ask(self, request: Request, body: dict[str, Any]) -> Response:
@@ -168,11 +167,12 @@ class Chat:
                     decision.response if refused else None,
                     "content_filter" if refused else "stop",
                 )
+        told = await self._told(request, [choice.text for choice in choices])
         await self._write()
-        if not changed:
+        if not changed and not told:
             # Byte for byte as it came.
             return Response(response.content, media_type="application/json", headers=self._marks())
-        return as_json(whole, headers=self._marks())
+        return as_json({**whole, **told}, headers=self._marks())
 
     async def _review(self, request: Request, choice: Choice) -> Decision:
         """The output rail for one reply."""
@@ -215,17 +215,17 @@ class Chat:
             async for part in guarded.run(chunks(response), response.aclose):
                 if part == DONE:
                     over = True
-                    part = await self._stream_over(watch)
+                    part = await self._stream_over(request, watch)
                 yield part
         finally:
             if not over:
                 # The client went away; what had left by then is recorded, by a task that goes on without it.
                 self.made.status = 499
-                self.service.later(self._stream_over(watch))
+                self.service.later(self._stream_over(request, watch))
             await response.aclose()
 
-    async def _stream_over(self, watch: Watch) -> bytes:
-        """Record a stream before its end is told; a record that fails is told instead."""
+    async def _stream_over(self, request: Request, watch: Watch) -> bytes:
+        """A stream's end, recorded before it is told; a record that fails is told instead."""
         for index, held in sorted(watch.choices.items()):
             decision = watch.decisions.get(index)
             places = [(f"choices/{index}/{place}", kind) for place, kind in held.seen.items()]
@@ -248,7 +248,16 @@ class Chat:
             self.service.metrics.unrecorded.inc()
             error = {"message": "the answer could not be recorded", "type": "api_error", "param": None}
             return event({"error": {**error, "code": "record_failed"}}) + DONE
-        return DONE
+        told = await self._told(request, [held.text for _, held in sorted(watch.choices.items())])
+        return (event({**watch.frame, "choices": [], **told}) if told else b"") + DONE
+
+    async def _told(self, request: Request, replies: Sequence[str]) -> dict[str, Any]:
+        """OpenAI's object `moderation`, where the client wants it."""
+        if not self.moderated:
+            return {}
+        known = {text: decision for decision, text in self.decisions if decision.harm is not None and text}
+        asked = request.evidence(self.picture_text).asked
+        return {"moderation": await moderation(self.service, self.policy, asked, replies, known)}
 
     async def _write(self) -> None:
         self.made.decisions = tuple(self.decisions)

@@ -130,7 +130,9 @@ class Links:
         except (httpx.InvalidURL, ValueError) as error:
             raise PictureError("expected a link, got one that cannot be read") from error
         host = place.raw_host.decode().lower()
-        if not any(host == listed or (listed.startswith("*.") and host.endswith(listed[1:])) for listed in limits.links):
+        if not any(
+            host == listed or (listed.startswith("*.") and host.endswith(listed[1:])) for listed in limits.links
+        ):
             raise PictureError("expected a picture as a data URL, got a link to a host that the policy does not list")
         if place.scheme != "https" or place.userinfo or (place.port or 443) != self._port:
             raise PictureError(f"expected a link by https to port {self._port} without a user's name, got another")
@@ -139,3 +141,7 @@ class Links:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._client.aclose()
+
+
+def _covers(listed: str, host: str) -> bool:
+    return host.endswith(listed[1:]) if listed.startswith("*.") else host == listed

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from equipoise.errors import PictureError
 from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.gallery import Gallery
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
@@ -41,7 +41,6 @@ class _Call:
         self.service = service
         self.made, self.receipts = Made(client, ROUTE), Receipts()
         self.decisions: list[tuple[Decision, str]] = []
-        self.unseen: list[str] = []
         # Asked for, so judged, whatever the rails do with chats.
         told = client.policy
         self.policy: Policy = told.model_copy(
@@ -50,6 +49,7 @@ class _Call:
                 "output": told.output.model_copy(update={"enabled": True}),
             }
         )
+        self.gallery = Gallery(service, self.policy, self.receipts)
         kind = body.get("input_type")
         if kind not in ("request", "response"):
             raise Problem(400, "expected input_type: request or response", "invalid_request")
@@ -65,29 +65,24 @@ class _Call:
             self.receipts.close("tools", "skipped", "definitions, not words of the user or the model")
 
     async def answer(self) -> dict[str, Any]:
-        picture_text = await self._read()
+        picture_text, seen = await self._look()
         found = await (self._request(picture_text) if self.kind == "request" else self._response(picture_text))
-        if self.unseen and self.policy.pictures.fail == "closed" and self.policy.mode == "enforce":
-            found = _blocked(f"a part of the {self.kind} cannot be checked: {self.unseen[0]}")
+        if seen is not None and seen.changed:
+            found = _blocked(seen.response)
+        if self.gallery.unseen and self.policy.pictures.fail == "closed" and self.policy.mode == "enforce":
+            found = _blocked(f"a part of the {self.kind} cannot be checked: {self.gallery.unseen[0]}")
         self.made.decisions = tuple(self.decisions)
         await self.service.write(self.made, self.receipts)
         return found
 
-    async def _read(self) -> str:
-        """The text in the pictures."""
-        words = []
+    async def _look(self) -> tuple[str, Decision | None]:
+        """The text in the pictures, and the picture guard's decision where there is one."""
         for at, url in enumerate(self.images):
-            place = f"images/{at}"
-            try:
-                if at >= self.policy.pictures.max_count:
-                    raise PictureError(f"expected at most {self.policy.pictures.max_count} pictures")
-                _, text = await self.service.see(url, self.policy.pictures)
-                self.receipts.picture(place, read=self.policy.pictures.read_text)
-                words.append(text)
-            except PictureError as error:
-                self.receipts.close(place, "unsupported", str(error))
-                self.unseen.append(f"{place}: {error}")
-        return "\n".join(text for text in words if text)
+            await self.gallery.take(f"images/{at}", url)
+        decision = await self.gallery.judge("\n".join(self.texts) if self.kind == "request" else "")
+        if decision is not None:
+            self.decisions.append((decision, ""))
+        return self.gallery.text, decision
 
     async def _request(self, picture_text: str) -> dict[str, Any]:
         self._hear_messages()
@@ -128,15 +123,13 @@ class _Call:
         for each in surfaces:
             place = f"structured_{each.place}"
             if each.kind == "unsupported":
-                self.receipts.close(place, "unsupported", "a part of this type cannot be looked at")
-                self.unseen.append(f"{place}: a part of this type cannot be looked at")
+                self.gallery.leave(place, "a part of this type cannot be looked at")
             elif each.kind == "instruction":
                 self.receipts.close(place, "skipped", "the operator's own words")
             elif each.kind == "picture" and each.url in self.images:
                 self.receipts.close(place, "skipped", "looked at among images")
             elif each.kind == "picture":
-                self.receipts.close(place, "unsupported", "not among images")
-                self.unseen.append(f"{place}: a picture that is not among images")
+                self.gallery.leave(place, "a picture that is not among images")
 
     def _more_words(self) -> list[str]:
         if self.messages is None:

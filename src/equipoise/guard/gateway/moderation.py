@@ -1,17 +1,18 @@
-"""`/v1/moderations` in OpenAI's shape: texts, and the text in pictures, judged by the output rail's rule.
+"""Moderation in OpenAI's shape: `/v1/moderations`, and the object `moderation` of a chat completion.
 
-A text, or each of a list of texts, is an input with a result of its own; a list of parts is one input with one result.
+Texts, and the text in pictures, are judged by the output rail's rule, pictures by the picture guard. A text, or each of
+a list of texts, is an input with a result of its own; a list of parts is one input with one result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from equipoise.errors import PictureError
 from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.gallery import Gallery
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.service import Made, Service
@@ -55,31 +56,102 @@ async def _result(
     placed: Sequence[tuple[str, Part]],
 ) -> dict[str, Any]:
     """The result of one input."""
-    # Asked for, so judged, whatever the rails do with chats.
-    asked = policy.model_copy(update={"mode": "enforce", "output": policy.output.model_copy(update={"enabled": True})})
+    asked = asked_for(policy)
+    gallery = Gallery(service, asked, receipts)
     words = []
     for place, part in placed:
-        try:
-            words.append(part if isinstance(part, str) else await _read(service, policy, part))
-        except PictureError as error:
-            receipts.close(place, "unsupported", str(error))
-            raise Problem(400, f"{place}: {error}", "unsupported_content", param="input") from error
-    text = "\n".join(words)
-    decision = await service.review(Evidence(text), asked, rewrite=False)
-    decisions.append((decision, text))
-    if decision.harm is None:
+        if isinstance(part, str):
+            words.append(part)
+        elif await gallery.take(place, _url(part)) is None:
+            raise Problem(400, gallery.unseen[-1], "unsupported_content", param="input")
+    text = "\n".join(each for each in (*words, gallery.text) if each)
+    judged = [await service.review(Evidence(text), asked, rewrite=False)]
+    decisions.append((judged[0], text))
+    for place, part in placed:
+        if isinstance(part, str):
+            receipts.judged(place, judged[0])
+    seen = await gallery.judge("\n".join(words)) if judged[0].harm is not None else None
+    if seen is not None:
+        judged.append(seen)
+        decisions.append((seen, ""))
+    if any(each.harm is None for each in judged):
         raise Problem(503, "the check failed", "check_failed")
-    for place, _ in placed:
-        receipts.judged(place, decision)
-    kinds = {"harm": decision.harm} | dict(decision.scores[0].categories)
-    flagged = decision.action != "allow"
-    sorts = sorted({"text" if isinstance(part, str) else "image" for _, part in placed}, reverse=True)
+    return scored(judged, policy, {"text" if isinstance(part, str) else "image" for _, part in placed})
+
+
+def asked_for(policy: Policy) -> Policy:
+    """A policy for what a client asks to be judged: it is, whatever the rails do with chats."""
+    return policy.model_copy(
+        update={
+            "mode": "enforce",
+            "output": policy.output.model_copy(update={"enabled": True}),
+            "pictures": policy.pictures.model_copy(update={"read_text": True}),
+        }
+    )
+
+
+def scored(decisions: Sequence[Decision], policy: Policy, sorts: Iterable[str]) -> dict[str, Any]:
+    """A result in OpenAI's shape; the highest score of each kind of harm counts.
+
+    Args:
+        decisions: about one input, none of them a failure.
+        policy: whose threshold a kind of harm must reach.
+        sorts: what was looked at, `text` and `image`.
+    """
+    kinds: dict[str, float] = {}
+    for each in decisions:
+        for name, value in ({"harm": each.harm or 0.0} | dict(each.scores[0].categories)).items():
+            kinds[name] = max(value, kinds.get(name, 0.0))
+    flagged = any((each.observed or each.action) != "allow" for each in decisions)
+    looked = sorted(set(sorts), reverse=True)
     return {
         "flagged": flagged,
         "categories": {name: flagged and value >= policy.output.threshold for name, value in kinds.items()},
         "category_scores": kinds,
-        "category_applied_input_types": dict.fromkeys(kinds, sorts),
+        "category_applied_input_types": dict.fromkeys(kinds, looked),
     }
+
+
+def wanted(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A chat request without OpenAI's field `moderation`, and whether it had one: it is answered here.
+
+    Raises:
+        Problem: the field is neither an object nor null.
+    """
+    rest = {name: value for name, value in body.items() if name != "moderation"}
+    asked = body.get("moderation")
+    if asked is not None and not isinstance(asked, Mapping):
+        raise Problem(400, "expected moderation: an object", "invalid_request", param="moderation")
+    return rest, asked is not None
+
+
+async def moderation(
+    service: Service, policy: Policy, asked: str, replies: Sequence[str], known: Mapping[str, Decision]
+) -> dict[str, Any]:
+    """The object `moderation` of a chat completion: scores of what was asked and of what the model said.
+
+    A client that asks for scores gets them, and the operator's policy alone decides what is done.
+
+    Args:
+        service: judges what nobody has judged yet.
+        policy: of the client.
+        asked: all words of the request.
+        replies: what the model said, a text for each choice.
+        known: decisions that were taken, by their texts.
+    """
+
+    async def told(texts: Sequence[str]) -> dict[str, Any]:
+        name = service.worker.protector.detector.name
+        results = []
+        for text in texts:
+            decision = known.get(text) or await service.review(Evidence(text), asked_for(policy), rewrite=False)
+            if decision.harm is None:
+                return {"type": "error", "code": "check_failed", "message": "the check failed"}
+            result = scored([decision], policy, ["text"])
+            results.append({**result, "type": "moderation_result", "model": name})
+        return {"type": "moderation_results", "model": name, "results": results}
+
+    return {"input": await told([asked]), "output": await told(replies)}
 
 
 def _placed(at: int, parts: Sequence[Part]) -> list[tuple[str, Part]]:
@@ -109,16 +181,8 @@ def _part(at: int, part: Any) -> Part:
     raise Problem(400, f"expected a text or a picture in input/{at}", "invalid_request", param="input")
 
 
-async def _read(service: Service, policy: Policy, part: Mapping[str, Any]) -> str:
-    """The text in a picture.
-
-    Raises:
-        PictureError: it cannot be looked at.
-    """
+def _url(part: Mapping[str, Any]) -> str:
+    """A picture's url; an empty one where there is none, which nobody can look at."""
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else image
-    if not isinstance(url, str):
-        raise PictureError("expected a picture's url")
-    # Asked for, so read, whatever the policy does with chats.
-    _, text = await service.see(url, policy.pictures.model_copy(update={"read_text": True}))
-    return text
+    return url if isinstance(url, str) else ""

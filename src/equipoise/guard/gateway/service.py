@@ -18,13 +18,13 @@ from equipoise.guard.evidence import Evidence, PictureReader
 from equipoise.guard.gateway.keys import Client, Keys
 from equipoise.guard.gateway.links import Links, is_link
 from equipoise.guard.gateway.metrics import Metrics
-from equipoise.guard.gateway.pictures import decoded, look
+from equipoise.guard.gateway.pictures import Seen, decoded, look
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.reloading import Files, watch
 from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.lane import Lane, Unanswered
-from equipoise.guard.policy import Pictures, Policy
+from equipoise.guard.policy import Pictures, Policy, Rail
 from equipoise.guard.record.entry import Entry, told
 from equipoise.guard.record.store import Record
 from equipoise.guard.worker import Worker
@@ -53,6 +53,8 @@ class Service:
     """Where keys and policies come from, where they may change; None keeps them."""
     links: Links = field(default_factory=Links)
     """Fetches linked pictures, where a policy lists their hosts."""
+    looker: Worker | None = None
+    """A guard of pictures; None leaves them to the text in them."""
 
     def __post_init__(self) -> None:
         """Metrics of its own."""
@@ -90,8 +92,17 @@ class Service:
         self.metrics.rail.labels(rail).observe(time.perf_counter() - begin)
         return decision
 
-    async def see(self, url: str, limits: Pictures) -> tuple[str, str]:
-        """A picture as it was looked at, as a data URL of exactly these pixels, and its text where that is read.
+    async def look(self, evidence: Evidence, policy: Policy) -> Decision | None:
+        """The picture guard's decision about the pictures of a request, counted; None where there is no such guard."""
+        if self.looker is None:
+            return None
+        told = policy.pictures
+        rail = Rail(threshold=told.threshold, action=told.action, fail=told.fail)
+        asked = policy.model_copy(update={"output": rail})
+        return await self._counted("pictures", self.looker.review(evidence, asked, rewrite=False))
+
+    async def see(self, url: str, limits: Pictures) -> tuple[Seen, str]:
+        """A picture as it was looked at, and its text where that is read.
 
         Raises:
             PictureError: it cannot be fetched, decoded or read.
@@ -102,12 +113,12 @@ class Service:
         else:
             seen = await asyncio.to_thread(look, url, limits)
         if not limits.read_text:
-            return seen.url, ""
+            return seen, ""
         reader = self.reader
         if reader is None:
             raise PictureError("nobody here reads pictures")
         try:
-            return seen.url, await self._reading.run(lambda: reader(seen.image), limits.seconds)
+            return seen, await self._reading.run(lambda: reader(seen.image), limits.seconds)
         except Unanswered as why:
             raise PictureError(f"the text in it could not be read: {why}") from why
 
@@ -153,7 +164,7 @@ class Service:
                 found.append(f"the upstream answers with status {response.status_code}")
         except httpx.HTTPError:
             found.append("the upstream cannot be reached")
-        if self.worker.is_open:
+        if self.worker.is_open or (self.looker is not None and self.looker.is_open):
             found.append("checks hang: the breaker is open")
         if self.record is not None:
             try:
@@ -168,7 +179,9 @@ class Service:
             self._watching.cancel()
         if self._later:
             await asyncio.wait(self._later)
-        self.worker.close()
+        for worker in (self.worker, self.looker):
+            if worker is not None:
+                worker.close()
         self._reading.close()
         await self.links.close()
         self.tracing.close()

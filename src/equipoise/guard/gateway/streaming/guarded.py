@@ -33,6 +33,8 @@ class Watch:
     """When the first word left."""
     problem: str | None = None
     """What the upstream did wrong."""
+    frame: dict[str, Any] = field(default_factory=dict)
+    """What the upstream's chunks have in common: id, model and the like."""
 
 
 @dataclass
@@ -50,7 +52,6 @@ class Guarded:
     settings: Stream
     watch: Watch
     unseen: Callable[[str], Decision]
-    _frame: dict[str, Any] = field(default_factory=dict)
     _tail: list[dict[str, Any]] = field(default_factory=list)
 
     async def run(
@@ -94,7 +95,8 @@ class Guarded:
     async def _step(self, chunk: dict[str, Any]) -> list[bytes]:
         choices = chunk.get("choices")
         beside = beside_choices(chunk)
-        self._frame = {name: chunk[name] for name in chunk if name not in ("choices", "usage", *beside)} or self._frame
+        frame = {name: chunk[name] for name in chunk if name not in ("choices", "usage", *beside)}
+        self.watch.frame = frame or self.watch.frame
         if not isinstance(choices, list) or not choices:
             if beside:
                 raise UpstreamError("the upstream sent words that belong to no choice")
@@ -176,4 +178,4 @@ class Guarded:
 
     def _piece(self, held: Held, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": held.index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return event({**self._frame, "choices": [choice]})
+        return event({**self.watch.frame, "choices": [choice]})
