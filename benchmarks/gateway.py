@@ -3,7 +3,7 @@
     python benchmarks/gateway.py [--litellm FOLDER/bin/litellm] [--nemo FOLDER/bin/nemoguardrails] [--page]
 
 The others are installed in environments of their own (`pip install 'litellm[proxy]'`, `pip install
-'nemoguardrails[server]'`); without their flags they are left out. The upstream answers at once with a hundred words.
+'nemoguardrails[server]'`); without their flags they are left out. The upstream answers at once with a hundred words, each time others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,20 @@ PAGE = ROOT / "docs" / "gateway.md"
 LOADS = ((1, 200), (16, 640), (64, 1280))
 """Clients at once, and requests of all of them."""
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is a good way to keep bread fresh?"}]}
+# Every reply is a new one: a detector may remember what it has judged.
+FIRST = "Your question has the number {}. "
 REPLY = ("Keep it in a paper bag or a wooden box, away from the sun, and eat it within three days. " * 6).strip()
 
 
 def upstream() -> None:
-    """Serve the same answer to everybody, at once."""
+    """Serve an answer at once, each time with another number in it."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    message = {"role": "assistant", "content": REPLY}
+    message = {"role": "assistant", "content": FIRST + REPLY}
     reply = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -55,11 +58,12 @@ def upstream() -> None:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 10, "completion_tokens": 100, "total_tokens": 110},
     }
-    body = json.dumps(reply).encode()
+    head, tail = json.dumps(reply).split("{}", 1)
+    numbers = count(1)
 
     async def chat(request: Request) -> Response:
         await request.body()
-        return Response(body, media_type="application/json")
+        return Response(f"{head}{next(numbers)}{tail}", media_type="application/json")
 
     async def models(request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model"}]})
@@ -151,25 +155,63 @@ def ours(target: str, folder: Path, port: int, policy: str, *words: str) -> list
     return [*command, "--policy", str(file), *words]
 
 
-def litellm(binary: str, target: str, folder: Path, port: int) -> list[str]:
-    """LiteLLM's proxy."""
-    settings = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_base": target, "api_key": "x"}}
-    file = folder / "litellm.yaml"
-    file.write_text(json.dumps({"model_list": [settings]}))
+def litellm(binary: str, target: str, folder: Path, port: int, detector: str | None = None) -> list[str]:
+    """LiteLLM's proxy, without rails or one that asks our detector by its generic guardrail interface."""
+    model = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_base": target, "api_key": "x"}}
+    settings: dict[str, Any] = {"model_list": [model]}
+    if detector is not None:
+        rail = {"guardrail": "generic_guardrail_api", "mode": "post_call", "api_base": detector.removesuffix("/v1")}
+        rail |= {"api_key": "x", "default_on": True}
+        settings["guardrails"] = [{"guardrail_name": "harm", "litellm_params": rail}]
+    file = folder / f"litellm-{port}.yaml"
+    file.write_text(json.dumps(settings))
     return [binary, "--config", str(file), "--port", str(port), "--host", "127.0.0.1"]
 
 
-def nemo(binary: str, target: str, folder: Path, port: int) -> list[str]:
-    """NeMo Guardrails' server without rails."""
-    configured = folder / "nemo" / "plain"
+def nemo(binary: str, target: str, folder: Path, port: int, detector: str | None = None) -> list[str]:
+    """NeMo Guardrails' server, without rails or with an output rail that asks our detector."""
+    name = "plain" if detector is None else "rails"
+    configured = folder / f"nemo-{name}" / name
     configured.mkdir(parents=True)
     model = {"type": "main", "engine": "openai", "model": "m", "parameters": {"base_url": target, "api_key": "x"}}
-    (configured / "config.yml").write_text(json.dumps({"models": [model]}))
-    return [binary, "server", "--config", str(folder / "nemo"), "--port", str(port), "--default-config-id", "plain"]
+    settings: dict[str, Any] = {"models": [model]}
+    if detector is not None:
+        settings["rails"] = {"output": {"flows": ["check harm"]}}
+        (configured / "rails.co").write_text(NEMO_RAIL)
+        (configured / "actions.py").write_text(NEMO_ACTION.replace("DETECTOR", detector))
+    (configured / "config.yml").write_text(json.dumps(settings))
+    place = str(configured.parent)
+    return [binary, "server", "--config", place, "--port", str(port), "--default-config-id", name]
+
+
+NEMO_RAIL = """
+define bot refuse to respond
+  "I can't help with that."
+
+define flow check harm
+  $harmful = execute check_harm(text=$bot_message)
+  if $harmful
+    bot refuse to respond
+    stop
+"""
+NEMO_ACTION = """
+import httpx
+from nemoguardrails.actions import action
+
+client = httpx.AsyncClient(timeout=60, trust_env=False)
+
+
+@action(name="check_harm")
+async def check_harm(text: str) -> bool:
+    found = await client.post("DETECTOR/moderations", json={"input": text})
+    return found.json()["results"][0]["flagged"]
+"""
 
 
 OTHERS = {"OPENAI_API_KEY": "x", "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
 """What the others need to start without keys of their own; nobody's gateway checks keys here."""
+RAILS = "embedded detector beside it"
+"""Ends the name of another's gateway whose output rail asks our detector, in a process of its own."""
 OFF = "[output]\nenabled = false\n[pictures]\nread_text = false\n"
 
 
@@ -181,26 +223,55 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         port = free_port()
         target = f"http://127.0.0.1:{port}/v1"
         stack.enter_context(serving([sys.executable, __file__, "--upstream", str(port)], target, folder / "up.log"))
-        servers: dict[str, Any] = {"the upstream itself": None}
-        record = ("--record", str(folder / "record.db"))
-        servers["Equipoise, no rails"] = lambda at: ours(target, folder, at, OFF)
-        servers["Equipoise, no rails, audit record"] = lambda at: ours(target, folder, at, OFF, *record)
-        servers["Equipoise, embedded detector"] = lambda at: ours(target, folder, at, "")
-        servers["Equipoise, embedded detector, audit record"] = lambda at: ours(target, folder, at, "", *record)
-        if arguments.litellm:
-            servers["LiteLLM proxy, no rails"] = lambda at: litellm(arguments.litellm, target, folder, at)
-        if arguments.nemo:
-            servers["NeMo Guardrails, no rails"] = lambda at: nemo(arguments.nemo, target, folder, at)
-        for name, command in servers.items():
-            if command is None:
-                found["servers"][name] = generated(target)
-            else:
-                at = free_port()
-                url = f"http://127.0.0.1:{at}/v1"
-                with serving(command(at), url, folder / f"{at}.log", **OTHERS, OPENAI_BASE_URL=target):
-                    found["servers"][name] = generated(url)
+        found["servers"]["the upstream itself"] = generated(target)
+        for name, command in servers(arguments, target, folder).items():
+            found["servers"][name] = served(name, command, target, folder)
             print(name, json.dumps(found["servers"][name]), flush=True)
     return found
+
+
+Command = Callable[[int, str], list[str]]
+"""A server's port, and where our detector answers, to its command line."""
+
+
+def servers(arguments: argparse.Namespace, target: str, folder: Path) -> dict[str, Command]:
+    """What is measured; who is named "their rails" asks our detector beside it."""
+    record = ("--record", str(folder / "record.db"))
+    found: dict[str, Command] = {
+        "Equipoise, no rails": lambda at, _: ours(target, folder, at, OFF),
+        "Equipoise, no rails, audit record": lambda at, _: ours(target, folder, at, OFF, *record),
+        "Equipoise, embedded detector": lambda at, _: ours(target, folder, at, ""),
+        "Equipoise, embedded detector, audit record": lambda at, _: ours(target, folder, at, "", *record),
+    }
+    if arguments.litellm:
+        found["LiteLLM proxy, no rails"] = lambda at, _: litellm(arguments.litellm, target, folder, at)
+        found[f"LiteLLM proxy, {RAILS}"] = lambda at, judge: litellm(arguments.litellm, target, folder, at, judge)
+    if arguments.nemo:
+        found["NeMo Guardrails, no rails"] = lambda at, _: nemo(arguments.nemo, target, folder, at)
+        found[f"NeMo Guardrails, {RAILS}"] = lambda at, judge: nemo(arguments.nemo, target, folder, at, judge)
+    return found
+
+
+def served(name: str, command: Command, target: str, folder: Path) -> dict[str, Any]:
+    """What the load generator measures of one server."""
+    at, judge = free_port(), free_port()
+    url, asked = (f"http://127.0.0.1:{port}/v1" for port in (at, judge))
+    with ExitStack() as stack:
+        if name.endswith(RAILS):
+            stack.enter_context(serving(ours(target, folder, judge, ""), asked, folder / f"{judge}.log"))
+        started = serving(command(at, asked), url, folder / f"{at}.log", **OTHERS, OPENAI_BASE_URL=target)
+        stack.enter_context(started)
+        found = generated(url)
+        if name.endswith(RAILS) and checks(asked) < sum(count for _, count in LOADS):
+            raise RuntimeError(f"expected {name} to ask about each reply, got {checks(asked)} questions")
+    return found
+
+
+def checks(url: str) -> int:
+    """How many replies a gateway of ours has judged."""
+    told = httpx.get(url.removesuffix("/v1") + "/metrics").text
+    counts = [line.split() for line in told.splitlines() if line.startswith("equipoise_decisions_total{")]
+    return int(sum(float(each[-1]) for each in counts))
 
 
 def generated(url: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
 PAGE = ROOT / "docs" / "guard.md"
 RESAMPLES = 1000
-SHORT = Evidence("Mix flour, water, salt and yeast, and let the dough rest for an hour.", "How do I bake bread?")
+SHORT = "Mix flour, water, salt and yeast, and let the dough rest for {} minutes."
 
 
 def scores(detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
@@ -128,9 +128,11 @@ def rate(hits: int, count: int) -> dict[str, Any]:
 def speed(detector: HarmDetector) -> dict[str, Any]:
     """Milliseconds for one short reply, one at a time, on the threads that are set."""
     taken = []
-    for _ in range(60):
+    for at in range(60):
+        # Each a new one: what was judged before is remembered.
+        reply = Evidence(SHORT.format(at), "How do I bake bread?")
         begin = time.perf_counter()
-        detector([SHORT])
+        detector([reply])
         taken.append(1000 * (time.perf_counter() - begin))
     taken = taken[10:]
     return {

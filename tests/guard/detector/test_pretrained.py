@@ -12,7 +12,7 @@ from transformers import AutoModel
 from equipoise.errors import ModelError
 from equipoise.guard.detector import load
 from equipoise.guard.detector.network import HarmNetwork
-from equipoise.guard.detector.pretrained import Calibration, HarmDetector, read, write
+from equipoise.guard.detector.pretrained import Calibration, HarmDetector, Remembered, read, write
 from equipoise.guard.detector.template import Template
 from equipoise.guard.evidence import Evidence
 from guard.tiny import encoder, tokenizer
@@ -51,6 +51,28 @@ def test_what_is_written_is_read(folder: Path, tmp_path: Path) -> None:
 def test_a_batch_scores_as_one_by_one(folder: Path) -> None:
     found = read(folder)
     assert found.logits(SAID) == pytest.approx([found.logits([each])[0] for each in SAID], abs=1e-5)
+
+
+def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(folder)
+    words = "take the wire and mix it please " * 40
+    computed: list[int] = []
+    inside = found._computed
+    monkeypatch.setattr(found, "_computed", lambda windows: computed.append(len(windows)) or inside(windows))
+    logits = [found.logits([Evidence(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    assert len(logits) > 8
+    assert max(computed[1:]) <= 3, "the windows at its end"
+    monkeypatch.undo()
+    fresh = [read(folder).logits([Evidence(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    assert logits == pytest.approx(fresh, abs=1e-5)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    known = Remembered(2)
+    known.keep({(1,): 0.1, (2,): 0.2})
+    assert known.of([(1,)]) == {(1,): 0.1}
+    known.keep({(3,): 0.3})
+    assert known.of([(1,), (2,), (3,)]) == {(1,): 0.1, (3,): 0.3}
 
 
 def test_harm_in_the_tail_of_a_long_reply_is_seen(folder: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +32,8 @@ SETTINGS: Final = "detector.json"
 HEAD: Final = "head.safetensors"
 BATCH: Final = 16
 """Windows in one forward pass."""
+KEPT: Final = 2048
+"""Windows whose logits are remembered."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,36 @@ class Calibration:
         """The probability of harm."""
         value = logit * self.slope + self.shift
         return 1 / (1 + math.exp(-value)) if value >= 0 else 1 - 1 / (1 + math.exp(value))
+
+
+class Remembered:
+    """The logits of the windows that were used last; one may be shared by threads.
+
+    Args:
+        most: windows that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._logits: OrderedDict[tuple[int, ...], float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, windows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
+        """The logits of those windows that are known."""
+        found = {}
+        with self._lock:
+            for window in windows:
+                if window in self._logits:
+                    self._logits.move_to_end(window)
+                    found[window] = self._logits[window]
+        return found
+
+    def keep(self, logits: Mapping[tuple[int, ...], float]) -> None:
+        """Remember logits, in place of those that were not used for the longest."""
+        with self._lock:
+            self._logits.update(logits)
+            while len(self._logits) > self._most:
+                self._logits.popitem(last=False)
 
 
 class HarmDetector:
@@ -75,6 +109,7 @@ class HarmDetector:
         self.calibration = calibration
         self.device = device
         self._name, self._identity = name, identity
+        self._known = Remembered(KEPT)
 
     @property
     def name(self) -> str:
@@ -104,26 +139,26 @@ class HarmDetector:
 
     def logits(self, evidence: Sequence[Evidence]) -> list[float]:
         """The uncalibrated logit of each reply, the largest of its windows."""
+        rows = [[tuple(window) for window in self.template.windows(self.tokenizer, each)] for each in evidence]
+        asked = {window for row in rows for window in row}
+        # A reply that is judged again as it grows shares its first windows with itself.
+        known = self._known.of(asked)
+        # Of similar length together, so that little is padding.
+        new = sorted(asked - known.keys(), key=lambda window: (len(window), window))
+        for at in range(0, len(new), BATCH):
+            part = new[at : at + BATCH]
+            known.update(zip(part, self._computed(part), strict=True))
+        self._known.keep({window: known[window] for window in new})
+        return [max(known[window] for window in row) for row in rows]
+
+    def _computed(self, windows: Sequence[tuple[int, ...]]) -> list[float]:
         import torch
 
         from equipoise.guard.detector.network import batch
 
-        windows = [
-            (place, window)
-            for place, each in enumerate(evidence)
-            for window in self.template.windows(self.tokenizer, each)
-        ]
-        # Of similar length together, so that little is padding.
-        windows.sort(key=lambda item: len(item[1]))
-        found = [-math.inf] * len(evidence)
-        for at in range(0, len(windows), BATCH):
-            part = windows[at : at + BATCH]
-            made = batch([[window] for _, window in part], self.tokenizer.pad_token_id or 0)
-            with torch.inference_mode():
-                values = self.network.windows(made.ids.to(self.device), made.mask.to(self.device)).float().tolist()
-            for (place, _), value in zip(part, values, strict=True):
-                found[place] = max(found[place], value)
-        return found
+        made = batch([[window] for window in windows], self.tokenizer.pad_token_id or 0)
+        with torch.inference_mode():
+            return self.network.windows(made.ids.to(self.device), made.mask.to(self.device)).float().tolist()
 
 
 def read(folder: Path, *, name: str | None = None, device: str | None = None, fast: bool = False) -> HarmDetector:
