@@ -3,7 +3,9 @@
     python benchmarks/gateway.py [--litellm FOLDER/bin/litellm] [--nemo FOLDER/bin/nemoguardrails] [--page]
 
 The others are installed in environments of their own (`pip install 'litellm[proxy]'`, `pip install
-'nemoguardrails[server]'`); without their flags they are left out. The upstream answers at once with a hundred words, each time others.
+'nemoguardrails[server]'`); without their flags they are left out. With rails they ask our detector, which runs beside
+them: LiteLLM by its generic guardrail interface, NeMo by an action. The upstream answers at once with a hundred words,
+each time with another number in them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import signal
 import socket
 import subprocess
@@ -217,7 +218,7 @@ OFF = "[output]\nenabled = false\n[pictures]\nread_text = false\n"
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every server in turn, before the same upstream."""
-    found: dict[str, Any] = {"cores": os.cpu_count(), "machine": platform.machine(), "servers": {}}
+    found: dict[str, Any] = {"cores": os.cpu_count(), "instructions": instructions(), "servers": {}}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
@@ -228,6 +229,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             found["servers"][name] = served(name, command, target, folder)
             print(name, json.dumps(found["servers"][name]), flush=True)
     return found
+
+
+def instructions() -> str:
+    """The widest vector instructions that matrices are multiplied with."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
 
 
 Command = Callable[[int, str], list[str]]
@@ -285,7 +293,7 @@ def render(found: dict[str, Any]) -> None:
     bare = found["servers"]["the upstream itself"]
     heads = [f"{clients} client{'s' * (clients > 1)}" for clients, _ in LOADS]
     lines = [
-        f"{found['cores']} cores for upstream, gateway and clients together.",
+        f"{found['cores']} cores ({found['instructions']}) for upstream, gateway and clients together.",
         "",
         f"| server | {' | '.join(f'{head}: added p50, p99 (ms); requests a second' for head in heads)} |",
         f"|---|{'---|' * len(heads)}",
