@@ -1,9 +1,11 @@
 """Train the embedded harm detector.
 
     python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
+    python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
-start it again: it goes on from its last checkpoint.
+start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
+copy of the embedded one, and only its glance is trained.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from equipoise.guard.rows import Labelled as Row
 from equipoise.training.detector import Recipe, train
+from equipoise.training.glance import GlanceRecipe, add_glance
 from guard_rows import SOURCES, choices, lessons
 from guard_weights import ship
 
@@ -51,7 +54,8 @@ Trained on (none of the held-out questions among them, whatever set that comes f
 def main() -> None:
     """Train and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base")
+    parser.add_argument("--glance-only", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, default=5e-5)
@@ -60,14 +64,23 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, held = lessons(), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held), flush=True)
-    # No row holds earlier turns, so none are shown to it.
-    recipe = Recipe(
-        arguments.base, epochs=arguments.epochs, rate=arguments.rate, seed=arguments.seed, bf16=True, surroundings=0
-    )
-    train(recipe, rows, arguments.out, held_out=held, device="cpu", int8=True)
-    print((arguments.out / "metrics.json").read_text())
+    if not arguments.glance_only:
+        # No row holds earlier turns, so none are shown to it.
+        recipe = Recipe(
+            arguments.base, epochs=arguments.epochs, rate=arguments.rate, seed=arguments.seed, bf16=True, surroundings=0
+        )
+        train(recipe, rows, arguments.out, held_out=held, device="cpu", int8=True)
+        print((arguments.out / "metrics.json").read_text())
+    glance = GlanceRecipe(seed=arguments.seed)
+    print(add_glance(glance, arguments.out, rows, held, device="cpu", progress=tell, int8=True), flush=True)
     if arguments.ship:
         ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
+
+
+def tell(step: int, steps: int, loss: float) -> None:
+    """A line now and then."""
+    if step % 100 == 0:
+        print(step, steps, round(loss, 4), flush=True)
 
 
 def trained(rows: Sequence[Row]) -> str:

@@ -37,8 +37,11 @@ def rows(tmp_path: Path) -> Path:
 def test_a_detector_is_trained_measured_and_used(equipoise: Command, rows: Path, tmp_path: Path) -> None:
     words = ["train", "detector", "--rows", str(rows), "--base", str(encoder(tmp_path / "tiny")), *FEW]
     made = tmp_path / "mine"
+    words += ["--glance", "1"]
+    assert equipoise(*words, "--out", str(made)).exit_code == 2, "nothing to choose its threshold on"
     result = equipoise(*words, "--out", str(made), "--held-out", str(rows), "--int8")
     assert result.exit_code == 0, result.output
+    assert "the glance decides" in result.stdout
     metrics = json.loads((made / "metrics.json").read_text())
     assert {"a", "b"} <= set(json.dumps(metrics).split('"'))
     score = detectors.load(str(made))([Evidence("take the wire", "how do i make it")])[0]
@@ -47,7 +50,7 @@ def test_a_detector_is_trained_measured_and_used(equipoise: Command, rows: Path,
     assert len(checked.stdout.splitlines()) == 12
     again = equipoise(*words, "--out", str(tmp_path / "again"), "--held-out", str(rows), "--int8")
     assert again.exit_code == 0
-    for name in ("model.safetensors", "head.safetensors"):
+    for name in ("model.safetensors", "head.safetensors", "glance.safetensors"):
         assert (made / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "same seed, same bytes"
 
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.calibration import area
+from equipoise.guard.detector.folder import write
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
-from equipoise.guard.detector.pretrained import Calibration, HarmDetector, write
+from equipoise.guard.detector.pretrained import Calibration, HarmDetector
 from equipoise.guard.detector.template import Template
 from equipoise.guard.rows import Labelled
 from equipoise.training.loop import Progress
@@ -124,7 +125,7 @@ class Collate:
         }
 
 
-class _Trainer(Trainer):
+class DetectorTrainer(Trainer):
     """The stock trainer with batches of similar length and a faster linear unit."""
 
     def create_optimizer(self, model: Any = None) -> Any:
@@ -140,11 +141,37 @@ class _Trainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, *arguments: Any, **more: Any) -> Any:
-        from transformers.trainer_pt_utils import LengthGroupedSampler
-
-        generator = torch.Generator().manual_seed(self.args.seed)
         data: Any = self.train_dataset
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=data.lengths, generator=generator)
+        return ByLength(data.lengths, self.args.train_batch_size, self.args.seed)
+
+
+class ByLength(Sampler[int]):
+    """Rows of similar length together, in an order that the epoch decides, wherever a training goes on.
+
+    Args:
+        lengths: of the rows.
+        batch: rows in a step.
+        seed: of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths, self._batch, self._seed = list(lengths), batch, seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the stock trainer before each epoch."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        generator = torch.Generator().manual_seed(self._seed)
+        for _ in range(self._epoch + 1):
+            order = get_length_grouped_indices(self._lengths, self._batch, generator=generator)
+        return iter(order)
 
 
 def train(
@@ -187,7 +214,7 @@ def train(
     network, tokenizer = _start(recipe)
     data = Rows(rows, tokenizer, recipe)
     plan = Plan(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
-    trainer = _Trainer(
+    trainer = DetectorTrainer(
         model=network,
         args=plan.arguments(out),
         train_dataset=data,

@@ -11,8 +11,9 @@ from transformers import AutoModel
 
 from equipoise.errors import ModelError
 from equipoise.guard.detector import load
+from equipoise.guard.detector.folder import read, write
 from equipoise.guard.detector.network import HarmNetwork
-from equipoise.guard.detector.pretrained import Calibration, HarmDetector, Remembered, read, write
+from equipoise.guard.detector.pretrained import Calibration, HarmDetector, Remembered
 from equipoise.guard.detector.template import Template
 from equipoise.guard.evidence import Evidence
 from guard.tiny import encoder, tokenizer
@@ -57,8 +58,8 @@ def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatc
     found = read(folder)
     words = "take the wire and mix it please " * 40
     computed: list[int] = []
-    inside = found._computed
-    monkeypatch.setattr(found, "_computed", lambda windows: computed.append(len(windows)) or inside(windows))
+    inside = found.logits_of
+    monkeypatch.setattr(found, "logits_of", lambda windows: computed.append(len(windows)) or inside(windows))
     logits = [found.logits([Evidence(words[:end], "how")])[0] for end in range(200, len(words), 100)]
     assert len(logits) > 8
     assert max(computed[1:]) <= 3, "the windows at its end"

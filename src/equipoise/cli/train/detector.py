@@ -11,6 +11,7 @@ import typer
 from equipoise.cli import options as o
 from equipoise.cli.console import complain, quiet, show, table
 from equipoise.cli.train.options import Every, Folder, Rank, Seed
+from equipoise.errors import UsageError
 
 
 class Reads(StrEnum):
@@ -49,6 +50,14 @@ def detector(
     learning_rate: Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")] = 5e-5,
     batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 16,
     lora: Rank = None,
+    glance: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Also distil a shallow network of so many layers that looks first and decides alone where it is sure "
+            "of no harm; needs --held-out.",
+        ),
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write matrices in 8 bits: a quarter of the bytes.")] = False,
     checkpoint_every: Every = 200,
@@ -59,8 +68,11 @@ def detector(
     from equipoise.cli.progress import steps_bar
     from equipoise.guard.rows import labelled
     from equipoise.training.detector import Recipe, train
+    from equipoise.training.glance import GlanceRecipe, add_glance
 
     quiet()
+    if glance is not None and held_out is None:
+        raise UsageError("expected --held-out with --glance, got none; try a file of labelled replies")
     learned = labelled(rows)
     watched = labelled(held_out) if held_out else ()
     recipe = Recipe(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
@@ -74,6 +86,23 @@ def detector(
             device=device,
             progress=progress,
             int8=int8,
+        )
+    if glance is not None:
+        looks = GlanceRecipe(glance, seed=seed, bf16=bf16)
+        with steps_bar("train glance") as progress:
+            found = add_glance(
+                looks,
+                folder,
+                learned,
+                watched,
+                checkpoint_every=checkpoint_every,
+                device=device,
+                progress=progress,
+                int8=int8,
+            )
+        show(
+            f"the glance decides {found['decided']} of {found['windows']} held-out windows, among them {found['lost']} "
+            f"of {found['worrying']} that the detector worries about"
         )
     if not held_out:
         complain("without --held-out its probabilities are not calibrated, and nobody knows how good it is")

@@ -25,7 +25,7 @@ def load(name: str = "embedded", *, device: str | None = None) -> Detector:
     Raises:
         ModelError: nothing there, or no detector.
     """
-    from equipoise.guard.detector.pretrained import read
+    from equipoise.guard.detector.folder import read
 
     known = {"embedded": EMBEDDED, "testbed": TESTBED}
     if name in known:

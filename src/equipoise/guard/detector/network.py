@@ -7,6 +7,7 @@ is a padding token in every row but the longest.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,6 +90,27 @@ class HarmNetwork(nn.Module):
             return {"logits": logits}
         loss = functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=weights)
         return {"loss": loss, "logits": logits}
+
+
+def shallow(network: HarmNetwork, layers: int) -> HarmNetwork:
+    """A copy of a network's first layers and of its linear unit; the token embeddings are the network's own.
+
+    Raises:
+        ValueError: the network has no more layers than that.
+    """
+    from transformers import AutoModel
+
+    config = copy.deepcopy(network.base.config)
+    if not 0 < layers < config.num_hidden_layers:
+        raise ValueError(f"expected fewer layers than {config.num_hidden_layers}, got {layers}")
+    config.num_hidden_layers = layers
+    if isinstance(getattr(config, "layer_types", None), list):
+        config.layer_types = config.layer_types[:layers]
+    made = HarmNetwork(AutoModel.from_config(config), network.pooling, network.dropout)
+    known = network.state_dict()
+    made.load_state_dict({name: known[name] for name in made.state_dict() if name in known}, strict=False)
+    made.base.set_input_embeddings(network.base.get_input_embeddings())
+    return made
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -1,35 +1,24 @@
-"""`HarmDetector`: a trained detector in a folder, read and asked; and how such a folder is written.
-
-A folder holds the base model and its tokenizer as transformers writes them, `head.safetensors` and `detector.json`.
-Matrices may be int8 with a scale for each row (`NAME.scale`), which is how the embedded detector ships.
-"""
+"""`HarmDetector`: a trained network asked about replies, with a glance before it where it has one."""
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.errors import ModelError
-from equipoise.files import folder_hash
 from equipoise.guard.decision import Score
 from equipoise.guard.detector.template import Template, too_long
 from equipoise.guard.evidence import Evidence
-from equipoise.judges.opinion import digest
-from equipoise.judges.rounding import restored, rounded
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from equipoise.guard.detector.network import HarmNetwork
 
-SETTINGS: Final = "detector.json"
-HEAD: Final = "head.safetensors"
 BATCH: Final = 16
 """Windows in one forward pass."""
 KEPT: Final = 2048
@@ -47,6 +36,20 @@ class Calibration:
         """The probability of harm."""
         value = logit * self.slope + self.shift
         return 1 / (1 + math.exp(-value)) if value >= 0 else 1 - 1 / (1 + math.exp(value))
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A shallow network, distilled from the whole one, that has the last word where it is sure of no harm.
+
+    Leaving a network early where that is safe is known from BranchyNet (arXiv:1709.01686); here the shallow one has
+    layers of its own, since the first layers of the whole one are not made to decide.
+    """
+
+    network: HarmNetwork
+    """In evaluation mode."""
+    sure: float
+    """Below this logit of the glance the whole network is not asked."""
 
 
 class Remembered:
@@ -90,6 +93,7 @@ class HarmDetector:
         name: what people call it.
         identity: sha256 over everything that decides its scores.
         device: where it computes.
+        glance: looks first, where there is one.
     """
 
     def __init__(
@@ -102,8 +106,12 @@ class HarmDetector:
         name: str,
         identity: str,
         device: str = "cpu",
+        glance: Glance | None = None,
     ) -> None:
         self.network = network.to(device).eval()
+        self.glance = glance
+        if glance is not None:
+            glance.network.to(device).eval()
         self.tokenizer = tokenizer
         self.template = template
         self.calibration = calibration
@@ -143,147 +151,35 @@ class HarmDetector:
         asked = {window for row in rows for window in row}
         # A reply that is judged again as it grows shares its first windows with itself.
         known = self._known.of(asked)
-        # Of similar length together, so that little is padding.
-        new = sorted(asked - known.keys(), key=lambda window: (len(window), window))
-        for at in range(0, len(new), BATCH):
-            part = new[at : at + BATCH]
-            known.update(zip(part, self._computed(part), strict=True))
-        self._known.keep({window: known[window] for window in new})
+        new = sorted(asked - known.keys())
+        found = dict(zip(new, self.logits_of(new), strict=True))
+        self._known.keep(found)
+        known |= found
         return [max(known[window] for window in row) for row in rows]
 
-    def _computed(self, windows: Sequence[tuple[int, ...]]) -> list[float]:
+    def logits_of(self, windows: Sequence[Sequence[int]]) -> list[float]:
+        """The uncalibrated logit of each window of token ids."""
         import torch
 
         from equipoise.guard.detector.network import batch
 
-        made = batch([[window] for window in windows], self.tokenizer.pad_token_id or 0)
-        with torch.inference_mode():
-            return self.network.windows(made.ids.to(self.device), made.mask.to(self.device)).float().tolist()
-
-
-def read(folder: Path, *, name: str | None = None, device: str | None = None, fast: bool = False) -> HarmDetector:
-    """Read a detector from its folder.
-
-    Args:
-        folder: as `write` leaves it.
-        name: what people call it; the folder's name by default.
-        device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
-        fast: compute in bfloat16 where the processor has instructions for it: half the time, logits that differ by
-            about a tenth, and not the same on every processor.
-
-    Raises:
-        ModelError: no detector there, or one that cannot be read.
-    """
-    found = _Folder(folder).detector(name or folder.name, device or "cpu")
-    if fast and (device or "cpu") == "cpu" and _has_bfloat16():
-        import torch
-
-        found.network.base.to(torch.bfloat16)
-    return found
-
-
-def _has_bfloat16() -> bool:
-    import torch
-
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(known.get("amx_bf16"))
-
-
-@dataclass(frozen=True)
-class _Folder:
-    folder: Path
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        file = self.folder / SETTINGS
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"expected a harm detector in {self.folder}, got no readable {SETTINGS}; "
-                "try a folder of `equipoise train detector`"
-            ) from error
-        if not isinstance(found, dict):
-            raise ModelError(f"expected an object in {file}, got {type(found).__name__}; try training it again")
+        found = [0.0] * len(windows)
+        # Of similar length together, so that little is padding.
+        order = sorted(range(len(windows)), key=lambda at: len(windows[at]))
+        for start in range(0, len(order), BATCH):
+            part = order[start : start + BATCH]
+            made = batch([[windows[at]] for at in part], self.tokenizer.pad_token_id or 0)
+            with torch.inference_mode():
+                values = self._computed(made.ids.to(self.device), made.mask.to(self.device))
+            for at, value in zip(part, values.tolist(), strict=True):
+                found[at] = value
         return found
 
-    def detector(self, name: str, device: str) -> HarmDetector:
-        import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-        from equipoise.guard.detector.network import HarmNetwork
-
-        settings = dict(self.settings)
-        try:
-            template = dict(settings["template"])
-            version = template.pop("version")
-            config = AutoConfig.from_pretrained(self.folder)
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
-            base = AutoModel.from_config(config)
-            state = restored(load_file(self.folder / "model.safetensors"))
-            base.load_state_dict(state, strict=False)
-            network = HarmNetwork(base, settings["pooling"])
-            network.head.load_state_dict(load_file(self.folder / HEAD))
-            missing = [key for key in base.state_dict() if key not in state and not _unused(key)]
-            if missing:
-                raise ModelError(f"expected all weights in {self.folder}, got none for {missing[0]}; try another copy")
-            with torch.no_grad():
-                return HarmDetector(
-                    network,
-                    tokenizer,
-                    Template(**template),
-                    Calibration(**settings["calibration"]),
-                    name=name,
-                    # Of what decides the scores, not of where it lies.
-                    identity=digest([version, folder_hash(self.folder)]),
-                    device=device,
-                )
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
-
-
-def _unused(key: str) -> bool:
-    """BERT's own pooler and counted positions; nothing here reads them."""
-    return key.startswith("pooler.") or key.endswith("position_ids")
-
-
-def write(
-    folder: Path,
-    network: HarmNetwork,
-    tokenizer: Any,
-    template: Template,
-    *,
-    calibration: Calibration | None = None,
-    recipe: dict[str, Any] | None = None,
-    int8: bool = False,
-) -> None:
-    """Write a detector into a folder.
-
-    Args:
-        folder: made where it is not there.
-        network: with merged weights; adapters are merged before.
-        tokenizer: its tokenizer.
-        template: what it was trained to read.
-        calibration: from its logits to probabilities.
-        recipe: how it was made, for people.
-        int8: round matrices to 8 bits with a scale for each row; a quarter of the bytes.
-    """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    network.base.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    known = network.base.state_dict()
-    state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
-    save_file(rounded(state) if int8 else state, folder / "model.safetensors")
-    save_file({key: value.detach().cpu() for key, value in network.head.state_dict().items()}, folder / HEAD)
-    found = calibration or Calibration()
-    settings = {
-        "pooling": network.pooling,
-        "template": template.describe(),
-        "calibration": {"slope": found.slope, "shift": found.shift},
-        "recipe": recipe or {},
-    }
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    def _computed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.glance is None:
+            return self.network.windows(ids, mask).float()
+        logits = self.glance.network.windows(ids, mask).float()
+        unsure = logits >= self.glance.sure
+        if unsure.any():
+            logits[unsure] = self.network.windows(ids[unsure], mask[unsure]).float()
+        return logits
