@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -142,13 +142,49 @@ def speed(detector: HarmDetector) -> dict[str, Any]:
     }
 
 
-def measure(detector: HarmDetector) -> dict[str, Any]:
+def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
+    """Of how many replies the glance decides every window."""
+    assert detector.glance is not None
+    windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
+    alone = HarmDetector(
+        detector.glance.network,
+        detector.tokenizer,
+        detector.template,
+        detector.calibration,
+        name="glance",
+        identity="",
+    )
+    return sum(max(alone.logits_of(each)) < detector.glance.sure for each in windows)
+
+
+def beside(
+    detector: HarmDetector,
+    whole: HarmDetector,
+    limit: float,
+    harmless: Mapping[str, Sequence[Row]],
+    harmful: Mapping[str, Sequence[Row]],
+) -> dict[str, Any]:
+    """What the glance decides of harmless replies, and which harmful ones it keeps from the whole network."""
+    lost = {}
+    for name, rows in harmful.items():
+        found, known = (scores(each, rows) > limit for each in (detector, whole))
+        lost[name] = {"lost": int((known & ~found).sum()), "of": int(known.sum())}
+    shares = {name: {"k": decided(detector, rows), "n": len(rows)} for name, rows in harmless.items()}
+    return {"decided": shares, "lost": lost, "whole_speed": speed(whole)}
+
+
+def measure(detector: HarmDetector, whole: HarmDetector) -> dict[str, Any]:
     """Everything."""
     torch.set_num_threads(1)
     found: dict[str, Any] = {"identity": detector.identity, "speed": speed(detector), "areas": {}}
+    found["instructions"] = torch.backends.cpu.get_cpu_capability()
     held = [each for each in reported() if each.side == "test"]
     for name in REPORTED:
-        found["areas"][name] = area(detector, [each for each in held if each.row.dataset == name])
+        own = [each for each in held if each.row.dataset == name]
+        found["areas"][name] = area(detector, own)
+        if detector.glance is not None:
+            labels = np.array([each.row.harmful for each in own])
+            found["areas"][name]["whole"] = round(auc(scores(whole, [each.row for each in own]), labels), 4)
         print(name, found["areas"][name], flush=True)
     found["macro"] = round(fmean(found["areas"][name]["auc"] for name in REPORTED), 4)
     found["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
@@ -159,10 +195,13 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
     found["false"] = {}
     for name, (_, rows) in traffic.items():
         found["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
-    found["true"] = {}
-    for name in REPORTED:
-        rows = [each.row for each in held if each.row.dataset == name and each.row.harmful]
-        found["true"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
+    harmful = {name: [each.row for each in held if each.row.dataset == name and each.row.harmful] for name in REPORTED}
+    found["true"] = {
+        name: rate(int((scores(detector, rows) > threshold.value).sum()), len(rows)) for name, rows in harmful.items()
+    }
+    if detector.glance is not None:
+        harmless = {name: rows for name, (_, rows) in traffic.items()}
+        found["glance"] = beside(detector, whole, threshold.value, harmless, harmful)
     return found
 
 
@@ -187,9 +226,19 @@ def render(found: dict[str, Any]) -> None:
         for name, each in found[kind].items():
             share = f"{each['k']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
             lines.append(f"| {label}{name} | {share} |")
+    told = found["glance"]
+    slow = told["whole_speed"]
+    shares = ", ".join(f"{name} {each['k']} of {each['n']}" for name, each in told["decided"].items())
+    lost = sum(each["lost"] for each in told["lost"].values()), sum(each["of"] for each in told["lost"].values())
     lines += [
         "",
-        f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}).",
+        f"The glance decides alone about harmless replies: {shares}. Of the harmful ones that the whole network finds",
+        f"it keeps {lost[0]} of {lost[1]} from it. Without it the AUC are",
+        ", ".join(f"{found['areas'][name]['whole']:.3f} ({name})" for name in REPORTED) + ".",
+        "",
+        f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}) where the",
+        f"glance decides, {slow['median_ms']} ms ({slow['p99_ms']}) by the whole network,",
+        f"with {found['instructions']} instructions.",
     ]
     put(PAGE, "detector", lines)
 
@@ -203,9 +252,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.page:
         detector = load(arguments.detector)
+        whole = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
+        assert isinstance(whole, HarmDetector)
+        whole.glance = None
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        found = measure(detector)
+        found = measure(detector, whole)
         found["frozen"] = frozen(arguments.base) if arguments.base else known.get("frozen", {})
         print(json.dumps(found, indent=1))
         if arguments.detector != "embedded":

@@ -11,9 +11,9 @@ from transformers import AutoModel
 
 from equipoise.errors import ModelError
 from equipoise.guard.detector import load
-from equipoise.guard.detector.folder import read, write
-from equipoise.guard.detector.network import HarmNetwork
-from equipoise.guard.detector.pretrained import Calibration, HarmDetector, Remembered
+from equipoise.guard.detector.folder import read, write, write_glance
+from equipoise.guard.detector.network import HarmNetwork, shallow
+from equipoise.guard.detector.pretrained import Calibration, Glance, HarmDetector, Remembered
 from equipoise.guard.detector.template import Template
 from equipoise.guard.evidence import Evidence
 from guard.tiny import encoder, tokenizer
@@ -142,3 +142,25 @@ def test_the_testbed_s_detector_knows_recipes_of_forbidden_things_from_all_else(
         score.harm or 0.0 for score in found([Evidence(each, "How is it made?") for each in (*harmful, *harmless)])
     ]
     assert min(scores[:3]) > 0.5 > max(scores[3:])
+
+
+def test_a_glance_decides_below_its_threshold_alone_and_comes_back_from_its_folder(folder: Path) -> None:
+    whole = read(folder)
+    torch.manual_seed(1)
+    student = shallow(whole.network, 1).eval()
+    torch.nn.init.normal_(student.head.weight)
+    windows = [window for each in SAID for window in whole.template.windows(whole.tokenizer, each)]
+    expected = whole.logits_of(windows)
+    looks = HarmDetector(student, whole.tokenizer, TEMPLATE, Calibration(), name="x", identity="").logits_of(windows)
+    sure = sorted(looks)[len(looks) // 2]
+    write_glance(folder, Glance(student, sure), 1, {})
+    both = read(folder)
+    assert both.identity != whole.identity
+    wanted = [look if look < sure else logit for look, logit in zip(looks, expected, strict=True)]
+    assert both.logits_of(windows) == pytest.approx(wanted, abs=1e-5)
+    assert 0 < sum(look < sure for look in looks) < len(looks)
+    (folder / "glance.safetensors").write_bytes((folder / "head.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="glance"):
+        read(folder)
+    with pytest.raises(ValueError, match="fewer layers"):
+        shallow(whole.network, 2)
