@@ -53,7 +53,7 @@ class Links:
     Args:
         resolve: names to addresses.
         public: which addresses may be connected to.
-        context: whose certificates are trusted; the system's by default.
+        context: whose certificates are trusted; httpx's default otherwise.
         port: the one that links may lead to.
     """
 
@@ -69,7 +69,7 @@ class Links:
         self._port = port
         # No connection is used twice: one that was opened for a name must not serve another at the same address.
         self._client = httpx.AsyncClient(
-            verify=context if context is not None else ssl.create_default_context(),
+            verify=True if context is None else context,
             trust_env=False,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
