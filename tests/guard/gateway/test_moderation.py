@@ -138,6 +138,16 @@ async def test_streams_tell_their_scores_before_their_end(tmp_path: Path) -> Non
         assert chunk.moderation.output.results[0].flagged
 
 
+async def test_scores_of_a_request_are_those_of_its_pictures_too(tmp_path: Path) -> None:
+    async with gateway(tmp_path, says("fine"), policy=QUIET) as found:
+        found.service.looker = Worker(Protector(Looks()))
+        told = (await found.chat([{"type": "text", "text": "look"}, PICTURE], moderation=ASKED)).json()["moderation"]
+        (result,) = told["input"]["results"]
+        assert result["flagged"]
+        assert result["category_scores"] == {"harm": 0.9}
+        assert result["category_applied_input_types"] == {"harm": ["text", "image"]}
+
+
 async def test_refused_requests_and_failed_checks_tell_so(tmp_path: Path) -> None:
     async with gateway(tmp_path, says("fine"), policy=Policy(input=Rail(action="refuse"))) as found:
         told = (await found.chat("a bomb", moderation=ASKED)).json()["moderation"]

@@ -40,6 +40,7 @@ class Chat:
         self.receipts = Receipts()
         self.decisions: list[tuple[Decision, str]] = []
         self.picture_text = ""
+        self.looked: Decision | None = None
         self.moderated = False
 
     async def answer(self, body: dict[str, Any]) -> Response:
@@ -86,7 +87,7 @@ class Chat:
             elif surface.kind == "picture" and (url := await gallery.take(surface.place, surface.url)) is not None:
                 body = with_picture(body, surface.place, url)
         self.picture_text = gallery.text
-        decision = await gallery.judge(request.evidence().question)
+        self.looked = decision = await gallery.judge(request.evidence().question)
         if decision is not None:
             self.decisions.append((decision, ""))
         if gallery.unseen and limits.fail == "closed" and self.policy.mode == "enforce":
@@ -257,7 +258,7 @@ class Chat:
             return {}
         known = {text: decision for decision, text in self.decisions if decision.harm is not None and text}
         asked = request.evidence(self.picture_text).asked
-        return {"moderation": await moderation(self.service, self.policy, asked, replies, known)}
+        return {"moderation": await moderation(self.service, self.policy, asked, replies, known, self.looked)}
 
     async def _write(self) -> None:
         self.made.decisions = tuple(self.decisions)

@@ -7,7 +7,7 @@ a list of texts, is an input with a result of its own; a list of parts is one in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from equipoise.guard.decision import Decision
 from equipoise.guard.evidence import Evidence
@@ -126,7 +126,12 @@ def wanted(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 async def moderation(
-    service: Service, policy: Policy, asked: str, replies: Sequence[str], known: Mapping[str, Decision]
+    service: Service,
+    policy: Policy,
+    asked: str,
+    replies: Sequence[str],
+    known: Mapping[str, Decision],
+    looked: Decision | None,
 ) -> dict[str, Any]:
     """The object `moderation` of a chat completion: scores of what was asked and of what the model said.
 
@@ -138,20 +143,28 @@ async def moderation(
         asked: all words of the request.
         replies: what the model said, a text for each choice.
         known: decisions that were taken, by their texts.
+        looked: what the picture guard decided about the request.
     """
+    name = service.worker.protector.detector.name
 
-    async def told(texts: Sequence[str]) -> dict[str, Any]:
-        name = service.worker.protector.detector.name
-        results = []
-        for text in texts:
-            decision = known.get(text) or await service.review(Evidence(text), asked_for(policy), rewrite=False)
-            if decision.harm is None:
-                return {"type": "error", "code": "check_failed", "message": "the check failed"}
-            result = scored([decision], policy, ["text"])
-            results.append({**result, "type": "moderation_result", "model": name})
+    async def judged(text: str) -> Decision:
+        return known.get(text) or await service.review(Evidence(text), asked_for(policy), rewrite=False)
+
+    def told(inputs: Sequence[Sequence[Decision]]) -> dict[str, Any]:
+        if any(each.harm is None for decisions in inputs for each in decisions):
+            return {"type": "error", "code": "check_failed", "message": "the check failed"}
+        results = [
+            {**scored(decisions, policy, SORTS[: len(decisions)]), "type": "moderation_result", "model": name}
+            for decisions in inputs
+        ]
         return {"type": "moderation_results", "model": name, "results": results}
 
-    return {"input": await told([asked]), "output": await told(replies)}
+    sent = [await judged(asked), *([looked] if looked is not None else [])]
+    return {"input": told([sent]), "output": told([[await judged(reply)] for reply in replies])}
+
+
+SORTS: Final = ("text", "image")
+"""What is judged: words first, then pictures."""
 
 
 def _placed(at: int, parts: Sequence[Part]) -> list[tuple[str, Part]]:
