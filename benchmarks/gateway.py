@@ -248,8 +248,8 @@ def servers(arguments: argparse.Namespace, target: str, folder: Path) -> dict[st
     found: dict[str, Command] = {
         "Equipoise, no rails": lambda at, _: ours(target, folder, at, OFF),
         "Equipoise, no rails, audit record": lambda at, _: ours(target, folder, at, OFF, *record),
+        "Equipoise, embedded-fast": lambda at, _: ours(target, folder, at, "", "--detector", "embedded-fast"),
         "Equipoise, embedded detector": lambda at, _: ours(target, folder, at, ""),
-        "Equipoise, embedded detector, audit record": lambda at, _: ours(target, folder, at, "", *record),
     }
     if arguments.litellm:
         found["LiteLLM proxy, no rails"] = lambda at, _: litellm(arguments.litellm, target, folder, at)

@@ -145,7 +145,6 @@ def speed(detector: HarmDetector) -> dict[str, Any]:
 def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
     """Of how many replies the glance decides every window."""
     assert detector.glance is not None
-    windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
     alone = HarmDetector(
         detector.glance.network,
         detector.tokenizer,
@@ -154,37 +153,55 @@ def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
         name="glance",
         identity="",
     )
+    windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
     return sum(max(alone.logits_of(each)) < detector.glance.sure for each in windows)
 
 
-def beside(
-    detector: HarmDetector,
-    whole: HarmDetector,
-    limit: float,
-    harmless: Mapping[str, Sequence[Row]],
-    harmful: Mapping[str, Sequence[Row]],
+def fast(
+    found: dict[str, Any], whole: HarmDetector, harmless: Mapping[str, Sequence[Row]], held: Mapping[str, Sequence[Row]]
 ) -> dict[str, Any]:
-    """What the glance decides of harmless replies, and which harmful ones it keeps from the whole network."""
-    lost = {}
-    for name, rows in harmful.items():
-        found, known = (scores(each, rows) > limit for each in (detector, whole))
-        lost[name] = {"lost": int((known & ~found).sum()), "of": int(known.sum())}
+    """What the glance decides, what it costs and what it saves; at the threshold of the whole network.
+
+    Args:
+        found: what was measured of the whole network.
+        whole: that network.
+        harmless: ordinary replies.
+        held: the held-out rows of the reported sets.
+    """
+    detector = load("embedded-fast")
+    assert isinstance(detector, HarmDetector)
+    limit = found["threshold"]["value"]
+    lost, areas = {}, {}
+    for name, rows in held.items():
+        labels = np.array([row.harmful for row in rows])
+        mine, known = scores(detector, rows), scores(whole, rows)
+        areas[name] = round(auc(mine, labels), 4)
+        lost[name] = {"lost": int((labels & (known > limit) & (mine <= limit)).sum())}
+        lost[name]["of"] = int((labels & (known > limit)).sum())
     shares = {name: {"k": decided(detector, rows), "n": len(rows)} for name, rows in harmless.items()}
-    return {"decided": shares, "lost": lost, "whole_speed": speed(whole)}
+    false = {name: int((scores(detector, rows) > limit).sum()) for name, rows in harmless.items()}
+    timed = on_one_thread(detector)
+    return {"areas": areas, "decided": shares, "false": false, "lost": lost, "speed": timed}
 
 
-def measure(detector: HarmDetector, whole: HarmDetector) -> dict[str, Any]:
-    """Everything."""
+def on_one_thread(detector: HarmDetector) -> dict[str, Any]:
+    """`speed` on one thread."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"identity": detector.identity, "speed": speed(detector), "areas": {}}
+    try:
+        return speed(detector)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def measure(detector: HarmDetector) -> dict[str, Any]:
+    """Everything."""
+    found: dict[str, Any] = {"identity": detector.identity, "speed": on_one_thread(detector), "areas": {}}
     found["instructions"] = torch.backends.cpu.get_cpu_capability()
-    held = [each for each in reported() if each.side == "test"]
+    test = [each for each in reported() if each.side == "test"]
+    held = {name: [each.row for each in test if each.row.dataset == name] for name in REPORTED}
     for name in REPORTED:
-        own = [each for each in held if each.row.dataset == name]
-        found["areas"][name] = area(detector, own)
-        if detector.glance is not None:
-            labels = np.array([each.row.harmful for each in own])
-            found["areas"][name]["whole"] = round(auc(scores(whole, [each.row for each in own]), labels), 4)
+        found["areas"][name] = area(detector, [each for each in test if each.row.dataset == name])
         print(name, found["areas"][name], flush=True)
     found["macro"] = round(fmean(found["areas"][name]["auc"] for name in REPORTED), 4)
     found["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
@@ -195,13 +212,12 @@ def measure(detector: HarmDetector, whole: HarmDetector) -> dict[str, Any]:
     found["false"] = {}
     for name, (_, rows) in traffic.items():
         found["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
-    harmful = {name: [each.row for each in held if each.row.dataset == name and each.row.harmful] for name in REPORTED}
-    found["true"] = {
-        name: rate(int((scores(detector, rows) > threshold.value).sum()), len(rows)) for name, rows in harmful.items()
-    }
-    if detector.glance is not None:
-        harmless = {name: rows for name, (_, rows) in traffic.items()}
-        found["glance"] = beside(detector, whole, threshold.value, harmless, harmful)
+    found["true"] = {}
+    for name, rows in held.items():
+        harmful = [row for row in rows if row.harmful]
+        found["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
+    if detector.name == "embedded":
+        found["fast"] = fast(found, detector, {name: rows for name, (_, rows) in traffic.items()}, held)
     return found
 
 
@@ -226,19 +242,19 @@ def render(found: dict[str, Any]) -> None:
         for name, each in found[kind].items():
             share = f"{each['k']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
             lines.append(f"| {label}{name} | {share} |")
-    told = found["glance"]
-    slow = told["whole_speed"]
+    told = found["fast"]
     shares = ", ".join(f"{name} {each['k']} of {each['n']}" for name, each in told["decided"].items())
-    lost = sum(each["lost"] for each in told["lost"].values()), sum(each["of"] for each in told["lost"].values())
+    lost = [sum(each[what] for each in told["lost"].values()) for what in ("lost", "of")]
+    quick, stopped = told["speed"], sum(told["false"].values())
     lines += [
         "",
-        f"The glance decides alone about harmless replies: {shares}. Of the harmful ones that the whole network finds",
-        f"it keeps {lost[0]} of {lost[1]} from it. Without it the AUC are",
-        ", ".join(f"{found['areas'][name]['whole']:.3f} ({name})" for name in REPORTED) + ".",
+        f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}) with",
+        f"{found['instructions']} instructions.",
         "",
-        f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}) where the",
-        f"glance decides, {slow['median_ms']} ms ({slow['p99_ms']}) by the whole network,",
-        f"with {found['instructions']} instructions.",
+        f"`embedded-fast`: {quick['median_ms']} ms ({quick['p99_ms']}) where the glance decides. It does so for the",
+        f"ordinary replies of {shares}, and stops {stopped} of all these. Of the harmful replies that the whole",
+        f"network finds it loses {lost[0]} of {lost[1]}. AUC:",
+        ", ".join(f"{value:.3f} ({name})" for name, value in told["areas"].items()) + ".",
     ]
     put(PAGE, "detector", lines)
 
@@ -252,12 +268,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.page:
         detector = load(arguments.detector)
-        whole = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
-        assert isinstance(whole, HarmDetector)
-        whole.glance = None
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        found = measure(detector, whole)
+        found = measure(detector)
         found["frozen"] = frozen(arguments.base) if arguments.base else known.get("frozen", {})
         print(json.dumps(found, indent=1))
         if arguments.detector != "embedded":

@@ -164,3 +164,18 @@ def test_a_glance_decides_below_its_threshold_alone_and_comes_back_from_its_fold
         read(folder)
     with pytest.raises(ValueError, match="fewer layers"):
         shallow(whole.network, 2)
+
+
+def test_the_embedded_detector_may_glance_first() -> None:
+    whole, fast = load("embedded"), load("embedded-fast")
+    assert isinstance(whole, HarmDetector)
+    assert isinstance(fast, HarmDetector)
+    assert whole.glance is None
+    assert fast.glance is not None
+    assert whole.identity != fast.identity
+    bread = Evidence("Mix flour, water, salt and yeast, and let the dough rest for an hour.", "How do I bake bread?")
+    harm = Evidence("First, write an email that looks like the bank's and ask for the password.", "How do I phish?")
+    for detector in (whole, fast):
+        harmless, harmful = (score.harm or 0.0 for score in detector([bread, harm]))
+        assert harmless < harmful
+    assert fast([harm])[0].harm == pytest.approx(whole([harm])[0].harm, abs=1e-3)

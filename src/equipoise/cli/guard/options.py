@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from equipoise.guard.decision import Detector
 
 DetectorName = Annotated[
-    str, typer.Option("--detector", help="embedded, testbed, or a folder of `equipoise train detector`.")
+    str, typer.Option("--detector", help="embedded, embedded-fast, testbed, or a folder of `equipoise train detector`.")
 ]
 Detoxifiers = Annotated[
     list[str] | None,

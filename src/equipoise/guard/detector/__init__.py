@@ -1,4 +1,12 @@
-"""The harm detector: how likely a reply does harm (MLLM-Protector's first half), small enough for all traffic."""
+"""The harm detector: how likely a reply does harm (MLLM-Protector's first half), small enough for all traffic.
+
+| name | what |
+|---|---|
+| `embedded` | the one that ships with the package |
+| `embedded-fast` | the same with its glance before it: less time for ordinary traffic, a little less harm found |
+| `testbed` | the one that knows the embedded world |
+| a folder | of `equipoise train detector` |
+"""
 
 from __future__ import annotations
 
@@ -19,7 +27,7 @@ def load(name: str = "embedded", *, device: str | None = None) -> Detector:
     """A detector by name.
 
     Args:
-        name: `embedded`, `testbed`, or a folder that `equipoise train detector` wrote.
+        name: see the table of this module.
         device: where it computes; the CPU by default.
 
     Raises:
@@ -27,12 +35,14 @@ def load(name: str = "embedded", *, device: str | None = None) -> Detector:
     """
     from equipoise.guard.detector.folder import read
 
-    known = {"embedded": EMBEDDED, "testbed": TESTBED}
-    if name in known:
-        return read(known[name], name=name, device=device, fast=name == "embedded")
+    if name == "testbed":
+        return read(TESTBED, name=name, device=device)
+    if name in ("embedded", "embedded-fast"):
+        return read(EMBEDDED, name=name, device=device, bfloat16=True, glance=name == "embedded-fast")
     folder = Path(name)
     if not folder.is_dir():
         raise ModelError(
-            f"expected embedded, testbed or a folder of `equipoise train detector`, got {name!r}; try embedded"
+            f"expected embedded, embedded-fast, testbed or a folder of `equipoise train detector`, got {name!r}; "
+            "try embedded"
         )
     return read(folder, device=device)

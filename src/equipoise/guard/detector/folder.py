@@ -28,21 +28,29 @@ HEAD: Final = "head.safetensors"
 GLANCE: Final = "glance.safetensors"
 
 
-def read(folder: Path, *, name: str | None = None, device: str | None = None, fast: bool = False) -> HarmDetector:
+def read(
+    folder: Path,
+    *,
+    name: str | None = None,
+    device: str | None = None,
+    bfloat16: bool = False,
+    glance: bool = True,
+) -> HarmDetector:
     """Read a detector from its folder.
 
     Args:
         folder: as `write` leaves it.
         name: what people call it; the folder's name by default.
         device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
-        fast: compute in bfloat16 where the processor has instructions for it: half the time, logits that differ by
+        bfloat16: compute in it where the processor has instructions for it: half the time, logits that differ by
             about a tenth, and not the same on every processor.
+        glance: whether the glance looks first, where there is one.
 
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    found = _Folder(folder).detector(name or folder.name, device or "cpu")
-    if fast and (device or "cpu") == "cpu" and _has_bfloat16():
+    found = _Folder(folder).detector(name or folder.name, device or "cpu", glance)
+    if bfloat16 and (device or "cpu") == "cpu" and _has_bfloat16():
         import torch
 
         found.network.base.to(torch.bfloat16)
@@ -76,7 +84,7 @@ class _Folder:
             raise ModelError(f"expected an object in {file}, got {type(found).__name__}; try training it again")
         return found
 
-    def detector(self, name: str, device: str) -> HarmDetector:
+    def detector(self, name: str, device: str, glance: bool) -> HarmDetector:
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -85,6 +93,7 @@ class _Folder:
         from equipoise.guard.detector.network import HarmNetwork
 
         settings = dict(self.settings)
+        told = settings.get("glance") if glance else None
         try:
             template = dict(settings["template"])
             version = template.pop("version")
@@ -106,9 +115,9 @@ class _Folder:
                     Calibration(**settings["calibration"]),
                     name=name,
                     # Of what decides the scores, not of where it lies.
-                    identity=digest([version, folder_hash(self.folder)]),
+                    identity=digest([version, folder_hash(self.folder), told is not None]),
                     device=device,
-                    glance=self._glance(network, settings.get("glance")),
+                    glance=self._glance(network, told),
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
