@@ -34,7 +34,7 @@ from page import put
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gateway.json"
 PAGE = ROOT / "docs" / "gateway.md"
-LOADS = ((1, 200), (16, 640), (64, 1280))
+LOADS = ((1, 100), (16, 320), (64, 640))
 """Clients at once, and requests of all of them."""
 BODY = {"model": "m", "messages": [{"role": "user", "content": "What is a good way to keep bread fresh?"}]}
 # Every reply is a new one: a detector may remember what it has judged.

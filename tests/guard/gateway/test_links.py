@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -165,6 +166,21 @@ def test_other_links_are_not_even_resolved(url: str) -> None:
 
     assert is_link(url)
     with pytest.raises(PictureError):
+        asyncio.run(go())
+
+
+def test_a_name_without_an_address_is_one_error() -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    async def go() -> None:
+        links = Links(resolve)
+        try:
+            await links.fetch(f"https://{HOST}/a.png", LIMITS)
+        finally:
+            await links.close()
+
+    with pytest.raises(PictureError, match="expected an address of pictures.test, got none"):
         asyncio.run(go())
 
 

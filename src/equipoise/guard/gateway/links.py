@@ -95,7 +95,10 @@ class Links:
             raise PictureError(f"expected a picture from {place.host}, got {type(error).__name__}") from error
 
     async def _address(self, place: httpx.URL) -> str:
-        addresses = await self._resolve(place.host, self._port)
+        try:
+            addresses = await self._resolve(place.host, self._port)
+        except OSError as error:
+            raise PictureError(f"expected an address of {place.host}, got none") from error
         if not addresses or not all(map(self._public, addresses)):
             raise PictureError(f"expected public addresses of {place.host}, got others")
         return addresses[0]
