@@ -21,7 +21,9 @@ import torch
 
 from equipoise.guard.calibration import area as area_under
 from equipoise.guard.detector import load
+from equipoise.guard.detector.network import batch, pool
 from equipoise.guard.detector.pretrained import HarmDetector
+from equipoise.guard.detector.template import Template
 from equipoise.guard.evidence import Evidence
 from equipoise.guard.rows import Labelled as Row
 from equipoise.judges.rates import Rate
@@ -69,39 +71,61 @@ def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
     }
 
 
+def vectors(model: Any, tokenizer: Any, rows: Sequence[Labelled]) -> np.ndarray:
+    """Sentence vectors: the mean over the first window's tokens, of length one."""
+    windows = [Template().windows(tokenizer, each.row.evidence)[0] for each in rows]
+    order = sorted(range(len(rows)), key=lambda at: len(windows[at]))
+    found = np.zeros((len(rows), model.config.hidden_size))
+    for start in range(0, len(order), 32):
+        part = order[start : start + 32]
+        made = batch([[windows[at]] for at in part], 0)
+        with torch.inference_mode():
+            hidden = model(input_ids=made.ids, attention_mask=made.mask).last_hidden_state
+        found[part] = torch.nn.functional.normalize(pool(hidden, made.mask, "mean"), dim=-1).float().numpy()
+    return found
+
+
+def regressed(model: Any, tokenizer: Any, learned: Sequence[Labelled], held: Sequence[Labelled]) -> float:
+    """AUC of a logistic regression on a model's sentence vectors."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=10, max_iter=2000, class_weight="balanced")
+    fitted.fit(vectors(model, tokenizer, learned), [each.row.harmful for each in learned])
+    values = fitted.decision_function(vectors(model, tokenizer, held))
+    return round(auc(values, np.array([each.row.harmful for each in held])), 4)
+
+
 def frozen(base: str) -> dict[str, float]:
     """AUC of a logistic regression on frozen sentence vectors: of each set on its own rows to learn from."""
-    from sklearn.linear_model import LogisticRegression
     from transformers import AutoModel, AutoTokenizer
 
-    from equipoise.guard.detector.network import batch, pool
-    from equipoise.guard.detector.template import Template
-
     model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
-
-    def vectors(rows: Sequence[Labelled]) -> np.ndarray:
-        windows = [Template().windows(tokenizer, each.row.evidence)[0] for each in rows]
-        order = sorted(range(len(rows)), key=lambda at: len(windows[at]))
-        found = np.zeros((len(rows), model.config.hidden_size))
-        for start in range(0, len(order), 32):
-            part = order[start : start + 32]
-            made = batch([[windows[at]] for at in part], 0)
-            with torch.inference_mode():
-                hidden = model(input_ids=made.ids, attention_mask=made.mask).last_hidden_state
-            found[part] = torch.nn.functional.normalize(pool(hidden, made.mask, "mean"), dim=-1).numpy()
-        return found
-
     rows = reported()
     areas = {}
     for name in (*REPORTED, "safe_rlhf"):
         own = [each for each in rows if each.row.dataset == name] if name in REPORTED else rows
-        learned = [each for each in own if each.side != "test"]
         held = [each for each in own if each.side == "test"] if name in REPORTED else safe_rlhf()
-        fitted = LogisticRegression(C=10, max_iter=2000, class_weight="balanced")
-        fitted.fit(vectors(learned), [each.row.harmful for each in learned])
-        values = fitted.decision_function(vectors(held))
-        areas[name] = round(auc(values, np.array([each.row.harmful for each in held])), 4)
+        areas[name] = regressed(model, tokenizer, [each for each in own if each.side != "test"], held)
     return areas
+
+
+def safe_rlhf_learned(base: str, detector: HarmDetector) -> dict[str, Any]:
+    """SafeRLHF-mini where two thirds of its questions may be learned from, which its licence forbids to ship.
+
+    A logistic regression on the frozen base, and the same on the detector's last layer.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    rows = safe_rlhf()
+    learned = [each for each in rows if each.side != "test"]
+    held = [each for each in rows if each.side == "test"]
+    model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
+    return {
+        "learned": len(learned),
+        "held": len(held),
+        "frozen": regressed(model, tokenizer, learned, held),
+        "detector": regressed(detector.network.base, detector.tokenizer, learned, held),
+    }
 
 
 def ordinary() -> dict[str, tuple[list[Row], list[Row]]]:
@@ -242,6 +266,13 @@ def render(found: dict[str, Any]) -> None:
         for name, each in found[kind].items():
             share = f"{each['k']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
             lines.append(f"| {label}{name} | {share} |")
+    own = found["safe_rlhf_learned"]
+    lines += [
+        "",
+        f"Where two thirds of the questions of SafeRLHF-mini may be learned from ({own['learned']} rows, {own['held']}",
+        "held out; its licence forbids to ship that), a logistic regression on the frozen MiniLM reaches",
+        f"{own['frozen']:.3f}, the same on the detector's last layer {own['detector']:.3f}.",
+    ]
     told = found["fast"]
     shares = ", ".join(f"{name} {each['k']} of {each['n']}" for name, each in told["decided"].items())
     lost = [sum(each[what] for each in told["lost"].values()) for what in ("lost", "of")]
@@ -264,14 +295,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detector", default="embedded")
     parser.add_argument("--base")
+    parser.add_argument("--learned", action="store_true", help="with --base: of SafeRLHF-mini's own rows, and no more")
     parser.add_argument("--page", action="store_true", help="render the tables from stored results only")
     arguments = parser.parse_args()
     if not arguments.page:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        found = measure(detector)
-        found["frozen"] = frozen(arguments.base) if arguments.base else known.get("frozen", {})
+        found = known if arguments.learned else measure(detector)
+        if arguments.base and not arguments.learned:
+            found["frozen"] = frozen(arguments.base)
+        if arguments.base:
+            found["safe_rlhf_learned"] = safe_rlhf_learned(arguments.base, detector)
+        found = {name: known[name] for name in ("frozen", "safe_rlhf_learned") if name in known} | found
         print(json.dumps(found, indent=1))
         if arguments.detector != "embedded":
             return
