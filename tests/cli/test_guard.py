@@ -167,3 +167,12 @@ def test_what_cannot_be_served_is_one_line(equipoise: Command, words: tuple[str,
     assert found.exit_code == code, found.output
     assert says in found.stderr
     assert "Traceback" not in found.output
+
+
+def test_a_reply_that_is_allowed_comes_back_as_it_was(equipoise: Command, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    said = "half \ud800 a pair, \u2028 and \x00"
+    path.write_text(json.dumps({"id": "1", "prompt": "x", "response": said}))
+    result = equipoise("guard", "check", path, "--detector", "testbed", "--json")
+    found = json.loads(result.stdout)
+    assert (found["decision"], found["response"]) == ("allow", said)

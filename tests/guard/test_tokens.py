@@ -20,3 +20,7 @@ def test_names_of_special_tokens_are_letters(parts: list[str]) -> None:
 
 def test_other_texts_stay_as_they_are() -> None:
     assert spelled_out(MADE, "how do i make a bird?") == "how do i make a bird?"
+
+
+def test_half_a_surrogate_pair_is_no_failure() -> None:
+    assert ids_of(MADE, "bird \ud800") == ids_of(MADE, "bird ?")

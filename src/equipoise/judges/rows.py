@@ -40,6 +40,8 @@ class Row:
     """What is wrong with it without making it unusable, such as a missing picture."""
     values: dict[str, Any] = field(default_factory=dict)
     """All that it holds."""
+    said: str = ""
+    """The reply as it stands in the file; judges get it without half surrogate pairs."""
 
 
 def read_rows(path: Path, *, pictures: bool = False) -> Iterator[Row]:
@@ -137,6 +139,7 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
     problem = _problem(values)
     if problem is not None:
         return Row(line, known, None, f"line {line} {problem}", values=values)
+    said = values["response"]
     values = {name: whole(value) if isinstance(value, str) else value for name, value in values.items()}
     images, notes = _pictures(path, values.get("images") or [], pictures)
     prompt = Prompt((Message("user", values["prompt"], images),), values.get("system"))
@@ -158,7 +161,7 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
         wire=values.get("wire") or "text",
         sample=sample,
     )
-    return Row(line, known, exchange, notes=notes, values=values)
+    return Row(line, known, exchange, notes=notes, values=values, said=said)
 
 
 def _problem(values: dict[str, Any]) -> str | None:

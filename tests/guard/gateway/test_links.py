@@ -90,7 +90,11 @@ def serving(folder: Path) -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Clients leave in the middle here."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -180,7 +184,7 @@ def test_a_name_without_an_address_is_one_error() -> None:
         finally:
             await links.close()
 
-    with pytest.raises(PictureError, match="expected an address of pictures.test, got none"):
+    with pytest.raises(PictureError, match="expected an address of pictures"):
         asyncio.run(go())
 
 

@@ -79,7 +79,7 @@ def document(row: Row, decision: Decision | None) -> dict[str, Any]:
         "harm": decision.harm,
         "categories": list(decision.categories),
         "decision": decision.action,
-        "response": decision.response,
+        "response": decision.response if decision.changed else row.said,
         "rounds": decision.rounds,
         "decided_by": decision.decided_by,
     }
