@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from audit.engine.asking import Stores, picture, rows, sample, served
 from audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
+from equipoise.audit.ledger import Ledger
+from equipoise.audit.records import ReplyRow
 
 COUNT = 30
 SCRIPT = """
@@ -69,3 +72,24 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Sig
     assert len(replies) == len(verdicts) == COUNT
     assert {row.key for row in replies} == {row.key for row in verdicts} == keys
     assert all(row == before[row.key] for row in replies if row.key in before), "a stored reply changed"
+
+
+def test_no_more_prompts_than_connections_wait_for_a_slow_disk(tmp_path: Path) -> None:
+    stores = Stores(tmp_path / "run")
+    unstored = []
+
+    class Slow(Ledger[ReplyRow]):
+        def append(self, rows: Iterable[ReplyRow]) -> None:
+            time.sleep(0.1)
+            super().append(rows)
+
+    replies = Slow(stores.folder / "replies.jsonl", ReplyRow)
+
+    def rule(asked: Asked) -> Answer:
+        unstored.append(len(server.asked) - len(list(replies.rows())))
+        return says(f"You said: {asked.text}")
+
+    with ScriptedServer(rule) as server:
+        outcome = stores.ask(asked(), served(server.spec), connections=3, replies=replies)
+    assert outcome.asked == COUNT
+    assert max(unstored) == 3

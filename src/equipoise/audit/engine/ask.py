@@ -77,6 +77,7 @@ def ask(
         OutputError: the disk is full; what was written before is whole.
         KeyboardInterrupt: the user stopped it; the same call goes on from there.
     """
+    lines = _lines(target, connections)
     known = {row.key: row for row in replies.rows()}
     judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
     asked = [(row, sample) for row, sample in rows if row.problem is None]
@@ -94,12 +95,13 @@ def ask(
         total=len(asked),
         done=len(asked) - len(left),
         retries=retries,
+        lines=lines,
         progress=progress,
     )
     session.reused = len(asked) - len(left)
     session.report()
     if left:
-        options = _options(target, max_new_tokens, connections, timeout)
+        options = _options(target, max_new_tokens, lines, timeout)
         token = current.set(session)
         try:
             outside_any_loop(lambda: _evaluate(target, _tasks(left), logs, options))
@@ -177,15 +179,19 @@ def _check(found: Sequence[EvalLog], tasks: int) -> None:
     )
 
 
-def _options(target: Target, max_new_tokens: int, connections: int | None, timeout: float | None) -> dict[str, Any]:
+def _lines(target: Target, connections: int | None) -> int:
+    """How many prompts may be under way at once."""
     if connections is not None and connections < 1:
         raise UsageError(f"expected at least 1 connection, got {connections}; try 10")
+    return connections or (2 * BATCH if target.model is not None else CONNECTIONS)
+
+
+def _options(target: Target, max_new_tokens: int, lines: int, timeout: float | None) -> dict[str, Any]:
     if timeout is not None and timeout <= 0:
         raise UsageError(f"expected a timeout above 0 seconds, got {timeout}; try 60")
-    lines = connections or (2 * BATCH if target.model is not None else CONNECTIONS)
     return {
         "max_connections": lines,
-        # Some samples are judged or written while others are asked.
+        # Some samples are judged while others are asked.
         "max_samples": 2 * lines,
         "max_tokens": max_new_tokens,
         "temperature": 0.0,

@@ -114,6 +114,7 @@ class Session:
         total: int,
         done: int,
         retries: int,
+        lines: int,
         progress: ProgressSink | None,
     ) -> None:
         self.target = target
@@ -125,6 +126,8 @@ class Session:
         self.replies: Batcher[ReplyRow, None] = Batcher(_writer(replies), size=256, split=False, name="replies")
         self.verdicts: Batcher[VerdictRow, None] = Batcher(_writer(verdicts), size=256, split=False, name="verdicts")
         self.pilot = anyio.Lock()
+        self.under_way = anyio.Semaphore(lines)
+        """A prompt keeps its place until its reply is on the disk: a kill loses no more replies than these."""
         self.fatal: str | None = None
         self.error: BaseException | None = None
         self.proven = target.model is not None

@@ -94,10 +94,22 @@ async def _ask_unless_over(session: Session, state: TaskState) -> None:
     if session.fatal is not None:
         _leave_unasked(session, state)
         return
-    key = state.metadata["key"]
     began = time.monotonic()
-    tried, tries = await _try_again(session, state)
-    seconds = time.monotonic() - began
+    pause = FIRST_PAUSE
+    for tries in range(1, session.retries + 2):
+        async with session.under_way:
+            tried = await _try(get_model(), state)
+            failure = tried.failure
+            if failure is None or not failure.again or session.fatal is not None or tries > session.retries:
+                await _keep(session, state, tried, tries, time.monotonic() - began)
+                return
+        await anyio.sleep(min(LONGEST_PAUSE, pause if failure.retry_after is None else failure.retry_after))
+        pause *= 2
+
+
+async def _keep(session: Session, state: TaskState, tried: _Try, tries: int, seconds: float) -> None:
+    """Write what the last try brought, before another prompt is sent in its place."""
+    key = state.metadata["key"]
     if tried.reply is not None:
         row = _row(key, tried.reply, session.target.who, seconds)
         session.succeeded()
@@ -115,21 +127,6 @@ async def _ask_unless_over(session: Session, state: TaskState) -> None:
 def _leave_unasked(session: Session, state: TaskState) -> None:
     session.unasked += 1
     state.metadata["unasked"] = session.fatal
-
-
-async def _try_again(session: Session, state: TaskState) -> tuple[_Try, int]:
-    """The last try, and how many there were."""
-    model = get_model()
-    pause = FIRST_PAUSE
-    for tries in range(1, session.retries + 2):
-        tried = await _try(model, state)
-        over = session.fatal is not None or tries > session.retries
-        if tried.failure is None or not tried.failure.again or over:
-            return tried, tries
-        wished = tried.failure.retry_after
-        await anyio.sleep(min(LONGEST_PAUSE, pause if wished is None else wished))
-        pause *= 2
-    raise AssertionError("the loop returns")
 
 
 async def _try(model: Model, state: TaskState) -> _Try:
