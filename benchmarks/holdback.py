@@ -56,7 +56,7 @@ class Slow(httpx.AsyncByteStream):
         yield b"data: [DONE]\n\n"
 
 
-async def review(text: str, final: bool, rewrite: bool) -> Decision:
+async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
     """5 ms for a check."""
     await asyncio.sleep(0.005)
     harmful = BAD in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,3 +144,32 @@ def test_requests_are_judged_only_where_the_policy_says_so() -> None:
 def test_the_difference_is_a_diff() -> None:
     assert difference("a\nb", "a\nc").splitlines()[2:] == ["@@ -1,2 +1,2 @@", " a", "-b", "+c"]
     assert difference("same", "same") == ""
+
+
+class Thinned:
+    """Harm is the share of bad words among all words."""
+
+    name = "thinned"
+    identity = "thinned-1"
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        words = [each.response.split() or [""] for each in evidence]
+        return [Score(self.name, each.count("bomb") / len(each), {"weapons": 0.1}) for each in words]
+
+
+def test_a_part_that_is_judged_by_itself_is_not_thinned_out() -> None:
+    whole, part = "bomb and much else that is fine", "bomb"
+    assert Protector(Thinned())([Evidence(whole)])[0].action == "allow"
+    found, other = Protector(Thinned())([Evidence(whole, apart=("fine", part)), Evidence("fine")])
+    assert (found.action, found.harm, other.action) == ("refuse", 1.0, "allow")
+    rewriter = Protector(Thinned(), [Rewrites(lambda text: "a bird" if text == whole else None)])
+    assert rewriter([Evidence(whole, apart=(part,))])[0].response == "a bird"
+
+
+def test_a_part_that_cannot_be_judged_is_a_failure_of_the_whole() -> None:
+    class Blind(Thinned):
+        def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+            return [Score("blind", 0.1 if each.response != "part" else None, failure="blind") for each in evidence]
+
+    found = Protector(Blind())([Evidence("whole part", apart=("part",))])[0]
+    assert (found.action, found.decided_by) == ("refuse", "fail mode")

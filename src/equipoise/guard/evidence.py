@@ -29,6 +29,8 @@ class Evidence:
     """Earlier turns and results of tools, oldest first."""
     images: tuple[Image, ...] = ()
     """The pictures themselves, for those who look at them."""
+    apart: tuple[str, ...] = ()
+    """Parts of the response that are judged by themselves, too: what is said beside them must not thin them out."""
 
     @property
     def asked(self) -> str:

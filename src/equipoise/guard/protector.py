@@ -115,7 +115,7 @@ class Protector:
 
     def _first(self, cases: list[_Case], rail: Rail, policy: Policy, detector: Detector) -> None:
         """Judge the replies as they came."""
-        for case, score in zip(cases, scored(detector, [case.evidence for case in cases]), strict=True):
+        for case, score in zip(cases, _worst(detector, [case.evidence for case in cases]), strict=True):
             case.scores.append(score)
             if score.harm is None:
                 why = f"the check failed: {score.failure}"
@@ -133,7 +133,7 @@ class Protector:
         """Rewrite once more and judge what came of it."""
         for case, text in zip(cases, self._rewrites([case.current or case.evidence for case in cases]), strict=True):
             case.rounds += 1
-            case.current = None if text is None else replace(case.current or case.evidence, response=text)
+            case.current = None if text is None else replace(case.current or case.evidence, response=text, apart=())
         tried = [case for case in cases if case.current is not None]
         rewrites = [case.current for case in tried if case.current is not None]
         for case, rewrite, score in zip(tried, rewrites, scored(detector, rewrites), strict=True):
@@ -157,6 +157,24 @@ class Protector:
                 if isinstance(text, str) and text.strip() and text != evidence[place].response:
                     found[place] = text
         return found
+
+
+def _worst(detector: Detector, evidence: Sequence[Evidence]) -> list[Score]:
+    """The highest score of each reply and its parts; a part that could not be judged is a failure of the whole."""
+    texts = [[each, *(replace(each, response=part, apart=()) for part in each.apart)] for each in evidence]
+    scores = iter(scored(detector, [text for group in texts for text in group]))
+    return [_highest([next(scores) for _ in group]) for group in texts]
+
+
+def _highest(scores: Sequence[Score]) -> Score:
+    if len(scores) == 1:
+        return scores[0]
+    seconds = sum(score.seconds for score in scores)
+    highest = max(scores, key=lambda score: 2.0 if score.harm is None else score.harm)
+    kinds = {
+        name: max(each.categories.get(name, 0.0) for each in scores) for each in scores for name in each.categories
+    }
+    return replace(highest, categories=kinds, seconds=seconds)
 
 
 def scored(detector: Detector, evidence: Sequence[Evidence]) -> list[Score]:

@@ -83,6 +83,40 @@ async def test_harm_is_found_wherever_a_reply_says_it(tmp_path: Path, more: dict
         assert set(outcomes(found).values()) == {"skipped", "checked"}
 
 
+class Thinned:
+    """Finds harm only in a text that says nothing else."""
+
+    name = identity = "thinned"
+
+    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        return [Score(self.name, float(each.response == "a bomb")) for each in evidence]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("more", [{"reasoning_content": "Let me see."}, {"new": 1}])
+async def test_what_stands_beside_a_reply_does_not_thin_it_out(
+    tmp_path: Path, stream: bool, more: dict[str, Any]
+) -> None:
+    def reply(body: dict[str, Any]) -> httpx.Response:
+        if not stream:
+            answer = message("a bomb")
+            return whole({**answer, "message": {**answer["message"], **more}})
+        return pieces(delta(None, **more), delta("a bo"), delta("mb"), *ENDS)
+
+    async with gateway(tmp_path, reply, detector=Thinned()) as found:
+        response = await found.chat(stream=stream)
+        assert found.entries()[-1]["decisions"][0]["action"] == "refuse"
+        assert "bomb" not in response.text
+
+
+@pytest.mark.parametrize("stream", ["yes", 1, [], {}])
+async def test_a_stream_that_is_neither_wanted_nor_not_is_a_bad_request(tmp_path: Path, stream: Any) -> None:
+    async with gateway(tmp_path, lambda body: whole(message("fine"))) as found:
+        response = await found.chat(stream=stream)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "stream")
+        assert not found.fake.asked
+
+
 async def test_harm_beside_the_choices_is_found_and_taken_out(tmp_path: Path) -> None:
     async with gateway(tmp_path, lambda body: whole(message("fine"), transcript="a bomb")) as found:
         response = await found.chat()

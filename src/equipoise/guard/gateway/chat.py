@@ -72,6 +72,9 @@ class Chat:
             request = parse_request(body)
         except ValueError as error:
             raise Problem(400, str(error), "invalid_request") from error
+        if not isinstance(body.get("stream"), bool | None):
+            # Servers that take "yes" for true would stream where nobody expects it.
+            raise Problem(400, "expected stream: true or false", "invalid_request", param="stream")
         self.receipts.expect((each.place, each.kind) for each in request.surfaces)
         return request
 
@@ -179,7 +182,7 @@ class Chat:
         """The output rail for one reply."""
         policy, receipts = self.policy, self.receipts
         receipts.expect((each.place, each.kind) for each in choice.surfaces)
-        decision = await self.service.review(request.evidence(self.picture_text, choice.text), policy)
+        decision = await self.service.review(request.evidence(self.picture_text, choice.text, choice.apart), policy)
         if choice.unsupported and policy.output.enabled and policy.output.fail == "closed" and not decision.changed:
             decision = self._unseen(choice.text)
         self.decisions.append((decision, choice.text))
@@ -203,8 +206,9 @@ class Chat:
     async def _stream(self, request: Request, response: Any) -> AsyncIterator[bytes]:
         policy, watch = self.policy, Watch()
 
-        async def review(text: str, final: bool, rewrite: bool) -> Decision:
-            return await self.service.review(request.evidence(self.picture_text, text), policy, rewrite=rewrite)
+        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
+            said = request.evidence(self.picture_text, text, apart)
+            return await self.service.review(said, policy, rewrite=rewrite)
 
         # A policy that observes has nothing to hold back for, and a rail that is off looks at nothing.
         mode = "off" if not policy.output.enabled else policy.stream.mode

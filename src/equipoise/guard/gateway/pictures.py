@@ -67,7 +67,7 @@ def decoded(data: bytes, limits: Pictures) -> Seen:
         PictureError: no picture, too large, or several frames.
     """
     from PIL import Image as pil
-    from PIL import ImageOps
+    from PIL import ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -83,6 +83,8 @@ def decoded(data: bytes, limits: Pictures) -> Seen:
                 image = flattened(ImageOps.exif_transpose(found))
     except PictureError:
         raise
+    except UnidentifiedImageError as error:
+        raise PictureError("expected a PNG, JPEG, WebP or GIF picture, got none that can be read") from error
     except (OSError, ValueError, SyntaxError, pil.DecompressionBombError, MemoryError) as error:
         raise PictureError(f"expected a PNG, JPEG, WebP or GIF picture, got none that can be read ({error})") from error
     return Seen(image, written(image))

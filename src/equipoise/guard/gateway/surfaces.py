@@ -21,6 +21,8 @@ FRAME: Final = frozenset(
     | {"prompt_token_ids", "kv_transfer_params", "timings", "request_id", "obfuscation"}
 )
 """Fields of a completion, or of a chunk of one, that hold nothing a model said."""
+SPOKEN: Final = ("text", "reasoning")
+"""Kinds of parts that people read as running text."""
 REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
 
@@ -53,13 +55,13 @@ class Request:
         """Its pictures."""
         return tuple(each for each in self.surfaces if each.kind == "picture")
 
-    def evidence(self, picture_text: str = "", response: str = "") -> Evidence:
+    def evidence(self, picture_text: str = "", response: str = "", apart: tuple[str, ...] = ()) -> Evidence:
         """What a guard looks at: the last question, the words in pictures, and earlier turns but the operator's."""
         asking = f"messages/{self.last_user}/"
         words = [each for each in self.surfaces if each.text and each.kind not in ("instruction", "setting")]
         question = [each.text for each in words if each.place.startswith(asking)]
         context = [each.text for each in words if not each.place.startswith(asking)]
-        return Evidence(response, "\n".join(question), picture_text, tuple(context))
+        return Evidence(response, "\n".join(question), picture_text, tuple(context), apart=apart)
 
 
 def parse_request(body: Mapping[str, Any]) -> Request:
@@ -182,9 +184,20 @@ class Choice:
         return "\n".join(each.text for each in self.surfaces if each.text)
 
     @property
+    def apart(self) -> tuple[str, ...]:
+        """What it says in each way that people read, where it says more than that."""
+        texts = {kind: "\n".join(each.text for each in self.surfaces if each.kind == kind) for kind in SPOKEN}
+        return by_themselves(texts, self.text)
+
+    @property
     def unsupported(self) -> bool:
         """Whether a part of it is nothing that anybody here can look at."""
         return any(each.kind == "unsupported" for each in self.surfaces)
+
+
+def by_themselves(texts: Mapping[str, str], whole: str) -> tuple[str, ...]:
+    """The texts, by kind, that are judged by themselves, beside the whole that they are part of."""
+    return tuple(texts[kind] for kind in SPOKEN if texts.get(kind) and texts[kind] != whole)
 
 
 def parse_reply(body: Mapping[str, Any]) -> list[Choice]:

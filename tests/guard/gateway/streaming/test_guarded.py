@@ -48,7 +48,7 @@ class Reviewer:
     rewrite: str = "A bird."
     shown: list[str] = field(default_factory=list)
 
-    async def __call__(self, text: str, final: bool, rewrite: bool) -> Decision:
+    async def __call__(self, text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
         self.shown.append(text)
         await asyncio.sleep(0)
         if BAD not in text:
@@ -210,7 +210,7 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
     async def go() -> None:
         seen: list[str] = []
 
-        async def review(text: str, final: bool, rewrite: bool) -> Decision:
+        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
             seen.append(text)
             return Decision("allow", text, 0.0, "words", "fine")
 

@@ -13,8 +13,9 @@ from equipoise.guard.gateway.streaming.hold import Held
 from equipoise.guard.gateway.surfaces import beside_choices
 from equipoise.guard.policy import Stream
 
-Review = Callable[[str, bool, bool], Awaitable[Decision]]
-"""Text so far, whether it is all, whether a rewrite can still take its place; it never raises."""
+Review = Callable[[str, tuple[str, ...], bool, bool], Awaitable[Decision]]
+"""Text so far, its parts that are judged by themselves, too, whether it is all, whether a rewrite can still take its
+place; it never raises."""
 
 
 @dataclass
@@ -136,7 +137,7 @@ class Guarded:
         return self._sent(held, held.leave(final=False)) if self.settings.mode == "holdback" else []
 
     async def _judge(self, held: Held, *, final: bool) -> Decision:
-        decision = await self.review(held.text, final, held.left == 0)
+        decision = await self.review(held.text, held.apart, final, held.left == 0)
         self.watch.decisions[held.index] = decision
         if self.settings.mode == "observe":
             wanted = decision.observed or decision.action

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.guard.gateway.surfaces import Surface, words_of
+from equipoise.guard.gateway.surfaces import Surface, by_themselves, words_of
 
 
 @dataclass
@@ -43,6 +43,8 @@ class Held:
     """Chunks with the place in the text where they end, and whether they wait for the whole reply."""
     seen: dict[str, str] = field(default_factory=dict)
     """Names of the fields that held words, with their kinds; for receipts."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What it said so far by kind of part."""
     _field: str = ""
     """The field that spoke last: words of two fields are two lines."""
     silent: bool = False
@@ -68,6 +70,12 @@ class Held:
         if surface.kind == "tool call":
             self.whole = True
         self.text += surface.text
+        self.texts[surface.kind] = self.texts.get(surface.kind, "") + surface.text
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """The parts of `text` that are judged by themselves, too."""
+        return by_themselves(self.texts, self.text)
 
     @property
     def unjudged(self) -> int:
