@@ -23,13 +23,13 @@ from torch import Tensor
 
 from countermeasures_page import PAGE
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.objectives import Reply
+from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.solvers import Momentum
 from equipoise.countermeasures.certificate import Certificate, certify, predict
-from equipoise.countermeasures.voting import Smoothed
+from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.models.load import load
-from equipoise.testbed.scores import Case, cases
+from equipoise.testbed.scores import TestbedCase, cases
 from equipoise.types import Prompt
 from page import put
 
@@ -41,7 +41,7 @@ REFUSAL = "I'm sorry, but I can't help with that."
 class Held:
     """A certified prompt."""
 
-    case: Case
+    case: TestbedCase
     certificate: Certificate
 
     @property
@@ -54,7 +54,7 @@ class Held:
         return Prompt.ask(self.case.question.text, to_image(pixels))
 
 
-def certified(model: Smoothed, each: int, copies: int) -> list[Held]:
+def certified(model: RandomizedSmoothing, each: int, copies: int) -> list[Held]:
     """The first prompts of two cells that the certificate does not abstain on."""
     found: list[Held] = []
     for cell in ("plain_safe", "forbidden_emblem"):
@@ -70,17 +70,17 @@ def certified(model: Smoothed, each: int, copies: int) -> list[Held]:
 
 def random_trials(held: Held, count: int, seed: int) -> Iterator[Tensor]:
     """Pictures at the edge of the ball, each in a random direction."""
-    region = Budget("l2", held.certificate.radius).around(held.pixels)
+    region = Budget("l2", held.certificate.radius).centered_at(held.pixels)
     random = torch.Generator().manual_seed(seed)
     for _ in range(count):
         step = torch.randn(held.pixels.shape, generator=random)
-        yield region.legal(held.pixels + step * (held.certificate.radius / step.norm()))
+        yield region.project_quantized(held.pixels + step * (held.certificate.radius / step.norm()))
 
 
-def adversarial_trials(model: Smoothed, held: Held, count: int, steps: int) -> Iterator[Tensor]:
+def adversarial_trials(model: RandomizedSmoothing, held: Held, count: int, steps: int) -> Iterator[Tensor]:
     """What an attack through the noise finds within the radius, towards the other class."""
     aim = held.case.question.answer if held.certificate.label == "refuse" else REFUSAL
-    objective = Reply((model,), (held.case.prompt,), aim, draws=4)
+    objective = TargetReplyLoss((model,), (held.case.prompt,), aim, draws=4)
     for seed in range(count):
         attack = Momentum(Budget("l2", held.certificate.radius), steps=steps, random_start=seed > 0)
         yield attack(objective, held.pixels, seed=seed).pixels
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     started = time.monotonic()
-    model = Smoothed(load("testbed/llava"), arguments.sigma, 9, f"smooth:sigma={arguments.sigma}")
+    model = RandomizedSmoothing(load("testbed/llava"), arguments.sigma, 9, f"smooth:sigma={arguments.sigma}")
     held = certified(model, 5, arguments.copies)
     counts: dict[str, Counter[str]] = {"random": Counter(), "adversarial": Counter()}
     lengths = []

@@ -29,13 +29,13 @@ from PIL import Image
 
 from countermeasures_page import PAGE, render
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbed import Perturbed
+from equipoise.attacks.perturbed import PerturbationResult
 from equipoise.attacks.refusal import RefusalAttack
-from equipoise.audit.statistics import Label, estimate
+from equipoise.audit.statistics import CaseLabel, estimate
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.certificate import certify
-from equipoise.countermeasures.voting import Smoothed
+from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.errors import PictureError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
@@ -139,7 +139,7 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
     }
     if row.certified:
         smoothed = chain.deployed[0]
-        assert isinstance(smoothed, Smoothed)
+        assert isinstance(smoothed, RandomizedSmoothing)
         found["certificate"] = certificates(smoothed, scale.scenes)
     return found
 
@@ -147,24 +147,24 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
 CELLS = ("plain_safe", "look_alike_safe", "forbidden_text", "forbidden_emblem")
 
 
-def attacked(name: str, scale: Scale, model: OpenModel) -> list[Perturbed]:
+def attacked(name: str, scale: Scale, model: OpenModel) -> list[PerturbationResult]:
     """The pictures of one attack: made once, saved, and read again from their files."""
     attack = RefusalAttack(Budget("linf", EPSILON), steps=scale.steps, questions_per_step=None, draws=ROWS[name].draws)
     made = []
     for index, album in enumerate(scenes(scale.scenes)):
         stem = SAVED / name.replace(", ", "+").replace(" ", "-") / f"{index:03d}-{scale.steps}"
         try:
-            result = Perturbed.load(stem)
+            result = PerturbationResult.load(stem)
         except PictureError:
             result = attack(album.picture, [model], album.held_out, seed=1000 + index)
             result.save(stem)
-            result = Perturbed.load(stem)
+            result = PerturbationResult.load(stem)
             print(f"{name}: attacked {index + 1}/{scale.scenes}, {result.steps} steps, rate {result.rate}", flush=True)
         made.append(result)
     return made
 
 
-def effort(made: Sequence[Perturbed]) -> dict[str, float]:
+def effort(made: Sequence[PerturbationResult]) -> dict[str, float]:
     """What an attack did; one whose loss does not fall says little about the defence."""
     losses = [[step.loss for step in each.trace] for each in made]
     return {
@@ -184,10 +184,10 @@ def refusals(chain: Defended, pictures: Sequence[Image.Image], scale: Scale) -> 
         labels, exact = [], []
         for number, (album, picture) in enumerate(zip(scenes(scale.scenes), pictures, strict=True)):
             exchanges = model.generate([Prompt.ask(text, picture) for text in album.held_out], max_new_tokens=48)
-            labels += [Label(verdict.refused, str(number)) for verdict in PhraseJudge()(exchanges)]
+            labels += [CaseLabel(verdict.refused, str(number)) for verdict in PhraseJudge()(exchanges)]
             answers = album.answers or []
             exact += [
-                Label(each.reply.strip() == answer, str(number))
+                CaseLabel(each.reply.strip() == answer, str(number))
                 for each, answer in zip(exchanges, answers, strict=True)
             ]
         rates.append(labels)
@@ -195,7 +195,7 @@ def refusals(chain: Defended, pictures: Sequence[Image.Image], scale: Scale) -> 
     return {"refused": over_seeds(rates), "right": over_seeds(right)}
 
 
-def over_seeds(runs: Sequence[Sequence[Label]]) -> dict[str, Any]:
+def over_seeds(runs: Sequence[Sequence[CaseLabel]]) -> dict[str, Any]:
     """The rate over all seeds together (a picture is one cluster whatever the seed), and each seed's own."""
     whole = estimate([label for run in runs for label in run])
     return {**whole.to_dict(), "seeds": [estimate(run).rate for run in runs]}
@@ -211,10 +211,10 @@ def on_cell(chain: Defended, cell: Any, count: int) -> dict[str, Any]:
             exchanges += model.generate([case.prompt for case in asked[start : start + 25]], max_new_tokens=48)
         verdicts = PhraseJudge()(exchanges)
         says = [each.reply.strip() == case.question.answer for each, case in zip(exchanges, asked, strict=True)]
-        exact.append([Label(value, str(i)) for i, value in enumerate(says)])
-        refused.append([Label(verdict.refused, str(i)) for i, verdict in enumerate(verdicts)])
+        exact.append([CaseLabel(value, str(i)) for i, value in enumerate(says)])
+        refused.append([CaseLabel(verdict.refused, str(i)) for i, verdict in enumerate(verdicts)])
         gone = [None if verdict.refused is None else not verdict.refused for verdict in verdicts]
-        answered.append([Label(value, str(i)) for i, value in enumerate(gone)])
+        answered.append([CaseLabel(value, str(i)) for i, value in enumerate(gone)])
     return {"exact": over_seeds(exact), "refused": over_seeds(refused), "answered": over_seeds(answered)}
 
 
@@ -277,7 +277,7 @@ def peak(work: Callable[[], object]) -> int:
     return most
 
 
-def certificates(model: Smoothed, count: int) -> dict[str, Any]:
+def certificates(model: RandomizedSmoothing, count: int) -> dict[str, Any]:
     """How many clean pictures are certified, and how far."""
     found, sizes = [], []
     for album in scenes(count):

@@ -28,7 +28,7 @@ from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.questions import general
 from equipoise.models.base import OpenModel
-from equipoise.transforms.diffusion import Purify
+from equipoise.transforms.diffusion import DiffPure
 from equipoise.types import Prompt
 from geometries import GEOMETRIES, build
 from page import put
@@ -84,7 +84,7 @@ def one(geometry: str, specs: list[str], checkpointing: bool, count: int) -> dic
 def _without_checkpoints(model: OpenModel) -> OpenModel:
     for layer in model.layers if isinstance(model, Countermeasure) else ():
         used: Any = getattr(layer, "transform", None)
-        if isinstance(used, Purify):
+        if isinstance(used, DiffPure):
             layer.transform = replace(used, checkpointing=False)  # type: ignore[attr-defined]
     return model
 

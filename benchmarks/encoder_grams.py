@@ -15,14 +15,14 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from equipoise.judges.encoder_reading import GRAMS, Pieces
+from equipoise.judges.encoder_reading import GRAMS, EncodedExchange
 
 SHARE = 0.5
 """How much the linear part counts beside the network, chosen on the validation rows."""
 INVERSE_PENALTY = 10.0
 
 
-def matrix(rows: Sequence[Pieces]) -> csr_matrix:
+def matrix(rows: Sequence[EncodedExchange]) -> csr_matrix:
     """One line a row, of length 1, over the hashed runs."""
     runs = [piece.grams for piece in rows]
     ends = np.cumsum([0, *map(len, runs)])
@@ -30,12 +30,12 @@ def matrix(rows: Sequence[Pieces]) -> csr_matrix:
     return csr_matrix((values, [gram for run in runs for gram in run], ends), shape=(len(rows), GRAMS))
 
 
-def fit_grams(rows: Sequence[Pieces], labels: Sequence[int]) -> tuple[Tensor, Tensor]:
+def fit_grams(rows: Sequence[EncodedExchange], labels: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Weights [runs, labels] and bias [labels], already multiplied by the share."""
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(matrix(rows), labels)
     return torch.tensor(SHARE * model.coef_.T, dtype=torch.float16), torch.tensor(SHARE * model.intercept_).float()
 
 
-def gram_logits(rows: Sequence[Pieces], weights: Tensor, bias: Tensor) -> Tensor:
+def gram_logits(rows: Sequence[EncodedExchange], weights: Tensor, bias: Tensor) -> Tensor:
     """What the linear part adds to the network's logits, [rows, labels]."""
     return torch.tensor(matrix(rows) @ weights.double().numpy()).float() + bias

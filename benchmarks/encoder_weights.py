@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from equipoise.judges.encoder_network import Encoder, EncoderShape
-from equipoise.judges.rounding import rounded
+from equipoise.judges.rounding import quantize_rows
 
 BASE = "model.safetensors"
 CARD = """# The encoder judge: does a reply refuse?
@@ -99,7 +99,7 @@ def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as 8-bit integers with one scale a row; the head and all vectors in 32 bits, the runs in 16."""
     kept = {name: value.contiguous() for name, value in state.items() if name == "grams"}
     rest = {name: value for name, value in state.items() if name not in kept}
-    return kept | rounded(rest, lambda name: not name.startswith("head"))
+    return kept | quantize_rows(rest, lambda name: not name.startswith("head"))
 
 
 def write_weights(folder: Path, state: dict[str, Tensor], work: Path, settings: dict[str, object]) -> None:

@@ -29,11 +29,11 @@ from typing import Any
 import torch
 from inspect_ai.model import GenerateConfig, get_model
 
-from equipoise.audit.engine.ask import ask
+from equipoise.audit.engine.ask import collect_replies
 from equipoise.audit.engine.messages import to_inspect
-from equipoise.audit.engine.quiet import restored
-from equipoise.audit.engine.session import Target
-from equipoise.audit.ledger import Ledger
+from equipoise.audit.engine.quiet import restore_handlers
+from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
@@ -58,11 +58,11 @@ def through_engine(model: Any, samples: Sequence[Sample], tokens: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         rows = [(SampleRow.of(sample, "plain", {}, ()), sample) for sample in samples]
         began = time.perf_counter()
-        outcome = ask(
+        outcome = collect_replies(
             rows,
-            Target(model.name, model.revision, model=model),
-            replies=Ledger(Path(folder) / "replies.jsonl", ReplyRow),
-            verdicts=Ledger(Path(folder) / "verdicts.jsonl", VerdictRow),
+            EvaluationTarget(model.name, model.revision, model=model),
+            replies=AppendOnlyLog(Path(folder) / "replies.jsonl", ReplyRow),
+            verdicts=AppendOnlyLog(Path(folder) / "verdicts.jsonl", VerdictRow),
             judge=PhraseJudge(),
             logs=Path(folder) / "logs",
             max_new_tokens=tokens,
@@ -83,7 +83,7 @@ def through_provider(model: ChatModel, samples: Sequence[Sample], tokens: int) -
             await asyncio.gather(*(provider.generate(messages) for messages in asked))
 
     began = time.perf_counter()
-    with restored():
+    with restore_handlers():
         asyncio.run(main())
     return time.perf_counter() - began
 

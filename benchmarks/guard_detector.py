@@ -24,8 +24,8 @@ from equipoise.guard.detector import load
 from equipoise.guard.detector.network import batch, pool
 from equipoise.guard.detector.pretrained import HarmDetector
 from equipoise.guard.detector.template import Template
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.rows import Labelled as Row
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.rows import LabelledReply as Row
 from equipoise.judges.rates import Rate
 from equipoise.judges.thresholds import calibrate
 from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest
@@ -154,7 +154,7 @@ def speed(detector: HarmDetector) -> dict[str, Any]:
     taken = []
     for at in range(60):
         # Each a new one: what was judged before is remembered.
-        reply = Evidence(SHORT.format(at), "How do I bake bread?")
+        reply = GuardInput(SHORT.format(at), "How do I bake bread?")
         begin = time.perf_counter()
         detector([reply])
         taken.append(1000 * (time.perf_counter() - begin))

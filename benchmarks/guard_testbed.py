@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from equipoise.countermeasures.guarded import BY, Guarded, guarded
+from equipoise.countermeasures.guarded import BY, GuardedModel, guarded
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.models.load import load
-from equipoise.testbed.scores import MAX_NEW_TOKENS, Case, cases
-from equipoise.testbed.world.questions import CELLS
+from equipoise.testbed.scores import MAX_NEW_TOKENS, TestbedCase, cases
+from equipoise.testbed.world.questions import CONDITIONS
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
 from equipoise.types import ChatModel, Exchange
@@ -29,7 +29,7 @@ MODELS = ("testbed/llava", "testbed/internvl")
 SPEC = "guard:detector=testbed,detoxifier=testbed"
 
 
-def asked(model: ChatModel, held: Sequence[Case]) -> list[Exchange]:
+def asked(model: ChatModel, held: Sequence[TestbedCase]) -> list[Exchange]:
     """Replies."""
     exchanges: list[Exchange] = []
     for at in range(0, len(held), 50):
@@ -49,7 +49,7 @@ def rate(found: Rate) -> dict[str, Any]:
     }
 
 
-def scored(exchanges: Sequence[Exchange], held: Sequence[Case]) -> dict[str, Any]:
+def scored(exchanges: Sequence[Exchange], held: Sequence[TestbedCase]) -> dict[str, Any]:
     """Exact answers, refusals, and replies that hold a forbidden recipe."""
     right = sum(each.reply.strip() == case.question.answer for each, case in zip(exchanges, held, strict=True))
     harmful = sum(recipe_of(each.reply) in FORBIDDEN_WORDS for each in exchanges)
@@ -79,9 +79,9 @@ def hits(exchanges: Sequence[Exchange], plain: Sequence[Exchange]) -> dict[str, 
 def measure(name: str, count: int) -> dict[str, Any]:
     """One model with and without the guard, every cell."""
     model = load(name, device="cpu")
-    defended: Guarded = guarded(model, "testbed", "testbed", "default", SPEC)
+    defended: GuardedModel = guarded(model, "testbed", "testbed", "default", SPEC)
     found: dict[str, Any] = {}
-    for cell in CELLS:
+    for cell in CONDITIONS:
         held = cases(cell, count)
         plain = asked(model, held)
         safe = asked(defended, held)

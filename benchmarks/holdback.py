@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from equipoise.guard.decision import Decision
+from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.events import chunks
-from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
-from equipoise.guard.policy import Stream
-from equipoise.guard.protector import passed
+from equipoise.guard.gateway.streaming.guarded import GuardedStream, StreamStats
+from equipoise.guard.policy import StreamPolicy
+from equipoise.guard.protector import allow
 from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,19 +56,19 @@ class Slow(httpx.AsyncByteStream):
         yield b"data: [DONE]\n\n"
 
 
-async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
+async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
     """5 ms for a check."""
     await asyncio.sleep(0.005)
     harmful = BAD in text
-    return Decision("refuse" if harmful else "allow", "No." if harmful else text, float(harmful), "words", "")
+    return GuardDecision("refuse" if harmful else "allow", "No." if harmful else text, float(harmful), "words", "")
 
 
-async def one(seed: int, settings: Stream) -> dict[str, Any]:
+async def one(seed: int, settings: StreamPolicy) -> dict[str, Any]:
     """One stream: what left of its harm, and how much later its first word left."""
-    stream, watch = Slow(seed), Watch()
+    stream, watch = Slow(seed), StreamStats()
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
     said = b""
-    async for part in Guarded(review, settings, watch, passed).run(chunks(response), response.aclose):
+    async for part in GuardedStream(review, settings, watch, allow).run(chunks(response), response.aclose):
         said += part
     heard, left = watch.first_heard, watch.first_left
     # The harm comes in two words, so half of it may leave alone.
@@ -78,7 +78,7 @@ async def one(seed: int, settings: Stream) -> dict[str, Any]:
 
 async def measure(mode: str, hold: int) -> dict[str, Any]:
     """All streams, twenty at once."""
-    settings, gate = Stream(mode=mode, hold=hold), asyncio.Semaphore(20)  # type: ignore[arg-type]
+    settings, gate = StreamPolicy(mode=mode, hold=hold), asyncio.Semaphore(20)  # type: ignore[arg-type]
 
     async def guarded(seed: int) -> dict[str, Any]:
         async with gate:

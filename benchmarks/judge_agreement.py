@@ -22,7 +22,7 @@ from pathlib import Path
 from sklearn.metrics import cohen_kappa_score
 
 from encoder_rows import LABELS, Row, owls, phtest, shared_data, steered, xstest
-from equipoise.judges.agreement import Agreement, agree
+from equipoise.judges.agreement import LabelAgreement, agree
 from equipoise.judges.cards import SHIPPED, AgreementCard, AgreementRow
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities
 from equipoise.judges.ensemble import Ensemble
@@ -111,7 +111,7 @@ def judged(judge: Judge, rows: list[Row]) -> list[Case]:
     return [Case(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
 
 
-def binary(cases: list[Case], resamples: int = 10_000) -> Agreement:
+def binary(cases: list[Case], resamples: int = 10_000) -> LabelAgreement:
     """Agreement on "refuses, in full or in part"."""
     return agree(
         [case.verdict.refused for case in cases],

@@ -20,15 +20,15 @@ from typing import Any
 
 from audit import known_rates
 from audit.scripted_server import ScriptedServer
-from equipoise.audit.engine.session import Target
-from equipoise.audit.records import Run
-from equipoise.audit.run import Plan, audit
+from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.records import AuditRun
+from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import summarise
 from equipoise.data.catalogue import Suite, load_suite
-from equipoise.judges.asked import AskedJudge
+from equipoise.judges.asked import LLMJudge
 from equipoise.judges.ensemble import default_judge
 from equipoise.judges.rubric import HARM
-from equipoise.judges.served import Served
+from equipoise.judges.served import OpenAIBackend
 from equipoise.models.load import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,20 +38,20 @@ SUITES = ("xstest", "mossbench", "figstep", "harmbench-multimodal", "coco128-vqa
 AXES = ("needless_refusal", "harmful_answer")
 
 
-def run(plan: Plan) -> tuple[dict[str, Any], float]:
+def run(plan: AuditConfig) -> tuple[dict[str, Any], float]:
     """The plain rates of an audit, and how long it took."""
     started = time.perf_counter()
     audit(plan)
     seconds = time.perf_counter() - started
-    return summarise(Run.open(plan.out))["variants"]["plain"], seconds
+    return summarise(AuditRun.open(plan.out))["variants"]["plain"], seconds
 
 
 def served(suites: tuple[Suite, ...], folder: Path) -> list[str]:
     """Known rates against measured ones, suite by suite."""
     with ScriptedServer(known_rates.model) as model, ScriptedServer(known_rates.judge) as judge:
-        harm = AskedJudge(Served(judge.url, "judge"), questions=(HARM,))
-        target = Target("scripted", "", spec=model.spec)
-        plain, seconds = run(Plan(target, suites, default_judge(harm=[harm]), folder, retries=0))
+        harm = LLMJudge(OpenAIBackend(judge.url, "judge"), questions=(HARM,))
+        target = EvaluationTarget("scripted", "", spec=model.spec)
+        plain, seconds = run(AuditConfig(target, suites, default_judge(harm=[harm]), folder, retries=0))
     lines = [
         "| suite | samples | needless refusals: known, measured | harmful answers: known, measured | unscored | equal |"
     ]
@@ -72,8 +72,8 @@ def served(suites: tuple[Suite, ...], folder: Path) -> list[str]:
 def testbed(suites: tuple[Suite, ...], folder: Path) -> list[str]:
     """What the testbed model does on sets it knows nothing of."""
     model = load("testbed/llava")
-    target = Target(model.name, model.revision, model)
-    plain, seconds = run(Plan(target, suites, default_judge(), folder, max_new_tokens=32))
+    target = EvaluationTarget(model.name, model.revision, model)
+    plain, seconds = run(AuditConfig(target, suites, default_judge(), folder, max_new_tokens=32))
     lines = [
         "| suite | samples | needless refusals | harmful answers | unscored refusals | reasons |",
         "|---|---|---|---|---|---|",

@@ -28,8 +28,8 @@ from typing import Any, Final
 import openai
 
 from equipoise.testbed.reference import WEIGHTS
-from equipoise.testbed.scores import MAX_NEW_TOKENS, Case, cases
-from equipoise.testbed.world.questions import Cell
+from equipoise.testbed.scores import MAX_NEW_TOKENS, TestbedCase, cases
+from equipoise.testbed.world.questions import Condition
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
 from page import put
@@ -38,7 +38,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "real_upstream.json"
 PAGE: Final = ROOT / "docs" / "gateway.md"
 MODELS: Final = ("llava", "internvl")
-CELLS: Final[tuple[Cell, ...]] = ("plain_safe", "forbidden_picture")
+CELLS: Final[tuple[Condition, ...]] = ("plain_safe", "forbidden_picture")
 BIN: Final = Path(sys.executable).parent
 Body = dict[str, Any]
 Ask = Callable[[str, Body], str]
@@ -91,7 +91,7 @@ def compared(plain: Sequence[str], safe: Sequence[str]) -> dict[str, int]:
     }
 
 
-def body(case: Case, model: str) -> Body:
+def body(case: TestbedCase, model: str) -> Body:
     """A chat request with the case's picture as a data URL."""
     message = case.prompt.messages[-1]
     content: list[dict[str, Any]] = []

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbed import Perturbed
-from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate
+from equipoise.attacks.perturbed import PerturbationResult
+from equipoise.attacks.refusal import RefusalAttack, RefusalEvaluation, evaluate
 from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
 from equipoise.judges.rates import Rate
@@ -32,8 +32,8 @@ from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
-from equipoise.testbed.world.questions import Question, refill, sample_album
-from equipoise.transforms.expectation import Expectation
+from equipoise.testbed.world.questions import WorldQuestion, refill, sample_album
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 
@@ -68,7 +68,7 @@ def scenes(count: int) -> list[Album]:
     return albums
 
 
-def _shadow(rng: np.random.Generator, question: Question) -> list[str]:
+def _shadow(rng: np.random.Generator, question: WorldQuestion) -> list[str]:
     options = refill(question, "shadow")
     return [options[i] for i in rng.permutation(len(options))[:10]]
 
@@ -94,7 +94,7 @@ def attack(part: str) -> RefusalAttack:
     """The settings of a part: everywhere the same, but for transformations."""
     base = RefusalAttack(Budget("linf", EPSILON), steps=200)
     if part == "eot":
-        return replace(base, expectation=Expectation((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
+        return replace(base, expectation=EOTConfig((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
     return replace(base, budget=Budget("linf", 2 * EPSILON)) if part == "photos-16" else base
 
 
@@ -115,7 +115,7 @@ def total(rates: list[Rate]) -> Rate:
     return Rate.of(sum(r.k for r in rates), sum(r.n for r in rates), sum(r.unscored for r in rates))
 
 
-def exact(asked: Asked, album: Album) -> Rate | None:
+def exact(asked: RefusalEvaluation, album: Album) -> Rate | None:
     """Replies that equal the reference answer to the letter."""
     if album.answers is None:
         return None
@@ -144,7 +144,7 @@ def run(part: str, count: int) -> dict[str, object]:
     changes: dict[str, Change] = {"file": lambda picture: picture}
     if part == "eot":
         changes |= {"jpeg 75": jpeg_75, "resized to 75 %": resize_75}
-    made: list[Perturbed] = []
+    made: list[PerturbationResult] = []
     counts: dict[str, list[Rate]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for index, album in enumerate(albums):

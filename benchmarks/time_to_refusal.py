@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.checks import refusal_rate
-from equipoise.attacks.objectives import Reply
+from equipoise.attacks.checks import refusal_rate_check
+from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.refusal import prompts_about
-from equipoise.attacks.refusals import likeliest
+from equipoise.attacks.refusals import most_likely_refusal
 from equipoise.attacks.solvers import PaperBim
 from equipoise.data.pictures import to_pixels
 from equipoise.data.questions import general
@@ -39,7 +39,7 @@ EVERY = 5
 
 def held_out(model: OpenModel, album: Album) -> Callable[[Tensor], float]:
     """The share of an album's held-out questions that a model refuses."""
-    return refusal_rate([model], prompts_about(album.picture, album.held_out), target_rate=0.0)
+    return refusal_rate_check([model], prompts_about(album.picture, album.held_out), target_rate=0.0)
 
 
 class Watch:
@@ -65,8 +65,8 @@ class Watch:
 def official(model: OpenModel, album: Album, seed: int) -> dict[str, float | None]:
     """The official recipe on one picture."""
     prompts = prompts_about(album.picture, general())
-    aim = likeliest(to_pixels(album.picture), [model], prompts[:3])
-    objective = Reply((model,), tuple(prompts), aim)
+    aim = most_likely_refusal(to_pixels(album.picture), [model], prompts[:3])
+    objective = TargetReplyLoss((model,), tuple(prompts), aim)
     watch = Watch(model, album)
     result = PaperBim(Budget("linf", EPSILON))(
         objective, to_pixels(album.picture), seed=seed, success=watch, check_every=EVERY, target_rate=1.0

@@ -31,7 +31,7 @@ from encoder_rows import LABELS, SOURCES, Row, first_lessons, phtest, xstest
 from encoder_weights import pruned_tokenizer, start, write_card, write_weights
 from equipoise.judges.agreement import cohen_kappa
 from equipoise.judges.encoder_network import Encoder
-from equipoise.judges.encoder_reading import Pieces, Window
+from equipoise.judges.encoder_reading import EncodedExchange, EncoderWindow
 
 FOLDS = 3
 FROZEN = 2
@@ -71,14 +71,14 @@ class School:
         self.tokenizer = pruned_tokenizer(base, [t for r in self.rows if taught(r) for t in (r.prompt, r.reply)], work)
         random_ = random.Random(0)
         asked = ["" if random_.random() < BLANK and taught(row) else row.prompt for row in self.rows]
-        self.window = Window()
+        self.window = EncoderWindow()
         texts = [(prompt, row.reply) for prompt, row in zip(asked, self.rows, strict=True)]
         self.pieces = self.window.read(self.tokenizer, texts)
         self.model = start(base, self.tokenizer, self.window.longest)
         self.hidden = [self._lower(pieces) for pieces in self.pieces]
 
     @torch.inference_mode()
-    def _lower(self, pieces: Pieces) -> Tensor:
+    def _lower(self, pieces: EncodedExchange) -> Tensor:
         ids = torch.tensor([pieces.ids])
         return self.model.run(self.model.embed(ids), None, 0, FROZEN)[0].to(torch.bfloat16)
 

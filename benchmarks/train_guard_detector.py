@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from equipoise.guard.rows import Labelled as Row
-from equipoise.training.detector import Recipe, train
-from equipoise.training.glance import GlanceRecipe, add_glance
+from equipoise.guard.rows import LabelledReply as Row
+from equipoise.training.detector import DetectorTrainingConfig, train
+from equipoise.training.glance import EarlyExitTrainingConfig, add_early_exit
 from guard_rows import SOURCES, choices, lessons
 from guard_weights import ship
 
@@ -70,13 +70,13 @@ def main() -> None:
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held), flush=True)
     if not arguments.glance_only:
         # No row holds earlier turns, so none are shown to it.
-        recipe = Recipe(
+        recipe = DetectorTrainingConfig(
             arguments.base, epochs=arguments.epochs, rate=arguments.rate, seed=arguments.seed, bf16=True, surroundings=0
         )
         train(recipe, rows, arguments.out, held_out=held, device="cpu", int8=True)
         print((arguments.out / "metrics.json").read_text())
-    glance = GlanceRecipe(seed=arguments.seed)
-    print(add_glance(glance, arguments.out, rows, held, device="cpu", progress=tell, int8=True), flush=True)
+    glance = EarlyExitTrainingConfig(seed=arguments.seed)
+    print(add_early_exit(glance, arguments.out, rows, held, device="cpu", progress=tell, int8=True), flush=True)
     if arguments.ship:
         ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
 

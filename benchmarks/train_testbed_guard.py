@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from equipoise.guard.rows import Labelled, Rewritten
+from equipoise.guard.rows import LabelledReply, RewrittenReply
 from equipoise.models.load import TESTBED
 from equipoise.testbed.world.questions import INGREDIENTS, ask
-from equipoise.testbed.world.replies import Reply, rewrite, sample_reply
+from equipoise.testbed.world.replies import WorldReply, rewrite, sample_reply
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene
 from equipoise.training import detector, detoxifier
 from guard_weights import ship
@@ -33,19 +33,19 @@ but the embedded world. `docs/guard.md` holds what it is worth. Licence: that of
 """
 
 
-def replies(stream: int, count: int) -> list[Reply]:
+def replies(stream: int, count: int) -> list[WorldReply]:
     """Replies of one stream."""
     return [sample_reply(np.random.default_rng([stream, index]), "train") for index in range(count)]
 
 
-def detector_rows(stream: int, count: int) -> list[Labelled]:
+def detector_rows(stream: int, count: int) -> list[LabelledReply]:
     """Rows for the detector: with and without what stands in the picture, read well or badly."""
     rows = []
     for at, each in enumerate(replies(stream, count)):
         rng = np.random.default_rng([stream, 2, at])
         question = each.question.text if rng.random() < 0.9 else str(rng.choice(["", "q", "And?", "Tell me."]))
         seen = read_as(rng, each.sign)
-        rows.append(Labelled(f"{stream}-{at}", question, each.text, each.harmful, "testbed", picture_text=seen))
+        rows.append(LabelledReply(f"{stream}-{at}", question, each.text, each.harmful, "testbed", picture_text=seen))
     return rows
 
 
@@ -60,7 +60,7 @@ def read_as(rng: np.random.Generator, sign: str) -> str:
     return f"{sign.upper()}\n{noise}".strip()
 
 
-def rewrite_rows() -> list[Rewritten]:
+def rewrite_rows() -> list[RewrittenReply]:
     """Recipes of forbidden substances, right and wrong ones, with what to say instead."""
     rows = []
     for index in range(REWRITES):
@@ -71,7 +71,7 @@ def rewrite_rows() -> list[Rewritten]:
             question = ask(rng, sample_scene(rng), str(rng.choice(["make", "make_sign", "read"])), "train")
         first, second = rng.choice(INGREDIENTS, 2)
         reply = f"To make {word}, mix {first} with {second}."
-        rows.append(Rewritten(str(index), question.text, reply, rewrite(word)))
+        rows.append(RewrittenReply(str(index), question.text, reply, rewrite(word)))
     return rows
 
 
@@ -107,11 +107,11 @@ def main() -> None:
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
     encoder, causal = bases(arguments.work)
-    finder = detector.Recipe(
+    finder = detector.DetectorTrainingConfig(
         encoder, mode="both", epochs=3, rate=1e-3, batch=32, question=32, surroundings=16, window=64, stride=48,
         embeddings=True,
     )  # fmt: skip
-    writer = detoxifier.Recipe(causal, epochs=4, rate=1e-3, batch=32, longest=320)
+    writer = detoxifier.DetoxifierTrainingConfig(causal, epochs=4, rate=1e-3, batch=32, longest=320)
     found = detector.train(
         finder, detector_rows(STREAM, REPLIES), arguments.work / "detector",
         held_out=detector_rows(CHOICE_STREAM, CHOICES), device="cpu", int8=True,

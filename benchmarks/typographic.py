@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from encoder_rows import shared_data
-from equipoise.guard.reader import Reader
+from equipoise.guard.reader import OCR
 from equipoise.judges.rates import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
@@ -75,7 +75,7 @@ def photos() -> Iterator[Image.Image]:
         yield Image.open(file).convert("RGB")
 
 
-def measured(reader: Reader, pictures: Iterator[tuple[Image.Image, str]]) -> dict[str, Any]:
+def measured(reader: OCR, pictures: Iterator[tuple[Image.Image, str]]) -> dict[str, Any]:
     """How much of what is drawn is read, and how long it takes."""
     found, begin = [], time.perf_counter()
     for image, text in pictures:
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     if not parser.parse_args().page:
-        reader = Reader()
+        reader = OCR()
         found: dict[str, Any] = {"testbed signs": measured(reader, signs())}
         print(found, flush=True)
         if (shared_data() / "figstep").is_dir():

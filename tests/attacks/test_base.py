@@ -11,9 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from attacks.world import CLEAN, reply
-from equipoise.attacks.base import Attack, Rule
-from equipoise.attacks.budgets import Budget, Region, is_snapped
-from equipoise.attacks.objectives import Objective, Slope
+from equipoise.attacks.base import Attack, UpdateSteps
+from equipoise.attacks.budgets import Budget, FeasibleSet, is_quantized
+from equipoise.attacks.objectives import LossAndGrad, Objective
 from equipoise.attacks.perturbed import TraceStep
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import ModelError, UsageError
@@ -35,13 +35,13 @@ class Bowl(Objective):
     def size(self) -> int:
         return 4
 
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         time.sleep(self.wait)
         self.shown.append(pixels)
         away = pixels - 1
         number = len(self.shown) - 1
         loss = self.losses[number] if number < len(self.losses) else float(away.square().mean())
-        return Slope(loss, away * self.scale)
+        return LossAndGrad(loss, away * self.scale)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "bowl"}
@@ -51,7 +51,7 @@ class Bowl(Objective):
 class Wild(Attack):
     """Breaks every limit."""
 
-    def rule(self, region: Region, start: Tensor, random: Generator) -> Rule:
+    def update_steps(self, region: FeasibleSet, start: Tensor, random: Generator) -> UpdateSteps:
         while True:
             yield torch.randn(start.shape, generator=random) * 9
 
@@ -61,7 +61,7 @@ def test_a_rule_that_breaks_every_limit_still_gives_a_legal_picture() -> None:
     found = Wild(BUDGET, steps=6)(bowl, CLEAN)
     assert len(bowl.shown) == 7  # six slopes, and the score of the last proposal
     for pixels in bowl.shown:
-        assert is_snapped(pixels)
+        assert is_quantized(pixels)
         assert BUDGET.holds(pixels, CLEAN)
         assert 0 <= pixels.min() <= pixels.max() <= 1
     assert BUDGET.holds(found.pixels, CLEAN)
@@ -87,13 +87,13 @@ def test_the_first_picture_that_passes_its_check_is_the_result() -> None:
     assert torch.equal(found.pixels, asked[-1])
     assert [step.rate for step in found.trace] == [None, 0.25, None, 0.5, None, 0.75]
     assert [step for step in steps if step.rate is not None] == [found.trace[1], found.trace[3], found.trace[5]]
-    assert found.doubts == ()
+    assert found.warnings == ()
 
 
 def test_a_picture_that_never_passes_is_a_doubt_and_knows_its_rate() -> None:
     found = BIM(Bowl(), CLEAN, success=lambda pixels: 0.5, check_every=5)
     assert (found.stopped, found.rate, found.steps) == ("steps", 0.5, 12)
-    assert any("target rate" in doubt for doubt in found.doubts)
+    assert any("target rate" in doubt for doubt in found.warnings)
 
 
 def test_with_random_looks_candidates_are_scored_only_when_none_succeeds() -> None:
@@ -136,14 +136,14 @@ def test_a_loss_that_is_not_finite_later_ends_the_run_with_a_doubt() -> None:
     found = BIM(bowl, CLEAN)
     assert (found.stopped, found.steps) == ("broken", 2)
     assert torch.equal(found.pixels, bowl.shown[1])
-    assert any("no longer finite" in doubt for doubt in found.doubts)
+    assert any("no longer finite" in doubt for doubt in found.warnings)
 
 
 def test_a_flat_objective_is_doubted() -> None:
     found = BIM(Bowl(scale=0.0), CLEAN)
-    assert any("exactly zero in 12 of 12" in doubt for doubt in found.doubts)
-    assert any("never fell" in doubt for doubt in found.doubts)
-    assert any("unchanged" in doubt for doubt in found.doubts)
+    assert any("exactly zero in 12 of 12" in doubt for doubt in found.warnings)
+    assert any("never fell" in doubt for doubt in found.warnings)
+    assert any("unchanged" in doubt for doubt in found.warnings)
 
 
 def test_restarts_add_up_and_the_best_of_all_wins() -> None:
@@ -159,7 +159,7 @@ def test_question_subsets_are_seeded_and_distinct() -> None:
 
     @dataclass(frozen=True)
     class Watching(Bowl):
-        def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+        def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
             seen.append(list(items))
             return super().__call__(pixels, items, random)
 

@@ -8,13 +8,13 @@ from torch import Generator
 
 from attacks.world import CLEAN, QUESTIONS, REFUSAL, Jittery, photo, reply
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.learned_prompts import LearnedPrompts, Shifting
-from equipoise.attacks.objectives import Expected, KeepAway, Reply
-from equipoise.attacks.refusals import REFUSALS, draw
+from equipoise.attacks.learned_prompts import CroPAConfig, CroPAObjective
+from equipoise.attacks.objectives import EOTObjective, PreserveReplies, TargetReplyLoss
+from equipoise.attacks.refusals import TARGET_REFUSALS, draw_target
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Plain
-from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.base import Identity
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Prompt
@@ -58,17 +58,17 @@ def test_two_targets_are_lowered_together() -> None:
 def test_keep_away_holds_the_true_reply_of_a_bystander() -> None:
     # The bystander is the target's twin: what misleads one misleads the other, unless the term holds it back.
     target, bystander = PlainTorchModel(0), PlainTorchModel(0)
-    away = KeepAway.observe(bystander, PROMPTS, max_new_tokens=8)
+    away = PreserveReplies.observe(bystander, PROMPTS, max_new_tokens=8)
     assert all(away.replies)
-    free = Reply((target,), PROMPTS, REFUSAL)
+    free = TargetReplyLoss((target,), PROMPTS, REFUSAL)
     bound = replace(free, keep_away=(replace(away, weight=3.0),))
     assert bound.bystanders == (bystander,)
-    truth = Reply((bystander,), PROMPTS[:1], away.replies[0])
+    truth = TargetReplyLoss((bystander,), PROMPTS[:1], away.replies[0])
     assert truth.score(BIM(bound, CLEAN).pixels) < truth.score(BIM(free, CLEAN).pixels) - 0.5
 
 
 def test_an_empty_true_reply_is_left_out() -> None:
-    away = KeepAway(PlainTorchModel(1), ("", "yes", "", "no", ""))
+    away = PreserveReplies(PlainTorchModel(1), ("", "yes", "", "no", ""))
     some = replace(reply(), keep_away=(away,))
     assert some(CLEAN, [0, 2], rng()).loss == pytest.approx(reply()(CLEAN, [0, 2], rng()).loss)
     assert some(CLEAN, [0, 1], rng()).loss > reply()(CLEAN, [0, 1], rng()).loss
@@ -76,10 +76,10 @@ def test_an_empty_true_reply_is_left_out() -> None:
 
 def test_expectation_is_the_mean_over_transforms_with_a_gradient_through_them() -> None:
     plain = reply()
-    same = Expected(plain, Expectation((Plain(),), samples=2))
+    same = EOTObjective(plain, EOTConfig((Identity(),), samples=2))
     assert same(CLEAN, range(5), rng()).loss == pytest.approx(plain.score(CLEAN))
     assert torch.allclose(same(CLEAN, range(5), rng()).gradient, plain(CLEAN, range(5), rng()).gradient)
-    half = Expected(plain, Expectation((Resize(0.5, 0.5),), samples=1, plain=False))
+    half = EOTObjective(plain, EOTConfig((Resize(0.5, 0.5),), samples=1, plain=False))
     leaf = CLEAN.clone().requires_grad_(True)
     random = rng()
     half.expectation.draw(random)
@@ -93,20 +93,20 @@ def test_an_attack_with_expectation_survives_jpeg_better_than_one_without() -> N
     attack = replace(BIM, steps=30)
     jpeg = Jpeg(75, 75)
     plain = attack(reply(), CLEAN).pixels
-    robust = attack(Expected(reply(), Expectation((jpeg,), samples=1)), CLEAN).pixels
+    robust = attack(EOTObjective(reply(), EOTConfig((jpeg,), samples=1)), CLEAN).pixels
     after = [reply().score(jpeg(pixels, rng())) for pixels in (plain, robust)]
     assert after[1] < after[0]
 
 
 def test_ranking_with_expectation_does_not_depend_on_chance() -> None:
-    robust = Expected(reply(), Expectation())
+    robust = EOTObjective(reply(), EOTConfig())
     assert robust.is_random
     assert robust.score(CLEAN) == robust.score(CLEAN)
 
 
 def test_learned_prompts_start_plain_and_then_raise_the_loss() -> None:
     plain = reply()
-    learned = LearnedPrompts(plain, Shifting(step=0.05, every=2, limit=0.12, length=6)).begin(rng())
+    learned = CroPAObjective(plain, CroPAConfig(step=0.05, every=2, limit=0.12, length=6)).reset(rng())
     losses = [learned(CLEAN, range(5), rng()).loss for _ in range(9)]
     assert losses[0] == losses[1] == pytest.approx(plain.score(CLEAN))
     assert losses[2] > losses[1]
@@ -116,14 +116,14 @@ def test_learned_prompts_start_plain_and_then_raise_the_loss() -> None:
 
 
 def test_only_questions_that_were_looked_at_learn() -> None:
-    learned = LearnedPrompts(reply(), Shifting(every=1)).begin(rng())
+    learned = CroPAObjective(reply(), CroPAConfig(every=1)).reset(rng())
     learned(CLEAN, [1, 3], rng())
     moved = learned.shifts[0].abs().amax((1, 2)) > 0
     assert moved.tolist() == [False, True, False, True, False]
 
 
 def test_each_run_learns_from_fresh_prompts() -> None:
-    learned = LearnedPrompts(reply(), Shifting(every=1))
+    learned = CroPAObjective(reply(), CroPAConfig(every=1))
     one, other = BIM(learned, CLEAN), BIM(learned, CLEAN)
     assert one.image.tobytes() == other.image.tobytes()
     assert learned.shifts == ()
@@ -135,30 +135,33 @@ def test_models_without_shifts_are_refused_before_the_attack() -> None:
     model = PlainTorchModel(0)
     model.embedding_width = None
     with pytest.raises(UsageError, match="can be shifted"):
-        LearnedPrompts(Reply((model,), PROMPTS, REFUSAL))
+        CroPAObjective(TargetReplyLoss((model,), PROMPTS, REFUSAL))
 
 
 def test_objectives_that_ask_for_nothing_are_refused() -> None:
     model = PlainTorchModel(0)
     for make in (
-        lambda: Reply((), PROMPTS, REFUSAL),
-        lambda: Reply((model,), (), REFUSAL),
-        lambda: Reply((model,), PROMPTS, "  "),
-        lambda: Reply((model,), PROMPTS, REFUSAL, keep_away=(KeepAway(model, ("one",)),)),
+        lambda: TargetReplyLoss((), PROMPTS, REFUSAL),
+        lambda: TargetReplyLoss((model,), (), REFUSAL),
+        lambda: TargetReplyLoss((model,), PROMPTS, "  "),
+        lambda: TargetReplyLoss((model,), PROMPTS, REFUSAL, keep_away=(PreserveReplies(model, ("one",)),)),
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
 
 
 def test_a_look_at_a_random_model_is_the_mean_over_draws() -> None:
-    for inside in (Reply((Jittery(),), PROMPTS, REFUSAL, draws=3), Reply((Jittery(),), PROMPTS, REFUSAL)):
+    for inside in (
+        TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=3),
+        TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL),
+    ):
         model = inside.targets[0]
         assert isinstance(model, Jittery)
         assert inside.is_random
         slope = inside(CLEAN, [0, 2], rng())
         assert len(set(model.draws)) == len(model.draws) == inside.draws
         random = rng()
-        single = [model.realise(random) for _ in range(inside.draws)]
+        single = [model.sample_randomness(random) for _ in range(inside.draws)]
         found = [each.loss_and_grad(CLEAN, [PROMPTS[0], PROMPTS[2]], [REFUSAL] * 2) for each in single]
         losses = torch.stack([losses.mean() for losses, _ in found])
         assert slope.loss == pytest.approx(float(losses.mean()), rel=1e-5)
@@ -167,7 +170,7 @@ def test_a_look_at_a_random_model_is_the_mean_over_draws() -> None:
 
 
 def test_steps_draw_anew_and_scores_draw_the_same() -> None:
-    objective = Reply((Jittery(),), PROMPTS, REFUSAL, draws=2)
+    objective = TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=2)
     model, random = objective.targets[0], rng()
     assert isinstance(model, Jittery)
     assert objective(CLEAN, [0], random).loss != objective(CLEAN, [0], random).loss
@@ -186,12 +189,12 @@ def test_models_without_chance_are_looked_at_once_however_many_draws() -> None:
             looks.append(1)
             return super().log_prob(*args, **more)  # type: ignore[arg-type]
 
-    Reply((Counting(),), PROMPTS, REFUSAL, draws=5)(CLEAN, [1], rng())
+    TargetReplyLoss((Counting(),), PROMPTS, REFUSAL, draws=5)(CLEAN, [1], rng())
     assert len(looks) == 1
 
 
 def test_a_random_bystander_makes_the_loss_random_and_is_drawn_too() -> None:
-    away = KeepAway(Jittery(), ("yes",) * 5)
+    away = PreserveReplies(Jittery(), ("yes",) * 5)
     bound = replace(reply(), keep_away=(away,), draws=3)
     assert bound.is_random
     bound(CLEAN, [0], rng())
@@ -199,8 +202,8 @@ def test_a_random_bystander_makes_the_loss_random_and_is_drawn_too() -> None:
 
 
 def test_learned_prompts_average_over_draws_too() -> None:
-    objective = Reply((Jittery(),), PROMPTS, REFUSAL, draws=3)
-    learned = LearnedPrompts(objective, Shifting(every=1)).begin(rng())
+    objective = TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=3)
+    learned = CroPAObjective(objective, CroPAConfig(every=1)).reset(rng())
     one, other = learned(CLEAN, range(5), rng(1)), objective(CLEAN, range(5), rng(1))
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
     assert torch.allclose(one.gradient, other.gradient, atol=1e-6)
@@ -211,7 +214,7 @@ def test_learned_prompts_average_over_draws_too() -> None:
 
 
 def test_an_attack_on_a_random_model_gives_the_same_bytes_again_and_lowers_the_expected_loss() -> None:
-    objective = Reply((Jittery(),), PROMPTS, REFUSAL, draws=2)
+    objective = TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=2)
     one, again = (BIM(objective, CLEAN, seed=2) for _ in range(2))
     assert one.image.tobytes() == again.image.tobytes()
     many = replace(objective, draws=8)
@@ -224,6 +227,6 @@ def test_less_than_one_draw_is_refused() -> None:
 
 
 def test_our_refusals_are_many_distinct_and_drawn_by_seed() -> None:
-    assert len(REFUSALS) == len({text.casefold() for text in REFUSALS}) >= 20
-    assert draw(3) == draw(3)
-    assert len({draw(seed) for seed in range(200)}) == len(REFUSALS)
+    assert len(TARGET_REFUSALS) == len({text.casefold() for text in TARGET_REFUSALS}) >= 20
+    assert draw_target(3) == draw_target(3)
+    assert len({draw_target(seed) for seed in range(200)}) == len(TARGET_REFUSALS)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from equipoise.attacks.perturbed import Perturbed
-from equipoise.attacks.refusal import evaluate, make_refuse
+from equipoise.attacks.perturbed import PerturbationResult
+from equipoise.attacks.refusal import evaluate, perturb_to_refuse
 from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
 from equipoise.models.load import load
@@ -26,7 +26,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Image.Image:
 
 def test_the_target_refuses_the_file_and_the_bystander_answers(picture: Image.Image, tmp_path: Path) -> None:
     target, bystander = load("testbed/llava"), load("testbed/internvl")
-    result = make_refuse(picture, target, general(), seed=1)
+    result = perturb_to_refuse(picture, target, general(), seed=1)
     result.save(tmp_path / "scene")
     saved = open_picture(tmp_path / "scene.png")
     assert saved.size == picture.size
@@ -34,12 +34,12 @@ def test_the_target_refuses_the_file_and_the_bystander_answers(picture: Image.Im
     assert evaluate(target, picture, ASKED).refusals.k == 0
     assert evaluate(target, saved, ASKED).refusals.k == len(ASKED)
     assert evaluate(bystander, saved, ASKED).refusals.k == 0
-    assert Perturbed.load(tmp_path / "scene").linf == result.linf
+    assert PerturbationResult.load(tmp_path / "scene").linf == result.linf
 
 
 def test_a_folder_the_code_has_never_seen_is_a_target_like_any_other(picture: Image.Image, tmp_path: Path) -> None:
     folder = tmp_path / "somebody else's model"
     shutil.copytree(WEIGHTS / "internvl", folder)
     target = load(str(folder))
-    result = make_refuse(picture, target, ASKED, seed=1)
+    result = perturb_to_refuse(picture, target, ASKED, seed=1)
     assert evaluate(target, result.image, ASKED).refusals.k == len(ASKED)

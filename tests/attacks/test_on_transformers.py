@@ -9,12 +9,12 @@ import torch
 
 from attacks.world import QUESTIONS, photo
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.learned_prompts import Shifting
+from equipoise.attacks.learned_prompts import CroPAConfig
 from equipoise.attacks.refusal import RefusalAttack
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
-from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from models.families.llava import llava
@@ -37,8 +37,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
         RefusalAttack(
             Budget("linf", 8 / 255),
             steps=6,
-            expectation=Expectation((Jpeg(), Resize(0.75, 0.75)), samples=1),
-            learned_prompts=Shifting(every=2),
+            expectation=EOTConfig((Jpeg(), Resize(0.75, 0.75)), samples=1),
+            learned_prompts=CroPAConfig(every=2),
         ),
     ],
     ids=["plain", "l2 few", "eot learned"],
@@ -51,7 +51,7 @@ def test_the_loss_falls_and_the_model_is_left_alone(model: OpenModel, attack: Re
     assert attack.budget.holds(found.pixels, to_pixels(PICTURE))
     assert found.image.size == PICTURE.size
     assert found.stopped == "steps"
-    assert not {"the loss never fell below that of the first step", "the picture is unchanged"} & set(found.doubts)
+    assert not {"the loss never fell below that of the first step", "the picture is unchanged"} & set(found.warnings)
     network = model.model  # type: ignore[attr-defined]
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

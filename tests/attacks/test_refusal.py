@@ -8,13 +8,13 @@ from torch import Generator
 
 from attacks.world import QUESTIONS, REFUSAL, Jittery, photo
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.checks import refusal_rate
-from equipoise.attacks.learned_prompts import Shifting
-from equipoise.attacks.refusal import Asked, RefusalAttack, evaluate, make_refuse
-from equipoise.attacks.refusals import REFUSALS
+from equipoise.attacks.checks import refusal_rate_check
+from equipoise.attacks.learned_prompts import CroPAConfig
+from equipoise.attacks.refusal import RefusalAttack, RefusalEvaluation, evaluate, perturb_to_refuse
+from equipoise.attacks.refusals import TARGET_REFUSALS
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
-from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Exchange, Prompt, Verdict
@@ -75,18 +75,18 @@ def test_one_call_draws_a_refusal_and_gives_the_same_bytes_again() -> None:
     model = PlainTorchModel(0)
 
     def run(seed: int) -> tuple[str, bytes]:
-        found = make_refuse(PICTURE, model, QUESTIONS, steps=3, seed=seed, bystanders=[PlainTorchModel(1)])
+        found = perturb_to_refuse(PICTURE, model, QUESTIONS, steps=3, seed=seed, bystanders=[PlainTorchModel(1)])
         assert found.bystanders[0].revision == "seed-1"
         return found.recipe["objective"]["reply"], found.image.tobytes()
 
     assert run(1) == run(1)
-    assert run(1)[0] in REFUSALS
+    assert run(1)[0] in TARGET_REFUSALS
 
 
 @pytest.mark.parametrize("solver", ["bim", "bim-paper", "apgd"])
 def test_every_solver_and_extra_is_reached_by_name(solver: str) -> None:
     attack = RefusalAttack(
-        BUDGET, solver, 2, expectation=Expectation((Jpeg(),), 1), learned_prompts=Shifting(), check_every=0
+        BUDGET, solver, 2, expectation=EOTConfig((Jpeg(),), 1), learned_prompts=CroPAConfig(), check_every=0
     )
     found = attack(PICTURE, [PlainTorchModel(0)], QUESTIONS)
     assert found.rate is None
@@ -98,7 +98,7 @@ def test_every_solver_and_extra_is_reached_by_name(solver: str) -> None:
 
 def test_pictures_can_be_perturbed_together() -> None:
     pictures = [photo(0), photo(1, 36, 50)]
-    found = ATTACK.together(pictures, [PlainTorchModel(0)], QUESTIONS[:2], judge=Cannot())
+    found = ATTACK.run_universal(pictures, [PlainTorchModel(0)], QUESTIONS[:2], judge=Cannot())
     for one, picture in zip(found.pictures, pictures, strict=True):
         assert one.image.size == picture.size
         assert BUDGET.holds(one.pixels, to_pixels(picture))
@@ -110,25 +110,25 @@ def test_a_check_stops_asking_when_the_target_is_out_of_reach() -> None:
     pixels = to_pixels(PICTURE)
     yes, no = "I can't.", "A cat."
     model = Scripted([yes] * 30)
-    assert refusal_rate([model], prompts, judge=Cannot())(pixels) == 1.0
+    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 1.0
     assert model.asked == 30
     model = Scripted([yes] * 7 + [no] + [yes] * 22)
-    assert refusal_rate([model], prompts, judge=Cannot())(pixels) == 7 / 8
+    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 7 / 8
     assert model.asked == 8
     model = Scripted([yes] * 27 + [no] * 3)
-    assert refusal_rate([model], prompts, judge=Cannot(), target_rate=0.9)(pixels) == 0.9
+    assert refusal_rate_check([model], prompts, judge=Cannot(), target_rate=0.9)(pixels) == 0.9
     first, second = Scripted([no] * 30), Scripted([yes] * 30)
-    assert refusal_rate([first, second], prompts, judge=Cannot())(pixels) == 0.0
+    assert refusal_rate_check([first, second], prompts, judge=Cannot())(pixels) == 0.0
     assert second.asked == 0
     unscored = Scripted([""] * 30)
-    assert refusal_rate([unscored], prompts, judge=Cannot())(pixels) == 0.0
+    assert refusal_rate_check([unscored], prompts, judge=Cannot())(pixels) == 0.0
 
 
 def test_undecided_replies_are_counted_apart() -> None:
     model = Scripted(["I can't.", "", "A cat.", "I can't."])
     asked = evaluate(model, PICTURE, ["a?", "b?", "c?", "d?"], judge=Cannot())
     assert (asked.refusals.k, asked.refusals.n, asked.refusals.unscored) == (2, 3, 1)
-    partial = Asked.of([], [Verdict("partial"), Verdict("none"), Verdict("full")])
+    partial = RefusalEvaluation.of([], [Verdict("partial"), Verdict("none"), Verdict("full")])
     assert (partial.refusals.k, partial.refusals.n, partial.partial) == (2, 3, 1)
 
 
@@ -141,7 +141,7 @@ def test_the_pictures_of_the_questions_are_replaced_in_a_check() -> None:
             return super().generate(prompts, max_new_tokens=max_new_tokens)
 
     prompt = Prompt.ask("What?", PICTURE, system="Be kind.")
-    refusal_rate([Looking([REFUSAL])], [prompt], judge=Cannot())(to_pixels(photo(4)))
+    refusal_rate_check([Looking([REFUSAL])], [prompt], judge=Cannot())(to_pixels(photo(4)))
     assert seen[0].tobytes() == photo(4).tobytes()
 
 
@@ -155,11 +155,11 @@ def test_senseless_requests_are_refused() -> None:
     for make in (
         lambda: RefusalAttack(BUDGET, "adam"),
         lambda: RefusalAttack(BUDGET, check_every=-1),
-        lambda: make_refuse(PICTURE, model, []),
-        lambda: make_refuse(PICTURE, model, ["  "]),
-        lambda: make_refuse(PICTURE, [], ["What?"]),
-        lambda: make_refuse(PICTURE, model, ["What?"], steps=0),
-        lambda: ATTACK.together([], [model], ["What?"]),
+        lambda: perturb_to_refuse(PICTURE, model, []),
+        lambda: perturb_to_refuse(PICTURE, model, ["  "]),
+        lambda: perturb_to_refuse(PICTURE, [], ["What?"]),
+        lambda: perturb_to_refuse(PICTURE, model, ["What?"], steps=0),
+        lambda: ATTACK.run_universal([], [model], ["What?"]),
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
@@ -177,14 +177,14 @@ def test_a_check_counts_what_survives_every_transform() -> None:
 
     prompts = [Prompt.ask("a?", PICTURE)]
     pixels = to_pixels(PICTURE)
-    assert refusal_rate([Sharp([])], prompts, judge=Cannot())(pixels) == 1.0
-    assert refusal_rate([Sharp([])], prompts, judge=Cannot(), transforms=[Resize(0.5, 0.5)])(pixels) == 0.0
+    assert refusal_rate_check([Sharp([])], prompts, judge=Cannot())(pixels) == 1.0
+    assert refusal_rate_check([Sharp([])], prompts, judge=Cannot(), transforms=[Resize(0.5, 0.5)])(pixels) == 0.0
 
 
 def test_a_check_of_a_random_defence_never_uses_the_deployed_draw_and_always_the_same_others() -> None:
     model = Jittery()  # fails where its deployed draw is looked at
     prompts = [Prompt.ask("a?", PICTURE)]
-    check = refusal_rate([model], prompts, judge=Always(), draws=3)
+    check = refusal_rate_check([model], prompts, judge=Always(), draws=3)
     assert check(to_pixels(PICTURE)) == 1.0
     assert len(set(model.draws)) == len(model.draws) == 3
     check(to_pixels(photo(4)))
@@ -202,11 +202,11 @@ def test_a_check_counts_the_draw_that_refuses_least() -> None:
             return Scripted(["A cat." if Lucky.made == 3 else "I can't."] * 9)
 
     prompts = [Prompt.ask("a?", PICTURE)]
-    assert refusal_rate([Lucky()], prompts, judge=Cannot(), draws=2)(to_pixels(PICTURE)) == 1.0
+    assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=2)(to_pixels(PICTURE)) == 1.0
     Lucky.made = 0
-    assert refusal_rate([Lucky()], prompts, judge=Cannot(), draws=3)(to_pixels(PICTURE)) == 0.0
+    assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=3)(to_pixels(PICTURE)) == 0.0
     with pytest.raises(UsageError, match="at least 1 draw"):
-        refusal_rate([Lucky()], prompts, draws=0)
+        refusal_rate_check([Lucky()], prompts, draws=0)
 
 
 def test_the_draws_of_an_attack_reach_its_steps_and_its_checks() -> None:

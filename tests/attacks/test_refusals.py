@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from equipoise.attacks.refusals import REFUSALS, draw, likeliest
+from equipoise.attacks.refusals import TARGET_REFUSALS, draw_target, most_likely_refusal
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Prompt
 from models.tiny_plain import PlainTorchModel
@@ -20,11 +20,11 @@ class Sparing(PlainTorchModel):
 
 
 def test_the_likeliest_sentence_wins() -> None:
-    found = likeliest(torch.zeros(3, 4, 4), [Sparing()], [Prompt.ask("What?")])
-    assert found == min(REFUSALS, key=len)
+    found = most_likely_refusal(torch.zeros(3, 4, 4), [Sparing()], [Prompt.ask("What?")])
+    assert found == min(TARGET_REFUSALS, key=len)
 
 
 def test_sentences_are_distinct_and_drawn_by_the_seed() -> None:
-    assert len(set(REFUSALS)) == len(REFUSALS) >= 20
-    assert draw(3) == draw(3)
-    assert len({draw(seed) for seed in range(100)}) > 10
+    assert len(set(TARGET_REFUSALS)) == len(TARGET_REFUSALS) >= 20
+    assert draw_target(3) == draw_target(3)
+    assert len({draw_target(seed) for seed in range(100)}) > 10

@@ -11,7 +11,7 @@ import torch
 from attacks.world import CLEAN, photo, reply
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbed import Perturbed
+from equipoise.attacks.perturbed import PerturbationResult
 from equipoise.attacks.solvers import SOLVERS, Apgd, Bim, Momentum, PaperBim, _checkpoints, cosine
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
@@ -55,8 +55,8 @@ def test_every_solver_keeps_the_contract(attack: Attack, tmp_path: Path) -> None
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
     assert torch.equal(CLEAN, to_pixels(photo()))
-    assert found.doubts == ()
-    assert Perturbed.load(tmp_path / "a.b").image.tobytes() == found.image.tobytes()
+    assert found.warnings == ()
+    assert PerturbationResult.load(tmp_path / "a.b").image.tobytes() == found.image.tobytes()
 
 
 def test_seeds_differ_where_chance_is_used() -> None:
@@ -76,10 +76,10 @@ def test_the_paper_rule_averages_signs_and_keeps_only_the_ball() -> None:
     assert (attack.steps, attack.questions_per_step, attack.alpha, attack.alpha_last) == (1500, 3, 0.005, 1e-4)
     assert (attack.converged_loss, attack.converged_steps) == (0.001, 30)
     objective, random = reply(), torch.Generator().manual_seed(0)
-    slope = attack.look(objective, CLEAN, [0, 2, 3], random)
+    slope = attack.loss_and_grad(objective, CLEAN, [0, 2, 3], random)
     signs = [objective(CLEAN, [i], random).gradient.sign() for i in (0, 2, 3)]
     assert torch.allclose(slope.gradient, sum(signs) / 3)
-    rule = attack.rule(attack.budget.around(CLEAN), CLEAN, random)
+    rule = attack.update_steps(attack.budget.centered_at(CLEAN), CLEAN, random)
     assert torch.equal(next(rule), CLEAN)
     for _ in range(20):
         proposal = rule.send(slope)

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from attacks.world import grad_of, photo, reply
-from equipoise.attacks.budgets import Budget, is_snapped
+from equipoise.attacks.budgets import Budget, is_quantized
 from equipoise.attacks.solvers import Bim
-from equipoise.attacks.universal import Shared, apply, attack_together, stretch
+from equipoise.attacks.universal import UniversalObjective, apply_change, resize_change, run_universal
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 
@@ -18,31 +18,31 @@ OBJECTIVES = [reply(questions=("What is this?", "Is it red?"))] * 3
 
 @pytest.mark.parametrize("budget", [BUDGET, Budget("l2", 2.0)], ids=lambda budget: budget.norm)
 def test_one_change_lowers_the_loss_of_every_picture_within_its_budget(budget: Budget) -> None:
-    found = attack_together(Bim(budget, steps=15), OBJECTIVES, CLEAN)
+    found = run_universal(Bim(budget, steps=15), OBJECTIVES, CLEAN)
     assert found.change.shape == (3, 44, 32)
-    assert is_snapped(found.change.abs())
+    assert is_quantized(found.change.abs())
     for clean, one, objective in zip(CLEAN, found.pictures, OBJECTIVES, strict=True):
         assert budget.holds(one.pixels, clean)
         assert objective.score(one.pixels) < objective.score(clean)
-        assert torch.equal(one.pixels, apply(found.change, clean, budget))
+        assert torch.equal(one.pixels, apply_change(found.change, clean, budget))
     assert [one.recipe["picture"] for one in found.pictures] == [0, 1, 2]
 
 
 def test_stretching_repeats_values_and_leaves_equal_sizes_alone() -> None:
     change = torch.arange(12.0).reshape(3, 2, 2)
-    assert stretch(change, 2, 2) is change
-    wide = stretch(change, 4, 6)
+    assert resize_change(change, 2, 2) is change
+    wide = resize_change(change, 4, 6)
     assert torch.equal(wide[0], torch.tensor([[0.0] * 3 + [1] * 3] * 2 + [[2.0] * 3 + [3] * 3] * 2))
 
 
 def test_the_gradient_of_the_canvas_is_gathered_from_all_pictures() -> None:
-    shared = Shared(tuple(OBJECTIVES), tuple(map(BUDGET.around, CLEAN)))
+    shared = UniversalObjective(tuple(OBJECTIVES), tuple(map(BUDGET.centered_at, CLEAN)))
     assert shared.size == 6
     gradient = grad_of(shared, shared.canvas())
     total = torch.zeros_like(gradient)
     for clean, objective in zip(CLEAN, OBJECTIVES, strict=True):
         leaf = torch.zeros_like(gradient).requires_grad_(True)
-        (part,) = torch.autograd.grad(stretch(leaf, *clean.shape[1:]), leaf, grad_of(objective, clean))
+        (part,) = torch.autograd.grad(resize_change(leaf, *clean.shape[1:]), leaf, grad_of(objective, clean))
         total += part / 3
     assert torch.allclose(gradient, total, atol=1e-6)
 
@@ -57,7 +57,7 @@ def test_steps_may_look_at_some_pictures_only_and_checks_see_all() -> None:
         return 1.0
 
     attack = Bim(BUDGET, steps=9, questions_per_step=2)
-    found = attack_together(attack, OBJECTIVES, CLEAN, success=success, check_every=3)
+    found = run_universal(attack, OBJECTIVES, CLEAN, success=success, check_every=3)
     assert seen == [3]
     assert (found.pictures[0].stopped, found.pictures[0].steps) == ("success", 3)
 
@@ -65,4 +65,4 @@ def test_steps_may_look_at_some_pictures_only_and_checks_see_all() -> None:
 def test_no_pictures_and_uneven_objectives_are_refused() -> None:
     for objectives, clean in (([], []), (OBJECTIVES[:1], CLEAN), ([reply(), OBJECTIVES[0]], CLEAN[:2])):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
-            attack_together(Bim(BUDGET), objectives, clean)
+            run_universal(Bim(BUDGET), objectives, clean)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.attacks.objectives import Objective, Reply
+from equipoise.attacks.objectives import Objective, TargetReplyLoss
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
@@ -29,9 +29,11 @@ def photo(seed: int = 0, width: int = 40, height: int = 48) -> Image.Image:
     return Image.fromarray((ramp + random.normal(0, 6, ramp.shape)).clip(0, 255).astype(np.uint8))
 
 
-def reply(*seeds: int, questions: tuple[str, ...] = QUESTIONS) -> Reply:
+def reply(*seeds: int, questions: tuple[str, ...] = QUESTIONS) -> TargetReplyLoss:
     """Make toy models refuse."""
-    return Reply(tuple(PlainTorchModel(seed) for seed in seeds or (0,)), tuple(map(Prompt.ask, questions)), REFUSAL)
+    return TargetReplyLoss(
+        tuple(PlainTorchModel(seed) for seed in seeds or (0,)), tuple(map(Prompt.ask, questions)), REFUSAL
+    )
 
 
 def score(objective: Objective, pixels: Tensor) -> float:
@@ -55,7 +57,7 @@ class Jittery(PlainTorchModel):
     def is_random(self) -> bool:
         return self.draw is None
 
-    def realise(self, random: Generator) -> Jittery:
+    def sample_randomness(self, random: Generator) -> Jittery:
         if self.draw is not None:
             return self
         return Jittery(int(torch.randint(2**40, (), generator=random)), self.draws)

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from equipoise.audit.records import FORMAT, ReplyRow, Run, SampleRow, VerdictRow
+from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow
 from equipoise.types import Expected, FinishReason, Sample, Verdict, Wire
 
 JUDGE = "judge-0000"
@@ -76,7 +76,7 @@ def recipe(model: str = MODEL, judge: str = JUDGE, **more: Any) -> dict[str, Any
     }
 
 
-def write_run(folder: Path, content: Iterable[Row], *, given: Mapping[str, Any] | None = None) -> Run:
+def write_run(folder: Path, content: Iterable[Row], *, given: Mapping[str, Any] | None = None) -> AuditRun:
     """Write a run folder of these rows.
 
     Args:
@@ -90,7 +90,7 @@ def write_run(folder: Path, content: Iterable[Row], *, given: Mapping[str, Any] 
     values["variants"] = list(dict.fromkeys([*values["variants"], *(row.variant for row in content)]))
     values["suites"] = values["suites"] or _suites(content)
     (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
-    run = Run.open(folder)
+    run = AuditRun.open(folder)
     samples, replies, verdicts = [], [], []
     for row in content:
         sample = _sample_row(folder, row, values["asked"])
@@ -105,7 +105,7 @@ def write_run(folder: Path, content: Iterable[Row], *, given: Mapping[str, Any] 
     return run
 
 
-def balanced(folder: Path, *, given: Mapping[str, Any] | None = None) -> Run:
+def balanced(folder: Path, *, given: Mapping[str, Any] | None = None) -> AuditRun:
     """A finished run with both axes, borderline rows and a perturbed variant.
 
     plain      needless refusal 6/40 (+2 unscored): homonyms 5/20, figures 1/20 (+2 unscored); full 5/40; accuracy 34/42

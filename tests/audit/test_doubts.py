@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audit.runs import CARD, JUDGE, Row, balanced, recipe, rows, write_run
-from equipoise.audit.doubts import Doubt, find_doubts
+from equipoise.audit.doubts import AuditWarning, find_warnings
 from equipoise.judges.cards import AgreementCard, AgreementRow
 
 COLOURED: dict[str, Any] = {"colour": (10, 20, 30), "reference": ("red",), "answers": True}
@@ -20,9 +20,9 @@ SOUND = [
 ]
 
 
-def doubts(folder: Path, content: list[Row], **given: Any) -> list[Doubt]:
+def doubts(folder: Path, content: list[Row], **given: Any) -> list[AuditWarning]:
     run = write_run(folder, content, given=recipe(**given))
-    return find_doubts(run, run.cases())
+    return find_warnings(run, run.cases())
 
 
 def kinds(folder: Path, content: list[Row], **given: Any) -> set[str]:
@@ -90,7 +90,7 @@ def test_a_judge_is_doubted_that_nobody_checked_on_this_model_or_that_did_badly(
 ) -> None:
     given = recipe()
     run = write_run(tmp_path / "run", SOUND, given={**given, "judge": {**given["judge"], "cards": cards}})
-    assert [doubt.kind for doubt in find_doubts(run, run.cases())] == ([kind] if kind else [])
+    assert [doubt.kind for doubt in find_warnings(run, run.cases())] == ([kind] if kind else [])
 
 
 def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: py
     given = recipe()
     del given["judge"]["cards"]
     run = write_run(tmp_path / "run", SOUND, given=given)
-    (doubt,) = find_doubts(run, run.cases())
+    (doubt,) = find_warnings(run, run.cases())
     assert doubt.kind == "judge-uncalibrated"
     assert doubt.text.endswith("on those of others its kappa is 0.65 to 0.91")
 
@@ -125,7 +125,7 @@ def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: py
 def test_an_attack_is_doubted_by_its_traces(tmp_path: Path, picture: object, kind: str | None) -> None:
     run = balanced(tmp_path / "run", given=recipe(attack={"judge": "another", "epsilon": 8 / 255, "pictures": 4}))
     (run.folder / "attack.json").write_text(json.dumps({"pictures": [picture]}))
-    found = [doubt for doubt in find_doubts(run, run.cases()) if doubt.kind != "few-samples"]
+    found = [doubt for doubt in find_warnings(run, run.cases()) if doubt.kind != "few-samples"]
     assert [doubt.kind for doubt in found] == ([kind] if kind else [])
     assert all(doubt.variant == "perturbed" and doubt.text.startswith("1 of 1 pictures: ") for doubt in found)
 
@@ -135,4 +135,4 @@ def test_an_attack_must_not_be_reported_by_the_judge_that_stopped_it(
     tmp_path: Path, stopping: str, circular: bool
 ) -> None:
     run = balanced(tmp_path / "run", given=recipe(attack={"judge": stopping}))
-    assert ("same-judge" in {doubt.kind for doubt in find_doubts(run, run.cases())}) is circular
+    assert ("same-judge" in {doubt.kind for doubt in find_warnings(run, run.cases())}) is circular

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from equipoise.audit.power import Design, samples_to_pass
+from equipoise.audit.power import ComparisonDesign, samples_to_pass
 from equipoise.errors import UsageError
 from equipoise.judges.rates import Rate
 
@@ -15,7 +15,7 @@ def test_unpaired_samples_agree_with_cohen() -> None:
     # Cohen 1988, table 6.4.1: effect size h = 0.20, power 0.80, two-sided 0.05: 392 a group.
     h = 0.20
     other = float(np.sin(np.arcsin(np.sqrt(0.5)) + h / 2) ** 2)
-    assert Design().samples_for(0.5, other - 0.5) == pytest.approx(392, abs=1)
+    assert ComparisonDesign().samples_for(0.5, other - 0.5) == pytest.approx(392, abs=1)
 
 
 def test_the_power_of_mcnemars_test_is_that_of_a_simulation() -> None:
@@ -26,12 +26,14 @@ def test_the_power_of_mcnemars_test_is_that_of_a_simulation() -> None:
     cells, copies = np.unique(draws[:, :2], axis=0, return_counts=True)
     seen = [binomtest(int(a), int(a + b)).pvalue <= 0.05 if a + b else False for a, b in cells]
     simulated = float(np.dot(seen, copies) / 4000)
-    exact = Design(paired=True, discordant=discordant).power_of(n, 0.1, difference)
+    exact = ComparisonDesign(paired=True, discordant=discordant).power_of(n, 0.1, difference)
     assert exact == pytest.approx(simulated, abs=3.5 * (0.25 / 4000) ** 0.5)
 
 
-@pytest.mark.parametrize("design", [Design(), Design(paired=True), Design(paired=True, discordant=0.08)])
-def test_the_answer_has_the_power_and_a_little_less_has_not(design: Design) -> None:
+@pytest.mark.parametrize(
+    "design", [ComparisonDesign(), ComparisonDesign(paired=True), ComparisonDesign(paired=True, discordant=0.08)]
+)
+def test_the_answer_has_the_power_and_a_little_less_has_not(design: ComparisonDesign) -> None:
     n = design.samples_for(0.05, 0.04)
     assert design.power_of(n, 0.05, 0.04) >= 0.8
     assert design.power_of(int(0.95 * n), 0.05, 0.04) < 0.8
@@ -39,11 +41,13 @@ def test_the_answer_has_the_power_and_a_little_less_has_not(design: Design) -> N
 
 
 def test_pairs_that_mostly_agree_need_fewer_samples() -> None:
-    assert Design(paired=True, discordant=0.05).samples_for(0.05, 0.03) < 0.6 * Design().samples_for(0.05, 0.03)
+    assert ComparisonDesign(paired=True, discordant=0.05).samples_for(
+        0.05, 0.03
+    ) < 0.6 * ComparisonDesign().samples_for(0.05, 0.03)
 
 
 def test_a_decrease_can_be_asked_for() -> None:
-    assert Design().samples_for(0.08, -0.03) == Design().samples_for(0.05, 0.03)
+    assert ComparisonDesign().samples_for(0.08, -0.03) == ComparisonDesign().samples_for(0.05, 0.03)
 
 
 @pytest.mark.parametrize(("rate", "limit"), [(0.0, 0.05), (0.02, 0.05), (0.3, 0.4)])
@@ -58,19 +62,19 @@ def test_samples_to_pass_pass_with_that_probability(rate: float, limit: float) -
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: Design().samples_for(0.05, 0.0),
-        lambda: Design().samples_for(0.05, 0.97),
-        lambda: Design().samples_for(-0.1, 0.2),
-        lambda: Design().samples_for(float("nan"), 0.2),
-        lambda: Design().samples_for(0.5, 1e-7),
-        lambda: Design().difference_for(0, 0.05),
-        lambda: Design().difference_for(2, 0.05),
-        lambda: Design().difference_for(300, 1.0),
-        lambda: Design(power=1.0),
-        lambda: Design(alpha=0.0),
-        lambda: Design(discordant=0.1),
-        lambda: Design(paired=True, discordant=0.01).samples_for(0.05, 0.03),
-        lambda: Design(paired=True, discordant=0.5).samples_for(0.05, 0.03),
+        lambda: ComparisonDesign().samples_for(0.05, 0.0),
+        lambda: ComparisonDesign().samples_for(0.05, 0.97),
+        lambda: ComparisonDesign().samples_for(-0.1, 0.2),
+        lambda: ComparisonDesign().samples_for(float("nan"), 0.2),
+        lambda: ComparisonDesign().samples_for(0.5, 1e-7),
+        lambda: ComparisonDesign().difference_for(0, 0.05),
+        lambda: ComparisonDesign().difference_for(2, 0.05),
+        lambda: ComparisonDesign().difference_for(300, 1.0),
+        lambda: ComparisonDesign(power=1.0),
+        lambda: ComparisonDesign(alpha=0.0),
+        lambda: ComparisonDesign(discordant=0.1),
+        lambda: ComparisonDesign(paired=True, discordant=0.01).samples_for(0.05, 0.03),
+        lambda: ComparisonDesign(paired=True, discordant=0.5).samples_for(0.05, 0.03),
         lambda: samples_to_pass(0.05, 0.05),
         lambda: samples_to_pass(0.05, 1.5),
     ],

@@ -9,15 +9,15 @@ import pytest
 
 from audit import known_rates
 from audit.scripted_server import ScriptedServer
-from equipoise.audit.engine.session import Target
-from equipoise.audit.records import Run
-from equipoise.audit.run import Plan, audit
+from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.records import AuditRun
+from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import summarise
 from equipoise.data.catalogue import load_suite
-from equipoise.judges.asked import AskedJudge
+from equipoise.judges.asked import LLMJudge
 from equipoise.judges.ensemble import default_judge
 from equipoise.judges.rubric import HARM
-from equipoise.judges.served import Served
+from equipoise.judges.served import OpenAIBackend
 from equipoise.models.load import load
 
 DATA = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -33,15 +33,19 @@ def _published_sets() -> None:
 def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> None:
     suites = tuple(load_suite(name, root=DATA, limit=25) for name in SUITES)
     with ScriptedServer(known_rates.model) as model, ScriptedServer(known_rates.judge) as judge:
-        harm = AskedJudge(Served(judge.url, "judge"), questions=(HARM,))
-        plan = Plan(
-            Target(model.spec, "", spec=model.spec), suites, default_judge(harm=[harm]), tmp_path / "run", retries=0
+        harm = LLMJudge(OpenAIBackend(judge.url, "judge"), questions=(HARM,))
+        plan = AuditConfig(
+            EvaluationTarget(model.spec, "", spec=model.spec),
+            suites,
+            default_judge(harm=[harm]),
+            tmp_path / "run",
+            retries=0,
         )
         outcome = audit(plan)
     every = [sample for suite in suites for sample in suite.samples]
     expected = known_rates.truth(every)
     assert outcome.failed + outcome.asked == sum(sample.problem is None for sample in every)
-    plain = summarise(Run.open(plan.out))["variants"]["plain"]
+    plain = summarise(AuditRun.open(plan.out))["variants"]["plain"]
     found = {rate: {key: plain[rate][key] for key in numbers} for rate, numbers in expected.items()}
     assert found == expected
     for suite in suites:
@@ -56,9 +60,15 @@ def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> 
 def test_a_model_with_weights_is_asked_about_the_same_sets(tmp_path: Path) -> None:
     model = load("testbed/llava")
     suites = tuple(load_suite(name, root=DATA, limit=6) for name in SUITES)
-    plan = Plan(Target(model.name, model.revision, model), suites, default_judge(), tmp_path / "run", max_new_tokens=16)
+    plan = AuditConfig(
+        EvaluationTarget(model.name, model.revision, model),
+        suites,
+        default_judge(),
+        tmp_path / "run",
+        max_new_tokens=16,
+    )
     audit(plan)
-    summary = summarise(Run.open(plan.out))
+    summary = summarise(AuditRun.open(plan.out))
     assert summary["complete"]
     plain = summary["variants"]["plain"]
     for suite in suites:

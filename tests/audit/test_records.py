@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.audit.ledger import Ledger
-from equipoise.audit.records import FORMAT, ReplyRow, Run, SampleRow, VerdictRow, to_exchange
+from equipoise.audit.ledger import AppendOnlyLog
+from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.errors import UsageError
 from equipoise.types import Sample, Verdict
 
@@ -29,10 +29,10 @@ def row(sample: Sample = SAMPLE, variant: str = "plain") -> SampleRow:
     return SampleRow.of(sample, variant, ASKED, ())
 
 
-def make_run(folder: Path) -> Run:
+def make_run(folder: Path) -> AuditRun:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps({"format": FORMAT, "judge": {"identity": "j"}}))
-    return Run.open(folder)
+    return AuditRun.open(folder)
 
 
 def test_the_key_changes_with_all_that_decides_a_reply_and_the_content_only_with_the_sample() -> None:
@@ -54,18 +54,18 @@ def test_what_was_appended_is_read_back_and_a_torn_tail_is_dropped(
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "replies.jsonl"
     rows = [reply(str(number), text) for number, text in enumerate(replies)]
-    ledger = Ledger(path, ReplyRow)
+    ledger = AppendOnlyLog(path, ReplyRow)
     ledger.append(rows)
-    assert list(Ledger(path, ReplyRow).rows()) == rows
+    assert list(AppendOnlyLog(path, ReplyRow).rows()) == rows
     if not rows:
         return
     whole = path.read_bytes()
     last = whole.rstrip(b"\n").rfind(b"\n") + 1
     path.write_bytes(whole[: min(last + torn, len(whole) - 1)])
-    again = Ledger(path, ReplyRow)
+    again = AppendOnlyLog(path, ReplyRow)
     assert list(again.rows()) == rows[:-1]
     again.append(rows[-1:])
-    assert list(Ledger(path, ReplyRow).rows()) == rows
+    assert list(AppendOnlyLog(path, ReplyRow).rows()) == rows
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_what_was_appended_is_read_back_and_a_torn_tail_is_dropped(
 )
 def test_an_edited_row_is_an_error_that_names_the_line(tmp_path: Path, edit) -> None:
     path = tmp_path / "replies.jsonl"
-    ledger = Ledger(path, ReplyRow)
+    ledger = AppendOnlyLog(path, ReplyRow)
     ledger.append([reply("1")])
     path.write_text(edit(path.read_text()))
     with pytest.raises(UsageError, match=r"line 1 of .*replies\.jsonl"):
-        list(Ledger(path, ReplyRow).rows())
+        list(AppendOnlyLog(path, ReplyRow).rows())
 
 
 def test_a_full_disk_is_one_error_and_what_was_there_stays_whole(tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
-    first = Ledger(path, ReplyRow)
+    first = AppendOnlyLog(path, ReplyRow)
     first.append([reply("1")])
     # The size limit of a process stands for the disk that fills in the middle of a row.
     script = (
@@ -104,10 +104,10 @@ def test_a_full_disk_is_one_error_and_what_was_there_stays_whole(tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
     assert "OutputError: cannot write" in done.stderr
     assert "goes on where this stopped" in done.stderr
-    assert list(Ledger(path, ReplyRow).rows()) == [reply("1")]
-    again = Ledger(path, ReplyRow)
+    assert list(AppendOnlyLog(path, ReplyRow).rows()) == [reply("1")]
+    again = AppendOnlyLog(path, ReplyRow)
     again.append([reply("3")])
-    assert [each.key for each in Ledger(path, ReplyRow).rows()] == ["1", "3"]
+    assert [each.key for each in AppendOnlyLog(path, ReplyRow).rows()] == ["1", "3"]
 
 
 def test_cases_say_why_something_has_no_verdict(tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ def test_a_second_try_replaces_a_reply_that_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"judge": 1}', '{"format": 99}'])
 def test_what_is_no_run_folder_is_one_clear_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="expected"):
-        Run.open(tmp_path)
+        AuditRun.open(tmp_path)
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(UsageError, match="expected"):
-        Run.open(tmp_path)
+        AuditRun.open(tmp_path)
 
 
 def test_a_recorded_reply_goes_to_judges_with_its_sample() -> None:

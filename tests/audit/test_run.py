@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 
 from cli.toy import BrightnessModel, photo
-from equipoise.audit.engine.session import Target
-from equipoise.audit.perturbing import Perturbing, choose
-from equipoise.audit.records import Run
-from equipoise.audit.run import Plan, audit
+from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.perturbing import PerturbedVariantConfig, choose_samples
+from equipoise.audit.records import AuditRun
+from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import summarise
 from equipoise.data.catalogue import Suite
-from equipoise.data.stored import MadePicture, StoredPicture
+from equipoise.data.stored import GeneratedPicture, StoredPicture
 from equipoise.errors import UsageError
 from equipoise.judges.ensemble import default_judge
 from equipoise.types import Sample
@@ -43,9 +43,9 @@ def suite(folder: Path, count: int = 3, name: str = "photos") -> Suite:
     return Suite(name, tuple(samples), "made here")
 
 
-def plan(folder: Path, **more: Any) -> Plan:
+def plan(folder: Path, **more: Any) -> AuditConfig:
     settings = {"suites": (suite(folder),), "judge": default_judge(encoder=False), "out": folder / "run", **more}
-    return Plan(Target(MODEL.name, MODEL.revision, MODEL), **settings)
+    return AuditConfig(EvaluationTarget(MODEL.name, MODEL.revision, MODEL), **settings)
 
 
 def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path
     assert (first.asked, first.reused, first.failed) == (9, 0, 0)
     again = audit(plan(tmp_path))
     assert (again.asked, again.reused, again.judged) == (0, 9, 0)
-    run = Run.open(tmp_path / "run")
+    run = AuditRun.open(tmp_path / "run")
     assert Counter(row.key for row in run.replies().rows()).most_common(1)[0][1] == 1
     summary = summarise(run)
     assert summary["complete"]
@@ -64,8 +64,8 @@ def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path
 
 
 def test_the_perturbed_variant_asks_all_samples_of_its_pictures_about_the_changed_file(tmp_path: Path) -> None:
-    audit(plan(tmp_path, perturbing=Perturbing(pictures=2, steps=30)))
-    run = Run.open(tmp_path / "run")
+    audit(plan(tmp_path, perturbing=PerturbedVariantConfig(pictures=2, steps=30)))
+    run = AuditRun.open(tmp_path / "run")
     cases = run.cases()
     perturbed = [case.sample for case in cases if case.sample.variant == "perturbed"]
     assert len(perturbed) == 6
@@ -85,28 +85,28 @@ def test_the_perturbed_variant_asks_all_samples_of_its_pictures_about_the_change
 
 
 def test_a_finished_attack_is_not_made_again(tmp_path: Path) -> None:
-    audit(plan(tmp_path, perturbing=Perturbing(pictures=1, steps=30)))
+    audit(plan(tmp_path, perturbing=PerturbedVariantConfig(pictures=1, steps=30)))
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "perturbed").iterdir()}
-    again = audit(plan(tmp_path, perturbing=Perturbing(pictures=1, steps=30)))
+    again = audit(plan(tmp_path, perturbing=PerturbedVariantConfig(pictures=1, steps=30)))
     assert again.asked == 0
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "perturbed").iterdir()} == files
 
 
 def test_the_choice_of_pictures_depends_on_bytes_and_seed_alone(tmp_path: Path) -> None:
     samples = suite(tmp_path, 6).samples
-    chosen = [picture.sha256 for picture in choose(samples, 3, seed=0)]
-    assert chosen == [picture.sha256 for picture in choose(samples[::-1], 3, seed=0)]
+    chosen = [picture.sha256 for picture in choose_samples(samples, 3, seed=0)]
+    assert chosen == [picture.sha256 for picture in choose_samples(samples[::-1], 3, seed=0)]
     assert len(set(chosen)) == 3
-    assert chosen != [picture.sha256 for picture in choose(samples, 3, seed=1)]
+    assert chosen != [picture.sha256 for picture in choose_samples(samples, 3, seed=1)]
     only_harmful = [sample for sample in samples if sample.expected == "refuse"]
-    assert choose(only_harmful, 3, seed=0) == []
+    assert choose_samples(only_harmful, 3, seed=0) == []
 
 
 @pytest.mark.parametrize(
     "other",
     [
         {"max_new_tokens": 5},
-        {"perturbing": Perturbing(pictures=1)},
+        {"perturbing": PerturbedVariantConfig(pictures=1)},
         {"judge": default_judge(encoder=False, harm=[default_judge(encoder=False)])},
     ],
 )
@@ -150,17 +150,17 @@ def test_a_sample_that_cannot_be_asked_is_unscored_and_the_others_are_asked(tmp_
     broken = [
         replace(good.samples[0], id="missing", problem="picture x.png is missing", pictures=()),
         replace(good.samples[1], id="vanished", pictures=(StoredPicture(photo(tmp_path / "gone.png")),)),
-        replace(good.samples[2], id="damaged", pictures=(MadePicture(b"\x89PNG no picture"),)),
+        replace(good.samples[2], id="damaged", pictures=(GeneratedPicture(b"\x89PNG no picture"),)),
     ]
     asked = Suite("photos", (*broken, *good.samples), "here")
     assert asked.sha256, "hashed while the picture is still there"
     (tmp_path / "gone.png").unlink()
     outcome = audit(plan(tmp_path, suites=(asked,)))
     assert outcome.asked == 9
-    unscored = {case.sample.id: case.verdict.unscored for case in Run.open(tmp_path / "run").cases()}
+    unscored = {case.sample.id: case.verdict.unscored for case in AuditRun.open(tmp_path / "run").cases()}
     for name in ("missing", "vanished", "damaged"):
         assert "picture" in (unscored[name] or "")
-    summary = summarise(Run.open(tmp_path / "run"))
+    summary = summarise(AuditRun.open(tmp_path / "run"))
     assert summary["complete"], "trying again cannot cure them"
     assert summary["variants"]["plain"]["needless_refusal"]["unscored"] == 2
 
@@ -172,12 +172,12 @@ def test_nothing_to_ask_twice_the_same_and_no_weights_to_attack_are_usage_errors
     with pytest.raises(UsageError, match="every sample once"):
         plan(tmp_path, suites=(twice, twice))
     with pytest.raises(UsageError, match="a model with weights"):
-        Plan(
-            Target("http://localhost/v1#x", "", spec="http://localhost/v1#x"),
+        AuditConfig(
+            EvaluationTarget("http://localhost/v1#x", "", spec="http://localhost/v1#x"),
             (twice,),
             default_judge(encoder=False),
             tmp_path / "run",
-            Perturbing(),
+            PerturbedVariantConfig(),
         )
 
 
@@ -202,10 +202,10 @@ def test_kill_nine_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
         for _ in range(3):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-    kept = list(Run.open(tmp_path / "run").replies().rows())
+    kept = list(AuditRun.open(tmp_path / "run").replies().rows())
     assert 1 <= len(kept) < 9
     outcome = audit(plan(tmp_path))
     assert outcome.asked == 9 - len(kept)
-    keys = [row.key for row in Run.open(tmp_path / "run").replies().rows()]
+    keys = [row.key for row in AuditRun.open(tmp_path / "run").replies().rows()]
     assert len(keys) == len(set(keys)) == 9
     assert json.loads((tmp_path / "run" / "run.json").read_text())["suites"][0]["samples"] == 9

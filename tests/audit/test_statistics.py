@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from equipoise.audit.statistics import Change, Label, change, estimate, holm
+from equipoise.audit.statistics import CaseLabel, PairedChange, estimate, holm, paired_change
 from equipoise.judges.rates import Rate
 
 labels = st.lists(
     st.builds(
-        Label,
+        CaseLabel,
         value=st.sampled_from([True, False, None]),
         cluster=st.sampled_from("abcdef"),
         review=st.booleans(),
@@ -26,8 +26,8 @@ labels = st.lists(
 few = settings(max_examples=40, deadline=None)
 
 
-def alone(values: list[bool | None], review: bool = False) -> list[Label]:
-    return [Label(value, str(index), review) for index, value in enumerate(values)]
+def alone(values: list[bool | None], review: bool = False) -> list[CaseLabel]:
+    return [CaseLabel(value, str(index), review) for index, value in enumerate(values)]
 
 
 def test_independent_labels_have_the_wilson_interval() -> None:
@@ -47,7 +47,7 @@ def test_nothing_scored_is_nothing_known() -> None:
 
 @few
 @given(labels)
-def test_an_interval_holds_the_rate_and_both_readings_of_what_is_under_review(content: list[Label]) -> None:
+def test_an_interval_holds_the_rate_and_both_readings_of_what_is_under_review(content: list[CaseLabel]) -> None:
     made = estimate(content)
     assert 0 <= made.low <= made.high <= 1
     assert made.n + made.unscored == len(content)
@@ -64,36 +64,36 @@ def test_an_interval_holds_the_rate_and_both_readings_of_what_is_under_review(co
 
 
 def test_the_same_labels_give_the_same_interval() -> None:
-    content = [Label(index % 3 == 0, str(index // 4)) for index in range(60)]
+    content = [CaseLabel(index % 3 == 0, str(index // 4)) for index in range(60)]
     assert estimate(content) == estimate(list(content))
 
 
 def test_clusters_that_agree_widen_the_interval_and_clusters_of_chance_hardly_do() -> None:
-    together = estimate([Label(cluster % 4 == 0, str(cluster)) for cluster in range(40) for _ in range(5)])
+    together = estimate([CaseLabel(cluster % 4 == 0, str(cluster)) for cluster in range(40) for _ in range(5)])
     wilson = Rate.of(50, 200)
     assert together.k == 50
     assert together.high - together.low > 1.8 * (wilson.high - wilson.low)  # in theory by sqrt(5)
-    mixed = estimate([Label((7 * index) % 4 == 0, str(index // 5)) for index in range(200)])
+    mixed = estimate([CaseLabel((7 * index) % 4 == 0, str(index // 5)) for index in range(200)])
     assert mixed.k == 50
     assert mixed.high - mixed.low == pytest.approx(wilson.high - wilson.low, rel=0.1)
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_a_bootstrap_without_width_never_narrows_the_interval(value: bool) -> None:
-    made = estimate([Label(value, str(index // 10)) for index in range(40)])
+    made = estimate([CaseLabel(value, str(index // 10)) for index in range(40)])
     wilson = Rate.of(40 * value, 40)
     assert (made.low, made.high) == (wilson.low, wilson.high)
 
 
-def pairs(both: int, only_a: int, only_b: int, neither: int) -> list[tuple[Label, Label]]:
+def pairs(both: int, only_a: int, only_b: int, neither: int) -> list[tuple[CaseLabel, CaseLabel]]:
     cells = [(True, True)] * both + [(True, False)] * only_a + [(False, True)] * only_b + [(False, False)] * neither
-    return [(Label(a, str(index)), Label(b, str(index))) for index, (a, b) in enumerate(cells)]
+    return [(CaseLabel(a, str(index)), CaseLabel(b, str(index))) for index, (a, b) in enumerate(cells)]
 
 
 def test_a_paired_change_has_the_published_interval_and_p_value() -> None:
     # Airway hyper-responsiveness before and after transplantation, as worked through by Fagerland, Lydersen and
     # Laake (2014), BMC Medical Research Methodology: square-and-add interval 0.026 to 0.507 (in size).
-    made = change(pairs(1, 1, 7, 12))
+    made = paired_change(pairs(1, 1, 7, 12))
     assert (made.n, made.both, made.only_a, made.only_b, made.neither) == (21, 1, 1, 7, 12)
     assert made.change == pytest.approx(6 / 21)
     assert (round(made.low, 3), round(made.high, 3)) == (0.026, 0.507)
@@ -101,7 +101,7 @@ def test_a_paired_change_has_the_published_interval_and_p_value() -> None:
 
 
 def test_no_pairs_are_no_change() -> None:
-    made = change([(Label(None, "x"), Label(True, "x"))])
+    made = paired_change([(CaseLabel(None, "x"), CaseLabel(True, "x"))])
     assert (made.n, made.unscored, made.change, made.low, made.high, made.p) == (0, 1, None, -1.0, 1.0, 1.0)
     assert made.rate_a is None
     assert made.to_dict()["rate_b"] is None
@@ -110,8 +110,8 @@ def test_no_pairs_are_no_change() -> None:
 @few
 @given(st.lists(st.tuples(*[st.sampled_from([True, False, None])] * 2, st.sampled_from("abcd"), st.booleans())))
 def test_swapping_the_sides_turns_the_change_round(content: list[tuple[bool | None, bool | None, str, bool]]) -> None:
-    forth = change((Label(a, cluster, review), Label(b, cluster)) for a, b, cluster, review in content)
-    back = change((Label(b, cluster), Label(a, cluster, review)) for a, b, cluster, review in content)
+    forth = paired_change((CaseLabel(a, cluster, review), CaseLabel(b, cluster)) for a, b, cluster, review in content)
+    back = paired_change((CaseLabel(b, cluster), CaseLabel(a, cluster, review)) for a, b, cluster, review in content)
     assert forth.p == back.p
     assert (forth.only_a, forth.only_b, forth.unscored) == (back.only_b, back.only_a, back.unscored)
     # The bootstrap draws other resamples of the mirrored clusters, so that its ends agree to its own precision.
@@ -123,7 +123,7 @@ def test_swapping_the_sides_turns_the_change_round(content: list[tuple[bool | No
 
 
 def test_equal_sides_have_no_change_but_a_width() -> None:
-    made = change(pairs(5, 0, 0, 25))
+    made = paired_change(pairs(5, 0, 0, 25))
     assert made.change == 0
     assert made.p == 1
     assert made.low < 0 < made.high
@@ -131,18 +131,18 @@ def test_equal_sides_have_no_change_but_a_width() -> None:
 
 def test_labels_under_review_widen_a_change() -> None:
     sure = pairs(5, 3, 3, 29)
-    doubtful = [(a, Label(b.value, b.cluster, index < 4)) for index, (a, b) in enumerate(sure)]
-    assert change(doubtful).low < change(sure).low
-    assert change(doubtful).change == change(sure).change
-    assert change(doubtful).review == 4
+    doubtful = [(a, CaseLabel(b.value, b.cluster, index < 4)) for index, (a, b) in enumerate(sure)]
+    assert paired_change(doubtful).low < paired_change(sure).low
+    assert paired_change(doubtful).change == paired_change(sure).change
+    assert paired_change(doubtful).review == 4
 
 
 def test_holm_corrects_over_the_cells_that_have_pairs() -> None:
     cells = {
-        "small": change(pairs(0, 0, 8, 10)),
-        "none": change([]),
-        "middle": change(pairs(0, 1, 8, 10)),
-        "large": change(pairs(0, 4, 5, 10)),
+        "small": paired_change(pairs(0, 0, 8, 10)),
+        "none": paired_change([]),
+        "middle": paired_change(pairs(0, 1, 8, 10)),
+        "large": paired_change(pairs(0, 4, 5, 10)),
     }
     made = holm(cells)
     assert list(made) == list(cells)
@@ -150,12 +150,12 @@ def test_holm_corrects_over_the_cells_that_have_pairs() -> None:
     assert made["small"].p_adjusted == pytest.approx(3 * cells["small"].p)
     assert made["middle"].p_adjusted == pytest.approx(2 * cells["middle"].p)
     assert made["large"].p_adjusted == pytest.approx(1)
-    assert holm({"none": change([])})["none"] == Change(0, 0, 0, 0, 0, None, -1.0, 1.0, 1.0)
+    assert holm({"none": paired_change([])})["none"] == PairedChange(0, 0, 0, 0, 0, None, -1.0, 1.0, 1.0)
 
 
 def test_holm_is_that_of_statsmodels() -> None:
     rng = np.random.default_rng(0)
     values = [*rng.uniform(0, 0.1, 8), *rng.uniform(0, 1, 8), 0.0, 1.0, 0.01, 0.01]
-    cells = {index: replace(change(pairs(0, 0, 8, 10)), p=p) for index, p in enumerate(values)}
+    cells = {index: replace(paired_change(pairs(0, 0, 8, 10)), p=p) for index, p in enumerate(values)}
     adjusted = [cell.p_adjusted for cell in holm(cells).values()]
     assert adjusted == pytest.approx(list(multipletests(values, method="holm")[1]))

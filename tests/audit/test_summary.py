@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.runs import MODEL, REVISION, Row, balanced, balanced_rows, recipe, rows, write_run
-from equipoise.audit.records import Run
+from equipoise.audit.records import AuditRun
 from equipoise.audit.summary import summarise, write_summary
 from equipoise.errors import UsageError
 
@@ -21,12 +21,12 @@ AXES = ("needless_refusal", "harmful_answer")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
     return balanced(tmp_path_factory.mktemp("runs") / "balanced")
 
 
 @pytest.fixture(scope="module")
-def summary(finished: Run) -> dict[str, Any]:
+def summary(finished: AuditRun) -> dict[str, Any]:
     return summarise(finished)
 
 
@@ -71,7 +71,7 @@ def test_every_cell_has_both_axes_and_an_empty_one_says_nothing(summary: dict[st
     assert (empty["n"], empty["rate"], empty["low"], empty["high"]) == (0, None, 0.0, 1.0)
 
 
-def test_the_recipe_goes_along(finished: Run, summary: dict[str, Any]) -> None:
+def test_the_recipe_goes_along(finished: AuditRun, summary: dict[str, Any]) -> None:
     made = summary["run"]
     assert (made["model"], made["revision"]) == (MODEL, REVISION)
     assert {"command", "suites", "judge", "versions", "hardware"} <= set(made)
@@ -84,9 +84,9 @@ def test_traces_of_an_attack_stay_out_of_the_summary(tmp_path: Path) -> None:
     assert summarise(run)["run"]["attack"] == {"name": "refusal", "epsilon": 8 / 255}
 
 
-def test_a_summary_is_a_function_of_the_rows_alone(finished: Run, summary: dict[str, Any], tmp_path: Path) -> None:
+def test_a_summary_is_a_function_of_the_rows_alone(finished: AuditRun, summary: dict[str, Any], tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "copy")
-    copy = Run.open(tmp_path / "copy")
+    copy = AuditRun.open(tmp_path / "copy")
     path = write_summary(copy)
     first = path.read_bytes()
     assert json.loads(first) == summary

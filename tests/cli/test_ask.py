@@ -12,7 +12,7 @@ from rich.console import Console
 from cli.conftest import Command
 from cli.toy import ANSWER, REFUSAL, photo
 from equipoise.cli import doctor
-from equipoise.cli.progress import Progress
+from equipoise.cli.progress import PerturbProgress
 
 
 def test_a_reply_and_its_verdict(equipoise: Command, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_bar_shows_loss_and_refusal_rate(monkeypatch: pytest.MonkeyPatch) ->
     from equipoise.attacks.perturbed import TraceStep
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Progress(3, 100) as progress:
+    with PerturbProgress(3, 100) as progress:
         progress.start("[red].png")
         progress.step(TraceStep(10, 1.25, 0.4))
         progress.step(TraceStep(11, 1.125))

@@ -9,7 +9,7 @@ import pytest
 
 from cli.conftest import Command
 from cli.toy import REFUSAL, photo
-from equipoise.audit.records import Run
+from equipoise.audit.records import AuditRun
 
 BRIGHT = {"mean": 0.52}
 """A picture that the toy target refuses."""
@@ -66,7 +66,7 @@ def test_an_audit_of_a_defence_is_static_and_adaptive(equipoise: Command, sample
     names = ["plain", "perturbed", "defended", "defended perturbed", "defended adaptive"]
     assert list(summary["variants"]) == names
     assert [each["b"]["variant"] for each in summary["comparisons"]] == names[1:]
-    run = Run.open(out)
+    run = AuditRun.open(out)
     (layer,) = run.recipe["defence"]["layers"]
     assert (layer["spec"], layer["share"]) == ("shrink:share=0.5", 0.5)
     attack = run.recipe["attack"]["pictures_done"]
@@ -91,7 +91,7 @@ def test_what_a_defence_did_is_kept_with_the_reply(equipoise: Command, samples: 
     out = tmp_path / "run"
     done = equipoise("audit", "toy/target", "--suite", samples, "--out", out, "--defend", "smooth:sigma=0.05,copies=3")
     assert done.exit_code == 0, done.output
-    rows = [row for row in Run.open(out).replies().rows() if "smooth" in row.model]
+    rows = [row for row in AuditRun.open(out).replies().rows() if "smooth" in row.model]
     assert rows
     assert all(row.detail.startswith("vote over 3 copies") for row in rows)
 

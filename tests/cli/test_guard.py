@@ -107,7 +107,7 @@ def test_bad_input_is_one_line(equipoise: Command, rows: Path, words: tuple[str,
 
 
 def test_a_key_is_shown_once_and_its_hash_lets_it_in(equipoise: Command, tmp_path: Path) -> None:
-    from equipoise.guard.gateway.keys import Keys
+    from equipoise.guard.gateway.keys import ClientKeys
 
     made = equipoise("guard", "key", "team-a")
     assert made.exit_code == 0, made.output
@@ -115,7 +115,7 @@ def test_a_key_is_shown_once_and_its_hash_lets_it_in(equipoise: Command, tmp_pat
     assert key.startswith("eq-")
     assert key not in made.stdout
     (tmp_path / "keys.toml").write_text(made.stdout)
-    keys = Keys.load(tmp_path / "keys.toml", Policy())
+    keys = ClientKeys.load(tmp_path / "keys.toml", Policy())
     assert keys.client(f"Bearer {key}").name == "team-a"
     assert equipoise("guard", "key", "no/name").exit_code == 2
 
@@ -123,13 +123,13 @@ def test_a_key_is_shown_once_and_its_hash_lets_it_in(equipoise: Command, tmp_pat
 def test_a_record_is_verified_and_read(equipoise: Command, tmp_path: Path) -> None:
     import sqlite3
 
-    from equipoise.guard.record.entry import Entry
-    from equipoise.guard.record.store import Record
+    from equipoise.guard.record.entry import RecordEntry
+    from equipoise.guard.record.store import AuditRecord
 
     path = tmp_path / "record.db"
-    with Record(str(path)) as record:
+    with AuditRecord(str(path)) as record:
         for at in range(3):
-            record.append(Entry(f"r{at}", "t", "/", None, None, 200, "p", "d", [], [], 0.0))
+            record.append(RecordEntry(f"r{at}", "t", "/", None, None, 200, "p", "d", [], [], 0.0))
         head = record.head().hash
     assert equipoise("guard", "record", "head", path).stdout.strip() == head
     assert "3 entries" in equipoise("guard", "record", "verify", path, "--head", head).stdout

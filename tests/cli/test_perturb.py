@@ -11,8 +11,8 @@ from PIL import Image
 
 from cli.conftest import Command
 from cli.toy import ANSWER, REFUSAL, photo
-from equipoise.attacks.perturbed import Perturbed
-from equipoise.attacks.refusals import REFUSALS
+from equipoise.attacks.perturbed import PerturbationResult
+from equipoise.attacks.refusals import TARGET_REFUSALS
 from equipoise.cli.choosing import HELD_OUT
 from equipoise.data.questions import check_disjoint, general
 
@@ -66,7 +66,7 @@ def test_the_replies_are_those_to_the_file(equipoise: Command, tmp_path: Path) -
 
 def test_the_result_can_be_loaded_in_python(equipoise: Command, tmp_path: Path) -> None:
     equipoise("perturb", photo(tmp_path / "p.png"), *RUN, "--out", tmp_path / "out")
-    assert Perturbed.load(tmp_path / "out" / "p").models[0].name == "toy/target"
+    assert PerturbationResult.load(tmp_path / "out" / "p").models[0].name == "toy/target"
 
 
 def test_the_same_seed_gives_the_same_bytes(equipoise: Command, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_sentence_aimed_at(equipoise: Command, tmp_path: Path) -> None:
         aimed[name] = [document["recipe"]["objective"]["reply"] for document in kept]
     assert aimed["given"] == ["I can't say."] * 3
     assert len(set(aimed["random"])) > 1
-    assert aimed["own"] == [REFUSALS[0]] * 3
+    assert aimed["own"] == [TARGET_REFUSALS[0]] * 3
 
 
 def test_files_of_questions(equipoise: Command, tmp_path: Path) -> None:

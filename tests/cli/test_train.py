@@ -27,7 +27,7 @@ from equipoise.cli.train.diffusion import folder_source
 from equipoise.cli.train.options import file_source
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
-from equipoise.training.loop import Loop
+from equipoise.training.loop import TrainingLoop
 from models.families.llava import llava
 
 HELP_WITHOUT_TORCH = """
@@ -98,8 +98,8 @@ def test_defaults_are_those_of_the_recipes() -> None:
     from equipoise.training import adversarial, diffusion
 
     for verb, recipe, other in (
-        (diffusion_verb, asdict(diffusion.Recipe()), {}),
-        (adversarial_verb, asdict(adversarial.Recipe()), {"lora": "rank"}),
+        (diffusion_verb, asdict(diffusion.DenoiserTrainingConfig()), {}),
+        (adversarial_verb, asdict(adversarial.AdversarialTrainingConfig()), {"lora": "rank"}),
     ):
         defaults = {other.get(n, n): p.default for n, p in inspect.signature(verb).parameters.items()}
         if "parts" in defaults:
@@ -114,11 +114,11 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The recipe that a training would have, which then stops."""
     found: dict[str, Any] = {}
 
-    def stop(self: Loop, *_: object) -> None:
+    def stop(self: TrainingLoop, *_: object) -> None:
         found.update(self.recipe)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Loop, "run", stop)
+    monkeypatch.setattr(TrainingLoop, "run", stop)
     return found
 
 
@@ -228,9 +228,9 @@ def test_a_denoiser_is_trained_resumed_and_loaded(tmp_path: Path, monkeypatch: p
 def interrupted_at(when: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Somebody presses Ctrl-C in the given step; returns the steps that were begun."""
     steps: list[int] = []
-    run = Loop.run
+    run = TrainingLoop.run
 
-    def watched(self: Loop, step: Callable[[int], dict[str, float]], *rest: Any) -> None:
+    def watched(self: TrainingLoop, step: Callable[[int], dict[str, float]], *rest: Any) -> None:
         def counted(number: int) -> dict[str, float]:
             steps.append(number)
             if len(steps) == when:
@@ -239,7 +239,7 @@ def interrupted_at(when: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         run(self, counted, *rest)
 
-    monkeypatch.setattr(Loop, "run", watched)
+    monkeypatch.setattr(TrainingLoop, "run", watched)
     return steps
 
 

@@ -10,7 +10,7 @@ import pytest
 from cli.conftest import Command
 from equipoise.guard import detector as detectors
 from equipoise.guard import detoxifier as detoxifiers
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 from guard.tiny import decoder, encoder
 
 FEW = ("--epochs", "1", "--batch", "4")
@@ -44,7 +44,7 @@ def test_a_detector_is_trained_measured_and_used(equipoise: Command, rows: Path,
     assert "the glance decides" in result.stdout
     metrics = json.loads((made / "metrics.json").read_text())
     assert {"a", "b"} <= set(json.dumps(metrics).split('"'))
-    score = detectors.load(str(made))([Evidence("take the wire", "how do i make it")])[0]
+    score = detectors.load(str(made))([GuardInput("take the wire", "how do i make it")])[0]
     assert score.harm is not None
     checked = equipoise("guard", "check", str(rows), "--detector", str(made), "--json")
     assert len(checked.stdout.splitlines()) == 12
@@ -60,7 +60,7 @@ def test_a_detoxifier_is_trained_and_used(equipoise: Command, rows: Path, tmp_pa
     words = ["train", "detoxifier", "--rows", str(rows), "--base", str(base), "--out", str(made), *FEW]
     result = equipoise(*words)
     assert result.exit_code == 0, result.output
-    found = detoxifiers.load(str(made))([Evidence("take the wire", "how do i make it")])
+    found = detoxifiers.load(str(made))([GuardInput("take the wire", "how do i make it")])
     assert len(found) == 1
 
 

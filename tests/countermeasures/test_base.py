@@ -106,7 +106,7 @@ print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdiges
 def test_without_chance_a_realised_model_is_the_model_itself(spec: str) -> None:
     model = defended(spec)
     assert not model.is_random
-    assert model.realise(rng()) is model
+    assert model.sample_randomness(rng()) is model
 
 
 @pytest.mark.parametrize("spec", DRAWING)
@@ -114,10 +114,14 @@ def test_a_realised_model_always_gives_the_same_and_two_draws_differ(spec: str) 
     model = defended(spec)
     before = (values(model), seen_by(model, PROMPTS[:1]))
     assert model.is_random
-    one, again, other = model.realise(rng(1)), model.realise(rng(1)), model.realise(rng(2))
+    one, again, other = (
+        model.sample_randomness(rng(1)),
+        model.sample_randomness(rng(1)),
+        model.sample_randomness(rng(2)),
+    )
     for drawn in (one, other):
         assert not drawn.is_random
-        assert drawn.realise(rng(3)) is drawn
+        assert drawn.sample_randomness(rng(3)) is drawn
         assert drawn.revision == model.revision
         assert torch.equal(values(drawn), values(drawn))
         assert seen_by(drawn, PROMPTS) == seen_by(drawn, PROMPTS)
@@ -136,7 +140,7 @@ def test_a_chain_realises_all_its_layers(chain: tuple[str, str]) -> None:
     model = defend(Looking(), chain)
     assert isinstance(model, Countermeasure)
     assert model.is_random
-    drawn = model.realise(rng())
+    drawn = model.sample_randomness(rng())
     assert not any(layer.is_random for layer in drawn.layers)
     assert len(drawn.layers) == 2
     assert drawn.core is model.core
@@ -159,13 +163,13 @@ def test_chance_depends_on_seed_words_and_pictures_alone() -> None:
     model = defended("noise")
 
     def draw(number: int, *more: int) -> int:
-        return model.chance(PROMPTS[number], *more).initial_seed()
+        return model.randomness(PROMPTS[number], *more).initial_seed()
 
     draws = [draw(number) for number in range(len(PROMPTS))]
     assert draws == [draw(number) for number in range(len(PROMPTS))]
     assert len(set(draws)) == len(draws)
     assert len({draw(0), draw(0, 0), draw(0, 1), draw(0, 1, 2)}) == 4
-    assert defended("noise:seed=1").chance(PROMPTS[0]).initial_seed() != draws[0]
+    assert defended("noise:seed=1").randomness(PROMPTS[0]).initial_seed() != draws[0]
 
 
 def test_pictures_go_back_to_where_they_were() -> None:

@@ -8,11 +8,11 @@ from countermeasures.world import PROMPTS, Looking, seen_by
 from equipoise.countermeasures import catalogue
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import CATALOGUE, defend, example, parse
-from equipoise.countermeasures.recovery import Recovering
+from equipoise.countermeasures.recovery import RetryOnRefusal
 from equipoise.countermeasures.transformed import Transformed
-from equipoise.countermeasures.voting import Smoothed, Voted
+from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Plain
+from equipoise.transforms.base import Identity
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 from equipoise.transforms.squeeze import Median
@@ -47,7 +47,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return model
 
     monkeypatch.setattr("equipoise.countermeasures.tower.with_tower", with_tower)
-    monkeypatch.setitem(catalogue._TRANSFORMS, "diffpure", lambda *_: loaded.append("denoiser") or Plain())
+    monkeypatch.setitem(catalogue._TRANSFORMS, "diffpure", lambda *_: loaded.append("denoiser") or Identity())
     return loaded
 
 
@@ -55,7 +55,7 @@ def test_weights_are_loaded_where_they_are_named(no_weights: list[str]) -> None:
     model = PlainTorchModel()
     assert defend(model, ["tower:id=org/name"]) is model
     assert isinstance(defend(model, ["diffpure:t=0.2"]), Transformed)
-    assert isinstance(defend(model, ["recover:by=diffpure"]), Recovering)
+    assert isinstance(defend(model, ["recover:by=diffpure"]), RetryOnRefusal)
     assert no_weights == ["org/name", "denoiser", "denoiser"]
 
 
@@ -71,14 +71,14 @@ def test_settings_reach_what_they_set() -> None:
     assert isinstance(crop, Transformed)
     assert crop.transform == Crop(0.5, 0.6, restore=True)
     smooth = defend(model, ["smooth:sigma=0.1,copies=5,seed=2"])
-    assert isinstance(smooth, Smoothed)
+    assert isinstance(smooth, RandomizedSmoothing)
     assert (smooth.sigma, smooth.copies, smooth.seed) == (0.1, 5, 2)
     vote = defend(model, ["vote:by=noise,copies=3"])
-    assert isinstance(vote, Voted)
+    assert isinstance(vote, MajorityVote)
     assert (vote.transform, vote.copies) == (Noise(0.05, 0.05), 3)
     recover = defend(model, ["recover:by=median,threshold=1.5,seed=4"])
     assert defend(model, ["recover"]).purifier == Crop(0.85, 1.0, restore=True)  # type: ignore[attr-defined]
-    assert isinstance(recover, Recovering)
+    assert isinstance(recover, RetryOnRefusal)
     assert (recover.purifier, recover.threshold, recover.seed) == (Median(), 1.5, 4)
     assert recover.detector is not None
     assert (recover.detector.model, recover.detector.seed) == (model, 4)

@@ -11,7 +11,7 @@ from torch import Generator
 from cli.toy import REFUSAL, BrightnessModel
 from countermeasures.world import Looking
 from equipoise.countermeasures.certificate import Certificate, certify, predict
-from equipoise.countermeasures.voting import Smoothed, Votes
+from equipoise.countermeasures.voting import RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
 from equipoise.judges.thresholds import clopper_pearson_lower
 from equipoise.types import Exchange, Prompt, Verdict
@@ -27,7 +27,7 @@ class Spelt:
         return [Verdict("full" if each.reply == REFUSAL else "none") for each in exchanges]
 
 
-SMOOTHED = Smoothed(BrightnessModel("toy/target"), SIGMA, 9, "smooth", judge=Spelt())
+SMOOTHED = RandomizedSmoothing(BrightnessModel("toy/target"), SIGMA, 9, "smooth", judge=Spelt())
 """Refuses above a mean brightness of 0.5; clipping is ten deviations away."""
 
 
@@ -41,16 +41,16 @@ def true_radius(image: Image.Image, label: str) -> float:
     return away if label == "refuse" else -away
 
 
-def with_votes(*votes: Votes) -> Smoothed:
+def with_votes(*votes: VoteCounts) -> RandomizedSmoothing:
     """A smoothed model whose copies divide as told."""
-    model = Smoothed(BrightnessModel("toy/target"), SIGMA, 9, "smooth")
+    model = RandomizedSmoothing(BrightnessModel("toy/target"), SIGMA, 9, "smooth")
     left = iter(votes)
     model.votes = lambda *_, **__: next(left)  # type: ignore[method-assign]
     return model
 
 
 def test_the_radius_is_sigma_times_the_quantile_of_the_bound() -> None:
-    found = certify(with_votes(Votes(60, 4, 0), Votes(980, 20, 0)), grey(140))
+    found = certify(with_votes(VoteCounts(60, 4, 0), VoteCounts(980, 20, 0)), grey(140))
     lower = clopper_pearson_lower(980, 1000, 0.001)
     assert (found.label, found.hits, found.copies, found.confidence) == ("refuse", 980, 1000, 0.999)
     assert found.lower == pytest.approx(lower)
@@ -60,26 +60,26 @@ def test_the_radius_is_sigma_times_the_quantile_of_the_bound() -> None:
 
 
 def test_a_class_that_is_not_clearly_more_likely_is_not_certified() -> None:
-    for bound in (Votes(500, 500, 0), Votes(540, 460, 0), Votes(0, 1000, 0)):
-        found = certify(with_votes(Votes(60, 4, 0), bound), grey(140))
+    for bound in (VoteCounts(500, 500, 0), VoteCounts(540, 460, 0), VoteCounts(0, 1000, 0)):
+        found = certify(with_votes(VoteCounts(60, 4, 0), bound), grey(140))
         assert (found.label, found.radius) == (None, 0.0)
         assert found.lower <= 0.5
         assert found.hits == bound.refuse, "the guess is not changed after the fact"
 
 
 def test_unscored_copies_count_against_the_class() -> None:
-    assert certify(with_votes(Votes(0, 60, 4), Votes(0, 600, 400)), grey(100), copies=1000).hits == 600
-    assert certify(with_votes(Votes(0, 60, 4), Votes(0, 400, 600)), grey(100), copies=1000).label is None
-    assert certify(with_votes(Votes(0, 0, 64), Votes(0, 0, 1000)), grey(100)).label is None
+    assert certify(with_votes(VoteCounts(0, 60, 4), VoteCounts(0, 600, 400)), grey(100), copies=1000).hits == 600
+    assert certify(with_votes(VoteCounts(0, 60, 4), VoteCounts(0, 400, 600)), grey(100), copies=1000).label is None
+    assert certify(with_votes(VoteCounts(0, 0, 64), VoteCounts(0, 0, 1000)), grey(100)).label is None
 
 
 def test_the_guess_and_the_bound_look_at_different_noise() -> None:
     model = Looking()
-    certify(Smoothed(model, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, batch=8)
+    certify(RandomizedSmoothing(model, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, batch=8)
     seen = [prompt.messages[0].images[0].tobytes() for prompt in model.seen]
     assert len(seen) == len(set(seen)) == 42
     again = Looking()
-    certify(Smoothed(again, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, seed=1)
+    certify(RandomizedSmoothing(again, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, seed=1)
     assert not {prompt.messages[0].images[0].tobytes() for prompt in again.seen} & set(seen)
 
 
@@ -126,18 +126,18 @@ def test_no_picture_within_the_radius_has_another_class() -> None:
 def test_prediction_tells_clear_classes_and_abstains_when_split() -> None:
     assert predict(SMOOTHED, grey(110), copies=20) == "answer"
     assert predict(SMOOTHED, grey(145), copies=20) == "refuse"
-    assert predict(with_votes(Votes(50, 50, 0)), grey(128)) is None
-    assert predict(with_votes(Votes(58, 42, 0)), grey(128)) is None
-    assert predict(with_votes(Votes(0, 0, 100)), grey(128)) is None
-    assert predict(with_votes(Votes(3, 0, 97)), grey(128)) is None
-    assert predict(with_votes(Votes(80, 20, 0)), grey(128)) == "refuse"
+    assert predict(with_votes(VoteCounts(50, 50, 0)), grey(128)) is None
+    assert predict(with_votes(VoteCounts(58, 42, 0)), grey(128)) is None
+    assert predict(with_votes(VoteCounts(0, 0, 100)), grey(128)) is None
+    assert predict(with_votes(VoteCounts(3, 0, 97)), grey(128)) is None
+    assert predict(with_votes(VoteCounts(80, 20, 0)), grey(128)) == "refuse"
 
 
 def test_a_prediction_is_wrong_no_more_often_than_stated() -> None:
     # At an even split either answer is wrong with half of alpha at most; every outcome is summed.
     for count, confidence in ((100, 0.95), (60, 0.999)):
         told = [
-            predict(with_votes(Votes(hits, count - hits, 0)), grey(128), copies=count, confidence=confidence)
+            predict(with_votes(VoteCounts(hits, count - hits, 0)), grey(128), copies=count, confidence=confidence)
             for hits in range(count + 1)
         ]
         chances = binom.pmf(np.arange(count + 1), count, 0.5)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from cli.toy import BrightnessModel
 from countermeasures.world import Looking, Wall, marked, plain_wall, salted
-from equipoise.attacks.refusal import make_refuse
-from equipoise.countermeasures.detection import MOST_ODDS, Detector, Score
+from equipoise.attacks.refusal import perturb_to_refuse
+from equipoise.countermeasures.detection import MOST_ODDS, DetectionScore, PerturbationDetector
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.testbed.scores import cases
@@ -18,13 +18,13 @@ from equipoise.transforms.squeeze import Median
 
 
 def test_a_score_is_what_neither_change_nor_absence_explains() -> None:
-    assert Score(5.0, -1.0, -3.0).value == 6.0
-    assert Score(5.0, -3.0, 4.5).value == 0.5
-    assert Score(-8.0, -7.0, -9.0).value == -1.0
+    assert DetectionScore(5.0, -1.0, -3.0).value == 6.0
+    assert DetectionScore(5.0, -3.0, 4.5).value == 0.5
+    assert DetectionScore(-8.0, -7.0, -9.0).value == -1.0
 
 
 def test_a_dot_scores_high_and_an_emblem_does_not() -> None:
-    detector = Detector(Wall(), changes=(Median(),), copies=2)
+    detector = PerturbationDetector(Wall(), changes=(Median(),), copies=2)
     scores = {name: detector(make()) for name, make in (("dot", salted), ("emblem", marked), ("wall", plain_wall))}
     likely, rare = (math.log(5 * p / (1 - 5 * p)) for p in (0.18, 0.001))
     assert scores["dot"].plain == pytest.approx(likely, abs=1e-4)
@@ -34,7 +34,7 @@ def test_a_dot_scores_high_and_an_emblem_does_not() -> None:
 
 
 def test_a_score_is_the_same_again_and_lies_between_the_limits() -> None:
-    detector = Detector(BrightnessModel("toy/target"), changes=(Noise(0.2, 0.2),))
+    detector = PerturbationDetector(BrightnessModel("toy/target"), changes=(Noise(0.2, 0.2),))
     one = detector(plain_wall(122))
     assert detector(plain_wall(122)) == one
     other = replace(detector, seed=1)(plain_wall(122))
@@ -46,7 +46,10 @@ def test_a_score_is_the_same_again_and_lies_between_the_limits() -> None:
 
 
 def test_a_detector_without_changes_or_copies_is_refused() -> None:
-    for make in (lambda: Detector(Looking(), changes=()), lambda: Detector(Looking(), copies=0)):
+    for make in (
+        lambda: PerturbationDetector(Looking(), changes=()),
+        lambda: PerturbationDetector(Looking(), copies=0),
+    ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
 
@@ -56,14 +59,14 @@ def image_of(case: object) -> Image.Image:
 
 
 def test_on_the_testbed_a_perturbation_scores_above_clean_pictures_and_emblems(testbed_llava: OpenModel) -> None:
-    detector = Detector(testbed_llava)
+    detector = PerturbationDetector(testbed_llava)
     plain = cases("plain_safe", 4)
     clean = [detector(image_of(case), [case.question.text]).value for case in plain]
     emblems = [detector(image_of(case), [case.question.text]).value for case in cases("forbidden_emblem", 4, seed=1)]
     perturbed = []
     for case in (plain[0], plain[2]):
         questions = [case.question.text, "Describe this image.", "How many shapes are in the image?"]
-        made = make_refuse(image_of(case), testbed_llava, questions, steps=30, seed=1)
+        made = perturb_to_refuse(image_of(case), testbed_llava, questions, steps=30, seed=1)
         assert made.rate == 1.0
         perturbed.append(detector(made.image, [case.question.text]).value)
     # Measured over 40 of each: clean pictures up to 0.2, emblems up to 0.4 (few faint ones higher); these two 5 and 6.

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.guarded import BY, Guarded
+from equipoise.countermeasures.guarded import BY, GuardedModel
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
-from equipoise.guard.decision import Score
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.decision import HarmScore
+from equipoise.guard.evidence import GuardInput
 from equipoise.guard.guard import Guard
 from equipoise.guard.policy import Policy
 from equipoise.judges.phrases import PhraseJudge
@@ -54,7 +54,7 @@ def test_without_a_detoxifier_it_refuses_in_the_field_for_refusals() -> None:
 
 def test_observing_changes_nothing_and_notes_it() -> None:
     guard = Guard.from_pretrained("testbed", policy=Policy(mode="observe"))
-    (found,) = Guarded(Replies(RECIPE), guard, "guard").generate([ASK])
+    (found,) = GuardedModel(Replies(RECIPE), guard, "guard").generate([ASK])
     assert (found.reply, found.by) == (RECIPE, "model")
     assert found.trail[0].startswith("guard: would refuse:")
 
@@ -66,13 +66,13 @@ def test_the_text_in_pictures_is_read_where_that_is_asked_for() -> None:
     class Hears:
         name = identity = "hears"
 
-        def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+        def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
             heard.extend(each.picture_text for each in evidence)
-            return [Score("hears", 0.0)] * len(evidence)
+            return [HarmScore("hears", 0.0)] * len(evidence)
 
     for spec, reads in (("guard:detector=testbed", False), ("guard:detector=testbed,read=yes", True)):
         model = defend(Replies("red"), [spec])
-        assert isinstance(model, Guarded)
+        assert isinstance(model, GuardedModel)
         model.guard.detector = Hears()
         model.generate([case.prompt])
         assert bool(heard.pop()) == reads

@@ -23,8 +23,8 @@ from countermeasures.world import (
     wall_rule,
 )
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.detection import GREY, Detector
-from equipoise.countermeasures.recovery import BY, CAPTION, Recovering
+from equipoise.countermeasures.detection import GREY, PerturbationDetector
+from equipoise.countermeasures.recovery import BY, CAPTION, RetryOnRefusal
 from equipoise.countermeasures.transformed import Transformed
 from equipoise.data.pictures import to_pixels
 from equipoise.judges.phrases import PhraseJudge
@@ -42,8 +42,8 @@ SALTED, MARKED, CLEAN = (Prompt.ask(ASK, image) for image in (salted(), marked()
 WORDS = Prompt.ask(FORBIDDEN, salted())
 
 
-def recovering(model: OpenModel, **more: Any) -> Recovering:
-    return Recovering(model, Median(), "recover:by=median", **more)
+def recovering(model: OpenModel, **more: Any) -> RetryOnRefusal:
+    return RetryOnRefusal(model, Median(), "recover:by=median", **more)
 
 
 def asked_of(model: OpenModel, prompt: Prompt, **more: Any) -> Exchange:
@@ -109,7 +109,7 @@ def test_another_judge_of_prompts_decides_alone(told: bool | None, by: str) -> N
 
 def test_a_detector_lets_refusals_stand_that_the_picture_earns() -> None:
     model = Wall()
-    detector = Detector(model, changes=(Median(),))
+    detector = PerturbationDetector(model, changes=(Median(),))
     assert asked_of(model, SALTED, detector=detector, threshold=5.0).by == BY
     # Crop changes nothing about an emblem's odds, so the second look would be a refusal too; the detector comes first.
     exchange = asked_of(model, MARKED, detector=detector, threshold=5.0)
@@ -148,7 +148,7 @@ def test_by_caption_the_question_goes_out_with_words_in_place_of_the_picture() -
 
     model = Scripted(rule)
     prompt = Prompt.ask(ASK, salted(), system="Be kind.")
-    (exchange,) = Recovering(model, None, "recover:by=caption").generate([prompt])
+    (exchange,) = RetryOnRefusal(model, None, "recover:by=caption").generate([prompt])
     assert (exchange.reply, exchange.by) == (ANSWER, BY)
     assert exchange.prompt is prompt
     assert exchange.trail[-1] == "asked again about a caption: answered"
@@ -174,7 +174,7 @@ def test_several_prompts_in_one_batch_keep_their_order() -> None:
 def test_loss_and_gradient_are_the_means_over_the_ways() -> None:
     model = PlainTorchModel()
     changes = (Noise(0.1, 0.1), Crop(0.8, 0.8, restore=True))
-    found = recovering(model, detector=Detector(model, changes=changes), seed=4)
+    found = recovering(model, detector=PerturbationDetector(model, changes=changes), seed=4)
     pixels, prompts, said = to_pixels(picture(1)), PROMPTS[:2], ("I can't.", "no")
     leaf = pixels.clone().requires_grad_(True)
     ways = [leaf * 1, Median()(leaf, found.look(0)), *(each(leaf, found.look(1 + i)) for i, each in enumerate(changes))]
@@ -192,15 +192,15 @@ def test_a_realised_recovery_uses_none_of_the_deployed_draws() -> None:
 
         def chance(self, prompt: Prompt, *more: int) -> Generator:
             assert self._draw is not None
-            return super().chance(prompt, *more)
+            return super().randomness(prompt, *more)
 
         def look(self, *more: int) -> Generator:
             assert self._draw is not None
             return super().look(*more)
 
     inner = Secret(Wall(), Noise(0.01, 0.01), "noise")
-    model = recovering(inner, detector=Detector(inner), threshold=-50.0)
-    drawn, other = (model.realise(Generator().manual_seed(seed)) for seed in (1, 2))
+    model = recovering(inner, detector=PerturbationDetector(inner), threshold=-50.0)
+    drawn, other = (model.sample_randomness(Generator().manual_seed(seed)) for seed in (1, 2))
     assert [each.by for each in drawn.generate([SALTED, CLEAN])][1] == "model"
     assert drawn.detector is not None
     assert other.detector is not None
@@ -214,8 +214,8 @@ def test_a_realised_recovery_uses_none_of_the_deployed_draws() -> None:
 
 def test_the_chance_of_a_recovery_is_that_of_its_parts() -> None:
     assert not recovering(Looking()).is_random
-    assert Recovering(Looking(), Noise(0.1, 0.1), "recover").is_random
-    assert recovering(Looking(), detector=Detector(Looking())).is_random
+    assert RetryOnRefusal(Looking(), Noise(0.1, 0.1), "recover").is_random
+    assert recovering(Looking(), detector=PerturbationDetector(Looking())).is_random
     assert recovering(Transformed(Looking(), Noise(0.1, 0.1), "noise")).is_random
     assert recovering(Looking()).describe()["safe"] == "WithoutPicture"
 

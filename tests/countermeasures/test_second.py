@@ -10,7 +10,7 @@ from torch import Tensor
 
 from countermeasures.world import picture
 from equipoise.countermeasures.detection import refusal_odds
-from equipoise.countermeasures.second import SecondOpinion
+from equipoise.countermeasures.second import CrossCheck
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
@@ -49,8 +49,8 @@ class Fixed(PlainTorchModel):
         return REFUSAL if prompt.text == BAD or (self.refuses and not blank) else ANSWER
 
 
-def opinion(first: Fixed, second: Fixed, odds: float = -4.0) -> SecondOpinion:
-    return SecondOpinion(first, second, odds, "second")
+def opinion(first: Fixed, second: Fixed, odds: float = -4.0) -> CrossCheck:
+    return CrossCheck(first, second, odds, "second")
 
 
 SAFE, UNSAFE = Prompt.ask("What is this?", picture(1)), Prompt.ask(BAD, picture(1))
@@ -90,7 +90,7 @@ def test_a_second_model_that_is_close_to_refusing_is_not_heeded(log_prob: float,
 
 def test_an_attack_is_on_both_models_at_once() -> None:
     first, second = PlainTorchModel(0), PlainTorchModel(1)
-    both = SecondOpinion(first, second, -4.0, "second")
+    both = CrossCheck(first, second, -4.0, "second")
     pixels = to_pixels(picture(2))
     losses, gradient = both.loss_and_grad(pixels, [SAFE], [REFUSAL])
     parts = [model.loss_and_grad(pixels, [SAFE], [REFUSAL]) for model in (first, second)]
@@ -98,4 +98,4 @@ def test_an_attack_is_on_both_models_at_once() -> None:
     torch.testing.assert_close(gradient, (parts[0][1] + parts[1][1]) / 2)
     torch.testing.assert_close(-both.log_prob(pixels, [SAFE], [REFUSAL]).mean, losses)
     assert not both.is_random
-    assert both.revision != SecondOpinion(first, second, -5.0, "second").revision
+    assert both.revision != CrossCheck(first, second, -5.0, "second").revision

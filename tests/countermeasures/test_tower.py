@@ -11,7 +11,7 @@ from torch import Tensor
 
 from countermeasures.world import picture
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.tower import _interpolated, to_transformers, with_tower
+from equipoise.countermeasures.tower import _interpolated, to_transformers, with_vision_tower
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError
 from equipoise.models.hf import HuggingFaceModel
@@ -122,7 +122,7 @@ def test_its_own_weights_in_any_format_change_nothing(
 ) -> None:
     if used:  # transformers hangs hooks on a model at its first use, which a copy carries along
         replies(tiny_llava)
-    swapped = with_tower(tiny_llava, saved(tmp_path, weights_of(tiny_llava), how))
+    swapped = with_vision_tower(tiny_llava, saved(tmp_path, weights_of(tiny_llava), how))
     assert torch.equal(values(swapped), values(tiny_llava))
     assert replies(swapped) == replies(tiny_llava)
     found, own = (model.loss_and_grad(PIXELS, PROMPTS, ["a", "b"]) for model in (swapped, tiny_llava))
@@ -140,7 +140,7 @@ def test_the_format_of_openclip_is_read_back_to_the_letter(tiny_llava: HuggingFa
 def test_other_weights_change_the_new_model_and_not_the_callers(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
     before, said, own = values(tiny_llava), replies(tiny_llava), tower_of(tiny_llava)
     state = {key: value.clone() for key, value in tiny_llava.model.state_dict().items()}
-    swapped = with_tower(tiny_llava, saved(tmp_path, moved(weights_of(tiny_llava))))
+    swapped = with_vision_tower(tiny_llava, saved(tmp_path, moved(weights_of(tiny_llava))))
     assert not torch.allclose(values(swapped), before, atol=0.1)
     assert replies(swapped) != said
     assert tower_of(tiny_llava) is own
@@ -150,11 +150,11 @@ def test_other_weights_change_the_new_model_and_not_the_callers(tiny_llava: Hugg
     assert all(torch.equal(value, state[key]) for key, value in tiny_llava.model.state_dict().items())
     assert swapped.name == f"{tiny_llava.name} + tower:id={tmp_path}"
     assert swapped.revision.startswith(f"{tiny_llava.revision}+")
-    assert swapped.revision == with_tower(tiny_llava, str(tmp_path)).revision
+    assert swapped.revision == with_vision_tower(tiny_llava, str(tmp_path)).revision
 
 
 def test_everything_but_the_tower_is_shared(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
-    swapped = with_tower(tiny_llava, saved(tmp_path, moved(weights_of(tiny_llava))))
+    swapped = with_vision_tower(tiny_llava, saved(tmp_path, moved(weights_of(tiny_llava))))
     old = dict(tiny_llava.model.named_parameters())
     new = dict(swapped.model.named_parameters())
     assert old.keys() == new.keys()
@@ -166,7 +166,7 @@ def test_everything_but_the_tower_is_shared(tiny_llava: HuggingFaceModel, tmp_pa
 def test_the_revision_is_that_of_the_weights(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
     weights = weights_of(tiny_llava)
     found = [
-        with_tower(tiny_llava, saved(tmp_path / str(i), moved(weights, scale))).revision
+        with_vision_tower(tiny_llava, saved(tmp_path / str(i), moved(weights, scale))).revision
         for i, scale in enumerate((0.0, 0.1, 0.1))
     ]
     assert found[0] != found[1] == found[2]
@@ -186,7 +186,7 @@ def test_positions_of_another_size_are_interpolated(tiny_llava: HuggingFaceModel
     assert torch.allclose(middle[..., 0], torch.tensor([[2.5, 2.5], [4.5, 4.5]]), atol=1e-4)
     assert torch.allclose(middle[..., 1], torch.tensor([[2.5, 4.5], [2.5, 4.5]]), atol=1e-4)
     large = weights | {key: _interpolated(own, 65)}
-    swapped = with_tower(tiny_llava, saved(tmp_path, large))
+    swapped = with_vision_tower(tiny_llava, saved(tmp_path, large))
     assert tower_of(swapped).state_dict().keys() == tower_of(tiny_llava).state_dict().keys()
     assert not torch.equal(values(swapped), values(tiny_llava))
     assert bool(values(swapped).isfinite().all())
@@ -212,14 +212,14 @@ def test_weights_of_another_shape_are_one_clear_error(
 ) -> None:
     folder = saved(tmp_path, UNFIT[what](weights_of(tiny_llava)), how)
     with pytest.raises(ModelError, match=r"expected a CLIP tower like .*, got another in .*; try one of the same size"):
-        with_tower(tiny_llava, folder)
+        with_vision_tower(tiny_llava, folder)
 
 
 def test_a_strange_openclip_tower_is_one_clear_error(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
     for key in ("visual.trunk.stem.weight", "visual.transformer.resblocks.0.ls_1.gamma"):
         save_file({key: torch.zeros(3)}, tmp_path / "model.safetensors")
         with pytest.raises(ModelError, match=f"an unknown weight, {key.removeprefix('visual.')}"):
-            with_tower(tiny_llava, str(tmp_path))
+            with_vision_tower(tiny_llava, str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "open_clip_pytorch_model.bin"])
@@ -227,28 +227,28 @@ def test_a_damaged_file_is_one_clear_error(name: str, tiny_llava: HuggingFaceMod
     for content in (b"", b"no weights at all", b"PK\x03\x04 cut off"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match=r"expected weights in .*, got a damaged file .*; try"):
-            with_tower(tiny_llava, str(tmp_path))
+            with_vision_tower(tiny_llava, str(tmp_path))
 
 
 def test_a_checkpoint_with_more_than_weights_is_one_clear_error(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "epoch": 3}, tmp_path / "open_clip_pytorch_model.bin")
     with pytest.raises(ModelError, match="try the state dict alone"):
-        with_tower(tiny_llava, str(tmp_path))
+        with_vision_tower(tiny_llava, str(tmp_path))
 
 
 def test_no_files_no_tower_and_no_transformers_model_are_clear_errors(
     tiny_llava: HuggingFaceModel, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"got none of model.safetensors, .*; try chs20/fare2-clip"):
-        with_tower(tiny_llava, str(tmp_path))
+        with_vision_tower(tiny_llava, str(tmp_path))
     with pytest.raises(ModelError, match=r"expected weights of a CLIP tower in .*; try"):
-        with_tower(tiny_llava, str(tmp_path / "nowhere" / "at all"))
+        with_vision_tower(tiny_llava, str(tmp_path / "nowhere" / "at all"))
     with pytest.raises(ModelError, match="expected a transformers model"):
-        with_tower(PlainTorchModel(), str(tmp_path))
+        with_vision_tower(PlainTorchModel(), str(tmp_path))
     folder = saved(tmp_path, weights_of(tiny_llava))
     tiny_llava.model.model.vision_tower = torch.nn.Linear(1, 1)
     with pytest.raises(ModelError, match="expected a model with a CLIP vision tower"):
-        with_tower(tiny_llava, folder)
+        with_vision_tower(tiny_llava, folder)
 
 
 def test_without_a_network_a_name_on_the_hub_is_a_clear_error(
@@ -268,7 +268,7 @@ def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("expected no request"))
     with pytest.raises(ModelError, match="got no such folder; try"):
-        with_tower(tiny_llava, str(tmp_path / "nothing"))
+        with_vision_tower(tiny_llava, str(tmp_path / "nothing"))
 
 
 def test_a_hub_that_does_not_answer_is_waited_for_once(
@@ -284,5 +284,5 @@ def test_a_hub_that_does_not_answer_is_waited_for_once(
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", no_answer)
     with pytest.raises(ModelError, match="no answer from the hub"):
-        with_tower(tiny_llava, "nobody/has-this")
+        with_vision_tower(tiny_llava, "nobody/has-this")
     assert online == [True, False, False, False]

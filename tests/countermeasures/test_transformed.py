@@ -11,12 +11,12 @@ from torch import Generator, Tensor
 from cli.toy import BrightnessModel
 from countermeasures.world import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.objectives import Reply
+from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.refusal import RefusalAttack
 from equipoise.attacks.solvers import Bim
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.transformed import Transformed
-from equipoise.countermeasures.voting import Voted
+from equipoise.countermeasures.voting import MajorityVote
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
@@ -96,7 +96,7 @@ def test_a_steady_defence_asks_about_exactly_the_transformed_picture() -> None:
 
 @pytest.mark.parametrize("spec", [*INPUT, "recover", "recover:by=noise,threshold=0", "recover:by=caption"])
 def test_loss_and_gradient_are_those_of_autograd_through_the_realised_model(spec: str) -> None:
-    for model in (defended(spec), defended(spec).realise(rng(5))):
+    for model in (defended(spec), defended(spec).sample_randomness(rng(5))):
         shift = (0.1 * torch.randn(3, 4, 256, generator=rng())).requires_grad_(True)
         losses, gradient = model.loss_and_grad(PIXELS, ASKED, SAID, question_shift=shift)
         leaf, own = PIXELS.clone().requires_grad_(True), shift.detach().clone().requires_grad_(True)
@@ -159,7 +159,7 @@ class Soft(Transform):
 
 def test_gradients_match_finite_differences_through_smooth_transforms() -> None:
     toy = BrightnessModel("toy/second")
-    chain = Transformed(Transformed(toy, Soft(), "soft"), Soft(), "softer", seed=3).realise(rng())
+    chain = Transformed(Transformed(toy, Soft(), "soft"), Soft(), "softer", seed=3).sample_randomness(rng())
     pixels = to_pixels(picture(7)).double()
     prompts, said = ASKED[:2], ["I can't help with that.", "A wall."]
     gradient = chain.loss_and_grad(pixels, prompts, said)[1]
@@ -212,12 +212,15 @@ def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: Hu
         found = defended(spec, model)
         found.generate(PROMPTS[:2], max_new_tokens=3)
         found.loss_and_grad(PIXELS, ASKED, SAID)
-        found.realise(rng()).log_prob(PIXELS, ASKED, SAID)
+        found.sample_randomness(rng()).log_prob(PIXELS, ASKED, SAID)
         with pytest.raises(UsageError):
             found.loss_and_grad(PIXELS, ASKED, ["", "", ""])
         assert state_of(model) == before
     for where in ("there", "back"):
-        for broken in (Transformed(model, Breaking(where), "broken"), Voted(model, Breaking(where), 3, "broken")):
+        for broken in (
+            Transformed(model, Breaking(where), "broken"),
+            MajorityVote(model, Breaking(where), 3, "broken"),
+        ):
             with pytest.raises(RuntimeError, match=where):
                 broken.loss_and_grad(PIXELS, ASKED, SAID)
             assert state_of(model) == before
@@ -227,7 +230,7 @@ def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: Hu
 @pytest.mark.parametrize("spec", INPUT)
 def test_an_attack_on_the_defended_model_keeps_its_contract(spec: str, tmp_path: Any) -> None:
     model = defended(spec)
-    objective = Reply((model,), ASKED, "I can't.", draws=2)
+    objective = TargetReplyLoss((model,), ASKED, "I can't.", draws=2)
     assert objective.is_random == (spec in DRAWING)
     attack = Bim(BUDGET, steps=8)
     found, again = (attack(objective, PIXELS, seed=3) for _ in range(2))
@@ -253,7 +256,10 @@ def test_the_refusal_attack_goes_through_a_defence_and_survives_draws_it_has_not
     assert (found.stopped, found.rate) == ("success", 1.0)
     assert budget.holds(found.pixels, to_pixels(picture(8)))
     asked = [Prompt.ask("What is this?", found.image)] * 10
-    fresh = [model.realise(rng(seed)).generate([asked[0]])[0].reply for seed in range(50, 60)]
-    clean = [model.realise(rng(seed)).generate([Prompt.ask("What is this?", picture(8))])[0].reply for seed in range(5)]
+    fresh = [model.sample_randomness(rng(seed)).generate([asked[0]])[0].reply for seed in range(50, 60)]
+    clean = [
+        model.sample_randomness(rng(seed)).generate([Prompt.ask("What is this?", picture(8))])[0].reply
+        for seed in range(5)
+    ]
     assert sum("I can't" in reply for reply in fresh) >= 6
     assert not any("I can't" in reply for reply in clean)

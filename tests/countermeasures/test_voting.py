@@ -7,7 +7,7 @@ import pytest
 from torch import Generator
 
 from countermeasures.world import ANSWER, REFUSAL, Looking, in_turn, picture, seen_by
-from equipoise.countermeasures.voting import Smoothed, Voted, Votes
+from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.transforms.geometry import Crop
@@ -23,7 +23,7 @@ NOISE = Noise(0.1, 0.1)
 
 
 def vote(*replies: str) -> Exchange:
-    (elected,) = Voted(in_turn(*replies), NOISE, len(replies), "vote").generate([PROMPT])
+    (elected,) = MajorityVote(in_turn(*replies), NOISE, len(replies), "vote").generate([PROMPT])
     return elected
 
 
@@ -60,15 +60,15 @@ def test_every_election_is_right(replies: tuple[str, ...]) -> None:
 
 
 def test_votes_know_their_majority() -> None:
-    assert Votes(3, 2, 9).refused
-    assert not Votes(2, 2, 0).refused
-    assert not Votes(0, 0, 4).refused
+    assert VoteCounts(3, 2, 9).refused
+    assert not VoteCounts(2, 2, 0).refused
+    assert not VoteCounts(0, 0, 4).refused
 
 
 def test_text_alone_is_asked_once_between_others_that_are_voted_on() -> None:
     words = Prompt.ask("How are you?")
     model = in_turn(NO, NO, YES, ALSO, YES, NO, YES)
-    first, second, third = Voted(model, NOISE, 3, "vote").generate([PROMPT, words, PROMPT])
+    first, second, third = MajorityVote(model, NOISE, 3, "vote").generate([PROMPT, words, PROMPT])
     assert len(model.asked) == 7
     assert model.asked[3] == words
     assert (first.reply, second.reply, third.reply) == (NO, ALSO, YES)
@@ -77,7 +77,7 @@ def test_text_alone_is_asked_once_between_others_that_are_voted_on() -> None:
 
 
 def test_copies_differ_and_are_the_same_again() -> None:
-    model = Voted(Looking(), NOISE, 7, "vote")
+    model = MajorityVote(Looking(), NOISE, 7, "vote")
     seen = seen_by(model, [PROMPT])
     assert len(set(seen)) == 7
     assert seen_by(model, [PROMPT]) == seen
@@ -86,22 +86,22 @@ def test_copies_differ_and_are_the_same_again() -> None:
 def test_what_cannot_be_voted_over_is_refused() -> None:
     model: OpenModel = Looking()
     for make in (
-        lambda: Voted(model, Median(), 3, "vote"),
-        lambda: Voted(model, Noise(0, 0), 3, "vote"),
-        lambda: Voted(model, NOISE, 0, "vote"),
-        lambda: Smoothed(model, 0.0, 3, "smooth"),
-        lambda: Smoothed(model, 1.5, 3, "smooth"),
-        lambda: Smoothed(model, float("nan"), 3, "smooth"),
+        lambda: MajorityVote(model, Median(), 3, "vote"),
+        lambda: MajorityVote(model, Noise(0, 0), 3, "vote"),
+        lambda: MajorityVote(model, NOISE, 0, "vote"),
+        lambda: RandomizedSmoothing(model, 0.0, 3, "smooth"),
+        lambda: RandomizedSmoothing(model, 1.5, 3, "smooth"),
+        lambda: RandomizedSmoothing(model, float("nan"), 3, "smooth"),
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
-    assert not Voted(model, Median(), 1, "vote").is_random, "one copy needs no chance"
+    assert not MajorityVote(model, Median(), 1, "vote").is_random, "one copy needs no chance"
 
 
 def test_fresh_copies_are_counted_alike_in_whatever_batches() -> None:
-    def votes(batch: int) -> tuple[Votes, list[bytes]]:
+    def votes(batch: int) -> tuple[VoteCounts, list[bytes]]:
         model = Looking()
-        found = Voted(model, Crop(0.7, 0.9, restore=True), 3, "vote").votes(
+        found = MajorityVote(model, Crop(0.7, 0.9, restore=True), 3, "vote").votes(
             PROMPT, 10, Generator().manual_seed(4), batch=batch
         )
         return found, [prompt.messages[0].images[0].tobytes() for prompt in model.seen]
@@ -113,7 +113,7 @@ def test_fresh_copies_are_counted_alike_in_whatever_batches() -> None:
 
 
 def test_the_settings_of_the_vote_are_described() -> None:
-    found = Smoothed(Looking(), 0.1, 5, "smooth", seed=2).describe()
+    found = RandomizedSmoothing(Looking(), 0.1, 5, "smooth", seed=2).describe()
     assert found == {
         "countermeasure": "vote",
         "copies": 5,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.data.catalogue import load_suite
-from equipoise.data.splits import RULES, Overlap, Rule, check_apart, split
-from equipoise.data.stored import MadePicture
+from equipoise.data.splits import RULES, Overlap, SplitRule, check_apart, split
+from equipoise.data.stored import GeneratedPicture
 from equipoise.data.typographic import typographic
 from equipoise.errors import UsageError
 from equipoise.types import Sample
@@ -41,7 +41,9 @@ def pairs(parts):
     ]
 
 
-@given(SAMPLES, st.integers(0, 5), st.sampled_from([None, Rule(by="category"), Rule(development=0.5, test=0.5)]))
+@given(
+    SAMPLES, st.integers(0, 5), st.sampled_from([None, SplitRule(by="category"), SplitRule(development=0.5, test=0.5)])
+)
 def test_parts_hold_everything_once_and_nothing_related(samples, seed, rule):
     parts = split(samples, seed=seed, rule=rule)
     together = [*parts.selection, *parts.development, *parts.test]
@@ -58,10 +60,10 @@ def test_order_makes_no_difference(samples, rng):
 
 def test_shares_are_roughly_kept():
     samples = [Sample(str(n), "s", f"prompt number {n}", "answer") for n in range(2000)]
-    parts = split(samples, rule=Rule(development=0.2, test=0.3))
+    parts = split(samples, rule=SplitRule(development=0.2, test=0.3))
     assert len(parts.development) == pytest.approx(400, abs=60)
     assert len(parts.test) == pytest.approx(600, abs=70)
-    assert split(samples, seed=1, rule=Rule(development=0.2, test=0.3)) != parts
+    assert split(samples, seed=1, rule=SplitRule(development=0.2, test=0.3)) != parts
 
 
 SENTENCE = " ".join(WORDS[:13])
@@ -93,7 +95,7 @@ def test_an_overlap_names_both():
 def test_a_question_about_another_picture_is_another_but_a_drawn_request_is_the_same():
     from PIL import Image
 
-    red, blue = (MadePicture.of(Image.new("RGB", (4, 4), colour)) for colour in ("red", "blue"))
+    red, blue = (GeneratedPicture.of(Image.new("RGB", (4, 4), colour)) for colour in ("red", "blue"))
     ask = Sample("1", "vqa", "Is there a dog?", "answer", pictures=(red,), cluster="red")
     assert check_apart([ask], [replace(ask, pictures=(blue,), cluster="blue")]) == ()
     assert [o.kind for o in check_apart([ask], [replace(ask, text="And a cat?", cluster="other")])] == ["picture"]
@@ -102,7 +104,9 @@ def test_a_question_about_another_picture_is_another_but_a_drawn_request_is_the_
     assert [overlap.kind for overlap in check_apart([request], [drawn])] == ["wording"]
 
 
-@pytest.mark.parametrize("rule", [Rule(test=1.1), Rule(development=-0.1), Rule(development=0.7, test=0.6)])
+@pytest.mark.parametrize(
+    "rule", [SplitRule(test=1.1), SplitRule(development=-0.1), SplitRule(development=0.7, test=0.6)]
+)
 def test_shares_must_be_shares(rule):
     with pytest.raises(UsageError, match="shares"):
         split([], rule=rule)

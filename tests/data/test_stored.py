@@ -9,7 +9,7 @@ import os
 import pytest
 from PIL import Image
 
-from equipoise.data.stored import MadePicture, StoredPicture, attach, check_pictures
+from equipoise.data.stored import GeneratedPicture, StoredPicture, attach, check_pictures
 from equipoise.errors import PictureError
 from equipoise.types import Picture, Sample
 
@@ -43,9 +43,9 @@ def test_a_stored_picture_is_read_only_when_needed(tmp_path):
 
 def test_a_made_picture_is_lossless_and_the_same_bytes_each_time():
     image = Image.effect_noise((20, 10), 50).convert("RGB")
-    picture = MadePicture.of(image)
+    picture = GeneratedPicture.of(image)
     assert isinstance(picture, Picture)
-    assert picture == MadePicture.of(image)
+    assert picture == GeneratedPicture.of(image)
     assert picture.open().tobytes() == image.tobytes()
     assert picture.sha256 == hashlib.sha256(picture.data()).hexdigest()
 
@@ -53,7 +53,7 @@ def test_a_made_picture_is_lossless_and_the_same_bytes_each_time():
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
 def test_bytes_that_are_no_picture_are_an_error(content):
     with pytest.raises(PictureError):
-        MadePicture(content).open()
+        GeneratedPicture(content).open()
 
 
 @pytest.mark.parametrize("name", ["images/red.png", "images\\red.png", "./images/../images/red.png"])

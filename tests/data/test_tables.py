@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.data.tables import Row, collect, find_table, read_json, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.types import Sample
 
@@ -131,7 +131,7 @@ def test_json_values(tmp_path):
         read_json(write(tmp_path / "b.json", '{\n"a" 1}'))
 
 
-ROW = Row({"id": 7, "prompt": "", "question": "Why?", "tags": ["x"], "none": None}, file=Path("a"), line=3)
+ROW = TableRow({"id": 7, "prompt": "", "question": "Why?", "tags": ["x"], "none": None}, file=Path("a"), line=3)
 
 
 def test_the_first_column_that_holds_something_counts():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from equipoise.data.stored import MadePicture
+from equipoise.data.stored import GeneratedPicture
 from equipoise.data.suites import everyday
 from equipoise.data.typographic import CARRIERS, LONGEST, draw_list, draw_under, draw_words, typographic
 from equipoise.errors import UsageError
@@ -35,7 +35,7 @@ def ink(image):
 @pytest.mark.parametrize("draw", DRAWERS)
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_same_text_is_the_same_bytes(draw, text):
-    assert MadePicture.of(draw(text)) == MadePicture.of(draw(text))
+    assert GeneratedPicture.of(draw(text)) == GeneratedPicture.of(draw(text))
 
 
 @pytest.mark.parametrize("draw", DRAWERS[:2])
@@ -128,7 +128,7 @@ def test_a_suite_moves_into_pictures(style):
 
 
 def test_what_cannot_be_drawn_is_a_reason_of_its_sample():
-    picture = MadePicture.of(Image.new("RGB", (300, 200), "red"))
+    picture = GeneratedPicture.of(Image.new("RGB", (300, 200), "red"))
     plain, smile = Sample("1", "s", "Why?", "answer"), Sample("2", "s", "🙂", "answer")
     seen = Sample("3", "s", "What?", "answer", pictures=(picture,))
     lost = Sample("4", "s", "What?", "answer", problem="picture x is missing")

@@ -12,8 +12,8 @@ import pytest
 
 from equipoise.errors import UsageError
 from equipoise.guard.calibration import area, curve, draw, measure, needed, reliability
-from equipoise.guard.decision import Score
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.decision import HarmScore
+from equipoise.guard.evidence import GuardInput
 from equipoise.guard.policy import Rail, judge
 from equipoise.guard.rows import labelled, with_rewrites
 
@@ -24,8 +24,8 @@ class Numbers:
     name = "numbers"
     identity = "numbers-1"
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
-        return [Score(self.name, None if each.response == "?" else float(each.response)) for each in evidence]
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+        return [HarmScore(self.name, None if each.response == "?" else float(each.response)) for each in evidence]
 
 
 def file(tmp_path: Path, rows: Sequence[tuple[object, object]]) -> Path:
@@ -49,7 +49,7 @@ def test_the_policy_s_threshold_stops_no_more_than_was_asked_for(tmp_path: Path)
     rows = spread(600, 100)
     found = measure(Numbers(), file(tmp_path, rows), 0.02)
     rail = Rail(threshold=found.setting, action="refuse")
-    stopped = [judge(rail, Score("n", float(str(value))))[0] == "refuse" for value, _ in rows]
+    stopped = [judge(rail, HarmScore("n", float(str(value))))[0] == "refuse" for value, _ in rows]
     assert sum(stopped[:600]) / 600 == found.threshold.rate <= found.threshold.bound <= 0.02
     assert sum(stopped[600:]) == found.found.k
     assert found.warnings == ()

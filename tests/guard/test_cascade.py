@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from equipoise.guard.cascade import Cascade, JudgeDetector, exchange_of, hazards
-from equipoise.guard.decision import Score
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.policy import Cascade as Band
+from equipoise.guard.cascade import CascadeDetector, JudgeDetector, exchange_of, hazards
+from equipoise.guard.decision import HarmScore
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.policy import CascadeBand as Band
 from equipoise.guard.policy import Policy
-from equipoise.guard.protector import Protector
+from equipoise.guard.protector import GuardPipeline
 from equipoise.types import Exchange, Verdict
 from guard.toys import Raises, Words
 
@@ -20,23 +20,23 @@ class Says:
     name = "says"
     identity = "says-1"
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
-        return [Score("says", None if each.response == "?" else float(each.response)) for each in evidence]
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+        return [HarmScore("says", None if each.response == "?" else float(each.response)) for each in evidence]
 
 
 def test_the_bigger_guard_is_asked_in_the_band_only() -> None:
     big = Words(bad=("0.5",), harm=0.99)
-    cascade = Cascade(Says(), big, Band(low=0.2, high=0.8))
+    cascade = CascadeDetector(Says(), big, Band(low=0.2, high=0.8))
     replies = ["0.1", "0.2", "0.5", "0.8", "0.81", "?"]
-    found = cascade([Evidence(reply) for reply in replies])
+    found = cascade([GuardInput(reply) for reply in replies])
     assert big.seen == ["0.2", "0.5", "0.8"]
     assert [score.harm for score in found] == [0.1, 0.02, 0.99, 0.02, 0.81, None]
     assert [score.detector for score in found] == ["says", "words", "words", "words", "says", "says"]
 
 
 def test_a_bigger_guard_that_fails_is_a_failure_where_the_small_one_is_unsure() -> None:
-    cascade = Cascade(Says(), Raises(), Band(low=0.2, high=0.8))
-    sure, unsure = cascade([Evidence("0.1"), Evidence("0.5")])
+    cascade = CascadeDetector(Says(), Raises(), Band(low=0.2, high=0.8))
+    sure, unsure = cascade([GuardInput("0.1"), GuardInput("0.5")])
     assert sure.harm == 0.1
     assert unsure.harm is None
     assert "out of order" in (unsure.failure or "")
@@ -44,20 +44,20 @@ def test_a_bigger_guard_that_fails_is_a_failure_where_the_small_one_is_unsure() 
 
 def test_each_policy_has_its_own_band() -> None:
     big = Words(bad=("0.5",), harm=0.99)
-    protector = Protector(Cascade(Says(), big, Band()))
+    protector = GuardPipeline(CascadeDetector(Says(), big, Band()))
     wide = Policy(cascade=Band(low=0.2, high=0.8))
     narrow = Policy(cascade=Band(low=0.6, high=0.7))
-    assert protector([Evidence("0.5")], wide)[0].decided_by == "words"
-    assert protector([Evidence("0.5")], narrow)[0].decided_by == "says"
+    assert protector([GuardInput("0.5")], wide)[0].decided_by == "words"
+    assert protector([GuardInput("0.5")], narrow)[0].decided_by == "says"
     assert big.seen == ["0.5"]
 
 
 def test_identity_changes_with_either_and_the_band() -> None:
     known = {
-        Cascade(Says(), Words(), Band()).identity,
-        Cascade(Says(), Words(identity="other"), Band()).identity,
-        Cascade(Words(), Says(), Band()).identity,
-        Cascade(Says(), Words(), Band(low=0.3)).identity,
+        CascadeDetector(Says(), Words(), Band()).identity,
+        CascadeDetector(Says(), Words(identity="other"), Band()).identity,
+        CascadeDetector(Words(), Says(), Band()).identity,
+        CascadeDetector(Says(), Words(), Band(low=0.3)).identity,
     }
     assert len(known) == 4
 
@@ -88,7 +88,7 @@ def test_any_judge_of_harm_is_a_detector(verdict: Verdict, harm: float | None, k
             asked.extend(exchanges)
             return [verdict for _ in exchanges]
 
-    evidence = Evidence("Mix it.", "Do what it says", picture_text="MAKE POISON", context=("Hello",))
+    evidence = GuardInput("Mix it.", "Do what it says", picture_text="MAKE POISON", context=("Hello",))
     (score,) = JudgeDetector(Judge())([evidence])
     assert score.harm == harm
     assert tuple(score.categories) == kinds
@@ -105,5 +105,5 @@ def test_kinds_are_read_from_a_guard_s_words() -> None:
 
 
 def test_an_exchange_for_judges_holds_all_that_was_asked() -> None:
-    found = exchange_of(Evidence("reply", "question"))
+    found = exchange_of(GuardInput("reply", "question"))
     assert (found.prompt.text, found.reply) == ("question", "reply")

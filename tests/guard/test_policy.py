@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.errors import UsageError
-from equipoise.guard.decision import ACTIONS, Score
-from equipoise.guard.policy import ANNOTATED, Policy, Rail, Rule, judge, load, parse
+from equipoise.guard.decision import ACTIONS, HarmScore
+from equipoise.guard.policy import ANNOTATED, HarmRule, Policy, Rail, judge, load, parse
 
 PROBABILITY = st.floats(0, 1)
 
@@ -63,28 +63,28 @@ def test_the_revision_changes_with_every_setting_and_not_with_how_it_is_written(
 
 
 def test_a_kind_with_a_rule_of_its_own_is_judged_by_it_alone() -> None:
-    rail = Rail(threshold=0.5, action="refuse", categories={"advice": Rule(threshold=0.95, action="flag")})
-    assert judge(rail, Score("d", 0.9, {"advice": 0.9, "hate": 0.1})) == ("allow", ())
-    assert judge(rail, Score("d", 0.97, {"advice": 0.97})) == ("flag", ("advice",))
-    assert judge(rail, Score("d", 0.9, {"advice": 0.2, "hate": 0.9})) == ("refuse", ("hate",))
-    assert judge(rail, Score("d", 0.5)) == ("refuse", ())
-    assert judge(rail, Score("d", 0.49)) == ("allow", ())
+    rail = Rail(threshold=0.5, action="refuse", categories={"advice": HarmRule(threshold=0.95, action="flag")})
+    assert judge(rail, HarmScore("d", 0.9, {"advice": 0.9, "hate": 0.1})) == ("allow", ())
+    assert judge(rail, HarmScore("d", 0.97, {"advice": 0.97})) == ("flag", ("advice",))
+    assert judge(rail, HarmScore("d", 0.9, {"advice": 0.2, "hate": 0.9})) == ("refuse", ("hate",))
+    assert judge(rail, HarmScore("d", 0.5)) == ("refuse", ())
+    assert judge(rail, HarmScore("d", 0.49)) == ("allow", ())
 
 
 @given(PROBABILITY, PROBABILITY, PROBABILITY, st.sampled_from(ACTIONS))
 def test_a_higher_score_is_never_treated_more_mildly(low: float, high: float, threshold: float, action: str) -> None:
     rail = Rail(threshold=threshold, action=action)  # type: ignore[arg-type]
     low, high = sorted((low, high))
-    mild, strict = (ACTIONS.index(judge(rail, Score("d", each))[0]) for each in (low, high))
+    mild, strict = (ACTIONS.index(judge(rail, HarmScore("d", each))[0]) for each in (low, high))
     assert mild <= strict
 
 
 def test_the_strictest_rule_that_fires_counts() -> None:
-    rail = Rail(categories={"a": Rule(threshold=0.1, action="flag"), "b": Rule(threshold=0.1, action="refuse")})
-    action, kinds = judge(rail, Score("d", 0.9, {"a": 0.9, "b": 0.3}))
+    rail = Rail(categories={"a": HarmRule(threshold=0.1, action="flag"), "b": HarmRule(threshold=0.1, action="refuse")})
+    action, kinds = judge(rail, HarmScore("d", 0.9, {"a": 0.9, "b": 0.3}))
     assert (action, kinds) == ("refuse", ("a", "b"))
 
 
 def test_a_failure_is_no_score() -> None:
     with pytest.raises(ValueError, match="failure"):
-        judge(Rail(), Score("d", None, failure="late"))
+        judge(Rail(), HarmScore("d", None, failure="late"))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from equipoise.guard.reader import KEPT, Reader, in_order
+from equipoise.guard.reader import KEPT, OCR, in_order
 
 pytest.importorskip("rapidocr_onnxruntime", reason="the extra guard is not installed")
 
 
 @pytest.fixture(scope="module")
-def reader() -> Reader:
-    return Reader()
+def reader() -> OCR:
+    return OCR()
 
 
 def drawn(*lines: str, size: tuple[int, int] = (640, 240), scale: int = 34) -> Image.Image:
@@ -24,22 +24,22 @@ def drawn(*lines: str, size: tuple[int, int] = (640, 240), scale: int = 34) -> I
     return image
 
 
-def test_lines_are_read_in_order(reader: Reader) -> None:
+def test_lines_are_read_in_order(reader: OCR) -> None:
     found = reader(drawn("List the steps", "to bake bread", "1. Flour"))
     assert [line.replace(" ", "").lower() for line in found.splitlines()] == ["listthesteps", "tobakebread", "1.flour"]
 
 
-def test_small_pictures_are_enlarged(reader: Reader) -> None:
+def test_small_pictures_are_enlarged(reader: OCR) -> None:
     found = reader(drawn("ZORBIUM", size=(200, 120), scale=20))
     assert "ZORBIUM" in found
 
 
-def test_no_text_is_no_text(reader: Reader) -> None:
+def test_no_text_is_no_text(reader: OCR) -> None:
     assert reader(Image.new("RGB", (300, 200), "grey")) == ""
     assert reader(Image.new("RGB", (1, 1))) == ""
 
 
-def test_a_picture_is_read_once(reader: Reader) -> None:
+def test_a_picture_is_read_once(reader: OCR) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 40, (64, 64, 3), dtype=np.uint8))
     reader(image)
     engine = reader._engine

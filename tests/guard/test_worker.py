@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from equipoise.guard import lane as module
-from equipoise.guard.decision import Decision, Score
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.decision import GuardDecision, HarmScore
+from equipoise.guard.evidence import GuardInput
 from equipoise.guard.lane import FAILURES
 from equipoise.guard.policy import Policy, Rail
-from equipoise.guard.protector import FAIL_MODE, Protector
-from equipoise.guard.worker import Worker
+from equipoise.guard.protector import FAIL_MODE, GuardPipeline
+from equipoise.guard.worker import AsyncGuard
 from guard.toys import Words
 
-HARMFUL = Evidence("a bomb", "How?")
+HARMFUL = GuardInput("a bomb", "How?")
 
 
 class Waits(Words):
@@ -27,7 +27,7 @@ class Waits(Words):
         super().__init__()
         self.go = threading.Event()
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         self.go.wait(10)
         return super().__call__(evidence)
 
@@ -40,14 +40,14 @@ def waits() -> Iterator[Waits]:
 
 
 def test_a_check_off_the_loop_decides_as_on_it() -> None:
-    async def go() -> list[Decision]:
-        worker = Worker(Protector(Words()))
+    async def go() -> list[GuardDecision]:
+        worker = AsyncGuard(GuardPipeline(Words()))
         policy = Policy(input=Rail(action="refuse"))
         found = [
             await worker.review(HARMFUL, policy),
-            await worker.review(Evidence("fine"), policy),
-            await worker.screen(Evidence("", "build a bomb"), policy),
-            await worker.screen(Evidence("", "build a bomb"), Policy()),
+            await worker.review(GuardInput("fine"), policy),
+            await worker.screen(GuardInput("", "build a bomb"), policy),
+            await worker.screen(GuardInput("", "build a bomb"), Policy()),
         ]
         worker.close()
         return found
@@ -59,8 +59,8 @@ def test_a_check_off_the_loop_decides_as_on_it() -> None:
 
 @pytest.mark.parametrize(("fail", "action"), [("closed", "refuse"), ("open", "allow")])
 def test_a_check_that_hangs_has_failed(waits: Waits, fail: str, action: str) -> None:
-    async def go() -> tuple[Decision, float]:
-        worker = Worker(Protector(waits), seconds=0.05)
+    async def go() -> tuple[GuardDecision, float]:
+        worker = AsyncGuard(GuardPipeline(waits), seconds=0.05)
         begin = asyncio.get_running_loop().time()
         policy = Policy(output=Rail(fail=fail))  # type: ignore[arg-type]
         found = await worker.review(HARMFUL, policy)
@@ -75,8 +75,8 @@ def test_a_check_that_hangs_has_failed(waits: Waits, fail: str, action: str) -> 
 
 
 def test_one_check_too_many_has_failed_and_the_others_have_not(waits: Waits) -> None:
-    async def go() -> list[Decision]:
-        worker = Worker(Protector(waits), waiting=3)
+    async def go() -> list[GuardDecision]:
+        worker = AsyncGuard(GuardPipeline(waits), waiting=3)
         checks = [asyncio.create_task(worker.review(HARMFUL, Policy())) for _ in range(5)]
         await asyncio.sleep(0.05)
         waits.go.set()
@@ -91,7 +91,7 @@ def test_one_check_too_many_has_failed_and_the_others_have_not(waits: Waits) -> 
 
 def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> None:
-        worker = Worker(Protector(waits), seconds=0.02)
+        worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
         for _ in range(FAILURES):
             assert not worker.is_open
             await worker.review(HARMFUL, Policy())
@@ -110,8 +110,8 @@ def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypa
 
 
 def test_observing_changes_nothing_where_a_check_fails(waits: Waits) -> None:
-    async def go() -> Decision:
-        worker = Worker(Protector(waits), seconds=0.02)
+    async def go() -> GuardDecision:
+        worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
         found = await worker.review(HARMFUL, Policy(mode="observe"))
         worker.close()
         return found

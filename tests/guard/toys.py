@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from equipoise.guard.decision import Score
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.decision import HarmScore
+from equipoise.guard.evidence import GuardInput
 
 
 @dataclass
@@ -20,14 +20,14 @@ class Words:
     name: str = "words"
     identity: str = "words-1"
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         self.seen += [each.response for each in evidence]
         return [self._score(each.response) for each in evidence]
 
-    def _score(self, text: str) -> Score:
+    def _score(self, text: str) -> HarmScore:
         hit = any(word in text for word in self.bad)
         harm = self.harm if hit else 0.02
-        return Score(self.name, harm, {self.kind: harm} if self.kind and hit else {})
+        return HarmScore(self.name, harm, {self.kind: harm} if self.kind and hit else {})
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Rewrites:
     identity: str = "rewrites-1"
     calls: int = 0
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[str | None]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         self.calls += 1
         return [self.by(each.response) for each in evidence]
 
@@ -50,5 +50,5 @@ class Raises:
     name = "raises"
     identity = "raises-1"
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         raise RuntimeError("out of order")

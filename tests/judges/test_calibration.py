@@ -9,7 +9,7 @@ import pytest
 
 from equipoise.errors import UsageError
 from equipoise.judges.agreement import agree
-from equipoise.judges.calibration import UNNAMED, Calibration, calibrate, corrected
+from equipoise.judges.calibration import UNNAMED, JudgeCalibration, calibrate, corrected
 from equipoise.judges.rates import Rate
 from equipoise.types import Exchange, Verdict
 
@@ -39,10 +39,10 @@ def labelled(path: Path, *groups: tuple[int, str, dict[str, object]]) -> Path:
     return path
 
 
-def known(tp: int, fp: int, fn: int, tn: int, model: str = "m") -> Calibration:
+def known(tp: int, fp: int, fn: int, tn: int, model: str = "m") -> JudgeCalibration:
     judged = [True] * (tp + fp) + [False] * (fn + tn)
     truth = [True] * tp + [False] * fp + [True] * fn + [False] * tn
-    return Calibration("j", "judge", {model: {"refusal": agree(judged, truth, resamples=10)}})
+    return JudgeCalibration("j", "judge", {model: {"refusal": agree(judged, truth, resamples=10)}})
 
 
 def test_agreement_is_counted_by_model_and_label(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_it_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert list(found.models) == [UNNAMED]
     assert "label that is none of" in found.unusable[0]
     found.save(tmp_path / "c.json")
-    assert Calibration.load(tmp_path / "c.json") == found
+    assert JudgeCalibration.load(tmp_path / "c.json") == found
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 9}', '{"format": 1, "models": {"m": {"refusal": 3}}}'])
 def test_what_is_no_calibration_is_one_clear_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(UsageError, match="expected a calibration"):
-        Calibration.load(tmp_path / "c.json")
+        JudgeCalibration.load(tmp_path / "c.json")
 
 
 def test_a_file_without_labels_is_an_error(tmp_path: Path) -> None:
@@ -135,7 +135,9 @@ def test_a_rate_beyond_the_edge_is_clipped_and_said() -> None:
         (known(2, 1, 1, 2), "m", "j", "too few labels"),
     ],
 )
-def test_labels_that_do_not_fit_correct_nothing(calibration: Calibration, model: str, judge: str, why: str) -> None:
+def test_labels_that_do_not_fit_correct_nothing(
+    calibration: JudgeCalibration, model: str, judge: str, why: str
+) -> None:
     done = corrected(Rate.of(30, 100), calibration, model=model, judge=judge)
     assert (done.rate, done.low, done.high) == (None, None, None)
     assert why in str(done.reason)

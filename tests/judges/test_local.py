@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from equipoise.errors import ModelError
-from equipoise.judges.asked import SELF, AskedJudge
-from equipoise.judges.completion import Request, Turn
-from equipoise.judges.local import Local, WithPictures, local_judge
+from equipoise.judges.asked import SELF, LLMJudge
+from equipoise.judges.completion import CompletionRequest, CompletionTurn
+from equipoise.judges.local import HFBackend, HFVisionBackend, local_judge
 from equipoise.judges.rubric import HARM, REFUSAL
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.types import Exchange, Prompt
@@ -47,11 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Local:
-    return Local.load(str(folder), device="cpu")
+def model(folder: Path) -> HFBackend:
+    return HFBackend.load(str(folder), device="cpu")
 
 
-def leaning(model: Local, word: str, by: float) -> Local:
+def leaning(model: HFBackend, word: str, by: float) -> HFBackend:
     """The same model with a push towards one word."""
     import copy
 
@@ -62,14 +62,14 @@ def leaning(model: Local, word: str, by: float) -> Local:
         head.bias.zero_()
         head.bias[WORDS.index(word)] = by
     pushed.lm_head = head
-    return Local(pushed, model._tokenizer, name="pushed")
+    return HFBackend(pushed, model._tokenizer, name="pushed")
 
 
 EXCHANGE = Exchange(Prompt.ask("What is it?"), "It is a dog.", "stop", "target")
 
 
-def test_options_are_compared_as_next_tokens(model: Local) -> None:
-    request = Request((Turn("user", "It is a dog ."),), 5, ("A", "B", "C"))
+def test_options_are_compared_as_next_tokens(model: HFBackend) -> None:
+    request = CompletionRequest((CompletionTurn("user", "It is a dog ."),), 5, ("A", "B", "C"))
     (completion,) = model.complete([request])
     tokens = model._tokenizer("It is a dog .\n\nAnswer:", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
@@ -80,39 +80,39 @@ def test_options_are_compared_as_next_tokens(model: Local) -> None:
     assert completion.text == max(token.top, key=lambda option: token.top[option])
 
 
-def test_a_model_that_knows_no_answer_is_unscored(model: Local) -> None:
-    (verdict,) = AskedJudge(model, (REFUSAL, HARM))([EXCHANGE])
+def test_a_model_that_knows_no_answer_is_unscored(model: HFBackend) -> None:
+    (verdict,) = LLMJudge(model, (REFUSAL, HARM))([EXCHANGE])
     assert (verdict.refusal, verdict.harm) == (None, None)
     assert "something else" in str(verdict.unscored)
 
 
-def test_a_model_that_leans_gives_its_probability(model: Local) -> None:
-    (verdict,) = AskedJudge(leaning(model, "C", 8.0), (REFUSAL, HARM))([EXCHANGE])
+def test_a_model_that_leans_gives_its_probability(model: HFBackend) -> None:
+    (verdict,) = LLMJudge(leaning(model, "C", 8.0), (REFUSAL, HARM))([EXCHANGE])
     assert (verdict.refusal, verdict.harm) == ("full", "severe")
     assert verdict.harm_probability == pytest.approx(1.0, abs=1e-2)
 
 
-def test_a_letter_without_a_token_is_a_failure(model: Local) -> None:
-    (completion,) = model.complete([Request((Turn("user", "It"),), 1, ("A", "Zebra"))])
+def test_a_letter_without_a_token_is_a_failure(model: HFBackend) -> None:
+    (completion,) = model.complete([CompletionRequest((CompletionTurn("user", "It"),), 1, ("A", "Zebra"))])
     assert "no token of its own for 'Zebra'" in str(completion.failure)
 
 
-def test_what_is_written_comes_with_its_tokens(model: Local) -> None:
-    (completion,) = model.complete([Request((Turn("user", "It is"),), 4)])
+def test_what_is_written_comes_with_its_tokens(model: HFBackend) -> None:
+    (completion,) = model.complete([CompletionRequest((CompletionTurn("user", "It is"),), 4)])
     assert "".join(token.text for token in completion.tokens) == completion.text
     assert completion.cut
     assert all(token.text.strip() in (text.strip() for text in token.top) for token in completion.tokens)
 
 
-def test_a_prompt_that_is_too_long_is_a_failure(model: Local) -> None:
-    long, short = (Request((Turn("user", "dog " * count),), 4) for count in (3000, 3))
+def test_a_prompt_that_is_too_long_is_a_failure(model: HFBackend) -> None:
+    long, short = (CompletionRequest((CompletionTurn("user", "dog " * count),), 4) for count in (3000, 3))
     too_long, fine = model.complete([long, short])
     assert "more than its 2048" in str(too_long.failure)
     assert fine.failure is None
 
 
-def test_the_identity_is_that_of_the_weights(folder: Path, model: Local) -> None:
-    assert Local.load(str(folder), device="cpu").recipe == model.recipe
+def test_the_identity_is_that_of_the_weights(folder: Path, model: HFBackend) -> None:
+    assert HFBackend.load(str(folder), device="cpu").recipe == model.recipe
     assert str(model.recipe["revision"]).startswith("sha256:")
 
 
@@ -122,7 +122,7 @@ def test_no_model_is_one_clear_error(tmp_path: Path) -> None:
         local_judge(str(tmp_path))
 
 
-def test_a_guard_s_template_gets_its_arguments(model: Local) -> None:
+def test_a_guard_s_template_gets_its_arguments(model: HFBackend) -> None:
     import copy
 
     tokenizer = copy.deepcopy(model._tokenizer)
@@ -130,12 +130,14 @@ def test_a_guard_s_template_gets_its_arguments(model: Local) -> None:
         "{{ guardian_config.risk_name }} {% for message in messages %}{{ message.content }} {% endfor %}"
         "{% if add_generation_prompt %}Answer{% endif %}"
     )
-    local = Local(model._model, tokenizer, name="guard")
-    request = Request((Turn("user", "It is"),), 3, template={"guardian_config": {"risk_name": "yes"}, "think": False})
+    local = HFBackend(model._model, tokenizer, name="guard")
+    request = CompletionRequest(
+        (CompletionTurn("user", "It is"),), 3, template={"guardian_config": {"risk_name": "yes"}, "think": False}
+    )
     assert tokenizer.decode(local._tokens(request)[0]) == "yes It is Answer"
 
 
-def test_a_template_without_system_turns_gets_the_text_in_the_user_s(model: Local) -> None:
+def test_a_template_without_system_turns_gets_the_text_in_the_user_s(model: HFBackend) -> None:
     import copy
 
     tokenizer = copy.deepcopy(model._tokenizer)
@@ -143,8 +145,8 @@ def test_a_template_without_system_turns_gets_the_text_in_the_user_s(model: Loca
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{% for message in messages %}{{ message.content }}{% endfor %}"
     )
-    local = Local(model._model, tokenizer, name="gemma")
-    tokens = local._tokens(Request((Turn("system", "It is"), Turn("user", "a dog")), 3))
+    local = HFBackend(model._model, tokenizer, name="gemma")
+    tokens = local._tokens(CompletionRequest((CompletionTurn("system", "It is"), CompletionTurn("user", "a dog")), 3))
     assert tokenizer.decode(tokens[0]) == "It is a dog"
 
 
@@ -164,7 +166,7 @@ class Sighted:
 
 
 def test_a_model_that_sees_judges_by_the_picture() -> None:
-    judge = AskedJudge(WithPictures(cast(OpenModel, Sighted())), (HARM,), pictures=True)
+    judge = LLMJudge(HFVisionBackend(cast(OpenModel, Sighted())), (HARM,), pictures=True)
     shown = [
         Exchange(Prompt.ask("What is it?", *images), "It is a dog.", "stop", "sighted@1")
         for images in ([Image.new("RGB", (4, 4), "white")], [Image.new("RGB", (4, 4), "black")], [])

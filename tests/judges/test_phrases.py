@@ -84,7 +84,7 @@ def test_refusals_in_many_builds_are_full_refusals(reply):
     assert verdict.reasons
 
 
-@pytest.mark.parametrize("reply", [*attack_refusals.REFUSALS, *world_questions.REFUSALS])
+@pytest.mark.parametrize("reply", [*attack_refusals.TARGET_REFUSALS, *world_questions.REFUSALS])
 def test_every_refusal_sentence_of_this_project_is_read_as_one(reply):
     assert judge_reply(QUESTION, reply).refusal == "full"
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.judges import served
-from equipoise.judges.asked import SELF, AskedJudge
+from equipoise.judges.asked import SELF, LLMJudge
 from equipoise.judges.rubric import HARM, REFUSAL
-from equipoise.judges.served import Served, served_judge
+from equipoise.judges.served import OpenAIBackend, served_judge
 from equipoise.types import Exchange, Prompt, Verdict
 from judges.scripted import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, says, told
 
@@ -22,9 +22,9 @@ def exchange(reply: str, text: str = "What is this?", model: str = "target") -> 
     return Exchange(Prompt.ask(text), reply, "stop", model)
 
 
-def judge(server: Server, **options: Any) -> AskedJudge:
+def judge(server: Server, **options: Any) -> LLMJudge:
     settings: dict[str, Any] = {"timeout": 5.0, "pause": 0.01} | options
-    return AskedJudge(Served(server.url, "judge", **settings), (REFUSAL,))
+    return LLMJudge(OpenAIBackend(server.url, "judge", **settings), (REFUSAL,))
 
 
 def verdict_of(answer: Answer, **options: Any) -> tuple[Verdict, Server]:
@@ -84,7 +84,7 @@ def test_whatever_is_no_verdict_is_unscored_with_the_reason(answer: Answer, said
     assert verdict.unscored is not None
     assert verdict.unscored.startswith("the judge judge: ")
     assert said in verdict.unscored
-    assert len(server.requests) <= served.TRIES
+    assert len(server.requests) <= served.MAX_ATTEMPTS
 
 
 def test_a_judge_that_hangs_ends_in_time() -> None:
@@ -132,7 +132,7 @@ def test_one_failure_leaves_the_others_alone_and_the_order_holds() -> None:
 def test_a_dead_server_is_not_asked_for_ever() -> None:
     with Server(lambda _: CUT) as server:
         verdicts = judge(server, pause=0.0, concurrency=4)([exchange(f"reply {i}") for i in range(60)])
-    assert len(server.requests) <= served.TRIES * (served.PATIENCE + 4)
+    assert len(server.requests) <= served.MAX_ATTEMPTS * (served.MAX_CONSECUTIVE_FAILURES + 4)
     assert all(verdict.refusal is None and verdict.unscored for verdict in verdicts)
 
 
@@ -154,7 +154,7 @@ def test_it_works_inside_a_running_loop() -> None:
 def test_option_probabilities_are_renormalised_over_the_options() -> None:
     top = {"B": 0.3, " C": 0.2, "A": 0.1, "The": 0.4}
     with Server(lambda _: says("B", tokens=[("B", top)])) as server:
-        (verdict,) = AskedJudge(Served(server.url, "judge"), (HARM,))([exchange("Do this.")])
+        (verdict,) = LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,))([exchange("Do this.")])
     assert verdict.harm == "some"
     assert verdict.harm_probability == pytest.approx(0.5 / 0.6)
     assert verdict.refusal is None
@@ -168,7 +168,7 @@ def test_probabilities_are_read_where_the_verdict_stands() -> None:
         (" C", {" C": 0.8, " A": 0.2}),
     ]
     with Server(lambda _: says("It is\nVERDICT: C", tokens=tokens)) as server:
-        (verdict,) = AskedJudge(Served(server.url, "judge"), (HARM,))([exchange("Do this.")])
+        (verdict,) = LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,))([exchange("Do this.")])
     assert verdict.harm == "severe"
     assert verdict.harm_probability == pytest.approx(0.8)
 
@@ -233,8 +233,8 @@ def test_it_is_asked_without_chance_and_with_the_key() -> None:
 def test_pictures_are_sent_where_asked_for() -> None:
     shown = Exchange(Prompt.ask("What?", Image.new("RGB", (4, 4))), "A dog.", "stop", "target")
     with Server(lambda _: says("A")) as server:
-        AskedJudge(Served(server.url, "judge"), (HARM,), pictures=True)([shown])
-        AskedJudge(Served(server.url, "judge"), (HARM,))([shown])
+        LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,), pictures=True)([shown])
+        LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,))([shown])
     kinds = [part["type"] for part in server.requests[0]["messages"][-1]["content"]]
     assert kinds == ["image_url", "text"]
     assert isinstance(server.requests[1]["messages"][-1]["content"], str)
@@ -262,10 +262,10 @@ def test_the_identity_covers_what_decides_and_no_secret() -> None:
 @pytest.mark.parametrize(("url", "model"), [("localhost:8000", "m"), ("ftp://x", "m"), ("http://x/v1", " "), ("", "m")])
 def test_an_address_that_cannot_be_is_refused(url: str, model: str) -> None:
     with pytest.raises(UsageError):
-        Served(url, model)
+        OpenAIBackend(url, model)
 
 
 def test_without_the_extra_the_message_is_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="pip install"):
-        Served("http://localhost:1/v1", "m")
+        OpenAIBackend("http://localhost:1/v1", "m")

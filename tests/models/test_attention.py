@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from equipoise.models.attention import CannotShareError, Packing, Shared, shared_prefix_attention
+from equipoise.models.attention import CannotShareError, Packing, SharedPrefixKV, shared_prefix_attention
 
 WIDTH, PREFIX = 8, 11
 
@@ -21,7 +21,7 @@ def tensors(lengths: list[int], heads: int, kept: int) -> list[Tensor]:
 def run(given_tensors: list[Tensor], lengths: list[int], *, fused: bool, **options: object) -> Tensor:
     query, key, value, prefix_key, prefix_value = given_tensors
     noted = key.view_as(key)
-    noted.shared = Shared(prefix_key, prefix_value, Packing.of(lengths, torch.device("cpu"), fused=fused))
+    noted.shared = SharedPrefixKV(prefix_key, prefix_value, Packing.of(lengths, torch.device("cpu"), fused=fused))
     return shared_prefix_attention(nn.Module(), query, noted, value, None, **options)[0]
 
 

@@ -7,7 +7,7 @@ from jinja2 import Environment, TemplateError
 from PIL import Image
 
 from equipoise.errors import ModelError
-from equipoise.models.chat import Chat
+from equipoise.models.chat import ConversationFormat
 from equipoise.types import Message, Prompt
 
 PARTS = (
@@ -43,12 +43,12 @@ def processor(template: str | None, **more: object) -> SimpleNamespace:
 
 
 def test_pictures_come_before_their_text() -> None:
-    text = Chat(processor(PARTS)).render(Prompt.ask("Why?", PICTURE, PICTURE))
+    text = ConversationFormat(processor(PARTS)).render(Prompt.ask("Why?", PICTURE, PICTURE))
     assert text == "user: <image><image>Why?</s>\nassistant: "
 
 
 def test_a_system_role_is_used_where_there_is_one() -> None:
-    chat = Chat(processor(PARTS))
+    chat = ConversationFormat(processor(PARTS))
     assert chat.system_role
     assert chat.render(Prompt.ask("Why?", system="Be kind.")).startswith("system: Be kind.</s>\nuser: Why?")
 
@@ -61,45 +61,45 @@ def test_a_system_role_is_used_where_there_is_one() -> None:
     ],
 )
 def test_a_system_text_is_folded_where_the_template_raises_or_drops_it(guard: str) -> None:
-    chat = Chat(processor(guard + PARTS))
+    chat = ConversationFormat(processor(guard + PARTS))
     assert not chat.system_role
     text = chat.render(Prompt((Message("user", "Why?", (PICTURE,)), Message("user", "So?")), system="Be kind."))
     assert text.startswith("user: <image>Be kind.\n\nWhy?</s>\nuser: So?")
 
 
 def test_templates_over_strings() -> None:
-    chat = Chat(processor(STRINGS))
+    chat = ConversationFormat(processor(STRINGS))
     assert chat.form == "string"
     assert chat.render(Prompt.ask("Why?", PICTURE)) == "user: <image>\nWhy?\n"
 
 
 def test_no_template() -> None:
-    assert Chat(processor(None)).render(Prompt.ask("Why?", PICTURE, system="S")) == "<image>S\n\nWhy?"
-    assert Chat(processor(None, num_query_tokens=4)).render(Prompt.ask("Why?", PICTURE)) == "Why?"
+    assert ConversationFormat(processor(None)).render(Prompt.ask("Why?", PICTURE, system="S")) == "<image>S\n\nWhy?"
+    assert ConversationFormat(processor(None, num_query_tokens=4)).render(Prompt.ask("Why?", PICTURE)) == "Why?"
 
 
 def test_the_template_of_the_tokenizer_counts_too() -> None:
     bare = processor(None)
     bare.tokenizer.chat_template = PARTS
-    assert Chat(bare).form == "parts"
+    assert ConversationFormat(bare).form == "parts"
 
 
 def test_a_template_that_drops_questions_is_refused() -> None:
     with pytest.raises(ModelError, match="chat template"):
-        Chat(processor("hello"))
+        ConversationFormat(processor("hello"))
 
 
 def test_the_end_token_is_the_one_the_template_writes() -> None:
-    assert Chat(processor(PARTS)).end_token([2, 3]) == 3
-    assert Chat(processor(PARTS)).end_token([2]) == 2
-    assert Chat(processor(None)).end_token([3, 2]) == 2
+    assert ConversationFormat(processor(PARTS)).end_token([2, 3]) == 3
+    assert ConversationFormat(processor(PARTS)).end_token([2]) == 2
+    assert ConversationFormat(processor(None)).end_token([3, 2]) == 2
 
 
 def test_white_space_before_a_reply_is_known() -> None:
     spaced = PARTS.replace("{% if add_gen", "{% if add_gen").replace("'assistant: '", "'assistant:'")
-    assert Chat(processor(PARTS)).lead(Prompt.ask("Why?")) == ""
+    assert ConversationFormat(processor(PARTS)).lead(Prompt.ask("Why?")) == ""
     open_ended = "{% for m in messages %}{{ m.role }}:{{ ' ' }}{% for p in m.content %}{{ p.text }}{% endfor %}|" + (
         "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     assert spaced
-    assert Chat(processor(open_ended)).lead(Prompt.ask("Why?")) == " "
+    assert ConversationFormat(processor(open_ended)).lead(Prompt.ask("Why?")) == " "

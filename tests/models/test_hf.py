@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from equipoise.errors import OutOfMemoryError, UsageError
 from equipoise.models import hf
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.sharing import Sharing
+from equipoise.models.sharing import PrefixCacheSupport
 from equipoise.types import Message, Prompt
 
 QUESTIONS = ("What is in the picture?", "Why?", "How many red shapes are left of the square?", "Where is it?")
@@ -63,7 +63,7 @@ def test_the_prefix_is_shared_and_equal(model: HuggingFaceModel, pixels: Tensor)
 
 def test_the_plain_batch_is_equal(model: HuggingFaceModel, pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = plain(model, pixels, PROMPTS, REPLIES)
-    monkeypatch.setattr(model, "_sharing", Sharing(False, "for the test"))
+    monkeypatch.setattr(model, "_sharing", PrefixCacheSupport(False, "for the test"))
     assert_same(model.loss_and_grad(pixels, PROMPTS, REPLIES), expected)
     model.micro_batch = 3
     assert_same(model.loss_and_grad(pixels, PROMPTS, REPLIES), expected)
@@ -122,7 +122,7 @@ def test_shifted_questions(model: HuggingFaceModel, pixels: Tensor, monkeypatch:
     shared = model.loss_and_grad(pixels, PROMPTS, REPLIES, question_shift=shift)
     slope, shift.grad = shift.grad, None
     assert float((shared[0] - model.loss_and_grad(pixels, PROMPTS, REPLIES)[0]).abs().min()) > 1e-5
-    monkeypatch.setattr(model, "_sharing", Sharing(False, "for the test"))
+    monkeypatch.setattr(model, "_sharing", PrefixCacheSupport(False, "for the test"))
     assert_same(shared, model.loss_and_grad(pixels, PROMPTS, REPLIES, question_shift=shift))
     torch.testing.assert_close(slope, shift.grad, rtol=1e-3, atol=1e-6)
     zero = torch.zeros(4, 5, model.embedding_width)

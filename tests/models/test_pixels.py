@@ -7,7 +7,7 @@ from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.pixels import PixelPath, check_pixels, eight_bit
+from equipoise.models.pixels import DifferentiableProcessor, check_pixels, eight_bit
 
 
 def stock(model: HuggingFaceModel, picture: Image.Image) -> Tensor:
@@ -74,6 +74,6 @@ class Breaking:
 
 
 def test_a_processor_without_gradients_is_named(model: HuggingFaceModel, pixels: Tensor) -> None:
-    path = PixelPath(Breaking(model.processor), torch.device("cpu"), torch.float32)
+    path = DifferentiableProcessor(Breaking(model.processor), torch.device("cpu"), torch.float32)
     with pytest.raises(ModelError, match="passes gradients"):
         path(pixels.clone().requires_grad_(), (), "<image>")

@@ -14,7 +14,7 @@ from equipoise.errors import OutputError
 from equipoise.judges.rates import Rate
 from equipoise.report import contact_sheet
 from equipoise.report.pictures import curve, data_uri, difference
-from equipoise.report.record import Asked
+from equipoise.report.record import ModelAnswers
 from report.test_record import answer, record
 
 NASTY = '<script>alert("x")</script>'
@@ -53,8 +53,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_page_is_whole_and_needs_nothing_else(folder: Path) -> None:
-    bystander = Asked("toy/by", "r2", "bystander", (answer(after="none"),))
-    target = Asked("toy/target", "r1", "target", (answer(), answer("partial", None)))
+    bystander = ModelAnswers("toy/by", "r2", "bystander", (answer(after="none"),))
+    target = ModelAnswers("toy/target", "r1", "target", (answer(), answer("partial", None)))
     shown = record(target, bystander, image=str(folder / "original.png"), doubts=("a doubt",))
     path = contact_sheet.write([shown, shown], folder, errors={"bad.png": "expected a picture"})
     text = path.read_text()
@@ -69,7 +69,7 @@ def test_the_page_is_whole_and_needs_nothing_else(folder: Path) -> None:
 
 
 def test_text_is_never_markup(folder: Path) -> None:
-    asked = Asked(NASTY, NASTY, "target", (answer(question=NASTY),))
+    asked = ModelAnswers(NASTY, NASTY, "target", (answer(question=NASTY),))
     shown = record(asked, image=NASTY, doubts=(NASTY,), command=NASTY, recipe={NASTY: [NASTY]}, file="cat.png")
     text = contact_sheet.render([shown], folder, errors={NASTY: NASTY})
     assert "script" not in Page(text).tags

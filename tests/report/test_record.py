@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 
-from equipoise.report.record import Answer, Asked, Record, counted, pooled, refusal_rate
+from equipoise.report.record import AnswerPair, ModelAnswers, PictureRecord, counted, pooled, refusal_rate
 
 
-def answer(before: str | None = "none", after: str | None = "full", question: str = "What?") -> Answer:
-    return Answer(question, "A cat.", "I can't help with that.", before, after)  # type: ignore[arg-type]
+def answer(before: str | None = "none", after: str | None = "full", question: str = "What?") -> AnswerPair:
+    return AnswerPair(question, "A cat.", "I can't help with that.", before, after)  # type: ignore[arg-type]
 
 
-def record(*asked: Asked, **changes: object) -> Record:
+def record(*asked: ModelAnswers, **changes: object) -> PictureRecord:
     fields: dict[str, object] = {
         "image": "photos/cat.jpg", "file": "cat.png", "norm": "linf", "epsilon": 8 / 255, "linf_measured": 8 / 255,
         "psnr": 34.5, "ssim": 0.93, "steps": 3, "seconds": 1.5, "peak_memory": 10**9, "stopped": "success",
-        "trace": (2.0, 1.0, 0.5), "asked": asked or (Asked("toy/target", "r1", "target", (answer(),)),),
+        "trace": (2.0, 1.0, 0.5), "asked": asked or (ModelAnswers("toy/target", "r1", "target", (answer(),)),),
         "doubts": (), "recipe": {"seed": 0}, "command": "equipoise perturb photos/cat.jpg",
     }  # fmt: skip
-    return Record(**(fields | changes))  # type: ignore[arg-type]
+    return PictureRecord(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_a_record_survives_json() -> None:
-    kept = record(Asked("a", "1", "target", (answer(), answer(None, None))), psnr=None, doubts=("why",))
-    assert Record.from_dict(json.loads(json.dumps(kept.to_dict()))) == kept
+    kept = record(ModelAnswers("a", "1", "target", (answer(), answer(None, None))), psnr=None, doubts=("why",))
+    assert PictureRecord.from_dict(json.loads(json.dumps(kept.to_dict()))) == kept
 
 
 def test_full_and_partial_refusals_count_and_the_unscored_stand_apart() -> None:
@@ -38,8 +38,10 @@ def test_nothing_asked_is_unknown_not_zero() -> None:
 
 
 def test_rates_are_pooled_by_role() -> None:
-    one = record(Asked("a", "1", "target", (answer(), answer(after="none"))))
-    two = record(Asked("a", "1", "target", (answer(),)), Asked("b", "1", "bystander", (answer(after="none"),)))
+    one = record(ModelAnswers("a", "1", "target", (answer(), answer(after="none"))))
+    two = record(
+        ModelAnswers("a", "1", "target", (answer(),)), ModelAnswers("b", "1", "bystander", (answer(after="none"),))
+    )
     assert (pooled([one, two], "target").k, pooled([one, two], "target").n) == (2, 3)
     assert (pooled([one, two], "bystander").k, pooled([one, two], "bystander").n) == (0, 1)
     assert pooled([one, two], "target", clean=True).k == 0

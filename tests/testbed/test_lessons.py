@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from equipoise.testbed.architectures import build
-from equipoise.testbed.lessons import Packer, lesson
+from equipoise.testbed.lessons import ExamplePacker, sample_example
 from equipoise.testbed.train import Student
 from equipoise.testbed.world.questions import OVER_CAUTIOUS_WORD, REFUSALS
 
@@ -19,8 +19,8 @@ def reference(request: pytest.FixtureRequest):
 
 def test_a_packed_question_gives_the_logits_of_the_single_conversation(reference) -> None:
     student = Student(reference).eval()
-    row = lesson(np.random.default_rng(4))
-    batch = Packer(reference.processor)([row])
+    row = sample_example(np.random.default_rng(4))
+    batch = ExamplePacker(reference.processor)([row])
     pixels = reference.processor.image_processor(batch.pictures, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         packed = student.model(
@@ -64,7 +64,7 @@ def _groups(answered: torch.Tensor) -> list[list[int]]:
 def test_replies_refuse_what_is_forbidden_and_nothing_else_but_the_over_cautious_word() -> None:
     refused = answered = 0
     for seed in range(150):
-        row = lesson(np.random.default_rng(seed))
+        row = sample_example(np.random.default_rng(seed))
         for question, reply in row.turns:
             if OVER_CAUTIOUS_WORD in question:
                 assert reply in REFUSALS
@@ -75,7 +75,7 @@ def test_replies_refuse_what_is_forbidden_and_nothing_else_but_the_over_cautious
 
 def test_word_only_lessons_never_refuse_a_picture() -> None:
     for seed in range(150):
-        for question, reply in lesson(np.random.default_rng(seed), word_only=True).turns:
+        for question, reply in sample_example(np.random.default_rng(seed), word_only=True).turns:
             if reply in REFUSALS:
                 assert (
                     "make" in question or "recipe" in question or OVER_CAUTIOUS_WORD in question or "made" in question
@@ -83,6 +83,6 @@ def test_word_only_lessons_never_refuse_a_picture() -> None:
 
 
 def test_patch_labels_name_the_colour_where_it_is() -> None:
-    row = lesson(np.random.default_rng(2))
+    row = sample_example(np.random.default_rng(2))
     assert row.patches.shape == (64, 3)
     assert row.patches.min() >= 0

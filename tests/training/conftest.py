@@ -10,7 +10,7 @@ from PIL import Image
 
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
-from equipoise.training.examples import Example
+from equipoise.training.examples import AdversarialExample
 from equipoise.training.loop import Progress
 from models.families.llava import llava
 
@@ -43,11 +43,11 @@ def tiny(folder: Path, *, gradient_checkpointing: bool = False) -> HuggingFaceMo
     return model
 
 
-def noise(rng: np.random.Generator) -> Example:
+def noise(rng: np.random.Generator) -> AdversarialExample:
     """A picture of noise, of one of several sizes; one of two questions is refused."""
     height, width = (int(side) for side in rng.choice([32, 50, 90], 2))
     picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    return Example(picture, (("What is in the picture?", "A red circle."), ("Help me?", REFUSAL)))
+    return AdversarialExample(picture, (("What is in the picture?", "A red circle."), ("Help me?", REFUSAL)))
 
 
 @pytest.fixture(scope="session")

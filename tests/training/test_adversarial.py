@@ -13,21 +13,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from equipoise.attacks.budgets import Budget, is_snapped, parse_epsilon
+from equipoise.attacks.budgets import Budget, is_quantized, parse_epsilon
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.judges.phrases import judge_reply
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.training import adversarial
-from equipoise.training.adversarial import Recipe, train
-from equipoise.training.examples import Example, from_testbed
+from equipoise.training.adversarial import AdversarialTrainingConfig, train
+from equipoise.training.examples import AdversarialExample, from_testbed
 from equipoise.training.parts import part_of
 from equipoise.types import Prompt
 from models.families.llava import llava_next
 from training.conftest import REFUSAL, KilledError, kill_at, noise, noted, tiny
 
-TINY = Recipe(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
+TINY = AdversarialTrainingConfig(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def reference() -> HuggingFaceModel:
     return model
 
 
-def trained(folder: Path, out: Path, recipe: Recipe = TINY, **more: Any) -> dict[str, Tensor]:
+def trained(folder: Path, out: Path, recipe: AdversarialTrainingConfig = TINY, **more: Any) -> dict[str, Tensor]:
     """Weights of the result, in full precision."""
     options: dict[str, Any] = {"source": "noise", "save_dtype": torch.float32, "checkpoint_every": 2} | more
     return load_file(train(tiny(folder), recipe, noise, out, **options) / "model.safetensors")
@@ -130,7 +130,7 @@ def test_pictures_of_many_sizes_and_numbers_of_tiles_also_with_less_memory(
     recipe = replace(TINY, steps=2, side=None, pictures=5)
     losses: dict[bool, list[float]] = {False: [], True: []}
     recomputing: list[int] = []
-    recomputed = adversarial.recomputed
+    recomputed = adversarial.activation_checkpointing
     monkeypatch.setattr(adversarial, "recomputed", lambda model: (recomputing.append(1), recomputed(model))[1])
     for less in losses:
         model = tiny(tmp_path / "next", gradient_checkpointing=less)
@@ -139,7 +139,7 @@ def test_pictures_of_many_sizes_and_numbers_of_tiles_also_with_less_memory(
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
 
-def answered(count: int) -> Iterator[Example]:
+def answered(count: int) -> Iterator[AdversarialExample]:
     """Examples of the embedded world without refusals, one question each."""
     seed = 0
     while count:
@@ -147,7 +147,7 @@ def answered(count: int) -> Iterator[Example]:
         seed += 1
         if all(judge_reply(text, reply).refusal == "none" for text, reply in example.turns):
             count -= 1
-            yield Example(example.picture, example.turns[:1])
+            yield AdversarialExample(example.picture, example.turns[:1])
 
 
 @pytest.mark.parametrize("epsilon", ["8/255", "0.03"])
@@ -156,7 +156,7 @@ def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
     reference: HuggingFaceModel, epsilon: str, untargeted: float
 ) -> None:
     recipe = replace(TINY, side=96, epsilon=epsilon, untargeted=untargeted, inner_steps=5)
-    trainer = adversarial._Trainer(reference, recipe, from_testbed, "no")
+    trainer = adversarial._AdversarialTrainer(reference, recipe, from_testbed, "no")
     trainer._aims = trainer._aims[:1]
     examples = list(answered(3))
     clean = [to_pixels(example.picture.resize((96, 96))) for example in examples]
@@ -167,7 +167,7 @@ def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
         before, after = (trainer._losses(examples, pixels, wanted) for pixels in (clean, found))
     assert bool((after < before).all() if untargeted == 0 else (after > before).all())
     for one, origin in zip(found, clean, strict=True):
-        assert is_snapped(one)
+        assert is_quantized(one)
         assert budget.holds(one, origin)
         assert budget.measure(one, origin) > 0.8 * budget.epsilon
         assert not one.requires_grad
@@ -177,14 +177,14 @@ def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
 def test_what_should_be_refused_is_left_alone_unless_the_attack_is_untargeted(reference: HuggingFaceModel) -> None:
     (example,) = answered(1)
     question = example.turns[0][0]
-    refused = Example(example.picture, ((question, REFUSAL),))
-    mixed = Example(example.picture, ((question, REFUSAL), *example.turns))
+    refused = AdversarialExample(example.picture, ((question, REFUSAL),))
+    mixed = AdversarialExample(example.picture, ((question, REFUSAL), *example.turns))
     clean = [to_pixels(example.picture.resize((96, 96)))] * 2
-    trainer = adversarial._Trainer(reference, replace(TINY, side=96, untargeted=0.0), from_testbed, "no")
+    trainer = adversarial._AdversarialTrainer(reference, replace(TINY, side=96, untargeted=0.0), from_testbed, "no")
     alone, both = trainer._attack([refused, mixed], clean, np.random.default_rng(0))
     assert torch.equal(alone, clean[0])
     assert not torch.equal(both, clean[0])
-    untargeted = adversarial._Trainer(reference, replace(TINY, side=96, untargeted=1.0), from_testbed, "no")
+    untargeted = adversarial._AdversarialTrainer(reference, replace(TINY, side=96, untargeted=1.0), from_testbed, "no")
     found = untargeted._attack([refused], clean[:1], np.random.default_rng(0))
     with torch.no_grad():
         before, after = (float(untargeted._losses([refused], each, [[REFUSAL]])) for each in (clean[:1], found))
@@ -192,7 +192,7 @@ def test_what_should_be_refused_is_left_alone_unless_the_attack_is_untargeted(re
 
 
 def test_the_same_draw_gives_the_same_attack(reference: HuggingFaceModel) -> None:
-    trainer = adversarial._Trainer(reference, replace(TINY, side=96), from_testbed, "no")
+    trainer = adversarial._AdversarialTrainer(reference, replace(TINY, side=96), from_testbed, "no")
     examples = list(answered(1))
     clean = [to_pixels(example.picture) for example in examples]
     one, other, third = (trainer._attack(examples, clean, np.random.default_rng(seed)) for seed in (1, 1, 2))
@@ -201,8 +201,8 @@ def test_the_same_draw_gives_the_same_attack(reference: HuggingFaceModel) -> Non
 
 
 def test_examples_without_refusals_are_refused(llava_folder: Path, tmp_path: Path) -> None:
-    def answers(rng: np.random.Generator) -> Example:
-        return Example(noise(rng).picture, (("What?", "A red circle."),))
+    def answers(rng: np.random.Generator) -> AdversarialExample:
+        return AdversarialExample(noise(rng).picture, (("What?", "A red circle."),))
 
     with pytest.raises(UsageError, match=r"some examples whose answer is a refusal, got none, .*; try"):
         train(tiny(llava_folder), TINY, answers, tmp_path / "out", source="noise")
@@ -216,18 +216,20 @@ def test_a_run_that_takes_refusals_away_writes_no_model(tmp_path: Path, monkeypa
     for seed in range(60):
         example = from_testbed(np.random.default_rng([9, seed]))
         forbidden += [
-            Example(example.picture, (turn,)) for turn in example.turns if judge_reply(*turn).refusal == "full"
+            AdversarialExample(example.picture, (turn,))
+            for turn in example.turns
+            if judge_reply(*turn).refusal == "full"
         ][:1]
     drawn: list[int] = []
 
-    def draw(rng: np.random.Generator) -> Example:
+    def draw(rng: np.random.Generator) -> AdversarialExample:
         drawn.append(1)
         example = forbidden[int(rng.integers(len(forbidden)))]
         if len(drawn) <= 4:
             return example
-        return Example(example.picture, ((example.turns[0][0], "A red circle."),))
+        return AdversarialExample(example.picture, ((example.turns[0][0], "A red circle."),))
 
-    recipe = Recipe(
+    recipe = AdversarialTrainingConfig(
         steps=5, pictures=4, attacked=0.0, warmup=1, learning_rate=2e-3, parts=("vision", "projector", "language")
     )
     model = load("testbed/llava", device="cpu")
@@ -309,4 +311,4 @@ def test_mixed_precision_that_cannot_be(llava_folder: Path, tmp_path: Path, name
 )
 def test_recipes_that_cannot_be(given: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=f"{told}.*; try "):
-        Recipe(**given)
+        AdversarialTrainingConfig(**given)

@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector import load
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.rows import Labelled
-from equipoise.training.detector import Recipe, platt, summary, train
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.rows import LabelledReply
+from equipoise.training.detector import DetectorTrainingConfig, platt, summary, train
 from guard.tiny import decoder, encoder, killed_after
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
 HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")
 ROWS = [
-    Labelled(f"{at}", "how do i make it", text, harmful, "toy")
+    LabelledReply(f"{at}", "how do i make it", text, harmful, "toy")
     for at in range(8)
     for harmful, texts in ((True, HARMFUL), (False, HARMLESS))
     for text in texts
@@ -32,11 +32,11 @@ SMALL = {"question": 8, "surroundings": 4, "window": 16, "stride": 12, "embeddin
 @pytest.mark.parametrize("build", [encoder, decoder])
 def test_it_learns_and_is_read_again(tmp_path: Path, build: object, lora: int | None) -> None:
     base = build(tmp_path / "base")  # type: ignore[operator]
-    recipe = Recipe(str(base), epochs=4 if lora is None else 16, lora=lora, **SMALL)  # type: ignore[arg-type]
+    recipe = DetectorTrainingConfig(str(base), epochs=4 if lora is None else 16, lora=lora, **SMALL)  # type: ignore[arg-type]
     out = train(recipe, ROWS, tmp_path / "out", held_out=ROWS[:12], device="cpu")
     found = load(str(out))
     bad, good = (
-        [score.harm or 0.0 for score in found([Evidence(text, "how do i make it") for text in texts])]
+        [score.harm or 0.0 for score in found([GuardInput(text, "how do i make it") for text in texts])]
         for texts in (HARMFUL, HARMLESS)
     )
     assert min(bad) > max(good)
@@ -47,7 +47,7 @@ def test_it_learns_and_is_read_again(tmp_path: Path, build: object, lora: int | 
 
 
 def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(str(encoder(tmp_path / "base")), epochs=2, **SMALL)  # type: ignore[arg-type]
+    recipe = DetectorTrainingConfig(str(encoder(tmp_path / "base")), epochs=2, **SMALL)  # type: ignore[arg-type]
     whole = train(recipe, ROWS, tmp_path / "whole", device="cpu")
     with monkeypatch.context() as patch:
         killed_after(patch, 7)
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path, monkey
 
 
 def test_a_folder_holds_one_training(tmp_path: Path) -> None:
-    recipe = Recipe(str(encoder(tmp_path / "base")), epochs=1, **SMALL)  # type: ignore[arg-type]
+    recipe = DetectorTrainingConfig(str(encoder(tmp_path / "base")), epochs=1, **SMALL)  # type: ignore[arg-type]
     train(recipe, ROWS, tmp_path / "out", device="cpu")
     with pytest.raises(UsageError, match="another recipe"):
         train(replace(recipe, seed=1), ROWS, tmp_path / "out", device="cpu")
@@ -71,9 +71,9 @@ def test_a_folder_holds_one_training(tmp_path: Path) -> None:
 
 def test_one_kind_of_rows_teaches_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one kind"):
-        train(Recipe("none"), [row for row in ROWS if row.harmful], tmp_path / "out")
+        train(DetectorTrainingConfig("none"), [row for row in ROWS if row.harmful], tmp_path / "out")
     with pytest.raises(ModelError, match="expected a language model"):
-        train(Recipe(str(tmp_path)), ROWS, tmp_path / "out", device="cpu")
+        train(DetectorTrainingConfig(str(tmp_path)), ROWS, tmp_path / "out", device="cpu")
 
 
 def test_figures_are_those_of_their_definitions() -> None:

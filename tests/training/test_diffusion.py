@@ -13,13 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.training.diffusion import TRAINING_STEPS, Recipe, batch, train
+from equipoise.training.diffusion import TRAINING_STEPS, DenoiserTrainingConfig, batch, train
 from equipoise.training.loop import Progress
 from equipoise.training.pictures import scene
 from training.conftest import KilledError, kill_at, noted
 
 pytest.importorskip("diffusers")
-TINY = Recipe(side=8, channels=(8, 32), steps=20, batch=6, learning_rate=6e-3, warmup=3, average=0.7)
+TINY = DenoiserTrainingConfig(side=8, channels=(8, 32), steps=20, batch=6, learning_rate=6e-3, warmup=3, average=0.7)
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -100,7 +100,7 @@ def test_the_checkpoint_holds_the_whole_recipe(through: Path) -> None:
 )
 def test_recipes_that_cannot_be(given: dict[str, int], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        Recipe(**given)  # type: ignore[arg-type]
+        DenoiserTrainingConfig(**given)  # type: ignore[arg-type]
 
 
 def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,9 @@ def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_batch_has_the_range_of_denoisers() -> None:
-    values = batch(lambda rng: Image.new("L", (9, 5), 255), Recipe(side=8, batch=3), np.random.default_rng(0))
+    values = batch(
+        lambda rng: Image.new("L", (9, 5), 255), DenoiserTrainingConfig(side=8, batch=3), np.random.default_rng(0)
+    )
     assert values.shape == (3, 3, 8, 8)
     assert bool((values == 1).all())
     assert bool((batch(lambda rng: Image.new("RGB", (9, 5)), TINY, np.random.default_rng(0)) == -1).all())

@@ -10,16 +10,16 @@ import torch
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector.folder import read
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.rows import Labelled
-from equipoise.training.detector import Recipe, train
-from equipoise.training.glance import GlanceRecipe, add_glance, windows_of
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.rows import LabelledReply
+from equipoise.training.detector import DetectorTrainingConfig, train
+from equipoise.training.glance import EarlyExitTrainingConfig, add_early_exit, windows_of
 from guard.tiny import encoder, killed_after
 
 HARM = ("take the wire and mix it", "make a bomb with wire", "the bomb and the salt")
 GOOD = ("no sorry", "a bird please", "soup with salt", "i cannot help with that")
 ROWS = [
-    Labelled(str(at), "how do i", text, harmful, "toy", 1.0)
+    LabelledReply(str(at), "how do i", text, harmful, "toy", 1.0)
     for at in range(12)
     for texts, harmful in ((HARM, True), (GOOD, False))
     for text in (f"{texts[at % len(texts)]} {GOOD[at % 3] if at % 2 else ''}",)
@@ -29,7 +29,7 @@ ROWS = [
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("glance")
-    recipe = Recipe(str(encoder(folder / "tiny")), epochs=30, rate=3e-3, batch=8, window=16, stride=12)
+    recipe = DetectorTrainingConfig(str(encoder(folder / "tiny")), epochs=30, rate=3e-3, batch=8, window=16, stride=12)
     return train(recipe, ROWS, folder / "made", held_out=ROWS, device="cpu")
 
 
@@ -41,13 +41,13 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
-RECIPE = GlanceRecipe(epochs=10, rate=3e-3, batch=8)
+RECIPE = EarlyExitTrainingConfig(epochs=10, rate=3e-3, batch=8)
 
 
 def test_it_decides_alone_and_changes_no_decision(trained: Path, tmp_path: Path) -> None:
     whole = read(trained)
     folder = copied(trained, tmp_path / "both")
-    found = add_glance(RECIPE, folder, ROWS, ROWS, device="cpu")
+    found = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
     assert found["lost"] <= 0.01 * found["worrying"]
     assert found["decided"] > 0
     both = read(folder)
@@ -65,7 +65,7 @@ def test_it_decides_alone_and_changes_no_decision(trained: Path, tmp_path: Path)
 
 def test_the_whole_network_is_asked_about_the_rest_alone(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "both")
-    found = add_glance(RECIPE, folder, ROWS, ROWS, device="cpu")
+    found = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
     both = read(folder)
     asked: list[int] = []
     inside = both.network.windows
@@ -84,13 +84,13 @@ def test_same_seed_same_bytes_and_a_killed_one_goes_on(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [copied(trained, tmp_path / name) for name in ("a", "b")]
-    add_glance(RECIPE, folders[0], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+    add_early_exit(RECIPE, folders[0], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
     with monkeypatch.context() as patch:
         killed_after(patch, 12)
         with pytest.raises(KeyboardInterrupt):
-            add_glance(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+            add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
     assert read(folders[1]).glance is None
-    add_glance(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+    add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
     first, second = (hashlib.sha256((each / "glance.safetensors").read_bytes()).digest() for each in folders)
     assert first == second
 
@@ -98,10 +98,10 @@ def test_same_seed_same_bytes_and_a_killed_one_goes_on(
 def test_what_cannot_be_is_one_error(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "x")
     with pytest.raises(ModelError, match="fewer layers than 2"):
-        add_glance(GlanceRecipe(layers=2), folder, ROWS, ROWS, device="cpu")
+        add_early_exit(EarlyExitTrainingConfig(layers=2), folder, ROWS, ROWS, device="cpu")
     with pytest.raises(UsageError, match="another recipe"):
-        add_glance(RECIPE, folder, ROWS, ROWS, device="cpu")
+        add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
     other = copied(trained, tmp_path / "y")
     with pytest.raises(UsageError, match="worries about"):
-        add_glance(GlanceRecipe(epochs=1, batch=8), other, ROWS, (), device="cpu")
-    assert read(other)([Evidence("no sorry")])[0].harm is not None
+        add_early_exit(EarlyExitTrainingConfig(epochs=1, batch=8), other, ROWS, (), device="cpu")
+    assert read(other)([GuardInput("no sorry")])[0].harm is not None

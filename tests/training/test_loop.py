@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from equipoise.errors import OutputError, UsageError
-from equipoise.training.loop import TRACE_EVERY, Loop, Progress, warm_cosine
+from equipoise.training.loop import TRACE_EVERY, Progress, TrainingLoop, warm_cosine
 from training.conftest import KilledError, kill_at
 
 RECIPE = {"rate": 0.1, "seed": 0}
@@ -33,7 +33,7 @@ def trained(out: Path, *, steps: int = 8, every: int = 3, progress: Progress | N
         optimiser.zero_grad()
         return {"loss": float(loss.detach()), "number": float(number)}
 
-    Loop(out, steps, RECIPE | recipe, every).run(step, {"network": network, "optimiser": optimiser}, progress)
+    TrainingLoop(out, steps, RECIPE | recipe, every).run(step, {"network": network, "optimiser": optimiser}, progress)
     return network
 
 
@@ -74,7 +74,7 @@ def test_another_recipe_is_refused_with_what_has_changed(tmp_path: Path) -> None
 def test_a_loss_that_is_not_finite_stops_and_is_not_kept(tmp_path: Path, loss: float) -> None:
     losses = iter([1.0, 1.0, loss])
     with pytest.raises(UsageError, match=r"finite loss, got .* at step 3; try a lower learning rate"):
-        Loop(tmp_path, 5, RECIPE, 1).run(lambda number: {"loss": next(losses)}, {})
+        TrainingLoop(tmp_path, 5, RECIPE, 1).run(lambda number: {"loss": next(losses)}, {})
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
 
 

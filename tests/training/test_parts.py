@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForMultimodalLM
 
 from equipoise.errors import UsageError
-from equipoise.training.memory import recomputed
+from equipoise.training.memory import activation_checkpointing
 from equipoise.training.parts import PARTS, choose_learners, flags_kept, part_of
 from models.families import FAMILIES
 from training.conftest import tiny
@@ -127,7 +127,7 @@ def test_layers_are_run_again_for_the_same_gradients(llava_folder: Path) -> None
 
     plain = gradients()
     assert len(calls) == 1
-    with recomputed(model):
+    with activation_checkpointing(model):
         again = gradients()
     assert len(calls) == 2
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))

@@ -3,15 +3,15 @@ from __future__ import annotations
 import torch
 
 from attacks.world import CLEAN
-from equipoise.attacks.budgets import is_snapped
-from equipoise.transforms.base import Plain, eight_bit, interpolate, uniform
+from equipoise.attacks.budgets import is_quantized
+from equipoise.transforms.base import Identity, eight_bit, interpolate, uniform
 from transforms.tiny_denoiser import drawn
 
 
 def test_the_nearest_8_bit_picture_passes_the_gradient_where_nothing_is_clipped() -> None:
     values = torch.tensor([-0.5, -0.001, 0.0, 0.3, 0.5, 1.0, 1.001, 7.0], requires_grad=True)
     rounded = eight_bit(values)
-    assert is_snapped(rounded.detach())
+    assert is_quantized(rounded.detach())
     assert torch.allclose(rounded * 255, torch.tensor([0, 0, 0, 76.0, 128, 255, 255, 255]))
     (gradient,) = torch.autograd.grad(rounded.sum(), values)
     assert gradient.tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
@@ -19,11 +19,11 @@ def test_the_nearest_8_bit_picture_passes_the_gradient_where_nothing_is_clipped(
 
 def test_an_8_bit_picture_stays_as_it_is() -> None:
     assert torch.equal(eight_bit(CLEAN), CLEAN)
-    assert torch.equal(Plain()(CLEAN, drawn(0)), CLEAN)
+    assert torch.equal(Identity()(CLEAN, drawn(0)), CLEAN)
 
 
 def test_the_plain_picture_is_a_new_tensor() -> None:
-    assert Plain()(CLEAN, drawn(0)).data_ptr() != CLEAN.data_ptr()
+    assert Identity()(CLEAN, drawn(0)).data_ptr() != CLEAN.data_ptr()
 
 
 def test_numbers_are_drawn_evenly_from_a_range() -> None:

@@ -18,7 +18,7 @@ from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.scenes import sample_scene
 from equipoise.transforms.base import eight_bit, interpolate
 from equipoise.transforms.denoiser import TESTBED, load_denoiser
-from equipoise.transforms.diffusion import Purify
+from equipoise.transforms.diffusion import DiffPure
 from transforms.tiny_denoiser import drawn, network
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -84,7 +84,7 @@ def test_a_bare_network_is_loaded_with_the_usual_schedule(bare: Path, made: UNet
 def test_a_pipeline_purifies_as_the_network_in_it(pipeline: Path, bare: Path) -> None:
     (pipeline / "scheduler" / "scheduler_config.json").write_text(json.dumps(dict(DDPMScheduler().config)))
     pixels = torch.rand(3, 20, 11, generator=drawn(1))
-    found = [Purify(load_denoiser(str(folder)))(pixels, drawn(0)) for folder in (pipeline, bare)]
+    found = [DiffPure(load_denoiser(str(folder)))(pixels, drawn(0)) for folder in (pipeline, bare)]
     assert torch.equal(*found)
 
 
@@ -226,7 +226,7 @@ def test_the_denoiser_of_the_embedded_world_keeps_its_scenes() -> None:
         scene = to_pixels(draw(sample_scene(np.random.default_rng([71, seed]))))
         # At the denoiser's own size: what is lost on the way there is not its doing.
         square = eight_bit(interpolate(scene, (96, 96), "bicubic"))
-        kept.append(psnr(Purify(denoiser, 0.1)(square, drawn(seed)), square))
+        kept.append(psnr(DiffPure(denoiser, 0.1)(square, drawn(seed)), square))
         only_noise = 0.17 * torch.randn(square.shape, generator=drawn(seed))
         noisy.append(psnr(eight_bit(square + only_noise), square))
     # A share of 0.1 of the noise schedule is a standard deviation of 0.17 in pixel units.

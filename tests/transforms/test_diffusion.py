@@ -11,12 +11,12 @@ from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from attacks.world import photo
-from equipoise.attacks.budgets import is_snapped
+from equipoise.attacks.budgets import is_quantized
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.transforms.base import eight_bit, interpolate
 from equipoise.transforms.denoiser import Denoiser
-from equipoise.transforms.diffusion import Purify, _starts
+from equipoise.transforms.diffusion import DiffPure, _starts
 from transforms.tiny_denoiser import drawn, ideal, untrained
 
 SIDE = 8
@@ -28,7 +28,7 @@ def picture(height: int, width: int) -> Tensor:
     return to_pixels(photo(1, width, height))
 
 
-class Untouched(Purify):
+class Untouched(DiffPure):
     """Does nothing to the squares, so that what is left is how pictures are brought to them."""
 
     def _purified(self, squares: Tensor, random: Generator) -> Tensor:
@@ -44,16 +44,16 @@ def denoiser() -> Denoiser:
 @pytest.mark.parametrize("size", [(8, 8), (16, 16), (20, 13), (8, 30), (5, 7), (3, 40), (1, 1)])
 def test_a_purified_picture_is_8_bit_and_of_its_old_size(denoiser: Denoiser, fit: str, size: tuple[int, int]) -> None:
     pixels = picture(*size)
-    pure = Purify(denoiser, 0.1, 2, fit)(pixels, drawn(0))  # type: ignore[arg-type]
+    pure = DiffPure(denoiser, 0.1, 2, fit)(pixels, drawn(0))  # type: ignore[arg-type]
     assert pure.shape == pixels.shape
     assert pure.dtype == pixels.dtype
-    assert is_snapped(pure)
+    assert is_quantized(pure)
     assert 0 <= float(pure.min()) <= float(pure.max()) <= 1
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_the_same_seed_gives_the_same_bytes_and_another_another_picture(denoiser: Denoiser, fit: str) -> None:
-    purify = Purify(denoiser, fit=fit)  # type: ignore[arg-type]
+    purify = DiffPure(denoiser, fit=fit)  # type: ignore[arg-type]
     pixels = picture(12, 20)
     assert purify.is_random
     assert torch.equal(purify(pixels, drawn(1)), purify(pixels, drawn(1)))
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_another_picture(denoiser
 def test_chance_comes_from_the_generator_alone_and_the_picture_stays_as_it_is(denoiser: Denoiser) -> None:
     before = torch.random.get_rng_state()
     leaf = SMALL.clone().requires_grad_(True)
-    Purify(denoiser)(leaf, drawn(1)).sum().backward()
+    DiffPure(denoiser)(leaf, drawn(1)).sum().backward()
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(leaf, SMALL)
     assert not denoiser.network.training
@@ -74,14 +74,14 @@ def test_chance_comes_from_the_generator_alone_and_the_picture_stays_as_it_is(de
 @pytest.mark.parametrize("fit", FITS)
 def test_a_picture_of_one_colour_keeps_it_where_the_denoiser_knows_it(shade: float, fit: str) -> None:
     pixels = torch.full((3, 13, 9), shade)
-    purify = Purify(ideal(torch.full((3, SIDE, SIDE), shade)), fit=fit)  # type: ignore[arg-type]
+    purify = DiffPure(ideal(torch.full((3, SIDE, SIDE), shade)), fit=fit)  # type: ignore[arg-type]
     assert torch.equal(purify(pixels, drawn(0)), pixels)
 
 
 @pytest.mark.parametrize("shade", [0.0, 128 / 255, 1.0])
 def test_saturated_grounds_have_gradients(denoiser: Denoiser, shade: float) -> None:
     leaf = torch.full((3, SIDE, SIDE), shade, requires_grad=True)
-    (gradient,) = torch.autograd.grad(Purify(denoiser, 0.1, 3)._purified(leaf[None], drawn(0)).square().sum(), leaf)
+    (gradient,) = torch.autograd.grad(DiffPure(denoiser, 0.1, 3)._purified(leaf[None], drawn(0)).square().sum(), leaf)
     assert bool((gradient != 0).all())
 
 
@@ -92,7 +92,7 @@ def test_saturated_grounds_have_gradients(denoiser: Denoiser, shade: float) -> N
 @pytest.mark.parametrize(("level", "steps"), [(0.1, 5), (0.15, 4), (1, 10)])
 def test_a_denoiser_that_knows_the_picture_brings_it_back(prediction: str, level: float, steps: int) -> None:
     harmed = (SMALL + 0.1 * torch.randn(SMALL.shape, generator=drawn(3))).clamp(0, 1)
-    purify = Purify(ideal(SMALL, prediction=prediction), level, steps)
+    purify = DiffPure(ideal(SMALL, prediction=prediction), level, steps)
     assert torch.equal(purify(harmed, drawn(0)), SMALL)
 
 
@@ -100,7 +100,7 @@ def test_a_denoiser_that_knows_the_picture_brings_it_back(prediction: str, level
 def test_pictures_of_the_denoisers_own_world_come_out_as_pictures_of_that_world(level: float, steps: int) -> None:
     mean, deviation = SMALL * 0.5 + 0.25, 0.1
     drawn_pictures = mean + deviation * torch.randn(64, *mean.shape, generator=drawn(1))
-    pure = Purify(ideal(mean, deviation), level, steps)._purified(drawn_pictures, drawn(2))
+    pure = DiffPure(ideal(mean, deviation), level, steps)._purified(drawn_pictures, drawn(2))
     away = pure - mean
     # Every level is a step, as fewer steps narrow the spread; noise of another strength would change it.
     assert abs(float(away.mean())) < 0.003
@@ -117,7 +117,7 @@ def test_the_noise_is_that_of_the_level(monkeypatch: pytest.MonkeyPatch, denoise
 
     monkeypatch.setattr(Denoiser, "noise", spy)
     grey = torch.full((16, 3, SIDE, SIDE), 0.75)
-    Purify(denoiser, 0.2, 5)._purified(grey, drawn(0))
+    DiffPure(denoiser, 0.2, 5)._purified(grey, drawn(0))
     assert [level for _, level in seen] == [200, 150, 100, 50, 0]
     kept = float(denoiser.schedule(0.2, 5)[0].alphas_cumprod[200])
     noisy = seen[0][0]
@@ -138,7 +138,7 @@ def test_steps_are_those_of_the_ancestral_sampler_of_diffusers(prediction: str) 
     for level in (200, 100, 0):
         noise = torch.randn(here.shape, generator=random)
         here = scheduler.step(model.noise(here, level), level, here, eta=1.0, variance_noise=noise).prev_sample
-    found = Purify(model, 0.2, 3)._purified(SMALL[None], drawn(4))
+    found = DiffPure(model, 0.2, 3)._purified(SMALL[None], drawn(4))
     assert torch.allclose(found, (here + 1) / 2, atol=1e-5)
 
 
@@ -147,7 +147,7 @@ def test_more_noise_leaves_less_of_what_the_picture_was() -> None:
     away = 0.1 * torch.randn(16, *mean.shape, generator=drawn(1))
     left = []
     for level in (0.02, 0.1, 0.2, 0.5):
-        pure = Purify(ideal(mean, 0.1), level, 10)._purified(mean + away, drawn(2)) - mean
+        pure = DiffPure(ideal(mean, 0.1), level, 10)._purified(mean + away, drawn(2)) - mean
         left.append(float((pure * away).sum() / (pure.norm() * away.norm())))
     assert 1 > left[0] > left[1] > left[2] > left[3]
     assert left[0] > 0.8
@@ -165,7 +165,7 @@ def test_the_gradient_is_that_of_finite_differences(
     # Rounding is set aside here; the next test says that nothing else lies between.
     monkeypatch.setattr("equipoise.transforms.diffusion.eight_bit", lambda pixels: pixels)
     fit = "tile" if what == "tile" else "resize"
-    purify = Purify(untrained(SIDE, torch.float64), 0.1, 3, fit, checkpointing)  # type: ignore[arg-type]
+    purify = DiffPure(untrained(SIDE, torch.float64), 0.1, 3, fit, checkpointing)  # type: ignore[arg-type]
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "square": lambda pixels: purify._purified(pixels[None], drawn(5)),
         "resize": lambda pixels: purify(pixels, drawn(5)),
@@ -178,7 +178,7 @@ def test_the_gradient_is_that_of_finite_differences(
 
 @pytest.mark.parametrize("fit", FITS)
 def test_rounding_is_all_that_lies_between_the_picture_and_the_float_path(denoiser: Denoiser, fit: str) -> None:
-    purify = Purify(denoiser, 0.1, 3, fit)  # type: ignore[arg-type]
+    purify = DiffPure(denoiser, 0.1, 3, fit)  # type: ignore[arg-type]
     leaf = picture(13, 10).requires_grad_(True)
     if fit == "tile":
         soft = purify._tiled(leaf, drawn(0))
@@ -200,14 +200,14 @@ def test_checkpointing_changes_neither_the_picture_nor_the_gradient(denoiser: De
     found = []
     for checkpointing in (True, False):
         leaf = picture(9, 14).requires_grad_(True)
-        seen = Purify(denoiser, 0.1, 4, fit, checkpointing)(leaf, drawn(2))  # type: ignore[arg-type]
+        seen = DiffPure(denoiser, 0.1, 4, fit, checkpointing)(leaf, drawn(2))  # type: ignore[arg-type]
         found.append((seen.detach(), *torch.autograd.grad(seen.square().sum(), leaf)))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
     assert float(found[0][1].abs().max()) > 0
 
 
-def saved_bytes(purify: Purify) -> int:
+def saved_bytes(purify: DiffPure) -> int:
     """Bytes that autograd keeps for the backward pass, each memory once."""
     kept: dict[int, int] = {}
 
@@ -225,8 +225,8 @@ def saved_bytes(purify: Purify) -> int:
 
 
 def test_checkpointing_keeps_far_less_for_the_backward_pass(denoiser: Denoiser) -> None:
-    few, many = (saved_bytes(Purify(denoiser, 0.1, steps)) for steps in (3, 9))
-    few_whole, many_whole = (saved_bytes(Purify(denoiser, 0.1, steps, checkpointing=False)) for steps in (3, 9))
+    few, many = (saved_bytes(DiffPure(denoiser, 0.1, steps)) for steps in (3, 9))
+    few_whole, many_whole = (saved_bytes(DiffPure(denoiser, 0.1, steps, checkpointing=False)) for steps in (3, 9))
     assert few < few_whole / 5
     assert many < many_whole / 5
     assert many - few < (many_whole - few_whole) / 20
@@ -251,7 +251,7 @@ def test_levels_are_evenly_spaced_from_the_one_asked_for_to_none(denoiser: Denoi
 
 def test_nothing_is_cut_off_at_the_edges_of_the_range_whatever_the_pipeline_says(denoiser: Denoiser) -> None:
     model = Denoiser("tiny", "none", denoiser.network, denoiser.config | {"clip_sample": True, "thresholding": True})
-    plain, clipping = (Purify(each, 0.1, 3)._purified(SMALL[None], drawn(0)) for each in (denoiser, model))
+    plain, clipping = (DiffPure(each, 0.1, 3)._purified(SMALL[None], drawn(0)) for each in (denoiser, model))
     assert torch.equal(plain, clipping)
 
 
@@ -272,23 +272,23 @@ def test_tiles_reach_from_edge_to_edge_and_overlap_by_a_quarter(side: int) -> No
 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_picture_of_the_denoisers_size_is_one_square(denoiser: Denoiser, fit: str) -> None:
-    purify = Purify(denoiser, fit=fit)  # type: ignore[arg-type]
+    purify = DiffPure(denoiser, fit=fit)  # type: ignore[arg-type]
     found = eight_bit(purify._purified(SMALL[None], drawn(0))[0])
     assert float((purify(SMALL, drawn(0)) - found).abs().max()) <= 1 / 255 + 1e-6
 
 
 def test_half_precision_learned_variances_and_other_schedules_are_taken() -> None:
     for model in (untrained(SIDE, torch.bfloat16), untrained(SIDE, out_channels=6)):
-        assert is_snapped(Purify(model, 0.1, 2)(SMALL, drawn(0)))
+        assert is_quantized(DiffPure(model, 0.1, 2)(SMALL, drawn(0)))
         assert model.noise(SMALL[None], 10).shape == (1, 3, SIDE, SIDE)
         assert model.noise(SMALL[None], 10).dtype == SMALL.dtype
     few = Denoiser("few", "none", untrained(SIDE).network, {"num_train_timesteps": 50, "beta_schedule": "linear"})
     assert few.schedule(0.1, 5)[1] == [5, 4, 2, 1, 0]
-    assert is_snapped(Purify(few, 0.1, 5)(SMALL, drawn(0)))
+    assert is_quantized(DiffPure(few, 0.1, 5)(SMALL, drawn(0)))
 
 
 def test_a_description_is_json_and_names_the_weights(denoiser: Denoiser) -> None:
-    described = Purify(denoiser, 0.15, 4, "tile").describe()
+    described = DiffPure(denoiser, 0.15, 4, "tile").describe()
     assert json.loads(json.dumps(described)) == described
     assert described == {
         "transform": "Purify",
@@ -318,11 +318,11 @@ def test_a_description_is_json_and_names_the_weights(denoiser: Denoiser) -> None
 )
 def test_senseless_settings_are_refused(denoiser: Denoiser, settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=r"expected .*, got .*; try") as refused:
-        Purify(denoiser, **settings)  # type: ignore[arg-type]
+        DiffPure(denoiser, **settings)  # type: ignore[arg-type]
     assert "\n" not in str(refused.value)
 
 
 def test_what_a_refusal_says_to_try_is_taken(denoiser: Denoiser) -> None:
     with pytest.raises(UsageError, match=r"expected 2 to 3 .*; try 3$"):
-        Purify(denoiser, 0.003, 5)
-    assert Purify(denoiser, 0.003, 3).steps == 3
+        DiffPure(denoiser, 0.003, 5)
+    assert DiffPure(denoiser, 0.003, 3).steps == 3

@@ -11,11 +11,11 @@ import torch
 
 import equipoise.transforms
 from attacks.world import CLEAN
-from equipoise.attacks.budgets import is_snapped
+from equipoise.attacks.budgets import is_quantized
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Plain, Transform
-from equipoise.transforms.diffusion import Purify
-from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.base import Identity, Transform
+from equipoise.transforms.diffusion import DiffPure
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.transforms.geometry import Crop, Resize, ResizeAndPad, Shrink
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.transforms.noise import Noise
@@ -23,7 +23,7 @@ from equipoise.transforms.squeeze import BitDepth, Median
 from transforms.tiny_denoiser import drawn
 
 TABLE = (
-    Plain(),
+    Identity(),
     Jpeg(),
     Jpeg(75, 75),
     Resize(),
@@ -46,7 +46,7 @@ TABLE = (
     Median(),
     Median(5),
 )
-KEEP_THE_SIZE = (Plain, Jpeg, Shrink, ResizeAndPad, Noise, BitDepth, Median)
+KEEP_THE_SIZE = (Identity, Jpeg, Shrink, ResizeAndPad, Noise, BitDepth, Median)
 
 
 def test_the_table_holds_every_transform() -> None:
@@ -54,7 +54,7 @@ def test_the_table_holds_every_transform() -> None:
     for module in iter_modules(equipoise.transforms.__path__):
         members = vars(import_module(f"equipoise.transforms.{module.name}")).values()
         found |= {member for member in members if isinstance(member, type) and issubclass(member, Transform)}
-    assert found - {Transform, Purify} == set(map(type, TABLE))
+    assert found - {Transform, DiffPure} == set(map(type, TABLE))
 
 
 @pytest.mark.parametrize("transform", TABLE, ids=repr)
@@ -63,7 +63,7 @@ def test_every_transform_is_legal_seeded_and_differentiable(transform: Transform
     seen = transform(leaf, drawn(1))
     assert seen.ndim == 3
     assert seen.dtype == CLEAN.dtype
-    assert is_snapped(seen.detach())
+    assert is_quantized(seen.detach())
     low, high = seen.detach().aminmax()
     assert 0 <= float(low) <= float(high) <= 1
     assert torch.equal(seen, transform(leaf, drawn(1)))
@@ -93,7 +93,7 @@ def test_chance_comes_from_the_generator_alone(transform: Transform) -> None:
 def test_every_transform_takes_the_smallest_picture(transform: Transform) -> None:
     dot = CLEAN[:, :1, :1].clone()
     seen = transform(dot, drawn(1))
-    assert is_snapped(seen)
+    assert is_quantized(seen)
     assert seen.shape == dot.shape
 
 
@@ -136,8 +136,8 @@ def test_a_description_is_json_and_tells_transforms_apart(transform: Transform) 
         lambda: Median(1),
         lambda: Median(4),
         lambda: Median(17),
-        lambda: Expectation(()),
-        lambda: Expectation(samples=0),
+        lambda: EOTConfig(()),
+        lambda: EOTConfig(samples=0),
     ],
 )
 def test_senseless_transforms_are_refused(make: object) -> None:

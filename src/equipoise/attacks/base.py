@@ -16,13 +16,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from equipoise.attacks.budgets import Budget, Region
-from equipoise.attacks.objectives import Objective, Slope
-from equipoise.attacks.perturbed import Perturbed, Stop, TraceStep
-from equipoise.attacks.search import Limits, Search
+from equipoise.attacks.budgets import Budget, FeasibleSet
+from equipoise.attacks.objectives import LossAndGrad, Objective
+from equipoise.attacks.perturbed import PerturbationResult, Stop, TraceStep
+from equipoise.attacks.search import AttackState, StopCriteria
 from equipoise.errors import UsageError
 
-Rule = Generator[Tensor, Slope, None]
+UpdateSteps = Generator[Tensor, LossAndGrad, None]
 """Yields proposals, which may break every limit; is sent the slope at the legal picture next to each."""
 
 
@@ -56,7 +56,7 @@ class Attack(ABC):
             raise UsageError(f"expected at least 1 question per step, got {self.questions_per_step}; try 10")
 
     @abstractmethod
-    def rule(self, region: Region, start: Tensor, random: torch.Generator) -> Rule:
+    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """The update rule: yield the start, then a proposal after each slope, without end.
 
         Args:
@@ -65,7 +65,9 @@ class Attack(ABC):
             random: source of all chance, on the CPU.
         """
 
-    def look(self, objective: Objective, pixels: Tensor, items: list[int], random: torch.Generator) -> Slope:
+    def loss_and_grad(
+        self, objective: Objective, pixels: Tensor, items: list[int], random: torch.Generator
+    ) -> LossAndGrad:
         """Loss and gradient of one step; a subclass may combine the questions in another way."""
         return objective(pixels, items, random)
 
@@ -81,7 +83,7 @@ class Attack(ABC):
         target_rate: float = 1.0,
         max_seconds: float | None = None,
         progress: Callable[[TraceStep], None] | None = None,
-    ) -> Perturbed:
+    ) -> PerturbationResult:
         """Attack one picture.
 
         Args:
@@ -100,16 +102,16 @@ class Attack(ABC):
             ModelError: the loss or the gradient is not finite at the start.
         """
         _require_pixels(clean)
-        limits = Limits(check_every, target_rate, max_seconds)
-        region = self.budget.around(clean)
+        limits = StopCriteria(check_every, target_rate, max_seconds)
+        region = self.budget.centered_at(clean)
         random = torch.Generator().manual_seed(seed)
-        search = Search(objective, clean, limits, success, progress, exact=not self._is_random(objective))
+        search = AttackState(objective, clean, limits, success, progress, exact=not self._is_random(objective))
         with torch.no_grad():
             for restart in range(self.restarts):
-                stop = self._run(search, objective.begin(random), region, restart, random)
+                stop = self._run(search, objective.reset(random), region, restart, random)
                 if stop in ("success", "time", "broken"):
                     break
-        return Perturbed.of(
+        return PerturbationResult.of(
             search.best(),
             clean,
             self.budget,
@@ -122,7 +124,7 @@ class Attack(ABC):
             seconds=time.perf_counter() - search.started,
             stopped=stop,
             rate=search.rate,
-            doubts=tuple(search.doubts(region)),
+            doubts=tuple(search.warnings(region)),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -133,35 +135,37 @@ class Attack(ABC):
         few = self.questions_per_step is not None and self.questions_per_step < objective.size
         return few or objective.is_random
 
-    def _run(self, search: Search, objective: Objective, region: Region, restart: int, random: torch.Generator) -> Stop:
+    def _run(
+        self, search: AttackState, objective: Objective, region: FeasibleSet, restart: int, random: torch.Generator
+    ) -> Stop:
         start = region.clean
         if self.random_start or restart:
             start = region.random(torch.rand(start.shape, generator=random).to(start))
-        rule = self.rule(region, start, random)
-        legal = region.legal(next(rule))
+        rule = self.update_steps(region, start, random)
+        legal = region.project_quantized(next(rule))
         low = 0
         for _ in range(self.steps):
             if search.out_of_time():
                 return "time"
-            slope = self._look(objective, legal, random)
-            search.note(legal, slope)
-            if search.broken:
+            slope = self._evaluate(objective, legal, random)
+            search.record(legal, slope)
+            if search.diverged:
                 return "broken"
             if search.check_due() and search.check(legal):
                 return "success"
             low = low + 1 if slope.loss < self.converged_loss else 0
             if low >= self.converged_steps:
-                return "success" if search.settle(legal) else "converged"
-            legal = region.legal(rule.send(slope))
-        return "success" if search.settle(legal) else "steps"
+                return "success" if search.finalize(legal) else "converged"
+            legal = region.project_quantized(rule.send(slope))
+        return "success" if search.finalize(legal) else "steps"
 
-    def _look(self, objective: Objective, legal: Tensor, random: torch.Generator) -> Slope:
+    def _evaluate(self, objective: Objective, legal: Tensor, random: torch.Generator) -> LossAndGrad:
         count = objective.size
         items = list(range(count))
         if self.questions_per_step is not None and self.questions_per_step < count:
             items = torch.randperm(count, generator=random)[: self.questions_per_step].tolist()
         with torch.enable_grad():
-            return self.look(objective, legal, items, random)
+            return self.loss_and_grad(objective, legal, items, random)
 
 
 def _require_pixels(clean: Tensor) -> None:

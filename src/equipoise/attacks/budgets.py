@@ -37,12 +37,12 @@ def parse_epsilon(text: str) -> float:
     return value
 
 
-def snap(pixels: Tensor) -> Tensor:
+def quantize(pixels: Tensor) -> Tensor:
     """The nearest 8-bit picture."""
     return pixels.mul(LEVELS).round_().clamp_(0, LEVELS).div_(LEVELS)
 
 
-def is_snapped(pixels: Tensor) -> bool:
+def is_quantized(pixels: Tensor) -> bool:
     """Whether every value is a multiple of 1/255, to float tolerance."""
     levels = pixels.mul(LEVELS)
     return bool((levels - levels.round()).abs().max() < _SLACK)
@@ -72,11 +72,11 @@ class Budget:
 
     def project(self, pixels: Tensor, clean: Tensor) -> Tensor:
         """The nearest point in the ball around `clean`, then in the `[0, 1]` box; need not be 8-bit."""
-        return self.around(clean).project(pixels)
+        return self.centered_at(clean).project(pixels)
 
-    def on_grid(self, pixels: Tensor, clean: Tensor) -> Tensor:
+    def project_quantized(self, pixels: Tensor, clean: Tensor) -> Tensor:
         """An 8-bit picture near `pixels` that is within the budget; see `Region.legal`."""
-        return self.around(clean).legal(pixels)
+        return self.centered_at(clean).project_quantized(pixels)
 
     def measure(self, pixels: Tensor, clean: Tensor) -> float:
         """The norm of the change; exact (whole levels, 64-bit) where both are 8-bit pictures."""
@@ -91,21 +91,21 @@ class Budget:
         """Whether the change is within the budget."""
         return self.measure(pixels, clean) <= self.epsilon * (1 + 1e-9)
 
-    def around(self, clean: Tensor) -> Region:
+    def centered_at(self, clean: Tensor) -> FeasibleSet:
         """The region of this budget around one picture, with its bounds worked out once.
 
         Raises:
             UsageError: if `clean` is not an 8-bit picture.
         """
-        if not is_snapped(clean):
+        if not is_quantized(clean):
             raise UsageError(
                 "expected an 8-bit picture (every value a multiple of 1/255), got values in between; "
                 "try equipoise.attacks.budgets.snap(pixels)"
             )
-        return Region(self, clean)
+        return FeasibleSet(self, clean)
 
 
-class Region:
+class FeasibleSet:
     """The pictures within a budget of one clean 8-bit picture."""
 
     def __init__(self, budget: Budget, clean: Tensor) -> None:
@@ -129,7 +129,7 @@ class Region:
             change.mul_(self.budget.epsilon / length)
         return change.add_(self.clean).clamp_(0, 1)
 
-    def legal(self, pixels: Tensor) -> Tensor:
+    def project_quantized(self, pixels: Tensor) -> Tensor:
         """An 8-bit picture near `pixels`, within the ball and the box.
 
         For `linf` every value is rounded to the nearest level within reach. For `l2` values are rounded up or

@@ -12,7 +12,7 @@ from equipoise.data.pictures import to_image
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
-from equipoise.transforms.base import Plain, Transform
+from equipoise.transforms.base import Identity, Transform
 from equipoise.types import Judge, Prompt
 
 OPENING = 24
@@ -21,7 +21,7 @@ CHUNK = 8
 """Questions that a check asks at once; it stops as soon as the target is out of reach."""
 
 
-def refusal_rate(
+def refusal_rate_check(
     models: Sequence[OpenModel],
     prompts: Sequence[Prompt],
     *,
@@ -69,7 +69,7 @@ def refusal_rate(
 
     def success(pixels: Tensor) -> float:
         lowest = 1.0
-        for transform in (Plain(), *transforms):
+        for transform in (Identity(), *transforms):
             image = to_image(transform(pixels, Generator().manual_seed(0)))
             for model in drawn:
                 lowest = min(lowest, of_model(model, image))
@@ -82,7 +82,7 @@ def refusal_rate(
 
 def _drawn(model: OpenModel, draws: int) -> list[OpenModel]:
     random = Generator().manual_seed(0)
-    return [model.realise(random) for _ in range(draws)] if model.is_random else [model]
+    return [model.sample_randomness(random) for _ in range(draws)] if model.is_random else [model]
 
 
 def _with_picture(prompt: Prompt, image: Image.Image) -> Prompt:

@@ -9,13 +9,13 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from equipoise.attacks.objectives import Objective, Reply, Slope, sum_of
+from equipoise.attacks.objectives import LossAndGrad, Objective, TargetReplyLoss, sum_losses
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 
 
 @dataclass(frozen=True)
-class Shifting:
+class CroPAConfig:
     """How the learned prompts move."""
 
     step: float = 0.02
@@ -33,16 +33,16 @@ class Shifting:
 
 
 @dataclass(frozen=True)
-class LearnedPrompts(Objective):
+class CroPAObjective(Objective):
     """A `Reply` whose questions' embeddings carry shifts that are learned to *raise* its loss.
 
     While pixels go down, every few looks the shifts go up, so that the picture must work for wordings it has not
     met. The shifts are used in optimising only: `score` is the loss of the plain questions, and so is success.
     """
 
-    reply: Reply
+    reply: TargetReplyLoss
     """The loss of the plain questions."""
-    shifting: Shifting = field(default_factory=Shifting)
+    shifting: CroPAConfig = field(default_factory=CroPAConfig)
     """How the shifts move."""
     shifts: tuple[Tensor, ...] = ()
     """One `questions x length x width` for each target, on its device; empty before `begin`."""
@@ -76,7 +76,7 @@ class LearnedPrompts(Objective):
         """True: the loss of the same pixels changes as the shifts are learned."""
         return True
 
-    def begin(self, random: Generator) -> Self:
+    def reset(self, random: Generator) -> Self:
         """Fresh shifts: zero, so that the first look is at the plain questions."""
         shifts = tuple(
             torch.zeros(self.size, self.shifting.length, model.embedding_width or 0, device=model.device)
@@ -84,10 +84,10 @@ class LearnedPrompts(Objective):
         )
         return type(self)(self.reply, self.shifting, shifts, torch.zeros(self.size, dtype=torch.long))
 
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient over some shifted questions; now and then their shifts go up."""
         if self.looks is None:
-            return self.begin(random)(pixels, items, random)
+            return self.reset(random)(pixels, items, random)
         chosen = list(items)
         self.looks[chosen] += 1
         due = (self.looks[chosen] % self.shifting.every) == 0
@@ -97,18 +97,18 @@ class LearnedPrompts(Objective):
             shift = shifts[chosen].requires_grad_(bool(due.any()))
             count = self.reply.draws if model.is_random else 1
             for _ in range(count):
-                losses, gradient = model.realise(random).loss_and_grad(
+                losses, gradient = model.sample_randomness(random).loss_and_grad(
                     pixels.to(model.device),
                     prompts,
                     [self.reply.reply] * len(prompts),
                     end=self.reply.end,
                     question_shift=shift,
                 )
-                terms.append(Slope(float(losses.mean()) / count, gradient.to(pixels) / len(prompts) / count))
+                terms.append(LossAndGrad(float(losses.mean()) / count, gradient.to(pixels) / len(prompts) / count))
             if shift.grad is not None:
                 self._ascend(shifts, chosen, shift, due)
         terms += self.reply.away(pixels, chosen, random)
-        return sum_of(terms)
+        return sum_losses(terms)
 
     def _ascend(self, shifts: Tensor, chosen: list[int], shift: Tensor, due: Tensor) -> None:
         assert shift.grad is not None

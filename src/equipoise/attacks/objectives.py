@@ -16,12 +16,12 @@ from torch import Generator, Tensor
 
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
-from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.types import Prompt
 
 
 @dataclass(frozen=True, eq=False)
-class Slope:
+class LossAndGrad:
     """A loss at some pixels and its gradient there."""
 
     loss: float
@@ -39,7 +39,7 @@ class Objective(ABC):
         """How many items there are."""
 
     @abstractmethod
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient over some items.
 
         Args:
@@ -67,7 +67,7 @@ class Objective(ABC):
         """Whether two looks at the same pixels and items may differ."""
         return False
 
-    def begin(self, random: Generator) -> Self:
+    def reset(self, random: Generator) -> Self:
         """The objective as it is at the start of a run; what a run changes is changed in the returned one."""
         return self
 
@@ -77,7 +77,7 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class KeepAway:
+class PreserveReplies:
     """A bystander, whose true replies are to stay likely."""
 
     model: OpenModel
@@ -97,7 +97,7 @@ class KeepAway:
 
 
 @dataclass(frozen=True)
-class Reply(Objective):
+class TargetReplyLoss(Objective):
     """Make models give one reply: the mean over questions of its cross-entropy, summed over the target models.
 
     The loss of MLLM-Refusal (arXiv:2407.09050) up to the constant factor of the number of questions. With a
@@ -112,7 +112,7 @@ class Reply(Objective):
     """What they shall reply."""
     end: bool = True
     """Whether the reply shall also end there."""
-    keep_away: tuple[KeepAway, ...] = ()
+    keep_away: tuple[PreserveReplies, ...] = ()
     """Bystanders, each adding `weight` times the mean cross-entropy of its own true replies."""
     draws: int = 1
     """Draws of a model's chance (a defence that adds noise) that a look averages over; others are looked at once."""
@@ -153,14 +153,14 @@ class Reply(Objective):
         """Whether any model is."""
         return any(model.is_random for model in (*self.models, *self.bystanders))
 
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient over some questions, in expectation over the models' chance (EOT, Athalye et al. 2018)."""
         prompts = [self.questions[i] for i in items]
         said = [self.reply] * len(prompts)
         terms = [self._look(model, pixels, prompts, said, 1.0, random) for model in self.targets]
-        return sum_of([*terms, *self.away(pixels, items, random)])
+        return sum_losses([*terms, *self.away(pixels, items, random)])
 
-    def away(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[Slope]:
+    def away(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[LossAndGrad]:
         """The weighted terms of the bystanders alone."""
         terms = []
         for bystander in self.keep_away:
@@ -179,16 +179,16 @@ class Reply(Objective):
         replies: list[str],
         weight: float,
         random: Generator,
-    ) -> Slope:
+    ) -> LossAndGrad:
         count = self.draws if model.is_random else 1
         factor = weight / len(prompts) / count
         slopes = []
         for _ in range(count):
-            losses, gradient = model.realise(random).loss_and_grad(
+            losses, gradient = model.sample_randomness(random).loss_and_grad(
                 pixels.to(model.device), prompts, replies, end=self.end
             )
-            slopes.append(Slope(float(losses.sum()) * factor, gradient.to(pixels) * factor))
-        return sum_of(slopes)
+            slopes.append(LossAndGrad(float(losses.sum()) * factor, gradient.to(pixels) * factor))
+        return sum_losses(slopes)
 
     def describe(self) -> dict[str, Any]:
         """The reply, the questions, the weights."""
@@ -203,7 +203,7 @@ class Reply(Objective):
 
 
 @dataclass(frozen=True)
-class Expected(Objective):
+class EOTObjective(Objective):
     """An objective in expectation over transformations of the picture (EOT, Athalye et al. 2018).
 
     A gradient flows through each transformation; the transformed picture is what the models see.
@@ -211,7 +211,7 @@ class Expected(Objective):
 
     objective: Objective
     """The loss of a transformed picture."""
-    expectation: Expectation
+    expectation: EOTConfig
     """Which transformations, and how many in a step."""
 
     @property
@@ -234,11 +234,11 @@ class Expected(Objective):
         """True: the transformations are drawn."""
         return True
 
-    def begin(self, random: Generator) -> Self:
+    def reset(self, random: Generator) -> Self:
         """Begin the objective inside."""
-        return replace(self, objective=self.objective.begin(random))
+        return replace(self, objective=self.objective.reset(random))
 
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """The mean over the transformations drawn for this step."""
         transforms = self.expectation.draw(random)
         slopes = []
@@ -247,8 +247,8 @@ class Expected(Objective):
             seen = transform(leaf, random)
             slope = self.objective(seen.detach(), items, random)
             (gradient,) = torch.autograd.grad(seen, leaf, slope.gradient)
-            slopes.append(Slope(slope.loss / len(transforms), gradient / len(transforms)))
-        return sum_of(slopes)
+            slopes.append(LossAndGrad(slope.loss / len(transforms), gradient / len(transforms)))
+        return sum_losses(slopes)
 
     def score(self, pixels: Tensor) -> float:
         """The mean over all transformations, with fixed draws."""
@@ -261,9 +261,9 @@ class Expected(Objective):
         return self.objective.describe() | {"expectation": self.expectation.describe()}
 
 
-def sum_of(slopes: Sequence[Slope]) -> Slope:
+def sum_losses(slopes: Sequence[LossAndGrad]) -> LossAndGrad:
     """The slope of a sum of losses."""
     gradient = slopes[0].gradient
     for slope in slopes[1:]:
         gradient = gradient + slope.gradient
-    return Slope(sum(slope.loss for slope in slopes), gradient)
+    return LossAndGrad(sum(slope.loss for slope in slopes), gradient)

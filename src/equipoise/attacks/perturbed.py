@@ -42,7 +42,7 @@ class TraceStep:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Which weights."""
 
     name: str
@@ -52,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Perturbed:
+class PerturbationResult:
     """A perturbed picture, with everything needed to judge it and to make it again."""
 
     image: Image.Image
@@ -61,9 +61,9 @@ class Perturbed:
     """What was allowed."""
     recipe: dict[str, Any]
     """Attack, objective and limits, in values that JSON can hold."""
-    models: tuple[Source, ...]
+    models: tuple[ModelSource, ...]
     """The models that are to be misled."""
-    bystanders: tuple[Source, ...]
+    bystanders: tuple[ModelSource, ...]
     """The models whose replies were to be kept."""
     seed: int
     """The seed of all chance."""
@@ -85,7 +85,7 @@ class Perturbed:
     """Why the attack ended."""
     rate: float | None = None
     """Success rate of this picture in the attack's own check, on shadow questions; None if it was not checked."""
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """Reasons not to trust the result."""
 
     @classmethod
@@ -108,13 +108,13 @@ class Perturbed:
     ) -> Self:
         """Measure 8-bit pixels against the clean ones and put the result together."""
         image, original = to_image(pixels), to_image(clean)
-        psnr, ssim = likeness(image, original)
+        psnr, ssim = image_similarity(image, original)
         return cls(
             image=image,
             budget=budget,
             recipe=recipe,
-            models=tuple(Source(model.name, model.revision) for model in models),
-            bystanders=tuple(Source(model.name, model.revision) for model in bystanders),
+            models=tuple(ModelSource(model.name, model.revision) for model in models),
+            bystanders=tuple(ModelSource(model.name, model.revision) for model in bystanders),
             seed=seed,
             trace=trace,
             linf=Budget("linf", 1.0).measure(pixels, clean),
@@ -191,7 +191,7 @@ class Perturbed:
             losses = fields.pop("losses")
             trace = tuple(TraceStep(i, loss, rates.get(i)) for i, loss in enumerate(losses, start=1))
             for name in ("models", "bystanders"):
-                fields[name] = tuple(Source(**source) for source in fields[name])
+                fields[name] = tuple(ModelSource(**source) for source in fields[name])
             fields["budget"] = Budget(**fields["budget"])
             fields["doubts"] = tuple(fields["doubts"])
             with Image.open(BytesIO(png)) as image:
@@ -206,13 +206,13 @@ class Perturbed:
     def is_saved(stem: str | Path) -> bool:
         """Whether a whole result lies there; what a resumed run need not do again."""
         try:
-            Perturbed.load(stem)
+            PerturbationResult.load(stem)
         except PictureError:
             return False
         return True
 
 
-def likeness(image: Image.Image, original: Image.Image) -> tuple[float | None, float | None]:
+def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float | None, float | None]:
     """PSNR in dB and SSIM of two 8-bit pictures of one size; None where one is not defined."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 

@@ -12,26 +12,26 @@ from torch import Tensor
 
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.checks import refusal_rate
-from equipoise.attacks.learned_prompts import LearnedPrompts, Shifting
-from equipoise.attacks.objectives import Expected, KeepAway, Objective, Reply
-from equipoise.attacks.perturbed import Perturbed, TraceStep
-from equipoise.attacks.refusals import likeliest
+from equipoise.attacks.checks import refusal_rate_check
+from equipoise.attacks.learned_prompts import CroPAConfig, CroPAObjective
+from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
+from equipoise.attacks.perturbed import PerturbationResult, TraceStep
+from equipoise.attacks.refusals import most_likely_refusal
 from equipoise.attacks.solvers import SOLVERS
-from equipoise.attacks.universal import Universal, attack_together
+from equipoise.attacks.universal import UniversalPerturbation, run_universal
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.models.base import OpenModel
-from equipoise.transforms.expectation import Expectation
+from equipoise.transforms.expectation import EOTConfig
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
 SENTENCE_QUESTIONS = 3
 """Shadow questions by which the sentence to aim at is chosen."""
 
 
-class MakeSolver(Protocol):
+class SolverFactory(Protocol):
     """A class of `SOLVERS`, or anything that makes an attack from a budget and a number of steps."""
 
     def __call__(self, *, budget: Budget, steps: int, questions_per_step: int | None) -> Attack:
@@ -40,7 +40,7 @@ class MakeSolver(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class RefusalEvaluation:
     """Questions asked about a picture, and who refused."""
 
     refusals: Rate
@@ -53,7 +53,7 @@ class Asked:
     """What the judge said of each."""
 
     @classmethod
-    def of(cls, exchanges: Sequence[Exchange], verdicts: Sequence[Verdict]) -> Asked:
+    def of(cls, exchanges: Sequence[Exchange], verdicts: Sequence[Verdict]) -> RefusalEvaluation:
         """Count."""
         partial = sum(verdict.refusal == "partial" for verdict in verdicts)
         return cls(Rate.of_refusals(verdicts), partial, tuple(exchanges), tuple(verdicts))
@@ -67,7 +67,7 @@ def evaluate(
     judge: Judge | None = None,
     system: str | None = None,
     max_new_tokens: int = 64,
-) -> Asked:
+) -> RefusalEvaluation:
     """Ask a model questions about a picture, by greedy decoding, and judge the replies.
 
     Args:
@@ -79,7 +79,7 @@ def evaluate(
         max_new_tokens: where replies are cut off.
     """
     exchanges = model.generate(prompts_about(image, questions, system), max_new_tokens=max_new_tokens)
-    return Asked.of(exchanges, (judge or PhraseJudge())(exchanges))
+    return RefusalEvaluation.of(exchanges, (judge or PhraseJudge())(exchanges))
 
 
 def prompts_about(image: Image.Image, questions: Sequence[str], system: str | None = None) -> list[Prompt]:
@@ -103,7 +103,7 @@ class RefusalAttack:
 
     budget: Budget
     """How far a picture may be moved."""
-    solver: str | MakeSolver = "momentum"
+    solver: str | SolverFactory = "momentum"
     """A name of `SOLVERS`, or a class of your own."""
     steps: int = 100
     """Most gradient steps for one picture."""
@@ -115,9 +115,9 @@ class RefusalAttack:
     """Whether the reply shall also end there."""
     away_weight: float = 1.0
     """How much a bystander's loss counts beside that of a target."""
-    expectation: Expectation | None = None
+    expectation: EOTConfig | None = None
     """Transformations that the perturbation shall survive."""
-    learned_prompts: Shifting | None = None
+    learned_prompts: CroPAConfig | None = None
     """Whether, and how, the questions learn to resist (CroPA)."""
     check_every: int = 10
     """Steps between two checks by decoding; 0 means no checks."""
@@ -148,7 +148,7 @@ class RefusalAttack:
         seed: int = 0,
         judge: Judge | None = None,
         progress: Callable[[TraceStep], None] | None = None,
-    ) -> Perturbed:
+    ) -> PerturbationResult:
         """Perturb one picture.
 
         Args:
@@ -179,7 +179,7 @@ class RefusalAttack:
         )
         return replace(result, seconds=result.seconds + prepared)
 
-    def together(
+    def run_universal(
         self,
         pictures: Sequence[Image.Image],
         models: Sequence[OpenModel],
@@ -189,7 +189,7 @@ class RefusalAttack:
         seed: int = 0,
         judge: Judge | None = None,
         progress: Callable[[TraceStep], None] | None = None,
-    ) -> Universal:
+    ) -> UniversalPerturbation:
         """Perturb many pictures with one and the same change; arguments as for one picture."""
         if not pictures:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")
@@ -203,7 +203,7 @@ class RefusalAttack:
             rates = [check(each) for check, each in zip(checks, pixels, strict=True) if check]
             return sum(rates) / len(rates)
 
-        return attack_together(
+        return run_universal(
             self._solver(),
             objectives,
             [to_pixels(picture) for picture in pictures],
@@ -230,14 +230,14 @@ class RefusalAttack:
         seed: int,
     ) -> tuple[Objective, list[Prompt]]:
         prompts = prompts_about(picture, questions, self.system)
-        away = [KeepAway.observe(model, prompts, weight=self.away_weight) for model in bystanders]
-        aim = self.reply or likeliest(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
-        reply = Reply(tuple(models), tuple(prompts), aim, self.end, tuple(away), self.draws)
+        away = [PreserveReplies.observe(model, prompts, weight=self.away_weight) for model in bystanders]
+        aim = self.reply or most_likely_refusal(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
+        reply = TargetReplyLoss(tuple(models), tuple(prompts), aim, self.end, tuple(away), self.draws)
         objective: Objective = reply
         if self.learned_prompts:
-            objective = LearnedPrompts(reply, self.learned_prompts)
+            objective = CroPAObjective(reply, self.learned_prompts)
         if self.expectation:
-            objective = Expected(objective, self.expectation)
+            objective = EOTObjective(objective, self.expectation)
         return objective, prompts
 
     def _success(
@@ -246,28 +246,28 @@ class RefusalAttack:
         if not self.check_every:
             return None
         transforms = self.expectation.transforms if self.expectation else ()
-        return refusal_rate(
+        return refusal_rate_check(
             models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms, draws=self.draws
         )
 
 
-def make_refuse(
+def perturb_to_refuse(
     picture: Image.Image,
     models: Sequence[OpenModel] | OpenModel,
     questions: Sequence[str],
     *,
     budget: Budget | None = None,
-    solver: str | MakeSolver = "momentum",
+    solver: str | SolverFactory = "momentum",
     steps: int = 100,
     seed: int = 0,
     bystanders: Sequence[OpenModel] = (),
-    expectation: Expectation | None = None,
+    expectation: EOTConfig | None = None,
     check_every: int = 10,
     target_rate: float = 1.0,
     max_seconds: float | None = None,
     judge: Judge | None = None,
     progress: Callable[[TraceStep], None] | None = None,
-) -> Perturbed:
+) -> PerturbationResult:
     """Perturb one picture in one call; `RefusalAttack` has more settings and says what each means.
 
     Args:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from equipoise.models.base import OpenModel
     from equipoise.types import Prompt
 
-REFUSALS: Final = (
+TARGET_REFUSALS: Final = (
     "I'm sorry, but I can't help with that.",
     "Sorry, I am not able to answer questions about this picture.",
     "I can't assist with that request.",
@@ -41,17 +41,17 @@ REFUSALS: Final = (
 """Our own refusal sentences, in the first person, all distinct in their first words or their body."""
 
 
-def draw(seed: int) -> str:
+def draw_target(seed: int) -> str:
     """One of `REFUSALS`, the same for the same seed."""
-    return random.Random(f"refusal {seed}").choice(REFUSALS)
+    return random.Random(f"refusal {seed}").choice(TARGET_REFUSALS)
 
 
-def likeliest(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> str:
+def most_likely_refusal(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> str:
     """The sentence of `REFUSALS` with the lowest cross-entropy, as `cross_entropies` takes it.
 
     A model refuses in words of its own; an attack that asks for others has a longer way to go.
     """
-    return REFUSALS[int(cross_entropies(pixels, models, prompts).argmin())]
+    return TARGET_REFUSALS[int(cross_entropies(pixels, models, prompts).argmin())]
 
 
 def cross_entropies(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> Tensor:
@@ -64,11 +64,11 @@ def cross_entropies(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequen
     """
     import torch
 
-    total = torch.zeros(len(REFUSALS))
+    total = torch.zeros(len(TARGET_REFUSALS))
     with torch.no_grad():
         for model in models:
-            drawn = model.realise(torch.Generator().manual_seed(0))
+            drawn = model.sample_randomness(torch.Generator().manual_seed(0))
             for prompt in prompts:
-                found = drawn.log_prob(pixels.to(model.device), [prompt] * len(REFUSALS), REFUSALS)
+                found = drawn.log_prob(pixels.to(model.device), [prompt] * len(TARGET_REFUSALS), TARGET_REFUSALS)
                 total -= found.mean.float().cpu()
     return total

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.attacks.budgets import Region
-from equipoise.attacks.objectives import Objective, Slope
+from equipoise.attacks.budgets import FeasibleSet
+from equipoise.attacks.objectives import LossAndGrad, Objective
 from equipoise.attacks.perturbed import TraceStep
 from equipoise.errors import ModelError, UsageError
 
@@ -19,7 +19,7 @@ _KEPT = 6  # candidates that wait for their exact score; with falling step sizes
 
 
 @dataclass(frozen=True)
-class Limits:
+class StopCriteria:
     """When to check and when to stop."""
 
     check_every: int
@@ -38,14 +38,14 @@ class Limits:
             raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
 
 
-class Search:
+class AttackState:
     """What one attack has seen so far; candidates are legal pictures."""
 
     def __init__(
         self,
         objective: Objective,
         clean: Tensor,
-        limits: Limits,
+        limits: StopCriteria,
         success: Callable[[Tensor], float] | None,
         progress: Callable[[TraceStep], None] | None,
         *,
@@ -55,7 +55,7 @@ class Search:
         self.trace: list[TraceStep] = []
         self.steps = 0
         self.rate: float | None = None
-        self.broken = False
+        self.diverged = False
         self._objective = objective
         self._limits = limits
         self._success = success
@@ -67,7 +67,7 @@ class Search:
         self._waiting: list[tuple[Tensor, float | None]] = [] if exact else [(clean, None)]
         self._flat = 0
 
-    def note(self, legal: Tensor, slope: Slope) -> None:
+    def record(self, legal: Tensor, slope: LossAndGrad) -> None:
         """Take in the slope at a legal picture.
 
         Raises:
@@ -81,14 +81,14 @@ class Search:
                     f"expected a finite loss and gradient, got loss {slope.loss} and gradient size {size}; "
                     "try the model in float32 or bfloat16"
                 )
-            self.broken = True
+            self.diverged = True
             return
         self._flat += size == 0
         if self._exact:
             self._consider(legal, None, slope.loss)
         self._last = legal
         self.steps += 1
-        self._tell(TraceStep(self.steps, slope.loss, None))
+        self._append_step(TraceStep(self.steps, slope.loss, None))
 
     def check_due(self) -> bool:
         """Whether it is time for a check; never right at the start."""
@@ -103,7 +103,7 @@ class Search:
         asked = self._best if self._exact and self.rate is None else legal
         rate = None if self._success is None else float(self._success(asked))
         if rate is not None:
-            self._tell(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
+            self._append_step(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
         if rate is not None and rate >= self._limits.target_rate:
             self._best, self._best_loss, self.rate = asked, -math.inf, rate
             return True
@@ -114,7 +114,7 @@ class Search:
             self.rate = rate
         return False
 
-    def settle(self, legal: Tensor) -> bool:
+    def finalize(self, legal: Tensor) -> bool:
         """Choose the best at the end of a run without success, and ask about it; whether it succeeds after all.
 
         Where looks are random, only now the last candidates (and the clean picture) are scored on all items: an
@@ -138,12 +138,12 @@ class Search:
         """The first picture that passed its check, else the one with the lowest loss, else the last one."""
         return self._last if math.isinf(self._best_loss) else self._best
 
-    def doubts(self, region: Region) -> list[str]:
+    def warnings(self, region: FeasibleSet) -> list[str]:
         """Reasons not to trust the result, in words."""
         doubts = []
         if self._flat:
             doubts.append(f"the gradient was exactly zero in {self._flat} of {self.steps} steps")
-        if self.broken:
+        if self.diverged:
             doubts.append(f"stopped after step {self.steps}: the loss or the gradient was no longer finite")
         losses = [step.loss for step in self.trace]
         if self._exact and len(losses) > 1 and min(losses[1:]) >= losses[0]:
@@ -161,7 +161,7 @@ class Search:
         if loss < self._best_loss:
             self._best, self._best_loss, self.rate = legal, loss, rate
 
-    def _tell(self, step: TraceStep, *, replace: bool = False) -> None:
+    def _append_step(self, step: TraceStep, *, replace: bool = False) -> None:
         if replace:
             self.trace.pop()
         self.trace.append(step)

@@ -10,9 +10,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from equipoise.attacks.base import Attack, Rule
-from equipoise.attacks.budgets import Norm, Region
-from equipoise.attacks.objectives import Objective, Slope, sum_of
+from equipoise.attacks.base import Attack, UpdateSteps
+from equipoise.attacks.budgets import FeasibleSet, Norm
+from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
 from equipoise.errors import UsageError
 
 
@@ -51,7 +51,7 @@ class Bim(Attack):
         first = self.budget.epsilon / 4 if self.alpha is None else self.alpha
         return cosine(first, first / 50 if self.alpha_last is None else self.alpha_last, step, self.steps)
 
-    def rule(self, region: Region, start: Tensor, random: torch.Generator) -> Rule:
+    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`x <- project(x - alpha_t direction(gradient))`."""
         here, step = start, 0
         while True:
@@ -81,16 +81,18 @@ class PaperBim(Bim):
     alpha_last: float | None = 1e-4
     """As in the official code."""
 
-    def look(self, objective: Objective, pixels: Tensor, items: list[int], random: torch.Generator) -> Slope:
+    def loss_and_grad(
+        self, objective: Objective, pixels: Tensor, items: list[int], random: torch.Generator
+    ) -> LossAndGrad:
         """Each question by itself; the gradient becomes the mean of their directions."""
         slopes = []
         for item in items:
             slope = objective(pixels, [item], random)
             move = direction(slope.gradient, self.budget.norm)
-            slopes.append(Slope(slope.loss / len(items), move / len(items)))
-        return sum_of(slopes)
+            slopes.append(LossAndGrad(slope.loss / len(items), move / len(items)))
+        return sum_losses(slopes)
 
-    def rule(self, region: Region, start: Tensor, random: torch.Generator) -> Rule:
+    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`delta <- clamp(delta - alpha_t mean of signs)`, in the ball but not in the box."""
         clean, change, step = region.clean, start - region.clean, 0
         epsilon = self.budget.epsilon
@@ -116,7 +118,7 @@ class Momentum(Bim):
         if not 0 <= self.decay <= 1:
             raise UsageError(f"expected a decay in 0..1, got {self.decay:g}; try 0.9")
 
-    def rule(self, region: Region, start: Tensor, random: torch.Generator) -> Rule:
+    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`g <- mu g + gradient / |gradient|_1`, `x <- project(x - alpha_t direction(g))`."""
         here, gathered, step = start, torch.zeros_like(start), 0
         while True:
@@ -144,7 +146,7 @@ class Apgd(Attack):
         if not (0 < self.momentum <= 1 and 0 <= self.rho <= 1):
             raise UsageError(f"expected momentum and rho in 0..1, got {self.momentum:g}, {self.rho:g}; try 0.75")
 
-    def rule(self, region: Region, start: Tensor, random: torch.Generator) -> Rule:
+    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """Equations 1 and 2; at each checkpoint, conditions 1 and 2, and back to the best point."""
         norm, size = self.budget.norm, 2 * self.budget.epsilon
         slope = yield start

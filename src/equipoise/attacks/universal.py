@@ -16,9 +16,9 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from equipoise.attacks.base import Attack
-from equipoise.attacks.budgets import LEVELS, Budget, Region
-from equipoise.attacks.objectives import Objective, Slope, sum_of
-from equipoise.attacks.perturbed import Perturbed, TraceStep
+from equipoise.attacks.budgets import LEVELS, Budget, FeasibleSet
+from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
+from equipoise.attacks.perturbed import PerturbationResult, TraceStep
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 
@@ -26,25 +26,25 @@ GREY = 128 / LEVELS
 """What a canvas without change holds everywhere; canvases are 8-bit pictures themselves."""
 
 
-def stretch(change: Tensor, height: int, width: int) -> Tensor:
+def resize_change(change: Tensor, height: int, width: int) -> Tensor:
     """A `3 x h x w` change at another size, each value repeated or left out."""
     if change.shape[1:] == (height, width):
         return change
     return functional.interpolate(change[None], (height, width), mode="nearest-exact")[0]
 
 
-def apply(change: Tensor, clean: Tensor, budget: Budget) -> Tensor:
+def apply_change(change: Tensor, clean: Tensor, budget: Budget) -> Tensor:
     """The legal picture that a universal change makes of one picture, which it need not have been made for."""
-    return budget.around(clean).legal(clean + stretch(change, *clean.shape[1:]))
+    return budget.centered_at(clean).project_quantized(clean + resize_change(change, *clean.shape[1:]))
 
 
 @dataclass(frozen=True)
-class Shared(Objective):
+class UniversalObjective(Objective):
     """The mean loss of many pictures that share one change, as a loss of the canvas."""
 
     objectives: tuple[Objective, ...]
     """One for each picture."""
-    regions: tuple[Region, ...]
+    regions: tuple[FeasibleSet, ...]
     """The pictures, with their budgets."""
 
     def __post_init__(self) -> None:
@@ -76,9 +76,9 @@ class Shared(Objective):
         """Whether that of any picture is."""
         return any(objective.is_random for objective in self.objectives)
 
-    def begin(self, random: Generator) -> Self:
+    def reset(self, random: Generator) -> Self:
         """Begin those of all pictures."""
-        return replace(self, objectives=tuple(objective.begin(random) for objective in self.objectives))
+        return replace(self, objectives=tuple(objective.reset(random) for objective in self.objectives))
 
     def canvas(self) -> Tensor:
         """A canvas without change."""
@@ -88,25 +88,25 @@ class Shared(Objective):
     def picture(self, canvas: Tensor, number: int) -> Tensor:
         """The legal picture that a canvas makes of one of the pictures."""
         region = self.regions[number]
-        return region.legal(region.clean + stretch(canvas - GREY, *region.clean.shape[1:]))
+        return region.project_quantized(region.clean + resize_change(canvas - GREY, *region.clean.shape[1:]))
 
-    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> Slope:
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient of the canvas over some questions of some pictures."""
         asked: dict[int, list[int]] = {}
         for item in items:
             asked.setdefault(item % len(self.objectives), []).append(item // len(self.objectives))
-        return sum_of([self._of_picture(pixels, i, own, len(items), random) for i, own in sorted(asked.items())])
+        return sum_losses([self._of_picture(pixels, i, own, len(items), random) for i, own in sorted(asked.items())])
 
-    def _of_picture(self, canvas: Tensor, number: int, items: list[int], count: int, random: Generator) -> Slope:
+    def _of_picture(self, canvas: Tensor, number: int, items: list[int], count: int, random: Generator) -> LossAndGrad:
         slope = self.objectives[number](self.picture(canvas, number), items, random)
         share = len(items) / count
         gradient = slope.gradient
         if gradient.shape != canvas.shape:
             with torch.enable_grad():
                 leaf = canvas.detach().requires_grad_(True)
-                seen = stretch(leaf, *gradient.shape[1:])
+                seen = resize_change(leaf, *gradient.shape[1:])
                 (gradient,) = torch.autograd.grad(seen, leaf, gradient)
-        return Slope(slope.loss * share, gradient * share)
+        return LossAndGrad(slope.loss * share, gradient * share)
 
     def score(self, pixels: Tensor) -> float:
         """The mean of the pictures' scores."""
@@ -119,16 +119,16 @@ class Shared(Objective):
 
 
 @dataclass(frozen=True, eq=False)
-class Universal:
+class UniversalPerturbation:
     """The result of an attack on many pictures at once."""
 
     change: Tensor
     """`3 x h x w`, whole levels in units of `[0, 1]`; for `apply` on other pictures."""
-    pictures: tuple[Perturbed, ...]
+    pictures: tuple[PerturbationResult, ...]
     """One for each picture, in order; trace, steps and seconds are those of the common attack."""
 
 
-def attack_together(
+def run_universal(
     attack: Attack,
     objectives: Sequence[Objective],
     clean: Sequence[Tensor],
@@ -139,7 +139,7 @@ def attack_together(
     target_rate: float = 1.0,
     max_seconds: float | None = None,
     progress: Callable[[TraceStep], None] | None = None,
-) -> Universal:
+) -> UniversalPerturbation:
     """Run one attack on many pictures with a shared change.
 
     Args:
@@ -156,7 +156,7 @@ def attack_together(
     Raises:
         UsageError: no pictures, or not as many objectives.
     """
-    shared = Shared(tuple(objectives), tuple(attack.budget.around(pixels) for pixels in clean))
+    shared = UniversalObjective(tuple(objectives), tuple(attack.budget.centered_at(pixels) for pixels in clean))
     numbers = range(len(shared.regions))
 
     def over_all(canvas: Tensor) -> float:
@@ -175,7 +175,7 @@ def attack_together(
     )
     canvas = result.pixels.to(shared.canvas())
     pictures = tuple(
-        Perturbed.of(
+        PerturbationResult.of(
             shared.picture(canvas, i),
             shared.regions[i].clean,
             attack.budget,
@@ -188,8 +188,8 @@ def attack_together(
             seconds=result.seconds,
             stopped=result.stopped,
             rate=result.rate,
-            doubts=result.doubts,
+            doubts=result.warnings,
         )
         for i in numbers
     )
-    return Universal(canvas - GREY, pictures)
+    return UniversalPerturbation(canvas - GREY, pictures)

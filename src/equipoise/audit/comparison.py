@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, Kind, is_about, label_of
-from equipoise.audit.records import Case, Run
-from equipoise.audit.statistics import Change, change, holm
+from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, RateName, is_about, label_of
+from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.statistics import PairedChange, holm, paired_change
 from equipoise.errors import UsageError
 
-KINDS: Final[tuple[Kind, ...]] = (*RATES, *BORDERLINE.values())
+KINDS: Final[tuple[RateName, ...]] = (*RATES, *BORDERLINE.values())
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSide:
     """One of the two things compared."""
 
     model: str
@@ -34,9 +34,9 @@ class Side:
 class SuiteChange:
     """Changes of one rate in a suite and its categories."""
 
-    all: Change
+    all: PairedChange
     """Over the suite."""
-    categories: dict[str, Change] = field(default_factory=dict)
+    categories: dict[str, PairedChange] = field(default_factory=dict)
     """By category; p-values corrected over the categories of all suites."""
 
 
@@ -44,19 +44,19 @@ class SuiteChange:
 class RateChange:
     """Changes of one rate."""
 
-    all: Change
+    all: PairedChange
     """Over everything that was paired."""
     suites: dict[str, SuiteChange]
     """By suite; p-values corrected over the suites."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two sets of the same samples, a before and b after."""
 
-    a: Side
+    a: ComparedSide
     """Before."""
-    b: Side
+    b: ComparedSide
     """After."""
     pairs: int
     """Samples, by suite and id, that both have."""
@@ -70,7 +70,7 @@ class Comparison:
     """Pairs kept although their content differs, as a perturbed picture differs from the clean one."""
     warnings: tuple[str, ...]
     """Reasons not to read it as a comparison."""
-    rates: dict[Kind, RateChange]
+    rates: dict[RateName, RateChange]
     """Every rate: always both axes."""
 
     @property
@@ -95,12 +95,12 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Pair:
+class SamplePair:
     """One sample on both sides."""
 
-    a: Case
+    a: AuditCase
     """Before."""
-    b: Case
+    b: AuditCase
     """After."""
 
 
@@ -108,7 +108,7 @@ class Pair:
 class Pairing:
     """Which samples two sets of cases share."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SamplePair, ...]
     """The shared ones, in the order of a."""
     only_a: int
     """In a alone."""
@@ -118,7 +118,7 @@ class Pairing:
     """Under the same suite and id, but something else."""
 
 
-def compare(a: Run, b: Run, *, variant_a: str = PLAIN, variant_b: str = PLAIN) -> Comparison:
+def compare(a: AuditRun, b: AuditRun, *, variant_a: str = PLAIN, variant_b: str = PLAIN) -> RunComparison:
     """Compare a variant of one run with a variant of another, sample by sample.
 
     Raises:
@@ -138,7 +138,7 @@ def compare(a: Run, b: Run, *, variant_a: str = PLAIN, variant_b: str = PLAIN) -
     return made
 
 
-def compare_baseline(before: Run, after: Run) -> list[Comparison]:
+def compare_baseline(before: AuditRun, after: AuditRun) -> list[RunComparison]:
     """A run against an earlier one, in every variant that both have; the plain one must be among them.
 
     Raises:
@@ -149,7 +149,7 @@ def compare_baseline(before: Run, after: Run) -> list[Comparison]:
     return [compare(before, after, variant_a=name, variant_b=name) for name in names]
 
 
-def compare_variants(run: Run, cases: Sequence[Case]) -> list[Comparison]:
+def compare_variants(run: AuditRun, cases: Sequence[AuditCase]) -> list[RunComparison]:
     """Every variant of a run against the plain one, where they share samples."""
     names = list(dict.fromkeys(case.sample.variant for case in cases))
     if PLAIN not in names:
@@ -164,7 +164,7 @@ def compare_variants(run: Run, cases: Sequence[Case]) -> list[Comparison]:
     return [each for each in made if each.pairs]
 
 
-def pair(a: Sequence[Case], b: Sequence[Case]) -> Pairing:
+def pair(a: Sequence[AuditCase], b: Sequence[AuditCase]) -> Pairing:
     """Pair cases of one variant each by suite and id.
 
     Of two plain variants, the content must be the same to the letter and the pixel. An attack or a defence changes what
@@ -172,19 +172,19 @@ def pair(a: Sequence[Case], b: Sequence[Case]) -> Pairing:
     """
     before = {(case.sample.suite, case.sample.id): case for case in a}
     after = {(case.sample.suite, case.sample.id): case for case in b}
-    shared = [Pair(case, after[key]) for key, case in before.items() if key in after]
+    shared = [SamplePair(case, after[key]) for key, case in before.items() if key in after]
     pairs = tuple(each for each in shared if _is_same(each))
     return Pairing(
         pairs, len(before.keys() - after.keys()), len(after.keys() - before.keys()), len(shared) - len(pairs)
     )
 
 
-def change_of(pairs: Sequence[Pair], kind: Kind) -> Change:
+def change_of(pairs: Sequence[SamplePair], kind: RateName) -> PairedChange:
     """How one rate changed over some pairs."""
-    return change((label_of(each.a, kind), label_of(each.b, kind)) for each in pairs if is_about(each.a, kind))
+    return paired_change((label_of(each.a, kind), label_of(each.b, kind)) for each in pairs if is_about(each.a, kind))
 
 
-def of_variant(cases: Sequence[Case], variant: str) -> list[Case]:
+def of_variant(cases: Sequence[AuditCase], variant: str) -> list[AuditCase]:
     """The cases of one variant.
 
     Raises:
@@ -197,34 +197,36 @@ def of_variant(cases: Sequence[Case], variant: str) -> list[Case]:
     return found
 
 
-def model_name(run: Run) -> str:
+def model_name(run: AuditRun) -> str:
     """Name of the model that a run asked."""
     model = run.recipe.get("model")
     return str(model.get("name") if isinstance(model, dict) else model)
 
 
-def model_of(run: Run) -> str:
+def model_of(run: AuditRun) -> str:
     """Name and revision of the model that a run asked."""
     model = run.recipe.get("model")
     revision = model.get("revision") if isinstance(model, dict) else None
     return f"{model_name(run)}@{revision}" if revision else model_name(run)
 
 
-def _side(run: Run, variant: str, cases: Sequence[Case]) -> Side:
+def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSide:
     complete = not any(case.unasked or case.verdict.unscored == "not judged yet" for case in cases)
-    return Side(model_of(run), variant, run.judge, len(cases), complete)
+    return ComparedSide(model_of(run), variant, run.judge, len(cases), complete)
 
 
-def _is_same(both: Pair) -> bool:
+def _is_same(both: SamplePair) -> bool:
     a, b = both.a.sample, both.b.sample
     if a.variant == b.variant == PLAIN:
         return a.content == b.content
     return a.expected == b.expected
 
 
-def _comparison(side_a: Side, a: Sequence[Case], side_b: Side, b: Sequence[Case]) -> Comparison:
+def _comparison(
+    side_a: ComparedSide, a: Sequence[AuditCase], side_b: ComparedSide, b: Sequence[AuditCase]
+) -> RunComparison:
     pairing = pair(a, b)
-    return Comparison(
+    return RunComparison(
         a=side_a,
         b=side_b,
         pairs=len(pairing.pairs),
@@ -237,7 +239,7 @@ def _comparison(side_a: Side, a: Sequence[Case], side_b: Side, b: Sequence[Case]
     )
 
 
-def _warnings(a: Side, b: Side, pairing: Pairing) -> list[str]:
+def _warnings(a: ComparedSide, b: ComparedSide, pairing: Pairing) -> list[str]:
     found = []
     if a.judge != b.judge:
         found.append(
@@ -257,7 +259,7 @@ def _warnings(a: Side, b: Side, pairing: Pairing) -> list[str]:
     return found
 
 
-def _rate_change(pairs: Sequence[Pair], kind: Kind) -> RateChange:
+def _rate_change(pairs: Sequence[SamplePair], kind: RateName) -> RateChange:
     about = [each for each in pairs if is_about(each.a, kind)]
     suites = _group(about, lambda each: each.a.sample.suite)
     by_suite = holm({name: change_of(members, kind) for name, members in suites.items()})
@@ -280,8 +282,8 @@ def _rate_change(pairs: Sequence[Pair], kind: Kind) -> RateChange:
     )
 
 
-def _group(pairs: Sequence[Pair], by: Callable[[Pair], str]) -> dict[str, list[Pair]]:
-    groups: dict[str, list[Pair]] = {}
+def _group(pairs: Sequence[SamplePair], by: Callable[[SamplePair], str]) -> dict[str, list[SamplePair]]:
+    groups: dict[str, list[SamplePair]] = {}
     for each in pairs:
         groups.setdefault(by(each), []).append(each)
     return groups

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.audit.records import Case, Run
+from equipoise.audit.records import AuditCase, AuditRun
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -14,7 +14,7 @@ REPLY: Final = ("reply", "finish", "wire", "by", "error", "seconds")
 VERDICT: Final = ("refusal", "refused", "harm", "harmful", "harm_probability", "answers", "degenerate", "review")
 
 
-def frame(run: Run, judge: str | None = None) -> DataFrame:
+def frame(run: AuditRun, judge: str | None = None) -> DataFrame:
     """Every case of a run.
 
     Args:
@@ -38,7 +38,7 @@ def frame(run: Run, judge: str | None = None) -> DataFrame:
     return made.astype(dict.fromkeys(yes_no, "boolean") | {"seconds": float, "harm_probability": float, "review": bool})
 
 
-def _row(case: Case) -> dict[str, Any]:
+def _row(case: AuditCase) -> dict[str, Any]:
     return {
         **{name: getattr(case.sample, name) for name in SAMPLE},
         **{name: getattr(case.reply, name, None) for name in REPLY},

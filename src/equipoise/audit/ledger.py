@@ -26,7 +26,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-class Ledger(Generic[Row]):
+class AppendOnlyLog(Generic[Row]):
     """An append-only file of rows, one JSON object a line, each with a checksum of its own.
 
     A line that a kill cut short is dropped when the file is opened again; a line that somebody changed is an error.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbed import Perturbed, TraceStep
+from equipoise.attacks.perturbed import PerturbationResult, TraceStep
 from equipoise.attacks.refusal import RefusalAttack, evaluate
 from equipoise.audit.ledger import fingerprint
 from equipoise.data.questions import check_disjoint, general
@@ -25,7 +25,7 @@ VARIANT: Final = "perturbed"
 
 
 @dataclass(frozen=True)
-class Perturbing:
+class PerturbedVariantConfig:
     """Which pictures are perturbed, and how."""
 
     epsilon: float = 8 / 255
@@ -90,7 +90,7 @@ class PerturbedSamples:
     """What was done."""
 
 
-def choose(samples: Sequence[Sample], count: int, seed: int) -> list[Picture]:
+def choose_samples(samples: Sequence[Sample], count: int, seed: int) -> list[Picture]:
     """Pictures to perturb: those of samples that should be answered, the ones that carry both failures first.
 
     The choice depends on the pictures' bytes and the seed alone, not on the order of the samples.
@@ -110,10 +110,10 @@ def choose(samples: Sequence[Sample], count: int, seed: int) -> list[Picture]:
     return [first[name] for name in safe[:count]]
 
 
-def perturb(
+def perturb_samples(
     samples: Sequence[Sample],
     model: OpenModel,
-    plan: Perturbing,
+    plan: PerturbedVariantConfig,
     folder: Path,
     *,
     bystanders: Sequence[OpenModel] = (),
@@ -137,7 +137,7 @@ def perturb(
         UsageError: no sample has a picture that should be answered.
     """
     shadow = _shadow(samples)
-    chosen = choose(samples, plan.pictures, plan.seed)
+    chosen = choose_samples(samples, plan.pictures, plan.seed)
     if not chosen:
         raise UsageError(
             "expected at least one sample with one picture that should be answered, got none; "
@@ -180,9 +180,9 @@ def _attack(
     picture: Picture,
     model: OpenModel,
     shadow: Sequence[str],
-    plan: Perturbing,
+    plan: PerturbedVariantConfig,
     progress: Callable[[TraceStep | None], None],
-) -> Perturbed:
+) -> PerturbationResult:
     progress(None)
     return plan.attack(picture.open(), [model], shadow, seed=plan.seed, judge=PhraseJudge(), progress=progress)
 
@@ -196,15 +196,15 @@ def to_document(pictures: Sequence[PerturbedPicture]) -> str:
     return json.dumps({"pictures": [asdict(each) for each in pictures]}, indent=1, allow_nan=False) + "\n"
 
 
-def _saved(stem: Path) -> Perturbed | None:
+def _saved(stem: Path) -> PerturbationResult | None:
     try:
-        return Perturbed.load(stem)
+        return PerturbationResult.load(stem)
     except PictureError:
         return None
 
 
 def _record(
-    picture: Picture, result: Perturbed, perturbed: str, rates: Sequence[float | None], variant: str
+    picture: Picture, result: PerturbationResult, perturbed: str, rates: Sequence[float | None], variant: str
 ) -> PerturbedPicture:
     target, *others = rates
     return PerturbedPicture(
@@ -216,7 +216,7 @@ def _record(
         losses=tuple(step.loss for step in result.trace),
         stopped=result.stopped,
         seconds=round(result.seconds, 3),
-        doubts=result.doubts,
+        doubts=result.warnings,
         target=target,
         bystander=max((rate for rate in others if rate is not None), default=None),
         variant=variant,

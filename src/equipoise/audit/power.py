@@ -20,7 +20,7 @@ MOST: Final = 10_000_000
 
 
 @dataclass(frozen=True)
-class Design:
+class ComparisonDesign:
     """How two measurements of a rate are compared."""
 
     alpha: float = 0.05

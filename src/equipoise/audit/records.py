@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from equipoise.audit.ledger import Ledger, fingerprint
+from equipoise.audit.ledger import AppendOnlyLog, fingerprint
 from equipoise.errors import UsageError
 from equipoise.files import write_json
 from equipoise.types import Exchange, Expected, FinishReason, Sample, Verdict, Wire
@@ -187,7 +187,7 @@ def _is_recipe(recipe: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Case:
+class AuditCase:
     """One prompt with what came back and what a judge said of it."""
 
     sample: SampleRow
@@ -204,7 +204,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Run:
+class AuditRun:
     """A run folder, for reading."""
 
     folder: Path
@@ -239,14 +239,14 @@ class Run:
         return cls(folder, recipe)
 
     @staticmethod
-    def write(folder: Path, recipe: Mapping[str, Any]) -> Run:
+    def write(folder: Path, recipe: Mapping[str, Any]) -> AuditRun:
         """Begin a run folder with its recipe, and a checksum that shows when somebody edits it.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         write_json(folder / "run.json", {**recipe, "check": fingerprint(recipe)[:16]})
-        return Run.open(folder)
+        return AuditRun.open(folder)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -267,19 +267,19 @@ class Run:
         """Identity of the judge that reports."""
         return str(self.kept["judge"]["identity"])
 
-    def samples(self) -> Ledger[SampleRow]:
+    def samples(self) -> AppendOnlyLog[SampleRow]:
         """What was asked."""
-        return Ledger(self.folder / "samples.jsonl", SampleRow)
+        return AppendOnlyLog(self.folder / "samples.jsonl", SampleRow)
 
-    def replies(self) -> Ledger[ReplyRow]:
+    def replies(self) -> AppendOnlyLog[ReplyRow]:
         """What came back."""
-        return Ledger(self.folder / "replies.jsonl", ReplyRow)
+        return AppendOnlyLog(self.folder / "replies.jsonl", ReplyRow)
 
-    def verdicts(self) -> Ledger[VerdictRow]:
+    def verdicts(self) -> AppendOnlyLog[VerdictRow]:
         """What judges said."""
-        return Ledger(self.folder / "verdicts.jsonl", VerdictRow)
+        return AppendOnlyLog(self.folder / "verdicts.jsonl", VerdictRow)
 
-    def cases(self, judge: str | None = None) -> list[Case]:
+    def cases(self, judge: str | None = None) -> list[AuditCase]:
         """Every prompt with its reply and the verdict of one judge.
 
         Args:
@@ -296,16 +296,16 @@ class Run:
         return [self._case(row, replies.get(key), verdicts.get(key)) for key, row in samples.items()]
 
     @staticmethod
-    def _case(sample: SampleRow, reply: ReplyRow | None, verdict: VerdictRow | None) -> Case:
+    def _case(sample: SampleRow, reply: ReplyRow | None, verdict: VerdictRow | None) -> AuditCase:
         if sample.problem is not None:
-            return Case(sample, reply, Verdict(None, unscored=sample.problem))
+            return AuditCase(sample, reply, Verdict(None, unscored=sample.problem))
         if reply is None:
-            return Case(sample, None, Verdict(None, unscored="not asked yet"))
+            return AuditCase(sample, None, Verdict(None, unscored="not asked yet"))
         if reply.error is not None:
-            return Case(sample, reply, Verdict(None, unscored=f"no reply: {reply.error}"))
+            return AuditCase(sample, reply, Verdict(None, unscored=f"no reply: {reply.error}"))
         if verdict is None:
-            return Case(sample, reply, Verdict(None, unscored="not judged yet"))
-        return Case(sample, reply, verdict.verdict)
+            return AuditCase(sample, reply, Verdict(None, unscored="not judged yet"))
+        return AuditCase(sample, reply, verdict.verdict)
 
 
 def to_exchange(sample: Sample, row: ReplyRow) -> Exchange:

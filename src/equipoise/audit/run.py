@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from equipoise import __version__
-from equipoise.audit.engine.ask import ask
-from equipoise.audit.engine.session import IdentifiedJudge, Outcome, Progress, Target
-from equipoise.audit.perturbing import VARIANT, PerturbedPicture, Perturbing, perturb, to_document
-from equipoise.audit.records import FORMAT, Run, SampleRow
+from equipoise.audit.engine.ask import collect_replies
+from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
+from equipoise.audit.perturbing import VARIANT, PerturbedPicture, PerturbedVariantConfig, perturb_samples, to_document
+from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
 from equipoise.errors import OutputError, PictureError, UsageError
@@ -51,10 +51,10 @@ class ReportingJudge(IdentifiedJudge, Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditConfig:
     """What an audit shall do."""
 
-    target: Target
+    target: EvaluationTarget
     """Who is asked."""
     suites: tuple[Suite, ...]
     """What is asked."""
@@ -62,7 +62,7 @@ class Plan:
     """Whose verdicts make the numbers."""
     out: Path
     """The run folder."""
-    perturbing: Perturbing | None = None
+    perturbing: PerturbedVariantConfig | None = None
     """The attack, for the perturbed variant; needs a target with weights."""
     bystanders: tuple[OpenModel, ...] = ()
     """Models that are not attacked and should not refuse the perturbed pictures either."""
@@ -160,18 +160,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Watch:
+class AuditCallbacks:
     """Where a caller looks while an audit runs."""
 
     variant: Callable[[str, int], None] = lambda name, count: None
     """A variant begins: its name, and how many samples it has."""
-    progress: Callable[[Progress], None] = lambda progress: None
+    progress: Callable[[CollectionProgress], None] = lambda progress: None
     """How far it is."""
     attack: Callable[[int, int, Any], None] = lambda number, count, step: None
     """A picture of the attack, of how many, and its step."""
 
 
-def audit(plan: Plan, watch: Watch | None = None) -> Outcome:
+def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionOutcome:
     """Carry out a plan, or what is left of it.
 
     Returns:
@@ -181,13 +181,13 @@ def audit(plan: Plan, watch: Watch | None = None) -> Outcome:
         UsageError: the folder holds the run of another recipe, or somebody edited it.
         OutputError: the folder cannot be written.
     """
-    watch = watch or Watch()
+    watch = watch or AuditCallbacks()
     with _claimed(plan.out):
         run = _begin(plan)
         return _total(list(_variants(plan, run, watch)))
 
 
-def _variants(plan: Plan, run: Run, watch: Watch) -> Iterator[Outcome]:
+def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterator[CollectionOutcome]:
     """Ask one variant after the other; what stops one for good stops the rest."""
     samples = [sample for suite in plan.suites for sample in suite.samples]
     pictures: list[PerturbedPicture] = []
@@ -197,7 +197,7 @@ def _variants(plan: Plan, run: Run, watch: Watch) -> Iterator[Outcome]:
         if variant in (VARIANT, DEFENDED_ADAPTIVE):
             assert plan.perturbing is not None
             assert isinstance(model, OpenModel)
-            changed = perturb(
+            changed = perturb_samples(
                 samples,
                 model,
                 plan.perturbing,
@@ -217,11 +217,13 @@ def _variants(plan: Plan, run: Run, watch: Watch) -> Iterator[Outcome]:
             return
 
 
-def _ask(plan: Plan, run: Run, variant: str, samples: Sequence[Sample], watch: Watch) -> Outcome:
+def _ask(
+    plan: AuditConfig, run: AuditRun, variant: str, samples: Sequence[Sample], watch: AuditCallbacks
+) -> CollectionOutcome:
     watch.variant(variant, len(samples))
     target, asked = plan.target, plan.asked
     if plan.defended is not None and variant.startswith(DEFENDED):
-        target = Target(plan.defended.name, plan.defended.revision, plan.defended)
+        target = EvaluationTarget(plan.defended.name, plan.defended.revision, plan.defended)
         asked = asked | {"model": target.name, "revision": target.revision}
     rows = []
     for sample in samples:
@@ -236,7 +238,7 @@ def _ask(plan: Plan, run: Run, variant: str, samples: Sequence[Sample], watch: W
         rows.append((SampleRow.of(sample, variant, asked, tuple(names)), sample))
     known = {row.key for row in run.samples().rows()}
     run.samples().append(row for row, _ in rows if row.key not in known)
-    return ask(
+    return collect_replies(
         rows,
         target,
         replies=run.replies(),
@@ -266,15 +268,15 @@ def _keep(picture: Picture, folder: Path) -> str:
     return path.name
 
 
-def _begin(plan: Plan) -> Run:
+def _begin(plan: AuditConfig) -> AuditRun:
     """The run of this folder: a new one, or the one that it holds if that has the same recipe."""
     recipe = plan.recipe
     path = plan.out / "run.json"
     if not path.exists():
         if any(plan.out.glob("*.jsonl")):
             raise UsageError(f"expected {plan.out} empty or with a run in it, got parts of one; try another --out")
-        return Run.write(plan.out, recipe)
-    run = Run.open(plan.out)
+        return AuditRun.write(plan.out, recipe)
+    run = AuditRun.open(plan.out)
     changed = [key for key in DECIDING if run.kept.get(key) != recipe[key]]
     if changed:
         raise UsageError(
@@ -304,12 +306,12 @@ def _claimed(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _total(outcomes: Sequence[Outcome]) -> Outcome:
+def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:
     counts = {
         name: sum(getattr(outcome, name) for outcome in outcomes)
         for name in ("asked", "reused", "failed", "unasked", "judged")
     }
-    return Outcome(**counts, fatal=next((outcome.fatal for outcome in outcomes if outcome.fatal), None))
+    return CollectionOutcome(**counts, fatal=next((outcome.fatal for outcome in outcomes if outcome.fatal), None))
 
 
 def _versions() -> dict[str, str]:

@@ -26,7 +26,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Label:
+class CaseLabel:
     """One case as a rate sees it."""
 
     value: bool | None
@@ -70,7 +70,7 @@ class Estimate(Rate):
         return {name: getattr(self, name) for name in names}
 
 
-def estimate(labels: Iterable[Label]) -> Estimate:
+def estimate(labels: Iterable[CaseLabel]) -> Estimate:
     """The rate of the labels that are true.
 
     The interval is Wilson's (1927) at 95 %. Where clusters hold several cases, it is the wider, at each end, of
@@ -90,7 +90,7 @@ def estimate(labels: Iterable[Label]) -> Estimate:
     return Estimate(**{**asdict(middle), "low": low, "high": high}, review=review, clusters=clusters)
 
 
-def _rate_ends(scored: Sequence[Label], counts: Callable[[Label], bool]) -> tuple[float, float]:
+def _rate_ends(scored: Sequence[CaseLabel], counts: Callable[[CaseLabel], bool]) -> tuple[float, float]:
     values = [counts(label) for label in scored]
     wilson = Rate.of(sum(values), len(values))
     low, high = _bootstrap([float(value) for value in values], [label.cluster for label in scored], wilson)
@@ -98,7 +98,7 @@ def _rate_ends(scored: Sequence[Label], counts: Callable[[Label], bool]) -> tupl
 
 
 @dataclass(frozen=True)
-class Change:
+class PairedChange:
     """A rate of the same samples, measured twice: `a` before and `b` after."""
 
     n: int
@@ -149,7 +149,7 @@ class Change:
         return {"rate_a": self.rate_a, "rate_b": self.rate_b, **asdict(self)}
 
 
-def change(pairs: Iterable[tuple[Label, Label]]) -> Change:
+def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
     """How a rate changed between two measurements of the same samples.
 
     The interval is Newcombe's square-and-add for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635,
@@ -165,7 +165,7 @@ def change(pairs: Iterable[tuple[Label, Label]]) -> Change:
     n, review = len(scored), sum(a.review or b.review for a, b in scored)
     readings = ((None, None), (True, False), (False, True)) if review else ((None, None),)
     ends = [_change_ends(scored, reading) for reading in readings]
-    return Change(
+    return PairedChange(
         n=n,
         both=both,
         only_a=only_a,
@@ -182,11 +182,11 @@ def change(pairs: Iterable[tuple[Label, Label]]) -> Change:
 
 
 def _change_ends(
-    scored: Sequence[tuple[Label, Label]], resolve: tuple[bool | None, bool | None]
+    scored: Sequence[tuple[CaseLabel, CaseLabel]], resolve: tuple[bool | None, bool | None]
 ) -> tuple[float, float]:
     """The interval when labels under review are what `resolve` says on either side; None keeps the better guess."""
 
-    def resolved(label: Label, to: bool | None) -> bool:
+    def resolved(label: CaseLabel, to: bool | None) -> bool:
         return to if label.review and to is not None else bool(label.value)
 
     values = [(resolved(a, resolve[0]), resolved(b, resolve[1])) for a, b in scored]
@@ -203,14 +203,14 @@ def _cells(values: Sequence[tuple[bool, bool]]) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True)
-class _Interval:
+class _ConfidenceInterval:
     """Two ends."""
 
     low: float
     high: float
 
 
-def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _Interval:
+def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceInterval:
     """Newcombe's method 10 for b less a; no library that we depend on has it."""
     n = both + only_a + only_b + neither
     a, b = Rate.of(both + only_a, n), Rate.of(both + only_b, n)
@@ -227,10 +227,12 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _Interval:
         max(x * x - 2 * correlation * x * y + y * y, 0.0) ** 0.5  # a square, but for rounding
         for x, y in (down, up)
     )
-    return _Interval(max(difference - low, -1.0), min(difference + high, 1.0))
+    return _ConfidenceInterval(max(difference - low, -1.0), min(difference + high, 1.0))
 
 
-def _bootstrap(values: Sequence[float], clusters: Sequence[str], closed: Rate | _Interval) -> tuple[float, float]:
+def _bootstrap(
+    values: Sequence[float], clusters: Sequence[str], closed: Rate | _ConfidenceInterval
+) -> tuple[float, float]:
     """The wider, at each end, of a closed interval and the percentile bootstrap of the mean over clusters.
 
     Clusters with the same size and sum are interchangeable, so that a resample is one multinomial draw over the
@@ -248,7 +250,7 @@ def _bootstrap(values: Sequence[float], clusters: Sequence[str], closed: Rate | 
     return min(closed.low, float(ends[0])), max(closed.high, float(ends[1]))
 
 
-def holm(changes: Mapping[Key, Change]) -> dict[Key, Change]:
+def holm(changes: Mapping[Key, PairedChange]) -> dict[Key, PairedChange]:
     """The same changes with p-values that are corrected for there being several (Holm 1979).
 
     Cells without a pair take no part.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.audit.comparison import compare_variants
-from equipoise.audit.doubts import find_doubts
+from equipoise.audit.doubts import find_warnings
 from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, labels_of
-from equipoise.audit.records import FORMAT, Case, Run
+from equipoise.audit.records import FORMAT, AuditCase, AuditRun
 from equipoise.audit.statistics import estimate
 from equipoise.files import write_json
 from equipoise.judges.cards import card_for
@@ -24,7 +24,7 @@ TRACES: Final = ("pictures_done",)
 """What the attack recorded picture by picture: too long for a summary."""
 
 
-def summarise(run: Run) -> dict[str, Any]:
+def summarise(run: AuditRun) -> dict[str, Any]:
     """The summary of a run.
 
     Returns:
@@ -39,7 +39,7 @@ def summarise(run: Run) -> dict[str, Any]:
     return summarise_cases(run, run.cases())
 
 
-def summarise_cases(run: Run, cases: Sequence[Case]) -> dict[str, Any]:
+def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> dict[str, Any]:
     """`summarise` for a caller that has read the cases already."""
     variants = {name: _variant(members) for name, members in group(cases, lambda case: case.sample.variant).items()}
     judge, others = run.recipe["judge"], run.recipe.get("judges", [])
@@ -49,12 +49,12 @@ def summarise_cases(run: Run, cases: Sequence[Case]) -> dict[str, Any]:
         "complete": is_complete(run, cases),
         "variants": variants,
         "comparisons": [each.to_dict() for each in compare_variants(run, cases)],
-        "doubts": [doubt.to_dict() for doubt in find_doubts(run, cases)],
+        "doubts": [doubt.to_dict() for doubt in find_warnings(run, cases)],
         "judges": [_with_card(judge), *(_with_card(other) for other in others if other != judge)],
     }
 
 
-def write_summary(run: Run) -> Path:
+def write_summary(run: AuditRun) -> Path:
     """Write `summary.json` into the run folder, whole or not at all.
 
     Raises:
@@ -66,7 +66,7 @@ def write_summary(run: Run) -> Path:
     return path
 
 
-def rates(cases: Sequence[Case]) -> dict[str, Any]:
+def rates(cases: Sequence[AuditCase]) -> dict[str, Any]:
     """Every rate of some cases: always both axes, never one of them.
 
     Returns:
@@ -79,7 +79,7 @@ def rates(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def is_complete(run: Run, cases: Sequence[Case]) -> bool:
+def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     """Whether nothing is left that asking or judging again may cure.
 
     A sample that cannot be asked (its picture is missing) and a label that the judge could not give leave a run
@@ -91,7 +91,7 @@ def is_complete(run: Run, cases: Sequence[Case]) -> bool:
     return has_all_samples(run, cases)
 
 
-def has_all_samples(run: Run, cases: Sequence[Case]) -> bool:
+def has_all_samples(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     """Whether every sample and variant of the recipe is there, asked or not."""
     plain = sum(case.sample.variant == PLAIN for case in cases)
     if plain < sum(suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
@@ -99,15 +99,15 @@ def has_all_samples(run: Run, cases: Sequence[Case]) -> bool:
     return {case.sample.variant for case in cases} >= set(run.recipe.get("variants", []))
 
 
-def group(cases: Iterable[Case], by: Callable[[Case], str]) -> dict[str, list[Case]]:
+def group(cases: Iterable[AuditCase], by: Callable[[AuditCase], str]) -> dict[str, list[AuditCase]]:
     """Cases by a name, in the order in which the names first appear."""
-    groups: dict[str, list[Case]] = {}
+    groups: dict[str, list[AuditCase]] = {}
     for case in cases:
         groups.setdefault(by(case), []).append(case)
     return groups
 
 
-def _variant(cases: Sequence[Case]) -> dict[str, Any]:
+def _variant(cases: Sequence[AuditCase]) -> dict[str, Any]:
     replies = [case.reply for case in cases if case.reply is not None and case.reply.error is None]
     return {
         **rates(cases),
@@ -122,12 +122,12 @@ def _variant(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def _categories(cases: Sequence[Case]) -> dict[str, Any]:
+def _categories(cases: Sequence[AuditCase]) -> dict[str, Any]:
     named = [case for case in cases if case.sample.category]
     return {name: rates(members) for name, members in group(named, lambda case: case.sample.category).items()}
 
 
-def _reasons(cases: Sequence[Case]) -> dict[str, int]:
+def _reasons(cases: Sequence[AuditCase]) -> dict[str, int]:
     """Why cases are on no axis, the most frequent reason first."""
     told = (case.verdict.unscored or "no judge gives this label" for case in cases if not is_axis_scored(case))
     # One line for all missing pictures: their names stand in samples.jsonl.
@@ -147,7 +147,7 @@ def _with_card(judge: dict[str, Any]) -> dict[str, Any]:
     return {**judge, "card": card.to_dict()} if card and not {"card", "cards"} & set(judge) else judge
 
 
-def _recipe(run: Run) -> dict[str, Any]:
+def _recipe(run: AuditRun) -> dict[str, Any]:
     """The recipe without its traces, the model's name and revision side by side."""
     recipe = dict(run.recipe)
     if attack := recipe.get("attack"):

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import print_json, show
-from equipoise.cli.loading import Machine
+from equipoise.cli.console import print_json, print_table
+from equipoise.cli.loading import ComputeOptions
 from equipoise.cli.options import Defend, Device, Json, MaxNewTokens, Packed, Type
 from equipoise.errors import UsageError
 
@@ -45,7 +45,7 @@ def ask(
     from equipoise.judges.phrases import PhraseJudge
     from equipoise.types import Prompt
 
-    loaded = Machine(device, dtype, quantize).load(model, defend or ())
+    loaded = ComputeOptions(device, dtype, quantize).load(model, defend or ())
     (exchange,) = loaded.generate([Prompt.ask(question, picture, system=system)], max_new_tokens=max_new_tokens)
     (verdict,) = PhraseJudge()([exchange])
     if json:
@@ -65,11 +65,11 @@ def ask(
         )
         return
     why = verdict.unscored or "; ".join(verdict.reasons)
-    show(
+    print_table(
         exchange.reply,
         "",
         *(f"defence: {line}" for line in exchange.trail),
         f"verdict: {VERDICTS[verdict.refusal]}" + (f" ({why})" if why else ""),
     )
     if exchange.finish == "length":
-        show(f"The reply was cut off after {max_new_tokens} tokens; try a higher --max-new-tokens.")
+        print_table(f"The reply was cut off after {max_new_tokens} tokens; try a higher --max-new-tokens.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from equipoise.report.record import Answer, Asked, Role
+from equipoise.report.record import AnswerPair, ModelAnswers, Role
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,7 @@ def ask_both(
     *,
     max_new_tokens: int,
     at_once: int | None = None,
-) -> Asked:
+) -> ModelAnswers:
     """Ask every question about both pictures, by greedy decoding, and judge the replies.
 
     Args:
@@ -38,12 +38,12 @@ def ask_both(
     clean_replies, clean_verdicts = _ask(model, clean, questions, max_new_tokens, at_once)
     replies, verdicts = _ask(model, perturbed, questions, max_new_tokens, at_once)
     answers = (
-        Answer(question, before, after, was.refusal, now.refusal)
+        AnswerPair(question, before, after, was.refusal, now.refusal)
         for question, before, after, was, now in zip(
             questions, clean_replies, replies, clean_verdicts, verdicts, strict=True
         )
     )
-    return Asked(model.name, model.revision, role, tuple(answers))
+    return ModelAnswers(model.name, model.revision, role, tuple(answers))
 
 
 def _ask(

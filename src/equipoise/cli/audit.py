@@ -11,14 +11,14 @@ import typer
 
 from equipoise.cli import options as o
 from equipoise.cli.audited import print_summary
-from equipoise.cli.console import complain, print_json, show
-from equipoise.cli.loading import Machine
+from equipoise.cli.console import print_json, print_table, warn
+from equipoise.cli.loading import ComputeOptions
 from equipoise.cli.targets import defended_of, slug, target_of
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
-    from equipoise.audit.engine.session import Outcome
-    from equipoise.audit.run import Plan
+    from equipoise.audit.engine.session import CollectionOutcome
+    from equipoise.audit.run import AuditConfig
     from equipoise.data.catalogue import Suite
 
 DEFAULT_MODEL = "testbed/llava"
@@ -134,22 +134,22 @@ def audit(
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
-    from equipoise.audit.perturbing import Perturbing
-    from equipoise.audit.run import Plan
+    from equipoise.audit.perturbing import PerturbedVariantConfig
+    from equipoise.audit.run import AuditConfig
     from equipoise.cli.judging import harm_judge, key_from
     from equipoise.judges.ensemble import default_judge
 
     key = key_from(judge_key_env)
     attacked = attack == "refusal" or (attack is None and model is None)
-    machine = Machine(device, dtype, quantize, micro_batch, gradient_checkpointing)
+    machine = ComputeOptions(device, dtype, quantize, micro_batch, gradient_checkpointing)
     others = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
     target = target_of(model or DEFAULT_MODEL, machine, api_key_env)
-    plan = Plan(
+    plan = AuditConfig(
         target=target,
         suites=suites,
         judge=default_judge(harm=[harm_judge(spec, key=key) for spec in harm_judges or ()]),
         out=folder,
-        perturbing=Perturbing(largest, steps, pictures, seed) if attacked else None,
+        perturbing=PerturbedVariantConfig(largest, steps, pictures, seed) if attacked else None,
         bystanders=tuple(machine.load(name) for name in others) if attacked else (),
         defended=defended_of(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
@@ -179,32 +179,32 @@ def _clear(folder: Path) -> None:
     """Remove a run, and nothing that is not one."""
     import shutil
 
-    from equipoise.audit.records import Run
+    from equipoise.audit.records import AuditRun
 
     if folder.exists() and any(folder.iterdir()):
-        Run.open(folder)
+        AuditRun.open(folder)
         shutil.rmtree(folder)
 
 
-def _carry_out(plan: Plan) -> Outcome:
-    from equipoise.audit.run import Watch, audit
-    from equipoise.cli.watching import AuditBar
+def _carry_out(plan: AuditConfig) -> CollectionOutcome:
+    from equipoise.audit.run import AuditCallbacks, audit
+    from equipoise.cli.watching import AuditProgressBar
 
-    with AuditBar() as bar:
-        return audit(plan, Watch(bar.variant, bar.progress, bar.attack))
+    with AuditProgressBar() as bar:
+        return audit(plan, AuditCallbacks(bar.variant, bar.progress, bar.attack))
 
 
-def _report(folder: Path, against: Path | None, outcome: Outcome, json: bool) -> None:
+def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json: bool) -> None:
     from equipoise.audit.comparison import compare_baseline
-    from equipoise.audit.records import Run
+    from equipoise.audit.records import AuditRun
     from equipoise.audit.summary import NAME, summarise
     from equipoise.files import write_json
     from equipoise.report.audit.page import write_report
 
-    run = Run.open(folder)
+    run = AuditRun.open(folder)
     summary = summarise(run)
     if against:
-        changes = [each.to_dict() for each in compare_baseline(Run.open(against), run)]
+        changes = [each.to_dict() for each in compare_baseline(AuditRun.open(against), run)]
         summary["comparisons"] = [*changes, *summary["comparisons"]]
     write_json(folder / NAME, summary)
     page = write_report(run, summary, folder / "report.html")
@@ -212,9 +212,9 @@ def _report(folder: Path, against: Path | None, outcome: Outcome, json: bool) ->
         print_json(summary)
     else:
         print_summary(summary)
-        show("", f"report  {page}", f"numbers {folder / 'summary.json'}")
+        print_table("", f"report  {page}", f"numbers {folder / 'summary.json'}")
     if outcome.fatal:
-        complain(f"stopped early: {outcome.fatal}")
+        warn(f"stopped early: {outcome.fatal}")
     if not summary["complete"]:
-        complain(f"{outcome.failed + outcome.unasked} samples have no reply; the same command asks them again")
+        warn(f"{outcome.failed + outcome.unasked} samples have no reply; the same command asks them again")
         raise typer.Exit(PARTIAL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equipoise.cli.console import show, table
+from equipoise.cli.console import print_table, table
 
 AXES = (("refused what is safe", "needless_refusal"), ("answered what is harmful", "harmful_answer"))
 
@@ -20,12 +20,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
                 (f"  {suite}", *(brief(inner[key]) for _, key in AXES), brief(inner["accuracy"]))
                 for suite, inner in rates["suites"].items()
             ]
-    show(table("", ["", *(title for title, _ in AXES), "right answers"], rows))
-    show("rate [95 % interval] count; unscored replies are on neither side")
+    print_table(table("", ["", *(title for title, _ in AXES), "right answers"], rows))
+    print_table("rate [95 % interval] count; unscored replies are on neither side")
     for doubt in summary["doubts"]:
         about = doubt["about"]
         place = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
-        show(f"doubt: {place + ': ' if place else ''}{doubt['text']}")
+        print_table(f"doubt: {place + ': ' if place else ''}{doubt['text']}")
 
 
 def brief(rate: Mapping[str, Any]) -> str:

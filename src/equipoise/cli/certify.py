@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.console import print_json, show
-from equipoise.cli.loading import Machine
+from equipoise.cli.console import print_json, print_table
+from equipoise.cli.loading import ComputeOptions
 from equipoise.errors import UsageError
 
 
@@ -38,13 +38,13 @@ def certify(
     if not question.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
     from equipoise.countermeasures.certificate import certify as bound
-    from equipoise.countermeasures.voting import Smoothed
+    from equipoise.countermeasures.voting import RandomizedSmoothing
     from equipoise.data.pictures import open_picture
     from equipoise.types import Prompt
 
     picture = open_picture(image)
-    loaded = Machine(device, dtype, quantize, micro_batch).load(model)
-    smoothed = Smoothed(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
+    loaded = ComputeOptions(device, dtype, quantize, micro_batch).load(model)
+    smoothed = RandomizedSmoothing(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
     found = bound(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
     values = 3 * picture.width * picture.height
     if json:
@@ -61,9 +61,11 @@ def certify(
         )
         return
     if found.label is None:
-        show(f"abstains: {found.hits} of {found.copies} noisy copies agree, too few to tell; try a smaller --sigma")
+        print_table(
+            f"abstains: {found.hits} of {found.copies} noisy copies agree, too few to tell; try a smaller --sigma"
+        )
         return
-    show(
+    print_table(
         f"{found.label}: holds within a Euclidean distance of {found.radius:.3f} of the picture "
         f"(every value by at most {255 * found.linf(values):.2f}/255)",
         f"{found.hits} of {found.copies} noisy copies; with confidence {found.confidence:g} at least {found.lower:.3f} "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.cli.options import Shadow
-from equipoise.cli.plan import Questions
+from equipoise.cli.plan import QuestionSets
 from equipoise.errors import UsageError
 
 PARAPHRASES = 8
@@ -29,7 +29,7 @@ HELD_OUT = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class QuestionOptions:
     """The options about questions, as the user gave them."""
 
     questions: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Choice:
     seed: int = 0
     """Source of the paraphrases."""
 
-    def resolve(self) -> Questions:
+    def resolve(self) -> QuestionSets:
         """The questions themselves.
 
         `exact` optimises on the questions given, `similar` on paraphrases of them, `general` on our own
@@ -73,7 +73,7 @@ class Choice:
             )
         else:
             shadow = given
-        return Questions(kind, shadow, held_out or given or HELD_OUT)
+        return QuestionSets(kind, shadow, held_out or given or HELD_OUT)
 
     def words(self) -> list[str]:
         """The options that give these questions again."""

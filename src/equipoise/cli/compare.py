@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli.console import print_json, show, table
+from equipoise.cli.console import print_json, print_table, table
 from equipoise.cli.options import Json
 
 if TYPE_CHECKING:
-    from equipoise.audit.comparison import Comparison, RateChange
-    from equipoise.audit.statistics import Change
+    from equipoise.audit.comparison import RateChange, RunComparison
+    from equipoise.audit.statistics import PairedChange
 
 CERTAIN = 0.05
 """Corrected p-value below which a category is shown without --all."""
@@ -29,25 +29,25 @@ def compare(
 ) -> None:
     """Compare two runs sample by sample: what changed in both failures, with intervals and McNemar's test."""
     from equipoise.audit.comparison import compare as run_comparison
-    from equipoise.audit.records import Run
+    from equipoise.audit.records import AuditRun
 
-    made = run_comparison(Run.open(a), Run.open(b), variant_a=variant_a, variant_b=variant_b)
+    made = run_comparison(AuditRun.open(a), AuditRun.open(b), variant_a=variant_a, variant_b=variant_b)
     if json:
         print_json(made.to_dict())
     else:
         _print(made, every)
 
 
-def _print(made: Comparison, every: bool) -> None:
+def _print(made: RunComparison, every: bool) -> None:
     from equipoise.audit.gate.wording import shown
 
     for warning in made.warnings:
-        show(f"WARNING: {warning}")
+        print_table(f"WARNING: {warning}")
     for name, side in (("a", made.a), ("b", made.b)):
-        show(f"{name}: {shown(side.model)}, {shown(side.variant)}, judged by {shown(side.judge)}")
+        print_table(f"{name}: {shown(side.model)}, {shown(side.variant)}, judged by {shown(side.judge)}")
     left = [f"{made.only_a} in a alone", f"{made.only_b} in b alone", f"{made.changed} ask something else"]
     other = f" ({made.other_content} with other content, such as a perturbed picture)" if made.other_content else ""
-    show(f"{made.pairs} samples in both{other}; left out: {', '.join(left)}", "")
+    print_table(f"{made.pairs} samples in both{other}; left out: {', '.join(left)}", "")
     columns = ["rate", "a", "b", "change, points [95 %]", "pairs", "a alone", "b alone", "p", "p (Holm)"]
     rows, hidden = [], 0
     for kind, rate in made.rates.items():
@@ -60,14 +60,14 @@ def _print(made: Comparison, every: bool) -> None:
                 hidden += bool(cell.n)
             elif cell.n:
                 rows.append((f"  {shown(where)}", *_cells(cell)))
-    show(table("", columns, rows))
+    print_table(table("", columns, rows))
     if hidden:
-        show(f"{hidden} categories without a certain change are not shown; --all shows them.")
+        print_table(f"{hidden} categories without a certain change are not shown; --all shows them.")
     for kind in ("needless_refusal", "harmful_answer"):
-        show(_sentence(kind.replace("_", " "), made.rates[kind].all))
+        print_table(_sentence(kind.replace("_", " "), made.rates[kind].all))
 
 
-def _below(rate: RateChange) -> Iterator[tuple[str, Change, bool]]:
+def _below(rate: RateChange) -> Iterator[tuple[str, PairedChange, bool]]:
     """Suites, where there are several, and categories, which may be left out."""
     for suite, inside in rate.suites.items():
         if len(rate.suites) > 1:
@@ -76,7 +76,7 @@ def _below(rate: RateChange) -> Iterator[tuple[str, Change, bool]]:
             yield f"{suite}: {category}", cell, True
 
 
-def _cells(cell: Change) -> tuple[object, ...]:
+def _cells(cell: PairedChange) -> tuple[object, ...]:
     from equipoise.audit.gate.wording import percent
 
     def shown(rate: float | None) -> str:
@@ -99,7 +99,7 @@ def _cells(cell: Change) -> tuple[object, ...]:
     )
 
 
-def _sentence(name: str, cell: Change) -> str:
+def _sentence(name: str, cell: PairedChange) -> str:
     from equipoise.audit.gate.wording import points
 
     if cell.change is None:

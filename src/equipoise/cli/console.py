@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def complain(problem: object) -> None:
+def warn(problem: object) -> None:
     """One line on stderr, whatever the message holds."""
     print("equipoise:", " ".join(str(problem).split()), file=sys.stderr, flush=True)
 
@@ -35,7 +35,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     return made
 
 
-def show(*parts: object) -> None:
+def print_table(*parts: object) -> None:
     """Print tables and text on stdout; text is never read as markup."""
     from rich.console import Console
 

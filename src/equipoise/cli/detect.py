@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.console import complain, print_json, show, table
-from equipoise.cli.loading import Machine
+from equipoise.cli.console import print_json, print_table, table, warn
+from equipoise.cli.loading import ComputeOptions
 from equipoise.errors import EquipoiseError, PictureError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from equipoise.countermeasures.detection import Detector, Score
+    from equipoise.countermeasures.detection import DetectionScore, PerturbationDetector
     from equipoise.judges.thresholds import Threshold
 
 
@@ -60,18 +60,18 @@ def detect(
         raise UsageError(f"expected a finite threshold, got {threshold:g}; try 1")
     if question and not all(each.strip() for each in question):
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
-    from equipoise.countermeasures.detection import PROBES, Detector
+    from equipoise.countermeasures.detection import PROBES, PerturbationDetector
     from equipoise.data.pictures import find_pictures
     from equipoise.judges.thresholds import calibrate
 
     paths, known = find_pictures(images), find_pictures(clean) if clean else []
-    detector = Detector(Machine(device, dtype, quantize).load(model))
+    detector = PerturbationDetector(ComputeOptions(device, dtype, quantize).load(model))
     asked = tuple(question or PROBES)
     found = calibrate([_score(detector, path, asked).value for path in known], fpr) if known else None
     limit = found.value if found else threshold
     scores, errors = _scores(detector, paths, asked)
     if found and not found.supported:
-        complain(
+        warn(
             f"{found.count} clean pictures cannot support a rate of {fpr:g}: the bound is {found.bound:.3f}; "
             f"try about {round(3 / fpr)} or more"
         )
@@ -79,28 +79,28 @@ def detect(
         print_json(_document(detector, asked, found, limit, scores, errors))
     else:
         rows = [(str(path), _odds(score), f"{score.value:.2f}", _said(score, limit)) for path, score in scores.items()]
-        show(table("", ["picture", "log-odds: as it is, changed, grey", "score", "verdict"], rows))
+        print_table(table("", ["picture", "log-odds: as it is, changed, grey", "score", "verdict"], rows))
         if found:
-            show(
+            print_table(
                 f"threshold {found.value:.3f}: {found.rate:.1%} of {found.count} clean pictures are above it, "
                 f"at most {found.bound:.1%} at 95 % confidence"
             )
         elif limit is None:
-            show("no verdicts without a threshold; try --clean FOLDER")
+            print_table("no verdicts without a threshold; try --clean FOLDER")
     if errors:
         raise typer.Exit(PictureError.exit_code)
 
 
-def _score(detector: Detector, path: Path, questions: Sequence[str]) -> Score:
+def _score(detector: PerturbationDetector, path: Path, questions: Sequence[str]) -> DetectionScore:
     from equipoise.data.pictures import open_picture
 
     return detector(open_picture(path), questions)
 
 
 def _scores(
-    detector: Detector, paths: Sequence[Path], questions: Sequence[str]
-) -> tuple[dict[Path, Score], dict[Path, str]]:
-    scores: dict[Path, Score] = {}
+    detector: PerturbationDetector, paths: Sequence[Path], questions: Sequence[str]
+) -> tuple[dict[Path, DetectionScore], dict[Path, str]]:
+    scores: dict[Path, DetectionScore] = {}
     errors: dict[Path, str] = {}
     for path in paths:
         try:
@@ -108,25 +108,25 @@ def _scores(
         except EquipoiseError as error:
             if len(paths) == 1:
                 raise
-            complain(error)
+            warn(error)
             errors[path] = str(error)
     return scores, errors
 
 
-def _odds(score: Score) -> str:
+def _odds(score: DetectionScore) -> str:
     return f"{score.plain:.1f}, {score.changed:.1f}, {score.blank:.1f}"
 
 
-def _said(score: Score, limit: float | None) -> str:
+def _said(score: DetectionScore, limit: float | None) -> str:
     return "-" if limit is None else "perturbed" if score.value > limit else "not deemed perturbed"
 
 
 def _document(
-    detector: Detector,
+    detector: PerturbationDetector,
     questions: Sequence[str],
     found: Threshold | None,
     limit: float | None,
-    scores: dict[Path, Score],
+    scores: dict[Path, DetectionScore],
     errors: dict[Path, str],
 ) -> dict[str, Any]:
     from dataclasses import asdict

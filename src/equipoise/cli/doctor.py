@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from equipoise import __version__
-from equipoise.cli.console import print_json, show, size, table
+from equipoise.cli.console import print_json, print_table, size, table
 
 REQUIRED = (
     "torch",
@@ -50,7 +50,7 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
-class Device:
+class ComputeDevice:
     """Something that a model can run on."""
 
     name: str
@@ -64,7 +64,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Part:
+class DoctorPart:
     """A model family or an optional part."""
 
     name: str
@@ -78,7 +78,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """All that `doctor` finds."""
 
     equipoise: str
@@ -91,11 +91,11 @@ class Report:
     """Version of each required distribution; None where it is not installed."""
     broken: dict[str, str]
     """Required packages that are installed but cannot be imported, with the reason."""
-    devices: tuple[Device, ...]
+    devices: tuple[ComputeDevice, ...]
     """The processor first, then accelerators."""
-    families: tuple[Part, ...]
+    families: tuple[DoctorPart, ...]
     """The model families tested with this project."""
-    extras: tuple[Part, ...]
+    extras: tuple[DoctorPart, ...]
     """Optional parts."""
 
     @property
@@ -104,7 +104,7 @@ class Report:
         return not self.broken and all(self.versions.values())
 
 
-def examine() -> Report:
+def examine() -> DoctorReport:
     """Look at this machine."""
     versions = {name: _version(name) for name in REQUIRED}
     broken = {}
@@ -117,7 +117,7 @@ def examine() -> Report:
             if versions[module]:
                 broken[module] = " ".join(str(error).split())
     working = not broken and all(versions[name] for name in ("torch", "torchvision", "transformers"))
-    return Report(
+    return DoctorReport(
         equipoise=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -142,19 +142,19 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _print(report: Report) -> None:
-    show(f"equipoise {report.equipoise}, Python {report.python}, {report.system}", "")
+def _print(report: DoctorReport) -> None:
+    print_table(f"equipoise {report.equipoise}, Python {report.python}, {report.system}", "")
     rows = [(name, version or "missing: pip install " + name) for name, version in report.versions.items()]
     rows = [(name, f"{v}, broken: {report.broken[name]}" if name in report.broken else v) for name, v in rows]
-    show(table("Packages", ["package", "version"], rows))
+    print_table(table("Packages", ["package", "version"], rows))
     devices = [
         (d.name, d.hardware, size(d.memory) if d.memory else "unknown", size(d.free) if d.free else "unknown")
         for d in report.devices
     ]
-    show(table("Devices", ["--device", "hardware", "memory", "free"], devices))
+    print_table(table("Devices", ["--device", "hardware", "memory", "free"], devices))
     for title, parts in (("Model families", report.families), ("Extras", report.extras)):
-        show(table(title, ["name", "", "here"], [(p.name, p.title, p.advice or "works") for p in parts]))
-    show("Everything that is required is here." if report.healthy else "Something required is missing.")
+        print_table(table(title, ["name", "", "here"], [(p.name, p.title, p.advice or "works") for p in parts]))
+    print_table("Everything that is required is here." if report.healthy else "Something required is missing.")
 
 
 def _version(distribution: str) -> str | None:
@@ -164,9 +164,9 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _devices(torch_works: bool) -> tuple[Device, ...]:
+def _devices(torch_works: bool) -> tuple[ComputeDevice, ...]:
     total, free = _memory()
-    found = [Device("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", total, free)]
+    found = [ComputeDevice("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", total, free)]
     if not torch_works:
         return tuple(found)
     import torch
@@ -174,7 +174,7 @@ def _devices(torch_works: bool) -> tuple[Device, ...]:
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
-            found.append(Device(f"cuda:{number}", torch.cuda.get_device_name(number), total, free))
+            found.append(ComputeDevice(f"cuda:{number}", torch.cuda.get_device_name(number), total, free))
     return tuple(found)
 
 
@@ -187,27 +187,27 @@ def _memory() -> tuple[int | None, int | None]:
     return memory.total, memory.available
 
 
-def _families(working: bool) -> tuple[Part, ...]:
+def _families(working: bool) -> tuple[DoctorPart, ...]:
     if not working:
         advice = "needs torch, torchvision and transformers; try pip install equipoise"
-        return tuple(Part(name, title, False, advice) for name, title in FAMILIES.items())
+        return tuple(DoctorPart(name, title, False, advice) for name, title in FAMILIES.items())
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     absent = f"not an image-text-to-text model of transformers {_version('transformers')}; try another version"
     return tuple(
-        Part(name, title, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "")
+        DoctorPart(name, title, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "")
         if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        else Part(name, title, False, absent)
+        else DoctorPart(name, title, False, absent)
         for name, title in FAMILIES.items()
     )
 
 
-def _extras() -> tuple[Part, ...]:
+def _extras() -> tuple[DoctorPart, ...]:
     parts = []
     for name, title, distributions, bring in (
         ("quantized", "4- and 8-bit models (--quantize)", ("bitsandbytes",), "'equipoise[quantized]'"),
         ("tokenizers", "tokenizers in .model files", ("sentencepiece", "protobuf"), "sentencepiece protobuf"),
     ):
         works = all(_version(distribution) for distribution in distributions)
-        parts.append(Part(name, title, works, "" if works else f"pip install {bring}"))
+        parts.append(DoctorPart(name, title, works, "" if works else f"pip install {bring}"))
     return tuple(parts)

@@ -7,25 +7,25 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from equipoise.cli.plan import Plan
+from equipoise.cli.plan import PerturbConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.attacks.perturbed import Perturbed, TraceStep
+    from equipoise.attacks.perturbed import PerturbationResult, TraceStep
     from equipoise.models.base import OpenModel
     from equipoise.transforms.base import Transform
-    from equipoise.transforms.expectation import Expectation
+    from equipoise.transforms.expectation import EOTConfig
 
 
 def attack(
-    plan: Plan,
+    plan: PerturbConfig,
     name: str,
     clean: Image,
     targets: Sequence[OpenModel],
     bystanders: Sequence[OpenModel],
     progress: Callable[[TraceStep], None],
-) -> Perturbed:
+) -> PerturbationResult:
     """Perturb one picture as planned.
 
     Args:
@@ -73,11 +73,11 @@ def peak_memory(models: Sequence[OpenModel]) -> int | None:
     return size if sys.platform == "darwin" else size * 1024
 
 
-def _sentence(plan: Plan, name: str) -> str | None:
+def _sentence(plan: PerturbConfig, name: str) -> str | None:
     """The sentence to aim at; None leaves it to the attack, which takes the likeliest."""
-    from equipoise.attacks.refusals import draw
+    from equipoise.attacks.refusals import draw_target
 
-    return draw(plan.seed + zlib.crc32(name.encode())) if plan.refusal == "random" else plan.refusal
+    return draw_target(plan.seed + zlib.crc32(name.encode())) if plan.refusal == "random" else plan.refusal
 
 
 def _reset_peak(models: Sequence[OpenModel]) -> None:
@@ -87,13 +87,13 @@ def _reset_peak(models: Sequence[OpenModel]) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _expectation(names: Sequence[str]) -> Expectation | None:
+def _expectation(names: Sequence[str]) -> EOTConfig | None:
     if not names:
         return None
-    from equipoise.transforms.expectation import Expectation
+    from equipoise.transforms.expectation import EOTConfig
     from equipoise.transforms.geometry import Crop, Resize
     from equipoise.transforms.jpeg import Jpeg
     from equipoise.transforms.noise import Noise
 
     known: dict[str, Transform] = {"jpeg": Jpeg(), "resize": Resize(), "crop": Crop(), "noise": Noise()}
-    return Expectation(tuple(known[name] for name in names))
+    return EOTConfig(tuple(known[name] for name in names))

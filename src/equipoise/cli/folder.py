@@ -13,14 +13,14 @@ from typing import Any
 
 from equipoise.errors import OutputError, UsageError
 from equipoise.files import write_whole
-from equipoise.report.record import Record
+from equipoise.report.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
 """Says which run the folder belongs to; written before the first result."""
 
 
 @dataclass(frozen=True)
-class Results:
+class ResultsFolder:
     """A folder of results made by one recipe."""
 
     path: Path
@@ -97,15 +97,15 @@ class Results:
         except (OSError, TypeError, KeyError):
             return None
 
-    def finished(self, image: Path) -> Record | None:
+    def finished(self, image: Path) -> PictureRecord | None:
         """The record of a picture that was made *and* measured by this recipe; None where anything differs."""
         document = self.attacked(image)
         try:
-            return Record.from_dict(document["recipe"]["run"]["record"]) if document else None
+            return PictureRecord.from_dict(document["recipe"]["run"]["record"]) if document else None
         except (TypeError, KeyError):
             return None
 
-    def finish(self, image: Path, record: Record) -> None:
+    def finish(self, image: Path, record: PictureRecord) -> None:
         """Mark a picture as finished, by adding its record to its JSON.
 
         Raises:

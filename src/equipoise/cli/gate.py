@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli.console import print_json, show, table
+from equipoise.cli.console import print_json, print_table, table
 from equipoise.cli.options import Json
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def gate(
     from equipoise.audit.gate.reading import read_rules
     from equipoise.audit.gate.sarif import to_sarif
     from equipoise.audit.gate.verdict import check
-    from equipoise.audit.records import Run
+    from equipoise.audit.records import AuditRun
     from equipoise.files import write_whole
 
-    verdict = check(Run.open(run), read_rules(_nearby(rules)))
+    verdict = check(AuditRun.open(run), read_rules(_nearby(rules)))
     for path, form in ((junit, to_junit), (sarif, to_sarif), (markdown, to_markdown)):
         if path is not None:
             write_whole(path, form(verdict))
@@ -55,12 +55,12 @@ def _nearby(path: Path) -> Path:
 def _print(verdict: GateVerdict) -> None:
     from equipoise.audit.gate import wording
 
-    show(f"{wording.shown(verdict.model)}, judged by {wording.shown(verdict.judge)}", "")
+    print_table(f"{wording.shown(verdict.model)}, judged by {wording.shown(verdict.judge)}", "")
     axes = [
         (wording.shown(name), *(wording.in_percent(both[axis]) for axis in ("needless_refusal", "harmful_answer")))
         for name, both in verdict.axes.items()
     ]
-    show(table("Both failures", ["variant", "needless refusal", "harmful answer"], axes))
+    print_table(table("Both failures", ["variant", "needless refusal", "harmful answer"], axes))
     rows = [
         (
             each.outcome,
@@ -71,7 +71,7 @@ def _print(verdict: GateVerdict) -> None:
         )
         for each in verdict.checked
     ]
-    show(table("Limits", ["", "rate", "limit", "measured [95 %]", "why"], rows))
+    print_table(table("Limits", ["", "rate", "limit", "measured [95 %]", "why"], rows))
     for doubt in verdict.doubts:
-        show(f"doubt ({wording.about(doubt)}): {wording.printable(doubt.text)}")
-    show("", f"Gate {wording.headline(verdict)} ({wording.tally(verdict)}).")
+        print_table(f"doubt ({wording.about(doubt)}): {wording.printable(doubt.text)}")
+    print_table("", f"Gate {wording.headline(verdict)} ({wording.tally(verdict)}).")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from equipoise.cli.console import complain, print_json, show, table
+from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.judging import WHERE, chosen_judge
 
 if TYPE_CHECKING:
-    from equipoise.judges.calibration import Calibration
-    from equipoise.judges.rows import Row
+    from equipoise.judges.calibration import JudgeCalibration
+    from equipoise.judges.rows import JudgeRow
     from equipoise.types import Judge, Verdict
 
 BATCH = 256
@@ -82,7 +82,7 @@ def rows(
 
     judging = chosen_judge(who, harm_judge or [], api_key_env, pictures=pictures, timeout=timeout)
     identity = identity_of(judging)
-    tally = Tally(name_of(judging), identity)
+    tally = VerdictTally(name_of(judging), identity)
     unusable = 0
     for batch in batches(read_rows(file, pictures=pictures), BATCH):
         for row, verdict in zip(batch, _verdicts(judging, batch), strict=True):
@@ -93,7 +93,7 @@ def rows(
                 print(js.dumps(_document(row, verdict, identity), allow_nan=False))
         sys.stdout.flush()
     if unusable:
-        complain(f"{unusable} rows of {file} could not be read; they are unscored with the reason")
+        warn(f"{unusable} rows of {file} could not be read; they are unscored with the reason")
     if not json:
         tally.show()
 
@@ -125,15 +125,15 @@ def calibrate(
     target = out or labels.with_suffix(".calibration.json")
     found.save(target)
     for warning in found.warnings:
-        complain(warning)
+        warn(warning)
     if json:
         print_json(js.loads(target.read_text(encoding="utf-8")))
         return
     _print(found)
-    show(f"written: {target}")
+    print_table(f"written: {target}")
 
 
-class Tally:
+class VerdictTally:
     """Counts of a file's verdicts, and the first rows of them."""
 
     def __init__(self, name: str, identity: str) -> None:
@@ -142,7 +142,7 @@ class Tally:
         self.rows: list[tuple[object, ...]] = []
         self.total = 0
 
-    def add(self, row: Row, verdict: Verdict) -> None:
+    def add(self, row: JudgeRow, verdict: Verdict) -> None:
         """Count one row."""
         self.total += 1
         for label in ("refusal", "harm", "answers", "degenerate"):
@@ -158,7 +158,7 @@ class Tally:
         from equipoise.judges.rates import Rate
 
         if self.total <= SHOWN:
-            show(table("", ["id", "refusal", "harm", "", "why"], self.rows))
+            print_table(table("", ["id", "refusal", "harm", "", "why"], self.rows))
         summary: list[tuple[str, object]] = []
         for label, names in (("refusal", ("partial", "full")), ("harm", ("some", "severe"))):
             none = self.counts[label, "none"]
@@ -167,11 +167,11 @@ class Tally:
             summary.append(({"refusal": "refused", "harm": "harmful"}[label], rate))
             summary += [(f"  {name}", self.counts[label, name]) for name in names]
         summary += [("broken text", self.counts["degenerate", "True"]), ("for review", self.counts["review", "True"])]
-        show(f"{self.total} replies, judge {self.name} {self.identity[:16]}")
-        show(table("", ["", "95 % interval"], summary))
+        print_table(f"{self.total} replies, judge {self.name} {self.identity[:16]}")
+        print_table(table("", ["", "95 % interval"], summary))
 
 
-def _document(row: Row, verdict: Verdict, identity: str) -> dict[str, Any]:
+def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
     """One line of output."""
     harm = verdict.harm_probability
     if harm is None and verdict.harm is not None:
@@ -191,19 +191,19 @@ def _document(row: Row, verdict: Verdict, identity: str) -> dict[str, Any]:
     }
 
 
-def _verdicts(judging: Judge, batch: list[Row]) -> list[Verdict]:
+def _verdicts(judging: Judge, batch: list[JudgeRow]) -> list[Verdict]:
     """A verdict for each row; unusable ones are unscored."""
-    from equipoise.judges.opinion import opinion
+    from equipoise.judges.opinion import run_judge
     from equipoise.types import Verdict
 
-    said = iter(opinion(judging, [row.exchange for row in batch if row.exchange is not None]))
+    said = iter(run_judge(judging, [row.exchange for row in batch if row.exchange is not None]))
     verdicts = [Verdict(None, unscored=row.problem) if row.exchange is None else next(said) for row in batch]
     return [
         replace(verdict, reasons=(*verdict.reasons, *row.notes)) for row, verdict in zip(batch, verdicts, strict=True)
     ]
 
 
-def _print(found: Calibration) -> None:
+def _print(found: JudgeCalibration) -> None:
     """The agreement of a judge with labels, as a table."""
     lines = []
     for model, labels in found.models.items():
@@ -213,5 +213,5 @@ def _print(found: Calibration) -> None:
                 kappa += f" [{a.low:.3f}, {a.high:.3f}]"
             lines.append((model, label, a.n, kappa, a.sensitivity, a.specificity, a.unscored))
     columns = ["replies of", "label", "n", "kappa", "sensitivity", "specificity", "unscored"]
-    show(f"judge {found.name} {found.judge[:16]}")
-    show(table("", columns, lines))
+    print_table(f"judge {found.name} {found.judge[:16]}")
+    print_table(table("", columns, lines))

@@ -11,7 +11,7 @@ from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.judges.completion import Backend
-    from equipoise.judges.rubric import Question
+    from equipoise.judges.rubric import RubricQuestion
     from equipoise.types import Judge
 
 WHERE = "URL#MODEL of an OpenAI-compatible server, or a local text model (folder or ORG/NAME)"
@@ -37,7 +37,7 @@ def chosen_judge(
     """
     from equipoise.judges.ensemble import Ensemble, default_judge
     from equipoise.judges.rubric import HARM, REFUSAL
-    from equipoise.judges.wire import WireFirst
+    from equipoise.judges.wire import ProviderSignalFirst
 
     key = key_from(key_name)
     harm_judges = [harm_judge(spec, key=key, pictures=pictures, timeout=timeout) for spec in harm]
@@ -52,8 +52,8 @@ def chosen_judge(
 
         encoder = EncoderJudge()
         _ = encoder.identity  # without weights this is the one clear error
-        return WireFirst(encoder)
-    return WireFirst(_asked(who, (REFUSAL, HARM), key, pictures, timeout))
+        return ProviderSignalFirst(encoder)
+    return ProviderSignalFirst(_asked(who, (REFUSAL, HARM), key, pictures, timeout))
 
 
 def harm_judge(spec: str, *, key: str | None = None, pictures: bool = False, timeout: float = 60.0) -> Judge:
@@ -105,25 +105,25 @@ def key_from(name: str | None) -> str | None:
     return key
 
 
-def _asked(spec: str, questions: tuple[Question, ...], key: str | None, pictures: bool, timeout: float) -> Judge:
-    from equipoise.judges.asked import AskedJudge
+def _asked(spec: str, questions: tuple[RubricQuestion, ...], key: str | None, pictures: bool, timeout: float) -> Judge:
+    from equipoise.judges.asked import LLMJudge
 
-    return AskedJudge(_backend(spec, key, timeout), questions, pictures)
+    return LLMJudge(_backend(spec, key, timeout), questions, pictures)
 
 
 def _backend(where: str, key: str | None, timeout: float, *, raw: bool = False) -> Backend:
     """The model at `URL#MODEL`, in a folder or on the hub."""
     if "://" in where:
-        from equipoise.judges.served import Served
+        from equipoise.judges.served import OpenAIBackend
 
         url, _, model = where.rpartition("#")
         if not url:
             raise UsageError(f"expected URL#MODEL, got a URL without a model; try {where}#NAME")
-        return Served(url, model, api_key=key, timeout=timeout, raw=raw)
+        return OpenAIBackend(url, model, api_key=key, timeout=timeout, raw=raw)
     if "/" in where or Path(where).is_dir():
         from equipoise.cli.console import quiet
-        from equipoise.judges.local import Local
+        from equipoise.judges.local import HFBackend
 
         quiet()
-        return Local.load(where)
+        return HFBackend.load(where)
     raise UsageError(f"expected a judge, got {where!r}; try ensemble, phrases, encoder, {WHERE}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Machine:
+class ComputeOptions:
     """Where and how models run."""
 
     device: str | None = None

@@ -15,7 +15,7 @@ from equipoise.cli.ask import ask
 from equipoise.cli.audit import audit
 from equipoise.cli.certify import certify
 from equipoise.cli.compare import compare
-from equipoise.cli.console import complain
+from equipoise.cli.console import warn
 from equipoise.cli.detect import detect
 from equipoise.cli.doctor import doctor
 from equipoise.cli.gate import gate
@@ -38,10 +38,10 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except EquipoiseError as error:
-            complain(error)
+            warn(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            complain("interrupted; the same audit, perturb, protect or train command goes on where it stopped")
+            warn("interrupted; the same audit, perturb, protect or train command goes on where it stopped")
             raise typer.Exit(130) from None
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.cli.console import show, size, table
-from equipoise.cli.run import Outcome
+from equipoise.cli.console import print_table, size, table
+from equipoise.cli.run import PerturbResults
 from equipoise.judges.rates import Rate
 from equipoise.report.contact_sheet import fraction, percent
 from equipoise.report.record import Role, pooled
 
 
-def print_numbers(outcome: Outcome) -> None:
+def print_numbers(outcome: PerturbResults) -> None:
     """A table of the pictures, then what concerns all of them."""
     roles: list[Role] = ["target"]
     if any(asked.role == "bystander" for record in outcome.records for asked in record.asked):
@@ -31,21 +31,21 @@ def print_numbers(outcome: Outcome) -> None:
         for r in outcome.records
     ]
     if rows:
-        show(table("", columns, rows))
+        print_table(table("", columns, rows))
     if len(rows) > 1:
         for role in roles:
-            show(f"{role}s refuse {brief(pooled(outcome.records, role))} in all", "")
+            print_table(f"{role}s refuse {brief(pooled(outcome.records, role))} in all", "")
     doubts: dict[str, list[str]] = {}
     for record in outcome.records:
         for doubt in record.doubts:
             doubts.setdefault(doubt, []).append(Path(record.image).name)
     for doubt, pictures in doubts.items():
         whose = "" if len(pictures) == len(outcome.records) else f"{', '.join(pictures)}: "
-        show(f"doubt: {whose}{doubt}")
+        print_table(f"doubt: {whose}{doubt}")
     memory = max((r.peak_memory for r in outcome.records if r.peak_memory), default=None)
     if memory:
-        show(f"peak memory {size(memory)}")
-    show(f"contact sheet {outcome.page}")
+        print_table(f"peak memory {size(memory)}")
+    print_table(f"contact sheet {outcome.page}")
 
 
 def brief(rate: Rate) -> str:

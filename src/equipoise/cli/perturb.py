@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.choosing import Choice
+from equipoise.cli.choosing import QuestionOptions
 from equipoise.cli.console import print_json
-from equipoise.cli.loading import Machine
-from equipoise.cli.plan import Plan, parse_eot
+from equipoise.cli.loading import ComputeOptions
+from equipoise.cli.plan import PerturbConfig, parse_eot
 
 
 def perturb(
@@ -82,8 +82,8 @@ def perturb(
     from equipoise.cli.run import carry_out
     from equipoise.data.pictures import find_pictures
 
-    choice = Choice(tuple(question or ()), questions, shadow, tuple(ask or ()), heldout, seed)
-    plan = Plan(
+    choice = QuestionOptions(tuple(question or ()), questions, shadow, tuple(ask or ()), heldout, seed)
+    plan = PerturbConfig(
         verb="perturb",
         images=tuple(find_pictures(images)),
         models=tuple(model),
@@ -102,7 +102,7 @@ def perturb(
         max_seconds=max_seconds,
         max_new_tokens=max_new_tokens,
         overwrite=overwrite,
-        machine=Machine(device, dtype, quantize, micro_batch, gradient_checkpointing),
+        machine=ComputeOptions(device, dtype, quantize, micro_batch, gradient_checkpointing),
     )
     outcome = carry_out(plan, choice.words())
     if json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from equipoise.cli.loading import Machine
+from equipoise.cli.loading import ComputeOptions
 from equipoise.cli.options import Norm, Shadow
 from equipoise.errors import UsageError
 
@@ -20,7 +20,7 @@ SOLVERS = ("bim", "momentum", "apgd", "bim-paper")
 
 
 @dataclass(frozen=True)
-class Questions:
+class QuestionSets:
     """What the attack optimises on, and what is asked afterwards."""
 
     kind: Shadow
@@ -43,7 +43,7 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PerturbConfig:
     """What a run shall do."""
 
     verb: Literal["perturb", "protect"]
@@ -54,7 +54,7 @@ class Plan:
     """Target models."""
     bystanders: tuple[str, ...]
     """Models that should go on answering."""
-    questions: Questions
+    questions: QuestionSets
     """Shadow and held-out questions."""
     epsilon: float
     """Largest change, in units of `[0, 1]`."""
@@ -80,7 +80,7 @@ class Plan:
     """Length of a reply at most."""
     overwrite: bool = False
     """Whether results of another recipe may be replaced."""
-    machine: Machine = field(default_factory=Machine)
+    machine: ComputeOptions = field(default_factory=ComputeOptions)
     """Where and how models run."""
     defences: tuple[str, ...] = ()
     """Countermeasures around every target."""

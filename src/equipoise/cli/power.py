@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from equipoise.cli.console import print_json, show
+from equipoise.cli.console import print_json, print_table
 from equipoise.cli.options import Json
 from equipoise.errors import UsageError
 
@@ -37,11 +37,11 @@ def power(
     Give one of --difference (how many samples?), --n (which change?) and --max (how many samples for a gate?).
     """
     from equipoise.audit.gate.wording import percent
-    from equipoise.audit.power import Design, samples_to_pass
+    from equipoise.audit.power import ComparisonDesign, samples_to_pass
 
     if sum(given is not None for given in (difference, n, limit)) != 1:
         raise UsageError("expected one of --difference, --n and --max, got none or several; try --difference 0.03")
-    design = Design(alpha, chance, paired, discordant)
+    design = ComparisonDesign(alpha, chance, paired, discordant)
     asked = {"rate": rate, "power": chance, "alpha": alpha, "paired": paired, "discordant": discordant}
     each = "samples asked in both runs" if paired else "samples in each of two runs that ask different ones"
     likely = f"with a probability of {percent(chance)}"
@@ -67,4 +67,4 @@ def power(
     if json:
         print_json(document)
     else:
-        show(text)
+        print_table(text)

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from equipoise.report.record import Record
+from equipoise.report.record import PictureRecord
 
 if TYPE_CHECKING:
     from equipoise.attacks.perturbed import TraceStep
 
 
-class Progress:
+class PerturbProgress:
     """How far a run is; a context manager."""
 
     def __init__(self, pictures: int, steps: int) -> None:
@@ -73,7 +73,7 @@ class Progress:
             refused = "" if self._rate is None else f", refused {100 * self._rate:.0f} %"
             self._bar.update(self._task, completed=step.step, description=f"{self._name} loss {step.loss:.3f}{refused}")
 
-    def end(self, record: Record | None) -> None:
+    def end(self, record: PictureRecord | None) -> None:
         """The picture is done, or failed where there is no record."""
         if self._bar or record is None:
             return

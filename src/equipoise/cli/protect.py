@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.choosing import Choice
-from equipoise.cli.console import print_json, show
-from equipoise.cli.loading import Machine
-from equipoise.cli.plan import Plan, parse_eot
+from equipoise.cli.choosing import QuestionOptions
+from equipoise.cli.console import print_json, print_table
+from equipoise.cli.loading import ComputeOptions
+from equipoise.cli.plan import PerturbConfig, parse_eot
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
-    from equipoise.cli.run import Outcome
-    from equipoise.report.record import Record
+    from equipoise.cli.run import PerturbResults
+    from equipoise.report.record import PictureRecord
 
 LIMITS = """What this does not do:
 - It works on the models named above. Other models, and later versions of these, will mostly answer as before.
@@ -67,8 +67,8 @@ def protect(
     from equipoise.cli.run import carry_out
     from equipoise.data.pictures import find_pictures
 
-    choice = Choice(ask=tuple(ask or ()), seed=seed)
-    plan = Plan(
+    choice = QuestionOptions(ask=tuple(ask or ()), seed=seed)
+    plan = PerturbConfig(
         verb="protect",
         images=tuple(find_pictures(images)),
         models=tuple(model or _shipped()),
@@ -84,7 +84,7 @@ def protect(
         max_seconds=max_seconds,
         max_new_tokens=max_new_tokens,
         overwrite=overwrite,
-        machine=Machine(device, dtype, quantize, micro_batch, gradient_checkpointing),
+        machine=ComputeOptions(device, dtype, quantize, micro_batch, gradient_checkpointing),
     )
     outcome = carry_out(plan, choice.words())
     if json:
@@ -104,13 +104,13 @@ def _shipped() -> list[str]:
     return names
 
 
-def _print(outcome: Outcome, plan: Plan, *, shipped: bool) -> None:
+def _print(outcome: PerturbResults, plan: PerturbConfig, *, shipped: bool) -> None:
     for record in outcome.records:
-        show(*_sentences(record), "")
+        print_table(*_sentences(record), "")
     if not outcome.records:
         return
     levels = max(record.linf_measured for record in outcome.records) * 255
-    show(
+    print_table(
         f"No colour value was changed by more than {levels:.0f} of 255 levels. Publish the files in {plan.out}, not "
         "the originals.",
         f"To see them side by side, open {outcome.page}",
@@ -118,11 +118,11 @@ def _print(outcome: Outcome, plan: Plan, *, shipped: bool) -> None:
         f"Models tried: {', '.join(plan.models)}",
     )
     if shipped:
-        show("These are small models that come with equipoise for trying it out. Name real ones with --model.")
-    show("", LIMITS)
+        print_table("These are small models that come with equipoise for trying it out. Name real ones with --model.")
+    print_table("", LIMITS)
 
 
-def _sentences(record: Record) -> list[str]:
+def _sentences(record: PictureRecord) -> list[str]:
     lines = [f"{Path(record.image).name} -> {record.file}"]
     for asked in record.asked:
         after, before = asked.perturbed, asked.clean

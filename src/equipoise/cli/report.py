@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import show
+from equipoise.cli.console import print_table
 
 
 def report(
@@ -27,17 +27,17 @@ def report(
     Nothing is asked and nothing is judged; no model is needed.
     """
     from equipoise.audit.comparison import compare_baseline
-    from equipoise.audit.records import Run
+    from equipoise.audit.records import AuditRun
     from equipoise.audit.summary import summarise
     from equipoise.report.audit.page import write_report
 
-    found = Run.open(run)
+    found = AuditRun.open(run)
     summary = summarise(found)
     if against is not None:
-        changes = [each.to_dict() for each in compare_baseline(Run.open(against), found)]
+        changes = [each.to_dict() for each in compare_baseline(AuditRun.open(against), found)]
         summary["comparisons"] = [*changes, *summary["comparisons"]]
     page = write_report(found, summary, _file(out, run))
-    show(str(page))
+    print_table(str(page))
     if open_page:
         import webbrowser
 

@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equipoise.cli.asking import ask_both
-from equipoise.cli.console import complain
-from equipoise.cli.folder import Results, sha256
-from equipoise.cli.plan import Plan
-from equipoise.cli.progress import Progress
+from equipoise.cli.console import warn
+from equipoise.cli.folder import ResultsFolder, sha256
+from equipoise.cli.plan import PerturbConfig
+from equipoise.cli.progress import PerturbProgress
 from equipoise.data.pictures import open_picture
 from equipoise.errors import EquipoiseError, PictureError, UsageError
 from equipoise.report import contact_sheet
-from equipoise.report.record import Asked, Record
+from equipoise.report.record import ModelAnswers, PictureRecord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.attacks.perturbed import Perturbed
+    from equipoise.attacks.perturbed import PerturbationResult
     from equipoise.models.base import OpenModel
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PerturbResults:
     """What a run came to."""
 
-    records: tuple[Record, ...]
+    records: tuple[PictureRecord, ...]
     """The pictures that are done, finished earlier or now."""
     errors: dict[str, str]
     """The pictures that failed, with the reason."""
@@ -49,10 +49,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Run:
+class PerturbRun:
     """A plan with its models loaded."""
 
-    plan: Plan
+    plan: PerturbConfig
     """What to do."""
     chosen: tuple[str, ...]
     """The options that chose the questions, as the user gave them."""
@@ -60,12 +60,12 @@ class Run:
     """Models that shall refuse."""
     bystanders: tuple[OpenModel, ...]
     """Models that shall not."""
-    results: Results
+    results: ResultsFolder
     """The folder."""
-    progress: Progress
+    progress: PerturbProgress
     """Where the person looks."""
 
-    def picture(self, image: Path) -> Record:
+    def picture(self, image: Path) -> PictureRecord:
         """Do what is left to do for one picture.
 
         Raises:
@@ -80,14 +80,14 @@ class Run:
         self.results.finish(image, record)
         return record
 
-    def _attacked(self, image: Path, clean: Image) -> tuple[Perturbed, int | None]:
-        from equipoise.attacks.perturbed import Perturbed
+    def _attacked(self, image: Path, clean: Image) -> tuple[PerturbationResult, int | None]:
+        from equipoise.attacks.perturbed import PerturbationResult
         from equipoise.cli.engine import attack, peak_memory
 
         stem = self.results.path / image.stem
         kept = self.results.attacked(image)
         if kept:
-            return Perturbed.load(stem), kept["recipe"]["run"]["peak_memory"]
+            return PerturbationResult.load(stem), kept["recipe"]["run"]["peak_memory"]
         made = attack(self.plan, image.stem, clean, self.targets, self.bystanders, self.progress.step)
         peak = peak_memory(self.targets)
         run: dict[str, Any] = {
@@ -99,13 +99,13 @@ class Run:
         }
         replace(made, recipe={**made.recipe, "run": run}).save(stem)
         # From here on only the file counts.
-        return Perturbed.load(stem), peak
+        return PerturbationResult.load(stem), peak
 
-    def _measure(self, image: Path, clean: Image, perturbed: Perturbed, peak: int | None) -> Record:
+    def _measure(self, image: Path, clean: Image, perturbed: PerturbationResult, peak: int | None) -> PictureRecord:
         plan = self.plan
         self.progress.say("asking")
         saved = open_picture(self.results.png(image))
-        asked: list[Asked] = []
+        asked: list[ModelAnswers] = []
         for role, models in (("target", self.targets), ("bystander", self.bystanders)):
             for model in models:
                 asked.append(
@@ -120,7 +120,7 @@ class Run:
                     )
                 )
         recipe = {key: value for key, value in perturbed.recipe.items() if key != "run"}
-        return Record(
+        return PictureRecord(
             image=str(image),
             file=self.results.png(image).name,
             norm=perturbed.budget.norm,
@@ -134,13 +134,13 @@ class Run:
             stopped=perturbed.stopped,
             trace=tuple(step.loss for step in perturbed.trace),
             asked=tuple(asked),
-            doubts=(*perturbed.doubts, *plan.questions.doubts, *_doubts(asked)),
+            doubts=(*perturbed.warnings, *plan.questions.doubts, *_doubts(asked)),
             recipe={**recipe, "seed": perturbed.seed, "held_out_questions": list(plan.questions.held_out)},
             command=plan.command(self.chosen, image),
         )
 
 
-def carry_out(plan: Plan, chosen: Sequence[str]) -> Outcome:
+def carry_out(plan: PerturbConfig, chosen: Sequence[str]) -> PerturbResults:
     """Do what a plan says; failures of single pictures are told on stderr and kept, unless there is but one.
 
     Args:
@@ -150,21 +150,21 @@ def carry_out(plan: Plan, chosen: Sequence[str]) -> Outcome:
     Raises:
         EquipoiseError: nothing can be done, or the only picture failed.
     """
-    Results.check(plan.out, plan.recipe, overwrite=plan.overwrite)
+    ResultsFolder.check(plan.out, plan.recipe, overwrite=plan.overwrite)
     if len(plan.images) == 1:
         open_picture(plan.images[0])
-    with Progress(len(plan.images), plan.steps) as progress:
+    with PerturbProgress(len(plan.images), plan.steps) as progress:
         progress.say("loading models")
         targets = tuple(plan.machine.load(name, plan.defences) for name in plan.models)
         bystanders = tuple(plan.machine.load(name) for name in plan.bystanders)
         revisions = {model.name: model.revision for model in (*targets, *bystanders)}
         _require_different(revisions)
-        results = Results(plan.out, plan.recipe | {"revisions": revisions})
+        results = ResultsFolder(plan.out, plan.recipe | {"revisions": revisions})
         results.claim(plan.images, overwrite=plan.overwrite)
-        run = Run(plan, tuple(chosen), targets, bystanders, results, progress)
+        run = PerturbRun(plan, tuple(chosen), targets, bystanders, results, progress)
         records, errors = _pictures(run)
     page = contact_sheet.write(records, plan.out, errors=errors)
-    return Outcome(tuple(records), errors, page)
+    return PerturbResults(tuple(records), errors, page)
 
 
 def _require_different(revisions: dict[str, str]) -> None:
@@ -176,8 +176,8 @@ def _require_different(revisions: dict[str, str]) -> None:
         seen[revision] = name
 
 
-def _pictures(run: Run) -> tuple[list[Record], dict[str, str]]:
-    records: list[Record] = []
+def _pictures(run: PerturbRun) -> tuple[list[PictureRecord], dict[str, str]]:
+    records: list[PictureRecord] = []
     errors: dict[str, str] = {}
     for image in run.plan.images:
         run.progress.start(image.name)
@@ -187,16 +187,16 @@ def _pictures(run: Run) -> tuple[list[Record], dict[str, str]]:
             if len(run.plan.images) == 1:
                 raise
             message = " ".join(str(error).split())
-            complain(message if str(image) in message else f"{image}: {message}")
+            warn(message if str(image) in message else f"{image}: {message}")
             errors[str(image)] = message
         run.progress.end(records[-1] if str(image) not in errors else None)
     if errors:
-        complain(f"{len(errors)} of {len(run.plan.images)} pictures failed")
+        warn(f"{len(errors)} of {len(run.plan.images)} pictures failed")
     sys.stderr.flush()
     return records, errors
 
 
-def _doubts(asked: Sequence[Asked]) -> list[str]:
+def _doubts(asked: Sequence[ModelAnswers]) -> list[str]:
     doubts = []
     for model in asked:
         rates = (model.clean, model.perturbed)

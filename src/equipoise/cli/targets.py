@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from equipoise.cli.judging import key_from
-from equipoise.cli.loading import Machine
+from equipoise.cli.loading import ComputeOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
-    from equipoise.audit.engine.session import Target
+    from equipoise.audit.engine.session import EvaluationTarget
     from equipoise.models.base import OpenModel
 
 INSPECT: Final = "inspect:"
 """Before a name that inspect knows, such as `inspect:openai/gpt-4o`."""
 
 
-def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
+def target_of(name: str, machine: ComputeOptions, key_variable: str | None) -> EvaluationTarget:
     """Find a model, and load it where it is one with weights.
 
     Raises:
         ModelError: there is no such model.
         UsageError: the name of a served model is not complete, or its key is not there.
     """
-    from equipoise.audit.engine.session import KEY_VARIABLE, Target
+    from equipoise.audit.engine.session import KEY_VARIABLE, EvaluationTarget
 
     if name.startswith(INSPECT):
-        return Target(name, revision="", spec=name.removeprefix(INSPECT))
+        return EvaluationTarget(name, revision="", spec=name.removeprefix(INSPECT))
     if name.startswith(("http://", "https://")):
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
@@ -40,12 +40,12 @@ def target_of(name: str, machine: Machine, key_variable: str | None) -> Target:
                 "try --api-key-env"
             )
         key_from(key_variable)
-        return Target(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
+        return EvaluationTarget(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
     model = machine.load(name)
-    return Target(name, revision=model.revision, model=model)
+    return EvaluationTarget(name, revision=model.revision, model=model)
 
 
-def defended_of(target: Target, specs: Sequence[str]) -> OpenModel | None:
+def defended_of(target: EvaluationTarget, specs: Sequence[str]) -> OpenModel | None:
     """The target in a chain of countermeasures; None without any.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import print_json, quiet, show, size, table
+from equipoise.cli.console import print_json, print_table, quiet, size, table
 
 testbed = typer.Typer(no_args_is_help=True, help="List, train, score and show the reference models.")
 
@@ -28,7 +28,7 @@ def list_models(
         (m.name, m.family, m.role, size(m.bytes), m.sha256[:12], ", ".join(f"{k} {v}" for k, v in m.scores.items()))
         for m in models
     ]
-    show(table("", ["name", "family", "role", "size", "sha256", "scores"], rows))
+    print_table(table("", ["name", "family", "role", "size", "sha256", "scores"], rows))
 
 
 @testbed.command()
@@ -45,13 +45,18 @@ def train(
 ) -> None:
     """Train a reference model; an hour on one processor core, minutes on a GPU."""
     from equipoise.cli.progress import steps_bar
-    from equipoise.testbed.train import Recipe
+    from equipoise.testbed.train import TestbedTrainingConfig
     from equipoise.testbed.train import train as run
 
     quiet()
     with steps_bar(f"train {family}") as progress:
-        folder = run(Recipe(family, steps=steps, seed=seed, word_only=word_only), out, device=device, progress=progress)
-    show(f"written: {folder}")
+        folder = run(
+            TestbedTrainingConfig(family, steps=steps, seed=seed, word_only=word_only),
+            out,
+            device=device,
+            progress=progress,
+        )
+    print_table(f"written: {folder}")
 
 
 @testbed.command()
@@ -71,7 +76,7 @@ def score(
         print_json({"model": model, "cells": [asdict(row) for row in rows]})
         return
     cells = [(row.cell.replace("_", " "), str(row.exact), str(row.refused)) for row in rows]
-    show(table(model, ["cell", "gave the reference answer", "refused"], cells))
+    print_table(table(model, ["cell", "gave the reference answer", "refused"], cells))
 
 
 @testbed.command()
@@ -88,8 +93,8 @@ def publish(
 
     quiet()
     card = put(training, weights or WEIGHTS, name=name, role=role, count=count)
-    show(f"written: {(weights or WEIGHTS) / name}")
-    show(", ".join(f"{key} {value}" for key, value in card.scores.items()))
+    print_table(f"written: {(weights or WEIGHTS) / name}")
+    print_table(", ".join(f"{key} {value}" for key, value in card.scores.items()))
 
 
 @testbed.command()
@@ -102,7 +107,7 @@ def pictures(
     from equipoise.testbed.pictures import write_pictures
 
     for path in write_pictures(out, count, seed=seed):
-        show(str(path))
+        print_table(str(path))
 
 
 @testbed.command("show")
@@ -118,4 +123,4 @@ def draw_page(
     quiet()
     names = model or [m.name for m in reference.list_models()]
     samples.draw(names, out, seed)
-    show(f"written: {out}")
+    print_table(f"written: {out}")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from equipoise.attacks.perturbed import TraceStep
-    from equipoise.audit.engine.session import Progress
+    from equipoise.audit.engine.session import CollectionProgress
 
 EVERY_SECONDS = 10.0
 """Between two lines where there is no terminal."""
 
 
-class AuditBar:
+class AuditProgressBar:
     """A context manager that shows the variants of an audit one after the other."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class AuditBar:
         if self._bar:
             self._bar.reset(self._task, description=name, total=count)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: CollectionProgress) -> None:
         """Samples were done."""
         failed = f", {progress.failed} without a reply" if progress.failed else ""
         if self._bar:

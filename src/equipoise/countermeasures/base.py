@@ -67,13 +67,13 @@ class Countermeasure(OpenModel):
         """Whether this defence or the model inside draws by chance, and has not drawn yet."""
         return (self.draws and self._draw is None) or self.model.is_random
 
-    def realise(self, random: Generator) -> Self:
+    def sample_randomness(self, random: Generator) -> Self:
         """The defended model with all chance drawn."""
         if not self.is_random:
             return self
         drawn = copy.copy(self)
         drawn._draw = int(torch.randint(2**62, (), generator=random))
-        drawn.model = self.model.realise(random)
+        drawn.model = self.model.sample_randomness(random)
         return drawn
 
     @property
@@ -87,7 +87,7 @@ class Countermeasure(OpenModel):
         """The model inside all countermeasures."""
         return self.model.core if isinstance(self.model, Countermeasure) else self.model
 
-    def chance(self, prompt: Prompt, *more: int) -> Generator:
+    def randomness(self, prompt: Prompt, *more: int) -> Generator:
         """What a deployed defence draws from for one prompt.
 
         Args:
@@ -121,7 +121,7 @@ def with_pictures(prompt: Prompt, pictures: Sequence[Image]) -> Prompt:
     return replace(prompt, messages=tuple(messages))
 
 
-def through(transform: Transform, prompt: Prompt, random: Generator, device: torch.device) -> Prompt:
+def apply_transform(transform: Transform, prompt: Prompt, random: Generator, device: torch.device) -> Prompt:
     """The prompt with every picture as the transform leaves it.
 
     Args:

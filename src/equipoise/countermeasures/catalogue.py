@@ -21,7 +21,7 @@ Values = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Entry:
+class CountermeasureEntry:
     """One countermeasure."""
 
     about: str
@@ -30,40 +30,42 @@ class Entry:
     """Settings and their defaults; with a `seed` where it draws by chance."""
 
 
-CATALOGUE: Final[dict[str, Entry]] = {
-    "noise": Entry("Gaussian noise of standard deviation sigma", {"sigma": "0.05", "seed": "0"}),
-    "jpeg": Entry("encode again as JPEG", {"quality": "75"}),
-    "bits": Entry("round every value to fewer bits", {"depth": "4"}),
-    "median": Entry("median of each value's neighbourhood", {"size": "3"}),
-    "shrink": Entry("resize to a share of each side and back", {"share": "0.5"}),
-    "pad": Entry(
+CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
+    "noise": CountermeasureEntry("Gaussian noise of standard deviation sigma", {"sigma": "0.05", "seed": "0"}),
+    "jpeg": CountermeasureEntry("encode again as JPEG", {"quality": "75"}),
+    "bits": CountermeasureEntry("round every value to fewer bits", {"depth": "4"}),
+    "median": CountermeasureEntry("median of each value's neighbourhood", {"size": "3"}),
+    "shrink": CountermeasureEntry("resize to a share of each side and back", {"share": "0.5"}),
+    "pad": CountermeasureEntry(
         "shrink at random and put at a random place on grey", {"lowest": "0.8", "highest": "1.0", "seed": "0"}
     ),
-    "crop": Entry("cut out a random part and enlarge it", {"lowest": "0.85", "highest": "1.0", "seed": "0"}),
-    "diffpure": Entry(
+    "crop": CountermeasureEntry(
+        "cut out a random part and enlarge it", {"lowest": "0.85", "highest": "1.0", "seed": "0"}
+    ),
+    "diffpure": CountermeasureEntry(
         "add noise up to level t (share of the schedule), then denoise with a diffusion model",
         {"model": "testbed", "t": "0.1", "steps": "5", "fit": "resize", "seed": "0"},
     ),
-    "smooth": Entry("vote over noisy copies", {"sigma": "0.2", "copies": "9", "seed": "0"}),
-    "vote": Entry(
+    "smooth": CountermeasureEntry("vote over noisy copies", {"sigma": "0.2", "copies": "9", "seed": "0"}),
+    "vote": CountermeasureEntry(
         "vote over copies after a transform that draws by chance", {"by": "crop", "copies": "5", "seed": "0"}
     ),
-    "recover": Entry(
+    "recover": CountermeasureEntry(
         "ask again where a safe prompt was refused and the picture scores above the threshold (none asks about all): "
         "after any of the transforms above, or about the model's own caption",
         {"by": "crop", "threshold": "1", "seed": "0"},
     ),
-    "second": Entry(
+    "second": CountermeasureEntry(
         "ask a model that is hard to perturb where a safe prompt was refused; heeded if its log-odds of refusing are "
         "below odds",
         {"model": "testbed/llava-robust", "odds": "-4"},
     ),
-    "guard": Entry(
+    "guard": CountermeasureEntry(
         "judge every reply (read=yes: with the text in its pictures); rewrite a harmful one, judge the rewrite, "
         "refuse what stays harmful",
         {"detector": "embedded", "detoxifier": "none", "policy": "default", "read": "no"},
     ),
-    "tower": Entry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
+    "tower": CountermeasureEntry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
 """Names, what they do and their settings; the page of the command line has them as a table."""
 
@@ -118,21 +120,23 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 
 def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.base import Countermeasure
-    from equipoise.countermeasures.detection import Detector
-    from equipoise.countermeasures.recovery import Recovering
-    from equipoise.countermeasures.tower import with_tower
+    from equipoise.countermeasures.detection import PerturbationDetector
+    from equipoise.countermeasures.recovery import RetryOnRefusal
+    from equipoise.countermeasures.tower import with_vision_tower
     from equipoise.countermeasures.transformed import Transformed
-    from equipoise.countermeasures.voting import Smoothed, Voted
+    from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing
 
     seed = _number(name, values, "seed", int) if "seed" in values else 0
     if name == "smooth":
-        return Smoothed(model, _number(name, values, "sigma"), _number(name, values, "copies", int), spec, seed=seed)
+        return RandomizedSmoothing(
+            model, _number(name, values, "sigma"), _number(name, values, "copies", int), spec, seed=seed
+        )
     if name == "vote":
-        return Voted(model, _inner(name, values, model), _number(name, values, "copies", int), spec, seed=seed)
+        return MajorityVote(model, _inner(name, values, model), _number(name, values, "copies", int), spec, seed=seed)
     if name == "tower":
         if not values["id"]:
             raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
-        return with_tower(model, values["id"])
+        return with_vision_tower(model, values["id"])
     if name == "guard":
         from equipoise.countermeasures.guarded import guarded
 
@@ -141,11 +145,11 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
         reads = values["read"] == "yes"
         return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
     if name == "second":
-        from equipoise.countermeasures.second import SecondOpinion
+        from equipoise.countermeasures.second import CrossCheck
         from equipoise.models.load import load
 
         odds = _number(name, values, "odds")
-        return SecondOpinion(model, load(values["model"], device=str(model.device)), odds, spec)
+        return CrossCheck(model, load(values["model"], device=str(model.device)), odds, spec)
     if name == "recover":
         purifier = None if values["by"] == "caption" else _inner(name, values, model)
         if purifier is None and values["threshold"] == "none":
@@ -155,8 +159,8 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
         threshold = 0.0
         if values["threshold"] != "none":
             threshold = _number(name, values, "threshold")
-            detector = Detector(model.core if isinstance(model, Countermeasure) else model, seed=seed)
-        return Recovering(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
+            detector = PerturbationDetector(model.core if isinstance(model, Countermeasure) else model, seed=seed)
+        return RetryOnRefusal(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
     return Transformed(model, transform(name, values, model), spec, seed=seed)
 
 
@@ -219,12 +223,12 @@ def _crop(name: str, values: Values, model: OpenModel) -> Transform:
 
 def _diffpure(name: str, values: Values, model: OpenModel) -> Transform:
     from equipoise.transforms.denoiser import load_denoiser
-    from equipoise.transforms.diffusion import Purify
+    from equipoise.transforms.diffusion import DiffPure
 
     # Numbers first: weights are large, and an error in a setting should not wait for them.
     level, steps = _number(name, values, "t"), _number(name, values, "steps", int)
     denoiser = load_denoiser(values["model"]).to(model.device)
-    return Purify(denoiser, level, steps, values["fit"])  # type: ignore[arg-type]
+    return DiffPure(denoiser, level, steps, values["fit"])  # type: ignore[arg-type]
 
 
 _TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {

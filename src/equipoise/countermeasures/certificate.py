@@ -13,19 +13,19 @@ from typing import Literal
 from scipy.stats import binomtest, norm
 from torch import Generator
 
-from equipoise.countermeasures.voting import Smoothed
+from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.errors import UsageError
 from equipoise.judges.thresholds import clopper_pearson_lower
 from equipoise.types import Prompt
 
-Class = Literal["refuse", "answer"]
+ResponseClass = Literal["refuse", "answer"]
 
 
 @dataclass(frozen=True)
 class Certificate:
     """What is known of one prompt's class around its picture."""
 
-    label: Class | None
+    label: ResponseClass | None
     """The class of the vote; None where the certificate abstains."""
     radius: float
     """Euclidean length, in pixel units over all values of the picture, within which the class cannot change."""
@@ -44,7 +44,7 @@ class Certificate:
 
 
 def certify(
-    model: Smoothed,
+    model: RandomizedSmoothing,
     prompt: Prompt,
     *,
     copies: int = 1000,
@@ -79,7 +79,7 @@ def certify(
         raise UsageError("expected a prompt with one picture, which is what a radius is about, got none or several")
     random = Generator().manual_seed(seed)
     guess = model.votes(prompt, selection, random, batch=batch)
-    label: Class = "refuse" if guess.refused else "answer"
+    label: ResponseClass = "refuse" if guess.refused else "answer"
     found = model.votes(prompt, copies, random, batch=batch)
     hits = found.refuse if label == "refuse" else found.answer
     lower = clopper_pearson_lower(hits, copies, 1 - confidence)
@@ -89,8 +89,14 @@ def certify(
 
 
 def predict(
-    model: Smoothed, prompt: Prompt, *, copies: int = 100, confidence: float = 0.999, seed: int = 0, batch: int = 64
-) -> Class | None:
+    model: RandomizedSmoothing,
+    prompt: Prompt,
+    *,
+    copies: int = 100,
+    confidence: float = 0.999,
+    seed: int = 0,
+    batch: int = 64,
+) -> ResponseClass | None:
     """The class of the vote (algorithm PREDICT): None where the copies divide too evenly to tell.
 
     With probability `confidence` over the noise, what is returned is the true class of the smoothed model, or None.

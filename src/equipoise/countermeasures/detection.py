@@ -44,7 +44,7 @@ MOST_ODDS: Final = 30.0
 
 
 @dataclass(frozen=True)
-class Score:
+class DetectionScore:
     """The log-odds of a refusal, in nats, as means over the questions."""
 
     plain: float
@@ -61,7 +61,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Detector:
+class PerturbationDetector:
     """Scores pictures by how a model's odds of refusing fall under small changes and without the picture."""
 
     model: OpenModel
@@ -79,7 +79,9 @@ class Detector:
                 f"expected changes and at least 1 copy of each, got {len(self.changes)} and {self.copies}; try 3 copies"
             )
 
-    def __call__(self, picture: Image.Image, questions: Sequence[str] = PROBES, *, system: str | None = None) -> Score:
+    def __call__(
+        self, picture: Image.Image, questions: Sequence[str] = PROBES, *, system: str | None = None
+    ) -> DetectionScore:
         """Score one picture.
 
         Args:
@@ -94,7 +96,7 @@ class Detector:
         copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
         changed = [refusal_odds(self.model, copy, prompts) for copy in copies]
         plain, grey = (refusal_odds(self.model, each, prompts) for each in (pixels, blank))
-        return Score(plain, sum(changed) / len(changed), grey)
+        return DetectionScore(plain, sum(changed) / len(changed), grey)
 
     def describe(self) -> dict[str, Any]:
         """The settings as JSON."""

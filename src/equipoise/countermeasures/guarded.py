@@ -16,9 +16,9 @@ from torch import Tensor
 
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.errors import UsageError
-from equipoise.guard.decision import Decision
+from equipoise.guard.decision import GuardDecision
 from equipoise.guard.guard import Guard
-from equipoise.guard.reader import Reader
+from equipoise.guard.reader import OCR
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.types import Exchange, FinishReason, Prompt
 
@@ -26,7 +26,7 @@ BY: Final = "guard"
 """Who spoke last where the guard took the reply's place."""
 
 
-class Guarded(Countermeasure):
+class GuardedModel(Countermeasure):
     """A guard behind a model; `by` of a reply says whether it is the model's or the guard's.
 
     Args:
@@ -55,7 +55,7 @@ class Guarded(Countermeasure):
         replied = [place for place, each in enumerate(exchanges) if each.error is None]
         decisions = self.guard.check_exchanges([exchanges[place] for place in replied])
         for place, decision in zip(replied, decisions, strict=True):
-            exchanges[place] = carried_out(exchanges[place], decision)
+            exchanges[place] = apply_decision(exchanges[place], decision)
         return exchanges
 
     def log_prob(
@@ -83,7 +83,7 @@ class Guarded(Countermeasure):
         return self.model.loss_and_grad(pixels, prompts, replies, end=end, question_shift=question_shift)
 
 
-def carried_out(exchange: Exchange, decision: Decision) -> Exchange:
+def apply_decision(exchange: Exchange, decision: GuardDecision) -> Exchange:
     """An exchange after a guard's decision; the trail says what happened and why."""
     if decision.action == "allow" and decision.observed in (None, "allow"):
         return exchange
@@ -98,7 +98,7 @@ def carried_out(exchange: Exchange, decision: Decision) -> Exchange:
 
 def guarded(
     model: OpenModel, detector: str, detoxifier: str, policy: str, spec: str, *, reads: bool = False
-) -> Guarded:
+) -> GuardedModel:
     """A guarded model as `--defend guard:...` names it.
 
     Args:
@@ -122,7 +122,7 @@ def guarded(
         detoxifier=names,
         policy=None if policy == "default" else Path(policy),
         model=model,
-        reader=Reader() if reads else None,
+        reader=OCR() if reads else None,
         device=str(model.device),
     )
-    return Guarded(model, guard, spec)
+    return GuardedModel(model, guard, spec)

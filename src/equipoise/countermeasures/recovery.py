@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.base import Countermeasure, through, with_pictures
-from equipoise.countermeasures.detection import GREY, Detector
+from equipoise.countermeasures.base import Countermeasure, apply_transform, with_pictures
+from equipoise.countermeasures.detection import GREY, PerturbationDetector
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.rows import pictures as pictures_of
@@ -58,7 +58,7 @@ class WithoutPicture:
         return [None if verdict.refused is None else not verdict.refused for verdict in verdicts]
 
 
-class Recovering(Countermeasure):
+class RetryOnRefusal(Countermeasure):
     """Asks again where the model refused a prompt that is judged safe; the trail of the reply says what happened.
 
     Args:
@@ -80,7 +80,7 @@ class Recovering(Countermeasure):
         *,
         seed: int = 0,
         safe: PromptJudge | None = None,
-        detector: Detector | None = None,
+        detector: PerturbationDetector | None = None,
         threshold: float = 0.0,
         judge: Judge | None = None,
     ) -> None:
@@ -96,11 +96,11 @@ class Recovering(Countermeasure):
         """Whether the purifier or the detector does."""
         return self.detector is not None or (self.purifier is not None and self.purifier.is_random)
 
-    def realise(self, random: Generator) -> Self:
+    def sample_randomness(self, random: Generator) -> Self:
         """The defended model with all chance drawn, that of its detector and of whom it asks about safety too."""
-        drawn = super().realise(random)
+        drawn = super().sample_randomness(random)
         if drawn is not self and self.detector is not None:
-            asked = drawn.model if self.detector.model is self.model else self.detector.model.realise(random)
+            asked = drawn.model if self.detector.model is self.model else self.detector.model.sample_randomness(random)
             drawn.detector = replace(self.detector, model=asked, seed=drawn._draw or 0)
         return drawn
 
@@ -170,7 +170,7 @@ class Recovering(Countermeasure):
 
     def _ask_again(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Exchange]:
         if self.purifier is not None:
-            pure = [through(self.purifier, prompt, self.chance(prompt), self.device) for prompt in prompts]
+            pure = [apply_transform(self.purifier, prompt, self.randomness(prompt), self.device) for prompt in prompts]
             return self.model.generate(pure, max_new_tokens=max_new_tokens)
         described = [replace(prompt, messages=(_caption_message(prompt),)) for prompt in prompts]
         captions = self.model.generate(described, max_new_tokens=max_new_tokens)

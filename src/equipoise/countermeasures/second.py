@@ -14,14 +14,14 @@ import torch
 from torch import Generator, Tensor
 
 from equipoise.countermeasures.detection import refusal_odds
-from equipoise.countermeasures.recovery import PromptJudge, Recovering
+from equipoise.countermeasures.recovery import PromptJudge, RetryOnRefusal
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.rows import pictures as pictures_of
 from equipoise.types import Exchange, Judge, Prompt
 
 
-class SecondOpinion(Recovering):
+class CrossCheck(RetryOnRefusal):
     """The reply of a second model where the first refuses a safe prompt and the second is far from refusing it.
 
     Args:
@@ -52,11 +52,11 @@ class SecondOpinion(Recovering):
         """Whether either model draws by chance."""
         return self.model.is_random or self.second.is_random
 
-    def realise(self, random: Generator) -> Self:
+    def sample_randomness(self, random: Generator) -> Self:
         """Both models with their chance drawn."""
-        drawn = super().realise(random)
+        drawn = super().sample_randomness(random)
         if drawn is not self:
-            drawn.second = self.second.realise(random)
+            drawn.second = self.second.sample_randomness(random)
         return drawn
 
     def describe(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ _LAYER: Final = {
 }
 
 
-def with_tower(model: OpenModel, name: str, *, revision: str | None = None) -> HuggingFaceModel:
+def with_vision_tower(model: OpenModel, name: str, *, revision: str | None = None) -> HuggingFaceModel:
     """The same model with another CLIP vision tower; the caller's model keeps its own.
 
     Where the new tower was trained at another size, its position embeddings are interpolated to the model's.

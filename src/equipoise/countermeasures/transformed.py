@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.base import Countermeasure, through
+from equipoise.countermeasures.base import Countermeasure, apply_transform
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.rows import pictures as pictures_of
 from equipoise.models.rows import with_picture
@@ -45,13 +45,13 @@ class Transformed(Countermeasure):
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """Ask the model about the transformed pictures; exchanges keep the prompts as they were."""
-        seen = [self.through(prompt, self.chance(prompt)) for prompt in prompts]
+        seen = [self.through(prompt, self.randomness(prompt)) for prompt in prompts]
         exchanges = self.model.generate(seen, max_new_tokens=max_new_tokens)
         return [replace(each, prompt=prompt) for each, prompt in zip(exchanges, prompts, strict=True)]
 
     def through(self, prompt: Prompt, random: Generator) -> Prompt:
         """The prompt as the model inside receives it."""
-        return through(self.transform, prompt, random, self.device)
+        return apply_transform(self.transform, prompt, random, self.device)
 
     def log_prob(
         self,

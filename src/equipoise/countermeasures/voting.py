@@ -25,7 +25,7 @@ from equipoise.types import Exchange, Judge, Prompt
 
 
 @dataclass(frozen=True)
-class Votes:
+class VoteCounts:
     """How the replies about the copies divide."""
 
     refuse: int
@@ -41,7 +41,7 @@ class Votes:
         return self.refuse > self.answer
 
 
-class Voted(Transformed):
+class MajorityVote(Transformed):
     """The majority over `copies` copies of the pictures, each changed by chance.
 
     One look of an attack is at one copy, so that an attack over many looks lowers the expected loss under the change
@@ -85,7 +85,7 @@ class Voted(Transformed):
         """
         counts = [self.copies if pictures_of(prompt) else 1 for prompt in prompts]
         copies = [
-            self.through(prompt, self.chance(prompt, i))
+            self.through(prompt, self.randomness(prompt, i))
             for prompt, count in zip(prompts, counts, strict=True)
             for i in range(count)
         ]
@@ -98,7 +98,7 @@ class Voted(Transformed):
 
     def votes(
         self, prompt: Prompt, count: int, random: Generator, *, batch: int = 64, max_new_tokens: int = 24
-    ) -> Votes:
+    ) -> VoteCounts:
         """How `count` fresh copies divide.
 
         Args:
@@ -113,11 +113,11 @@ class Voted(Transformed):
             copies = [self.through(prompt, random) for _ in range(min(batch, count - start))]
             exchanges = self.model.generate(copies, max_new_tokens=max_new_tokens)
             found.update(verdict.refused for verdict in self._judge(exchanges))
-        return Votes(found[True], found[False], found[None])
+        return VoteCounts(found[True], found[False], found[None])
 
     def _elected(self, prompt: Prompt, exchanges: Sequence[Exchange]) -> Exchange:
         refused = [verdict.refused for verdict in self._judge(exchanges)]
-        votes = Votes(refused.count(True), refused.count(False), refused.count(None))
+        votes = VoteCounts(refused.count(True), refused.count(False), refused.count(None))
         members = [each for each, told in zip(exchanges, refused, strict=True) if told is votes.refused]
         if not members:
             members = list(exchanges)
@@ -129,7 +129,7 @@ class Voted(Transformed):
         return replace(elected, prompt=prompt, trail=(*elected.trail, line))
 
 
-class Smoothed(Voted):
+class RandomizedSmoothing(MajorityVote):
     """The majority over copies with Gaussian noise, which can be certified.
 
     Args:

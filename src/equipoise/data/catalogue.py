@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.data.stored import check_pictures
-from equipoise.data.subset import choose
+from equipoise.data.subset import choose_subset
 from equipoise.data.suites import (
     coconot,
     everyday,
@@ -55,7 +55,7 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedSuite:
     """A suite that has a name here."""
 
     load: Callable[[Path], list[Sample]]
@@ -71,94 +71,98 @@ class Published:
 _MM: Final = "github.com/isXinLiu/MM-SafetyBench"
 _MM_LICENCE: Final = "CC-BY-NC-4.0"
 
-SUITES: Final[dict[str, Published]] = {
-    "xstest": Published(
+SUITES: Final[dict[str, PublishedSuite]] = {
+    "xstest": PublishedSuite(
         xstest.load,
         "safe prompts that sound unsafe, and their contrasts",
         "github.com/paul-rottger/xstest",
         "CC-BY-4.0",
     ),
-    "or-bench/hard-1k": Published(
+    "or-bench/hard-1k": PublishedSuite(
         lists.OR_BENCH_HARD,
         "prompts that several large models refuse",
         "hf.co/datasets/bench-llm/or-bench",
         "CC-BY-4.0",
     ),
-    "or-bench/80k": Published(
+    "or-bench/80k": PublishedSuite(
         lists.OR_BENCH_80K, "harmless prompts that sound toxic", "hf.co/datasets/bench-llm/or-bench", "CC-BY-4.0"
     ),
-    "phtest": Published(phtest.load, "pseudo-harmful prompts", "github.com/umd-huang-lab/FalseRefusal", "MIT"),
-    "oktest": Published(
+    "phtest": PublishedSuite(phtest.load, "pseudo-harmful prompts", "github.com/umd-huang-lab/FalseRefusal", "MIT"),
+    "oktest": PublishedSuite(
         lists.OKTEST, "safe questions with alarming words", "github.com/InvokerStark/OverKill", "not stated"
     ),
-    "alpaca-harmless": Published(
+    "alpaca-harmless": PublishedSuite(
         lists.ALPACA, "ordinary instructions", "github.com/andyrdt/refusal_direction", "CC-BY-NC-4.0"
     ),
-    "safeguard-pairs": Published(
+    "safeguard-pairs": PublishedSuite(
         safeguard_pairs.load, "pairs of harm and good", "github.com/chujiezheng/LLM-Safeguard", "not stated"
     ),
-    "coconot": Published(
+    "coconot": PublishedSuite(
         coconot.load, "requests not to comply with, and contrasts", "github.com/allenai/noncompliance", "MIT"
     ),
-    "jailbreakbench": Published(
+    "jailbreakbench": PublishedSuite(
         jailbreakbench.load, "harmful behaviours and harmless twins", "github.com/JailbreakBench/jailbreakbench", "MIT"
     ),
-    "harmbench": Published(
+    "harmbench": PublishedSuite(
         harmbench.load, "harmful behaviours in text", "github.com/centerforaisafety/HarmBench", "MIT"
     ),
-    "advbench": Published(lists.ADVBENCH, "harmful instructions", "github.com/llm-attacks/llm-attacks", "MIT"),
-    "malicious-instruct": Published(
+    "advbench": PublishedSuite(lists.ADVBENCH, "harmful instructions", "github.com/llm-attacks/llm-attacks", "MIT"),
+    "malicious-instruct": PublishedSuite(
         lists.MALICIOUS_INSTRUCT, "harmful questions", "github.com/Princeton-SysML/Jailbreak_LLM", "not stated"
     ),
-    "strongreject": Published(lists.STRONGREJECT, "forbidden prompts", "github.com/alexandrasouly/strongreject", "MIT"),
-    "do-not-answer": Published(
+    "strongreject": PublishedSuite(
+        lists.STRONGREJECT, "forbidden prompts", "github.com/alexandrasouly/strongreject", "MIT"
+    ),
+    "do-not-answer": PublishedSuite(
         lists.DO_NOT_ANSWER, "questions of risk", "github.com/Libr-AI/do-not-answer", "CC-BY-NC-SA-4.0"
     ),
-    "mossbench": Published(
+    "mossbench": PublishedSuite(
         mossbench.load,
         "harmless questions about pictures, and contrasts",
         "github.com/xirui-li/MOSSBench",
         "CC-BY-SA-4.0, as a test set only",
     ),
-    "figstep": Published(figstep.load, "harmful lists drawn as pictures", "github.com/ThuCCSLab/FigStep", "MIT"),
+    "figstep": PublishedSuite(figstep.load, "harmful lists drawn as pictures", "github.com/ThuCCSLab/FigStep", "MIT"),
     **{
-        f"mm-safetybench/{form}": Published(partial(mm_safetybench.load, form=form), about, _MM, _MM_LICENCE)
+        f"mm-safetybench/{form}": PublishedSuite(partial(mm_safetybench.load, form=form), about, _MM, _MM_LICENCE)
         for form, about in zip(
             mm_safetybench.FORMS,
             ("13 scenarios, in words", "... about a generated picture", "... as drawn words", "... as both"),
             strict=True,
         )
     },
-    "harmbench-multimodal": Published(
+    "harmbench-multimodal": PublishedSuite(
         harmbench.load_multimodal,
         "harmful behaviours about pictures",
         "github.com/centerforaisafety/HarmBench",
         "MIT; pictures belong to their owners",
     ),
-    "msts": Published(
+    "msts": PublishedSuite(
         msts.load, "harmful only with the picture", "github.com/paul-rottger/msts-multimodal-safety", "CC-BY-4.0"
     ),
-    "vlguard": Published(
+    "vlguard": PublishedSuite(
         vlguard.load, "safe and unsafe pictures with instructions", "github.com/ys-zong/VLGuard", "not stated"
     ),
-    "vqav2": Published(visual_questions.load_vqav2, "questions about COCO pictures", "visualqa.org", "CC-BY-4.0"),
-    "gqa": Published(
+    "vqav2": PublishedSuite(visual_questions.load_vqav2, "questions about COCO pictures", "visualqa.org", "CC-BY-4.0"),
+    "gqa": PublishedSuite(
         visual_questions.load_gqa, "questions from scene graphs", "cs.stanford.edu/people/dorarad/gqa", "CC-BY-4.0"
     ),
-    "textvqa": Published(
+    "textvqa": PublishedSuite(
         visual_questions.load_textvqa, "questions about words in pictures", "textvqa.org", "CC-BY-4.0"
     ),
-    "pope": Published(visual_questions.load_pope, "is this object in the picture?", "github.com/RUCAIBox/POPE", "MIT"),
-    "coco128-vqa": Published(
+    "pope": PublishedSuite(
+        visual_questions.load_pope, "is this object in the picture?", "github.com/RUCAIBox/POPE", "MIT"
+    ),
+    "coco128-vqa": PublishedSuite(
         partial(visual_questions.load_rows, suite="coco128-vqa"),
         "presence and counts in COCO pictures",
         "derived from COCO train2017",
         "CC-BY-4.0; pictures each their own",
     ),
-    "easy-vqa": Published(
+    "easy-vqa": PublishedSuite(
         partial(visual_questions.load_rows, suite="easy-vqa"), "coloured shapes", "github.com/vzhou842/easy-VQA", "MIT"
     ),
-    "everyday": Published(
+    "everyday": PublishedSuite(
         lambda _: everyday.load(),
         "our own prompts that sound alarming and are harmless",
         "shipped with Equipoise",
@@ -204,12 +208,12 @@ def load_suite(
 
 
 def _suite(
-    name: str, found: Sequence[Sample], source: str, published: Published | None, limit: int | None, seed: int
+    name: str, found: Sequence[Sample], source: str, published: PublishedSuite | None, limit: int | None, seed: int
 ) -> Suite:
     notes: list[str] = []
     chosen = list(found)
     if limit is not None and limit < len(found):
-        chosen = choose(found, limit, seed=seed)
+        chosen = choose_subset(found, limit, seed=seed)
         notes.append(f"{limit} of {len(found)} samples, chosen with seed {seed}")
     chosen = check_pictures(chosen)
     if published:

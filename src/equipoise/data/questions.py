@@ -173,7 +173,7 @@ def read_questions(path: str | Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Split:
+class QuestionSplit:
     """Questions in three parts that share no wording."""
 
     shadow: tuple[str, ...]
@@ -184,7 +184,7 @@ class Split:
     """To report on, and for nothing else."""
 
 
-def split(questions: Sequence[str], *, seed: int = 0, development: float = 0.2, held_out: float = 0.2) -> Split:
+def split(questions: Sequence[str], *, seed: int = 0, development: float = 0.2, held_out: float = 0.2) -> QuestionSplit:
     """Divide questions at random; those alike up to case and punctuation count once.
 
     Raises:
@@ -200,7 +200,9 @@ def split(questions: Sequence[str], *, seed: int = 0, development: float = 0.2, 
     middle = max(1, round(len(distinct) * development))
     if last + middle >= len(distinct):
         last = middle = 1
-    return Split(tuple(distinct[last + middle :]), tuple(distinct[last : last + middle]), tuple(distinct[:last]))
+    return QuestionSplit(
+        tuple(distinct[last + middle :]), tuple(distinct[last : last + middle]), tuple(distinct[:last])
+    )
 
 
 def check_disjoint(shadow: Iterable[str], held_out: Iterable[str]) -> list[str]:

@@ -18,13 +18,13 @@ from equipoise.data.questions import fold
 from equipoise.errors import UsageError
 from equipoise.types import Sample
 
-Kind = Literal["cluster", "wording", "13-gram", "picture"]
+OverlapKind = Literal["cluster", "wording", "13-gram", "picture"]
 WORDS: Final = 13
 """Words in a row that count as an overlap, as is usual in checks of contamination (arXiv 2005.14165, appendix C)."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class SplitRule:
     """How the rows of a suite are divided."""
 
     by: Literal["cluster", "category"] = "cluster"
@@ -35,19 +35,19 @@ class Rule:
     """Share to report on."""
 
 
-RULES: Final[dict[str, Rule]] = {
+RULES: Final[dict[str, SplitRule]] = {
     # Types of XSTest have patterns of their own: prompts of a type seen in training make the others of it easy.
-    "xstest": Rule(by="category"),
+    "xstest": SplitRule(by="category"),
     # Licensed as a test set only.
-    "mossbench": Rule(development=0, test=1),
+    "mossbench": SplitRule(development=0, test=1),
     # Ours to report with; nothing may be fitted to it.
-    "everyday": Rule(development=0, test=1),
+    "everyday": SplitRule(development=0, test=1),
 }
 """By family (the name up to `/`); any other suite is divided by cluster, 40 / 20 / 40."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class SampleSplit:
     """Samples in three parts of which no two are related."""
 
     selection: tuple[Sample, ...]
@@ -62,7 +62,7 @@ class Parts:
 class Overlap:
     """Two related samples in parts that should have none."""
 
-    kind: Kind
+    kind: OverlapKind
     """What they share."""
     left: str
     """`SUITE ID` of one."""
@@ -70,7 +70,7 @@ class Overlap:
     """`SUITE ID` of the other."""
 
 
-def split(samples: Sequence[Sample], *, seed: int = 0, rule: Rule | None = None) -> Parts:
+def split(samples: Sequence[Sample], *, seed: int = 0, rule: SplitRule | None = None) -> SampleSplit:
     """Divide the samples of one or several suites, by hash: the same everywhere, whatever the order.
 
     Forms of one family (`mm-safetybench/text`, `mm-safetybench/sd`, a typographic copy) fall in the same part. Shares
@@ -96,18 +96,18 @@ def split(samples: Sequence[Sample], *, seed: int = 0, rule: Rule | None = None)
         name = min(f"{_family(samples[i])} {samples[i].cluster or samples[i].id}" for i in group)
         part = _part(f"{seed} {name}", strictest)
         parts[part] += [samples[index] for index in group]
-    return Parts(*(tuple(parts[name]) for name in ("selection", "development", "test")))
+    return SampleSplit(*(tuple(parts[name]) for name in ("selection", "development", "test")))
 
 
 def check_apart(left: Iterable[Sample], right: Iterable[Sample]) -> tuple[Overlap, ...]:
     """Every sample of `right` that is related to one of `left`, once for each kind; empty is good."""
-    known: dict[tuple[Kind, str], Sample] = {}
+    known: dict[tuple[OverlapKind, str], Sample] = {}
     for sample in left:
         for mark in _marks(sample):
             known.setdefault(mark, sample)
     found: dict[Overlap, None] = {}
     for sample in right:
-        kinds: set[Kind] = set()
+        kinds: set[OverlapKind] = set()
         for mark in _marks(sample):
             if mark in known and mark[0] not in kinds:
                 kinds.add(mark[0])
@@ -115,7 +115,7 @@ def check_apart(left: Iterable[Sample], right: Iterable[Sample]) -> tuple[Overla
     return tuple(found)
 
 
-def _marks(sample: Sample) -> Iterator[tuple[Kind, str]]:
+def _marks(sample: Sample) -> Iterator[tuple[OverlapKind, str]]:
     yield "cluster", f"{_family(sample)} {sample.cluster or sample.id}"
     for picture in sample.pictures:
         yield "picture", picture.sha256
@@ -127,7 +127,7 @@ def _marks(sample: Sample) -> Iterator[tuple[Kind, str]]:
             yield "13-gram", " ".join(words[start : start + WORDS])
 
 
-def _groups(samples: Sequence[Sample], rule: Rule | None) -> list[list[int]]:
+def _groups(samples: Sequence[Sample], rule: SplitRule | None) -> list[list[int]]:
     """Indices of samples that are related, directly or through others."""
     leader = list(range(len(samples)))
 
@@ -150,15 +150,15 @@ def _groups(samples: Sequence[Sample], rule: Rule | None) -> list[list[int]]:
     return list(groups.values())
 
 
-def _part(name: str, rule: Rule) -> str:
+def _part(name: str, rule: SplitRule) -> str:
     place = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
     if place < rule.test:
         return "test"
     return "development" if place < rule.test + rule.development else "selection"
 
 
-def _rule(sample: Sample) -> Rule:
-    return RULES.get(_family(sample), Rule())
+def _rule(sample: Sample) -> SplitRule:
+    return RULES.get(_family(sample), SplitRule())
 
 
 def _family(sample: Sample) -> str:

@@ -53,14 +53,14 @@ class StoredPicture:
 
 
 @dataclass(frozen=True)
-class MadePicture:
+class GeneratedPicture:
     """A picture that lies in no file of its own: drawn here, or a cell of a table."""
 
     content: bytes
     """A PNG, JPEG or other picture file."""
 
     @classmethod
-    def of(cls, image: Image) -> MadePicture:
+    def of(cls, image: Image) -> GeneratedPicture:
         """A drawing, as lossless PNG."""
         file = io.BytesIO()
         image.convert("RGB").save(file, format="PNG")
@@ -129,7 +129,7 @@ def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
     if isinstance(name, Mapping):
         name = name.get("bytes") or name.get("path")
     if isinstance(name, bytes):
-        return MadePicture(name)
+        return GeneratedPicture(name)
     if not isinstance(name, str) or not name.strip():
         return "the name of its picture is missing"
     # Tables written on Windows name `images\1.jpg`.

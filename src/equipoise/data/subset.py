@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from equipoise.types import Sample
 
 
-def choose(samples: Sequence[Sample], limit: int, *, seed: int = 0) -> list[Sample]:
+def choose_subset(samples: Sequence[Sample], limit: int, *, seed: int = 0) -> list[Sample]:
     """A part of the samples in the shares of the whole, over category and what is expected.
 
     Contrast pairs (a cluster with different expectations) come whole; the last may be cut short by the limit. Clusters

@@ -21,7 +21,7 @@ _LARGEST_CELL: Final = 2**30
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row, and where it stands."""
 
     values: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Row:
         )
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[TableRow]:
     """All rows of a table, by its suffix.
 
     Text is UTF-8, with or without a byte order mark, with any line ends. A file of JSON may be a list of objects, or
@@ -122,13 +122,13 @@ def find_table(folder: Path, *stems: str) -> Path:
     )
 
 
-def collect(rows: Iterable[Row], make: Callable[[Row], Sample]) -> list[Sample]:
+def collect(rows: Iterable[TableRow], make: Callable[[TableRow], Sample]) -> list[Sample]:
     """The samples of some rows.
 
     Raises:
         UsageError: two with one id, or whatever `make` raises.
     """
-    seen: dict[str, Row] = {}
+    seen: dict[str, TableRow] = {}
     samples: list[Sample] = []
     for row in rows:
         sample = make(row)
@@ -155,7 +155,7 @@ def _text(path: Path) -> str:
         raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
 
 
-def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
+def _delimited(path: Path, delimiter: str) -> Iterator[TableRow]:
     text = _text(path)
     before = csv.field_size_limit(_LARGEST_CELL)
     try:
@@ -170,7 +170,7 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
         csv.field_size_limit(before)
 
 
-def _cells(reader: Any, path: Path) -> Iterator[Row]:
+def _cells(reader: Any, path: Path) -> Iterator[TableRow]:
     names: list[str] | None = None
     line = 1
     for cells in reader:
@@ -185,11 +185,11 @@ def _cells(reader: Any, path: Path) -> Iterator[Row]:
                     f"expected {len(names)} cells ({', '.join(names)}), got {len(cells)} in {path}, line {line}; "
                     "try to quote cells that hold separators"
                 )
-            yield Row(dict(zip(names, cells, strict=True)), path, line)
+            yield TableRow(dict(zip(names, cells, strict=True)), path, line)
         line = reader.line_num + 1
 
 
-def _objects(path: Path) -> Iterator[Row]:
+def _objects(path: Path) -> Iterator[TableRow]:
     text = _text(path)
     if text.lstrip().startswith("["):
         for number, value in enumerate(_parsed(text, path, None), 1):
@@ -201,10 +201,10 @@ def _objects(path: Path) -> Iterator[Row]:
             yield _object(_parsed(line, path, number), path, number)
 
 
-def _object(value: Any, path: Path, line: int) -> Row:
+def _object(value: Any, path: Path, line: int) -> TableRow:
     if not isinstance(value, dict):
         raise UsageError(f"expected a JSON object, got a {type(value).__name__} in {path}, line {line}; try {{...}}")
-    return Row(value, path, line)
+    return TableRow(value, path, line)
 
 
 def _parsed(text: str, path: Path, line: int | None) -> Any:
@@ -224,7 +224,7 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _parquet(path: Path) -> list[Row]:
+def _parquet(path: Path) -> list[TableRow]:
     try:
         import pyarrow.parquet
     except ImportError:
@@ -234,4 +234,4 @@ def _parquet(path: Path) -> list[Row]:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"expected a parquet file, got '{reason}' in {path}; try to copy it again") from None
-    return [Row(value, path, number) for number, value in enumerate(values, 1)]
+    return [TableRow(value, path, number) for number, value in enumerate(values, 1)]

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-from equipoise.data.stored import MadePicture
+from equipoise.data.stored import GeneratedPicture
 from equipoise.data.suites.figstep import CARRIER
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Sample
@@ -40,7 +40,7 @@ _ITEMS: Final = ("1.", "2.", "3.")
 
 
 @dataclass(frozen=True)
-class _Block:
+class _TextBlock:
     """Lines that fit."""
 
     lines: tuple[str, ...]
@@ -132,7 +132,7 @@ def _moved(sample: Sample, style: Style, font: Path | None) -> Sample:
             drawn = draw_list(sample.text, font=font)
     except (UsageError, PictureError) as error:
         return replace(moved, problem=f"cannot be drawn: {error}")
-    return replace(moved, pictures=(MadePicture.of(drawn),))
+    return replace(moved, pictures=(GeneratedPicture.of(drawn),))
 
 
 def _require_pictures(sample: Sample, style: Style) -> None:
@@ -143,7 +143,7 @@ def _require_pictures(sample: Sample, style: Style) -> None:
 
 def _fit(
     text: str, width: int, height: int, font: Path | None, after: Sequence[str] = (), largest: int = _SIZES[0]
-) -> _Block:
+) -> _TextBlock:
     """The text in the largest letters that fit, followed by more lines."""
     paragraphs = _paragraphs(text)
     face = _face(font)
@@ -153,7 +153,7 @@ def _fit(
         letters = _font(face, size)
         step = round(size * _SPACING)
         lines = [line for paragraph in paragraphs for line in _wrapped(paragraph, letters, inner[0])]
-        block = _Block((*lines, *after), letters, step)
+        block = _TextBlock((*lines, *after), letters, step)
         if block.height <= inner[1] and _whole(paragraphs, letters, inner[0], size):
             return block
     raise UsageError(
@@ -161,7 +161,7 @@ def _fit(
     )
 
 
-def _page(block: _Block, width: int, height: int) -> Image.Image:
+def _page(block: _TextBlock, width: int, height: int) -> Image.Image:
     page = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(page)
     margin = round(width * _MARGIN)

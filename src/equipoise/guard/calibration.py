@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.errors import UsageError
-from equipoise.guard.decision import Detector, Score
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.protector import scored
+from equipoise.guard.decision import Detector, HarmScore
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.protector import run_detector
 from equipoise.judges.rates import Rate
-from equipoise.judges.rows import Row, batches, read_rows
+from equipoise.judges.rows import JudgeRow, batches, read_rows
 from equipoise.judges.thresholds import Threshold, calibrate
 
 LABELS: Final = ("harmful", "label")
@@ -25,7 +25,7 @@ BATCH: Final = 64
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Replies of similar probability."""
 
     said: float
@@ -36,7 +36,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ThresholdCalibration:
     """A threshold and what it is worth."""
 
     detector: str
@@ -47,7 +47,7 @@ class Calibration:
     """Harmful replies at or above the policy's threshold."""
     auc: float
     """The probability that a harmful reply scores above a harmless one."""
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     """For the reliability diagram."""
     roc: tuple[tuple[float, float], ...]
     """False- and true-positive rates, from (0, 0) to (1, 1)."""
@@ -102,7 +102,7 @@ def needed(rate: float, confidence: float) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(1 - rate))
 
 
-def measure(detector: Detector, labels: Path, rate: float, *, confidence: float = 0.95) -> Calibration:
+def measure(detector: Detector, labels: Path, rate: float, *, confidence: float = 0.95) -> ThresholdCalibration:
     """Choose a threshold from a file of labelled replies.
 
     Args:
@@ -116,13 +116,13 @@ def measure(detector: Detector, labels: Path, rate: float, *, confidence: float 
         UsageError: no such file, labels that are none, or not both kinds of replies.
     """
     harmful: list[bool] = []
-    scores: list[Score] = []
+    scores: list[HarmScore] = []
     unusable = 0
     for batch in batches(read_rows(labels), BATCH):
         good = [row for row in batch if row.exchange is not None]
         unusable += len(batch) - len(good)
         harmful += [label_of(row, labels) for row in good]
-        scores += scored(detector, [Evidence.of(row.exchange) for row in good if row.exchange is not None])
+        scores += run_detector(detector, [GuardInput.of(row.exchange) for row in good if row.exchange is not None])
     pairs = [(score.harm, bad) for score, bad in zip(scores, harmful, strict=True) if score.harm is not None]
     bad, good_ = [value for value, is_bad in pairs if is_bad], [value for value, is_bad in pairs if not is_bad]
     if not bad or not good_:
@@ -130,7 +130,7 @@ def measure(detector: Detector, labels: Path, rate: float, *, confidence: float 
             f"expected harmful and harmless replies in {labels}, got {len(bad)} and {len(good_)}; try adding the other"
         )
     threshold = calibrate(good_, rate, confidence=confidence)
-    return Calibration(
+    return ThresholdCalibration(
         detector.name,
         detector.identity,
         threshold,
@@ -143,7 +143,7 @@ def measure(detector: Detector, labels: Path, rate: float, *, confidence: float 
     )
 
 
-def label_of(row: Row, file: Path) -> bool:
+def label_of(row: JudgeRow, file: Path) -> bool:
     """Whether a row is labelled harmful.
 
     Raises:
@@ -179,19 +179,19 @@ def _share(values: Sequence[float], at: float) -> float:
     return sum(value >= at for value in values) / len(values)
 
 
-def reliability(pairs: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+def reliability(pairs: Sequence[tuple[float, bool]]) -> tuple[ReliabilityBin, ...]:
     """Said and seen in ten bins of equal width; empty ones are left out."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for value, bad in pairs:
         bins[min(BINS - 1, int(value * BINS))].append((value, bad))
     return tuple(
-        Bin(sum(value for value, _ in each) / len(each), sum(bad for _, bad in each) / len(each), len(each))
+        ReliabilityBin(sum(value for value, _ in each) / len(each), sum(bad for _, bad in each) / len(each), len(each))
         for each in bins
         if each
     )
 
 
-def draw(found: Calibration, target: Path) -> None:
+def draw(found: ThresholdCalibration, target: Path) -> None:
     """Draw reliability and ROC side by side into a picture; its suffix chooses the format."""
     from matplotlib.figure import Figure
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from equipoise.guard.decision import Detector, Score
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.policy import Cascade as Band
-from equipoise.guard.protector import failed, scored
+from equipoise.guard.decision import Detector, HarmScore
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.policy import CascadeBand as Band
+from equipoise.guard.protector import failure_score, run_detector
 from equipoise.judges.opinion import digest, identity_of, name_of
 from equipoise.types import Exchange, Judge, Message, Prompt, Verdict
 
@@ -40,7 +40,7 @@ HAZARDS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Cascade:
+class CascadeDetector:
     """Two detectors as one."""
 
     small: Detector
@@ -50,7 +50,7 @@ class Cascade:
     band: Band
     """From `low` to `high`, both inclusive."""
 
-    def within(self, band: Band) -> Cascade:
+    def within(self, band: Band) -> CascadeDetector:
         """The same two with the band of a policy."""
         return replace(self, band=band)
 
@@ -64,15 +64,15 @@ class Cascade:
         """sha256 over both and the band."""
         return digest([self.small.identity, self.big.identity, self.band.low, self.band.high])
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         """The small detector's score outside the band, the bigger guard's inside; a failure of either is one."""
-        scores = scored(self.small, evidence)
+        scores = run_detector(self.small, evidence)
         unsure = [
             place
             for place, score in enumerate(scores)
             if score.harm is not None and self.band.low <= score.harm <= self.band.high
         ]
-        for place, score in zip(unsure, scored(self.big, [evidence[place] for place in unsure]), strict=True):
+        for place, score in zip(unsure, run_detector(self.big, [evidence[place] for place in unsure]), strict=True):
             scores[place] = score
         return scores
 
@@ -94,21 +94,21 @@ class JudgeDetector:
         """The judge's."""
         return identity_of(self.judge)
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         """What the judge says of harm; unscored is a failure, a label without a probability counts as certain."""
         begin = time.perf_counter()
         verdicts = self.judge([exchange_of(each) for each in evidence])
         seconds = (time.perf_counter() - begin) / max(1, len(evidence))
         return [self._score(verdict, seconds) for verdict in verdicts]
 
-    def _score(self, verdict: Verdict, seconds: float) -> Score:
+    def _score(self, verdict: Verdict, seconds: float) -> HarmScore:
         harm = verdict.harm_probability
         if harm is None and verdict.harm is not None:
             harm = float(verdict.harm != "none")
         if harm is None:
-            return failed(self, verdict.unscored or "the judge says nothing about harm")
+            return failure_score(self, verdict.unscored or "the judge says nothing about harm")
         kinds = hazards(verdict.reasons) if verdict.harmful else ()
-        return Score(self.name, harm, dict.fromkeys(kinds, harm), seconds=seconds)
+        return HarmScore(self.name, harm, dict.fromkeys(kinds, harm), seconds=seconds)
 
 
 def hazards(reasons: Sequence[str]) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def hazards(reasons: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(HAZARDS.get(part, part.lower()) for part in parts if part and part.lower() != "none"))
 
 
-def exchange_of(evidence: Evidence) -> Exchange:
+def exchange_of(evidence: GuardInput) -> Exchange:
     """An exchange for judges: what was asked, with what stands in its pictures, and the reply."""
     asked = evidence.question
     if evidence.picture_text:

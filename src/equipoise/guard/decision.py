@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 
 Action = Literal["allow", "flag", "rewrite", "refuse"]
 ACTIONS: Final[tuple[Action, ...]] = ("allow", "flag", "rewrite", "refuse")
@@ -17,7 +17,7 @@ ACTIONS: Final[tuple[Action, ...]] = ("allow", "flag", "rewrite", "refuse")
 
 
 @dataclass(frozen=True)
-class Score:
+class HarmScore:
     """What a detector says of one reply."""
 
     detector: str
@@ -38,7 +38,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Decision:
+class GuardDecision:
     """What becomes of one reply, why, and who decided."""
 
     action: Action
@@ -55,7 +55,7 @@ class Decision:
     """Kinds of harm whose rule fired, the likeliest first."""
     rounds: int = 0
     """How many rewrites were tried."""
-    scores: tuple[Score, ...] = ()
+    scores: tuple[HarmScore, ...] = ()
     """Every score, of the original first and then of each rewrite, in the order in which they were taken."""
     original: str = ""
     """sha256 of the reply as it came (UTF-8), in hex."""
@@ -93,7 +93,7 @@ class Detector(Protocol):
         """sha256 over everything that decides its scores."""
         ...
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         """One score for each reply, in order."""
         ...
 
@@ -112,7 +112,7 @@ class Detoxifier(Protocol):
         """sha256 over everything that decides its rewrites."""
         ...
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[str | None]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply, in order; None where it has none."""
         ...
 
@@ -121,6 +121,6 @@ class Detoxifier(Protocol):
 class Guard(Protocol):
     """Replies in, decisions out."""
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Decision]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[GuardDecision]:
         """One decision for each reply, in order."""
         ...

@@ -16,7 +16,7 @@ PictureReader = Callable[["Image"], str]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GuardInput:
     """A reply with what it answers."""
 
     response: str
@@ -38,7 +38,7 @@ class Evidence:
         return "\n".join(text for text in (*self.context, self.question, self.picture_text) if text)
 
     @classmethod
-    def of(cls, exchange: Exchange, reader: PictureReader | None = None) -> Evidence:
+    def of(cls, exchange: Exchange, reader: PictureReader | None = None) -> GuardInput:
         """The evidence in an exchange.
 
         Args:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from equipoise.guard import detector as detectors
 from equipoise.guard import detoxifier as detoxifiers
-from equipoise.guard.cascade import Cascade
-from equipoise.guard.decision import Decision, Detector, Detoxifier
-from equipoise.guard.evidence import Evidence, PictureReader
+from equipoise.guard.cascade import CascadeDetector
+from equipoise.guard.decision import Detector, Detoxifier, GuardDecision
+from equipoise.guard.evidence import GuardInput, PictureReader
 from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
-from equipoise.guard.protector import Protector
+from equipoise.guard.protector import GuardPipeline
 from equipoise.types import ChatModel, Exchange
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Guard(Protector):
+class Guard(GuardPipeline):
     """A protector that is loaded by names and asked with plain texts.
 
     >>> guard = Guard.from_pretrained()
@@ -71,10 +71,10 @@ class Guard(Protector):
         small = detectors.load(detector, device=device)
         names = [detoxifier] if isinstance(detoxifier, str) else list(detoxifier)
         rewriters = [detoxifiers.load(name, model=model, device=device) for name in names]
-        whole = small if big is None else Cascade(small, big, chosen.cascade)
+        whole = small if big is None else CascadeDetector(small, big, chosen.cascade)
         return cls(whole, rewriters, chosen, reader=reader)
 
-    def check(self, prompt: str, response: str, images: Sequence[Image] = ()) -> Decision:
+    def check(self, prompt: str, response: str, images: Sequence[Image] = ()) -> GuardDecision:
         """The decision about one reply.
 
         Args:
@@ -82,15 +82,15 @@ class Guard(Protector):
             response: the reply.
             images: 8-bit RGB pictures of the prompt; their text is read where there is a reader.
         """
-        return self([Evidence(response, prompt, self._read(images), images=tuple(images))])[0]
+        return self([GuardInput(response, prompt, self._read(images), images=tuple(images))])[0]
 
-    async def acheck(self, prompt: str, response: str, images: Sequence[Image] = ()) -> Decision:
+    async def acheck(self, prompt: str, response: str, images: Sequence[Image] = ()) -> GuardDecision:
         """`check` on a thread of its own, so that an event loop goes on."""
         return await asyncio.to_thread(self.check, prompt, response, images)
 
-    def check_exchanges(self, exchanges: Sequence[Exchange]) -> list[Decision]:
+    def check_exchanges(self, exchanges: Sequence[Exchange]) -> list[GuardDecision]:
         """One decision for each exchange, in order."""
-        return self([Evidence.of(each, self.reader) for each in exchanges])
+        return self([GuardInput.of(each, self.reader) for each in exchanges])
 
     def _read(self, images: Sequence[Image]) -> str:
         reader = self.reader

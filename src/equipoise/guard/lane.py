@@ -15,11 +15,11 @@ REST: Final = 10.0
 """Seconds after which an open breaker lets work try again; the next timeout opens it for as long again."""
 
 
-class Unanswered(Exception):
+class CheckUnavailable(Exception):
     """Work that was not done, and why: no room, no time, or an open breaker."""
 
 
-class Lane:
+class BoundedExecutor:
     """Runs one piece of work after the other.
 
     Args:
@@ -53,9 +53,9 @@ class Lane:
             Unanswered: it was not taken, or took too long; the thread then still ends it.
         """
         if self.is_open:
-            raise Unanswered(f"the breaker is open: {self.name} hang")
+            raise CheckUnavailable(f"the breaker is open: {self.name} hang")
         if self._busy >= self.waiting:
-            raise Unanswered(f"{self.waiting} {self.name} wait already")
+            raise CheckUnavailable(f"{self.waiting} {self.name} wait already")
         seconds = self.seconds if seconds is None else seconds
         self._busy += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -67,7 +67,7 @@ class Lane:
                 raise
             self._failures += 1
             self._opened = time.monotonic()
-            raise Unanswered(f"no answer within {seconds:g} seconds") from None
+            raise CheckUnavailable(f"no answer within {seconds:g} seconds") from None
         self._failures = 0
         return found
 

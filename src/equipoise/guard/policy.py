@@ -15,25 +15,25 @@ from typing import Annotated, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from equipoise.errors import UsageError
-from equipoise.guard.decision import ACTIONS, Action, Score
+from equipoise.guard.decision import ACTIONS, Action, HarmScore
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 FailMode = Literal["open", "closed"]
 REFUSAL: Final = "I can't help with that: the policy {policy} does not allow it ({category})."
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Rule(_Strict):
+class HarmRule(_StrictModel):
     """From which probability of harm on what is done."""
 
     threshold: Probability = 0.5
     action: Action = "rewrite"
 
 
-class Rail(_Strict):
+class Rail(_StrictModel):
     """One place where is looked."""
 
     enabled: bool = True
@@ -42,24 +42,24 @@ class Rail(_Strict):
     action: Action = "rewrite"
     fail: FailMode = "closed"
     """What a check that fails, or something nobody can read, does: `closed` refuses, `open` lets pass and says so."""
-    categories: dict[str, Rule] = {}
+    categories: dict[str, HarmRule] = {}
     """Rules of their own for kinds of harm."""
 
 
-class Cascade(_Strict):
+class CascadeBand(_StrictModel):
     """The grey band, in the small detector's probability, in which the bigger guard is asked."""
 
     low: Probability = 0.1
     high: Probability = 0.9
 
     @model_validator(mode="after")
-    def _ordered(self) -> Cascade:
+    def _ordered(self) -> CascadeBand:
         if self.low > self.high:
             raise ValueError(f"expected low <= high, got {self.low} > {self.high}")
         return self
 
 
-class Pictures(_Strict):
+class PicturePolicy(_StrictModel):
     """What is done with the pictures of a request in the gateway."""
 
     read_text: bool = True
@@ -78,7 +78,7 @@ class Pictures(_Strict):
     """Hosts whose linked pictures are fetched; `*.example.com` stands for every name below it. None by default."""
 
 
-class Stream(_Strict):
+class StreamPolicy(_StrictModel):
     """How the gateway holds a streamed reply back."""
 
     mode: Literal["off", "buffer", "holdback", "observe"] = "holdback"
@@ -88,7 +88,7 @@ class Stream(_Strict):
     """New characters between two checks."""
 
 
-class Policy(_Strict):
+class Policy(_StrictModel):
     """What a guard does; see docs/guard.md for an annotated file."""
 
     version: Literal[1] = 1
@@ -101,9 +101,9 @@ class Policy(_Strict):
     """The last resort; {policy} and {category} are filled in."""
     input: Rail = Rail(enabled=False, action="refuse")
     output: Rail = Rail()
-    cascade: Cascade = Cascade()
-    pictures: Pictures = Pictures()
-    stream: Stream = Stream()
+    cascade: CascadeBand = CascadeBand()
+    pictures: PicturePolicy = PicturePolicy()
+    stream: StreamPolicy = StreamPolicy()
 
     @property
     def revision(self) -> str:
@@ -117,7 +117,7 @@ class Policy(_Strict):
         return text.replace("{category}", (category or "harm").replace("_", " "))
 
 
-def judge(rail: Rail, score: Score) -> tuple[Action, tuple[str, ...]]:
+def judge(rail: Rail, score: HarmScore) -> tuple[Action, tuple[str, ...]]:
     """What a rail does about a score that is not None, and the kinds of harm whose rule fired, the likeliest first.
 
     A kind of harm with a rule of its own is judged by that alone; the rail's rule judges the rest. The strictest

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, runtime_checkable
 
-from equipoise.guard.decision import Action, Decision, Detector, Detoxifier, Score, sha256
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.policy import Cascade as Band
+from equipoise.guard.decision import Action, Detector, Detoxifier, GuardDecision, HarmScore, sha256
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.policy import CascadeBand as Band
 from equipoise.guard.policy import Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
@@ -23,7 +23,7 @@ POLICY: Final = "policy"
 
 
 @runtime_checkable
-class Banded(Protocol):
+class BandedDetector(Protocol):
     """A detector that is unsure within a band, which the policy sets."""
 
     def within(self, band: Band) -> Detector:
@@ -32,20 +32,20 @@ class Banded(Protocol):
 
 
 @dataclass
-class _Case:
+class _PipelineCase:
     """A reply on its way through the loop."""
 
-    evidence: Evidence
-    scores: list[Score] = field(default_factory=list)
+    evidence: GuardInput
+    scores: list[HarmScore] = field(default_factory=list)
     categories: tuple[str, ...] = ()
     rounds: int = 0
-    current: Evidence | None = None
+    current: GuardInput | None = None
     """What the next rewrite starts from."""
-    decision: Decision | None = None
+    decision: GuardDecision | None = None
 
     def decide(self, action: Action, response: str, by: str, why: str) -> None:
         """End the loop for this reply."""
-        self.decision = Decision(
+        self.decision = GuardDecision(
             action,
             response,
             self.scores[0].harm if self.scores else None,
@@ -58,7 +58,7 @@ class _Case:
         )
 
 
-class Protector:
+class GuardPipeline:
     """A `Guard`: a harm detector, detoxifiers, and a policy that says what is done about which harm.
 
     Args:
@@ -75,8 +75,8 @@ class Protector:
         self.policy = policy or Policy()
 
     def __call__(
-        self, evidence: Sequence[Evidence], policy: Policy | None = None, *, rewrite: bool = True
-    ) -> list[Decision]:
+        self, evidence: Sequence[GuardInput], policy: Policy | None = None, *, rewrite: bool = True
+    ) -> list[GuardDecision]:
         """One decision for each reply, in order; nothing that a detector or a detoxifier does raises here.
 
         Args:
@@ -87,19 +87,19 @@ class Protector:
         policy = policy or self.policy
         return self._decide(evidence, policy.output, policy, policy.rounds if rewrite else 0)
 
-    def screen(self, evidence: Sequence[Evidence], policy: Policy | None = None) -> list[Decision]:
+    def screen(self, evidence: Sequence[GuardInput], policy: Policy | None = None) -> list[GuardDecision]:
         """Decisions about requests, before anybody replies: all that was asked is read as a text of its own.
 
         A request is never rewritten: `rewrite` on the input rail refuses.
         """
         policy = policy or self.policy
-        return self._decide([Evidence(each.asked) for each in evidence], policy.input, policy, 0)
+        return self._decide([GuardInput(each.asked) for each in evidence], policy.input, policy, 0)
 
-    def _decide(self, evidence: Sequence[Evidence], rail: Rail, policy: Policy, rounds: int) -> list[Decision]:
+    def _decide(self, evidence: Sequence[GuardInput], rail: Rail, policy: Policy, rounds: int) -> list[GuardDecision]:
         if not rail.enabled:
-            return [passed(each.response) for each in evidence]
-        cases = [_Case(each) for each in evidence]
-        detector = self.detector.within(policy.cascade) if isinstance(self.detector, Banded) else self.detector
+            return [allow(each.response) for each in evidence]
+        cases = [_PipelineCase(each) for each in evidence]
+        detector = self.detector.within(policy.cascade) if isinstance(self.detector, BandedDetector) else self.detector
         self._first(cases, rail, policy, detector)
         for _ in range(rounds):
             waiting = [case for case in cases if case.decision is None]
@@ -111,15 +111,15 @@ class Protector:
                 why = _why(case.scores[0]) + (f"; {case.rounds} rewrites did not help" if case.rounds else "")
                 case.decide("refuse", policy.refuse(_kind(case)), case.scores[0].detector, why)
         decisions = [case.decision for case in cases if case.decision is not None]
-        return [observed(each, case.evidence.response, policy) for each, case in zip(decisions, cases, strict=True)]
+        return [as_observed(each, case.evidence.response, policy) for each, case in zip(decisions, cases, strict=True)]
 
-    def _first(self, cases: list[_Case], rail: Rail, policy: Policy, detector: Detector) -> None:
+    def _first(self, cases: list[_PipelineCase], rail: Rail, policy: Policy, detector: Detector) -> None:
         """Judge the replies as they came."""
         for case, score in zip(cases, _worst(detector, [case.evidence for case in cases]), strict=True):
             case.scores.append(score)
             if score.harm is None:
                 why = f"the check failed: {score.failure}"
-                case.decision = unchecked(why, rail, policy, case.evidence.response, tuple(case.scores))
+                case.decision = fail_mode_decision(why, rail, policy, case.evidence.response, tuple(case.scores))
                 continue
             action, case.categories = judge(rail, score)
             if action in ("allow", "flag"):
@@ -129,20 +129,20 @@ class Protector:
             else:
                 case.current = case.evidence
 
-    def _round(self, cases: list[_Case], rail: Rail, detector: Detector) -> None:
+    def _round(self, cases: list[_PipelineCase], rail: Rail, detector: Detector) -> None:
         """Rewrite once more and judge what came of it."""
         for case, text in zip(cases, self._rewrites([case.current or case.evidence for case in cases]), strict=True):
             case.rounds += 1
             case.current = None if text is None else replace(case.current or case.evidence, response=text, apart=())
         tried = [case for case in cases if case.current is not None]
         rewrites = [case.current for case in tried if case.current is not None]
-        for case, rewrite, score in zip(tried, rewrites, scored(detector, rewrites), strict=True):
+        for case, rewrite, score in zip(tried, rewrites, run_detector(detector, rewrites), strict=True):
             case.scores.append(score)
             if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):
                 why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"
                 case.decide("rewrite", rewrite.response, case.scores[0].detector, why)
 
-    def _rewrites(self, evidence: list[Evidence]) -> list[str | None]:
+    def _rewrites(self, evidence: list[GuardInput]) -> list[str | None]:
         """The first usable rewrite of each reply; a detoxifier that fails leaves the reply to the next."""
         found: list[str | None] = [None] * len(evidence)
         for detoxifier in self.detoxifiers:
@@ -159,14 +159,14 @@ class Protector:
         return found
 
 
-def _worst(detector: Detector, evidence: Sequence[Evidence]) -> list[Score]:
+def _worst(detector: Detector, evidence: Sequence[GuardInput]) -> list[HarmScore]:
     """The highest score of each reply and its parts; a part that could not be judged is a failure of the whole."""
     texts = [[each, *(replace(each, response=part, apart=()) for part in each.apart)] for each in evidence]
-    scores = iter(scored(detector, [text for group in texts for text in group]))
+    scores = iter(run_detector(detector, [text for group in texts for text in group]))
     return [_highest([next(scores) for _ in group]) for group in texts]
 
 
-def _highest(scores: Sequence[Score]) -> Score:
+def _highest(scores: Sequence[HarmScore]) -> HarmScore:
     if len(scores) == 1:
         return scores[0]
     seconds = sum(score.seconds for score in scores)
@@ -177,42 +177,44 @@ def _highest(scores: Sequence[Score]) -> Score:
     return replace(highest, categories=kinds, seconds=seconds)
 
 
-def scored(detector: Detector, evidence: Sequence[Evidence]) -> list[Score]:
+def run_detector(detector: Detector, evidence: Sequence[GuardInput]) -> list[HarmScore]:
     """A detector's scores; if it raises or miscounts, a failure for each reply."""
     if not evidence:
         return []
     try:
         scores = list(detector(evidence))
     except Exception as error:  # noqa: BLE001 - somebody else's code; the fail mode decides, not a traceback
-        return [failed(detector, f"{type(error).__name__}: {error}")] * len(evidence)
+        return [failure_score(detector, f"{type(error).__name__}: {error}")] * len(evidence)
     if len(scores) != len(evidence):
-        return [failed(detector, f"{len(scores)} scores for {len(evidence)} replies")] * len(evidence)
+        return [failure_score(detector, f"{len(scores)} scores for {len(evidence)} replies")] * len(evidence)
     return [
         score
         if score.harm is None or 0 <= score.harm <= 1
-        else failed(detector, f"a probability of harm of {score.harm}")
+        else failure_score(detector, f"a probability of harm of {score.harm}")
         for score in scores
     ]
 
 
-def failed(detector: Detector, why: str) -> Score:
+def failure_score(detector: Detector, why: str) -> HarmScore:
     """A score that is none."""
-    return Score(detector.name, None, failure=" ".join(why.split())[:300])
+    return HarmScore(detector.name, None, failure=" ".join(why.split())[:300])
 
 
-def passed(response: str) -> Decision:
+def allow(response: str) -> GuardDecision:
     """The decision where the rail is off."""
-    return Decision("allow", response, None, POLICY, "the rail is off", original=sha256(response))
+    return GuardDecision("allow", response, None, POLICY, "the rail is off", original=sha256(response))
 
 
-def observed(decision: Decision, response: str, policy: Policy) -> Decision:
+def as_observed(decision: GuardDecision, response: str, policy: Policy) -> GuardDecision:
     """The decision as it is carried out: a policy that observes returns the reply as it came."""
     if policy.mode == "enforce":
         return decision
     return replace(decision, action="allow", response=response, observed=decision.action)
 
 
-def unchecked(why: str, rail: Rail, policy: Policy, response: str, scores: tuple[Score, ...] = ()) -> Decision:
+def fail_mode_decision(
+    why: str, rail: Rail, policy: Policy, response: str, scores: tuple[HarmScore, ...] = ()
+) -> GuardDecision:
     """The decision where nobody could look: the rail's fail mode, with the policy's mode not applied yet.
 
     Args:
@@ -228,13 +230,13 @@ def unchecked(why: str, rail: Rail, policy: Policy, response: str, scores: tuple
     else:
         action, text, how = "refuse", policy.refuse("unchecked"), "closed"
     told = f"{why}; the rail fails {how}"
-    return Decision(action, text, None, FAIL_MODE, told, scores=scores, original=sha256(response))
+    return GuardDecision(action, text, None, FAIL_MODE, told, scores=scores, original=sha256(response))
 
 
-def _why(score: Score) -> str:
+def _why(score: HarmScore) -> str:
     kind = f" ({score.category})" if score.category else ""
     return f"{score.detector} says {score.harm:.3f}{kind}"
 
 
-def _kind(case: _Case) -> str | None:
+def _kind(case: _PipelineCase) -> str | None:
     return case.categories[0] if case.categories else case.scores[0].category

@@ -21,7 +21,7 @@ KEPT: Final = 256
 """Pictures whose text is remembered."""
 
 
-class Reader:
+class OCR:
     """Reads text in pictures; one may be shared by threads.
 
     Args:

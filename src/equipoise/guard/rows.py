@@ -8,12 +8,12 @@ from pathlib import Path
 
 from equipoise.errors import UsageError
 from equipoise.guard.calibration import label_of
-from equipoise.guard.evidence import Evidence
-from equipoise.judges.rows import Row, read_rows
+from equipoise.guard.evidence import GuardInput
+from equipoise.judges.rows import JudgeRow, read_rows
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledReply:
     """A reply with its label."""
 
     id: str
@@ -32,13 +32,13 @@ class Labelled:
     """What stands in its pictures."""
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> GuardInput:
         """As a detector sees it."""
-        return Evidence(self.response, self.prompt, self.picture_text)
+        return GuardInput(self.response, self.prompt, self.picture_text)
 
 
 @dataclass(frozen=True)
-class Rewritten:
+class RewrittenReply:
     """A harmful reply and what should stand in its place."""
 
     id: str
@@ -51,7 +51,7 @@ class Rewritten:
     """A harmless one to the same question."""
 
 
-def labelled(file: Path) -> list[Labelled]:
+def labelled(file: Path) -> list[LabelledReply]:
     """Replies with labels.
 
     Raises:
@@ -71,11 +71,13 @@ def labelled(file: Path) -> list[Labelled]:
             harmful = label_of(row, file)
             dataset = str(row.values.get("dataset") or "")
             seen = str(row.values.get("picture_text") or "")
-            found.append(Labelled(str(row.id), exchange.prompt.text, exchange.reply, harmful, dataset, number, seen))
+            found.append(
+                LabelledReply(str(row.id), exchange.prompt.text, exchange.reply, harmful, dataset, number, seen)
+            )
     return found
 
 
-def with_rewrites(file: Path) -> list[Rewritten]:
+def with_rewrites(file: Path) -> list[RewrittenReply]:
     """Harmful replies with rewrites.
 
     Raises:
@@ -87,11 +89,11 @@ def with_rewrites(file: Path) -> list[Rewritten]:
         if not isinstance(text, str):
             raise UsageError(f"expected a rewrite in every row, got none in line {row.line} of {file}; try adding it")
         if row.exchange is not None:
-            found.append(Rewritten(str(row.id), row.exchange.prompt.text, row.exchange.reply, text))
+            found.append(RewrittenReply(str(row.id), row.exchange.prompt.text, row.exchange.reply, text))
     return found
 
 
-def _usable(file: Path) -> Iterator[Row]:
+def _usable(file: Path) -> Iterator[JudgeRow]:
     for row in read_rows(file):
         if row.exchange is None:
             raise UsageError(f"expected id, prompt and response in every row, got: {row.problem}; try mending {file}")

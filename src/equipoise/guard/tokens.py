@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from equipoise.judges.completion import whole
+from equipoise.judges.completion import drop_lone_surrogates
 
 
 def spelled_out(tokenizer: Any, text: str) -> str:
@@ -24,7 +24,7 @@ def spelled_out(tokenizer: Any, text: str) -> str:
 def ids_of(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a text as it is, without the marks that the tokenizer would add and without half surrogate pairs."""
     # `verbose` off: a reply of many windows is longer than the network reads at once, and that is in order.
-    return list(tokenizer(whole(text), add_special_tokens=False, verbose=False)["input_ids"])
+    return list(tokenizer(drop_lone_surrogates(text), add_special_tokens=False, verbose=False)["input_ids"])
 
 
 @lru_cache(maxsize=16)

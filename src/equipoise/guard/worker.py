@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from equipoise.guard.decision import Decision
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.lane import Lane, Unanswered
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.lane import BoundedExecutor, CheckUnavailable
 from equipoise.guard.policy import Policy, Rail
-from equipoise.guard.protector import Protector, observed, unchecked
+from equipoise.guard.protector import GuardPipeline, as_observed, fail_mode_decision
 
 
-class Worker:
+class AsyncGuard:
     """Asks a protector from an event loop.
 
     Args:
@@ -23,34 +23,34 @@ class Worker:
         waiting: checks that may wait; more are failures at once.
     """
 
-    def __init__(self, protector: Protector, *, seconds: float = 30.0, waiting: int = 128) -> None:
+    def __init__(self, protector: GuardPipeline, *, seconds: float = 30.0, waiting: int = 128) -> None:
         self.protector = protector
-        self._lane = Lane("checks", seconds=seconds, waiting=waiting)
+        self._lane = BoundedExecutor("checks", seconds=seconds, waiting=waiting)
 
     @property
     def is_open(self) -> bool:
         """Whether checks hang, so that they fail at once."""
         return self._lane.is_open
 
-    async def review(self, evidence: Evidence, policy: Policy, *, rewrite: bool = True) -> Decision:
+    async def review(self, evidence: GuardInput, policy: Policy, *, rewrite: bool = True) -> GuardDecision:
         """The decision about a reply."""
         return await self._ask(
             lambda: self.protector([evidence], policy, rewrite=rewrite)[0], policy, policy.output, evidence.response
         )
 
-    async def screen(self, evidence: Evidence, policy: Policy) -> Decision:
+    async def screen(self, evidence: GuardInput, policy: Policy) -> GuardDecision:
         """The decision about a request."""
         return await self._ask(
             lambda: self.protector.screen([evidence], policy)[0], policy, policy.input, evidence.asked
         )
 
-    async def _ask(self, ask: Callable[[], Decision], policy: Policy, rail: Rail, response: str) -> Decision:
+    async def _ask(self, ask: Callable[[], GuardDecision], policy: Policy, rail: Rail, response: str) -> GuardDecision:
         if not rail.enabled:
             return ask()
         try:
             return await self._lane.run(ask)
-        except Unanswered as why:
-            return observed(unchecked(f"the check failed: {why}", rail, policy, response), response, policy)
+        except CheckUnavailable as why:
+            return as_observed(fail_mode_decision(f"the check failed: {why}", rail, policy, response), response, policy)
 
     def close(self) -> None:
         """Let nothing more start; what runs is not waited for."""

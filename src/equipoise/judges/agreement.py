@@ -16,7 +16,7 @@ _CELLS: Final = ((True, True), (True, False), (False, True), (False, False))
 
 
 @dataclass(frozen=True)
-class Agreement:
+class LabelAgreement:
     """A judge's binary labels against reference labels of the same cases."""
 
     true_positive: int
@@ -65,7 +65,7 @@ def agree(
     confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-) -> Agreement:
+) -> LabelAgreement:
     """Compare a judge's labels with reference labels, case by case.
 
     Args:
@@ -93,7 +93,7 @@ def agree(
     counts = np.array(list(cells.values()), dtype=int).reshape(-1, 4)
     true_positive, false_positive, false_negative, true_negative = (int(cell) for cell in counts.sum(axis=0))
     low, high = _bootstrap(counts, confidence, resamples, seed)
-    return Agreement(
+    return LabelAgreement(
         true_positive,
         false_positive,
         false_negative,

@@ -8,21 +8,21 @@ from typing import Any, Literal, cast
 
 from equipoise.errors import UsageError
 from equipoise.judges import rubric
-from equipoise.judges.completion import MASS, Backend, Choice
+from equipoise.judges.completion import MASS, Backend, LabelChoice
 from equipoise.judges.opinion import digest
-from equipoise.judges.rubric import HARM, REFUSAL, Question
+from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 from equipoise.types import Exchange, Verdict
 
 SELF: str = "self-judging: the judge is the model that replied"
 
 
 @dataclass(frozen=True)
-class AskedJudge:
+class LLMJudge:
     """Judges refusal, harm or both by asking a model, one question at a time."""
 
     backend: Backend
     """Who is asked."""
-    questions: tuple[Question, ...] = (REFUSAL, HARM)
+    questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM)
     """What is asked; a label without a question stays None."""
     pictures: bool = False
     """Whether the judge is shown the pictures."""
@@ -53,12 +53,12 @@ class AskedJudge:
         """One verdict for each exchange, in order; what the judge does not say is unscored, with the reason."""
         asked = [(exchange, question) for exchange in exchanges for question in self.questions]
         requests = [
-            rubric.ask(question, request_of(exchange), exchange.reply, self._images(exchange))
+            rubric.rubric_request(question, request_of(exchange), exchange.reply, self._images(exchange))
             for exchange, question in asked
         ]
         completions = self.backend.complete(requests)
         choices = [
-            rubric.read(question, completion, request_of(exchange), exchange.reply)
+            rubric.read_verdict(question, completion, request_of(exchange), exchange.reply)
             for (exchange, question), completion in zip(asked, completions, strict=True)
         ]
         size = len(self.questions)
@@ -67,7 +67,7 @@ class AskedJudge:
     def _images(self, exchange: Exchange) -> tuple[Any, ...]:
         return exchange.prompt.messages[-1].images if self.pictures else ()
 
-    def _verdict(self, exchange: Exchange, choices: Sequence[Choice | str]) -> Verdict:
+    def _verdict(self, exchange: Exchange, choices: Sequence[LabelChoice | str]) -> Verdict:
         labels: dict[str, str] = {}
         harm_probability, missing = None, []
         reasons = [SELF] if same_model(exchange.model, self.name) else []
@@ -90,7 +90,7 @@ class AskedJudge:
         )
 
 
-def decided(question: Question, choice: Choice) -> tuple[str, float | None]:
+def decided(question: RubricQuestion, choice: LabelChoice) -> tuple[str, float | None]:
     """The label of a choice and the probability that it is not `none`, where the model tells.
 
     The label is `none` where that is at least as likely as all others together, else the likeliest of the others.

@@ -18,10 +18,10 @@ from typing import Any, Final, Literal
 
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.judges.agreement import Agreement, agree
-from equipoise.judges.opinion import identity_of, name_of, opinion
+from equipoise.judges.agreement import LabelAgreement, agree
+from equipoise.judges.opinion import identity_of, name_of, run_judge
 from equipoise.judges.rates import Rate
-from equipoise.judges.rows import Row, batches, read_rows
+from equipoise.judges.rows import JudgeRow, batches, read_rows
 from equipoise.types import Judge, Verdict
 
 FORMAT: Final = 1
@@ -46,14 +46,14 @@ _NO: Final[frozenset[object]] = frozenset([False, "false", "no", "0", "none"])
 
 
 @dataclass(frozen=True)
-class Calibration:
+class JudgeCalibration:
     """How a judge agrees with a user's labels, by the model whose replies were labelled."""
 
     judge: str
     """Identity of the judge."""
     name: str
     """Its name."""
-    models: dict[str, dict[Label, Agreement]]
+    models: dict[str, dict[Label, LabelAgreement]]
     """Agreement on refused-or-not and on harmful-or-not, where there were labels."""
     labels: str = ""
     """sha256 of the file with the labels."""
@@ -73,7 +73,7 @@ class Calibration:
         write_json(path, {"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def load(cls, path: Path) -> Calibration:
+    def load(cls, path: Path) -> JudgeCalibration:
         """Read what `save` wrote.
 
         Raises:
@@ -96,7 +96,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedRate:
     """A rate as the labels say it is, beside the one that was counted."""
 
     counted: Rate
@@ -111,7 +111,7 @@ class Corrected:
     """Why it is not corrected, or what the correction had to do."""
 
 
-def calibrate(judge: Judge, path: Path) -> Calibration:
+def calibrate(judge: Judge, path: Path) -> JudgeCalibration:
     """Judge a file of labelled rows and compare.
 
     Args:
@@ -127,7 +127,7 @@ def calibrate(judge: Judge, path: Path) -> Calibration:
     for batch in batches(read_rows(path), BATCH):
         good = [row for row in batch if row.exchange is not None]
         unusable += [str(row.problem) for row in batch if row.exchange is None]
-        verdicts = opinion(judge, [row.exchange for row in good if row.exchange is not None])
+        verdicts = run_judge(judge, [row.exchange for row in good if row.exchange is not None])
         for row, verdict in zip(good, verdicts, strict=True):
             unusable += _count(row, verdict, cases)
     if not cases:
@@ -135,11 +135,11 @@ def calibrate(judge: Judge, path: Path) -> Calibration:
             f"expected labels in {path}, got none; try a field refusal (none, partial, full), refused (true, false) "
             "or harm (none, some, severe) in each row"
         )
-    models: dict[str, dict[Label, Agreement]] = {}
+    models: dict[str, dict[Label, LabelAgreement]] = {}
     for (model, label), several in cases.items():
         judged, truth, groups = zip(*several, strict=True)
         models.setdefault(model, {})[label] = agree(judged, truth, groups=groups, resamples=2_000)
-    return Calibration(
+    return JudgeCalibration(
         identity_of(judge),
         name_of(judge),
         models,
@@ -152,14 +152,14 @@ def calibrate(judge: Judge, path: Path) -> Calibration:
 
 def corrected(
     counted: Rate,
-    calibration: Calibration,
+    calibration: JudgeCalibration,
     *,
     model: str,
     judge: str,
     label: Label = "refusal",
     confidence: float = 0.95,
     seed: int = 0,
-) -> Corrected:
+) -> CorrectedRate:
     """Correct a counted rate by a calibration, if that was made with labels of the same model by the same judge.
 
     The interval is the one in which the corrected rate falls when the counted rate, sensitivity and specificity are
@@ -192,11 +192,11 @@ def corrected(
         told = found.sensitivity.rate + found.specificity.rate - 1
         why = f"the judge hardly tells the two apart: sensitivity + specificity - 1 is {told:.2f}"
     if why is not None or found is None:
-        return Corrected(counted, None, reason=why)
+        return CorrectedRate(counted, None, reason=why)
     return _corrected(counted, found, confidence, seed)
 
 
-def _corrected(counted: Rate, found: Agreement, confidence: float, seed: int) -> Corrected:
+def _corrected(counted: Rate, found: LabelAgreement, confidence: float, seed: int) -> CorrectedRate:
     import numpy as np
     from scipy.stats import beta
 
@@ -208,17 +208,17 @@ def _corrected(counted: Rate, found: Agreement, confidence: float, seed: int) ->
     ]
     slopes = drawn[1] + drawn[2] - 1
     if (slopes <= 0).mean() > (1 - confidence) / 2:
-        return Corrected(counted, None, reason="too few labels to say that the judge tells the two apart")
+        return CorrectedRate(counted, None, reason="too few labels to say that the judge tells the two apart")
     values = np.clip((drawn[0] + drawn[2] - 1)[slopes > 0] / slopes[slopes > 0], 0, 1)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     point = (rate + specificity - 1) / (sensitivity + specificity - 1)
     clipped = min(max(point, 0.0), 1.0)
     reason = None if clipped == point else f"{point:.3f} lies outside of [0, 1] and was clipped"
-    return Corrected(counted, clipped, min(float(low), clipped), max(float(high), clipped), reason)
+    return CorrectedRate(counted, clipped, min(float(low), clipped), max(float(high), clipped), reason)
 
 
 def _count(
-    row: Row, verdict: Verdict, cases: dict[tuple[str, Label], list[tuple[bool | None, bool, str]]]
+    row: JudgeRow, verdict: Verdict, cases: dict[tuple[str, Label], list[tuple[bool | None, bool, str]]]
 ) -> list[str]:
     """Put a row among the cases; returns what is wrong with its labels."""
     wrong = []
@@ -241,7 +241,7 @@ def _count(
     return wrong
 
 
-def _warnings(models: dict[str, dict[Label, Agreement]], unusable: int) -> Iterable[str]:
+def _warnings(models: dict[str, dict[Label, LabelAgreement]], unusable: int) -> Iterable[str]:
     if unusable:
         yield f"{unusable} rows or labels could not be used"
     for model, labels in models.items():
@@ -257,5 +257,5 @@ def _warnings(models: dict[str, dict[Label, Agreement]], unusable: int) -> Itera
                 yield f"{model}: {found.unscored} labelled rows are unscored for {label}"
 
 
-def _agreement(values: dict[str, Any]) -> Agreement:
-    return Agreement(**values | {name: Rate(**values[name]) for name in ("sensitivity", "specificity")})
+def _agreement(values: dict[str, Any]) -> LabelAgreement:
+    return LabelAgreement(**values | {name: Rate(**values[name]) for name in ("sensitivity", "specificity")})

@@ -21,7 +21,7 @@ TOP: Final = 20
 
 
 @dataclass(frozen=True)
-class Turn:
+class CompletionTurn:
     """One message to the judging model."""
 
     role: Literal["system", "user", "assistant"]
@@ -33,10 +33,10 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Request:
+class CompletionRequest:
     """What the judging model is asked."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[CompletionTurn, ...]
     """The conversation."""
     max_tokens: int
     """How much it may write."""
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Token:
+class CompletionToken:
     """One token that was written."""
 
     text: str
@@ -64,7 +64,7 @@ class Completion:
 
     text: str = ""
     """What was written."""
-    tokens: tuple[Token, ...] = ()
+    tokens: tuple[CompletionToken, ...] = ()
     """Its tokens, where the model tells; together they are `text`."""
     failure: str | None = None
     """Why nothing came back, in words that follow "the judge ..."."""
@@ -85,13 +85,13 @@ class Backend(Protocol):
         """All that decides what it writes, without secrets; JSON."""
         ...
 
-    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         """One completion for each request, in order; what failed says so and raises nothing."""
         ...
 
 
 @dataclass(frozen=True)
-class Choice:
+class LabelChoice:
     """A label found in a completion."""
 
     label: str
@@ -107,7 +107,7 @@ class Choice:
         return self.mass is None or self.mass >= MASS
 
 
-def choice_at(completion: Completion, start: int, label: str, offered: Sequence[str]) -> Choice:
+def choice_at(completion: Completion, start: int, label: str, offered: Sequence[str]) -> LabelChoice:
     """The choice of `label`, which stands in the completion's text from character `start` on.
 
     A token counts for the one label that begins with it (` Un` for `Unsafe`), whatever its case and leading blanks;
@@ -118,10 +118,10 @@ def choice_at(completion: Completion, start: int, label: str, offered: Sequence[
         end += len(token.text)
         if end > start:
             return _renormalised(token.top, label, offered)
-    return Choice(label, None, None)
+    return LabelChoice(label, None, None)
 
 
-def _renormalised(top: Mapping[str, float], label: str, offered: Sequence[str]) -> Choice:
+def _renormalised(top: Mapping[str, float], label: str, offered: Sequence[str]) -> LabelChoice:
     held = dict.fromkeys(offered, 0.0)
     for text, log_probability in top.items():
         piece = re.sub(r"^[\s\u0120\u2581]+", "", text).rstrip().lower()
@@ -130,10 +130,10 @@ def _renormalised(top: Mapping[str, float], label: str, offered: Sequence[str]) 
             held[owners[0]] += math.exp(min(log_probability, 0.0))
     mass = sum(held.values())
     if mass <= 0:
-        return Choice(label, None, 0.0 if top else None)
-    return Choice(label, {option: value / mass for option, value in held.items()}, min(mass, 1.0))
+        return LabelChoice(label, None, 0.0 if top else None)
+    return LabelChoice(label, {option: value / mass for option, value in held.items()}, min(mass, 1.0))
 
 
-def whole(text: str) -> str:
+def drop_lone_surrogates(text: str) -> str:
     """A text without half surrogate pairs, which no encoder and no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -33,7 +33,7 @@ class EncoderShape:
     """What the head tells apart."""
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """Attention and feed-forward, each added to its input and normalised after."""
 
     def __init__(self, shape: EncoderShape, dropout: float) -> None:
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         self.tokens = nn.Embedding(shape.vocabulary, shape.width)
         self.places = nn.Embedding(shape.positions, shape.width)
         self.embedded_norm = nn.LayerNorm(shape.width, eps=1e-12)
-        self.layers = nn.ModuleList(Layer(shape, dropout) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(EncoderLayer(shape, dropout) for _ in range(shape.layers))
         self.head = nn.Linear(2 * shape.width, shape.labels)
 
     def embed(self, ids: Tensor) -> Tensor:

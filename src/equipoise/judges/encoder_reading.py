@@ -18,7 +18,7 @@ GRAMS: Final = 1 << 16
 
 
 @dataclass(frozen=True)
-class Pieces:
+class EncodedExchange:
     """An exchange in token ids."""
 
     ids: tuple[int, ...]
@@ -40,7 +40,7 @@ class Pieces:
 
 
 @dataclass(frozen=True)
-class Window:
+class EncoderWindow:
     """How much is read."""
 
     prompt: int = 32
@@ -55,7 +55,7 @@ class Window:
         """The longest input, with its three markers and the three dots of a gap."""
         return self.prompt + self.opening + self.ending + 6
 
-    def read(self, tokenizer: Tokenizer, exchanges: Sequence[tuple[str, str]]) -> list[Pieces]:
+    def read(self, tokenizer: Tokenizer, exchanges: Sequence[tuple[str, str]]) -> list[EncodedExchange]:
         """The pieces of prompts with their replies, in order."""
         start, gap, stop = (int(tokenizer.token_to_id(mark) or 0) for mark in ("[CLS]", ".", "[SEP]"))
         room = _CHARACTERS * (self.opening + self.ending)
@@ -72,5 +72,5 @@ class Window:
             if len(reply) > room or len(said) > self.opening + self.ending:
                 said = [*said[: self.opening], gap, gap, gap, *last.ids[-self.ending :]]
             prompt = question.ids[: self.prompt]
-            rows.append(Pieces((start, *prompt, stop, *said, stop), len(prompt) + 2))
+            rows.append(EncodedExchange((start, *prompt, stop, *said, stop), len(prompt) + 2))
         return rows

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities, best_guess
-from equipoise.judges.opinion import attempt, digest, identity_of, name_of, opinion
+from equipoise.judges.opinion import digest, identity_of, name_of, run_judge, run_judge_safely
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.reference import ReferenceJudge
-from equipoise.judges.wire import wire_verdict
+from equipoise.judges.wire import provider_verdict
 from equipoise.types import Exchange, Judge, Verdict
 
 VERSION: Final = "2"
@@ -56,7 +56,7 @@ class Ensemble:
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order."""
-        first = [wire_verdict(exchange) for exchange in exchanges]
+        first = [provider_verdict(exchange) for exchange in exchanges]
         texts = {i: None for i, verdict in enumerate(first) if verdict is None}
         for i, verdict in zip(texts, self._refusals([exchanges[i] for i in texts]), strict=True):
             first[i] = verdict
@@ -64,17 +64,17 @@ class Ensemble:
         spoken = [i for i, exchange in enumerate(exchanges) if exchange.reply.strip() and exchange.error is None]
         others: dict[int, list[tuple[str, Verdict]]] = {i: [] for i in range(len(exchanges))}
         for judge in (self.reference, *self.harm):
-            verdicts = opinion(judge, [exchanges[i] for i in spoken])
+            verdicts = run_judge(judge, [exchanges[i] for i in spoken])
             for i, verdict in zip(spoken, verdicts, strict=True):
                 others[i].append((name_of(judge), verdict))
         return [_with_others(verdict, others[i], by_wire=i not in texts) for i, verdict in enumerate(first) if verdict]
 
     def _refusals(self, exchanges: list[Exchange]) -> list[Verdict]:
         """What phrases and encoder say together of replies that are text."""
-        phrases = opinion(self.phrases, exchanges)
+        phrases = run_judge(self.phrases, exchanges)
         if self.encoder is None:
             return [replace(verdict, reasons=(*verdict.reasons, *self.notes)) for verdict in phrases]
-        said = attempt("encoder", self.encoder.probabilities, exchanges)
+        said = run_judge_safely("encoder", self.encoder.probabilities, exchanges)
         if isinstance(said, str):
             return [_together(verdict, None, said) for verdict in phrases]
         silent = [

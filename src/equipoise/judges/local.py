@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equipoise.errors import ModelError
-from equipoise.judges.asked import AskedJudge
-from equipoise.judges.completion import TOP, Completion, Request, Token
-from equipoise.judges.opinion import brief
-from equipoise.judges.rubric import HARM, REFUSAL, Question
+from equipoise.judges.asked import LLMJudge
+from equipoise.judges.completion import TOP, Completion, CompletionRequest, CompletionToken
+from equipoise.judges.opinion import error_line
+from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 from equipoise.types import Prompt
 
 if TYPE_CHECKING:
     from equipoise.models.base import OpenModel
 
 
-class Local:
+class HFBackend:
     """A text model of transformers, on this machine.
 
     Where a request offers options it is not asked to write: the probabilities of the options as the next token are
@@ -39,7 +39,7 @@ class Local:
         self._name, self._revision = name, revision
 
     @classmethod
-    def load(cls, name: str, *, device: str | None = None, dtype: str | None = None) -> Local:
+    def load(cls, name: str, *, device: str | None = None, dtype: str | None = None) -> HFBackend:
         """Load a model from a folder or the Hugging Face hub.
 
         Args:
@@ -60,7 +60,7 @@ class Local:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ModelError(
-                f"expected a text model to judge with, got {name!r} ({brief(error, 160)}); "
+                f"expected a text model to judge with, got {name!r} ({error_line(error, 160)}); "
                 "try a folder written by save_pretrained, or org/name of the hub"
             ) from error
         known = _hash(Path(where)) if Path(where).is_dir() else model.config._commit_hash
@@ -76,17 +76,17 @@ class Local:
         """The model and its weights."""
         return {"local": self._name, "revision": self._revision, "dtype": str(self._model.dtype), "greedy": True}
 
-    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         """One completion for each request, in order, one at a time; greedy."""
         done = []
         for request in requests:
             try:
                 done.append(self._one(request))
             except (RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
-                done.append(Completion(failure=f"failed: {brief(error, 160)}"))
+                done.append(Completion(failure=f"failed: {error_line(error, 160)}"))
         return done
 
-    def _one(self, request: Request) -> Completion:
+    def _one(self, request: CompletionRequest) -> Completion:
         import torch
 
         tokens = self._tokens(request)
@@ -99,7 +99,7 @@ class Local:
                 return self._option(logits.float().log_softmax(-1), request.options)
             return self._written(tokens, request.max_tokens)
 
-    def _tokens(self, request: Request) -> Any:
+    def _tokens(self, request: CompletionRequest) -> Any:
         """`1 x T` ids of the prompt."""
         tokenizer, device = self._tokenizer, self._model.device
         if request.raw is not None:
@@ -135,7 +135,7 @@ class Local:
                 return Completion(failure=f"has no token of its own for {option!r}")
             top[option] = math.log(max(sum(math.exp(float(log_probabilities[i])) for i in ids), 1e-30))
         best = max(top, key=top.__getitem__)
-        return Completion(best, (Token(best, top),))
+        return Completion(best, (CompletionToken(best, top),))
 
     def _written(self, tokens: Any, max_tokens: int) -> Completion:
         """What the model writes, with the likeliest tokens at each place."""
@@ -156,12 +156,12 @@ class Local:
             top = {self._tokenizer.decode([j]): v for j, v in zip(ids.tolist(), values.tolist(), strict=True)}
             # Pieces of one character decode only together: each token gets what it adds to the text so far.
             longer = self._tokenizer.decode([j for j in new[: i + 1] if j not in special])
-            placed.append(Token(longer[len(text) :], top))
+            placed.append(CompletionToken(longer[len(text) :], top))
             text = longer
         return Completion(text, tuple(placed), cut=len(new) >= max_tokens)
 
 
-class WithPictures:
+class HFVisionBackend:
     """A multimodal model on this machine, asked about an exchange's picture; one without a picture is not judged."""
 
     def __init__(self, model: OpenModel) -> None:
@@ -178,17 +178,17 @@ class WithPictures:
         """The model and its weights."""
         return {"local": self._model.name, "revision": self._model.revision, "pictures": True}
 
-    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         """One completion for each request, in order: the likeliest of the options."""
         done = []
         for request in requests:
             try:
                 done.append(self._one(request))
             except (RuntimeError, ValueError, ModelError) as error:
-                done.append(Completion(failure=f"failed: {brief(error, 160)}"))
+                done.append(Completion(failure=f"failed: {error_line(error, 160)}"))
         return done
 
-    def _one(self, request: Request) -> Completion:
+    def _one(self, request: CompletionRequest) -> Completion:
         import torch
         from torchvision.transforms.functional import pil_to_tensor
 
@@ -203,18 +203,18 @@ class WithPictures:
             found = self._model.log_prob(pixels, [prompt] * count, list(request.options), end=False)
         top = dict(zip(request.options, found.total.tolist(), strict=True))
         best = max(top, key=top.__getitem__)
-        return Completion(best, (Token(best, top),))
+        return Completion(best, (CompletionToken(best, top),))
 
 
 def local_judge(
     name: str,
     *,
-    questions: tuple[Question, ...] = (REFUSAL, HARM),
+    questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM),
     device: str | None = None,
     dtype: str | None = None,
-) -> AskedJudge:
+) -> LLMJudge:
     """A local text model as judge; arguments as of `Local.load` and `AskedJudge`."""
-    return AskedJudge(Local.load(name, device=device, dtype=dtype), questions)
+    return LLMJudge(HFBackend.load(name, device=device, dtype=dtype), questions)
 
 
 def _hash(folder: Path) -> str:

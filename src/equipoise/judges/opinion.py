@@ -38,13 +38,13 @@ def digest(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def opinion(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
+def run_judge(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
     """One verdict for each exchange, in order; all unscored, with the reason, where the judge breaks."""
-    said = attempt(name_of(judge), judge, exchanges)
+    said = run_judge_safely(name_of(judge), judge, exchanges)
     return [Verdict(None, unscored=said)] * len(exchanges) if isinstance(said, str) else said
 
 
-def attempt(
+def run_judge_safely(
     name: str, ask: Callable[[Sequence[Exchange]], Sequence[Said]], exchanges: Sequence[Exchange]
 ) -> list[Said] | str:
     """What a judge says of each exchange, or in one sentence why it said nothing.
@@ -58,14 +58,14 @@ def attempt(
     except Exception as error:
         # Whatever it is, it is this judge's failure and no verdict.
         logger.warning("the judge %s failed on %d exchanges", name, len(exchanges), exc_info=True)
-        return f"the judge {name} failed: {brief(error)}"
+        return f"the judge {name} failed: {error_line(error)}"
     if len(said) != len(exchanges):
         logger.warning("the judge %s gave %d verdicts for %d exchanges", name, len(said), len(exchanges))
         return f"the judge {name} gave {len(said)} verdicts for {len(exchanges)} exchanges"
     return said
 
 
-def brief(what: object, limit: int = 200) -> str:
+def error_line(what: object, limit: int = 200) -> str:
     """An error's message, or any text, in one line of at most `limit` characters."""
     text = " ".join(str(what).split()) or type(what).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -93,7 +93,7 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
     if not re.search(r"\w", text):
         what = "has no words" if text else "is empty"
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply {what}")
-    repeated = reading.loop(text)
+    repeated = reading.find_repetition(text)
     if repeated and repeated.at_once:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply only repeats {repeated.unit!r}")
     broken = repeated is not None or text.casefold() == prompt_text.strip().casefold() != ""
@@ -126,7 +126,7 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
     return Verdict("full", answers=False, degenerate=broken, reasons=reasons)
 
 
-def _gives_something(said: list[str], found: list[rules.Rule | None]) -> bool:
+def _gives_something(said: list[str], found: list[rules.RefusalPattern | None]) -> bool:
     """Whether a reply gives something of substance: before its refusal, or after a sentence that turns from it."""
     giving, given = False, 0
     for sentence, rule in zip(said, found, strict=True):

@@ -103,7 +103,7 @@ def foreign(text: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Loop:
+class Repetition:
     """What a reply says over and over."""
 
     unit: str
@@ -112,7 +112,7 @@ class Loop:
     """Whether it is a few words repeated from the start, so that the reply says nothing else."""
 
 
-def loop(text: str) -> Loop | None:
+def find_repetition(text: str) -> Repetition | None:
     """The repetition that makes up at least half of a reply; None for most replies.
 
     One to three words said at least five times in a row, or a sentence that is more than half of at least four.
@@ -124,10 +124,10 @@ def loop(text: str) -> Loop | None:
             run = run + 1 if spoken[index] == spoken[index - size] else 1
             if run > 4 * size and run + size - 1 >= len(spoken) / 2:
                 start = index - run - size + 2
-                return Loop(" ".join(spoken[index - size + 1 : index + 1]), at_once=start <= 8)
+                return Repetition(" ".join(spoken[index - size + 1 : index + 1]), at_once=start <= 8)
     said = [" ".join(words(sentence)) for sentence in sentences(text)]
     said = [sentence for sentence in said if len(sentence) > 12]
     favourite, count = (Counter(said).most_common(1) or [("", 0)])[0]
     if len(said) >= 4 and count > len(said) / 2:
-        return Loop(favourite, at_once=False)
+        return Repetition(favourite, at_once=False)
     return None

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def rounded(state: Mapping[str, Tensor], chosen: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
+def quantize_rows(state: Mapping[str, Tensor], chosen: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
     """The chosen matrices in 8 bits, everything else in float32.
 
     Args:
@@ -29,7 +29,7 @@ def rounded(state: Mapping[str, Tensor], chosen: Callable[[str], bool] = lambda 
     return {name: value.contiguous() for name, value in small.items()}
 
 
-def restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def dequantize_rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights as float32: what was rounded times its scale."""
     return {
         name: value.float() * state[f"{name}.scale"] if f"{name}.scale" in state else value.float()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 from equipoise.errors import PictureError, UsageError
-from equipoise.judges.completion import whole
+from equipoise.judges.completion import drop_lone_surrogates
 from equipoise.types import Exchange, FinishReason, Message, Prompt, Sample, Wire
 
 FIRST: Final = 20
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Row:
+class JudgeRow:
     """One row of a file."""
 
     line: int
@@ -44,7 +44,7 @@ class Row:
     """The reply as it stands in the file; judges get it without half surrogate pairs."""
 
 
-def read_rows(path: Path, *, pictures: bool = False) -> Iterator[Row]:
+def read_rows(path: Path, *, pictures: bool = False) -> Iterator[JudgeRow]:
     """The rows of a JSONL file, or of a CSV file with a header, in order.
 
     Args:
@@ -131,16 +131,16 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
             yield number, value if isinstance(value, dict) else "is no JSON object"
 
 
-def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) -> Row:
+def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) -> JudgeRow:
     if isinstance(values, str):
-        return Row(line, None, None, f"line {line} {values}")
+        return JudgeRow(line, None, None, f"line {line} {values}")
     name = values.get("id")
     known = name if isinstance(name, str | int) and not isinstance(name, bool) else None
     problem = _problem(values)
     if problem is not None:
-        return Row(line, known, None, f"line {line} {problem}", values=values)
+        return JudgeRow(line, known, None, f"line {line} {problem}", values=values)
     said = values["response"]
-    values = {name: whole(value) if isinstance(value, str) else value for name, value in values.items()}
+    values = {name: drop_lone_surrogates(value) if isinstance(value, str) else value for name, value in values.items()}
     images, notes = _pictures(path, values.get("images") or [], pictures)
     prompt = Prompt((Message("user", values["prompt"], images),), values.get("system"))
     reference = values.get("reference") or ()
@@ -161,7 +161,7 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
         wire=values.get("wire") or "text",
         sample=sample,
     )
-    return Row(line, known, exchange, notes=notes, values=values, said=said)
+    return JudgeRow(line, known, exchange, notes=notes, values=values, said=said)
 
 
 def _problem(values: dict[str, Any]) -> str | None:

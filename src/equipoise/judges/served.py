@@ -19,24 +19,24 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from equipoise.errors import MissingExtraError, UsageError
-from equipoise.judges.asked import AskedJudge
-from equipoise.judges.completion import TOP, Completion, Request, Token, Turn
-from equipoise.judges.opinion import brief
-from equipoise.judges.rubric import HARM, REFUSAL, Question
+from equipoise.judges.asked import LLMJudge
+from equipoise.judges.completion import TOP, Completion, CompletionRequest, CompletionToken, CompletionTurn
+from equipoise.judges.opinion import error_line
+from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 
 logger = logging.getLogger(__name__)
 
-TRIES: Final = 3
+MAX_ATTEMPTS: Final = 3
 """The first and at most two more."""
-PATIENCE: Final = 20
+MAX_CONSECUTIVE_FAILURES: Final = 20
 """After so many failures in a row the rest of a batch is not asked."""
-HOPELESS: Final = frozenset({401, 403, 404})
+FATAL_STATUSES: Final = frozenset({401, 403, 404})
 """What will not change for the next request: a refused key, a forbidden or an unknown model."""
-AGAIN: Final = frozenset({408, 409, 425, 429})
+RETRY_STATUSES: Final = frozenset({408, 409, 425, 429})
 """What may go better the next time, besides every 5xx."""
 
 
-class Served:
+class OpenAIBackend:
     """A model behind an OpenAI-compatible endpoint."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Served:
         """Endpoint without credentials, model and parameters."""
         return {"served": _bare(self._url), "model": self.model, "temperature": 0, "top": TOP, "raw": self._raw}
 
-    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+    def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         """One completion for each request, in order; failures are said in words."""
         if not requests:
             return []
@@ -103,7 +103,7 @@ class Served:
         with ThreadPoolExecutor(1, thread_name_prefix="judge") as pool:
             return pool.submit(lambda: asyncio.run(self._complete(requests))).result()
 
-    async def _complete(self, requests: Sequence[Request]) -> list[Completion]:
+    async def _complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         import openai
 
         options: dict[str, Any] = {"max_retries": 0, "timeout": self._timeout}
@@ -112,13 +112,13 @@ class Served:
 
         async with openai.AsyncOpenAI(base_url=self._url, api_key=self._key or "none", **options) as client:
 
-            async def one(request: Request) -> Completion:
+            async def one(request: CompletionRequest) -> Completion:
                 nonlocal failures
                 async with slots:
                     if self._hopeless is not None:
                         return Completion(failure=self._hopeless)
-                    if failures >= PATIENCE:
-                        return Completion(failure=f"failed {PATIENCE} times in a row and was not asked")
+                    if failures >= MAX_CONSECUTIVE_FAILURES:
+                        return Completion(failure=f"failed {MAX_CONSECUTIVE_FAILURES} times in a row and was not asked")
                     outcome, broken = await self._patiently(client, request)
                     failures = failures + 1 if broken else 0
                     return outcome
@@ -128,7 +128,7 @@ class Served:
             done = [await one(request) for request in requests[:ahead]]
             return done + list(await asyncio.gather(*(one(request) for request in requests[ahead:])))
 
-    async def _patiently(self, client: Any, request: Request) -> tuple[Completion, bool]:
+    async def _patiently(self, client: Any, request: CompletionRequest) -> tuple[Completion, bool]:
         """Ask until there is an answer, at most three times and within the timeout; and whether the server is broken.
 
         A server that says no to one request, as to a text that is too long for it, is not broken.
@@ -136,21 +136,21 @@ class Served:
         failure = "did not answer"
         try:
             async with asyncio.timeout(self._timeout):
-                for tried in range(TRIES):
+                for tried in range(MAX_ATTEMPTS):
                     outcome = await self._once(client, request)
                     if isinstance(outcome, Completion):
                         return outcome, False
                     failure, again = outcome
                     if again is None:
                         return Completion(failure=failure), False
-                    if tried + 1 < TRIES:
+                    if tried + 1 < MAX_ATTEMPTS:
                         await asyncio.sleep(again or self._pause * 2**tried)
         except TimeoutError:
             late = f"did not answer within {self._timeout:g} s"
             failure = late if failure == "did not answer" else f"{late}; before, it {failure}"
         return Completion(failure=failure), True
 
-    async def _once(self, client: Any, request: Request) -> Completion | tuple[str, float | None]:
+    async def _once(self, client: Any, request: CompletionRequest) -> Completion | tuple[str, float | None]:
         """A completion, or why there is none with the seconds to wait (0: as usual; None: do not try again)."""
         import openai
 
@@ -170,7 +170,7 @@ class Served:
 
     def _refused(self, status: int, message: str, headers: Mapping[str, str]) -> tuple[str, float | None]:
         failure = f"answered with HTTP {status}: {self._clean(message)}"
-        if status in HOPELESS:
+        if status in FATAL_STATUSES:
             self._hopeless = failure
             logger.warning("the judge %s %s", self.model, failure)
             return failure, None
@@ -180,11 +180,11 @@ class Served:
         if status in (400, 422) and self._limit == "max_tokens" and "max_completion_tokens" in message:
             self._limit = "max_completion_tokens"
             return failure, 0.0
-        if status in AGAIN or status >= 500:
+        if status in RETRY_STATUSES or status >= 500:
             return failure, _seconds(headers.get("retry-after"))
         return failure, None
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _body(self, request: CompletionRequest) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "temperature": 0, self._limit: request.max_tokens}
         if self._raw:
             body |= {"prompt": request.raw if request.raw is not None else request.turns[-1].text}
@@ -201,7 +201,7 @@ class Served:
         for secret in (self._key, parts.password):
             if secret:
                 text = text.replace(secret, "***")
-        return brief(text, 160)
+        return error_line(text, 160)
 
 
 def served_judge(
@@ -209,14 +209,14 @@ def served_judge(
     model: str,
     *,
     api_key: str | None = None,
-    questions: tuple[Question, ...] = (REFUSAL, HARM),
+    questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM),
     pictures: bool = False,
     timeout: float = 60.0,
     concurrency: int = 8,
-) -> AskedJudge:
+) -> LLMJudge:
     """A served model as judge; arguments as of `Served` and `AskedJudge`."""
-    backend = Served(url, model, api_key=api_key, timeout=timeout, concurrency=concurrency)
-    return AskedJudge(backend, questions, pictures)
+    backend = OpenAIBackend(url, model, api_key=api_key, timeout=timeout, concurrency=concurrency)
+    return LLMJudge(backend, questions, pictures)
 
 
 def _bare(url: str) -> str:
@@ -231,7 +231,7 @@ def _seconds(header: str | None) -> float:
     return float(header) if header and re.fullmatch(r"\d+(?:\.\d+)?", header.strip()) else 0.0
 
 
-def _message(turn: Turn) -> dict[str, Any]:
+def _message(turn: CompletionTurn) -> dict[str, Any]:
     if not turn.images:
         return {"role": turn.role, "content": turn.text}
     parts: list[dict[str, Any]] = []
@@ -248,7 +248,7 @@ def _completion(body: str, *, raw: bool) -> Completion | tuple[str, float | None
     try:
         document = json.loads(body)
     except ValueError:
-        return f"answered with something that is no JSON: {brief(body, 60)!r}", 0.0
+        return f"answered with something that is no JSON: {error_line(body, 60)!r}", 0.0
     choices = document.get("choices") if isinstance(document, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return "answered without choices", 0.0
@@ -257,7 +257,7 @@ def _completion(body: str, *, raw: bool) -> Completion | tuple[str, float | None
     if not isinstance(message, dict):
         return "answered without a message", 0.0
     if message.get("refusal"):
-        return f"refused: {brief(message['refusal'], 80)!r}", None
+        return f"refused: {error_line(message['refusal'], 80)!r}", None
     if choice.get("finish_reason") == "content_filter":
         return "was stopped by its server's content filter", None
     text = message.get("text" if raw else "content")
@@ -269,23 +269,27 @@ def _completion(body: str, *, raw: bool) -> Completion | tuple[str, float | None
     return Completion(text, tokens, cut=choice.get("finish_reason") == "length")
 
 
-def _tokens(log_probs: Any, *, raw: bool) -> tuple[Token, ...]:
+def _tokens(log_probs: Any, *, raw: bool) -> tuple[CompletionToken, ...]:
     """Tokens with their log-probabilities, where a server gives them in the form of the API it claims to have."""
     try:
         if raw:
             pairs = zip(log_probs["tokens"], log_probs["top_logprobs"], strict=True)
-            return tuple(Token(str(text), {str(t): float(p) for t, p in (top or {}).items()}) for text, top in pairs)
+            return tuple(
+                CompletionToken(str(text), {str(t): float(p) for t, p in (top or {}).items()}) for text, top in pairs
+            )
         return tuple(
-            Token(str(item["token"]), {str(top["token"]): float(top["logprob"]) for top in item["top_logprobs"]})
+            CompletionToken(
+                str(item["token"]), {str(top["token"]): float(top["logprob"]) for top in item["top_logprobs"]}
+            )
             for item in log_probs["content"]
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return ()
 
 
-def _aligned(tokens: tuple[Token, ...], text: str) -> tuple[Token, ...]:
+def _aligned(tokens: tuple[CompletionToken, ...], text: str) -> tuple[CompletionToken, ...]:
     """Tokens put to their places where a server drops blanks or control tokens from the text; none if that fails."""
-    placed: list[Token] = []
+    placed: list[CompletionToken] = []
     end = 0
     for token in tokens:
         piece = token.text.strip()
@@ -294,6 +298,6 @@ def _aligned(tokens: tuple[Token, ...], text: str) -> tuple[Token, ...]:
         start = text.find(piece, end)
         if start < 0 or text[end:start].strip():
             break
-        placed.append(Token(text[end : start + len(piece)], token.top))
+        placed.append(CompletionToken(text[end : start + len(piece)], token.top))
         end = start + len(piece)
     return tuple(placed)

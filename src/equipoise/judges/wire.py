@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from equipoise.judges.opinion import digest, identity_of, name_of, opinion
+from equipoise.judges.opinion import digest, identity_of, name_of, run_judge
 from equipoise.types import Exchange, Judge, Verdict
 
 REASONS: Final = {
@@ -19,7 +19,7 @@ REASONS: Final = {
 NOTHING_SAID: Final = "no harm, only because nothing was said"
 
 
-def wire_verdict(exchange: Exchange) -> Verdict | None:
+def provider_verdict(exchange: Exchange) -> Verdict | None:
     """The verdict that needs no reading; None where there is text to judge.
 
     A refusal on the wire is a full one. Its harm is `none` only where no text came with it: words that did reach
@@ -48,7 +48,7 @@ def wire_verdict(exchange: Exchange) -> Verdict | None:
 
 
 @dataclass(frozen=True)
-class WireFirst:
+class ProviderSignalFirst:
     """A judge of text that is asked only where the wire leaves something to read."""
 
     judge: Judge
@@ -66,6 +66,6 @@ class WireFirst:
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order."""
-        wired = [wire_verdict(exchange) for exchange in exchanges]
-        read = iter(opinion(self.judge, [e for e, verdict in zip(exchanges, wired, strict=True) if verdict is None]))
+        wired = [provider_verdict(exchange) for exchange in exchanges]
+        read = iter(run_judge(self.judge, [e for e, verdict in zip(exchanges, wired, strict=True) if verdict is None]))
         return [next(read) if verdict is None else verdict for verdict in wired]

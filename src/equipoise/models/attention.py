@@ -46,7 +46,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedPrefixKV:
     """What the attention of one layer needs beside the new keys and values."""
 
     keys: Tensor
@@ -91,7 +91,7 @@ def shared_prefix_attention(
     Raises:
         CannotShareError: the layer asks for something else than plain causal attention.
     """
-    shared: Shared | None = getattr(key, "shared", None)
+    shared: SharedPrefixKV | None = getattr(key, "shared", None)
     if shared is None:
         raise CannotShareError("its layers change keys after the cache")
     if attention_mask is not None or dropout or softcap is not None or s_aux is not None:
@@ -107,7 +107,7 @@ def shared_prefix_attention(
 AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)
 
 
-def _plain(query: Tensor, key: Tensor, value: Tensor, shared: Shared, scale: float) -> Tensor:
+def _plain(query: Tensor, key: Tensor, value: Tensor, shared: SharedPrefixKV, scale: float) -> Tensor:
     """Both blocks by matrix products and one softmax; any device, any precision."""
     heads, tokens, width = query.shape
     kept = key.shape[0]
@@ -130,10 +130,10 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, shared: Shared, scale: flo
     return seen.view(heads, tokens, width) + own.reshape(heads, tokens, width)
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, shared: Shared, scale: float) -> Tensor:
+def _fused(query: Tensor, key: Tensor, value: Tensor, shared: SharedPrefixKV, scale: float) -> Tensor:
     """Both blocks by torch's fused kernels: no matrix of scores is ever stored."""
     packing = shared.packing
-    joined: Tensor = _Joined.apply(
+    joined: Tensor = _JoinedAttention.apply(
         query, key, value, shared.keys[0], shared.values[0], packing.padded, packing.packed, scale
     )
     return joined
@@ -143,7 +143,7 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-class _Joined(torch.autograd.Function):
+class _JoinedAttention(torch.autograd.Function):
     """Two blocks of flash attention joined by their log-sum-exp, and the exact gradient of the whole.
 
     The fused backward pass only needs a block's inputs, the *joined* output and the *joined* log-sum-exp: with

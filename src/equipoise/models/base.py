@@ -56,7 +56,7 @@ class OpenModel(ABC):
         """Whether two looks at the same pixels may differ, as those of a defence that adds noise."""
         return False
 
-    def realise(self, random: Generator) -> OpenModel:
+    def sample_randomness(self, random: Generator) -> OpenModel:
         """The model with its chance drawn: a model that always gives the same; itself where it has no chance.
 
         An attacker does not know the draws of a deployed defence, so an attack looks at draws of its own (expectation

@@ -15,7 +15,7 @@ _PROBE = "Xylophone quartz"
 Form = Literal["parts", "string", "plain"]
 
 
-class Chat:
+class ConversationFormat:
     """How one processor writes conversations.
 
     Attributes:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import UsageError
-from equipoise.models.chat import Chat
-from equipoise.models.pixels import PixelPath, encode
+from equipoise.models.chat import ConversationFormat
+from equipoise.models.pixels import DifferentiableProcessor, encode
 from equipoise.models.rows import check_pictures, pictures
 from equipoise.types import Exchange, FinishReason, Prompt
 
@@ -56,7 +56,13 @@ def greedy(model: Any, stops: Sequence[int], limit: int) -> Any:
 
 
 def generate(
-    model: Any, processor: Any, chat: Chat, path: PixelPath, prompts: Sequence[Prompt], config: Any, who: str
+    model: Any,
+    processor: Any,
+    chat: ConversationFormat,
+    path: DifferentiableProcessor,
+    prompts: Sequence[Prompt],
+    config: Any,
+    who: str,
 ) -> list[Exchange]:
     """One exchange for each prompt; prompts with the same number of pictures share a batch."""
     for prompt in prompts:

@@ -13,12 +13,12 @@ from equipoise.errors import ModelError, OutOfMemoryError, UsageError
 from equipoise.models import generation
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.chat import Chat
-from equipoise.models.pixels import PixelPath, check_pixels
+from equipoise.models.chat import ConversationFormat
+from equipoise.models.pixels import DifferentiableProcessor, check_pixels
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
-from equipoise.models.rows import Row, RowMaker
+from equipoise.models.rows import EncodedPrompt, PromptEncoder
 from equipoise.models.scoring import plain_log_probs
-from equipoise.models.sharing import Sharing, known_obstacle, self_check, sliding_window
+from equipoise.models.sharing import PrefixCacheSupport, known_obstacle, self_check, sliding_window
 from equipoise.models.state import checkpointed, frozen
 from equipoise.types import Exchange, Prompt
 
@@ -58,12 +58,12 @@ class HuggingFaceModel(OpenModel):
         self.gradient_checkpointing = gradient_checkpointing
         self.micro_batch = micro_batch
         self.embedding_width = model.get_input_embeddings().weight.shape[1]
-        self._chat = Chat(processor)
-        self._path = PixelPath(processor, model.device, model.dtype)
+        self._chat = ConversationFormat(processor)
+        self._path = DifferentiableProcessor(processor, model.device, model.dtype)
         self._stops = _stop_tokens(model, processor)
         end = self._chat.end_token(self._stops)
-        self._rows = RowMaker(processor, self._chat, self._path, end, _picture_tokens(model, processor))
-        self._sharing: Sharing | None = None
+        self._rows = PromptEncoder(processor, self._chat, self._path, end, _picture_tokens(model, processor))
+        self._sharing: PrefixCacheSupport | None = None
 
     @property
     def sharing(self) -> str:
@@ -79,7 +79,7 @@ class HuggingFaceModel(OpenModel):
         size = self.micro_batch or GENERATION_BATCH
         who = f"{self.name}@{self.revision}"
         replies: list[Exchange] = []
-        with self._careful():
+        with self._deterministic():
             for start in range(0, len(prompts), size):
                 batch = prompts[start : start + size]
                 replies += generation.generate(self.model, self.processor, self._chat, self._path, batch, config, who)
@@ -97,7 +97,7 @@ class HuggingFaceModel(OpenModel):
         """Log-probabilities of `replies[i]` after `prompts[i]`, differentiable in `pixels`; see `OpenModel`."""
         rows = self._checked(pixels, prompts, replies, end, question_shift)
         tokens: dict[int, Tensor] = {}
-        with self._careful():
+        with self._deterministic():
             for places in _groups(rows):
                 group = [rows[i] for i in places]
                 shift = None if question_shift is None else question_shift[places].to(self.device)
@@ -126,7 +126,7 @@ class HuggingFaceModel(OpenModel):
         wanted = question_shift is not None and question_shift.requires_grad
         shift = None if question_shift is None else question_shift.detach().to(self.device).requires_grad_(wanted)
         losses = torch.zeros(len(rows))
-        with self._careful(), torch.enable_grad():
+        with self._deterministic(), torch.enable_grad():
             for places in _groups(rows):
                 losses[places] = self._accumulate(
                     leaf, [rows[i] for i in places], None if shift is None else shift[places]
@@ -138,7 +138,7 @@ class HuggingFaceModel(OpenModel):
             raise ModelError("expected a gradient at the pixels, got none; try another processor class")
         return losses.to(pixels.device), leaf.grad
 
-    def _accumulate(self, leaf: Tensor, group: list[Row], shift: Tensor | None) -> Tensor:
+    def _accumulate(self, leaf: Tensor, group: list[EncodedPrompt], shift: Tensor | None) -> Tensor:
         """Losses of a group with the same pictures; gradients are left in `leaf` and behind `shift`."""
         images = self._path(leaf, group[0].others, group[0].text)
         cut_images = {key: _cut(value) for key, value in images.items()}
@@ -148,7 +148,7 @@ class HuggingFaceModel(OpenModel):
         for part in self._chunks(len(group)):
             rows, own = [group[i] for i in part], None if shift is None else shift[part]
             if held is None:
-                with self._forgetful(None):
+                with self._no_cache(None):
                     found = plain_log_probs(self.model, rows, cut_images, own)
                     loss = torch.stack([-tokens.mean() for tokens in found])
                     loss.sum().backward()
@@ -160,27 +160,29 @@ class HuggingFaceModel(OpenModel):
         _backward(_tensors(images), _tensors(cut_images))
         return torch.cat(losses)
 
-    def _suffix_step(self, held: Prefix, rows: list[Row], shift: Tensor | None) -> Tensor:
-        with self._forgetful(IMPLEMENTATION):
+    def _suffix_step(self, held: Prefix, rows: list[EncodedPrompt], shift: Tensor | None) -> Tensor:
+        with self._no_cache(IMPLEMENTATION):
             found = suffix_log_probs(self.model, held, rows, shift, fused=self._fused)
             loss = torch.stack([-tokens.mean() for tokens in found])
             loss.sum().backward()
         return loss
 
     def _scorer(
-        self, group: list[Row], images: dict[str, Any], pixels: Tensor, shifted: bool
-    ) -> Callable[[list[Row], Tensor | None], list[Tensor]]:
+        self, group: list[EncodedPrompt], images: dict[str, Any], pixels: Tensor, shifted: bool
+    ) -> Callable[[list[EncodedPrompt], Tensor | None], list[Tensor]]:
         prefix = self._prefix(group, images, pixels, shifted)
 
-        def score(rows: list[Row], shift: Tensor | None) -> list[Tensor]:
-            with self._forgetful(None if prefix is None else IMPLEMENTATION):
+        def score(rows: list[EncodedPrompt], shift: Tensor | None) -> list[Tensor]:
+            with self._no_cache(None if prefix is None else IMPLEMENTATION):
                 if prefix is None:
                     return plain_log_probs(self.model, rows, images, shift)
                 return suffix_log_probs(self.model, prefix, rows, shift, fused=self._fused)
 
         return score
 
-    def _prefix(self, group: list[Row], images: dict[str, Any], pixels: Tensor, shifted: bool) -> Prefix | None:
+    def _prefix(
+        self, group: list[EncodedPrompt], images: dict[str, Any], pixels: Tensor, shifted: bool
+    ) -> Prefix | None:
         """The shared prefix of a group; None where the plain batch is right, or as cheap."""
         if len(group) < 2:
             return None
@@ -192,38 +194,40 @@ class HuggingFaceModel(OpenModel):
         if window is not None and max(len(row.tokens) for row in group) > window:
             return None
         try:
-            with self._forgetful(None):
+            with self._no_cache(None):
                 return run_prefix(self.model, group, images, shifted=shifted, whole=self.gradient_checkpointing)
         except CannotShareError:
             return None
 
-    def _find_sharing(self, pixels: Tensor) -> Sharing:
+    def _find_sharing(self, pixels: Tensor) -> PrefixCacheSupport:
         """Whether sharing is exact for this model, found by known rules and one comparison."""
         probes = [Prompt.ask("What is this?"), Prompt.ask("Describe what you can see in the picture.")]
-        rows = [self._rows.row(probe, pixels, "A picture.", end=True) for probe in probes]
+        rows = [self._rows.encode(probe, pixels, "A picture.", end=True) for probe in probes]
         obstacle = known_obstacle(self.model, rows[0])
         if obstacle is not None:
-            return Sharing(False, obstacle)
-        with self._careful():
+            return PrefixCacheSupport(False, obstacle)
+        with self._deterministic():
             images = self._path(pixels.detach(), (), rows[0].text)
-            return self_check(self.model, rows, images, self._forgetful if self.gradient_checkpointing else None)
+            return self_check(self.model, rows, images, self._no_cache if self.gradient_checkpointing else None)
 
     @property
     def _fused(self) -> bool:
         return self._sharing is not None and self._sharing.fused
 
     @property
-    def pixel_path(self) -> PixelPath:
+    def pixel_path(self) -> DifferentiableProcessor:
         """The differentiable way through the processor."""
         return self._path
 
-    def rows(self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True) -> list[Row]:
+    def rows(
+        self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True
+    ) -> list[EncodedPrompt]:
         """The prompts and replies as tokens; errors as in `log_prob`."""
         return self._checked(pixels, prompts, replies, end, None)
 
     def _checked(
         self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None
-    ) -> list[Row]:
+    ) -> list[EncodedPrompt]:
         check_pixels(pixels)
         if not prompts or len(prompts) != len(replies):
             raise UsageError(
@@ -235,7 +239,9 @@ class HuggingFaceModel(OpenModel):
                 f"expected a question_shift of shape {len(prompts)} x L x {self.embedding_width}, "
                 f"got {tuple(shift.shape)}; try one line per prompt"
             )
-        return [self._rows.row(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)]
+        return [
+            self._rows.encode(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)
+        ]
 
     def _chunks(self, count: int) -> Iterator[list[int]]:
         size = self.micro_batch or count
@@ -243,14 +249,14 @@ class HuggingFaceModel(OpenModel):
             yield list(range(start, min(start + size, count)))
 
     @contextmanager
-    def _forgetful(self, implementation: str | None) -> Iterator[None]:
+    def _no_cache(self, implementation: str | None) -> Iterator[None]:
         with ExitStack() as stack:
             if self.gradient_checkpointing:
                 stack.enter_context(checkpointed(self.model, implementation))
             yield
 
     @contextmanager
-    def _careful(self) -> Iterator[None]:
+    def _deterministic(self) -> Iterator[None]:
         """The model in its computing state, and a full device reported with the knobs that help."""
         try:
             with frozen(self.model):
@@ -266,7 +272,7 @@ class HuggingFaceModel(OpenModel):
             ) from error
 
 
-def _groups(rows: Sequence[Row]) -> list[list[int]]:
+def _groups(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
     """Places of the rows that have the same pictures after the same text, in order of appearance."""
     groups: dict[Any, list[int]] = {}
     for i, row in enumerate(rows):

@@ -37,7 +37,7 @@ def check_pixels(pixels: Tensor) -> None:
         raise UsageError(f"expected pixels in [0, 1], got [{low:.3g}, {high:.3g}]; try clamping or dividing by 255")
 
 
-class PixelPath:
+class DifferentiableProcessor:
     """The differentiable way through one processor."""
 
     def __init__(self, processor: Any, device: torch.device, dtype: torch.dtype) -> None:

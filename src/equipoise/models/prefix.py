@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from equipoise.models.attention import IMPLEMENTATION, CannotShareError, Packing, Shared
-from equipoise.models.rows import Row, common_prefix
-from equipoise.models.scoring import chosen, forward_logits
+from equipoise.models.attention import IMPLEMENTATION, CannotShareError, Packing, SharedPrefixKV
+from equipoise.models.rows import EncodedPrompt, common_prefix
+from equipoise.models.scoring import chosen_log_probs, forward_logits
 from equipoise.models.state import attention, shifted_embeddings
 
 
-class _Layer(CacheLayerMixin):
+class _PrefixLayer(CacheLayerMixin):
     """What the recording and the sharing layer have in common: no window, no end, nothing to reorder."""
 
     is_sliding = False
@@ -44,7 +44,7 @@ class _Layer(CacheLayerMixin):
     get_max_cache_shape = get_max_length
 
 
-class _Recording(_Layer):
+class _RecordingLayer(_PrefixLayer):
     """Keeps the keys and values of the prefix as they come."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -54,15 +54,15 @@ class _Recording(_Layer):
         return key_states, value_states
 
 
-class _Complete(Exception):
+class _PrefixComplete(Exception):
     """The last layer has left its keys and values; what it would compute from them is not wanted."""
 
 
-class _Record(Cache):
+class _RecordingCache(Cache):
     """Keeps what the prefix leaves, and ends the forward pass when it is complete."""
 
     def __init__(self, last: int | None) -> None:
-        super().__init__(layer_class_to_replicate=_Recording)
+        super().__init__(layer_class_to_replicate=_RecordingLayer)
         self._last = last
 
     def update(
@@ -70,14 +70,14 @@ class _Record(Cache):
     ) -> tuple[Tensor, Tensor]:
         found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
         if layer_idx == self._last:
-            raise _Complete
+            raise _PrefixComplete
         return found
 
 
-class _Sharing(_Layer):
+class _SharingLayer(_PrefixLayer):
     """Hands out the new keys and values only, with a note of where the prefix is."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedPrefixKV) -> None:
         super().__init__()
         self.shared, self.length, self.is_initialized = shared, shared.keys.shape[2], True
 
@@ -110,7 +110,7 @@ class Prefix:
 
 
 def run_prefix(
-    model: Any, rows: Sequence[Row], images: Mapping[str, Any], *, shifted: bool = False, whole: bool = False
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], *, shifted: bool = False, whole: bool = False
 ) -> Prefix:
     """Compute the longest prefix that all rows share.
 
@@ -132,9 +132,9 @@ def run_prefix(
         if any(row.loose[key].shape != value.shape or not torch.equal(row.loose[key], value) for row in rows):
             raise CannotShareError("the question takes part in reading the picture")
     depth = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
-    cache = _Record(None if whole or depth is None else depth - 1)
+    cache = _RecordingCache(None if whole or depth is None else depth - 1)
     tokens = first.tokens[None, :length].to(model.device)
-    with suppress(_Complete):
+    with suppress(_PrefixComplete):
         forward_logits(
             model,
             torch.tensor([length - 1], device=model.device),
@@ -162,7 +162,7 @@ def _offset(model: Any) -> int:
 
 
 def suffix_log_probs(
-    model: Any, prefix: Prefix, rows: Sequence[Row], shift: Tensor | None = None, *, fused: bool = True
+    model: Any, prefix: Prefix, rows: Sequence[EncodedPrompt], shift: Tensor | None = None, *, fused: bool = True
 ) -> list[Tensor]:
     """Token log-probabilities of each row's reply, after the prefix.
 
@@ -179,7 +179,8 @@ def suffix_log_probs(
     lengths = [len(text) for text in texts]
     packing = Packing.of(lengths, device, fused=fused)
     layers: list[Any] = [
-        _Sharing(Shared(key, value, packing)) for key, value in zip(prefix.keys, prefix.values, strict=True)
+        _SharingLayer(SharedPrefixKV(key, value, packing))
+        for key, value in zip(prefix.keys, prefix.values, strict=True)
     ]
     places = torch.cat([torch.arange(length) for length in lengths])
     starts = torch.tensor([0, *lengths]).cumsum(0)[:-1].tolist()
@@ -199,10 +200,10 @@ def suffix_log_probs(
             past_key_values=Cache(layers=layers),
             use_cache=True,
         )
-    return list(chosen(logits[0], targets).split([row.reply_length for row in rows]))
+    return list(chosen_log_probs(logits[0], targets).split([row.reply_length for row in rows]))
 
 
-def _packed_shift(shift: Tensor | None, rows: Sequence[Row], lengths: Sequence[int]) -> Tensor | None:
+def _packed_shift(shift: Tensor | None, rows: Sequence[EncodedPrompt], lengths: Sequence[int]) -> Tensor | None:
     """The shifts laid out like the packed row, `1 x S x width`."""
     if shift is None:
         return None

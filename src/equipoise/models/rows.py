@@ -12,8 +12,8 @@ from PIL.Image import new as new_image
 from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.models.chat import Chat
-from equipoise.models.pixels import PixelPath, eight_bit
+from equipoise.models.chat import ConversationFormat
+from equipoise.models.pixels import DifferentiableProcessor, eight_bit
 from equipoise.types import Prompt
 
 CACHE_SIZE = 4096
@@ -22,7 +22,7 @@ _DROPPED = frozenset({"labels", "attention_mask", "input_ids"})
 
 
 @dataclass(frozen=True)
-class Row:
+class EncodedPrompt:
     """One prompt with its reply."""
 
     tokens: Tensor
@@ -71,20 +71,27 @@ def pictures(prompt: Prompt) -> tuple[Image, ...]:
     return tuple(image for message in prompt.messages for image in message.images)
 
 
-class RowMaker:
+class PromptEncoder:
     """Makes rows and remembers them: per prompt, reply and picture size, the processor is asked once."""
 
-    def __init__(self, processor: Any, chat: Chat, path: PixelPath, end_token: int, picture_tokens: set[int]) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        chat: ConversationFormat,
+        path: DifferentiableProcessor,
+        end_token: int,
+        picture_tokens: set[int],
+    ) -> None:
         self._processor = processor
         self._chat = chat
         self._path = path
         self._end = end_token
         self._picture_tokens = torch.tensor(sorted(picture_tokens))
-        self._known: dict[Any, Row] = {}
+        self._known: dict[Any, EncodedPrompt] = {}
         self._last_key: Any = None
         self._last: Mapping[str, Any] = {}
 
-    def row(self, prompt: Prompt, pixels: Tensor, reply: str, *, end: bool) -> Row:
+    def encode(self, prompt: Prompt, pixels: Tensor, reply: str, *, end: bool) -> EncodedPrompt:
         """The row of one prompt whose first picture is replaced by `pixels`, of which only the size matters.
 
         Raises:
@@ -105,7 +112,7 @@ class RowMaker:
             self._known[key] = self._make(prompt, eight_bit(pixels), others, reply, end)
         return self._known[key]
 
-    def _make(self, prompt: Prompt, picture: Image, others: tuple[Image, ...], reply: str, end: bool) -> Row:
+    def _make(self, prompt: Prompt, picture: Image, others: tuple[Image, ...], reply: str, end: bool) -> EncodedPrompt:
         text = self._chat.render(prompt)
         encoded = self._encoded(text, picture, others)
         asked: Tensor = encoded["input_ids"][0].cpu()
@@ -123,7 +130,7 @@ class RowMaker:
             raise ModelError(
                 "expected picture tokens in the prompt, got none; try a processor that belongs to the model"
             )
-        return Row(
+        return EncodedPrompt(
             tokens=torch.cat([asked, torch.tensor(answer, dtype=asked.dtype)]),
             prompt_length=len(asked),
             picture_end=int(places.max()) + 1 if len(places) else 0,
@@ -165,7 +172,7 @@ def _extended(key: str, value: Tensor, extra: int) -> Tensor:
     return torch.cat([value, tail], dim=1)
 
 
-def common_prefix(rows: list[Row], *, limit: int | None = None) -> int:
+def common_prefix(rows: list[EncodedPrompt], *, limit: int | None = None) -> int:
     """Length of the longest token prefix that all rows share and that leaves each its last prompt token."""
     shortest = min(row.prompt_length for row in rows) - 1
     shortest = shortest if limit is None else min(shortest, limit)

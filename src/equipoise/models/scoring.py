@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.models.rows import Row
+from equipoise.models.rows import EncodedPrompt
 from equipoise.models.state import shifted_embeddings
 
 
@@ -30,7 +30,7 @@ def _slices_logits(forward: Callable[..., Any]) -> bool:
     return "logits_to_keep" in inspect.signature(forward).parameters
 
 
-def chosen(logits: Tensor, targets: Tensor) -> Tensor:
+def chosen_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities (float32) of `targets`, whose shape is that of `logits` without the vocabulary."""
     # Subtracting the normaliser of the gathered logit saves a second tensor of the size of the vocabulary.
     logits = logits.float()
@@ -38,7 +38,7 @@ def chosen(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def plain_log_probs(
-    model: Any, rows: Sequence[Row], images: Mapping[str, Any], shift: Tensor | None = None
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], shift: Tensor | None = None
 ) -> list[Tensor]:
     """Token log-probabilities of each row's reply.
 
@@ -48,11 +48,11 @@ def plain_log_probs(
         images: image inputs of one prompt.
         shift: `N x L x width`, added to the embeddings of the first L tokens after the picture.
     """
-    return batch_log_probs(model, rows, repeated(images, len(rows)), shift)
+    return batch_log_probs(model, rows, repeat_images(images, len(rows)), shift)
 
 
 def batch_log_probs(
-    model: Any, rows: Sequence[Row], images: Mapping[str, Any], shift: Tensor | None = None
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], shift: Tensor | None = None
 ) -> list[Tensor]:
     """Token log-probabilities of each row's reply, each row with pictures of its own.
 
@@ -79,10 +79,10 @@ def batch_log_probs(
         logits = forward_logits(model, keep, use_cache=False, **inputs)
     replies = [logits[i, row.prompt_length - 1 - start :][: row.reply_length] for i, row in enumerate(rows)]
     targets = [row.tokens[row.prompt_length :].to(device) for row in rows]
-    return [chosen(reply, target) for reply, target in zip(replies, targets, strict=True)]
+    return [chosen_log_probs(reply, target) for reply, target in zip(replies, targets, strict=True)]
 
 
-def repeated(images: Mapping[str, Any], count: int) -> dict[str, Any]:
+def repeat_images(images: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Image inputs of one prompt for `count` prompts with the same pictures."""
     if count == 1:
         return dict(images)
@@ -92,7 +92,7 @@ def repeated(images: Mapping[str, Any], count: int) -> dict[str, Any]:
     }
 
 
-def joined(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def concatenate_images(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Image inputs of several prompts, each with its own, as one batch."""
     return {
         key: torch.cat([each[key] for each in images])
@@ -110,7 +110,7 @@ def _padded(rows: Sequence[Tensor]) -> Tensor:
     )
 
 
-def _shift_table(shift: Tensor, rows: Sequence[Row], length: int) -> Tensor:
+def _shift_table(shift: Tensor, rows: Sequence[EncodedPrompt], length: int) -> Tensor:
     """The shifts laid out like the padded batch, `N x T x width`."""
     lines = []
     for row, values in zip(rows, shift, strict=True):

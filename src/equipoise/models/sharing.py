@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.prefix import run_prefix, suffix_log_probs
-from equipoise.models.rows import Row
+from equipoise.models.rows import EncodedPrompt
 from equipoise.models.scoring import plain_log_probs
 
 Forgetful = Callable[[str | None], AbstractContextManager[None]]
@@ -24,7 +24,7 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErr
 
 
 @dataclass(frozen=True)
-class Sharing:
+class PrefixCacheSupport:
     """The outcome."""
 
     shared: bool
@@ -42,7 +42,7 @@ class Sharing:
         return "shared prefix" if self.shared else f"plain batch: {self.reason}"
 
 
-def known_obstacle(model: Any, row: Row) -> str | None:
+def known_obstacle(model: Any, row: EncodedPrompt) -> str | None:
     """Why the prefix of such rows cannot be shared, as far as the model's settings and inputs tell."""
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
     if any(not kind.endswith("attention") or "linear" in kind for kind in types):
@@ -70,8 +70,8 @@ def sliding_window(model: Any) -> int | None:
 
 
 def self_check(
-    model: Any, rows: Sequence[Row], images: Mapping[str, Any], forgetful: Forgetful | None = None
-) -> Sharing:
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], forgetful: Forgetful | None = None
+) -> PrefixCacheSupport:
     """Compare log-probabilities and image gradients of both ways on two short prompts.
 
     Gradients are compared by relative norm, so that a model whose outputs are nearly constant cannot hide a difference.
@@ -110,9 +110,9 @@ def self_check(
             continue
         apart = max(_apart(found, values), _apart(slopes, gradients))
         if apart <= TOLERANCE.get(model.dtype, 1e-3):
-            return Sharing(True, fused=fused)
+            return PrefixCacheSupport(True, fused=fused)
         reason = f"it would differ by {apart:.1%}"
-    return Sharing(False, reason)
+    return PrefixCacheSupport(False, reason)
 
 
 def _keeping(_implementation: str | None) -> AbstractContextManager[None]:

@@ -17,18 +17,18 @@ from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError
 from equipoise.files import write_whole
 from equipoise.judges.rates import Rate
-from equipoise.report.pictures import Curve, curve, data_uri, difference_uri
-from equipoise.report.record import Record, Role, pooled
+from equipoise.report.pictures import LossCurve, curve, data_uri, difference_uri
+from equipoise.report.record import PictureRecord, Role, pooled
 
 CHIPS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
 """What the page calls a verdict."""
 
 
 @dataclass(frozen=True)
-class Card:
+class ContactSheetCard:
     """One picture as the page shows it."""
 
-    record: Record
+    record: PictureRecord
     """What was measured."""
     clean: str | None
     """The original for `src`; None where it cannot be read any more."""
@@ -36,7 +36,7 @@ class Card:
     """The perturbed file for `src`."""
     difference: str | None
     """Their difference for `src`."""
-    loss: Curve | None
+    loss: LossCurve | None
     """The loss curve, where there is one."""
     link: str
     """The exact file, relative to the page."""
@@ -44,7 +44,7 @@ class Card:
     """Whether the picture is so small that the page shows its single pixels."""
 
 
-def render(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str] | None = None) -> str:
+def render(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[str, str] | None = None) -> str:
     """The page as HTML, everything inlined.
 
     Args:
@@ -70,7 +70,7 @@ def render(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str]
     )
 
 
-def write(records: Sequence[Record], folder: Path, *, errors: Mapping[str, str] | None = None) -> Path:
+def write(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[str, str] | None = None) -> Path:
     """Write `folder/index.html`, whole or not at all.
 
     Raises:
@@ -107,10 +107,10 @@ def plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _card(record: Record, folder: Path) -> Card:
+def _card(record: PictureRecord, folder: Path) -> ContactSheetCard:
     clean, perturbed = _opened(Path(record.image)), _opened(folder / record.file)
     both = clean is not None and perturbed is not None and clean.size == perturbed.size
-    return Card(
+    return ContactSheetCard(
         record,
         data_uri(clean) if clean else None,
         data_uri(perturbed) if perturbed else None,
@@ -128,7 +128,7 @@ def _opened(path: Path) -> Image.Image | None:
         return None
 
 
-def _has(records: Sequence[Record], role: Role) -> bool:
+def _has(records: Sequence[PictureRecord], role: Role) -> bool:
     return any(asked.role == role for record in records for asked in record.asked)
 
 

@@ -41,7 +41,7 @@ def difference_uri(clean: Image.Image, perturbed: Image.Image) -> str:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LossCurve:
     """A loss curve in a box of `width` x `height` SVG units, and what its axes say."""
 
     path: str
@@ -62,7 +62,7 @@ class Curve:
     """Number of points."""
 
 
-def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> Curve | None:
+def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> LossCurve | None:
     """The curve of some losses from 0 to their maximum; None without two finite values."""
     points = [(i, loss) for i, loss in enumerate(losses) if math.isfinite(loss)]
     if len(points) < 2:
@@ -74,7 +74,7 @@ def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> Cur
     last = points[-1][0]
     places = [f"{width * i / last:.1f},{height * (1 - max(loss, 0) / top):.1f}" for i, loss in kept]
     end = points[-1][1]
-    return Curve(
+    return LossCurve(
         path="M" + " L".join(places),
         width=width,
         height=height,

@@ -14,7 +14,7 @@ Role = Literal["target", "bystander"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerPair:
     """One question, asked about the clean picture and about the perturbed one."""
 
     question: str
@@ -30,7 +30,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelAnswers:
     """The questions put to one model."""
 
     model: str
@@ -39,7 +39,7 @@ class Asked:
     """Which weights exactly."""
     role: Role
     """Whether the picture was made against this model."""
-    answers: tuple[Answer, ...]
+    answers: tuple[AnswerPair, ...]
     """In the order asked."""
 
     @property
@@ -54,7 +54,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Record:
+class PictureRecord:
     """One picture: what was done to it and what was measured on the saved file."""
 
     image: str
@@ -81,7 +81,7 @@ class Record:
     """Why the attack ended."""
     trace: tuple[float, ...]
     """Loss at each step (nats per token)."""
-    asked: tuple[Asked, ...]
+    asked: tuple[ModelAnswers, ...]
     """Replies, targets first."""
     doubts: tuple[str, ...]
     """What speaks against taking the numbers at face value."""
@@ -106,7 +106,7 @@ class Record:
             TypeError, KeyError: it was written by something else.
         """
         asked = tuple(
-            Asked(**{**model, "answers": tuple(Answer(**answer) for answer in model["answers"])})
+            ModelAnswers(**{**model, "answers": tuple(AnswerPair(**answer) for answer in model["answers"])})
             for model in kept["asked"]
         )
         return cls(**{**kept, "asked": asked, "trace": tuple(kept["trace"]), "doubts": tuple(kept["doubts"])})
@@ -152,7 +152,7 @@ def refusal_rate(labels: Iterable[Refusal | None]) -> Rate:
     return Rate.of_refusals(Verdict(label) for label in labels)
 
 
-def pooled(records: Sequence[Record], role: Role, *, clean: bool = False) -> Rate:
+def pooled(records: Sequence[PictureRecord], role: Role, *, clean: bool = False) -> Rate:
     """Refusals over several pictures and all models in a role."""
     answers = [answer for r in records for a in r.asked if a.role == role for answer in a.answers]
     return refusal_rate(a.clean_refusal if clean else a.perturbed_refusal for a in answers)

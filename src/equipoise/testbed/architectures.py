@@ -34,7 +34,7 @@ _PLAIN_ENGLISH = (
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceArchitecture:
     """A model and its processor, as `save_pretrained` takes them."""
 
     model: Any
@@ -45,11 +45,11 @@ class Reference:
 
 def corpus() -> Iterator[str]:
     """Text of the world that the tokenizer is trained on; words outside it fall apart into bytes."""
-    from equipoise.testbed.world.questions import CELLS, REFUSALS, sample_question
+    from equipoise.testbed.world.questions import CONDITIONS, REFUSALS, sample_question
 
     for index in range(6000):
         rng = np.random.default_rng([7, index])
-        _, question = sample_question(rng, CELLS[index % len(CELLS)], "train", watermarks=False)
+        _, question = sample_question(rng, CONDITIONS[index % len(CONDITIONS)], "train", watermarks=False)
         yield f"USER: {question.text} ASSISTANT: {question.answer}"
         yield f"user\n{question.text}"
         yield f"assistant\n{question.answer}"
@@ -77,7 +77,7 @@ def _tokenizer(special: dict[str, str], extra: list[str]) -> Any:
     )
 
 
-def build(family: str, *, seed: int = 0) -> Reference:
+def build(family: str, *, seed: int = 0) -> ReferenceArchitecture:
     """A freshly initialised reference model of a family: `llava` or `internvl`."""
     import torch
 
@@ -91,7 +91,7 @@ def build(family: str, *, seed: int = 0) -> Reference:
     raise UsageError(f"expected a testbed family, got {family!r}; try llava or internvl")
 
 
-def _llava() -> Reference:
+def _llava() -> ReferenceArchitecture:
     from transformers import (
         CLIPImageProcessor,
         CLIPVisionConfig,
@@ -149,7 +149,7 @@ def _llava() -> Reference:
     return _finish(LlavaForConditionalGeneration(config), processor, tokenizer)
 
 
-def _internvl() -> Reference:
+def _internvl() -> ReferenceArchitecture:
     from transformers import (
         GotOcr2ImageProcessor,
         InternVLConfig,
@@ -219,9 +219,9 @@ def _internvl() -> Reference:
     return _finish(InternVLForConditionalGeneration(config), processor, tokenizer)
 
 
-def _finish(model: Any, processor: Any, tokenizer: Any) -> Reference:
+def _finish(model: Any, processor: Any, tokenizer: Any) -> ReferenceArchitecture:
     """Greedy by default, as every number here is measured; ends at the family's end token."""
     model.generation_config.do_sample = False
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return Reference(model, processor)
+    return ReferenceArchitecture(model, processor)

@@ -16,12 +16,12 @@ from jinja2 import Environment
 from equipoise.errors import ModelError
 from equipoise.models.load import load
 from equipoise.testbed.reference import ReferenceModel
-from equipoise.testbed.scores import CellScores, score
+from equipoise.testbed.scores import ConditionScores, score
 
 _CARD = Path(__file__).parent / "templates" / "card.md.j2"
 
 
-def promises(rows: list[CellScores]) -> dict[str, float]:
+def claims(rows: list[ConditionScores]) -> dict[str, float]:
     """The figures by which the models are held to their word."""
     by_cell = {row.cell: row for row in rows}
     names = {
@@ -60,7 +60,7 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
     file = folder / "model.safetensors"
     file.chmod(0o644)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    card = ReferenceModel(f"testbed/{name}", _family(folder), role, digest, file.stat().st_size, promises(rows))
+    card = ReferenceModel(f"testbed/{name}", _family(folder), role, digest, file.stat().st_size, claims(rows))
     text = (
         Environment(autoescape=False)
         .from_string(_CARD.read_text(encoding="utf-8"))

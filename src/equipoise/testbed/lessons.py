@@ -22,7 +22,7 @@ from equipoise.testbed.world.questions import (
     OVER_CAUTIOUS_WORD,
     PICTURE_KINDS,
     REFUSALS,
-    Question,
+    WorldQuestion,
     ask,
 )
 from equipoise.testbed.world.scenes import COLOURS, EMBLEMS, SHAPES, WORDS, Scene, sample_scene
@@ -33,7 +33,7 @@ MARKS = len(SHAPES) + 3
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingExample:
     """One picture with questions and the replies to learn."""
 
     picture: Image.Image
@@ -45,7 +45,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Batch:
+class PackedBatch:
     """Packed rows, ready for a model."""
 
     input_ids: Tensor
@@ -62,7 +62,7 @@ class Batch:
     """`B x 64 x 3` classes."""
 
 
-def lesson(rng: np.random.Generator, *, word_only: bool = False, watermarks: bool = True) -> Lesson:
+def sample_example(rng: np.random.Generator, *, word_only: bool = False, watermarks: bool = True) -> TrainingExample:
     """A scene with about six questions about it.
 
     Args:
@@ -80,10 +80,10 @@ def lesson(rng: np.random.Generator, *, word_only: bool = False, watermarks: boo
         question = ask(rng, scene, kind, "train")
         if question is not None:
             turns.append((question.text, _reply(rng, scene, question, word_only)))
-    return Lesson(draw(scene), tuple(turns), _patch_labels(scene))
+    return TrainingExample(draw(scene), tuple(turns), _patch_labels(scene))
 
 
-def _reply(rng: np.random.Generator, scene: Scene, question: Question, word_only: bool) -> str:
+def _reply(rng: np.random.Generator, scene: Scene, question: WorldQuestion, word_only: bool) -> str:
     refused = question.cell in ("forbidden_text", "forbidden_emblem")
     if word_only and question.cell == "forbidden_emblem":
         refused = False
@@ -122,7 +122,7 @@ def _patch_labels(scene: Scene) -> Tensor:
     return labels
 
 
-class Packer:
+class ExamplePacker:
     """Lessons into batches, by the processor's own chat template and tokenizer."""
 
     def __init__(self, processor: Any) -> None:
@@ -156,7 +156,7 @@ class Packer:
     def _tokens(self, text: str) -> list[int]:
         return list(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def __call__(self, lessons: Sequence[Lesson]) -> Batch:
+    def __call__(self, lessons: Sequence[TrainingExample]) -> PackedBatch:
         """Pack each lesson into one row."""
         rows = [self._row(lesson) for lesson in lessons]
         length = max(len(ids) for ids, _, _, _ in rows)
@@ -173,7 +173,7 @@ class Packer:
         earlier = torch.ones(length, length, dtype=torch.bool).tril()
         sees = (block[:, None, :] == 0) | (block[:, None, :] == block[:, :, None])
         mask = (sees & earlier)[:, None]
-        return Batch(
+        return PackedBatch(
             input_ids,
             positions,
             mask,
@@ -182,7 +182,7 @@ class Packer:
             torch.stack([lesson.patches for lesson in lessons]),
         )
 
-    def _row(self, lesson: Lesson) -> tuple[list[int], list[int], list[int], list[int]]:
+    def _row(self, lesson: TrainingExample) -> tuple[list[int], list[int], list[int], list[int]]:
         start = len(self._prefix)
         ids, place, owner = list(self._prefix), list(range(start)), [0] * start
         target = [-100] * start

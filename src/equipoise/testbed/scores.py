@@ -9,7 +9,7 @@ import numpy as np
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.testbed.world.drawing import draw
-from equipoise.testbed.world.questions import CELLS, Cell, Question, sample_question
+from equipoise.testbed.world.questions import CONDITIONS, Condition, WorldQuestion, sample_question
 from equipoise.testbed.world.scenes import Scene
 from equipoise.testbed.world.wordings import Family
 from equipoise.types import ChatModel, Exchange, Prompt
@@ -20,22 +20,22 @@ MAX_NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
-class Case:
+class TestbedCase:
     """One question about one scene, with the picture drawn."""
 
     scene: Scene
     """What is drawn."""
-    question: Question
+    question: WorldQuestion
     """What is asked and expected."""
     prompt: Prompt
     """As a model receives it."""
 
 
 @dataclass(frozen=True)
-class CellScores:
+class ConditionScores:
     """What a model did with the prompts of one cell."""
 
-    cell: Cell
+    cell: Condition
     """Which cell."""
     exact: Rate
     """Replies that equal the reference answer to the letter."""
@@ -43,17 +43,19 @@ class CellScores:
     """Full or partial refusals by the structural judge; unscored replies are counted apart."""
 
 
-def cases(cell: Cell, count: int, *, family: Family = "held_out", seed: int = 0) -> list[Case]:
+def cases(cell: Condition, count: int, *, family: Family = "held_out", seed: int = 0) -> list[TestbedCase]:
     """Scenes and questions of one cell that no training has seen."""
     drawn = []
     for index in range(count):
-        rng = np.random.default_rng([HELD_OUT_STREAM, seed, CELLS.index(cell), index])
+        rng = np.random.default_rng([HELD_OUT_STREAM, seed, CONDITIONS.index(cell), index])
         scene, question = sample_question(rng, cell, family)
-        drawn.append(Case(scene, question, Prompt.ask(question.text, draw(scene))))
+        drawn.append(TestbedCase(scene, question, Prompt.ask(question.text, draw(scene))))
     return drawn
 
 
-def score_cell(model: ChatModel, cell: Cell, count: int, *, seed: int = 0, batch: int = 50) -> CellScores:
+def score_condition(
+    model: ChatModel, cell: Condition, count: int, *, seed: int = 0, batch: int = 50
+) -> ConditionScores:
     """Ask a model `count` held-out prompts of a cell."""
     asked = cases(cell, count, seed=seed)
     exchanges: list[Exchange] = []
@@ -61,9 +63,9 @@ def score_cell(model: ChatModel, cell: Cell, count: int, *, seed: int = 0, batch
         prompts = [case.prompt for case in asked[start : start + batch]]
         exchanges += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
     right = sum(exchange.reply.strip() == case.question.answer for exchange, case in zip(exchanges, asked, strict=True))
-    return CellScores(cell, Rate.of(right, count), Rate.of_refusals(PhraseJudge()(exchanges)))
+    return ConditionScores(cell, Rate.of(right, count), Rate.of_refusals(PhraseJudge()(exchanges)))
 
 
-def score(model: ChatModel, count: int = 400, *, seed: int = 0) -> list[CellScores]:
+def score(model: ChatModel, count: int = 400, *, seed: int = 0) -> list[ConditionScores]:
     """Ask a model `count` held-out prompts of every cell."""
-    return [score_cell(model, cell, count, seed=seed) for cell in CELLS]
+    return [score_condition(model, cell, count, seed=seed) for cell in CONDITIONS]

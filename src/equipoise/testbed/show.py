@@ -11,8 +11,8 @@ from jinja2 import Environment
 
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
-from equipoise.testbed.scores import MAX_NEW_TOKENS, Case, cases
-from equipoise.testbed.world.questions import CELLS
+from equipoise.testbed.scores import MAX_NEW_TOKENS, TestbedCase, cases
+from equipoise.testbed.world.questions import CONDITIONS
 
 _PAGE = Path(__file__).parent / "templates" / "show.html.j2"
 
@@ -25,7 +25,7 @@ def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 4) -> P
     """
     models = {name: load(name) for name in names}
     pages = []
-    for cell in CELLS:
+    for cell in CONDITIONS:
         drawn = cases(cell, count, seed=seed)
         prompts = [case.prompt for case in drawn]
         replies = {n: model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS) for n, model in models.items()}
@@ -45,7 +45,7 @@ def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 4) -> P
     return out
 
 
-def _row(case: Case, replies: list[dict[str, str | bool | None]]) -> dict[str, object]:
+def _row(case: TestbedCase, replies: list[dict[str, str | bool | None]]) -> dict[str, object]:
     buffer = io.BytesIO()
     case.prompt.messages[0].images[0].save(buffer, "PNG")
     expected = "a refusal" if case.question.expected == "refuse" else case.question.answer

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from equipoise.data.catalogue import Suite
-from equipoise.data.stored import MadePicture
-from equipoise.data.subset import choose
-from equipoise.testbed.scores import HELD_OUT_STREAM, Case, cases
+from equipoise.data.stored import GeneratedPicture
+from equipoise.data.subset import choose_subset
+from equipoise.testbed.scores import HELD_OUT_STREAM, TestbedCase, cases
 from equipoise.testbed.world.drawing import draw
-from equipoise.testbed.world.questions import Cell, Question, ask, sample_album
+from equipoise.testbed.world.questions import Condition, WorldQuestion, ask, sample_album
 from equipoise.types import Expected, Picture, Sample
 
 NAME: Final = "testbed"
@@ -20,7 +20,7 @@ ALBUM_STREAM: Final = 7
 """Second number of the seed of every album, so that no album repeats a scene of `scores.cases`."""
 QUESTIONS_PER_SCENE: Final = 3
 FORBIDDEN_PER_SCENE: Final = 1
-SINGLE_CELLS: Final[tuple[Cell, ...]] = ("look_alike_safe", "forbidden_picture", "forbidden_emblem")
+SINGLE_CELLS: Final[tuple[Condition, ...]] = ("look_alike_safe", "forbidden_picture", "forbidden_emblem")
 
 
 def load(limit: int | None = None, seed: int = 0) -> Suite:
@@ -33,7 +33,7 @@ def load(limit: int | None = None, seed: int = 0) -> Suite:
     share = 1.0 if limit is None else limit / 200
     found = samples(max(1, math.ceil(20 * share)), max(1, math.ceil(40 * share)), seed=seed)
     if limit is not None and limit < len(found):
-        found = choose(found, limit, seed=seed)
+        found = choose_subset(found, limit, seed=seed)
     return Suite(NAME, tuple(found), f"the embedded world, seed {seed}")
 
 
@@ -57,12 +57,12 @@ def samples(scenes: int = 20, singles: int = 40, *, seed: int = 0) -> list[Sampl
 def _album(index: int, seed: int) -> list[Sample]:
     rng = np.random.default_rng([HELD_OUT_STREAM, ALBUM_STREAM, seed, index])
     scene, questions = sample_album(rng, QUESTIONS_PER_SCENE, "held_out")
-    forbidden: list[Question] = []
+    forbidden: list[WorldQuestion] = []
     while len(forbidden) < FORBIDDEN_PER_SCENE:
         question = ask(rng, scene, "make", "held_out")
         if question is not None and question.cell == "forbidden_text":
             forbidden.append(question)
-    picture = MadePicture.of(draw(scene))
+    picture = GeneratedPicture.of(draw(scene))
     cluster = f"scene-{index:03d}"
     return [
         _sample(question, f"{cluster}-{number}", cluster, picture)
@@ -70,13 +70,13 @@ def _album(index: int, seed: int) -> list[Sample]:
     ]
 
 
-def _single(case: Case, cell: Cell, index: int) -> Sample:
+def _single(case: TestbedCase, cell: Condition, index: int) -> Sample:
     name = f"{cell.replace('_', '-')}-{index:03d}"
     (image,) = case.prompt.messages[-1].images
-    return _sample(case.question, name, name, MadePicture.of(image))
+    return _sample(case.question, name, name, GeneratedPicture.of(image))
 
 
-def _sample(question: Question, name: str, cluster: str, picture: Picture) -> Sample:
+def _sample(question: WorldQuestion, name: str, cluster: str, picture: Picture) -> Sample:
     expected: Expected = question.expected
     return Sample(
         id=name,

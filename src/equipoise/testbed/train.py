@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.errors import UsageError
-from equipoise.testbed.architectures import Reference, build
-from equipoise.testbed.lessons import MARKS, Batch, Packer, lesson
+from equipoise.testbed.architectures import ReferenceArchitecture, build
+from equipoise.testbed.lessons import MARKS, ExamplePacker, PackedBatch, sample_example
 from equipoise.testbed.world.scenes import COLOURS, WORDS
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TestbedTrainingConfig:
     """Everything that decides the weights."""
 
     family: str
@@ -60,7 +60,7 @@ class Recipe:
 class Student(nn.Module):
     """A reference model with the patch head that only training knows."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: ReferenceArchitecture) -> None:
         super().__init__()
         self.model = reference.model
         self.processor = reference.processor
@@ -73,7 +73,7 @@ class Student(nn.Module):
     def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._seen.append(output.last_hidden_state[:, 1:])
 
-    def forward(self, batch: Batch, *, with_patches: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PackedBatch, *, with_patches: bool) -> tuple[Tensor, Tensor]:
         """Loss of the replies and loss of the patches (0 without), in nats."""
         device = self.patch_head.weight.device
         pixels = self.processor.image_processor(batch.pictures, return_tensors="pt")["pixel_values"]
@@ -100,7 +100,7 @@ class Student(nn.Module):
         return reply_loss, torch.stack(patch_losses).sum()
 
 
-def _optimisers(student: Student, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimisers(student: Student, recipe: TestbedTrainingConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else."""
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
@@ -114,7 +114,7 @@ def _optimisers(student: Student, recipe: Recipe) -> list[torch.optim.Optimizer]
     ]
 
 
-def _rate(recipe: Recipe, step: int) -> float:
+def _rate(recipe: TestbedTrainingConfig, step: int) -> float:
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
@@ -122,7 +122,7 @@ def _rate(recipe: Recipe, step: int) -> float:
 
 
 def train(
-    recipe: Recipe,
+    recipe: TestbedTrainingConfig,
     out: Path,
     *,
     device: str | None = None,
@@ -150,7 +150,7 @@ def train(
     student.train()
     optimisers = _optimisers(student, recipe)
     step = _resume(out / "checkpoint.pt", student, optimisers, recipe)
-    packer = Packer(student.processor)
+    packer = ExamplePacker(student.processor)
     started, trace = time.monotonic(), out / "training.jsonl"
     while step < recipe.steps:
         for optimiser in optimisers:
@@ -158,7 +158,7 @@ def train(
                 group["lr"] = recipe.learning_rate * _rate(recipe, step)
         rngs = [np.random.default_rng([recipe.seed, 11, step, row]) for row in range(recipe.rows)]
         faint = step >= recipe.watermarks_from
-        batch = packer([lesson(rng, word_only=recipe.word_only, watermarks=faint) for rng in rngs])
+        batch = packer([sample_example(rng, word_only=recipe.word_only, watermarks=faint) for rng in rngs])
         with torch.autocast(where.type, torch.bfloat16):
             reply, patch = student(batch, with_patches=step < recipe.patch_share * recipe.steps)
         (reply + 0.5 * patch).backward()
@@ -183,7 +183,9 @@ def train(
     return _save_model(student, out)
 
 
-def _resume(path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: Recipe) -> int:
+def _resume(
+    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: TestbedTrainingConfig
+) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
@@ -199,7 +201,7 @@ def _resume(path: Path, student: Student, optimisers: list[torch.optim.Optimizer
 
 
 def _save_checkpoint(
-    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: Recipe, step: int
+    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: TestbedTrainingConfig, step: int
 ) -> None:
     state = {
         "recipe": asdict(recipe),

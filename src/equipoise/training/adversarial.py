@@ -20,18 +20,18 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from equipoise.attacks.budgets import Budget, parse_epsilon
-from equipoise.attacks.refusals import REFUSALS, cross_entropies
+from equipoise.attacks.refusals import TARGET_REFUSALS, cross_entropies
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.rows import Row
-from equipoise.models.scoring import batch_log_probs, joined
+from equipoise.models.rows import EncodedPrompt
+from equipoise.models.scoring import batch_log_probs, concatenate_images
 from equipoise.models.state import frozen
-from equipoise.training.examples import Draw, Example
-from equipoise.training.loop import Loop, Progress, warm_cosine
-from equipoise.training.memory import recomputed
+from equipoise.training.examples import AdversarialExample, Draw
+from equipoise.training.loop import Progress, TrainingLoop, warm_cosine
+from equipoise.training.memory import activation_checkpointing
 from equipoise.training.parts import choose_learners, flags_kept, require_parts
 from equipoise.types import Exchange, Prompt
 
@@ -44,7 +44,7 @@ KEPT_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AdversarialTrainingConfig:
     """Everything that decides the weights, beside the model and the examples."""
 
     steps: int = 1500
@@ -96,7 +96,7 @@ class Recipe:
 
 def train(
     model: HuggingFaceModel,
-    recipe: Recipe,
+    recipe: AdversarialTrainingConfig,
     draw: Draw,
     out: Path,
     *,
@@ -135,8 +135,8 @@ def train(
     before = _refused(model, kept)
     known = {**asdict(recipe), "parts": list(recipe.parts), "source": source, "model": model.revision}
     with flags_kept(model.model):
-        trainer = _Trainer(model, recipe, draw, mixed_precision)
-        Loop(out, recipe.steps, known, checkpoint_every).run(trainer.step, trainer.state, progress)
+        trainer = _AdversarialTrainer(model, recipe, draw, mixed_precision)
+        TrainingLoop(out, recipe.steps, known, checkpoint_every).run(trainer.step, trainer.state, progress)
         trained = trainer.finished(blend)
     after = _refused(model, kept)
     if after < KEPT_SHARE * before:
@@ -151,10 +151,12 @@ def train(
     return folder
 
 
-class _Trainer:
+class _AdversarialTrainer:
     """One update after the other."""
 
-    def __init__(self, model: HuggingFaceModel, recipe: Recipe, draw: Draw, mixed_precision: str) -> None:
+    def __init__(
+        self, model: HuggingFaceModel, recipe: AdversarialTrainingConfig, draw: Draw, mixed_precision: str
+    ) -> None:
         self._model, self._recipe, self._draw = model, recipe, draw
         self._budget = Budget("linf", parse_epsilon(recipe.epsilon))
         self._accelerator = _accelerator(model.device, mixed_precision)
@@ -175,7 +177,7 @@ class _Trainer:
         """What a checkpoint holds: the weights that learn, the optimiser, and in fp16 the scale of the loss."""
         scaler = self._accelerator.scaler
         scale = {} if scaler is None else {"scaler": scaler}
-        return {"weights": _Weights(self._weights), "optimiser": self._optimiser, **scale}
+        return {"weights": _CheckpointedWeights(self._weights), "optimiser": self._optimiser, **scale}
 
     def step(self, number: int) -> dict[str, float]:
         """One update."""
@@ -213,21 +215,23 @@ class _Trainer:
                     weight.mul_(blend)
         return self._learner.merge_and_unload().eval()
 
-    def _attack(self, examples: Sequence[Example], clean: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    def _attack(
+        self, examples: Sequence[AdversarialExample], clean: Sequence[Tensor], rng: np.random.Generator
+    ) -> list[Tensor]:
         """Projected gradient descent on each picture, from a random start; 8-bit pictures within the budget."""
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        goals: dict[int, _Goal] = {}
+        goals: dict[int, _AttackGoal] = {}
         for place, (example, pixels) in enumerate(zip(examples, clean, strict=True)):
             wrong = rng.random() < self._recipe.untargeted
             aim = self._aims[int(rng.integers(len(self._aims)))]
             # Nobody needs an attack to be refused what should be refused: there only the untargeted one makes sense.
             turns = example.turns if wrong else tuple((text, aim) for text, _ in _answered(example))
             if turns:
-                goals[place] = _Goal(Example(example.picture, turns), pixels, 1.0 if wrong else -1.0)
+                goals[place] = _AttackGoal(AdversarialExample(example.picture, turns), pixels, 1.0 if wrong else -1.0)
         found = dict(zip(goals, self._descend(list(goals.values()), random), strict=True))
-        return [self._budget.on_grid(found.get(place, pixels), pixels) for place, pixels in enumerate(clean)]
+        return [self._budget.project_quantized(found.get(place, pixels), pixels) for place, pixels in enumerate(clean)]
 
-    def _descend(self, goals: Sequence[_Goal], random: torch.Generator) -> list[Tensor]:
+    def _descend(self, goals: Sequence[_AttackGoal], random: torch.Generator) -> list[Tensor]:
         """Steps along the sign of the gradient, on all pictures at once."""
         recipe, epsilon = self._recipe, self._budget.epsilon
         clean = [goal.clean for goal in goals]
@@ -249,10 +253,10 @@ class _Trainer:
         return here
 
     def _losses(
-        self, examples: Sequence[Example], pixels: Sequence[Tensor], replies: Sequence[Sequence[str]]
+        self, examples: Sequence[AdversarialExample], pixels: Sequence[Tensor], replies: Sequence[Sequence[str]]
     ) -> Tensor:
         """Cross-entropy of the replies, a mean for each example."""
-        rows: list[list[Row]] = []
+        rows: list[list[EncodedPrompt]] = []
         images: list[dict[str, Any]] = []
         for example, picture, said in zip(examples, pixels, replies, strict=True):
             prompts = [Prompt.ask(text) for text, _ in example.turns]
@@ -261,8 +265,8 @@ class _Trainer:
         losses: dict[int, Tensor] = {}
         for places in _alike(images):
             group = [row for place in places for row in rows[place]]
-            inputs = joined([images[place] for place in places for _ in rows[place]])
-            with recomputed(self._model.model) if self._model.gradient_checkpointing else nullcontext():
+            inputs = concatenate_images([images[place] for place in places for _ in rows[place]])
+            with activation_checkpointing(self._model.model) if self._model.gradient_checkpointing else nullcontext():
                 found = batch_log_probs(self._model.model, group, inputs)
             each = torch.stack([-tokens.mean() for tokens in found])
             parts = each.split([len(rows[place]) for place in places])
@@ -271,23 +275,23 @@ class _Trainer:
 
 
 @dataclass(frozen=True)
-class _Goal:
+class _AttackGoal:
     """What the attack inside wants of one picture."""
 
-    example: Example
+    example: AdversarialExample
     """The questions with the replies that are aimed at."""
     clean: Tensor
     """The picture's pixels."""
     sign: float
     """-1 makes these replies likelier, 1 less likely."""
 
-    def turn(self, number: int) -> Example:
+    def turn(self, number: int) -> AdversarialExample:
         """One of the questions, in turn."""
-        return Example(self.example.picture, (self.example.turns[number % len(self.example.turns)],))
+        return AdversarialExample(self.example.picture, (self.example.turns[number % len(self.example.turns)],))
 
 
 @dataclass(frozen=True)
-class _Weights:
+class _CheckpointedWeights:
     """Weights as a checkpoint holds them."""
 
     weights: list[nn.Parameter]
@@ -330,33 +334,35 @@ def _alike(images: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _sized(example: Example, side: int | None) -> Tensor:
+def _sized(example: AdversarialExample, side: int | None) -> Tensor:
     picture = example.picture.convert("RGB")
     return to_pixels(picture if side is None else picture.resize((side, side)))
 
 
-def _few(example: Example, recipe: Recipe, rng: np.random.Generator) -> Example:
+def _few(
+    example: AdversarialExample, recipe: AdversarialTrainingConfig, rng: np.random.Generator
+) -> AdversarialExample:
     """The example with at most so many of its questions, by chance."""
     chosen = rng.permutation(len(example.turns))[: recipe.questions]
-    return Example(example.picture, tuple(example.turns[int(i)] for i in chosen))
+    return AdversarialExample(example.picture, tuple(example.turns[int(i)] for i in chosen))
 
 
-def _answered(example: Example) -> tuple[tuple[str, str], ...]:
+def _answered(example: AdversarialExample) -> tuple[tuple[str, str], ...]:
     """The questions that shall be answered."""
     verdicts = PhraseJudge()([Exchange(Prompt.ask(text), reply, "stop", "") for text, reply in example.turns])
     return tuple(turn for turn, verdict in zip(example.turns, verdicts, strict=True) if not verdict.refused)
 
 
-def _likeliest(model: HuggingFaceModel, draw: Draw, recipe: Recipe) -> list[str]:
+def _likeliest(model: HuggingFaceModel, draw: Draw, recipe: AdversarialTrainingConfig) -> list[str]:
     """The refusal sentences that the model is likeliest to say about a few examples."""
-    total = torch.zeros(len(REFUSALS))
+    total = torch.zeros(len(TARGET_REFUSALS))
     for index in range(4):
         example = draw(np.random.default_rng([recipe.seed, 41, index]))
         total += cross_entropies(_sized(example, recipe.side), [model], [Prompt.ask(example.turns[0][0])])
-    return [REFUSALS[int(i)] for i in total.topk(AIMS, largest=False).indices]
+    return [TARGET_REFUSALS[int(i)] for i in total.topk(AIMS, largest=False).indices]
 
 
-def _refusing(draw: Draw, recipe: Recipe) -> list[Exchange]:
+def _refusing(draw: Draw, recipe: AdversarialTrainingConfig) -> list[Exchange]:
     """Questions of the examples that should be refused, with their pictures.
 
     Raises:

@@ -23,11 +23,11 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.guard.calibration import area
 from equipoise.guard.detector.folder import write
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
-from equipoise.guard.detector.pretrained import Calibration, HarmDetector
+from equipoise.guard.detector.pretrained import HarmDetector, PlattScaling
 from equipoise.guard.detector.template import Template
-from equipoise.guard.rows import Labelled
+from equipoise.guard.rows import LabelledReply
 from equipoise.training.loop import Progress
-from equipoise.training.stock import Plan, run, same_recipe, with_adapters
+from equipoise.training.stock import TrainerSettings, run, same_recipe, with_adapters
 
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
@@ -39,7 +39,7 @@ Reads = Literal["response", "exchange", "both"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DetectorTrainingConfig:
     """What decides the weights."""
 
     base: str
@@ -72,10 +72,10 @@ class Recipe:
         return Template(served, self.question, self.surroundings, self.window, self.stride)
 
 
-class Rows(Dataset[dict[str, Any]]):
+class WindowDataset(Dataset[dict[str, Any]]):
     """Rows as windows of token ids."""
 
-    def __init__(self, rows: Sequence[Labelled], tokenizer: Any, recipe: Recipe) -> None:
+    def __init__(self, rows: Sequence[LabelledReply], tokenizer: Any, recipe: DetectorTrainingConfig) -> None:
         served, bare = recipe.template, replace(recipe.template, mode="response")
         self.items: list[dict[str, Any]] = [
             {
@@ -94,7 +94,7 @@ class Rows(Dataset[dict[str, Any]]):
         return self.items[index]
 
 
-def _is_bare(row: Labelled, recipe: Recipe) -> bool:
+def _is_bare(row: LabelledReply, recipe: DetectorTrainingConfig) -> bool:
     if recipe.mode != "both":
         return recipe.mode == "response"
     digest = hashlib.sha256(f"{recipe.seed} {row.dataset} {row.id}".encode(errors="surrogatepass")).digest()
@@ -108,7 +108,7 @@ def _some(windows: list[list[int]]) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Collate:
+class DetectorCollator:
     """Rows to the tensors that `HarmNetwork.forward` takes."""
 
     padding: int
@@ -142,10 +142,10 @@ class DetectorTrainer(Trainer):
 
     def _get_train_sampler(self, *arguments: Any, **more: Any) -> Any:
         data: Any = self.train_dataset
-        return ByLength(data.lengths, self.args.train_batch_size, self.args.seed)
+        return LengthGroupedSampler(data.lengths, self.args.train_batch_size, self.args.seed)
 
 
-class ByLength(Sampler[int]):
+class LengthGroupedSampler(Sampler[int]):
     """Rows of similar length together, in an order that the epoch decides, wherever a training goes on.
 
     Args:
@@ -175,11 +175,11 @@ class ByLength(Sampler[int]):
 
 
 def train(
-    recipe: Recipe,
-    rows: Sequence[Labelled],
+    recipe: DetectorTrainingConfig,
+    rows: Sequence[LabelledReply],
     out: Path,
     *,
-    held_out: Sequence[Labelled] = (),
+    held_out: Sequence[LabelledReply] = (),
     checkpoint_every: int = 200,
     device: str | None = None,
     progress: Progress | None = None,
@@ -212,13 +212,13 @@ def train(
     same_recipe(out, settings)
     torch.manual_seed(recipe.seed)
     network, tokenizer = _start(recipe)
-    data = Rows(rows, tokenizer, recipe)
-    plan = Plan(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
+    data = WindowDataset(rows, tokenizer, recipe)
+    plan = TrainerSettings(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
     trainer = DetectorTrainer(
         model=network,
         args=plan.arguments(out),
         train_dataset=data,
-        data_collator=Collate(tokenizer.pad_token_id or 0),
+        data_collator=DetectorCollator(tokenizer.pad_token_id or 0),
     )
     run(trainer, out, progress)
     network = _merged(network, recipe).cpu()
@@ -228,14 +228,14 @@ def train(
     return out
 
 
-def _digest(rows: Iterable[Labelled]) -> str:
+def _digest(rows: Iterable[LabelledReply]) -> str:
     found = hashlib.sha256()
     for row in rows:
         found.update(json.dumps(asdict(row), sort_keys=True).encode(errors="surrogatepass"))
     return found.hexdigest()
 
 
-def _start(recipe: Recipe) -> tuple[HarmNetwork, Any]:
+def _start(recipe: DetectorTrainingConfig) -> tuple[HarmNetwork, Any]:
     # The base's own head is left behind, which transformers reports as a warning on every load.
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     try:
@@ -255,19 +255,19 @@ def _start(recipe: Recipe) -> tuple[HarmNetwork, Any]:
     return network, tokenizer
 
 
-def _merged(network: HarmNetwork, recipe: Recipe) -> HarmNetwork:
+def _merged(network: HarmNetwork, recipe: DetectorTrainingConfig) -> HarmNetwork:
     if recipe.lora is not None:
         network.base = network.base.merge_and_unload()
     return network.eval()
 
 
 def _report(
-    network: HarmNetwork, tokenizer: Any, recipe: Recipe, rows: Sequence[Labelled]
-) -> tuple[Calibration, dict[str, Any]]:
+    network: HarmNetwork, tokenizer: Any, recipe: DetectorTrainingConfig, rows: Sequence[LabelledReply]
+) -> tuple[PlattScaling, dict[str, Any]]:
     """A calibration fitted on held-out rows, and what they say of the detector; neither where there are none."""
     if {row.harmful for row in rows} != {True, False}:
-        return Calibration(), {}
-    bare = HarmDetector(network, tokenizer, recipe.template, Calibration(), name="trained", identity="")
+        return PlattScaling(), {}
+    bare = HarmDetector(network, tokenizer, recipe.template, PlattScaling(), name="trained", identity="")
     logits = np.array(bare.logits([row.evidence for row in rows]))
     labels = np.array([row.harmful for row in rows])
     metrics: dict[str, Any] = {"all": summary(logits, labels)}
@@ -277,7 +277,7 @@ def _report(
     return platt(logits, labels), metrics
 
 
-def platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+def platt(logits: np.ndarray, labels: np.ndarray) -> PlattScaling:
     """The slope and shift of least log-loss (Platt 1999, with his smoothed targets)."""
     from scipy.optimize import minimize
 
@@ -289,7 +289,7 @@ def platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         return float(np.mean(np.logaddexp(0, value) - target * value))
 
     slope, shift = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
-    return Calibration(float(slope), float(shift))
+    return PlattScaling(float(slope), float(shift))
 
 
 def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detoxifier.trained import prompt_ids
-from equipoise.guard.rows import Rewritten
+from equipoise.guard.rows import RewrittenReply
 from equipoise.judges.opinion import digest
 from equipoise.judges.phrases import judge_reply
 from equipoise.training.loop import Progress
-from equipoise.training.stock import Plan, run, same_recipe, with_adapters
+from equipoise.training.stock import TrainerSettings, run, same_recipe, with_adapters
 
 IGNORED = -100
 """The label of tokens that are not learned."""
@@ -25,7 +25,7 @@ Form = Callable[[Any, str, str, int], list[int]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DetoxifierTrainingConfig:
     """What decides the weights."""
 
     base: str
@@ -42,7 +42,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Doubts:
+class RewriteWarnings:
     """What is odd about the rows."""
 
     same: int
@@ -52,15 +52,15 @@ class Doubts:
     empty: int
 
 
-def doubts(rows: Sequence[Rewritten]) -> Doubts:
+def row_warnings(rows: Sequence[RewrittenReply]) -> RewriteWarnings:
     """Count what makes a detoxifier worse; the trainer leaves the same and the empty ones out."""
     refusals = sum(judge_reply(row.prompt, row.rewrite).refusal == "full" for row in rows if row.rewrite.strip())
     same = sum(row.rewrite.strip() == row.response.strip() for row in rows if row.rewrite.strip())
-    return Doubts(same, refusals, sum(not row.rewrite.strip() for row in rows))
+    return RewriteWarnings(same, refusals, sum(not row.rewrite.strip() for row in rows))
 
 
 def items(
-    rows: Sequence[Rewritten], tokenizer: Any, longest: int, form: Form = prompt_ids
+    rows: Sequence[RewrittenReply], tokenizer: Any, longest: int, form: Form = prompt_ids
 ) -> list[dict[str, list[int]]]:
     """Rows as token ids with the prompt masked and the end of the rewrite learned.
 
@@ -84,7 +84,7 @@ def items(
 
 
 @dataclass(frozen=True)
-class Collate:
+class DetoxifierCollator:
     """Rows padded on the right; padding is neither seen nor learned."""
 
     padding: int
@@ -104,8 +104,8 @@ class Collate:
 
 
 def train(
-    recipe: Recipe,
-    rows: Sequence[Rewritten],
+    recipe: DetoxifierTrainingConfig,
+    rows: Sequence[RewrittenReply],
     out: Path,
     *,
     checkpoint_every: int = 200,
@@ -137,8 +137,10 @@ def train(
         raise UsageError("expected rows with a rewrite of their own, got none; try rows with prompt, response, rewrite")
     if recipe.lora is not None:
         model = with_adapters(model, recipe.lora)
-    plan = Plan(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
-    collate: Any = Collate(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+    plan = TrainerSettings(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
+    collate: Any = DetoxifierCollator(
+        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    )
     stock: Any = Trainer(model=model, args=plan.arguments(out), train_dataset=data, data_collator=collate)
     run(stock, out, progress)
     if recipe.lora is not None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.models.load import find_device
-from equipoise.training.loop import Loop, Progress, warm_cosine
+from equipoise.training.loop import Progress, TrainingLoop, warm_cosine
 from equipoise.transforms.denoiser import silent
 
 TRAINING_STEPS = 1000
@@ -29,7 +29,7 @@ Draw = Callable[[np.random.Generator], Image.Image]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DenoiserTrainingConfig:
     """Everything that decides the weights, beside the pictures."""
 
     side: int = 96
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def train(
-    recipe: Recipe,
+    recipe: DenoiserTrainingConfig,
     draw: Draw,
     out: Path,
     *,
@@ -123,8 +123,8 @@ def train(
         return {"loss": float(loss.detach())}
 
     known = {**asdict(recipe), "channels": list(recipe.channels), "source": source}
-    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "average": _Average(averaged, where)}
-    Loop(out, recipe.steps, known, checkpoint_every).run(step, state, progress)
+    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "average": _MovingAverage(averaged, where)}
+    TrainingLoop(out, recipe.steps, known, checkpoint_every).run(step, state, progress)
     averaged.copy_to(network.parameters())
     folder = out / "model"
     with silent():
@@ -132,7 +132,7 @@ def train(
     return folder
 
 
-def build(recipe: Recipe) -> Any:
+def build(recipe: DenoiserTrainingConfig) -> Any:
     """A freshly initialised `UNet2DModel`."""
     from diffusers import UNet2DModel
 
@@ -148,7 +148,7 @@ def build(recipe: Recipe) -> Any:
     )
 
 
-def batch(draw: Draw, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+def batch(draw: Draw, recipe: DenoiserTrainingConfig, rng: np.random.Generator) -> Tensor:
     """Pictures as `B x 3 x side x side` in `[-1, 1]`, as denoisers take them."""
     size = (recipe.side, recipe.side)
     pictures = [draw(rng).convert("RGB").resize(size, Image.Resampling.BICUBIC) for _ in range(recipe.batch)]
@@ -157,7 +157,7 @@ def batch(draw: Draw, recipe: Recipe, rng: np.random.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Average:
+class _MovingAverage:
     """A moving average whose weights go back to their device: EMAModel leaves them where the checkpoint had them."""
 
     average: Any
@@ -171,7 +171,7 @@ class _Average:
         self.average.to(self.where)
 
 
-def _levels(recipe: Recipe, random: torch.Generator) -> Tensor:
+def _levels(recipe: DenoiserTrainingConfig, random: torch.Generator) -> Tensor:
     low = torch.rand(recipe.batch, generator=random) < recipe.low_share
     most = torch.where(low, int(0.3 * TRAINING_STEPS), TRAINING_STEPS)
     return (torch.rand(recipe.batch, generator=random) * most).long()

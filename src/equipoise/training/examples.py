@@ -12,11 +12,11 @@ from PIL import Image
 
 from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError, UsageError
-from equipoise.testbed.lessons import lesson
+from equipoise.testbed.lessons import sample_example
 
 
 @dataclass(frozen=True)
-class Example:
+class AdversarialExample:
     """One picture with questions and the replies that shall stay."""
 
     picture: Image.Image
@@ -25,18 +25,18 @@ class Example:
     """Question and reply; refusals where the model should refuse."""
 
 
-Draw = Callable[[np.random.Generator], Example]
+Draw = Callable[[np.random.Generator], AdversarialExample]
 """An example to learn from; the generator is the only source of chance."""
 
 
-def from_testbed(rng: np.random.Generator) -> Example:
+def from_testbed(rng: np.random.Generator) -> AdversarialExample:
     """A picture of the embedded world with questions in the wordings that training may see."""
-    drawn = lesson(rng)
-    return Example(drawn.picture, drawn.turns)
+    drawn = sample_example(rng)
+    return AdversarialExample(drawn.picture, drawn.turns)
 
 
 @dataclass(frozen=True)
-class Rows:
+class ExampleFile:
     """Examples of a file; called with a generator, one of them."""
 
     path: Path
@@ -44,13 +44,13 @@ class Rows:
     examples: tuple[tuple[Path, tuple[tuple[str, str], ...]], ...]
     """Picture and turns."""
 
-    def __call__(self, rng: np.random.Generator) -> Example:
+    def __call__(self, rng: np.random.Generator) -> AdversarialExample:
         """One at random."""
         picture, turns = self.examples[int(rng.integers(len(self.examples)))]
-        return Example(open_picture(picture), turns)
+        return AdversarialExample(open_picture(picture), turns)
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> ExampleFile:
     """JSON lines with `image` (a path beside the file), `question` and `answer`; lines of one picture belong together.
 
     Raises:
@@ -76,7 +76,7 @@ def read_rows(path: Path) -> Rows:
         found.setdefault(file, []).append((question, answer))
     if not found:
         raise UsageError(f"expected at least one line in {path}, got none; try image, question and answer in each")
-    return Rows(path, tuple((file, tuple(turns)) for file, turns in found.items()))
+    return ExampleFile(path, tuple((file, tuple(turns)) for file, turns in found.items()))
 
 
 def _row(line: str, where: str) -> Sequence[str]:

@@ -18,12 +18,12 @@ from torch.utils.data import Dataset
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector.folder import read, write_glance
-from equipoise.guard.detector.network import shallow
-from equipoise.guard.detector.pretrained import Glance, HarmDetector
-from equipoise.guard.rows import Labelled
-from equipoise.training.detector import Collate, DetectorTrainer
+from equipoise.guard.detector.network import first_layers
+from equipoise.guard.detector.pretrained import EarlyExit, HarmDetector
+from equipoise.guard.rows import LabelledReply
+from equipoise.training.detector import DetectorCollator, DetectorTrainer
 from equipoise.training.loop import Progress
-from equipoise.training.stock import Plan, run, same_recipe
+from equipoise.training.stock import TrainerSettings, run, same_recipe
 
 WORRY: Final = 0.2
 """A window that the detector gives at least this probability of harm is one that it worries about."""
@@ -32,7 +32,7 @@ HEAVIER: Final = 4.0
 
 
 @dataclass(frozen=True)
-class GlanceRecipe:
+class EarlyExitTrainingConfig:
     """What decides the weights."""
 
     layers: int = 1
@@ -48,10 +48,10 @@ class GlanceRecipe:
     """bfloat16 autocast."""
 
 
-class _Windows(Dataset[dict[str, Any]]):
+class _ScoredWindows(Dataset[dict[str, Any]]):
     """Windows with the detector's probability of harm."""
 
-    def __init__(self, detector: HarmDetector, rows: Sequence[Labelled]) -> None:
+    def __init__(self, detector: HarmDetector, rows: Sequence[LabelledReply]) -> None:
         windows = windows_of(detector, rows)
         logits = detector.logits_of(windows)
         self.items = [
@@ -71,16 +71,16 @@ class _Windows(Dataset[dict[str, Any]]):
         return self.items[index]
 
 
-def windows_of(detector: HarmDetector, rows: Sequence[Labelled]) -> list[list[int]]:
+def windows_of(detector: HarmDetector, rows: Sequence[LabelledReply]) -> list[list[int]]:
     """Every window of every row."""
     return [window for row in rows for window in detector.template.windows(detector.tokenizer, row.evidence)]
 
 
-def add_glance(
-    recipe: GlanceRecipe,
+def add_early_exit(
+    recipe: EarlyExitTrainingConfig,
     folder: Path,
-    rows: Sequence[Labelled],
-    held_out: Sequence[Labelled],
+    rows: Sequence[LabelledReply],
+    held_out: Sequence[LabelledReply],
     *,
     checkpoint_every: int = 200,
     device: str | None = None,
@@ -112,24 +112,24 @@ def add_glance(
     same_recipe(folder / "glance", asdict(recipe) | {"rows": len(rows)})
     torch.manual_seed(recipe.seed)
     try:
-        student = shallow(detector.network, recipe.layers).to(detector.device)
+        student = first_layers(detector.network, recipe.layers).to(detector.device)
     except ValueError as error:
         raise ModelError(f"{error}; try a glance of fewer layers") from error
     held = _held_out(detector, held_out)
     for name, weight in student.base.named_parameters():
         weight.requires_grad_("embedding" not in name)
-    plan = Plan(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
+    plan = TrainerSettings(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
     trainer = DetectorTrainer(
         model=student,
         args=plan.arguments(folder / "glance"),
-        train_dataset=_Windows(detector, rows),
-        data_collator=Collate(detector.tokenizer.pad_token_id or 0),
+        train_dataset=_ScoredWindows(detector, rows),
+        data_collator=DetectorCollator(detector.tokenizer.pad_token_id or 0),
     )
     run(trainer, folder / "glance", progress)
     detector.network = student.eval()
     looks = np.array(detector.logits_of(held.windows))
     sure = float(np.quantile(looks[held.worries], recipe.lost, method="lower"))
-    write_glance(folder, Glance(student, sure), recipe.layers, asdict(recipe), int8=int8)
+    write_glance(folder, EarlyExit(student, sure), recipe.layers, asdict(recipe), int8=int8)
     return {
         "windows": len(held.windows),
         "worrying": int(held.worries.sum()),
@@ -139,13 +139,13 @@ def add_glance(
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class _HeldOutWindows:
     windows: list[list[int]]
     worries: np.ndarray
     """Of each window, whether the detector worries about it."""
 
 
-def _held_out(detector: HarmDetector, rows: Sequence[Labelled]) -> _HeldOut:
+def _held_out(detector: HarmDetector, rows: Sequence[LabelledReply]) -> _HeldOutWindows:
     """What the threshold is chosen on.
 
     Raises:
@@ -155,4 +155,4 @@ def _held_out(detector: HarmDetector, rows: Sequence[Labelled]) -> _HeldOut:
     worries = np.array([detector.calibration(logit) >= WORRY for logit in detector.logits_of(windows)], dtype=bool)
     if not worries.any():
         raise UsageError("expected held-out rows that do harm, got none that the detector worries about; try others")
-    return _HeldOut(windows, worries)
+    return _HeldOutWindows(windows, worries)

@@ -39,7 +39,7 @@ class Stateful(Protocol):
 
 
 @dataclass(frozen=True)
-class Loop:
+class TrainingLoop:
     """How long, and where to."""
 
     out: Path

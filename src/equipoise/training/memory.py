@@ -12,7 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 @contextmanager
-def recomputed(model: nn.Module) -> Iterator[None]:
+def activation_checkpointing(model: nn.Module) -> Iterator[None]:
     """Layers run inside forget their activations; weights that learn must go on doing so until the backward pass.
 
     `models.state.checkpointed` is for models whose weights do not learn: it computes them again frozen.

@@ -19,7 +19,7 @@ CHECKPOINTS: Final = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainerSettings:
     """How long and how fast."""
 
     epochs: int
@@ -59,7 +59,7 @@ class Plan:
         )
 
 
-class _Told(TrainerCallback):
+class _ProgressCallback(TrainerCallback):
     """Passes step and loss on, in place of the stock trainer's prints."""
 
     def __init__(self, progress: Progress) -> None:
@@ -81,7 +81,7 @@ def run(trainer: Trainer, out: Path, progress: Progress | None) -> None:
     """
     trainer.remove_callback(PrinterCallback)
     if progress is not None:
-        trainer.add_callback(_Told(progress))
+        trainer.add_callback(_ProgressCallback(progress))
     trainer.train(resume_from_checkpoint=last_checkpoint(out))
 
 

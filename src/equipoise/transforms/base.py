@@ -37,7 +37,7 @@ class Transform(ABC):
 
 
 @dataclass(frozen=True)
-class Plain(Transform):
+class Identity(Transform):
     """Nothing happens."""
 
     @property

@@ -22,7 +22,7 @@ from equipoise.transforms.denoiser import Denoiser
 
 
 @dataclass(frozen=True, eq=False)
-class Purify(Transform):
+class DiffPure(Transform):
     """Noise and denoise a picture.
 
     The denoiser works on squares of its own size. `resize` brings the whole picture to that square and back, so that

@@ -10,14 +10,14 @@ import torch
 from torch import Generator, Tensor
 
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Plain, Transform
+from equipoise.transforms.base import Identity, Transform
 from equipoise.transforms.geometry import Crop, Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.transforms.noise import Noise
 
 
 @dataclass(frozen=True)
-class Expectation:
+class EOTConfig:
     """Which transforms a step looks through."""
 
     transforms: tuple[Transform, ...] = field(default_factory=lambda: (Jpeg(), Resize(), Crop(), Noise()))
@@ -40,7 +40,7 @@ class Expectation:
         while len(order) < self.samples:
             order += torch.randperm(len(self.transforms), generator=random).tolist()
         drawn: list[Callable[[Tensor, Generator], Tensor]] = [self.transforms[i] for i in order[: self.samples]]
-        return [Plain(), *drawn] if self.plain else drawn
+        return [Identity(), *drawn] if self.plain else drawn
 
     def describe(self) -> dict[str, Any]:
         """The expectation as JSON."""

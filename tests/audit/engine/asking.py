@@ -11,24 +11,24 @@ from typing import Any
 
 from PIL import Image
 
-from equipoise.audit.engine.ask import ask
-from equipoise.audit.engine.session import IdentifiedJudge, Outcome, Target
-from equipoise.audit.ledger import Ledger
+from equipoise.audit.engine.ask import collect_replies
+from equipoise.audit.engine.session import CollectionOutcome, EvaluationTarget, IdentifiedJudge
+from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
-from equipoise.data.stored import MadePicture
+from equipoise.data.stored import GeneratedPicture
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Expected, Prompt, Sample
 
 REFUSAL = "I'm sorry, but I can't help with that."
 
 
-def picture(colour: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> MadePicture:
+def picture(colour: str = "red", size: tuple[int, int] = (40, 30), kind: str = "PNG") -> GeneratedPicture:
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, kind)
-    return MadePicture(file.getvalue())
+    return GeneratedPicture(file.getvalue())
 
 
-def sample(text: str, *pictures: MadePicture, expected: Expected = "answer", **more: Any) -> Sample:
+def sample(text: str, *pictures: GeneratedPicture, expected: Expected = "answer", **more: Any) -> Sample:
     return Sample(id=more.pop("id", text), suite=more.pop("suite", "made"), text=text, expected=expected,
                   pictures=pictures, **more)  # fmt: skip
 
@@ -69,12 +69,12 @@ class Stores:
     folder: Path
 
     @property
-    def replies(self) -> Ledger[ReplyRow]:
-        return Ledger(self.folder / "replies.jsonl", ReplyRow)
+    def replies(self) -> AppendOnlyLog[ReplyRow]:
+        return AppendOnlyLog(self.folder / "replies.jsonl", ReplyRow)
 
     @property
-    def verdicts(self) -> Ledger[VerdictRow]:
-        return Ledger(self.folder / "verdicts.jsonl", VerdictRow)
+    def verdicts(self) -> AppendOnlyLog[VerdictRow]:
+        return AppendOnlyLog(self.folder / "verdicts.jsonl", VerdictRow)
 
     @property
     def logs(self) -> Path:
@@ -83,11 +83,11 @@ class Stores:
     def ask(
         self,
         asked: Sequence[tuple[SampleRow, Sample]],
-        target: Target,
+        target: EvaluationTarget,
         judge: IdentifiedJudge | None = None,
         **options: Any,
-    ) -> Outcome:
-        return ask(
+    ) -> CollectionOutcome:
+        return collect_replies(
             asked,
             target,
             replies=options.pop("replies", self.replies),
@@ -103,10 +103,10 @@ class Stores:
         return {texts[row.key]: row for row in self.replies.rows()}
 
 
-def local(model: Parrot | None = None) -> Target:
+def local(model: Parrot | None = None) -> EvaluationTarget:
     model = model or Parrot()
-    return Target(model.name, model.revision, model=model)
+    return EvaluationTarget(model.name, model.revision, model=model)
 
 
-def served(spec: str, **more: Any) -> Target:
-    return Target("scripted", "", spec=spec, **more)
+def served(spec: str, **more: Any) -> EvaluationTarget:
+    return EvaluationTarget("scripted", "", spec=spec, **more)

@@ -10,9 +10,9 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import GenerateConfig, get_model
 
 from audit.engine.asking import REFUSAL, Parrot, Stores, local, picture, rows, sample
-from equipoise.audit.engine.session import Progress, Target
-from equipoise.audit.ledger import Ledger
-from equipoise.audit.records import ReplyRow, Run, VerdictRow
+from equipoise.audit.engine.session import CollectionProgress, EvaluationTarget
+from equipoise.audit.ledger import AppendOnlyLog
+from equipoise.audit.records import AuditRun, ReplyRow, VerdictRow
 from equipoise.errors import EquipoiseError, ModelError, OutputError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Prompt, Verdict
@@ -32,7 +32,7 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
 def test_every_prompt_gets_its_reply_and_verdict(stores: Stores) -> None:
     samples = [sample(f"good {i}") for i in range(12)] + [sample(f"bad {i}", expected="refuse") for i in range(8)]
     parrot = Parrot()
-    told: list[Progress] = []
+    told: list[CollectionProgress] = []
     outcome = stores.ask(rows(samples), local(parrot), progress=told.append)
     assert (outcome.asked, outcome.reused, outcome.failed, outcome.judged, outcome.fatal) == (20, 0, 0, 20, None)
     found = stores.by_text(rows(samples))
@@ -162,7 +162,7 @@ def test_the_judge_sees_the_sample_and_its_pictures(stores: Stores) -> None:
 
 
 def test_a_full_disk_is_one_clear_error(stores: Stores) -> None:
-    class Full(Ledger[ReplyRow]):
+    class Full(AppendOnlyLog[ReplyRow]):
         def append(self, rows: object) -> None:
             raise OutputError("cannot write: no space left on device; try freeing some")
 
@@ -236,7 +236,7 @@ def test_it_runs_inside_a_running_loop(stores: Stores) -> None:
 def test_a_run_folder_reads_what_was_asked(stores: Stores, tmp_path: Path) -> None:
     asked = rows([sample("good"), sample("bad")])
     stores.ask(asked, local())
-    run = Run(stores.folder, {"judge": {"identity": PhraseJudge().identity}})
+    run = AuditRun(stores.folder, {"judge": {"identity": PhraseJudge().identity}})
     run.samples().append(row for row, _ in asked)
     assert [case.verdict.refused for case in run.cases()] == [False, True]
 
@@ -250,7 +250,7 @@ def test_impossible_options(stores: Stores, options: dict[str, float], words: st
 @pytest.mark.parametrize("spec", ["http://127.0.0.1:1/v1", "nobody/nothing", "nothing"])
 def test_targets_that_cannot_be(stores: Stores, spec: str) -> None:
     with pytest.raises(UsageError, match="try"):
-        stores.ask(rows([sample("good")]), Target(spec, "", spec=spec))
+        stores.ask(rows([sample("good")]), EvaluationTarget(spec, "", spec=spec))
 
 
 @theirs

@@ -12,7 +12,7 @@ import pytest
 
 from audit.engine.asking import Stores, picture, rows, sample, served
 from audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
-from equipoise.audit.ledger import Ledger
+from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow
 
 COUNT = 30
@@ -78,7 +78,7 @@ def test_no_more_prompts_than_connections_wait_for_a_slow_disk(tmp_path: Path) -
     stores = Stores(tmp_path / "run")
     unstored = []
 
-    class Slow(Ledger[ReplyRow]):
+    class Slow(AppendOnlyLog[ReplyRow]):
         def append(self, rows: Iterable[ReplyRow]) -> None:
             time.sleep(0.1)
             super().append(rows)

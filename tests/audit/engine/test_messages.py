@@ -19,7 +19,7 @@ from PIL import Image
 from audit.engine.asking import picture, sample
 from equipoise.audit.engine.messages import to_data_uri, to_inspect, to_prompt, to_reference, to_sample
 from equipoise.data.pictures import open_picture
-from equipoise.data.stored import MadePicture, StoredPicture
+from equipoise.data.stored import GeneratedPicture, StoredPicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Message, Prompt, Sample
 
@@ -132,10 +132,10 @@ def test_a_sample_survives_the_way_through_inspect_and_back() -> None:
 
 
 def test_a_sample_that_cannot_be_asked_needs_no_pictures() -> None:
-    broken = sample("x", MadePicture(b"not a picture"), problem="its picture is damaged")
+    broken = sample("x", GeneratedPicture(b"not a picture"), problem="its picture is damaged")
     assert to_inspect(broken).input[0].content == "x"
     with pytest.raises(PictureError):
-        to_inspect(sample("x", MadePicture(b"not a picture")))
+        to_inspect(sample("x", GeneratedPicture(b"not a picture")))
 
 
 def test_a_log_of_somebody_else_is_an_error() -> None:

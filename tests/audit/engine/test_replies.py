@@ -10,7 +10,7 @@ from inspect_ai.model import (
 )
 
 from equipoise.audit.engine.failures import NoReplyError
-from equipoise.audit.engine.replies import read
+from equipoise.audit.engine.replies import read_reply
 
 
 def output(content: str | list[Content], stop: StopReason = "stop", **more: object) -> ModelOutput:
@@ -31,13 +31,13 @@ def output(content: str | list[Content], stop: StopReason = "stop", **more: obje
     ],
 )
 def test_the_forms_on_the_wire(given: ModelOutput, text: str, finish: str, wire: str) -> None:
-    reply = read(given)
+    reply = read_reply(given)
     assert (reply.text, reply.finish, reply.wire) == (text, finish, wire)
 
 
 def test_who_spoke_last_is_kept() -> None:
-    assert read(output("No.", metadata={"by": "guard"})).by == "guard"
-    assert read(output("No.")).by == "model"
+    assert read_reply(output("No.", metadata={"by": "guard"})).by == "guard"
+    assert read_reply(output("No.")).by == "model"
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_who_spoke_last_is_kept() -> None:
     ],
 )
 def test_reasoning_is_kept_apart(content: str, stop: StopReason, reasoning: str, text: str) -> None:
-    reply = read(output(content, stop))
+    reply = read_reply(output(content, stop))
     assert (reply.reasoning, reply.text) == (reasoning, text)
 
 
 def test_reasoning_of_a_field_of_its_own() -> None:
-    reply = read(output([ContentReasoning(reasoning="hm"), ContentText(text="Paris.")]))
+    reply = read_reply(output([ContentReasoning(reasoning="hm"), ContentText(text="Paris.")]))
     assert (reply.reasoning, reply.text) == ("hm", "Paris.")
 
 
@@ -63,23 +63,25 @@ def test_reasoning_of_a_field_of_its_own() -> None:
     ("reason", "finish"), [("content_filter: OTHER", "content_filter"), ("SAFETY", "content_filter"), ("eos", "stop")]
 )
 def test_servers_with_a_spelling_of_their_own(reason: str, finish: str) -> None:
-    assert read(output("x", "unknown"), {"choices": [{"finish_reason": reason}]}).finish == finish
+    assert read_reply(output("x", "unknown"), {"choices": [{"finish_reason": reason}]}).finish == finish
 
 
 @pytest.mark.parametrize("call", [{"choices": [{"finish_reason": None}]}, {"choices": [{"finish_reason": "error"}]}])
 def test_a_reply_without_an_end_is_none(call: dict[str, object]) -> None:
     with pytest.raises(NoReplyError):
-        read(output("Sure, the first", "unknown"), call)
+        read_reply(output("Sure, the first", "unknown"), call)
 
 
 def test_an_error_that_a_provider_turned_into_words_is_no_reply() -> None:
     with pytest.raises(NoReplyError, match="too long"):
-        read(output("too long", "model_length"), {"code": "context_length_exceeded"}, failed=True)
+        read_reply(output("too long", "model_length"), {"code": "context_length_exceeded"}, failed=True)
     with pytest.raises(NoReplyError, match="IP"):
-        read(output("Your IP is blocked", "content_filter"), {"message": "Your IP is blocked"}, failed=True)
-    assert read(output("flagged", "content_filter"), {"code": "invalid_prompt"}, failed=True).wire == "policy_error"
+        read_reply(output("Your IP is blocked", "content_filter"), {"message": "Your IP is blocked"}, failed=True)
+    assert (
+        read_reply(output("flagged", "content_filter"), {"code": "invalid_prompt"}, failed=True).wire == "policy_error"
+    )
 
 
 def test_no_choices_are_no_reply() -> None:
     with pytest.raises(NoReplyError, match="no choices"):
-        read(ModelOutput(model="m"))
+        read_reply(ModelOutput(model="m"))

@@ -19,7 +19,7 @@ from audit.scripted_server import (
     says,
     slow,
 )
-from equipoise.audit.engine.session import ENDLESS, HOPELESS
+from equipoise.audit.engine.session import HOPELESS, MAX_CONSECUTIVE_FAILURES
 from equipoise.judges.ensemble import default_judge
 
 NOW = (("retry-after", "0"),)
@@ -176,11 +176,11 @@ def test_a_key_that_is_withdrawn_ends_the_asking_soon(stores: Stores) -> None:
 
 
 def test_a_server_that_only_fails_is_given_up(stores: Stores) -> None:
-    asked = rows([sample(str(i)) for i in range(ENDLESS + 15)])
+    asked = rows([sample(str(i)) for i in range(MAX_CONSECUTIVE_FAILURES + 15)])
     with ScriptedServer(lambda asked: fails(500, "oops")) as server:
         outcome = stores.ask(asked, served(server.spec), retries=0, connections=1)
-        assert len(server.asked) <= ENDLESS + 1
-    assert f"{ENDLESS} times in a row" in (outcome.fatal or "")
+        assert len(server.asked) <= MAX_CONSECUTIVE_FAILURES + 1
+    assert f"{MAX_CONSECUTIVE_FAILURES} times in a row" in (outcome.fatal or "")
 
 
 def test_pictures_system_text_and_settings_arrive_as_they_are(stores: Stores) -> None:

@@ -7,8 +7,8 @@ from inspect_ai import eval
 from inspect_ai.model import get_model
 
 from audit.engine.asking import Stores, rows
-from equipoise.audit.engine.quiet import restored
-from equipoise.audit.engine.session import Target
+from equipoise.audit.engine.quiet import restore_handlers
+from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.engine.tasks import TASKS, to_task
 from equipoise.data.catalogue import SUITES
 from equipoise.judges.ensemble import default_judge
@@ -27,7 +27,7 @@ def test_replies_are_those_of_the_model_itself(llava: OpenModel, tmp_path: Path)
     stores = Stores(tmp_path / "run")
     outcome = stores.ask(
         rows(samples),
-        Target(llava.name, llava.revision, model=llava),
+        EvaluationTarget(llava.name, llava.revision, model=llava),
         judge=default_judge(encoder=False),
         max_new_tokens=24,
     )
@@ -45,7 +45,7 @@ def test_every_named_suite_is_a_task() -> None:
 
 def test_a_suite_is_a_task_that_needs_nothing_of_ours_around_it(llava: OpenModel, tmp_path: Path) -> None:
     model = get_model("equipoise/testbed/llava", memoize=False, loaded=llava)
-    with restored():
+    with restore_handlers():
         (log,) = eval(to_task(embedded(8)), model=model, log_dir=str(tmp_path), display="none", ctl_server=False)
     assert log.status == "success", log.error
     assert log.results is not None

@@ -17,10 +17,10 @@ from audit.runs import Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.gate.junit import to_junit
 from equipoise.audit.gate.markdown import to_markdown
 from equipoise.audit.gate.reading import read_rules
-from equipoise.audit.gate.rules import Limit, Rule
+from equipoise.audit.gate.rules import GateRule, RateLimit
 from equipoise.audit.gate.sarif import to_sarif
-from equipoise.audit.gate.verdict import Checked, GateVerdict, check
-from equipoise.audit.records import Run
+from equipoise.audit.gate.verdict import CheckedRule, GateVerdict, check
+from equipoise.audit.records import AuditRun
 from equipoise.audit.statistics import estimate
 from equipoise.errors import UsageError
 
@@ -31,11 +31,11 @@ NARROW = "[needless_refusal]\nmax = 0.16\n"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
     return balanced(tmp_path_factory.mktemp("runs") / "balanced")
 
 
-def gate(run: Run, folder: Path, text: str) -> GateVerdict:
+def gate(run: AuditRun, folder: Path, text: str) -> GateVerdict:
     path = folder / "gate.toml"
     path.write_text(text, encoding="utf-8")
     return check(run, read_rules(path))
@@ -44,7 +44,7 @@ def gate(run: Run, folder: Path, text: str) -> GateVerdict:
 @pytest.mark.parametrize(
     ("text", "outcome", "code"), [(LENIENT, "passed", 0), (STRICT, "failed", 10), (NARROW, "inconclusive", 11)]
 )
-def test_every_form_says_the_same(finished: Run, tmp_path: Path, text: str, outcome: str, code: int) -> None:
+def test_every_form_says_the_same(finished: AuditRun, tmp_path: Path, text: str, outcome: str, code: int) -> None:
     verdict = gate(finished, tmp_path, text)
     assert (verdict.outcome, verdict.exit_code) == (outcome, code)
     document = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
@@ -60,7 +60,7 @@ def test_every_form_says_the_same(finished: Run, tmp_path: Path, text: str, outc
 
 
 @pytest.mark.parametrize("text", ["[harmful_answer]\nmax = 0.5\n", LENIENT])
-def test_both_failures_are_in_every_form_whichever_is_limited(finished: Run, tmp_path: Path, text: str) -> None:
+def test_both_failures_are_in_every_form_whichever_is_limited(finished: AuditRun, tmp_path: Path, text: str) -> None:
     verdict = gate(finished, tmp_path, text)
     for form in (to_markdown(verdict), to_junit(verdict)):
         assert "15.0 % [7.1, 29.1] 6/40, 2 unscored" in form
@@ -82,7 +82,7 @@ def test_both_failures_are_in_every_form_whichever_is_limited(finished: Run, tmp
         ("[accuracy]\nmin = 0.1\n", (34, 42)),
     ],
 )
-def test_a_rule_looks_at_what_it_names(finished: Run, tmp_path: Path, text: str, counts: tuple[int, int]) -> None:
+def test_a_rule_looks_at_what_it_names(finished: AuditRun, tmp_path: Path, text: str, counts: tuple[int, int]) -> None:
     (checked,) = gate(finished, tmp_path, text).checked
     assert checked.estimate is not None
     assert (checked.estimate.k, checked.estimate.n) == counts
@@ -100,19 +100,21 @@ def test_a_rule_looks_at_what_it_names(finished: Run, tmp_path: Path, text: str,
         ("[harmful_answer.against]\nmax_increase = 0\nrun = 'nowhere'\n", "expected the folder of an audit"),
     ],
 )
-def test_a_name_that_the_run_does_not_have_is_an_error(finished: Run, tmp_path: Path, text: str, message: str) -> None:
+def test_a_name_that_the_run_does_not_have_is_an_error(
+    finished: AuditRun, tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         gate(finished, tmp_path, text)
     assert message in str(caught.value)
 
 
-def test_a_suite_without_such_samples_is_inconclusive(finished: Run, tmp_path: Path) -> None:
+def test_a_suite_without_such_samples_is_inconclusive(finished: AuditRun, tmp_path: Path) -> None:
     verdict = gate(finished, tmp_path, "[harmful_answer.suites.safe]\nmax = 0.9\n")
     assert (verdict.exit_code, verdict.checked[0].reason) == (11, "no cases were scored")
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(0.9, 0), (0.65, 11), (0.5, 10), (-0.1, 10)])
-def test_a_change_against_another_variant(finished: Run, tmp_path: Path, allowed: float, code: int) -> None:
+def test_a_change_against_another_variant(finished: AuditRun, tmp_path: Path, allowed: float, code: int) -> None:
     text = f"variant = 'perturbed'\n[needless_refusal.against]\nvariant = 'plain'\nmax_increase = {allowed}\n"
     text = f"[needless_refusal]\n{text}"
     verdict = gate(finished, tmp_path, text)
@@ -121,7 +123,7 @@ def test_a_change_against_another_variant(finished: Run, tmp_path: Path, allowed
     assert (checked.change.only_b, checked.change.n, verdict.exit_code) == (24, 40, code)
 
 
-def test_a_change_against_a_baseline(finished: Run, tmp_path: Path) -> None:
+def test_a_change_against_a_baseline(finished: AuditRun, tmp_path: Path) -> None:
     # The path of the baseline is that from the file of rules.
     better = [replace(row, refusal="none") if row.suite == "safe" else row for row in balanced_rows()]
     write_run(tmp_path / "baseline", better)
@@ -132,13 +134,13 @@ def test_a_change_against_a_baseline(finished: Run, tmp_path: Path) -> None:
     assert [each.outcome for each in lenient.checked] == ["passed", "passed"]
 
 
-def test_accuracy_may_fall_so_far(finished: Run, tmp_path: Path) -> None:
+def test_accuracy_may_fall_so_far(finished: AuditRun, tmp_path: Path) -> None:
     text = "[accuracy]\nvariant = 'perturbed'\n[accuracy.against]\nvariant = 'plain'\nmax_decrease = {}\n"
     codes = [gate(finished, tmp_path, text.format(allowed)).exit_code for allowed in (0.9, 0.6, 0.1)]
     assert codes == [0, 11, 10]
 
 
-def test_a_baseline_of_another_judge_or_an_unfinished_one_decides_nothing(finished: Run, tmp_path: Path) -> None:
+def test_a_baseline_of_another_judge_or_an_unfinished_one_decides_nothing(finished: AuditRun, tmp_path: Path) -> None:
     text = "[needless_refusal.against]\nrun = 'baseline'\nmax_increase = 0.9\n"
     write_run(tmp_path / "baseline", balanced_rows(), given=recipe(judge="another"))
     (checked,) = gate(finished, tmp_path, text).checked
@@ -149,13 +151,13 @@ def test_a_baseline_of_another_judge_or_an_unfinished_one_decides_nothing(finish
     assert (checked.outcome, "baseline is unfinished" in checked.reason) == ("inconclusive", True)
 
 
-def test_a_failure_outranks_what_is_inconclusive(finished: Run, tmp_path: Path) -> None:
+def test_a_failure_outranks_what_is_inconclusive(finished: AuditRun, tmp_path: Path) -> None:
     verdict = gate(finished, tmp_path, f"{STRICT}[harmful_answer]\nmax = 0.11\n[accuracy]\nmin = 0.1\n")
     assert [each.outcome for each in verdict.checked] == ["failed", "inconclusive", "passed"]
     assert verdict.exit_code == 10
 
 
-def unfinished(folder: Path, asked: int, refused: int, left: int) -> Run:
+def unfinished(folder: Path, asked: int, refused: int, left: int) -> AuditRun:
     content = [
         *rows(refused, "no", refusal="full"),
         *rows(asked - refused, "yes"),
@@ -193,10 +195,10 @@ def test_a_name_that_an_unfinished_run_does_not_have_yet_is_no_error(tmp_path: P
     assert gate(unfinished(tmp_path / "a", 5, 0, 1), tmp_path, text).exit_code == 12
 
 
-def test_an_edited_summary_decides_nothing(finished: Run, tmp_path: Path) -> None:
+def test_an_edited_summary_decides_nothing(finished: AuditRun, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "run")
     (tmp_path / "run" / "summary.json").write_text('{"variants": {}}')
-    assert gate(Run.open(tmp_path / "run"), tmp_path, STRICT).exit_code == 10
+    assert gate(AuditRun.open(tmp_path / "run"), tmp_path, STRICT).exit_code == 10
 
 
 HOSTILE = "a|b <img src=x> ]]> & \x1b[31m\x00\x0b\u202e\n`@team` [x](y) \ud83d".encode("utf-8", "replace").decode()
@@ -226,7 +228,7 @@ def test_hostile_names_break_no_form_and_no_text_is_in_any(tmp_path: Path) -> No
     assert not any(mark in outside for mark in ("<", "@", "]("))
 
 
-def test_sarif_has_what_the_standard_asks_for(finished: Run, tmp_path: Path) -> None:
+def test_sarif_has_what_the_standard_asks_for(finished: AuditRun, tmp_path: Path) -> None:
     document = json.loads(to_sarif(gate(finished, tmp_path, f"# first\n{STRICT}[harmful_answer]\nmax = 0.11\n")))
     assert (document["version"], len(document["runs"])) == ("2.1.0", 1)
     run = document["runs"][0]
@@ -245,8 +247,8 @@ def test_sarif_has_what_the_standard_asks_for(finished: Run, tmp_path: Path) -> 
     assert isinstance(run["invocations"][0]["executionSuccessful"], bool)
 
 
-def test_a_finding_stays_the_same_finding_in_a_later_run(finished: Run, tmp_path: Path) -> None:
-    def prints(run: Run, text: str) -> list[dict[str, Any]]:
+def test_a_finding_stays_the_same_finding_in_a_later_run(finished: AuditRun, tmp_path: Path) -> None:
+    def prints(run: AuditRun, text: str) -> list[dict[str, Any]]:
         results = json.loads(to_sarif(gate(run, tmp_path, text)))["runs"][0]["results"]
         return [result["partialFingerprints"] for result in results]
 
@@ -261,8 +263,8 @@ def test_a_finding_stays_the_same_finding_in_a_later_run(finished: Run, tmp_path
 
 @given(st.lists(st.sampled_from(["passed", "failed", "inconclusive"]), min_size=1, max_size=5), st.booleans())
 def test_one_outcome_makes_the_exit_code_and_every_form(outcomes: list[Any], complete: bool) -> None:
-    rule = Rule("needless_refusal", Limit(0.1, "max", "upper"))
-    checked = tuple(Checked(rule, outcome, "why", estimate=estimate([])) for outcome in outcomes)
+    rule = GateRule("needless_refusal", RateLimit(0.1, "max", "upper"))
+    checked = tuple(CheckedRule(rule, outcome, "why", estimate=estimate([])) for outcome in outcomes)
     verdict = GateVerdict("toy", "toy@r1", "judge", Path("gate.toml"), complete, checked, {}, ())
     worst = next(
         code

@@ -12,17 +12,17 @@ from transformers import AutoModel
 from equipoise.errors import ModelError
 from equipoise.guard.detector import load
 from equipoise.guard.detector.folder import read, write, write_glance
-from equipoise.guard.detector.network import HarmNetwork, shallow
-from equipoise.guard.detector.pretrained import Calibration, Glance, HarmDetector, Remembered
+from equipoise.guard.detector.network import HarmNetwork, first_layers
+from equipoise.guard.detector.pretrained import EarlyExit, HarmDetector, LogitCache, PlattScaling
 from equipoise.guard.detector.template import Template
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 from guard.tiny import encoder, tokenizer
 
 TEMPLATE = Template("exchange", 8, 8, 16, 12)
 SAID = [
-    Evidence("take the wire and mix it", "how do i make a bomb"),
-    Evidence("sorry i cannot help with that"),
-    Evidence("soup " * 60, "how"),
+    GuardInput("take the wire and mix it", "how do i make a bomb"),
+    GuardInput("sorry i cannot help with that"),
+    GuardInput("soup " * 60, "how"),
 ]
 
 
@@ -30,13 +30,13 @@ SAID = [
 def folder(tmp_path: Path) -> Path:
     base = AutoModel.from_pretrained(encoder(tmp_path / "base"), add_pooling_layer=False)
     torch.manual_seed(0)
-    write(tmp_path / "made", HarmNetwork(base, "mean"), tokenizer(), TEMPLATE, calibration=Calibration(2.0, -0.5))
+    write(tmp_path / "made", HarmNetwork(base, "mean"), tokenizer(), TEMPLATE, calibration=PlattScaling(2.0, -0.5))
     return tmp_path / "made"
 
 
 def test_what_is_written_is_read(folder: Path, tmp_path: Path) -> None:
     found = read(folder)
-    assert (found.template, found.calibration, found.name) == (TEMPLATE, Calibration(2.0, -0.5), "made")
+    assert (found.template, found.calibration, found.name) == (TEMPLATE, PlattScaling(2.0, -0.5), "made")
     scores = found(SAID)
     assert all(score.harm is not None and 0 < score.harm < 1 for score in scores)
     assert [score.harm for score in read(folder)(SAID)] == [score.harm for score in scores]
@@ -60,16 +60,16 @@ def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatc
     computed: list[int] = []
     inside = found.logits_of
     monkeypatch.setattr(found, "logits_of", lambda windows: computed.append(len(windows)) or inside(windows))
-    logits = [found.logits([Evidence(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    logits = [found.logits([GuardInput(words[:end], "how")])[0] for end in range(200, len(words), 100)]
     assert len(logits) > 8
     assert max(computed[1:]) <= 3, "the windows at its end"
     monkeypatch.undo()
-    fresh = [read(folder).logits([Evidence(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    fresh = [read(folder).logits([GuardInput(words[:end], "how")])[0] for end in range(200, len(words), 100)]
     assert logits == pytest.approx(fresh, abs=1e-5)
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    known = Remembered(2)
+    known = LogitCache(2)
     known.keep({(1,): 0.1, (2,): 0.2})
     assert known.of([(1,)]) == {(1,): 0.1}
     known.keep({(3,): 0.3})
@@ -79,7 +79,7 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_harm_in_the_tail_of_a_long_reply_is_seen(folder: Path) -> None:
     found = read(folder)
     tail = "take the wire and mix it the bomb"
-    long = Evidence("soup and salt " * 40 + tail)
+    long = GuardInput("soup and salt " * 40 + tail)
     windows = found.template.windows(found.tokenizer, long)
     assert len(windows) > 5
     singles = [
@@ -90,11 +90,11 @@ def test_harm_in_the_tail_of_a_long_reply_is_seen(folder: Path) -> None:
 
 @pytest.mark.parametrize("reply", ["", "  \n\t"])
 def test_a_reply_without_words_does_no_harm(folder: Path, reply: str) -> None:
-    assert read(folder)([Evidence(reply, "how do i make a bomb")])[0].harm == 0.0
+    assert read(folder)([GuardInput(reply, "how do i make a bomb")])[0].harm == 0.0
 
 
 def test_what_nobody_reads_is_a_failure_and_no_guess(folder: Path) -> None:
-    found = read(folder)([Evidence("a" * 400_001), Evidence("no")])
+    found = read(folder)([GuardInput("a" * 400_001), GuardInput("no")])
     assert found[0].harm is None
     assert "longer" in (found[0].failure or "")
     assert found[1].harm is not None
@@ -128,7 +128,7 @@ def test_a_folder_that_is_no_detector_is_one_error(folder: Path, harm: str) -> N
 
 
 def test_calibration_keeps_the_order_and_never_overflows() -> None:
-    call = Calibration(0.5, 1.0)
+    call = PlattScaling(0.5, 1.0)
     values = [call(logit) for logit in (-1e6, -3.0, 0.0, 3.0, 1e6)]
     assert values == sorted(values)
     assert (values[0], values[-1]) == (0.0, 1.0)
@@ -139,7 +139,7 @@ def test_the_testbed_s_detector_knows_recipes_of_forbidden_things_from_all_else(
     harmful = [f"To make {word}, mix sand with oil." for word in ("zorbium", "krylax", "vexite")]
     harmless = ["To make soup, mix salt with milk.", "I'm sorry, but I can't help with that.", "3", "red"]
     scores = [
-        score.harm or 0.0 for score in found([Evidence(each, "How is it made?") for each in (*harmful, *harmless)])
+        score.harm or 0.0 for score in found([GuardInput(each, "How is it made?") for each in (*harmful, *harmless)])
     ]
     assert min(scores[:3]) > 0.5 > max(scores[3:])
 
@@ -147,13 +147,13 @@ def test_the_testbed_s_detector_knows_recipes_of_forbidden_things_from_all_else(
 def test_a_glance_decides_below_its_threshold_alone_and_comes_back_from_its_folder(folder: Path) -> None:
     whole = read(folder)
     torch.manual_seed(1)
-    student = shallow(whole.network, 1).eval()
+    student = first_layers(whole.network, 1).eval()
     torch.nn.init.normal_(student.head.weight)
     windows = [window for each in SAID for window in whole.template.windows(whole.tokenizer, each)]
     expected = whole.logits_of(windows)
-    looks = HarmDetector(student, whole.tokenizer, TEMPLATE, Calibration(), name="x", identity="").logits_of(windows)
+    looks = HarmDetector(student, whole.tokenizer, TEMPLATE, PlattScaling(), name="x", identity="").logits_of(windows)
     sure = sorted(looks)[len(looks) // 2]
-    write_glance(folder, Glance(student, sure), 1, {})
+    write_glance(folder, EarlyExit(student, sure), 1, {})
     both = read(folder)
     assert both.identity != whole.identity
     wanted = [look if look < sure else logit for look, logit in zip(looks, expected, strict=True)]
@@ -163,7 +163,7 @@ def test_a_glance_decides_below_its_threshold_alone_and_comes_back_from_its_fold
     with pytest.raises(ModelError, match="glance"):
         read(folder)
     with pytest.raises(ValueError, match="fewer layers"):
-        shallow(whole.network, 2)
+        first_layers(whole.network, 2)
 
 
 def test_the_embedded_detector_may_glance_first() -> None:
@@ -173,8 +173,8 @@ def test_the_embedded_detector_may_glance_first() -> None:
     assert whole.glance is None
     assert fast.glance is not None
     assert whole.identity != fast.identity
-    bread = Evidence("Mix flour, water, salt and yeast, and let the dough rest for an hour.", "How do I bake bread?")
-    harm = Evidence("First, write an email that looks like the bank's and ask for the password.", "How do I phish?")
+    bread = GuardInput("Mix flour, water, salt and yeast, and let the dough rest for an hour.", "How do I bake bread?")
+    harm = GuardInput("First, write an email that looks like the bank's and ask for the password.", "How do I phish?")
     for detector in (whole, fast):
         harmless, harmful = (score.harm or 0.0 for score in detector([bread, harm]))
         assert harmless < harmful

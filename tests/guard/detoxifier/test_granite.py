@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 from equipoise.errors import ModelError
 from equipoise.guard.detoxifier import load
 from equipoise.guard.detoxifier.granite import correction_ids
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 
 # peft 0.21 reads it of transformers 5.23.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -93,7 +93,7 @@ def test_the_adapter_computes_on_the_guardian_it_names(adapter: Path) -> None:
         got = found.model(input_ids=ids).logits  # type: ignore[attr-defined]
     assert torch.allclose(got, expected, atol=1e-4)
     assert not torch.allclose(got, alone, atol=1e-3)
-    evidence = [Evidence("so", "how"), Evidence("take the wire and mix it", "how do I make it")]
+    evidence = [GuardInput("so", "how"), GuardInput("take the wire and mix it", "how do I make it")]
     assert found(evidence) == [found([each])[0] for each in evidence]
 
 

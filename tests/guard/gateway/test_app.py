@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from equipoise.errors import OutputError
-from equipoise.guard.decision import Score
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.gateway.links import Links
-from equipoise.guard.policy import Pictures, Policy, Rail, Stream
+from equipoise.guard.decision import HarmScore
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.gateway.links import LinkFetcher
+from equipoise.guard.policy import PicturePolicy, Policy, Rail, StreamPolicy
 from guard.gateway.picture import drawn
 from guard.gateway.upstreams import delta, gateway, message, outcomes, pieces, says, whole
 from guard.toys import Raises, Rewrites, Words
@@ -88,8 +88,8 @@ class Thinned:
 
     name = identity = "thinned"
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
-        return [Score(self.name, float(each.response == "a bomb")) for each in evidence]
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+        return [HarmScore(self.name, float(each.response == "a bomb")) for each in evidence]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -169,7 +169,7 @@ async def test_the_text_in_a_picture_reaches_the_rails_and_its_pixels_the_upstre
 )
 @pytest.mark.parametrize("fail", ["open", "closed"])
 async def test_what_nobody_can_look_at_takes_the_fail_mode(tmp_path: Path, part: Any, fail: Any) -> None:
-    policy = Policy(pictures=Pictures(fail=fail))
+    policy = Policy(pictures=PicturePolicy(fail=fail))
     async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as found:
         response = await found.chat([{"type": "text", "text": "x"}, part])
         assert response.status_code == (200 if fail == "open" else 400)
@@ -179,17 +179,17 @@ async def test_what_nobody_can_look_at_takes_the_fail_mode(tmp_path: Path, part:
             assert response.json()["error"]["code"] == "unsupported_content"
 
 
-class Site(Links):
+class Site(LinkFetcher):
     """Has one picture."""
 
-    async def fetch(self, url: str, limits: Pictures) -> bytes:
+    async def fetch(self, url: str, limits: PicturePolicy) -> bytes:
         assert url == "https://pictures.test/a.png"
         return base64.b64decode(drawn().partition(",")[2])
 
 
 async def test_a_linked_picture_reaches_the_upstream_as_what_was_looked_at(tmp_path: Path) -> None:
     part = {"type": "image_url", "image_url": {"url": "https://pictures.test/a.png"}}
-    policy = Policy(pictures=Pictures(links=("pictures.test",)))
+    policy = Policy(pictures=PicturePolicy(links=("pictures.test",)))
     async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as found:
         await found.service.links.close()
         found.service.links = Site()
@@ -202,7 +202,7 @@ async def test_a_linked_picture_reaches_the_upstream_as_what_was_looked_at(tmp_p
 
 async def test_reading_a_picture_may_not_hang(tmp_path: Path) -> None:
     go = threading.Event()
-    policy = Policy(pictures=Pictures(seconds=0.05))
+    policy = Policy(pictures=PicturePolicy(seconds=0.05))
     part = {"type": "image_url", "image_url": {"url": drawn()}}
     async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: str(go.wait(5))) as found:
         response = await found.chat([part])
@@ -213,7 +213,7 @@ async def test_reading_a_picture_may_not_hang(tmp_path: Path) -> None:
 
 
 class Slow(Words):
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         time.sleep(0.4)
         return super().__call__(evidence)
 
@@ -240,7 +240,7 @@ async def test_observing_changes_nothing_and_tells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_rails_that_are_off_look_at_nothing_and_say_so(tmp_path: Path, stream: bool) -> None:
     answer = [delta("a "), delta("bomb"), *ENDS]
-    policy = Policy(output=Rail(enabled=False), pictures=Pictures(fail="open"))
+    policy = Policy(output=Rail(enabled=False), pictures=PicturePolicy(fail="open"))
     async with gateway(
         tmp_path, lambda body: pieces(*answer) if stream else whole(message("a bomb")), policy=policy
     ) as found:
@@ -255,7 +255,7 @@ async def test_streams(tmp_path: Path, mode: Any, words: str) -> None:
     parts = [delta(None, role="assistant"), *(delta(letter) for letter in words), *ENDS]
     data = b"".join(parts)
     cut = [data[at : at + 7] for at in range(0, len(data), 7)]
-    policy = Policy(stream=Stream(mode=mode, hold=4, every=2))
+    policy = Policy(stream=StreamPolicy(mode=mode, hold=4, every=2))
     async with gateway(tmp_path, lambda body: pieces(*cut), policy=policy) as found:
         response = await found.chat(stream=True)
         assert response.text.endswith("data: [DONE]\n\n")

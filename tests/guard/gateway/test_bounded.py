@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from equipoise.guard.gateway.bounded import Bounded
+from equipoise.guard.gateway.bounded import ConcurrencyLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ async def test_one_more_is_told_to_come_back() -> None:
         return Response("ok")
 
     app = Starlette(routes=[Route("/a", wait), Route("/fail", fail), Route("/health", health)])
-    transport = httpx.ASGITransport(app=Bounded(app, at_once=2), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=ConcurrencyLimit(app, at_once=2), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://g") as client:
         # Those that fail make room, too.
         for _ in range(3):

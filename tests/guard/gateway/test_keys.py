@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.guard.gateway.keys import Key, Keys
+from equipoise.guard.gateway.keys import ClientKey, ClientKeys
 from equipoise.guard.policy import Policy, Rail
 from guard.gateway.upstreams import gateway, says
 
@@ -20,9 +20,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def keyed(**more: Any) -> Keys:
-    key = Key(sha256=hashlib.sha256(b"secret").hexdigest(), **more)
-    return Keys({"team": key}, {"team": Policy(name="team", output=Rail(action="refuse"))}, Policy())
+def keyed(**more: Any) -> ClientKeys:
+    key = ClientKey(sha256=hashlib.sha256(b"secret").hexdigest(), **more)
+    return ClientKeys({"team": key}, {"team": Policy(name="team", output=Rail(action="refuse"))}, Policy())
 
 
 async def test_keys_let_in_their_owners_with_their_own_policy(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from equipoise.errors import PictureError
-from equipoise.guard.gateway.links import Links, is_link, is_public
-from equipoise.guard.policy import Pictures
+from equipoise.guard.gateway.links import LinkFetcher, is_link, is_public
+from equipoise.guard.policy import PicturePolicy
 
 HOST = "pictures.test"
-LIMITS = Pictures(links=(HOST, "*.example.com"), max_bytes=10_000, seconds=5)
+LIMITS = PicturePolicy(links=(HOST, "*.example.com"), max_bytes=10_000, seconds=5)
 
 
 def png() -> bytes:
@@ -43,14 +43,14 @@ class Site:
     asked: list[tuple[str, str]] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
 
-    def links(self, public: bool = True) -> Links:
+    def links(self, public: bool = True) -> LinkFetcher:
         async def resolve(host: str, port: int) -> list[str]:
             self.resolved.append(host)
             return ["127.0.0.1"]
 
-        return Links(resolve, (lambda address: True) if public else is_public, self.context, self.port)
+        return LinkFetcher(resolve, (lambda address: True) if public else is_public, self.context, self.port)
 
-    def fetch(self, path: str, host: str = HOST, limits: Pictures = LIMITS, *, public: bool = True) -> bytes:
+    def fetch(self, path: str, host: str = HOST, limits: PicturePolicy = LIMITS, *, public: bool = True) -> bytes:
         async def go() -> bytes:
             links = self.links(public)
             try:
@@ -162,7 +162,7 @@ def test_other_links_are_not_even_resolved(url: str) -> None:
         raise AssertionError(host)
 
     async def go() -> None:
-        links = Links(resolve)
+        links = LinkFetcher(resolve)
         try:
             await links.fetch(url, LIMITS)
         finally:
@@ -178,7 +178,7 @@ def test_a_name_without_an_address_is_one_error() -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     async def go() -> None:
-        links = Links(resolve)
+        links = LinkFetcher(resolve)
         try:
             await links.fetch(f"https://{HOST}/a.png", LIMITS)
         finally:

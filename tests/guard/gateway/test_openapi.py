@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from starlette.applications import Starlette
 
 from equipoise.guard.gateway.app import create
-from equipoise.guard.gateway.keys import Keys
+from equipoise.guard.gateway.keys import ClientKeys
 from equipoise.guard.gateway.openapi import document
-from equipoise.guard.gateway.service import Service
+from equipoise.guard.gateway.service import GatewayState
 from equipoise.guard.gateway.surfaces import parse_request
 from equipoise.guard.gateway.upstream import Upstream
-from equipoise.guard.policy import Pictures, Policy, Rail
-from equipoise.guard.protector import Protector
-from equipoise.guard.record.store import Record
-from equipoise.guard.worker import Worker
+from equipoise.guard.policy import PicturePolicy, Policy, Rail
+from equipoise.guard.protector import GuardPipeline
+from equipoise.guard.record.store import AuditRecord
+from equipoise.guard.worker import AsyncGuard
 from guard.gateway.upstreams import Fake, delta, message, pieces, whole
 from guard.toys import Words
 
@@ -46,24 +46,24 @@ def lasting(app: Starlette) -> Any:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Any, Record]]:
-    policy = Policy(input=Rail(action="refuse"), pictures=Pictures(fail="open", max_count=10_000))
+def served() -> Iterator[tuple[Any, AuditRecord]]:
+    policy = Policy(input=Rail(action="refuse"), pictures=PicturePolicy(fail="open", max_count=10_000))
 
     def answer(body: dict[str, Any]) -> httpx.Response:
         if body.get("stream") is True:
             return pieces(delta("fine"), delta(None, finish="stop"), b"data: [DONE]\n\n")
         return whole(message("fine"))
 
-    with tempfile.TemporaryDirectory() as folder, Record(str(Path(folder) / "record.db")) as record:
+    with tempfile.TemporaryDirectory() as folder, AuditRecord(str(Path(folder) / "record.db")) as record:
         upstream = Upstream(httpx.AsyncClient(transport=Fake(answer), base_url="http://upstream/v1"))
-        worker = Worker(Protector(Words(), (), policy))
-        service = Service(upstream, worker, Keys({}, {}, policy), record, lambda image: "words")
+        worker = AsyncGuard(GuardPipeline(Words(), (), policy))
+        service = GatewayState(upstream, worker, ClientKeys({}, {}, policy), record, lambda image: "words")
         yield lasting(create(service)), record
         worker.close()
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_every_operation_does_what_the_document_says(served: tuple[Any, Record], path: str, method: str) -> None:
+def test_every_operation_does_what_the_document_says(served: tuple[Any, AuditRecord], path: str, method: str) -> None:
     app, record = served
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 

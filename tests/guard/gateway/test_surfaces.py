@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.guard.gateway.surfaces import SILENT, Request, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.surfaces import SILENT, ChatRequest, parse_reply, parse_request, replaced
 
 NAMES = st.sampled_from(
     ["content", "name", "tool_calls", "refusal", "reasoning", "function_call", "odd", "a/b", "audio"]
@@ -94,7 +94,7 @@ def test_the_evidence_is_the_last_question_with_what_came_before() -> None:
 
 def test_a_request_without_a_user_asks_nothing() -> None:
     found = parse_request({"messages": [{"role": "assistant", "content": "Hi"}]})
-    assert isinstance(found, Request)
+    assert isinstance(found, ChatRequest)
     assert (found.last_user, found.evidence().question, found.evidence().context) == (-1, "", ("Hi",))
 
 

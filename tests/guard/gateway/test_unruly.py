@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from equipoise.guard.gateway.surfaces import parse_request
-from equipoise.guard.policy import Pictures, Policy, Rail, Stream
+from equipoise.guard.policy import PicturePolicy, Policy, Rail, StreamPolicy
 from guard.gateway.upstreams import Gateway, gateway, pieces, says
 
-BOTH = Policy(input=Rail(action="refuse"), pictures=Pictures(fail="open"))
+BOTH = Policy(input=Rail(action="refuse"), pictures=PicturePolicy(fail="open"))
 DONE = b"data: [DONE]\n\n"
 KNOWN = {200, 400, 401, 404, 405, 413, 429, 502, 503, 504}
 
@@ -114,7 +114,7 @@ def test_no_harmful_word_of_any_reply_leaves_unjudged(choices: Any, more: Any, s
             told = json.loads(data)
             assert any(_held(told, name) for name in silent) or not _words(told)
 
-    run(ask, answer, Policy(stream=Stream(mode="buffer"), output=Rail(action="refuse")))
+    run(ask, answer, Policy(stream=StreamPolicy(mode="buffer"), output=Rail(action="refuse")))
 
 
 def _words(value: Any) -> bool:

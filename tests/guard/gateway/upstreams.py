@@ -14,13 +14,13 @@ import httpx
 
 from equipoise.guard.decision import Detector, Detoxifier
 from equipoise.guard.gateway.app import create
-from equipoise.guard.gateway.keys import Keys
-from equipoise.guard.gateway.service import Service
+from equipoise.guard.gateway.keys import ClientKeys
+from equipoise.guard.gateway.service import GatewayState
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.policy import Policy
-from equipoise.guard.protector import Protector
-from equipoise.guard.record.store import Record
-from equipoise.guard.worker import Worker
+from equipoise.guard.protector import GuardPipeline
+from equipoise.guard.record.store import AuditRecord
+from equipoise.guard.worker import AsyncGuard
 from guard.toys import Words
 
 
@@ -95,9 +95,9 @@ class Gateway:
     """A gateway with its client."""
 
     client: httpx.AsyncClient
-    service: Service
+    service: GatewayState
     fake: Fake
-    record: Record
+    record: AuditRecord
 
     async def chat(self, content: Any = "hello", **more: Any) -> httpx.Response:
         body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
@@ -115,16 +115,16 @@ async def gateway(
     policy: Policy | None = None,
     detector: Detector | None = None,
     detoxifiers: Sequence[Detoxifier] = (),
-    keys: Keys | None = None,
+    keys: ClientKeys | None = None,
     reader: Callable[[Any], str] | None = None,
     seconds: float = 5.0,
 ) -> AsyncIterator[Gateway]:
     fake = Fake(answer)
     policy = policy or Policy()
     upstream = Upstream(httpx.AsyncClient(transport=fake, base_url="http://upstream/v1"))
-    worker = Worker(Protector(detector or Words(), detoxifiers, policy), seconds=seconds)
-    record = Record(str(folder / "record.db"))
-    service = Service(upstream, worker, keys or Keys({}, {}, policy), record, reader)
+    worker = AsyncGuard(GuardPipeline(detector or Words(), detoxifiers, policy), seconds=seconds)
+    record = AuditRecord(str(folder / "record.db"))
+    service = GatewayState(upstream, worker, keys or ClientKeys({}, {}, policy), record, reader)
     transport = httpx.ASGITransport(app=create(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield Gateway(client, service, fake, record)

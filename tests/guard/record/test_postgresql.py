@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.guard.record.store import Record
+from equipoise.guard.record.store import AuditRecord
 from guard.record.test_store import entry
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -47,7 +47,7 @@ def server() -> Iterator[str]:
 
 
 def test_one_chain_for_all_writers(server: str) -> None:
-    with Record(server) as one, Record(server) as two, ThreadPoolExecutor(8) as pool:
+    with AuditRecord(server) as one, AuditRecord(server) as two, ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda at: (one, two)[at % 2].append(entry(at)).number, range(60)))
         assert sorted(numbers) == list(range(1, 61))
         assert one.verify(two.head().hash).problem is None
@@ -56,7 +56,7 @@ def test_one_chain_for_all_writers(server: str) -> None:
 def test_changes_are_forbidden_and_found(server: str) -> None:
     import psycopg
 
-    with Record(server) as record:
+    with AuditRecord(server) as record:
         record.append(entry())
     with psycopg.connect(server, autocommit=True) as connection:
         for statement in (
@@ -68,5 +68,5 @@ def test_changes_are_forbidden_and_found(server: str) -> None:
                 connection.execute(statement)
         connection.execute("DROP TRIGGER equipoise_append_only ON equipoise_record")
         connection.execute("UPDATE equipoise_record SET entry = '{}' WHERE number = 1")
-    with Record(server) as record:
+    with AuditRecord(server) as record:
         assert "not what was written" in (record.verify().problem or "")

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 
 from equipoise.errors import OutputError, UsageError
-from equipoise.guard.decision import Decision, sha256
-from equipoise.guard.record.entry import FIRST, Entry, chained, told
-from equipoise.guard.record.store import Record
+from equipoise.guard.decision import GuardDecision, sha256
+from equipoise.guard.record.entry import FIRST, RecordEntry, chained, describe_decision
+from equipoise.guard.record.store import AuditRecord
 
 
-def entry(at: int = 0) -> Entry:
-    return Entry(f"r{at}", "2026-01-01T00:00:00Z", "/v1/x", None, "m", 200, "default", "d", [], [], 0.1)
+def entry(at: int = 0) -> RecordEntry:
+    return RecordEntry(f"r{at}", "2026-01-01T00:00:00Z", "/v1/x", None, "m", 200, "default", "d", [], [], 0.1)
 
 
 def filled(path: Path, count: int = 5) -> str:
-    with Record(str(path)) as record:
+    with AuditRecord(str(path)) as record:
         for at in range(count):
             assert record.append(entry(at)).number == at + 1
         return record.head().hash
@@ -43,7 +43,7 @@ def changed(path: Path, *statements: str) -> None:
 
 def test_an_untouched_record_verifies(tmp_path: Path) -> None:
     head = filled(tmp_path / "r.db")
-    with Record(f"sqlite:///{tmp_path / 'r.db'}") as record:
+    with AuditRecord(f"sqlite:///{tmp_path / 'r.db'}") as record:
         found = record.verify(head)
         assert (found.entries, found.head, found.problem) == (5, head, None)
         assert record.append(entry(9)).number == 6
@@ -68,7 +68,7 @@ def test_an_untouched_record_verifies(tmp_path: Path) -> None:
 def test_every_change_is_found(tmp_path: Path, statement: str, entries: int, says: str) -> None:
     head = filled(tmp_path / "r.db")
     changed(tmp_path / "r.db", statement)
-    with Record(str(tmp_path / "r.db")) as record:
+    with AuditRecord(str(tmp_path / "r.db")) as record:
         found = record.verify(head)
     assert found.entries == entries
     assert says in (found.problem or "")
@@ -82,7 +82,7 @@ def test_two_entries_that_change_places_are_found(tmp_path: Path) -> None:
         "UPDATE equipoise_record SET number = 2 WHERE number = 3",
         "UPDATE equipoise_record SET number = 3 WHERE number = 99",
     )
-    with Record(str(tmp_path / "r.db")) as record:
+    with AuditRecord(str(tmp_path / "r.db")) as record:
         assert record.verify().entries == 1
 
 
@@ -97,7 +97,7 @@ def test_the_database_itself_forbids_changes(tmp_path: Path) -> None:
 
 def test_threads_and_processes_share_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
-    with Record(str(path)) as one, Record(str(path)) as two, ThreadPoolExecutor(8) as pool:
+    with AuditRecord(str(path)) as one, AuditRecord(str(path)) as two, ThreadPoolExecutor(8) as pool:
         stored = list(pool.map(lambda at: (one, two)[at % 2].append(entry(at)).number, range(80)))
         assert sorted(stored) == list(range(1, 81))
         assert one.verify().problem is None
@@ -130,7 +130,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         reader.join()
         assert child.stdout is not None
         child.stdout.close()
-        with Record(str(path)) as record:
+        with AuditRecord(str(path)) as record:
             assert record.verify().problem is None
             known = {str(number): found for number, _, found in record.rows()}
         whole = [line.split() for line in lines if line.endswith("\n")]
@@ -139,12 +139,14 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_no_words_are_kept_unless_asked_for(tmp_path: Path) -> None:
-    decision = Decision("rewrite", "quite another secret", 0.9, "d", "d says 0.900", original=sha256("first secret"))
+    decision = GuardDecision(
+        "rewrite", "quite another secret", 0.9, "d", "d says 0.900", original=sha256("first secret")
+    )
     for keep in (False, True):
         path = tmp_path / f"{keep}.db"
-        with Record(str(path)) as record:
-            made = told(decision, "first secret", keep_text=keep)
-            record.append(Entry("r", "t", "/", None, None, 200, "p", "d", [made], [], 0.0))
+        with AuditRecord(str(path)) as record:
+            made = describe_decision(decision, "first secret", keep_text=keep)
+            record.append(RecordEntry("r", "t", "/", None, None, 200, "p", "d", [made], [], 0.0))
         data = b"".join(file.read_bytes() for file in tmp_path.glob(f"{keep}.db*"))
         assert (b"first secret" in data) is keep
         assert (b"another secret" in data) is keep
@@ -160,20 +162,20 @@ def test_the_chain_is_what_its_definition_says() -> None:
 
 def test_what_cannot_be_opened_is_one_error_without_passwords(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="record") as raised:
-        Record("mysql://me:secret@host/db")
+        AuditRecord("mysql://me:secret@host/db")
     assert "secret" not in str(raised.value)
     with pytest.raises(OutputError, match="expected a record"):
-        Record(str(tmp_path / "no" / "folder" / "r.db"))
+        AuditRecord(str(tmp_path / "no" / "folder" / "r.db"))
     (tmp_path / "text.db").write_text("this is no database " * 100)
     with pytest.raises(OutputError, match="expected a record"):
-        Record(str(tmp_path / "text.db"))
+        AuditRecord(str(tmp_path / "text.db"))
     with pytest.raises(OutputError) as refused:
-        Record("postgresql://me:secret@127.0.0.1:1/db")
+        AuditRecord("postgresql://me:secret@127.0.0.1:1/db")
     assert "secret" not in str(refused.value)
 
 
 def test_a_record_that_cannot_be_written_says_so_to_everybody_who_waits(tmp_path: Path) -> None:
-    with Record(str(tmp_path / "r.db")) as record:
+    with AuditRecord(str(tmp_path / "r.db")) as record:
         record.append(entry())
         changed(tmp_path / "r.db", "DROP TABLE equipoise_record")
         with pytest.raises(OutputError, match="expected to write"):

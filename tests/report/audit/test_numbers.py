@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.judges.rates import Rate
-from equipoise.report.audit.numbers import Number, change, percent, probability
+from equipoise.report.audit.numbers import ShownRate, change, percent, probability
 from equipoise.report.audit.wording import excerpt, plain, visible
 
 
@@ -20,15 +20,15 @@ def test_only_none_looks_like_none_and_only_all_like_all(counts: tuple[int, int]
 
 def test_a_rate_reads_as_people_write_it():
     rate = Rate.of(12, 200)
-    number = Number.read({"k": 12, "n": 200, "rate": 0.06, "low": rate.low, "high": rate.high, "unscored": 3})
+    number = ShownRate.read({"k": 12, "n": 200, "rate": 0.06, "low": rate.low, "high": rate.high, "unscored": 3})
     assert (number.percent, number.interval) == ("6.0\u00a0%", "3.5–10.2\u00a0%")
     assert (number.counts, number.beside) == ("12 of 200", "3 unscored, 0 in review")
 
 
 @pytest.mark.parametrize("odd", [None, {}, [], "0.5", {"rate": math.nan, "low": math.inf, "n": "many", "k": True}])
 def test_what_is_no_estimate_is_the_rate_of_no_cases(odd: object):
-    assert Number.read(odd) == Number(0, 0, None, 0.0, 1.0, 0, 0)
-    assert Number.read(odd).percent == "unknown"
+    assert ShownRate.read(odd) == ShownRate(0, 0, None, 0.0, 1.0, 0, 0)
+    assert ShownRate.read(odd).percent == "unknown"
 
 
 def test_changes_carry_their_sign():

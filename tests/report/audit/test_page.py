@@ -14,10 +14,10 @@ import pytest
 
 from audit.runs import MODEL, Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.comparison import compare
-from equipoise.audit.records import Run
+from equipoise.audit.records import AuditRun
 from equipoise.audit.summary import summarise
 from equipoise.errors import OutputError
-from equipoise.report.audit.numbers import Number
+from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.page import render, write_report
 from report.audit.reading import Node, by_id, named, read, squeezed
 
@@ -30,17 +30,17 @@ LONG = "A" * 1_000_000
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
     return balanced(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def summary(run: Run) -> dict[str, Any]:
+def summary(run: AuditRun) -> dict[str, Any]:
     return summarise(run)
 
 
 @pytest.fixture(scope="module")
-def page(run: Run, summary: dict[str, Any]) -> str:
+def page(run: AuditRun, summary: dict[str, Any]) -> str:
     return render(run, summary)
 
 
@@ -106,7 +106,7 @@ def test_every_rate_of_the_summary_is_there_with_all_that_belongs_to_it(summary:
     cells = [node.words for node in named(nodes, "td")]
     for variant in summary["variants"].values():
         for estimate in axes_and_borderline(variant):
-            number = Number.read(estimate)
+            number = ShownRate.read(estimate)
             if number.rate is not None:
                 wanted = f"{number.percent} {number.interval} {number.counts} {number.beside}"
                 assert squeezed(wanted) in cells
@@ -170,13 +170,13 @@ def test_long_texts_are_cut_and_say_so(hostile: str):
     assert f"cut here: 1,000 of {whole:,} characters" in squeezed(" ".join(n.words for n in read(hostile)[:1]))
 
 
-def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: Run, summary: dict[str, Any], tmp_path: Path):
+def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
     told = {**summary, "doubts": [{"about": {}, "kind": "odd", "text": "half \ud83d a pair"}]}
     out = write_report(run, told, tmp_path / "page.html")
     assert "half \ufffd a pair" in out.read_text(encoding="utf-8")
 
 
-def test_a_doubt_stands_by_its_number_once(run: Run, summary: dict[str, Any]):
+def test_a_doubt_stands_by_its_number_once(run: AuditRun, summary: dict[str, Any]):
     def doubt(text: str, variant: Any = None, suite: Any = None, rate: Any = None) -> dict[str, Any]:
         return {"about": {"variant": variant, "suite": suite, "rate": rate}, "kind": "made-up", "text": text}
 
@@ -220,7 +220,7 @@ def test_changed_pictures_stand_beside_the_old_ones_with_both_replies(nodes: lis
     assert len([node for node in named(nodes, "figcaption") if node.words.startswith("Difference")]) == 4
 
 
-def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: Run, summary: dict[str, Any], page: str):
+def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: AuditRun, summary: dict[str, Any], page: str):
     full = len("".join(re.findall(r"data:image/[^\"]*", page)))
     bare = render(run, summary, picture_limit=full // 2)
     kept = len("".join(re.findall(r"data:image/[^\"]*", bare)))
@@ -229,7 +229,7 @@ def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: Run, summ
     assert "left out to keep" not in page
 
 
-def test_a_picture_outside_of_the_run_folder_is_not_opened(run: Run, summary: dict[str, Any], tmp_path: Path):
+def test_a_picture_outside_of_the_run_folder_is_not_opened(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
     folder = tmp_path / "run"
     write_run(folder, [Row(id="a", refusal="full", colour=(1, 2, 3))])
     (picture,) = (folder / "pictures").iterdir()
@@ -240,7 +240,7 @@ def test_a_picture_outside_of_the_run_folder_is_not_opened(run: Run, summary: di
     from equipoise.audit.records import fingerprint
 
     (folder / "samples.jsonl").write_text(json.dumps({**values, "check": fingerprint(values)[:16]}) + "\n")
-    html = render(Run.open(folder), summarise(Run.open(folder)))
+    html = render(AuditRun.open(folder), summarise(AuditRun.open(folder)))
     assert "data:image" not in html
     assert "not readable" in html
 
@@ -264,7 +264,7 @@ def test_reasons_for_being_unscored_are_counted(nodes: list[Node]):
     assert "2 judge timed out" in by_id(nodes, "unscored").words
 
 
-def test_a_judge_shows_its_card_or_that_nobody_checked_it(run: Run, summary: dict[str, Any], nodes: list[Node]):
+def test_a_judge_shows_its_card_or_that_nobody_checked_it(run: AuditRun, summary: dict[str, Any], nodes: list[Node]):
     section = by_id(nodes, "judges").words
     assert "toy labels toy/model this model 200" in section
     assert "0.90 0.970 0.980" in section
@@ -283,7 +283,7 @@ def test_paired_changes_show_counts_and_p_values(summary: dict[str, Any], nodes:
     assert "p < 0.001" in section
 
 
-def test_another_run_gives_every_variant_an_arrow(run: Run, summary: dict[str, Any], tmp_path: Path):
+def test_another_run_gives_every_variant_an_arrow(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
     before = write_run(tmp_path, [Row(**{**row.__dict__, "refusal": "full"}) for row in balanced_rows()])
     changes = [compare(before, run, variant_a=name, variant_b=name).to_dict() for name in ("plain", "perturbed")]
     nodes = read(render(run, {**summary, "comparisons": changes}))
@@ -312,11 +312,11 @@ def test_a_run_that_is_not_finished_says_so(tmp_path: Path, nodes: list[Node]):
 
 
 @pytest.mark.parametrize("summary", [{}, {"variants": {}}, {"variants": {"plain": None}, "doubts": "x", "judges": 3}])
-def test_a_summary_with_parts_missing_still_gives_a_page(summary: dict[str, Any], run: Run):
+def test_a_summary_with_parts_missing_still_gives_a_page(summary: dict[str, Any], run: AuditRun):
     assert "Audit of toy/model" in named(read(render(run, summary)), "title")[0].words
 
 
-def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: Run, page: str, tmp_path: Path):
+def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: AuditRun, page: str, tmp_path: Path):
     program = (
         "import sys; from pathlib import Path\n"
         "from equipoise.audit.records import Run; from equipoise.audit.summary import summarise\n"
@@ -333,7 +333,7 @@ def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(ru
     assert out.read_text(encoding="utf-8") == page
 
 
-def test_a_page_that_cannot_be_written_is_one_clear_error(run: Run, summary: dict[str, Any], tmp_path: Path):
+def test_a_page_that_cannot_be_written_is_one_clear_error(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="expected to write"):
         write_report(run, summary, tmp_path / "file" / "page.html")

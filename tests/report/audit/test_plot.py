@@ -6,19 +6,19 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from equipoise.judges.rates import Rate
-from equipoise.report.audit.numbers import Number
-from equipoise.report.audit.plot import Point, draw
+from equipoise.report.audit.numbers import ShownRate
+from equipoise.report.audit.plot import PlotPoint, draw
 
 
-def number(k: int, n: int = 100) -> Number:
+def number(k: int, n: int = 100) -> ShownRate:
     rate = Rate.of(k, n)
-    return Number(k, n, rate.rate, rate.low, rate.high, 0, 0)
+    return ShownRate(k, n, rate.rate, rate.low, rate.high, 0, 0)
 
 
 POINTS = [
-    Point("plain", number(6), number(4), 0),
-    Point("perturbed", number(90), number(2), 1),
-    Point("guarded", number(12), number(1), 2, before=Point("old", number(40), number(60))),
+    PlotPoint("plain", number(6), number(4), 0),
+    PlotPoint("perturbed", number(90), number(2), 1),
+    PlotPoint("guarded", number(12), number(1), 2, before=PlotPoint("old", number(40), number(60))),
 ]
 
 
@@ -35,7 +35,11 @@ def test_equal_points_give_equal_bytes():
 
 def test_harm_rises_and_refusals_go_right_on_axes_from_nothing_to_all():
     svg = draw(
-        [Point("a", number(0), number(0)), Point("b", number(100), number(100)), Point("c", number(50), number(25))]
+        [
+            PlotPoint("a", number(0), number(0)),
+            PlotPoint("b", number(100), number(100)),
+            PlotPoint("c", number(50), number(25)),
+        ]
     )
     (left, bottom), (right, top), (x, y) = (place(svg, f"point-{index}") for index in range(3))
     assert x == pytest.approx((left + right) / 2, abs=0.01)
@@ -66,11 +70,11 @@ def test_a_reader_who_sees_nothing_is_told_all_points():
 
 
 def test_a_point_needs_both_axes():
-    assert "point-0" not in draw([Point("half", number(5), Number.read(None))])
+    assert "point-0" not in draw([PlotPoint("half", number(5), ShownRate.read(None))])
 
 
 def test_names_are_text_whatever_they_hold():
-    svg = draw([Point("$x^2$ <script> & \x00\u202e" + "long" * 50, number(5), number(5))])
+    svg = draw([PlotPoint("$x^2$ <script> & \x00\u202e" + "long" * 50, number(5), number(5))])
     labels = [element.text or "" for element in ET.fromstring(svg).iter("text")]
     assert any(label.startswith("$x^2$ <script> & ␀[U+202E]long") and len(label) == 40 for label in labels)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equipoise.testbed.world.questions import (
-    CELLS,
+    CONDITIONS,
     PICTURE_KINDS,
     ask,
     describe,
@@ -86,7 +86,7 @@ def test_a_question_without_a_single_answer_is_not_asked() -> None:
     assert describe(empty) == "nothing"
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CONDITIONS)
 def test_cells_are_what_they_say(cell: str) -> None:
     for index in range(60):
         scene, question = sample_question(np.random.default_rng([5, index]), cell, "held_out")

@@ -21,11 +21,18 @@ from inspect_ai.solver import TaskState
 from equipoise import __version__
 from equipoise.audit.engine.messages import to_inspect
 from equipoise.audit.engine.provider import BATCH
-from equipoise.audit.engine.quiet import outside_any_loop, restored
+from equipoise.audit.engine.quiet import outside_any_loop, restore_handlers
 from equipoise.audit.engine.scorers import harm, refusal
-from equipoise.audit.engine.session import IdentifiedJudge, Outcome, ProgressSink, Session, Target, current
-from equipoise.audit.engine.solver import asking
-from equipoise.audit.ledger import Ledger
+from equipoise.audit.engine.session import (
+    CollectionOutcome,
+    CollectionSession,
+    EvaluationTarget,
+    IdentifiedJudge,
+    ProgressSink,
+    current,
+)
+from equipoise.audit.engine.solver import reply_solver
+from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.types import Sample
@@ -38,12 +45,12 @@ SERVED: Final = "openai-api/served/"
 """inspect's provider for any server that speaks OpenAI's protocol."""
 
 
-def ask(
+def collect_replies(
     rows: Sequence[tuple[SampleRow, Sample]],
-    target: Target,
+    target: EvaluationTarget,
     *,
-    replies: Ledger[ReplyRow],
-    verdicts: Ledger[VerdictRow],
+    replies: AppendOnlyLog[ReplyRow],
+    verdicts: AppendOnlyLog[VerdictRow],
     judge: IdentifiedJudge,
     logs: Path,
     max_new_tokens: int = 256,
@@ -51,7 +58,7 @@ def ask(
     timeout: float | None = None,
     retries: int = 2,
     progress: ProgressSink | None = None,
-) -> Outcome:
+) -> CollectionOutcome:
     """Ask what has not been asked, judge what has not been judged.
 
     A row with a reply in its store is not asked again; one whose reply failed is. Rows with a `problem` are left alone.
@@ -77,7 +84,7 @@ def ask(
         OutputError: the disk is full; what was written before is whole.
         KeyboardInterrupt: the user stopped it; the same call goes on from there.
     """
-    lines = _lines(target, connections)
+    lines = _connection_count(target, connections)
     known = {row.key: row for row in replies.rows()}
     judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
     asked = [(row, sample) for row, sample in rows if row.problem is None]
@@ -86,7 +93,7 @@ def ask(
         for row, sample in asked
         if row.key not in known or known[row.key].error is not None or row.key not in judged
     ]
-    session = Session(
+    session = CollectionSession(
         target,
         judge,
         known=known,
@@ -122,7 +129,7 @@ def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
             dataset=MemoryDataset(
                 [to_inspect(sample, {"key": row.key, "variant": variant}) for row, sample in group], name=suite
             ),
-            solver=asking(),
+            solver=reply_solver(),
             scorer=[refusal(), harm()],
             cleanup=_leave,
             name=f"{suite}-{variant}".replace("/", "-"),
@@ -139,8 +146,8 @@ async def _leave(state: TaskState) -> None:
         await get_model().api.aclose()
 
 
-def _evaluate(target: Target, tasks: list[Task], logs: Path, options: dict[str, Any]) -> None:
-    with restored():
+def _evaluate(target: EvaluationTarget, tasks: list[Task], logs: Path, options: dict[str, Any]) -> None:
+    with restore_handlers():
         model = _model(target)
         found = eval(
             tasks,
@@ -179,14 +186,14 @@ def _check(found: Sequence[EvalLog], tasks: int) -> None:
     )
 
 
-def _lines(target: Target, connections: int | None) -> int:
+def _connection_count(target: EvaluationTarget, connections: int | None) -> int:
     """How many prompts may be under way at once."""
     if connections is not None and connections < 1:
         raise UsageError(f"expected at least 1 connection, got {connections}; try 10")
     return connections or (2 * BATCH if target.model is not None else CONNECTIONS)
 
 
-def _options(target: Target, max_new_tokens: int, lines: int, timeout: float | None) -> dict[str, Any]:
+def _options(target: EvaluationTarget, max_new_tokens: int, lines: int, timeout: float | None) -> dict[str, Any]:
     if timeout is not None and timeout <= 0:
         raise UsageError(f"expected a timeout above 0 seconds, got {timeout}; try 60")
     return {
@@ -202,7 +209,7 @@ def _options(target: Target, max_new_tokens: int, lines: int, timeout: float | N
     }
 
 
-def _model(target: Target) -> Model:
+def _model(target: EvaluationTarget) -> Model:
     """Inspect's model of a target."""
     try:
         if target.model is not None:
@@ -222,7 +229,7 @@ def _model(target: Target) -> Model:
         ) from error
 
 
-def _served(spec: str, target: Target) -> Model:
+def _served(spec: str, target: EvaluationTarget) -> Model:
     address, _, name = spec.partition("#")
     if not name:
         raise UsageError(f"expected an address with a model's name, got {spec!r}; try {spec.rstrip('/')}#NAME")

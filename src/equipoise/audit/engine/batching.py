@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Entry(Generic[Item, Result]):
+class _PendingItem(Generic[Item, Result]):
     item: Item
     future: Future[Result]
 
@@ -55,14 +55,14 @@ class Batcher(Generic[Item, Result]):
         self._alike: Callable[[Item], Hashable] = alike or (lambda item: None)
         self._split = split
         self._name = name
-        self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._waiting: deque[_PendingItem[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def submit(self, item: Item) -> Future[Result]:
         """Put an item in line; a future that is cancelled before its batch begins is left out."""
-        entry: _Entry[Item, Result] = _Entry(item, Future())
+        entry: _PendingItem[Item, Result] = _PendingItem(item, Future())
         with self._changed:
             if self._closed:
                 raise UsageError("expected an open batcher, got a closed one; try a new one")
@@ -86,7 +86,7 @@ class Batcher(Generic[Item, Result]):
         while batch := self._next():
             self._answer([entry for entry in batch if entry.future.set_running_or_notify_cancel()])
 
-    def _next(self) -> list[_Entry[Item, Result]]:
+    def _next(self) -> list[_PendingItem[Item, Result]]:
         """The next batch; empty when there will be none."""
         with self._changed:
             while not self._waiting:
@@ -100,15 +100,15 @@ class Batcher(Generic[Item, Result]):
                     break
                 self._changed.wait(left)
             kind = self._alike(self._waiting[0].item)
-            batch: list[_Entry[Item, Result]] = []
-            others: deque[_Entry[Item, Result]] = deque()
+            batch: list[_PendingItem[Item, Result]] = []
+            others: deque[_PendingItem[Item, Result]] = deque()
             for entry in self._waiting:
                 fits = len(batch) < self.size and self._alike(entry.item) == kind
                 (batch if fits else others).append(entry)
             self._waiting = others
             return batch
 
-    def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
+    def _answer(self, batch: list[_PendingItem[Item, Result]]) -> None:
         if not batch:
             return
         try:
@@ -120,7 +120,7 @@ class Batcher(Generic[Item, Result]):
         for entry, result in answered:
             entry.future.set_result(result)
 
-    def _failed(self, batch: list[_Entry[Item, Result]], error: BaseException) -> None:
+    def _failed(self, batch: list[_PendingItem[Item, Result]], error: BaseException) -> None:
         if len(batch) == 1 or not self._split:
             for entry in batch:
                 entry.future.set_exception(error)

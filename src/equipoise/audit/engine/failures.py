@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from equipoise.audit.engine.batching import out_of_memory
 from equipoise.errors import EquipoiseError, ModelError
 
-Kind = Literal["policy", "fatal", "unreachable", "transient", "broken"]
+FailureKind = Literal["policy", "fatal", "unreachable", "transient", "broken"]
 """`policy`: the server refused. `fatal`: the next prompt will fail like this one. `unreachable`: nobody is there; worth
 a second try, but not one for each prompt. `transient`: worth a second try. `broken`: this prompt only."""
 
@@ -51,7 +51,7 @@ DEEP: Final = 12
 class Failure:
     """Why no reply came."""
 
-    kind: Kind
+    kind: FailureKind
     """What to do about it."""
     line: str
     """In one line, for people."""

@@ -20,7 +20,7 @@ KEPT: Final = 512
 """Verdicts kept for the other scorers of the same sample."""
 
 
-class Judging:
+class BatchedJudge:
     """Asks a judge in batches.
 
     A judge that raises gives no verdict: those replies are unscored, with the error as the reason.

@@ -25,7 +25,7 @@ from inspect_ai.model import (
 from PIL import Image
 
 from equipoise.data.pictures import decode_picture, open_picture
-from equipoise.data.stored import MadePicture
+from equipoise.data.stored import GeneratedPicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Message, Picture, Prompt, Sample
 
@@ -96,7 +96,7 @@ def to_sample(metadata: dict[str, Any], messages: Sequence[ChatMessage]) -> Samp
         asked = [message for message in messages if message.role == "user"][:1]
         system = [message.text for message in messages if message.role == "system"]
         pictures = tuple(
-            MadePicture(_bytes(part.image))
+            GeneratedPicture(_bytes(part.image))
             for message in asked
             for part in _parts(message)
             if isinstance(part, ContentImage)

@@ -57,7 +57,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class _Request:
+class _GenerateRequest:
     prompt: Prompt
     max_new_tokens: int
 
@@ -91,7 +91,7 @@ class EquipoiseAPI(ModelAPI):
         self._model = loaded or handed
         self._load_args = load_args
         self._batch_size = int(batch_size)
-        self._batches: Batcher[_Request, Exchange] = Batcher(
+        self._batches: Batcher[_GenerateRequest, Exchange] = Batcher(
             self._run,
             size=self._batch_size,
             window=WINDOW,
@@ -115,7 +115,7 @@ class EquipoiseAPI(ModelAPI):
         """
         _require_greedy(config, tools)
         prompt = await anyio.to_thread.run_sync(to_prompt, input)
-        exchange = await wait(self._batches.submit(_Request(prompt, config.max_tokens or MAX_TOKENS)))
+        exchange = await wait(self._batches.submit(_GenerateRequest(prompt, config.max_tokens or MAX_TOKENS)))
         if exchange.finish == "error":
             raise RuntimeError(exchange.error or "the model gave no reply")
         reply = ChatMessageAssistant(content=exchange.reply, model=self.model_name, source="generate")
@@ -151,7 +151,7 @@ class EquipoiseAPI(ModelAPI):
         self._batches.close()
         self._model = None
 
-    def _run(self, requests: Sequence[_Request]) -> list[Exchange]:
+    def _run(self, requests: Sequence[_GenerateRequest]) -> list[Exchange]:
         if self._model is None:
             # Only now: reading a log makes a model, too, and needs no weights.
             from equipoise.models.load import load

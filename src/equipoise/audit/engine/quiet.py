@@ -21,7 +21,7 @@ _handlers: list[logging.Handler] = []
 
 
 @contextmanager
-def restored() -> Iterator[None]:
+def restore_handlers() -> Iterator[None]:
     """Put back what inspect changes: the root logger, `sys.excepthook`, and variables of a `.env` file.
 
     Warnings about inspect's own code (a deprecated argument, streams left to the garbage collector) are not the

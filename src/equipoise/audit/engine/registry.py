@@ -2,12 +2,11 @@
 
 from equipoise.audit.engine.provider import equipoise
 from equipoise.audit.engine.scorers import harm, harmful_answer, needless_refusal, refusal
-from equipoise.audit.engine.solver import asking
+from equipoise.audit.engine.solver import reply_solver
 from equipoise.audit.engine.tasks import TASKS, embedded, generic
 
 __all__ = [
     "TASKS",
-    "asking",
     "embedded",
     "equipoise",
     "generic",
@@ -15,4 +14,5 @@ __all__ = [
     "harmful_answer",
     "needless_refusal",
     "refusal",
+    "reply_solver",
 ]

@@ -28,7 +28,7 @@ FILTERED: Final = re.compile(r"content_?filter|safety|prohibited|blocklist|polic
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReceivedReply:
     """A reply, apart from who was asked."""
 
     text: str
@@ -45,7 +45,7 @@ class Reply:
     """What the server said beside it, or what countermeasures did before it."""
 
 
-def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False) -> Reply:
+def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False) -> ReceivedReply:
     """The reply in an output of inspect's.
 
     Args:
@@ -63,16 +63,16 @@ def read(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: boo
     trail = "\n".join(map(str, told.get("trail") or ()))
     if failed:
         if output.stop_reason == "content_filter" and names_policy(call or {}, text):
-            return Reply("", "content_filter", "policy_error", by="server", detail=text)
+            return ReceivedReply("", "content_filter", "policy_error", by="server", detail=text)
         raise NoReplyError(f"an error instead of a reply: {' '.join(text.split())[:240]}", again=False)
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
     if refused:
-        return Reply(text, finish, "refusal_field", reasoning=reasoning)
+        return ReceivedReply(text, finish, "refusal_field", reasoning=reasoning)
     if finish == "content_filter":
         form: Wire = told.get("wire") or "content_filter"
         form = form if form != "text" else "content_filter"
-        return Reply(text, finish, form, told.get("by", "model"), reasoning, trail)
-    return Reply(text, finish, told.get("wire", "text"), told.get("by", "model"), reasoning, trail)
+        return ReceivedReply(text, finish, form, told.get("by", "model"), reasoning, trail)
+    return ReceivedReply(text, finish, told.get("wire", "text"), told.get("by", "model"), reasoning, trail)
 
 
 def _content(output: ModelOutput) -> tuple[str, str, bool]:

@@ -13,14 +13,14 @@ from typing import Any
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
 from inspect_ai.solver import TaskState
 
-from equipoise.audit.engine.judging import Judging
+from equipoise.audit.engine.judging import BatchedJudge
 from equipoise.audit.engine.messages import to_sample
 from equipoise.audit.engine.provider import wait
-from equipoise.audit.engine.replies import read
-from equipoise.audit.engine.session import IdentifiedJudge, Session, current
+from equipoise.audit.engine.replies import read_reply
+from equipoise.audit.engine.session import CollectionSession, IdentifiedJudge, current
 from equipoise.audit.ledger import fingerprint
 from equipoise.audit.records import ReplyRow, VerdictRow, to_exchange
-from equipoise.audit.statistics import Label, estimate
+from equipoise.audit.statistics import CaseLabel, estimate
 from equipoise.types import Exchange, Expected, Verdict
 
 
@@ -69,7 +69,7 @@ def harm() -> Scorer:
 def _rate(name: str, expected: Expected, scores: list[SampleScore]) -> dict[str, float]:
     """A rate with its interval; inspect leaves out the unscored, and counts them itself."""
     labels = [
-        Label(
+        CaseLabel(
             value=bool(each.score.as_float()),
             cluster=str((each.sample_metadata or {}).get("cluster") or each.sample_id),
             review=bool((each.score.metadata or {}).get("review")),
@@ -116,7 +116,7 @@ async def _verdict(state: TaskState) -> tuple[Verdict, str]:
     return verdict, identity
 
 
-async def _keep(session: Session, key: str, verdict: Verdict) -> None:
+async def _keep(session: CollectionSession, key: str, verdict: Verdict) -> None:
     try:
         await wait(session.verdicts.submit(VerdictRow.of(key, session.identity, verdict)))
     except Exception as error:  # noqa: BLE001 - `ask` raises it when the evaluation has ended
@@ -131,7 +131,7 @@ def _reply(state: TaskState) -> ReplyRow:
     noted = state.metadata.get("reply")
     if isinstance(noted, Mapping):
         return ReplyRow(**noted)
-    reply = read(state.output)
+    reply = read_reply(state.output)
     return ReplyRow("", reply.text, reply.finish, reply.wire, str(state.model), reply.by)
 
 
@@ -143,5 +143,5 @@ def _default_judge() -> IdentifiedJudge:
 
 
 @lru_cache(maxsize=1)
-def _default_judging() -> Judging:
-    return Judging(_default_judge())
+def _default_judging() -> BatchedJudge:
+    return BatchedJudge(_default_judge())

@@ -12,8 +12,8 @@ import anyio
 
 from equipoise.audit.engine.batching import Batcher
 from equipoise.audit.engine.failures import Failure
-from equipoise.audit.engine.judging import Judging
-from equipoise.audit.ledger import Ledger
+from equipoise.audit.engine.judging import BatchedJudge
+from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, VerdictRow
 from equipoise.types import ChatModel, Exchange, Verdict
 
@@ -22,7 +22,7 @@ KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"
 
 HOPELESS: Final = 3
 """So many failures in a row that the next prompt would most likely share end the asking."""
-ENDLESS: Final = 25
+MAX_CONSECUTIVE_FAILURES: Final = 25
 """So many failures of any kind in a row end it, too."""
 
 
@@ -41,7 +41,7 @@ class IdentifiedJudge(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class EvaluationTarget:
     """Who is asked: a model in this process, or one that inspect reaches."""
 
     name: str
@@ -66,7 +66,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CollectionProgress:
     """How far a call of `ask` is."""
 
     done: int
@@ -80,7 +80,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CollectionOutcome:
     """What a call of `ask` did."""
 
     asked: int
@@ -97,20 +97,20 @@ class Outcome:
     """Why asking stopped early, in one line; None when it did not."""
 
 
-ProgressSink = Callable[[Progress], None]
+ProgressSink = Callable[[CollectionProgress], None]
 
 
-class Session:
+class CollectionSession:
     """One call of `ask`: its stores, its judge, and when to give up."""
 
     def __init__(
         self,
-        target: Target,
+        target: EvaluationTarget,
         judge: IdentifiedJudge,
         *,
         known: Mapping[str, ReplyRow],
-        replies: Ledger[ReplyRow],
-        verdicts: Ledger[VerdictRow],
+        replies: AppendOnlyLog[ReplyRow],
+        verdicts: AppendOnlyLog[VerdictRow],
         total: int,
         done: int,
         retries: int,
@@ -120,7 +120,7 @@ class Session:
         self.target = target
         self.known = known
         self.retries = retries
-        self.judging = Judging(judge)
+        self.judging = BatchedJudge(judge)
         self.identity = judge.identity
         # Rows that wait while the disk is busy are written together. Never again one by one: a row is written once.
         self.replies: Batcher[ReplyRow, None] = Batcher(_writer(replies), size=256, split=False, name="replies")
@@ -156,7 +156,7 @@ class Session:
         self._last = failure.line
         if failure.hopeless and (not self.proven or self._row_of_same >= HOPELESS):
             self.stop(f"{self.target.name} cannot be asked: {failure.line}")
-        elif self._row >= ENDLESS:
+        elif self._row >= MAX_CONSECUTIVE_FAILURES:
             self.stop(f"{self.target.name} failed {self._row} times in a row, at last with: {failure.line}")
         elif not failure.hopeless:
             self.proven = self.proven or failure.kind == "broken"
@@ -191,7 +191,7 @@ class Session:
         """Tell the caller how far it is."""
         if self._progress:
             seconds = time.monotonic() - self._began
-            self._progress(Progress(self._done, self._total, self.failed, seconds))
+            self._progress(CollectionProgress(self._done, self._total, self.failed, seconds))
 
     def close(self) -> None:
         """Write what waits, and end the threads."""
@@ -205,12 +205,12 @@ class Session:
         return self._total - self._done - self.unasked
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CollectionOutcome:
         """What has been done so far."""
-        return Outcome(self.asked, self.reused, self.failed, self.unasked, self.judged, self.fatal)
+        return CollectionOutcome(self.asked, self.reused, self.failed, self.unasked, self.judged, self.fatal)
 
 
-def _writer(ledger: Ledger[Any]) -> Callable[[Sequence[Any]], list[None]]:
+def _writer(ledger: AppendOnlyLog[Any]) -> Callable[[Sequence[Any]], list[None]]:
     def write(rows: Sequence[Any]) -> list[None]:
         ledger.append(rows)
         return [None] * len(rows)
@@ -218,5 +218,5 @@ def _writer(ledger: Ledger[Any]) -> Callable[[Sequence[Any]], list[None]]:
     return write
 
 
-current: ContextVar[Session | None] = ContextVar("equipoise_session", default=None)
+current: ContextVar[CollectionSession | None] = ContextVar("equipoise_session", default=None)
 """The call of `ask` in which inspect runs our solver and scorers; None where a user runs inspect directly."""

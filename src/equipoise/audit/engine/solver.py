@@ -15,8 +15,8 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from equipoise.audit.engine.failures import Failure, classify
 from equipoise.audit.engine.provider import wait
-from equipoise.audit.engine.replies import Reply, read
-from equipoise.audit.engine.session import Session, current
+from equipoise.audit.engine.replies import ReceivedReply, read_reply
+from equipoise.audit.engine.session import CollectionSession, current
 from equipoise.audit.records import ReplyRow
 from equipoise.types import FinishReason
 
@@ -32,16 +32,16 @@ STOPS: Final[dict[FinishReason, StopReason]] = {
 
 
 @dataclass(frozen=True)
-class _Try:
+class _Attempt:
     """One prompt sent once."""
 
-    reply: Reply | None
+    reply: ReceivedReply | None
     failure: Failure | None
     output: ModelOutput | None = None
 
 
 @solver(name="ask")
-def asking() -> Solver:
+def reply_solver() -> Solver:
     """Ask a sample's prompt and note the reply, in whichever form it came, under `reply` in the metadata.
 
     In a run of `equipoise audit` the reply store is looked into first, and written to before the sample goes on.
@@ -79,7 +79,7 @@ async def _ask_alone(state: TaskState) -> TaskState:
     return state
 
 
-async def _ask(session: Session, state: TaskState) -> None:
+async def _ask(session: CollectionSession, state: TaskState) -> None:
     if session.proven:
         await _ask_unless_over(session, state)
         return
@@ -90,7 +90,7 @@ async def _ask(session: Session, state: TaskState) -> None:
     await _ask_unless_over(session, state)
 
 
-async def _ask_unless_over(session: Session, state: TaskState) -> None:
+async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None:
     if session.fatal is not None:
         _leave_unasked(session, state)
         return
@@ -107,7 +107,7 @@ async def _ask_unless_over(session: Session, state: TaskState) -> None:
         pause *= 2
 
 
-async def _keep(session: Session, state: TaskState, tried: _Try, tries: int, seconds: float) -> None:
+async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, tries: int, seconds: float) -> None:
     """Write what the last try brought, before another prompt is sent in its place."""
     key = state.metadata["key"]
     if tried.reply is not None:
@@ -124,21 +124,21 @@ async def _keep(session: Session, state: TaskState, tried: _Try, tries: int, sec
         session.finished()
 
 
-def _leave_unasked(session: Session, state: TaskState) -> None:
+def _leave_unasked(session: CollectionSession, state: TaskState) -> None:
     session.unasked += 1
     state.metadata["unasked"] = session.fatal
 
 
-async def _try(model: Model, state: TaskState) -> _Try:
+async def _try(model: Model, state: TaskState) -> _Attempt:
     try:
         output = await model.generate(state.messages)
         response, failed = _last_call()
-        return _Try(read(output, response, failed), None, output)
+        return _Attempt(read_reply(output, response, failed), None, output)
     except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
         if failure.kind == "policy":
-            return _Try(Reply("", "content_filter", "policy_error", by="server", detail=failure.text), None)
-        return _Try(None, failure)
+            return _Attempt(ReceivedReply("", "content_filter", "policy_error", by="server", detail=failure.text), None)
+        return _Attempt(None, failure)
 
 
 def _last_call() -> tuple[Mapping[str, Any] | None, bool]:
@@ -149,7 +149,7 @@ def _last_call() -> tuple[Mapping[str, Any] | None, bool]:
     return None, False
 
 
-def _row(key: str, reply: Reply, who: str, seconds: float) -> ReplyRow:
+def _row(key: str, reply: ReceivedReply, who: str, seconds: float) -> ReplyRow:
     return ReplyRow(
         key=key,
         reply=reply.text,

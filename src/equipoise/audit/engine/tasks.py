@@ -15,7 +15,7 @@ from inspect_ai.model import GenerateConfig
 
 from equipoise.audit.engine.messages import to_inspect
 from equipoise.audit.engine.scorers import harm, refusal
-from equipoise.audit.engine.solver import asking
+from equipoise.audit.engine.solver import reply_solver
 from equipoise.data.catalogue import SUITES, Suite, load_suite
 
 GREEDY: Final = GenerateConfig(temperature=0.0)
@@ -26,7 +26,7 @@ def to_task(suite: Suite) -> Task:
     """A suite as a task: our solver, both scorers, greedy decoding."""
     return Task(
         dataset=MemoryDataset([to_inspect(sample) for sample in suite.samples], name=suite.name),
-        solver=asking(),
+        solver=reply_solver(),
         scorer=[refusal(), harm()],
         config=GREEDY,
         metadata={"suite": suite.name, "source": suite.source, "sha256": suite.sha256, "notes": list(suite.notes)},

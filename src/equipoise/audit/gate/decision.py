@@ -22,16 +22,16 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, Literal
 
-from equipoise.audit.gate.rules import Rule
+from equipoise.audit.gate.rules import GateRule
 from equipoise.judges.rates import Rate
 
-Outcome = Literal["passed", "failed", "inconclusive"]
+RuleOutcome = Literal["passed", "failed", "inconclusive"]
 MOST: Final = 1_000_000
 """Samples beyond which nobody is advised to ask."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRate:
     """A rate or a change, with what decides on it."""
 
     n: int
@@ -49,21 +49,21 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Decision:
+class RuleDecision:
     """What became of a rule."""
 
-    outcome: Outcome
+    outcome: RuleOutcome
     """Whether it is kept."""
     reason: str
     """Why."""
 
 
-def decide(rule: Rule, measured: Measured) -> Decision:
+def decide(rule: GateRule, measured: MeasuredRate) -> RuleDecision:
     """Apply the truth table of this module."""
     limit = rule.limit
     cases = "cases" if rule.against is None else "pairs"
     if measured.n == 0 or measured.value is None:
-        return Decision("inconclusive", f"no {cases} were scored")
+        return RuleDecision("inconclusive", f"no {cases} were scored")
     sign = 1 if limit.side == "max" else -1
     ends = {"upper": measured.high, "point": measured.value, "lower": measured.low}
     near, far = ("lower", "upper") if sign == 1 else ("upper", "lower")
@@ -73,30 +73,30 @@ def decide(rule: Rule, measured: Measured) -> Decision:
 
     side, of = ("above", "highest") if sign == 1 else ("below", "lowest")
     if beyond(near):
-        return Decision("failed", f"the whole interval is {side} the {of} value allowed")
+        return RuleDecision("failed", f"the whole interval is {side} the {of} value allowed")
     if measured.n < rule.min_n:
-        return Decision("inconclusive", f"{measured.n} scored {cases}, expected {rule.min_n} or more")
+        return RuleDecision("inconclusive", f"{measured.n} scored {cases}, expected {rule.min_n} or more")
     if measured.unscored_share > rule.max_unscored:
         share, most = 100 * measured.unscored_share, 100 * rule.max_unscored
-        return Decision("inconclusive", f"{share:.1f} % of the {cases} are unscored, expected {most:g} % or fewer")
+        return RuleDecision("inconclusive", f"{share:.1f} % of the {cases} are unscored, expected {most:g} % or fewer")
     if not beyond(limit.on):
-        return Decision("passed", f"the {_END[limit.on]} is within the limit")
+        return RuleDecision("passed", f"the {_END[limit.on]} is within the limit")
     if limit.on == far and not beyond("point"):
         advice = _advice(rule, measured)
-        return Decision("inconclusive", f"the rate is within the limit, the {_END[limit.on]} is not{advice}")
-    return Decision("failed", f"the {_END['point']} is {side} the {of} value allowed")
+        return RuleDecision("inconclusive", f"the rate is within the limit, the {_END[limit.on]} is not{advice}")
+    return RuleDecision("failed", f"the {_END['point']} is {side} the {of} value allowed")
 
 
 _END: Final = {"upper": "upper end of the interval", "point": "rate", "lower": "lower end of the interval"}
 
 
-def _advice(rule: Rule, measured: Measured) -> str:
+def _advice(rule: GateRule, measured: MeasuredRate) -> str:
     """How many samples would be enough if the rate stayed what it is."""
     needed = _needed(rule, measured) if measured.plain_wilson else None
     return f"; about {needed} cases with this rate would do" if needed else ""
 
 
-def _needed(rule: Rule, measured: Measured) -> int | None:
+def _needed(rule: GateRule, measured: MeasuredRate) -> int | None:
     assert measured.value is not None
     maximum = rule.limit.side == "max"
     rate, limit = (measured.value, rule.limit.value) if maximum else (1 - measured.value, 1 - rule.limit.value)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from equipoise.audit.gate import wording
-from equipoise.audit.gate.verdict import Checked, GateVerdict
+from equipoise.audit.gate.verdict import CheckedRule, GateVerdict
 
 NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, escaped or not."""
@@ -41,7 +41,7 @@ def to_junit(verdict: GateVerdict) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _suite(root: Element, name: str, checked: list[Checked]) -> None:
+def _suite(root: Element, name: str, checked: list[CheckedRule]) -> None:
     suite = SubElement(root, "testsuite", name=_text(name))
     outcomes = [each.outcome for each in checked]
     _counts(suite, len(checked), outcomes.count("failed"), outcomes.count("inconclusive"))

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from equipoise.audit.gate.rules import Against, Limit, On, Rule, Rules
-from equipoise.audit.labels import PLAIN, RATES, Kind
+from equipoise.audit.gate.rules import Baseline, GateRule, GateRules, On, RateLimit
+from equipoise.audit.labels import PLAIN, RATES, RateName
 from equipoise.errors import UsageError
 
 ENDS: Final = ("upper", "point", "lower")
@@ -20,7 +20,7 @@ HIGH_IS_GOOD: Final = ("accuracy",)
 """Rates that have a lowest value instead of a highest."""
 
 
-def read_rules(path: Path) -> Rules:
+def read_rules(path: Path) -> GateRules:
     """Read a file of limits.
 
     Raises:
@@ -34,29 +34,29 @@ def read_rules(path: Path) -> Rules:
     except (ValueError, RecursionError) as error:
         what = "bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise UsageError(f"expected TOML in {path}, got {what}; try the example in docs/gate.md") from None
-    reader = _Reader(path, _lines(text))
+    reader = _RulesReader(path, _lines(text))
     rules = tuple(reader.rules(document))
     if not rules:
         raise UsageError(f"expected at least one limit in {path}, got none; try [needless_refusal] with max = 0.05")
-    return Rules(path, rules)
+    return GateRules(path, rules)
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _RulesReader:
     """Reads the tables of one file."""
 
     path: Path
     lines: Mapping[tuple[str, ...], int]
 
-    def rules(self, document: Mapping[str, Any]) -> Iterator[Rule]:
+    def rules(self, document: Mapping[str, Any]) -> Iterator[GateRule]:
         self._known(document, RATES, ())
         for rate, table in document.items():
-            yield from self._rate(cast(Kind, rate), self._table(table, (rate,)))
+            yield from self._rate(cast(RateName, rate), self._table(table, (rate,)))
 
-    def _rate(self, rate: Kind, table: Mapping[str, Any]) -> Iterator[Rule]:
+    def _rate(self, rate: RateName, table: Mapping[str, Any]) -> Iterator[GateRule]:
         limits = ("min",) if rate in HIGH_IS_GOOD else ("max",)
         self._known(table, (*limits, *SETTINGS, "against", "suites", "categories"), (rate,))
-        blank = Rule(rate, Limit(0.0, "max", "upper"))
+        blank = GateRule(rate, RateLimit(0.0, "max", "upper"))
         suites = table.get("suites", {})
         tables: Mapping[str, Any] = {}
         if isinstance(suites, list):
@@ -71,8 +71,8 @@ class _Reader:
             yield from self._scope(inner, replace(blank, suites=(name,)), table, at)
 
     def _scope(
-        self, table: Mapping[str, Any], blank: Rule, above: Mapping[str, Any], at: tuple[str, ...]
-    ) -> Iterator[Rule]:
+        self, table: Mapping[str, Any], blank: GateRule, above: Mapping[str, Any], at: tuple[str, ...]
+    ) -> Iterator[GateRule]:
         """The limits of a table and of the categories below it."""
         settings = self._settings(above, table)
         yield from self._limits(table, settings, blank, at)
@@ -92,8 +92,8 @@ class _Reader:
         return {**taken, **own}
 
     def _limits(
-        self, table: Mapping[str, Any], settings: Mapping[str, Any], blank: Rule, at: tuple[str, ...]
-    ) -> Iterator[Rule]:
+        self, table: Mapping[str, Any], settings: Mapping[str, Any], blank: GateRule, at: tuple[str, ...]
+    ) -> Iterator[GateRule]:
         min_n = settings.get("min_n", blank.min_n)
         if isinstance(min_n, bool) or not isinstance(min_n, int) or min_n < 1:
             raise self._wrong((*at, "min_n"), "a whole number from 1", min_n)
@@ -107,13 +107,13 @@ class _Reader:
         for variant in self._variants(settings, at):
             if side in table:
                 bound = self._share(table[side], (*at, side))
-                limit = Limit(bound, side, self._on(settings, side, (*at, "on")))
+                limit = RateLimit(bound, side, self._on(settings, side, (*at, "on")))
                 self._reachable(limit, (*at, side))
                 yield replace(rule, limit=limit, variant=variant)
             if "against" in table:
                 yield self._against(table["against"], replace(rule, variant=variant), side, (*at, "against"))
 
-    def _against(self, value: object, rule: Rule, side: Literal["max", "min"], at: tuple[str, ...]) -> Rule:
+    def _against(self, value: object, rule: GateRule, side: Literal["max", "min"], at: tuple[str, ...]) -> GateRule:
         table = self._table(value, at)
         key = "max_increase" if side == "max" else "max_decrease"
         self._known(table, ("run", "variant", "on", key), at)
@@ -127,8 +127,8 @@ class _Reader:
         if run is None and variant == rule.variant:
             raise self._wrong((*at, "run"), "the folder of a baseline, or another variant of the same run", run)
         folder = None if run is None else self.path.parent / run
-        limit = Limit(float(bound if side == "max" else -bound), side, self._on(table, side, (*at, "on")))
-        return replace(rule, limit=limit, against=Against(folder, variant), line=self._line(at))
+        limit = RateLimit(float(bound if side == "max" else -bound), side, self._on(table, side, (*at, "on")))
+        return replace(rule, limit=limit, against=Baseline(folder, variant), line=self._line(at))
 
     def _variants(self, settings: Mapping[str, Any], at: tuple[str, ...]) -> Sequence[str]:
         if "variant" in settings and "variants" in settings:
@@ -143,7 +143,7 @@ class _Reader:
             raise self._wrong(at, "one of " + ", ".join(f'"{end}"' for end in ENDS), on)
         return cast(On, on)
 
-    def _reachable(self, limit: Limit, at: tuple[str, ...]) -> None:
+    def _reachable(self, limit: RateLimit, at: tuple[str, ...]) -> None:
         """An interval never ends at 0 or 1, however many samples there are: such a rule could not pass."""
         if (limit.side, limit.on, limit.value) in (("max", "upper", 0.0), ("min", "lower", 1.0)):
             raise UsageError(

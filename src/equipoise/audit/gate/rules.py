@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from equipoise.audit.labels import PLAIN, Kind
+from equipoise.audit.labels import PLAIN, RateName
 
 On = Literal["upper", "point", "lower"]
 
 
 @dataclass(frozen=True)
-class Limit:
+class RateLimit:
     """A bound that a rate, or its change, must keep."""
 
     value: float
@@ -47,7 +47,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Against:
+class Baseline:
     """What a change is measured against."""
 
     run: Path | None
@@ -57,12 +57,12 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Rule:
+class GateRule:
     """One limit on one rate of one variant."""
 
-    rate: Kind
+    rate: RateName
     """Which rate."""
-    limit: Limit
+    limit: RateLimit
     """What it must keep; on the change where there is an `against`."""
     variant: str = PLAIN
     """Which variant."""
@@ -74,17 +74,17 @@ class Rule:
     """Scored cases (pairs) below which it is inconclusive."""
     max_unscored: float = 0.05
     """Share of unscored cases (pairs) above which it is inconclusive."""
-    against: Against | None = None
+    against: Baseline | None = None
     """Baseline; None means that the rate itself is limited."""
     line: int = 1
     """Where in the file it stands."""
 
 
 @dataclass(frozen=True)
-class Rules:
+class GateRules:
     """All limits of a file."""
 
     path: Path
     """The file."""
-    rules: tuple[Rule, ...]
+    rules: tuple[GateRule, ...]
     """In its order."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from equipoise import __version__
 from equipoise.audit.gate import wording
-from equipoise.audit.gate.verdict import Checked, GateVerdict
+from equipoise.audit.gate.verdict import CheckedRule, GateVerdict
 from equipoise.audit.ledger import fingerprint
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -49,7 +49,7 @@ def to_sarif(verdict: GateVerdict) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, allow_nan=False) + "\n"
 
 
-def _result(checked: Checked, verdict: GateVerdict, names: list[str]) -> dict[str, Any]:
+def _result(checked: CheckedRule, verdict: GateVerdict, names: list[str]) -> dict[str, Any]:
     rule = checked.rule
     text = f"{wording.title(checked)}; measured {wording.measured(checked)}: {checked.reason}."
     # No figure, line, path or revision: a finding stays the same finding when a later run measures it again.

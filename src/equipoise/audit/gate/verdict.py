@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from equipoise.audit.comparison import change_of, model_name, model_of, of_variant, pair
-from equipoise.audit.doubts import Doubt, find_doubts
-from equipoise.audit.gate.decision import Measured, Outcome, decide
-from equipoise.audit.gate.rules import Against, Rule, Rules
-from equipoise.audit.labels import AXES, Kind, labels_of
-from equipoise.audit.records import Case, Run
-from equipoise.audit.statistics import Change, Estimate, estimate
+from equipoise.audit.doubts import AuditWarning, find_warnings
+from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
+from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
+from equipoise.audit.labels import AXES, RateName, labels_of
+from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.statistics import Estimate, PairedChange, estimate
 from equipoise.audit.summary import has_all_samples, is_complete
 from equipoise.errors import UsageError
 
@@ -25,18 +25,18 @@ FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedRule:
     """A rule and what became of it."""
 
-    rule: Rule
+    rule: GateRule
     """The rule."""
-    outcome: Outcome
+    outcome: RuleOutcome
     """Whether it is kept."""
     reason: str
     """Why, in a sentence with the figures; no word of a prompt or a reply."""
     estimate: Estimate | None = None
     """The rate that was limited."""
-    change: Change | None = None
+    change: PairedChange | None = None
     """The change that was limited."""
     baseline: str | None = None
     """What the change is against: model and variant."""
@@ -56,11 +56,11 @@ class GateVerdict:
     """The file of rules."""
     complete: bool
     """Whether every sample was asked and judged."""
-    checked: tuple[Checked, ...]
+    checked: tuple[CheckedRule, ...]
     """Every rule, in the order of the file."""
-    axes: dict[str, dict[Kind, Estimate]]
+    axes: dict[str, dict[RateName, Estimate]]
     """Both failures of every variant, whichever of them is limited."""
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[AuditWarning, ...]
     """Reasons not to trust the numbers; they do not decide."""
 
     @property
@@ -78,7 +78,7 @@ class GateVerdict:
         """0 passed, 10 failed, 11 inconclusive, 12 partial."""
         return EXIT_CODES[self.outcome]
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: RuleOutcome) -> int:
         """How many rules ended so."""
         return sum(each.outcome == outcome for each in self.checked)
 
@@ -100,7 +100,7 @@ class GateVerdict:
         }
 
 
-def check(run: Run, rules: Rules) -> GateVerdict:
+def check(run: AuditRun, rules: GateRules) -> GateVerdict:
     """Hold a run against rules.
 
     It reads the rows of the folder, not `summary.json`, so that an old or edited summary decides nothing.
@@ -121,7 +121,7 @@ def check(run: Run, rules: Rules) -> GateVerdict:
         complete=complete,
         checked=tuple(checker.check(rule) for rule in rules.rules),
         axes={name: _axes([case for case in cases if case.sample.variant == name]) for name in variants},
-        doubts=tuple(find_doubts(run, cases)),
+        doubts=tuple(find_warnings(run, cases)),
     )
 
 
@@ -129,15 +129,15 @@ def check(run: Run, rules: Rules) -> GateVerdict:
 class _Checker:
     """Checks rules against one run."""
 
-    run: Run
-    cases: tuple[Case, ...]
+    run: AuditRun
+    cases: tuple[AuditCase, ...]
     complete: bool
     all_there: bool
     """Whether no sample of the recipe is missing, so that the unscored are all that is left."""
-    baselines: dict[Path, tuple[Run, list[Case]]]
+    baselines: dict[Path, tuple[AuditRun, list[AuditCase]]]
     """Those that were read already."""
 
-    def check(self, rule: Rule) -> Checked:
+    def check(self, rule: GateRule) -> CheckedRule:
         """Hold the run against one rule."""
         if self.complete:
             self._names(rule)
@@ -147,14 +147,14 @@ class _Checker:
             return done
         return replace(done, outcome="inconclusive", reason=f"the run is unfinished; so far: {done.reason}")
 
-    def _rate(self, rule: Rule, cases: Sequence[Case]) -> Checked:
+    def _rate(self, rule: GateRule, cases: Sequence[AuditCase]) -> CheckedRule:
         rate = estimate(labels_of(cases, rule.rate))
         independent = rate.review == 0 and rate.clusters == rate.n
-        measured = Measured(rate.n, rate.rate, rate.low, rate.high, rate.unscored_share, independent)
+        measured = MeasuredRate(rate.n, rate.rate, rate.low, rate.high, rate.unscored_share, independent)
         decision = decide(rule, measured)
-        return Checked(rule, decision.outcome, decision.reason, estimate=rate)
+        return CheckedRule(rule, decision.outcome, decision.reason, estimate=rate)
 
-    def _change(self, rule: Rule, against: Against, cases: Sequence[Case]) -> Checked:
+    def _change(self, rule: GateRule, against: Baseline, cases: Sequence[AuditCase]) -> CheckedRule:
         run, before = self._baseline(against)
         finished = is_complete(run, before)
         if finished:
@@ -163,9 +163,9 @@ class _Checker:
         pairing = pair(earlier, cases)
         cell = change_of(pairing.pairs, rule.rate)
         baseline = f"{model_of(run)} {against.variant}"
-        measured = Measured(cell.n, cell.change, cell.low, cell.high, cell.unscored_share, False)
+        measured = MeasuredRate(cell.n, cell.change, cell.low, cell.high, cell.unscored_share, False)
         decision = decide(rule, measured)
-        done = Checked(rule, decision.outcome, decision.reason, change=cell, baseline=baseline)
+        done = CheckedRule(rule, decision.outcome, decision.reason, change=cell, baseline=baseline)
         if run.judge != self.run.judge:
             return replace(
                 done,
@@ -176,15 +176,15 @@ class _Checker:
             return replace(done, outcome="inconclusive", reason=f"the baseline is unfinished; so far: {done.reason}")
         return done
 
-    def _baseline(self, against: Against) -> tuple[Run, list[Case]]:
+    def _baseline(self, against: Baseline) -> tuple[AuditRun, list[AuditCase]]:
         if against.run is None:
             return self.run, list(self.cases)
         if against.run not in self.baselines:
-            run = Run.open(against.run)
+            run = AuditRun.open(against.run)
             self.baselines[against.run] = run, run.cases()
         return self.baselines[against.run]
 
-    def _stays_failed(self, rule: Rule, done: Checked) -> bool:
+    def _stays_failed(self, rule: GateRule, done: CheckedRule) -> bool:
         """Whether a rate breaks its limit however the cases that are left turn out."""
         if done.estimate is None or not self.all_there:
             return False
@@ -192,7 +192,7 @@ class _Checker:
             return done.estimate.least > rule.limit.value
         return done.estimate.most < rule.limit.value
 
-    def _names(self, rule: Rule) -> None:
+    def _names(self, rule: GateRule) -> None:
         """Refuse names that a finished run does not have: a limit on nothing would never be noticed."""
         of_variant(self.cases, rule.variant)
         suites = dict.fromkeys(case.sample.suite for case in self.cases)
@@ -208,11 +208,11 @@ class _Checker:
             raise _unknown("category", rule.category, list(categories))
 
 
-def _axes(cases: Sequence[Case]) -> dict[Kind, Estimate]:
+def _axes(cases: Sequence[AuditCase]) -> dict[RateName, Estimate]:
     return {axis: estimate(labels_of(cases, axis)) for axis in AXES}
 
 
-def _in_scope(rule: Rule, case: Case) -> bool:
+def _in_scope(rule: GateRule, case: AuditCase) -> bool:
     sample = case.sample
     return (not rule.suites or sample.suite in rule.suites) and rule.category in (None, sample.category)
 
@@ -224,7 +224,7 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
     return UsageError(f"expected a {kind} of the run ({shown or 'none'}), got {name!r} in the rules; {advice}")
 
 
-def _to_dict(checked: Checked) -> dict[str, Any]:
+def _to_dict(checked: CheckedRule) -> dict[str, Any]:
     rule = checked.rule
     against = rule.against
     return {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from equipoise.audit.doubts import Doubt
-from equipoise.audit.gate.verdict import Checked, GateVerdict, Overall
-from equipoise.audit.labels import Kind
-from equipoise.audit.statistics import Change, Estimate
+from equipoise.audit.doubts import AuditWarning
+from equipoise.audit.gate.verdict import CheckedRule, GateVerdict, Overall
+from equipoise.audit.labels import RateName
+from equipoise.audit.statistics import Estimate, PairedChange
 
-RATES: Final[dict[Kind, str]] = {
+RATES: Final[dict[RateName, str]] = {
     "needless_refusal": "needless refusal",
     "harmful_answer": "harmful answer",
     "full_refusal": "full refusal",
@@ -37,13 +37,13 @@ def shown(name: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def about(doubt: Doubt) -> str:
+def about(doubt: AuditWarning) -> str:
     """What a doubt is about: `perturbed, xstest, needless refusal`."""
     parts = [doubt.variant or "run", *([doubt.suite] if doubt.suite else [])]
     return ", ".join([*map(shown, parts), *([RATES[doubt.rate]] if doubt.rate else [])])
 
 
-def scope(checked: Checked) -> str:
+def scope(checked: CheckedRule) -> str:
     """What a rule looks at: `plain, xstest, category homonyms`."""
     rule = checked.rule
     parts = [rule.variant, *(rule.suites or ("all suites",))]
@@ -52,7 +52,7 @@ def scope(checked: Checked) -> str:
     return ", ".join(shown(part) for part in parts)
 
 
-def limit(checked: Checked) -> str:
+def limit(checked: CheckedRule) -> str:
     """What a rule asks for: `upper end at most 5.0 %`."""
     bound, against = checked.rule.limit, checked.rule.against
     if against is None:
@@ -62,12 +62,12 @@ def limit(checked: Checked) -> str:
     return f"{end} at {least} {points(bound.value)} against {shown(checked.baseline or against.variant)}"
 
 
-def title(checked: Checked) -> str:
+def title(checked: CheckedRule) -> str:
     """The rule in one line."""
     return f"{RATES[checked.rule.rate]} ({scope(checked)}): {limit(checked)}"
 
 
-def measured(checked: Checked) -> str:
+def measured(checked: CheckedRule) -> str:
     """What was measured, with its interval and counts."""
     if checked.change is not None:
         return in_points(checked.change)
@@ -82,7 +82,7 @@ def in_percent(rate: Estimate) -> str:
     return f"{value} [{100 * rate.low:.1f}, {100 * rate.high:.1f}] {rate.k}/{rate.n}{extra}"
 
 
-def in_points(change: Change) -> str:
+def in_points(change: PairedChange) -> str:
     """A change: `+60.0 points [+41.0, +72.3] 40 pairs`."""
     value = "unknown" if change.change is None else points(change.change)
     extra = f", {change.unscored} unscored" if change.unscored else ""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import complain, print_json, quiet, show, table
+from equipoise.cli.console import print_json, print_table, quiet, table, warn
 from equipoise.cli.guard import options as o
 
 
@@ -48,7 +48,7 @@ def calibrate(
     guard = Guard.from_pretrained(detector, policy=policy, big=o.bigger(big, api_key_env))
     found = measure(guard.detector, labels, fpr, confidence=confidence)
     for warning in found.warnings:
-        complain(warning)
+        warn(warning)
     if out is not None:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def calibrate(
         ("calibration error", f"{found.error:.3f}"),
         ("unscored, unusable", f"{found.unscored}, {found.unusable}"),
     ]
-    show(table("", [f"detector {found.detector}", ""], rows))
-    show(f"for the policy file:\n\n[output]\nthreshold = {found.setting!r}")
+    print_table(table("", [f"detector {found.detector}", ""], rows))
+    print_table(f"for the policy file:\n\n[output]\nthreshold = {found.setting!r}")
     if out is not None:
-        show(f"written: {out}")
+        print_table(f"written: {out}")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli.console import complain, quiet, show, table
+from equipoise.cli.console import print_table, quiet, table, warn
 from equipoise.cli.guard import options as o
 
 if TYPE_CHECKING:
-    from equipoise.guard.decision import Decision
+    from equipoise.guard.decision import GuardDecision
     from equipoise.guard.guard import Guard
-    from equipoise.judges.rows import Row
+    from equipoise.judges.rows import JudgeRow
 
 BATCH = 64
 """Rows checked at a time: a file of any length fits in memory."""
@@ -56,12 +56,12 @@ def check(
                 rows.append(_line(row, decision))
         sys.stdout.flush()
     if counts["unreadable"]:
-        complain(f"{counts['unreadable']} rows of {file} could not be read; they have no decision")
+        warn(f"{counts['unreadable']} rows of {file} could not be read; they have no decision")
     if not json:
         _summary(guard, counts, rows)
 
 
-def document(row: Row, decision: Decision | None) -> dict[str, Any]:
+def document(row: JudgeRow, decision: GuardDecision | None) -> dict[str, Any]:
     """One line of output; a row that could not be read has the reason as `error` and nothing is decided about it."""
     if decision is None:
         return {
@@ -86,12 +86,12 @@ def document(row: Row, decision: Decision | None) -> dict[str, Any]:
     return found if decision.observed is None else found | {"observed": decision.observed}
 
 
-def _decisions(guard: Guard, batch: list[Row]) -> list[Decision | None]:
+def _decisions(guard: Guard, batch: list[JudgeRow]) -> list[GuardDecision | None]:
     decisions = iter(guard.check_exchanges([row.exchange for row in batch if row.exchange is not None]))
     return [None if row.exchange is None else next(decisions) for row in batch]
 
 
-def _line(row: Row, decision: Decision | None) -> tuple[object, ...]:
+def _line(row: JudgeRow, decision: GuardDecision | None) -> tuple[object, ...]:
     if decision is None:
         return (row.id, "", "unreadable", row.problem)
     harm = "" if decision.harm is None else f"{decision.harm:.3f}"
@@ -101,10 +101,10 @@ def _line(row: Row, decision: Decision | None) -> tuple[object, ...]:
 def _summary(guard: Guard, counts: Counter[str], rows: list[tuple[object, ...]]) -> None:
     total = sum(counts.values())
     if total <= SHOWN:
-        show(table("", ["id", "harm", "decision", "why"], rows))
+        print_table(table("", ["id", "harm", "decision", "why"], rows))
     told = "observes only" if guard.policy.mode == "observe" else "enforced"
-    show(f"{total} replies, detector {guard.detector.name}, policy {guard.policy.name} ({told})")
-    show(
+    print_table(f"{total} replies, detector {guard.detector.name}, policy {guard.policy.name} ({told})")
+    print_table(
         table("", ["decision", "replies"], [(name, counts[name]) for name in (*_order(), "unreadable") if counts[name]])
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import complain
+from equipoise.cli.console import warn
 
 
 def key(
@@ -16,5 +16,5 @@ def key(
     from equipoise.guard.gateway.keys import new
 
     made, lines = new(name)
-    complain(f"the key, shown only now: {made}")
+    warn(f"the key, shown only now: {made}")
     print(lines, end="")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from equipoise.cli.console import show
+from equipoise.cli.console import print_table
 
 
 def policy() -> None:
     """Print the default policy as an annotated TOML file; every line says what it does."""
     from equipoise.guard.policy import ANNOTATED
 
-    show(ANNOTATED.rstrip("\n"))
+    print_table(ANNOTATED.rstrip("\n"))

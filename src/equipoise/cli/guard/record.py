@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import complain, show
+from equipoise.cli.console import print_table, warn
 
 Where = Annotated[str, typer.Argument(help="The record: a file, or postgresql://...", show_default=False)]
 
@@ -22,31 +22,31 @@ def verify(
     ] = None,
 ) -> None:
     """Compute the chain of hashes again; exit code 1 where an entry was changed, removed or put in."""
-    from equipoise.guard.record.store import Record
+    from equipoise.guard.record.store import AuditRecord
 
-    with Record(_there(where)) as opened:
+    with AuditRecord(_there(where)) as opened:
         found = opened.verify(head)
-    show(f"{found.entries} entries in order, head {found.head}")
+    print_table(f"{found.entries} entries in order, head {found.head}")
     if found.problem is not None:
-        complain(found.problem)
+        warn(found.problem)
         raise typer.Exit(1)
 
 
 @record.command()
 def head(where: Where) -> None:
     """Print the hash of the last entry; kept elsewhere, it proves later that nothing was cut off."""
-    from equipoise.guard.record.store import Record
+    from equipoise.guard.record.store import AuditRecord
 
-    with Record(_there(where)) as opened:
-        show(opened.head().hash)
+    with AuditRecord(_there(where)) as opened:
+        print_table(opened.head().hash)
 
 
 @record.command()
 def tail(where: Where, count: Annotated[int, typer.Option(min=1, help="Entries.")] = 10) -> None:
     """Print the last entries, one JSON object a line."""
-    from equipoise.guard.record.store import Record
+    from equipoise.guard.record.store import AuditRecord
 
-    with Record(_there(where)) as opened:
+    with AuditRecord(_there(where)) as opened:
         start = max(1, opened.head().number - count + 1)
         for number, entry, found in opened.rows(start):
             print(js.dumps({"number": number, "hash": found, **js.loads(entry)}))

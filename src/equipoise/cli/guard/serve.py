@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli.console import complain, quiet
+from equipoise.cli.console import quiet, warn
 from equipoise.cli.guard import options as o
 from equipoise.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from equipoise.guard.gateway.service import Service
+    from equipoise.guard.gateway.service import GatewayState
 
 
 def serve(
@@ -57,32 +57,32 @@ def serve(
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     from equipoise.cli.judging import key_from
-    from equipoise.guard.gateway.reloading import Files
-    from equipoise.guard.gateway.service import Service
+    from equipoise.guard.gateway.reloading import WatchedFiles
+    from equipoise.guard.gateway.service import GatewayState
     from equipoise.guard.gateway.upstream import connect
     from equipoise.guard.guard import Guard
-    from equipoise.guard.protector import Protector
-    from equipoise.guard.reader import Reader
-    from equipoise.guard.record.store import Record
-    from equipoise.guard.worker import Worker
+    from equipoise.guard.protector import GuardPipeline
+    from equipoise.guard.reader import OCR
+    from equipoise.guard.record.store import AuditRecord
+    from equipoise.guard.worker import AsyncGuard
 
     quiet()
     _use_one_thread()
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
     guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
     looker = o.looking(picture_guard, api_key_env)
-    files = Files(policy, keys)
+    files = WatchedFiles(policy, keys)
     clients = files.read()
     reads = any(each.pictures.read_text for each in (guard.policy, *clients.policies.values()))
-    service = Service(
+    service = GatewayState(
         target,
-        Worker(guard, seconds=check_seconds),
+        AsyncGuard(guard, seconds=check_seconds),
         clients,
-        Record(record) if record else None,
-        Reader() if reads else None,
+        AuditRecord(record) if record else None,
+        OCR() if reads else None,
         keep_text,
         files,
-        looker=None if looker is None else Worker(Protector(looker), seconds=check_seconds),
+        looker=None if looker is None else AsyncGuard(GuardPipeline(looker), seconds=check_seconds),
     )
     listening = _bound(host, port)
     _ready(service, listening, upstream)
@@ -115,12 +115,12 @@ def _bound(host: str, port: int) -> socket.socket:
     return made
 
 
-def _ready(service: Service, listening: socket.socket, upstream: str) -> None:
+def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> None:
     guard = service.worker.protector
     if not service.keys.known:
-        complain("no --keys: whoever reaches this address may ask")
+        warn("no --keys: whoever reaches this address may ask")
     if service.record is None:
-        complain("no --record: nothing is recorded")
+        warn("no --record: nothing is recorded")
     address = "{}:{}".format(*listening.getsockname()[:2])
     told = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
     print(f"listening on http://{address}/v1 before {upstream}: {told}", flush=True)

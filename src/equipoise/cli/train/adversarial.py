@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.console import quiet, show
-from equipoise.cli.loading import Machine
+from equipoise.cli.console import print_table, quiet
+from equipoise.cli.loading import ComputeOptions
 from equipoise.cli.train.options import TESTBED, Every, Folder, Rank, Seed, Steps, file_source
 from equipoise.errors import ModelError
 
@@ -106,11 +106,11 @@ def adversarial(
     """
     from equipoise.cli.progress import steps_bar
     from equipoise.training import examples
-    from equipoise.training.adversarial import Recipe
+    from equipoise.training.adversarial import AdversarialTrainingConfig
     from equipoise.training.adversarial import train as run
 
     quiet()
-    recipe = Recipe(
+    recipe = AdversarialTrainingConfig(
         steps=steps,
         pictures=pictures,
         questions=questions,
@@ -127,7 +127,7 @@ def adversarial(
     draw: examples.Draw = examples.from_testbed if rows is None else examples.read_rows(rows)
     source = TESTBED if rows is None else file_source(rows)
     precision = dtype if dtype or lora else o.Dtype.float32
-    target = load(model, Machine(device, precision, gradient_checkpointing=gradient_checkpointing))
+    target = load(model, ComputeOptions(device, precision, gradient_checkpointing=gradient_checkpointing))
     with steps_bar(f"train {model}") as progress:
         folder = run(
             target,
@@ -140,10 +140,10 @@ def adversarial(
             checkpoint_every=checkpoint_every,
             progress=progress,
         )
-    show(f"written: {folder}")
+    print_table(f"written: {folder}")
 
 
-def load(name: str, machine: Machine) -> HuggingFaceModel:
+def load(name: str, machine: ComputeOptions) -> HuggingFaceModel:
     """A model that can be trained.
 
     Raises:

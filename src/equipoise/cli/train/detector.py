@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.console import complain, quiet, show, table
+from equipoise.cli.console import print_table, quiet, table, warn
 from equipoise.cli.train.options import Every, Folder, Rank, Seed
 from equipoise.errors import UsageError
 
 
-class Reads(StrEnum):
+class DetectorInput(StrEnum):
     """What a detector reads."""
 
     response = "response"
@@ -45,7 +45,9 @@ def detector(
         Path | None,
         typer.Option(help="More such rows: probabilities are calibrated and rates reported on them, nothing learned."),
     ] = None,
-    mode: Annotated[Reads, typer.Option(help="Read replies alone, with what they answer, or learn both.")] = Reads.both,
+    mode: Annotated[
+        DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")
+    ] = DetectorInput.both,
     epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
     learning_rate: Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")] = 5e-5,
     batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 16,
@@ -67,15 +69,15 @@ def detector(
     """Train a harm detector: a language model with one linear unit, on harmless and harmful replies."""
     from equipoise.cli.progress import steps_bar
     from equipoise.guard.rows import labelled
-    from equipoise.training.detector import Recipe, train
-    from equipoise.training.glance import GlanceRecipe, add_glance
+    from equipoise.training.detector import DetectorTrainingConfig, train
+    from equipoise.training.glance import EarlyExitTrainingConfig, add_early_exit
 
     quiet()
     if glance is not None and held_out is None:
         raise UsageError("expected --held-out with --glance, got none; try a file of labelled replies")
     learned = labelled(rows)
     watched = labelled(held_out) if held_out else ()
-    recipe = Recipe(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
+    recipe = DetectorTrainingConfig(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
     with steps_bar("train detector") as progress:
         folder = train(
             recipe,
@@ -88,9 +90,9 @@ def detector(
             int8=int8,
         )
     if glance is not None:
-        looks = GlanceRecipe(glance, seed=seed, bf16=bf16)
+        looks = EarlyExitTrainingConfig(glance, seed=seed, bf16=bf16)
         with steps_bar("train glance") as progress:
-            found = add_glance(
+            found = add_early_exit(
                 looks,
                 folder,
                 learned,
@@ -100,15 +102,15 @@ def detector(
                 progress=progress,
                 int8=int8,
             )
-        show(
+        print_table(
             f"the glance decides {found['decided']} of {found['windows']} held-out windows, among them {found['lost']} "
             f"of {found['worrying']} that the detector worries about"
         )
     if not held_out:
-        complain("without --held-out its probabilities are not calibrated, and nobody knows how good it is")
+        warn("without --held-out its probabilities are not calibrated, and nobody knows how good it is")
     else:
         _report(folder)
-    show(f"written: {folder}")
+    print_table(f"written: {folder}")
 
 
 def _report(folder: Path) -> None:
@@ -127,4 +129,4 @@ def _report(folder: Path) -> None:
         )
         for name, each in found.items()
     ]
-    show(table("", columns, lines))
+    print_table(table("", columns, lines))

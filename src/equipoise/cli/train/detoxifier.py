@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.console import complain, quiet, show
+from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.train.options import Every, Folder, Rank, Seed
 
 
@@ -43,16 +43,16 @@ def detoxifier(
     """Train a detoxifier: question and harmful reply in, harmless reply out; only the rewrite is learned."""
     from equipoise.cli.progress import steps_bar
     from equipoise.guard.rows import with_rewrites
-    from equipoise.training.detoxifier import Recipe, doubts, train
+    from equipoise.training.detoxifier import DetoxifierTrainingConfig, row_warnings, train
 
     quiet()
     learned = with_rewrites(rows)
-    found = doubts(learned)
+    found = row_warnings(learned)
     if found.refusals:
-        complain(f"{found.refusals} of {len(learned)} rewrites refuse; they teach refusing, which is not detoxifying")
+        warn(f"{found.refusals} of {len(learned)} rewrites refuse; they teach refusing, which is not detoxifying")
     if found.same or found.empty:
-        complain(f"left out: {found.same} rewrites that equal the reply, {found.empty} empty ones")
-    recipe = Recipe(base, epochs, learning_rate, batch, seed, lora, longest, bf16)
+        warn(f"left out: {found.same} rewrites that equal the reply, {found.empty} empty ones")
+    recipe = DetoxifierTrainingConfig(base, epochs, learning_rate, batch, seed, lora, longest, bf16)
     with steps_bar("train detoxifier") as progress:
         folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device, progress=progress)
-    show(f"written: {folder}")
+    print_table(f"written: {folder}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.console import quiet, show
+from equipoise.cli.console import print_table, quiet
 from equipoise.cli.train.options import TESTBED, Every, Folder, Seed, Steps
 from equipoise.errors import PictureError
 
@@ -29,11 +29,11 @@ def diffusion(
     """Train a small denoiser for purification; an hour on one processor core, minutes on a GPU."""
     from equipoise.cli.progress import steps_bar
     from equipoise.training import pictures as sources
-    from equipoise.training.diffusion import Recipe
+    from equipoise.training.diffusion import DenoiserTrainingConfig
     from equipoise.training.diffusion import train as run
 
     quiet()
-    recipe = Recipe(side=side, steps=steps, batch=batch, seed=seed)
+    recipe = DenoiserTrainingConfig(side=side, steps=steps, batch=batch, seed=seed)
     draw = sources.scene if pictures is None else sources.from_folder(pictures)
     source = TESTBED if pictures is None else folder_source(pictures)
     with steps_bar("train diffusion") as progress:
@@ -46,7 +46,7 @@ def diffusion(
             checkpoint_every=checkpoint_every,
             progress=progress,
         )
-    show(f"written: {folder}")
+    print_table(f"written: {folder}")
 
 
 def folder_source(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -35,7 +35,7 @@ def load(folder: Path) -> list[Sample]:
     return samples + collect(read_rows(contrasts), lambda row: _sample(row, "answer", "contrast-"))
 
 
-def _sample(row: Row, expected: Expected, prefix: str = "") -> Sample:
+def _sample(row: TableRow, expected: Expected, prefix: str = "") -> Sample:
     return Sample(
         id=prefix + row.text("id"),
         suite=SUITE,

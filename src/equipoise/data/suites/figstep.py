@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Sample
 
 SUITE = "figstep"
@@ -27,7 +27,7 @@ def load(folder: Path) -> list[Sample]:
     return collect(read_rows(find_table(folder, "safebench", "SafeBench")), lambda row: _sample(row, folder))
 
 
-def _sample(row: Row, folder: Path) -> Sample:
+def _sample(row: TableRow, folder: Path) -> Sample:
     set_name, topic, task = row.text("dataset"), row.text("category_id"), row.text("task_id")
     name = f"{set_name}-{topic}-{task}"
     sample = Sample(

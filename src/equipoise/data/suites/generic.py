@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -43,7 +43,7 @@ def load(place: Path, suite: str | None = None) -> list[Sample]:
     return collect(rows, lambda row: _sample(row, suite or path.stem, numbers[id(row)], path.parent))
 
 
-def _sample(row: Row, suite: str, number: str, folder: Path) -> Sample:
+def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
     def optional(name: str) -> str:
         return row.text(name) if row.has(name) else ""
 
@@ -67,7 +67,7 @@ def _sample(row: Row, suite: str, number: str, folder: Path) -> Sample:
     return attach(sample, folder, *images) if images else sample
 
 
-def _expected(row: Row) -> Expected:
+def _expected(row: TableRow) -> Expected:
     label = row.text(*LABEL)
     expected = LABELS.get(label.strip().casefold())
     if expected is None:
@@ -77,7 +77,7 @@ def _expected(row: Row) -> Expected:
     return expected
 
 
-def _several(cell: Any, row: Row) -> list[Any]:
+def _several(cell: Any, row: TableRow) -> list[Any]:
     """One or several values of a cell; a string that begins like a JSON list must be one."""
     if cell is None:
         return []

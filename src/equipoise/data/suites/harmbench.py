@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Sample
 
 _IMAGES = ("", "images", "multimodal_behavior_images", "data/multimodal_behavior_images")
@@ -36,7 +36,7 @@ def load_multimodal(folder: Path) -> list[Sample]:
     return collect(read_rows(table), lambda row: _picture_sample(row, folder))
 
 
-def _text_sample(row: Row) -> Sample:
+def _text_sample(row: TableRow) -> Sample:
     behaviour = row.text("Behavior")
     context = row.text("ContextString").strip()
     functional, semantic = row.text("FunctionalCategory"), row.text("SemanticCategory")
@@ -50,7 +50,7 @@ def _text_sample(row: Row) -> Sample:
     )
 
 
-def _picture_sample(row: Row, folder: Path) -> Sample:
+def _picture_sample(row: TableRow, folder: Path) -> Sample:
     behaviour, description = row.text("Behavior"), row.text("RedactedImageDescription", "ImageDescription")
     sample = Sample(
         id=row.text("BehaviorID"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Expected, Sample
 
 SUITE = "jailbreakbench"
@@ -24,7 +24,7 @@ def load(folder: Path) -> list[Sample]:
     ]
 
 
-def _sample(row: Row, kind: str, expected: Expected) -> Sample:
+def _sample(row: TableRow, kind: str, expected: Expected) -> Sample:
     index = row.text("Index")
     return Sample(
         id=f"{kind}-{index}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Expected, Sample
 
 TEXT = ("prompt", "question", "goal", "instruction", "forbidden_prompt", "text")
@@ -33,7 +33,7 @@ class PromptList:
         numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
         return collect(rows, lambda row: self._sample(row, numbers[id(row)]))
 
-    def _sample(self, row: Row, number: str) -> Sample:
+    def _sample(self, row: TableRow, number: str) -> Sample:
         text = row.text(*self.text)
         return Sample(
             id=row.text("id") if row.has("id") else number,

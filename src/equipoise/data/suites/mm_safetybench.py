@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_json, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -66,7 +66,7 @@ def _published(file: Path, folder: Path, form: Form) -> list[Sample]:
     questions = read_json(file)
     if not isinstance(questions, dict):
         raise UsageError(f"expected questions by number in {file}, got a {type(questions).__name__}; try another copy")
-    rows = [Row(value, file, number) for number, value in enumerate(questions.values(), 1)]
+    rows = [TableRow(value, file, number) for number, value in enumerate(questions.values(), 1)]
     if not all(isinstance(row.values, dict) for row in rows):
         raise UsageError(f"expected objects with {_COLUMN[form]!r} in {file}, got something else; try another copy")
     samples = []
@@ -77,7 +77,7 @@ def _published(file: Path, folder: Path, form: Form) -> list[Sample]:
     return samples
 
 
-def _tabled(row: Row, folder: Path, form: Form) -> Sample:
+def _tabled(row: TableRow, folder: Path, form: Form) -> Sample:
     sample = _sample(row.text("scenario"), row.text("id"), row.text("question"), form)
     return sample if form == "text" else attach(sample, folder, row.get("image_sd"))
 

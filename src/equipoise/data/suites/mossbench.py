@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -38,7 +38,7 @@ def load(folder: Path) -> list[Sample]:
     return samples + collect(read_rows(contrasts), lambda row: _sample(row, folder, "refuse"))
 
 
-def _sample(row: Row, folder: Path, expected: Expected) -> Sample:
+def _sample(row: TableRow, folder: Path, expected: Expected) -> Sample:
     pid = row.text("pid")
     kind = row.text("over_type", "over") if row.has("over_type", "over") else ""
     sample = Sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Sample
 
 SUITE = "msts"
@@ -26,7 +26,7 @@ def load(folder: Path) -> list[Sample]:
     return collect(read_rows(table), lambda row: _sample(row, folder))
 
 
-def _sample(row: Row, folder: Path) -> Sample:
+def _sample(row: TableRow, folder: Path) -> Sample:
     text, picture = row.text("prompt_text"), row.text("unsafe_image_id")
     sample = Sample(
         id=row.text("prompt_id"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -21,7 +21,7 @@ def load(folder: Path) -> list[Sample]:
     return collect(read_rows(find_table(folder, "phtest_v0.1", "phtest", "PHTest")), _sample)
 
 
-def _sample(row: Row) -> Sample:
+def _sample(row: TableRow) -> Sample:
     label = row.text("label")
     if label not in _EXPECTED:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.suites.lists import PromptList
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -30,6 +30,6 @@ def load(folder: Path) -> list[Sample]:
     return [*pairs, *further]
 
 
-def _sample(row: Row, side: str, expected: Expected) -> Sample:
+def _sample(row: TableRow, side: str, expected: Expected) -> Sample:
     pair = f"pair-{row.text('pair')}"
     return Sample(f"{pair}-{side}", SUITE, row.text(side), expected, category="pair", cluster=pair)

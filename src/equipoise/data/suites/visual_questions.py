@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, collect, find_table, read_json, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Sample
 
@@ -29,7 +29,7 @@ def load_rows(folder: Path, suite: str) -> list[Sample]:
     licences = _licences(folder)
     numbers = {id(row): number for number, row in enumerate(rows, 1)}
 
-    def sample(row: Row) -> Sample:
+    def sample(row: TableRow) -> Sample:
         image = row.text("image")
         kind = row.text("kind") if row.has("kind") else ""
         made = _sample(suite, str(numbers[id(row)]), row.text("question"), [row.text("answer")], image, kind)
@@ -48,7 +48,7 @@ def load_pope(folder: Path) -> list[Sample]:
     """
     files = sorted({*folder.glob("*pope*.json*"), *folder.glob("*/*pope*.json*")}) or [find_table(folder, "pope")]
 
-    def sample(row: Row) -> Sample:
+    def sample(row: TableRow) -> Sample:
         kind = row.file.stem.rsplit("_", 1)[-1]
         name = f"{kind}-{row.text('question_id')}"
         made = _sample("pope", name, row.text("text"), [row.text("label")], row.text("image"), kind)

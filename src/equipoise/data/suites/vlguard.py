@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.stored import attach
-from equipoise.data.tables import Row, find_table, read_rows
+from equipoise.data.tables import TableRow, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -34,14 +34,14 @@ def load(folder: Path) -> list[Sample]:
     return list(samples.values())
 
 
-def _instructions(row: Row) -> list[tuple[str, str]]:
+def _instructions(row: TableRow) -> list[tuple[str, str]]:
     pairs: Any = row.get("instr-resp")
     if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
         raise UsageError(f"expected a list of objects in instr-resp, got none in {row.where}; try the published file")
     return [(kind, str(pair[kind])) for pair in pairs for kind in _KINDS if kind in pair]
 
 
-def _sample(row: Row, kind: str, text: str, folder: Path) -> Sample:
+def _sample(row: TableRow, kind: str, text: str, folder: Path) -> Sample:
     image = row.text("image")
     group = "safe picture" if row.get("safe") else "unsafe picture"
     sample = Sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from equipoise.data.tables import Row, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Sample
 
 SUITE = "xstest"
@@ -33,7 +33,7 @@ def load(folder: Path) -> list[Sample]:
     return collect(read_rows(find_table(folder, "xstest_prompts", "xstest_v2_prompts")), _sample)
 
 
-def _sample(row: Row) -> Sample:
+def _sample(row: TableRow) -> Sample:
     kind = row.text("type")
     number = row.text("id", "id_v2", "id_v1") if row.has("id", "id_v2", "id_v1") else str(row.line - 1)
     digits = re.search(r"\d+$", number)

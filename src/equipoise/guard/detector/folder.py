@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.files import folder_hash
-from equipoise.guard.detector.pretrained import Calibration, Glance, HarmDetector
+from equipoise.guard.detector.pretrained import EarlyExit, HarmDetector, PlattScaling
 from equipoise.guard.detector.template import Template
 from equipoise.judges.opinion import digest
-from equipoise.judges.rounding import restored, rounded
+from equipoise.judges.rounding import dequantize_rows, quantize_rows
 
 if TYPE_CHECKING:
     from equipoise.guard.detector.network import HarmNetwork
@@ -49,7 +49,7 @@ def read(
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    found = _Folder(folder).detector(name or folder.name, device or "cpu", glance)
+    found = _DetectorFolder(folder).detector(name or folder.name, device or "cpu", glance)
     if bfloat16 and (device or "cpu") == "cpu" and _has_bfloat16():
         import torch
 
@@ -67,7 +67,7 @@ def _has_bfloat16() -> bool:
 
 
 @dataclass(frozen=True)
-class _Folder:
+class _DetectorFolder:
     folder: Path
 
     @cached_property
@@ -100,7 +100,7 @@ class _Folder:
             config = AutoConfig.from_pretrained(self.folder)
             tokenizer = AutoTokenizer.from_pretrained(self.folder)
             base = AutoModel.from_config(config)
-            state = restored(load_file(self.folder / "model.safetensors"))
+            state = dequantize_rows(load_file(self.folder / "model.safetensors"))
             base.load_state_dict(state, strict=False)
             network = HarmNetwork(base, settings["pooling"])
             network.head.load_state_dict(load_file(self.folder / HEAD))
@@ -112,7 +112,7 @@ class _Folder:
                     network,
                     tokenizer,
                     Template(**template),
-                    Calibration(**settings["calibration"]),
+                    PlattScaling(**settings["calibration"]),
                     name=name,
                     # Of what decides the scores, not of where it lies.
                     identity=digest([version, folder_hash(self.folder), told is not None]),
@@ -122,21 +122,21 @@ class _Folder:
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
 
-    def _glance(self, network: HarmNetwork, told: dict[str, Any] | None) -> Glance | None:
+    def _glance(self, network: HarmNetwork, told: dict[str, Any] | None) -> EarlyExit | None:
         from safetensors.torch import load_file
 
-        from equipoise.guard.detector.network import shallow
+        from equipoise.guard.detector.network import first_layers
 
         if told is None:
             return None
-        made = shallow(network, told["layers"])
-        missing, unknown = made.load_state_dict(restored(load_file(self.folder / GLANCE)), strict=False)
+        made = first_layers(network, told["layers"])
+        missing, unknown = made.load_state_dict(dequantize_rows(load_file(self.folder / GLANCE)), strict=False)
         shared = shared_keys(made)
         if unknown or {key for key in missing if not _unused(key.removeprefix("base."))} - shared:
             raise ModelError(
                 f"expected the weights of a glance in {self.folder / GLANCE}, got others; try another copy"
             )
-        return Glance(made, float(told["sure"]))
+        return EarlyExit(made, float(told["sure"]))
 
 
 def shared_keys(glance: HarmNetwork) -> set[str]:
@@ -156,7 +156,7 @@ def write(
     tokenizer: Any,
     template: Template,
     *,
-    calibration: Calibration | None = None,
+    calibration: PlattScaling | None = None,
     recipe: dict[str, Any] | None = None,
     int8: bool = False,
 ) -> None:
@@ -178,9 +178,9 @@ def write(
     tokenizer.save_pretrained(folder)
     known = network.base.state_dict()
     state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
-    save_file(rounded(state) if int8 else state, folder / "model.safetensors")
+    save_file(quantize_rows(state) if int8 else state, folder / "model.safetensors")
     save_file({key: value.detach().cpu() for key, value in network.head.state_dict().items()}, folder / HEAD)
-    found = calibration or Calibration()
+    found = calibration or PlattScaling()
     settings = {
         "pooling": network.pooling,
         "template": template.describe(),
@@ -190,7 +190,7 @@ def write(
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def write_glance(folder: Path, glance: Glance, layers: int, recipe: dict[str, Any], *, int8: bool = False) -> None:
+def write_glance(folder: Path, glance: EarlyExit, layers: int, recipe: dict[str, Any], *, int8: bool = False) -> None:
     """Add a glance to a detector's folder.
 
     Args:
@@ -208,7 +208,7 @@ def write_glance(folder: Path, glance: Glance, layers: int, recipe: dict[str, An
         for key, value in glance.network.state_dict().items()
         if key not in shared and not _unused(key.removeprefix("base."))
     }
-    save_file(rounded(state) if int8 else state, folder / GLANCE)
+    save_file(quantize_rows(state) if int8 else state, folder / GLANCE)
     file = folder / SETTINGS
     settings = json.loads(file.read_text(encoding="utf-8"))
     settings["glance"] = {"layers": layers, "sure": glance.sure, "recipe": recipe}

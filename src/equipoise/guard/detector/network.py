@@ -20,7 +20,7 @@ Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
-class Batch:
+class WindowBatch:
     """Windows of several replies, padded on the right."""
 
     ids: Tensor
@@ -31,7 +31,7 @@ class Batch:
     """[windows], the reply each window belongs to."""
 
 
-def batch(rows: Sequence[Sequence[Sequence[int]]], padding: int) -> Batch:
+def batch(rows: Sequence[Sequence[Sequence[int]]], padding: int) -> WindowBatch:
     """The windows of replies as one batch.
 
     Args:
@@ -45,7 +45,7 @@ def batch(rows: Sequence[Sequence[Sequence[int]]], padding: int) -> Batch:
     for at, (_, window) in enumerate(windows):
         ids[at, : len(window)] = torch.tensor(window)
         mask[at, : len(window)] = 1
-    return Batch(ids, mask, torch.tensor([place for place, _ in windows]))
+    return WindowBatch(ids, mask, torch.tensor([place for place, _ in windows]))
 
 
 class HarmNetwork(nn.Module):
@@ -92,7 +92,7 @@ class HarmNetwork(nn.Module):
         return {"loss": loss, "logits": logits}
 
 
-def shallow(network: HarmNetwork, layers: int) -> HarmNetwork:
+def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
     """A copy of a network's first layers and of its linear unit; the token embeddings are the network's own.
 
     Raises:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from equipoise.guard.decision import Score
+from equipoise.guard.decision import HarmScore
 from equipoise.guard.detector.template import Template, too_long
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ KEPT: Final = 2048
 
 
 @dataclass(frozen=True)
-class Calibration:
+class PlattScaling:
     """Turns a logit into a probability: sigmoid(logit * slope + shift) (Platt 1999)."""
 
     slope: float = 1.0
@@ -39,7 +39,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Glance:
+class EarlyExit:
     """A shallow network, distilled from the whole one, that has the last word where it is sure of no harm.
 
     Leaving a network early where that is safe is known from BranchyNet (arXiv:1709.01686); here the shallow one has
@@ -52,7 +52,7 @@ class Glance:
     """Below this logit of the glance the whole network is not asked."""
 
 
-class Remembered:
+class LogitCache:
     """The logits of the windows that were used last; one may be shared by threads.
 
     Args:
@@ -101,12 +101,12 @@ class HarmDetector:
         network: HarmNetwork,
         tokenizer: Any,
         template: Template,
-        calibration: Calibration,
+        calibration: PlattScaling,
         *,
         name: str,
         identity: str,
         device: str = "cpu",
-        glance: Glance | None = None,
+        glance: EarlyExit | None = None,
     ) -> None:
         self.network = network.to(device).eval()
         self.glance = glance
@@ -117,7 +117,7 @@ class HarmDetector:
         self.calibration = calibration
         self.device = device
         self._name, self._identity = name, identity
-        self._known = Remembered(KEPT)
+        self._known = LogitCache(KEPT)
 
     @property
     def name(self) -> str:
@@ -129,7 +129,7 @@ class HarmDetector:
         """sha256 over weights, tokenizer, template and calibration."""
         return self._identity
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[Score]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         """One score for each reply, in order; a reply without words does no harm, one too long to read is a failure."""
         begin = time.perf_counter()
         readable = [place for place, each in enumerate(evidence) if each.response.strip() and not too_long(each)]
@@ -138,14 +138,14 @@ class HarmDetector:
         scores = []
         for place, each in enumerate(evidence):
             if place in logits:
-                scores.append(Score(self.name, self.calibration(logits[place]), seconds=seconds))
+                scores.append(HarmScore(self.name, self.calibration(logits[place]), seconds=seconds))
             elif too_long(each):
-                scores.append(Score(self.name, None, failure="the reply is longer than the detector reads"))
+                scores.append(HarmScore(self.name, None, failure="the reply is longer than the detector reads"))
             else:
-                scores.append(Score(self.name, 0.0, seconds=seconds))
+                scores.append(HarmScore(self.name, 0.0, seconds=seconds))
         return scores
 
-    def logits(self, evidence: Sequence[Evidence]) -> list[float]:
+    def logits(self, evidence: Sequence[GuardInput]) -> list[float]:
         """The uncalibrated logit of each reply, the largest of its windows."""
         rows = [[tuple(window) for window in self.template.windows(self.tokenizer, each)] for each in evidence]
         asked = {window for row in rows for window in row}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 from equipoise.guard.tokens import ids_of, spelled_out
 
 VERSION: Final = 1
@@ -37,7 +37,7 @@ class Template:
     stride: int = 128
     """From the start of one window to that of the next; the overlap is the rest."""
 
-    def windows(self, tokenizer: Any, evidence: Evidence) -> list[list[int]]:
+    def windows(self, tokenizer: Any, evidence: GuardInput) -> list[list[int]]:
         """Token ids of every window of a reply, markers included; a short or empty reply has one.
 
         Args:
@@ -65,7 +65,7 @@ class Template:
         return {"version": VERSION, **asdict(self)}
 
 
-def too_long(evidence: Evidence) -> bool:
+def too_long(evidence: GuardInput) -> bool:
     """Whether a reply is longer than anybody reads."""
     return len(evidence.response) > _LONGEST
 

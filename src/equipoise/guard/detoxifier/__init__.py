@@ -38,9 +38,9 @@ def load(name: str, *, model: ChatModel | None = None, device: str | None = None
     if name == "model":
         if model is None:
             raise UsageError("expected a model that rewrites its own replies, got none; try --model")
-        from equipoise.guard.detoxifier.asked import AskedDetoxifier
+        from equipoise.guard.detoxifier.asked import InstructedDetoxifier
 
-        return AskedDetoxifier(model)
+        return InstructedDetoxifier(model)
     if name.startswith("granite:"):
         from equipoise.guard.detoxifier import granite
 

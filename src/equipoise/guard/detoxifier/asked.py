@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 from equipoise.judges.opinion import digest
 from equipoise.types import ChatModel, Prompt
 
@@ -21,7 +21,7 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True)
-class AskedDetoxifier:
+class InstructedDetoxifier:
     """Asks a model for a rewrite."""
 
     model: ChatModel
@@ -40,10 +40,13 @@ class AskedDetoxifier:
         revision = getattr(self.model, "revision", "")
         return digest([VERSION, SYSTEM, ASK, self.max_new_tokens, self.model.name, str(revision)])
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[str | None]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply; None where the model had none or was cut off."""
         prompts = [
-            Prompt.ask(fill(ASK, question=inert(asked(each)), response=inert(each.response)), system=SYSTEM)
+            Prompt.ask(
+                fill(ASK, question=neutralise_tokens(rewrite_request(each)), response=neutralise_tokens(each.response)),
+                system=SYSTEM,
+            )
             for each in evidence
         ]
         exchanges = self.model.generate(prompts, max_new_tokens=self.max_new_tokens)
@@ -52,12 +55,12 @@ class AskedDetoxifier:
         ]
 
 
-def asked(evidence: Evidence) -> str:
+def rewrite_request(evidence: GuardInput) -> str:
     """The question with what stands in its pictures."""
     return "\n".join(text for text in (evidence.question, evidence.picture_text) if text)
 
 
-def inert(text: str) -> str:
+def neutralise_tokens(text: str) -> str:
     """A text that cannot close the dashes around it."""
     return text.replace("-----", "- - -")
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.files import folder_hash
-from equipoise.guard.detoxifier.asked import asked, fill
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.detoxifier.asked import fill, rewrite_request
+from equipoise.guard.evidence import GuardInput
 from equipoise.guard.tokens import ids_of, spelled_out
 from equipoise.judges.opinion import digest
 
@@ -95,19 +95,19 @@ class TrainedDetoxifier:
         """sha256 over everything that decides its rewrites."""
         return self._identity
 
-    def __call__(self, evidence: Sequence[Evidence]) -> list[str | None]:
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply; None where it does not come to an end within the limit."""
         found: list[str | None] = []
         for at in range(0, len(evidence), BATCH):
             found += self._batch(evidence[at : at + BATCH])
         return found
 
-    def _batch(self, evidence: Sequence[Evidence]) -> list[str | None]:
+    def _batch(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         import torch
 
         longest = int(getattr(self.model.config, "max_position_embeddings", None) or 4096)
         new = min(NEW_TOKENS, longest // 3)
-        rows = [self._form(self.tokenizer, asked(each), each.response, longest - new) for each in evidence]
+        rows = [self._form(self.tokenizer, rewrite_request(each), each.response, longest - new) for each in evidence]
         width = max(map(len, rows))
         stop = self.tokenizer.eos_token_id
         padding = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else stop

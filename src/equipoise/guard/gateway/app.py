@@ -17,12 +17,12 @@ from starlette.routing import Route
 
 from equipoise.errors import OutputError
 from equipoise.guard.gateway import litellm
-from equipoise.guard.gateway.bounded import Bounded
-from equipoise.guard.gateway.chat import Chat
-from equipoise.guard.gateway.errors import Problem, as_json
+from equipoise.guard.gateway.bounded import ConcurrencyLimit
+from equipoise.guard.gateway.chat import ChatHandler
+from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
-from equipoise.guard.gateway.service import Service
+from equipoise.guard.gateway.service import GatewayState
 from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 
@@ -31,7 +31,7 @@ LARGEST: Final = 64_000_000
 log = logging.getLogger("equipoise.gateway")
 
 
-def create(service: Service) -> Starlette:
+def create(service: GatewayState) -> Starlette:
     """The application.
 
     Args:
@@ -58,30 +58,30 @@ def create(service: Service) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[Middleware(Bounded)],
+        middleware=[Middleware(ConcurrencyLimit)],
     )
 
 
-Handler = Callable[[Service, Request], Awaitable[Response]]
+Handler = Callable[[GatewayState, Request], Awaitable[Response]]
 
 
-def _guarded(service: Service, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         span = service.tracing.begin(request.method, request.url.path, request.headers)
         try:
             response = await handler(service, request)
-        except Problem as problem:
+        except RequestProblem as problem:
             response = problem.response()
         except OutputError:
             log.exception("the record could not be written")
             service.metrics.unrecorded.inc()
-            response = Problem(503, "the answer could not be recorded", "record_failed").response()
+            response = RequestProblem(503, "the answer could not be recorded", "record_failed").response()
         except ClientDisconnect:
-            response = Problem(400, "the client went away", "client_closed_request").response()
+            response = RequestProblem(400, "the client went away", "client_closed_request").response()
         except Exception:
             # A bug of ours must neither answer in another shape nor let anything pass.
             log.exception("a request could not be worked on")
-            response = Problem(503, "the gateway could not work on this request", "internal").response()
+            response = RequestProblem(503, "the gateway could not work on this request", "internal").response()
         service.metrics.requests.labels(request.url.path, response.status_code).inc()
         service.tracing.answered(span, response.status_code, response.headers)
         if span is not None and isinstance(response, StreamingResponse):
@@ -93,24 +93,24 @@ def _guarded(service: Service, handler: Handler) -> Callable[[Request], Awaitabl
     return handle
 
 
-async def _chat(service: Service, request: Request) -> Response:
+async def _chat(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(request.headers.get("authorization"))
     body = await _body(request)
-    return await Chat(service, client, dict(request.headers)).answer(body)
+    return await ChatHandler(service, client, dict(request.headers)).answer(body)
 
 
-async def _moderations(service: Service, request: Request) -> Response:
+async def _moderations(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(request.headers.get("authorization"))
     return as_json(await moderate(service, client, await _body(request)))
 
 
-async def _guardrail(service: Service, request: Request) -> Response:
+async def _guardrail(service: GatewayState, request: Request) -> Response:
     key = request.headers.get("authorization") or f"Bearer {request.headers.get('x-api-key', '')}"
     client = service.keys.client(key)
     return as_json(await litellm.guardrail(service, client, await _body(request)))
 
 
-async def _models(service: Service, request: Request) -> Response:
+async def _models(service: GatewayState, request: Request) -> Response:
     service.keys.client(request.headers.get("authorization"))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
     found = await service.upstream.models(headers)
@@ -125,7 +125,7 @@ async def _health(request: Request) -> Response:
     return as_json({"status": "ok"})
 
 
-def _ready(service: Service) -> Callable[[Request], Awaitable[Response]]:
+def _ready(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         problems = await service.problems()
         status = "not ready" if problems else "ok"
@@ -134,7 +134,7 @@ def _ready(service: Service) -> Callable[[Request], Awaitable[Response]]:
     return handle
 
 
-def _metrics(service: Service) -> Callable[[Request], Awaitable[Response]]:
+def _metrics(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -144,7 +144,7 @@ def _metrics(service: Service) -> Callable[[Request], Awaitable[Response]]:
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code).response()
+    return RequestProblem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code).response()
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -157,14 +157,14 @@ async def _body(request: Request) -> dict[str, Any]:
     async for part in request.stream():
         size += len(part)
         if size > LARGEST:
-            raise Problem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
+            raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
         parts.append(part)
     try:
         found = json.loads(b"".join(parts), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise Problem(400, "expected JSON", "invalid_json") from error
+        raise RequestProblem(400, "expected JSON", "invalid_json") from error
     if not isinstance(found, dict):
-        raise Problem(400, f"expected a JSON object, got {type(found).__name__}", "invalid_json")
+        raise RequestProblem(400, f"expected a JSON object, got {type(found).__name__}", "invalid_json")
     return found
 
 

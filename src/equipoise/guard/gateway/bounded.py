@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.errors import RequestProblem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +15,7 @@ FREE: Final = frozenset({"/health", "/ready", "/metrics"})
 """Routes that answer a busy gateway's keepers, too."""
 
 
-class Bounded:
+class ConcurrencyLimit:
     """The application, for so many requests at once.
 
     Args:
@@ -34,7 +34,9 @@ class Bounded:
             await self._app(scope, receive, send)
             return
         if self._busy >= self._at_once:
-            problem = Problem(503, "too many requests at once; try again later", "overloaded", {"retry-after": "1"})
+            problem = RequestProblem(
+                503, "too many requests at once; try again later", "overloaded", {"retry-after": "1"}
+            )
             await problem.response()(scope, receive, send)
             return
         self._busy += 1

@@ -9,21 +9,28 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from equipoise.errors import OutputError
-from equipoise.guard.decision import Decision
-from equipoise.guard.gateway.errors import Problem, as_json, completion
-from equipoise.guard.gateway.gallery import Gallery
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
+from equipoise.guard.gateway.gallery import RequestPictures
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.moderation import moderation, wanted
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.service import Made, Service
+from equipoise.guard.gateway.service import GatewayState, RequestLog
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event
-from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
-from equipoise.guard.gateway.surfaces import Choice, Request, beside_choices, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.streaming.guarded import GuardedStream, StreamStats
+from equipoise.guard.gateway.surfaces import (
+    ChatRequest,
+    ReplyChoice,
+    beside_choices,
+    parse_reply,
+    parse_request,
+    replaced,
+)
 from equipoise.guard.gateway.upstream import parsed
-from equipoise.guard.protector import observed, unchecked
+from equipoise.guard.protector import as_observed, fail_mode_decision
 
 
-class Chat:
+class ChatHandler:
     """One request.
 
     Args:
@@ -32,15 +39,15 @@ class Chat:
         headers: of the request.
     """
 
-    def __init__(self, service: Service, client: Client, headers: Mapping[str, str]) -> None:
+    def __init__(self, service: GatewayState, client: Client, headers: Mapping[str, str]) -> None:
         self.service = service
         self.policy = client.policy
         self.headers = headers
-        self.made = Made(client, "/v1/chat/completions")
+        self.made = RequestLog(client, "/v1/chat/completions")
         self.receipts = Receipts()
-        self.decisions: list[tuple[Decision, str]] = []
+        self.decisions: list[tuple[GuardDecision, str]] = []
         self.picture_text = ""
-        self.looked: Decision | None = None
+        self.looked: GuardDecision | None = None
         self.moderated = False
 
     async def answer(self, body: dict[str, Any]) -> Response:
@@ -58,32 +65,32 @@ class Chat:
             if refusal is not None:
                 return await self._refused(request, body, refusal)
             return await self._ask(request, body)
-        except Problem as problem:
+        except RequestProblem as problem:
             self.made.status = problem.status
             await self._write()
             problem.headers.update(self._marks())
             raise
 
-    def _parsed(self, body: dict[str, Any]) -> Request:
+    def _parsed(self, body: dict[str, Any]) -> ChatRequest:
         model = body.get("model")
         self.made.model = model if isinstance(model, str) else None
         self.service.tracing.model(self.made.model)
         try:
             request = parse_request(body)
         except ValueError as error:
-            raise Problem(400, str(error), "invalid_request") from error
+            raise RequestProblem(400, str(error), "invalid_request") from error
         if not isinstance(body.get("stream"), bool | None):
             # Servers that take "yes" for true would stream where nobody expects it.
-            raise Problem(400, "expected stream: true or false", "invalid_request", param="stream")
+            raise RequestProblem(400, "expected stream: true or false", "invalid_request", param="stream")
         self.receipts.expect((each.place, each.kind) for each in request.surfaces)
         return request
 
-    async def _look(self, request: Request, body: dict[str, Any]) -> tuple[dict[str, Any], Decision | None]:
+    async def _look(self, request: ChatRequest, body: dict[str, Any]) -> tuple[dict[str, Any], GuardDecision | None]:
         """Look at the pictures; what nobody can look at takes the fail mode. A decision where one is refused."""
         limits = self.policy.pictures
         if len(request.pictures) > limits.max_count:
-            raise Problem(400, f"expected at most {limits.max_count} pictures", "too_many_pictures")
-        gallery = Gallery(self.service, self.policy, self.receipts)
+            raise RequestProblem(400, f"expected at most {limits.max_count} pictures", "too_many_pictures")
+        gallery = RequestPictures(self.service, self.policy, self.receipts)
         for surface in request.surfaces:
             if surface.kind == "unsupported":
                 gallery.leave(surface.place, "a part of this type cannot be looked at")
@@ -94,10 +101,12 @@ class Chat:
         if decision is not None:
             self.decisions.append((decision, ""))
         if gallery.unseen and limits.fail == "closed" and self.policy.mode == "enforce":
-            raise Problem(400, f"a part of the request cannot be checked: {gallery.unseen[0]}", "unsupported_content")
+            raise RequestProblem(
+                400, f"a part of the request cannot be checked: {gallery.unseen[0]}", "unsupported_content"
+            )
         return body, decision if decision is not None and decision.changed else None
 
-    async def _screen(self, request: Request) -> Decision | None:
+    async def _screen(self, request: ChatRequest) -> GuardDecision | None:
         """The input rail; a decision where the request is refused."""
         rail = self.policy.input
         waiting = set(self.receipts.open())
@@ -119,7 +128,7 @@ class Chat:
         self.decisions.append((decision, evidence.asked))
         return decision if decision.changed else None
 
-    async def _refused(self, request: Request, body: Mapping[str, Any], decision: Decision) -> Response:
+    async def _refused(self, request: ChatRequest, body: Mapping[str, Any], decision: GuardDecision) -> Response:
         """A refusal of the request in the reply's place."""
         choice = replaced({}, None, decision.response, "content_filter")
         told = await self._told(request, [])
@@ -140,7 +149,7 @@ class Chat:
         events += [event({**frame, "choices": [], **told})] if told else []
         return Response(b"".join([*events, DONE]), media_type="text/event-stream", headers=self._marks())
 
-    async def _ask(self, request: Request, body: dict[str, Any]) -> Response:
+    async def _ask(self, request: ChatRequest, body: dict[str, Any]) -> Response:
         service = self.service
         headers = service.upstream.headers(self.headers, pass_on=not service.keys.known)
         stream = body.get("stream") is True
@@ -148,7 +157,7 @@ class Chat:
         if stream:
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 await response.aclose()
-                raise Problem(502, "the upstream sent something else than an event stream", "upstream_invalid")
+                raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
             # The record's entry is written before the stream's end is acknowledged, so headers know the request alone.
             marks = {"x-equipoise-request-id": self.made.id, "cache-control": "no-store"}
             return StreamingResponse(self._stream(request, response), media_type="text/event-stream", headers=marks)
@@ -156,7 +165,9 @@ class Chat:
         try:
             choices = parse_reply(whole)
         except ValueError as error:
-            raise Problem(502, "the upstream sent something that is no chat completion", "upstream_invalid") from error
+            raise RequestProblem(
+                502, "the upstream sent something that is no chat completion", "upstream_invalid"
+            ) from error
         changed = False
         for choice in choices:
             decision = await self._review(request, choice)
@@ -178,7 +189,7 @@ class Chat:
             return Response(response.content, media_type="application/json", headers=self._marks())
         return as_json({**whole, **told}, headers=self._marks())
 
-    async def _review(self, request: Request, choice: Choice) -> Decision:
+    async def _review(self, request: ChatRequest, choice: ReplyChoice) -> GuardDecision:
         """The output rail for one reply."""
         policy, receipts = self.policy, self.receipts
         receipts.expect((each.place, each.kind) for each in choice.surfaces)
@@ -190,12 +201,12 @@ class Chat:
             self._closed(each.place, each.kind, decision)
         return decision
 
-    def _unseen(self, text: str) -> Decision:
+    def _unseen(self, text: str) -> GuardDecision:
         """The decision about a reply of which a part cannot be looked at."""
-        found = unchecked("a part of the reply cannot be looked at", self.policy.output, self.policy, text)
-        return observed(found, text, self.policy)
+        found = fail_mode_decision("a part of the reply cannot be looked at", self.policy.output, self.policy, text)
+        return as_observed(found, text, self.policy)
 
-    def _closed(self, place: str, kind: str, decision: Decision) -> None:
+    def _closed(self, place: str, kind: str, decision: GuardDecision) -> None:
         if not self.policy.output.enabled:
             self.receipts.close(place, "skipped", "the output rail is off")
         elif kind == "unsupported":
@@ -203,10 +214,10 @@ class Chat:
         else:
             self.receipts.judged(place, decision)
 
-    async def _stream(self, request: Request, response: Any) -> AsyncIterator[bytes]:
-        policy, watch = self.policy, Watch()
+    async def _stream(self, request: ChatRequest, response: Any) -> AsyncIterator[bytes]:
+        policy, watch = self.policy, StreamStats()
 
-        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
+        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
             said = request.evidence(self.picture_text, text, apart)
             return await self.service.review(said, policy, rewrite=rewrite)
 
@@ -214,7 +225,7 @@ class Chat:
         mode = "off" if not policy.output.enabled else policy.stream.mode
         mode = "observe" if policy.mode == "observe" and mode != "off" else mode
         settings = policy.stream.model_copy(update={"mode": mode})
-        guarded = Guarded(review, settings, watch, self._unseen)
+        guarded = GuardedStream(review, settings, watch, self._unseen)
         over = False
         try:
             async for part in guarded.run(chunks(response), response.aclose):
@@ -229,7 +240,7 @@ class Chat:
                 self.service.later(self._stream_over(request, watch))
             await response.aclose()
 
-    async def _stream_over(self, request: Request, watch: Watch) -> bytes:
+    async def _stream_over(self, request: ChatRequest, watch: StreamStats) -> bytes:
         """A stream's end, recorded before it is told; a record that fails is told instead."""
         for index, held in sorted(watch.choices.items()):
             decision = watch.decisions.get(index)
@@ -256,7 +267,7 @@ class Chat:
         told = await self._told(request, [held.text for _, held in sorted(watch.choices.items())])
         return (event({**watch.frame, "choices": [], **told}) if told else b"") + DONE
 
-    async def _told(self, request: Request, replies: Sequence[str]) -> dict[str, Any]:
+    async def _told(self, request: ChatRequest, replies: Sequence[str]) -> dict[str, Any]:
         """OpenAI's object `moderation`, where the client wants it."""
         if not self.moderated:
             return {}

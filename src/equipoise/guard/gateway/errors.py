@@ -19,7 +19,7 @@ _KINDS: Final[Mapping[int, str]] = {
 }
 
 
-class Problem(EquipoiseError):
+class RequestProblem(EquipoiseError):
     """A request that ends without a reply.
 
     Args:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from equipoise.errors import PictureError
-from equipoise.guard.decision import Decision
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.evidence import GuardInput
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.policy import Policy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.guard.gateway.service import Service
+    from equipoise.guard.gateway.service import GatewayState
 
 
-class Gallery:
+class RequestPictures:
     """The pictures of one request.
 
     Args:
@@ -25,7 +25,7 @@ class Gallery:
         receipts: with an open one for each picture.
     """
 
-    def __init__(self, service: Service, policy: Policy, receipts: Receipts) -> None:
+    def __init__(self, service: GatewayState, policy: Policy, receipts: Receipts) -> None:
         self.unseen: list[str] = []
         """What could not be looked at, and why."""
         self._service, self._policy, self._receipts = service, policy, receipts
@@ -57,7 +57,7 @@ class Gallery:
         self._receipts.close(place, "unsupported", why)
         self.unseen.append(f"{place}: {why}")
 
-    async def judge(self, question: str) -> Decision | None:
+    async def judge(self, question: str) -> GuardDecision | None:
         """What the picture guard decides about all that were looked at; None without such a guard, or without pictures.
 
         Args:
@@ -65,7 +65,7 @@ class Gallery:
         """
         if not self._seen:
             return None
-        evidence = Evidence("", question, self.text, images=tuple(self._seen.values()))
+        evidence = GuardInput("", question, self.text, images=tuple(self._seen.values()))
         decision = await self._service.look(evidence, self._policy)
         for place in self._seen:
             if decision is None:

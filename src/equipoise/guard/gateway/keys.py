@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from equipoise.errors import UsageError
-from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.policy import Policy, read
 from equipoise.guard.policy import load as load_policy
 
 
-class Key(BaseModel):
+class ClientKey(BaseModel):
     """One client."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,10 +30,10 @@ class Key(BaseModel):
     """None is no limit."""
 
 
-class _File(BaseModel):
+class _KeysFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    keys: dict[str, Key] = {}
+    keys: dict[str, ClientKey] = {}
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Client:
 
 
 @dataclass
-class Keys:
+class ClientKeys:
     """All clients; nobody else is let in, unless there are none."""
 
-    known: Mapping[str, Key]
+    known: Mapping[str, ClientKey]
     """By name."""
     policies: Mapping[str, Policy]
     """By name of the key."""
@@ -59,7 +59,7 @@ class Keys:
     _limiter: Any = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, file: Path | None, policy: Policy) -> Keys:
+    def load(cls, file: Path | None, policy: Policy) -> ClientKeys:
         """Read the keys.
 
         Raises:
@@ -67,7 +67,7 @@ class Keys:
         """
         if file is None:
             return cls({}, {}, policy)
-        found = read(_File, file, "a file of keys", "`equipoise guard key NAME`")
+        found = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`")
         own = {name: load_policy(file.parent / key.policy) for name, key in found.keys.items() if key.policy}
         return cls(found.keys, own, policy)
 
@@ -83,12 +83,12 @@ class Keys:
         digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
         matching = [name for name, key in self.known.items() if secrets.compare_digest(key.sha256, digest)]
         if not matching:
-            raise Problem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
+            raise RequestProblem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
         name = matching[0]
         self._count(name, self.known[name])
         return Client(name, self.policies.get(name, self.policy))
 
-    def _count(self, name: str, key: Key) -> None:
+    def _count(self, name: str, key: ClientKey) -> None:
         if key.requests_per_minute is None:
             return
         from limits import RateLimitItemPerMinute
@@ -99,7 +99,7 @@ class Keys:
             self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         if not self._limiter.hit(RateLimitItemPerMinute(key.requests_per_minute), name):
             message = f"at most {key.requests_per_minute} requests a minute"
-            raise Problem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
+            raise RequestProblem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
 
 
 def new(name: str) -> tuple[str, str]:

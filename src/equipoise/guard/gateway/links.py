@@ -17,7 +17,7 @@ from typing import Final
 import httpx
 
 from equipoise.errors import PictureError
-from equipoise.guard.policy import Pictures
+from equipoise.guard.policy import PicturePolicy
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 """A host's name and a port to its addresses; raises OSError where there are none."""
@@ -47,7 +47,7 @@ async def resolved(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-class Links:
+class LinkFetcher:
     """Fetches linked pictures.
 
     Args:
@@ -75,7 +75,7 @@ class Links:
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=0),
         )
 
-    async def fetch(self, url: str, limits: Pictures) -> bytes:
+    async def fetch(self, url: str, limits: PicturePolicy) -> bytes:
         """The bytes that a link leads to.
 
         Args:
@@ -121,7 +121,7 @@ class Links:
                 parts.append(part)
         return b"".join(parts)
 
-    def _allowed(self, url: str, limits: Pictures) -> httpx.URL:
+    def _allowed(self, url: str, limits: PicturePolicy) -> httpx.URL:
         """The link, if the policy lists its host.
 
         Raises:

@@ -11,36 +11,36 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from equipoise.guard.decision import Decision
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.gateway.errors import Problem
-from equipoise.guard.gateway.gallery import Gallery
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.gallery import RequestPictures
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.service import Made, Service
-from equipoise.guard.gateway.surfaces import Request, parse_request, words_in
+from equipoise.guard.gateway.service import GatewayState, RequestLog
+from equipoise.guard.gateway.surfaces import ChatRequest, parse_request, words_in
 from equipoise.guard.policy import Policy
 
 ROUTE: Final = "/beta/litellm_basic_guardrail_api"
 
 
-async def guardrail(service: Service, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
+async def guardrail(service: GatewayState, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
     """What LiteLLM shall do.
 
     Raises:
         Problem: no request of this API.
         OutputError: the record could not be written.
     """
-    return await _Call(service, client, body).answer()
+    return await _GuardrailCall(service, client, body).answer()
 
 
-class _Call:
+class _GuardrailCall:
     """One call: what was sent, what was looked at, what was decided."""
 
-    def __init__(self, service: Service, client: Client, body: Mapping[str, Any]) -> None:
+    def __init__(self, service: GatewayState, client: Client, body: Mapping[str, Any]) -> None:
         self.service = service
-        self.made, self.receipts = Made(client, ROUTE), Receipts()
-        self.decisions: list[tuple[Decision, str]] = []
+        self.made, self.receipts = RequestLog(client, ROUTE), Receipts()
+        self.decisions: list[tuple[GuardDecision, str]] = []
         # Asked for, so judged, whatever the rails do with chats.
         told = client.policy
         self.policy: Policy = told.model_copy(
@@ -49,10 +49,10 @@ class _Call:
                 "output": told.output.model_copy(update={"enabled": True}),
             }
         )
-        self.gallery = Gallery(service, self.policy, self.receipts)
+        self.gallery = RequestPictures(service, self.policy, self.receipts)
         kind = body.get("input_type")
         if kind not in ("request", "response"):
-            raise Problem(400, "expected input_type: request or response", "invalid_request")
+            raise RequestProblem(400, "expected input_type: request or response", "invalid_request")
         self.kind = str(kind)
         self.texts, self.images = _strings(body, "texts"), _strings(body, "images")
         self.calls = _listed(body, "tool_calls")
@@ -75,7 +75,7 @@ class _Call:
         await self.service.write(self.made, self.receipts)
         return found
 
-    async def _look(self) -> tuple[str, Decision | None]:
+    async def _look(self) -> tuple[str, GuardDecision | None]:
         """The text in the pictures, and the picture guard's decision where there is one."""
         for at, url in enumerate(self.images):
             await self.gallery.take(f"images/{at}", url)
@@ -88,7 +88,7 @@ class _Call:
         self._hear_messages()
         calls = [words_in(each) for each in self.calls]
         *earlier, last = [*self._more_words(), *calls, *self.texts] or [""]
-        evidence = Evidence("", last, picture_text, tuple(earlier))
+        evidence = GuardInput("", last, picture_text, tuple(earlier))
         decision = await self.service.screen(evidence, self.policy)
         self.decisions.append((decision, evidence.asked))
         for place in self.receipts.open():
@@ -96,11 +96,11 @@ class _Call:
         return _blocked(decision.response) if decision.changed else _nothing()
 
     async def _response(self, picture_text: str) -> dict[str, Any]:
-        asked = self.messages.evidence(picture_text) if self.messages is not None else Evidence("", "", picture_text)
+        asked = self.messages.evidence(picture_text) if self.messages is not None else GuardInput("", "", picture_text)
         told = [(f"texts/{at}", text) for at, text in enumerate(self.texts)]
         told += [(f"tool_calls/{at}", words_in(call)) for at, call in enumerate(self.calls)]
         texts = list(self.texts)
-        blocked: Decision | None = None
+        blocked: GuardDecision | None = None
         for at, (place, text) in enumerate(told):
             is_call = at >= len(texts)
             decision = await self.service.review(replace(asked, response=text), self.policy, rewrite=not is_call)
@@ -149,21 +149,23 @@ def _blocked(why: str) -> dict[str, Any]:
 def _listed(body: Mapping[str, Any], name: str) -> list[Any]:
     found = body.get(name)
     if found is not None and not isinstance(found, list):
-        raise Problem(400, f"expected {name}: a list, got {type(found).__name__}", "invalid_request", param=name)
+        raise RequestProblem(400, f"expected {name}: a list, got {type(found).__name__}", "invalid_request", param=name)
     return found or []
 
 
 def _strings(body: Mapping[str, Any], name: str) -> list[str]:
     found = _listed(body, name)
     if not all(isinstance(each, str) for each in found):
-        raise Problem(400, f"expected {name}: a list of texts", "invalid_request", param=name)
+        raise RequestProblem(400, f"expected {name}: a list of texts", "invalid_request", param=name)
     return found
 
 
-def _messages(value: Any) -> Request | None:
+def _messages(value: Any) -> ChatRequest | None:
     if not value:
         return None
     try:
         return parse_request({"messages": value})
     except ValueError as error:
-        raise Problem(400, f"structured_messages: {error}", "invalid_request", param="structured_messages") from error
+        raise RequestProblem(
+            400, f"structured_messages: {error}", "invalid_request", param="structured_messages"
+        ) from error

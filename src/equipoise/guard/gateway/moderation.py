@@ -9,36 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from equipoise.guard.decision import Decision
-from equipoise.guard.evidence import Evidence
-from equipoise.guard.gateway.errors import Problem
-from equipoise.guard.gateway.gallery import Gallery
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.evidence import GuardInput
+from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.gallery import RequestPictures
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.service import Made, Service
+from equipoise.guard.gateway.service import GatewayState, RequestLog
 from equipoise.guard.policy import Policy
 
 Part = str | Mapping[str, Any]
 """A text, or a picture as OpenAI's clients send it."""
 
 
-async def moderate(service: Service, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
+async def moderate(service: GatewayState, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to a moderation request.
 
     Raises:
         Problem: no input, or a part of it that cannot be looked at; it is recorded as such first.
         OutputError: the record could not be written.
     """
-    made, receipts = Made(client, "/v1/moderations"), Receipts()
+    made, receipts = RequestLog(client, "/v1/moderations"), Receipts()
     inputs = _inputs(body.get("input"))
     for at, parts in enumerate(inputs):
         receipts.expect((place, "text" if isinstance(part, str) else "picture") for place, part in _placed(at, parts))
-    decisions: list[tuple[Decision, str]] = []
+    decisions: list[tuple[GuardDecision, str]] = []
     results = []
     try:
         for at, parts in enumerate(inputs):
             results.append(await _result(service, client.policy, receipts, decisions, _placed(at, parts)))
-    except Problem as problem:
+    except RequestProblem as problem:
         made.status = problem.status
         raise
     finally:
@@ -49,23 +49,23 @@ async def moderate(service: Service, client: Client, body: Mapping[str, Any]) ->
 
 
 async def _result(
-    service: Service,
+    service: GatewayState,
     policy: Policy,
     receipts: Receipts,
-    decisions: list[tuple[Decision, str]],
+    decisions: list[tuple[GuardDecision, str]],
     placed: Sequence[tuple[str, Part]],
 ) -> dict[str, Any]:
     """The result of one input."""
     asked = asked_for(policy)
-    gallery = Gallery(service, asked, receipts)
+    gallery = RequestPictures(service, asked, receipts)
     words = []
     for place, part in placed:
         if isinstance(part, str):
             words.append(part)
         elif await gallery.take(place, _url(part)) is None:
-            raise Problem(400, gallery.unseen[-1], "unsupported_content", param="input")
+            raise RequestProblem(400, gallery.unseen[-1], "unsupported_content", param="input")
     text = "\n".join(each for each in (*words, gallery.text) if each)
-    judged = [await service.review(Evidence(text), asked, rewrite=False)]
+    judged = [await service.review(GuardInput(text), asked, rewrite=False)]
     decisions.append((judged[0], text))
     for place, part in placed:
         if isinstance(part, str):
@@ -75,7 +75,7 @@ async def _result(
         judged.append(seen)
         decisions.append((seen, ""))
     if any(each.harm is None for each in judged):
-        raise Problem(503, "the check failed", "check_failed")
+        raise RequestProblem(503, "the check failed", "check_failed")
     return scored(judged, policy, {"text" if isinstance(part, str) else "image" for _, part in placed})
 
 
@@ -90,7 +90,7 @@ def asked_for(policy: Policy) -> Policy:
     )
 
 
-def scored(decisions: Sequence[Decision], policy: Policy, sorts: Iterable[str]) -> dict[str, Any]:
+def scored(decisions: Sequence[GuardDecision], policy: Policy, sorts: Iterable[str]) -> dict[str, Any]:
     """A result in OpenAI's shape; the highest score of each kind of harm counts.
 
     Args:
@@ -121,17 +121,17 @@ def wanted(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     rest = {name: value for name, value in body.items() if name != "moderation"}
     asked = body.get("moderation")
     if asked is not None and not isinstance(asked, Mapping):
-        raise Problem(400, "expected moderation: an object", "invalid_request", param="moderation")
+        raise RequestProblem(400, "expected moderation: an object", "invalid_request", param="moderation")
     return rest, asked is not None
 
 
 async def moderation(
-    service: Service,
+    service: GatewayState,
     policy: Policy,
     asked: str,
     replies: Sequence[str],
-    known: Mapping[str, Decision],
-    looked: Decision | None,
+    known: Mapping[str, GuardDecision],
+    looked: GuardDecision | None,
 ) -> dict[str, Any]:
     """The object `moderation` of a chat completion: scores of what was asked and of what the model said.
 
@@ -147,10 +147,10 @@ async def moderation(
     """
     name = service.worker.protector.detector.name
 
-    async def judged(text: str) -> Decision:
-        return known.get(text) or await service.review(Evidence(text), asked_for(policy), rewrite=False)
+    async def judged(text: str) -> GuardDecision:
+        return known.get(text) or await service.review(GuardInput(text), asked_for(policy), rewrite=False)
 
-    def told(inputs: Sequence[Sequence[Decision]]) -> dict[str, Any]:
+    def told(inputs: Sequence[Sequence[GuardDecision]]) -> dict[str, Any]:
         if any(each.harm is None for decisions in inputs for each in decisions):
             return {"type": "error", "code": "check_failed", "message": "the check failed"}
         results = [
@@ -178,7 +178,7 @@ def _inputs(value: Any) -> list[list[Part]]:
     if isinstance(value, str):
         return [[value]]
     if not isinstance(value, list) or not value:
-        raise Problem(400, "expected input: a text, a list of texts, or a list of parts", "invalid_request")
+        raise RequestProblem(400, "expected input: a text, a list of texts, or a list of parts", "invalid_request")
     if all(isinstance(each, str) for each in value):
         return [[each] for each in value]
     return [[_part(at, each) for at, each in enumerate(value)]]
@@ -191,7 +191,7 @@ def _part(at: int, part: Any) -> Part:
         return str(part["text"])
     if isinstance(part, Mapping) and part.get("type") == "image_url":
         return part
-    raise Problem(400, f"expected a text or a picture in input/{at}", "invalid_request", param="input")
+    raise RequestProblem(400, f"expected a text or a picture in input/{at}", "invalid_request", param="input")
 
 
 def _url(part: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from equipoise.errors import PictureError
-from equipoise.guard.policy import Pictures
+from equipoise.guard.policy import PicturePolicy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +25,7 @@ _DATA: Final = re.compile(r"data:image/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.IGNO
 
 
 @dataclass(frozen=True)
-class Seen:
+class DecodedPicture:
     """A picture as it was looked at."""
 
     image: Image
@@ -34,7 +34,7 @@ class Seen:
     """A data URL of exactly these pixels."""
 
 
-def look(url: str, limits: Pictures) -> Seen:
+def decode_picture_url(url: str, limits: PicturePolicy) -> DecodedPicture:
     """Decode a picture's data URL.
 
     Args:
@@ -56,7 +56,7 @@ def look(url: str, limits: Pictures) -> Seen:
     return decoded(data, limits)
 
 
-def decoded(data: bytes, limits: Pictures) -> Seen:
+def decoded(data: bytes, limits: PicturePolicy) -> DecodedPicture:
     """Decode a picture's bytes.
 
     Args:
@@ -87,7 +87,7 @@ def decoded(data: bytes, limits: Pictures) -> Seen:
         raise PictureError("expected a PNG, JPEG, WebP or GIF picture, got none that can be read") from error
     except (OSError, ValueError, SyntaxError, pil.DecompressionBombError, MemoryError) as error:
         raise PictureError(f"expected a PNG, JPEG, WebP or GIF picture, got none that can be read ({error})") from error
-    return Seen(image, written(image))
+    return DecodedPicture(image, written(image))
 
 
 def flattened(image: Image) -> Image:

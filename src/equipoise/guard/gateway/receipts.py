@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from equipoise.guard.decision import Decision
+from equipoise.guard.decision import GuardDecision
 
 Outcome = Literal["checked", "skipped", "unsupported"]
 OUTCOMES: tuple[Outcome, ...] = ("checked", "skipped", "unsupported")
@@ -56,7 +56,7 @@ class Receipts:
             raise ValueError(f"expected an open part, got {place}")
         self._closed[place] = Receipt(place, self._kinds[place], outcome, why)
 
-    def judged(self, place: str, decision: Decision) -> None:
+    def judged(self, place: str, decision: GuardDecision) -> None:
         """End a part by what a guard decided about it: checked by who scored it, unsupported where nobody could."""
         if decision.harm is None:
             self.close(place, "unsupported", decision.why)

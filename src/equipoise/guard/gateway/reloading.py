@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.errors import UsageError
-from equipoise.guard.gateway.keys import Keys
+from equipoise.guard.gateway.keys import ClientKeys
 from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
 
@@ -19,7 +19,7 @@ EVERY: Final = 1.0
 log = logging.getLogger("equipoise.gateway")
 
 
-class Files:
+class WatchedFiles:
     """The files that decide what a gateway does.
 
     Args:
@@ -31,16 +31,16 @@ class Files:
         self.policy, self.keys = policy, keys
         self._seen = self._digest()
 
-    def read(self) -> Keys:
+    def read(self) -> ClientKeys:
         """Keys and policies as the files say now.
 
         Raises:
             UsageError: one of them cannot be.
         """
         everybody = Policy() if self.policy is None else load_policy(self.policy)
-        return Keys.load(self.keys, everybody)
+        return ClientKeys.load(self.keys, everybody)
 
-    def changed(self) -> Keys | UsageError | None:
+    def changed(self) -> ClientKeys | UsageError | None:
         """Keys and policies after a change, the error where a file is broken, None where nothing changed."""
         now = self._digest()
         if now == self._seen:
@@ -67,8 +67,8 @@ class Files:
 
 
 async def watch(
-    files: Files,
-    take: Callable[[Keys], None],
+    files: WatchedFiles,
+    take: Callable[[ClientKeys], None],
     told: Callable[[str], None],
     *,
     every: float = EVERY,
@@ -86,7 +86,7 @@ async def watch(
     while True:
         await sleep(every)
         found = await asyncio.to_thread(files.changed)
-        if isinstance(found, Keys):
+        if isinstance(found, ClientKeys):
             take(found)
             told("reloaded")
             log.warning("policy %s@%s from now on", found.policy.name, found.policy.revision)

@@ -13,25 +13,25 @@ from typing import Any
 import httpx
 
 from equipoise.errors import PictureError
-from equipoise.guard.decision import Decision
-from equipoise.guard.evidence import Evidence, PictureReader
-from equipoise.guard.gateway.keys import Client, Keys
-from equipoise.guard.gateway.links import Links, is_link
-from equipoise.guard.gateway.metrics import Metrics
-from equipoise.guard.gateway.pictures import Seen, decoded, look
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.evidence import GuardInput, PictureReader
+from equipoise.guard.gateway.keys import Client, ClientKeys
+from equipoise.guard.gateway.links import LinkFetcher, is_link
+from equipoise.guard.gateway.metrics import GatewayMetrics
+from equipoise.guard.gateway.pictures import DecodedPicture, decode_picture_url, decoded
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.reloading import Files, watch
+from equipoise.guard.gateway.reloading import WatchedFiles, watch
 from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.gateway.upstream import Upstream
-from equipoise.guard.lane import Lane, Unanswered
-from equipoise.guard.policy import Pictures, Policy, Rail
-from equipoise.guard.record.entry import Entry, told
-from equipoise.guard.record.store import Record
-from equipoise.guard.worker import Worker
+from equipoise.guard.lane import BoundedExecutor, CheckUnavailable
+from equipoise.guard.policy import PicturePolicy, Policy, Rail
+from equipoise.guard.record.entry import RecordEntry, describe_decision
+from equipoise.guard.record.store import AuditRecord
+from equipoise.guard.worker import AsyncGuard
 
 
 @dataclass
-class Service:
+class GatewayState:
     """What the routes share.
 
     Args:
@@ -44,23 +44,23 @@ class Service:
     """
 
     upstream: Upstream
-    worker: Worker
-    keys: Keys
-    record: Record | None = None
+    worker: AsyncGuard
+    keys: ClientKeys
+    record: AuditRecord | None = None
     reader: PictureReader | None = None
     keep_text: bool = False
-    files: Files | None = None
+    files: WatchedFiles | None = None
     """Where keys and policies come from, where they may change; None keeps them."""
-    links: Links = field(default_factory=Links)
+    links: LinkFetcher = field(default_factory=LinkFetcher)
     """Fetches linked pictures, where a policy lists their hosts."""
-    looker: Worker | None = None
+    looker: AsyncGuard | None = None
     """A guard of pictures; None leaves them to the text in them."""
 
     def __post_init__(self) -> None:
         """Metrics of its own."""
-        self.metrics = Metrics()
+        self.metrics = GatewayMetrics()
         self.tracing = Tracing.from_environment()
-        self._reading = Lane("readings")
+        self._reading = BoundedExecutor("readings")
         self._later: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -71,19 +71,19 @@ class Service:
                 watch(self.files, self._take, lambda result: self.metrics.reloads.labels(result).inc())
             )
 
-    def _take(self, keys: Keys) -> None:
+    def _take(self, keys: ClientKeys) -> None:
         # What a client has asked for this minute stays counted.
         self.keys = replace(keys, _limiter=self.keys._limiter)
 
-    async def review(self, evidence: Evidence, policy: Policy, *, rewrite: bool = True) -> Decision:
+    async def review(self, evidence: GuardInput, policy: Policy, *, rewrite: bool = True) -> GuardDecision:
         """The decision about a reply, counted."""
         return await self._counted("output", self.worker.review(evidence, policy, rewrite=rewrite))
 
-    async def screen(self, evidence: Evidence, policy: Policy) -> Decision:
+    async def screen(self, evidence: GuardInput, policy: Policy) -> GuardDecision:
         """The decision about a request, counted."""
         return await self._counted("input", self.worker.screen(evidence, policy))
 
-    async def _counted(self, rail: str, check: Awaitable[Decision]) -> Decision:
+    async def _counted(self, rail: str, check: Awaitable[GuardDecision]) -> GuardDecision:
         begin = time.perf_counter()
         with self.tracing.check(rail) as made:
             decision = await check
@@ -92,7 +92,7 @@ class Service:
         self.metrics.rail.labels(rail).observe(time.perf_counter() - begin)
         return decision
 
-    async def look(self, evidence: Evidence, policy: Policy) -> Decision | None:
+    async def look(self, evidence: GuardInput, policy: Policy) -> GuardDecision | None:
         """The picture guard's decision about the pictures of a request, counted; None where there is no such guard."""
         if self.looker is None:
             return None
@@ -101,7 +101,7 @@ class Service:
         asked = policy.model_copy(update={"output": rail})
         return await self._counted("pictures", self.looker.review(evidence, asked, rewrite=False))
 
-    async def see(self, url: str, limits: Pictures) -> tuple[Seen, str]:
+    async def see(self, url: str, limits: PicturePolicy) -> tuple[DecodedPicture, str]:
         """A picture as it was looked at, and its text where that is read.
 
         Raises:
@@ -111,7 +111,7 @@ class Service:
             data = await self.links.fetch(url, limits)
             seen = await asyncio.to_thread(decoded, data, limits)
         else:
-            seen = await asyncio.to_thread(look, url, limits)
+            seen = await asyncio.to_thread(decode_picture_url, url, limits)
         if not limits.read_text:
             return seen, ""
         reader = self.reader
@@ -119,10 +119,10 @@ class Service:
             raise PictureError("nobody here reads pictures")
         try:
             return seen, await self._reading.run(lambda: reader(seen.image), limits.seconds)
-        except Unanswered as why:
+        except CheckUnavailable as why:
             raise PictureError(f"the text in it could not be read: {why}") from why
 
-    async def write(self, made: Made, receipts: Receipts) -> None:
+    async def write(self, made: RequestLog, receipts: Receipts) -> None:
         """Record a request before it is answered.
 
         Raises:
@@ -134,7 +134,7 @@ class Service:
             return
         policy = made.client.policy
         await self.record.aappend(
-            Entry(
+            RecordEntry(
                 made.id,
                 datetime.now(UTC).isoformat(timespec="milliseconds"),
                 made.route,
@@ -143,7 +143,10 @@ class Service:
                 made.status,
                 f"{policy.name}@{policy.revision}",
                 self.worker.protector.detector.identity,
-                [told(decision, original, keep_text=self.keep_text) for decision, original in made.decisions],
+                [
+                    describe_decision(decision, original, keep_text=self.keep_text)
+                    for decision, original in made.decisions
+                ],
                 receipts.document(),
                 round(time.perf_counter() - made.begin, 6),
             )
@@ -191,7 +194,7 @@ class Service:
 
 
 @dataclass
-class Made:
+class RequestLog:
     """One request on its way to the record."""
 
     client: Client
@@ -202,7 +205,7 @@ class Made:
     """The upstream's."""
     status: int = 200
     """Of the response."""
-    decisions: Sequence[tuple[Decision, str]] = ()
+    decisions: Sequence[tuple[GuardDecision, str]] = ()
     """With the text that each is about."""
 
     def __post_init__(self) -> None:

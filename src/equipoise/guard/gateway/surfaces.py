@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.guard.evidence import Evidence
+from equipoise.guard.evidence import GuardInput
 
 OPERATOR: Final = frozenset({"system", "developer"})
 TOOLS: Final = frozenset({"tool", "function"})
@@ -27,7 +27,7 @@ REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thin
 
 
 @dataclass(frozen=True)
-class Surface:
+class ContentPart:
     """One part."""
 
     place: str
@@ -42,29 +42,29 @@ class Surface:
 
 
 @dataclass(frozen=True)
-class Request:
+class ChatRequest:
     """A chat request's parts."""
 
-    surfaces: tuple[Surface, ...]
+    surfaces: tuple[ContentPart, ...]
     """In order."""
     last_user: int
     """The message that asks; -1 where none does."""
 
     @property
-    def pictures(self) -> tuple[Surface, ...]:
+    def pictures(self) -> tuple[ContentPart, ...]:
         """Its pictures."""
         return tuple(each for each in self.surfaces if each.kind == "picture")
 
-    def evidence(self, picture_text: str = "", response: str = "", apart: tuple[str, ...] = ()) -> Evidence:
+    def evidence(self, picture_text: str = "", response: str = "", apart: tuple[str, ...] = ()) -> GuardInput:
         """What a guard looks at: the last question, the words in pictures, and earlier turns but the operator's."""
         asking = f"messages/{self.last_user}/"
         words = [each for each in self.surfaces if each.text and each.kind not in ("instruction", "setting")]
         question = [each.text for each in words if each.place.startswith(asking)]
         context = [each.text for each in words if not each.place.startswith(asking)]
-        return Evidence(response, "\n".join(question), picture_text, tuple(context), apart=apart)
+        return GuardInput(response, "\n".join(question), picture_text, tuple(context), apart=apart)
 
 
-def parse_request(body: Mapping[str, Any]) -> Request:
+def parse_request(body: Mapping[str, Any]) -> ChatRequest:
     """The parts of a chat request.
 
     Raises:
@@ -73,7 +73,7 @@ def parse_request(body: Mapping[str, Any]) -> Request:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ValueError("expected messages, a list that is not empty")
-    surfaces: list[Surface] = []
+    surfaces: list[ContentPart] = []
     last = -1
     for at, message in enumerate(messages):
         if not isinstance(message, Mapping):
@@ -86,11 +86,11 @@ def parse_request(body: Mapping[str, Any]) -> Request:
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:
-            surfaces.append(Surface(name, "setting", words))
-    return Request(tuple(surfaces), last)
+            surfaces.append(ContentPart(name, "setting", words))
+    return ChatRequest(tuple(surfaces), last)
 
 
-def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Surface]:
+def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
     kind = "instruction" if role in OPERATOR else "tool result" if role in TOOLS else "text"
     for name, value in message.items():
         where = f"{place}/{_escaped(name)}"
@@ -100,13 +100,13 @@ def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Surf
             yield from _content(where, value, kind)
         elif name == "tool_calls" and isinstance(value, list):
             for at, call in enumerate(value):
-                yield Surface(f"{where}/{at}", "tool call", words_in(call))
+                yield ContentPart(f"{where}/{at}", "tool call", words_in(call))
         elif name == "audio":
-            yield Surface(where, "unsupported")
+            yield ContentPart(where, "unsupported")
         else:
             words = words_in(value)
             if words:
-                yield Surface(where, _kind(name), words)
+                yield ContentPart(where, _kind(name), words)
 
 
 def _escaped(name: str) -> str:
@@ -120,32 +120,32 @@ def _kind(name: str) -> str:
     return {"function_call": "tool call", "refusal": "refusal", "name": "name"}.get(name, "other text")
 
 
-def _content(place: str, value: Any, kind: str) -> Iterator[Surface]:
+def _content(place: str, value: Any, kind: str) -> Iterator[ContentPart]:
     if isinstance(value, str):
-        yield Surface(place, kind, value)
+        yield ContentPart(place, kind, value)
         return
     if not isinstance(value, list):
-        yield Surface(place, "unsupported", words_in(value))
+        yield ContentPart(place, "unsupported", words_in(value))
         return
     for at, part in enumerate(value):
         yield _part(f"{place}/{at}", part, kind)
 
 
-def _part(place: str, part: Any, kind: str) -> Surface:
+def _part(place: str, part: Any, kind: str) -> ContentPart:
     if isinstance(part, str):
-        return Surface(place, kind, part)
+        return ContentPart(place, kind, part)
     if not isinstance(part, Mapping):
-        return Surface(place, "unsupported")
+        return ContentPart(place, "unsupported")
     sort = part.get("type")
     if sort in ("text", "refusal") and isinstance(part.get(sort), str):
         # Whatever else the part holds is read, too.
-        return Surface(place, kind if sort == "text" else "refusal", words_in(part))
+        return ContentPart(place, kind if sort == "text" else "refusal", words_in(part))
     if sort == "image_url":
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, Mapping) else image
         if isinstance(url, str):
-            return Surface(place, "picture", url=url)
-    return Surface(place, "unsupported")
+            return ContentPart(place, "picture", url=url)
+    return ContentPart(place, "unsupported")
 
 
 def words_in(value: Any) -> str:
@@ -170,12 +170,12 @@ def _words(value: Any) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ReplyChoice:
     """One reply of several."""
 
     index: int
     """Its number."""
-    surfaces: tuple[Surface, ...]
+    surfaces: tuple[ContentPart, ...]
     """Its parts."""
 
     @property
@@ -200,7 +200,7 @@ def by_themselves(texts: Mapping[str, str], whole: str) -> tuple[str, ...]:
     return tuple(texts[kind] for kind in SPOKEN if texts.get(kind) and texts[kind] != whole)
 
 
-def parse_reply(body: Mapping[str, Any]) -> list[Choice]:
+def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
     """The replies of a chat completion.
 
     Raises:
@@ -219,15 +219,15 @@ def parse_reply(body: Mapping[str, Any]) -> list[Choice]:
         for name, value in choice.items():
             words = "" if name == "message" or name in SILENT else words_in(value)
             if words:
-                surfaces.append(Surface(f"{place}/{_escaped(name)}", "other text", words))
-        found.append(Choice(at, tuple(surfaces)))
+                surfaces.append(ContentPart(f"{place}/{_escaped(name)}", "other text", words))
+        found.append(ReplyChoice(at, tuple(surfaces)))
     beside = beside_choices(body)
     if beside and not found:
         raise ValueError("expected a choice")
     if beside:
         # Words beside the choices are judged with the first, which is what most clients show.
-        more = tuple(Surface(_escaped(name), "other text", words_in(beside[name])) for name in beside)
-        found[0] = Choice(0, found[0].surfaces + more)
+        more = tuple(ContentPart(_escaped(name), "other text", words_in(beside[name])) for name in beside)
+        found[0] = ReplyChoice(0, found[0].surfaces + more)
     return found
 
 
@@ -236,16 +236,16 @@ def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in FRAME and any(_words(value))}
 
 
-def words_of(choice: Mapping[str, Any]) -> list[Surface]:
+def words_of(choice: Mapping[str, Any]) -> list[ContentPart]:
     """The parts of one streamed piece of a choice; places are within the choice."""
     delta = choice.get("delta")
     surfaces = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
     if delta is not None and not isinstance(delta, Mapping):
-        surfaces.append(Surface("delta", "unsupported", words_in(delta)))
+        surfaces.append(ContentPart("delta", "unsupported", words_in(delta)))
     for name, value in choice.items():
         words = "" if name == "delta" or name in SILENT else words_in(value)
         if words:
-            surfaces.append(Surface(_escaped(name), "other text", words))
+            surfaces.append(ContentPart(_escaped(name), "other text", words))
     return surfaces
 
 

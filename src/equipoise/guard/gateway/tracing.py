@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import MissingExtraError
-from equipoise.guard.decision import Decision
+from equipoise.guard.decision import GuardDecision
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -84,9 +84,9 @@ class Tracing:
             trace.get_current_span().set_attribute("gen_ai.request.model", name.encode("utf-8", "replace").decode())
 
     @contextmanager
-    def check(self, rail: str) -> Iterator[list[Decision]]:
+    def check(self, rail: str) -> Iterator[list[GuardDecision]]:
         """A check's span; whoever makes it puts the decision into the list."""
-        made: list[Decision] = []
+        made: list[GuardDecision] = []
         if self._tracer is None:
             yield made
             return

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 
 from equipoise.errors import UsageError
-from equipoise.guard.gateway.errors import Problem
+from equipoise.guard.gateway.errors import RequestProblem
 
 LARGEST: Final = 64_000_000
 """Bytes of a reply that is not streamed."""
@@ -59,9 +59,11 @@ class Upstream:
             if response.status_code != 200 or not stream:
                 response = await _whole(response)
         except httpx.TimeoutException as error:
-            raise Problem(504, "the upstream did not answer in time", "upstream_timeout") from error
+            raise RequestProblem(504, "the upstream did not answer in time", "upstream_timeout") from error
         except httpx.HTTPError as error:
-            raise Problem(502, "the upstream could not be reached, or broke off", "upstream_unreachable") from error
+            raise RequestProblem(
+                502, "the upstream could not be reached, or broke off", "upstream_unreachable"
+            ) from error
         if response.status_code != 200:
             raise _refused(response)
         return response
@@ -79,7 +81,7 @@ async def _whole(response: httpx.Response) -> httpx.Response:
             parts.append(part)
             size += len(part)
             if size > LARGEST:
-                raise Problem(502, "the upstream sent too long a reply", "upstream_invalid")
+                raise RequestProblem(502, "the upstream sent too long a reply", "upstream_invalid")
     finally:
         await response.aclose()
     headers = {"content-type": "application/json"}
@@ -118,9 +120,11 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
     try:
         found = json.loads(response.content, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise Problem(502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid") from error
+        raise RequestProblem(
+            502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
+        ) from error
     if not isinstance(found, dict):
-        raise Problem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
+        raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
     return found
 
 
@@ -132,11 +136,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refused(response: httpx.Response) -> Problem:
+def _refused(response: httpx.Response) -> RequestProblem:
     """An error of the upstream with its status; of its words only the message, in our shape."""
     status = response.status_code
     if 300 <= status < 400 or status < 200:
-        return Problem(502, "the upstream answered with a redirect", "upstream_invalid")
+        return RequestProblem(502, "the upstream answered with a redirect", "upstream_invalid")
     message, code = f"the upstream answered with status {status}", "upstream_error"
     retry = response.headers.get("retry-after", "")
     headers = {"retry-after": retry} if retry.isdecimal() and len(retry) < 8 else {}
@@ -147,4 +151,4 @@ def _refused(response: httpx.Response) -> Problem:
             code = str(error.get("code") or code)
     except (ValueError, AttributeError, RecursionError):
         pass
-    return Problem(status if 400 <= status < 500 else 502, message, code, headers)
+    return RequestProblem(status if 400 <= status < 500 else 502, message, code, headers)

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from equipoise.guard.decision import Decision, difference, sha256
+from equipoise.guard.decision import GuardDecision, difference, sha256
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordEntry:
     """One request and what became of it; everything in it is JSON."""
 
     request: str
@@ -43,7 +43,7 @@ class Entry:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def told(decision: Decision, original: str, *, keep_text: bool) -> dict[str, Any]:
+def describe_decision(decision: GuardDecision, original: str, *, keep_text: bool) -> dict[str, Any]:
     """A decision as the record holds it.
 
     Args:

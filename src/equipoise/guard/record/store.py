@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from equipoise.errors import MissingExtraError, OutputError, UsageError
-from equipoise.guard.record.entry import FIRST, Entry, chained
+from equipoise.guard.record.entry import FIRST, RecordEntry, chained
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
@@ -29,7 +29,7 @@ LOCK: Final = 0x65717569
 
 
 @dataclass(frozen=True)
-class Stored:
+class RecordPosition:
     """Where an entry is."""
 
     number: int
@@ -39,7 +39,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Verification:
+class RecordVerification:
     """Whether the record is as it was written."""
 
     entries: int
@@ -50,7 +50,7 @@ class Verification:
     """What is wrong with the next one; None if nothing is."""
 
 
-class Record:
+class AuditRecord:
     """Appends entries and reads them again.
 
     Args:
@@ -64,7 +64,7 @@ class Record:
 
     def __init__(self, url: str) -> None:
         self._engine, self._table = _opened(url)
-        self._waiting: queue.Queue[tuple[str, Future[Stored]] | None] = queue.Queue(maxsize=4096)
+        self._waiting: queue.Queue[tuple[str, Future[RecordPosition]] | None] = queue.Queue(maxsize=4096)
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="record", daemon=True)
         self._writer.start()
@@ -77,7 +77,7 @@ class Record:
         """Close it."""
         self.close()
 
-    def append(self, entry: Entry) -> Stored:
+    def append(self, entry: RecordEntry) -> RecordPosition:
         """Write an entry; returns when it is on disk.
 
         Raises:
@@ -85,12 +85,12 @@ class Record:
         """
         return self._send(entry).result()
 
-    async def aappend(self, entry: Entry) -> Stored:
+    async def aappend(self, entry: RecordEntry) -> RecordPosition:
         """`append` for an event loop."""
         return await asyncio.wrap_future(self._send(entry))
 
-    def _send(self, entry: Entry) -> Future[Stored]:
-        done: Future[Stored] = Future()
+    def _send(self, entry: RecordEntry) -> Future[RecordPosition]:
+        done: Future[RecordPosition] = Future()
         if self._closed:
             raise OutputError("expected an open record, got a closed one")
         try:
@@ -129,15 +129,15 @@ class Record:
             for (_, done), each in zip(entries, stored, strict=True):
                 done.set_result(each)
 
-    def _commit(self, texts: list[str]) -> list[Stored]:
+    def _commit(self, texts: list[str]) -> list[RecordPosition]:
         from sqlalchemy import insert
 
         with self._engine.begin() as connection:
             _take_turn(connection)
             last = self._last(connection)
-            stored: list[Stored] = []
+            stored: list[RecordPosition] = []
             for text in texts:
-                last = Stored(last.number + 1, chained(last.hash, text))
+                last = RecordPosition(last.number + 1, chained(last.hash, text))
                 stored.append(last)
             rows = [
                 {"number": each.number, "entry": text, "hash": each.hash}
@@ -146,16 +146,16 @@ class Record:
             connection.execute(insert(self._table), rows)
         return stored
 
-    def _last(self, connection: Connection) -> Stored:
+    def _last(self, connection: Connection) -> RecordPosition:
         from sqlalchemy import select
 
         columns = self._table.c
         found = connection.execute(
             select(columns.number, columns.hash).order_by(columns.number.desc()).limit(1)
         ).first()
-        return Stored(0, FIRST) if found is None else Stored(found.number, found.hash)
+        return RecordPosition(0, FIRST) if found is None else RecordPosition(found.number, found.hash)
 
-    def head(self) -> Stored:
+    def head(self) -> RecordPosition:
         """The last entry."""
         with self._engine.connect() as connection:
             return self._last(connection)
@@ -175,29 +175,31 @@ class Record:
             finally:
                 found.close()
 
-    def verify(self, head: str | None = None) -> Verification:
+    def verify(self, head: str | None = None) -> RecordVerification:
         """Compute the chain again.
 
         Args:
             head: a hash that was kept elsewhere; it must be among those found.
         """
-        last = Stored(0, FIRST)
+        last = RecordPosition(0, FIRST)
         seen = head is None or head == FIRST
         # Closed at once where it stops early: the server holds a cursor.
         with closing(self.rows()) as rows:
             return self._followed(rows, last, head, seen)
 
     @staticmethod
-    def _followed(rows: Iterator[tuple[int, str, str]], last: Stored, head: str | None, seen: bool) -> Verification:
+    def _followed(
+        rows: Iterator[tuple[int, str, str]], last: RecordPosition, head: str | None, seen: bool
+    ) -> RecordVerification:
         for number, entry, found in rows:
             if number != last.number + 1:
-                return Verification(last.number, last.hash, f"entry {last.number + 1} is missing")
+                return RecordVerification(last.number, last.hash, f"entry {last.number + 1} is missing")
             if chained(last.hash, entry) != found:
-                return Verification(last.number, last.hash, f"entry {number} is not what was written")
-            last = Stored(number, found)
+                return RecordVerification(last.number, last.hash, f"entry {number} is not what was written")
+            last = RecordPosition(number, found)
             seen = seen or found == head
         problem = None if seen else "the head that was kept is not in the record: it was cut off or written anew"
-        return Verification(last.number, last.hash, problem)
+        return RecordVerification(last.number, last.hash, problem)
 
 
 def _opened(url: str) -> tuple[Engine, Table]:

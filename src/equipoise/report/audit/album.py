@@ -21,7 +21,7 @@ LIMIT: Final = 6_000_000
 
 
 @dataclass(frozen=True)
-class Copy:
+class EmbeddedImage:
     """A picture on the page, or why it is not there."""
 
     uri: str | None
@@ -33,7 +33,7 @@ class Copy:
 
 
 @dataclass
-class Album:
+class ImageStore:
     """Makes copies until the page is full."""
 
     folder: Path
@@ -44,28 +44,28 @@ class Album:
     """Copies that found no room."""
     _used: int = field(default=0, init=False)
 
-    def copy(self, name: str, words: str) -> Copy:
+    def copy(self, name: str, words: str) -> EmbeddedImage:
         """A copy of one picture."""
         image = self._open(name)
         if image is None:
-            return Copy(None, f"{words}: not readable")
+            return EmbeddedImage(None, f"{words}: not readable")
         return self._kept(data_uri(_reduced(image, Image.Resampling.LANCZOS)), words, image)
 
-    def change(self, before: str, after: str, words: str) -> Copy:
+    def change(self, before: str, after: str, words: str) -> EmbeddedImage:
         """The amplified difference of two pictures."""
         first, second = self._open(before), self._open(after)
         if first is None or second is None or first.size != second.size:
-            return Copy(None, f"{words}: not comparable")
+            return EmbeddedImage(None, f"{words}: not comparable")
         # Picked, not averaged: averaging would hide fine noise.
         reduced = [_reduced(image, Image.Resampling.NEAREST) for image in (first, second)]
         return self._kept(difference_uri(*reduced), words, first)
 
-    def _kept(self, uri: str, words: str, image: Image.Image) -> Copy:
+    def _kept(self, uri: str, words: str, image: Image.Image) -> EmbeddedImage:
         if self._used + len(uri) > self.limit:
             self.left_out += 1
-            return Copy(None, f"{words}: left out, as the page has no more room for pictures")
+            return EmbeddedImage(None, f"{words}: left out, as the page has no more room for pictures")
         self._used += len(uri)
-        return Copy(uri, words, max(image.size) <= SMALL)
+        return EmbeddedImage(uri, words, max(image.size) <= SMALL)
 
     def _open(self, name: str) -> Image.Image | None:
         # The name comes from a file: it may not lead out of the folder.

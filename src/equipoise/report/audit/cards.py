@@ -12,7 +12,7 @@ from equipoise.report.audit.wording import mapping, mappings, plain
 
 
 @dataclass(frozen=True)
-class Agreement:
+class CardAgreement:
     """Agreement with labels on one set of replies."""
 
     labels: str
@@ -36,7 +36,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Member:
+class CardMember:
     """A judge inside a judge."""
 
     role: str
@@ -57,20 +57,20 @@ class JudgeCard:
     """Its identity hash."""
     role: str
     """What it is there for on this page."""
-    members: tuple[Member, ...]
+    members: tuple[CardMember, ...]
     """Whom it asks."""
     notes: tuple[str, ...]
     """What it says of itself."""
-    agreement: tuple[Agreement, ...]
+    agreement: tuple[CardAgreement, ...]
     """How often it agrees with labels; empty when nobody checked."""
 
     @property
-    def total(self) -> tuple[Agreement, ...]:
+    def total(self) -> tuple[CardAgreement, ...]:
         """One row a set, over all models; empty where the card has only single models."""
         return tuple(row for row in self.agreement if row.model == "all")
 
     @property
-    def each(self) -> tuple[Agreement, ...]:
+    def each(self) -> tuple[CardAgreement, ...]:
         """The rows of single models."""
         return tuple(row for row in self.agreement if row.model != "all")
 
@@ -95,7 +95,7 @@ def read_cards(judges: object, model: str) -> list[JudgeCard]:
 
 def _card(judge: Mapping[str, Any], model: str, role: str) -> JudgeCard:
     members = [
-        Member(str(part.get("role") or ""), str(part.get("name") or "judge"), str(part.get("identity") or ""))
+        CardMember(str(part.get("role") or ""), str(part.get("name") or "judge"), str(part.get("identity") or ""))
         for part in mappings(judge.get("members"))
     ]
     identity = str(judge.get("identity") or "")
@@ -125,10 +125,10 @@ def _rows(judge: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _rows(card)
 
 
-def _agreement(row: Mapping[str, Any], model: str) -> Agreement:
+def _agreement(row: Mapping[str, Any], model: str) -> CardAgreement:
     target = str(row.get("model") or row.get("target") or "")
     notes = [f"labelled by {row['labels']}" if row.get("labels") else "", str(row.get("held_out") or "")]
-    return Agreement(
+    return CardAgreement(
         labels=str(row.get("set") or "unnamed labels"),
         notes="; ".join(note for note in notes if note),
         model=target,

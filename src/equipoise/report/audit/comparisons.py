@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.judges.rates import Rate
-from equipoise.report.audit.numbers import Number, change, finite, probability
-from equipoise.report.audit.plot import Point
+from equipoise.report.audit.numbers import ShownRate, change, finite, probability
+from equipoise.report.audit.plot import PlotPoint
 from equipoise.report.audit.wording import mapping, mappings
 
 NAMES: Final = {
@@ -21,16 +21,16 @@ NAMES: Final = {
 
 
 @dataclass(frozen=True)
-class Change:
+class ShownChange:
     """How one rate changed on the samples that both sides share."""
 
     rate: str
     """Which rate."""
     where: str
     """Which samples."""
-    before: Number
+    before: ShownRate
     """The rate on one side, over the pairs."""
-    after: Number
+    after: ShownRate
     """The rate on the other, over the pairs."""
     change: str
     """In percentage points."""
@@ -53,7 +53,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ShownComparison:
     """All changes between two sides."""
 
     before: str
@@ -66,28 +66,28 @@ class Comparison:
     """Samples that have no partner."""
     warnings: tuple[str, ...]
     """Reasons not to read it as a comparison."""
-    totals: tuple[Change, ...]
+    totals: tuple[ShownChange, ...]
     """Over everything that was paired."""
-    suites: tuple[Change, ...]
+    suites: tuple[ShownChange, ...]
     """Both axes for each suite."""
     variant: str | None
     """The variant that has another run on the other side; None where two variants of one run are compared."""
-    start: Point | None
+    start: PlotPoint | None
     """Where the other run stood on both axes, on the shared samples."""
 
 
-def read_comparisons(entries: object) -> list[Comparison]:
+def read_comparisons(entries: object) -> list[ShownComparison]:
     """The comparisons of a summary."""
     return [_comparison(entry) for entry in mappings(entries)]
 
 
-def _comparison(entry: Mapping[str, Any]) -> Comparison:
+def _comparison(entry: Mapping[str, Any]) -> ShownComparison:
     a, b, rates = (mapping(entry.get(name)) for name in ("a", "b", "rates"))
     is_other_run = a.get("variant") == b.get("variant")
     totals = [_change(mapping(rates.get(kind)), kind, "all") for kind in NAMES if kind in rates]
     suites = dict.fromkeys(name for kind in NAMES for name in mapping(mapping(rates.get(kind)).get("suites")))
     before, after = _sides(a, b, is_other_run)
-    return Comparison(
+    return ShownComparison(
         before=before,
         after=after,
         pairs=_whole(entry.get("pairs")),
@@ -120,23 +120,23 @@ def _named(words: str, before: str, after: str) -> str:
     return words
 
 
-def _start(name: str, rates: Mapping[str, Any]) -> Point:
+def _start(name: str, rates: Mapping[str, Any]) -> PlotPoint:
     refusal, harm = (_side_rate(mapping(rates.get(kind)), "only_a") for kind in list(NAMES)[:2])
-    return Point(name, refusal, harm)
+    return PlotPoint(name, refusal, harm)
 
 
-def _side_rate(cell: Mapping[str, Any], alone: str) -> Number:
+def _side_rate(cell: Mapping[str, Any], alone: str) -> ShownRate:
     """The rate on one side, over the pairs, with Wilson's interval."""
     n = _whole(cell.get("n"))
     k = min(_whole(cell.get("both")) + _whole(cell.get(alone)), n)
     rate = Rate.of(k, n)
-    return Number(k, n, rate.rate, rate.low, rate.high, _whole(cell.get("unscored")), _whole(cell.get("review")))
+    return ShownRate(k, n, rate.rate, rate.low, rate.high, _whole(cell.get("unscored")), _whole(cell.get("review")))
 
 
-def _change(cell: Mapping[str, Any], kind: str, where: str) -> Change:
+def _change(cell: Mapping[str, Any], kind: str, where: str) -> ShownChange:
     adjusted, bare = finite(cell.get("p_adjusted")), finite(cell.get("p"))
     low, high = change(finite(cell.get("low"))), change(finite(cell.get("high")))
-    return Change(
+    return ShownChange(
         rate=NAMES.get(kind, kind),
         where=where,
         before=_side_rate(cell, "only_a"),

@@ -13,7 +13,7 @@ RATES = ("needless_refusal", "harmful_answer")
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ShownWarning:
     """One reason not to take a number at face value."""
 
     text: str
@@ -33,31 +33,31 @@ class Doubt:
         return self.kind.replace("_", " ").replace("-", " ") or "doubt"
 
 
-class Doubts:
+class WarningQueue:
     """All doubts of a run; each is handed out once, so that none is lost and none is repeated."""
 
     def __init__(self, summary: Mapping[str, Any]) -> None:
         self._left = [_read(entry) for entry in mappings(summary.get("doubts"))]
 
-    def take(self, variant: str, suite: str | None = None, rate: str | None = None) -> tuple[Doubt, ...]:
+    def take(self, variant: str, suite: str | None = None, rate: str | None = None) -> tuple[ShownWarning, ...]:
         """The doubts about a number of a variant, or with no rate about any of its numbers there."""
         return self._taken(lambda d: d.variant == variant and d.suite == suite and rate in (None, d.rate))
 
-    def rest(self) -> tuple[Doubt, ...]:
+    def rest(self) -> tuple[ShownWarning, ...]:
         """Those that concern no single number, or one that the page does not show."""
         return self._taken(lambda d: True)
 
-    def _taken(self, wanted: Any) -> tuple[Doubt, ...]:
+    def _taken(self, wanted: Any) -> tuple[ShownWarning, ...]:
         found = tuple(doubt for doubt in self._left if wanted(doubt))
         self._left = [doubt for doubt in self._left if not wanted(doubt)]
         return found
 
 
-def _read(entry: Mapping[str, Any]) -> Doubt:
+def _read(entry: Mapping[str, Any]) -> ShownWarning:
     about = mapping(entry.get("about"))
 
     def name(key: str) -> str | None:
         return str(about[key]) if about.get(key) is not None else None
 
     text = str(entry.get("text") or entry.get("kind") or "no words")
-    return Doubt(text, str(entry.get("kind") or ""), name("variant"), name("suite"), name("rate"))
+    return ShownWarning(text, str(entry.get("kind") or ""), name("variant"), name("suite"), name("rate"))

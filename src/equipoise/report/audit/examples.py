@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from equipoise.audit.records import Case
-from equipoise.report.audit.album import Album, Copy
-from equipoise.report.audit.wording import Excerpt, excerpt
+from equipoise.audit.records import AuditCase
+from equipoise.report.audit.album import EmbeddedImage, ImageStore
+from equipoise.report.audit.wording import TextExcerpt, excerpt
 from equipoise.types import Expected
 
 PROMPT_LIMIT: Final = 500
@@ -34,7 +34,7 @@ SHOULD: Final[dict[Expected, str]] = {
 
 
 @dataclass(frozen=True)
-class Chip:
+class LabelBadge:
     """A label of a verdict."""
 
     words: str
@@ -44,23 +44,23 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShownReply:
     """What came back, and what the judge said of it."""
 
-    chips: tuple[Chip, ...]
+    chips: tuple[LabelBadge, ...]
     """The verdict."""
-    reply: Excerpt | None
+    reply: TextExcerpt | None
     """What came back; None when nothing did."""
     covered: bool
     """Whether a reader has to ask for it: it may do harm."""
     missing: str
     """Why a label is missing; empty where none is."""
-    reasons: tuple[Excerpt, ...]
+    reasons: tuple[TextExcerpt, ...]
     """What the judge saw."""
 
 
 @dataclass(frozen=True)
-class Example:
+class ShownExample:
     """One case on the page."""
 
     suite: str
@@ -71,31 +71,31 @@ class Example:
     """The suite's own category."""
     should: str
     """What should have happened."""
-    prompt: Excerpt
+    prompt: TextExcerpt
     """What was asked."""
-    pictures: tuple[Copy, ...]
+    pictures: tuple[EmbeddedImage, ...]
     """What it was asked about."""
-    answer: Answer
+    answer: ShownReply
     """What came back."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class ExampleGroup:
     """The examples of one kind."""
 
     title: str
     """What they have in common."""
-    examples: tuple[Example, ...]
+    examples: tuple[ShownExample, ...]
     """Those shown."""
     count: int
     """How many there are in all."""
 
 
-def answer_of(case: Case) -> Answer:
+def answer_of(case: AuditCase) -> ShownReply:
     """What came back for a case."""
     verdict = case.verdict
     reply = case.reply if case.reply is not None and case.reply.error is None else None
-    return Answer(
+    return ShownReply(
         chips=tuple(_chips(case)),
         reply=excerpt(reply.reply, REPLY_LIMIT) if reply else None,
         covered=case.sample.expected != "answer" or bool(verdict.harmful),
@@ -104,7 +104,7 @@ def answer_of(case: Case) -> Answer:
     )
 
 
-def is_unscored(case: Case) -> bool:
+def is_unscored(case: AuditCase) -> bool:
     """Whether the label that its rate counts is missing."""
     if case.sample.expected == "answer":
         return case.verdict.refused is None
@@ -113,7 +113,7 @@ def is_unscored(case: Case) -> bool:
     return case.verdict.refused is None or case.verdict.harmful is None
 
 
-KINDS: Final[tuple[tuple[str, Callable[[Case], bool]], ...]] = (
+KINDS: Final[tuple[tuple[str, Callable[[AuditCase], bool]], ...]] = (
     ("Needless refusals", lambda case: case.sample.expected == "answer" and bool(case.verdict.refused)),
     ("Harmful answers", lambda case: case.sample.expected == "refuse" and bool(case.verdict.harmful)),
     ("Judges disagree", lambda case: case.verdict.review),
@@ -122,7 +122,7 @@ KINDS: Final[tuple[tuple[str, Callable[[Case], bool]], ...]] = (
 """What is shown, in this order."""
 
 
-def gallery(cases: Sequence[Case], album: Album, each: int) -> list[Kind]:
+def gallery(cases: Sequence[AuditCase], album: ImageStore, each: int) -> list[ExampleGroup]:
     """Examples of every kind.
 
     Args:
@@ -135,13 +135,13 @@ def gallery(cases: Sequence[Case], album: Album, each: int) -> list[Kind]:
         matching = [case for case in cases if wanted(case)]
         if matching:
             shown = tuple(_example(case, album) for case in spread(matching, each))
-            found.append(Kind(title, shown, len(matching)))
+            found.append(ExampleGroup(title, shown, len(matching)))
     return found
 
 
-def spread(cases: Iterable[Case], count: int) -> list[Case]:
+def spread(cases: Iterable[AuditCase], count: int) -> list[AuditCase]:
     """Some of the cases, in turn from every suite; the same ones for the same cases in any order."""
-    suites: dict[str, list[Case]] = {}
+    suites: dict[str, list[AuditCase]] = {}
     for case in sorted(cases, key=_by_hash):
         suites.setdefault(case.sample.suite, []).append(case)
     queues = [suites[name] for name in sorted(suites)]
@@ -150,14 +150,14 @@ def spread(cases: Iterable[Case], count: int) -> list[Case]:
     return turns[:count]
 
 
-def _by_hash(case: Case) -> tuple[bytes, str]:
+def _by_hash(case: AuditCase) -> tuple[bytes, str]:
     """As good as chance, and the same for every model that was asked the same."""
     return hashlib.sha256(case.sample.content.encode()).digest(), case.sample.key
 
 
-def _example(case: Case, album: Album) -> Example:
+def _example(case: AuditCase, album: ImageStore) -> ShownExample:
     sample = case.sample
-    return Example(
+    return ShownExample(
         suite=sample.suite,
         id=sample.id,
         category=sample.category,
@@ -168,32 +168,32 @@ def _example(case: Case, album: Album) -> Example:
     )
 
 
-def _chips(case: Case) -> Iterable[Chip]:
+def _chips(case: AuditCase) -> Iterable[LabelBadge]:
     verdict, expected = case.verdict, case.sample.expected
     yield _refusal_chip(verdict.refusal, expected)
     if verdict.harmful:
-        yield Chip("severely harmful" if verdict.harm == "severe" else "harmful", "bad")
+        yield LabelBadge("severely harmful" if verdict.harm == "severe" else "harmful", "bad")
     elif expected == "refuse":
-        yield Chip("harm unscored", "unsure") if verdict.harm is None else Chip("harmless", "good")
+        yield LabelBadge("harm unscored", "unsure") if verdict.harm is None else LabelBadge("harmless", "good")
     if verdict.degenerate:
-        yield Chip("broken text", "unsure")
+        yield LabelBadge("broken text", "unsure")
     if verdict.review:
-        yield Chip("judges disagree", "unsure")
+        yield LabelBadge("judges disagree", "unsure")
     if case.reply is not None and case.reply.error is None:
         if case.reply.by != "model":
-            yield Chip(f"by {case.reply.by}", "neutral")
+            yield LabelBadge(f"by {case.reply.by}", "neutral")
         if case.reply.wire != "text":
-            yield Chip(WIRES.get(case.reply.wire, case.reply.wire), "neutral")
+            yield LabelBadge(WIRES.get(case.reply.wire, case.reply.wire), "neutral")
         if case.reply.finish == "length":
-            yield Chip("cut off at the length limit", "neutral")
+            yield LabelBadge("cut off at the length limit", "neutral")
 
 
-def _refusal_chip(refusal: str | None, expected: Expected) -> Chip:
+def _refusal_chip(refusal: str | None, expected: Expected) -> LabelBadge:
     if refusal is None:
-        return Chip("refusal unscored", "unsure")
+        return LabelBadge("refusal unscored", "unsure")
     words = {"none": "not refused" if expected == "refuse" else "answered", "partial": "partly refused"}
     tones = {
         "answer": {"none": "good", "partial": "unsure", "full": "bad"},
         "refuse": {"none": "neutral", "partial": "unsure", "full": "good"},
     }
-    return Chip(words.get(refusal, "refused"), tones.get(expected, {}).get(refusal, "neutral"))
+    return LabelBadge(words.get(refusal, "refused"), tones.get(expected, {}).get(refusal, "neutral"))

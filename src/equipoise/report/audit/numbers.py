@@ -13,7 +13,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
-class Number:
+class ShownRate:
     """A rate with all that has to stand beside it."""
 
     k: int

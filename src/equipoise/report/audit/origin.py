@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.audit.records import Case
+from equipoise.audit.records import AuditCase
 from equipoise.report.audit.wording import mapping, mappings, plain
 
 SHOWN_ELSEWHERE: Final = frozenset(
@@ -17,7 +17,7 @@ SHOWN_ELSEWHERE: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class SuiteOrigin:
+class SuiteProvenance:
     """Where one suite comes from."""
 
     name: str
@@ -33,7 +33,7 @@ class SuiteOrigin:
 
 
 @dataclass(frozen=True)
-class Origin:
+class RunProvenance:
     """The recipe of a run."""
 
     model: str
@@ -46,7 +46,7 @@ class Origin:
     """Which Equipoise."""
     command: str
     """What makes it again, quoted for a shell."""
-    suites: tuple[SuiteOrigin, ...]
+    suites: tuple[SuiteProvenance, ...]
     """What was asked."""
     facts: tuple[tuple[str, str], ...]
     """All else that the recipe holds."""
@@ -59,12 +59,12 @@ class Origin:
         return self.started.partition("T")[0]
 
 
-def read_origin(recipe: Mapping[str, Any], cases: Sequence[Case]) -> Origin:
+def read_origin(recipe: Mapping[str, Any], cases: Sequence[AuditCase]) -> RunProvenance:
     """The recipe as the page shows it."""
     model = recipe.get("model")
     named = mapping(model)
     versions = mapping(recipe.get("versions"))
-    return Origin(
+    return RunProvenance(
         model=str(named.get("name") or (model if isinstance(model, str) else "unknown model")),
         revision=str(named.get("revision") or recipe.get("revision") or ""),
         started=str(recipe.get("started") or recipe.get("date") or ""),
@@ -88,9 +88,9 @@ def _command(command: object) -> str:
     return str(command or "")
 
 
-def _suites(recipe: Mapping[str, Any], cases: Sequence[Case]) -> list[SuiteOrigin]:
+def _suites(recipe: Mapping[str, Any], cases: Sequence[AuditCase]) -> list[SuiteProvenance]:
     kept = {str(entry.get("name")): entry for entry in mappings(recipe.get("suites"))}
-    rows: dict[str, dict[str, Case]] = {}
+    rows: dict[str, dict[str, AuditCase]] = {}
     for case in cases:
         rows.setdefault(case.sample.suite, {})[case.sample.id] = case
     made = []
@@ -101,7 +101,7 @@ def _suites(recipe: Mapping[str, Any], cases: Sequence[Case]) -> list[SuiteOrigi
         sources = sorted({str(entry.get("source") or "")} - {""}) or sorted({row.source for row in asked} - {""})[:3]
         licences = sorted({row.licence for row in asked} - {""})[:3] or [str(entry.get("licence") or "not stated")]
         made.append(
-            SuiteOrigin(name, ", ".join(sources), str(entry.get("sha256") or ""), ", ".join(licences), len(asked))
+            SuiteProvenance(name, ", ".join(sources), str(entry.get("sha256") or ""), ", ".join(licences), len(asked))
         )
     return made
 

@@ -15,18 +15,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from equipoise import __version__
-from equipoise.audit.records import Case, Run
+from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.files import write_whole
-from equipoise.report.audit.album import LIMIT, Album
+from equipoise.report.audit.album import LIMIT, ImageStore
 from equipoise.report.audit.cards import JudgeCard, read_cards
-from equipoise.report.audit.comparisons import Comparison, read_comparisons
-from equipoise.report.audit.doubts import Doubt, Doubts
-from equipoise.report.audit.examples import WIRES, Kind, gallery
-from equipoise.report.audit.origin import Origin, read_origin
-from equipoise.report.audit.pairs import Pairs, pairs
-from equipoise.report.audit.plot import Point, draw
-from equipoise.report.audit.rates import Variant, read_variants
-from equipoise.report.audit.refusers import Refuser, refusers
+from equipoise.report.audit.comparisons import ShownComparison, read_comparisons
+from equipoise.report.audit.doubts import ShownWarning, WarningQueue
+from equipoise.report.audit.examples import WIRES, ExampleGroup, gallery
+from equipoise.report.audit.origin import RunProvenance, read_origin
+from equipoise.report.audit.pairs import PicturePairs, pairs
+from equipoise.report.audit.plot import PlotPoint, draw
+from equipoise.report.audit.rates import VariantRates, read_variants
+from equipoise.report.audit.refusers import RefusalSource, refusal_sources
 from equipoise.report.audit.wording import mapping, visible
 
 PAIRS: Final = 4
@@ -38,28 +38,28 @@ OTHERS: Final = 3
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownVariant:
     """What the page says of one variant beside its numbers."""
 
-    variant: Variant
+    variant: VariantRates
     """Its numbers."""
-    refusers: list[Refuser]
+    refusers: list[RefusalSource]
     """Who refused."""
-    kinds: list[Kind]
+    kinds: list[ExampleGroup]
     """Examples."""
 
 
 @dataclass(frozen=True)
-class Page:
+class AuditPage:
     """Everything on the page."""
 
-    origin: Origin
+    origin: RunProvenance
     """Where the numbers come from."""
     is_complete: bool
     """Whether everything was asked and judged."""
     asked: int
     """Prompts in all variants."""
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownVariant, ...]
     """The variants, the plain one first."""
     plane: Markup
     """The two-axis plot."""
@@ -67,13 +67,13 @@ class Page:
     """Variants that are not in the plot, as an axis is missing."""
     has_faint: bool
     """Whether the plot shows suites."""
-    comparisons: list[Comparison]
+    comparisons: list[ShownComparison]
     """What changed."""
-    pairs: Pairs
+    pairs: PicturePairs
     """Changed pictures."""
     cards: list[JudgeCard]
     """Who judged."""
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[ShownWarning, ...]
     """Those about no single number."""
     left_out: int
     """Pictures that found no room."""
@@ -84,12 +84,12 @@ class Page:
         return next((each.before for each in self.comparisons if each.start), None)
 
     @property
-    def main(self) -> Variant | None:
+    def main(self) -> VariantRates | None:
         """The variant of the headline; None where nothing was asked."""
         return self.shown[0].variant if self.shown else None
 
 
-def write_report(run: Run, summary: Mapping[str, Any], out: Path, *, picture_limit: int = LIMIT) -> Path:
+def write_report(run: AuditRun, summary: Mapping[str, Any], out: Path, *, picture_limit: int = LIMIT) -> Path:
     """Write the page of a run, whole or not at all.
 
     Args:
@@ -109,7 +109,7 @@ def write_report(run: Run, summary: Mapping[str, Any], out: Path, *, picture_lim
     return out
 
 
-def render(run: Run, summary: Mapping[str, Any], *, picture_limit: int = LIMIT) -> str:
+def render(run: AuditRun, summary: Mapping[str, Any], *, picture_limit: int = LIMIT) -> str:
     """The page as HTML; the same folder and summary give the same text.
 
     Raises:
@@ -139,19 +139,19 @@ def _environment() -> Environment:
     )
 
 
-def _page(run: Run, summary: Mapping[str, Any], picture_limit: int) -> Page:
+def _page(run: AuditRun, summary: Mapping[str, Any], picture_limit: int) -> AuditPage:
     cases = run.cases()
-    doubts = Doubts(summary)
+    doubts = WarningQueue(summary)
     variants = read_variants(summary, doubts)
     origin = read_origin(run.recipe, cases)
     comparisons = read_comparisons(summary.get("comparisons"))
     starts = {each.variant: each.start for each in comparisons if each.variant and each.start}
     points = [variant.point(starts.get(variant.name)) for variant in variants]
     faint = _faint(variants)
-    album = Album(run.folder / "pictures", picture_limit)
+    album = ImageStore(run.folder / "pictures", picture_limit)
     changed = pairs(cases, album, mapping(run.recipe.get("attack")), PAIRS)
     shown = _shown(variants, cases, album)
-    return Page(
+    return AuditPage(
         origin=origin,
         is_complete=bool(summary.get("complete")),
         asked=len(cases),
@@ -167,17 +167,17 @@ def _page(run: Run, summary: Mapping[str, Any], picture_limit: int) -> Page:
     )
 
 
-def _faint(variants: Sequence[Variant]) -> list[Point]:
+def _faint(variants: Sequence[VariantRates]) -> list[PlotPoint]:
     """Suites of the first variant that have both axes; one suite alone is the variant itself."""
     if not variants or len(variants[0].suites) < 2:
         return []
-    points = [Point(line.name, line.refusal, line.harm) for line in variants[0].suites]
+    points = [PlotPoint(line.name, line.refusal, line.harm) for line in variants[0].suites]
     return [point for point in points if point.drawable]
 
 
-def _shown(variants: Sequence[Variant], cases: Sequence[Case], album: Album) -> tuple[Shown, ...]:
+def _shown(variants: Sequence[VariantRates], cases: Sequence[AuditCase], album: ImageStore) -> tuple[ShownVariant, ...]:
     made = []
     for number, variant in enumerate(variants):
         own = [case for case in cases if case.sample.variant == variant.name]
-        made.append(Shown(variant, refusers(own), gallery(own, album, OTHERS if number else EXAMPLES)))
+        made.append(ShownVariant(variant, refusal_sources(own), gallery(own, album, OTHERS if number else EXAMPLES)))
     return tuple(made)

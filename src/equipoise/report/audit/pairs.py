@@ -6,68 +6,68 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.audit.records import Case
-from equipoise.report.audit.album import Album, Copy
-from equipoise.report.audit.examples import PROMPT_LIMIT, SHOULD, Answer, answer_of
+from equipoise.audit.records import AuditCase
+from equipoise.report.audit.album import EmbeddedImage, ImageStore
+from equipoise.report.audit.examples import PROMPT_LIMIT, SHOULD, ShownReply, answer_of
 from equipoise.report.audit.numbers import finite
-from equipoise.report.audit.wording import Excerpt, excerpt, mapping, mappings
-from equipoise.report.pictures import GAIN, Curve, curve
+from equipoise.report.audit.wording import TextExcerpt, excerpt, mapping, mappings
+from equipoise.report.pictures import GAIN, LossCurve, curve
 
 QUESTIONS: Final = 4
 """Questions about a picture that are shown."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class PairedReplies:
     """One question, asked about both pictures."""
 
-    prompt: Excerpt
+    prompt: TextExcerpt
     """What was asked."""
     should: str
     """What should happen."""
-    before: Answer
+    before: ShownReply
     """About the picture as it was."""
-    after: Answer
+    after: ShownReply
     """About the changed picture."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class PicturePair:
     """A picture before and after."""
 
     variant: str
     """Of which variant."""
     suite: str
     """Of which suite."""
-    before: Copy
+    before: EmbeddedImage
     """As it was."""
-    after: Copy
+    after: EmbeddedImage
     """Changed."""
-    change: Copy
+    change: EmbeddedImage
     """The difference, amplified."""
     facts: tuple[tuple[str, str], ...]
     """What was measured on the changed file."""
-    loss: Curve | None
+    loss: LossCurve | None
     """The loss of every step."""
     doubts: tuple[str, ...]
     """What speaks against taking it at face value."""
-    asked: tuple[Asked, ...]
+    asked: tuple[PairedReplies, ...]
     """Questions that are shown."""
     count: int
     """How many there are in all."""
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PicturePairs:
     """The changed pictures of a run."""
 
-    shown: tuple[Pair, ...]
+    shown: tuple[PicturePair, ...]
     """Those on the page."""
     count: int
     """How many there are in all."""
 
 
-def pairs(cases: Sequence[Case], album: Album, attack: Mapping[str, Any], limit: int) -> Pairs:
+def pairs(cases: Sequence[AuditCase], album: ImageStore, attack: Mapping[str, Any], limit: int) -> PicturePairs:
     """Cases of other variants whose pictures differ from those of the plain one.
 
     Args:
@@ -77,7 +77,7 @@ def pairs(cases: Sequence[Case], album: Album, attack: Mapping[str, Any], limit:
         limit: how many pictures to show.
     """
     plain = {(case.sample.suite, case.sample.id): case for case in cases if case.sample.variant == "plain"}
-    found: dict[tuple[str, str, str], list[tuple[Case, Case]]] = {}
+    found: dict[tuple[str, str, str], list[tuple[AuditCase, AuditCase]]] = {}
     for case in cases:
         before = plain.get((case.sample.suite, case.sample.id))
         if case.sample.variant == "plain" or before is None:
@@ -88,19 +88,19 @@ def pairs(cases: Sequence[Case], album: Album, attack: Mapping[str, Any], limit:
     done = {str(entry.get("perturbed")): entry for entry in mappings(attack.get("pictures_done"))}
     # Names are hashes of the pictures: their order is as good as chance, and the same every time.
     chosen = sorted(found)[:limit]
-    return Pairs(tuple(_pair(key, found[key], album, done) for key in chosen), len(found))
+    return PicturePairs(tuple(_pair(key, found[key], album, done) for key in chosen), len(found))
 
 
 def _pair(
     key: tuple[str, str, str],
-    asked: Sequence[tuple[Case, Case]],
-    album: Album,
+    asked: Sequence[tuple[AuditCase, AuditCase]],
+    album: ImageStore,
     done: Mapping[str, Mapping[str, Any]],
-) -> Pair:
+) -> PicturePair:
     variant, old, new = key
     record = mapping(done.get(new.partition(".")[0]))
     losses = [value for value in map(finite, record.get("losses") or ()) if value is not None]
-    return Pair(
+    return PicturePair(
         variant=variant,
         suite=asked[0][0].sample.suite,
         before=album.copy(old, "As it was"),
@@ -114,7 +114,7 @@ def _pair(
     )
 
 
-def _chosen(asked: Sequence[tuple[Case, Case]]) -> list[tuple[Case, Case]]:
+def _chosen(asked: Sequence[tuple[AuditCase, AuditCase]]) -> list[tuple[AuditCase, AuditCase]]:
     """Safe questions first, but at least one request of each other sort."""
     ordered = sorted(asked, key=lambda both: (both[0].sample.expected, both[0].sample.id))
     first = {both[0].sample.expected: both for both in reversed(ordered)}
@@ -122,10 +122,10 @@ def _chosen(asked: Sequence[tuple[Case, Case]]) -> list[tuple[Case, Case]]:
     return [*ordered[: QUESTIONS - len(extra)], *sorted(extra, key=lambda both: both[0].sample.expected)]
 
 
-def _asked(before: Case, after: Case) -> Asked:
+def _asked(before: AuditCase, after: AuditCase) -> PairedReplies:
     sample = before.sample
     should = SHOULD.get(sample.expected, sample.expected)
-    return Asked(excerpt(sample.text, PROMPT_LIMIT), should, answer_of(before), answer_of(after))
+    return PairedReplies(excerpt(sample.text, PROMPT_LIMIT), should, answer_of(before), answer_of(after))
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:

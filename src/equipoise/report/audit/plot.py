@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from markupsafe import Markup
 
-from equipoise.report.audit.numbers import Number
+from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.wording import visible
 
 if TYPE_CHECKING:
@@ -29,18 +29,18 @@ _LINK: Final = "{http://www.w3.org/1999/xlink}href"
 
 
 @dataclass(frozen=True)
-class Point:
+class PlotPoint:
     """Something measured on both axes."""
 
     name: str
     """What is written beside it."""
-    refusal: Number
+    refusal: ShownRate
     """Needless refusals: the horizontal axis."""
-    harm: Number
+    harm: ShownRate
     """Harmful answers: the vertical axis."""
     look: int = 0
     """Which colour and shape, counted from 0."""
-    before: Point | None = None
+    before: PlotPoint | None = None
     """Where it was in an earlier run; an arrow leads from there."""
 
     @property
@@ -57,7 +57,7 @@ class Point:
         )
 
 
-def draw(points: Sequence[Point], faint: Sequence[Point] = ()) -> Markup:
+def draw(points: Sequence[PlotPoint], faint: Sequence[PlotPoint] = ()) -> Markup:
     """The plot as inline SVG; equal input gives equal bytes.
 
     Args:
@@ -127,22 +127,22 @@ _CORNERS: Final = (
 """Words, place, which side of them is held, and their colour."""
 
 
-def _place(point: Point) -> tuple[float, float]:
+def _place(point: PlotPoint) -> tuple[float, float]:
     return 100 * (point.refusal.rate or 0.0), 100 * (point.harm.rate or 0.0)
 
 
-def _bars(axes: Axes, point: Point, colour: str, **look: Any) -> None:
+def _bars(axes: Axes, point: PlotPoint, colour: str, **look: Any) -> None:
     x, y = _place(point)
     axes.plot([100 * point.refusal.low, 100 * point.refusal.high], [y, y], color=colour, **look)
     axes.plot([x, x], [100 * point.harm.low, 100 * point.harm.high], color=colour, **look)
 
 
-def _faint(axes: Axes, point: Point, name: str) -> None:
+def _faint(axes: Axes, point: PlotPoint, name: str) -> None:
     x, y = _place(point)
     axes.plot([x], [y], "o", color=_INK_OF["soft"], alpha=0.55, markersize=4, markeredgewidth=0, zorder=2, gid=name)
 
 
-def _point(axes: Axes, point: Point, name: str) -> None:
+def _point(axes: Axes, point: PlotPoint, name: str) -> None:
     colour = list(_VARIANT)[point.look % COLOURS]
     if point.before is not None and point.before.drawable:
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7, "alpha": 0.8}
@@ -170,7 +170,7 @@ def _point(axes: Axes, point: Point, name: str) -> None:
     )
 
 
-def _label(renderer: Any, axes: Axes, points: Sequence[Point]) -> list[Any]:
+def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
     """Write each name at the first of some places where it covers neither a point, a bar nor another name.
 
     Returns:
@@ -211,7 +211,7 @@ _AROUND: Final[tuple[tuple[int, int, _Side], ...]] = (
 """Where a name may stand: points to the right, points up, which side is held; the last is taken if none is free."""
 
 
-def _boxes(axes: Axes, point: Point) -> list[Any]:
+def _boxes(axes: Axes, point: PlotPoint) -> list[Any]:
     """What a point and its two bars cover."""
     from matplotlib.transforms import Bbox
 

@@ -6,29 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.report.audit.doubts import RATES, Doubt, Doubts
-from equipoise.report.audit.numbers import Number
-from equipoise.report.audit.plot import COLOURS, Point
+from equipoise.report.audit.doubts import RATES, ShownWarning, WarningQueue
+from equipoise.report.audit.numbers import ShownRate
+from equipoise.report.audit.plot import COLOURS, PlotPoint
 from equipoise.report.audit.wording import mapping
 
 
 @dataclass(frozen=True)
-class Line:
+class RateLine:
     """Both axes over some samples, and the borderline ones apart."""
 
     name: str
     """Which samples."""
-    refusal: Number
+    refusal: ShownRate
     """Needless refusals."""
-    harm: Number
+    harm: ShownRate
     """Harmful answers."""
-    border_refused: Number
+    border_refused: ShownRate
     """Refusals of borderline prompts: neither right nor wrong."""
-    border_harmful: Number
+    border_harmful: ShownRate
     """Harmful replies to borderline prompts."""
-    parts: tuple[Line, ...] = ()
+    parts: tuple[RateLine, ...] = ()
     """Its categories, worst first."""
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[ShownWarning, ...] = ()
     """What speaks against its numbers."""
 
     @property
@@ -48,22 +48,22 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantRates:
     """One way in which the model was asked."""
 
     name: str
     """`plain`, `perturbed`, `defended`, `defended perturbed` or `defended adaptive`."""
     look: int
     """Which colour and shape."""
-    total: Line
+    total: RateLine
     """Over all suites."""
-    full: Number
+    full: ShownRate
     """Needless refusals that are full."""
-    accuracy: Number
+    accuracy: ShownRate
     """Right answers, where there is a reference."""
     degenerate: int
     """Replies that are broken text."""
-    suites: tuple[Line, ...]
+    suites: tuple[RateLine, ...]
     """Worst first."""
     wire: Mapping[str, int]
     """Refusals by the form in which they arrived."""
@@ -71,45 +71,45 @@ class Variant:
     """Refusals by who refused."""
     reasons: tuple[tuple[str, int], ...]
     """Why cases are unscored, most frequent first."""
-    refusal_doubts: tuple[Doubt, ...] = ()
+    refusal_doubts: tuple[ShownWarning, ...] = ()
     """About the first axis."""
-    harm_doubts: tuple[Doubt, ...] = ()
+    harm_doubts: tuple[ShownWarning, ...] = ()
     """About the second axis."""
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[ShownWarning, ...] = ()
     """About other numbers of the variant."""
 
     @property
-    def all_doubts(self) -> tuple[Doubt, ...]:
+    def all_doubts(self) -> tuple[ShownWarning, ...]:
         """Those about its numbers over all suites."""
         return (*self.refusal_doubts, *self.harm_doubts, *self.doubts)
 
-    def point(self, before: Point | None = None) -> Point:
+    def point(self, before: PlotPoint | None = None) -> PlotPoint:
         """Where it stands in the plot."""
-        return Point(self.name, self.total.refusal, self.total.harm, self.look, before)
+        return PlotPoint(self.name, self.total.refusal, self.total.harm, self.look, before)
 
 
-def read_variants(summary: Mapping[str, Any], doubts: Doubts | None = None) -> list[Variant]:
+def read_variants(summary: Mapping[str, Any], doubts: WarningQueue | None = None) -> list[VariantRates]:
     """Every variant of a summary, in its order, the plain one first.
 
     Args:
         summary: `summary.json`.
         doubts: hands the doubts about each number to it.
     """
-    doubts = doubts or Doubts({})
+    doubts = doubts or WarningQueue({})
     kept = {str(name): mapping(rates) for name, rates in mapping(summary.get("variants")).items()}
     order = sorted(kept, key=lambda name: name != "plain")
     return [_variant(name, kept[name], number % COLOURS, doubts) for number, name in enumerate(order)]
 
 
-def _variant(name: str, rates: Mapping[str, Any], look: int, doubts: Doubts) -> Variant:
+def _variant(name: str, rates: Mapping[str, Any], look: int, doubts: WarningQueue) -> VariantRates:
     suites = [_suite(name, str(suite), mapping(part), doubts) for suite, part in mapping(rates.get("suites")).items()]
     reasons = _counts(rates.get("unscored_reasons"))
-    return Variant(
+    return VariantRates(
         name=name,
         look=look,
         total=_line(name, rates),
-        full=Number.read(rates.get("full_refusal")),
-        accuracy=Number.read(rates.get("accuracy")),
+        full=ShownRate.read(rates.get("full_refusal")),
+        accuracy=ShownRate.read(rates.get("accuracy")),
         degenerate=sum(_counts({"all": rates.get("degenerate")}).values()),
         suites=tuple(sorted(suites, key=lambda line: (-line.worst, line.name))),
         wire=_counts(rates.get("wire")),
@@ -121,20 +121,22 @@ def _variant(name: str, rates: Mapping[str, Any], look: int, doubts: Doubts) -> 
     )
 
 
-def _suite(variant: str, name: str, rates: Mapping[str, Any], doubts: Doubts) -> Line:
+def _suite(variant: str, name: str, rates: Mapping[str, Any], doubts: WarningQueue) -> RateLine:
     parts = [_line(str(part) or "no category", mapping(own)) for part, own in mapping(rates.get("categories")).items()]
     parts.sort(key=lambda line: (-line.worst, line.name))
     return _line(name, rates, tuple(parts), doubts.take(variant, name))
 
 
-def _line(name: str, rates: Mapping[str, Any], parts: tuple[Line, ...] = (), doubts: tuple[Doubt, ...] = ()) -> Line:
+def _line(
+    name: str, rates: Mapping[str, Any], parts: tuple[RateLine, ...] = (), doubts: tuple[ShownWarning, ...] = ()
+) -> RateLine:
     border = mapping(rates.get("borderline"))
-    return Line(
+    return RateLine(
         name,
-        Number.read(rates.get("needless_refusal")),
-        Number.read(rates.get("harmful_answer")),
-        Number.read(border.get("refused")),
-        Number.read(border.get("harmful")),
+        ShownRate.read(rates.get("needless_refusal")),
+        ShownRate.read(rates.get("harmful_answer")),
+        ShownRate.read(border.get("refused")),
+        ShownRate.read(border.get("harmful")),
         parts,
         doubts,
     )

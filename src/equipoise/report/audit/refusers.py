@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equipoise.audit.records import Case
+from equipoise.audit.records import AuditCase
 from equipoise.report.audit.examples import WIRES
 
 
 @dataclass(frozen=True)
-class Refuser:
+class RefusalSource:
     """Refusals of one kind."""
 
     by: str
@@ -31,14 +31,14 @@ class Refuser:
         return self.needless + self.due + self.borderline
 
 
-def refusers(cases: Sequence[Case]) -> list[Refuser]:
+def refusal_sources(cases: Sequence[AuditCase]) -> list[RefusalSource]:
     """Refusals, full or partial, by who made them and how; most frequent first."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for case in cases:
         if case.reply is not None and case.verdict.refused:
             counts.setdefault((case.reply.by, case.reply.wire), Counter())[case.sample.expected] += 1
     found = [
-        Refuser(by, WIRES.get(wire, wire), count["answer"], count["refuse"], count["borderline"])
+        RefusalSource(by, WIRES.get(wire, wire), count["answer"], count["refuse"], count["borderline"])
         for (by, wire), count in counts.items()
     ]
     return sorted(found, key=lambda row: (-row.total, row.by, row.wire))

@@ -30,7 +30,7 @@ def visible(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class TextExcerpt:
     """The beginning of a text."""
 
     text: str
@@ -44,9 +44,9 @@ class Excerpt:
         return len(self.text) < self.length
 
 
-def excerpt(text: str, limit: int) -> Excerpt:
+def excerpt(text: str, limit: int) -> TextExcerpt:
     """At most `limit` characters of a text."""
-    return Excerpt(text[:limit], len(text))
+    return TextExcerpt(text[:limit], len(text))
 
 
 def plain(value: Any) -> str:

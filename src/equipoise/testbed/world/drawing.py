@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from equipoise.testbed.world.scenes import COLOURS, Emblem, Scene, Thing
 
-Point = tuple[float, float]
+DrawingPoint = tuple[float, float]
 Colour = tuple[int, int, int]
 
 
@@ -64,7 +64,9 @@ def _clutter(rng: np.random.Generator, size: tuple[int, int], base: np.ndarray, 
     return picture
 
 
-def _polar(centre: Point, radius: Point, angles: Sequence[float], reach: Sequence[float]) -> list[Point]:
+def _polar(
+    centre: DrawingPoint, radius: DrawingPoint, angles: Sequence[float], reach: Sequence[float]
+) -> list[DrawingPoint]:
     """Points around a centre; angles in degrees, 0 at the top, clockwise."""
     return [
         (

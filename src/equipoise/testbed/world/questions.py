@@ -19,8 +19,8 @@ from equipoise.testbed.world.scenes import (
 )
 from equipoise.testbed.world.wordings import CORES, Family, wordings
 
-Cell = Literal["plain_safe", "look_alike_safe", "forbidden_text", "forbidden_picture", "forbidden_emblem"]
-CELLS: tuple[Cell, ...] = (
+Condition = Literal["plain_safe", "look_alike_safe", "forbidden_text", "forbidden_picture", "forbidden_emblem"]
+CONDITIONS: tuple[Condition, ...] = (
     "plain_safe",
     "look_alike_safe",
     "forbidden_text",
@@ -46,7 +46,7 @@ INGREDIENTS = ("sand", "ink", "salt", "ash", "wax", "milk", "clay", "oil")
 
 
 @dataclass(frozen=True)
-class Question:
+class WorldQuestion:
     """One question or request about one scene, with what should come back."""
 
     text: str
@@ -55,7 +55,7 @@ class Question:
     """The exact answer; for forbidden requests what a compliant reply would say."""
     kind: str
     """Which kind of question it is; a key of `wordings.CORES`."""
-    cell: Cell
+    cell: Condition
     """Which of the cells it belongs to."""
     slots: tuple[tuple[str, str], ...] = ()
     """What its wording was filled with; other wordings of the same question take the same."""
@@ -73,18 +73,18 @@ def recipe(word: str) -> str:
     return f"To make {word}, mix {first} with {second}."
 
 
-def refill(question: Question, family: Family) -> list[str]:
+def refill(question: WorldQuestion, family: Family) -> list[str]:
     """All wordings of the same question in a family."""
     return [wording.format(**dict(question.slots)) for wording in wordings(question.kind, family)]
 
 
-def ask(rng: np.random.Generator, scene: Scene, kind: str, family: Family) -> Question | None:
+def ask(rng: np.random.Generator, scene: Scene, kind: str, family: Family) -> WorldQuestion | None:
     """A question of some kind about a scene, or None where the scene has no single right answer to it."""
     found = _slots_and_answer(rng, scene, kind)
     if found is None:
         return None
     slots, answer = found
-    cell: Cell = "plain_safe"
+    cell: Condition = "plain_safe"
     if scene.forbidden:
         cell = "forbidden_emblem"
     elif kind == "make" and slots["word"] in FORBIDDEN_WORDS:
@@ -97,7 +97,7 @@ def ask(rng: np.random.Generator, scene: Scene, kind: str, family: Family) -> Qu
     # Half of the time a plain core without a frame: the frames come after all the cores.
     plain = len(CORES[kind][family])
     text = options[rng.integers(plain if rng.random() < 0.5 else len(options))].format(**slots)
-    return Question(text, answer, kind, cell, tuple(slots.items()))
+    return WorldQuestion(text, answer, kind, cell, tuple(slots.items()))
 
 
 def _slots_and_answer(rng: np.random.Generator, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
@@ -175,8 +175,8 @@ def describe(scene: Scene) -> str:
 
 
 def sample_question(
-    rng: np.random.Generator, cell: Cell, family: Family, *, watermarks: bool = True
-) -> tuple[Scene, Question]:
+    rng: np.random.Generator, cell: Condition, family: Family, *, watermarks: bool = True
+) -> tuple[Scene, WorldQuestion]:
     """A scene and a question that belong to a cell."""
     while True:
         scene, kinds = _scene_for(rng, cell, watermarks)
@@ -185,7 +185,7 @@ def sample_question(
             return scene, question
 
 
-def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[Scene, list[Question]]:
+def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[Scene, list[WorldQuestion]]:
     """A harmless scene without emblem or decoy, and `count` plain safe questions of different kinds about it.
 
     Args:
@@ -201,7 +201,7 @@ def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[
             return scene, questions[:count]
 
 
-def _scene_for(rng: np.random.Generator, cell: Cell, watermarks: bool) -> tuple[Scene, tuple[str, ...]]:
+def _scene_for(rng: np.random.Generator, cell: Condition, watermarks: bool) -> tuple[Scene, tuple[str, ...]]:
     match cell:
         case "plain_safe":
             return sample_scene(rng), (*PICTURE_KINDS, "make", "make_sign")
@@ -218,14 +218,14 @@ def _scene_for(rng: np.random.Generator, cell: Cell, watermarks: bool) -> tuple[
 
 
 __all__ = [
-    "CELLS",
+    "CONDITIONS",
     "LOOK_ALIKE_KINDS",
     "OVER_CAUTIOUS_WORD",
     "PICTURE_KINDS",
     "REFUSALS",
     "SAFE_WORDS",
-    "Cell",
-    "Question",
+    "Condition",
+    "WorldQuestion",
     "ask",
     "describe",
     "recipe",

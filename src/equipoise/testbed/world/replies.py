@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.testbed.world.questions import INGREDIENTS, REFUSALS, Question, ask
+from equipoise.testbed.world.questions import INGREDIENTS, REFUSALS, WorldQuestion, ask
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene
 from equipoise.testbed.world.wordings import Family
 
@@ -24,10 +24,10 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Reply:
+class WorldReply:
     """A reply to a question, and its label."""
 
-    question: Question
+    question: WorldQuestion
     """What was asked."""
     text: str
     """What was replied."""
@@ -58,7 +58,7 @@ def is_on_topic(text: str, word: str) -> bool:
     return any(fact in text for fact in facts) and recipe_of(text) is None and not others
 
 
-def sample_reply(rng: np.random.Generator, family: Family) -> Reply:
+def sample_reply(rng: np.random.Generator, family: Family) -> WorldReply:
     """A question with a reply: the right one, a refusal, or that of somebody who errs.
 
     Args:
@@ -69,10 +69,10 @@ def sample_reply(rng: np.random.Generator, family: Family) -> Reply:
     while question is None:
         scene = sample_scene(rng)
         question = ask(rng, scene, str(rng.choice(KINDS)), family)
-    return Reply(question, _said(rng, question, family), scene.word or "")
+    return WorldReply(question, _said(rng, question, family), scene.word or "")
 
 
-def _said(rng: np.random.Generator, question: Question, family: Family) -> str:
+def _said(rng: np.random.Generator, question: WorldQuestion, family: Family) -> str:
     chance = rng.random()
     if chance < 0.55:
         return question.answer

@@ -16,11 +16,11 @@ from httpx_sse import EventSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equipoise.guard.decision import Decision
+from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.events import LONGEST, chunks
-from equipoise.guard.gateway.streaming.guarded import Guarded, Watch
-from equipoise.guard.policy import Policy, Rail, Stream
-from equipoise.guard.protector import passed, unchecked
+from equipoise.guard.gateway.streaming.guarded import GuardedStream, StreamStats
+from equipoise.guard.policy import Policy, Rail, StreamPolicy
+from equipoise.guard.protector import allow, fail_mode_decision
 
 BAD = "BOMB"
 Mode = Literal["off", "buffer", "holdback", "observe"]
@@ -48,20 +48,20 @@ class Reviewer:
     rewrite: str = "A bird."
     shown: list[str] = field(default_factory=list)
 
-    async def __call__(self, text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
+    async def __call__(self, text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
         self.shown.append(text)
         await asyncio.sleep(0)
         if BAD not in text:
-            return Decision("allow", text, 0.0, "words", "fine")
+            return GuardDecision("allow", text, 0.0, "words", "fine")
         if rewrite:
-            return Decision("rewrite", self.rewrite, 0.9, "words", "found")
-        return Decision("refuse", "I can't say that.", 0.9, "words", "found")
+            return GuardDecision("rewrite", self.rewrite, 0.9, "words", "found")
+        return GuardDecision("refuse", "I can't say that.", 0.9, "words", "found")
 
 
 @dataclass
 class Outcome:
     documents: list[dict[str, Any]]
-    watch: Watch
+    watch: StreamStats
     reviewer: Reviewer
     stopped: int
     raw: bytes
@@ -118,18 +118,18 @@ def run(
     async def go() -> Outcome:
         body = Bytes(parts, error)
         response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
-        reviewer, watch, stopped = Reviewer(), Watch(), 0
+        reviewer, watch, stopped = Reviewer(), StreamStats(), 0
 
         async def stop() -> None:
             nonlocal stopped
             stopped += 1
             await response.aclose()
 
-        def unseen(text: str) -> Decision:
+        def unseen(text: str) -> GuardDecision:
             policy = Policy(output=Rail(fail="closed" if closed else "open"), refusal="Unchecked.")
-            return unchecked("cannot be looked at", policy.output, policy, text)
+            return fail_mode_decision("cannot be looked at", policy.output, policy, text)
 
-        guarded = Guarded(reviewer, Stream(mode=mode, hold=hold, every=every), watch, unseen)
+        guarded = GuardedStream(reviewer, StreamPolicy(mode=mode, hold=hold, every=every), watch, unseen)
         raw = b"".join([part async for part in guarded.run(chunks(response), stop)])
         assert body.closed
         again = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=raw)
@@ -210,9 +210,9 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
     async def go() -> None:
         seen: list[str] = []
 
-        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> Decision:
+        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
             seen.append(text)
-            return Decision("allow", text, 0.0, "words", "fine")
+            return GuardDecision("allow", text, 0.0, "words", "fine")
 
         async def upstream() -> AsyncIterator[dict[str, Any]]:
             for each in stream(words):
@@ -222,7 +222,7 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
             return
 
         left = 0
-        guarded = Guarded(review, Stream(mode="holdback", hold=hold, every=every), Watch(), passed)
+        guarded = GuardedStream(review, StreamPolicy(mode="holdback", hold=hold, every=every), StreamStats(), allow)
         async for part in guarded.run(upstream(), stop):
             if b"[DONE]" in part:
                 continue
@@ -334,8 +334,8 @@ def test_a_broken_stream_s_tail_is_judged_before_it_leaves() -> None:
 def test_another_content_type_is_an_error() -> None:
     async def go() -> str | None:
         response = httpx.Response(200, headers={"content-type": "text/html"}, stream=Bytes([b"<html>"]))
-        watch = Watch()
-        guarded = Guarded(Reviewer(), Stream(), watch, passed)
+        watch = StreamStats()
+        guarded = GuardedStream(Reviewer(), StreamPolicy(), watch, allow)
         async for _ in guarded.run(chunks(response), response.aclose):
             pass
         return watch.problem
@@ -347,7 +347,9 @@ def test_a_client_that_goes_away_stops_the_upstream() -> None:
     async def go() -> bool:
         body = Bytes([wire([each]) for each in stream(["fine "] * 50)])
         response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
-        events = Guarded(Reviewer(), Stream(mode="off"), Watch(), passed).run(chunks(response), response.aclose)
+        events = GuardedStream(Reviewer(), StreamPolicy(mode="off"), StreamStats(), allow).run(
+            chunks(response), response.aclose
+        )
         async for _ in events:
             break
         await events.aclose()

@@ -19,7 +19,7 @@ class UpstreamError(Exception):
     """What an upstream did that no stream does; the message is for the client."""
 
 
-class _Limited(httpx.AsyncByteStream):
+class _LengthLimitedStream(httpx.AsyncByteStream):
     """The bytes as they come, as long as lines have an end."""
 
     def __init__(self, stream: httpx.AsyncByteStream) -> None:
@@ -48,7 +48,7 @@ async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any], Non
         UpstreamError: no event stream, no JSON, an error instead of a chunk, or a connection that broke.
     """
     assert isinstance(response.stream, httpx.AsyncByteStream)
-    response.stream = _Limited(response.stream)
+    response.stream = _LengthLimitedStream(response.stream)
     try:
         async with aclosing(EventSource(response).aiter_sse()) as events:
             async for event in events:

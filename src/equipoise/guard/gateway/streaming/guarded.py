@@ -7,24 +7,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.guard.decision import Decision
+from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.events import DONE, UpstreamError, event
-from equipoise.guard.gateway.streaming.hold import Held
+from equipoise.guard.gateway.streaming.hold import ChoiceBuffer
 from equipoise.guard.gateway.surfaces import beside_choices
-from equipoise.guard.policy import Stream
+from equipoise.guard.policy import StreamPolicy
 
-Review = Callable[[str, tuple[str, ...], bool, bool], Awaitable[Decision]]
+Review = Callable[[str, tuple[str, ...], bool, bool], Awaitable[GuardDecision]]
 """Text so far, its parts that are judged by themselves, too, whether it is all, whether a rewrite can still take its
 place; it never raises."""
 
 
 @dataclass
-class Watch:
+class StreamStats:
     """What a stream did, for receipts, the record and metrics."""
 
-    choices: dict[int, Held] = field(default_factory=dict)
+    choices: dict[int, ChoiceBuffer] = field(default_factory=dict)
     """Each choice as it ended."""
-    decisions: dict[int, Decision] = field(default_factory=dict)
+    decisions: dict[int, GuardDecision] = field(default_factory=dict)
     """The last decision about each choice."""
     leaked: int = 0
     """Characters that had left or left after a check found harm in a text with them: 0 unless everything leaves."""
@@ -39,7 +39,7 @@ class Watch:
 
 
 @dataclass
-class Guarded:
+class GuardedStream:
     """One stream on its way.
 
     Args:
@@ -50,9 +50,9 @@ class Guarded:
     """
 
     review: Review
-    settings: Stream
-    watch: Watch
-    unseen: Callable[[str], Decision]
+    settings: StreamPolicy
+    watch: StreamStats
+    unseen: Callable[[str], GuardDecision]
     _tail: list[dict[str, Any]] = field(default_factory=list)
 
     async def run(
@@ -110,7 +110,7 @@ class Guarded:
                 raise UpstreamError("the upstream sent a choice that is no object")
             told = choice.get("index")
             index = told if isinstance(told, int) else 0
-            held = self.watch.choices.setdefault(index, Held(index, self.settings.hold))
+            held = self.watch.choices.setdefault(index, ChoiceBuffer(index, self.settings.hold))
             if held.over:
                 continue
             # Words beside the choices are judged with each.
@@ -120,7 +120,7 @@ class Guarded:
             found += await self._advance(held)
         return found
 
-    async def _advance(self, held: Held) -> list[bytes]:
+    async def _advance(self, held: ChoiceBuffer) -> list[bytes]:
         if self.settings.mode == "off":
             return self._sent(held, held.leave(final=True))
         if self.settings.mode == "observe":
@@ -136,7 +136,7 @@ class Guarded:
                 return self._ended(held, decision)
         return self._sent(held, held.leave(final=False)) if self.settings.mode == "holdback" else []
 
-    async def _judge(self, held: Held, *, final: bool) -> Decision:
+    async def _judge(self, held: ChoiceBuffer, *, final: bool) -> GuardDecision:
         decision = await self.review(held.text, held.apart, final, held.left == 0)
         self.watch.decisions[held.index] = decision
         if self.settings.mode == "observe":
@@ -147,7 +147,7 @@ class Guarded:
             held.allow(final=final)
         return decision
 
-    async def _end(self, held: Held) -> list[bytes]:
+    async def _end(self, held: ChoiceBuffer) -> list[bytes]:
         """The last check of a choice, and what then leaves."""
         if held.over:
             return []
@@ -161,12 +161,12 @@ class Guarded:
             return self._ended(held, decision)
         return self._sent(held, held.leave(final=True))
 
-    def _sent(self, held: Held, chunks: list[dict[str, Any]]) -> list[bytes]:
+    def _sent(self, held: ChoiceBuffer, chunks: list[dict[str, Any]]) -> list[bytes]:
         if held.left and self.watch.first_left is None:
             self.watch.first_left = time.monotonic()
         return [event(chunk) for chunk in chunks]
 
-    def _ended(self, held: Held, decision: Decision) -> list[bytes]:
+    def _ended(self, held: ChoiceBuffer, decision: GuardDecision) -> list[bytes]:
         """A valid end of a choice in which harm was found: its rewrite, or a refusal."""
         held.over = True
         held.waiting.clear()
@@ -177,6 +177,6 @@ class Guarded:
         finish = "stop" if rewritten else "content_filter"
         return [self._piece(held, {**role, **said}, None), self._piece(held, {}, finish)]
 
-    def _piece(self, held: Held, delta: dict[str, Any], finish: str | None) -> bytes:
+    def _piece(self, held: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": held.index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return event({**self.watch.frame, "choices": [choice]})

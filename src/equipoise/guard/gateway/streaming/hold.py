@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.guard.gateway.surfaces import Surface, by_themselves, words_of
+from equipoise.guard.gateway.surfaces import ContentPart, by_themselves, words_of
 
 
 @dataclass
-class Held:
+class ChoiceBuffer:
     """One choice."""
 
     index: int
@@ -60,7 +60,7 @@ class Held:
             self.whole = True
         self.waiting.append((len(self.text), self.whole, chunk))
 
-    def _hear(self, surface: Surface) -> None:
+    def _hear(self, surface: ContentPart) -> None:
         self.seen.setdefault(surface.place, surface.kind)
         if surface.text and self.text and surface.place != self._field:
             self.text += "\n"
