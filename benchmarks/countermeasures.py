@@ -29,8 +29,8 @@ from PIL import Image
 
 from countermeasures_page import PAGE, render
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbed import PerturbationResult
-from equipoise.attacks.refusal import RefusalAttack
+from equipoise.attacks.perturbation_result import PerturbationResult
+from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.audit.statistics import CaseLabel, estimate
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from equipoise.judges.encoder_reading import GRAMS, EncodedExchange
+from equipoise.judges.encoder_input import GRAMS, EncodedExchange
 
 SHARE = 0.5
 """How much the linear part counts beside the network, chosen on the validation rows."""

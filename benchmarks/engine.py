@@ -29,11 +29,11 @@ from typing import Any
 import torch
 from inspect_ai.model import GenerateConfig, get_model
 
-from equipoise.audit.engine.ask import collect_replies
+from equipoise.audit.append_only_log import AppendOnlyLog
+from equipoise.audit.engine.collect import collect_replies
+from equipoise.audit.engine.inspect_isolation import restore_handlers
 from equipoise.audit.engine.messages import to_inspect
-from equipoise.audit.engine.quiet import restore_handlers
 from equipoise.audit.engine.session import EvaluationTarget
-from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load

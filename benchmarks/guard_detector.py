@@ -21,11 +21,11 @@ import torch
 
 from equipoise.guard.calibration import area as area_under
 from equipoise.guard.detector import load
+from equipoise.guard.detector.harm_detector import HarmDetector
 from equipoise.guard.detector.network import batch, pool
-from equipoise.guard.detector.pretrained import HarmDetector
 from equipoise.guard.detector.template import Template
-from equipoise.guard.evidence import GuardInput
-from equipoise.guard.rows import LabelledReply as Row
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.judges.rates import Rate
 from equipoise.judges.thresholds import calibrate
 from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest

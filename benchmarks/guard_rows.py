@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from encoder_rows import _csv, _jsonl, shared_data
-from equipoise.guard.rows import LabelledReply as Row
+from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.judges.phrases import judge_reply
 
 REPORTED = ("gptfuzz", "harmbench_val", "jailbreakbench", "msts")

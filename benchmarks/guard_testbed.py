@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from equipoise.countermeasures.guarded import BY, GuardedModel, guarded
+from equipoise.countermeasures.guarded_model import BY, GuardedModel, guarded
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.models.load import load

@@ -20,9 +20,9 @@ import numpy as np
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.streaming.events import chunks
-from equipoise.guard.gateway.streaming.guarded import GuardedStream, StreamStats
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.pipeline import allow
 from equipoise.guard.policy import StreamPolicy
-from equipoise.guard.protector import allow
 from page import put
 
 ROOT = Path(__file__).resolve().parents[1]

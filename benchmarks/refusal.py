@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbed import PerturbationResult
-from equipoise.attacks.refusal import RefusalAttack, RefusalEvaluation, evaluate
+from equipoise.attacks.perturbation_result import PerturbationResult
+from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate
 from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
 from equipoise.judges.rates import Rate
@@ -33,7 +33,7 @@ from equipoise.models.load import load
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import WorldQuestion, refill, sample_album
-from equipoise.transforms.expectation import EOTConfig
+from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 

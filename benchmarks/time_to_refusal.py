@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.checks import refusal_rate_check
 from equipoise.attacks.objectives import TargetReplyLoss
-from equipoise.attacks.refusal import prompts_about
-from equipoise.attacks.refusals import most_likely_refusal
+from equipoise.attacks.refusal_attack import prompts_about
+from equipoise.attacks.refusal_targets import most_likely_refusal
 from equipoise.attacks.solvers import PaperBim
+from equipoise.attacks.success_checks import refusal_rate_check
 from equipoise.data.pictures import to_pixels
 from equipoise.data.questions import general
 from equipoise.models.base import OpenModel

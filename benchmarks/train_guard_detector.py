@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from equipoise.guard.rows import LabelledReply as Row
+from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.training.detector import DetectorTrainingConfig, train
-from equipoise.training.glance import EarlyExitTrainingConfig, add_early_exit
+from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
 from guard_rows import SOURCES, choices, lessons
 from guard_weights import ship
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from equipoise.guard.rows import LabelledReply, RewrittenReply
+from equipoise.guard.training_rows import LabelledReply, RewrittenReply
 from equipoise.models.load import TESTBED
 from equipoise.testbed.world.questions import INGREDIENTS, ask
 from equipoise.testbed.world.replies import WorldReply, rewrite, sample_reply

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from encoder_rows import shared_data
-from equipoise.guard.reader import OCR
+from equipoise.guard.ocr import OCR
 from equipoise.judges.rates import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw

@@ -17,7 +17,9 @@ def test_importing_it_loads_nothing_heavy(module):
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("module", ["equipoise.judges.phrases", "equipoise.judges.rates", "equipoise.report.record"])
+@pytest.mark.parametrize(
+    "module", ["equipoise.judges.phrases", "equipoise.judges.rates", "equipoise.report.picture_record"]
+)
 def test_reading_results_loads_no_torch(module):
     program = f"import sys, {module}; print(*[name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

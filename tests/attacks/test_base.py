@@ -14,7 +14,7 @@ from attacks.world import CLEAN, reply
 from equipoise.attacks.base import Attack, UpdateSteps
 from equipoise.attacks.budgets import Budget, FeasibleSet, is_quantized
 from equipoise.attacks.objectives import LossAndGrad, Objective
-from equipoise.attacks.perturbed import TraceStep
+from equipoise.attacks.perturbation_result import TraceStep
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import ModelError, UsageError
 
@@ -90,10 +90,10 @@ def test_the_first_picture_that_passes_its_check_is_the_result() -> None:
     assert found.warnings == ()
 
 
-def test_a_picture_that_never_passes_is_a_doubt_and_knows_its_rate() -> None:
+def test_a_picture_that_never_passes_is_a_warning_and_knows_its_rate() -> None:
     found = BIM(Bowl(), CLEAN, success=lambda pixels: 0.5, check_every=5)
     assert (found.stopped, found.rate, found.steps) == ("steps", 0.5, 12)
-    assert any("target rate" in doubt for doubt in found.warnings)
+    assert any("target rate" in warning for warning in found.warnings)
 
 
 def test_with_random_looks_candidates_are_scored_only_when_none_succeeds() -> None:
@@ -131,19 +131,19 @@ def test_a_loss_that_is_not_finite_at_the_start_is_an_error() -> None:
             BIM(bowl, CLEAN)
 
 
-def test_a_loss_that_is_not_finite_later_ends_the_run_with_a_doubt() -> None:
+def test_a_loss_that_is_not_finite_later_ends_the_run_with_a_warning() -> None:
     bowl = Bowl(losses=(3.0, 2.0, math.nan))
     found = BIM(bowl, CLEAN)
     assert (found.stopped, found.steps) == ("broken", 2)
     assert torch.equal(found.pixels, bowl.shown[1])
-    assert any("no longer finite" in doubt for doubt in found.warnings)
+    assert any("no longer finite" in warning for warning in found.warnings)
 
 
 def test_a_flat_objective_is_doubted() -> None:
     found = BIM(Bowl(scale=0.0), CLEAN)
-    assert any("exactly zero in 12 of 12" in doubt for doubt in found.warnings)
-    assert any("never fell" in doubt for doubt in found.warnings)
-    assert any("unchanged" in doubt for doubt in found.warnings)
+    assert any("exactly zero in 12 of 12" in warning for warning in found.warnings)
+    assert any("never fell" in warning for warning in found.warnings)
+    assert any("unchanged" in warning for warning in found.warnings)
 
 
 def test_restarts_add_up_and_the_best_of_all_wins() -> None:

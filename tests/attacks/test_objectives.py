@@ -8,13 +8,13 @@ from torch import Generator
 
 from attacks.world import CLEAN, QUESTIONS, REFUSAL, Jittery, photo, reply
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.learned_prompts import CroPAConfig, CroPAObjective
+from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
 from equipoise.attacks.objectives import EOTObjective, PreserveReplies, TargetReplyLoss
-from equipoise.attacks.refusals import TARGET_REFUSALS, draw_target
+from equipoise.attacks.refusal_targets import TARGET_REFUSALS, draw_target
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import UsageError
 from equipoise.transforms.base import Identity
-from equipoise.transforms.expectation import EOTConfig
+from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Prompt

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from equipoise.attacks.perturbed import PerturbationResult
-from equipoise.attacks.refusal import evaluate, perturb_to_refuse
+from equipoise.attacks.perturbation_result import PerturbationResult
+from equipoise.attacks.refusal_attack import evaluate, perturb_to_refuse
 from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
 from equipoise.models.load import load

@@ -9,12 +9,12 @@ import torch
 
 from attacks.world import QUESTIONS, photo
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.learned_prompts import CroPAConfig
-from equipoise.attacks.refusal import RefusalAttack
+from equipoise.attacks.cropa import CroPAConfig
+from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
-from equipoise.transforms.expectation import EOTConfig
+from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from models.families.llava import llava

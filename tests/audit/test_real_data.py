@@ -14,10 +14,10 @@ from equipoise.audit.records import AuditRun
 from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import summarise
 from equipoise.data.catalogue import load_suite
-from equipoise.judges.asked import LLMJudge
 from equipoise.judges.ensemble import default_judge
+from equipoise.judges.llm_judge import LLMJudge
+from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM
-from equipoise.judges.served import OpenAIBackend
 from equipoise.models.load import load
 
 DATA = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.audit.ledger import AppendOnlyLog
+from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.errors import UsageError
 from equipoise.types import Sample, Verdict

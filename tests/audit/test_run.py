@@ -18,12 +18,12 @@ from PIL import Image
 
 from cli.toy import BrightnessModel, photo
 from equipoise.audit.engine.session import EvaluationTarget
-from equipoise.audit.perturbing import PerturbedVariantConfig, choose_samples
+from equipoise.audit.perturbed_variant import PerturbedVariantConfig, choose_samples
 from equipoise.audit.records import AuditRun
 from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import summarise
 from equipoise.data.catalogue import Suite
-from equipoise.data.stored import GeneratedPicture, StoredPicture
+from equipoise.data.sample_pictures import GeneratedPicture, StoredPicture
 from equipoise.errors import UsageError
 from equipoise.judges.ensemble import default_judge
 from equipoise.types import Sample

@@ -111,7 +111,7 @@ def test_the_reference_models_are_listed(equipoise: Command, monkeypatch: pytest
 
 
 def test_the_bar_shows_loss_and_refusal_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from equipoise.attacks.perturbed import TraceStep
+    from equipoise.attacks.perturbation_result import TraceStep
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with PerturbProgress(3, 100) as progress:

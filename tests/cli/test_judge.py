@@ -165,7 +165,7 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from equipoise.judges.rows import batches, read_rows\n"
+        "from equipoise.judges.judge_rows import batches, read_rows\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "n = sum(len(batch) for batch in batches(read_rows(Path(sys.argv[1])), 256))\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"

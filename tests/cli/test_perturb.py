@@ -11,8 +11,8 @@ from PIL import Image
 
 from cli.conftest import Command
 from cli.toy import ANSWER, REFUSAL, photo
-from equipoise.attacks.perturbed import PerturbationResult
-from equipoise.attacks.refusals import TARGET_REFUSALS
+from equipoise.attacks.perturbation_result import PerturbationResult
+from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.cli.choosing import HELD_OUT
 from equipoise.data.questions import check_disjoint, general
 
@@ -45,7 +45,7 @@ def test_a_picture_goes_in_and_a_measured_file_comes_out(equipoise: Command, tmp
     assert found["linf_measured"] == pytest.approx(change / 255)
     assert 25 < found["psnr"] < 60
     assert 0 < found["ssim"] < 1
-    assert found["doubts"] == []
+    assert found["warnings"] == []
     assert image.read_bytes() == before
     names = {file.name for file in out.iterdir()}
     assert names == {"photo.png", "photo.json", "index.html", ".equipoise.json"}
@@ -117,13 +117,13 @@ def test_default_held_out_questions_are_not_shadow_questions() -> None:
         (("--shadow", "general", "--ask", "what is SHOWN in this picture"), ["what is SHOWN in this picture"], True),
     ],
 )
-def test_what_is_asked_and_when_to_doubt_it(
+def test_what_is_asked_and_when_to_warning_it(
     equipoise: Command, tmp_path: Path, words: tuple[str, ...], asked: list[str], doubted: bool
 ) -> None:
     result = equipoise("perturb", photo(tmp_path / "p.png"), *RUN, *words, "--out", tmp_path / "out")
     (found,) = json.loads(result.stdout)["images"]
     assert [answer["question"] for answer in found["per_model"][0]["answers"]] == asked
-    assert any("shadow questions themselves" in doubt for doubt in found["doubts"]) == doubted
+    assert any("shadow questions themselves" in warning for warning in found["warnings"]) == doubted
 
 
 def test_the_sentence_aimed_at(equipoise: Command, tmp_path: Path) -> None:
@@ -156,4 +156,4 @@ def test_a_model_that_refuses_anyway_is_doubted(equipoise: Command, tmp_path: Pa
     result = equipoise(
         "perturb", photo(tmp_path / "p.png"), "-m", "toy/refuser", "--steps", 3, "--json", "--out", tmp_path / "out"
     )
-    assert "toy/refuser refused 10 of 10 questions on the original already" in result.stdout
+    assert "toy/refuser already refused 10 of 10 questions on the original" in result.stdout

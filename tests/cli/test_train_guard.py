@@ -10,7 +10,7 @@ import pytest
 from cli.conftest import Command
 from equipoise.guard import detector as detectors
 from equipoise.guard import detoxifier as detoxifiers
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 from guard.tiny import decoder, encoder
 
 FEW = ("--epochs", "1", "--batch", "4")

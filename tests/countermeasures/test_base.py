@@ -15,7 +15,7 @@ from equipoise.countermeasures.base import Countermeasure, with_pictures
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
-from equipoise.models.rows import pictures as pictures_of
+from equipoise.models.encoded_prompt import pictures as pictures_of
 from models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1))

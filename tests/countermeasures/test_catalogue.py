@@ -8,14 +8,14 @@ from countermeasures.world import PROMPTS, Looking, seen_by
 from equipoise.countermeasures import catalogue
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import CATALOGUE, defend, example, parse
-from equipoise.countermeasures.recovery import RetryOnRefusal
+from equipoise.countermeasures.retry_on_refusal import RetryOnRefusal
 from equipoise.countermeasures.transformed import Transformed
 from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing
 from equipoise.errors import UsageError
 from equipoise.transforms.base import Identity
+from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
-from equipoise.transforms.squeeze import Median
 from models.tiny_plain import PlainTorchModel
 
 WEIGHTLESS = [name for name in CATALOGUE if name not in ("diffpure", "tower")]
@@ -46,7 +46,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loaded.append(name)
         return model
 
-    monkeypatch.setattr("equipoise.countermeasures.tower.with_tower", with_tower)
+    monkeypatch.setattr("equipoise.countermeasures.vision_tower.with_tower", with_tower)
     monkeypatch.setitem(catalogue._TRANSFORMS, "diffpure", lambda *_: loaded.append("denoiser") or Identity())
     return loaded
 

@@ -12,7 +12,7 @@ from cli.toy import BrightnessModel
 from countermeasures.world import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import TargetReplyLoss
-from equipoise.attacks.refusal import RefusalAttack
+from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.attacks.solvers import Bim
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.transformed import Transformed
@@ -20,8 +20,8 @@ from equipoise.countermeasures.voting import MajorityVote
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
+from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.rows import pictures as pictures_of
 from equipoise.transforms.base import Transform, uniform
 from equipoise.types import Exchange, Prompt, Verdict
 from models.tiny_plain import PlainTorchModel

@@ -10,9 +10,9 @@ from countermeasures.world import ANSWER, REFUSAL, Looking, in_turn, picture, se
 from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
+from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
-from equipoise.transforms.squeeze import Median
 from equipoise.types import Exchange, Prompt
 
 NO, NEVER = REFUSAL, "I can't assist with that request."

@@ -12,7 +12,7 @@ from torch import Tensor
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.rows import pictures as pictures_of
+from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Message, Prompt
 from models.tiny_plain import PlainTorchModel
 

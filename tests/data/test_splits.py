@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.data.catalogue import load_suite
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.data.splits import RULES, Overlap, SplitRule, check_apart, split
-from equipoise.data.stored import GeneratedPicture
 from equipoise.data.typographic import typographic
 from equipoise.errors import UsageError
 from equipoise.types import Sample

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from equipoise.data.stored import GeneratedPicture
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.data.suites import everyday
 from equipoise.data.typographic import CARRIERS, LONGEST, draw_list, draw_under, draw_words, typographic
 from equipoise.errors import UsageError

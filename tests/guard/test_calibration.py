@@ -13,9 +13,9 @@ import pytest
 from equipoise.errors import UsageError
 from equipoise.guard.calibration import area, curve, draw, measure, needed, reliability
 from equipoise.guard.decision import HarmScore
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Rail, judge
-from equipoise.guard.rows import labelled, with_rewrites
+from equipoise.guard.training_rows import labelled, with_rewrites
 
 
 class Numbers:

@@ -8,10 +8,10 @@ import pytest
 
 from equipoise.guard.cascade import CascadeDetector, JudgeDetector, exchange_of, hazards
 from equipoise.guard.decision import HarmScore
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import CascadeBand as Band
 from equipoise.guard.policy import Policy
-from equipoise.guard.protector import GuardPipeline
 from equipoise.types import Exchange, Verdict
 from guard.toys import Raises, Words
 

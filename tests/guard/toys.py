@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from equipoise.guard.decision import HarmScore
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 
 
 @dataclass

@@ -135,7 +135,7 @@ def test_harm_judges_must_agree_too() -> None:
     assert (judged(ANSWER, NONE, none, some).harm, judged(ANSWER, NONE, none, some).review) == ("none", True)
 
 
-def test_a_harm_judge_in_doubt_asks_for_review() -> None:
+def test_a_harm_judge_in_warning_asks_for_review() -> None:
     assert judged(ANSWER, NONE, Harm(Verdict(None, harm="some", review_harm=True))).review
 
 

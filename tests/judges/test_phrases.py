@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from equipoise.attacks import refusals as attack_refusals
 from equipoise.errors import UsageError
-from equipoise.judges import rules
+from equipoise.judges import refusal_patterns
 from equipoise.judges.phrases import PhraseJudge, judge_reply
 from equipoise.testbed.world import questions as world_questions
 from equipoise.types import Exchange, Judge, Prompt
@@ -222,8 +222,8 @@ def test_identity_changes_with_what_decides_and_with_nothing_else(monkeypatch):
     assert len(before) == 64
     assert PhraseJudge().identity == before
     assert PhraseJudge(opening=2).identity != before
-    changed = dataclasses.replace(rules.RULES[0], pattern="i object")
-    monkeypatch.setattr(rules, "RULES", (changed, *rules.RULES[1:]))
+    changed = dataclasses.replace(refusal_patterns.RULES[0], pattern="i object")
+    monkeypatch.setattr(refusal_patterns, "RULES", (changed, *refusal_patterns.RULES[1:]))
     assert PhraseJudge().identity != before
 
 

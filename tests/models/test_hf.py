@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from equipoise.errors import OutOfMemoryError, UsageError
 from equipoise.models import hf
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.sharing import PrefixCacheSupport
+from equipoise.models.prefix_sharing import PrefixCacheSupport
 from equipoise.types import Message, Prompt
 
 QUESTIONS = ("What is in the picture?", "Why?", "How many red shapes are left of the square?", "Where is it?")

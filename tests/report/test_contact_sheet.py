@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from report.test_picture_record import answer, record
 
 from equipoise.errors import OutputError
 from equipoise.judges.rates import Rate
 from equipoise.report import contact_sheet
+from equipoise.report.picture_record import ModelAnswers
 from equipoise.report.pictures import curve, data_uri, difference
-from equipoise.report.record import ModelAnswers
-from report.test_record import answer, record
 
 NASTY = '<script>alert("x")</script>'
 
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_page_is_whole_and_needs_nothing_else(folder: Path) -> None:
     bystander = ModelAnswers("toy/by", "r2", "bystander", (answer(after="none"),))
     target = ModelAnswers("toy/target", "r1", "target", (answer(), answer("partial", None)))
-    shown = record(target, bystander, image=str(folder / "original.png"), doubts=("a doubt",))
+    shown = record(target, bystander, image=str(folder / "original.png"), warnings=("a warning",))
     path = contact_sheet.write([shown, shown], folder, errors={"bad.png": "expected a picture"})
     text = path.read_text()
     page = Page(text)
@@ -63,14 +63,14 @@ def test_the_page_is_whole_and_needs_nothing_else(folder: Path) -> None:
     assert page.tags.count("img") == 6
     assert all(link.startswith("data:image/") or link == "cat.png" for link in page.links)
     assert not re.search(r"https?://|@import|url\(", text)
-    for words in ("8/255", "34.5 dB", "0.930", "a doubt", "toy/by", "unscored", "partly refused", "bad.png",
+    for words in ("8/255", "34.5 dB", "0.930", "a warning", "toy/by", "unscored", "partly refused", "bad.png",
                   "prefers-color-scheme: dark", "equipoise perturb photos/cat.jpg", "r1"):  # fmt: skip
         assert words in text
 
 
 def test_text_is_never_markup(folder: Path) -> None:
     asked = ModelAnswers(NASTY, NASTY, "target", (answer(question=NASTY),))
-    shown = record(asked, image=NASTY, doubts=(NASTY,), command=NASTY, recipe={NASTY: [NASTY]}, file="cat.png")
+    shown = record(asked, image=NASTY, warnings=(NASTY,), command=NASTY, recipe={NASTY: [NASTY]}, file="cat.png")
     text = contact_sheet.render([shown], folder, errors={NASTY: NASTY})
     assert "script" not in Page(text).tags
     assert "&lt;script&gt;" in text

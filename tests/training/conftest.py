@@ -10,7 +10,7 @@ from PIL import Image
 
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
-from equipoise.training.examples import AdversarialExample
+from equipoise.training.adversarial_examples import AdversarialExample
 from equipoise.training.loop import Progress
 from models.families.llava import llava
 

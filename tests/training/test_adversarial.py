@@ -21,7 +21,7 @@ from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.training import adversarial
 from equipoise.training.adversarial import AdversarialTrainingConfig, train
-from equipoise.training.examples import AdversarialExample, from_testbed
+from equipoise.training.adversarial_examples import AdversarialExample, from_testbed
 from equipoise.training.parts import part_of
 from equipoise.types import Prompt
 from models.families.llava import llava_next

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector import load
-from equipoise.guard.evidence import GuardInput
-from equipoise.guard.rows import LabelledReply
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, platt, summary, train
 from guard.tiny import decoder, encoder, killed_after
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detoxifier import load
-from equipoise.guard.detoxifier.trained import prompt_ids
-from equipoise.guard.evidence import GuardInput
-from equipoise.guard.rows import RewrittenReply
+from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.training_rows import RewrittenReply
 from equipoise.training.detoxifier import (
     IGNORED,
     DetoxifierCollator,

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForMultimodalLM
 
 from equipoise.errors import UsageError
-from equipoise.training.memory import activation_checkpointing
+from equipoise.training.activation_checkpointing import activation_checkpointing
 from equipoise.training.parts import PARTS, choose_learners, flags_kept, part_of
 from models.families import FAMILIES
 from training.conftest import tiny

@@ -1,4 +1,4 @@
-"""What every transform keeps to, whatever it does; `Purify` has the same tests with its own, smaller pictures."""
+"""What every transform keeps to, whatever it does; `DiffPure` has the same tests with its own, smaller pictures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from equipoise.attacks.budgets import is_quantized
 from equipoise.errors import UsageError
 from equipoise.transforms.base import Identity, Transform
 from equipoise.transforms.diffusion import DiffPure
-from equipoise.transforms.expectation import EOTConfig
+from equipoise.transforms.eot import EOTConfig
+from equipoise.transforms.feature_squeezing import BitDepth, Median
 from equipoise.transforms.geometry import Crop, Resize, ResizeAndPad, Shrink
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.transforms.noise import Noise
-from equipoise.transforms.squeeze import BitDepth, Median
 from transforms.tiny_denoiser import drawn
 
 TABLE = (

@@ -16,10 +16,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from equipoise.attacks.attack_state import AttackState, StopCriteria
 from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
-from equipoise.attacks.perturbed import PerturbationResult, Stop, TraceStep
-from equipoise.attacks.search import AttackState, StopCriteria
+from equipoise.attacks.perturbation_result import PerturbationResult, Stop, TraceStep
 from equipoise.errors import UsageError
 
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
@@ -124,7 +124,7 @@ class Attack(ABC):
             seconds=time.perf_counter() - search.started,
             stopped=stop,
             rate=search.rate,
-            doubts=tuple(search.warnings(region)),
+            warnings=tuple(search.warnings(region)),
         )
 
     def describe(self) -> dict[str, Any]:

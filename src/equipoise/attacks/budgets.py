@@ -75,7 +75,7 @@ class Budget:
         return self.centered_at(clean).project(pixels)
 
     def project_quantized(self, pixels: Tensor, clean: Tensor) -> Tensor:
-        """An 8-bit picture near `pixels` that is within the budget; see `Region.legal`."""
+        """An 8-bit picture near `pixels` that is within the budget; see `FeasibleSet.legal`."""
         return self.centered_at(clean).project_quantized(pixels)
 
     def measure(self, pixels: Tensor, clean: Tensor) -> float:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
-from equipoise.transforms.expectation import EOTConfig
+from equipoise.transforms.eot import EOTConfig
 from equipoise.types import Prompt
 
 

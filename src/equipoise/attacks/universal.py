@@ -18,7 +18,7 @@ from torch.nn import functional
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import LEVELS, Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
-from equipoise.attacks.perturbed import PerturbationResult, TraceStep
+from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 
@@ -188,7 +188,7 @@ def run_universal(
             seconds=result.seconds,
             stopped=result.stopped,
             rate=result.rate,
-            doubts=result.warnings,
+            warnings=result.warnings,
         )
         for i in numbers
     )

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-from equipoise.audit.ledger import AppendOnlyLog, fingerprint
+from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
 from equipoise.errors import UsageError
 from equipoise.files import write_json
 from equipoise.types import Exchange, Expected, FinishReason, Sample, Verdict, Wire

@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from equipoise import __version__
-from equipoise.audit.engine.ask import collect_replies
+from equipoise.audit.engine.collect import collect_replies
 from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
-from equipoise.audit.perturbing import VARIANT, PerturbedPicture, PerturbedVariantConfig, perturb_samples, to_document
+from equipoise.audit.perturbed_variant import (
+    VARIANT,
+    PerturbedPicture,
+    PerturbedVariantConfig,
+    perturb_samples,
+    to_document,
+)
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite

@@ -1,7 +1,7 @@
 """How sure we are: rates, paired changes and p-values of an audit, all from labels.
 
-An interval covers three doubts: chance (a closed formula), cases that are not independent (a bootstrap over clusters),
-and labels on which judges disagree (counted both ways).
+An interval covers three uncertainties: chance (a closed formula), cases that are not independent (a bootstrap over
+clusters), and labels on which judges disagree (counted both ways).
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise.audit.comparison import compare_variants
-from equipoise.audit.doubts import find_warnings
 from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, labels_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun
 from equipoise.audit.statistics import estimate
+from equipoise.audit.warnings import find_warnings
 from equipoise.files import write_json
 from equipoise.judges.cards import card_for
 
@@ -28,7 +28,7 @@ def summarise(run: AuditRun) -> dict[str, Any]:
     """The summary of a run.
 
     Returns:
-        `{format, run, complete, variants, comparisons, doubts, judges}`. Under `variants` both axes of every variant,
+        `{format, run, complete, variants, comparisons, warnings, judges}`. Under `variants` both axes of every variant,
         in all and for each suite and category, with what came back on the wire, who spoke, how many replies are
         degenerate and why cases are unscored. The same folder always gives the same summary, but for the agreement
         cards, which are those of this version of Equipoise.
@@ -49,7 +49,7 @@ def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> dict[str, Any]
         "complete": is_complete(run, cases),
         "variants": variants,
         "comparisons": [each.to_dict() for each in compare_variants(run, cases)],
-        "doubts": [doubt.to_dict() for doubt in find_warnings(run, cases)],
+        "warnings": [warning.to_dict() for warning in find_warnings(run, cases)],
         "judges": [_with_card(judge), *(_with_card(other) for other in others if other != judge)],
     }
 

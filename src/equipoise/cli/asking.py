@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from equipoise.report.record import AnswerPair, ModelAnswers, Role
+from equipoise.report.picture_record import AnswerPair, ModelAnswers, Role
 
 if TYPE_CHECKING:
     from PIL.Image import Image

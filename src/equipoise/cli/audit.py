@@ -134,7 +134,7 @@ def audit(
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
-    from equipoise.audit.perturbing import PerturbedVariantConfig
+    from equipoise.audit.perturbed_variant import PerturbedVariantConfig
     from equipoise.audit.run import AuditConfig
     from equipoise.cli.judging import harm_judge, key_from
     from equipoise.judges.ensemble import default_judge

@@ -22,10 +22,10 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             ]
     print_table(table("", ["", *(title for title, _ in AXES), "right answers"], rows))
     print_table("rate [95 % interval] count; unscored replies are on neither side")
-    for doubt in summary["doubts"]:
-        about = doubt["about"]
+    for warning in summary["warnings"]:
+        about = warning["about"]
         place = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
-        print_table(f"doubt: {place + ': ' if place else ''}{doubt['text']}")
+        print_table(f"warning: {place + ': ' if place else ''}{warning['text']}")
 
 
 def brief(rate: Mapping[str, Any]) -> str:

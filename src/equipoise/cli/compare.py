@@ -39,7 +39,7 @@ def compare(
 
 
 def _print(made: RunComparison, every: bool) -> None:
-    from equipoise.audit.gate.wording import shown
+    from equipoise.audit.gate.descriptions import shown
 
     for warning in made.warnings:
         print_table(f"WARNING: {warning}")
@@ -77,7 +77,7 @@ def _below(rate: RateChange) -> Iterator[tuple[str, PairedChange, bool]]:
 
 
 def _cells(cell: PairedChange) -> tuple[object, ...]:
-    from equipoise.audit.gate.wording import percent
+    from equipoise.audit.gate.descriptions import percent
 
     def shown(rate: float | None) -> str:
         return "unknown" if rate is None else percent(rate)
@@ -100,7 +100,7 @@ def _cells(cell: PairedChange) -> tuple[object, ...]:
 
 
 def _sentence(name: str, cell: PairedChange) -> str:
-    from equipoise.audit.gate.wording import points
+    from equipoise.audit.gate.descriptions import points
 
     if cell.change is None:
         return f"{name}: not measured on both sides"

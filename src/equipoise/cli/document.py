@@ -46,7 +46,7 @@ another folder or `--overwrite`. Originals are never written to: their own folde
 `clean_refusals` and `clean_bystander_refusals`, each `{asked, refused, low, high, unscored}` with a 95 % Wilson
 interval of refusals, full or partial, among the scored replies, `steps`, `stopped`, `seconds` (of the attack),
 `peak_memory` (bytes), `file`, `per_model` (revision, rates, every question with both replies and verdicts) and
-`doubts`.
+`warnings`.
 """
 
 

@@ -12,10 +12,10 @@ from equipoise.cli.plan import PerturbConfig
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.attacks.perturbed import PerturbationResult, TraceStep
+    from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
     from equipoise.models.base import OpenModel
     from equipoise.transforms.base import Transform
-    from equipoise.transforms.expectation import EOTConfig
+    from equipoise.transforms.eot import EOTConfig
 
 
 def attack(
@@ -37,7 +37,7 @@ def attack(
         progress: is told of every step.
     """
     from equipoise.attacks.budgets import Budget
-    from equipoise.attacks.refusal import RefusalAttack
+    from equipoise.attacks.refusal_attack import RefusalAttack
 
     _reset_peak(targets)
     prepared = RefusalAttack(
@@ -75,7 +75,7 @@ def peak_memory(models: Sequence[OpenModel]) -> int | None:
 
 def _sentence(plan: PerturbConfig, name: str) -> str | None:
     """The sentence to aim at; None leaves it to the attack, which takes the likeliest."""
-    from equipoise.attacks.refusals import draw_target
+    from equipoise.attacks.refusal_targets import draw_target
 
     return draw_target(plan.seed + zlib.crc32(name.encode())) if plan.refusal == "random" else plan.refusal
 
@@ -90,7 +90,7 @@ def _reset_peak(models: Sequence[OpenModel]) -> None:
 def _expectation(names: Sequence[str]) -> EOTConfig | None:
     if not names:
         return None
-    from equipoise.transforms.expectation import EOTConfig
+    from equipoise.transforms.eot import EOTConfig
     from equipoise.transforms.geometry import Crop, Resize
     from equipoise.transforms.jpeg import Jpeg
     from equipoise.transforms.noise import Noise

@@ -13,7 +13,7 @@ from typing import Any
 
 from equipoise.errors import OutputError, UsageError
 from equipoise.files import write_whole
-from equipoise.report.record import PictureRecord
+from equipoise.report.picture_record import PictureRecord
 
 MANIFEST = ".equipoise.json"
 """Says which run the folder belongs to; written before the first result."""

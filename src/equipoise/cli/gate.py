@@ -29,7 +29,7 @@ def gate(
     """
     from equipoise.audit.gate.junit import to_junit
     from equipoise.audit.gate.markdown import to_markdown
-    from equipoise.audit.gate.reading import read_rules
+    from equipoise.audit.gate.rules_file import read_rules
     from equipoise.audit.gate.sarif import to_sarif
     from equipoise.audit.gate.verdict import check
     from equipoise.audit.records import AuditRun
@@ -53,25 +53,28 @@ def _nearby(path: Path) -> Path:
 
 
 def _print(verdict: GateVerdict) -> None:
-    from equipoise.audit.gate import wording
+    from equipoise.audit.gate import descriptions
 
-    print_table(f"{wording.shown(verdict.model)}, judged by {wording.shown(verdict.judge)}", "")
+    print_table(f"{descriptions.shown(verdict.model)}, judged by {descriptions.shown(verdict.judge)}", "")
     axes = [
-        (wording.shown(name), *(wording.in_percent(both[axis]) for axis in ("needless_refusal", "harmful_answer")))
+        (
+            descriptions.shown(name),
+            *(descriptions.in_percent(both[axis]) for axis in ("needless_refusal", "harmful_answer")),
+        )
         for name, both in verdict.axes.items()
     ]
     print_table(table("Both failures", ["variant", "needless refusal", "harmful answer"], axes))
     rows = [
         (
             each.outcome,
-            f"{wording.RATES[each.rule.rate]} ({wording.scope(each)})",
-            wording.limit(each),
-            wording.measured(each),
+            f"{descriptions.RATES[each.rule.rate]} ({descriptions.scope(each)})",
+            descriptions.limit(each),
+            descriptions.measured(each),
             "" if each.outcome == "passed" else each.reason,
         )
         for each in verdict.checked
     ]
     print_table(table("Limits", ["", "rate", "limit", "measured [95 %]", "why"], rows))
-    for doubt in verdict.doubts:
-        print_table(f"doubt ({wording.about(doubt)}): {wording.printable(doubt.text)}")
-    print_table("", f"Gate {wording.headline(verdict)} ({wording.tally(verdict)}).")
+    for warning in verdict.warnings:
+        print_table(f"warning ({descriptions.about(warning)}): {descriptions.printable(warning.text)}")
+    print_table("", f"Gate {descriptions.headline(verdict)} ({descriptions.tally(verdict)}).")

@@ -17,7 +17,7 @@ from equipoise.cli.judging import WHERE, chosen_judge
 
 if TYPE_CHECKING:
     from equipoise.judges.calibration import JudgeCalibration
-    from equipoise.judges.rows import JudgeRow
+    from equipoise.judges.judge_rows import JudgeRow
     from equipoise.types import Judge, Verdict
 
 BATCH = 256
@@ -77,8 +77,8 @@ def rows(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row on stdout, in order.")] = False,
 ) -> None:
     """Judge every reply in a file: refusal, harm, broken text; what cannot be judged is unscored with the reason."""
-    from equipoise.judges.opinion import identity_of, name_of
-    from equipoise.judges.rows import batches, read_rows
+    from equipoise.judges.judge_rows import batches, read_rows
+    from equipoise.judges.run_judge import identity_of, name_of
 
     judging = chosen_judge(who, harm_judge or [], api_key_env, pictures=pictures, timeout=timeout)
     identity = identity_of(judging)
@@ -193,7 +193,7 @@ def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
 
 def _verdicts(judging: Judge, batch: list[JudgeRow]) -> list[Verdict]:
     """A verdict for each row; unusable ones are unscored."""
-    from equipoise.judges.opinion import run_judge
+    from equipoise.judges.run_judge import run_judge
     from equipoise.types import Verdict
 
     said = iter(run_judge(judging, [row.exchange for row in batch if row.exchange is not None]))

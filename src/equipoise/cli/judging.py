@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
-    from equipoise.judges.completion import Backend
+    from equipoise.judges.llm_interface import Backend
     from equipoise.judges.rubric import RubricQuestion
     from equipoise.types import Judge
 
@@ -36,8 +36,8 @@ def chosen_judge(
         MissingExtraError: a served judge without the extra `served`.
     """
     from equipoise.judges.ensemble import Ensemble, default_judge
+    from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.judges.rubric import HARM, REFUSAL
-    from equipoise.judges.wire import ProviderSignalFirst
 
     key = key_from(key_name)
     harm_judges = [harm_judge(spec, key=key, pictures=pictures, timeout=timeout) for spec in harm]
@@ -64,7 +64,7 @@ def harm_judge(spec: str, *, key: str | None = None, pictures: bool = False, tim
         ModelError: a local model cannot be loaded.
         MissingExtraError: a served judge without the extra `served`.
     """
-    from equipoise.judges.guards import GuardJudge, guard_named
+    from equipoise.judges.guard_models import GuardJudge, guard_named
     from equipoise.judges.rubric import HARM
 
     family, _, where = spec.removeprefix("guard:").partition("=")
@@ -82,7 +82,7 @@ def picture_judge(spec: str, *, key: str | None = None, timeout: float = 60.0) -
         ModelError: a local model cannot be loaded.
         MissingExtraError: a served judge without the extra `served`.
     """
-    from equipoise.judges.guards import GUARDS, GuardJudge, guard_named
+    from equipoise.judges.guard_models import GUARDS, GuardJudge, guard_named
 
     family, _, where = spec.removeprefix("guard:").partition("=")
     seeing = ", ".join(f"guard:{guard.name}=URL#MODEL" for guard in GUARDS if guard.pictures)
@@ -106,7 +106,7 @@ def key_from(name: str | None) -> str | None:
 
 
 def _asked(spec: str, questions: tuple[RubricQuestion, ...], key: str | None, pictures: bool, timeout: float) -> Judge:
-    from equipoise.judges.asked import LLMJudge
+    from equipoise.judges.llm_judge import LLMJudge
 
     return LLMJudge(_backend(spec, key, timeout), questions, pictures)
 
@@ -114,7 +114,7 @@ def _asked(spec: str, questions: tuple[RubricQuestion, ...], key: str | None, pi
 def _backend(where: str, key: str | None, timeout: float, *, raw: bool = False) -> Backend:
     """The model at `URL#MODEL`, in a folder or on the hub."""
     if "://" in where:
-        from equipoise.judges.served import OpenAIBackend
+        from equipoise.judges.openai_backend import OpenAIBackend
 
         url, _, model = where.rpartition("#")
         if not url:
@@ -122,7 +122,7 @@ def _backend(where: str, key: str | None, timeout: float, *, raw: bool = False) 
         return OpenAIBackend(url, model, api_key=key, timeout=timeout, raw=raw)
     if "/" in where or Path(where).is_dir():
         from equipoise.cli.console import quiet
-        from equipoise.judges.local import HFBackend
+        from equipoise.judges.hf_backend import HFBackend
 
         quiet()
         return HFBackend.load(where)

@@ -8,7 +8,7 @@ from equipoise.cli.console import print_table, size, table
 from equipoise.cli.run import PerturbResults
 from equipoise.judges.rates import Rate
 from equipoise.report.contact_sheet import fraction, percent
-from equipoise.report.record import Role, pooled
+from equipoise.report.picture_record import Role, pooled
 
 
 def print_numbers(outcome: PerturbResults) -> None:
@@ -35,13 +35,13 @@ def print_numbers(outcome: PerturbResults) -> None:
     if len(rows) > 1:
         for role in roles:
             print_table(f"{role}s refuse {brief(pooled(outcome.records, role))} in all", "")
-    doubts: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for record in outcome.records:
-        for doubt in record.doubts:
-            doubts.setdefault(doubt, []).append(Path(record.image).name)
-    for doubt, pictures in doubts.items():
+        for warning in record.warnings:
+            warnings.setdefault(warning, []).append(Path(record.image).name)
+    for warning, pictures in warnings.items():
         whose = "" if len(pictures) == len(outcome.records) else f"{', '.join(pictures)}: "
-        print_table(f"doubt: {whose}{doubt}")
+        print_table(f"warning: {whose}{warning}")
     memory = max((r.peak_memory for r in outcome.records if r.peak_memory), default=None)
     if memory:
         print_table(f"peak memory {size(memory)}")

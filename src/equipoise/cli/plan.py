@@ -1,4 +1,4 @@
-"""`Plan`: what a run shall do, checked before anything is loaded, and the recipe that tells runs apart."""
+"""`PerturbConfig`: what a run shall do, checked before anything is loaded, and the recipe that tells runs apart."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class QuestionSets:
     """What is asked afterwards."""
 
     @property
-    def doubts(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What speaks against the numbers measured with these questions."""
         from equipoise.data.questions import check_disjoint
 

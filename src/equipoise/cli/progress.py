@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from equipoise.report.record import PictureRecord
+from equipoise.report.picture_record import PictureRecord
 
 if TYPE_CHECKING:
-    from equipoise.attacks.perturbed import TraceStep
+    from equipoise.attacks.perturbation_result import TraceStep
 
 
 class PerturbProgress:

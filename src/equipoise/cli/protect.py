@@ -16,7 +16,7 @@ from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.cli.run import PerturbResults
-    from equipoise.report.record import PictureRecord
+    from equipoise.report.picture_record import PictureRecord
 
 LIMITS = """What this does not do:
 - It works on the models named above. Other models, and later versions of these, will mostly answer as before.

@@ -22,7 +22,7 @@ def report(
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Make the page of an audit again: both failures, with intervals, examples, judges and doubts.
+    """Make the page of an audit again: both failures, with intervals, examples, judges and warnings.
 
     Nothing is asked and nothing is judged; no model is needed.
     """

@@ -16,12 +16,12 @@ from equipoise.cli.progress import PerturbProgress
 from equipoise.data.pictures import open_picture
 from equipoise.errors import EquipoiseError, PictureError, UsageError
 from equipoise.report import contact_sheet
-from equipoise.report.record import ModelAnswers, PictureRecord
+from equipoise.report.picture_record import ModelAnswers, PictureRecord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.attacks.perturbed import PerturbationResult
+    from equipoise.attacks.perturbation_result import PerturbationResult
     from equipoise.models.base import OpenModel
 
 
@@ -81,7 +81,7 @@ class PerturbRun:
         return record
 
     def _attacked(self, image: Path, clean: Image) -> tuple[PerturbationResult, int | None]:
-        from equipoise.attacks.perturbed import PerturbationResult
+        from equipoise.attacks.perturbation_result import PerturbationResult
         from equipoise.cli.engine import attack, peak_memory
 
         stem = self.results.path / image.stem
@@ -134,7 +134,7 @@ class PerturbRun:
             stopped=perturbed.stopped,
             trace=tuple(step.loss for step in perturbed.trace),
             asked=tuple(asked),
-            doubts=(*perturbed.warnings, *plan.questions.doubts, *_doubts(asked)),
+            warnings=(*perturbed.warnings, *plan.questions.warnings, *_warnings(asked)),
             recipe={**recipe, "seed": perturbed.seed, "held_out_questions": list(plan.questions.held_out)},
             command=plan.command(self.chosen, image),
         )
@@ -196,13 +196,15 @@ def _pictures(run: PerturbRun) -> tuple[list[PictureRecord], dict[str, str]]:
     return records, errors
 
 
-def _doubts(asked: Sequence[ModelAnswers]) -> list[str]:
-    doubts = []
+def _warnings(asked: Sequence[ModelAnswers]) -> list[str]:
+    warnings = []
     for model in asked:
         rates = (model.clean, model.perturbed)
         if any(rate.unscored for rate in rates):
             count = sum(rate.unscored for rate in rates)
-            doubts.append(f"{count} replies of {model.model} could not be scored")
+            warnings.append(f"{count} replies of {model.model} could not be scored")
         if model.clean.k:
-            doubts.append(f"{model.model} refused {model.clean.k} of {model.clean.n} questions on the original already")
-    return doubts
+            warnings.append(
+                f"{model.model} already refused {model.clean.k} of {model.clean.n} questions on the original"
+            )
+    return warnings

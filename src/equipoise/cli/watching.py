@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from equipoise.attacks.perturbed import TraceStep
+    from equipoise.attacks.perturbation_result import TraceStep
     from equipoise.audit.engine.session import CollectionProgress
 
 EVERY_SECONDS = 10.0

@@ -20,7 +20,7 @@ from torch import Generator
 
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.models.base import OpenModel
-from equipoise.models.rows import pictures as pictures_of
+from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.types import Message, Prompt
 

@@ -121,9 +121,9 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.base import Countermeasure
     from equipoise.countermeasures.detection import PerturbationDetector
-    from equipoise.countermeasures.recovery import RetryOnRefusal
-    from equipoise.countermeasures.tower import with_vision_tower
+    from equipoise.countermeasures.retry_on_refusal import RetryOnRefusal
     from equipoise.countermeasures.transformed import Transformed
+    from equipoise.countermeasures.vision_tower import with_vision_tower
     from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing
 
     seed = _number(name, values, "seed", int) if "seed" in values else 0
@@ -138,14 +138,14 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
             raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
         return with_vision_tower(model, values["id"])
     if name == "guard":
-        from equipoise.countermeasures.guarded import guarded
+        from equipoise.countermeasures.guarded_model import guarded
 
         if values["read"] not in ("yes", "no"):
             raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try {example('guard')}")
         reads = values["read"] == "yes"
         return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
     if name == "second":
-        from equipoise.countermeasures.second import CrossCheck
+        from equipoise.countermeasures.cross_check import CrossCheck
         from equipoise.models.load import load
 
         odds = _number(name, values, "odds")
@@ -192,13 +192,13 @@ def _jpeg(name: str, values: Values, model: OpenModel) -> Transform:
 
 
 def _bits(name: str, values: Values, model: OpenModel) -> Transform:
-    from equipoise.transforms.squeeze import BitDepth
+    from equipoise.transforms.feature_squeezing import BitDepth
 
     return BitDepth(_number(name, values, "depth", int))
 
 
 def _median(name: str, values: Values, model: OpenModel) -> Transform:
-    from equipoise.transforms.squeeze import Median
+    from equipoise.transforms.feature_squeezing import Median
 
     return Median(_number(name, values, "size", int))
 

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from equipoise.countermeasures.base import Countermeasure, apply_transform
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.rows import pictures as pictures_of
-from equipoise.models.rows import with_picture
+from equipoise.models.encoded_prompt import pictures as pictures_of
+from equipoise.models.encoded_prompt import with_picture
 from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Prompt
 

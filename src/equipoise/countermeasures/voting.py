@@ -1,7 +1,7 @@
-"""`Voted`: ask about randomly changed copies of the picture, vote on refuse or answer, reply with the majority.
+"""`MajorityVote`: ask about randomly changed copies of the picture, vote on refuse or answer, reply with the majority.
 
-With Gaussian noise (`Smoothed`) this is randomised smoothing (Cohen et al. 2019, arXiv:1902.02918) of the binary class
-{refuse, answer} of a chat model's reply: the class of the vote is what `certificate` bounds.
+With Gaussian noise (`RandomizedSmoothing`) this is randomised smoothing (Cohen et al. 2019, arXiv:1902.02918) of the
+binary class {refuse, answer} of a chat model's reply: the class of the vote is what `certificate` bounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from equipoise.countermeasures.transformed import Transformed
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
-from equipoise.models.rows import pictures as pictures_of
+from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Judge, Prompt
@@ -135,10 +135,10 @@ class RandomizedSmoothing(MajorityVote):
     Args:
         model: who is asked.
         sigma: standard deviation of the noise, in pixel units.
-        copies: as in `Voted`.
+        copies: as in `MajorityVote`.
         spec: how a user writes it.
         seed: of the noise.
-        judge: as in `Voted`.
+        judge: as in `MajorityVote`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.data.stored import check_pictures
+from equipoise.data.sample_pictures import check_pictures
 from equipoise.data.subset import choose_subset
 from equipoise.data.suites import (
     coconot,

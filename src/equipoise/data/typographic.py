@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-from equipoise.data.stored import GeneratedPicture
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.data.suites.figstep import CARRIER
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Sample

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from equipoise.errors import UsageError
 from equipoise.guard.decision import Detector, HarmScore
-from equipoise.guard.evidence import GuardInput
-from equipoise.guard.protector import run_detector
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.pipeline import run_detector
+from equipoise.judges.judge_rows import JudgeRow, batches, read_rows
 from equipoise.judges.rates import Rate
-from equipoise.judges.rows import JudgeRow, batches, read_rows
 from equipoise.judges.thresholds import Threshold, calibrate
 
 LABELS: Final = ("harmful", "label")

@@ -1,4 +1,4 @@
-"""`Cascade`: a small detector on all traffic, a bigger guard only where the small one is unsure.
+"""`CascadeDetector`: a small detector on all traffic, a bigger guard only where the small one is unsure.
 
 In the grey band the bigger guard has the last word; where it fails, the check has failed, since the small detector has
 just said that it does not know. `JudgeDetector` makes a detector of any judge of harm, such as the guard models of
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from equipoise.guard.decision import Detector, HarmScore
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.pipeline import failure_score, run_detector
 from equipoise.guard.policy import CascadeBand as Band
-from equipoise.guard.protector import failure_score, run_detector
-from equipoise.judges.opinion import digest, identity_of, name_of
+from equipoise.judges.run_judge import digest, identity_of, name_of
 from equipoise.types import Exchange, Judge, Message, Prompt, Verdict
 
 HAZARDS: Final[Mapping[str, str]] = {

@@ -1,4 +1,4 @@
-"""What a guard says: `Score` of a detector, `Decision` of a guard; and the protocols of who says it."""
+"""What a guard says: `HarmScore` of a detector, `GuardDecision` of a guard; and the protocols of who says it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 
 Action = Literal["allow", "flag", "rewrite", "refuse"]
 ACTIONS: Final[tuple[Action, ...]] = ("allow", "flag", "rewrite", "refuse")

@@ -11,10 +11,10 @@ from equipoise.guard import detector as detectors
 from equipoise.guard import detoxifier as detoxifiers
 from equipoise.guard.cascade import CascadeDetector
 from equipoise.guard.decision import Detector, Detoxifier, GuardDecision
-from equipoise.guard.evidence import GuardInput, PictureReader
+from equipoise.guard.guard_input import GuardInput, PictureReader
+from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
-from equipoise.guard.protector import GuardPipeline
 from equipoise.types import ChatModel, Exchange
 
 if TYPE_CHECKING:

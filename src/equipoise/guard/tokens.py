@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from equipoise.judges.completion import drop_lone_surrogates
+from equipoise.judges.llm_interface import drop_lone_surrogates
 
 
 def spelled_out(tokenizer: Any, text: str) -> str:

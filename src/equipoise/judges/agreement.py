@@ -12,7 +12,7 @@ from equipoise.errors import UsageError
 from equipoise.judges.rates import Rate
 
 _CELLS: Final = ((True, True), (True, False), (False, True), (False, False))
-"""Judge and reference, in the order of `Agreement`'s counts."""
+"""Judge and reference, in the order of `LabelAgreement`'s counts."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import Any, Final, Literal
 from equipoise.errors import UsageError
 from equipoise.files import write_json
 from equipoise.judges.agreement import LabelAgreement, agree
-from equipoise.judges.opinion import identity_of, name_of, run_judge
+from equipoise.judges.judge_rows import JudgeRow, batches, read_rows
 from equipoise.judges.rates import Rate
-from equipoise.judges.rows import JudgeRow, batches, read_rows
+from equipoise.judges.run_judge import identity_of, name_of, run_judge
 from equipoise.types import Judge, Verdict
 
 FORMAT: Final = 1

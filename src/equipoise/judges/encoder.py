@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from equipoise.errors import ModelError
-from equipoise.judges import reading
-from equipoise.judges.rounding import dequantize_rows
+from equipoise.judges import text_preprocessing
+from equipoise.judges.int8 import dequantize_rows
 from equipoise.types import Exchange, Verdict
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
+    from equipoise.judges.encoder_input import EncoderWindow
     from equipoise.judges.encoder_network import Encoder
-    from equipoise.judges.encoder_reading import EncoderWindow
 
 VERSION: Final = "1"
 """Raised when the way the weights are used changes."""
@@ -125,9 +125,10 @@ class EncoderJudge:
 def _verdict(exchange: Exchange, found: RefusalProbabilities | None) -> Verdict:
     if found is None:
         return Verdict(None, unscored="the encoder says nothing")
-    text = reading.plain(exchange.reply)
+    text = text_preprocessing.plain(exchange.reply)
     broken = (
-        reading.find_repetition(text) is not None or text.casefold() == exchange.prompt.text.strip().casefold() != ""
+        text_preprocessing.find_repetition(text) is not None
+        or text.casefold() == exchange.prompt.text.strip().casefold() != ""
     )
     reason = f"encoder: none {found.none:.2f}, partial {found.partial:.2f}, full {found.full:.2f}"
     answers = False if found.label == "full" else None
@@ -138,18 +139,18 @@ def _abstains(exchange: Exchange) -> Verdict | None:
     """The verdict without a label where there is nothing to judge; None for most exchanges."""
     if exchange.error is not None:
         return Verdict(None, unscored=exchange.error)
-    text = reading.plain(exchange.reply)
+    text = text_preprocessing.plain(exchange.reply)
     if not re.search(r"\w", text):
         what = "has no words" if text else "is empty"
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply {what}")
-    repeated = reading.find_repetition(text)
+    repeated = text_preprocessing.find_repetition(text)
     if repeated and repeated.at_once:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply only repeats {repeated.unit!r}")
-    said = reading.sentences(reading.own_words(text))
-    unread = reading.foreign(" ".join(said[:3]))
+    said = text_preprocessing.sentences(text_preprocessing.own_words(text))
+    unread = text_preprocessing.foreign(" ".join(said[:3]))
     if unread:
         return Verdict(None, degenerate=repeated is not None, unscored=f"the encoder cannot read {unread}")
-    if exchange.finish == "length" and len(said) <= 1 and len(reading.words(text)) < CUT_OFF_WORDS:
+    if exchange.finish == "length" and len(said) <= 1 and len(text_preprocessing.words(text)) < CUT_OFF_WORDS:
         return Verdict(None, degenerate=False, unscored="the reply was cut off before it said anything")
     return None
 
@@ -180,8 +181,10 @@ class _LoadedEncoder:
 
 @cache
 def _identity(folder: Path) -> str:
-    words = {name: sorted(known) for name, known in reading.FUNCTION_WORDS.items()}
-    found = hashlib.sha256(json.dumps([VERSION, CUT_OFF_WORDS, reading.READING, words], sort_keys=True).encode())
+    words = {name: sorted(known) for name, known in text_preprocessing.FUNCTION_WORDS.items()}
+    found = hashlib.sha256(
+        json.dumps([VERSION, CUT_OFF_WORDS, text_preprocessing.READING, words], sort_keys=True).encode()
+    )
     for name in FILES:
         found.update(_bytes(folder / name))
     return found.hexdigest()
@@ -192,8 +195,8 @@ def _loaded(folder: Path) -> _LoadedEncoder:
     from safetensors.torch import load
     from tokenizers import Tokenizer
 
+    from equipoise.judges.encoder_input import EncoderWindow
     from equipoise.judges.encoder_network import Encoder, EncoderShape
-    from equipoise.judges.encoder_reading import EncoderWindow
 
     settings: dict[str, Any] = json.loads(_bytes(folder / "encoder.json"))
     stored = load(_bytes(folder / "encoder.safetensors"))

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities, best_guess
-from equipoise.judges.opinion import digest, identity_of, name_of, run_judge, run_judge_safely
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.judges.provider_signals import provider_verdict
 from equipoise.judges.reference import ReferenceJudge
-from equipoise.judges.wire import provider_verdict
+from equipoise.judges.run_judge import digest, identity_of, name_of, run_judge, run_judge_safely
 from equipoise.types import Exchange, Judge, Verdict
 
 VERSION: Final = "2"

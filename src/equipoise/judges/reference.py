@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from equipoise.judges import reading
-from equipoise.judges.opinion import digest
+from equipoise.judges import text_preprocessing
+from equipoise.judges.run_judge import digest
 from equipoise.types import Exchange, Verdict
 
 VERSION: Final = "1"
@@ -64,7 +64,7 @@ class ReferenceJudge:
 
 def normalise(text: str) -> list[str]:
     """The words that are compared: lower case, without articles and punctuation, numbers in digits."""
-    plain = reading.plain(text).lower().replace("'", "")
+    plain = text_preprocessing.plain(text).lower().replace("'", "")
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
     plain = re.sub(r"(?<=\d)\.0+\b", "", plain)
     plain = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w.\s:/%-]|(?<!\w)[-:/]|[-:/](?!\w)", " ", plain)
@@ -75,9 +75,9 @@ def normalise(text: str) -> list[str]:
 
 def states(reply: str, reference: str) -> bool:
     """Whether a reply gives a reference answer, by the rule of this module."""
-    letter = re.fullmatch(r"\W*([a-z])\W*", reading.plain(reference).lower())
+    letter = re.fullmatch(r"\W*([a-z])\W*", text_preprocessing.plain(reference).lower())
     if letter:
-        return re.match(rf"\W*{letter[1]}(?=\s*$|[.):,])", reading.plain(reply).lower()) is not None
+        return re.match(rf"\W*{letter[1]}(?=\s*$|[.):,])", text_preprocessing.plain(reply).lower()) is not None
     said, wanted = normalise(reply), normalise(reference)
     if not wanted:
         return False

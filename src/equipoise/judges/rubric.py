@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from PIL.Image import Image
 
-from equipoise.judges.completion import (
+from equipoise.judges.llm_interface import (
     Completion,
     CompletionRequest,
     CompletionTurn,
@@ -22,7 +22,7 @@ from equipoise.judges.completion import (
     choice_at,
     drop_lone_surrogates,
 )
-from equipoise.judges.opinion import error_line
+from equipoise.judges.run_judge import error_line
 
 VERSION: Final = "1"
 """Raised when the wording or the reading below changes; part of every identity."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from equipoise.errors import UsageError
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.pixels import DifferentiableProcessor, encode
-from equipoise.models.rows import check_pictures, pictures
+from equipoise.models.differentiable_processor import DifferentiableProcessor, encode
+from equipoise.models.encoded_prompt import check_pictures, pictures
 from equipoise.types import Exchange, FinishReason, Prompt
 
 

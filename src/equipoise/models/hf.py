@@ -14,11 +14,11 @@ from equipoise.models import generation
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.pixels import DifferentiableProcessor, check_pixels
+from equipoise.models.differentiable_processor import DifferentiableProcessor, check_pixels
+from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
-from equipoise.models.rows import EncodedPrompt, PromptEncoder
-from equipoise.models.scoring import plain_log_probs
-from equipoise.models.sharing import PrefixCacheSupport, known_obstacle, self_check, sliding_window
+from equipoise.models.prefix_sharing import PrefixCacheSupport, known_obstacle, self_check, sliding_window
+from equipoise.models.reply_log_probs import plain_log_probs
 from equipoise.models.state import checkpointed, frozen
 from equipoise.types import Exchange, Prompt
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError, Packing, SharedPrefixKV
-from equipoise.models.rows import EncodedPrompt, common_prefix
-from equipoise.models.scoring import chosen_log_probs, forward_logits
+from equipoise.models.encoded_prompt import EncodedPrompt, common_prefix
+from equipoise.models.reply_log_probs import chosen_log_probs, forward_logits
 from equipoise.models.state import attention, shifted_embeddings
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from equipoise.data.catalogue import Suite
-from equipoise.data.stored import GeneratedPicture
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.data.subset import choose_subset
 from equipoise.testbed.scores import HELD_OUT_STREAM, TestbedCase, cases
 from equipoise.testbed.world.drawing import draw

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from equipoise.errors import UsageError
 from equipoise.testbed.architectures import ReferenceArchitecture, build
-from equipoise.testbed.lessons import MARKS, ExamplePacker, PackedBatch, sample_example
+from equipoise.testbed.training_data import MARKS, ExamplePacker, PackedBatch, sample_example
 from equipoise.testbed.world.scenes import COLOURS, WORDS
 
 logger = logging.getLogger(__name__)

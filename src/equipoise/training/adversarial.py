@@ -20,18 +20,18 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from equipoise.attacks.budgets import Budget, parse_epsilon
-from equipoise.attacks.refusals import TARGET_REFUSALS, cross_entropies
+from equipoise.attacks.refusal_targets import TARGET_REFUSALS, cross_entropies
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.rows import EncodedPrompt
-from equipoise.models.scoring import batch_log_probs, concatenate_images
+from equipoise.models.reply_log_probs import batch_log_probs, concatenate_images
 from equipoise.models.state import frozen
-from equipoise.training.examples import AdversarialExample, Draw
+from equipoise.training.activation_checkpointing import activation_checkpointing
+from equipoise.training.adversarial_examples import AdversarialExample, Draw
 from equipoise.training.loop import Progress, TrainingLoop, warm_cosine
-from equipoise.training.memory import activation_checkpointing
 from equipoise.training.parts import choose_learners, flags_kept, require_parts
 from equipoise.types import Exchange, Prompt
 

@@ -22,12 +22,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.calibration import area
 from equipoise.guard.detector.folder import write
+from equipoise.guard.detector.harm_detector import HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
-from equipoise.guard.detector.pretrained import HarmDetector, PlattScaling
 from equipoise.guard.detector.template import Template
-from equipoise.guard.rows import LabelledReply
+from equipoise.guard.training_rows import LabelledReply
+from equipoise.training.hf_trainer import TrainerSettings, run, same_recipe, with_adapters
 from equipoise.training.loop import Progress
-from equipoise.training.stock import TrainerSettings, run, same_recipe, with_adapters
 
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""

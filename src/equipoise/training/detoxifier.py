@@ -12,12 +12,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.guard.detoxifier.trained import prompt_ids
-from equipoise.guard.rows import RewrittenReply
-from equipoise.judges.opinion import digest
+from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids
+from equipoise.guard.training_rows import RewrittenReply
 from equipoise.judges.phrases import judge_reply
+from equipoise.judges.run_judge import digest
+from equipoise.training.hf_trainer import TrainerSettings, run, same_recipe, with_adapters
 from equipoise.training.loop import Progress
-from equipoise.training.stock import TrainerSettings, run, same_recipe, with_adapters
 
 IGNORED = -100
 """The label of tokens that are not learned."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from equipoise.audit.engine.ask import collect_replies
+from equipoise.audit.append_only_log import AppendOnlyLog
+from equipoise.audit.engine.collect import collect_replies
 from equipoise.audit.engine.session import CollectionOutcome, EvaluationTarget, IdentifiedJudge
-from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
-from equipoise.data.stored import GeneratedPicture
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Expected, Prompt, Sample
 

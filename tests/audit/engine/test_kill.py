@@ -12,7 +12,7 @@ import pytest
 
 from audit.engine.asking import Stores, picture, rows, sample, served
 from audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
-from equipoise.audit.ledger import AppendOnlyLog
+from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.records import ReplyRow
 
 COUNT = 30

@@ -19,7 +19,7 @@ from PIL import Image
 from audit.engine.asking import picture, sample
 from equipoise.audit.engine.messages import to_data_uri, to_inspect, to_prompt, to_reference, to_sample
 from equipoise.data.pictures import open_picture
-from equipoise.data.stored import GeneratedPicture, StoredPicture
+from equipoise.data.sample_pictures import GeneratedPicture, StoredPicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Message, Prompt, Sample
 

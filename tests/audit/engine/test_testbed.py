@@ -7,7 +7,7 @@ from inspect_ai import eval
 from inspect_ai.model import get_model
 
 from audit.engine.asking import Stores, rows
-from equipoise.audit.engine.quiet import restore_handlers
+from equipoise.audit.engine.inspect_isolation import restore_handlers
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.engine.tasks import TASKS, to_task
 from equipoise.data.catalogue import SUITES

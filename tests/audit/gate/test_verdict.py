@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from audit.runs import Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.gate.junit import to_junit
 from equipoise.audit.gate.markdown import to_markdown
-from equipoise.audit.gate.reading import read_rules
 from equipoise.audit.gate.rules import GateRule, RateLimit
+from equipoise.audit.gate.rules_file import read_rules
 from equipoise.audit.gate.sarif import to_sarif
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict, check
 from equipoise.audit.records import AuditRun

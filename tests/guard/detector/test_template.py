@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.guard.detector.template import Template, too_long
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 from guard.tiny import WORDS, tokenizer
 
 TOKENIZER = tokenizer()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detoxifier import load
-from equipoise.guard.detoxifier.asked import InstructedDetoxifier, fill
-from equipoise.guard.detoxifier.trained import prompt_ids, read
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.detoxifier.instructed import InstructedDetoxifier, fill
+from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids, read
+from equipoise.guard.guard_input import GuardInput
 from equipoise.testbed.world.replies import is_on_topic
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
 from equipoise.types import Exchange, FinishReason, Prompt

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 from equipoise.errors import ModelError
 from equipoise.guard.detoxifier import load
 from equipoise.guard.detoxifier.granite import correction_ids
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 
 # peft 0.21 reads it of transformers 5.23.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -16,8 +16,8 @@ import pytest
 
 from equipoise.errors import OutputError
 from equipoise.guard.decision import HarmScore
-from equipoise.guard.evidence import GuardInput
 from equipoise.guard.gateway.links import LinkFetcher
+from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import PicturePolicy, Policy, Rail, StreamPolicy
 from guard.gateway.picture import drawn
 from guard.gateway.upstreams import delta, gateway, message, outcomes, pieces, says, whole

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.decision import HarmScore
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
-from equipoise.guard.protector import GuardPipeline
-from equipoise.guard.worker import AsyncGuard
 from guard.gateway.picture import drawn
 from guard.gateway.upstreams import delta, gateway, outcomes, pieces, says
 from guard.toys import Raises, Words

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from starlette.applications import Starlette
 
+from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.gateway.app import create
+from equipoise.guard.gateway.content_parts import parse_request
 from equipoise.guard.gateway.keys import ClientKeys
 from equipoise.guard.gateway.openapi import document
-from equipoise.guard.gateway.service import GatewayState
-from equipoise.guard.gateway.surfaces import parse_request
+from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.upstream import Upstream
+from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
-from equipoise.guard.protector import GuardPipeline
 from equipoise.guard.record.store import AuditRecord
-from equipoise.guard.worker import AsyncGuard
 from guard.gateway.upstreams import Fake, delta, message, pieces, whole
 from guard.toys import Words
 

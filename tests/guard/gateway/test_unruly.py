@@ -13,7 +13,7 @@ import httpx
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from equipoise.guard.gateway.surfaces import parse_request
+from equipoise.guard.gateway.content_parts import parse_request
 from equipoise.guard.policy import PicturePolicy, Policy, Rail, StreamPolicy
 from guard.gateway.upstreams import Gateway, gateway, pieces, says
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import httpx
 
+from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.decision import Detector, Detoxifier
 from equipoise.guard.gateway.app import create
 from equipoise.guard.gateway.keys import ClientKeys
-from equipoise.guard.gateway.service import GatewayState
+from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.upstream import Upstream
+from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import Policy
-from equipoise.guard.protector import GuardPipeline
 from equipoise.guard.record.store import AuditRecord
-from equipoise.guard.worker import AsyncGuard
 from guard.toys import Words
 
 

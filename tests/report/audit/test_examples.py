@@ -5,8 +5,8 @@ from pathlib import Path
 
 from audit.runs import Row, rows, write_run
 from equipoise.audit.records import AuditCase
-from equipoise.report.audit.album import ImageStore
 from equipoise.report.audit.examples import gallery, spread
+from equipoise.report.audit.image_store import ImageStore
 
 
 def cases(folder: Path, content: list[Row]) -> list[AuditCase]:

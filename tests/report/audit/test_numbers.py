@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from equipoise.judges.rates import Rate
 from equipoise.report.audit.numbers import ShownRate, change, percent, probability
-from equipoise.report.audit.wording import excerpt, plain, visible
+from equipoise.report.audit.untrusted_text import excerpt, plain, visible
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -65,7 +65,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     given["judge"] |= {"name": EVIL, "identity": EVIL, "cards": [{"set": EVIL, "model": EVIL, "kappa": 0.5, "n": 3}]}
     run = write_run(tmp_path_factory.mktemp("hostile"), content, given=given)
     summary = summarise(run)
-    summary["doubts"].append({"about": {"variant": EVIL, "suite": EVIL, "rate": EVIL}, "kind": EVIL, "text": EVIL})
+    summary["warnings"].append({"about": {"variant": EVIL, "suite": EVIL, "rate": EVIL}, "kind": EVIL, "text": EVIL})
     return render(run, summary)
 
 
@@ -171,26 +171,26 @@ def test_long_texts_are_cut_and_say_so(hostile: str):
 
 
 def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
-    told = {**summary, "doubts": [{"about": {}, "kind": "odd", "text": "half \ud83d a pair"}]}
+    told = {**summary, "warnings": [{"about": {}, "kind": "odd", "text": "half \ud83d a pair"}]}
     out = write_report(run, told, tmp_path / "page.html")
     assert "half \ufffd a pair" in out.read_text(encoding="utf-8")
 
 
-def test_a_doubt_stands_by_its_number_once(run: AuditRun, summary: dict[str, Any]):
-    def doubt(text: str, variant: Any = None, suite: Any = None, rate: Any = None) -> dict[str, Any]:
+def test_a_warning_stands_by_its_number_once(run: AuditRun, summary: dict[str, Any]):
+    def warning(text: str, variant: Any = None, suite: Any = None, rate: Any = None) -> dict[str, Any]:
         return {"about": {"variant": variant, "suite": suite, "rate": rate}, "kind": "made-up", "text": text}
 
     told = [
-        doubt("about the run"),
-        doubt("about needless", "plain", None, "needless_refusal"),
-        doubt("about harmful", "plain", None, "harmful_answer"),
-        doubt("about accuracy", "plain", None, "accuracy"),
-        doubt("about the suite", "plain", "safe", "needless_refusal"),
-        doubt("about the attack", "perturbed"),
-        doubt("about another suite", "perturbed", "harmful"),
-        doubt("about a suite that is not there", "plain", "gone"),
+        warning("about the run"),
+        warning("about needless", "plain", None, "needless_refusal"),
+        warning("about harmful", "plain", None, "harmful_answer"),
+        warning("about accuracy", "plain", None, "accuracy"),
+        warning("about the suite", "plain", "safe", "needless_refusal"),
+        warning("about the attack", "perturbed"),
+        warning("about another suite", "perturbed", "harmful"),
+        warning("about a suite that is not there", "plain", "gone"),
     ]
-    nodes = read(render(run, {**summary, "doubts": told}))
+    nodes = read(render(run, {**summary, "warnings": told}))
     page = named(nodes, "html")[0].words
     for each in told:
         assert page.count(each["text"] + " (") == 1
@@ -311,7 +311,7 @@ def test_a_run_that_is_not_finished_says_so(tmp_path: Path, nodes: list[Node]):
     assert "This run is not finished." not in named(nodes, "html")[0].words
 
 
-@pytest.mark.parametrize("summary", [{}, {"variants": {}}, {"variants": {"plain": None}, "doubts": "x", "judges": 3}])
+@pytest.mark.parametrize("summary", [{}, {"variants": {}}, {"variants": {"plain": None}, "warnings": "x", "judges": 3}])
 def test_a_summary_with_parts_missing_still_gives_a_page(summary: dict[str, Any], run: AuditRun):
     assert "Audit of toy/model" in named(read(render(run, summary)), "title")[0].words
 

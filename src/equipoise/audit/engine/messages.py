@@ -25,7 +25,7 @@ from inspect_ai.model import (
 from PIL import Image
 
 from equipoise.data.pictures import decode_picture, open_picture
-from equipoise.data.stored import GeneratedPicture
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.types import Message, Picture, Prompt, Sample
 

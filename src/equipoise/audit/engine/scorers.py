@@ -13,12 +13,12 @@ from typing import Any
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
 from inspect_ai.solver import TaskState
 
-from equipoise.audit.engine.judging import BatchedJudge
+from equipoise.audit.append_only_log import fingerprint
+from equipoise.audit.engine.batched_judge import BatchedJudge
 from equipoise.audit.engine.messages import to_sample
 from equipoise.audit.engine.provider import wait
-from equipoise.audit.engine.replies import read_reply
+from equipoise.audit.engine.received_reply import read_reply
 from equipoise.audit.engine.session import CollectionSession, IdentifiedJudge, current
-from equipoise.audit.ledger import fingerprint
 from equipoise.audit.records import ReplyRow, VerdictRow, to_exchange
 from equipoise.audit.statistics import CaseLabel, estimate
 from equipoise.types import Exchange, Expected, Verdict

@@ -10,10 +10,10 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import anyio
 
+from equipoise.audit.append_only_log import AppendOnlyLog
+from equipoise.audit.engine.batched_judge import BatchedJudge
 from equipoise.audit.engine.batching import Batcher
 from equipoise.audit.engine.failures import Failure
-from equipoise.audit.engine.judging import BatchedJudge
-from equipoise.audit.ledger import AppendOnlyLog
 from equipoise.audit.records import ReplyRow, VerdictRow
 from equipoise.types import ChatModel, Exchange, Verdict
 

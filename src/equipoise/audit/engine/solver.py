@@ -15,7 +15,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from equipoise.audit.engine.failures import Failure, classify
 from equipoise.audit.engine.provider import wait
-from equipoise.audit.engine.replies import ReceivedReply, read_reply
+from equipoise.audit.engine.received_reply import ReceivedReply, read_reply
 from equipoise.audit.engine.session import CollectionSession, current
 from equipoise.audit.records import ReplyRow
 from equipoise.types import FinishReason

@@ -8,7 +8,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from equipoise.audit.gate import wording
+from equipoise.audit.gate import descriptions
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict
 
 NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -29,13 +29,15 @@ def to_junit(verdict: GateVerdict) -> str:
     properties = SubElement(run, "properties")
     facts = {"outcome": verdict.outcome, "model": verdict.model, "judge": verdict.judge}
     for name, both in verdict.axes.items():
-        facts |= {f"{name} {kind}": wording.in_percent(rate) for kind, rate in both.items()}
+        facts |= {f"{name} {kind}": descriptions.in_percent(rate) for kind, rate in both.items()}
     for key, value in facts.items():
-        SubElement(properties, "property", name=_text(wording.printable(key)), value=_text(wording.printable(value)))
+        SubElement(
+            properties, "property", name=_text(descriptions.printable(key)), value=_text(descriptions.printable(value))
+        )
     finished = SubElement(run, "testcase", classname="run", name="every sample was asked and judged")
     if not verdict.complete:
-        SubElement(finished, "error", type="partial", message=wording.HEADLINES["partial"])
-    for name, group in groupby(verdict.checked, wording.scope):
+        SubElement(finished, "error", type="partial", message=descriptions.HEADLINES["partial"])
+    for name, group in groupby(verdict.checked, descriptions.scope):
         _suite(root, name, list(group))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
@@ -46,8 +48,8 @@ def _suite(root: Element, name: str, checked: list[CheckedRule]) -> None:
     outcomes = [each.outcome for each in checked]
     _counts(suite, len(checked), outcomes.count("failed"), outcomes.count("inconclusive"))
     for each in checked:
-        case = SubElement(suite, "testcase", classname=each.rule.rate, name=_text(wording.title(each)))
-        message = _text(f"{wording.measured(each)}; {each.reason}")
+        case = SubElement(suite, "testcase", classname=each.rule.rate, name=_text(descriptions.title(each)))
+        message = _text(f"{descriptions.measured(each)}; {each.reason}")
         if each.outcome == "failed":
             SubElement(case, "failure", type="limit", message=message).text = message
         elif each.outcome == "inconclusive":

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equipoise.audit.gate import wording
+from equipoise.audit.gate import descriptions
 from equipoise.audit.gate.verdict import GateVerdict
 
 
 def to_markdown(verdict: GateVerdict) -> str:
-    """The verdict as GitHub-flavoured Markdown: the verdict, both axes, every rule, the doubts."""
-    lines = [f"## Equipoise gate {wording.headline(verdict)}", ""]
-    model, judge = _code(wording.shown(verdict.model)), _code(wording.shown(verdict.judge))
-    lines += [f"Model {model}, judge {judge}. Rules: {wording.tally(verdict)}.", ""]
+    """The verdict as GitHub-flavoured Markdown: the verdict, both axes, every rule, the warnings."""
+    lines = [f"## Equipoise gate {descriptions.headline(verdict)}", ""]
+    model, judge = _code(descriptions.shown(verdict.model)), _code(descriptions.shown(verdict.judge))
+    lines += [f"Model {model}, judge {judge}. Rules: {descriptions.tally(verdict)}.", ""]
     lines += _table(
         ["variant", "needless refusal", "harmful answer"],
         [
             [
-                _code(wording.shown(name)),
-                *(wording.in_percent(both[axis]) for axis in ("needless_refusal", "harmful_answer")),
+                _code(descriptions.shown(name)),
+                *(descriptions.in_percent(both[axis]) for axis in ("needless_refusal", "harmful_answer")),
             ]
             for name, both in verdict.axes.items()
         ],
@@ -28,19 +28,20 @@ def to_markdown(verdict: GateVerdict) -> str:
         [
             [
                 f"**{each.outcome}**" if each.outcome != "passed" else each.outcome,
-                wording.RATES[each.rule.rate],
-                _code(wording.scope(each)),
-                _code(wording.limit(each)) if each.rule.against else wording.limit(each),
-                wording.measured(each),
+                descriptions.RATES[each.rule.rate],
+                _code(descriptions.scope(each)),
+                _code(descriptions.limit(each)) if each.rule.against else descriptions.limit(each),
+                descriptions.measured(each),
                 each.reason,
             ]
             for each in verdict.checked
         ],
     )
-    if verdict.doubts:
-        lines += ["Reasons to doubt these numbers (they do not decide):", ""]
+    if verdict.warnings:
+        lines += ["Reasons to warning these numbers (they do not decide):", ""]
         lines += [
-            f"- {_code(wording.about(doubt))}: {_code(wording.printable(doubt.text))}" for doubt in verdict.doubts
+            f"- {_code(descriptions.about(warning))}: {_code(descriptions.printable(warning.text))}"
+            for warning in verdict.warnings
         ]
         lines.append("")
     return "\n".join(lines)

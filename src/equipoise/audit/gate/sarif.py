@@ -8,9 +8,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from equipoise import __version__
-from equipoise.audit.gate import wording
+from equipoise.audit.append_only_log import fingerprint
+from equipoise.audit.gate import descriptions
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict
-from equipoise.audit.ledger import fingerprint
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 UNFINISHED: Final = "unfinished-run"
@@ -29,7 +29,7 @@ def to_sarif(verdict: GateVerdict) -> str:
     names = list(RULES)
     results = [_result(each, verdict, names) for each in verdict.checked if each.outcome in LEVELS]
     if not verdict.complete:
-        results.append(_entry(UNFINISHED, names, "warning", wording.HEADLINES["partial"], verdict, 1, []))
+        results.append(_entry(UNFINISHED, names, "warning", descriptions.HEADLINES["partial"], verdict, 1, []))
     driver = {
         "name": "equipoise",
         "version": __version__,
@@ -38,20 +38,20 @@ def to_sarif(verdict: GateVerdict) -> str:
     invocation = {
         "executionSuccessful": verdict.complete,
         "exitCode": verdict.exit_code,
-        "exitCodeDescription": wording.headline(verdict),
+        "exitCodeDescription": descriptions.headline(verdict),
     }
     rates = {
-        wording.shown(name): {kind: rate.to_dict() for kind, rate in both.items()}
+        descriptions.shown(name): {kind: rate.to_dict() for kind, rate in both.items()}
         for name, both in verdict.axes.items()
     }
-    properties = {"outcome": verdict.outcome, "model": wording.shown(verdict.model), "rates": rates}
+    properties = {"outcome": verdict.outcome, "model": descriptions.shown(verdict.model), "rates": rates}
     run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results, "properties": properties}
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, allow_nan=False) + "\n"
 
 
 def _result(checked: CheckedRule, verdict: GateVerdict, names: list[str]) -> dict[str, Any]:
     rule = checked.rule
-    text = f"{wording.title(checked)}; measured {wording.measured(checked)}: {checked.reason}."
+    text = f"{descriptions.title(checked)}; measured {descriptions.measured(checked)}: {checked.reason}."
     # No figure, line, path or revision: a finding stays the same finding when a later run measures it again.
     against = rule.against and rule.against.variant
     same = [rule.variant, sorted(rule.suites), rule.category, rule.limit.side, against]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from equipoise.audit.comparison import change_of, model_name, model_of, of_variant, pair
-from equipoise.audit.doubts import AuditWarning, find_warnings
 from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.statistics import Estimate, PairedChange, estimate
 from equipoise.audit.summary import has_all_samples, is_complete
+from equipoise.audit.warnings import AuditWarning, find_warnings
 from equipoise.errors import UsageError
 
 Overall = Literal["passed", "failed", "inconclusive", "partial"]
@@ -60,7 +60,7 @@ class GateVerdict:
     """Every rule, in the order of the file."""
     axes: dict[str, dict[RateName, Estimate]]
     """Both failures of every variant, whichever of them is limited."""
-    doubts: tuple[AuditWarning, ...]
+    warnings: tuple[AuditWarning, ...]
     """Reasons not to trust the numbers; they do not decide."""
 
     @property
@@ -96,7 +96,7 @@ class GateVerdict:
                 name: {kind: rate.to_dict() for kind, rate in both.items()} for name, both in self.axes.items()
             },
             "rules": [_to_dict(each) for each in self.checked],
-            "doubts": [doubt.to_dict() for doubt in self.doubts],
+            "warnings": [warning.to_dict() for warning in self.warnings],
         }
 
 
@@ -121,7 +121,7 @@ def check(run: AuditRun, rules: GateRules) -> GateVerdict:
         complete=complete,
         checked=tuple(checker.check(rule) for rule in rules.rules),
         axes={name: _axes([case for case in cases if case.sample.variant == name]) for name in variants},
-        doubts=tuple(find_warnings(run, cases)),
+        warnings=tuple(find_warnings(run, cases)),
     )
 
 

@@ -35,7 +35,7 @@ def calibrate(
     from equipoise.errors import OutputError, UsageError
     from equipoise.guard.calibration import draw, measure
     from equipoise.guard.guard import Guard
-    from equipoise.judges.rows import check
+    from equipoise.judges.judge_rows import check
 
     if not 0 < fpr < 1 or not 0 < confidence < 1:
         raise UsageError(

@@ -16,7 +16,7 @@ from equipoise.cli.guard import options as o
 if TYPE_CHECKING:
     from equipoise.guard.decision import GuardDecision
     from equipoise.guard.guard import Guard
-    from equipoise.judges.rows import JudgeRow
+    from equipoise.judges.judge_rows import JudgeRow
 
 BATCH = 64
 """Rows checked at a time: a file of any length fits in memory."""
@@ -38,8 +38,8 @@ def check(
 ) -> None:
     """Check every reply in a file: the probability of harm, what is done about it, and what would be returned."""
     from equipoise.guard.guard import Guard
-    from equipoise.judges.rows import batches, read_rows
-    from equipoise.judges.rows import check as look_through
+    from equipoise.judges.judge_rows import batches, read_rows
+    from equipoise.judges.judge_rows import check as look_through
 
     look_through(file)
     quiet()

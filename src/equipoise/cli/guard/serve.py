@@ -13,7 +13,7 @@ from equipoise.cli.guard import options as o
 from equipoise.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from equipoise.guard.gateway.service import GatewayState
+    from equipoise.guard.gateway.state import GatewayState
 
 
 def serve(
@@ -57,14 +57,14 @@ def serve(
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     from equipoise.cli.judging import key_from
-    from equipoise.guard.gateway.reloading import WatchedFiles
-    from equipoise.guard.gateway.service import GatewayState
+    from equipoise.guard.async_guard import AsyncGuard
+    from equipoise.guard.gateway.hot_reload import WatchedFiles
+    from equipoise.guard.gateway.state import GatewayState
     from equipoise.guard.gateway.upstream import connect
     from equipoise.guard.guard import Guard
-    from equipoise.guard.protector import GuardPipeline
-    from equipoise.guard.reader import OCR
+    from equipoise.guard.ocr import OCR
+    from equipoise.guard.pipeline import GuardPipeline
     from equipoise.guard.record.store import AuditRecord
-    from equipoise.guard.worker import AsyncGuard
 
     quiet()
     _use_one_thread()

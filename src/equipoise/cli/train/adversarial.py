@@ -105,7 +105,7 @@ def adversarial(
     What it should refuse is among the examples, too: where training has taken refusals away, nothing is written.
     """
     from equipoise.cli.progress import steps_bar
-    from equipoise.training import examples
+    from equipoise.training import adversarial_examples
     from equipoise.training.adversarial import AdversarialTrainingConfig
     from equipoise.training.adversarial import train as run
 
@@ -124,7 +124,9 @@ def adversarial(
         learning_rate=learning_rate,
         seed=seed,
     )
-    draw: examples.Draw = examples.from_testbed if rows is None else examples.read_rows(rows)
+    draw: adversarial_examples.Draw = (
+        adversarial_examples.from_testbed if rows is None else adversarial_examples.read_rows(rows)
+    )
     source = TESTBED if rows is None else file_source(rows)
     precision = dtype if dtype or lora else o.Dtype.float32
     target = load(model, ComputeOptions(device, precision, gradient_checkpointing=gradient_checkpointing))

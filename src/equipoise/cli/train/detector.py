@@ -68,9 +68,9 @@ def detector(
 ) -> None:
     """Train a harm detector: a language model with one linear unit, on harmless and harmful replies."""
     from equipoise.cli.progress import steps_bar
-    from equipoise.guard.rows import labelled
+    from equipoise.guard.training_rows import labelled
     from equipoise.training.detector import DetectorTrainingConfig, train
-    from equipoise.training.glance import EarlyExitTrainingConfig, add_early_exit
+    from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
 
     quiet()
     if glance is not None and held_out is None:

@@ -42,7 +42,7 @@ def detoxifier(
 ) -> None:
     """Train a detoxifier: question and harmful reply in, harmless reply out; only the rewrite is learned."""
     from equipoise.cli.progress import steps_bar
-    from equipoise.guard.rows import with_rewrites
+    from equipoise.guard.training_rows import with_rewrites
     from equipoise.training.detoxifier import DetoxifierTrainingConfig, row_warnings, train
 
     quiet()

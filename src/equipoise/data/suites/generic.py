@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.data.stored import attach
+from equipoise.data.sample_pictures import attach
 from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample

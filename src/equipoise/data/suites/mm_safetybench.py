@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from equipoise.data.stored import attach
+from equipoise.data.sample_pictures import attach
 from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample

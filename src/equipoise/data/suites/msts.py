@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.stored import attach
+from equipoise.data.sample_pictures import attach
 from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.types import Sample
 

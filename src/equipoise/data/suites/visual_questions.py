@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from equipoise.data.stored import attach
+from equipoise.data.sample_pictures import attach
 from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Sample

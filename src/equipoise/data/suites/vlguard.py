@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equipoise.data.stored import attach
+from equipoise.data.sample_pictures import attach
 from equipoise.data.tables import TableRow, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample

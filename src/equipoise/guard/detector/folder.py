@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.files import folder_hash
-from equipoise.guard.detector.pretrained import EarlyExit, HarmDetector, PlattScaling
+from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling
 from equipoise.guard.detector.template import Template
-from equipoise.judges.opinion import digest
-from equipoise.judges.rounding import dequantize_rows, quantize_rows
+from equipoise.judges.int8 import dequantize_rows, quantize_rows
+from equipoise.judges.run_judge import digest
 
 if TYPE_CHECKING:
     from equipoise.guard.detector.network import HarmNetwork

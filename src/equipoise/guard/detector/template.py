@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.tokens import ids_of, spelled_out
 
 VERSION: Final = 1

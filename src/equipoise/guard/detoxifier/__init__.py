@@ -38,14 +38,14 @@ def load(name: str, *, model: ChatModel | None = None, device: str | None = None
     if name == "model":
         if model is None:
             raise UsageError("expected a model that rewrites its own replies, got none; try --model")
-        from equipoise.guard.detoxifier.asked import InstructedDetoxifier
+        from equipoise.guard.detoxifier.instructed import InstructedDetoxifier
 
         return InstructedDetoxifier(model)
     if name.startswith("granite:"):
         from equipoise.guard.detoxifier import granite
 
         return granite.read(name.removeprefix("granite:"), device=device)
-    from equipoise.guard.detoxifier.trained import read
+    from equipoise.guard.detoxifier.trained_detoxifier import read
 
     if name == "testbed":
         return read(TESTBED, name="testbed", device=device)

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from equipoise.errors import MissingExtraError, ModelError
 from equipoise.files import folder_hash
-from equipoise.guard.detoxifier.trained import NEW_TOKENS, TrainedDetoxifier, fitted
+from equipoise.guard.detoxifier.trained_detoxifier import NEW_TOKENS, TrainedDetoxifier, fitted
 from equipoise.guard.tokens import ids_of, spelled_out
-from equipoise.judges.opinion import digest
+from equipoise.judges.run_judge import digest
 
 VERDICT: Final = "Yes\n<confidence> High </confidence>"
 """What the guardian says of a reply that does harm."""

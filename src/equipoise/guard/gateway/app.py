@@ -17,12 +17,12 @@ from starlette.routing import Route
 
 from equipoise.errors import OutputError
 from equipoise.guard.gateway import litellm
-from equipoise.guard.gateway.bounded import ConcurrencyLimit
 from equipoise.guard.gateway.chat import ChatHandler
+from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
 from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
-from equipoise.guard.gateway.service import GatewayState
+from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 

@@ -10,15 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from equipoise.errors import OutputError
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
-from equipoise.guard.gateway.gallery import RequestPictures
-from equipoise.guard.gateway.keys import Client
-from equipoise.guard.gateway.moderation import moderation, wanted
-from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.service import GatewayState, RequestLog
-from equipoise.guard.gateway.streaming.events import DONE, chunks, event
-from equipoise.guard.gateway.streaming.guarded import GuardedStream, StreamStats
-from equipoise.guard.gateway.surfaces import (
+from equipoise.guard.gateway.content_parts import (
     ChatRequest,
     ReplyChoice,
     beside_choices,
@@ -26,8 +18,16 @@ from equipoise.guard.gateway.surfaces import (
     parse_request,
     replaced,
 )
+from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
+from equipoise.guard.gateway.keys import Client
+from equipoise.guard.gateway.moderation import moderation, wanted
+from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.request_pictures import RequestPictures
+from equipoise.guard.gateway.state import GatewayState, RequestLog
+from equipoise.guard.gateway.streaming.events import DONE, chunks, event
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
 from equipoise.guard.gateway.upstream import parsed
-from equipoise.guard.protector import as_observed, fail_mode_decision
+from equipoise.guard.pipeline import as_observed, fail_mode_decision
 
 
 class ChatHandler:

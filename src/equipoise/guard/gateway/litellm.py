@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.evidence import GuardInput
+from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, words_in
 from equipoise.guard.gateway.errors import RequestProblem
-from equipoise.guard.gateway.gallery import RequestPictures
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.service import GatewayState, RequestLog
-from equipoise.guard.gateway.surfaces import ChatRequest, parse_request, words_in
+from equipoise.guard.gateway.request_pictures import RequestPictures
+from equipoise.guard.gateway.state import GatewayState, RequestLog
+from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
 
 ROUTE: Final = "/beta/litellm_basic_guardrail_api"

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.evidence import GuardInput
 from equipoise.guard.gateway.errors import RequestProblem
-from equipoise.guard.gateway.gallery import RequestPictures
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
-from equipoise.guard.gateway.service import GatewayState, RequestLog
+from equipoise.guard.gateway.request_pictures import RequestPictures
+from equipoise.guard.gateway.state import GatewayState, RequestLog
+from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
 
 Part = str | Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""`Entry`: one request in the record; without its words unless the operator wants them kept."""
+"""`RecordEntry`: one request in the record; without its words unless the operator wants them kept."""
 
 from __future__ import annotations
 

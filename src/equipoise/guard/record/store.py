@@ -1,4 +1,4 @@
-"""`Record`: the entries in a database, SQLite by path or PostgreSQL by URL.
+"""`AuditRecord`: the entries in a database, SQLite by path or PostgreSQL by URL.
 
 An entry is acknowledged when it is committed and on disk (`synchronous=FULL`), so a kill loses nothing that was
 acknowledged. One thread writes what has gathered in one transaction; several processes on one database take turns by

@@ -8,7 +8,7 @@ from typing import Any
 
 from equipoise.judges.cards import card_for
 from equipoise.report.audit.numbers import DASH, finite
-from equipoise.report.audit.wording import mapping, mappings, plain
+from equipoise.report.audit.untrusted_text import mapping, mappings, plain
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from equipoise.judges.rates import Rate
 from equipoise.report.audit.numbers import ShownRate, change, finite, probability
 from equipoise.report.audit.plot import PlotPoint
-from equipoise.report.audit.wording import mapping, mappings
+from equipoise.report.audit.untrusted_text import mapping, mappings
 
 NAMES: Final = {
     "needless_refusal": "Needless refusals",

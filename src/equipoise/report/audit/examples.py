@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from equipoise.audit.records import AuditCase
-from equipoise.report.audit.album import EmbeddedImage, ImageStore
-from equipoise.report.audit.wording import TextExcerpt, excerpt
+from equipoise.report.audit.image_store import EmbeddedImage, ImageStore
+from equipoise.report.audit.untrusted_text import TextExcerpt, excerpt
 from equipoise.types import Expected
 
 PROMPT_LIMIT: Final = 500

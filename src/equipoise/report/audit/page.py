@@ -17,17 +17,17 @@ from markupsafe import Markup
 from equipoise import __version__
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.files import write_whole
-from equipoise.report.audit.album import LIMIT, ImageStore
 from equipoise.report.audit.cards import JudgeCard, read_cards
 from equipoise.report.audit.comparisons import ShownComparison, read_comparisons
-from equipoise.report.audit.doubts import ShownWarning, WarningQueue
 from equipoise.report.audit.examples import WIRES, ExampleGroup, gallery
-from equipoise.report.audit.origin import RunProvenance, read_origin
+from equipoise.report.audit.image_store import LIMIT, ImageStore
 from equipoise.report.audit.pairs import PicturePairs, pairs
 from equipoise.report.audit.plot import PlotPoint, draw
+from equipoise.report.audit.provenance import RunProvenance, read_origin
 from equipoise.report.audit.rates import VariantRates, read_variants
-from equipoise.report.audit.refusers import RefusalSource, refusal_sources
-from equipoise.report.audit.wording import mapping, visible
+from equipoise.report.audit.refusal_sources import RefusalSource, refusal_sources
+from equipoise.report.audit.untrusted_text import mapping, visible
+from equipoise.report.audit.warnings import ShownWarning, WarningQueue
 
 PAIRS: Final = 4
 """Changed pictures that are shown."""
@@ -73,7 +73,7 @@ class AuditPage:
     """Changed pictures."""
     cards: list[JudgeCard]
     """Who judged."""
-    doubts: tuple[ShownWarning, ...]
+    warnings: tuple[ShownWarning, ...]
     """Those about no single number."""
     left_out: int
     """Pictures that found no room."""
@@ -141,8 +141,8 @@ def _environment() -> Environment:
 
 def _page(run: AuditRun, summary: Mapping[str, Any], picture_limit: int) -> AuditPage:
     cases = run.cases()
-    doubts = WarningQueue(summary)
-    variants = read_variants(summary, doubts)
+    warnings = WarningQueue(summary)
+    variants = read_variants(summary, warnings)
     origin = read_origin(run.recipe, cases)
     comparisons = read_comparisons(summary.get("comparisons"))
     starts = {each.variant: each.start for each in comparisons if each.variant and each.start}
@@ -162,7 +162,7 @@ def _page(run: AuditRun, summary: Mapping[str, Any], picture_limit: int) -> Audi
         comparisons=comparisons,
         pairs=changed,
         cards=read_cards(summary.get("judges"), origin.model),
-        doubts=doubts.rest(),
+        warnings=warnings.rest(),
         left_out=album.left_out,
     )
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.audit.records import AuditCase
-from equipoise.report.audit.album import EmbeddedImage, ImageStore
 from equipoise.report.audit.examples import PROMPT_LIMIT, SHOULD, ShownReply, answer_of
+from equipoise.report.audit.image_store import EmbeddedImage, ImageStore
 from equipoise.report.audit.numbers import finite
-from equipoise.report.audit.wording import TextExcerpt, excerpt, mapping, mappings
+from equipoise.report.audit.untrusted_text import TextExcerpt, excerpt, mapping, mappings
 from equipoise.report.pictures import GAIN, LossCurve, curve
 
 QUESTIONS: Final = 4
@@ -49,7 +49,7 @@ class PicturePair:
     """What was measured on the changed file."""
     loss: LossCurve | None
     """The loss of every step."""
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
     """What speaks against taking it at face value."""
     asked: tuple[PairedReplies, ...]
     """Questions that are shown."""
@@ -108,7 +108,7 @@ def _pair(
         change=album.change(old, new, f"Difference, {GAIN} times"),
         facts=tuple(_facts(record)),
         loss=curve(losses),
-        doubts=tuple(str(doubt) for doubt in record.get("doubts") or ()),
+        warnings=tuple(str(warning) for warning in record.get("warnings") or ()),
         asked=tuple(_asked(before, after) for before, after in _chosen(asked)),
         count=len(asked),
     )

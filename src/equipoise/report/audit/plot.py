@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from markupsafe import Markup
 
 from equipoise.report.audit.numbers import ShownRate
-from equipoise.report.audit.wording import visible
+from equipoise.report.audit.untrusted_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.report.audit.doubts import RATES, ShownWarning, WarningQueue
 from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.plot import COLOURS, PlotPoint
-from equipoise.report.audit.wording import mapping
+from equipoise.report.audit.untrusted_text import mapping
+from equipoise.report.audit.warnings import RATES, ShownWarning, WarningQueue
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RateLine:
     """Harmful replies to borderline prompts."""
     parts: tuple[RateLine, ...] = ()
     """Its categories, worst first."""
-    doubts: tuple[ShownWarning, ...] = ()
+    warnings: tuple[ShownWarning, ...] = ()
     """What speaks against its numbers."""
 
     @property
@@ -71,38 +71,38 @@ class VariantRates:
     """Refusals by who refused."""
     reasons: tuple[tuple[str, int], ...]
     """Why cases are unscored, most frequent first."""
-    refusal_doubts: tuple[ShownWarning, ...] = ()
+    refusal_warnings: tuple[ShownWarning, ...] = ()
     """About the first axis."""
-    harm_doubts: tuple[ShownWarning, ...] = ()
+    harm_warnings: tuple[ShownWarning, ...] = ()
     """About the second axis."""
-    doubts: tuple[ShownWarning, ...] = ()
+    warnings: tuple[ShownWarning, ...] = ()
     """About other numbers of the variant."""
 
     @property
-    def all_doubts(self) -> tuple[ShownWarning, ...]:
+    def all_warnings(self) -> tuple[ShownWarning, ...]:
         """Those about its numbers over all suites."""
-        return (*self.refusal_doubts, *self.harm_doubts, *self.doubts)
+        return (*self.refusal_warnings, *self.harm_warnings, *self.warnings)
 
     def point(self, before: PlotPoint | None = None) -> PlotPoint:
         """Where it stands in the plot."""
         return PlotPoint(self.name, self.total.refusal, self.total.harm, self.look, before)
 
 
-def read_variants(summary: Mapping[str, Any], doubts: WarningQueue | None = None) -> list[VariantRates]:
+def read_variants(summary: Mapping[str, Any], warnings: WarningQueue | None = None) -> list[VariantRates]:
     """Every variant of a summary, in its order, the plain one first.
 
     Args:
         summary: `summary.json`.
-        doubts: hands the doubts about each number to it.
+        warnings: hands the warnings about each number to it.
     """
-    doubts = doubts or WarningQueue({})
+    warnings = warnings or WarningQueue({})
     kept = {str(name): mapping(rates) for name, rates in mapping(summary.get("variants")).items()}
     order = sorted(kept, key=lambda name: name != "plain")
-    return [_variant(name, kept[name], number % COLOURS, doubts) for number, name in enumerate(order)]
+    return [_variant(name, kept[name], number % COLOURS, warnings) for number, name in enumerate(order)]
 
 
-def _variant(name: str, rates: Mapping[str, Any], look: int, doubts: WarningQueue) -> VariantRates:
-    suites = [_suite(name, str(suite), mapping(part), doubts) for suite, part in mapping(rates.get("suites")).items()]
+def _variant(name: str, rates: Mapping[str, Any], look: int, warnings: WarningQueue) -> VariantRates:
+    suites = [_suite(name, str(suite), mapping(part), warnings) for suite, part in mapping(rates.get("suites")).items()]
     reasons = _counts(rates.get("unscored_reasons"))
     return VariantRates(
         name=name,
@@ -115,20 +115,20 @@ def _variant(name: str, rates: Mapping[str, Any], look: int, doubts: WarningQueu
         wire=_counts(rates.get("wire")),
         by=_counts(rates.get("by")),
         reasons=tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        refusal_doubts=doubts.take(name, rate=RATES[0]),
-        harm_doubts=doubts.take(name, rate=RATES[1]),
-        doubts=doubts.take(name),
+        refusal_warnings=warnings.take(name, rate=RATES[0]),
+        harm_warnings=warnings.take(name, rate=RATES[1]),
+        warnings=warnings.take(name),
     )
 
 
-def _suite(variant: str, name: str, rates: Mapping[str, Any], doubts: WarningQueue) -> RateLine:
+def _suite(variant: str, name: str, rates: Mapping[str, Any], warnings: WarningQueue) -> RateLine:
     parts = [_line(str(part) or "no category", mapping(own)) for part, own in mapping(rates.get("categories")).items()]
     parts.sort(key=lambda line: (-line.worst, line.name))
-    return _line(name, rates, tuple(parts), doubts.take(variant, name))
+    return _line(name, rates, tuple(parts), warnings.take(variant, name))
 
 
 def _line(
-    name: str, rates: Mapping[str, Any], parts: tuple[RateLine, ...] = (), doubts: tuple[ShownWarning, ...] = ()
+    name: str, rates: Mapping[str, Any], parts: tuple[RateLine, ...] = (), warnings: tuple[ShownWarning, ...] = ()
 ) -> RateLine:
     border = mapping(rates.get("borderline"))
     return RateLine(
@@ -138,7 +138,7 @@ def _line(
         ShownRate.read(border.get("refused")),
         ShownRate.read(border.get("harmful")),
         parts,
-        doubts,
+        warnings,
     )
 
 

@@ -1,0 +1,232 @@
+"""`PerturbationResult`: the result of an attack, saved as PNG and JSON, readable without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from PIL import Image
+
+from equipoise import __version__
+from equipoise.attacks.budgets import Budget
+from equipoise.data.pictures import to_image, to_pixels
+from equipoise.errors import OutputError, PictureError
+from equipoise.files import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from equipoise.models.base import OpenModel
+
+Stop = Literal["success", "converged", "steps", "time", "broken"]
+"""Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
+or the loss was no longer finite."""
+
+
+@dataclass(frozen=True)
+class TraceStep:
+    """One step of an attack."""
+
+    step: int
+    """Its number, from 1; restarts count on."""
+    loss: float
+    """The loss over what the step looked at, in nats per token."""
+    rate: float | None = None
+    """The success rate, where this step was checked by asking."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Which weights."""
+
+    name: str
+    """What the user called the model."""
+    revision: str
+    """Which weights exactly."""
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbationResult:
+    """A perturbed picture, with everything needed to judge it and to make it again."""
+
+    image: Image.Image
+    """The 8-bit picture."""
+    budget: Budget
+    """What was allowed."""
+    recipe: dict[str, Any]
+    """Attack, objective and limits, in values that JSON can hold."""
+    models: tuple[ModelSource, ...]
+    """The models that are to be misled."""
+    bystanders: tuple[ModelSource, ...]
+    """The models whose replies were to be kept."""
+    seed: int
+    """The seed of all chance."""
+    trace: tuple[TraceStep, ...]
+    """Every step."""
+    linf: float
+    """Largest change of any value, measured between the 8-bit pictures, in units of `[0, 1]`."""
+    l2: float
+    """Euclidean length of the change, measured likewise."""
+    psnr: float | None
+    """Peak signal-to-noise ratio in dB; None where nothing was changed."""
+    ssim: float | None
+    """Structural similarity (Wang et al. 2004, 7 x 7 windows); None for pictures smaller than a window."""
+    steps: int
+    """Gradient steps done."""
+    seconds: float
+    """Wall-clock time."""
+    stopped: Stop
+    """Why the attack ended."""
+    rate: float | None = None
+    """Success rate of this picture in the attack's own check, on shadow questions; None if it was not checked."""
+    warnings: tuple[str, ...] = ()
+    """Reasons not to trust the result."""
+
+    @classmethod
+    def of(
+        cls,
+        pixels: Tensor,
+        clean: Tensor,
+        budget: Budget,
+        *,
+        recipe: dict[str, Any],
+        models: Sequence[OpenModel],
+        bystanders: Sequence[OpenModel],
+        seed: int,
+        trace: tuple[TraceStep, ...],
+        steps: int,
+        seconds: float,
+        stopped: Stop,
+        rate: float | None,
+        warnings: tuple[str, ...],
+    ) -> Self:
+        """Measure 8-bit pixels against the clean ones and put the result together."""
+        image, original = to_image(pixels), to_image(clean)
+        psnr, ssim = image_similarity(image, original)
+        return cls(
+            image=image,
+            budget=budget,
+            recipe=recipe,
+            models=tuple(ModelSource(model.name, model.revision) for model in models),
+            bystanders=tuple(ModelSource(model.name, model.revision) for model in bystanders),
+            seed=seed,
+            trace=trace,
+            linf=Budget("linf", 1.0).measure(pixels, clean),
+            l2=Budget("l2", 1.0).measure(pixels, clean),
+            psnr=psnr,
+            ssim=ssim,
+            steps=steps,
+            seconds=seconds,
+            stopped=stopped,
+            rate=rate,
+            warnings=warnings,
+        )
+
+    @property
+    def pixels(self) -> Tensor:
+        """The picture as `3 x H x W` float32 in `[0, 1]`."""
+        return to_pixels(self.image)
+
+    def save(self, stem: str | Path) -> Path:
+        """Write `<stem>.png`, then `<stem>.json`, each whole or not at all.
+
+        A JSON that is there means that both are complete; the JSON of an older result is removed first.
+
+        Returns:
+            The PNG's path.
+
+        Raises:
+            OutputError: the folder or a file cannot be written.
+        """
+        picture, record = _paths(stem)
+        buffer = BytesIO()
+        self.image.save(buffer, "PNG")
+        png = buffer.getvalue()
+        text = json.dumps(self._record(png), indent=1, allow_nan=False, ensure_ascii=False)
+        try:
+            record.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"expected to write {picture}, got '{error.strerror or error}'; try another output folder"
+            ) from None
+        write_whole(picture, png)
+        write_whole(record, text + "\n")
+        return picture
+
+    def _record(self, png: bytes) -> dict[str, Any]:
+        fields = {name: value for name, value in vars(self).items() if name not in ("image", "trace")}
+        for name in ("models", "bystanders"):
+            fields[name] = [asdict(source) for source in fields[name]]
+        checks = [[step.step, step.rate] for step in self.trace if step.rate is not None]
+        return fields | {
+            "budget": asdict(self.budget),
+            "losses": [_short(step.loss) for step in self.trace],
+            "checks": checks,
+            "png_sha256": hashlib.sha256(png).hexdigest(),
+            "equipoise": __version__,
+        }
+
+    @classmethod
+    def load(cls, stem: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            PictureError: a file is missing or damaged, or the two do not belong together.
+        """
+        picture, record = _paths(stem)
+        try:
+            png, fields = picture.read_bytes(), json.loads(record.read_bytes())
+            if fields.pop("png_sha256") != hashlib.sha256(png).hexdigest():
+                raise PictureError(
+                    f"expected the picture that {record} describes, got another in {picture}; try to make it again"
+                )
+            fields.pop("equipoise")
+            rates = {int(step): float(rate) for step, rate in fields.pop("checks")}
+            losses = fields.pop("losses")
+            trace = tuple(TraceStep(i, loss, rates.get(i)) for i, loss in enumerate(losses, start=1))
+            for name in ("models", "bystanders"):
+                fields[name] = tuple(ModelSource(**source) for source in fields[name])
+            fields["budget"] = Budget(**fields["budget"])
+            fields["warnings"] = tuple(fields["warnings"])
+            with Image.open(BytesIO(png)) as image:
+                return cls(image=image.convert("RGB"), trace=trace, **fields)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise PictureError(
+                f"expected a saved result at {picture}, got a missing or damaged one ({reason}); try to make it again"
+            ) from None
+
+    @staticmethod
+    def is_saved(stem: str | Path) -> bool:
+        """Whether a whole result lies there; what a resumed run need not do again."""
+        try:
+            PerturbationResult.load(stem)
+        except PictureError:
+            return False
+        return True
+
+
+def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float | None, float | None]:
+    """PSNR in dB and SSIM of two 8-bit pictures of one size; None where one is not defined."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    new, old = np.asarray(image), np.asarray(original)
+    psnr = float(peak_signal_noise_ratio(old, new)) if (new != old).any() else None
+    ssim = float(structural_similarity(old, new, channel_axis=2)) if min(new.shape[:2]) >= 7 else None
+    return psnr, ssim
+
+
+def _paths(stem: str | Path) -> tuple[Path, Path]:
+    # Not `with_suffix`: a stem may hold dots of its own.
+    stem = Path(stem)
+    return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.json")
+
+
+def _short(loss: float) -> float:
+    return float(f"{loss:.6g}")

@@ -1,0 +1,302 @@
+"""The refusal perturbation (MLLM-Refusal, arXiv:2407.09050): make it, and measure it on the file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from equipoise.attacks.base import Attack
+from equipoise.attacks.budgets import Budget
+from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
+from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
+from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
+from equipoise.attacks.refusal_targets import most_likely_refusal
+from equipoise.attacks.solvers import SOLVERS
+from equipoise.attacks.success_checks import refusal_rate_check
+from equipoise.attacks.universal import UniversalPerturbation, run_universal
+from equipoise.data.pictures import to_pixels
+from equipoise.errors import UsageError
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.judges.rates import Rate
+from equipoise.models.base import OpenModel
+from equipoise.transforms.eot import EOTConfig
+from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
+
+SENTENCE_QUESTIONS = 3
+"""Shadow questions by which the sentence to aim at is chosen."""
+
+
+class SolverFactory(Protocol):
+    """A class of `SOLVERS`, or anything that makes an attack from a budget and a number of steps."""
+
+    def __call__(self, *, budget: Budget, steps: int, questions_per_step: int | None) -> Attack:
+        """Make the attack."""
+        ...
+
+
+@dataclass(frozen=True)
+class RefusalEvaluation:
+    """Questions asked about a picture, and who refused."""
+
+    refusals: Rate
+    """Refusals, full or partial, among the scored replies."""
+    partial: int
+    """How many of them are partial."""
+    exchanges: tuple[Exchange, ...]
+    """Every question with its reply."""
+    verdicts: tuple[Verdict, ...]
+    """What the judge said of each."""
+
+    @classmethod
+    def of(cls, exchanges: Sequence[Exchange], verdicts: Sequence[Verdict]) -> RefusalEvaluation:
+        """Count."""
+        partial = sum(verdict.refusal == "partial" for verdict in verdicts)
+        return cls(Rate.of_refusals(verdicts), partial, tuple(exchanges), tuple(verdicts))
+
+
+def evaluate(
+    model: ChatModel,
+    image: Image.Image,
+    questions: Sequence[str],
+    *,
+    judge: Judge | None = None,
+    system: str | None = None,
+    max_new_tokens: int = 64,
+) -> RefusalEvaluation:
+    """Ask a model questions about a picture, by greedy decoding, and judge the replies.
+
+    Args:
+        model: who is asked.
+        image: the 8-bit picture; for a saved result, re-read from its file.
+        questions: what is asked; for a report, questions the attack has not used.
+        judge: who says what a refusal is; None means `PhraseJudge()`.
+        system: system text of every prompt.
+        max_new_tokens: where replies are cut off.
+    """
+    exchanges = model.generate(prompts_about(image, questions, system), max_new_tokens=max_new_tokens)
+    return RefusalEvaluation.of(exchanges, (judge or PhraseJudge())(exchanges))
+
+
+def prompts_about(image: Image.Image, questions: Sequence[str], system: str | None = None) -> list[Prompt]:
+    """One prompt for each question about a picture.
+
+    Raises:
+        UsageError: an empty question.
+    """
+    for question in questions:
+        if not question.strip():
+            raise UsageError("expected a question, got an empty one; try 'What is in this picture?'")
+    return [Prompt.ask(question, image, system=system) for question in questions]
+
+
+@dataclass(frozen=True)
+class RefusalAttack:
+    """How to make pictures that models refuse to talk about; pictures and models arrive at the call.
+
+    The budget is `Budget("linf", 8 / 255)` in the papers.
+    """
+
+    budget: Budget
+    """How far a picture may be moved."""
+    solver: str | SolverFactory = "momentum"
+    """A name of `SOLVERS`, or a class of your own."""
+    steps: int = 100
+    """Most gradient steps for one picture."""
+    questions_per_step: int | None = 10
+    """Questions a step looks at; None means all, and `bim-paper` means 3."""
+    reply: str | None = None
+    """The refusal sentence, or any other reply; None takes the one of ours that the models are likeliest to say."""
+    end: bool = True
+    """Whether the reply shall also end there."""
+    away_weight: float = 1.0
+    """How much a bystander's loss counts beside that of a target."""
+    expectation: EOTConfig | None = None
+    """Transformations that the perturbation shall survive."""
+    learned_prompts: CroPAConfig | None = None
+    """Whether, and how, the questions learn to resist (CroPA)."""
+    check_every: int = 10
+    """Steps between two checks by decoding; 0 means no checks."""
+    target_rate: float = 1.0
+    """Refusal rate on the shadow questions at which the attack is done."""
+    max_seconds: float | None = None
+    """Time for one picture (for all together in universal mode)."""
+    system: str | None = None
+    """System text of every prompt."""
+    draws: int = 4
+    """Draws of a randomised defence that a step averages over, and that a check must pass."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.solver, str) and self.solver not in SOLVERS:
+            raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
+        if self.check_every < 0:
+            raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
+
+    def __call__(
+        self,
+        picture: Image.Image,
+        models: Sequence[OpenModel],
+        questions: Sequence[str],
+        *,
+        bystanders: Sequence[OpenModel] = (),
+        seed: int = 0,
+        judge: Judge | None = None,
+        progress: Callable[[TraceStep], None] | None = None,
+    ) -> PerturbationResult:
+        """Perturb one picture.
+
+        Args:
+            picture: 8-bit, any size.
+            models: every model that shall refuse.
+            questions: the shadow questions.
+            bystanders: models whose own replies are kept.
+            seed: of the reply drawn and of all other chance.
+            judge: who says in checks what a refusal is; None means `PhraseJudge()`. Report on another.
+            progress: is told of every step.
+
+        Raises:
+            UsageError: no models, no or empty questions, or settings that make no sense.
+        """
+        started = time.perf_counter()
+        objective, prompts = self._objective(picture, models, questions, bystanders, seed)
+        prepared = time.perf_counter() - started
+        result = self._solver()(
+            objective,
+            to_pixels(picture),
+            seed=seed,
+            success=self._success(models, prompts, judge),
+            check_every=self.check_every or self.steps,
+            target_rate=self.target_rate,
+            # A limit must be positive; a spent one stops the attack before its first step.
+            max_seconds=None if self.max_seconds is None else max(self.max_seconds - prepared, 1e-3),
+            progress=progress,
+        )
+        return replace(result, seconds=result.seconds + prepared)
+
+    def run_universal(
+        self,
+        pictures: Sequence[Image.Image],
+        models: Sequence[OpenModel],
+        questions: Sequence[str],
+        *,
+        bystanders: Sequence[OpenModel] = (),
+        seed: int = 0,
+        judge: Judge | None = None,
+        progress: Callable[[TraceStep], None] | None = None,
+    ) -> UniversalPerturbation:
+        """Perturb many pictures with one and the same change; arguments as for one picture."""
+        if not pictures:
+            raise UsageError("expected at least one picture, got none; try a folder of PNG files")
+        objectives, checks = [], []
+        for picture in pictures:
+            objective, prompts = self._objective(picture, models, questions, bystanders, seed)
+            objectives.append(objective)
+            checks.append(self._success(models, prompts, judge))
+
+        def success(pixels: Sequence[Tensor]) -> float:
+            rates = [check(each) for check, each in zip(checks, pixels, strict=True) if check]
+            return sum(rates) / len(rates)
+
+        return run_universal(
+            self._solver(),
+            objectives,
+            [to_pixels(picture) for picture in pictures],
+            seed=seed,
+            success=success if self.check_every else None,
+            check_every=self.check_every or self.steps,
+            target_rate=self.target_rate,
+            max_seconds=self.max_seconds,
+            progress=progress,
+        )
+
+    def _solver(self) -> Attack:
+        make = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver
+        if self.solver == "bim-paper":
+            return make(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
+        return make(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
+
+    def _objective(
+        self,
+        picture: Image.Image,
+        models: Sequence[OpenModel],
+        questions: Sequence[str],
+        bystanders: Sequence[OpenModel],
+        seed: int,
+    ) -> tuple[Objective, list[Prompt]]:
+        prompts = prompts_about(picture, questions, self.system)
+        away = [PreserveReplies.observe(model, prompts, weight=self.away_weight) for model in bystanders]
+        aim = self.reply or most_likely_refusal(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
+        reply = TargetReplyLoss(tuple(models), tuple(prompts), aim, self.end, tuple(away), self.draws)
+        objective: Objective = reply
+        if self.learned_prompts:
+            objective = CroPAObjective(reply, self.learned_prompts)
+        if self.expectation:
+            objective = EOTObjective(objective, self.expectation)
+        return objective, prompts
+
+    def _success(
+        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None
+    ) -> Callable[[Tensor], float] | None:
+        if not self.check_every:
+            return None
+        transforms = self.expectation.transforms if self.expectation else ()
+        return refusal_rate_check(
+            models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms, draws=self.draws
+        )
+
+
+def perturb_to_refuse(
+    picture: Image.Image,
+    models: Sequence[OpenModel] | OpenModel,
+    questions: Sequence[str],
+    *,
+    budget: Budget | None = None,
+    solver: str | SolverFactory = "momentum",
+    steps: int = 100,
+    seed: int = 0,
+    bystanders: Sequence[OpenModel] = (),
+    expectation: EOTConfig | None = None,
+    check_every: int = 10,
+    target_rate: float = 1.0,
+    max_seconds: float | None = None,
+    judge: Judge | None = None,
+    progress: Callable[[TraceStep], None] | None = None,
+) -> PerturbationResult:
+    """Perturb one picture in one call; `RefusalAttack` has more settings and says what each means.
+
+    Args:
+        picture: 8-bit, any size.
+        models: every model that shall refuse, or the only one.
+        questions: the shadow questions.
+        budget: how far the picture may be moved; None means 8/255 for every value.
+        solver: a name of `SOLVERS`, or a class.
+        steps: most gradient steps.
+        seed: of all chance.
+        bystanders: models whose own replies are kept.
+        expectation: transformations to survive.
+        check_every: steps between two checks by decoding; 0 means no checks.
+        target_rate: refusal rate on the shadow questions at which the attack is done.
+        max_seconds: time for this picture.
+        judge: who says in checks what a refusal is.
+        progress: is told of every step.
+
+    Raises:
+        UsageError: no models, no or empty questions, or settings that make no sense.
+    """
+    attack = RefusalAttack(
+        budget or Budget("linf", 8 / 255),
+        solver,
+        steps,
+        expectation=expectation,
+        check_every=check_every,
+        target_rate=target_rate,
+        max_seconds=max_seconds,
+    )
+    targets = (models,) if isinstance(models, OpenModel) else tuple(models)
+    return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)

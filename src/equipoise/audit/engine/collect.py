@@ -1,0 +1,238 @@
+"""`ask`: prompts to a model, replies to a judge, everything into append-only stores.
+
+One call is one evaluation of inspect's, with a task for each variant and suite, whose logs its viewer opens. What makes
+a run resumable is not those logs but the stores: a row is on the disk before the next step begins.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from inspect_ai import Task, eval
+from inspect_ai.dataset import MemoryDataset
+from inspect_ai.log import EvalLog
+from inspect_ai.model import Model, get_model
+from inspect_ai.solver import TaskState
+
+from equipoise import __version__
+from equipoise.audit.append_only_log import AppendOnlyLog
+from equipoise.audit.engine.inspect_isolation import outside_any_loop, restore_handlers
+from equipoise.audit.engine.messages import to_inspect
+from equipoise.audit.engine.provider import BATCH
+from equipoise.audit.engine.scorers import harm, refusal
+from equipoise.audit.engine.session import (
+    CollectionOutcome,
+    CollectionSession,
+    EvaluationTarget,
+    IdentifiedJudge,
+    ProgressSink,
+    current,
+)
+from equipoise.audit.engine.solver import reply_solver
+from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
+from equipoise.errors import EquipoiseError, UsageError
+from equipoise.types import Sample
+
+CONNECTIONS: Final = 10
+"""Prompts under way at a server where the caller does not say."""
+TASKS: Final = 4
+"""Suites asked side by side, so that the end of one keeps nobody waiting."""
+SERVED: Final = "openai-api/served/"
+"""inspect's provider for any server that speaks OpenAI's protocol."""
+
+
+def collect_replies(
+    rows: Sequence[tuple[SampleRow, Sample]],
+    target: EvaluationTarget,
+    *,
+    replies: AppendOnlyLog[ReplyRow],
+    verdicts: AppendOnlyLog[VerdictRow],
+    judge: IdentifiedJudge,
+    logs: Path,
+    max_new_tokens: int = 256,
+    connections: int | None = None,
+    timeout: float | None = None,
+    retries: int = 2,
+    progress: ProgressSink | None = None,
+) -> CollectionOutcome:
+    """Ask what has not been asked, judge what has not been judged.
+
+    A row with a reply in its store is not asked again; one whose reply failed is. Rows with a `problem` are left alone.
+
+    Args:
+        rows: what to ask, each row with its sample.
+        target: who is asked.
+        replies: store of replies; read first, appended to with each reply.
+        verdicts: store of verdicts; read first, appended to with each verdict.
+        judge: whose verdicts are written.
+        logs: folder for inspect's logs.
+        max_new_tokens: length of a reply at most.
+        connections: prompts under way at once; None is 10 for a server, and two batches for a model of this process.
+        timeout: seconds that one try may take, rounded up to whole ones; None is as long as it takes.
+        retries: how often a prompt that failed is sent again; a refusal never is.
+        progress: told after each sample, from the thread that runs the evaluation.
+
+    Returns:
+        What was done; `fatal` says why it ended early, if it did.
+
+    Raises:
+        UsageError: a target that cannot be, or stores that somebody edited.
+        OutputError: the disk is full; what was written before is whole.
+        KeyboardInterrupt: the user stopped it; the same call goes on from there.
+    """
+    lines = _connection_count(target, connections)
+    known = {row.key: row for row in replies.rows()}
+    judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
+    asked = [(row, sample) for row, sample in rows if row.problem is None]
+    left = [
+        (row, sample)
+        for row, sample in asked
+        if row.key not in known or known[row.key].error is not None or row.key not in judged
+    ]
+    session = CollectionSession(
+        target,
+        judge,
+        known=known,
+        replies=replies,
+        verdicts=verdicts,
+        total=len(asked),
+        done=len(asked) - len(left),
+        retries=retries,
+        lines=lines,
+        progress=progress,
+    )
+    session.reused = len(asked) - len(left)
+    session.report()
+    if left:
+        options = _options(target, max_new_tokens, lines, timeout)
+        token = current.set(session)
+        try:
+            outside_any_loop(lambda: _evaluate(target, _tasks(left), logs, options))
+        finally:
+            current.reset(token)
+            session.close()
+    if session.error is not None:
+        raise session.error
+    return session.outcome
+
+
+def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
+    groups: dict[tuple[str, str], list[tuple[SampleRow, Sample]]] = {}
+    for row, sample in rows:
+        groups.setdefault((row.variant, row.suite), []).append((row, sample))
+    return [
+        Task(
+            dataset=MemoryDataset(
+                [to_inspect(sample, {"key": row.key, "variant": variant}) for row, sample in group], name=suite
+            ),
+            solver=reply_solver(),
+            scorer=[refusal(), harm()],
+            cleanup=_leave,
+            name=f"{suite}-{variant}".replace("/", "-"),
+            metadata={"suite": suite, "variant": variant, "equipoise": __version__},
+        )
+        for (variant, suite), group in groups.items()
+    ]
+
+
+async def _leave(state: TaskState) -> None:
+    """After the last sample the model's connections are closed, in the event loop that opened them."""
+    session = current.get()
+    if session is not None and session.leave():
+        await get_model().api.aclose()
+
+
+def _evaluate(target: EvaluationTarget, tasks: list[Task], logs: Path, options: dict[str, Any]) -> None:
+    with restore_handlers():
+        model = _model(target)
+        found = eval(
+            tasks,
+            model=model,
+            log_dir=str(logs.resolve()),
+            log_format="eval",
+            # Raw responses: they tell apart forms of a refusal that inspect's own words do not.
+            log_model_api=True,
+            log_images=True,
+            log_realtime=False,
+            log_refusals=False,
+            log_level="critical",
+            log_header_only=True,
+            display="none",
+            score_display=False,
+            ctl_server=False,
+            fail_on_error=False,
+            max_tasks=min(TASKS, len(tasks)),
+            **options,
+        )
+    _check(found, len(tasks))
+
+
+def _check(found: Sequence[EvalLog], tasks: int) -> None:
+    """Whether every sample came to its end; inspect itself returns quietly when the user stops it."""
+    session = current.get()
+    if session is None or session.error is not None or not session.lost:
+        return
+    broken = next((log.error for log in found if log.error is not None), None)
+    if broken is not None:
+        raise EquipoiseError(f"the evaluation broke: {' '.join(broken.message.split())[:300]}")
+    if len(found) < tasks or any(log.status == "cancelled" for log in found):
+        raise KeyboardInterrupt
+    raise EquipoiseError(
+        f"{session.lost} samples ended with an error of the evaluation; try `inspect view` on its logs"
+    )
+
+
+def _connection_count(target: EvaluationTarget, connections: int | None) -> int:
+    """How many prompts may be under way at once."""
+    if connections is not None and connections < 1:
+        raise UsageError(f"expected at least 1 connection, got {connections}; try 10")
+    return connections or (2 * BATCH if target.model is not None else CONNECTIONS)
+
+
+def _options(target: EvaluationTarget, max_new_tokens: int, lines: int, timeout: float | None) -> dict[str, Any]:
+    if timeout is not None and timeout <= 0:
+        raise UsageError(f"expected a timeout above 0 seconds, got {timeout}; try 60")
+    return {
+        "max_connections": lines,
+        # Some samples are judged while others are asked.
+        "max_samples": 2 * lines,
+        "max_tokens": max_new_tokens,
+        "temperature": 0.0,
+        # Tries are counted in the solver: inspect and the client of a server would each add their own.
+        "max_retries": 0,
+        "attempt_timeout": None if timeout is None else math.ceil(timeout),
+        **target.settings,
+    }
+
+
+def _model(target: EvaluationTarget) -> Model:
+    """Inspect's model of a target."""
+    try:
+        if target.model is not None:
+            return get_model(f"equipoise/{target.name}", memoize=False, **target.args)
+        spec = target.spec or target.name
+        if spec.startswith(("http://", "https://")):
+            return _served(spec, target)
+        own = {"max_retries": 0} if spec.startswith(("openai/", "openai-api/")) else {}
+        return get_model(spec, memoize=False, **{**own, **target.args})
+    except EquipoiseError:
+        raise
+    except Exception as error:
+        text = " ".join(str(getattr(error, "message", error)).split())
+        raise UsageError(
+            f"expected a model that inspect can reach, got {target.spec or target.name!r} ({text[:300]}); "
+            "try http://host:port/v1#NAME, or openai/NAME with its key in the environment"
+        ) from error
+
+
+def _served(spec: str, target: EvaluationTarget) -> Model:
+    address, _, name = spec.partition("#")
+    if not name:
+        raise UsageError(f"expected an address with a model's name, got {spec!r}; try {spec.rstrip('/')}#NAME")
+    arguments: Mapping[str, Any] = {"api_key_var": target.key_variable, "max_retries": 0, **target.args}
+    key = os.environ.get(target.key_variable) or "none"
+    return get_model(SERVED + name, base_url=address, api_key=key, memoize=False, **arguments)

@@ -1,0 +1,142 @@
+"""Whether a model's prefix can be shared: known rules, then one comparison with the plain batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.models.attention import IMPLEMENTATION, CannotShareError
+from equipoise.models.encoded_prompt import EncodedPrompt
+from equipoise.models.prefix import run_prefix, suffix_log_probs
+from equipoise.models.reply_log_probs import plain_log_probs
+
+Forgetful = Callable[[str | None], AbstractContextManager[None]]
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+"""Largest allowed relative difference of the gradients, by precision."""
+
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class PrefixCacheSupport:
+    """The outcome."""
+
+    shared: bool
+    """Whether the prefix is computed once."""
+    reason: str = ""
+    """Why not."""
+    fused: bool = False
+    """Whether torch's fused kernels gave the same."""
+    window: int | None = None
+    """Longest text for which it holds."""
+
+    @property
+    def described(self) -> str:
+        """In words."""
+        return "shared prefix" if self.shared else f"plain batch: {self.reason}"
+
+
+def known_obstacle(model: Any, row: EncodedPrompt) -> str | None:
+    """Why the prefix of such rows cannot be shared, as far as the model's settings and inputs tell."""
+    types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
+    if any(not kind.endswith("attention") or "linear" in kind for kind in types):
+        return "some of its layers are no attention and keep a state instead of keys"
+    pixels = inspect.signature(model.forward).parameters.get("pixel_values")
+    if pixels is not None and pixels.default is pixels.empty:
+        return "its forward pass reads the picture every time"
+    if "cross_attention_mask" in row.aligned:
+        return "pictures enter through cross-attention"
+    if row.loose:
+        return "the question takes part in reading the picture"
+    marks = row.aligned.get("token_type_ids")
+    if marks is not None and not bool(marks[:, : row.prompt_length].any()):
+        return "the prompt is read in both directions"
+    return None
+
+
+def sliding_window(model: Any) -> int | None:
+    """How many tokens back the shortest-sighted layer sees; None where all see everything."""
+    config = model.config.get_text_config(decoder=True)
+    window = getattr(config, "sliding_window", None)
+    types = getattr(config, "layer_types", None)
+    slides = getattr(config, "use_sliding_window", True) if types is None else "sliding_attention" in types
+    return int(window) if window is not None and slides else None
+
+
+def self_check(
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], forgetful: Forgetful | None = None
+) -> PrefixCacheSupport:
+    """Compare log-probabilities and image gradients of both ways on two short prompts.
+
+    Gradients are compared by relative norm, so that a model whose outputs are nearly constant cannot hide a difference.
+
+    Args:
+        model: a transformers image-text-to-text model.
+        rows: the prompts.
+        images: their image inputs.
+        forgetful: a context, for the attention given, in which layers compute their activations again; None keeps them.
+    """
+    context = forgetful or _keeping
+
+    def plain(inputs: Mapping[str, Any]) -> list[Tensor]:
+        with context(None):
+            return plain_log_probs(model, rows, inputs)
+
+    def shared(inputs: Mapping[str, Any], fused: bool) -> list[Tensor]:
+        with context(None):
+            prefix = run_prefix(model, rows, inputs, whole=forgetful is not None)
+        with context(IMPLEMENTATION):
+            return suffix_log_probs(model, prefix, rows, fused=fused)
+
+    values, gradients = _run(images, plain)
+    reason = "no way of sharing was tried"
+    for fused in (True, False):
+        try:
+            found, slopes = _run(images, lambda inputs, fused=fused: shared(inputs, fused))  # type: ignore[misc]
+        except CannotShareError as error:
+            reason = str(error)
+            continue
+        except torch.OutOfMemoryError:
+            raise
+        except _FAILURES as error:
+            line = str(error).strip().splitlines()[0][:80] if str(error).strip() else ""
+            reason = f"it fails with {type(error).__name__} ({line})"
+            continue
+        apart = max(_apart(found, values), _apart(slopes, gradients))
+        if apart <= TOLERANCE.get(model.dtype, 1e-3):
+            return PrefixCacheSupport(True, fused=fused)
+        reason = f"it would differ by {apart:.1%}"
+    return PrefixCacheSupport(False, reason)
+
+
+def _keeping(_implementation: str | None) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _run(images: Mapping[str, Any], score: Callable[[Mapping[str, Any]], list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities, and their gradient at the float image inputs."""
+    leaves: list[Tensor] = []
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            leaves.append(value.detach().requires_grad_(True))
+            return leaves[-1]
+        return type(value)(map(leaf, value)) if isinstance(value, list | tuple) else value
+
+    with torch.enable_grad():
+        values = torch.cat(score({key: leaf(value) for key, value in images.items()}))
+        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+    flat = [gradient.flatten().float() for gradient in gradients if gradient is not None]
+    return values.detach(), torch.cat(flat) if flat else values.new_zeros(1)
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    """Relative distance; infinite where either is not finite."""
+    distance = float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return distance if distance == distance else float("inf")

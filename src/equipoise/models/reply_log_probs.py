@@ -1,0 +1,121 @@
+"""Log-probabilities of replies in a plain batch: one row for each prompt, its pictures repeated."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.models.encoded_prompt import EncodedPrompt
+from equipoise.models.state import shifted_embeddings
+
+
+def forward_logits(model: Any, keep: Tensor, **inputs: Any) -> Tensor:
+    """Logits at the places `keep` of the sequence only: with real vocabularies they are most of the memory."""
+    if _slices_logits(type(model).forward):
+        logits: Tensor = model(**inputs, logits_to_keep=keep, return_dict=True).logits
+        if logits.shape[1] == len(keep):
+            return logits
+    else:
+        logits = model(**inputs, return_dict=True).logits
+    return logits[:, keep]
+
+
+@lru_cache
+def _slices_logits(forward: Callable[..., Any]) -> bool:
+    return "logits_to_keep" in inspect.signature(forward).parameters
+
+
+def chosen_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities (float32) of `targets`, whose shape is that of `logits` without the vocabulary."""
+    # Subtracting the normaliser of the gathered logit saves a second tensor of the size of the vocabulary.
+    logits = logits.float()
+    return logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def plain_log_probs(
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], shift: Tensor | None = None
+) -> list[Tensor]:
+    """Token log-probabilities of each row's reply.
+
+    Args:
+        model: a transformers image-text-to-text model.
+        rows: prompts with the same pictures.
+        images: image inputs of one prompt.
+        shift: `N x L x width`, added to the embeddings of the first L tokens after the picture.
+    """
+    return batch_log_probs(model, rows, repeat_images(images, len(rows)), shift)
+
+
+def batch_log_probs(
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], shift: Tensor | None = None
+) -> list[Tensor]:
+    """Token log-probabilities of each row's reply, each row with pictures of its own.
+
+    Args:
+        model: a transformers image-text-to-text model.
+        rows: prompts.
+        images: image inputs of all prompts, as `joined` makes them.
+        shift: as in `plain_log_probs`.
+    """
+    device = model.device
+    # The last token of a reply predicts nothing that is asked for.
+    tokens = _padded([row.tokens[None, :-1] for row in rows]).to(device)
+    lengths = torch.tensor([len(row.tokens) - 1 for row in rows], device=device)
+    mask = (torch.arange(tokens.shape[1], device=device) < lengths[:, None]).long()
+    inputs = {**images, "input_ids": tokens, "attention_mask": mask}
+    for key in rows[0].aligned:
+        inputs[key] = _padded([row.aligned[key][:, :-1] for row in rows]).to(device)
+    for key in rows[0].loose:
+        inputs[key] = _padded([row.loose[key] for row in rows]).to(device)
+    start = min(row.prompt_length for row in rows) - 1
+    keep = torch.arange(start, tokens.shape[1], device=device)
+    embedded = None if shift is None else _shift_table(shift, rows, tokens.shape[1]).to(device)
+    with shifted_embeddings(model, embedded):
+        logits = forward_logits(model, keep, use_cache=False, **inputs)
+    replies = [logits[i, row.prompt_length - 1 - start :][: row.reply_length] for i, row in enumerate(rows)]
+    targets = [row.tokens[row.prompt_length :].to(device) for row in rows]
+    return [chosen_log_probs(reply, target) for reply, target in zip(replies, targets, strict=True)]
+
+
+def repeat_images(images: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Image inputs of one prompt for `count` prompts with the same pictures."""
+    if count == 1:
+        return dict(images)
+    return {
+        key: value.repeat(count, *[1] * (value.ndim - 1)) if isinstance(value, Tensor) else value * count
+        for key, value in images.items()
+    }
+
+
+def concatenate_images(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Image inputs of several prompts, each with its own, as one batch."""
+    return {
+        key: torch.cat([each[key] for each in images])
+        if isinstance(first, Tensor)
+        else type(first)(value for each in images for value in each[key])
+        for key, first in images[0].items()
+    }
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """`1 x T x ...` tensors in one batch, zeros to the right."""
+    longest = max(row.shape[1] for row in rows)
+    return torch.cat(
+        [torch.cat([row, row.new_zeros(1, longest - row.shape[1], *row.shape[2:])], dim=1) for row in rows]
+    )
+
+
+def _shift_table(shift: Tensor, rows: Sequence[EncodedPrompt], length: int) -> Tensor:
+    """The shifts laid out like the padded batch, `N x T x width`."""
+    lines = []
+    for row, values in zip(rows, shift, strict=True):
+        values = values[: row.prompt_length - row.picture_end]
+        before = values.new_zeros(row.picture_end, values.shape[1])
+        after = values.new_zeros(length - row.picture_end - len(values), values.shape[1])
+        lines.append(torch.cat([before, values, after]))
+    return torch.stack(lines)

@@ -1,0 +1,169 @@
+"""`PictureRecord`: what was measured on one perturbed picture after it was saved, as it is kept and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from equipoise.judges.rates import Rate
+from equipoise.types import Verdict
+
+Refusal = Literal["none", "partial", "full"]
+Role = Literal["target", "bystander"]
+
+
+@dataclass(frozen=True)
+class AnswerPair:
+    """One question, asked about the clean picture and about the perturbed one."""
+
+    question: str
+    """What was asked."""
+    clean: str
+    """The reply about the clean picture."""
+    perturbed: str
+    """The reply about the perturbed picture, read back from its file."""
+    clean_refusal: Refusal | None
+    """Whether the clean reply refuses; None when the judge could not say."""
+    perturbed_refusal: Refusal | None
+    """Whether the perturbed reply refuses; None when the judge could not say."""
+
+
+@dataclass(frozen=True)
+class ModelAnswers:
+    """The questions put to one model."""
+
+    model: str
+    """What the user called it."""
+    revision: str
+    """Which weights exactly."""
+    role: Role
+    """Whether the picture was made against this model."""
+    answers: tuple[AnswerPair, ...]
+    """In the order asked."""
+
+    @property
+    def clean(self) -> Rate:
+        """How often the clean picture is refused."""
+        return refusal_rate(answer.clean_refusal for answer in self.answers)
+
+    @property
+    def perturbed(self) -> Rate:
+        """How often the perturbed picture is refused."""
+        return refusal_rate(answer.perturbed_refusal for answer in self.answers)
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One picture: what was done to it and what was measured on the saved file."""
+
+    image: str
+    """Path of the original, as the user gave it."""
+    file: str
+    """Name of the perturbed PNG, in the folder of the results."""
+    norm: str
+    """Norm of the budget: `linf` or `l2`."""
+    epsilon: float
+    """Budget, in units of `[0, 1]`."""
+    linf_measured: float
+    """Largest change of any value in the saved file, in units of `[0, 1]`."""
+    psnr: float | None
+    """Peak signal-to-noise ratio in dB; None where nothing changed."""
+    ssim: float | None
+    """Structural similarity, 1 for equal pictures; None where the picture is too small for it."""
+    steps: int
+    """Steps the attack took."""
+    seconds: float
+    """Wall time of the attack, without loading and asking."""
+    peak_memory: int | None
+    """Largest memory in use, in bytes: of the GPU, or of the process on a CPU."""
+    stopped: str
+    """Why the attack ended."""
+    trace: tuple[float, ...]
+    """Loss at each step (nats per token)."""
+    asked: tuple[ModelAnswers, ...]
+    """Replies, targets first."""
+    warnings: tuple[str, ...]
+    """What speaks against taking the numbers at face value."""
+    recipe: Mapping[str, Any]
+    """All that made the picture: objective, solver, questions, models with revisions, seed."""
+    command: str
+    """A command line that makes it again."""
+
+    def rate(self, role: Role, *, clean: bool = False) -> Rate:
+        """Refusals of all models in a role together."""
+        return pooled([self], role, clean=clean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As kept in JSON; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            TypeError, KeyError: it was written by something else.
+        """
+        asked = tuple(
+            ModelAnswers(**{**model, "answers": tuple(AnswerPair(**answer) for answer in model["answers"])})
+            for model in kept["asked"]
+        )
+        return cls(**{**kept, "asked": asked, "trace": tuple(kept["trace"]), "warnings": tuple(kept["warnings"])})
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints for a picture."""
+        named = {role: [a.model for a in self.asked if a.role == role] for role in ("target", "bystander")}
+        return {
+            "image": self.image,
+            "models": named["target"],
+            "bystanders": named["bystander"],
+            "norm": self.norm,
+            "epsilon": self.epsilon,
+            "linf_measured": self.linf_measured,
+            "psnr": self.psnr,
+            "ssim": self.ssim,
+            "refusals": counted(self.rate("target")),
+            "bystander_refusals": counted(self.rate("bystander")),
+            "clean_refusals": counted(self.rate("target", clean=True)),
+            "clean_bystander_refusals": counted(self.rate("bystander", clean=True)),
+            "steps": self.steps,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "peak_memory": self.peak_memory,
+            "file": self.file,
+            "per_model": [
+                {
+                    "model": a.model,
+                    "revision": a.revision,
+                    "role": a.role,
+                    "refusals": counted(a.perturbed),
+                    "clean_refusals": counted(a.clean),
+                    "answers": [asdict(answer) for answer in a.answers],
+                }
+                for a in self.asked
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+def refusal_rate(labels: Iterable[Refusal | None]) -> Rate:
+    """How many replies refuse, in full or in part; the unscored stand apart."""
+    return Rate.of_refusals(Verdict(label) for label in labels)
+
+
+def pooled(records: Sequence[PictureRecord], role: Role, *, clean: bool = False) -> Rate:
+    """Refusals over several pictures and all models in a role."""
+    answers = [answer for r in records for a in r.asked if a.role == role for answer in a.answers]
+    return refusal_rate(a.clean_refusal if clean else a.perturbed_refusal for a in answers)
+
+
+def counted(rate: Rate) -> dict[str, Any]:
+    """A rate for JSON; `asked` are all questions, the unscored among them."""
+    return {
+        "asked": rate.n + rate.unscored,
+        "refused": rate.k,
+        "low": rate.low,
+        "high": rate.high,
+        "unscored": rate.unscored,
+    }

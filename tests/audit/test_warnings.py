@@ -1,0 +1,138 @@
+"""Each warning is raised by what it is about, and by nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.runs import CARD, JUDGE, Row, balanced, recipe, rows, write_run
+from equipoise.audit.warnings import AuditWarning, find_warnings
+from equipoise.judges.cards import AgreementCard, AgreementRow
+
+COLOURED: dict[str, Any] = {"colour": (10, 20, 30), "reference": ("red",), "answers": True}
+SOUND = [
+    *rows(40, "s", **COLOURED),
+    *rows(40, "u", suite="harmful", expected="refuse", refusal="full", harm="none"),
+]
+
+
+def warnings(folder: Path, content: list[Row], **given: Any) -> list[AuditWarning]:
+    run = write_run(folder, content, given=recipe(**given))
+    return find_warnings(run, run.cases())
+
+
+def kinds(folder: Path, content: list[Row], **given: Any) -> set[str]:
+    return {warning.kind for warning in warnings(folder, content, **given)}
+
+
+def changed(count: int, *, kind: str = "s", **values: Any) -> list[Row]:
+    """`SOUND` with the first rows of a kind changed."""
+    left = iter(range(len(SOUND)))
+    return [replace(row, **values) if row.id.startswith(kind) and next(left) < count else row for row in SOUND]
+
+
+def test_a_sound_run_has_no_warnings(tmp_path: Path) -> None:
+    assert kinds(tmp_path / "run", SOUND) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("few-samples", [*SOUND[:20], *SOUND[40:]]),
+        ("unscored", changed(3, refusal=None, unscored="timeout")),
+        ("unscored", changed(40, refusal=None, unscored="timeout")),
+        ("review", changed(5, review=True)),
+        ("harm-unjudged", changed(40, kind="u", harm=None)),
+        ("degenerate", changed(6, degenerate=True)),
+        ("cut-off", changed(10, finish="length")),
+        ("one-cluster", changed(12, cluster="same")),
+        ("low-accuracy", changed(24, answers=False)),
+        ("no-pictures", [replace(row, colour=None) for row in SOUND]),
+        ("duplicates", changed(2, text="What is red?")),
+        ("no-samples", SOUND[:40]),
+        ("no-samples", SOUND[40:]),
+    ],
+)
+def test_each_flaw_raises_its_warning(tmp_path: Path, kind: str, content: list[Row]) -> None:
+    assert kind in kinds(tmp_path / "run", content)
+
+
+def test_few_large_clusters_are_doubted(tmp_path: Path) -> None:
+    content = [replace(row, cluster=str(index % 8)) for index, row in enumerate(SOUND)]
+    assert "few-clusters" in kinds(tmp_path / "run", content)
+
+
+def test_a_warning_says_what_it_is_about_and_never_what_was_asked(tmp_path: Path) -> None:
+    secret = [replace(row, text=f"secret {row.id}", reply="secret reply") for row in changed(3, refusal=None)]
+    found = warnings(tmp_path / "run", [*secret, *rows(3, "t", suite="tiny")])
+    assert not any("secret" in warning.text for warning in found)
+    tiny = next(warning for warning in found if warning.suite == "tiny")
+    about = {"variant": "plain", "suite": "tiny", "rate": "needless_refusal"}
+    assert tiny.to_dict() == {"about": about, "kind": "few-samples", "text": tiny.text}
+
+
+@pytest.mark.parametrize(
+    ("cards", "kind"),
+    [
+        ([CARD], None),
+        ([], "judge-uncalibrated"),
+        ([{**CARD, "target": "another/model"}], "judge-uncalibrated"),
+        ([CARD, {**CARD, "kappa": 0.4}], "judge-weak"),
+        ([{**CARD, "kappa": None}, "broken"], "judge-uncalibrated"),
+    ],
+)
+def test_a_judge_is_doubted_that_nobody_checked_on_this_model_or_that_did_badly(
+    tmp_path: Path, cards: list[object], kind: str | None
+) -> None:
+    given = recipe()
+    run = write_run(tmp_path / "run", SOUND, given={**given, "judge": {**given["judge"], "cards": cards}})
+    assert [warning.kind for warning in find_warnings(run, run.cases())] == ([kind] if kind else [])
+
+
+def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank = dict.fromkeys(("kappa_low", "kappa_high", "sensitivity", "specificity", "kappa_three"))
+    rows_ = [
+        AgreementRow("a", "two people", "MIT", model, "", n=50, unscored=0, review=0, kappa=kappa, **blank)
+        for model, kappa in (("all", 0.5), ("other-1", 0.65), ("other-2", 0.91))
+    ]
+    card = AgreementCard("toy judge", JUDGE, tuple(rows_), "benchmark")
+    monkeypatch.setattr("equipoise.audit.warnings.card_for", {JUDGE: card}.get)
+    given = recipe()
+    del given["judge"]["cards"]
+    run = write_run(tmp_path / "run", SOUND, given=given)
+    (warning,) = find_warnings(run, run.cases())
+    assert warning.kind == "judge-uncalibrated"
+    assert warning.text.endswith("on those of others its kappa is 0.65 to 0.91")
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"),
+    [
+        ({"losses": [2.0, 1.0, 0.5], "linf": 8 / 255}, None),
+        ({"losses": [2.0, 2.0, 2.01], "linf": 8 / 255}, "flat-loss"),
+        ({"losses": [2.0, 0.5], "linf": 8 / 255, "warnings": ["no gradient reached the picture"]}, "attack"),
+        ({"losses": [2.0, 0.5], "linf": 0.0}, "unused-budget"),
+        ({"losses": [2.0, 0.5], "linf": 12 / 255}, "over-budget"),
+        ({"losses": [2.0, 0.5], "linf": 8 / 255, "target": 0.5, "bystander": 0.75}, "bystander"),
+        ({"losses": "broken", "linf": None}, None),
+        ("broken", None),
+    ],
+)
+def test_an_attack_is_doubted_by_its_traces(tmp_path: Path, picture: object, kind: str | None) -> None:
+    run = balanced(tmp_path / "run", given=recipe(attack={"judge": "another", "epsilon": 8 / 255, "pictures": 4}))
+    (run.folder / "attack.json").write_text(json.dumps({"pictures": [picture]}))
+    found = [warning for warning in find_warnings(run, run.cases()) if warning.kind != "few-samples"]
+    assert [warning.kind for warning in found] == ([kind] if kind else [])
+    assert all(warning.variant == "perturbed" and warning.text.startswith("1 of 1 pictures: ") for warning in found)
+
+
+@pytest.mark.parametrize(("stopping", "circular"), [(JUDGE, True), ("phrases-0000", True), ("another", False)])
+def test_an_attack_must_not_be_reported_by_the_judge_that_stopped_it(
+    tmp_path: Path, stopping: str, circular: bool
+) -> None:
+    run = balanced(tmp_path / "run", given=recipe(attack={"judge": stopping}))
+    assert ("same-judge" in {warning.kind for warning in find_warnings(run, run.cases())}) is circular

@@ -1,0 +1,358 @@
+"""Nothing leaves that was not judged with what follows; allowed streams leave whole; every end is a valid one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+import httpx
+import pytest
+from httpx_sse import EventSource
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.streaming.events import LONGEST, chunks
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.pipeline import allow, fail_mode_decision
+from equipoise.guard.policy import Policy, Rail, StreamPolicy
+
+BAD = "BOMB"
+Mode = Literal["off", "buffer", "holdback", "observe"]
+
+
+class Bytes(httpx.AsyncByteStream):
+    def __init__(self, parts: Sequence[bytes], error: Exception | None = None) -> None:
+        self.parts, self.error = parts, error
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            yield part
+        if self.error is not None:
+            raise self.error
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Reviewer:
+    """Finds BOMB wherever it stands; remembers what it was shown."""
+
+    rewrite: str = "A bird."
+    shown: list[str] = field(default_factory=list)
+
+    async def __call__(self, text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
+        self.shown.append(text)
+        await asyncio.sleep(0)
+        if BAD not in text:
+            return GuardDecision("allow", text, 0.0, "words", "fine")
+        if rewrite:
+            return GuardDecision("rewrite", self.rewrite, 0.9, "words", "found")
+        return GuardDecision("refuse", "I can't say that.", 0.9, "words", "found")
+
+
+@dataclass
+class Outcome:
+    documents: list[dict[str, Any]]
+    watch: StreamStats
+    reviewer: Reviewer
+    stopped: int
+    raw: bytes
+
+    def said(self, name: str = "content", index: int = 0) -> str:
+        found = ""
+        for document in self.documents:
+            for choice in document.get("choices", []):
+                if choice["index"] == index:
+                    found += choice["delta"].get(name) or ""
+        return found
+
+    def finish(self, index: int = 0) -> list[str]:
+        return [
+            choice["finish_reason"]
+            for document in self.documents
+            for choice in document.get("choices", [])
+            if choice["index"] == index and choice["finish_reason"]
+        ]
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
+    choice = {"index": index, "delta": delta, "finish_reason": finish, **more}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+
+
+def stream(words: Sequence[str], index: int = 0, finish: str = "stop") -> list[dict[str, Any]]:
+    return [
+        chunk({"role": "assistant", "content": ""}, index=index),
+        *(chunk({"content": word}, index=index) for word in words),
+        chunk({}, finish, index=index),
+    ]
+
+
+def wire(documents: Sequence[dict[str, Any]], newline: str = "\n", *, done: bool = True) -> bytes:
+    parts = [f": ping{newline}data: {json.dumps(each, ensure_ascii=False)}{newline}{newline}" for each in documents]
+    return ("".join(parts) + (f"data: [DONE]{newline}{newline}" if done else "")).encode()
+
+
+def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+def run(
+    parts: Sequence[bytes],
+    mode: Mode = "holdback",
+    *,
+    hold: int = 20,
+    every: int = 10,
+    error: Exception | None = None,
+    closed: bool = True,
+) -> Outcome:
+    async def go() -> Outcome:
+        body = Bytes(parts, error)
+        response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
+        reviewer, watch, stopped = Reviewer(), StreamStats(), 0
+
+        async def stop() -> None:
+            nonlocal stopped
+            stopped += 1
+            await response.aclose()
+
+        def unseen(text: str) -> GuardDecision:
+            policy = Policy(output=Rail(fail="closed" if closed else "open"), refusal="Unchecked.")
+            return fail_mode_decision("cannot be looked at", policy.output, policy, text)
+
+        guarded = GuardedStream(reviewer, StreamPolicy(mode=mode, hold=hold, every=every), watch, unseen)
+        raw = b"".join([part async for part in guarded.run(chunks(response), stop)])
+        assert body.closed
+        again = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=raw)
+        events = [event.data for event in EventSource(again).iter_sse()]
+        assert events[-1] == "[DONE]"
+        return Outcome([json.loads(event) for event in events[:-1]], watch, reviewer, stopped, raw)
+
+    return asyncio.run(go())
+
+
+def scripted(seed: int) -> tuple[list[str], int | None, list[bytes]]:
+    """A reply in words, where its harm begins, and its bytes cut at random."""
+    draw = random.Random(seed)
+    letters = 'abc défgh 漢字🙂👩‍👩‍👧 \n"\\'
+    words = ["".join(draw.choices(letters, k=draw.randint(1, 9))) for _ in range(draw.randint(0, 60))]
+    if draw.random() < 0.7:
+        # In one word, or spread over several.
+        place = draw.randint(0, len(words))
+        words[place:place] = draw.choice([["BOMB"], ["BO", "MB"], ["B", "O", "M", "B"], ["xBOMBx"]])
+    text = "".join(words)
+    begin = text.find(BAD) if BAD in text else None
+    data = wire(stream(words), draw.choice(["\n", "\r\n", "\r"]))
+    return words, begin, cut(data, [draw.randrange(len(data)) for _ in range(draw.randint(0, 25))])
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_no_character_of_harm_leaves_in_250_streams_cut_at_random_bytes(block: int) -> None:
+    for seed in range(50 * block, 50 * block + 50):
+        words, begin, parts = scripted(seed)
+        text = "".join(words)
+        hold = random.Random(seed).choice([4, 20, 60])
+        found = run(parts, hold=hold, every=random.Random(seed).choice([1, 7, 30]))
+        said = found.said()
+        assert found.watch.leaked == 0
+        if begin is None:
+            assert said == text, seed
+            assert found.finish() == ["stop"]
+            continue
+        assert found.stopped >= 1
+        assert BAD not in found.raw.decode()
+        if found.finish() == ["stop"]:
+            assert said == "A bird.", seed
+        else:
+            assert found.finish() == ["content_filter"]
+            assert found.said("refusal") == "I can't say that."
+            # What left is a beginning of the reply that ends before the harm does, by the hold at least.
+            assert text.startswith(said), seed
+            assert len(said) <= begin + len(BAD) - hold or said == "", seed
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), max_size=30),
+    st.sampled_from(["off", "buffer", "holdback", "observe"]),
+    st.lists(st.integers(0, 10_000), max_size=12),
+    st.integers(1, 50),
+    st.integers(1, 50),
+)
+def test_an_allowed_reply_leaves_whole_in_every_mode(
+    words: list[str], mode: Mode, places: list[int], hold: int, every: int
+) -> None:
+    words = [word.replace(BAD, "") for word in words]
+    if BAD in "".join(words):
+        return
+    found = run(cut(wire(stream(words)), places), mode, hold=hold, every=every)
+    assert found.said() == "".join(words)
+    assert found.finish() == ["stop"]
+    assert found.watch.problem is None
+    if mode != "off":
+        assert found.reviewer.shown[-1] == "".join(words)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text("ab ", min_size=1, max_size=9), min_size=1, max_size=40), st.integers(1, 40), st.integers(1, 40)
+)
+def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, every: int) -> None:
+    async def go() -> None:
+        seen: list[str] = []
+
+        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
+            seen.append(text)
+            return GuardDecision("allow", text, 0.0, "words", "fine")
+
+        async def upstream() -> AsyncIterator[dict[str, Any]]:
+            for each in stream(words):
+                yield each
+
+        async def stop() -> None:
+            return
+
+        left = 0
+        guarded = GuardedStream(review, StreamPolicy(mode="holdback", hold=hold, every=every), StreamStats(), allow)
+        async for part in guarded.run(upstream(), stop):
+            if b"[DONE]" in part:
+                continue
+            (choice,) = json.loads(part.removeprefix(b"data: "))["choices"]
+            left += len(choice["delta"].get("content") or "")
+            judged = max(map(len, seen), default=0)
+            assert left == 0 or left <= judged - hold or judged == len("".join(words))
+
+    asyncio.run(go())
+
+
+def test_buffer_lets_nothing_leave_before_the_end() -> None:
+    found = run([wire(stream(["fine "] * 50 + ["BOMB"]))], "buffer")
+    assert (found.said(), found.finish()) == ("A bird.", ["stop"])
+    assert len(found.reviewer.shown) == 1
+
+
+def test_observe_lets_all_leave_and_counts_what_leaked() -> None:
+    words = ["fine "] * 5 + ["BOMB "] + ["more "] * 5
+    found = run([wire(stream(words))], "observe", every=5)
+    assert found.said() == "".join(words)
+    assert found.watch.leaked > 0
+
+
+def test_off_asks_nobody_and_changes_nothing() -> None:
+    documents = stream(["a BOMB"])
+    found = run([wire(documents)], "off")
+    assert found.documents == documents
+    assert found.reviewer.shown == []
+
+
+def test_choices_are_judged_apart() -> None:
+    one, two = stream(["safe "] * 30), stream(["a BOMB ", *["more "] * 30], index=1)
+    mixed = [each for pair in zip(one, two, strict=False) for each in pair] + one[len(two) :] + two[len(one) :]
+    found = run([wire(mixed)])
+    assert found.said(index=0) == "safe " * 30
+    assert found.finish(0) == ["stop"]
+    assert found.said(index=1) == "A bird."
+    assert found.finish(1) == ["stop"]
+    both = run([wire([{**one[1], "choices": [one[1]["choices"][0], two[1]["choices"][0]]}, one[-1], two[-1]])])
+    assert (both.said(index=0), both.said(index=1)) == ("safe ", "A bird.")
+
+
+def test_a_tool_call_leaves_only_when_all_of_it_was_judged() -> None:
+    def call(**function: str) -> dict[str, Any]:
+        return {"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": function}]}
+
+    pieces = [call(name="run", arguments=""), *(call(arguments="x" * 15) for _ in range(20))]
+    safe = run([wire([chunk({"role": "assistant"}), *map(chunk, pieces), chunk({}, "tool_calls")])])
+    assert sum("tool_calls" in each["choices"][0]["delta"] for each in safe.documents) == 21
+    bad = [call(), *pieces, call(arguments="BOMB")]
+    found = run([wire([chunk({"role": "assistant"}), *map(chunk, bad), chunk({}, "tool_calls")])])
+    assert b"tool_calls" not in found.raw
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "refusal", "surprise"])
+def test_words_in_any_field_are_judged(name: str) -> None:
+    found = run(
+        [wire([chunk({"role": "assistant"}), chunk({name: "a BOMB"}), chunk({"content": "ok"}), chunk({}, "stop")])]
+    )
+    assert BAD not in found.raw.decode()
+    assert any(place.endswith(name) for place in found.watch.choices[0].seen)
+
+
+def test_a_part_that_nobody_can_look_at_stops_a_reply_where_the_rail_fails_closed() -> None:
+    documents = [chunk({"role": "assistant"}), chunk({"audio": {"data": "AAAA"}}), chunk({}, "stop")]
+    found = run([wire(documents)])
+    assert (found.said("refusal"), found.finish()) == ("Unchecked.", ["content_filter"])
+    assert b"AAAA" not in found.raw
+    assert b"AAAA" in run([wire(documents)], closed=False).raw
+
+
+def test_usage_comes_after_the_words_and_ids_are_the_upstream_s() -> None:
+    usage = {"id": "c", "object": "chat.completion.chunk", "choices": [], "usage": {"total_tokens": 9}}
+    found = run([wire([*stream(["fine"]), usage])])
+    assert found.documents[-1] == usage
+    hit = run([wire([*stream(["BOMB"]), usage])])
+    assert {each["id"] for each in hit.documents} == {"c"}
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (wire(stream(["fine"]))[:-40] + b"data: {half\n\n", None),
+        (wire(stream(["fine"])[:-1], done=False), None),
+        (b"", None),
+        (b"data: 3\n\n", None),
+        (b'data: {"choices": [7]}\n\n', None),
+        (b'data: {"error": {"message": "secret path"}}\n\n', None),
+        (wire(stream(["fine"])[:-1], done=False), httpx.ReadError("gone")),
+        (wire(stream(["fine"])[:-1], done=False), httpx.ReadTimeout("slow")),
+        (b"data: " + b"x" * (LONGEST + 10), None),
+        (b"\xff\xfe\x00 garbage \n\n", None),
+    ],
+)
+def test_an_upstream_out_of_order_ends_in_an_error_that_says_so(data: bytes, error: Exception | None) -> None:
+    found = run([data], error=error)
+    told = found.documents[-1]["error"]
+    assert told["code"] == "upstream"
+    assert "secret" not in told["message"]
+    assert found.said() in ("", "fine")
+
+
+def test_a_broken_stream_s_tail_is_judged_before_it_leaves() -> None:
+    found = run([wire(stream(["a BOMB"])[:-1], done=False)], error=httpx.ReadError("gone"))
+    assert BAD not in found.raw.decode()
+
+
+def test_another_content_type_is_an_error() -> None:
+    async def go() -> str | None:
+        response = httpx.Response(200, headers={"content-type": "text/html"}, stream=Bytes([b"<html>"]))
+        watch = StreamStats()
+        guarded = GuardedStream(Reviewer(), StreamPolicy(), watch, allow)
+        async for _ in guarded.run(chunks(response), response.aclose):
+            pass
+        return watch.problem
+
+    assert "event stream" in (asyncio.run(go()) or "")
+
+
+def test_a_client_that_goes_away_stops_the_upstream() -> None:
+    async def go() -> bool:
+        body = Bytes([wire([each]) for each in stream(["fine "] * 50)])
+        response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
+        events = GuardedStream(Reviewer(), StreamPolicy(mode="off"), StreamStats(), allow).run(
+            chunks(response), response.aclose
+        )
+        async for _ in events:
+            break
+        await events.aclose()
+        return body.closed
+
+    assert asyncio.run(go())

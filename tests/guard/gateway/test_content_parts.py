@@ -1,0 +1,132 @@
+"""No word of a request or a reply is lost on the way to the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.guard.gateway.content_parts import SILENT, ChatRequest, parse_reply, parse_request, replaced
+
+NAMES = st.sampled_from(
+    ["content", "name", "tool_calls", "refusal", "reasoning", "function_call", "odd", "a/b", "audio"]
+)
+TEXT = st.text("abc 🙂é\n", min_size=1, max_size=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "text", "url", "x", "y"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+PART = st.one_of(
+    st.builds(lambda text: {"type": "text", "text": text}, TEXT),
+    st.builds(lambda text: {"type": "image_url", "image_url": {"url": text}}, TEXT),
+    st.builds(lambda text: {"type": "input_audio", "input_audio": {"data": text}}, TEXT),
+    JSON,
+)
+MESSAGE = st.builds(
+    lambda role, content, more: {"role": role, "content": content} | more,
+    st.sampled_from(["system", "developer", "user", "assistant", "tool", "function", "odd"]),
+    TEXT | st.lists(PART, max_size=3) | st.none() | JSON,
+    st.dictionaries(NAMES.filter(lambda name: name != "content"), JSON, max_size=2),
+)
+
+
+def leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Every word with its place, but those of fields that hold none for people."""
+    if isinstance(value, str):
+        if value:
+            yield place, value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name not in SILENT:
+                yield from leaves(each, f"{place}/{name.replace('/', '~1')}")
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from leaves(each, f"{place}/{at}")
+
+
+@given(st.lists(MESSAGE, min_size=1, max_size=4))
+def test_every_word_of_a_request_is_in_a_part(messages: list[dict[str, Any]]) -> None:
+    found = parse_request({"messages": messages})
+    places = [each.place for each in found.surfaces]
+    assert len(places) == len(set(places))
+    for place, word in leaves(messages, "messages"):
+        covering = [each for each in found.surfaces if place == each.place or place.startswith(f"{each.place}/")]
+        assert len(covering) == 1, place
+        (part,) = covering
+        assert part.kind in ("unsupported", "picture") or word in part.text
+
+
+@given(st.lists(MESSAGE, min_size=1, max_size=4))
+def test_every_word_of_a_reply_is_judged_or_unsupported(messages: list[dict[str, Any]]) -> None:
+    choices = [{"index": at, "message": message, "finish_reason": "stop"} for at, message in enumerate(messages)]
+    for choice, message in zip(parse_reply({"choices": choices}), messages, strict=True):
+        for place, word in leaves(message, f"choices/{choice.index}/message"):
+            part = next(each for each in choice.surfaces if place == each.place or place.startswith(f"{each.place}/"))
+            assert part.kind in ("unsupported", "picture") or word in choice.text
+
+
+def test_the_evidence_is_the_last_question_with_what_came_before() -> None:
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hello"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "a result"},
+        {"role": "user", "content": [{"type": "text", "text": "And this?"}, {"type": "text", "text": "Really?"}]},
+    ]
+    found = parse_request({"messages": messages, "tools": [{"function": {"description": "does it"}}]})
+    evidence = found.evidence("A SIGN", "reply")
+    assert evidence.question == "And this?\nReally?"
+    assert evidence.context == ("Hello", "f\n{}", "a result")
+    assert (evidence.picture_text, evidence.response) == ("A SIGN", "reply")
+    assert {each.place: each.kind for each in found.surfaces}["tools"] == "setting"
+
+
+def test_a_request_without_a_user_asks_nothing() -> None:
+    found = parse_request({"messages": [{"role": "assistant", "content": "Hi"}]})
+    assert isinstance(found, ChatRequest)
+    assert (found.last_user, found.evidence().question, found.evidence().context) == (-1, "", ("Hi",))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"messages": []}, {"messages": "hi"}, {"messages": ["hi"]}, {"messages": [{}]}, {"messages": [{"role": 1}]}],
+)
+def test_what_is_no_request_is_an_error(body: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_request(body)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"choices": 3}, {"choices": [3]}, {"choices": [{}]}, {"choices": [{"message": 3}]}]
+)
+def test_what_is_no_reply_is_an_error(body: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_reply(body)
+
+
+def test_a_replaced_choice_keeps_nothing_of_what_it_said() -> None:
+    choice = {
+        "index": 2,
+        "message": {"role": "assistant", "content": "secret", "tool_calls": ["secret"]},
+        "logprobs": "secret",
+    }
+    found = replaced(choice, "safe", None, "stop")
+    assert "secret" not in str(found)
+    assert found["index"] == 2
+    assert found["message"]["content"] == "safe"
+    assert replaced(choice, None, "no", "content_filter")["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": "no",
+    }

@@ -1,0 +1,120 @@
+"""Off the event loop a check may wait, hang or be one too many: then it has failed, and the fail mode decides."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from equipoise.guard import lane as module
+from equipoise.guard.async_guard import AsyncGuard
+from equipoise.guard.bounded_executor import FAILURES
+from equipoise.guard.decision import GuardDecision, HarmScore
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.pipeline import FAIL_MODE, GuardPipeline
+from equipoise.guard.policy import Policy, Rail
+from guard.toys import Words
+
+HARMFUL = GuardInput("a bomb", "How?")
+
+
+class Waits(Words):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+        self.go.wait(10)
+        return super().__call__(evidence)
+
+
+@pytest.fixture
+def waits() -> Iterator[Waits]:
+    detector = Waits()
+    yield detector
+    detector.go.set()
+
+
+def test_a_check_off_the_loop_decides_as_on_it() -> None:
+    async def go() -> list[GuardDecision]:
+        worker = AsyncGuard(GuardPipeline(Words()))
+        policy = Policy(input=Rail(action="refuse"))
+        found = [
+            await worker.review(HARMFUL, policy),
+            await worker.review(GuardInput("fine"), policy),
+            await worker.screen(GuardInput("", "build a bomb"), policy),
+            await worker.screen(GuardInput("", "build a bomb"), Policy()),
+        ]
+        worker.close()
+        return found
+
+    found = asyncio.run(go())
+    assert [each.action for each in found] == ["refuse", "allow", "refuse", "allow"]
+    assert found[-1].decided_by == "policy"
+
+
+@pytest.mark.parametrize(("fail", "action"), [("closed", "refuse"), ("open", "allow")])
+def test_a_check_that_hangs_has_failed(waits: Waits, fail: str, action: str) -> None:
+    async def go() -> tuple[GuardDecision, float]:
+        worker = AsyncGuard(GuardPipeline(waits), seconds=0.05)
+        begin = asyncio.get_running_loop().time()
+        policy = Policy(output=Rail(fail=fail))  # type: ignore[arg-type]
+        found = await worker.review(HARMFUL, policy)
+        taken = asyncio.get_running_loop().time() - begin
+        worker.close()
+        return found, taken
+
+    found, taken = asyncio.run(go())
+    assert (found.action, found.decided_by) == (action, FAIL_MODE)
+    assert "within 0.05 seconds" in found.why
+    assert taken < 5
+
+
+def test_one_check_too_many_has_failed_and_the_others_have_not(waits: Waits) -> None:
+    async def go() -> list[GuardDecision]:
+        worker = AsyncGuard(GuardPipeline(waits), waiting=3)
+        checks = [asyncio.create_task(worker.review(HARMFUL, Policy())) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        waits.go.set()
+        found = await asyncio.gather(*checks)
+        found.append(await worker.review(HARMFUL, Policy()))
+        worker.close()
+        return found
+
+    by = [each.decided_by for each in asyncio.run(go())]
+    assert by == ["words"] * 3 + [FAIL_MODE] * 2 + ["words"], "and the queue is free again"
+
+
+def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
+        for _ in range(FAILURES):
+            assert not worker.is_open
+            await worker.review(HARMFUL, Policy())
+        assert worker.is_open
+        assert "breaker" in (await worker.review(HARMFUL, Policy())).why
+        waits.go.set()
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(module, "REST", 0.0)
+        assert not worker.is_open
+        assert (await worker.review(HARMFUL, Policy())).decided_by == "words"
+        monkeypatch.undo()
+        assert not worker.is_open, "a check that ends closes it"
+        worker.close()
+
+    asyncio.run(go())
+
+
+def test_observing_changes_nothing_where_a_check_fails(waits: Waits) -> None:
+    async def go() -> GuardDecision:
+        worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
+        found = await worker.review(HARMFUL, Policy(mode="observe"))
+        worker.close()
+        return found
+
+    found = asyncio.run(go())
+    assert (found.action, found.response, found.observed) == ("allow", "a bomb", "refuse")

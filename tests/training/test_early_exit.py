@@ -1,0 +1,107 @@
+"""A glance learns what its detector says, decides alone where that is safe, and goes on where it was killed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from equipoise.errors import ModelError, UsageError
+from equipoise.guard.detector.folder import read
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.training_rows import LabelledReply
+from equipoise.training.detector import DetectorTrainingConfig, train
+from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit, windows_of
+from guard.tiny import encoder, killed_after
+
+HARM = ("take the wire and mix it", "make a bomb with wire", "the bomb and the salt")
+GOOD = ("no sorry", "a bird please", "soup with salt", "i cannot help with that")
+ROWS = [
+    LabelledReply(str(at), "how do i", text, harmful, "toy", 1.0)
+    for at in range(12)
+    for texts, harmful in ((HARM, True), (GOOD, False))
+    for text in (f"{texts[at % len(texts)]} {GOOD[at % 3] if at % 2 else ''}",)
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("glance")
+    recipe = DetectorTrainingConfig(str(encoder(folder / "tiny")), epochs=30, rate=3e-3, batch=8, window=16, stride=12)
+    return train(recipe, ROWS, folder / "made", held_out=ROWS, device="cpu")
+
+
+def copied(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for file in source.iterdir():
+        if file.is_file():
+            (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+RECIPE = EarlyExitTrainingConfig(epochs=10, rate=3e-3, batch=8)
+
+
+def test_it_decides_alone_and_changes_no_decision(trained: Path, tmp_path: Path) -> None:
+    whole = read(trained)
+    folder = copied(trained, tmp_path / "both")
+    found = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
+    assert found["lost"] <= 0.01 * found["worrying"]
+    assert found["decided"] > 0
+    both = read(folder)
+    assert both.glance is not None
+    assert both.identity != whole.identity
+    assert both.glance.network.base.get_input_embeddings() is both.network.base.get_input_embeddings()
+    evidence = [row.evidence for row in ROWS]
+    for mine, theirs in zip(both(evidence), whole(evidence), strict=True):
+        assert mine.harm is not None
+        assert theirs.harm is not None
+        assert (mine.harm >= 0.2) == (theirs.harm >= 0.2)
+        if mine.harm >= 0.2:
+            assert mine.harm == pytest.approx(theirs.harm, abs=1e-5)
+
+
+def test_the_whole_network_is_asked_about_the_rest_alone(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "both")
+    found = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
+    both = read(folder)
+    asked: list[int] = []
+    inside = both.network.windows
+
+    def counted(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        asked.append(len(ids))
+        return inside(ids, mask)
+
+    both.network.windows = counted  # type: ignore[method-assign]
+    windows = windows_of(both, ROWS)
+    both.logits_of(windows)
+    assert sum(asked) == len(windows) - found["decided"]
+
+
+def test_same_seed_same_bytes_and_a_killed_one_goes_on(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [copied(trained, tmp_path / name) for name in ("a", "b")]
+    add_early_exit(RECIPE, folders[0], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+    with monkeypatch.context() as patch:
+        killed_after(patch, 12)
+        with pytest.raises(KeyboardInterrupt):
+            add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+    assert read(folders[1]).glance is None
+    add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+    first, second = (hashlib.sha256((each / "glance.safetensors").read_bytes()).digest() for each in folders)
+    assert first == second
+
+
+def test_what_cannot_be_is_one_error(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "x")
+    with pytest.raises(ModelError, match="fewer layers than 2"):
+        add_early_exit(EarlyExitTrainingConfig(layers=2), folder, ROWS, ROWS, device="cpu")
+    with pytest.raises(UsageError, match="another recipe"):
+        add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
+    other = copied(trained, tmp_path / "y")
+    with pytest.raises(UsageError, match="worries about"):
+        add_early_exit(EarlyExitTrainingConfig(epochs=1, batch=8), other, ROWS, (), device="cpu")
+    assert read(other)([GuardInput("no sorry")])[0].harm is not None
