@@ -29,7 +29,7 @@ from equipoise.countermeasures.certificate import Certificate, certify, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.models.load import load
-from equipoise.testbed.scores import TestbedCase, cases
+from equipoise.testbed.scores import ReferenceCase, cases
 from equipoise.types import Prompt
 from page import put
 
@@ -41,7 +41,7 @@ REFUSAL = "I'm sorry, but I can't help with that."
 class Held:
     """A certified prompt."""
 
-    case: TestbedCase
+    case: ReferenceCase
     certificate: Certificate
 
     @property

@@ -16,7 +16,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import transformers  # noqa: E402
-
 from models.families import FAMILIES  # noqa: E402
 from models.families.checks import CHECKS, Case, build  # noqa: E402
 

@@ -15,7 +15,7 @@ from equipoise.countermeasures.guarded_model import BY, GuardedModel, guarded
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.rates import Rate
 from equipoise.models.load import load
-from equipoise.testbed.scores import MAX_NEW_TOKENS, TestbedCase, cases
+from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
 from equipoise.testbed.world.questions import CONDITIONS
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
@@ -29,7 +29,7 @@ MODELS = ("testbed/llava", "testbed/internvl")
 SPEC = "guard:detector=testbed,detoxifier=testbed"
 
 
-def asked(model: ChatModel, held: Sequence[TestbedCase]) -> list[Exchange]:
+def asked(model: ChatModel, held: Sequence[ReferenceCase]) -> list[Exchange]:
     """Replies."""
     exchanges: list[Exchange] = []
     for at in range(0, len(held), 50):
@@ -49,7 +49,7 @@ def rate(found: Rate) -> dict[str, Any]:
     }
 
 
-def scored(exchanges: Sequence[Exchange], held: Sequence[TestbedCase]) -> dict[str, Any]:
+def scored(exchanges: Sequence[Exchange], held: Sequence[ReferenceCase]) -> dict[str, Any]:
     """Exact answers, refusals, and replies that hold a forbidden recipe."""
     right = sum(each.reply.strip() == case.question.answer for each, case in zip(exchanges, held, strict=True))
     harmful = sum(recipe_of(each.reply) in FORBIDDEN_WORDS for each in exchanges)

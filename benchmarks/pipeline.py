@@ -20,6 +20,7 @@ from typing import Any
 
 from audit import known_rates
 from audit.scripted_server import ScriptedServer
+
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.records import AuditRun
 from equipoise.audit.run import AuditConfig, audit

@@ -28,7 +28,7 @@ from typing import Any, Final
 import openai
 
 from equipoise.testbed.reference import WEIGHTS
-from equipoise.testbed.scores import MAX_NEW_TOKENS, TestbedCase, cases
+from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
 from equipoise.testbed.world.questions import Condition
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
@@ -91,7 +91,7 @@ def compared(plain: Sequence[str], safe: Sequence[str]) -> dict[str, int]:
     }
 
 
-def body(case: TestbedCase, model: str) -> Body:
+def body(case: ReferenceCase, model: str) -> Body:
     """A chat request with the case's picture as a data URL."""
     message = case.prompt.messages[-1]
     content: list[dict[str, Any]] = []

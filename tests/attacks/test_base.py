@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from attacks.world import CLEAN, reply
 from equipoise.attacks.base import Attack, UpdateSteps
 from equipoise.attacks.budgets import Budget, FeasibleSet, is_quantized
 from equipoise.attacks.objectives import LossAndGrad, Objective
 from equipoise.attacks.perturbation_result import TraceStep
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import ModelError, UsageError
+from tests.attacks.fakes import CLEAN, reply
 
 BUDGET = Budget("linf", 8 / 255)
 BIM = Bim(BUDGET, steps=12)

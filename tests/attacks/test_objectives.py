@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Generator
 
-from attacks.world import CLEAN, QUESTIONS, REFUSAL, Jittery, photo, reply
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
 from equipoise.attacks.objectives import EOTObjective, PreserveReplies, TargetReplyLoss
@@ -18,7 +17,8 @@ from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.attacks.fakes import CLEAN, QUESTIONS, REFUSAL, Jittery, photo, reply
+from tests.models.tiny_plain import PlainTorchModel
 
 BIM = Bim(Budget("linf", 8 / 255), steps=12)
 PROMPTS = tuple(Prompt.ask(question, photo()) for question in QUESTIONS)

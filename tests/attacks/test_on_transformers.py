@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from attacks.world import QUESTIONS, photo
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
 from equipoise.attacks.refusal_attack import RefusalAttack
@@ -17,7 +16,8 @@ from equipoise.models.load import load
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
-from models.families.llava import llava
+from tests.attacks.fakes import QUESTIONS, photo
+from tests.models.families.llava import llava
 
 PICTURE = photo(0, 70, 52)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from attacks.world import CLEAN, photo, reply
 from equipoise.attacks import perturbation_result
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, image_similarity
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import OutputError, PictureError
+from tests.attacks.fakes import CLEAN, photo, reply
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 from PIL.Image import Image
 from torch import Generator
 
-from attacks.world import QUESTIONS, REFUSAL, Jittery, photo
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate, perturb_to_refuse
@@ -18,7 +17,8 @@ from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Exchange, Prompt, Verdict
-from models.tiny_plain import PlainTorchModel
+from tests.attacks.fakes import QUESTIONS, REFUSAL, Jittery, photo
+from tests.models.tiny_plain import PlainTorchModel
 
 BUDGET = Budget("linf", 16 / 255)
 ATTACK = RefusalAttack(BUDGET, "momentum", steps=60, reply="Sorry, I can't.", questions_per_step=None)

@@ -8,7 +8,7 @@ from torch import Tensor
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS, draw_target, most_likely_refusal
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.models.tiny_plain import PlainTorchModel
 
 
 class Sparing(PlainTorchModel):

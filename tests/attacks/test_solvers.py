@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from attacks.world import CLEAN, photo, reply
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.solvers import SOLVERS, Apgd, Bim, Momentum, PaperBim, _checkpoints, cosine
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
+from tests.attacks.fakes import CLEAN, photo, reply
 
 BUDGETS = (Budget("linf", 8 / 255), Budget("l2", 1.5))
 

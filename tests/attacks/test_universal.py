@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.world import grad_of, photo, reply
 from equipoise.attacks.budgets import Budget, is_quantized
 from equipoise.attacks.solvers import Bim
 from equipoise.attacks.universal import UniversalObjective, apply_change, resize_change, run_universal
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
+from tests.attacks.fakes import grad_of, photo, reply
 
 BUDGET = Budget("linf", 8 / 255)
 CLEAN = [to_pixels(photo(seed, *size)) for seed, size in enumerate([(40, 48), (32, 50), (64, 44)])]

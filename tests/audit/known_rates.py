@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from audit.scripted_server import Answer, Asked, fails, filtered, refuses, says
 from equipoise.types import Sample
+from tests.audit.scripted_server import Answer, Asked, fails, filtered, refuses, says
 
 Behaviour = Literal["answers", "harms", "refuses", "refuses in the field", "is filtered", "names a policy", "fails"]
 SHARES: dict[Behaviour, int] = {

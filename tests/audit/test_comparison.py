@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from audit.runs import balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.comparison import compare, compare_variants
 from equipoise.errors import UsageError
+from tests.audit.factories import balanced, balanced_rows, recipe, rows, write_run
 
 SAFE = rows(10, "s")
 UNSAFE = rows(10, "u", suite="harmful", expected="refuse", refusal="full", category="weapons")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas
 import pytest
 
-from audit.runs import Row, balanced, rows, write_run
 from equipoise.audit.frame import frame
+from tests.audit.factories import Row, balanced, rows, write_run
 
 
 def test_rates_can_be_counted_from_the_frame(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from audit import known_rates
-from audit.scripted_server import ScriptedServer
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.records import AuditRun
 from equipoise.audit.run import AuditConfig, audit
@@ -19,6 +17,8 @@ from equipoise.judges.llm_judge import LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM
 from equipoise.models.load import load
+from tests.audit import known_rates
+from tests.audit.scripted_server import ScriptedServer
 
 DATA = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SUITES = ("xstest", "mossbench", "figstep", "harmbench-multimodal", "coco128-vqa")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cli.toy import BrightnessModel, photo
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.perturbed_variant import PerturbedVariantConfig, choose_samples
 from equipoise.audit.records import AuditRun
@@ -27,6 +25,8 @@ from equipoise.data.sample_pictures import GeneratedPicture, StoredPicture
 from equipoise.errors import UsageError
 from equipoise.judges.ensemble import default_judge
 from equipoise.types import Sample
+from tests.child_process import environment
+from tests.cli.fakes import BrightnessModel, photo
 
 MODEL = BrightnessModel("toy/target")
 
@@ -185,7 +185,7 @@ def test_kill_nine_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     script = f"""
         import sys, time
         from pathlib import Path
-        from audit.test_run import MODEL, plan
+        from tests.audit.test_run import MODEL, plan
         slow = MODEL.generate
         def generate(prompts, **more):
             time.sleep(0.3)
@@ -196,8 +196,7 @@ def test_kill_nine_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
         audit(plan(Path({str(tmp_path)!r}), connections=1))
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         for _ in range(3):
             process.stdout.readline()

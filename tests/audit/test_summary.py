@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.runs import MODEL, REVISION, Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.records import AuditRun
 from equipoise.audit.summary import summarise, write_summary
 from equipoise.errors import UsageError
+from tests.audit.factories import MODEL, REVISION, Row, balanced, balanced_rows, recipe, rows, write_run
 
 AXES = ("needless_refusal", "harmful_answer")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from audit.runs import CARD, JUDGE, Row, balanced, recipe, rows, write_run
 from equipoise.audit.warnings import AuditWarning, find_warnings
 from equipoise.judges.cards import AgreementCard, AgreementRow
+from tests.audit.factories import CARD, JUDGE, Row, balanced, recipe, rows, write_run
 
 COLOURED: dict[str, Any] = {"colour": (10, 20, 30), "reference": ("red",), "answers": True}
 SOUND = [

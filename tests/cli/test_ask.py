@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.conftest import Command
-from cli.toy import ANSWER, REFUSAL, photo
 from equipoise.cli import doctor
 from equipoise.cli.progress import PerturbProgress
+from tests.cli.command import Command
+from tests.cli.fakes import ANSWER, REFUSAL, photo
 
 
 def test_a_reply_and_its_verdict(equipoise: Command, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from audit.scripted_server import ScriptedServer, fails, says
-from cli.conftest import Command
-from cli.toy import photo
+from tests.audit.scripted_server import ScriptedServer, fails, says
+from tests.cli.command import Command
+from tests.cli.fakes import photo
 
 EMBEDDED = ("--limit", "8", "--max-new-tokens", "16")
 

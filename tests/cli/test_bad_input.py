@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.conftest import Command
-from cli.toy import photo
-from data.test_pictures import png_claiming
+from tests.cli.command import Command
+from tests.cli.fakes import photo
+from tests.data.test_pictures import png_claiming
 
 PERTURB = ("--model", "toy/target", "--steps", 12)
 

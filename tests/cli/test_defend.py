@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Command
-from cli.toy import REFUSAL, photo
 from equipoise.audit.records import AuditRun
+from tests.cli.command import Command
+from tests.cli.fakes import REFUSAL, photo
 
 BRIGHT = {"mean": 0.52}
 """A picture that the toy target refuses."""

@@ -12,8 +12,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from audit.runs import balanced, recipe, rows, write_run
 from equipoise.cli.main import app
+from tests.audit.factories import balanced, recipe, rows, write_run
 
 LENIENT, STRICT, NARROW = (f"[needless_refusal]\nmax = {limit}\n" for limit in (0.99, 0.01, 0.16))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Command
 from equipoise.guard.policy import Policy, load
+from tests.cli.command import Command
 
 RECIPE = "To make zorbium, mix sand with oil."
 ROWS = [

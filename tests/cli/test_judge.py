@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from equipoise.cli.main import app
-from judges.scripted import Answer, Server, fails, says, told, writes
+from tests.judges.fakes import Answer, Server, fails, says, told, writes
 
 KEYS = ("id", "refusal", "harm", "answers", "degenerate", "review", "reasons", "judge")
 

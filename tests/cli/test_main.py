@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Command
 from equipoise import __version__
 from equipoise.cli import document
+from tests.cli.command import Command
 
 HELP_WITHOUT_TORCH = """
 import sys

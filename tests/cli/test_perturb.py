@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.conftest import Command
-from cli.toy import ANSWER, REFUSAL, photo
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.cli.choosing import HELD_OUT
 from equipoise.data.questions import check_disjoint, general
+from tests.cli.command import Command
+from tests.cli.fakes import ANSWER, REFUSAL, photo
 
 RUN = ("--model", "toy/target", "--steps", 12, "--json")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from audit.runs import Row, balanced, rows, write_run
-from cli.conftest import Command
+from tests.audit.factories import Row, balanced, rows, write_run
+from tests.cli.command import Command
 
 
 def both_axes(variant: str, refusal: str) -> list[Row]:

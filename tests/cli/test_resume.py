@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cli import toy
-from cli.conftest import Command
-from cli.toy import photo
+from tests.child_process import environment
+from tests.cli import fakes
+from tests.cli.command import Command
+from tests.cli.fakes import photo
 
 COUNT = 6
 WORDS = ("--model", "toy/slow", "--steps", "12", "--max-new-tokens", "8", "--seed", "5", "--json")
@@ -36,9 +36,8 @@ def test_kill_nine_in_the_middle_of_a_folder(equipoise: Command, tmp_path: Path)
     photos.mkdir()
     for seed in range(COUNT):
         photo(photos / f"p{seed}.png", seed=seed)
-    words = [sys.executable, "-m", "cli.toy", "perturb", photos, *WORDS, "--out", out]
-    where = os.pathsep.join([str(Path(toy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": where}, stderr=subprocess.PIPE)
+    words = [sys.executable, "-m", "tests.cli.fakes", "perturb", photos, *WORDS, "--out", out]
+    process = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while len(finished(out)) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -89,7 +88,7 @@ def test_a_finished_run_is_left_alone(equipoise: Command, done: Path, monkeypatc
     before = state(done)
     first = json.loads(run(equipoise, done).stdout)  # type: ignore[attr-defined]
     assert changed(before, done) == set()
-    monkeypatch.setattr(toy.BrightnessModel, "generate", None)
+    monkeypatch.setattr(fakes.BrightnessModel, "generate", None)
     again = json.loads(run(equipoise, done).stdout)  # type: ignore[attr-defined]
     assert again == first
 
@@ -137,7 +136,7 @@ def test_another_recipe_needs_another_folder(equipoise: Command, done: Path) -> 
 
 def test_other_weights_are_another_recipe(equipoise: Command, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, **options: object) -> object:
-        model = toy.load(name)
+        model = fakes.load(name)
         model.revision = "toy-2"
         return model
 

@@ -19,7 +19,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from cli.conftest import Command
 from equipoise.cli.main import app
 from equipoise.cli.train import adversarial as adversarial_verb
 from equipoise.cli.train import diffusion as diffusion_verb
@@ -28,7 +27,8 @@ from equipoise.cli.train.options import file_source
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.training.loop import TrainingLoop
-from models.families.llava import llava
+from tests.cli.command import Command
+from tests.models.families.llava import llava
 
 HELP_WITHOUT_TORCH = """
 import sys

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Command
 from equipoise.guard import detector as detectors
 from equipoise.guard import detoxifier as detoxifiers
 from equipoise.guard.guard_input import GuardInput
-from guard.tiny import decoder, encoder
+from tests.cli.command import Command
+from tests.guard.tiny_models import decoder, encoder
 
 FEW = ("--epochs", "1", "--batch", "4")
 

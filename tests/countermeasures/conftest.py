@@ -11,7 +11,7 @@ import torch
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
-from models.families.llava import llava
+from tests.models.families.llava import llava
 
 
 @pytest.fixture(autouse=True)

@@ -1,22 +1,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Generator
 
-from countermeasures.world import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
 from equipoise.countermeasures.base import Countermeasure, with_pictures
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
-from models.tiny_plain import PlainTorchModel
+from tests.child_process import environment
+from tests.countermeasures.fakes import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
+from tests.models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1))
 ASKED = (PROMPTS[0], PROMPTS[1])
@@ -84,7 +83,8 @@ def test_revision_and_draws_are_the_same_in_another_process() -> None:
     # Two layers by hand: `defend` would load transformers, which takes longer than all else here.
     program = """
 import hashlib, torch
-from countermeasures.world import PROMPTS, Looking, seen_by
+from tests.child_process import environment
+from tests.countermeasures.fakes import PROMPTS, Looking, seen_by
 from equipoise.countermeasures.transformed import Transformed
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
@@ -92,10 +92,8 @@ torch.set_num_threads(1)
 model = Transformed(Transformed(Looking(), Noise(0.05, 0.05), "noise"), Crop(0.85, 1.0, restore=True), "crop")
 print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest())
 """
-    here = Path(__file__).resolve().parents[1]
-    environment = os.environ | {"PYTHONPATH": str(here), "PYTHONHASHSEED": "7"}
     found = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment(PYTHONHASHSEED="7"), capture_output=True, text=True, check=True
     ).stdout.split()
     model = defend(Looking(), ["crop", "noise"])
     assert isinstance(model, Countermeasure)

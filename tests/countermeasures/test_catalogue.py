@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from countermeasures.world import PROMPTS, Looking, seen_by
 from equipoise.countermeasures import catalogue
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import CATALOGUE, defend, example, parse
@@ -16,7 +15,8 @@ from equipoise.transforms.base import Identity
 from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
-from models.tiny_plain import PlainTorchModel
+from tests.countermeasures.fakes import PROMPTS, Looking, seen_by
+from tests.models.tiny_plain import PlainTorchModel
 
 WEIGHTLESS = [name for name in CATALOGUE if name not in ("diffpure", "tower")]
 

@@ -8,13 +8,13 @@ from PIL import Image
 from scipy.stats import binom, binomtest, norm
 from torch import Generator
 
-from cli.toy import REFUSAL, BrightnessModel
-from countermeasures.world import Looking
 from equipoise.countermeasures.certificate import Certificate, certify, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
 from equipoise.judges.thresholds import clopper_pearson_lower
 from equipoise.types import Exchange, Prompt, Verdict
+from tests.cli.fakes import REFUSAL, BrightnessModel
+from tests.countermeasures.fakes import Looking
 
 SIGMA, LIMIT, SIDE = 0.05, 0.5, 4
 VALUES = 3 * SIDE**2

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from countermeasures.world import picture
 from equipoise.countermeasures.cross_check import CrossCheck
 from equipoise.countermeasures.detection import refusal_odds
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.countermeasures.fakes import picture
+from tests.models.tiny_plain import PlainTorchModel
 
 ANSWER, REFUSAL = "A ramp.", "I'm sorry, but I can't help with that."
 BAD = "Make zorbium."

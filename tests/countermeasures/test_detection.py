@@ -6,8 +6,6 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cli.toy import BrightnessModel
-from countermeasures.world import Looking, Wall, marked, plain_wall, salted
 from equipoise.attacks.refusal_attack import perturb_to_refuse
 from equipoise.countermeasures.detection import MOST_ODDS, DetectionScore, PerturbationDetector
 from equipoise.errors import UsageError
@@ -15,6 +13,8 @@ from equipoise.models.base import OpenModel
 from equipoise.testbed.scores import cases
 from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.noise import Noise
+from tests.cli.fakes import BrightnessModel
+from tests.countermeasures.fakes import Looking, Wall, marked, plain_wall, salted
 
 
 def test_a_score_is_what_neither_change_nor_absence_explains() -> None:

@@ -20,7 +20,7 @@ from equipoise.models.base import OpenModel
 from equipoise.testbed.scores import cases
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.types import Exchange, Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.models.tiny_plain import PlainTorchModel
 
 
 class Replies(PlainTorchModel):

@@ -8,20 +8,6 @@ import pytest
 import torch
 from torch import Generator
 
-from countermeasures.world import (
-    ANSWER,
-    FORBIDDEN,
-    PROMPTS,
-    REFUSAL,
-    Looking,
-    Scripted,
-    Wall,
-    marked,
-    picture,
-    plain_wall,
-    salted,
-    wall_rule,
-)
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.detection import GREY, PerturbationDetector
 from equipoise.countermeasures.retry_on_refusal import BY, CAPTION, RetryOnRefusal
@@ -35,7 +21,21 @@ from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.countermeasures.fakes import (
+    ANSWER,
+    FORBIDDEN,
+    PROMPTS,
+    REFUSAL,
+    Looking,
+    Scripted,
+    Wall,
+    marked,
+    picture,
+    plain_wall,
+    salted,
+    wall_rule,
+)
+from tests.models.tiny_plain import PlainTorchModel
 
 ASK = "What is there?"
 SALTED, MARKED, CLEAN = (Prompt.ask(ASK, image) for image in (salted(), marked(), plain_wall()))

@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from cli.toy import BrightnessModel
-from countermeasures.world import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.refusal_attack import RefusalAttack
@@ -24,7 +22,9 @@ from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.transforms.base import Transform, uniform
 from equipoise.types import Exchange, Prompt, Verdict
-from models.tiny_plain import PlainTorchModel
+from tests.cli.fakes import BrightnessModel
+from tests.countermeasures.fakes import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
+from tests.models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1))
 ASKED = (PROMPTS[0], PROMPTS[1], PROMPTS[3])

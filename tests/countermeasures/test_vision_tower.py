@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from countermeasures.world import picture
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.vision_tower import _interpolated, to_transformers, with_vision_tower
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.types import Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.countermeasures.fakes import picture
+from tests.models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1, (40, 36)))
 PROMPTS = [Prompt.ask("What is this?", picture(1, (40, 36))), Prompt.ask("Is it red?")]

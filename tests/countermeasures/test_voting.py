@@ -6,7 +6,6 @@ from itertools import product
 import pytest
 from torch import Generator
 
-from countermeasures.world import ANSWER, REFUSAL, Looking, in_turn, picture, seen_by
 from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
@@ -14,6 +13,7 @@ from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Prompt
+from tests.countermeasures.fakes import ANSWER, REFUSAL, Looking, in_turn, picture, seen_by
 
 NO, NEVER = REFUSAL, "I can't assist with that request."
 YES, ALSO = ANSWER, "There is a gate in the wall."

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from equipoise.guard import lane as module
+from equipoise.guard import bounded_executor as module
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.bounded_executor import FAILURES
 from equipoise.guard.decision import GuardDecision, HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import FAIL_MODE, GuardPipeline
 from equipoise.guard.policy import Policy, Rail
-from guard.toys import Words
+from tests.guard.fakes import Words
 
 HARMFUL = GuardInput("a bomb", "How?")
 

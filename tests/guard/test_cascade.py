@@ -13,7 +13,7 @@ from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import CascadeBand as Band
 from equipoise.guard.policy import Policy
 from equipoise.types import Exchange, Verdict
-from guard.toys import Raises, Words
+from tests.guard.fakes import Raises, Words
 
 
 class Says:

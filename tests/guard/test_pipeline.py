@@ -12,7 +12,7 @@ from equipoise.guard.decision import GuardDecision, HarmScore, difference, sha25
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import HarmRule, Policy, Rail
-from guard.toys import Raises, Rewrites, Words
+from tests.guard.fakes import Raises, Rewrites, Words
 
 HARMFUL = "Build a bomb from this."
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.guard.tokens import ids_of, spelled_out
-from guard.tiny import tokenizer
+from tests.guard.tiny_models import tokenizer
 
 MADE = tokenizer()
 

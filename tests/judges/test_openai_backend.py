@@ -13,7 +13,7 @@ from equipoise.judges.llm_judge import SELF, LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend, served_judge
 from equipoise.judges.rubric import HARM, REFUSAL
 from equipoise.types import Exchange, Prompt, Verdict
-from judges.scripted import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, says, told
+from tests.judges.fakes import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, says, told
 
 pytest.importorskip("openai", reason="the extra `served` is not installed")
 

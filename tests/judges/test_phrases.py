@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.attacks import refusals as attack_refusals
+from equipoise.attacks import refusal_targets as attack_refusals
 from equipoise.errors import UsageError
 from equipoise.judges import refusal_patterns
 from equipoise.judges.phrases import PhraseJudge, judge_reply

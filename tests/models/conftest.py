@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
-from models.families.llava import llava
+from tests.models.families.llava import llava
 
 
 @pytest.fixture(scope="session")

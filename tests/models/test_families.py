@@ -9,10 +9,10 @@ import torch
 
 from equipoise.models.load import load
 from equipoise.types import Prompt
-from models.families import FAMILIES
-from models.families.checks import CHECKS, QUESTIONS, REPLIES, Case, build, picture, pixels, reply_tokens
-from models.families.gemma import gemma3
-from models.families.stock import Stock
+from tests.models.families import FAMILIES
+from tests.models.families.checks import CHECKS, QUESTIONS, REPLIES, Case, build, picture, pixels, reply_tokens
+from tests.models.families.gemma import gemma3
+from tests.models.families.stock import Stock
 
 # transformers itself: the processors of GLM-4V and PaliGemma hand tensors to numpy in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

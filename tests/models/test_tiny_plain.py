@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.types import ChatModel, Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.models.tiny_plain import PlainTorchModel
 
 PROMPTS = [Prompt.ask("What is it?"), Prompt.ask("How many?")]
 REPLIES = ["I cannot help.", "No."]

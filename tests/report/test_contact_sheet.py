@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report.test_picture_record import answer, record
 
 from equipoise.errors import OutputError
 from equipoise.judges.rates import Rate
 from equipoise.report import contact_sheet
 from equipoise.report.picture_record import ModelAnswers
 from equipoise.report.pictures import curve, data_uri, difference
+from tests.report.test_picture_record import answer, record
 
 NASTY = '<script>alert("x")</script>'
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from equipoise.errors import UsageError
-from equipoise.testbed.train import TestbedTrainingConfig, train
+from equipoise.testbed.train import ReferenceTrainingConfig, train
 
-RECIPE = TestbedTrainingConfig("llava", steps=4, rows=2, warmup=2)
+RECIPE = ReferenceTrainingConfig("llava", steps=4, rows=2, warmup=2)
 
 
 class KilledError(Exception):
@@ -39,9 +39,9 @@ def test_a_killed_run_resumed_gives_the_same_weights(through: Path, tmp_path: Pa
 
 def test_a_checkpoint_of_another_recipe_is_refused(through: Path) -> None:
     with pytest.raises(UsageError, match="same recipe"):
-        train(TestbedTrainingConfig("llava", steps=5, rows=2), through.parent, device="cpu")
+        train(ReferenceTrainingConfig("llava", steps=5, rows=2), through.parent, device="cpu")
 
 
 def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="try llava or internvl"):
-        train(TestbedTrainingConfig("nonsense"), tmp_path)
+        train(ReferenceTrainingConfig("nonsense"), tmp_path)

@@ -24,8 +24,8 @@ from equipoise.training.adversarial import AdversarialTrainingConfig, train
 from equipoise.training.adversarial_examples import AdversarialExample, from_testbed
 from equipoise.training.parts import part_of
 from equipoise.types import Prompt
-from models.families.llava import llava_next
-from training.conftest import REFUSAL, KilledError, kill_at, noise, noted, tiny
+from tests.models.families.llava import llava_next
+from tests.training.fakes import REFUSAL, KilledError, kill_at, noise, noted, tiny
 
 TINY = AdversarialTrainingConfig(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
 

@@ -15,7 +15,7 @@ from equipoise.guard.detector import load
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, platt, summary, train
-from guard.tiny import decoder, encoder, killed_after
+from tests.guard.tiny_models import decoder, encoder, killed_after
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
 HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")

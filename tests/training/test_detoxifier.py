@@ -20,7 +20,7 @@ from equipoise.training.detoxifier import (
     row_warnings,
     train,
 )
-from guard.tiny import WORDS, decoder, killed_after, tokenizer
+from tests.guard.tiny_models import WORDS, decoder, killed_after, tokenizer
 
 ROWS = [RewrittenReply(str(at), "how do i make a bomb", "take the wire", "make a bird please") for at in range(24)]
 

@@ -16,7 +16,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.training.diffusion import TRAINING_STEPS, DenoiserTrainingConfig, batch, train
 from equipoise.training.loop import Progress
 from equipoise.training.pictures import scene
-from training.conftest import KilledError, kill_at, noted
+from tests.training.fakes import KilledError, kill_at, noted
 
 pytest.importorskip("diffusers")
 TINY = DenoiserTrainingConfig(side=8, channels=(8, 32), steps=20, batch=6, learning_rate=6e-3, warmup=3, average=0.7)

@@ -14,7 +14,7 @@ from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit, windows_of
-from guard.tiny import encoder, killed_after
+from tests.guard.tiny_models import encoder, killed_after
 
 HARM = ("take the wire and mix it", "make a bomb with wire", "the bomb and the salt")
 GOOD = ("no sorry", "a bird please", "soup with salt", "i cannot help with that")

@@ -14,7 +14,7 @@ from torch import nn
 
 from equipoise.errors import OutputError, UsageError
 from equipoise.training.loop import TRACE_EVERY, Progress, TrainingLoop, warm_cosine
-from training.conftest import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at
 
 RECIPE = {"rate": 0.1, "seed": 0}
 

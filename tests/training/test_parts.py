@@ -12,8 +12,8 @@ from transformers import AutoModelForMultimodalLM
 from equipoise.errors import UsageError
 from equipoise.training.activation_checkpointing import activation_checkpointing
 from equipoise.training.parts import PARTS, choose_learners, flags_kept, part_of
-from models.families import FAMILIES
-from training.conftest import tiny
+from tests.models.families import FAMILIES
+from tests.training.fakes import tiny
 
 TABLE = {
     "LLaVA-1.5": {"model.vision_tower": "vision", "model.multi_modal_projector": "projector"},

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import torch
 
-from attacks.world import CLEAN
 from equipoise.attacks.budgets import is_quantized
 from equipoise.transforms.base import Identity, eight_bit, interpolate, uniform
-from transforms.tiny_denoiser import drawn
+from tests.attacks.fakes import CLEAN
+from tests.transforms.tiny_denoiser import drawn
 
 
 def test_the_nearest_8_bit_picture_passes_the_gradient_where_nothing_is_clipped() -> None:

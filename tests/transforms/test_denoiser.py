@@ -19,7 +19,7 @@ from equipoise.testbed.world.scenes import sample_scene
 from equipoise.transforms.base import eight_bit, interpolate
 from equipoise.transforms.denoiser import TESTBED, load_denoiser
 from equipoise.transforms.diffusion import DiffPure
-from transforms.tiny_denoiser import drawn, network
+from tests.transforms.tiny_denoiser import drawn, network
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

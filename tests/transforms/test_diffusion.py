@@ -10,14 +10,14 @@ from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from attacks.world import photo
 from equipoise.attacks.budgets import is_quantized
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.transforms.base import eight_bit, interpolate
 from equipoise.transforms.denoiser import Denoiser
 from equipoise.transforms.diffusion import DiffPure, _starts
-from transforms.tiny_denoiser import drawn, ideal, untrained
+from tests.attacks.fakes import photo
+from tests.transforms.tiny_denoiser import drawn, ideal, untrained
 
 SIDE = 8
 SMALL = to_pixels(photo(0, SIDE, SIDE))

@@ -6,7 +6,7 @@ from equipoise.transforms.base import Identity
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Crop, Resize
 from equipoise.transforms.jpeg import Jpeg
-from transforms.tiny_denoiser import drawn
+from tests.transforms.tiny_denoiser import drawn
 
 FOUR = (Jpeg(), Jpeg(75, 75), Resize(), Crop())
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.ndimage import median_filter
 
-from attacks.world import CLEAN
 from equipoise.transforms.feature_squeezing import BitDepth, Median
-from transforms.tiny_denoiser import drawn
+from tests.attacks.fakes import CLEAN
+from tests.transforms.tiny_denoiser import drawn
 
 RAMP = (torch.arange(256) / 255).reshape(1, 16, 16).repeat(3, 1, 1)
 COLOURS = torch.randint(256, (3, 21, 34), generator=drawn(5)) / 255

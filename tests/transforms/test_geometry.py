@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attacks.world import CLEAN
 from equipoise.transforms.base import eight_bit, interpolate
 from equipoise.transforms.geometry import Crop, Resize, ResizeAndPad, Shrink
-from transforms.tiny_denoiser import drawn
+from tests.attacks.fakes import CLEAN
+from tests.transforms.tiny_denoiser import drawn
 
 GREY = 128 / 255
 

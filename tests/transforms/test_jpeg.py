@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from attacks.world import CLEAN, photo
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.transforms.jpeg import Jpeg, surrogate
-from transforms.tiny_denoiser import drawn
+from tests.attacks.fakes import CLEAN, photo
+from tests.transforms.tiny_denoiser import drawn
 
 
 def coded(picture: Image.Image, quality: int) -> Image.Image:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equipoise.transforms.noise import Noise
-from transforms.tiny_denoiser import drawn
+from tests.transforms.tiny_denoiser import drawn
 
 GREY = torch.full((3, 64, 64), 128 / 255)
 

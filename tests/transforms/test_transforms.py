@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import equipoise.transforms
-from attacks.world import CLEAN
 from equipoise.attacks.budgets import is_quantized
 from equipoise.errors import UsageError
 from equipoise.transforms.base import Identity, Transform
@@ -20,7 +19,8 @@ from equipoise.transforms.feature_squeezing import BitDepth, Median
 from equipoise.transforms.geometry import Crop, Resize, ResizeAndPad, Shrink
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.transforms.noise import Noise
-from transforms.tiny_denoiser import drawn
+from tests.attacks.fakes import CLEAN
+from tests.transforms.tiny_denoiser import drawn
 
 TABLE = (
     Identity(),

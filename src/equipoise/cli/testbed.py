@@ -45,13 +45,13 @@ def train(
 ) -> None:
     """Train a reference model; an hour on one processor core, minutes on a GPU."""
     from equipoise.cli.progress import steps_bar
-    from equipoise.testbed.train import TestbedTrainingConfig
+    from equipoise.testbed.train import ReferenceTrainingConfig
     from equipoise.testbed.train import train as run
 
     quiet()
     with steps_bar(f"train {family}") as progress:
         folder = run(
-            TestbedTrainingConfig(family, steps=steps, seed=seed, word_only=word_only),
+            ReferenceTrainingConfig(family, steps=steps, seed=seed, word_only=word_only),
             out,
             device=device,
             progress=progress,

@@ -11,7 +11,7 @@ from jinja2 import Environment
 
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
-from equipoise.testbed.scores import MAX_NEW_TOKENS, TestbedCase, cases
+from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
 from equipoise.testbed.world.questions import CONDITIONS
 
 _PAGE = Path(__file__).parent / "templates" / "show.html.j2"
@@ -45,7 +45,7 @@ def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 4) -> P
     return out
 
 
-def _row(case: TestbedCase, replies: list[dict[str, str | bool | None]]) -> dict[str, object]:
+def _row(case: ReferenceCase, replies: list[dict[str, str | bool | None]]) -> dict[str, object]:
     buffer = io.BytesIO()
     case.prompt.messages[0].images[0].save(buffer, "PNG")
     expected = "a refusal" if case.question.expected == "refuse" else case.question.answer

@@ -20,7 +20,7 @@ MAX_NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
-class TestbedCase:
+class ReferenceCase:
     """One question about one scene, with the picture drawn."""
 
     scene: Scene
@@ -43,13 +43,13 @@ class ConditionScores:
     """Full or partial refusals by the structural judge; unscored replies are counted apart."""
 
 
-def cases(cell: Condition, count: int, *, family: Family = "held_out", seed: int = 0) -> list[TestbedCase]:
+def cases(cell: Condition, count: int, *, family: Family = "held_out", seed: int = 0) -> list[ReferenceCase]:
     """Scenes and questions of one cell that no training has seen."""
     drawn = []
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_STREAM, seed, CONDITIONS.index(cell), index])
         scene, question = sample_question(rng, cell, family)
-        drawn.append(TestbedCase(scene, question, Prompt.ask(question.text, draw(scene))))
+        drawn.append(ReferenceCase(scene, question, Prompt.ask(question.text, draw(scene))))
     return drawn
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from equipoise.data.catalogue import Suite
 from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.data.subset import choose_subset
-from equipoise.testbed.scores import HELD_OUT_STREAM, TestbedCase, cases
+from equipoise.testbed.scores import HELD_OUT_STREAM, ReferenceCase, cases
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import Condition, WorldQuestion, ask, sample_album
 from equipoise.types import Expected, Picture, Sample
@@ -70,7 +70,7 @@ def _album(index: int, seed: int) -> list[Sample]:
     ]
 
 
-def _single(case: TestbedCase, cell: Condition, index: int) -> Sample:
+def _single(case: ReferenceCase, cell: Condition, index: int) -> Sample:
     name = f"{cell.replace('_', '-')}-{index:03d}"
     (image,) = case.prompt.messages[-1].images
     return _sample(case.question, name, name, GeneratedPicture.of(image))

@@ -32,7 +32,7 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class TestbedTrainingConfig:
+class ReferenceTrainingConfig:
     """Everything that decides the weights."""
 
     family: str
@@ -100,7 +100,7 @@ class Student(nn.Module):
         return reply_loss, torch.stack(patch_losses).sum()
 
 
-def _optimisers(student: Student, recipe: TestbedTrainingConfig) -> list[torch.optim.Optimizer]:
+def _optimisers(student: Student, recipe: ReferenceTrainingConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else."""
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
@@ -114,7 +114,7 @@ def _optimisers(student: Student, recipe: TestbedTrainingConfig) -> list[torch.o
     ]
 
 
-def _rate(recipe: TestbedTrainingConfig, step: int) -> float:
+def _rate(recipe: ReferenceTrainingConfig, step: int) -> float:
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
@@ -122,7 +122,7 @@ def _rate(recipe: TestbedTrainingConfig, step: int) -> float:
 
 
 def train(
-    recipe: TestbedTrainingConfig,
+    recipe: ReferenceTrainingConfig,
     out: Path,
     *,
     device: str | None = None,
@@ -184,7 +184,7 @@ def train(
 
 
 def _resume(
-    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: TestbedTrainingConfig
+    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: ReferenceTrainingConfig
 ) -> int:
     if not path.exists():
         return 0
@@ -201,7 +201,7 @@ def _resume(
 
 
 def _save_checkpoint(
-    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: TestbedTrainingConfig, step: int
+    path: Path, student: Student, optimisers: list[torch.optim.Optimizer], recipe: ReferenceTrainingConfig, step: int
 ) -> None:
     state = {
         "recipe": asdict(recipe),

@@ -9,13 +9,13 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import GenerateConfig, get_model
 
-from audit.engine.asking import REFUSAL, Parrot, Stores, local, picture, rows, sample
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.engine.session import CollectionProgress, EvaluationTarget
 from equipoise.audit.records import AuditRun, ReplyRow, VerdictRow
 from equipoise.errors import EquipoiseError, ModelError, OutputError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Prompt, Verdict
+from tests.audit.engine.factories import REFUSAL, Parrot, Stores, local, picture, rows, sample
 
 theirs = pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning")
 """inspect calls its own dependency in a way that is deprecated there."""

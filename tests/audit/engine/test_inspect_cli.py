@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from audit.engine.asking import Stores, picture, rows, sample, served
-from audit.scripted_server import ScriptedServer, refuses, says
 from equipoise.judges.phrases import PhraseJudge
+from tests.audit.engine.factories import Stores, picture, rows, sample, served
+from tests.audit.scripted_server import ScriptedServer, refuses, says
 
 INSPECT = Path(sys.executable).with_name("inspect")
 

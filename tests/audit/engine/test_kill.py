@@ -1,6 +1,5 @@
 """`kill -9`, or Ctrl-C, in the middle of a run, and the same call again: nothing is lost or counted twice."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from audit.engine.asking import Stores, picture, rows, sample, served
-from audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.records import ReplyRow
+from tests.audit.engine.factories import Stores, picture, rows, sample, served
+from tests.audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
+from tests.child_process import environment
 
 COUNT = 30
 SCRIPT = """
 import sys
 from pathlib import Path
-from audit.engine.asking import Stores, served
-from audit.engine.test_kill import asked
+from tests.child_process import environment
+from tests.audit.engine.factories import Stores, served
+from tests.child_process import environment
+from tests.audit.engine.test_kill import asked
 Stores(Path(sys.argv[2])).ask(asked(), served(sys.argv[1]), connections=3)
 """
 
@@ -37,10 +39,9 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Sig
         return slow(says(f"You said: {asked.text}"), 0.05)
 
     with ScriptedServer(rule) as server:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, server.spec, str(stores.folder)],
-            env=environment,
+            env=environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from audit.engine.asking import REFUSAL, Stores, picture, rows, sample, served
-from audit.scripted_server import (
+from equipoise.audit.engine.session import HOPELESS, MAX_CONSECUTIVE_FAILURES
+from equipoise.judges.ensemble import default_judge
+from tests.audit.engine.factories import REFUSAL, Stores, picture, rows, sample, served
+from tests.audit.scripted_server import (
     Answer,
     Asked,
     ScriptedServer,
@@ -19,8 +21,6 @@ from audit.scripted_server import (
     says,
     slow,
 )
-from equipoise.audit.engine.session import HOPELESS, MAX_CONSECUTIVE_FAILURES
-from equipoise.judges.ensemble import default_judge
 
 NOW = (("retry-after", "0"),)
 """Ask again at once."""

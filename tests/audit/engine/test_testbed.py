@@ -6,7 +6,6 @@ import pytest
 from inspect_ai import eval
 from inspect_ai.model import get_model
 
-from audit.engine.asking import Stores, rows
 from equipoise.audit.engine.inspect_isolation import restore_handlers
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.engine.tasks import TASKS, to_task
@@ -15,6 +14,7 @@ from equipoise.judges.ensemble import default_judge
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.testbed.suite import load as embedded
+from tests.audit.engine.factories import Stores, rows
 
 
 @pytest.fixture(scope="module")

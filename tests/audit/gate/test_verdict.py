@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.runs import Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.gate.junit import to_junit
 from equipoise.audit.gate.markdown import to_markdown
 from equipoise.audit.gate.rules import GateRule, RateLimit
@@ -23,6 +22,7 @@ from equipoise.audit.gate.verdict import CheckedRule, GateVerdict, check
 from equipoise.audit.records import AuditRun
 from equipoise.audit.statistics import estimate
 from equipoise.errors import UsageError
+from tests.audit.factories import Row, balanced, balanced_rows, recipe, rows, write_run
 
 LENIENT = "[needless_refusal]\nmax = 0.99\n"
 STRICT = "[needless_refusal]\nmax = 0.01\n"

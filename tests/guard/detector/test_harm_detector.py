@@ -16,7 +16,7 @@ from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, Logi
 from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.detector.template import Template
 from equipoise.guard.guard_input import GuardInput
-from guard.tiny import encoder, tokenizer
+from tests.guard.tiny_models import encoder, tokenizer
 
 TEMPLATE = Template("exchange", 8, 8, 16, 12)
 SAID = [

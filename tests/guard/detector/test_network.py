@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel
 
 from equipoise.guard.detector.network import HarmNetwork, Pooling, batch, pool, pooling_of
-from guard.tiny import decoder, encoder
+from tests.guard.tiny_models import decoder, encoder
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

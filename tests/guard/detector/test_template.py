@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from equipoise.guard.detector.template import Template, too_long
 from equipoise.guard.guard_input import GuardInput
-from guard.tiny import WORDS, tokenizer
+from tests.guard.tiny_models import WORDS, tokenizer
 
 TOKENIZER = tokenizer()
 CLS, SEP = 2, 3

@@ -17,7 +17,7 @@ from equipoise.guard.guard_input import GuardInput
 from equipoise.testbed.world.replies import is_on_topic
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
 from equipoise.types import Exchange, FinishReason, Prompt
-from guard.tiny import WORDS, decoder, tokenizer
+from tests.guard.tiny_models import WORDS, decoder, tokenizer
 
 
 class Model:

@@ -19,9 +19,9 @@ from equipoise.guard.decision import HarmScore
 from equipoise.guard.gateway.links import LinkFetcher
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import PicturePolicy, Policy, Rail, StreamPolicy
-from guard.gateway.picture import drawn
-from guard.gateway.upstreams import delta, gateway, message, outcomes, pieces, says, whole
-from guard.toys import Raises, Rewrites, Words
+from tests.guard.fakes import Raises, Rewrites, Words
+from tests.guard.gateway.picture import drawn
+from tests.guard.gateway.upstreams import delta, gateway, message, outcomes, pieces, says, whole
 
 pytestmark = pytest.mark.anyio
 ENDS = [delta(None, finish="stop"), b"data: [DONE]\n\n"]

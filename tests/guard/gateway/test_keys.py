@@ -10,7 +10,7 @@ import pytest
 
 from equipoise.guard.gateway.keys import ClientKey, ClientKeys
 from equipoise.guard.policy import Policy, Rail
-from guard.gateway.upstreams import gateway, says
+from tests.guard.gateway.upstreams import gateway, says
 
 pytestmark = pytest.mark.anyio
 

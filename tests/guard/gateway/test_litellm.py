@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from equipoise.guard.policy import Policy, Rail
-from guard.gateway.picture import drawn
-from guard.gateway.upstreams import gateway, says
-from guard.toys import Raises, Rewrites
+from tests.guard.fakes import Raises, Rewrites
+from tests.guard.gateway.picture import drawn
+from tests.guard.gateway.upstreams import gateway, says
 
 pytestmark = pytest.mark.anyio
 PATH = "/beta/litellm_basic_guardrail_api"

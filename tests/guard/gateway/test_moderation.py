@@ -15,9 +15,9 @@ from equipoise.guard.decision import HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
-from guard.gateway.picture import drawn
-from guard.gateway.upstreams import delta, gateway, outcomes, pieces, says
-from guard.toys import Raises, Words
+from tests.guard.fakes import Raises, Words
+from tests.guard.gateway.picture import drawn
+from tests.guard.gateway.upstreams import delta, gateway, outcomes, pieces, says
 
 pytestmark = pytest.mark.anyio
 

@@ -24,8 +24,8 @@ from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
 from equipoise.guard.record.store import AuditRecord
-from guard.gateway.upstreams import Fake, delta, message, pieces, whole
-from guard.toys import Words
+from tests.guard.fakes import Words
+from tests.guard.gateway.upstreams import Fake, delta, message, pieces, whole
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 OPERATIONS = [(path, method.upper()) for path, methods in document()["paths"].items() for method in methods]

@@ -9,8 +9,8 @@ import pytest
 
 from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.policy import Policy, Rail
-from guard.gateway.upstreams import delta, gateway, pieces, whole
-from guard.gateway.upstreams import message as reply
+from tests.guard.gateway.upstreams import delta, gateway, pieces, whole
+from tests.guard.gateway.upstreams import message as reply
 
 pytest.importorskip("opentelemetry.sdk", reason="OpenTelemetry is not installed")
 pytestmark = pytest.mark.anyio

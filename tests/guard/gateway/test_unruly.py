@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from equipoise.guard.gateway.content_parts import parse_request
 from equipoise.guard.policy import PicturePolicy, Policy, Rail, StreamPolicy
-from guard.gateway.upstreams import Gateway, gateway, pieces, says
+from tests.guard.gateway.upstreams import Gateway, gateway, pieces, says
 
 BOTH = Policy(input=Rail(action="refuse"), pictures=PicturePolicy(fail="open"))
 DONE = b"data: [DONE]\n\n"

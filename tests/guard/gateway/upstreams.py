@@ -21,7 +21,7 @@ from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import Policy
 from equipoise.guard.record.store import AuditRecord
-from guard.toys import Words
+from tests.guard.fakes import Words
 
 
 class Pieces(httpx.AsyncByteStream):

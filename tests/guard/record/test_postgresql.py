@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.guard.record.store import AuditRecord
-from guard.record.test_store import entry
+from tests.guard.record.test_store import entry
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 USER = "postgres"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from models.families.blip import blip2, instructblip
-from models.families.gemma import gemma3, paligemma
-from models.families.glm import glm4v
-from models.families.idefics import idefics2, idefics3, smolvlm
-from models.families.lfm import lfm2_vl
-from models.families.llava import llava, llava_next, llava_onevision, vipllava
-from models.families.mistral import mistral3, pixtral
-from models.families.phi import phi4_multimodal
-from models.families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
-from models.families.tiles import aya_vision, internvl, mllama
+from tests.models.families.blip import blip2, instructblip
+from tests.models.families.gemma import gemma3, paligemma
+from tests.models.families.glm import glm4v
+from tests.models.families.idefics import idefics2, idefics3, smolvlm
+from tests.models.families.lfm import lfm2_vl
+from tests.models.families.llava import llava, llava_next, llava_onevision, vipllava
+from tests.models.families.mistral import mistral3, pixtral
+from tests.models.families.phi import phi4_multimodal
+from tests.models.families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from tests.models.families.tiles import aya_vision, internvl, mllama
 
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "LLaVA-1.5": llava,

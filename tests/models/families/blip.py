@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from models.families.parts import HEADS, HIDDEN, LAYERS, SIDE, save, text, tokenizer, vision
+from tests.models.families.parts import HEADS, HIDDEN, LAYERS, SIDE, save, text, tokenizer, vision
 
 _QUERIES = 4
 _QFORMER = {

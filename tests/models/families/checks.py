@@ -24,8 +24,8 @@ from equipoise.errors import EquipoiseError
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.types import Message, Prompt
-from models.families import FAMILIES
-from models.families.stock import Stock, watch
+from tests.models.families import FAMILIES
+from tests.models.families.stock import Stock, watch
 
 QUESTIONS = ("What is in the picture?", "How many red circles are there, left of the blue square?", "Why?")
 REPLIES = ("I'm sorry, but I can't help with that.", "Three.", "No, sorry.")

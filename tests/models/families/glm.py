@@ -12,8 +12,8 @@ from transformers import (
     Glm4vVideoProcessor,
 )
 
-from models.families import templates
-from models.families.parts import HEADS, HIDDEN, LAYERS, PATCH, SIDE, save, text, tokenizer
+from tests.models.families import templates
+from tests.models.families.parts import HEADS, HIDDEN, LAYERS, PATCH, SIDE, save, text, tokenizer
 
 _MERGE = 2
 _PIXELS = {"shortest_edge": (PATCH * _MERGE) ** 2 * 2, "longest_edge": (4 * PATCH * _MERGE) ** 2 * 2}

@@ -23,8 +23,8 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 
-from models.families import templates
-from models.families.parts import HEADS, HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
+from tests.models.families import templates
+from tests.models.families.parts import HEADS, HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
 
 _SCALE = 2
 _TOKENS = (SIDE // PATCH // _SCALE) ** 2

@@ -13,8 +13,8 @@ from transformers import (
     Siglip2VisionConfig,
 )
 
-from models.families import templates
-from models.families.parts import HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
+from tests.models.families import templates
+from tests.models.families.parts import HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
 
 
 def lfm2_vl(folder: Path) -> None:

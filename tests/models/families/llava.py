@@ -27,8 +27,8 @@ from transformers import (
     VipLlavaForConditionalGeneration,
 )
 
-from models.families import templates
-from models.families.parts import LAYERS, PATCH, SIDE, save, text, tokenizer, vision
+from tests.models.families import templates
+from tests.models.families.parts import LAYERS, PATCH, SIDE, save, text, tokenizer, vision
 
 _PINPOINTS = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
 _CROP = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}

@@ -16,8 +16,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from models.families import templates
-from models.families.parts import HEADS, HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
+from tests.models.families import templates
+from tests.models.families.parts import HEADS, HIDDEN, PATCH, SIDE, save, text, tokenizer, vision
 
 _SPECIALS = ["[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"]
 

@@ -12,8 +12,8 @@ from transformers import (
     Phi4MultimodalProcessor,
 )
 
-from models.families import templates
-from models.families.parts import HEADS, HIDDEN, save, text, tokenizer, vision
+from tests.models.families import templates
+from tests.models.families.parts import HEADS, HIDDEN, save, text, tokenizer, vision
 
 # The image processor counts 256 tokens a tile whatever its size, so a tile must be 32 x 32 patches.
 _SIDE, _PATCH = 128, 4

@@ -20,8 +20,8 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from models.families import templates
-from models.families.parts import HEADS, HIDDEN, LAYERS, PATCH, save, text, tokenizer
+from tests.models.families import templates
+from tests.models.families.parts import HEADS, HIDDEN, LAYERS, PATCH, save, text, tokenizer
 
 _MERGE = 2
 _SPECIALS = [

@@ -22,8 +22,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from models.families import templates
-from models.families.parts import HEADS, HIDDEN, LAYERS, PATCH, SIDE, save, text, tokenizer, vision
+from tests.models.families import templates
+from tests.models.families.parts import HEADS, HIDDEN, LAYERS, PATCH, SIDE, save, text, tokenizer, vision
 
 _SIZE = {"height": SIDE, "width": SIDE}
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from audit.runs import Row, rows, write_run
 from equipoise.audit.records import AuditCase
 from equipoise.report.audit.examples import gallery, spread
 from equipoise.report.audit.image_store import ImageStore
+from tests.audit.factories import Row, rows, write_run
 
 
 def cases(folder: Path, content: list[Row]) -> list[AuditCase]:

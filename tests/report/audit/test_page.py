@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from audit.runs import MODEL, Row, balanced, balanced_rows, recipe, rows, write_run
 from equipoise.audit.comparison import compare
 from equipoise.audit.records import AuditRun
 from equipoise.audit.summary import summarise
 from equipoise.errors import OutputError
 from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.page import render, write_report
-from report.audit.reading import Node, by_id, named, read, squeezed
+from tests.audit.factories import MODEL, Row, balanced, balanced_rows, recipe, rows, write_run
+from tests.report.audit.reading import Node, by_id, named, read, squeezed
 
 EVIL = (
     "</style></script></title></details><script>alert(1)</script><img src=x onerror=alert(1)>"

@@ -14,7 +14,7 @@ from equipoise.countermeasures.catalogue import defend
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Message, Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.models.tiny_plain import PlainTorchModel
 
 DRAWING = ("noise", "pad", "crop", "smooth:sigma=0.05,copies=3", "vote:copies=3")
 STEADY = ("jpeg", "bits", "median", "shrink")

@@ -14,7 +14,7 @@ from equipoise.attacks.objectives import Objective, TargetReplyLoss
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
-from models.tiny_plain import PlainTorchModel
+from tests.models.tiny_plain import PlainTorchModel
 
 REFUSAL = "I can't help."
 QUESTIONS = ("What is this?", "Who is there?", "Is it red?", "How many?", "Where was it?")
