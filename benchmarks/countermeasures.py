@@ -31,7 +31,6 @@ from countermeasures_page import PAGE, render
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_attack import RefusalAttack
-from equipoise.audit.statistics import CaseLabel, estimate
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.certificate import certify
@@ -40,6 +39,7 @@ from equipoise.errors import PictureError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
+from equipoise.stats.estimates import CaseLabel, estimate
 from equipoise.testbed.scores import cases
 from equipoise.types import Exchange, Prompt
 from refusal import scenes

@@ -26,8 +26,8 @@ from equipoise.guard.detector.network import batch, pool
 from equipoise.guard.detector.template import Template
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply as Row
-from equipoise.judges.rates import Rate
-from equipoise.judges.thresholds import calibrate
+from equipoise.stats.proportions import Rate
+from equipoise.stats.thresholds import calibrate
 from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest
 from page import put
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from equipoise.countermeasures.guarded_model import BY, GuardedModel, guarded
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.rates import Rate
 from equipoise.models.load import load
+from equipoise.stats.proportions import Rate
 from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
 from equipoise.testbed.world.questions import CONDITIONS
 from equipoise.testbed.world.replies import is_on_topic, recipe_of

@@ -22,12 +22,12 @@ from pathlib import Path
 from sklearn.metrics import cohen_kappa_score
 
 from encoder_rows import LABELS, Row, owls, phtest, shared_data, steered, xstest
-from equipoise.judges.agreement import LabelAgreement, agree
 from equipoise.judges.cards import SHIPPED, AgreementCard, AgreementRow
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities
 from equipoise.judges.ensemble import Ensemble
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.rates import Rate
+from equipoise.stats.agreement import LabelAgreement, agree
+from equipoise.stats.proportions import Rate
 from equipoise.types import Exchange, Judge, Prompt, Verdict
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,9 +27,9 @@ from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate
 from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
-from equipoise.judges.rates import Rate
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
+from equipoise.stats.proportions import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import WorldQuestion, refill, sample_album

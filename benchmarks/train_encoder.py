@@ -29,9 +29,9 @@ from torch.nn import functional
 from encoder_grams import fit_grams, gram_logits
 from encoder_rows import LABELS, SOURCES, Row, first_lessons, phtest, xstest
 from encoder_weights import pruned_tokenizer, start, write_card, write_weights
-from equipoise.judges.agreement import cohen_kappa
 from equipoise.judges.encoder_input import EncodedExchange, EncoderWindow
 from equipoise.judges.encoder_network import Encoder
+from equipoise.stats.agreement import cohen_kappa
 
 FOLDS = 3
 FROZEN = 2

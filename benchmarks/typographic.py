@@ -22,7 +22,7 @@ from PIL import Image
 
 from encoder_rows import shared_data
 from equipoise.guard.ocr import OCR
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.scenes import sample_scene

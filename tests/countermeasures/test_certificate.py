@@ -11,7 +11,7 @@ from torch import Generator
 from equipoise.countermeasures.certificate import Certificate, certify, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing, VoteCounts
 from equipoise.errors import UsageError
-from equipoise.judges.thresholds import clopper_pearson_lower
+from equipoise.stats.thresholds import clopper_pearson_lower
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.cli.fakes import REFUSAL, BrightnessModel
 from tests.countermeasures.fakes import Looking

@@ -12,7 +12,7 @@ from equipoise.judges.cards import card_for
 from equipoise.judges.encoder import EncoderJudge
 from equipoise.judges.ensemble import Ensemble
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("EQUIPOISE_SHARED_DATA", ROOT.parent / "shared" / "data"))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from equipoise.errors import UsageError
-from equipoise.judges.agreement import agree
 from equipoise.judges.calibration import UNNAMED, JudgeCalibration, calibrate, corrected
-from equipoise.judges.rates import Rate
+from equipoise.stats.agreement import agree
+from equipoise.stats.proportions import Rate
 from equipoise.types import Exchange, Verdict
 
 

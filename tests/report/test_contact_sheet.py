@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from equipoise.errors import OutputError
-from equipoise.judges.rates import Rate
 from equipoise.report import contact_sheet
 from equipoise.report.picture_record import ModelAnswers
 from equipoise.report.pictures import curve, data_uri, difference
+from equipoise.stats.proportions import Rate
 from tests.report.test_picture_record import answer, record
 
 NASTY = '<script>alert("x")</script>'

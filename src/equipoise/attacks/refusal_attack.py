@@ -22,8 +22,8 @@ from equipoise.attacks.universal import UniversalPerturbation, run_universal
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.rates import Rate
 from equipoise.models.base import OpenModel
+from equipoise.stats.proportions import Rate
 from equipoise.transforms.eot import EOTConfig
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 

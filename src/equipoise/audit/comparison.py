@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, RateName, is_about, label_of
 from equipoise.audit.records import AuditCase, AuditRun
-from equipoise.audit.statistics import PairedChange, holm, paired_change
 from equipoise.errors import UsageError
+from equipoise.stats.estimates import PairedChange, holm, paired_change
 
 KINDS: Final[tuple[RateName, ...]] = (*RATES, *BORDERLINE.values())
 

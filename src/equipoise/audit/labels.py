@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from equipoise.audit.records import AuditCase
-from equipoise.audit.statistics import CaseLabel
+from equipoise.stats.estimates import CaseLabel
 from equipoise.types import Expected, Verdict
 
 RateName = Literal[

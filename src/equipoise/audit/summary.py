@@ -11,10 +11,10 @@ from typing import Any, Final
 from equipoise.audit.comparison import compare_variants
 from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, labels_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun
-from equipoise.audit.statistics import estimate
 from equipoise.audit.warnings import find_warnings
 from equipoise.files import write_json
 from equipoise.judges.cards import card_for
+from equipoise.stats.estimates import estimate
 
 NAME: Final = "summary.json"
 REASONS: Final = 20

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from equipoise.audit.labels import AXES, PLAIN, RateName, labels_of
 from equipoise.audit.records import AuditCase, AuditRun
-from equipoise.audit.statistics import Estimate, estimate
 from equipoise.judges.cards import card_for
+from equipoise.stats.estimates import Estimate, estimate
 
 WIDEST: Final = 0.15
 """An interval wider than this comes from too few samples: about 22 without a single failure, 170 with half of them."""

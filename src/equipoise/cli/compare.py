@@ -13,7 +13,7 @@ from equipoise.cli.options import Json
 
 if TYPE_CHECKING:
     from equipoise.audit.comparison import RateChange, RunComparison
-    from equipoise.audit.statistics import PairedChange
+    from equipoise.stats.estimates import PairedChange
 
 CERTAIN = 0.05
 """Corrected p-value below which a category is shown without --all."""

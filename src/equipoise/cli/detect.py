@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from equipoise.countermeasures.detection import DetectionScore, PerturbationDetector
-    from equipoise.judges.thresholds import Threshold
+    from equipoise.stats.thresholds import Threshold
 
 
 def detect(
@@ -62,7 +62,7 @@ def detect(
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
     from equipoise.countermeasures.detection import PROBES, PerturbationDetector
     from equipoise.data.pictures import find_pictures
-    from equipoise.judges.thresholds import calibrate
+    from equipoise.stats.thresholds import calibrate
 
     paths, known = find_pictures(images), find_pictures(clean) if clean else []
     detector = PerturbationDetector(ComputeOptions(device, dtype, quantize).load(model))

@@ -155,7 +155,7 @@ class VerdictTally:
 
     def show(self) -> None:
         """Print them."""
-        from equipoise.judges.rates import Rate
+        from equipoise.stats.proportions import Rate
 
         if self.total <= SHOWN:
             print_table(table("", ["id", "refusal", "harm", "", "why"], self.rows))

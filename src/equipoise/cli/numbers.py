@@ -6,9 +6,9 @@ from pathlib import Path
 
 from equipoise.cli.console import print_table, size, table
 from equipoise.cli.run import PerturbResults
-from equipoise.judges.rates import Rate
 from equipoise.report.contact_sheet import fraction, percent
 from equipoise.report.picture_record import Role, pooled
+from equipoise.stats.proportions import Rate
 
 
 def print_numbers(outcome: PerturbResults) -> None:

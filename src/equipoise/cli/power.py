@@ -37,7 +37,7 @@ def power(
     Give one of --difference (how many samples?), --n (which change?) and --max (how many samples for a gate?).
     """
     from equipoise.audit.gate.descriptions import percent
-    from equipoise.audit.power import ComparisonDesign, samples_to_pass
+    from equipoise.stats.power import ComparisonDesign, samples_to_pass
 
     if sum(given is not None for given in (difference, n, limit)) != 1:
         raise UsageError("expected one of --difference, --n and --max, got none or several; try --difference 0.03")

@@ -118,7 +118,7 @@ def draw_page(
 ) -> None:
     """Draw a page of samples from the world, with the models' replies."""
     from equipoise.testbed import reference
-    from equipoise.testbed import show as samples
+    from equipoise.testbed import sample_page as samples
 
     quiet()
     names = model or [m.name for m in reference.list_models()]

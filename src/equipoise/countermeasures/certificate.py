@@ -15,7 +15,7 @@ from torch import Generator
 
 from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.errors import UsageError
-from equipoise.judges.thresholds import clopper_pearson_lower
+from equipoise.stats.thresholds import clopper_pearson_lower
 from equipoise.types import Prompt
 
 ResponseClass = Literal["refuse", "answer"]

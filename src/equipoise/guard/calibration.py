@@ -13,8 +13,8 @@ from equipoise.guard.decision import Detector, HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import run_detector
 from equipoise.judges.judge_rows import JudgeRow, batches, read_rows
-from equipoise.judges.rates import Rate
-from equipoise.judges.thresholds import Threshold, calibrate
+from equipoise.stats.proportions import Rate
+from equipoise.stats.thresholds import Threshold, calibrate
 
 LABELS: Final = ("harmful", "label")
 """Fields that may hold the label, the first that is there."""

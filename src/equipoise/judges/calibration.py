@@ -18,10 +18,10 @@ from typing import Any, Final, Literal
 
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.judges.agreement import LabelAgreement, agree
 from equipoise.judges.judge_rows import JudgeRow, batches, read_rows
-from equipoise.judges.rates import Rate
 from equipoise.judges.run_judge import identity_of, name_of, run_judge
+from equipoise.stats.agreement import LabelAgreement, agree
+from equipoise.stats.proportions import Rate
 from equipoise.types import Judge, Verdict
 
 FORMAT: Final = 1

@@ -16,9 +16,9 @@ from equipoise import __version__
 from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError
 from equipoise.files import write_whole
-from equipoise.judges.rates import Rate
 from equipoise.report.picture_record import PictureRecord, Role, pooled
 from equipoise.report.pictures import LossCurve, curve, data_uri, difference_uri
+from equipoise.stats.proportions import Rate
 
 CHIPS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
 """What the page calls a verdict."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 from equipoise.types import Verdict
 
 Refusal = Literal["none", "partial", "full"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.questions import CONDITIONS, Condition, WorldQuestion, sample_question
 from equipoise.testbed.world.scenes import Scene

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from equipoise.audit.gate.decision import MeasuredRate, decide
 from equipoise.audit.gate.rules import GateRule, RateLimit
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 shares = st.floats(0, 1)
 

@@ -20,8 +20,8 @@ from equipoise.audit.gate.rules_file import read_rules
 from equipoise.audit.gate.sarif import to_sarif
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict, check
 from equipoise.audit.records import AuditRun
-from equipoise.audit.statistics import estimate
 from equipoise.errors import UsageError
+from equipoise.stats.estimates import estimate
 from tests.audit.factories import Row, balanced, balanced_rows, recipe, rows, write_run
 
 LENIENT = "[needless_refusal]\nmax = 0.99\n"

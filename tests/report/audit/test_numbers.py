@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.judges.rates import Rate
 from equipoise.report.audit.numbers import ShownRate, change, percent, probability
 from equipoise.report.audit.untrusted_text import excerpt, plain, visible
+from equipoise.stats.proportions import Rate
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

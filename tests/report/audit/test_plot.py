@@ -5,9 +5,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from equipoise.judges.rates import Rate
 from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.plot import PlotPoint, draw
+from equipoise.stats.proportions import Rate
 
 
 def number(k: int, n: int = 100) -> ShownRate:

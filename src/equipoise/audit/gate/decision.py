@@ -23,7 +23,7 @@ from math import ceil
 from typing import Final, Literal
 
 from equipoise.audit.gate.rules import GateRule
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 RuleOutcome = Literal["passed", "failed", "inconclusive"]
 MOST: Final = 1_000_000

@@ -6,8 +6,8 @@ from typing import Final
 
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict, Overall
 from equipoise.audit.labels import RateName
-from equipoise.audit.statistics import Estimate, PairedChange
 from equipoise.audit.warnings import AuditWarning
+from equipoise.stats.estimates import Estimate, PairedChange
 
 RATES: Final[dict[RateName, str]] = {
     "needless_refusal": "needless refusal",

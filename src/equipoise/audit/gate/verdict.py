@@ -13,10 +13,10 @@ from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
 from equipoise.audit.records import AuditCase, AuditRun
-from equipoise.audit.statistics import Estimate, PairedChange, estimate
 from equipoise.audit.summary import has_all_samples, is_complete
 from equipoise.audit.warnings import AuditWarning, find_warnings
 from equipoise.errors import UsageError
+from equipoise.stats.estimates import Estimate, PairedChange, estimate
 
 Overall = Literal["passed", "failed", "inconclusive", "partial"]
 EXIT_CODES: Final[dict[Overall, int]] = {"passed": 0, "failed": 10, "inconclusive": 11, "partial": 12}

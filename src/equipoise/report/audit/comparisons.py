@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.judges.rates import Rate
 from equipoise.report.audit.numbers import ShownRate, change, finite, probability
 from equipoise.report.audit.plot import PlotPoint
 from equipoise.report.audit.untrusted_text import mapping, mappings
+from equipoise.stats.proportions import Rate
 
 NAMES: Final = {
     "needless_refusal": "Needless refusals",

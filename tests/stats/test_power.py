@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from equipoise.audit.power import ComparisonDesign, samples_to_pass
 from equipoise.errors import UsageError
-from equipoise.judges.rates import Rate
+from equipoise.stats.power import ComparisonDesign, samples_to_pass
+from equipoise.stats.proportions import Rate
 
 
 def test_unpaired_samples_agree_with_cohen() -> None:

@@ -13,7 +13,7 @@ from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_effectsize
 
 from equipoise.errors import UsageError
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 MOST: Final = 10_000_000
 """Samples beyond which nobody asks."""

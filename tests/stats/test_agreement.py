@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from equipoise.errors import UsageError
-from equipoise.judges.agreement import agree, cohen_kappa
+from equipoise.stats.agreement import agree, cohen_kappa
 
 
 def test_kappa_equals_values_worked_by_hand():

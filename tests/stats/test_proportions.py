@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.errors import UsageError
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 
 def test_wilson_interval_equals_the_published_example():

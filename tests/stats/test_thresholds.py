@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import beta, binom, binomtest
 
 from equipoise.errors import UsageError
-from equipoise.judges.thresholds import calibrate, clopper_pearson_lower
+from equipoise.stats.thresholds import calibrate, clopper_pearson_lower
 
 
 def upper(hits: int, count: int, confidence: float = 0.95) -> float:

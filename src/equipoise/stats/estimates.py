@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from statsmodels.stats.contingency_tables import mcnemar
 
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 CONFIDENCE: Final = 0.95
 """Coverage of every interval of an audit."""

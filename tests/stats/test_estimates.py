@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from equipoise.audit.statistics import CaseLabel, PairedChange, estimate, holm, paired_change
-from equipoise.judges.rates import Rate
+from equipoise.stats.estimates import CaseLabel, PairedChange, estimate, holm, paired_change
+from equipoise.stats.proportions import Rate
 
 labels = st.lists(
     st.builds(

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from equipoise.errors import UsageError
-from equipoise.judges.rates import Rate
+from equipoise.stats.proportions import Rate
 
 _CELLS: Final = ((True, True), (True, False), (False, True), (False, False))
 """Judge and reference, in the order of `LabelAgreement`'s counts."""

@@ -1,0 +1,1 @@
+"""Statistics of rates and scores: intervals, paired changes, agreement, thresholds, power."""
