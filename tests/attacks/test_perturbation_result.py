@@ -124,8 +124,8 @@ def test_saved_results_are_read_without_torch(found: PerturbationResult, tmp_pat
     found.save(tmp_path / "a")
     program = f"""
         import sys
-        from equipoise.attacks.perturbation_result import Perturbed
-        print(Perturbed.load({str(tmp_path / "a")!r}).linf, "torch" in sys.modules)
+        from equipoise.attacks.perturbation_result import PerturbationResult
+        print(PerturbationResult.load({str(tmp_path / "a")!r}).linf, "torch" in sys.modules)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
     assert done.stdout.split() == [str(found.linf), "False"]

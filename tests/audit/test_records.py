@@ -95,11 +95,11 @@ def test_a_full_disk_is_one_error_and_what_was_there_stays_whole(tmp_path: Path)
     # The size limit of a process stands for the disk that fills in the middle of a row.
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from equipoise.audit.records import Ledger, ReplyRow\n"
+        "from equipoise.audit.records import AppendOnlyLog, ReplyRow\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "path = Path(sys.argv[1]); size = path.stat().st_size + 20\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
-        "Ledger(path, ReplyRow).append([ReplyRow('2', 'red', 'stop', 'text', 'm@1')])\n"
+        "AppendOnlyLog(path, ReplyRow).append([ReplyRow('2', 'red', 'stop', 'text', 'm@1')])\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
     assert "OutputError: cannot write" in done.stderr

@@ -105,12 +105,12 @@ def test_threads_and_processes_share_one_chain(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
-from equipoise.guard.record.entry import Entry
-from equipoise.guard.record.store import Record
-record = Record(sys.argv[1])
+from equipoise.guard.record.entry import RecordEntry
+from equipoise.guard.record.store import AuditRecord
+record = AuditRecord(sys.argv[1])
 at = 0
 while True:
-    stored = record.append(Entry(f"r{at}", "t", "/", None, None, 200, "p", "d", [], [], 0.0))
+    stored = record.append(RecordEntry(f"r{at}", "t", "/", None, None, 200, "p", "d", [], [], 0.0))
     print(stored.number, stored.hash, flush=True)
     at += 1
 """

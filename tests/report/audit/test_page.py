@@ -319,9 +319,9 @@ def test_a_summary_with_parts_missing_still_gives_a_page(summary: dict[str, Any]
 def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: AuditRun, page: str, tmp_path: Path):
     program = (
         "import sys; from pathlib import Path\n"
-        "from equipoise.audit.records import Run; from equipoise.audit.summary import summarise\n"
+        "from equipoise.audit.records import AuditRun; from equipoise.audit.summary import summarise\n"
         "from equipoise.report.audit.page import write_report\n"
-        "run = Run.open(sys.argv[1]); write_report(run, summarise(run), Path(sys.argv[2]))\n"
+        "run = AuditRun.open(sys.argv[1]); write_report(run, summarise(run), Path(sys.argv[2]))\n"
         "print(*[name for name in ('torch', 'inspect_ai', 'transformers') if name in sys.modules])\n"
     )
     out = tmp_path / "deep" / "page.html"
