@@ -43,6 +43,7 @@ class Row:
     by: str = "model"
     finish: FinishReason = "stop"
     error: str | None = None
+    detail: str = ""
     problem: str | None = None
     review: bool = False
     unscored: str | None = None
@@ -212,6 +213,7 @@ def _reply_row(key: str, row: Row, model: str) -> ReplyRow:
         by=row.by,
         error=row.error,
         seconds=0.01,
+        detail=row.detail,
     )
 
 

@@ -103,9 +103,14 @@ def fails(status: int, message: str = "no", *, code: str | None = None, kind: st
     return Answer(status, json.dumps({"error": error}).encode(), **more)
 
 
-def empty() -> Answer:
+def error(status: int, body: Any) -> Answer:
+    """An error whose body is this JSON."""
+    return Answer(status, json.dumps(body).encode())
+
+
+def empty(**more: Any) -> Answer:
     """A completion without choices."""
-    return Answer(body=json.dumps({**json.loads(says("").body), "choices": []}).encode())
+    return Answer(body=json.dumps({**json.loads(says("").body), "choices": [], **more}).encode())
 
 
 def raw(body: bytes) -> Answer:

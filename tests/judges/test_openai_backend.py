@@ -87,6 +87,12 @@ def test_whatever_is_no_verdict_is_unscored_with_the_reason(answer: Answer, said
     assert len(server.requests) <= openai_backend.MAX_ATTEMPTS
 
 
+@pytest.mark.parametrize("refusal", ["", " \n", False, True, [], {"reason": "none"}])
+def test_a_judge_whose_field_for_refusals_holds_no_text_is_read(refusal: Any) -> None:
+    verdict, _ = verdict_of(says("C", refusal=refusal))
+    assert (verdict.refusal, verdict.unscored) == ("full", None)
+
+
 def test_a_judge_that_hangs_ends_in_time() -> None:
     start = time.monotonic()
     verdict, _ = verdict_of(says("A", seconds=2.0), timeout=0.3)

@@ -256,8 +256,9 @@ def _completion(body: str, *, raw: bool) -> Completion | tuple[str, float | None
     message = choice if raw else choice.get("message")
     if not isinstance(message, dict):
         return "answered without a message", 0.0
-    if message.get("refusal"):
-        return f"refused: {error_line(message['refusal'], 80)!r}", None
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and refusal.strip():
+        return f"refused: {error_line(refusal, 80)!r}", None
     if choice.get("finish_reason") == "content_filter":
         return "was stopped by its server's content filter", None
     text = message.get("text" if raw else "content")

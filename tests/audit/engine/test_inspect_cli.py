@@ -11,13 +11,14 @@ import pytest
 
 from equipoise.judges.phrases import PhraseJudge
 from tests.audit.engine.factories import Stores, picture, rows, sample, served
-from tests.audit.scripted_server import ScriptedServer, refuses, says
+from tests.audit.scripted_server import Answer, Asked, ScriptedServer, refuses, says
 
 INSPECT = Path(sys.executable).with_name("inspect")
 
 
 def inspect(*arguments: str, cwd: Path) -> str:
     environment = {**os.environ, "INSPECT_DISPLAY": "plain", "EQUIPOISE_API_KEY": "none", "OMP_NUM_THREADS": "1"}
+    environment["SERVED_API_KEY"] = "none"
     found = subprocess.run(
         [str(INSPECT), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -88,3 +89,27 @@ def test_eval_runs_our_task_on_our_model(tmp_path: Path) -> None:
     assert header["status"] == "success"
     assert header["eval"]["model"] == "equipoise/testbed/llava"
     assert header["results"]["completed_samples"] == 6
+
+
+@pytest.mark.parametrize("logged", [(), ("--no-log-model-api",)])
+def test_an_empty_field_for_refusals_refuses_nothing(tmp_path: Path, logged: tuple[str, ...]) -> None:
+    rows = [{"id": str(n), "prompt": f"prompt {n}", "expected": "answer"} for n in range(4)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    logs = tmp_path / "logs"
+
+    def rule(asked: Asked) -> Answer:
+        return refuses("I can't.") if asked.text == "prompt 2" else says("A brown dog sits on a sofa.", refusal="")
+
+    with ScriptedServer(rule) as server:
+        inspect(
+            "eval",
+            "equipoise/generic",
+            *("-T", f"path={tmp_path / 'own.jsonl'}", "--model", "openai-api/served/scripted"),
+            *("--model-base-url", server.url, "--log-dir", str(logs), *logged),
+            cwd=tmp_path,
+        )
+    (log,) = logs.glob("*.eval")
+    header = json.loads(zipfile.ZipFile(log).read("header.json"))
+    (scorer,) = [score for score in header["results"]["scores"] if score["name"] == "refusal"]
+    values = {name: metric["value"] for name, metric in scorer["metrics"].items()}
+    assert (values["n"], values["k"]) == (4, 1)

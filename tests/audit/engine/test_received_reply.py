@@ -6,6 +6,7 @@ from inspect_ai.model import (
     ContentReasoning,
     ContentText,
     ModelOutput,
+    StopDetails,
     StopReason,
 )
 
@@ -13,9 +14,21 @@ from equipoise.audit.engine.failures import NoReplyError
 from equipoise.audit.engine.received_reply import read_reply
 
 
-def output(content: str | list[Content], stop: StopReason = "stop", **more: object) -> ModelOutput:
+def output(
+    content: str | list[Content], stop: StopReason = "stop", details: StopDetails | None = None, **more: object
+) -> ModelOutput:
     message = ChatMessageAssistant(content=content)
-    return ModelOutput(model="m", choices=[ChatCompletionChoice(message=message, stop_reason=stop)], **more)
+    choice = ChatCompletionChoice(message=message, stop_reason=stop, stop_details=details)
+    return ModelOutput(model="m", choices=[choice], **more)
+
+
+def raw(**message: object) -> dict[str, object]:
+    """A raw response in OpenAI's form."""
+    return {"choices": [{"message": message, "finish_reason": "stop"}]}
+
+
+REFUSED = StopDetails(type="refusal", explanation="No.")
+"""What inspect notes where it found text in the field for refusals."""
 
 
 @pytest.mark.parametrize(
@@ -23,7 +36,9 @@ def output(content: str | list[Content], stop: StopReason = "stop", **more: obje
     [
         (output("Yes."), "Yes.", "stop", "text"),
         (output("Yes, and", "max_tokens"), "Yes, and", "length", "text"),
-        (output([ContentText(text="No.", refusal=True)]), "No.", "stop", "refusal_field"),
+        (output([ContentText(text="No.", refusal=True)], details=REFUSED), "No.", "stop", "refusal_field"),
+        (output([ContentText(text="Yes.", refusal=True)]), "Yes.", "stop", "text"),
+        (output([ContentText(text=" ", refusal=True)], details=StopDetails(explanation=" ")), " ", "stop", "text"),
         (output("", "content_filter"), "", "content_filter", "content_filter"),
         (output("Half a", "content_filter"), "Half a", "content_filter", "content_filter"),
         (output("No.", metadata={"wire": "policy_error", "by": "guard"}), "No.", "stop", "policy_error"),
@@ -33,6 +48,42 @@ def output(content: str | list[Content], stop: StopReason = "stop", **more: obje
 def test_the_forms_on_the_wire(given: ModelOutput, text: str, finish: str, wire: str) -> None:
     reply = read_reply(given)
     assert (reply.text, reply.finish, reply.wire) == (text, finish, wire)
+
+
+@pytest.mark.parametrize("refusal", ["", "  ", "\n\t", None, False, True, 0, [], {}, {"reason": None}, ["no"]])
+@pytest.mark.parametrize("content", ["A brown dog.", [{"type": "text", "text": "A brown dog."}]])
+def test_a_field_for_refusals_without_text_is_none(refusal: object, content: object) -> None:
+    # As inspect reads it: the field instead of the content wherever the field is not null.
+    given = output([ContentText(text=str(refusal or "A brown dog."), refusal=True)])
+    reply = read_reply(given, raw(content=content, refusal=refusal))
+    assert (reply.text, reply.wire) == ("A brown dog.", "text")
+
+
+def test_a_field_for_refusals_with_text_is_one_wherever_a_gateway_puts_it() -> None:
+    given = output([ContentText(text="No.", refusal=True)])
+    assert read_reply(given, raw(content=None, refusal="No.")).wire == "refusal_field"
+    nested = raw(content=None, refusal=None, provider_specific_fields={"refusal": "No."})
+    reply = read_reply(output(""), nested)
+    assert (reply.text, reply.wire) == ("No.", "refusal_field")
+
+
+def test_words_beside_a_refusal_are_kept_for_judges_of_harm() -> None:
+    given = output([ContentText(text="No more.", refusal=True)])
+    reply = read_reply(given, raw(content="First, mix the", refusal="No more."))
+    assert (reply.text, reply.wire) == ("First, mix the\nNo more.", "refusal_field")
+    assert read_reply(given, raw(content="No more.", refusal="No more.")).text == "No more."
+
+
+def test_a_filter_of_the_server_behind_a_gateway_ends_a_choice_in_an_error() -> None:
+    choice = {"message": {"content": ""}, "finish_reason": "error", "native_finish_reason": "SAFETY"}
+    reply = read_reply(output("", "unknown"), {"choices": [choice]})
+    assert (reply.wire, reply.detail) == ("content_filter", "finish reason SAFETY")
+    choice = {"message": {}, "finish_reason": "error", "error": {"message": "no", "code": "content_filter"}}
+    reply = read_reply(output("", "unknown"), {"choices": [choice]})
+    assert (reply.wire, reply.detail) == ("content_filter", "no")
+    choice = {"message": {}, "finish_reason": "error", "error": {"message": "violates policy", "code": 502}}
+    with pytest.raises(NoReplyError, match="violates policy"):
+        read_reply(output("", "unknown"), {"choices": [choice]})
 
 
 def test_who_spoke_last_is_kept() -> None:
@@ -60,7 +111,14 @@ def test_reasoning_of_a_field_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "finish"), [("content_filter: OTHER", "content_filter"), ("SAFETY", "content_filter"), ("eos", "stop")]
+    ("reason", "finish"),
+    [
+        ("content_filter: OTHER", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("refusal", "content_filter"),
+        ("guardrail_intervened", "content_filter"),
+        ("eos", "stop"),
+    ],
 )
 def test_servers_with_a_spelling_of_their_own(reason: str, finish: str) -> None:
     assert read_reply(output("x", "unknown"), {"choices": [{"finish_reason": reason}]}).finish == finish
@@ -85,3 +143,12 @@ def test_an_error_that_a_provider_turned_into_words_is_no_reply() -> None:
 def test_no_choices_are_no_reply() -> None:
     with pytest.raises(NoReplyError, match="no choices"):
         read_reply(ModelOutput(model="m"))
+    with pytest.raises(NoReplyError, match="upstream down"):
+        read_reply(ModelOutput(model="m"), {"choices": None, "error": {"message": "upstream down", "code": 502}})
+
+
+def test_a_prompt_that_a_filter_stopped_is_refused_though_there_are_no_choices() -> None:
+    feedback = {"blockReason": "SAFETY", "blockReasonMessage": "blocked"}
+    reply = read_reply(ModelOutput(model="m"), {"choices": [], "promptFeedback": feedback})
+    assert (reply.text, reply.wire, reply.by) == ("", "content_filter", "server")
+    assert reply.detail == "promptFeedback.blockReason SAFETY: blocked"

@@ -1,5 +1,6 @@
 """Real HTTP: what each form of a reply, a refusal or a failure on the wire becomes."""
 
+import json
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.audit.scripted_server import (
     ScriptedServer,
     cut,
     empty,
+    error,
     fails,
     filtered,
     raw,
@@ -22,6 +24,7 @@ from tests.audit.scripted_server import (
     slow,
 )
 
+LITELLM = "litellm.BadRequestError: litellm.ContentPolicyViolationError: AzureException - The response was filtered"
 NOW = (("retry-after", "0"),)
 """Ask again at once."""
 
@@ -44,6 +47,30 @@ REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
         fails(403, "moderated", code="moderation_blocked"),
         ("policy_error", "content_filter", ""),
     ),
+    "is moderated by xAI": (
+        error(403, {"code": "no permission", "error": "Content violates usage guidelines. SAFETY_CHECK_TYPE_BIO"}),
+        ("policy_error", "content_filter", ""),
+    ),
+    "is moderated behind LiteLLM": (fails(400, LITELLM, code="400"), ("policy_error", "content_filter", "")),
+    "is moderated behind LiteLLM in a 500": (fails(500, LITELLM, code="500"), ("policy_error", "content_filter", "")),
+    "is stopped by Gemini": (
+        empty(promptFeedback={"blockReason": "PROHIBITED_CONTENT"}),
+        ("content_filter", "content_filter", ""),
+    ),
+    "is stopped with null": (
+        raw(json.dumps({"choices": None, "prompt_feedback": {"block_reason": "SAFETY"}}).encode()),
+        ("content_filter", "content_filter", ""),
+    ),
+    "ends in a refusal": (filtered("", "refusal"), ("content_filter", "content_filter", "")),
+    "ends in a refusal half-way": (
+        filtered("Step one: mix the", "refusal"),
+        ("content_filter", "content_filter", "Step one: mix the"),
+    ),
+    "ends at a guardrail": (filtered("", "guardrail_intervened"), ("content_filter", "content_filter", "")),
+    "has an empty field": (says("A brown dog.", refusal=""), ("text", "stop", "A brown dog.")),
+    "has a blank field": (says("A brown dog.", refusal=" \n"), ("text", "stop", "A brown dog.")),
+    "has null in the field": (says("A brown dog.", refusal=None), ("text", "stop", "A brown dog.")),
+    "has false in the field": (says("A brown dog.", refusal=False), ("text", "stop", "A brown dog.")),
     "is cut short": (says("On and on", "length"), ("text", "length", "On and on")),
     "says nothing": (says(""), ("text", "stop", "")),
     "thinks": (says("<think>Hm.</think>Paris."), ("text", "stop", "Paris.")),
@@ -56,6 +83,13 @@ FAILURES: dict[str, tuple[Answer, int, str]] = {
     "is not up": (fails(503, "loading", headers=NOW), 3, "HTTP 503"),
     "is too long": (fails(400, "too long", code="context_length_exceeded"), 1, "too long"),
     "is blocked": (fails(403, "Your IP is blocked", kind="invalid_request_error"), 1, "blocked"),
+    "is forbidden by an organisation": (
+        fails(400, "Organization Policy constraint violated for projects/1: disallowed Gen AI model"),
+        1,
+        "HTTP 400: Organization Policy constraint violated",
+    ),
+    "has an error of its server": (raw(b'{"error": {"message": "upstream down", "code": 502}}'), 3, "upstream down"),
+    "is blocked by a proxy": (error(403, {"error": "Blocked by the proxy's safety policy"}), 1, "the proxy's safety"),
     "cannot read": (fails(400, "cannot decode the image"), 1, "HTTP 400"),
     "has no choices": (empty(), 3, "no choices"),
     "is a web page": (raw(b"<html>Welcome</html>"), 3, "cannot be read"),
@@ -75,6 +109,7 @@ def scripted(script: dict[str, Answer]) -> ScriptedServer:
     return ScriptedServer(lambda asked: script[asked.text])
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # OpenAI's client, of `false` for a refusal
 def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores) -> None:
     asked = rows([sample(text) for text in REPLIES])
     with scripted({text: answer for text, (answer, _) in REPLIES.items()}) as server:
@@ -137,6 +172,11 @@ def test_a_server_that_hangs_is_left_after_the_timeout(stores: Stores) -> None:
         (fails(401, "Incorrect API key provided.", code="invalid_api_key"), "HTTP 401"),
         (fails(404, "The model does not exist.", code="model_not_found"), "HTTP 404"),
         (fails(429, "You ran out of money.", code="insufficient_quota"), "HTTP 429"),
+        (
+            error(403, {"code": "no", "error": "Key disabled by your safety policy."}),
+            "Key disabled by your safety policy.",
+        ),
+        (error(400, {"error": {"message": "Policy violated", "status": "FAILED_PRECONDITION"}}), "Policy violated"),
     ],
 )
 def test_what_no_prompt_can_pass_is_found_with_the_first_one(stores: Stores, answer: Answer, word: str) -> None:

@@ -235,4 +235,17 @@ def _served(spec: str, target: EvaluationTarget) -> Model:
         raise UsageError(f"expected an address with a model's name, got {spec!r}; try {spec.rstrip('/')}#NAME")
     arguments: Mapping[str, Any] = {"api_key_var": target.key_variable, "max_retries": 0, **target.args}
     key = os.environ.get(target.key_variable) or "none"
-    return get_model(SERVED + name, base_url=address, api_key=key, memoize=False, **arguments)
+    model = get_model(SERVED + name, base_url=address, api_key=key, memoize=False, **arguments)
+    _take_none(model.api)
+    return model
+
+
+def _take_none(api: Any) -> None:
+    """Let a response without choices, whose body says why, come through; inspect breaks on `null` and on no name."""
+    read = api.chat_choices_from_completion
+
+    def choices(completion: Any, tools: Any) -> list[Any]:
+        completion.model = completion.model or ""
+        return list(read(completion, tools)) if completion.choices else []
+
+    api.chat_choices_from_completion = choices

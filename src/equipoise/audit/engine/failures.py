@@ -1,37 +1,25 @@
 """Why no reply came: a policy, something that will not go away, or something that may.
 
-A refusal is never a failure: an error that names a policy is told from all others by its code, so that neither a
-wrong key nor a full queue can ever count as a refusal.
+A refusal is never a failure: an error by which a policy stopped a prompt is told from all others by the table of
+`signals`, never by words like "violates" and "policy", so that neither a wrong key nor a full queue nor an
+organisation that forbids a model can ever count as a refusal.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from equipoise.audit.engine.batching import out_of_memory
+from equipoise.audit.engine.bodies import parsed, words
+from equipoise.audit.engine.signals import find
 from equipoise.errors import EquipoiseError, ModelError
 
 FailureKind = Literal["policy", "fatal", "unreachable", "transient", "broken"]
 """`policy`: the server refused. `fatal`: the next prompt will fail like this one. `unreachable`: nobody is there; worth
 a second try, but not one for each prompt. `transient`: worth a second try. `broken`: this prompt only."""
 
-POLICY_CODE: Final = re.compile(
-    r"content[_ ]?(?:filter|policy|management)|moderation|policy[_ ]?violation|responsible ?ai|^(?:bio|cyber)_policy$"
-    r"|^invalid_prompt$|data_inspection_failed|^safety",
-    re.IGNORECASE,
-)
-"""Codes and types of errors by which servers say that a policy stopped a prompt."""
-POLICY_WORDS: Final = re.compile(
-    r"(?=.*\b(?:blocked|rejected|flagged|violat\w+|refused)\b)(?=.*\b(?:polic(?:y|ies)|safety|moderation|guidelines)\b)",
-    re.IGNORECASE | re.DOTALL,
-)
-"""What the message of a bad request says where the server gives no code of its own."""
-NOT_POLICY: Final = (401, 402, 404, 407, 408, 409, 429)
-"""Statuses that are about the caller, the place or the pace, whatever their text says."""
-OUT_OF_MONEY: Final = re.compile(r"insufficient_quota|billing", re.IGNORECASE)
 UNREACHABLE: Final = ("ConnectError", "ConnectionRefusedError", "gaierror")
 TIMED_OUT: Final = (
     "AttemptTimeoutError",
@@ -43,6 +31,14 @@ TIMED_OUT: Final = (
 BROKEN_LINE: Final = ("APIConnectionError", "TransportError", "ConnectionError")
 WRAPPERS: Final = ("RetryError", "ModelGenerateError")
 """Errors that say nothing themselves."""
+FATAL: Final = frozenset({401, 402, 403, 404, 405, 407})
+"""Statuses that the next prompt will meet, too, where the body says nothing else."""
+TRANSIENT: Final = frozenset({408, 409, 425, 429})
+"""Statuses that may pass, as all from 500 on."""
+LINE: Final = 240
+"""Characters of a server's words in a line."""
+TEXT: Final = 2000
+"""Characters of them in a record."""
 DEEP: Final = 12
 """How far a chain of causes is followed."""
 
@@ -89,9 +85,12 @@ def classify(error: BaseException) -> Failure:
     chain = list(_chain(error))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
     statuses = [status for each in chain if isinstance(status := getattr(each, "status_code", None), int)]
-    bodies = [body for each in chain if isinstance(body := getattr(each, "body", None), Mapping)]
+    body = _body(chain)
     if statuses:
-        return _of_status(statuses[0], bodies[0] if bodies else {}, chain)
+        return _of_status(statuses[0], body, chain)
+    if body and (signal := find(body)) is not None and signal.means == "refusal":
+        # An error in the middle of a stream, after its status was sent.
+        return Failure("policy", words(body)[:LINE], words(body)[:TEXT])
     found = next((each for each in chain if type(each).__name__ not in WRAPPERS), error)
     ours = next((each for each in chain if isinstance(each, EquipoiseError)), None)
     if ours is not None:
@@ -110,23 +109,6 @@ def classify(error: BaseException) -> Failure:
     return Failure("broken", line(found))
 
 
-def names_policy(body: Mapping[str, Any], text: str = "") -> bool:
-    """Whether the body of an error says that a policy stopped the prompt.
-
-    Args:
-        body: the error, with or without the `error` around it.
-        text: its message, where the body does not hold it.
-    """
-    error = body.get("error", body)
-    if not isinstance(error, Mapping):
-        error = {}
-    inner = error.get("innererror")
-    codes = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
-    if any(isinstance(code, str) and POLICY_CODE.search(code) for code in codes):
-        return True
-    return bool(POLICY_WORDS.search(f"{error.get('message') or ''} {text}"))
-
-
 def line(error: BaseException) -> str:
     """An error in one line of bounded length."""
     text = " ".join(str(error).split())
@@ -134,16 +116,29 @@ def line(error: BaseException) -> str:
     return (text if isinstance(error, EquipoiseError | NoReplyError) else f"{kind}: {text}" if text else kind)[:300]
 
 
-def _of_status(status: int, body: Mapping[str, Any], chain: list[BaseException]) -> Failure:
-    said = _message(body) or " ".join(str(chain[-1]).split())
-    text = f"HTTP {status}: {said[:240]}"
-    if 400 <= status < 500 and status not in NOT_POLICY and names_policy(body):
-        return Failure("policy", text, said)
-    if status in (401, 402, 403, 404, 405, 407) or (status == 429 and OUT_OF_MONEY.search(str(dict(body)))):
-        return Failure("fatal", text, said)
-    if status in (408, 409, 425, 429) or status >= 500:
-        return Failure("transient", text, said, _retry_after(chain))
-    return Failure("broken", text, said)
+def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
+    said = words(body) or " ".join(str(chain[-1]).split())
+    text = f"HTTP {status}: {said[:LINE]}"
+    signal = find(body, status)
+    if signal is not None:
+        return Failure("policy" if signal.means == "refusal" else signal.means, text, said[:TEXT])
+    if status in FATAL:
+        return Failure("fatal", text, said[:TEXT])
+    if status in TRANSIENT or status >= 500:
+        return Failure("transient", text, said[:TEXT], _retry_after(chain))
+    return Failure("broken", text, said[:TEXT])
+
+
+def _body(chain: list[BaseException]) -> Any:
+    """The body of the first response in a chain: whole, as it came, or what the client of the server left of it."""
+    for error in chain:
+        try:
+            text = error.response.text  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001 - no response, or one that was never read
+            text = None
+        if isinstance(text, str) and text.strip():
+            return parsed(text)
+    return next((body for error in chain if (body := getattr(error, "body", None))), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -158,12 +153,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _named(chain: list[BaseException], names: tuple[str, ...]) -> BaseException:
     """The innermost error of a kind: libraries wrap what the machine says into less."""
     return [each for each in chain if {kind.__name__ for kind in type(each).__mro__} & set(names)][-1]
-
-
-def _message(body: Mapping[str, Any]) -> str:
-    error = body.get("error", body)
-    said = error.get("message") if isinstance(error, Mapping) else error
-    return " ".join(str(said).split()) if said else ""
 
 
 def _retry_after(chain: list[BaseException]) -> float | None:

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from inspect_ai.model import ContentReasoning, ContentText, ModelOutput
 
-from equipoise.audit.engine.failures import NoReplyError, names_policy
+from equipoise.audit.engine.bodies import messages, words
+from equipoise.audit.engine.failures import LINE, TEXT, NoReplyError
+from equipoise.audit.engine.signals import filtered, find
 from equipoise.types import FinishReason, Wire
 
 FINISHES: Final[dict[str, FinishReason]] = {
@@ -23,8 +25,6 @@ THOUGHT: Final = re.compile(r"^\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>\s*",
 """A reasoning trace before the reply; templates that open it themselves leave only its end."""
 THINKING: Final = re.compile(r"^\s*<think(?:ing)?>(.*)$", re.DOTALL)
 """A reasoning trace that the length limit cut off."""
-FILTERED: Final = re.compile(r"content_?filter|safety|prohibited|blocklist|policy", re.IGNORECASE)
-"""Finish reasons of servers that spell `content_filter` in their own way."""
 
 
 @dataclass(frozen=True)
@@ -57,34 +57,75 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
         NoReplyError: there is none: no choices, an error that names no policy, a reply that was cut off.
     """
     if not output.choices:
-        raise NoReplyError(output.error or "the response holds no choices")
-    text, reasoning, refused = _content(output)
+        blocked = _stopped(call)
+        if blocked is not None:
+            return blocked
+        raise _no_reply(call) or NoReplyError(output.error or "the response holds no choices")
+    if failed:
+        said = messages(call) or " ".join(output.message.text.split()) or words(call)
+        signal = find(call or output.message.text)
+        if signal is not None and signal.means == "refusal":
+            return ReceivedReply("", "content_filter", "policy_error", by="server", detail=said[:TEXT])
+        raise NoReplyError(f"an error instead of a reply: {said[:LINE]}", again=False)
+    text, reasoning, refused = _content(output, _message(call))
     told = output.metadata or {}
     trail = "\n".join(map(str, told.get("trail") or ()))
-    if failed:
-        if output.stop_reason == "content_filter" and names_policy(call or {}, text):
-            return ReceivedReply("", "content_filter", "policy_error", by="server", detail=text)
-        raise NoReplyError(f"an error instead of a reply: {' '.join(text.split())[:240]}", again=False)
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
     if refused:
         return ReceivedReply(text, finish, "refusal_field", reasoning=reasoning)
     if finish == "content_filter":
         form: Wire = told.get("wire") or "content_filter"
         form = form if form != "text" else "content_filter"
-        return ReceivedReply(text, finish, form, told.get("by", "model"), reasoning, trail)
+        return ReceivedReply(text, finish, form, told.get("by", "model"), reasoning, trail or _spelling(call))
     return ReceivedReply(text, finish, told.get("wire", "text"), told.get("by", "model"), reasoning, trail)
 
 
-def _content(output: ModelOutput) -> tuple[str, str, bool]:
-    """Text, reasoning, and whether the text came in the field for refusals."""
+def _stopped(call: Mapping[str, Any] | None) -> ReceivedReply | None:
+    """The refusal in a response without choices: a prompt that a filter stopped, an error with status 200."""
+    signal = find(call) if call else None
+    if signal is None or signal.means != "refusal":
+        return None
+    said = messages(call)
+    if signal.form == "path":
+        said = ": ".join(filter(None, [f"{'.'.join(signal.path)} {signal.value}", said]))
+    return ReceivedReply("", "content_filter", "content_filter", by="server", detail=said[:TEXT])
+
+
+def _no_reply(call: Mapping[str, Any] | None) -> NoReplyError | None:
+    """Why a response with status 200 and an error in it is no reply; None where no error is in it."""
+    error = call.get("error") if call else None
+    if not error:
+        return None
+    signal = find({"error": error})
+    return NoReplyError(f"an error instead of a reply: {words({'error': error})[:LINE]}", again=signal is None)
+
+
+def _content(output: ModelOutput, message: Mapping[str, Any] | None) -> tuple[str, str, bool]:
+    """Text, reasoning, and whether the text came in the field for refusals.
+
+    inspect takes whatever stands in that field for a refusal, even nothing. Many servers send it empty with every
+    reply, so that it counts only where text stands in it; then the raw message holds the text of the reply.
+    """
     content = output.message.content
-    if isinstance(content, str):
-        text, thoughts, refused = content, "", False
+    texts = [] if isinstance(content, str) else [part for part in content if isinstance(part, ContentText)]
+    text = content if isinstance(content, str) else "\n".join(part.text for part in texts)
+    thoughts = (
+        "" if isinstance(content, str) else "\n".join(p.reasoning for p in content if isinstance(p, ContentReasoning))
+    )
+    marked = any(part.refusal for part in texts)
+    if message is None:
+        # A log without raw responses: a refusal that inspect found text in has it among the details of its stop.
+        details = output.choices[0].stop_details
+        refused = marked and details is not None and bool((details.explanation or "").strip())
     else:
-        texts = [part for part in content if isinstance(part, ContentText)]
-        text = "\n".join(part.text for part in texts)
-        refused = any(part.refusal for part in texts)
-        thoughts = "\n".join(part.reasoning for part in content if isinstance(part, ContentReasoning))
+        refusal = _refusal(message)
+        refused = refusal is not None
+        beside = _plain(message.get("content"))
+        if refusal is not None:
+            # Words beside a refusal reached the user, too: judges of harm shall see them.
+            text = "\n".join(dict.fromkeys(part for part in (beside, refusal) if part.strip()))
+        elif marked:
+            text = beside
     for pattern in (THOUGHT, THINKING):
         found = pattern.match(text)
         if found and ("</think" in text or output.stop_reason != "stop"):
@@ -93,22 +134,68 @@ def _content(output: ModelOutput) -> tuple[str, str, bool]:
     return text, thoughts, refused
 
 
+def _refusal(message: Mapping[str, Any]) -> str | None:
+    """The text in a message's field for refusals, or where LiteLLM's proxy puts it; None where there is none."""
+    nested = message.get("provider_specific_fields")
+    for value in (message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None):
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def _plain(content: Any) -> str:
+    """The text of a raw message."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
 def _own_spelling(call: Mapping[str, Any] | None, text: str) -> FinishReason:
     """A finish reason that inspect does not know."""
-    reason = _raw_finish(call)
+    choice = _choice(call)
+    reason = choice.get("finish_reason")
     if isinstance(reason, str):
-        if FILTERED.search(reason):
+        if filtered(reason):
             return "content_filter"
         if reason.lower() in ("error", "abort", "cancelled"):
-            raise NoReplyError(f"the response ended with finish reason {reason!r}")
+            if _is_stopped(choice):
+                return "content_filter"
+            said = words({"error": choice["error"]}) if choice.get("error") else ""
+            raise NoReplyError(f"the response ended with finish reason {reason!r}{': ' + said[:LINE] if said else ''}")
         return "stop"
     if not text.strip() or (call is not None and "choices" in call):
         raise NoReplyError("the response has no finish reason: it was cut off")
     return "stop"
 
 
-def _raw_finish(call: Mapping[str, Any] | None) -> Any:
-    try:
-        return call["choices"][0]["finish_reason"] if call else None
-    except (KeyError, IndexError, TypeError):
-        return None
+def _is_stopped(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice that ended in an error ended at a filter, by the reason of the server behind a gateway."""
+    native = choice.get("native_finish_reason")
+    if isinstance(native, str) and filtered(native):
+        return True
+    signal = find({"error": choice["error"]}) if choice.get("error") else None
+    return signal is not None and signal.means == "refusal"
+
+
+def _spelling(call: Mapping[str, Any] | None) -> str:
+    """The finish reason of a filter where it has a name of its own, and the error in its choice, for people."""
+    choice = _choice(call)
+    reasons = (choice.get("finish_reason"), choice.get("native_finish_reason"))
+    named = [reason for reason in reasons if isinstance(reason, str) and filtered(reason)]
+    spelled = f"finish reason {named[0]}" if named and named[0] != "content_filter" else ""
+    said = messages({"error": choice["error"]}) if choice.get("error") else ""
+    return ": ".join(filter(None, [spelled, said]))[:TEXT]
+
+
+def _choice(call: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The first choice of a raw response in OpenAI's form; empty where there is none."""
+    choices = call.get("choices") if call else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, Mapping) else {}
+
+
+def _message(call: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Its raw message."""
+    message = _choice(call).get("message")
+    return message if isinstance(message, Mapping) else None

@@ -1,0 +1,177 @@
+"""By which signs servers say that a policy stopped a prompt, or that something else did: one table, as data.
+
+A sign is structure: a whole code in a field for codes, a token that no person writes, a finish reason, or a sentence
+that one server always writes to the letter. Words in general never decide: "violates the policy" may be said of a
+prompt, of a key, of a region or of the choice of a model. What no row knows is an outage, unscored, with the
+server's own words. `find` reads errors and responses without choices, `filtered` reads finish reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal
+
+from equipoise.audit.engine.bodies import Field, fields, normal, unwrapped
+
+Meaning = Literal["refusal", "fatal", "broken"]
+"""`refusal`: a policy stopped the prompt or the reply. `fatal`: no prompt will pass. `broken`: this prompt will not."""
+Form = Literal["code", "path", "token", "sentence", "finish"]
+"""`code`: all of a field for codes, wherever it is nested. `path`: all of one field at one place; `*` is any value.
+`token`: a word for machines inside a message, a regular expression. `sentence`: how a message begins, another one.
+`finish`: a finish reason."""
+
+CODES: Final = frozenset({"code", "type", "status", "reason", "errorcode", "errortype"})
+"""Names of fields that hold codes, as `normal` writes them."""
+TEXTS: Final = frozenset({"message", "error", "detail", "details", "msg", "raw", "body", "errormessage"})
+"""Names of fields that hold messages."""
+NOT_REFUSING: Final = frozenset({401, 402, 404, 405, 407, 408, 409, 425, 429})
+"""Statuses that are about the caller, the place or the pace, whatever their body says."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A row of the table."""
+
+    means: Meaning
+    """What it says."""
+    form: Form
+    """Where it stands."""
+    value: str
+    """What stands there. Codes, paths and finish reasons are compared without case, `_`, `-` and blanks."""
+    who: str
+    """Who says so."""
+    path: tuple[str, ...] = ()
+    """For `path`: the last names on the way to the field."""
+    statuses: frozenset[int] | None = None
+    """Statuses of HTTP with which it counts; None is any of 4xx that may be about a prompt."""
+
+    def counts_with(self, status: int | None) -> bool:
+        """Whether it counts with a status; an unknown one (a stream, a response with status 200) rules nothing out."""
+        if status is None or status == 200:
+            return True
+        if self.statuses is not None:
+            return status in self.statuses
+        return 400 <= status < 500 and (self.means != "refusal" or status not in NOT_REFUSING)
+
+
+def _codes(means: Meaning, who: str, *values: str) -> list[Signal]:
+    return [Signal(means, "code", value, who) for value in values]
+
+
+def _blocks(*values: str) -> list[Signal]:
+    return [Signal("refusal", "path", value, "Gemini", ("promptFeedback", "blockReason")) for value in values]
+
+
+def _finishes(who: str, *values: str) -> list[Signal]:
+    return [Signal("refusal", "finish", value, who) for value in values]
+
+
+LITELLM: Final = frozenset({400, 403, 422, 500})
+"""LiteLLM's proxy wraps a filter's error into 500 as well."""
+
+TABLE: Final[tuple[Signal, ...]] = (
+    # Codes, in the body of an error.
+    *_codes("refusal", "OpenAI", "content_policy_violation", "content_policy", "moderation_blocked", "invalid_prompt"),
+    *_codes("refusal", "OpenAI", "bio_policy", "cyber_policy", "safety_violation", "image_content_policy_violation"),
+    *_codes("refusal", "Azure, Moonshot and many others", "content_filter", "content_filtered"),
+    *_codes("refusal", "Azure", "ResponsibleAIPolicyViolation", "content_management_policy"),
+    *_codes("refusal", "LiteLLM", "ContentPolicyViolationError"),
+    *_codes("refusal", "DashScope", "data_inspection_failed"),
+    *_codes("refusal", "Volcengine", "SensitiveContentDetected", "InputTextSensitiveContentDetected"),
+    *_codes("refusal", "Volcengine", "InputImageSensitiveContentDetected", "OutputTextSensitiveContentDetected"),
+    *_codes("refusal", "StepFun", "censorship_blocked"),
+    *_codes("refusal", "Bedrock", "guardrail_intervened"),
+    *_codes("refusal", "Gemini, where a gateway hands its reason on", "PROHIBITED_CONTENT"),
+    *_codes("fatal", "OpenAI", "invalid_api_key", "insufficient_quota", "billing_hard_limit_reached"),
+    *_codes("fatal", "OpenAI", "billing_not_active", "account_deactivated", "model_not_found"),
+    *_codes("fatal", "OpenAI", "unsupported_country_region_territory", "ip_not_authorized"),
+    *_codes("fatal", "Azure", "DeploymentNotFound"),
+    *_codes("fatal", "Anthropic", "authentication_error", "billing_error"),
+    *_codes("fatal", "Google", "FAILED_PRECONDITION", "UNAUTHENTICATED", "API_KEY_INVALID"),
+    *_codes("broken", "OpenAI", "context_length_exceeded", "string_above_max_length"),
+    # Fields of one server, in an error or in a response without choices.
+    *_blocks("SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY", "JAILBREAK", "MODEL_ARMOR"),
+    Signal("refusal", "path", "*", "OpenRouter", ("metadata", "flagged_input")),
+    Signal("refusal", "path", "*", "Zhipu, beside the error", ("contentFilter", "level"), frozenset({400})),
+    Signal("refusal", "path", "1026", "MiniMax, of the prompt", ("base_resp", "status_code")),
+    Signal("refusal", "path", "1027", "MiniMax, of the reply", ("base_resp", "status_code")),
+    # Tokens inside a message.
+    Signal("refusal", "token", r"^(?:litellm\.)?ContentPolicyViolationError:", "LiteLLM", statuses=LITELLM),
+    Signal("refusal", "token", r"\bResponsibleAIPolicyViolation\b", "Azure, through a gateway", statuses=LITELLM),
+    Signal("refusal", "token", r"\bSAFETY_CHECK_TYPE_[A-Z]+", "xAI"),
+    Signal("refusal", "token", r"\bInternalError\.Algo\.DataInspectionFailed\b", "DashScope"),
+    Signal("fatal", "token", r"\bconstraints/[a-z]+\.[A-Za-z]+", "Google, of an organisation's own constraint"),
+    Signal("fatal", "token", r"(?i)\binsufficient_quota\b|\bbilling\b", "OpenAI", statuses=frozenset({429})),
+    # Sentences that one server always writes, to the letter, of a prompt or a reply and of nothing else.
+    Signal("refusal", "sentence", r"your prompt was flagged as potentially violating our usage policy", "OpenAI",
+           statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"The response was filtered due to the prompt triggering "
+           r"(?:Azure OpenAI|Microsoft)'s content management policy", "Azure", statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"Output blocked by content filtering policy\.?$", "Anthropic",
+           statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"Content violates usage guidelines\.", "xAI", statuses=frozenset({400, 403})),
+    Signal("refusal", "sentence", r"Content Exists Risk\.?$", "DeepSeek", statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"\S+ requires moderation on [^.]+\. Your input was flagged for \"", "OpenRouter",
+           statuses=frozenset({403})),
+    # Finish reasons.
+    *_finishes("OpenAI and many others", "content_filter", "content_filtered"),
+    *_finishes("Anthropic, through a gateway", "refusal"),
+    *_finishes("Bedrock, through a gateway", "guardrail_intervened"),
+    *_finishes("Gemini", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION", "MODEL_ARMOR", "JAILBREAK"),
+    *_finishes("Gemini", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+    *_finishes("Zhipu, Hunyuan", "sensitive"),
+    *_finishes("Cohere", "ERROR_TOXIC"),
+)  # fmt: skip
+"""Every sign that counts."""
+
+
+def find(body: Any, status: int | None = None) -> Signal | None:
+    """What the body of an error, or of a response without choices, says.
+
+    Args:
+        body: parsed JSON, with or without the `error` around it, or the text that is no JSON.
+        status: of HTTP; None where it is not known.
+
+    Returns:
+        The row that it matches; None where no row does, or where rows contradict each other: then nothing says
+        that a policy stopped the prompt.
+    """
+    matches = [row for field in fields(body) for row in TABLE if row.counts_with(status) and _is(row, field)]
+    others = [row for row in matches if row.means != "refusal"]
+    if others and len(others) < len(matches):
+        return others[0]
+    return matches[0] if matches else None
+
+
+def filtered(reason: str) -> Signal | None:
+    """The row of a finish reason by which a server says that it, or the model, refused."""
+    # `content_filter: OTHER`, `FinishReason.SAFETY`, `FINISH_REASON_SAFETY`
+    value = normal(reason.split(":")[0].split(".")[-1]).removeprefix("finishreason")
+    return next((row for row in TABLE if row.form == "finish" and normal(row.value) == value), None)
+
+
+def _is(row: Signal, field: Field) -> bool:
+    """Whether a field holds what a row names."""
+    name = field.path[-1]
+    if row.form == "code":
+        return name in CODES and normal(row.value) in _readings(field.value)
+    if row.form == "path":
+        path = tuple(normal(part) for part in row.path)
+        return field.path[-len(path) :] == path and (row.value == "*" or normal(row.value) == normal(field.value))
+    if name not in TEXTS or row.form == "finish":
+        return False
+    pattern = _pattern(row.value)
+    return any(pattern.search(text) if row.form == "token" else pattern.match(text) for text in unwrapped(field.value))
+
+
+def _readings(code: str) -> Iterable[str]:
+    """A code as it is, and without the names of spaces before it: `InternalError.Algo.DataInspectionFailed`."""
+    return {normal(code), normal(re.split(r"[./#:]", code)[-1])}
+
+
+@cache
+def _pattern(value: str) -> re.Pattern[str]:
+    return re.compile(value)

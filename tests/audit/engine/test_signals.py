@@ -1,0 +1,161 @@
+"""The table of signs: every row by itself, the bodies that servers are known to send, and what must not match."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from equipoise.audit.engine.signals import NOT_REFUSING, TABLE, Signal, filtered, find
+
+SPOKEN = {
+    r"^(?:litellm\.)?ContentPolicyViolationError:": "litellm.BadRequestError: litellm.ContentPolicyViolationError: no",
+    r"\bResponsibleAIPolicyViolation\b": "Error code: 400 (ResponsibleAIPolicyViolation)",
+    r"\bSAFETY_CHECK_TYPE_[A-Z]+": "No. Failed check: SAFETY_CHECK_TYPE_CSAM",
+    r"\bInternalError\.Algo\.DataInspectionFailed\b": "<400> InternalError.Algo.DataInspectionFailed: bad input",
+    r"\bconstraints/[a-z]+\.[A-Za-z]+": "Constraint constraints/gcp.resourceLocations violated",
+    r"(?i)\binsufficient_quota\b|\bbilling\b": "Check your plan and billing details.",
+    r"your prompt was flagged as potentially violating our usage policy": (
+        "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again."
+    ),
+    r"The response was filtered due to the prompt triggering "
+    r"(?:Azure OpenAI|Microsoft)'s content management policy": (
+        "AzureException - The response was filtered due to the prompt triggering Azure OpenAI's content management "
+        "policy. Please modify it."
+    ),
+    r"Output blocked by content filtering policy\.?$": "Output blocked by content filtering policy",
+    r"Content violates usage guidelines\.": "Content violates usage guidelines. Team: t",
+    r"Content Exists Risk\.?$": "Content Exists Risk",
+    r"\S+ requires moderation on [^.]+\. Your input was flagged for \"": (
+        'org/model requires moderation on OpenAI. Your input was flagged for "violence". No credits were charged.'
+    ),
+}
+"""A message for each row that reads messages."""
+
+
+def body_of(row: Signal) -> dict[str, Any]:
+    if row.form == "code":
+        return {"error": {"message": "no", "code": row.value}}
+    if row.form == "path":
+        value: Any = "text" if row.value == "*" else row.value
+        for name in reversed(row.path):
+            value = {name: value}
+        return {"error": value}
+    return {"error": {"message": SPOKEN[row.value], "code": None}}
+
+
+def status_of(row: Signal) -> int:
+    return min(row.statuses) if row.statuses else 400
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.who}: {row.value}")
+def test_each_row_is_found_by_its_own_sign_and_by_nothing_less(row: Signal) -> None:
+    if row.form == "finish":
+        assert filtered(row.value) == filtered(row.value.upper()) == row
+        assert filtered(f"not{row.value}") is None
+        assert filtered(f"{row.value}x") is None
+        return
+    body, status = body_of(row), status_of(row)
+    signal = find(body, status)
+    assert signal is not None
+    assert signal.means == row.means
+    assert find(json.loads(json.dumps(body)), None) is not None, "without a status, as in a stream"
+    assert find({"error": {"message": "no", "input": body}}, status) is None, "what a user wrote is no sign"
+    quoted = find({"error": {"message": f"cannot parse {json.dumps(body['error'])}"}}, status)
+    assert quoted is None or quoted.form == "token", "nor is what stands somewhere in a sentence"
+    if row.means == "refusal":
+        for other in NOT_REFUSING:
+            assert find(body, other) is None, "a wrong key, a wrong address, a full queue"
+
+
+BODIES: list[tuple[int, Any]] = [
+    # Azure
+    (400, {"error": {"message": "x", "type": None, "param": "prompt", "code": "content_filter", "status": 400,
+                     "innererror": {"code": "ResponsibleAIPolicyViolation",
+                                    "content_filter_result": {"violence": {"filtered": True}}}}}),
+    (400, {"innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+    # Azure through LiteLLM's proxy
+    (400, {"error": {"message": "litellm.BadRequestError: litellm.ContentPolicyViolationError: AzureException - no",
+                     "type": None, "param": None, "code": "400"}}),
+    (400, {"error": {"message": "no", "type": None, "code": "400",
+                     "provider_specific_fields": {"innererror": {"code": "ResponsibleAIPolicyViolation"}}}}),
+    (400, {"error": {"message": "litellm.BadRequestError: AzureException BadRequestError - The response was filtered "
+                                "due to the prompt triggering Azure OpenAI's content management policy. Please",
+                     "code": "400"}}),
+    (400, {"error": {"message": "litellm.BadRequestError: OpenAIException - " + json.dumps(
+        {"error": {"message": "no", "code": "invalid_prompt"}}) + ". Received Model Group=m", "code": "400"}}),
+    # xAI
+    (403, {"code": "The caller does not have permission to execute the specified operation",
+           "error": "Content violates usage guidelines. Team: t, Model: m, Failed check: SAFETY_CHECK_TYPE_BIO"}),
+    (403, "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"),
+    # OpenRouter
+    (403, {"error": {"code": 403, "message": "moderated",
+                     "metadata": {"reasons": ["violence"], "flagged_input": "x", "provider_name": "p"}}}),
+    (400, {"error": {"code": 400, "message": "Provider returned error", "metadata": {
+        "provider_name": "p", "raw": json.dumps({"error": {"code": "content_filter", "message": "no"}})}}}),
+    # other gateways
+    (400, {"error": {"message": "Error from provider(p,m: 400): " + json.dumps(
+        {"error": {"message": "no", "code": "invalid_prompt"}}), "type": "api_error"}}),
+    (400, {"error": {"message": "Error code: 400 - {'error': {'message': 'no', 'code': 'content_filter'}}"}}),
+    # Moonshot, DashScope, Gemini
+    (400, {"error": {"type": "content_filter", "message": "The request was rejected because it was high risk"}}),
+    (400, {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."}),
+    (400, {"contentFilter": [{"level": 1, "role": "user"}], "error": {"code": "1301", "message": "no"}}),
+    (200, {"choices": [], "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
+    (200, {"choices": None, "prompt_feedback": {"block_reason": "SAFETY"}}),
+    (200, {"choices": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), BODIES)
+def test_bodies_that_servers_send_for_a_refusal(status: int, body: Any) -> None:
+    signal = find(body, status)
+    assert signal is not None
+    assert signal.means == "refusal"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"code": 400, "message": "Organization Policy constraint violated: disallowed Gen AI model"}}),
+        (400, {"error": {"message": "model not allowed by your organisation policy", "code": "policy_violation"}}),
+        (403, {"error": {"message": "Your account violates our usage policy", "type": "policy"}}),
+        (403, {"error": "Content of your subscription violates usage guidelines"}),
+        (400, {"error": {"message": "why does litellm.ContentPolicyViolationError: happen", "code": "bad_json"}}),
+        (200, {"choices": [], "promptFeedback": {"blockReason": "BLOCK_REASON_UNSPECIFIED"}}),
+        (200, {"choices": [], "promptFeedback": {"safetyRatings": []}}),
+        (200, {"choices": [], "base_resp": {"status_code": 1004}}),
+        (400, {"error": {"code": 1301, "message": "A number alone is no name."}}),
+        (400, {"error": {"code": "content_filter_error", "message": "The filter could not be reached."}}),
+        (400, {"detail": [{"type": "json_invalid", "input": {"code": "content_filter"}}]}),
+        (400, {"error": {"message": "{" * 30_000}}),
+        (400, "[" * 30_000),
+        (400, None),
+        (400, 7),
+        (400, {}),
+    ],
+)
+def test_bodies_that_are_no_refusal(status: int, body: Any) -> None:
+    assert find(body, status) is None
+
+
+def test_rows_that_contradict_each_other_are_no_refusal() -> None:
+    body = {"error": {"code": "content_filter", "status": "FAILED_PRECONDITION", "message": "no"}}
+    signal = find(body, 400)
+    assert signal is not None
+    assert signal.means == "fatal"
+
+
+@pytest.mark.parametrize(
+    "reason", ["content_filter: OTHER", "FinishReason.SAFETY", "FINISH_REASON_SAFETY", "ContentFiltered"]
+)
+def test_spellings_of_finish_reasons(reason: str) -> None:
+    assert filtered(reason)
+
+
+@pytest.mark.parametrize(
+    "reason", ["", "stop", "eos", "length", "error", "LANGUAGE", "OTHER", "MALFORMED_FUNCTION_CALL"]
+)
+def test_other_finish_reasons_are_no_refusals(reason: str) -> None:
+    assert filtered(reason) is None
