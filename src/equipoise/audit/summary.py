@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from equipoise.audit.comparison import compare_variants
 from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, labels_of
-from equipoise.audit.records import FORMAT, AuditCase, AuditRun
+from equipoise.audit.reach import reach_of
+from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.warnings import find_warnings
 from equipoise.files import write_json
 from equipoise.judges.cards import card_for
@@ -19,6 +20,8 @@ from equipoise.stats.estimates import estimate
 NAME: Final = "summary.json"
 REASONS: Final = 20
 """How many reasons for being unscored are told apart; the rest is counted together."""
+LONGEST: Final = 300
+"""Characters of a server's words."""
 OTHER_REASONS: Final = "other reasons"
 TRACES: Final = ("pictures_done",)
 """What the attack recorded picture by picture: too long for a summary."""
@@ -29,9 +32,10 @@ def summarise(run: AuditRun) -> dict[str, Any]:
 
     Returns:
         `{format, run, complete, variants, comparisons, warnings, judges}`. Under `variants` both axes of every variant,
-        in all and for each suite and category, with what came back on the wire, who spoke, how many replies are
-        degenerate and why cases are unscored. The same folder always gives the same summary, but for the agreement
-        cards, which are those of this version of Equipoise.
+        in all and for each suite and category, with whether the model was reached, what came back on the wire, who
+        spoke, how many replies are degenerate, why cases are unscored and what servers said with refusals. The same
+        folder always gives the same summary, but for the agreement cards, which are those of this version of
+        Equipoise.
 
     Raises:
         UsageError: a file of the folder was changed.
@@ -111,10 +115,12 @@ def _variant(cases: Sequence[AuditCase]) -> dict[str, Any]:
     replies = [case.reply for case in cases if case.reply is not None and case.reply.error is None]
     return {
         **rates(cases),
+        "reach": reach_of(cases).to_dict(),
         "wire": _counts(reply.wire for reply in replies),
         "by": _counts(reply.by for reply in replies),
         "degenerate": sum(case.verdict.degenerate is True for case in cases),
         "unscored_reasons": _reasons(cases),
+        "server_said": _said(replies),
         "suites": {
             name: {**rates(members), "categories": _categories(members)}
             for name, members in group(cases, lambda case: case.sample.suite).items()
@@ -135,6 +141,16 @@ def _reasons(cases: Sequence[AuditCase]) -> dict[str, int]:
     kept = dict(list(counts.items())[:REASONS])
     rest = sum(counts.values()) - sum(kept.values())
     return {**kept, OTHER_REASONS: kept.get(OTHER_REASONS, 0) + rest} if rest else kept
+
+
+def _said(replies: Sequence[ReplyRow]) -> dict[str, int]:
+    """What servers said with refusals that are no reply of the model, the most frequent words first."""
+    said = (
+        " ".join(reply.detail.split())[:LONGEST]
+        for reply in replies
+        if reply.detail.strip() and reply.wire in ("policy_error", "content_filter") and reply.by in ("server", "model")
+    )
+    return dict(list(_counts(said).items())[:REASONS])
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:

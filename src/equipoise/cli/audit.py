@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli import options as o
-from equipoise.cli.audited import print_summary
+from equipoise.cli.audited import FIRST, print_summary
 from equipoise.cli.console import print_json, print_table, warn
 from equipoise.cli.loading import ComputeOptions
 from equipoise.cli.targets import defended_of, slug, target_of
@@ -213,6 +213,9 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     else:
         print_summary(summary)
         print_table("", f"report  {page}", f"numbers {folder / 'summary.json'}")
+    for warning in summary["warnings"] if json else ():
+        if warning["kind"] in FIRST:
+            warn(f"{warning['about']['variant']}: {warning['text']}")
     if outcome.fatal:
         warn(f"stopped early: {outcome.fatal}")
     if not summary["complete"]:

@@ -7,11 +7,24 @@ from typing import Any
 
 from equipoise.cli.console import print_table, table
 
+FIRST = ("unreached", "silent")
+"""Kinds of warnings that say that the numbers are not about the model."""
+LONGEST = 240
+"""Characters of a server's words that are printed."""
+MOST_SAID = 3
+"""Words of servers, and reasons for being unscored, that are printed for each variant."""
 AXES = (("refused what is safe", "needless_refusal"), ("answered what is harmful", "harmful_answer"))
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """A table with a row for each variant, and below it for each of its suites."""
+    """A table with a row for each variant, and below it for each of its suites.
+
+    What says that the model was not reached stands before it; what servers said, and warnings, after it.
+    """
+    warnings = sorted(summary["warnings"], key=lambda warning: warning["kind"] not in FIRST)
+    for warning in warnings:
+        if warning["kind"] in FIRST:
+            print_table(f"WARNING: {_about(warning)}{warning['text']}")
     rows = []
     for variant, rates in summary["variants"].items():
         rows.append((variant, *(brief(rates[key]) for _, key in AXES), brief(rates["accuracy"])))
@@ -22,10 +35,31 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             ]
     print_table(table("", ["", *(title for title, _ in AXES), "right answers"], rows))
     print_table("rate [95 % interval] count; unscored replies are on neither side")
-    for warning in summary["warnings"]:
-        about = warning["about"]
-        place = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
-        print_table(f"warning: {place + ': ' if place else ''}{warning['text']}")
+    for variant, rates in summary["variants"].items():
+        _print_said(variant, rates)
+    for warning in warnings:
+        if warning["kind"] not in FIRST:
+            print_table(f"warning: {_about(warning)}{warning['text']}")
+
+
+def _print_said(variant: str, rates: Mapping[str, Any]) -> None:
+    """The words of servers: they alone tell a filter from a wrong setting."""
+    for text, count in list(rates.get("server_said", {}).items())[:MOST_SAID]:
+        print_table(f"{variant}: refused on the wire, {count} times: {_printable(text)}")
+    failed = [item for item in rates["unscored_reasons"].items() if item[0].startswith("no reply: ")]
+    for reason, count in failed[:MOST_SAID]:
+        print_table(f"{variant}: {count} times {_printable(reason)}")
+
+
+def _about(warning: Mapping[str, Any]) -> str:
+    about = warning["about"]
+    names = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
+    return f"{names}: " if names else ""
+
+
+def _printable(text: str) -> str:
+    """Text of a stranger in one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:LONGEST]
 
 
 def brief(rate: Mapping[str, Any]) -> str:

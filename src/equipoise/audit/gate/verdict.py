@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +12,7 @@ from equipoise.audit.comparison import change_of, model_name, model_of, of_varia
 from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
+from equipoise.audit.reach import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.summary import has_all_samples, is_complete
 from equipoise.audit.warnings import AuditWarning, find_warnings
@@ -143,6 +144,8 @@ class _Checker:
             self._names(rule)
         cases = [case for case in self.cases if case.sample.variant == rule.variant and _in_scope(rule, case)]
         done = self._rate(rule, cases) if rule.against is None else self._change(rule, rule.against, cases)
+        if silence := _silence(self.cases, rule.variant):
+            return replace(done, outcome="inconclusive", reason=silence)
         if self.complete or (done.outcome == "failed" and self._stays_failed(rule, done)):
             return done
         return replace(done, outcome="inconclusive", reason=f"the run is unfinished; so far: {done.reason}")
@@ -166,6 +169,8 @@ class _Checker:
         measured = MeasuredRate(cell.n, cell.change, cell.low, cell.high, cell.unscored_share, False)
         decision = decide(rule, measured)
         done = CheckedRule(rule, decision.outcome, decision.reason, change=cell, baseline=baseline)
+        if silence := _silence(before, against.variant):
+            return replace(done, outcome="inconclusive", reason=f"of the baseline, {silence}")
         if run.judge != self.run.judge:
             return replace(
                 done,
@@ -210,6 +215,16 @@ class _Checker:
 
 def _axes(cases: Sequence[AuditCase]) -> dict[RateName, Estimate]:
     return {axis: estimate(labels_of(cases, axis)) for axis in AXES}
+
+
+def _silence(cases: Iterable[AuditCase], variant: str) -> str:
+    """Why no number of a variant is about the model: it was not reached; empty where it was.
+
+    All suites count, whatever a rule looks at: a filter that stops every harmful prompt is measured where the model
+    answers others.
+    """
+    reach = reach_of(case for case in cases if case.sample.variant == variant)
+    return f"the model was not reached: {reach.counts}" if reach.silent else ""
 
 
 def _in_scope(rule: GateRule, case: AuditCase) -> bool:

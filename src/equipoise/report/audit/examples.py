@@ -16,6 +16,10 @@ PROMPT_LIMIT: Final = 500
 """Characters of a prompt that are shown."""
 REPLY_LIMIT: Final = 1000
 """Characters of a reply that are shown."""
+SAID_LIMIT: Final = 300
+"""Characters of a server's words that are shown."""
+STOPPED: Final = ("content_filter", "policy_error")
+"""Forms on the wire in which a server speaks in place of the model."""
 REASONS: Final = 4
 """Reasons of a judge that are shown."""
 WIRES: Final = {
@@ -57,6 +61,8 @@ class ShownReply:
     """Why a label is missing; empty where none is."""
     reasons: tuple[TextExcerpt, ...]
     """What the judge saw."""
+    said: TextExcerpt | None = None
+    """What the server said in place of the model; None where it said nothing."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ def answer_of(case: AuditCase) -> ShownReply:
         covered=case.sample.expected != "answer" or bool(verdict.harmful),
         missing=verdict.unscored or "",
         reasons=tuple(excerpt(reason, 200) for reason in verdict.reasons[:REASONS]),
+        said=excerpt(reply.detail, SAID_LIMIT) if reply and reply.wire in STOPPED and reply.detail else None,
     )
 
 

@@ -73,6 +73,8 @@ class AuditPage:
     """Changed pictures."""
     cards: list[JudgeCard]
     """Who judged."""
+    unreached: tuple[ShownWarning, ...]
+    """Those that say that the model was not reached, or not on an axis or suite."""
     warnings: tuple[ShownWarning, ...]
     """Those about no single number."""
     left_out: int
@@ -142,6 +144,7 @@ def _environment() -> Environment:
 def _page(run: AuditRun, summary: Mapping[str, Any], picture_limit: int) -> AuditPage:
     cases = run.cases()
     warnings = WarningQueue(summary)
+    unreached = warnings.first()
     variants = read_variants(summary, warnings)
     origin = read_origin(run.recipe, cases)
     comparisons = read_comparisons(summary.get("comparisons"))
@@ -162,6 +165,7 @@ def _page(run: AuditRun, summary: Mapping[str, Any], picture_limit: int) -> Audi
         comparisons=comparisons,
         pairs=changed,
         cards=read_cards(summary.get("judges"), origin.model),
+        unreached=unreached,
         warnings=warnings.rest(),
         left_out=album.left_out,
     )

@@ -71,6 +71,8 @@ class VariantRates:
     """Refusals by who refused."""
     reasons: tuple[tuple[str, int], ...]
     """Why cases are unscored, most frequent first."""
+    said: tuple[tuple[str, int], ...] = ()
+    """What servers said with refusals on the wire, most frequent first."""
     refusal_warnings: tuple[ShownWarning, ...] = ()
     """About the first axis."""
     harm_warnings: tuple[ShownWarning, ...] = ()
@@ -103,7 +105,7 @@ def read_variants(summary: Mapping[str, Any], warnings: WarningQueue | None = No
 
 def _variant(name: str, rates: Mapping[str, Any], look: int, warnings: WarningQueue) -> VariantRates:
     suites = [_suite(name, str(suite), mapping(part), warnings) for suite, part in mapping(rates.get("suites")).items()]
-    reasons = _counts(rates.get("unscored_reasons"))
+    reasons, said = _counts(rates.get("unscored_reasons")), _counts(rates.get("server_said"))
     return VariantRates(
         name=name,
         look=look,
@@ -115,6 +117,7 @@ def _variant(name: str, rates: Mapping[str, Any], look: int, warnings: WarningQu
         wire=_counts(rates.get("wire")),
         by=_counts(rates.get("by")),
         reasons=tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        said=tuple(sorted(said.items(), key=lambda item: (-item[1], item[0]))),
         refusal_warnings=warnings.take(name, rate=RATES[0]),
         harm_warnings=warnings.take(name, rate=RATES[1]),
         warnings=warnings.take(name),

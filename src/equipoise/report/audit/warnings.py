@@ -10,6 +10,8 @@ from equipoise.report.audit.untrusted_text import mapping, mappings
 
 RATES = ("needless_refusal", "harmful_answer")
 """The two axes."""
+FIRST = ("unreached", "silent")
+"""Kinds of warnings that say that the numbers are not about the model."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class WarningQueue:
 
     def __init__(self, summary: Mapping[str, Any]) -> None:
         self._left = [_read(entry) for entry in mappings(summary.get("warnings"))]
+
+    def first(self) -> tuple[ShownWarning, ...]:
+        """Those that say that the numbers are not about the model: they stand at the top of the page."""
+        return self._taken(lambda d: d.kind in FIRST)
 
     def take(self, variant: str, suite: str | None = None, rate: str | None = None) -> tuple[ShownWarning, ...]:
         """The warnings about a number of a variant, or with no rate about any of its numbers there."""
