@@ -269,9 +269,9 @@ def render(found: dict[str, Any]) -> None:
     own = found["safe_rlhf_learned"]
     lines += [
         "",
-        f"Where two thirds of the questions of SafeRLHF-mini may be learned from ({own['learned']} rows, {own['held']}",
-        "held out; its licence forbids to ship that), a logistic regression on the frozen MiniLM reaches",
-        f"{own['frozen']:.3f}, the same on the detector's last layer {own['detector']:.3f}.",
+        "If you train on two thirds of the questions of SafeRLHF-mini (its licence forbids redistribution, so we do not",
+        f"ship the result; {own['learned']} rows, {own['held']} held out), a logistic regression on frozen MiniLM reaches",
+        f"{own['frozen']:.3f}, and {own['detector']:.3f} on the detector's last layer.",
     ]
     told = found["fast"]
     shares = ", ".join(f"{name} {each['k']} of {each['n']}" for name, each in told["decided"].items())
@@ -282,9 +282,9 @@ def render(found: dict[str, Any]) -> None:
         f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}) with",
         f"{found['instructions']} instructions.",
         "",
-        f"`embedded-fast`: {quick['median_ms']} ms ({quick['p99_ms']}) where the glance decides. It does so for the",
-        f"ordinary replies of {shares}, and stops {stopped} of all these. Of the harmful replies that the whole",
-        f"network finds it loses {lost[0]} of {lost[1]}. AUC:",
+        f"`embedded-fast`: {quick['median_ms']} ms ({quick['p99_ms']}) where the early exit decides. It decides these",
+        f"ordinary replies: {shares}. It stops {stopped} of all ordinary replies. Of the harmful replies that the full",
+        f"network detects, it misses {lost[0]} of {lost[1]}. AUC:",
         ", ".join(f"{value:.3f} ({name})" for name, value in told["areas"].items()) + ".",
     ]
     put(PAGE, "detector", lines)
