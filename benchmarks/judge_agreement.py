@@ -217,14 +217,14 @@ def floors(ensemble: AgreementCard, held_out: str) -> list[str]:
         kappa = rows[0].kappa or 0.0
         lines.append(f"- {SETS[name][0]}, kappa {kappa:.3f}, floor {floor}: {'met' if kappa >= floor else 'MISSED'}")
         low = [f"{row.model} {row.kappa or 0:.2f}" for row in rows[1:] if (row.kappa or 0) < LEAST]
-        lines.append(f"  - each model at least {LEAST}: " + (f"MISSED for {', '.join(low)}" if low else "met"))
+        lines.append(f"    - each model at least {LEAST}: " + (f"MISSED for {', '.join(low)}" if low else "met"))
         gaps = {
             row.model: row.over_refusal_judge - row.over_refusal_labels
             for row in rows[1:]
             if row.over_refusal_judge is not None and row.over_refusal_labels is not None
         }
         far = [f"{model} {100 * gap:+.1f}" for model, gap in gaps.items() if abs(gap) > POINTS]
-        lines.append("  - over-refusal within 5 points: " + (f"MISSED for {', '.join(far)}" if far else "met"))
+        lines.append("    - over-refusal within 5 points: " + (f"MISSED for {', '.join(far)}" if far else "met"))
     return lines
 
 
