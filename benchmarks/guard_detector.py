@@ -269,9 +269,9 @@ def render(found: dict[str, Any]) -> None:
     own = found["safe_rlhf_learned"]
     lines += [
         "",
-        "If you train on two thirds of the questions of SafeRLHF-mini (its licence forbids redistribution, so we do not",
-        f"ship the result; {own['learned']} rows, {own['held']} held out), a logistic regression on frozen MiniLM reaches",
-        f"{own['frozen']:.3f}, and {own['detector']:.3f} on the detector's last layer.",
+        "If you train on two thirds of the questions of SafeRLHF-mini (its licence forbids redistribution, so we do",
+        f"not ship the result; {own['learned']} rows, {own['held']} held out), a logistic regression on frozen MiniLM",
+        f"reaches {own['frozen']:.3f}, and {own['detector']:.3f} on the detector's last layer.",
     ]
     told = found["fast"]
     shares = ", ".join(f"{name} {each['k']} of {each['n']}" for name, each in told["decided"].items())
