@@ -43,6 +43,30 @@ def test_some_pages_have_examples() -> None:
     assert {page.name for page in PAGES if imports(page)} >= {"README.md", "CONTRIBUTING.md", "attacks.md", "guard.md"}
 
 
+def commands(page: Path) -> list[str]:
+    """The calls of `equipoise` in a page's blocks of code and spans of code, a line that goes on joined to the next."""
+    text = page.read_text(encoding="utf-8")
+    fenced = re.compile(r"^ *```.*?$(.*?)^ *```", re.DOTALL | re.MULTILINE)
+    lines = "\n".join(fenced.findall(text)).replace("\\\n", " ").splitlines()
+    spans = re.findall(r"`([^`\n]+)`", fenced.sub("", text))
+    calls = [re.split(r" (?:#|\|\||>>?) ", line)[0].strip().removeprefix("- run: ") for line in lines + spans]
+    return [call for call in calls if call.startswith("equipoise ")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "cli.md"], ids=lambda page: page.name)
+def test_commands_use_options_that_exist(page: Path) -> None:
+    sections = re.split(r"^## (equipoise.*)$", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.M)
+    verbs, texts = sections[1::2], sections[2::2]
+    options = {verb: set(re.findall(r"--?[a-z][a-z-]*", text)) for verb, text in zip(verbs, texts, strict=True)}
+    options["equipoise judge"] |= options["equipoise judge rows"]  # `judge FILE` is short for `judge rows FILE`
+    for call in commands(page):
+        words = call.split()
+        verb = next(v for n in range(len(words), 0, -1) if (v := " ".join(words[:n])) in options)
+        assert len(verb.split()) > 1, f"{page.name}: {call}"
+        unknown = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", call)) - options[verb]
+        assert not unknown, f"{page.name}: {call}: {unknown}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
