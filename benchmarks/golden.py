@@ -205,7 +205,8 @@ def about(checkout: Checkout, seconds: float) -> dict[str, Any]:
         "'vector instructions': torch.backends.cpu.get_cpu_capability()}))"
     )
     git = ["git", "-C", str(checkout.source)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    last = [*git, "log", "-1", "--format=%H", "--", "src"]  # later commits may touch tests, docs and benchmarks alone
+    commit = subprocess.run(last, capture_output=True, text=True).stdout.strip()
     status = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True).stdout.strip()
     return {
         "commit": commit or "unknown",
