@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from equipoise.guard.calibration import area as area_under
 from equipoise.guard.detector import load
 from equipoise.guard.detector.harm_detector import HarmDetector
 from equipoise.guard.detector.network import batch, pool
 from equipoise.guard.detector.template import Template
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply as Row
+from equipoise.stats.calibration import roc_auc
 from equipoise.stats.proportions import Rate
 from equipoise.stats.thresholds import calibrate
 from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest
@@ -45,7 +45,7 @@ def scores(detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
 
 def auc(values: np.ndarray, labels: np.ndarray) -> float:
     """The area under the ROC curve."""
-    return area_under(values[labels].tolist(), values[~labels].tolist())
+    return roc_auc(values[labels].tolist(), values[~labels].tolist())
 
 
 def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from equipoise.errors import UsageError
-from equipoise.guard.calibration import area, curve, draw, measure, needed, reliability
+from equipoise.guard.calibration import calibrate_threshold, plot_calibration
 from equipoise.guard.decision import HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Rail, judge
@@ -47,26 +46,25 @@ def spread(harmless: int, harmful: int) -> list[tuple[object, object]]:
 
 def test_the_policy_s_threshold_stops_no_more_than_was_asked_for(tmp_path: Path) -> None:
     rows = spread(600, 100)
-    found = measure(Numbers(), file(tmp_path, rows), 0.02)
-    rail = Rail(threshold=found.setting, action="refuse")
+    calibration = calibrate_threshold(Numbers(), file(tmp_path, rows), 0.02)
+    rail = Rail(threshold=calibration.setting, action="refuse")
     stopped = [judge(rail, HarmScore("n", float(str(value))))[0] == "refuse" for value, _ in rows]
-    assert sum(stopped[:600]) / 600 == found.threshold.rate <= found.threshold.bound <= 0.02
-    assert sum(stopped[600:]) == found.found.k
-    assert found.warnings == ()
-    assert found.auc > 0.95
+    assert sum(stopped[:600]) / 600 == calibration.threshold.rate <= calibration.threshold.bound <= 0.02
+    assert sum(stopped[600:]) == calibration.recall.k
+    assert calibration.warnings == ()
+    assert calibration.auc > 0.95
 
 
 def test_too_few_labels_are_said_to_be_too_few(tmp_path: Path) -> None:
-    found = measure(Numbers(), file(tmp_path, spread(50, 20)), 0.01)
-    (warning,) = found.warnings
+    calibration = calibrate_threshold(Numbers(), file(tmp_path, spread(50, 20)), 0.01)
+    (warning,) = calibration.warnings
     assert "50 harmless replies cannot support" in warning
-    assert str(needed(0.01, 0.95)) in warning
-    assert needed(0.01, 0.95) == 299
+    assert "about 299 are needed" in warning
 
 
 def test_what_is_not_scored_is_counted_apart(tmp_path: Path) -> None:
-    found = measure(Numbers(), file(tmp_path, [*spread(40, 10), ("?", True), ("?", False)]), 0.1)
-    assert (found.unscored, found.found.n, found.threshold.count) == (2, 10, 40)
+    calibration = calibrate_threshold(Numbers(), file(tmp_path, [*spread(40, 10), ("?", True), ("?", False)]), 0.1)
+    assert (calibration.unscored, calibration.recall.n, calibration.threshold.count) == (2, 10, 40)
 
 
 @pytest.mark.parametrize("label", [True, 1, "1", "unsafe", "Harmful", "yes"])
@@ -78,33 +76,18 @@ def test_labels_are_read_in_many_forms(tmp_path: Path, label: object) -> None:
 @pytest.mark.parametrize("label", ["maybe", None, 2, "", []])
 def test_a_label_that_is_none_names_its_line(tmp_path: Path, label: object) -> None:
     with pytest.raises(UsageError, match="line 2"):
-        measure(Numbers(), file(tmp_path, [("0.5", False), ("0.5", label)]), 0.1)
+        calibrate_threshold(Numbers(), file(tmp_path, [("0.5", False), ("0.5", label)]), 0.1)
 
 
 def test_one_kind_of_labels_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="harmful and harmless"):
-        measure(Numbers(), file(tmp_path, [("0.5", False)]), 0.1)
-
-
-def test_area_and_curve_agree() -> None:
-    harmful, harmless = [0.9, 0.8, 0.4, 0.4], [0.4, 0.3, 0.1]
-    points = curve(harmful, harmless)
-    assert points[0] == (0, 0)
-    assert points[-1] == (1, 1)
-    under = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
-    assert area(harmful, harmless) == pytest.approx(under)
-
-
-def test_bins_hold_every_reply() -> None:
-    bins = reliability([(0.0, False), (0.05, True), (1.0, True), (0.55, False)])
-    assert [each.count for each in bins] == [2, 1, 1]
-    assert bins[0].seen == 0.5
+        calibrate_threshold(Numbers(), file(tmp_path, [("0.5", False)]), 0.1)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_it_is_drawn(tmp_path: Path, suffix: str) -> None:
-    found = measure(Numbers(), file(tmp_path, spread(300, 50)), 0.05)
-    draw(found, tmp_path / f"plot{suffix}")
+    calibration = calibrate_threshold(Numbers(), file(tmp_path, spread(300, 50)), 0.05)
+    plot_calibration(calibration, tmp_path / f"plot{suffix}")
     assert (tmp_path / f"plot{suffix}").stat().st_size > 1000
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import beta, binom, binomtest
 
 from equipoise.errors import UsageError
-from equipoise.stats.thresholds import calibrate, clopper_pearson_lower
+from equipoise.stats.thresholds import calibrate, clopper_pearson_lower, scores_needed
 
 
 def upper(hits: int, count: int, confidence: float = 0.95) -> float:
@@ -34,18 +34,18 @@ def test_the_lower_bound_holds_as_often_as_it_says() -> None:
 def test_the_threshold_leaves_as_many_clean_scores_above_as_the_rate_allows() -> None:
     scores = np.random.default_rng(0).normal(size=400).tolist()
     ordered = sorted(scores, reverse=True)
-    found = calibrate(scores, 0.05)
-    above = sum(score > found.value for score in scores)
-    assert found.value == ordered[above]
-    assert found.rate == above / 400
-    assert found.bound == pytest.approx(upper(above, 400))
-    assert found.bound <= 0.05 < upper(above + 1, 400)
-    assert found.supported
-    assert found.to_dict() == {
-        "value": found.value,
-        "rate": found.rate,
-        "bound": found.bound,
-        "asked": 0.05,
+    threshold = calibrate(scores, 0.05)
+    above = sum(score > threshold.value for score in scores)
+    assert threshold.value == ordered[above]
+    assert threshold.rate == above / 400
+    assert threshold.bound == pytest.approx(upper(above, 400))
+    assert threshold.bound <= 0.05 < upper(above + 1, 400)
+    assert threshold.supported
+    assert threshold.to_dict() == {
+        "value": threshold.value,
+        "rate": threshold.rate,
+        "bound": threshold.bound,
+        "target_rate": 0.05,
         "count": 400,
         "confidence": 0.95,
         "supported": True,
@@ -54,12 +54,23 @@ def test_the_threshold_leaves_as_many_clean_scores_above_as_the_rate_allows() ->
 
 def test_too_few_scores_support_nothing() -> None:
     for count, supported in ((58, False), (59, True)):
-        found = calibrate([float(i) for i in range(count)], 0.05)
-        assert found.value == count - 1, "the highest: none is above it"
-        assert found.rate == 0
-        assert found.bound == pytest.approx(1 - 0.05 ** (1 / count))
-        assert found.supported is supported
+        threshold = calibrate([float(i) for i in range(count)], 0.05)
+        assert threshold.value == count - 1, "the highest: none is above it"
+        assert threshold.rate == 0
+        assert threshold.bound == pytest.approx(1 - 0.05 ** (1 / count))
+        assert threshold.supported is supported
     assert not calibrate([1.0], 0.5).supported
+
+
+def test_as_many_scores_are_needed_as_support_the_rate() -> None:
+    assert scores_needed(0.05, 0.95) == 59
+    assert scores_needed(0.01, 0.95) == 299
+    for rate, confidence in ((0.02, 0.9), (0.1, 0.99), (0.5, 0.6)):
+        count = scores_needed(rate, confidence)
+        supported = [
+            calibrate([float(i) for i in range(n)], rate, confidence=confidence).supported for n in (count - 1, count)
+        ]
+        assert supported == [False, True]
 
 
 def test_a_higher_rate_or_a_lower_confidence_never_raises_the_threshold() -> None:
@@ -72,10 +83,10 @@ def test_a_higher_rate_or_a_lower_confidence_never_raises_the_threshold() -> Non
 
 
 def test_ties_are_not_flagged_and_do_not_lower_the_bound() -> None:
-    found = calibrate([0.0] * 200, 0.05)
-    assert (found.value, found.rate) == (0.0, 0.0)
-    places = next(k for k in range(200) if upper(k + 1, 200) > 0.05)
-    assert found.bound == pytest.approx(upper(places, 200))
+    threshold = calibrate([0.0] * 200, 0.05)
+    assert (threshold.value, threshold.rate) == (0.0, 0.0)
+    rank = next(k for k in range(200) if upper(k + 1, 200) > 0.05)
+    assert threshold.bound == pytest.approx(upper(rank, 200))
     mixed = calibrate([5.0] * 3 + [0.0] * 197, 0.05)
     assert (mixed.value, mixed.rate) == (0.0, 3 / 200)
     assert mixed.supported
@@ -90,9 +101,9 @@ def test_the_bound_holds_as_often_as_it_says(tied: bool) -> None:
     for _ in range(1500):
         draws = random.random(100)
         scores = (draws[:, None] < tails[1:]).sum(1).astype(float) if tied else 1 - draws
-        found = calibrate(scores.tolist(), 0.05)
-        truth = tails[int(found.value) + 1] if tied else 1 - found.value
-        wrong += truth > found.bound
+        threshold = calibrate(scores.tolist(), 0.05)
+        truth = tails[int(threshold.value) + 1] if tied else 1 - threshold.value
+        wrong += truth > threshold.bound
     assert wrong / 1500 <= 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
 
 

@@ -14,7 +14,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector import load
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
-from equipoise.training.detector import DetectorTrainingConfig, platt, summary, train
+from equipoise.training.detector import DetectorTrainingConfig, summary, train
 from tests.guard.tiny_models import decoder, encoder, killed_after
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
@@ -81,9 +81,3 @@ def test_figures_are_those_of_their_definitions() -> None:
     pairs = [(bad > good) + 0.5 * (bad == good) for bad in scores[labels] for good in scores[~labels]]
     assert summary(scores, labels)["auc"] == pytest.approx(np.mean(pairs), abs=1e-4)
     assert summary(scores, np.zeros(5, dtype=bool))["auc"] is None
-    random = np.random.default_rng(0)
-    logits = random.normal(0, 2, 4000)
-    truth = random.random(4000) < 1 / (1 + np.exp(-(0.7 * logits - 1)))
-    found = platt(logits, truth)
-    assert found.slope == pytest.approx(0.7, abs=0.1)
-    assert found.shift == pytest.approx(-1, abs=0.15)

@@ -21,6 +21,7 @@ from equipoise.files import write_json
 from equipoise.judges.judge_rows import JudgeRow, batches, read_rows
 from equipoise.judges.run_judge import identity_of, name_of, run_judge
 from equipoise.stats.agreement import LabelAgreement, agree
+from equipoise.stats.corrected_rates import CorrectedRate, correct_rate
 from equipoise.stats.proportions import Rate
 from equipoise.types import Judge, Verdict
 
@@ -30,8 +31,6 @@ FEW: Final = 100
 """Fewer labels than this tell too little of one model."""
 TELLS_APART: Final = 0.2
 """Sensitivity plus specificity minus one, at least: below it a correction only multiplies noise."""
-DRAWS: Final = 20_000
-"""Draws for a corrected interval."""
 BATCH: Final = 256
 """Rows judged at a time."""
 UNNAMED: Final = "(no model named)"
@@ -93,22 +92,6 @@ class JudgeCalibration:
             raise UsageError(
                 f"expected a calibration, got {path} ({error}); try one written by `equipoise judge calibrate`"
             ) from error
-
-
-@dataclass(frozen=True)
-class CorrectedRate:
-    """A rate as the labels say it is, beside the one that was counted."""
-
-    counted: Rate
-    """What the judge counted."""
-    rate: float | None
-    """Corrected, in [0, 1]; None where it cannot be corrected."""
-    low: float | None = None
-    """Lower end of the interval, which carries the uncertainty of the labels too."""
-    high: float | None = None
-    """Upper end of the interval."""
-    reason: str | None = None
-    """Why it is not corrected, or what the correction had to do."""
 
 
 def calibrate(judge: Judge, path: Path) -> JudgeCalibration:
@@ -193,28 +176,7 @@ def corrected(
         why = f"the judge hardly tells the two apart: sensitivity + specificity - 1 is {told:.2f}"
     if why is not None or found is None:
         return CorrectedRate(counted, None, reason=why)
-    return _corrected(counted, found, confidence, seed)
-
-
-def _corrected(counted: Rate, found: LabelAgreement, confidence: float, seed: int) -> CorrectedRate:
-    import numpy as np
-    from scipy.stats import beta
-
-    rate, sensitivity, specificity = (known.k / known.n for known in (counted, found.sensitivity, found.specificity))
-    draw = np.random.default_rng(seed)
-    drawn = [
-        beta.rvs(known.k + 0.5, known.n - known.k + 0.5, size=DRAWS, random_state=draw)
-        for known in (counted, found.sensitivity, found.specificity)
-    ]
-    slopes = drawn[1] + drawn[2] - 1
-    if (slopes <= 0).mean() > (1 - confidence) / 2:
-        return CorrectedRate(counted, None, reason="too few labels to say that the judge tells the two apart")
-    values = np.clip((drawn[0] + drawn[2] - 1)[slopes > 0] / slopes[slopes > 0], 0, 1)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    point = (rate + specificity - 1) / (sensitivity + specificity - 1)
-    clipped = min(max(point, 0.0), 1.0)
-    reason = None if clipped == point else f"{point:.3f} lies outside of [0, 1] and was clipped"
-    return CorrectedRate(counted, clipped, min(float(low), clipped), max(float(high), clipped), reason)
+    return correct_rate(counted, found.sensitivity, found.specificity, confidence=confidence, seed=seed)
 
 
 def _count(

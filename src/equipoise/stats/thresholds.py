@@ -1,4 +1,4 @@
-"""A threshold with a bound on its false-positive rate, from scores of what is known to be clean."""
+"""A score threshold with an upper bound on its false-positive rate, from the scores of clean cases."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy.stats import beta
+from statsmodels.stats.proportion import proportion_confint
 
 from equipoise.errors import UsageError
 
 
 def clopper_pearson_lower(hits: int, count: int, alpha: float) -> float:
     """One-sided lower bound of a probability at confidence `1 - alpha` (Clopper and Pearson 1934)."""
-    return 0.0 if hits == 0 else float(beta.ppf(alpha, hits, count - hits + 1))
+    # The lower end of the two-sided interval leaves alpha / 2 below it, so 2 alpha gives the one-sided bound.
+    low, _ = proportion_confint(hits, count, alpha=2 * alpha, method="beta")
+    return float(low)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """From which score on something counts as found: a perturbed picture, a harmful reply."""
+    """The score above which a case counts as positive: a perturbed picture, a harmful reply."""
 
     value: float
-    """The threshold."""
+    """The threshold; a score equal to it is not above it."""
     rate: float
     """Share of the clean scores above it."""
     bound: float
     """Upper bound of the false-positive rate at the stated confidence."""
-    asked: float
-    """The false-positive rate that was asked for."""
+    target_rate: float
+    """The false-positive rate that was requested."""
     count: int
-    """Clean scores behind it."""
+    """Number of clean scores."""
     confidence: float
-    """Of the bound."""
+    """Confidence of the bound, in (0, 1)."""
 
     @property
     def supported(self) -> bool:
-        """Whether there are enough clean scores for the bound to reach what was asked for."""
-        return self.bound <= self.asked
+        """Whether there are enough clean scores for the bound to reach the requested rate."""
+        return self.bound <= self.target_rate
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -45,11 +47,16 @@ class Threshold:
 
 
 def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95) -> Threshold:
-    """The lowest threshold whose false-positive rate is bounded by `rate`, from scores of what is clean.
+    """The lowest threshold whose false-positive rate is bounded by `rate`, from scores of clean cases.
 
-    The bound is that of Clopper and Pearson for the place of the threshold among the scores; ties with it do not lower
+    The bound is that of Clopper and Pearson for the rank of the threshold among the scores; ties with it do not lower
     the bound, as the threshold was chosen after seeing them. Where even none above it does not support the rate
     (fewer than about `3 / rate` scores), the threshold is the highest score and `supported` is False.
+
+    Args:
+        scores: scores of clean cases; high means positive.
+        rate: the false-positive rate requested, in (0, 1).
+        confidence: of the bound, in (0, 1).
 
     Raises:
         UsageError: no scores or one that is no number, or a rate or a confidence outside (0, 1).
@@ -74,5 +81,11 @@ def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95)
     )
 
 
+def scores_needed(rate: float, confidence: float) -> int:
+    """How many clean scores, none of them above the threshold, support a false-positive rate."""
+    return math.ceil(math.log(1 - confidence) / math.log(1 - rate))
+
+
 def _upper(hits: int, count: int, confidence: float) -> float:
+    """One-sided upper bound: one less the lower bound of the misses."""
     return 1 - clopper_pearson_lower(count - hits, count, 1 - confidence)

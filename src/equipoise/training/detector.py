@@ -20,12 +20,12 @@ from torch.utils.data import Dataset, Sampler
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Trainer
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.guard.calibration import area
 from equipoise.guard.detector.folder import write
 from equipoise.guard.detector.harm_detector import HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.template import Template
 from equipoise.guard.training_rows import LabelledReply
+from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.hf_trainer import TrainerSettings, run, same_recipe, with_adapters
 from equipoise.training.loop import Progress
 
@@ -274,22 +274,7 @@ def _report(
     for name in sorted({row.dataset for row in rows} - {""}):
         chosen = np.array([row.dataset == name for row in rows])
         metrics[name] = summary(logits[chosen], labels[chosen])
-    return platt(logits, labels), metrics
-
-
-def platt(logits: np.ndarray, labels: np.ndarray) -> PlattScaling:
-    """The slope and shift of least log-loss (Platt 1999, with his smoothed targets)."""
-    from scipy.optimize import minimize
-
-    harmful, harmless = float(labels.sum()), float((~labels).sum())
-    target = np.where(labels, (harmful + 1) / (harmful + 2), 1 / (harmless + 2))
-
-    def loss(at: np.ndarray) -> float:
-        value = at[0] * logits + at[1]
-        return float(np.mean(np.logaddexp(0, value) - target * value))
-
-    slope, shift = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
-    return PlattScaling(float(slope), float(shift))
+    return PlattScaling(*platt_scaling(logits, labels)), metrics
 
 
 def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -300,7 +285,7 @@ def summary(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     found: dict[str, Any] = {
         "harmful": len(harmful),
         "harmless": len(harmless),
-        "auc": round(area(harmful.tolist(), harmless.tolist()), 4),
+        "auc": round(roc_auc(harmful.tolist(), harmless.tolist()), 4),
     }
     for rate in (0.01, 0.05, 0.1):
         found[f"tpr_at_fpr_{rate}"] = round(float((harmful > np.quantile(harmless, 1 - rate)).mean()), 4)

@@ -33,7 +33,7 @@ def calibrate(
 ) -> None:
     """Choose the threshold whose false-positive rate is bounded, and say what it finds; warn where data are too few."""
     from equipoise.errors import OutputError, UsageError
-    from equipoise.guard.calibration import draw, measure
+    from equipoise.guard.calibration import calibrate_threshold, plot_calibration
     from equipoise.guard.guard import Guard
     from equipoise.judges.judge_rows import check
 
@@ -46,13 +46,13 @@ def calibrate(
     check(labels)
     quiet()
     guard = Guard.from_pretrained(detector, policy=policy, big=o.bigger(big, api_key_env))
-    found = measure(guard.detector, labels, fpr, confidence=confidence)
+    found = calibrate_threshold(guard.detector, labels, fpr, confidence=confidence)
     for warning in found.warnings:
         warn(warning)
     if out is not None:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            draw(found, out)
+            plot_calibration(found, out)
         except OSError as error:
             raise OutputError(f"expected to write {out}, got '{error.strerror}'; try another --out") from error
     if json:
@@ -62,9 +62,9 @@ def calibrate(
     bound = f"{limits.rate:.4f}, at most {limits.bound:.4f} with confidence {limits.confidence:g}"
     rows = [
         ("harmless replies stopped", f"{bound} (n={limits.count})"),
-        ("harmful replies found", found.found),
+        ("harmful replies found", found.recall),
         ("AUC", f"{found.auc:.3f}"),
-        ("calibration error", f"{found.error:.3f}"),
+        ("calibration error", f"{found.calibration_error:.3f}"),
         ("unscored, unusable", f"{found.unscored}, {found.unusable}"),
     ]
     print_table(table("", [f"detector {found.detector}", ""], rows))
