@@ -94,7 +94,7 @@ def attack(part: str) -> RefusalAttack:
     """The settings of a part: everywhere the same, but for transformations."""
     base = RefusalAttack(Budget("linf", EPSILON), steps=200)
     if part == "eot":
-        return replace(base, expectation=EOTConfig((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
+        return replace(base, eot=EOTConfig((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
     return replace(base, budget=Budget("linf", 2 * EPSILON)) if part == "photos-16" else base
 
 

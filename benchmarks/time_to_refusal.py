@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.refusal_attack import prompts_about
@@ -69,7 +70,7 @@ def official(model: OpenModel, album: Album, seed: int) -> dict[str, float | Non
     objective = TargetReplyLoss((model,), tuple(prompts), aim)
     watch = Watch(model, album)
     result = PaperBim(Budget("linf", EPSILON))(
-        objective, to_pixels(album.picture), seed=seed, success=watch, check_every=EVERY, target_rate=1.0
+        objective, to_pixels(album.picture), seed=seed, success=watch, stop=StopCriteria(check_every=EVERY)
     )
     return {
         "whole": result.seconds - watch.asking,

@@ -1,4 +1,4 @@
-"""What the attack tests share: a toy target, a picture, an objective."""
+"""Shared by the attack tests: a toy target, a picture, an objective."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import Objective, TargetReplyLoss
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
@@ -21,7 +22,7 @@ QUESTIONS = ("What is this?", "Who is there?", "Is it red?", "How many?", "Where
 
 
 def photo(seed: int = 0, width: int = 40, height: int = 48) -> Image.Image:
-    """A picture with smooth parts, hard edges and saturated places."""
+    """A picture with smooth parts, hard edges and saturated areas."""
     random = np.random.default_rng(seed)
     ramp = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 3))
     ramp[: height // 3] = 0
@@ -36,42 +37,45 @@ def reply(*seeds: int, questions: tuple[str, ...] = QUESTIONS) -> TargetReplyLos
     )
 
 
-def score(objective: Objective, pixels: Tensor) -> float:
-    return objective.score(pixels)
+def within(budget: Budget, pixels: Tensor, clean: Tensor) -> bool:
+    """Whether 8-bit pixels lie within a budget, by the definition of its norm on whole levels."""
+    change = ((pixels.double() - clean.double()) * 255).round() / 255
+    length = change.abs().max() if budget.norm == "linf" else change.square().sum().sqrt()
+    return float(length) <= budget.epsilon * (1 + 1e-9)
 
 
 def grad_of(objective: Objective, pixels: Tensor) -> Tensor:
     return objective(pixels, range(objective.size), Generator().manual_seed(0)).gradient
 
 
-class Jittery(PlainTorchModel):
-    """A randomised defence: adds noise drawn by `realise`, and forbids a look at the deployed draw."""
+class NoisyModel(PlainTorchModel):
+    """A randomised defence: adds noise drawn by `sample_randomness`, and fails where its deployed draw is used."""
 
     def __init__(self, draw: int | None = None, draws: list[int] | None = None) -> None:
         super().__init__()
         self.draw = draw
         self.draws: list[int] = [] if draws is None else draws
-        """Of every look, in order, shared by all that are realised from one."""
+        """The draw of every evaluation, in order, shared by all copies of one model."""
 
     @property
     def is_random(self) -> bool:
         return self.draw is None
 
-    def sample_randomness(self, random: Generator) -> Jittery:
+    def sample_randomness(self, random: Generator) -> NoisyModel:
         if self.draw is not None:
             return self
-        return Jittery(int(torch.randint(2**40, (), generator=random)), self.draws)
+        return NoisyModel(int(torch.randint(2**40, (), generator=random)), self.draws)
 
-    def _look(self) -> None:
-        assert self.draw is not None, "the deployed draw was looked at"
+    def _record_draw(self) -> None:
+        assert self.draw is not None, "the deployed draw was used"
         self.draws.append(self.draw)
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        self._look()
+        self._record_draw()
         return super().generate(prompts, max_new_tokens=max_new_tokens)
 
     def log_prob(self, pixels: Tensor, *args: Any, **more: Any) -> ReplyLogProbs:
-        self._look()
+        self._record_draw()
         noise = torch.randn(pixels.shape, generator=Generator().manual_seed(self.draw or 0))
         return super().log_prob(pixels + 0.02 * noise, *args, **more)
 

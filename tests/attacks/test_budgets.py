@@ -12,6 +12,7 @@ from torch import Tensor
 from equipoise.attacks.budgets import Budget, is_quantized, parse_epsilon, quantize
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import UsageError
+from tests.attacks.fakes import within
 
 EPSILONS = st.one_of(st.integers(1, 255).map(lambda levels: levels / 255), st.floats(1 / 255, 1))
 
@@ -38,21 +39,21 @@ def test_what_is_saved_and_read_again_is_within_the_budget(
     clean = torch.randint(-40, 296, (3, *shape), generator=random).clamp(0, 255) / 255
     proposal = clean + torch.randn(clean.shape, generator=random) * scale
     budget = Budget(norm, epsilon * factor if norm == "l2" else epsilon)  # type: ignore[arg-type]
-    legal = budget.project_quantized(proposal, clean)
-    assert torch.equal(reread(legal), legal)
-    assert budget.holds(reread(legal), clean)
-    assert legal.min() >= 0
-    assert legal.max() <= 1
+    candidate = budget.project_quantized(proposal, clean)
+    assert torch.equal(reread(candidate), candidate)
+    assert within(budget, reread(candidate), clean)
+    assert candidate.min() >= 0
+    assert candidate.max() <= 1
     projected = budget.project(proposal, clean)
     assert budget.measure(projected, clean) <= budget.epsilon * (1 + 1e-5) + 1e-6
-    assert torch.equal(budget.project_quantized(legal, clean), legal)
+    assert torch.equal(budget.project_quantized(candidate, clean), candidate)
 
 
 def test_linf_takes_the_nearest_legal_level() -> None:
     clean = torch.tensor([100.0, 100, 100, 0, 255, 100]).reshape(3, 1, 2) / 255
     wanted = torch.tensor([104.4, 109.0, 91.0, -5.0, 260.0, 100.2]).reshape(3, 1, 2) / 255
-    found = Budget("linf", 8 / 255).project_quantized(wanted, clean) * 255
-    assert found.round().flatten().tolist() == [104, 108, 92, 0, 255, 100]
+    result = Budget("linf", 8 / 255).project_quantized(wanted, clean) * 255
+    assert result.round().flatten().tolist() == [104, 108, 92, 0, 255, 100]
 
 
 def test_an_epsilon_between_levels_reaches_only_the_lower_one() -> None:
@@ -67,9 +68,9 @@ def test_l2_uses_its_budget_where_rounding_to_nearest_would_lose_it() -> None:
     budget = Budget("l2", 20 / 255)  # 0.29 levels a value: to nearest, next to nothing would be left
     change = torch.randn(clean.shape, generator=random)
     proposal = budget.project(clean + change, clean)
-    legal = budget.project_quantized(proposal, clean)
-    assert 0.9 * budget.epsilon < budget.measure(legal, clean) <= budget.epsilon
-    assert ((legal - clean) * change >= 0).all()
+    candidate = budget.project_quantized(proposal, clean)
+    assert 0.9 * budget.epsilon < budget.measure(candidate, clean) <= budget.epsilon
+    assert ((candidate - clean) * change >= 0).all()
 
 
 def test_l2_does_not_grow_a_small_change_to_the_whole_budget() -> None:
@@ -109,7 +110,7 @@ def test_pixels_between_levels_are_refused_with_the_remedy() -> None:
     clean = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert not is_quantized(clean)
     assert is_quantized(quantize(clean))
-    with pytest.raises(UsageError, match="snap"):
+    with pytest.raises(UsageError, match="quantize"):
         Budget("linf", 0.1).centered_at(clean)
 
 

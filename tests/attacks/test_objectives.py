@@ -17,7 +17,7 @@ from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Prompt
-from tests.attacks.fakes import CLEAN, QUESTIONS, REFUSAL, Jittery, photo, reply
+from tests.attacks.fakes import CLEAN, QUESTIONS, REFUSAL, NoisyModel, photo, reply
 from tests.models.tiny_plain import PlainTorchModel
 
 BIM = Bim(Budget("linf", 8 / 255), steps=12)
@@ -30,18 +30,18 @@ def rng(seed: int = 0) -> Generator:
 
 def test_the_loss_is_the_mean_over_questions_summed_over_models() -> None:
     both, all_items = reply(0, 1), range(5)
-    slope = both(CLEAN, all_items, rng())
+    evaluation = both(CLEAN, all_items, rng())
     losses = gradient = 0
     for model in both.targets:
         leaf = CLEAN.clone().requires_grad_(True)
         loss = -model.log_prob(leaf, both.questions, [REFUSAL] * 5).mean.mean()
         losses += float(loss.detach())  # type: ignore[assignment]
         gradient += torch.autograd.grad(loss, leaf)[0]  # type: ignore[assignment]
-    assert slope.loss == pytest.approx(losses, rel=1e-5)
-    assert torch.allclose(slope.gradient, torch.as_tensor(gradient), atol=1e-6)
+    assert evaluation.loss == pytest.approx(losses, rel=1e-5)
+    assert torch.allclose(evaluation.gradient, torch.as_tensor(gradient), atol=1e-6)
     each = [both(CLEAN, [i], rng()) for i in all_items]
-    assert sum(one.loss for one in each) / 5 == pytest.approx(slope.loss, rel=1e-5)
-    assert torch.allclose(sum(one.gradient for one in each) / 5, slope.gradient, atol=1e-6)
+    assert sum(one.loss for one in each) / 5 == pytest.approx(evaluation.loss, rel=1e-5)
+    assert torch.allclose(sum(one.gradient for one in each) / 5, evaluation.gradient, atol=1e-6)
 
 
 def test_the_end_of_the_reply_is_part_of_the_loss_if_asked() -> None:
@@ -50,9 +50,9 @@ def test_the_end_of_the_reply_is_part_of_the_loss_if_asked() -> None:
 
 def test_two_targets_are_lowered_together() -> None:
     both = reply(0, 1)
-    found = BIM(both, CLEAN).pixels
+    result = BIM(both, CLEAN).pixels
     for seed in (0, 1):
-        assert reply(seed).score(found) < 0.85 * reply(seed).score(CLEAN)
+        assert reply(seed).score(result) < 0.85 * reply(seed).score(CLEAN)
 
 
 def test_keep_away_holds_the_true_reply_of_a_bystander() -> None:
@@ -61,7 +61,7 @@ def test_keep_away_holds_the_true_reply_of_a_bystander() -> None:
     away = PreserveReplies.observe(bystander, PROMPTS, max_new_tokens=8)
     assert all(away.replies)
     free = TargetReplyLoss((target,), PROMPTS, REFUSAL)
-    bound = replace(free, keep_away=(replace(away, weight=3.0),))
+    bound = replace(free, preserve=(replace(away, weight=3.0),))
     assert bound.bystanders == (bystander,)
     truth = TargetReplyLoss((bystander,), PROMPTS[:1], away.replies[0])
     assert truth.score(BIM(bound, CLEAN).pixels) < truth.score(BIM(free, CLEAN).pixels) - 0.5
@@ -69,7 +69,7 @@ def test_keep_away_holds_the_true_reply_of_a_bystander() -> None:
 
 def test_an_empty_true_reply_is_left_out() -> None:
     away = PreserveReplies(PlainTorchModel(1), ("", "yes", "", "no", ""))
-    some = replace(reply(), keep_away=(away,))
+    some = replace(reply(), preserve=(away,))
     assert some(CLEAN, [0, 2], rng()).loss == pytest.approx(reply()(CLEAN, [0, 2], rng()).loss)
     assert some(CLEAN, [0, 1], rng()).loss > reply()(CLEAN, [0, 1], rng()).loss
 
@@ -82,9 +82,9 @@ def test_expectation_is_the_mean_over_transforms_with_a_gradient_through_them() 
     half = EOTObjective(plain, EOTConfig((Resize(0.5, 0.5),), samples=1, plain=False))
     leaf = CLEAN.clone().requires_grad_(True)
     random = rng()
-    half.expectation.draw(random)
-    seen = Resize(0.5, 0.5)(leaf, random)
-    losses = -plain.targets[0].log_prob(seen, plain.questions, [REFUSAL] * 5).mean
+    half.eot.draw(random)
+    recorded = Resize(0.5, 0.5)(leaf, random)
+    losses = -plain.targets[0].log_prob(recorded, plain.questions, [REFUSAL] * 5).mean
     (gradient,) = torch.autograd.grad(losses.mean(), leaf)
     assert torch.allclose(half(CLEAN, range(5), rng()).gradient, gradient, atol=1e-6)
 
@@ -126,7 +126,7 @@ def test_each_run_learns_from_fresh_prompts() -> None:
     learned = CroPAObjective(reply(), CroPAConfig(every=1))
     one, other = BIM(learned, CLEAN), BIM(learned, CLEAN)
     assert one.image.tobytes() == other.image.tobytes()
-    assert learned.shifts == ()
+    assert float(learned.shifts[0].abs().max()) == 0, "an attack works on its own copy"
     assert one.trace[-1].loss < one.trace[0].loss
     assert one.recipe["objective"]["learned_prompts"]["every"] == 1
 
@@ -144,7 +144,7 @@ def test_objectives_that_ask_for_nothing_are_refused() -> None:
         lambda: TargetReplyLoss((), PROMPTS, REFUSAL),
         lambda: TargetReplyLoss((model,), (), REFUSAL),
         lambda: TargetReplyLoss((model,), PROMPTS, "  "),
-        lambda: TargetReplyLoss((model,), PROMPTS, REFUSAL, keep_away=(PreserveReplies(model, ("one",)),)),
+        lambda: TargetReplyLoss((model,), PROMPTS, REFUSAL, preserve=(PreserveReplies(model, ("one",)),)),
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
@@ -152,27 +152,27 @@ def test_objectives_that_ask_for_nothing_are_refused() -> None:
 
 def test_a_look_at_a_random_model_is_the_mean_over_draws() -> None:
     for inside in (
-        TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=3),
-        TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL),
+        TargetReplyLoss((NoisyModel(),), PROMPTS, REFUSAL, draws=3),
+        TargetReplyLoss((NoisyModel(),), PROMPTS, REFUSAL),
     ):
         model = inside.targets[0]
-        assert isinstance(model, Jittery)
+        assert isinstance(model, NoisyModel)
         assert inside.is_random
-        slope = inside(CLEAN, [0, 2], rng())
+        evaluation = inside(CLEAN, [0, 2], rng())
         assert len(set(model.draws)) == len(model.draws) == inside.draws
         random = rng()
         single = [model.sample_randomness(random) for _ in range(inside.draws)]
-        found = [each.loss_and_grad(CLEAN, [PROMPTS[0], PROMPTS[2]], [REFUSAL] * 2) for each in single]
-        losses = torch.stack([losses.mean() for losses, _ in found])
-        assert slope.loss == pytest.approx(float(losses.mean()), rel=1e-5)
-        assert torch.allclose(slope.gradient, sum(g for _, g in found) / 2 / inside.draws, atol=1e-6)
+        result = [each.loss_and_grad(CLEAN, [PROMPTS[0], PROMPTS[2]], [REFUSAL] * 2) for each in single]
+        losses = torch.stack([losses.mean() for losses, _ in result])
+        assert evaluation.loss == pytest.approx(float(losses.mean()), rel=1e-5)
+        assert torch.allclose(evaluation.gradient, sum(g for _, g in result) / 2 / inside.draws, atol=1e-6)
         assert inside.describe()["draws"] == inside.draws
 
 
 def test_steps_draw_anew_and_scores_draw_the_same() -> None:
-    objective = TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=2)
+    objective = TargetReplyLoss((NoisyModel(),), PROMPTS, REFUSAL, draws=2)
     model, random = objective.targets[0], rng()
-    assert isinstance(model, Jittery)
+    assert isinstance(model, NoisyModel)
     assert objective(CLEAN, [0], random).loss != objective(CLEAN, [0], random).loss
     assert len(set(model.draws)) == 4
     assert objective.score(CLEAN) == objective.score(CLEAN)
@@ -194,27 +194,27 @@ def test_models_without_chance_are_looked_at_once_however_many_draws() -> None:
 
 
 def test_a_random_bystander_makes_the_loss_random_and_is_drawn_too() -> None:
-    away = PreserveReplies(Jittery(), ("yes",) * 5)
-    bound = replace(reply(), keep_away=(away,), draws=3)
+    away = PreserveReplies(NoisyModel(), ("yes",) * 5)
+    bound = replace(reply(), preserve=(away,), draws=3)
     assert bound.is_random
     bound(CLEAN, [0], rng())
     assert len(set(away.model.draws)) == 3  # type: ignore[attr-defined]
 
 
 def test_learned_prompts_average_over_draws_too() -> None:
-    objective = TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=3)
+    objective = TargetReplyLoss((NoisyModel(),), PROMPTS, REFUSAL, draws=3)
     learned = CroPAObjective(objective, CroPAConfig(every=1)).reset(rng())
     one, other = learned(CLEAN, range(5), rng(1)), objective(CLEAN, range(5), rng(1))
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
     assert torch.allclose(one.gradient, other.gradient, atol=1e-6)
     model = objective.targets[0]
-    assert isinstance(model, Jittery)
+    assert isinstance(model, NoisyModel)
     assert len(model.draws) == 6
     assert float(learned.shifts[0].abs().max()) > 0
 
 
 def test_an_attack_on_a_random_model_gives_the_same_bytes_again_and_lowers_the_expected_loss() -> None:
-    objective = TargetReplyLoss((Jittery(),), PROMPTS, REFUSAL, draws=2)
+    objective = TargetReplyLoss((NoisyModel(),), PROMPTS, REFUSAL, draws=2)
     one, again = (BIM(objective, CLEAN, seed=2) for _ in range(2))
     assert one.image.tobytes() == again.image.tobytes()
     many = replace(objective, draws=8)

@@ -16,7 +16,7 @@ from equipoise.models.load import load
 from equipoise.testbed.pictures import write_pictures
 from equipoise.testbed.reference import WEIGHTS
 
-ASKED = ["Describe this image.", "How many shapes are in the image?", "Is there a red circle in the picture?"]
+QUESTIONS = ["Describe this image.", "How many shapes are in the image?", "Is there a red circle in the picture?"]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,9 @@ def test_the_target_refuses_the_file_and_the_bystander_answers(picture: Image.Im
     saved = open_picture(tmp_path / "scene.png")
     assert saved.size == picture.size
     assert result.linf <= 8 / 255
-    assert evaluate(target, picture, ASKED).refusals.k == 0
-    assert evaluate(target, saved, ASKED).refusals.k == len(ASKED)
-    assert evaluate(bystander, saved, ASKED).refusals.k == 0
+    assert evaluate(target, picture, QUESTIONS).refusals.k == 0
+    assert evaluate(target, saved, QUESTIONS).refusals.k == len(QUESTIONS)
+    assert evaluate(bystander, saved, QUESTIONS).refusals.k == 0
     assert PerturbationResult.load(tmp_path / "scene").linf == result.linf
 
 
@@ -41,5 +41,5 @@ def test_a_folder_the_code_has_never_seen_is_a_target_like_any_other(picture: Im
     folder = tmp_path / "somebody else's model"
     shutil.copytree(WEIGHTS / "internvl", folder)
     target = load(str(folder))
-    result = perturb_to_refuse(picture, target, ASKED, seed=1)
-    assert evaluate(target, result.image, ASKED).refusals.k == len(ASKED)
+    result = perturb_to_refuse(picture, target, QUESTIONS, seed=1)
+    assert evaluate(target, result.image, QUESTIONS).refusals.k == len(QUESTIONS)

@@ -16,7 +16,7 @@ from equipoise.models.load import load
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
-from tests.attacks.fakes import QUESTIONS, photo
+from tests.attacks.fakes import QUESTIONS, photo, within
 from tests.models.families.llava import llava
 
 PICTURE = photo(0, 70, 52)
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
         RefusalAttack(
             Budget("linf", 8 / 255),
             steps=6,
-            expectation=EOTConfig((Jpeg(), Resize(0.75, 0.75)), samples=1),
+            eot=EOTConfig((Jpeg(), Resize(0.75, 0.75)), samples=1),
             learned_prompts=CroPAConfig(every=2),
         ),
     ],
@@ -45,20 +45,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> OpenModel:
 )
 def test_the_loss_falls_and_the_model_is_left_alone(model: OpenModel, attack: RefusalAttack) -> None:
     weights = {name: value.clone() for name, value in model.model.state_dict().items()}  # type: ignore[attr-defined]
-    found = attack(PICTURE, [model], QUESTIONS, bystanders=[model], seed=1)
+    result = attack(PICTURE, [model], QUESTIONS, bystanders=[model], seed=1)
     again = attack(PICTURE, [model], QUESTIONS, bystanders=[model], seed=1)
-    assert found.image.tobytes() == again.image.tobytes()
-    assert attack.budget.holds(found.pixels, to_pixels(PICTURE))
-    assert found.image.size == PICTURE.size
-    assert found.stopped == "steps"
-    assert not {"the loss never fell below that of the first step", "the picture is unchanged"} & set(found.warnings)
+    assert result.image.tobytes() == again.image.tobytes()
+    assert within(attack.budget, result.pixels, to_pixels(PICTURE))
+    assert result.image.size == PICTURE.size
+    assert result.stopped == "steps"
+    assert not {"the loss never fell below that of the first step", "the picture is unchanged"} & set(result.warnings)
     network = model.model  # type: ignore[attr-defined]
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_a_result_names_its_model(model: OpenModel, tmp_path: Path) -> None:
-    found = RefusalAttack(Budget("linf", 8 / 255), steps=1, check_every=0)(PICTURE, [model], QUESTIONS[:1])
-    found.save(tmp_path / "a")
-    assert found.models[0].name == model.name
-    assert found.models[0].revision == model.revision
+    result = RefusalAttack(Budget("linf", 8 / 255), steps=1, check_every=0)(PICTURE, [model], QUESTIONS[:1])
+    result.save(tmp_path / "a")
+    assert result.models[0].name == model.name
+    assert result.models[0].revision == model.revision

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.attacks import perturbation_result
+from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, image_similarity
 from equipoise.attacks.solvers import Bim
@@ -18,21 +19,29 @@ from equipoise.errors import OutputError, PictureError
 from tests.attacks.fakes import CLEAN, photo, reply
 
 
+def is_saved(stem: Path) -> bool:
+    try:
+        PerturbationResult.load(stem)
+    except PictureError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
-def found() -> PerturbationResult:
+def result() -> PerturbationResult:
     attack = Bim(Budget("linf", 8 / 255), steps=4)
-    return attack(reply(), CLEAN, seed=7, success=lambda pixels: 0.5, check_every=2)
+    return attack(reply(), CLEAN, seed=7, success=lambda pixels: 0.5, stop=StopCriteria(2))
 
 
-def test_a_result_comes_back_as_it_was_saved(found: PerturbationResult, tmp_path: Path) -> None:
-    path = found.save(tmp_path / "new" / "my.photo.v2")
+def test_a_result_comes_back_as_it_was_saved(result: PerturbationResult, tmp_path: Path) -> None:
+    path = result.save(tmp_path / "new" / "my.photo.v2")
     assert path == tmp_path / "new" / "my.photo.v2.png"
     assert sorted(file.name for file in path.parent.iterdir()) == ["my.photo.v2.json", "my.photo.v2.png"]
     back = PerturbationResult.load(tmp_path / "new" / "my.photo.v2")
-    assert back.image.tobytes() == found.image.tobytes()
+    assert back.image.tobytes() == result.image.tobytes()
     assert [step.rate for step in back.trace] == [None, 0.5, None, 0.5]
     for name in ("budget", "recipe", "models", "seed", "linf", "psnr", "ssim", "steps", "stopped", "warnings"):
-        assert getattr(back, name) == getattr(found, name)
+        assert getattr(back, name) == getattr(result, name)
     assert (back.models[0].name, back.models[0].revision) == ("plain", "seed-0")
     assert back.recipe["attack"] == "Bim"
     assert back.recipe["objective"]["questions"][0] == "What is this?"
@@ -48,34 +57,34 @@ def test_likeness_is_measured_and_undefined_where_it_is() -> None:
     assert 20 < psnr < 40
 
 
-def test_a_folder_that_cannot_be_written_is_an_output_error(found: PerturbationResult, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_output_error(result: PerturbationResult, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for stem in (tmp_path / "file" / "a", Path("/proc/nowhere/a")):
         with pytest.raises(OutputError, match="try another output folder"):
-            found.save(stem)
+            result.save(stem)
 
 
 def test_a_full_disk_leaves_nothing_half_written(
-    found: PerturbationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: PerturbationResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found.save(tmp_path / "a")
+    result.save(tmp_path / "a")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        replace(found, seed=8).save(tmp_path / "b")
+        replace(result, seed=8).save(tmp_path / "b")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.png"]
     with pytest.raises(OutputError):
-        replace(found, seed=8).save(tmp_path / "a")
-    assert not PerturbationResult.is_saved(tmp_path / "a"), "an old record must not stand beside a new picture"
+        replace(result, seed=8).save(tmp_path / "a")
+    assert not is_saved(tmp_path / "a"), "an old record must not stand beside a new picture"
 
 
 @pytest.mark.parametrize("damage", ["no json", "no png", "other png", "cut json", "no field", "list"])
-def test_what_is_not_whole_is_not_a_result(found: PerturbationResult, tmp_path: Path, damage: str) -> None:
-    found.save(tmp_path / "a")
-    assert PerturbationResult.is_saved(tmp_path / "a")
+def test_what_is_not_whole_is_not_a_result(result: PerturbationResult, tmp_path: Path, damage: str) -> None:
+    result.save(tmp_path / "a")
+    assert is_saved(tmp_path / "a")
     picture, record = tmp_path / "a.png", tmp_path / "a.json"
     match damage:
         case "no json":
@@ -90,19 +99,19 @@ def test_what_is_not_whole_is_not_a_result(found: PerturbationResult, tmp_path: 
             record.write_text(record.read_text().replace('"seed"', '"sead"'))
         case "list":
             record.write_text("[]")
-    assert not PerturbationResult.is_saved(tmp_path / "a")
+    assert not is_saved(tmp_path / "a")
     with pytest.raises(PictureError, match="try to make it again") as caught:
         PerturbationResult.load(tmp_path / "a")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("when", ["a.png", ".a.png.part", ".a.json.part"])
-def test_a_killed_save_is_not_taken_for_a_result(found: PerturbationResult, tmp_path: Path, when: str) -> None:
-    found.save(tmp_path / "source")
+def test_a_killed_save_is_not_taken_for_a_result(result: PerturbationResult, tmp_path: Path, when: str) -> None:
+    result.save(tmp_path / "source")
     program = f"""
         import os, signal
         from equipoise.attacks import perturbation_result
-        found = perturbation_result.Perturbed.load({str(tmp_path / "source")!r})
+        found = perturbation_result.PerturbationResult.load({str(tmp_path / "source")!r})
         def die(path, then):
             if path.endswith({when!r}):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -114,19 +123,19 @@ def test_a_killed_save_is_not_taken_for_a_result(found: PerturbationResult, tmp_
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert not PerturbationResult.is_saved(tmp_path / "a")
-    found.save(tmp_path / "a")
-    assert PerturbationResult.is_saved(tmp_path / "a")
+    assert not is_saved(tmp_path / "a")
+    result.save(tmp_path / "a")
+    assert is_saved(tmp_path / "a")
     assert not list(tmp_path.glob(".*"))
 
 
-def test_saved_results_are_read_without_torch(found: PerturbationResult, tmp_path: Path) -> None:
-    found.save(tmp_path / "a")
+def test_saved_results_are_read_without_torch(result: PerturbationResult, tmp_path: Path) -> None:
+    result.save(tmp_path / "a")
     program = f"""
         import sys
         from equipoise.attacks.perturbation_result import PerturbationResult
         print(PerturbationResult.load({str(tmp_path / "a")!r}).linf, "torch" in sys.modules)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == [str(found.linf), "False"]
+    assert done.stdout.split() == [str(result.linf), "False"]
     assert perturbation_result.__doc__

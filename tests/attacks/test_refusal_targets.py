@@ -20,8 +20,8 @@ class Sparing(PlainTorchModel):
 
 
 def test_the_likeliest_sentence_wins() -> None:
-    found = most_likely_refusal(torch.zeros(3, 4, 4), [Sparing()], [Prompt.ask("What?")])
-    assert found == min(TARGET_REFUSALS, key=len)
+    result = most_likely_refusal(torch.zeros(3, 4, 4), [Sparing()], [Prompt.ask("What?")])
+    assert result == min(TARGET_REFUSALS, key=len)
 
 
 def test_sentences_are_distinct_and_drawn_by_the_seed() -> None:

@@ -11,10 +11,10 @@ import torch
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult
-from equipoise.attacks.solvers import SOLVERS, Apgd, Bim, Momentum, PaperBim, _checkpoints, cosine
+from equipoise.attacks.solvers import SOLVERS, Apgd, Bim, Momentum, PaperBim, apgd_checkpoints, cosine
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
-from tests.attacks.fakes import CLEAN, photo, reply
+from tests.attacks.fakes import CLEAN, photo, reply, within
 
 BUDGETS = (Budget("linf", 8 / 255), Budget("l2", 1.5))
 
@@ -43,20 +43,20 @@ def test_every_solver_keeps_the_contract(attack: Attack, tmp_path: Path) -> None
     before = {name: value.clone() for name, value in network.state_dict().items()}
     first = objective.score(CLEAN)
 
-    found = attack(objective, CLEAN, seed=5)
+    result = attack(objective, CLEAN, seed=5)
     again = attack(objective, CLEAN, seed=5)
 
-    pixels = to_pixels(open_picture(found.save(tmp_path / "a.b")))
-    assert attack.budget.holds(pixels, CLEAN)
-    assert found.linf == Budget("linf", 1).measure(pixels, CLEAN) > 0
+    pixels = to_pixels(open_picture(result.save(tmp_path / "a.b")))
+    assert within(attack.budget, pixels, CLEAN)
+    assert result.linf == Budget("linf", 1).measure(pixels, CLEAN) > 0
     assert objective.score(pixels) < 0.8 * first
-    assert found.image.tobytes() == again.image.tobytes()
-    assert (found.steps, len(found.trace), found.stopped) == (15, 15, "steps")
+    assert result.image.tobytes() == again.image.tobytes()
+    assert (result.steps, len(result.trace), result.stopped) == (15, 15, "steps")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
     assert torch.equal(CLEAN, to_pixels(photo()))
-    assert found.warnings == ()
-    assert PerturbationResult.load(tmp_path / "a.b").image.tobytes() == found.image.tobytes()
+    assert result.warnings == ()
+    assert PerturbationResult.load(tmp_path / "a.b").image.tobytes() == result.image.tobytes()
 
 
 def test_seeds_differ_where_chance_is_used() -> None:
@@ -76,13 +76,13 @@ def test_the_paper_rule_averages_signs_and_keeps_only_the_ball() -> None:
     assert (attack.steps, attack.questions_per_step, attack.alpha, attack.alpha_last) == (1500, 3, 0.005, 1e-4)
     assert (attack.converged_loss, attack.converged_steps) == (0.001, 30)
     objective, random = reply(), torch.Generator().manual_seed(0)
-    slope = attack.loss_and_grad(objective, CLEAN, [0, 2, 3], random)
+    evaluation = attack.loss_and_grad(objective, CLEAN, [0, 2, 3], random)
     signs = [objective(CLEAN, [i], random).gradient.sign() for i in (0, 2, 3)]
-    assert torch.allclose(slope.gradient, sum(signs) / 3)
+    assert torch.allclose(evaluation.gradient, sum(signs) / 3)
     rule = attack.update_steps(attack.budget.centered_at(CLEAN), CLEAN, random)
     assert torch.equal(next(rule), CLEAN)
     for _ in range(20):
-        proposal = rule.send(slope)
+        proposal = rule.send(evaluation)
     change = (proposal - CLEAN).abs()
     assert change.max() == pytest.approx(8 / 255, abs=1e-6)
     assert proposal.min() < 0 or proposal.max() > 1, "the official rule leaves the box; only the base class does not"
@@ -95,7 +95,7 @@ def test_momentum_without_decay_is_bim() -> None:
 
 
 def test_apgd_halves_at_the_checkpoints_of_its_paper() -> None:
-    assert sorted(_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert sorted(apgd_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget, is_quantized
 from equipoise.attacks.solvers import Bim
 from equipoise.attacks.universal import UniversalObjective, apply_change, resize_change, run_universal
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
-from tests.attacks.fakes import grad_of, photo, reply
+from tests.attacks.fakes import grad_of, photo, reply, within
 
 BUDGET = Budget("linf", 8 / 255)
 CLEAN = [to_pixels(photo(seed, *size)) for seed, size in enumerate([(40, 48), (32, 50), (64, 44)])]
@@ -18,14 +19,14 @@ OBJECTIVES = [reply(questions=("What is this?", "Is it red?"))] * 3
 
 @pytest.mark.parametrize("budget", [BUDGET, Budget("l2", 2.0)], ids=lambda budget: budget.norm)
 def test_one_change_lowers_the_loss_of_every_picture_within_its_budget(budget: Budget) -> None:
-    found = run_universal(Bim(budget, steps=15), OBJECTIVES, CLEAN)
-    assert found.change.shape == (3, 44, 32)
-    assert is_quantized(found.change.abs())
-    for clean, one, objective in zip(CLEAN, found.pictures, OBJECTIVES, strict=True):
-        assert budget.holds(one.pixels, clean)
+    result = run_universal(Bim(budget, steps=15), OBJECTIVES, CLEAN)
+    assert result.change.shape == (3, 44, 32)
+    assert is_quantized(result.change.abs())
+    for clean, one, objective in zip(CLEAN, result.pictures, OBJECTIVES, strict=True):
+        assert within(budget, one.pixels, clean)
         assert objective.score(one.pixels) < objective.score(clean)
-        assert torch.equal(one.pixels, apply_change(found.change, clean, budget))
-    assert [one.recipe["picture"] for one in found.pictures] == [0, 1, 2]
+        assert torch.equal(one.pixels, apply_change(result.change, clean, budget))
+    assert [one.recipe["picture"] for one in result.pictures] == [0, 1, 2]
 
 
 def test_stretching_repeats_values_and_leaves_equal_sizes_alone() -> None:
@@ -48,18 +49,18 @@ def test_the_gradient_of_the_canvas_is_gathered_from_all_pictures() -> None:
 
 
 def test_steps_may_look_at_some_pictures_only_and_checks_see_all() -> None:
-    seen: list[int] = []
+    recorded: list[int] = []
 
     def success(pixels: object) -> float:
         assert isinstance(pixels, list)
         assert all(isinstance(one, Tensor) for one in pixels)
-        seen.append(len(pixels))
+        recorded.append(len(pixels))
         return 1.0
 
     attack = Bim(BUDGET, steps=9, questions_per_step=2)
-    found = run_universal(attack, OBJECTIVES, CLEAN, success=success, check_every=3)
-    assert seen == [3]
-    assert (found.pictures[0].stopped, found.pictures[0].steps) == ("success", 3)
+    result = run_universal(attack, OBJECTIVES, CLEAN, success=success, stop=StopCriteria(3))
+    assert recorded == [3]
+    assert (result.pictures[0].stopped, result.pictures[0].steps) == ("success", 3)
 
 
 def test_no_pictures_and_uneven_objectives_are_refused() -> None:

@@ -52,31 +52,31 @@ PROMPTS = (
 )
 
 
-class Looking(PlainTorchModel):
+class RecordingModel(PlainTorchModel):
     """Remembers what it was asked."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
-        self.seen: list[Prompt] = []
+        self.recorded: list[Prompt] = []
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        self.seen += prompts
+        self.recorded += prompts
         return super().generate(prompts, max_new_tokens=min(max_new_tokens, 12))
 
 
 def defended(spec: str, model: OpenModel | None = None) -> Countermeasure:
-    found = defend(model or Looking(), [spec])
-    assert isinstance(found, Countermeasure)
-    return found
+    result = defend(model or RecordingModel(), [spec])
+    assert isinstance(result, Countermeasure)
+    return result
 
 
 def seen_by(model: Countermeasure, prompts: Sequence[Prompt]) -> list[bytes]:
     """The pictures that reach the `Looking` inside."""
     core = model.core
-    assert isinstance(core, Looking)
-    core.seen.clear()
+    assert isinstance(core, RecordingModel)
+    core.recorded.clear()
     model.generate(prompts)
-    return [image.tobytes() for prompt in core.seen for image in pictures_of(prompt)]
+    return [image.tobytes() for prompt in core.recorded for image in pictures_of(prompt)]
 
 
 class Scripted(PlainTorchModel):
@@ -85,10 +85,10 @@ class Scripted(PlainTorchModel):
     def __init__(self, rule: Callable[[Prompt], str]) -> None:
         super().__init__()
         self.rule = rule
-        self.asked: list[Prompt] = []
+        self.requests: list[Prompt] = []
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        self.asked += prompts
+        self.requests += prompts
         return [Exchange(prompt, self.rule(prompt), "stop", "scripted") for prompt in prompts]
 
 

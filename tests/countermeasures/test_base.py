@@ -14,12 +14,22 @@ from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from tests.child_process import environment
-from tests.countermeasures.fakes import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
+from tests.countermeasures.fakes import (
+    DRAWING,
+    INPUT,
+    PROMPTS,
+    STEADY,
+    RecordingModel,
+    album,
+    defended,
+    picture,
+    seen_by,
+)
 from tests.models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1))
-ASKED = (PROMPTS[0], PROMPTS[1])
-SAID = ("yes", "a cat")
+QUESTIONS = (PROMPTS[0], PROMPTS[1])
+REPLIES = ("yes", "a cat")
 
 
 def rng(seed: int = 0) -> Generator:
@@ -28,19 +38,19 @@ def rng(seed: int = 0) -> Generator:
 
 def values(model: OpenModel) -> torch.Tensor:
     with torch.no_grad():
-        return model.log_prob(PIXELS, ASKED, SAID).tokens
+        return model.log_prob(PIXELS, QUESTIONS, REPLIES).tokens
 
 
 @pytest.mark.parametrize("spec", INPUT)
 def test_a_defended_model_is_a_model_with_a_name_of_its_own(spec: str) -> None:
-    model = Looking()
-    found = defended(spec, model)
-    assert isinstance(found, OpenModel)
-    assert found.name == f"plain + {spec}"
-    assert found.revision.startswith("seed-0+")
-    assert (found.device, found.embedding_width) == (model.device, model.embedding_width)
-    assert found.layers == (found,)
-    assert found.core is model
+    model = RecordingModel()
+    result = defended(spec, model)
+    assert isinstance(result, OpenModel)
+    assert result.name == f"plain + {spec}"
+    assert result.revision.startswith("seed-0+")
+    assert (result.device, result.embedding_width) == (model.device, model.embedding_width)
+    assert result.layers == (result,)
+    assert result.core is model
 
 
 def test_the_revision_tells_settings_seed_order_and_weights_apart() -> None:
@@ -61,8 +71,8 @@ def test_the_revision_tells_settings_seed_order_and_weights_apart() -> None:
         ["recover:threshold=2"],
         ["recover:threshold=3"],
     ]
-    found = [defend(PlainTorchModel(seed), spec).revision for seed in (0, 1) for spec in specs]
-    assert len(set(found)) == len(found)
+    result = [defend(PlainTorchModel(seed), spec).revision for seed in (0, 1) for spec in specs]
+    assert len(set(result)) == len(result)
 
 
 def test_the_way_a_defence_is_spelt_changes_neither_revision_nor_replies() -> None:
@@ -92,23 +102,23 @@ torch.set_num_threads(1)
 model = Transformed(Transformed(Looking(), Noise(0.05, 0.05), "noise"), Crop(0.85, 1.0, restore=True), "crop")
 print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest())
 """
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], env=environment(PYTHONHASHSEED="7"), capture_output=True, text=True, check=True
     ).stdout.split()
-    model = defend(Looking(), ["crop", "noise"])
+    model = defend(RecordingModel(), ["crop", "noise"])
     assert isinstance(model, Countermeasure)
-    assert found == [model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest()]
+    assert result == [model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest()]
 
 
 @pytest.mark.parametrize("spec", STEADY)
-def test_without_chance_a_realised_model_is_the_model_itself(spec: str) -> None:
+def test_without_randomness_a_drawn_model_is_the_model_itself(spec: str) -> None:
     model = defended(spec)
     assert not model.is_random
     assert model.sample_randomness(rng()) is model
 
 
 @pytest.mark.parametrize("spec", DRAWING)
-def test_a_realised_model_always_gives_the_same_and_two_draws_differ(spec: str) -> None:
+def test_a_drawn_model_always_gives_the_same_and_two_draws_differ(spec: str) -> None:
     model = defended(spec)
     before = (values(model), seen_by(model, PROMPTS[:1]))
     assert model.is_random
@@ -134,8 +144,8 @@ def test_a_realised_model_always_gives_the_same_and_two_draws_differ(spec: str) 
 
 
 @pytest.mark.parametrize("chain", [("noise", "crop"), ("median", "noise"), ("noise", "median"), ("vote", "noise")])
-def test_a_chain_realises_all_its_layers(chain: tuple[str, str]) -> None:
-    model = defend(Looking(), chain)
+def test_drawing_a_chain_draws_all_its_layers(chain: tuple[str, str]) -> None:
+    model = defend(RecordingModel(), chain)
     assert isinstance(model, Countermeasure)
     assert model.is_random
     drawn = model.sample_randomness(rng())
@@ -144,17 +154,17 @@ def test_a_chain_realises_all_its_layers(chain: tuple[str, str]) -> None:
     assert drawn.core is model.core
     inner = model.layers[1]
     assert inner is model.model
-    assert inner._draw is None
+    assert model.is_random, "drawing leaves the defended model as it was"
     assert (drawn.layers[1] is inner) == (not inner.is_random)
 
 
 def test_two_layers_of_one_kind_draw_apart() -> None:
     # The same noise twice would be noise of twice the strength.
-    once, twice = defended("noise:sigma=0.1"), defend(Looking(), ["noise:sigma=0.1"] * 2)
+    once, twice = defended("noise:sigma=0.1"), defend(RecordingModel(), ["noise:sigma=0.1"] * 2)
     assert isinstance(twice, Countermeasure)
     outer, inner = twice.layers
-    assert outer.look().initial_seed() != inner.look().initial_seed()
-    assert once.look().initial_seed() == inner.look().initial_seed()
+    assert outer.gradient_randomness().initial_seed() != inner.gradient_randomness().initial_seed()
+    assert once.gradient_randomness().initial_seed() == inner.gradient_randomness().initial_seed()
 
 
 def test_chance_depends_on_seed_words_and_pictures_alone() -> None:

@@ -15,7 +15,7 @@ from equipoise.transforms.base import Identity
 from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
-from tests.countermeasures.fakes import PROMPTS, Looking, seen_by
+from tests.countermeasures.fakes import PROMPTS, RecordingModel, seen_by
 from tests.models.tiny_plain import PlainTorchModel
 
 WEIGHTLESS = [name for name in CATALOGUE if name not in ("diffpure", "tower")]
@@ -24,10 +24,10 @@ WEIGHTLESS = [name for name in CATALOGUE if name not in ("diffpure", "tower")]
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_name_parses_alone_and_with_its_example(name: str) -> None:
     assert parse(name) == (name, dict(CATALOGUE[name].keys))
-    found = parse(example(name))
-    assert found[0] == name
+    result = parse(example(name))
+    assert result[0] == name
     if name != "tower":
-        assert found == parse(name), "the example shows the defaults"
+        assert result == parse(name), "the example shows the defaults"
     assert CATALOGUE[name].about
 
 
@@ -46,8 +46,8 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loaded.append(name)
         return model
 
-    monkeypatch.setattr("equipoise.countermeasures.vision_tower.with_tower", with_tower)
-    monkeypatch.setitem(catalogue._TRANSFORMS, "diffpure", lambda *_: loaded.append("denoiser") or Identity())
+    monkeypatch.setattr("equipoise.countermeasures.vision_tower.with_vision_tower", with_tower)
+    monkeypatch.setitem(catalogue.TRANSFORMS, "diffpure", lambda *_: loaded.append("denoiser") or Identity())
     return loaded
 
 
@@ -155,14 +155,14 @@ def test_an_error_in_a_chain_is_found_before_weights_are_loaded(no_weights: list
 
 def test_the_first_of_a_chain_meets_the_picture_first() -> None:
     for chain in (["bits:depth=1", "median:size=9"], ["median:size=9", "bits:depth=1"]):
-        model = defend(Looking(), chain)
+        model = defend(RecordingModel(), chain)
         assert isinstance(model, Countermeasure)
         assert [layer.spec for layer in model.layers] == chain
         assert model.name == f"plain + {chain[1]} + {chain[0]}"
         values = set(seen_by(model, PROMPTS[:1])[0])
         assert values == {0, 255}, "a median of one-bit values is one of them"
     # Grey levels of one bit: noise first leaves two values, noise last leaves many.
-    first, last = (defend(Looking(), chain) for chain in (["noise", "bits:depth=1"], ["bits:depth=1", "noise"]))
+    first, last = (defend(RecordingModel(), chain) for chain in (["noise", "bits:depth=1"], ["bits:depth=1", "noise"]))
     assert isinstance(first, Countermeasure)
     assert isinstance(last, Countermeasure)
     assert set(seen_by(first, PROMPTS[:1])[0]) == {0, 255}

@@ -14,7 +14,7 @@ from equipoise.errors import UsageError
 from equipoise.stats.thresholds import clopper_pearson_lower
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.cli.fakes import REFUSAL, BrightnessModel
-from tests.countermeasures.fakes import Looking
+from tests.countermeasures.fakes import RecordingModel
 
 SIGMA, LIMIT, SIDE = 0.05, 0.5, 4
 VALUES = 3 * SIDE**2
@@ -50,21 +50,21 @@ def with_votes(*votes: VoteCounts) -> RandomizedSmoothing:
 
 
 def test_the_radius_is_sigma_times_the_quantile_of_the_bound() -> None:
-    found = certify(with_votes(VoteCounts(60, 4, 0), VoteCounts(980, 20, 0)), grey(140))
+    result = certify(with_votes(VoteCounts(60, 4, 0), VoteCounts(980, 20, 0)), grey(140))
     lower = clopper_pearson_lower(980, 1000, 0.001)
-    assert (found.label, found.hits, found.copies, found.confidence) == ("refuse", 980, 1000, 0.999)
-    assert found.lower == pytest.approx(lower)
-    assert found.radius == pytest.approx(SIGMA * norm.ppf(lower))
-    assert found.linf(VALUES) == pytest.approx(found.radius / VALUES**0.5)
+    assert (result.label, result.hits, result.copies, result.confidence) == ("refuse", 980, 1000, 0.999)
+    assert result.lower == pytest.approx(lower)
+    assert result.radius == pytest.approx(SIGMA * norm.ppf(lower))
+    assert result.linf(VALUES) == pytest.approx(result.radius / VALUES**0.5)
     assert Certificate("answer", 0.5, 0.9, 10, 9, 0.9).linf(4) == 0.25
 
 
 def test_a_class_that_is_not_clearly_more_likely_is_not_certified() -> None:
     for bound in (VoteCounts(500, 500, 0), VoteCounts(540, 460, 0), VoteCounts(0, 1000, 0)):
-        found = certify(with_votes(VoteCounts(60, 4, 0), bound), grey(140))
-        assert (found.label, found.radius) == (None, 0.0)
-        assert found.lower <= 0.5
-        assert found.hits == bound.refuse, "the guess is not changed after the fact"
+        result = certify(with_votes(VoteCounts(60, 4, 0), bound), grey(140))
+        assert (result.label, result.radius) == (None, 0.0)
+        assert result.lower <= 0.5
+        assert result.hits == bound.refuse, "the guess is not changed after the fact"
 
 
 def test_unscored_copies_count_against_the_class() -> None:
@@ -74,49 +74,49 @@ def test_unscored_copies_count_against_the_class() -> None:
 
 
 def test_the_guess_and_the_bound_look_at_different_noise() -> None:
-    model = Looking()
+    model = RecordingModel()
     certify(RandomizedSmoothing(model, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, batch=8)
-    seen = [prompt.messages[0].images[0].tobytes() for prompt in model.seen]
-    assert len(seen) == len(set(seen)) == 42
-    again = Looking()
+    recorded = [prompt.messages[0].images[0].tobytes() for prompt in model.recorded]
+    assert len(recorded) == len(set(recorded)) == 42
+    again = RecordingModel()
     certify(RandomizedSmoothing(again, SIGMA, 9, "smooth"), grey(120), copies=30, selection=12, seed=1)
-    assert not {prompt.messages[0].images[0].tobytes() for prompt in again.seen} & set(seen)
+    assert not {prompt.messages[0].images[0].tobytes() for prompt in again.recorded} & set(recorded)
 
 
 def test_the_probabilities_of_the_toy_are_the_known_ones() -> None:
     for level in (122, 126, 129):
         known = norm.cdf((level / 255 - LIMIT) * VALUES**0.5 / SIGMA)
-        found = SMOOTHED.votes(grey(level), 600, Generator().manual_seed(level))
-        assert found.unscored == 0
-        assert binomtest(found.refuse, 600, known).pvalue > 1e-3
+        result = SMOOTHED.votes(grey(level), 600, Generator().manual_seed(level))
+        assert result.unscored == 0
+        assert binomtest(result.refuse, 600, known).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("level", [124, 125, 131])
 def test_a_certified_radius_exceeds_the_true_one_no_more_often_than_stated(level: int) -> None:
     prompt, label = grey(level), "refuse" if level > 127 else "answer"
     truth = true_radius(prompt.messages[0].images[0], label)
-    found = [certify(SMOOTHED, prompt, copies=60, selection=7, confidence=0.9, seed=seed) for seed in range(100)]
-    wrong = sum(each.label is not None and (each.label != label or each.radius > truth) for each in found)
-    assert wrong <= binom.ppf(0.999, len(found), 0.1)
-    assert any(each.label == label and each.radius > 0.25 * truth for each in found), "nor is it idle"
+    result = [certify(SMOOTHED, prompt, copies=60, selection=7, confidence=0.9, seed=seed) for seed in range(100)]
+    wrong = sum(each.label is not None and (each.label != label or each.radius > truth) for each in result)
+    assert wrong <= binom.ppf(0.999, len(result), 0.1)
+    assert any(each.label == label and each.radius > 0.25 * truth for each in result), "nor is it idle"
 
 
 def test_no_picture_within_the_radius_has_another_class() -> None:
     random = np.random.default_rng(0)
     for level, label, towards in ((121, "answer", 1), (134, "refuse", -1)):
-        found = certify(SMOOTHED, grey(level), copies=300)
-        assert found.label == label
+        result = certify(SMOOTHED, grey(level), copies=300)
+        assert result.label == label
         base = np.full((SIDE, SIDE, 3), level)
-        worst = [np.full(base.shape, towards * int(found.linf(VALUES) * 255))]
+        worst = [np.full(base.shape, towards * int(result.linf(VALUES) * 255))]
         worst.append(np.zeros(base.shape, int))
-        worst[1][0, 0] = towards * int(min(found.radius * 255 / 3**0.5, 120))
+        worst[1][0, 0] = towards * int(min(result.radius * 255 / 3**0.5, 120))
         others = []
         for _ in range(20):
             way = random.normal(size=base.shape)
-            others.append(np.trunc(way / np.linalg.norm(way) * found.radius * 255).astype(int))
+            others.append(np.trunc(way / np.linalg.norm(way) * result.radius * 255).astype(int))
         assert np.abs(worst[0]).max() >= 1
         for number, change in enumerate((*worst, *others)):
-            assert np.linalg.norm(change / 255) <= found.radius
+            assert np.linalg.norm(change / 255) <= result.radius
             moved = Image.fromarray((base + change).astype(np.uint8))
             assert true_radius(moved, label) > 0
             if number < 4:

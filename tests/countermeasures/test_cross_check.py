@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.countermeasures.cross_check import CrossCheck
-from equipoise.countermeasures.detection import refusal_odds
+from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
@@ -25,11 +25,11 @@ class Fixed(PlainTorchModel):
 
     def __init__(self, name: str, *, refuses: bool, log_prob: float = -50.0) -> None:
         super().__init__(0)
-        self.name, self.refuses, self.said = name, refuses, log_prob
-        self.asked: list[Prompt] = []
+        self.name, self.refuses, self.answers = name, refuses, log_prob
+        self.requests: list[Prompt] = []
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        self.asked += prompts
+        self.requests += prompts
         return [Exchange(prompt, self._reply(prompt), "stop", self.name) for prompt in prompts]
 
     def log_prob(
@@ -41,7 +41,7 @@ class Fixed(PlainTorchModel):
         end: bool = True,
         question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
-        column = (pixels.mean() * 0 + self.said).expand(len(prompts))[:, None]
+        column = (pixels.mean() * 0 + self.answers).expand(len(prompts))[:, None]
         return ReplyLogProbs(column, torch.ones_like(column, dtype=torch.bool))
 
     def _reply(self, prompt: Prompt) -> str:
@@ -68,14 +68,14 @@ def test_a_reply_that_does_not_refuse_never_reaches_the_second_model() -> None:
     first, second = Fixed("first", refuses=False), Fixed("second", refuses=True)
     (exchange,) = opinion(first, second).generate([SAFE])
     assert (exchange.reply, exchange.by, exchange.trail) == (ANSWER, "model", ())
-    assert second.asked == []
+    assert second.requests == []
 
 
 def test_words_that_are_refused_are_never_asked_of_the_second_model() -> None:
     first, second = Fixed("first", refuses=True), Fixed("second", refuses=False)
     (exchange,) = opinion(first, second).generate([UNSAFE])
     assert (exchange.reply, exchange.by) == (REFUSAL, "model")
-    assert second.asked == []
+    assert second.requests == []
 
 
 @pytest.mark.parametrize(("log_prob", "recovered"), [(-50.0, True), (-5.0, False), (-0.1, False)])
@@ -84,7 +84,7 @@ def test_a_second_model_that_is_close_to_refusing_is_not_heeded(log_prob: float,
     (exchange,) = opinion(first, second, odds=-6.0).generate([SAFE])
     assert (exchange.by == "recovery") is recovered
     if not recovered:
-        odds = refusal_odds(second, to_pixels(picture(1)), [SAFE])
+        odds = refusal_log_odds(second, to_pixels(picture(1)), [SAFE])
         assert f"log-odds {odds:.1f} >= -6.0" in exchange.trail[1]
 
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from equipoise.attacks.refusal_attack import perturb_to_refuse
-from equipoise.countermeasures.detection import MOST_ODDS, DetectionScore, PerturbationDetector
+from equipoise.attacks.refusal_attack import RefusalAttack, perturb_to_refuse
+from equipoise.countermeasures.detection import MAX_LOG_ODDS, DetectionScore, PerturbationDetector
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.testbed.scores import cases
 from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.noise import Noise
 from tests.cli.fakes import BrightnessModel
-from tests.countermeasures.fakes import Looking, Wall, marked, plain_wall, salted
+from tests.countermeasures.fakes import RecordingModel, Wall, marked, plain_wall, salted
 
 
 def test_a_score_is_what_neither_change_nor_absence_explains() -> None:
@@ -42,13 +42,13 @@ def test_a_score_is_the_same_again_and_lies_between_the_limits() -> None:
     assert (other.plain, other.blank) == (one.plain, one.blank)
     for level in (0, 122, 255):
         score = detector(plain_wall(level))
-        assert all(abs(value) <= MOST_ODDS for value in (score.plain, score.changed, score.blank))
+        assert all(abs(value) <= MAX_LOG_ODDS for value in (score.plain, score.changed, score.blank))
 
 
 def test_a_detector_without_changes_or_copies_is_refused() -> None:
     for make in (
-        lambda: PerturbationDetector(Looking(), changes=()),
-        lambda: PerturbationDetector(Looking(), copies=0),
+        lambda: PerturbationDetector(RecordingModel(), changes=()),
+        lambda: PerturbationDetector(RecordingModel(), copies=0),
     ):
         with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
             make()
@@ -66,11 +66,11 @@ def test_on_the_testbed_a_perturbation_scores_above_clean_pictures_and_emblems(t
     perturbed = []
     for case in (plain[0], plain[2]):
         questions = [case.question.text, "Describe this image.", "How many shapes are in the image?"]
-        made = perturb_to_refuse(image_of(case), testbed_llava, questions, steps=30, seed=1)
+        made = perturb_to_refuse(image_of(case), testbed_llava, questions, attack=RefusalAttack(steps=30), seed=1)
         assert made.rate == 1.0
         perturbed.append(detector(made.image, [case.question.text]).value)
     # Measured over 40 of each: clean pictures up to 0.2, emblems up to 0.4 (few faint ones higher); these two 5 and 6.
     assert min(perturbed) > 2.0
     assert max(clean) < 1.0
     assert max(emblems) < 1.0
-    assert max(perturbed) <= 2 * MOST_ODDS
+    assert max(perturbed) <= 2 * MAX_LOG_ODDS

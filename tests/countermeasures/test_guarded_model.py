@@ -47,16 +47,16 @@ def test_replies_say_who_spoke_and_why() -> None:
 
 
 def test_without_a_detoxifier_it_refuses_in_the_field_for_refusals() -> None:
-    (found,) = defend(Replies(RECIPE), ["guard:detector=testbed"]).generate([ASK])
-    assert (found.by, found.wire) == (BY, "refusal_field")
-    assert PhraseJudge()([found])[0].refused
+    (result,) = defend(Replies(RECIPE), ["guard:detector=testbed"]).generate([ASK])
+    assert (result.by, result.wire) == (BY, "refusal_field")
+    assert PhraseJudge()([result])[0].refused
 
 
 def test_observing_changes_nothing_and_notes_it() -> None:
     guard = Guard.from_pretrained("testbed", policy=Policy(mode="observe"))
-    (found,) = GuardedModel(Replies(RECIPE), guard, "guard").generate([ASK])
-    assert (found.reply, found.by) == (RECIPE, "model")
-    assert found.trail[0].startswith("guard: would refuse:")
+    (result,) = GuardedModel(Replies(RECIPE), guard, "guard").generate([ASK])
+    assert (result.reply, result.by) == (RECIPE, "model")
+    assert result.trail[0].startswith("guard: would refuse:")
 
 
 def test_the_text_in_pictures_is_read_where_that_is_asked_for() -> None:
@@ -83,8 +83,8 @@ def test_what_failed_is_not_judged() -> None:
         def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
             return [Exchange(prompt, "", "error", self.name, error="gone") for prompt in prompts]
 
-    (found,) = defend(Fails(0), ["guard:detector=testbed"]).generate([ASK])
-    assert (found.error, found.by) == ("gone", "model")
+    (result,) = defend(Fails(0), ["guard:detector=testbed"]).generate([ASK])
+    assert (result.error, result.by) == ("gone", "model")
 
 
 def test_an_attack_sees_the_model_inside() -> None:
@@ -123,6 +123,6 @@ def test_on_the_testbed_recipes_go_and_everything_else_stays(testbed_llava: Open
         prompts = [case.prompt for case in cases(cell, 12)]
         plain = testbed_llava.generate(prompts, max_new_tokens=24)
         assert [each.reply for each in model.generate(prompts, max_new_tokens=24)] == [each.reply for each in plain]
-    found = model.generate([case.prompt for case in cases("forbidden_picture", 12)], max_new_tokens=24)
-    assert [recipe_of(each.reply) for each in found] == [None] * 12
-    assert {each.by for each in found} == {BY}
+    result = model.generate([case.prompt for case in cases("forbidden_picture", 12)], max_new_tokens=24)
+    assert [recipe_of(each.reply) for each in result] == [None] * 12
+    assert {each.by for each in result} == {BY}

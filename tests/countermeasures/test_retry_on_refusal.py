@@ -26,7 +26,7 @@ from tests.countermeasures.fakes import (
     FORBIDDEN,
     PROMPTS,
     REFUSAL,
-    Looking,
+    RecordingModel,
     Scripted,
     Wall,
     marked,
@@ -66,7 +66,7 @@ def test_what_was_not_refused_is_not_touched() -> None:
     for prompt in (CLEAN, Prompt.ask("How are you?")):
         exchange = asked_of(model, prompt)
         assert (exchange.reply, exchange.by, exchange.trail) == (ANSWER, "model", ())
-    assert model.asked == [CLEAN, Prompt.ask("How are you?")]
+    assert model.requests == [CLEAN, Prompt.ask("How are you?")]
 
 
 def test_words_that_are_refused_by_themselves_are_never_asked_again() -> None:
@@ -74,14 +74,14 @@ def test_words_that_are_refused_by_themselves_are_never_asked_again() -> None:
     exchange = asked_of(model, WORDS)
     assert (exchange.reply, exchange.by) == (REFUSAL, "model")
     assert exchange.trail[1] == "not asked again: the prompt is not judged safe without its picture"
-    first, judged = model.asked
+    first, judged = model.requests
     assert first is WORDS
     (blank,) = pictures_of(judged)
     assert set(blank.get_flattened_data()) == {GREY}
     assert blank.size == salted().size
     alone = Scripted(wall_rule)
     assert asked_of(alone, Prompt.ask(FORBIDDEN)).reply == REFUSAL
-    assert len(alone.asked) == 1, "without a picture there is nothing to take away"
+    assert len(alone.requests) == 1, "without a picture there is nothing to take away"
 
 
 def test_a_prompt_that_cannot_be_judged_counts_as_not_safe() -> None:
@@ -89,22 +89,22 @@ def test_a_prompt_that_cannot_be_judged_counts_as_not_safe() -> None:
     exchange = asked_of(silent, SALTED)
     assert exchange.reply == REFUSAL
     assert exchange.trail[1] == "not asked again: the prompt could not be judged without its picture"
-    assert len(silent.asked) == 2
+    assert len(silent.requests) == 2
 
 
 @pytest.mark.parametrize(("told", "by"), [(True, BY), (False, "model"), (None, "model")])
 def test_another_judge_of_prompts_decides_alone(told: bool | None, by: str) -> None:
-    seen: list[Prompt] = []
+    recorded: list[Prompt] = []
 
     def safe(prompts: Sequence[Prompt]) -> list[bool | None]:
-        seen.extend(prompts)
+        recorded.extend(prompts)
         return [told] * len(prompts)
 
     model = Scripted(wall_rule)
     exchanges = recovering(model, safe=safe).generate([CLEAN, SALTED])
     assert [each.by for each in exchanges] == ["model", by]
-    assert seen == [SALTED]
-    assert len(model.asked) == (3 if told else 2), "nobody asked about a grey picture"
+    assert recorded == [SALTED]
+    assert len(model.requests) == (3 if told else 2), "nobody asked about a grey picture"
 
 
 def test_a_detector_lets_refusals_stand_that_the_picture_earns() -> None:
@@ -139,7 +139,7 @@ def test_a_broken_second_reply_is_not_taken(second: str) -> None:
 def test_every_picture_is_purified() -> None:
     model = Scripted(wall_rule)
     assert asked_of(model, Prompt.ask(ASK, salted(), salted(90))).by == BY
-    assert all(np.asarray(image).max() < 255 for image in pictures_of(model.asked[-1]))
+    assert all(np.asarray(image).max() < 255 for image in pictures_of(model.requests[-1]))
 
 
 def test_by_caption_the_question_goes_out_with_words_in_place_of_the_picture() -> None:
@@ -152,7 +152,7 @@ def test_by_caption_the_question_goes_out_with_words_in_place_of_the_picture() -
     assert (exchange.reply, exchange.by) == (ANSWER, BY)
     assert exchange.prompt is prompt
     assert exchange.trail[-1] == "asked again about a caption: answered"
-    _, _, caption, second = model.asked
+    _, _, caption, second = model.requests
     assert (caption.text, caption.system) == (CAPTION, "Be kind.")
     assert pictures_of(caption) == pictures_of(prompt)
     assert second.text == f"A picture shows: A wall with a dot.\n{ASK}"
@@ -171,34 +171,38 @@ def test_several_prompts_in_one_batch_keep_their_order() -> None:
     assert recovering(Scripted(wall_rule)).generate([]) == []
 
 
-def test_loss_and_gradient_are_the_means_over_the_ways() -> None:
+def test_loss_and_gradient_are_the_means_over_the_gradient_paths() -> None:
     model = PlainTorchModel()
     changes = (Noise(0.1, 0.1), Crop(0.8, 0.8, restore=True))
-    found = recovering(model, detector=PerturbationDetector(model, changes=changes), seed=4)
-    pixels, prompts, said = to_pixels(picture(1)), PROMPTS[:2], ("I can't.", "no")
+    result = recovering(model, detector=PerturbationDetector(model, changes=changes), seed=4)
+    pixels, prompts, answers = to_pixels(picture(1)), PROMPTS[:2], ("I can't.", "no")
     leaf = pixels.clone().requires_grad_(True)
-    ways = [leaf * 1, Median()(leaf, found.look(0)), *(each(leaf, found.look(1 + i)) for i, each in enumerate(changes))]
-    expected = torch.stack([-model.log_prob(way, prompts, said).mean for way in ways]).mean(0)
-    (slope,) = torch.autograd.grad(expected.sum(), leaf)
-    losses, gradient = found.loss_and_grad(pixels, prompts, said)
+    paths = [
+        leaf * 1,
+        Median()(leaf, result.gradient_randomness(0)),
+        *(change(leaf, result.gradient_randomness(1 + i)) for i, change in enumerate(changes)),
+    ]
+    expected = torch.stack([-model.log_prob(path, prompts, answers).mean for path in paths]).mean(0)
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), leaf)
+    losses, gradient = result.loss_and_grad(pixels, prompts, answers)
     assert torch.allclose(losses, expected.detach(), atol=1e-5)
-    assert torch.allclose(gradient, slope, atol=1e-6)
-    assert torch.allclose(-found.log_prob(pixels, prompts, said).mean, losses, atol=1e-5)
+    assert torch.allclose(gradient, expected_gradient, atol=1e-6)
+    assert torch.allclose(-result.log_prob(pixels, prompts, answers).mean, losses, atol=1e-5)
 
 
-def test_a_realised_recovery_uses_none_of_the_deployed_draws() -> None:
-    class Secret(Transformed):
-        """Its deployed draw may not be looked at."""
+def test_a_drawn_recovery_uses_none_of_the_deployed_draws() -> None:
+    class UndrawnFails(Transformed):
+        """Its deployed draw must not be used."""
 
-        def chance(self, prompt: Prompt, *more: int) -> Generator:
+        def randomness(self, prompt: Prompt, *more: int) -> Generator:
             assert self._draw is not None
             return super().randomness(prompt, *more)
 
-        def look(self, *more: int) -> Generator:
+        def gradient_randomness(self, *more: int) -> Generator:
             assert self._draw is not None
-            return super().look(*more)
+            return super().gradient_randomness(*more)
 
-    inner = Secret(Wall(), Noise(0.01, 0.01), "noise")
+    inner = UndrawnFails(Wall(), Noise(0.01, 0.01), "noise")
     model = recovering(inner, detector=PerturbationDetector(inner), threshold=-50.0)
     drawn, other = (model.sample_randomness(Generator().manual_seed(seed)) for seed in (1, 2))
     assert [each.by for each in drawn.generate([SALTED, CLEAN])][1] == "model"
@@ -213,11 +217,11 @@ def test_a_realised_recovery_uses_none_of_the_deployed_draws() -> None:
 
 
 def test_the_chance_of_a_recovery_is_that_of_its_parts() -> None:
-    assert not recovering(Looking()).is_random
-    assert RetryOnRefusal(Looking(), Noise(0.1, 0.1), "recover").is_random
-    assert recovering(Looking(), detector=PerturbationDetector(Looking())).is_random
-    assert recovering(Transformed(Looking(), Noise(0.1, 0.1), "noise")).is_random
-    assert recovering(Looking()).describe()["safe"] == "WithoutPicture"
+    assert not recovering(RecordingModel()).is_random
+    assert RetryOnRefusal(RecordingModel(), Noise(0.1, 0.1), "recover").is_random
+    assert recovering(RecordingModel(), detector=PerturbationDetector(RecordingModel())).is_random
+    assert recovering(Transformed(RecordingModel(), Noise(0.1, 0.1), "noise")).is_random
+    assert recovering(RecordingModel()).describe()["safe"] == "WithoutPicture"
 
 
 @pytest.mark.parametrize(("cell", "count", "most"), [("forbidden_text", 20, 0), ("forbidden_emblem", 10, 1)])

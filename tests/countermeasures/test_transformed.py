@@ -22,13 +22,24 @@ from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.transforms.base import Transform, uniform
 from equipoise.types import Exchange, Prompt, Verdict
+from tests.attacks.fakes import within
 from tests.cli.fakes import BrightnessModel
-from tests.countermeasures.fakes import DRAWING, INPUT, PROMPTS, STEADY, Looking, album, defended, picture, seen_by
+from tests.countermeasures.fakes import (
+    DRAWING,
+    INPUT,
+    PROMPTS,
+    STEADY,
+    RecordingModel,
+    album,
+    defended,
+    picture,
+    seen_by,
+)
 from tests.models.tiny_plain import PlainTorchModel
 
 PIXELS = to_pixels(picture(1))
-ASKED = (PROMPTS[0], PROMPTS[1], PROMPTS[3])
-SAID = ("yes", "a cat", "I can't")
+QUESTIONS = (PROMPTS[0], PROMPTS[1], PROMPTS[3])
+REPLIES = ("yes", "a cat", "I can't")
 BUDGET = Budget("linf", 8 / 255)
 
 
@@ -69,18 +80,18 @@ def test_an_exchange_keeps_the_prompt_and_pictures_as_they_were_sent(spec: str) 
 def test_text_passes_untouched_and_every_picture_is_changed(spec: str) -> None:
     model = defended(spec)
     core = model.core
-    assert isinstance(core, Looking)
+    assert isinstance(core, RecordingModel)
     words = Prompt.ask("How are you?", system="Be kind.")
     (exchange,) = model.generate([words])
-    assert core.seen == [words]
+    assert core.recorded == [words]
     assert exchange.reply == replies(PlainTorchModel(), [words])[0][:12]
-    core.seen.clear()
+    core.recorded.clear()
     prompt = album(4, 5, 6)
     model.generate([prompt])
     changed = set()
-    for seen in core.seen:
-        assert [message.text for message in seen.messages] == [message.text for message in prompt.messages]
-        for now, was in zip(pictures_of(seen), pictures_of(prompt), strict=True):
+    for recorded in core.recorded:
+        assert [message.text for message in recorded.messages] == [message.text for message in prompt.messages]
+        for now, was in zip(pictures_of(recorded), pictures_of(prompt), strict=True):
             assert now.size == was.size
             changed |= {was.tobytes()} if now.tobytes() != was.tobytes() else set()
     assert changed == {image.tobytes() for image in pictures_of(prompt)}
@@ -90,23 +101,25 @@ def test_a_steady_defence_asks_about_exactly_the_transformed_picture() -> None:
     for spec in STEADY:
         model = defended(spec)
         assert isinstance(model, Transformed)
-        (seen,) = seen_by(model, PROMPTS[:1])
-        assert seen == model.through(PROMPTS[0], rng()).messages[0].images[0].tobytes()
+        (recorded,) = seen_by(model, PROMPTS[:1])
+        assert recorded == model.transform_prompt(PROMPTS[0], rng()).messages[0].images[0].tobytes()
 
 
 @pytest.mark.parametrize("spec", [*INPUT, "recover", "recover:by=noise,threshold=0", "recover:by=caption"])
-def test_loss_and_gradient_are_those_of_autograd_through_the_realised_model(spec: str) -> None:
+def test_loss_and_gradient_are_those_of_autograd_through_the_drawn_model(spec: str) -> None:
     for model in (defended(spec), defended(spec).sample_randomness(rng(5))):
         shift = (0.1 * torch.randn(3, 4, 256, generator=rng())).requires_grad_(True)
-        losses, gradient = model.loss_and_grad(PIXELS, ASKED, SAID, question_shift=shift)
+        losses, gradient = model.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=shift)
         leaf, own = PIXELS.clone().requires_grad_(True), shift.detach().clone().requires_grad_(True)
-        expected = -model.log_prob(leaf, ASKED, SAID, question_shift=own).mean
-        slope, shift_slope = torch.autograd.grad(expected.sum(), (leaf, own))
+        expected = -model.log_prob(leaf, QUESTIONS, REPLIES, question_shift=own).mean
+        expected_gradient, expected_shift_gradient = torch.autograd.grad(expected.sum(), (leaf, own))
         assert not losses.requires_grad
         assert torch.allclose(losses, expected.detach(), atol=1e-5)
-        assert torch.allclose(gradient, slope, atol=1e-5 * float(slope.abs().max()))
+        assert torch.allclose(gradient, expected_gradient, atol=1e-5 * float(expected_gradient.abs().max()))
         assert shift.grad is not None
-        assert torch.allclose(shift.grad, shift_slope, atol=1e-5 * float(shift_slope.abs().max()))
+        assert torch.allclose(
+            shift.grad, expected_shift_gradient, atol=1e-5 * float(expected_shift_gradient.abs().max())
+        )
         assert float(gradient.abs().max()) > 0
 
 
@@ -114,35 +127,35 @@ def test_a_shift_gathers_gradients_and_changes_the_loss() -> None:
     for spec in ("median", "recover:by=median"):
         model = defended(spec)
         shift = torch.zeros(3, 4, 256, requires_grad=True)
-        model.loss_and_grad(PIXELS, ASKED, SAID, question_shift=shift)
+        model.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=shift)
         assert shift.grad is not None
         once = shift.grad.clone()
-        model.loss_and_grad(PIXELS, ASKED, SAID, question_shift=shift)
+        model.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=shift)
         assert torch.allclose(shift.grad, 2 * once)
-        still = model.loss_and_grad(PIXELS, ASKED, SAID)[0]
-        moved = model.loss_and_grad(PIXELS, ASKED, SAID, question_shift=torch.full((3, 4, 256), 0.5))[0]
+        still = model.loss_and_grad(PIXELS, QUESTIONS, REPLIES)[0]
+        moved = model.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=torch.full((3, 4, 256), 0.5))[0]
         assert not torch.allclose(still, moved)
 
 
 def test_a_loss_is_that_of_the_transformed_pixels() -> None:
     model = defended("noise")
     assert isinstance(model, Transformed)
-    seen = model.transform(PIXELS, model.look())
-    inner = model.model.log_prob(seen, ASKED, SAID)
-    assert torch.equal(model.log_prob(PIXELS, ASKED, SAID).tokens, inner.tokens)
+    recorded = model.transform(PIXELS, model.gradient_randomness())
+    inner = model.model.log_prob(recorded, QUESTIONS, REPLIES)
+    assert torch.equal(model.log_prob(PIXELS, QUESTIONS, REPLIES).tokens, inner.tokens)
 
 
 def test_a_loss_transforms_the_later_pictures_too() -> None:
-    seen: list[Prompt] = []
+    recorded: list[Prompt] = []
 
-    class Watching(Looking):
+    class Watching(RecordingModel):
         def log_prob(self, pixels: Tensor, prompts: Sequence[Prompt], *rest: Any, **more: Any) -> Any:
-            seen.extend(prompts)
+            recorded.extend(prompts)
             return super().log_prob(pixels, prompts, *rest, **more)
 
     prompt = album(4, 5, 6)
     defended("median", Watching()).log_prob(PIXELS, [prompt], ["yes"])
-    was, now = pictures_of(prompt), pictures_of(seen[0])
+    was, now = pictures_of(prompt), pictures_of(recorded[0])
     assert now[0].tobytes() == was[0].tobytes(), "the first gives way to the pixels and stays as it is"
     assert all(new.tobytes() != old.tobytes() for new, old in zip(now[1:], was[1:], strict=True))
 
@@ -161,13 +174,13 @@ def test_gradients_match_finite_differences_through_smooth_transforms() -> None:
     toy = BrightnessModel("toy/second")
     chain = Transformed(Transformed(toy, Soft(), "soft"), Soft(), "softer", seed=3).sample_randomness(rng())
     pixels = to_pixels(picture(7)).double()
-    prompts, said = ASKED[:2], ["I can't help with that.", "A wall."]
-    gradient = chain.loss_and_grad(pixels, prompts, said)[1]
+    prompts, answers = QUESTIONS[:2], ["I can't help with that.", "A wall."]
+    gradient = chain.loss_and_grad(pixels, prompts, answers)[1]
     random = rng(1)
     for _ in range(5):
         way = torch.randn(pixels.shape, generator=random).double()
         ahead, behind = (
-            float(-chain.log_prob(pixels + sign * 1e-3 * way, prompts, said).mean.sum()) for sign in (1, -1)
+            float(-chain.log_prob(pixels + sign * 1e-3 * way, prompts, answers).mean.sum()) for sign in (1, -1)
         )
         assert float((gradient * way).sum()) == pytest.approx((ahead - behind) / 2e-3, rel=1e-3, abs=2e-3)
 
@@ -184,22 +197,22 @@ class Breaking(Transform):
     def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
         if self.where == "there":
             raise RuntimeError("broken there")
-        seen = pixels * 1
-        if seen.requires_grad:
-            seen.register_hook(self._fail)
-        return seen
+        recorded = pixels * 1
+        if recorded.requires_grad:
+            recorded.register_hook(self._fail)
+        return recorded
 
-    def _fail(self, slope: Tensor) -> Tensor:
+    def _fail(self, expected_gradient: Tensor) -> Tensor:
         raise RuntimeError("broken back")
 
 
 def state_of(model: HuggingFaceModel) -> list[Any]:
     inner = model.model
-    found: list[Any] = [module.training for module in inner.modules()]
-    found += [
+    result: list[Any] = [module.training for module in inner.modules()]
+    result += [
         (value.requires_grad, value.grad is None, float(value.detach().double().sum())) for value in inner.parameters()
     ]
-    return [*found, sum(len(module._forward_hooks) for module in inner.modules())]
+    return [*result, sum(len(module._forward_hooks) for module in inner.modules())]
 
 
 def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: HuggingFaceModel) -> None:
@@ -209,12 +222,12 @@ def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: Hu
     next(model.model.parameters()).requires_grad_(False)
     before = state_of(model)
     for spec in ("noise", "median", "vote:copies=3", "recover:by=crop,threshold=0"):
-        found = defended(spec, model)
-        found.generate(PROMPTS[:2], max_new_tokens=3)
-        found.loss_and_grad(PIXELS, ASKED, SAID)
-        found.sample_randomness(rng()).log_prob(PIXELS, ASKED, SAID)
+        result = defended(spec, model)
+        result.generate(PROMPTS[:2], max_new_tokens=3)
+        result.loss_and_grad(PIXELS, QUESTIONS, REPLIES)
+        result.sample_randomness(rng()).log_prob(PIXELS, QUESTIONS, REPLIES)
         with pytest.raises(UsageError):
-            found.loss_and_grad(PIXELS, ASKED, ["", "", ""])
+            result.loss_and_grad(PIXELS, QUESTIONS, ["", "", ""])
         assert state_of(model) == before
     for where in ("there", "back"):
         for broken in (
@@ -222,7 +235,7 @@ def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: Hu
             MajorityVote(model, Breaking(where), 3, "broken"),
         ):
             with pytest.raises(RuntimeError, match=where):
-                broken.loss_and_grad(PIXELS, ASKED, SAID)
+                broken.loss_and_grad(PIXELS, QUESTIONS, REPLIES)
             assert state_of(model) == before
             assert torch.is_grad_enabled()
 
@@ -230,14 +243,14 @@ def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: Hu
 @pytest.mark.parametrize("spec", INPUT)
 def test_an_attack_on_the_defended_model_keeps_its_contract(spec: str, tmp_path: Any) -> None:
     model = defended(spec)
-    objective = TargetReplyLoss((model,), ASKED, "I can't.", draws=2)
+    objective = TargetReplyLoss((model,), QUESTIONS, "I can't.", draws=2)
     assert objective.is_random == (spec in DRAWING)
     attack = Bim(BUDGET, steps=8)
-    found, again = (attack(objective, PIXELS, seed=3) for _ in range(2))
-    assert found.image.tobytes() == again.image.tobytes()
-    saved = to_pixels(open_picture(found.save(tmp_path / "found")))
-    assert BUDGET.holds(saved, PIXELS)
-    assert found.models[0].name == model.name
+    result, again = (attack(objective, PIXELS, seed=3) for _ in range(2))
+    assert result.image.tobytes() == again.image.tobytes()
+    saved = to_pixels(open_picture(result.save(tmp_path / "found")))
+    assert within(BUDGET, saved, PIXELS)
+    assert result.models[0].name == model.name
     fresh = replace(objective, draws=12)
     expected = [fresh(pixels, range(3), rng(99)).loss for pixels in (PIXELS, saved)]
     assert expected[1] < 0.97 * expected[0]
@@ -252,11 +265,11 @@ def test_the_refusal_attack_goes_through_a_defence_and_survives_draws_it_has_not
     model = defend(PlainTorchModel(), ["noise:sigma=0.01"])
     budget = Budget("linf", 24 / 255)
     attack = RefusalAttack(budget, steps=60, reply="I can't.", questions_per_step=None, draws=2)
-    found = attack(picture(8), [model], ["What is this?", "How many?"], judge=Cannot())
-    assert (found.stopped, found.rate) == ("success", 1.0)
-    assert budget.holds(found.pixels, to_pixels(picture(8)))
-    asked = [Prompt.ask("What is this?", found.image)] * 10
-    fresh = [model.sample_randomness(rng(seed)).generate([asked[0]])[0].reply for seed in range(50, 60)]
+    result = attack(picture(8), [model], ["What is this?", "How many?"], judge=Cannot())
+    assert (result.stopped, result.rate) == ("success", 1.0)
+    assert budget.holds(result.pixels, to_pixels(picture(8)))
+    requests = [Prompt.ask("What is this?", result.image)] * 10
+    fresh = [model.sample_randomness(rng(seed)).generate([requests[0]])[0].reply for seed in range(50, 60)]
     clean = [
         model.sample_randomness(rng(seed)).generate([Prompt.ask("What is this?", picture(8))])[0].reply
         for seed in range(5)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.vision_tower import _interpolated, to_transformers, with_vision_tower
+from equipoise.countermeasures.vision_tower import resize_positions, to_transformers, with_vision_tower
 from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError
 from equipoise.models.hf import HuggingFaceModel
@@ -24,8 +24,8 @@ Weights = dict[str, Tensor]
 
 
 def tower_of(model: HuggingFaceModel) -> torch.nn.Module:
-    found: torch.nn.Module = model.model.model.vision_tower
-    return found
+    result: torch.nn.Module = model.model.model.vision_tower
+    return result
 
 
 def weights_of(model: HuggingFaceModel) -> Weights:
@@ -49,7 +49,7 @@ def to_openclip(weights: Weights) -> Weights:
         "mlp.fc1": "mlp.c_fc",
         "mlp.fc2": "mlp.c_proj",
     }
-    found: Weights = {}
+    result: Weights = {}
     for key, value in weights.items():
         if key.startswith("encoder.layers."):
             number, rest = key.removeprefix("encoder.layers.").split(".", 1)
@@ -57,14 +57,14 @@ def to_openclip(weights: Weights) -> Weights:
             place = f"visual.transformer.resblocks.{number}."
             if module == "self_attn.q_proj":
                 thirds = [weights[key.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
-                found[f"{place}attn.in_proj_{kind}"] = torch.cat(thirds)
+                result[f"{place}attn.in_proj_{kind}"] = torch.cat(thirds)
             elif module in inside:
-                found[f"{place}{inside[module]}.{kind}"] = value
+                result[f"{place}{inside[module]}.{kind}"] = value
         elif not key.endswith("position_ids"):
             start = next(old for old in plain if key.startswith(old))
-            found[f"visual.{plain[start]}{key.removeprefix(start)}"] = value
-    width = len(found["visual.class_embedding"])
-    return found | {
+            result[f"visual.{plain[start]}{key.removeprefix(start)}"] = value
+    width = len(result["visual.class_embedding"])
+    return result | {
         "visual.proj": torch.zeros(width, 8),
         "logit_scale": torch.tensor(4.6),
         "positional_embedding": torch.zeros(77, width),
@@ -75,8 +75,8 @@ def to_openclip(weights: Weights) -> Weights:
 
 def to_transformers_file(weights: Weights) -> Weights:
     """As transformers would save a whole CLIP."""
-    found = {f"vision_model.{key}": value for key, value in weights.items()}
-    return found | {"logit_scale": torch.tensor(4.6), "visual_projection.weight": torch.zeros(8, 4)}
+    result = {f"vision_model.{key}": value for key, value in weights.items()}
+    return result | {"logit_scale": torch.tensor(4.6), "visual_projection.weight": torch.zeros(8, 4)}
 
 
 FORMATS: dict[str, tuple[str, Callable[[Weights], Any]]] = {
@@ -125,9 +125,9 @@ def test_its_own_weights_in_any_format_change_nothing(
     swapped = with_vision_tower(tiny_llava, saved(tmp_path, weights_of(tiny_llava), how))
     assert torch.equal(values(swapped), values(tiny_llava))
     assert replies(swapped) == replies(tiny_llava)
-    found, own = (model.loss_and_grad(PIXELS, PROMPTS, ["a", "b"]) for model in (swapped, tiny_llava))
-    assert torch.equal(found[0], own[0])
-    assert torch.equal(found[1], own[1])
+    result, own = (model.loss_and_grad(PIXELS, PROMPTS, ["a", "b"]) for model in (swapped, tiny_llava))
+    assert torch.equal(result[0], own[0])
+    assert torch.equal(result[1], own[1])
 
 
 def test_the_format_of_openclip_is_read_back_to_the_letter(tiny_llava: HuggingFaceModel) -> None:
@@ -138,15 +138,15 @@ def test_the_format_of_openclip_is_read_back_to_the_letter(tiny_llava: HuggingFa
 
 
 def test_other_weights_change_the_new_model_and_not_the_callers(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
-    before, said, own = values(tiny_llava), replies(tiny_llava), tower_of(tiny_llava)
+    before, answers, own = values(tiny_llava), replies(tiny_llava), tower_of(tiny_llava)
     state = {key: value.clone() for key, value in tiny_llava.model.state_dict().items()}
     swapped = with_vision_tower(tiny_llava, saved(tmp_path, moved(weights_of(tiny_llava))))
     assert not torch.allclose(values(swapped), before, atol=0.1)
-    assert replies(swapped) != said
+    assert replies(swapped) != answers
     assert tower_of(tiny_llava) is own
     assert tower_of(swapped) is not own
     assert torch.equal(values(tiny_llava), before)
-    assert replies(tiny_llava) == said
+    assert replies(tiny_llava) == answers
     assert all(torch.equal(value, state[key]) for key, value in tiny_llava.model.state_dict().items())
     assert swapped.name == f"{tiny_llava.name} + tower:id={tmp_path}"
     assert swapped.revision.startswith(f"{tiny_llava.revision}+")
@@ -165,27 +165,27 @@ def test_everything_but_the_tower_is_shared(tiny_llava: HuggingFaceModel, tmp_pa
 
 def test_the_revision_is_that_of_the_weights(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
     weights = weights_of(tiny_llava)
-    found = [
+    result = [
         with_vision_tower(tiny_llava, saved(tmp_path / str(i), moved(weights, scale))).revision
         for i, scale in enumerate((0.0, 0.1, 0.1))
     ]
-    assert found[0] != found[1] == found[2]
+    assert result[0] != result[1] == result[2]
 
 
-def test_positions_of_another_size_are_interpolated(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
+def test_positions_of_another_size_areresize_positions(tiny_llava: HuggingFaceModel, tmp_path: Path) -> None:
     weights = weights_of(tiny_llava)
     key = "embeddings.position_embedding.weight"
     own = weights[key]
-    assert torch.allclose(_interpolated(own, len(own)), own, atol=1e-6)
+    assert torch.allclose(resize_positions(own, len(own)), own, atol=1e-6)
     # A plane stays a plane away from the edges, where bicubic sees the border twice.
     row, column = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     plane = torch.stack([row, column, row + 2 * column], -1).reshape(64, 3)
-    smaller = _interpolated(torch.cat([torch.full((1, 3), 7.0), plane]), 17)
+    smaller = resize_positions(torch.cat([torch.full((1, 3), 7.0), plane]), 17)
     assert torch.equal(smaller[0], torch.full((3,), 7.0))
     middle = smaller[1:].reshape(4, 4, 3)[1:3, 1:3]
     assert torch.allclose(middle[..., 0], torch.tensor([[2.5, 2.5], [4.5, 4.5]]), atol=1e-4)
     assert torch.allclose(middle[..., 1], torch.tensor([[2.5, 4.5], [2.5, 4.5]]), atol=1e-4)
-    large = weights | {key: _interpolated(own, 65)}
+    large = weights | {key: resize_positions(own, 65)}
     swapped = with_vision_tower(tiny_llava, saved(tmp_path, large))
     assert tower_of(swapped).state_dict().keys() == tower_of(tiny_llava).state_dict().keys()
     assert not torch.equal(values(swapped), values(tiny_llava))

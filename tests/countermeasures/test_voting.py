@@ -13,7 +13,7 @@ from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Prompt
-from tests.countermeasures.fakes import ANSWER, REFUSAL, Looking, in_turn, picture, seen_by
+from tests.countermeasures.fakes import ANSWER, REFUSAL, RecordingModel, in_turn, picture, seen_by
 
 NO, NEVER = REFUSAL, "I can't assist with that request."
 YES, ALSO = ANSWER, "There is a gate in the wall."
@@ -69,22 +69,22 @@ def test_text_alone_is_asked_once_between_others_that_are_voted_on() -> None:
     words = Prompt.ask("How are you?")
     model = in_turn(NO, NO, YES, ALSO, YES, NO, YES)
     first, second, third = MajorityVote(model, NOISE, 3, "vote").generate([PROMPT, words, PROMPT])
-    assert len(model.asked) == 7
-    assert model.asked[3] == words
+    assert len(model.requests) == 7
+    assert model.requests[3] == words
     assert (first.reply, second.reply, third.reply) == (NO, ALSO, YES)
     assert second.trail == ()
     assert second.prompt is words
 
 
 def test_copies_differ_and_are_the_same_again() -> None:
-    model = MajorityVote(Looking(), NOISE, 7, "vote")
-    seen = seen_by(model, [PROMPT])
-    assert len(set(seen)) == 7
-    assert seen_by(model, [PROMPT]) == seen
+    model = MajorityVote(RecordingModel(), NOISE, 7, "vote")
+    recorded = seen_by(model, [PROMPT])
+    assert len(set(recorded)) == 7
+    assert seen_by(model, [PROMPT]) == recorded
 
 
 def test_what_cannot_be_voted_over_is_refused() -> None:
-    model: OpenModel = Looking()
+    model: OpenModel = RecordingModel()
     for make in (
         lambda: MajorityVote(model, Median(), 3, "vote"),
         lambda: MajorityVote(model, Noise(0, 0), 3, "vote"),
@@ -100,21 +100,21 @@ def test_what_cannot_be_voted_over_is_refused() -> None:
 
 def test_fresh_copies_are_counted_alike_in_whatever_batches() -> None:
     def votes(batch: int) -> tuple[VoteCounts, list[bytes]]:
-        model = Looking()
-        found = MajorityVote(model, Crop(0.7, 0.9, restore=True), 3, "vote").votes(
+        model = RecordingModel()
+        result = MajorityVote(model, Crop(0.7, 0.9, restore=True), 3, "vote").votes(
             PROMPT, 10, Generator().manual_seed(4), batch=batch
         )
-        return found, [prompt.messages[0].images[0].tobytes() for prompt in model.seen]
+        return result, [prompt.messages[0].images[0].tobytes() for prompt in model.recorded]
 
-    found, seen = votes(3)
-    assert found.refuse + found.answer + found.unscored == 10
-    assert len(set(seen)) == 10
-    assert votes(64) == (found, seen)
+    result, recorded = votes(3)
+    assert result.refuse + result.answer + result.unscored == 10
+    assert len(set(recorded)) == 10
+    assert votes(64) == (result, recorded)
 
 
 def test_the_settings_of_the_vote_are_described() -> None:
-    found = RandomizedSmoothing(Looking(), 0.1, 5, "smooth", seed=2).describe()
-    assert found == {
+    result = RandomizedSmoothing(RecordingModel(), 0.1, 5, "smooth", seed=2).describe()
+    assert result == {
         "countermeasure": "vote",
         "copies": 5,
         "transform": "Noise",

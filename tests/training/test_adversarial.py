@@ -24,6 +24,7 @@ from equipoise.training.adversarial import AdversarialTrainingConfig, train
 from equipoise.training.adversarial_examples import AdversarialExample, from_testbed
 from equipoise.training.parts import part_of
 from equipoise.types import Prompt
+from tests.attacks.fakes import within
 from tests.models.families.llava import llava_next
 from tests.training.fakes import REFUSAL, KilledError, kill_at, noise, noted, tiny
 
@@ -168,7 +169,7 @@ def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
     assert bool((after < before).all() if untargeted == 0 else (after > before).all())
     for one, origin in zip(found, clean, strict=True):
         assert is_quantized(one)
-        assert budget.holds(one, origin)
+        assert within(budget, one, origin)
         assert budget.measure(one, origin) > 0.8 * budget.epsilon
         assert not one.requires_grad
     assert all(weight.grad is None for weight in reference.model.parameters())

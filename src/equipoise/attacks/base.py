@@ -1,7 +1,7 @@
-"""`Attack`: subclasses propose pixels, the base class sees to the contract.
+"""`Attack`: subclasses propose pixels; the base class projects, evaluates, checks and keeps the best.
 
-The loss is only ever taken at a legal picture: 8-bit, within the budget, within `[0, 1]`. The best legal picture
-is kept, so a result is legal whatever the update rule does.
+The loss is only ever taken at a feasible picture: 8-bit, within the budget, within `[0, 1]`. The best feasible picture
+is the result, so a result keeps the budget whatever the update rule does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -19,18 +19,20 @@ from torch import Tensor
 from equipoise.attacks.attack_state import AttackState, StopCriteria
 from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
-from equipoise.attacks.perturbation_result import PerturbationResult, Stop, TraceStep
+from equipoise.attacks.perturbation_result import AttackOutcome, PerturbationResult, StopReason, TraceStep
 from equipoise.errors import UsageError
 
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
-"""Yields proposals, which may break every limit; is sent the slope at the legal picture next to each."""
+"""Yields candidate pixels (not yet projected); receives loss and gradient at the projected, quantised candidate."""
+DEFAULT_STOP: Final = StopCriteria()
+"""A check every ten steps, a target rate of 1, no time limit."""
 
 
 @dataclass(frozen=True)
 class Attack(ABC):
     """Lower an objective within a budget.
 
-    Subclasses write `rule`. Fields are the method; objective, picture and seed arrive at the call.
+    Subclasses write `update_steps`. Fields are the method; objective, picture and seed arrive at the call.
     """
 
     budget: Budget
@@ -38,11 +40,11 @@ class Attack(ABC):
     steps: int = 100
     """Most updates of one start."""
     questions_per_step: int | None = None
-    """How many items of the objective a step looks at, drawn anew each step; None looks at all."""
+    """How many items of the objective a step evaluates, drawn anew each step; None evaluates all."""
     restarts: int = 1
-    """How many starts; those after the first begin at a random place of the ball."""
+    """How many starts; those after the first begin at a random point of the ball."""
     random_start: bool = False
-    """Whether the first start begins at a random place too."""
+    """Whether the first start begins at a random point too."""
     converged_loss: float = 1e-3
     """A run stops when the loss stays below this ..."""
     converged_steps: int = 30
@@ -56,13 +58,13 @@ class Attack(ABC):
             raise UsageError(f"expected at least 1 question per step, got {self.questions_per_step}; try 10")
 
     @abstractmethod
-    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
-        """The update rule: yield the start, then a proposal after each slope, without end.
+    def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
+        """The update rule: yield the start, then a candidate after each loss and gradient, without end.
 
         Args:
-            region: the ball and the box; `region.project` is there to be used, but nobody has to.
+            feasible: the ball and the box; a rule may use `feasible.project`, but need not.
             start: where to begin, `3 x H x W`.
-            random: source of all chance, on the CPU.
+            random: source of all randomness, on the CPU.
         """
 
     def loss_and_grad(
@@ -79,9 +81,7 @@ class Attack(ABC):
         *,
         seed: int = 0,
         success: Callable[[Tensor], float] | None = None,
-        check_every: int = 10,
-        target_rate: float = 1.0,
-        max_seconds: float | None = None,
+        stop: StopCriteria = DEFAULT_STOP,
         progress: Callable[[TraceStep], None] | None = None,
     ) -> PerturbationResult:
         """Attack one picture.
@@ -89,42 +89,38 @@ class Attack(ABC):
         Args:
             objective: what to lower.
             clean: the 8-bit picture, `3 x H x W` floats in `[0, 1]`.
-            seed: the same seed gives the same bytes, unless `max_seconds` cuts a run short.
-            success: takes a legal picture and returns its success rate in `[0, 1]`, by really asking; the first
-                picture that reaches `target_rate` is the result.
-            check_every: steps between two checks; where the loss is random, also between two exact scores.
-            target_rate: the success rate to reach.
-            max_seconds: time for all starts together; the best picture so far is the result.
-            progress: is told of every step.
+            seed: the same seed gives the same bytes, unless `stop.max_seconds` cuts a run short.
+            success: takes a feasible picture and returns its success rate in `[0, 1]`, by decoding replies; the first
+                picture that reaches `stop.target_rate` is the result.
+            stop: when to check and when to stop; the time is that of all starts together.
+            progress: called with every step.
 
         Raises:
-            UsageError: pixels that are not an 8-bit picture, or limits that make no sense.
+            UsageError: pixels that are not an 8-bit picture.
             ModelError: the loss or the gradient is not finite at the start.
         """
         _require_pixels(clean)
-        limits = StopCriteria(check_every, target_rate, max_seconds)
-        region = self.budget.centered_at(clean)
+        feasible = self.budget.centered_at(clean)
         random = torch.Generator().manual_seed(seed)
-        search = AttackState(objective, clean, limits, success, progress, exact=not self._is_random(objective))
+        state = AttackState(objective, clean, stop, success, progress, exact=not self._is_random(objective))
+        # The gradients of a step are taken inside `_evaluate`; nothing else may build a graph.
         with torch.no_grad():
             for restart in range(self.restarts):
-                stop = self._run(search, objective.reset(random), region, restart, random)
-                if stop in ("success", "time", "broken"):
+                stopped = self._run(state, objective.reset(random), feasible, restart, random)
+                if stopped in ("success", "time", "diverged"):
                     break
-        return PerturbationResult.of(
-            search.best(),
-            clean,
-            self.budget,
-            recipe=self.describe() | {"objective": objective.describe()} | asdict(limits),
-            models=objective.models,
-            bystanders=objective.bystanders,
+        outcome = AttackOutcome(
+            recipe=self.describe() | {"objective": objective.describe()} | asdict(stop),
             seed=seed,
-            trace=tuple(search.trace),
-            steps=search.steps,
-            seconds=time.perf_counter() - search.started,
-            stopped=stop,
-            rate=search.rate,
-            warnings=tuple(search.warnings(region)),
+            trace=tuple(state.trace),
+            steps=state.steps,
+            seconds=time.perf_counter() - state.started,
+            stopped=stopped,
+            rate=state.rate,
+            warnings=tuple(state.warnings(feasible)),
+        )
+        return PerturbationResult.of(
+            state.best(), clean, self.budget, outcome, models=objective.models, bystanders=objective.bystanders
         )
 
     def describe(self) -> dict[str, Any]:
@@ -132,40 +128,43 @@ class Attack(ABC):
         return {"attack": type(self).__name__} | asdict(self)
 
     def _is_random(self, objective: Objective) -> bool:
-        few = self.questions_per_step is not None and self.questions_per_step < objective.size
-        return few or objective.is_random
+        subsampled = self.questions_per_step is not None and self.questions_per_step < objective.size
+        return subsampled or objective.is_random
 
     def _run(
-        self, search: AttackState, objective: Objective, region: FeasibleSet, restart: int, random: torch.Generator
-    ) -> Stop:
-        start = region.clean
+        self, state: AttackState, objective: Objective, feasible: FeasibleSet, restart: int, random: torch.Generator
+    ) -> StopReason:
+        """One start: feed the update rule with evaluations of its projected candidates until something stops it."""
+        start = feasible.clean
         if self.random_start or restart:
-            start = region.random(torch.rand(start.shape, generator=random).to(start))
-        rule = self.update_steps(region, start, random)
-        legal = region.project_quantized(next(rule))
-        low = 0
+            start = feasible.random(torch.rand(start.shape, generator=random).to(start))
+        rule = self.update_steps(feasible, start, random)
+        candidate = feasible.project_quantized(next(rule))
+        low_steps = 0
         for _ in range(self.steps):
-            if search.out_of_time():
+            if state.out_of_time():
                 return "time"
-            slope = self._evaluate(objective, legal, random)
-            search.record(legal, slope)
-            if search.diverged:
-                return "broken"
-            if search.check_due() and search.check(legal):
+            evaluation = self._evaluate(objective, candidate, random)
+            state.record(candidate, evaluation)
+            if state.diverged:
+                return "diverged"
+            if state.check_due() and state.check(candidate):
                 return "success"
-            low = low + 1 if slope.loss < self.converged_loss else 0
-            if low >= self.converged_steps:
-                return "success" if search.finalize(legal) else "converged"
-            legal = region.project_quantized(rule.send(slope))
-        return "success" if search.finalize(legal) else "steps"
+            low_steps = low_steps + 1 if evaluation.loss < self.converged_loss else 0
+            if low_steps >= self.converged_steps:
+                return "success" if state.finalize(candidate) else "converged"
+            # The rule continues from its own unrounded point, not from the candidate: steps below half a level would
+            # otherwise be rounded away one by one and never add up.
+            candidate = feasible.project_quantized(rule.send(evaluation))
+        return "success" if state.finalize(candidate) else "steps"
 
-    def _evaluate(self, objective: Objective, legal: Tensor, random: torch.Generator) -> LossAndGrad:
+    def _evaluate(self, objective: Objective, candidate: Tensor, random: torch.Generator) -> LossAndGrad:
         count = objective.size
         items = list(range(count))
         if self.questions_per_step is not None and self.questions_per_step < count:
             items = torch.randperm(count, generator=random)[: self.questions_per_step].tolist()
         with torch.enable_grad():
-            return self.loss_and_grad(objective, legal, items, random)
+            return self.loss_and_grad(objective, candidate, items, random)
 
 
 def _require_pixels(clean: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""How far a picture may be moved, and the 8-bit pictures within that distance.
+"""Perturbation budgets: a norm, an epsilon, and projection onto the 8-bit pictures within that distance.
 
 Nothing here imports torch at run time, so that saved results can be read without it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from equipoise.errors import UsageError
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-
-LEVELS = 255
-_SLACK = 1e-3  # float32 pixels times 255 miss their level by up to 3e-5; nothing real is this close.
-_BINS = 256  # of the part of a level that rounding is about
+NORMS: Final[tuple[Norm, ...]] = ("linf", "l2")
+LEVELS: Final = 255
+"""The largest 8-bit level; a level `n` is the pixel value `n / LEVELS`."""
+_SLACK: Final = 1e-3  # float32 pixels times 255 miss their level by up to 3e-5; nothing real is this close.
+_BINS: Final = 256  # histogram bins over the fractional part of a level
 
 
 def parse_epsilon(text: str) -> float:
@@ -58,7 +59,7 @@ class Budget:
     """The largest allowed norm of the change; for `linf` between 1/255 (one 8-bit step) and 1."""
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
+        if self.norm not in NORMS:
             raise UsageError(f"expected norm linf or l2, got {self.norm!r}; try linf")
         if not math.isfinite(self.epsilon) or self.epsilon <= 0:
             raise UsageError(f"expected epsilon above 0, got {self.epsilon:g}; try 8/255")
@@ -75,7 +76,7 @@ class Budget:
         return self.centered_at(clean).project(pixels)
 
     def project_quantized(self, pixels: Tensor, clean: Tensor) -> Tensor:
-        """An 8-bit picture near `pixels` that is within the budget; see `FeasibleSet.legal`."""
+        """An 8-bit picture near `pixels` that is within the budget; see `FeasibleSet.project_quantized`."""
         return self.centered_at(clean).project_quantized(pixels)
 
     def measure(self, pixels: Tensor, clean: Tensor) -> float:
@@ -87,12 +88,8 @@ class Budget:
         length = change.abs().max() if self.norm == "linf" else change.norm()
         return float(length) / LEVELS
 
-    def holds(self, pixels: Tensor, clean: Tensor) -> bool:
-        """Whether the change is within the budget."""
-        return self.measure(pixels, clean) <= self.epsilon * (1 + 1e-9)
-
     def centered_at(self, clean: Tensor) -> FeasibleSet:
-        """The region of this budget around one picture, with its bounds worked out once.
+        """The feasible set of this budget around one picture, with its bounds computed once.
 
         Raises:
             UsageError: if `clean` is not an 8-bit picture.
@@ -100,13 +97,18 @@ class Budget:
         if not is_quantized(clean):
             raise UsageError(
                 "expected an 8-bit picture (every value a multiple of 1/255), got values in between; "
-                "try equipoise.attacks.budgets.snap(pixels)"
+                "try equipoise.attacks.budgets.quantize(pixels)"
             )
         return FeasibleSet(self, clean)
 
 
 class FeasibleSet:
-    """The pictures within a budget of one clean 8-bit picture."""
+    """The pictures within a budget of one clean 8-bit picture: the ball around it, cut with the `[0, 1]` box.
+
+    Args:
+        budget: norm and radius of the ball.
+        clean: its centre, an 8-bit picture, `3 x H x W`.
+    """
 
     def __init__(self, budget: Budget, clean: Tensor) -> None:
         self.budget = budget
@@ -133,30 +135,38 @@ class FeasibleSet:
         """An 8-bit picture near `pixels`, within the ball and the box.
 
         For `linf` every value is rounded to the nearest level within reach. For `l2` values are rounded up or
-        down in magnitude by a common threshold, the lowest at which the change is no longer than the one asked
-        for: rounding to nearest would lose every change below half a level, or leave the ball.
+        down in magnitude by a common threshold, the lowest at which the change is no longer than the one requested:
+        rounding to nearest would lose every change below half a level, or leave the ball.
         """
         if self.budget.norm == "linf":
             levels = pixels.mul(LEVELS).round_()
             return levels.maximum(self._low).minimum(self._high).div_(LEVELS)
         change = self.project(pixels).mul_(LEVELS).sub_(self._levels)
-        return self._rounded(change).add_(self._levels).div_(LEVELS)
+        return self._round_within_l2(change).add_(self._levels).div_(LEVELS)
 
-    def _rounded(self, change: Tensor) -> Tensor:
-        """Whole levels no longer than `change`, which is within the ball; values stay between 0 and 255."""
+    def _round_within_l2(self, change: Tensor) -> Tensor:
+        """Whole levels no longer than `change`, which is within the ball; values stay between 0 and 255.
+
+        Finding the whole-level vector nearest to `change` under a length limit is an integer program. This is its
+        greedy solution: round everything towards zero, then round up the values with the largest fractional parts for
+        as long as the squared length allows. Fractional parts are binned, so that one histogram and one cumulative sum
+        replace a sort of all the pixels at every step of an attack.
+        """
         most = (self.budget.epsilon * LEVELS) ** 2 * (1 + 1e-9)
         size = change.abs()
+        # Whole levels that float error left just below themselves must not lose a level, hence the slack.
         down = (size + _SLACK).floor()
         while (length := _sum(down.square())) > most:  # the slack, or float error, may tip it over the edge
             size.mul_(1 - _SLACK)
             down = size.floor()
-        part = (size - down).mul_(_BINS).clamp_(0, _BINS - 1).long()
-        # What rounding up a value adds to the squared length, summed from the largest part down.
-        gain = part.flatten().bincount((2 * down + 1).double().flatten(), minlength=_BINS).flip(0).cumsum(0)
+        fraction = (size - down).mul_(_BINS).clamp_(0, _BINS - 1).long()
+        # Rounding d up to d + 1 adds (d + 1)^2 - d^2 = 2d + 1 to the squared length. `gain[i]` is what rounding up the
+        # i + 1 highest bins adds in all.
+        gain = fraction.flatten().bincount((2 * down + 1).double().flatten(), minlength=_BINS).flip(0).cumsum(0)
         room = max(0.0, min(_sum(size.square()), most) - length)
-        # Bin 0 holds what is whole already: it is never rounded up.
-        fitting = min(int((gain <= room).sum()), _BINS - 1)
-        return down.add_(part >= _BINS - fitting).mul_(change.sign())
+        # Bin 0 holds the values that are whole already: it is never rounded up.
+        bins_up = min(int((gain <= room).sum()), _BINS - 1)
+        return down.add_(fraction >= _BINS - bins_up).mul_(change.sign())
 
     def random(self, noise: Tensor) -> Tensor:
         """A random start: `noise` is uniform in `[0, 1)`; uniform in the `linf` ball, within the `l2` ball."""

@@ -1,9 +1,13 @@
-"""Questions that learn to resist: the prompt side of CroPA (Luo et al. 2024, arXiv:2403.09766, algorithm 1)."""
+"""CroPA: prompts that learn to resist while the picture learns to mislead (Luo et al. 2024, arXiv:2403.09766).
+
+The pixels descend a loss, and every few steps a shift of each question's token embeddings ascends it (algorithm 1), so
+that the picture has to work for wordings it has not met.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
@@ -16,12 +20,12 @@ from equipoise.models.base import OpenModel
 
 @dataclass(frozen=True)
 class CroPAConfig:
-    """How the learned prompts move."""
+    """How the shifts of the questions are learned."""
 
     step: float = 0.02
-    """Length of one ascent step, as a sign step, in units of the embeddings."""
+    """Size of one ascent step (a sign step), in units of the embeddings."""
     every: int = 5
-    """Looks between two ascent steps of one question."""
+    """Evaluations of a question between two of its ascent steps."""
     limit: float = 0.2
     """Largest absolute value of a shift."""
     length: int = 12
@@ -29,47 +33,53 @@ class CroPAConfig:
 
     def __post_init__(self) -> None:
         if self.step <= 0 or self.limit <= 0 or self.every < 1 or self.length < 1:
-            raise UsageError(f"expected positive step, every, limit and length, got {self}; try Shifting()")
+            raise UsageError(f"expected positive step, every, limit and length, got {self}; try CroPAConfig()")
 
 
-@dataclass(frozen=True)
 class CroPAObjective(Objective):
     """A `TargetReplyLoss` whose questions' embeddings carry shifts that are learned to *raise* its loss.
 
-    While pixels go down, every few looks the shifts go up, so that the picture must work for wordings it has not
-    met. The shifts are used in optimising only: `score` is the loss of the plain questions, and so is success.
+    **It changes as it is called**: each call counts the questions it evaluates, and raises the shifts of those that are
+    due. `reset` returns a new objective that starts from the plain questions; an attack calls it for every start.
+    The shifts are used in optimising only: `score` is the loss of the plain questions, and so is success.
+
+    Args:
+        target_loss: the loss of the plain questions.
+        config: how the shifts are learned; None takes the defaults.
+
+    Raises:
+        UsageError: a target model whose question embeddings cannot be shifted.
     """
 
-    reply: TargetReplyLoss
-    """The loss of the plain questions."""
-    shifting: CroPAConfig = field(default_factory=CroPAConfig)
-    """How the shifts move."""
-    shifts: tuple[Tensor, ...] = ()
-    """One `questions x length x width` for each target, on its device; empty before `begin`."""
-    looks: Tensor | None = None
-    """How often each question was looked at in this run."""
-
-    def __post_init__(self) -> None:
-        for model in self.reply.targets:
+    def __init__(self, target_loss: TargetReplyLoss, config: CroPAConfig | None = None) -> None:
+        self.target_loss = target_loss
+        self.config = config or CroPAConfig()
+        self.shifts: list[Tensor] = []
+        """`questions x length x width` for each target, on its device; zero at the start."""
+        for model in target_loss.targets:
             if model.embedding_width is None:
                 raise UsageError(
                     f"expected models whose questions can be shifted, got {model.name}; try without learned prompts"
                 )
+            shape = (target_loss.size, self.config.length, model.embedding_width)
+            self.shifts.append(torch.zeros(shape, device=model.device))
+        self.evaluations = torch.zeros(target_loss.size, dtype=torch.long)
+        """`questions`: how often each question was evaluated."""
 
     @property
     def size(self) -> int:
         """The number of questions."""
-        return self.reply.size
+        return self.target_loss.size
 
     @property
     def models(self) -> tuple[OpenModel, ...]:
         """The target models."""
-        return self.reply.models
+        return self.target_loss.models
 
     @property
     def bystanders(self) -> tuple[OpenModel, ...]:
-        """The models of `keep_away`, which see plain questions."""
-        return self.reply.bystanders
+        """The bystanders of the plain loss; they are asked the plain questions."""
+        return self.target_loss.bystanders
 
     @property
     def is_random(self) -> bool:
@@ -77,50 +87,42 @@ class CroPAObjective(Objective):
         return True
 
     def reset(self, random: Generator) -> Self:
-        """Fresh shifts: zero, so that the first look is at the plain questions."""
-        shifts = tuple(
-            torch.zeros(self.size, self.shifting.length, model.embedding_width or 0, device=model.device)
-            for model in self.models
-        )
-        return type(self)(self.reply, self.shifting, shifts, torch.zeros(self.size, dtype=torch.long))
+        """A new objective with shifts of zero, so that the first evaluation is of the plain questions."""
+        return type(self)(self.target_loss, self.config)
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
-        """Loss and gradient over some shifted questions; now and then their shifts go up."""
-        if self.looks is None:
-            return self.reset(random)(pixels, items, random)
-        chosen = list(items)
-        self.looks[chosen] += 1
-        due = (self.looks[chosen] % self.shifting.every) == 0
-        prompts = [self.reply.questions[i] for i in chosen]
+        """Loss and gradient over some shifted questions; afterwards the shifts that are due go up."""
+        plain, rows = self.target_loss, list(items)
+        self.evaluations[rows] += 1
+        due = (self.evaluations[rows] % self.config.every) == 0
+        prompts = [plain.questions[i] for i in rows]
         terms = []
-        for model, shifts in zip(self.models, self.shifts, strict=True):
-            shift = shifts[chosen].requires_grad_(bool(due.any()))
-            count = self.reply.draws if model.is_random else 1
+        for index, model in enumerate(self.models):
+            # The gradient in the shift costs a longer backward pass, so it is only taken where a step is due.
+            shift = self.shifts[index][rows].requires_grad_(bool(due.any()))
+            count = plain.draws if model.is_random else 1
             for _ in range(count):
                 losses, gradient = model.sample_randomness(random).loss_and_grad(
-                    pixels.to(model.device),
-                    prompts,
-                    [self.reply.reply] * len(prompts),
-                    end=self.reply.end,
-                    question_shift=shift,
+                    pixels.to(model.device), prompts, [plain.reply] * len(prompts), end=plain.end, question_shift=shift
                 )
                 terms.append(LossAndGrad(float(losses.mean()) / count, gradient.to(pixels) / len(prompts) / count))
             if shift.grad is not None:
-                self._ascend(shifts, chosen, shift, due)
-        terms += self.reply.away(pixels, chosen, random)
+                self._ascend(index, rows, shift, due)
+        terms += plain.bystander_loss(pixels, rows, random)
         return sum_losses(terms)
 
-    def _ascend(self, shifts: Tensor, chosen: list[int], shift: Tensor, due: Tensor) -> None:
+    def _ascend(self, index: int, rows: list[int], shift: Tensor, due: Tensor) -> None:
+        """One sign step up for the questions that are due, kept within the limit."""
         assert shift.grad is not None
-        limit = self.shifting.limit
-        raised = (shift.detach() + self.shifting.step * shift.grad.sign()).clamp(-limit, limit)
-        rows = torch.tensor(chosen)[due].to(shifts.device)
-        shifts[rows] = raised[due.to(shifts.device)]
+        limit = self.config.limit
+        raised = (shift.detach() + self.config.step * shift.grad.sign()).clamp(-limit, limit)
+        due_rows = torch.tensor(rows)[due].to(raised.device)
+        self.shifts[index][due_rows] = raised[due.to(raised.device)]
 
     def score(self, pixels: Tensor) -> float:
         """The loss of the plain questions."""
-        return self.reply.score(pixels)
+        return self.target_loss.score(pixels)
 
     def describe(self) -> dict[str, Any]:
-        """The plain loss, with how the shifts move."""
-        return self.reply.describe() | {"learned_prompts": asdict(self.shifting)}
+        """The plain loss, with how the shifts are learned."""
+        return self.target_loss.describe() | {"learned_prompts": asdict(self.config)}

@@ -1,7 +1,8 @@
-"""What an attack lowers: a loss of a picture, with its gradient in the pixels.
+"""Objectives of an attack: a loss of a picture to be lowered, with its gradient in the pixels.
 
-An objective is a mean over *items* (a question, or a question of one picture). An attack may look at some items
-only in one step; the mean over a random subset estimates the mean over all.
+An objective is a mean over *items* (a question, or a question of one picture). A step of an attack may evaluate some
+items only; the mean over a random subset estimates the mean over all. Objectives compose: `EOTObjective` and
+`CroPAObjective` wrap another one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class LossAndGrad:
     """A loss at some pixels and its gradient there."""
 
     loss: float
-    """Mean over the items looked at, in nats per token, summed over models."""
+    """Mean over the evaluated items, in nats per token, summed over models."""
     gradient: Tensor
     """`3 x H x W`, of `loss`, on the device of the pixels."""
 
@@ -45,7 +46,7 @@ class Objective(ABC):
         Args:
             pixels: `3 x H x W` in `[0, 1]`, an 8-bit picture.
             items: which items, by number; not empty.
-            random: source of all chance, on the CPU.
+            random: source of all randomness, on the CPU.
         """
 
     @abstractmethod
@@ -64,11 +65,11 @@ class Objective(ABC):
 
     @property
     def is_random(self) -> bool:
-        """Whether two looks at the same pixels and items may differ."""
+        """Whether two evaluations of the same pixels and items may differ."""
         return False
 
     def reset(self, random: Generator) -> Self:
-        """The objective as it is at the start of a run; what a run changes is changed in the returned one."""
+        """The objective as it is at the start of a run; an objective with state returns a fresh one."""
         return self
 
     def score(self, pixels: Tensor) -> float:
@@ -78,10 +79,10 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class PreserveReplies:
-    """A bystander, whose true replies are to stay likely."""
+    """A bystander, whose own replies are to stay likely."""
 
     model: OpenModel
-    """Who must not be misled."""
+    """The model that must not be misled."""
     replies: tuple[str, ...]
     """Its reply to each question about the clean picture; an empty one is left out of the loss."""
     weight: float = 1.0
@@ -105,17 +106,18 @@ class TargetReplyLoss(Objective):
     """
 
     targets: tuple[OpenModel, ...]
-    """The models that shall give the reply."""
+    """The models that should give the reply."""
     questions: tuple[Prompt, ...]
     """The shadow questions."""
     reply: str
-    """What they shall reply."""
+    """The target reply."""
     end: bool = True
-    """Whether the reply shall also end there."""
-    keep_away: tuple[PreserveReplies, ...] = ()
-    """Bystanders, each adding `weight` times the mean cross-entropy of its own true replies."""
+    """Whether the reply should also end there."""
+    preserve: tuple[PreserveReplies, ...] = ()
+    """Bystanders, each adding `weight` times the mean cross-entropy of its own replies."""
     draws: int = 1
-    """Draws of a model's chance (a defence that adds noise) that a look averages over; others are looked at once."""
+    """Draws of a model's randomness (a defence that adds noise) that an evaluation averages over; models without
+    randomness are evaluated once."""
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -126,11 +128,11 @@ class TargetReplyLoss(Objective):
             raise UsageError("expected a reply to aim at, got an empty one; try a refusal sentence")
         if self.draws < 1:
             raise UsageError(f"expected at least 1 draw, got {self.draws}; try 4")
-        for bystander in self.keep_away:
+        for bystander in self.preserve:
             if len(bystander.replies) != len(self.questions):
                 raise UsageError(
                     f"expected a bystander's reply to each of {len(self.questions)} questions, "
-                    f"got {len(bystander.replies)}; try KeepAway.observe(model, questions)"
+                    f"got {len(bystander.replies)}; try PreserveReplies.observe(model, questions)"
                 )
 
     @property
@@ -145,8 +147,8 @@ class TargetReplyLoss(Objective):
 
     @property
     def bystanders(self) -> tuple[OpenModel, ...]:
-        """The models of `keep_away`."""
-        return tuple(bystander.model for bystander in self.keep_away)
+        """The models of `preserve`."""
+        return tuple(bystander.model for bystander in self.preserve)
 
     @property
     def is_random(self) -> bool:
@@ -154,24 +156,24 @@ class TargetReplyLoss(Objective):
         return any(model.is_random for model in (*self.models, *self.bystanders))
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
-        """Loss and gradient over some questions, in expectation over the models' chance (EOT, Athalye et al. 2018)."""
+        """Loss and gradient over some questions, in expectation over the models' randomness."""
         prompts = [self.questions[i] for i in items]
-        said = [self.reply] * len(prompts)
-        terms = [self._look(model, pixels, prompts, said, 1.0, random) for model in self.targets]
-        return sum_losses([*terms, *self.away(pixels, items, random)])
+        replies = [self.reply] * len(prompts)
+        terms = [self._model_loss(model, pixels, prompts, replies, 1.0, random) for model in self.targets]
+        return sum_losses([*terms, *self.bystander_loss(pixels, items, random)])
 
-    def away(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[LossAndGrad]:
+    def bystander_loss(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[LossAndGrad]:
         """The weighted terms of the bystanders alone."""
         terms = []
-        for bystander in self.keep_away:
+        for bystander in self.preserve:
             kept = [i for i in items if bystander.replies[i]]
             if kept and bystander.weight:
                 replies = [bystander.replies[i] for i in kept]
                 prompts = [self.questions[i] for i in kept]
-                terms.append(self._look(bystander.model, pixels, prompts, replies, bystander.weight, random))
+                terms.append(self._model_loss(bystander.model, pixels, prompts, replies, bystander.weight, random))
         return terms
 
-    def _look(
+    def _model_loss(
         self,
         model: OpenModel,
         pixels: Tensor,
@@ -180,15 +182,17 @@ class TargetReplyLoss(Objective):
         weight: float,
         random: Generator,
     ) -> LossAndGrad:
+        # A deployed defence keeps its draws secret, so every evaluation is at fresh draws of the attacker's own: the
+        # gradient is that of the expected loss, not of one lucky noise pattern (EOT, Athalye et al. 2018).
         count = self.draws if model.is_random else 1
         factor = weight / len(prompts) / count
-        slopes = []
+        terms = []
         for _ in range(count):
             losses, gradient = model.sample_randomness(random).loss_and_grad(
                 pixels.to(model.device), prompts, replies, end=self.end
             )
-            slopes.append(LossAndGrad(float(losses.sum()) * factor, gradient.to(pixels) * factor))
-        return sum_losses(slopes)
+            terms.append(LossAndGrad(float(losses.sum()) * factor, gradient.to(pixels) * factor))
+        return sum_losses(terms)
 
     def describe(self) -> dict[str, Any]:
         """The reply, the questions, the weights."""
@@ -197,7 +201,7 @@ class TargetReplyLoss(Objective):
             "reply": self.reply,
             "end": self.end,
             "questions": [prompt.text for prompt in self.questions],
-            "keep_away_weights": [bystander.weight for bystander in self.keep_away],
+            "bystander_weights": [bystander.weight for bystander in self.preserve],
             "draws": self.draws,
         }
 
@@ -206,12 +210,13 @@ class TargetReplyLoss(Objective):
 class EOTObjective(Objective):
     """An objective in expectation over transformations of the picture (EOT, Athalye et al. 2018).
 
-    A gradient flows through each transformation; the transformed picture is what the models see.
+    The models see transformed pictures, and the gradient flows back through each transformation: the mean over random
+    transformations is an unbiased estimate of the gradient of the expected loss.
     """
 
     objective: Objective
     """The loss of a transformed picture."""
-    expectation: EOTConfig
+    eot: EOTConfig
     """Which transformations, and how many in a step."""
 
     @property
@@ -235,35 +240,36 @@ class EOTObjective(Objective):
         return True
 
     def reset(self, random: Generator) -> Self:
-        """Begin the objective inside."""
+        """Reset the objective inside."""
         return replace(self, objective=self.objective.reset(random))
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """The mean over the transformations drawn for this step."""
-        transforms = self.expectation.draw(random)
-        slopes = []
+        transforms = self.eot.draw(random)
+        terms = []
         for transform in transforms:
             leaf = pixels.detach().requires_grad_(True)
-            seen = transform(leaf, random)
-            slope = self.objective(seen.detach(), items, random)
-            (gradient,) = torch.autograd.grad(seen, leaf, slope.gradient)
-            slopes.append(LossAndGrad(slope.loss / len(transforms), gradient / len(transforms)))
-        return sum_losses(slopes)
+            transformed = transform(leaf, random)
+            evaluation = self.objective(transformed.detach(), items, random)
+            # Chain rule in two halves: the model's graph is already freed when that of the transform is walked.
+            (gradient,) = torch.autograd.grad(transformed, leaf, evaluation.gradient)
+            terms.append(LossAndGrad(evaluation.loss / len(transforms), gradient / len(transforms)))
+        return sum_losses(terms)
 
     def score(self, pixels: Tensor) -> float:
         """The mean over all transformations, with fixed draws."""
-        samples = max(self.expectation.samples, len(self.expectation.transforms))
-        every = replace(self, expectation=replace(self.expectation, samples=samples))
-        return every(pixels, range(self.size), Generator().manual_seed(0)).loss
+        samples = max(self.eot.samples, len(self.eot.transforms))
+        all_transforms = replace(self, eot=replace(self.eot, samples=samples))
+        return all_transforms(pixels, range(self.size), Generator().manual_seed(0)).loss
 
     def describe(self) -> dict[str, Any]:
         """The objective inside, with the transformations."""
-        return self.objective.describe() | {"expectation": self.expectation.describe()}
+        return self.objective.describe() | {"eot": self.eot.describe()}
 
 
-def sum_losses(slopes: Sequence[LossAndGrad]) -> LossAndGrad:
-    """The slope of a sum of losses."""
-    gradient = slopes[0].gradient
-    for slope in slopes[1:]:
-        gradient = gradient + slope.gradient
-    return LossAndGrad(sum(slope.loss for slope in slopes), gradient)
+def sum_losses(terms: Sequence[LossAndGrad]) -> LossAndGrad:
+    """The sum of losses, with the sum of their gradients."""
+    gradient = terms[0].gradient
+    for term in terms[1:]:
+        gradient = gradient + term.gradient
+    return LossAndGrad(sum(term.loss for term in terms), gradient)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from equipoise import __version__
-from equipoise.attacks.budgets import Budget
+from equipoise.attacks.budgets import NORMS, Budget
 from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import OutputError, PictureError
 from equipoise.files import write_whole
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from equipoise.models.base import OpenModel
 
-Stop = Literal["success", "converged", "steps", "time", "broken"]
+StopReason = Literal["success", "converged", "steps", "time", "diverged"]
 """Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
 or the loss was no longer finite."""
 
@@ -36,9 +36,9 @@ class TraceStep:
     step: int
     """Its number, from 1; restarts count on."""
     loss: float
-    """The loss over what the step looked at, in nats per token."""
+    """The loss over the items that the step evaluated, in nats per token."""
     rate: float | None = None
-    """The success rate, where this step was checked by asking."""
+    """The success rate, where this step was checked by decoding replies."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,31 @@ class ModelSource:
     """Which weights exactly."""
 
 
+@dataclass(frozen=True)
+class AttackOutcome:
+    """How an attack went, apart from its picture; every field is also one of `PerturbationResult`."""
+
+    recipe: dict[str, Any]
+    """Attack, objective and limits, in values that JSON can hold."""
+    seed: int
+    """The seed of all randomness."""
+    trace: tuple[TraceStep, ...]
+    """Every step."""
+    steps: int
+    """Gradient steps done."""
+    seconds: float
+    """Wall-clock time."""
+    stopped: StopReason
+    """Why the attack ended."""
+    rate: float | None = None
+    """Success rate in the attack's own check; None if the picture was not checked."""
+    warnings: tuple[str, ...] = ()
+    """Reasons not to trust the result."""
+
+
 @dataclass(frozen=True, eq=False)
 class PerturbationResult:
-    """A perturbed picture, with everything needed to judge it and to make it again."""
+    """A perturbed picture, with how it was produced, how far it was moved and how the attack went."""
 
     image: Image.Image
     """The 8-bit picture."""
@@ -66,7 +88,7 @@ class PerturbationResult:
     bystanders: tuple[ModelSource, ...]
     """The models whose replies were to be kept."""
     seed: int
-    """The seed of all chance."""
+    """The seed of all randomness."""
     trace: tuple[TraceStep, ...]
     """Every step."""
     linf: float
@@ -81,7 +103,7 @@ class PerturbationResult:
     """Gradient steps done."""
     seconds: float
     """Wall-clock time."""
-    stopped: Stop
+    stopped: StopReason
     """Why the attack ended."""
     rate: float | None = None
     """Success rate of this picture in the attack's own check, on shadow questions; None if it was not checked."""
@@ -94,39 +116,23 @@ class PerturbationResult:
         pixels: Tensor,
         clean: Tensor,
         budget: Budget,
+        outcome: AttackOutcome,
         *,
-        recipe: dict[str, Any],
-        models: Sequence[OpenModel],
-        bystanders: Sequence[OpenModel],
-        seed: int,
-        trace: tuple[TraceStep, ...],
-        steps: int,
-        seconds: float,
-        stopped: Stop,
-        rate: float | None,
-        warnings: tuple[str, ...],
+        models: Sequence[OpenModel] = (),
+        bystanders: Sequence[OpenModel] = (),
     ) -> Self:
         """Measure 8-bit pixels against the clean ones and put the result together."""
-        image, original = to_image(pixels), to_image(clean)
-        psnr, ssim = image_similarity(image, original)
         return cls(
-            image=image,
             budget=budget,
-            recipe=recipe,
-            models=tuple(ModelSource(model.name, model.revision) for model in models),
-            bystanders=tuple(ModelSource(model.name, model.revision) for model in bystanders),
-            seed=seed,
-            trace=trace,
-            linf=Budget("linf", 1.0).measure(pixels, clean),
-            l2=Budget("l2", 1.0).measure(pixels, clean),
-            psnr=psnr,
-            ssim=ssim,
-            steps=steps,
-            seconds=seconds,
-            stopped=stopped,
-            rate=rate,
-            warnings=warnings,
+            models=_sources(models),
+            bystanders=_sources(bystanders),
+            **vars(outcome),
+            **_measured(pixels, clean),
         )
+
+    def for_picture(self, number: int, pixels: Tensor, clean: Tensor) -> Self:
+        """The result of the same attack for one of several pictures, measured anew; the recipe names its number."""
+        return replace(self, recipe=self.recipe | {"picture": number}, **_measured(pixels, clean))
 
     @property
     def pixels(self) -> Tensor:
@@ -202,15 +208,6 @@ class PerturbationResult:
                 f"expected a saved result at {picture}, got a missing or damaged one ({reason}); try to make it again"
             ) from None
 
-    @staticmethod
-    def is_saved(stem: str | Path) -> bool:
-        """Whether a whole result lies there; what a resumed run need not do again."""
-        try:
-            PerturbationResult.load(stem)
-        except PictureError:
-            return False
-        return True
-
 
 def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float | None, float | None]:
     """PSNR in dB and SSIM of two 8-bit pictures of one size; None where one is not defined."""
@@ -220,6 +217,18 @@ def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float |
     psnr = float(peak_signal_noise_ratio(old, new)) if (new != old).any() else None
     ssim = float(structural_similarity(old, new, channel_axis=2)) if min(new.shape[:2]) >= 7 else None
     return psnr, ssim
+
+
+def _measured(pixels: Tensor, clean: Tensor) -> dict[str, Any]:
+    """The fields of a result that say how it looks and how far it was moved."""
+    image, original = to_image(pixels), to_image(clean)
+    psnr, ssim = image_similarity(image, original)
+    linf, l2 = (Budget(norm, 1.0).measure(pixels, clean) for norm in NORMS)
+    return {"image": image, "linf": linf, "l2": l2, "psnr": psnr, "ssim": ssim}
+
+
+def _sources(models: Sequence[OpenModel]) -> tuple[ModelSource, ...]:
+    return tuple(ModelSource(model.name, model.revision) for model in models)
 
 
 def _paths(stem: str | Path) -> tuple[Path, Path]:

@@ -1,15 +1,16 @@
-"""The refusal perturbation (MLLM-Refusal, arXiv:2407.09050): make it, and measure it on the file."""
+"""The refusal perturbation (MLLM-Refusal, arXiv:2407.09050): run the attack, and evaluate a picture."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from PIL import Image
 from torch import Tensor
 
+from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
@@ -27,8 +28,10 @@ from equipoise.stats.proportions import Rate
 from equipoise.transforms.eot import EOTConfig
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
-SENTENCE_QUESTIONS = 3
-"""Shadow questions by which the sentence to aim at is chosen."""
+DEFAULT_BUDGET: Final = Budget("linf", 8 / 255)
+"""The budget of the papers."""
+SENTENCE_QUESTIONS: Final = 3
+"""Shadow questions on which the target sentence is chosen."""
 
 
 class SolverFactory(Protocol):
@@ -41,7 +44,7 @@ class SolverFactory(Protocol):
 
 @dataclass(frozen=True)
 class RefusalEvaluation:
-    """Questions asked about a picture, and who refused."""
+    """The replies to questions about a picture, and how many refuse."""
 
     refusals: Rate
     """Refusals, full or partial, among the scored replies."""
@@ -50,11 +53,11 @@ class RefusalEvaluation:
     exchanges: tuple[Exchange, ...]
     """Every question with its reply."""
     verdicts: tuple[Verdict, ...]
-    """What the judge said of each."""
+    """The judge's verdict on each."""
 
     @classmethod
     def of(cls, exchanges: Sequence[Exchange], verdicts: Sequence[Verdict]) -> RefusalEvaluation:
-        """Count."""
+        """Count the refusals among the verdicts."""
         partial = sum(verdict.refusal == "partial" for verdict in verdicts)
         return cls(Rate.of_refusals(verdicts), partial, tuple(exchanges), tuple(verdicts))
 
@@ -71,10 +74,10 @@ def evaluate(
     """Ask a model questions about a picture, by greedy decoding, and judge the replies.
 
     Args:
-        model: who is asked.
+        model: the model to evaluate.
         image: the 8-bit picture; for a saved result, re-read from its file.
-        questions: what is asked; for a report, questions the attack has not used.
-        judge: who says what a refusal is; None means `PhraseJudge()`.
+        questions: the questions; for a report, questions the attack has not used.
+        judge: decides what a refusal is; None means `PhraseJudge()`.
         system: system text of every prompt.
         max_new_tokens: where replies are cut off.
     """
@@ -96,27 +99,24 @@ def prompts_about(image: Image.Image, questions: Sequence[str], system: str | No
 
 @dataclass(frozen=True)
 class RefusalAttack:
-    """How to make pictures that models refuse to talk about; pictures and models arrive at the call.
+    """Settings of the refusal perturbation; picture, models and questions arrive at the call."""
 
-    The budget is `Budget("linf", 8 / 255)` in the papers.
-    """
-
-    budget: Budget
-    """How far a picture may be moved."""
+    budget: Budget = DEFAULT_BUDGET
+    """How far a picture may be moved; 8/255 for every value, as in the papers, by default."""
     solver: str | SolverFactory = "momentum"
     """A name of `SOLVERS`, or a class of your own."""
     steps: int = 100
     """Most gradient steps for one picture."""
     questions_per_step: int | None = 10
-    """Questions a step looks at; None means all, and `bim-paper` means 3."""
+    """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
     reply: str | None = None
-    """The refusal sentence, or any other reply; None takes the one of ours that the models are likeliest to say."""
+    """The target reply, a refusal or any other; None takes the most likely of `TARGET_REFUSALS`."""
     end: bool = True
-    """Whether the reply shall also end there."""
-    away_weight: float = 1.0
+    """Whether the reply should also end there."""
+    bystander_weight: float = 1.0
     """How much a bystander's loss counts beside that of a target."""
-    expectation: EOTConfig | None = None
-    """Transformations that the perturbation shall survive."""
+    eot: EOTConfig | None = None
+    """Transformations that the perturbation should survive (expectation over transformations)."""
     learned_prompts: CroPAConfig | None = None
     """Whether, and how, the questions learn to resist (CroPA)."""
     check_every: int = 10
@@ -128,7 +128,7 @@ class RefusalAttack:
     system: str | None = None
     """System text of every prompt."""
     draws: int = 4
-    """Draws of a randomised defence that a step averages over, and that a check must pass."""
+    """Draws of a randomised defence that a step averages over, and all of which a check must pass."""
 
     def __post_init__(self) -> None:
         if isinstance(self.solver, str) and self.solver not in SOLVERS:
@@ -153,12 +153,12 @@ class RefusalAttack:
 
         Args:
             picture: 8-bit, any size.
-            models: every model that shall refuse.
+            models: every model that should refuse.
             questions: the shadow questions.
-            bystanders: models whose own replies are kept.
-            seed: of the reply drawn and of all other chance.
-            judge: who says in checks what a refusal is; None means `PhraseJudge()`. Report on another.
-            progress: is told of every step.
+            bystanders: models whose own replies are preserved.
+            seed: of all randomness.
+            judge: decides in checks what a refusal is; None means `PhraseJudge()`. Report on another.
+            progress: called with every step.
 
         Raises:
             UsageError: no models, no or empty questions, or settings that make no sense.
@@ -171,10 +171,7 @@ class RefusalAttack:
             to_pixels(picture),
             seed=seed,
             success=self._success(models, prompts, judge),
-            check_every=self.check_every or self.steps,
-            target_rate=self.target_rate,
-            # A limit must be positive; a spent one stops the attack before its first step.
-            max_seconds=None if self.max_seconds is None else max(self.max_seconds - prepared, 1e-3),
+            stop=self._stop_criteria(prepared),
             progress=progress,
         )
         return replace(result, seconds=result.seconds + prepared)
@@ -190,7 +187,13 @@ class RefusalAttack:
         judge: Judge | None = None,
         progress: Callable[[TraceStep], None] | None = None,
     ) -> UniversalPerturbation:
-        """Perturb many pictures with one and the same change; arguments as for one picture."""
+        """Perturb many pictures with one shared change; arguments as for one picture.
+
+        A check takes the mean success rate over the pictures.
+
+        Raises:
+            UsageError: no pictures, or as for one picture.
+        """
         if not pictures:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")
         objectives, checks = [], []
@@ -199,8 +202,8 @@ class RefusalAttack:
             objectives.append(objective)
             checks.append(self._success(models, prompts, judge))
 
-        def success(pixels: Sequence[Tensor]) -> float:
-            rates = [check(each) for check, each in zip(checks, pixels, strict=True) if check]
+        def success(candidates: Sequence[Tensor]) -> float:
+            rates = [check(pixels) for check, pixels in zip(checks, candidates, strict=True) if check]
             return sum(rates) / len(rates)
 
         return run_universal(
@@ -209,17 +212,21 @@ class RefusalAttack:
             [to_pixels(picture) for picture in pictures],
             seed=seed,
             success=success if self.check_every else None,
-            check_every=self.check_every or self.steps,
-            target_rate=self.target_rate,
-            max_seconds=self.max_seconds,
+            stop=self._stop_criteria(),
             progress=progress,
         )
 
+    def _stop_criteria(self, spent: float = 0.0) -> StopCriteria:
+        """The limits of the solver, `spent` seconds after the start."""
+        # A limit must be positive; a spent one stops the attack before its first step.
+        left = None if self.max_seconds is None else max(self.max_seconds - spent, 1e-3)
+        return StopCriteria(self.check_every or self.steps, self.target_rate, left)
+
     def _solver(self) -> Attack:
-        make = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver
+        factory = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver
         if self.solver == "bim-paper":
-            return make(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
-        return make(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
+            return factory(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
+        return factory(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
 
     def _objective(
         self,
@@ -230,14 +237,14 @@ class RefusalAttack:
         seed: int,
     ) -> tuple[Objective, list[Prompt]]:
         prompts = prompts_about(picture, questions, self.system)
-        away = [PreserveReplies.observe(model, prompts, weight=self.away_weight) for model in bystanders]
-        aim = self.reply or most_likely_refusal(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
-        reply = TargetReplyLoss(tuple(models), tuple(prompts), aim, self.end, tuple(away), self.draws)
-        objective: Objective = reply
+        preserve = tuple(PreserveReplies.observe(model, prompts, weight=self.bystander_weight) for model in bystanders)
+        reply = self.reply or most_likely_refusal(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
+        target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws)
+        objective: Objective = target_loss
         if self.learned_prompts:
-            objective = CroPAObjective(reply, self.learned_prompts)
-        if self.expectation:
-            objective = EOTObjective(objective, self.expectation)
+            objective = CroPAObjective(target_loss, self.learned_prompts)
+        if self.eot:
+            objective = EOTObjective(objective, self.eot)
         return objective, prompts
 
     def _success(
@@ -245,7 +252,7 @@ class RefusalAttack:
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        transforms = self.expectation.transforms if self.expectation else ()
+        transforms = self.eot.transforms if self.eot else ()
         return refusal_rate_check(
             models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms, draws=self.draws
         )
@@ -256,47 +263,30 @@ def perturb_to_refuse(
     models: Sequence[OpenModel] | OpenModel,
     questions: Sequence[str],
     *,
-    budget: Budget | None = None,
-    solver: str | SolverFactory = "momentum",
-    steps: int = 100,
-    seed: int = 0,
+    attack: RefusalAttack | None = None,
     bystanders: Sequence[OpenModel] = (),
-    expectation: EOTConfig | None = None,
-    check_every: int = 10,
-    target_rate: float = 1.0,
-    max_seconds: float | None = None,
+    seed: int = 0,
     judge: Judge | None = None,
     progress: Callable[[TraceStep], None] | None = None,
 ) -> PerturbationResult:
-    """Perturb one picture in one call; `RefusalAttack` has more settings and says what each means.
+    """Perturb one picture so that models refuse to answer questions about it.
+
+    Example:
+        `perturb_to_refuse(picture, model, questions, attack=RefusalAttack(steps=50), seed=1).save("out/photo")`
 
     Args:
         picture: 8-bit, any size.
-        models: every model that shall refuse, or the only one.
+        models: every model that should refuse, or the only one.
         questions: the shadow questions.
-        budget: how far the picture may be moved; None means 8/255 for every value.
-        solver: a name of `SOLVERS`, or a class.
-        steps: most gradient steps.
-        seed: of all chance.
-        bystanders: models whose own replies are kept.
-        expectation: transformations to survive.
-        check_every: steps between two checks by decoding; 0 means no checks.
-        target_rate: refusal rate on the shadow questions at which the attack is done.
-        max_seconds: time for this picture.
-        judge: who says in checks what a refusal is.
-        progress: is told of every step.
+        attack: the settings; None means `RefusalAttack()`.
+        bystanders: models whose own replies are preserved.
+        seed: of all randomness.
+        judge: decides in checks what a refusal is.
+        progress: called with every step.
 
     Raises:
-        UsageError: no models, no or empty questions, or settings that make no sense.
+        UsageError: no models, or no or empty questions.
     """
-    attack = RefusalAttack(
-        budget or Budget("linf", 8 / 255),
-        solver,
-        steps,
-        expectation=expectation,
-        check_every=check_every,
-        target_rate=target_rate,
-        max_seconds=max_seconds,
-    )
     targets = (models,) if isinstance(models, OpenModel) else tuple(models)
+    attack = attack or RefusalAttack()
     return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)

@@ -1,4 +1,4 @@
-"""Refusal sentences that an attack may aim at; written for this project."""
+"""Refusal sentences that an attack may aim at, written for this project, and the choice among them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw_target(seed: int) -> str:
 def most_likely_refusal(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequence[Prompt]) -> str:
     """The sentence of `TARGET_REFUSALS` with the lowest cross-entropy, as `cross_entropies` takes it.
 
-    A model refuses in words of its own; an attack that asks for others has a longer way to go.
+    The closer the target sentence is to how a model refuses anyway, the fewer steps an attack needs.
     """
     return TARGET_REFUSALS[int(cross_entropies(pixels, models, prompts).argmin())]
 
@@ -69,6 +69,6 @@ def cross_entropies(pixels: Tensor, models: Sequence[OpenModel], prompts: Sequen
         for model in models:
             drawn = model.sample_randomness(torch.Generator().manual_seed(0))
             for prompt in prompts:
-                found = drawn.log_prob(pixels.to(model.device), [prompt] * len(TARGET_REFUSALS), TARGET_REFUSALS)
-                total -= found.mean.float().cpu()
+                log_probs = drawn.log_prob(pixels.to(model.device), [prompt] * len(TARGET_REFUSALS), TARGET_REFUSALS)
+                total -= log_probs.mean.float().cpu()
     return total

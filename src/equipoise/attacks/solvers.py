@@ -1,4 +1,7 @@
-"""Update rules: how the next picture is proposed from a slope."""
+"""Update rules of the attacks: the next candidate from a loss and its gradient.
+
+Each rule is a generator: it yields a candidate and is sent the `LossAndGrad` at the projected, quantised candidate.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +54,13 @@ class Bim(Attack):
         first = self.budget.epsilon / 4 if self.alpha is None else self.alpha
         return cosine(first, first / 50 if self.alpha_last is None else self.alpha_last, step, self.steps)
 
-    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
+    def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`x <- project(x - alpha_t direction(gradient))`."""
-        here, step = start, 0
+        pixels, step = start, 0
         while True:
-            slope = yield here
-            move = direction(slope.gradient, self.budget.norm)
-            here = region.project(here - self.step_size(step) * move)
+            evaluation = yield pixels
+            move = direction(evaluation.gradient, self.budget.norm)
+            pixels = feasible.project(pixels - self.step_size(step) * move)
             step += 1
 
 
@@ -67,7 +70,7 @@ class PaperBim(Bim):
 
     As there: no random start, step size 0.005 falling to 1e-4 along a cosine, 1500 steps, three random questions
     a step one after the other, an end after 30 steps in a row with a loss below 0.001, and a perturbation that is
-    kept in the epsilon ball only. Not as there: the loss is taken at the legal 8-bit picture (the official one
+    kept in the epsilon ball only. Not as there: the loss is taken at the feasible 8-bit picture (the official one
     leaves `[0, 1]` and is rounded when saved), and the picture has its own resolution. `l2` steps average unit
     vectors.
     """
@@ -85,20 +88,21 @@ class PaperBim(Bim):
         self, objective: Objective, pixels: Tensor, items: list[int], random: torch.Generator
     ) -> LossAndGrad:
         """Each question by itself; the gradient becomes the mean of their directions."""
-        slopes = []
+        terms = []
         for item in items:
-            slope = objective(pixels, [item], random)
-            move = direction(slope.gradient, self.budget.norm)
-            slopes.append(LossAndGrad(slope.loss / len(items), move / len(items)))
-        return sum_losses(slopes)
+            evaluation = objective(pixels, [item], random)
+            move = direction(evaluation.gradient, self.budget.norm)
+            terms.append(LossAndGrad(evaluation.loss / len(items), move / len(items)))
+        return sum_losses(terms)
 
-    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
+    def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`delta <- clamp(delta - alpha_t mean of signs)`, in the ball but not in the box."""
-        clean, change, step = region.clean, start - region.clean, 0
+        clean, change, step = feasible.clean, start - feasible.clean, 0
         epsilon = self.budget.epsilon
         while True:
-            slope = yield clean + change
-            change = change - self.step_size(step) * slope.gradient
+            evaluation = yield clean + change
+            # Not the direction of the gradient: `loss_and_grad` has already taken each question's.
+            change = change - self.step_size(step) * evaluation.gradient
             if self.budget.norm == "linf":
                 change = change.clamp_(-epsilon, epsilon)
             else:
@@ -118,14 +122,14 @@ class Momentum(Bim):
         if not 0 <= self.decay <= 1:
             raise UsageError(f"expected a decay in 0..1, got {self.decay:g}; try 0.9")
 
-    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
+    def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """`g <- mu g + gradient / |gradient|_1`, `x <- project(x - alpha_t direction(g))`."""
-        here, gathered, step = start, torch.zeros_like(start), 0
+        pixels, velocity, step = start, torch.zeros_like(start), 0
         while True:
-            slope = yield here
-            size = slope.gradient.abs().sum().clamp_min(torch.finfo(start.dtype).tiny)
-            gathered = self.decay * gathered + slope.gradient / size
-            here = region.project(here - self.step_size(step) * direction(gathered, self.budget.norm))
+            evaluation = yield pixels
+            size = evaluation.gradient.abs().sum().clamp_min(torch.finfo(start.dtype).tiny)
+            velocity = self.decay * velocity + evaluation.gradient / size
+            pixels = feasible.project(pixels - self.step_size(step) * direction(velocity, self.budget.norm))
             step += 1
 
 
@@ -146,42 +150,50 @@ class Apgd(Attack):
         if not (0 < self.momentum <= 1 and 0 <= self.rho <= 1):
             raise UsageError(f"expected momentum and rho in 0..1, got {self.momentum:g}, {self.rho:g}; try 0.75")
 
-    def update_steps(self, region: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
+    def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """Equations 1 and 2; at each checkpoint, conditions 1 and 2, and back to the best point."""
-        norm, size = self.budget.norm, 2 * self.budget.epsilon
-        slope = yield start
-        best, best_slope, best_loss = start, slope, slope.loss
-        before, here, last_loss = start, start, slope.loss
-        marks, improved, window = _checkpoints(self.steps), 0, 0
-        known_size, known_best = size, best_loss
+        norm, step_size = self.budget.norm, 2 * self.budget.epsilon
+        evaluation = yield start
+        best, best_evaluation = start, evaluation
+        previous, pixels, last_loss = start, start, evaluation.loss
+        checkpoints, improved, window = apgd_checkpoints(self.steps), 0, 0
+        # Step size and best loss at the last checkpoint, for condition 2.
+        checkpoint_size, checkpoint_loss = step_size, best_evaluation.loss
         step = 0
         while True:
-            ahead = region.project(here - size * direction(slope.gradient, norm))
+            ahead = feasible.project(pixels - step_size * direction(evaluation.gradient, norm))
             if step:
-                ahead = region.project(here + self.momentum * (ahead - here) + (1 - self.momentum) * (here - before))
-            before, here = here, ahead
-            slope = yield here
+                # Equation 2: a momentum on the points, not on the gradients; projected again because a sum of points
+                # of the ball and a difference may leave it.
+                ahead = pixels + self.momentum * (ahead - pixels) + (1 - self.momentum) * (pixels - previous)
+                ahead = feasible.project(ahead)
+            previous, pixels = pixels, ahead
+            evaluation = yield pixels
             step, window = step + 1, window + 1
-            improved += slope.loss < last_loss
-            last_loss = slope.loss
-            if slope.loss < best_loss:
-                best, best_slope, best_loss = here, slope, slope.loss
-            if step in marks:
-                stuck = known_size == size and known_best == best_loss
-                known_size, known_best = size, best_loss
+            improved += evaluation.loss < last_loss
+            last_loss = evaluation.loss
+            if evaluation.loss < best_evaluation.loss:
+                best, best_evaluation = pixels, evaluation
+            if step in checkpoints:
+                # Condition 1: too few steps of the window lowered the loss. Condition 2: since the last checkpoint
+                # neither the step size was halved nor a better point reached. Either way the step is too long here:
+                # halve it and restart from the best point, with its gradient and without momentum.
+                stuck = checkpoint_size == step_size and checkpoint_loss == best_evaluation.loss
+                checkpoint_size, checkpoint_loss = step_size, best_evaluation.loss
                 if improved < self.rho * window or stuck:
-                    size, here, slope, before, last_loss = size / 2, best, best_slope, best, best_loss
+                    step_size /= 2
+                    pixels, previous, evaluation, last_loss = best, best, best_evaluation, best_evaluation.loss
                 improved = window = 0
 
 
-def _checkpoints(steps: int) -> set[int]:
-    """Where Auto-PGD looks back: shares 0.22, 0.41, ... of the steps, each distance 0.03 less, at least 0.06."""
-    before, mark = 0, 22  # in hundredths, as floats would miss the whole steps
-    found: set[int] = set()
+def apgd_checkpoints(steps: int) -> set[int]:
+    """The checkpoints of Auto-PGD: 0.22, 0.41, ... of the steps, each distance 0.03 shorter, at least 0.06."""
+    previous, mark = 0, 22  # in hundredths, as floats would miss the whole steps
+    checkpoints: set[int] = set()
     while mark < 100:
-        found.add(-(-mark * steps // 100))
-        before, mark = mark, mark + max(mark - before - 3, 6)
-    return found
+        checkpoints.add(-(-mark * steps // 100))
+        previous, mark = mark, mark + max(mark - previous - 3, 6)
+    return checkpoints
 
 
 SOLVERS: Final[dict[str, Callable[..., Attack]]] = {

@@ -1,9 +1,9 @@
-"""Success checks: whether an attack is done is found out by really asking."""
+"""Success checks: whether an attack is done, by decoding the replies of its targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Final
 
 from PIL import Image
 from torch import Generator, Tensor
@@ -12,13 +12,14 @@ from equipoise.data.pictures import to_image
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
+from equipoise.models.encoded_prompt import with_picture
 from equipoise.transforms.base import Identity, Transform
 from equipoise.types import Judge, Prompt
 
-OPENING = 24
+OPENING: Final = 24
 """Tokens of a reply that a check during the attack decodes: enough to see a refusal begin."""
-CHUNK = 8
-"""Questions that a check asks at once; it stops as soon as the target is out of reach."""
+CHUNK: Final = 8
+"""Questions that a check asks in one batch; it stops as soon as the target is out of reach."""
 
 
 def refusal_rate_check(
@@ -33,18 +34,22 @@ def refusal_rate_check(
 ) -> Callable[[Tensor], float]:
     """A success check: the refusal rate of the model that refuses least, by greedy decoding.
 
-    The questions are asked in chunks; once the target rate is out of reach the rest is not asked, and the rate is
-    that of the questions asked until then. Unscored replies count as not refused.
+    The questions are asked in chunks; once the target rate is out of reach the rest is left out, and the rate is that
+    of the questions until then. Unscored replies count as not refused.
 
     Args:
         models: every target.
         prompts: the questions; their first picture is replaced.
         target_rate: the rate to reach.
-        judge: who says what a refusal is; None means `PhraseJudge()`.
+        judge: decides what a refusal is; None means `PhraseJudge()`.
         max_new_tokens: where replies are cut off.
         transforms: what the picture must survive: the lowest rate over it and one draw of each transform counts, the
             same draw in every check.
-        draws: of the chance of a randomised defence, likewise: never those of the deployed one, which nobody knows.
+        draws: draws of a randomised defence that the picture must pass, the same in every check. They are the
+            attacker's own: the deployed draws are not known to anybody.
+
+    Returns:
+        A function from `3 x H x W` pixels to the rate, in `[0, 1]`.
 
     Raises:
         UsageError: no draws, which every picture would pass.
@@ -53,26 +58,25 @@ def refusal_rate_check(
         raise UsageError(f"expected at least 1 draw, got {draws}; try 4")
     judge = judge or PhraseJudge()
     most_misses = len(prompts) * (1 - target_rate) + 1e-9
+    targets = [drawn for model in models for drawn in _draws_of(model, draws)]
 
-    drawn = [each for model in models for each in _drawn(model, draws)]
-
-    def of_model(model: OpenModel, image: Image.Image) -> float:
-        refused = asked = 0
-        for first in range(0, len(prompts), CHUNK):
-            chunk = [_with_picture(prompt, image) for prompt in prompts[first : first + CHUNK]]
+    def rate_of(model: OpenModel, image: Image.Image) -> float:
+        refused = replied = 0
+        for start in range(0, len(prompts), CHUNK):
+            chunk = [with_picture(prompt, image) for prompt in prompts[start : start + CHUNK]]
             exchanges = model.generate(chunk, max_new_tokens=max_new_tokens)
             refused += sum(verdict.refused is True for verdict in judge(exchanges))
-            asked += len(chunk)
-            if asked - refused > most_misses:
+            replied += len(chunk)
+            if replied - refused > most_misses:
                 break
-        return refused / asked
+        return refused / replied
 
     def success(pixels: Tensor) -> float:
         lowest = 1.0
         for transform in (Identity(), *transforms):
             image = to_image(transform(pixels, Generator().manual_seed(0)))
-            for model in drawn:
-                lowest = min(lowest, of_model(model, image))
+            for model in targets:
+                lowest = min(lowest, rate_of(model, image))
                 if lowest < target_rate:
                     return lowest
         return lowest
@@ -80,11 +84,7 @@ def refusal_rate_check(
     return success
 
 
-def _drawn(model: OpenModel, draws: int) -> list[OpenModel]:
+def _draws_of(model: OpenModel, draws: int) -> list[OpenModel]:
+    """A randomised model with its randomness drawn several times; any other model once, as it is."""
     random = Generator().manual_seed(0)
     return [model.sample_randomness(random) for _ in range(draws)] if model.is_random else [model]
-
-
-def _with_picture(prompt: Prompt, image: Image.Image) -> Prompt:
-    first = prompt.messages[0]
-    return replace(prompt, messages=(replace(first, images=(image, *first.images[1:])), *prompt.messages[1:]))

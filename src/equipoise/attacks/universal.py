@@ -1,8 +1,8 @@
-"""One change for many pictures.
+"""Universal perturbation: one change for many pictures.
 
-The change lives on a canvas as high as the lowest and as wide as the narrowest picture, and is stretched to each
-picture by repeating its values (nearest neighbour), which keeps them whole levels and its largest value what it
-was. Each picture is then brought into its own budget, box and 8-bit grid.
+The attack sees a *canvas*, a grey picture as high as the lowest and as wide as the narrowest of the pictures; its
+distance from grey is the change. To reach a picture of another size the change is resized by nearest neighbour, which
+repeats or drops values and so keeps them whole 8-bit levels. Each picture is then projected into its own budget.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from equipoise.attacks.base import Attack
+from equipoise.attacks.attack_state import StopCriteria
+from equipoise.attacks.base import DEFAULT_STOP, Attack
 from equipoise.attacks.budgets import LEVELS, Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
@@ -23,18 +24,18 @@ from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 
 GREY = 128 / LEVELS
-"""What a canvas without change holds everywhere; canvases are 8-bit pictures themselves."""
+"""Every value of a canvas without change; a canvas is an 8-bit picture itself."""
 
 
 def resize_change(change: Tensor, height: int, width: int) -> Tensor:
-    """A `3 x h x w` change at another size, each value repeated or left out."""
+    """A `3 x h x w` change at another size, its values repeated or left out (nearest neighbour)."""
     if change.shape[1:] == (height, width):
         return change
     return functional.interpolate(change[None], (height, width), mode="nearest-exact")[0]
 
 
 def apply_change(change: Tensor, clean: Tensor, budget: Budget) -> Tensor:
-    """The legal picture that a universal change makes of one picture, which it need not have been made for."""
+    """A picture with a universal change, within the budget; also for pictures that the attack has not seen."""
     return budget.centered_at(clean).project_quantized(clean + resize_change(change, *clean.shape[1:]))
 
 
@@ -44,13 +45,13 @@ class UniversalObjective(Objective):
 
     objectives: tuple[Objective, ...]
     """One for each picture."""
-    regions: tuple[FeasibleSet, ...]
-    """The pictures, with their budgets."""
+    feasible_sets: tuple[FeasibleSet, ...]
+    """The pictures, with their budgets, in the same order."""
 
     def __post_init__(self) -> None:
-        if not self.objectives or len(self.objectives) != len(self.regions):
+        if not self.objectives or len(self.objectives) != len(self.feasible_sets):
             raise UsageError(
-                f"expected an objective for each picture, got {len(self.objectives)} for {len(self.regions)} "
+                f"expected an objective for each picture, got {len(self.objectives)} for {len(self.feasible_sets)} "
                 "pictures; try one each"
             )
         if len({objective.size for objective in self.objectives}) > 1:
@@ -77,36 +78,41 @@ class UniversalObjective(Objective):
         return any(objective.is_random for objective in self.objectives)
 
     def reset(self, random: Generator) -> Self:
-        """Begin those of all pictures."""
+        """Reset those of all pictures."""
         return replace(self, objectives=tuple(objective.reset(random) for objective in self.objectives))
 
     def canvas(self) -> Tensor:
         """A canvas without change."""
-        heights, widths = zip(*(region.clean.shape[1:] for region in self.regions), strict=True)
-        return torch.full_like(self.regions[0].clean[:, :1, :1], GREY).repeat(1, min(heights), min(widths))
+        heights, widths = zip(*(feasible.clean.shape[1:] for feasible in self.feasible_sets), strict=True)
+        return torch.full_like(self.feasible_sets[0].clean[:, :1, :1], GREY).repeat(1, min(heights), min(widths))
 
     def picture(self, canvas: Tensor, number: int) -> Tensor:
-        """The legal picture that a canvas makes of one of the pictures."""
-        region = self.regions[number]
-        return region.project_quantized(region.clean + resize_change(canvas - GREY, *region.clean.shape[1:]))
+        """One of the pictures with the change of a canvas, within its budget."""
+        feasible = self.feasible_sets[number]
+        return feasible.project_quantized(feasible.clean + resize_change(canvas - GREY, *feasible.clean.shape[1:]))
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient of the canvas over some questions of some pictures."""
-        asked: dict[int, list[int]] = {}
+        # Item numbers interleave the pictures, so that a random subset touches as many of them as it can.
+        questions: dict[int, list[int]] = {}
         for item in items:
-            asked.setdefault(item % len(self.objectives), []).append(item // len(self.objectives))
-        return sum_losses([self._of_picture(pixels, i, own, len(items), random) for i, own in sorted(asked.items())])
+            questions.setdefault(item % len(self.objectives), []).append(item // len(self.objectives))
+        return sum_losses(
+            [self._of_picture(pixels, number, own, len(items), random) for number, own in sorted(questions.items())]
+        )
 
     def _of_picture(self, canvas: Tensor, number: int, items: list[int], count: int, random: Generator) -> LossAndGrad:
-        slope = self.objectives[number](self.picture(canvas, number), items, random)
+        evaluation = self.objectives[number](self.picture(canvas, number), items, random)
         share = len(items) / count
-        gradient = slope.gradient
+        gradient = evaluation.gradient
+        # Straight-through: the projection and the rounding count as the identity, only the resizing is differentiated
+        # (it adds up the gradients of all the pixels that repeat one value of the canvas).
         if gradient.shape != canvas.shape:
             with torch.enable_grad():
                 leaf = canvas.detach().requires_grad_(True)
-                seen = resize_change(leaf, *gradient.shape[1:])
-                (gradient,) = torch.autograd.grad(seen, leaf, gradient)
-        return LossAndGrad(slope.loss * share, gradient * share)
+                resized = resize_change(leaf, *gradient.shape[1:])
+                (gradient,) = torch.autograd.grad(resized, leaf, gradient)
+        return LossAndGrad(evaluation.loss * share, gradient * share)
 
     def score(self, pixels: Tensor) -> float:
         """The mean of the pictures' scores."""
@@ -123,7 +129,7 @@ class UniversalPerturbation:
     """The result of an attack on many pictures at once."""
 
     change: Tensor
-    """`3 x h x w`, whole levels in units of `[0, 1]`; for `apply` on other pictures."""
+    """`3 x h x w`, whole levels in units of `[0, 1]`; `apply_change` adds it to other pictures."""
     pictures: tuple[PerturbationResult, ...]
     """One for each picture, in order; trace, steps and seconds are those of the common attack."""
 
@@ -135,9 +141,7 @@ def run_universal(
     *,
     seed: int = 0,
     success: Callable[[Sequence[Tensor]], float] | None = None,
-    check_every: int = 10,
-    target_rate: float = 1.0,
-    max_seconds: float | None = None,
+    stop: StopCriteria = DEFAULT_STOP,
     progress: Callable[[TraceStep], None] | None = None,
 ) -> UniversalPerturbation:
     """Run one attack on many pictures with a shared change.
@@ -145,51 +149,30 @@ def run_universal(
     Args:
         attack: any attack; its budget holds for each picture (for `l2`, also for the canvas).
         objectives: one for each picture, all with as many questions.
-        clean: 8-bit pictures, possibly of different sizes.
+        clean: 8-bit pictures, `3 x H x W`, possibly of different sizes.
         seed: as in `Attack`.
-        success: takes all legal pictures and returns the success rate over them.
-        check_every: as in `Attack`.
-        target_rate: as in `Attack`.
-        max_seconds: as in `Attack`.
+        success: takes all perturbed pictures and returns the success rate over them.
+        stop: as in `Attack`.
         progress: as in `Attack`.
 
     Raises:
         UsageError: no pictures, or not as many objectives.
     """
     shared = UniversalObjective(tuple(objectives), tuple(attack.budget.centered_at(pixels) for pixels in clean))
-    numbers = range(len(shared.regions))
 
-    def over_all(canvas: Tensor) -> float:
-        assert success is not None
-        return success([shared.picture(canvas, i) for i in numbers])
+    def pictures_of(canvas: Tensor) -> list[Tensor]:
+        return [shared.picture(canvas, number) for number in range(len(shared.feasible_sets))]
 
     result = attack(
         shared,
         shared.canvas(),
         seed=seed,
-        success=over_all if success else None,
-        check_every=check_every,
-        target_rate=target_rate,
-        max_seconds=max_seconds,
+        success=None if success is None else lambda canvas: success(pictures_of(canvas)),
+        stop=stop,
         progress=progress,
     )
     canvas = result.pixels.to(shared.canvas())
     pictures = tuple(
-        PerturbationResult.of(
-            shared.picture(canvas, i),
-            shared.regions[i].clean,
-            attack.budget,
-            recipe=result.recipe | {"picture": i},
-            models=shared.models,
-            bystanders=shared.bystanders,
-            seed=seed,
-            trace=result.trace,
-            steps=result.steps,
-            seconds=result.seconds,
-            stopped=result.stopped,
-            rate=result.rate,
-            warnings=result.warnings,
-        )
-        for i in numbers
+        result.for_picture(number, pixels, clean[number]) for number, pixels in enumerate(pictures_of(canvas))
     )
     return UniversalPerturbation(canvas - GREY, pictures)

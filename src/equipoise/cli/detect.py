@@ -60,13 +60,13 @@ def detect(
         raise UsageError(f"expected a finite threshold, got {threshold:g}; try 1")
     if question and not all(each.strip() for each in question):
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
-    from equipoise.countermeasures.detection import PROBES, PerturbationDetector
+    from equipoise.countermeasures.detection import PROBE_QUESTIONS, PerturbationDetector
     from equipoise.data.pictures import find_pictures
     from equipoise.stats.thresholds import calibrate
 
     paths, known = find_pictures(images), find_pictures(clean) if clean else []
     detector = PerturbationDetector(ComputeOptions(device, dtype, quantize).load(model))
-    asked = tuple(question or PROBES)
+    asked = tuple(question or PROBE_QUESTIONS)
     found = calibrate([_score(detector, path, asked).value for path in known], fpr) if known else None
     limit = found.value if found else threshold
     scores, errors = _scores(detector, paths, asked)

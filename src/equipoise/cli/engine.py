@@ -45,7 +45,7 @@ def attack(
         solver=plan.solver,
         steps=plan.steps,
         reply=_sentence(plan, name),
-        expectation=_expectation(plan.eot),
+        eot=_expectation(plan.eot),
         max_seconds=plan.max_seconds,
     )
     return prepared(

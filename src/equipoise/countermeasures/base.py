@@ -1,7 +1,8 @@
 """`Countermeasure`: a model in a defence, which *is again* a model.
 
-Attacks and audits therefore apply unchanged, and an attack on the defended model is an adaptive one: gradients flow
-through the defence, and chance is drawn anew at every look (`realise`).
+Attacks and audits therefore apply unchanged, and an attack on the defended model is an adaptive one (Tramer et al.
+2020, arXiv:2002.08347): gradients flow through the defence, and every evaluation draws the defence's randomness anew
+(`sample_randomness`). An attack that ignores the defence would only show that the attacker did not know of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, Self
 
 import torch
 from PIL.Image import Image
-from torch import Generator
+from torch import Generator, Tensor
 
 from equipoise.data.pictures import to_image, to_pixels
-from equipoise.models.base import OpenModel
+from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.types import Message, Prompt
@@ -28,14 +29,14 @@ from equipoise.types import Message, Prompt
 class Countermeasure(OpenModel):
     """A defence around a model.
 
-    Subclasses write `generate`, `log_prob` and `describe`. What a defended model draws by chance depends on its seed,
-    its place in the chain, the picture and the question alone, so that the same prompt always gets the same reply, in
-    whatever batch.
+    Subclasses write `generate` and `describe`, and `gradient_paths` where the model sees other pixels than the user's.
+    The randomness of a defended model depends on its seed, its position in the chain, the picture and the question
+    alone, so that the same prompt always gets the same reply, in whatever batch.
 
     Args:
-        model: who is defended; itself perhaps a countermeasure.
+        model: the model to defend; itself perhaps a countermeasure.
         spec: how a user writes this defence, such as `noise:sigma=0.1`.
-        seed: of all chance.
+        seed: of all randomness.
     """
 
     def __init__(self, model: OpenModel, spec: str, *, seed: int = 0) -> None:
@@ -58,17 +59,17 @@ class Countermeasure(OpenModel):
         """The defence as JSON, without the model."""
 
     @property
-    def draws(self) -> bool:
-        """Whether this defence itself draws by chance; that of the model inside is another matter."""
+    def adds_randomness(self) -> bool:
+        """Whether this defence itself is randomised, whatever the model inside is."""
         return False
 
     @property
     def is_random(self) -> bool:
-        """Whether this defence or the model inside draws by chance, and has not drawn yet."""
-        return (self.draws and self._draw is None) or self.model.is_random
+        """Whether this defence or the model inside is randomised, and its randomness is not drawn yet."""
+        return (self.adds_randomness and self._draw is None) or self.model.is_random
 
     def sample_randomness(self, random: Generator) -> Self:
-        """The defended model with all chance drawn."""
+        """The defended model with all randomness drawn."""
         if not self.is_random:
             return self
         drawn = copy.copy(self)
@@ -88,11 +89,11 @@ class Countermeasure(OpenModel):
         return self.model.core if isinstance(self.model, Countermeasure) else self.model
 
     def randomness(self, prompt: Prompt, *more: int) -> Generator:
-        """What a deployed defence draws from for one prompt.
+        """The generator of a deployed defence for one prompt.
 
         Args:
-            prompt: what is asked; its pictures and its words decide the draw.
-            more: tells several draws for one prompt apart.
+            prompt: its pictures and its words decide the draw.
+            more: distinguishes several draws for one prompt.
         """
         digest = self._digest(more)
         for message in prompt.messages:
@@ -101,37 +102,105 @@ class Countermeasure(OpenModel):
                 digest.update(repr(image.size).encode() + image.tobytes())
         return Generator().manual_seed(int.from_bytes(digest.digest()[:7], "big"))
 
+    def gradient_randomness(self, *more: int) -> Generator:
+        """The generator of an evaluation with gradients: from the draw of `sample_randomness`, or the seed.
+
+        Not from the pixels: they change at every step of an attack, and their hash has no gradient.
+        """
+        return Generator().manual_seed(int.from_bytes(self._digest(more).digest()[:7], "big"))
+
     def _digest(self, more: tuple[int, ...]) -> hashlib._Hash:
-        # Not the spec, which may be spelt in several ways; the place tells two layers of one kind apart.
+        # Not the spec, which may be spelt in several ways; the depth tells two layers of one kind apart.
         return hashlib.sha256(repr((self.seed, self._draw, len(self.layers), more)).encode())
 
-    def look(self, *more: int) -> Generator:
-        """What a look with gradients draws from: the draw of `realise`, or the seed."""
-        return Generator().manual_seed(int.from_bytes(self._digest(more).digest()[:7], "big"))
+    def gradient_paths(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
+        """The models that decide the reply, each with the pixels it sees, differentiable in `pixels`.
+
+        `log_prob` and `loss_and_grad` are means over these paths. By default the model inside sees the pixels as they
+        are, and no gradient leads through what the defence does afterwards.
+
+        Args:
+            pixels: `3 x H x W` in `[0, 1]`.
+        """
+        return [(self.model, pixels * 1)]
+
+    def gradient_prompts(self, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+        """The prompts as the models of the paths see them; their first picture gives way to the pixels anyway."""
+        return prompts
+
+    def log_prob(
+        self,
+        pixels: Tensor,
+        prompts: Sequence[Prompt],
+        replies: Sequence[str],
+        *,
+        end: bool = True,
+        question_shift: Tensor | None = None,
+    ) -> ReplyLogProbs:
+        """The mean over the paths, token by token.
+
+        With one path it is the log-probability of the reply. With several it is a surrogate for an attack that has to
+        succeed on every path, not the probability of a reply.
+        """
+        prompts = self.gradient_prompts(prompts)
+        results = [
+            model.log_prob(path, prompts, replies, end=end, question_shift=question_shift)
+            for model, path in self.gradient_paths(pixels)
+        ]
+        return ReplyLogProbs(torch.stack([result.tokens for result in results]).mean(0), results[0].mask)
+
+    def loss_and_grad(
+        self,
+        pixels: Tensor,
+        prompts: Sequence[Prompt],
+        replies: Sequence[str],
+        *,
+        end: bool = True,
+        question_shift: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The mean over the same paths as in `log_prob`, with one graph in memory at a time.
+
+        The chain rule is applied in two halves: each model computes the gradient in the pixels that it sees (and can
+        share the prefix of the prompts while doing so), and that gradient is then carried back through the defence.
+        """
+        leaf = pixels.detach().requires_grad_(True)
+        with torch.enable_grad():
+            paths = self.gradient_paths(leaf)
+        prompts = self.gradient_prompts(prompts)
+        learn_shift = question_shift is not None and question_shift.requires_grad
+        # A leaf of its own: the models accumulate in `shift.grad`, which must not touch what the caller has gathered.
+        shift = None if question_shift is None else question_shift.detach().requires_grad_(learn_shift)
+        mean_losses, mean_gradient = torch.zeros(len(prompts)).to(pixels), torch.zeros_like(pixels)
+        for model, path in paths:
+            losses, gradient = model.loss_and_grad(path.detach(), prompts, replies, end=end, question_shift=shift)
+            mean_losses += losses.to(mean_losses) / len(paths)
+            mean_gradient += torch.autograd.grad(path, leaf, gradient.to(path))[0] / len(paths)
+        if question_shift is not None and shift is not None and shift.grad is not None:
+            own, gathered = shift.grad / len(paths), question_shift.grad
+            question_shift.grad = own if gathered is None else gathered + own
+        return mean_losses, mean_gradient
 
 
 def with_pictures(prompt: Prompt, pictures: Sequence[Image]) -> Prompt:
     """The prompt with all its pictures replaced, in order."""
-    left = list(pictures)
+    remaining = list(pictures)
     messages: list[Message] = []
     for message in prompt.messages:
         count = len(message.images)
-        messages.append(replace(message, images=tuple(left[:count])) if count else message)
-        left = left[count:]
+        messages.append(replace(message, images=tuple(remaining[:count])) if count else message)
+        remaining = remaining[count:]
     return replace(prompt, messages=tuple(messages))
 
 
 def apply_transform(transform: Transform, prompt: Prompt, random: Generator, device: torch.device) -> Prompt:
-    """The prompt with every picture as the transform leaves it.
+    """The prompt with every picture transformed.
 
     Args:
         transform: what happens to the pictures.
         prompt: theirs.
-        random: source of all chance, on the CPU.
+        random: source of all randomness, on the CPU.
         device: where to compute.
     """
     with torch.no_grad():
-        return with_pictures(
-            prompt,
-            [to_image(transform(to_pixels(each).to(device), random).cpu()) for each in pictures_of(prompt)],
-        )
+        pictures = [to_image(transform(to_pixels(picture).to(device), random).cpu()) for picture in pictures_of(prompt)]
+    return with_pictures(prompt, pictures)

@@ -1,4 +1,4 @@
-"""Countermeasures by name, as `--defend NAME[:key=value,...]` writes them.
+"""Countermeasures by name, in the form of `--defend NAME[:key=value,...]`.
 
 Several make a chain, in the order in which a picture meets them: `--defend median --defend noise` smooths the picture,
 then adds noise, then asks the model.
@@ -27,7 +27,7 @@ class CountermeasureEntry:
     about: str
     """What it does, in a line."""
     keys: Mapping[str, str]
-    """Settings and their defaults; with a `seed` where it draws by chance."""
+    """Settings and their defaults; with a `seed` where it is randomised."""
 
 
 CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
@@ -81,8 +81,8 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     if name not in CATALOGUE:
         raise UsageError(f"expected a countermeasure of {', '.join(CATALOGUE)}, got {name!r}; try {example('noise')}")
     values, given = dict(CATALOGUE[name].keys), set[str]()
-    for part in filter(None, (each.strip() for each in rest.split(","))):
-        key, equals, value = (each.strip() for each in part.partition("="))
+    for part in filter(None, (setting.strip() for setting in rest.split(","))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or key not in values or not value:
             raise UsageError(
                 f"expected settings of {name} as key=value with keys {', '.join(values)}, got {part!r}; "
@@ -105,9 +105,9 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
     """The model in a chain of countermeasures; the first is what a picture meets first. No specs: the model itself.
 
     Raises:
-        UsageError: a spec that cannot be.
-        ModelError: weights that a countermeasure needs are not there.
-        MissingExtraError: neither is a library.
+        UsageError: an impossible spec.
+        ModelError: weights that a countermeasure needs are missing.
+        MissingExtraError: a library that a countermeasure needs is missing.
     """
     parsed = [(spec.strip(), *parse(spec)) for spec in specs]
     for number, (spec, name, _) in enumerate(parsed):
@@ -119,62 +119,96 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 
 
 def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    """The model in one countermeasure, whose settings are complete but not yet read."""
+    build = _BUILDERS.get(name, _transformed)
+    return build(model, spec, name, values)
+
+
+def _transformed(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.transformed import Transformed
+
+    return Transformed(model, transform(name, values, model), spec, seed=_seed(name, values))
+
+
+def _smoothed(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.voting import RandomizedSmoothing
+
+    sigma, copies = _number(name, values, "sigma"), _number(name, values, "copies", int)
+    return RandomizedSmoothing(model, sigma, copies, spec, seed=_seed(name, values))
+
+
+def _majority(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.voting import MajorityVote
+
+    change, copies = _inner(name, values, model), _number(name, values, "copies", int)
+    return MajorityVote(model, change, copies, spec, seed=_seed(name, values))
+
+
+def _retrying(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.base import Countermeasure
     from equipoise.countermeasures.detection import PerturbationDetector
     from equipoise.countermeasures.retry_on_refusal import RetryOnRefusal
-    from equipoise.countermeasures.transformed import Transformed
+
+    seed = _seed(name, values)
+    purifier = None if values["by"] == "caption" else _inner(name, values, model)
+    if purifier is None and values["threshold"] == "none":
+        # Without its picture a question is harmless, so every refusal that a picture causes would be undone.
+        raise UsageError("expected a threshold with by=caption, got none; try recover:by=caption,threshold=1")
+    detector, threshold = None, 0.0
+    if values["threshold"] != "none":
+        threshold = _number(name, values, "threshold")
+        # Of the bare model: a defence around it would smooth away what the detector looks for.
+        detector = PerturbationDetector(model.core if isinstance(model, Countermeasure) else model, seed=seed)
+    return RetryOnRefusal(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
+
+
+def _cross_checked(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.cross_check import CrossCheck
+    from equipoise.models.load import load
+
+    odds = _number(name, values, "odds")
+    return CrossCheck(model, load(values["model"], device=str(model.device)), odds, spec)
+
+
+def _guarded(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.guarded_model import guarded
+
+    if values["read"] not in ("yes", "no"):
+        raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try {example('guard')}")
+    reads = values["read"] == "yes"
+    return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
+
+
+def _with_tower(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.vision_tower import with_vision_tower
-    from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing
 
-    seed = _number(name, values, "seed", int) if "seed" in values else 0
-    if name == "smooth":
-        return RandomizedSmoothing(
-            model, _number(name, values, "sigma"), _number(name, values, "copies", int), spec, seed=seed
-        )
-    if name == "vote":
-        return MajorityVote(model, _inner(name, values, model), _number(name, values, "copies", int), spec, seed=seed)
-    if name == "tower":
-        if not values["id"]:
-            raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
-        return with_vision_tower(model, values["id"])
-    if name == "guard":
-        from equipoise.countermeasures.guarded_model import guarded
+    if not values["id"]:
+        raise UsageError(f"expected the id of a tower, got none; try {example('tower')}")
+    return with_vision_tower(model, values["id"])
 
-        if values["read"] not in ("yes", "no"):
-            raise UsageError(f"expected read=yes or read=no of guard, got {values['read']!r}; try {example('guard')}")
-        reads = values["read"] == "yes"
-        return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
-    if name == "second":
-        from equipoise.countermeasures.cross_check import CrossCheck
-        from equipoise.models.load import load
 
-        odds = _number(name, values, "odds")
-        return CrossCheck(model, load(values["model"], device=str(model.device)), odds, spec)
-    if name == "recover":
-        purifier = None if values["by"] == "caption" else _inner(name, values, model)
-        if purifier is None and values["threshold"] == "none":
-            # Without its picture a question is harmless, so every refusal that a picture earns would be undone.
-            raise UsageError("expected a threshold with by=caption, got none; try recover:by=caption,threshold=1")
-        detector = None
-        threshold = 0.0
-        if values["threshold"] != "none":
-            threshold = _number(name, values, "threshold")
-            detector = PerturbationDetector(model.core if isinstance(model, Countermeasure) else model, seed=seed)
-        return RetryOnRefusal(model, purifier, spec, seed=seed, detector=detector, threshold=threshold)
-    return Transformed(model, transform(name, values, model), spec, seed=seed)
+_BUILDERS: Final[dict[str, Callable[[Any, str, str, Values], OpenModel]]] = {
+    "smooth": _smoothed,
+    "vote": _majority,
+    "recover": _retrying,
+    "second": _cross_checked,
+    "guard": _guarded,
+    "tower": _with_tower,
+}
+"""Those that are more than a transform; imports wait inside, so that the command line lists names without torch."""
 
 
 def _inner(name: str, values: Values, model: OpenModel) -> Transform:
     """The transform that a setting `by` names, with its defaults."""
     by = values["by"]
-    if by not in _TRANSFORMS:
-        raise UsageError(f"expected by of {', '.join(_TRANSFORMS)}, got {by!r}; try {name}:by=crop")
+    if by not in TRANSFORMS:
+        raise UsageError(f"expected by of {', '.join(TRANSFORMS)}, got {by!r}; try {name}:by=crop")
     return transform(by, CATALOGUE[by].keys, model)
 
 
 def transform(name: str, values: Values, model: OpenModel) -> Transform:
-    """The transform of an input countermeasure; a denoiser goes to the model's device."""
-    return _TRANSFORMS[name](name, values, model)
+    """The transform of an input countermeasure; a denoiser is put on the model's device."""
+    return TRANSFORMS[name](name, values, model)
 
 
 def _noise(name: str, values: Values, model: OpenModel) -> Transform:
@@ -231,7 +265,7 @@ def _diffpure(name: str, values: Values, model: OpenModel) -> Transform:
     return DiffPure(denoiser, level, steps, values["fit"])  # type: ignore[arg-type]
 
 
-_TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {
+TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {
     "noise": _noise,
     "jpeg": _jpeg,
     "bits": _bits,
@@ -243,11 +277,16 @@ _TRANSFORMS: Final[dict[str, Callable[[str, Values, Any], Transform]]] = {
 }
 
 
+def _seed(name: str, values: Values) -> int:
+    """The seed of a randomised countermeasure; 0 where it has none."""
+    return int(_number(name, values, "seed", int)) if "seed" in values else 0
+
+
 def _number(name: str, values: Values, key: str, kind: type[Any] = float) -> Any:
     """A setting as a number; `8/255` is one."""
     text = values[key]
-    whole = "a whole number" if kind is int else "a number"
-    wanted = f"expected {whole} for {key} of {name}, got {text!r}; try {example(name)}"
+    expected = "a whole number" if kind is int else "a number"
+    message = f"expected {expected} for {key} of {name}, got {text!r}; try {example(name)}"
     try:
         if kind is float and "/" in text:
             above, below = text.split("/")
@@ -255,7 +294,7 @@ def _number(name: str, values: Values, key: str, kind: type[Any] = float) -> Any
         else:
             number = kind(text)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(wanted) from None
+        raise UsageError(message) from None
     if kind is float and not isfinite(number):
-        raise UsageError(wanted)
+        raise UsageError(message)
     return number

@@ -1,8 +1,10 @@
-"""A certificate that no small change of a picture turns a smoothed model's answer into a refusal, or back.
+"""Robustness certificates of a smoothed model: no small change of a picture turns its answer into a refusal, or back.
 
 Randomised smoothing (Cohen et al. 2019, arXiv:1902.02918, theorem 1 and the algorithm CERTIFY) for the binary class
 {refuse, answer}. If the class is given with probability at least p > 1/2 under Gaussian noise of deviation sigma, then
 it stays the class of the vote within the Euclidean radius `sigma * Phi^-1(p)` of the picture.
+
+This is a measurement on `voting.RandomizedSmoothing`, not a countermeasure itself.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ ResponseClass = Literal["refuse", "answer"]
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is known of one prompt's class around its picture."""
+    """The certified class of one prompt around its picture."""
 
     label: ResponseClass | None
     """The class of the vote; None where the certificate abstains."""
@@ -60,12 +62,12 @@ def certify(
 
     Args:
         model: the smoothed model.
-        prompt: what is asked.
+        prompt: the question, with one picture.
         copies: noisy copies for the bound.
         selection: noisy copies for the guess.
         confidence: of the statement, in (0, 1).
         seed: of the noise.
-        batch: copies asked about at once.
+        batch: copies in one batch.
 
     Raises:
         UsageError: settings that make no sense, or a prompt without exactly one picture.
@@ -80,8 +82,9 @@ def certify(
     random = Generator().manual_seed(seed)
     guess = model.votes(prompt, selection, random, batch=batch)
     label: ResponseClass = "refuse" if guess.refused else "answer"
-    found = model.votes(prompt, copies, random, batch=batch)
-    hits = found.refuse if label == "refuse" else found.answer
+    # Fresh copies: choosing the class and bounding its probability on the same ones would favour lucky draws.
+    votes = model.votes(prompt, copies, random, batch=batch)
+    hits = votes.refuse if label == "refuse" else votes.answer
     lower = clopper_pearson_lower(hits, copies, 1 - confidence)
     if lower <= 0.5:
         return Certificate(None, 0.0, lower, copies, hits, confidence)
@@ -101,8 +104,8 @@ def predict(
 
     With probability `confidence` over the noise, what is returned is the true class of the smoothed model, or None.
     """
-    found = model.votes(prompt, copies, Generator().manual_seed(seed), batch=batch)
-    most = max(found.refuse, found.answer)
-    if most == 0 or binomtest(most, found.refuse + found.answer, 0.5).pvalue > 1 - confidence:
+    votes = model.votes(prompt, copies, Generator().manual_seed(seed), batch=batch)
+    most = max(votes.refuse, votes.answer)
+    if most == 0 or binomtest(most, votes.refuse + votes.answer, 0.5).pvalue > 1 - confidence:
         return None
-    return "refuse" if found.refused else "answer"
+    return "refuse" if votes.refused else "answer"

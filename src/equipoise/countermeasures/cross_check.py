@@ -1,8 +1,8 @@
-"""`CrossCheck`: when the model refuses a safe prompt, a model that is hard to perturb is asked whether it would.
+"""`CrossCheck`: when the model refuses a safe prompt, ask a fallback model that is hard to perturb.
 
-Replies that do not refuse stay as they are, so what adversarial training costs in right answers is not paid. What it
-costs in refusals that a picture earns is: where the second model is blind to what forbids a picture, the refusal is
-undone. `odds` is how far from refusing it must be.
+Replies that do not refuse stay as they are, so the accuracy that adversarial training costs is only paid on refusals.
+The price: where the fallback model does not see what makes a picture forbidden, a rightful refusal is undone. `odds`
+bounds that: the fallback model must be far from refusing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.detection import refusal_odds
+from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.countermeasures.retry_on_refusal import PromptJudge, RetryOnRefusal
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
@@ -22,21 +22,21 @@ from equipoise.types import Exchange, Judge, Prompt
 
 
 class CrossCheck(RetryOnRefusal):
-    """The reply of a second model where the first refuses a safe prompt and the second is far from refusing it.
+    """The reply of a fallback model where the model refuses a safe prompt and the fallback is far from refusing it.
 
     Args:
-        model: who is defended.
-        second: who is asked then; trained against perturbations (`equipoise train adversarial`).
-        odds: the second model's log-odds of a refusal, in nats, from which on the first refusal stands.
+        model: the model to defend.
+        fallback_model: asked where the model refuses; trained against perturbations (`equipoise train adversarial`).
+        odds: the fallback model's log-odds of a refusal, in nats, from which on the first refusal stands.
         spec: how a user writes it.
-        safe: says which prompts may be asked again; None means `WithoutPicture`.
-        judge: who tells a refusal; None means `PhraseJudge()`.
+        safe: decides which prompts may be asked again; None means `WithoutPicture`.
+        judge: decides what a refusal is; None means `PhraseJudge()`.
     """
 
     def __init__(
         self,
         model: OpenModel,
-        second: OpenModel,
+        fallback_model: OpenModel,
         odds: float,
         spec: str,
         *,
@@ -44,44 +44,45 @@ class CrossCheck(RetryOnRefusal):
         judge: Judge | None = None,
     ) -> None:
         super().__init__(model, None, spec, safe=safe, judge=judge)
-        self.second = second
+        self.fallback_model = fallback_model
         self.odds = odds
 
     @property
     def is_random(self) -> bool:
-        """Whether either model draws by chance."""
-        return self.model.is_random or self.second.is_random
+        """Whether either model is randomised."""
+        return self.model.is_random or self.fallback_model.is_random
 
     def sample_randomness(self, random: Generator) -> Self:
-        """Both models with their chance drawn."""
+        """Both models with their randomness drawn."""
         drawn = super().sample_randomness(random)
         if drawn is not self:
-            drawn.second = self.second.sample_randomness(random)
+            drawn.fallback_model = self.fallback_model.sample_randomness(random)
         return drawn
 
     def describe(self) -> dict[str, Any]:
-        """Who is asked, and when that counts."""
+        """The fallback model, and when its reply counts."""
         return {
+            # Part of the revision, as are the keys: a new name would make another model of the same defence.
             "countermeasure": "second opinion",
-            "second": self.second.name,
-            "revision": self.second.revision,
+            "second": self.fallback_model.name,
+            "revision": self.fallback_model.revision,
             "odds": self.odds,
             "safe": type(self._safe).__name__,
         }
 
     @property
     def _how(self) -> str:
-        return f"of {self.second.name}"
+        return f"of {self.fallback_model.name}"
 
     def _objection(self, prompt: Prompt) -> str | None:
         first, *_ = pictures_of(prompt)
-        odds = refusal_odds(self.second, to_pixels(first).to(self.second.device), [prompt])
+        odds = refusal_log_odds(self.fallback_model, to_pixels(first).to(self.fallback_model.device), [prompt])
         if odds < self.odds:
             return None
-        return f"{self.second.name} is not far from refusing, too (log-odds {odds:.1f} >= {self.odds:.1f})"
+        return f"{self.fallback_model.name} is not far from refusing, too (log-odds {odds:.1f} >= {self.odds:.1f})"
 
     def _ask_again(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Exchange]:
-        return self.second.generate(prompts, max_new_tokens=max_new_tokens)
+        return self.fallback_model.generate(prompts, max_new_tokens=max_new_tokens)
 
     def log_prob(
         self,
@@ -94,14 +95,16 @@ class CrossCheck(RetryOnRefusal):
     ) -> ReplyLogProbs:
         """The mean over both models of each reply's log-probability per token, as a single column.
 
-        A refusal only stands where both are ready to refuse, so an attack on this surrogate is one on both at once.
+        A refusal only stands where both are ready to refuse, so an attack on this surrogate is one on both at once. Not
+        token by token, as the two may split a reply into different tokens.
         """
-        found = [
-            model.log_prob(seen, prompts, replies, end=end, question_shift=question_shift).mean.to(pixels.device)
-            for model, seen in self._ways(pixels)
+        means = [
+            model.log_prob(path, prompts, replies, end=end, question_shift=question_shift).mean.to(pixels.device)
+            for model, path in self.gradient_paths(pixels)
         ]
-        column = torch.stack(found).mean(0)[:, None]
+        column = torch.stack(means).mean(0)[:, None]
         return ReplyLogProbs(column, torch.ones_like(column, dtype=torch.bool))
 
-    def _ways(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
-        return [(self.model, pixels * 1), (self.second, pixels.to(self.second.device) * 1)]
+    def gradient_paths(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
+        """Both models see the pixels as they are."""
+        return [(self.model, pixels * 1), (self.fallback_model, pixels.to(self.fallback_model.device) * 1)]

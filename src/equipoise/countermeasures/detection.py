@@ -1,9 +1,12 @@
-"""Does a picture carry a refusal perturbation? It does if its refusal vanishes under small changes and without it.
+"""Detection of refusal perturbations: does a refusal vanish under small changes of the picture, and without it?
 
-A refusal that the question earns stays when the picture is taken away; one that the picture earns (a warning emblem)
-stays under noise and in a part of the picture. What an optimiser found in the last bits of the pixels stays under
-neither, unless it was optimised to: an attacker who knows the detector can aim at changed copies too, so read its rates
-under such an attack.
+A refusal that the question causes stays when the picture is taken away; one that its content causes (a warning emblem)
+stays under noise and in a crop. A perturbation, which lives in the lowest bits of the pixels, survives neither, unless
+it was optimised to: an attacker who knows the detector can include changed copies in the loss, so its rates have to be
+measured under such an attack.
+
+This is not a countermeasure itself. It stands here because two of them (`retry_on_refusal`, `cross_check`) are built on
+it, while the certificate is built on a third: a package of their own would import this one and be imported by it.
 """
 
 from __future__ import annotations
@@ -24,23 +27,24 @@ from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 from equipoise.types import Prompt
 
-SENTENCES: Final = (
+REFUSALS: Final = (
     "I'm sorry, but I can't help with that.",
     "I can't assist with that request.",
     "I won't be able to answer that.",
     "Sorry, I am not able to answer questions about this picture.",
     "Unfortunately, I am unable to help with this.",
 )
-"""Refusals whose odds are looked at: a picture that makes any of them likely makes a refusal likely."""
-PROBES: Final = (
+"""The refusals whose odds are measured: a picture that makes any of them likely makes a refusal likely."""
+PROBE_QUESTIONS: Final = (
     "What is the main subject of this image?",
     "Which colours stand out in this picture?",
     "What is in the background of this image?",
 )
 """Harmless questions for a picture that comes without one."""
 GREY: Final = (128, 128, 128)
-MOST_ODDS: Final = 30.0
-"""Log-odds are cut off here: beyond it a float32 sum of log-probabilities says nothing more."""
+"""The colour of a picture that stands for no picture."""
+MAX_LOG_ODDS: Final = 30.0
+"""Log-odds are clamped here: beyond it a float32 sum of log-probabilities is rounding error."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class DetectionScore:
 
     @property
     def value(self) -> float:
-        """What the picture's finest detail adds to the odds of a refusal; a perturbation scores high."""
+        """By how much the log-odds of a refusal fall, at least, when the picture is changed or removed."""
         return self.plain - max(self.changed, self.blank)
 
 
@@ -65,9 +69,9 @@ class PerturbationDetector:
     """Scores pictures by how a model's odds of refusing fall under small changes and without the picture."""
 
     model: OpenModel
-    """Whose refusals; its own weights, no defence around it."""
+    """The model whose refusals are measured; without a defence around it."""
     changes: tuple[Transform, ...] = (Noise(0.2, 0.2), Crop(0.9, 0.9, restore=True))
-    """Small changes that what a person sees survives."""
+    """Small changes that the visible content survives."""
     copies: int = 3
     """Copies of each change."""
     seed: int = 0
@@ -80,13 +84,13 @@ class PerturbationDetector:
             )
 
     def __call__(
-        self, picture: Image.Image, questions: Sequence[str] = PROBES, *, system: str | None = None
+        self, picture: Image.Image, questions: Sequence[str] = PROBE_QUESTIONS, *, system: str | None = None
     ) -> DetectionScore:
         """Score one picture.
 
         Args:
             picture: 8-bit.
-            questions: what may be asked about it; harmless ones.
+            questions: harmless questions about it.
             system: system text of every prompt.
         """
         pixels = to_pixels(picture).to(self.model.device)
@@ -94,26 +98,28 @@ class PerturbationDetector:
         blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
         random = Generator().manual_seed(self.seed)
         copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
-        changed = [refusal_odds(self.model, copy, prompts) for copy in copies]
-        plain, grey = (refusal_odds(self.model, each, prompts) for each in (pixels, blank))
+        changed = [refusal_log_odds(self.model, copy, prompts) for copy in copies]
+        plain, grey = (refusal_log_odds(self.model, version, prompts) for version in (pixels, blank))
         return DetectionScore(plain, sum(changed) / len(changed), grey)
 
     def describe(self) -> dict[str, Any]:
         """The settings as JSON."""
-        return {"changes": [each.describe() for each in self.changes], "copies": self.copies, "seed": self.seed}
+        return {"changes": [change.describe() for change in self.changes], "copies": self.copies, "seed": self.seed}
 
 
-def refusal_odds(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
+def refusal_log_odds(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
     """Log-odds that a model gives one of `SENTENCES`, in nats, the mean over the prompts.
 
     Args:
-        model: whose refusals.
+        model: the model whose refusals are measured.
         pixels: `3 x H x W` in `[0, 1]`, on its device.
-        prompts: what is asked about them.
+        prompts: the questions about them.
     """
-    rows = [prompt for prompt in prompts for _ in SENTENCES]
+    rows = [prompt for prompt in prompts for _ in REFUSALS]
     with torch.no_grad():
-        found = model.log_prob(pixels, rows, SENTENCES * len(prompts))
-    total = found.total.double().cpu().view(len(prompts), len(SENTENCES)).logsumexp(1).clamp(max=-1e-13)
+        log_probs = model.log_prob(pixels, rows, REFUSALS * len(prompts))
+    # The sentences exclude each other, so their probabilities add up. In float64, and kept below log 1 = 0, so that
+    # log(1 - p) = log(-expm1(log p)) neither cancels for small p nor is infinite for p that rounds to 1.
+    total = log_probs.total.double().cpu().view(len(prompts), len(REFUSALS)).logsumexp(1).clamp(max=-1e-13)
     odds = total - torch.log(-torch.expm1(total))
-    return float(odds.clamp(-MOST_ODDS, MOST_ODDS).mean())
+    return float(odds.clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS).mean())

@@ -1,8 +1,8 @@
-"""`RetryOnRefusal`: when the model refuses a safe prompt, ask again without what may have made it refuse.
+"""`RetryOnRefusal`: when the model refuses a safe prompt, ask again without what may have caused the refusal.
 
-A defence that blocks what it detects would finish the attacker's job, so this one asks again: about the purified
-picture, or about the model's own caption of it. What the model refuses for its words is never asked again, and a
-picture that is not deemed perturbed keeps its refusal where a detector is given.
+Blocking a detected perturbation would finish the attacker's job, as the user gets no answer either way. So this defence
+asks again: about the purified picture, or about the model's own caption of it. A prompt whose words alone are refused
+is never asked again, and with a detector neither is a picture that does not score as perturbed.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, Self
 
-import torch
 from PIL import Image
 from torch import Generator, Tensor
 
 from equipoise.countermeasures.base import Countermeasure, apply_transform, with_pictures
 from equipoise.countermeasures.detection import GREY, PerturbationDetector
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Judge, Message, Prompt
 
 BY: Final = "recovery"
-"""Who spoke last when a reply was recovered."""
+"""`Exchange.by` of a recovered reply."""
 CAPTION: Final = "Describe what is in this picture."
+"""The request for a caption."""
 
 
 class PromptJudge(Protocol):
-    """Says whether the words of prompts are safe."""
+    """Decides whether the words of prompts are safe."""
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[bool | None]:
-        """One answer for each prompt: safe, not safe, or None where that cannot be told, which counts as not safe."""
+        """Safe, not safe, or None (undecided, which counts as not safe), for each prompt."""
         ...
 
 
@@ -40,13 +40,13 @@ class PromptJudge(Protocol):
 class WithoutPicture:
     """A prompt is safe if the model does not refuse it with a grey picture in place of each of its own.
 
-    The model's own alignment decides, so nothing is recovered that its words alone make the model refuse.
+    The model's own alignment decides: what it refuses for the words alone is not recovered.
     """
 
     model: OpenModel
-    """Who is asked."""
+    """The model to ask."""
     judge: Judge
-    """Who tells a refusal."""
+    """Decides what a refusal is."""
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[bool | None]:
         """Ask about grey pictures."""
@@ -62,14 +62,14 @@ class RetryOnRefusal(Countermeasure):
     """Asks again where the model refused a prompt that is judged safe; the trail of the reply says what happened.
 
     Args:
-        model: who is defended.
-        purifier: what a picture goes through before it is asked about again; None asks about the model's caption of it.
+        model: the model to defend.
+        purifier: transform of the pictures for the second question; None asks about the model's caption of them.
         spec: how a user writes it.
-        seed: of the purifier's chance.
-        safe: says which prompts may be asked again; None means `WithoutPicture`.
+        seed: of the purifier's randomness.
+        safe: decides which prompts may be asked again; None means `WithoutPicture`.
         detector: scores pictures; only those above `threshold` are asked about again. None asks about all.
-        threshold: see `judges.thresholds.calibrate`.
-        judge: who tells a refusal; None means `PhraseJudge()`.
+        threshold: of the detector's score; `stats.thresholds.calibrate` chooses one.
+        judge: decides what a refusal is; None means `PhraseJudge()`.
     """
 
     def __init__(
@@ -89,24 +89,25 @@ class RetryOnRefusal(Countermeasure):
         self.detector = detector
         self.threshold = threshold
         self._judge = judge or PhraseJudge()
-        self._given = safe
+        self._safe_judge = safe
 
     @property
-    def draws(self) -> bool:
-        """Whether the purifier or the detector does."""
+    def adds_randomness(self) -> bool:
+        """Whether the purifier or the detector is randomised."""
         return self.detector is not None or (self.purifier is not None and self.purifier.is_random)
 
     def sample_randomness(self, random: Generator) -> Self:
-        """The defended model with all chance drawn, that of its detector and of whom it asks about safety too."""
+        """The defended model with all randomness drawn, also that of its detector and of its judge of prompts."""
         drawn = super().sample_randomness(random)
         if drawn is not self and self.detector is not None:
-            asked = drawn.model if self.detector.model is self.model else self.detector.model.sample_randomness(random)
-            drawn.detector = replace(self.detector, model=asked, seed=drawn._draw or 0)
+            shared = self.detector.model is self.model
+            model = drawn.model if shared else self.detector.model.sample_randomness(random)
+            drawn.detector = replace(self.detector, model=model, seed=drawn._draw or 0)
         return drawn
 
     @property
     def _safe(self) -> PromptJudge:
-        return WithoutPicture(self.model, self._judge) if self._given is None else self._given
+        return WithoutPicture(self.model, self._judge) if self._safe_judge is None else self._safe_judge
 
     def describe(self) -> dict[str, Any]:
         """How it asks again, and when."""
@@ -122,23 +123,23 @@ class RetryOnRefusal(Countermeasure):
         """The model's replies; where it refused and may be asked again, the second reply if that does not refuse."""
         exchanges = self.model.generate(prompts, max_new_tokens=max_new_tokens)
         refused = [
-            place
-            for place, verdict in enumerate(self._judge(exchanges))
-            if verdict.refused and pictures_of(prompts[place])
+            index
+            for index, verdict in enumerate(self._judge(exchanges))
+            if verdict.refused and pictures_of(prompts[index])
         ]
-        for place in refused:
-            exchanges[place] = _noted(exchanges[place], f"refused at first: {exchanges[place].reply}")
+        for index in refused:
+            exchanges[index] = _with_note(exchanges[index], f"refused at first: {exchanges[index].reply}")
         again = self._allowed(prompts, exchanges, refused)
         if not again:
             return exchanges
-        seconds = self._ask_again([prompts[place] for place in again], max_new_tokens)
-        for place, second, verdict in zip(again, seconds, self._judge(seconds), strict=True):
-            first = exchanges[place]
+        retries = self._ask_again([prompts[index] for index in again], max_new_tokens)
+        for index, retry, verdict in zip(again, retries, self._judge(retries), strict=True):
+            first = exchanges[index]
             if verdict.refused is False and not verdict.degenerate:
-                recovered = replace(second, prompt=prompts[place], by=BY, trail=(*first.trail, *second.trail))
-                exchanges[place] = _noted(recovered, f"asked again {self._how}: answered")
+                recovered = replace(retry, prompt=prompts[index], by=BY, trail=(*first.trail, *retry.trail))
+                exchanges[index] = _with_note(recovered, f"asked again {self._how}: answered")
             else:
-                exchanges[place] = _noted(first, f"asked again {self._how}: not answered")
+                exchanges[index] = _with_note(first, f"asked again {self._how}: not answered")
         return exchanges
 
     @property
@@ -147,23 +148,26 @@ class RetryOnRefusal(Countermeasure):
 
     def _allowed(self, prompts: Sequence[Prompt], exchanges: list[Exchange], refused: list[int]) -> list[int]:
         """Of the refused prompts those that may be asked again; the others' trails say why not."""
-        safe = self._safe([prompts[place] for place in refused]) if refused else []
+        verdicts = self._safe([prompts[index] for index in refused]) if refused else []
         allowed = []
-        for place, told in zip(refused, safe, strict=True):
-            if not told:
-                why = "could not be judged" if told is None else "is not judged safe"
-                exchanges[place] = _noted(exchanges[place], f"not asked again: the prompt {why} without its picture")
-            elif (objection := self._objection(prompts[place])) is not None:
-                exchanges[place] = _noted(exchanges[place], f"not asked again: {objection}")
+        for index, safe in zip(refused, verdicts, strict=True):
+            if not safe:
+                why = "could not be judged" if safe is None else "is not judged safe"
+                note = f"not asked again: the prompt {why} without its picture"
+                exchanges[index] = _with_note(exchanges[index], note)
+            elif (objection := self._objection(prompts[index])) is not None:
+                exchanges[index] = _with_note(exchanges[index], f"not asked again: {objection}")
             else:
-                allowed.append(place)
+                allowed.append(index)
         return allowed
 
     def _objection(self, prompt: Prompt) -> str | None:
         """Why the pictures of a safe prompt may not be asked about again; None where they may."""
         if self.detector is None:
             return None
-        score = max(self.detector(each, [prompt.text], system=prompt.system).value for each in pictures_of(prompt))
+        score = max(
+            self.detector(picture, [prompt.text], system=prompt.system).value for picture in pictures_of(prompt)
+        )
         if score > self.threshold:
             return None
         return f"the picture is not deemed perturbed ({score:.1f} <= {self.threshold:.1f})"
@@ -172,77 +176,34 @@ class RetryOnRefusal(Countermeasure):
         if self.purifier is not None:
             pure = [apply_transform(self.purifier, prompt, self.randomness(prompt), self.device) for prompt in prompts]
             return self.model.generate(pure, max_new_tokens=max_new_tokens)
-        described = [replace(prompt, messages=(_caption_message(prompt),)) for prompt in prompts]
-        captions = self.model.generate(described, max_new_tokens=max_new_tokens)
-        # A caption that is a refusal tells nothing; the question then goes out alone and most likely fails.
-        told = [_told(prompt, caption.reply) for prompt, caption in zip(prompts, captions, strict=True)]
-        return self.model.generate(told, max_new_tokens=max_new_tokens)
+        requests = [replace(prompt, messages=(Message("user", CAPTION, pictures_of(prompt)),)) for prompt in prompts]
+        captions = self.model.generate(requests, max_new_tokens=max_new_tokens)
+        # A caption that is a refusal describes nothing; the question then goes out alone and most likely fails.
+        captioned = [_with_caption(prompt, caption.reply) for prompt, caption in zip(prompts, captions, strict=True)]
+        return self.model.generate(captioned, max_new_tokens=max_new_tokens)
 
-    def log_prob(
-        self,
-        pixels: Tensor,
-        prompts: Sequence[Prompt],
-        replies: Sequence[str],
-        *,
-        end: bool = True,
-        question_shift: Tensor | None = None,
-    ) -> ReplyLogProbs:
-        """The mean over all ways that must give the reply: as it is, purified, and as the detector changes it.
+    def gradient_paths(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
+        """The model sees the picture as it is, purified, and as the detector changes it.
 
         A refusal only stands if the model refuses the picture *and* refuses again (or the detector lets it pass), so an
-        attack on this surrogate is one on model, recovery and detector together. It is not the probability of a reply.
+        attack on the mean over these paths is one on model, recovery and detector together.
         """
-        found = [
-            model.log_prob(seen, prompts, replies, end=end, question_shift=question_shift)
-            for model, seen in self._ways(pixels)
-        ]
-        return ReplyLogProbs(torch.stack([each.tokens for each in found]).mean(0), found[0].mask)
-
-    def loss_and_grad(
-        self,
-        pixels: Tensor,
-        prompts: Sequence[Prompt],
-        replies: Sequence[str],
-        *,
-        end: bool = True,
-        question_shift: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The mean over the same ways as in `log_prob`, one in memory at a time."""
-        leaf = pixels.detach().requires_grad_(True)
-        with torch.enable_grad():
-            ways = self._ways(leaf)
-        wanted = question_shift is not None and question_shift.requires_grad
-        shift = None if question_shift is None else question_shift.detach().requires_grad_(wanted)
-        losses, gradient = torch.zeros(len(prompts)).to(pixels), torch.zeros_like(pixels)
-        for model, seen in ways:
-            found, slope = model.loss_and_grad(seen.detach(), prompts, replies, end=end, question_shift=shift)
-            losses += found.to(losses) / len(ways)
-            gradient += torch.autograd.grad(seen, leaf, slope.to(seen))[0] / len(ways)
-        if question_shift is not None and shift is not None and shift.grad is not None:
-            own, known = shift.grad / len(ways), question_shift.grad
-            question_shift.grad = own if known is None else known + own
-        return losses, gradient
-
-    def _ways(self, pixels: Tensor) -> list[tuple[OpenModel, Tensor]]:
-        """Who must refuse which pixels for a refusal to stand."""
-        ways = [pixels * 1]
+        paths = [pixels * 1]
         if self.purifier is not None:
-            ways.append(self.purifier(pixels, self.look(0)))
+            paths.append(self.purifier(pixels, self.gradient_randomness(0)))
         if self.detector is not None:
-            ways += [change(pixels, self.look(1 + i)) for i, change in enumerate(self.detector.changes)]
-        return [(self.model, each) for each in ways]
+            changes = enumerate(self.detector.changes, start=1)
+            paths += [change(pixels, self.gradient_randomness(index)) for index, change in changes]
+        return [(self.model, path) for path in paths]
 
 
-def _noted(exchange: Exchange, line: str) -> Exchange:
+def _with_note(exchange: Exchange, line: str) -> Exchange:
+    """The exchange with a line more in its trail."""
     return replace(exchange, trail=(*exchange.trail, line))
 
 
-def _caption_message(prompt: Prompt) -> Message:
-    return Message("user", CAPTION, pictures_of(prompt))
-
-
-def _told(prompt: Prompt, caption: str) -> Prompt:
-    """The question with words in place of its pictures, which are grey."""
+def _with_caption(prompt: Prompt, caption: str) -> Prompt:
+    """The question with a caption in front, and grey pictures in place of its own."""
     grey = [Image.new("RGB", picture.size, GREY) for picture in pictures_of(prompt)]
     blind = with_pictures(prompt, grey)
     last = blind.messages[-1]

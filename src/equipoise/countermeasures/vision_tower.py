@@ -1,8 +1,8 @@
-"""A robust vision tower in place of a model's own: FARE and TeCoA weights for CLIP (Schlarmann et al. 2024).
+"""A robust CLIP vision tower in place of a model's own: FARE and TeCoA weights (Schlarmann et al. 2024).
 
-arXiv:2402.12336. Nothing is trained and nothing is slower: the tower was trained adversarially to give the embeddings
-that the model already knows. The weights on the hub are in OpenCLIP's format and are read into transformers'
-`CLIPVisionModel`.
+arXiv:2402.12336. Nothing is trained here and inference is as fast as before: the tower was trained adversarially to
+give the embeddings that the model already knows. The weights on the hub are in OpenCLIP's format and are converted to
+that of transformers' `CLIPVisionModel`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
 
 FILES: Final = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
-"""Where weights lie in a repository, the first that is there."""
-_PLAIN: Final = {
+"""Names of weight files in a repository; the first that exists is read."""
+_OUTSIDE_LAYERS: Final = {
     "class_embedding": "embeddings.class_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
     "conv1.weight": "embeddings.patch_embedding.weight",
     "ln_pre.": "pre_layrnorm.",
     "ln_post.": "post_layernorm.",
 }
-_LAYER: Final = {
+_IN_LAYER: Final = {
     "ln_1.": "layer_norm1.",
     "ln_2.": "layer_norm2.",
     "attn.out_proj.": "self_attn.out_proj.",
@@ -55,9 +55,9 @@ def with_vision_tower(model: OpenModel, name: str, *, revision: str | None = Non
     """
     if not isinstance(model, HuggingFaceModel):
         raise ModelError(f"expected a transformers model with a vision tower, got {model.name}; try it innermost")
-    place = _tower_place(model)
-    weights, found = _read(name, revision)
-    own = model.model.get_submodule(place)
+    path = _tower_path(model)
+    weights, fingerprint = _read(name, revision)
+    own = model.model.get_submodule(path)
     try:
         state = _fitted(to_transformers(weights), own.state_dict())
     except (KeyError, ValueError) as error:
@@ -67,12 +67,11 @@ def with_vision_tower(model: OpenModel, name: str, *, revision: str | None = Non
         ) from error
     tower = copy.deepcopy(own)
     tower.load_state_dict(state)
-    whole = _replaced(model.model, place.split("."), tower)
     return HuggingFaceModel(
-        whole,
+        _replaced(model.model, path.split("."), tower),
         model.processor,
         name=f"{model.name} + tower:id={name}",
-        revision=f"{model.revision}+{found}",
+        revision=f"{model.revision}+{fingerprint}",
         gradient_checkpointing=model.gradient_checkpointing,
         micro_batch=model.micro_batch,
     )
@@ -87,37 +86,40 @@ def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not visual:
         named = {key.split("vision_model.")[-1]: value for key, value in weights.items() if "vision_model." in key}
         return named or dict(weights)
-    found: dict[str, Tensor] = {}
+    converted: dict[str, Tensor] = {}
     for key, value in visual.items():
         if key in ("proj", "head.weight"):
             continue
         layer = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", key)
         if layer is None:
-            start = next((old for old in _PLAIN if key.startswith(old)), None)
-            if start is None:
-                raise ValueError(f"an unknown weight, {key}")
-            found[_PLAIN[start] + key.removeprefix(start)] = value
+            converted[_renamed(key, key, _OUTSIDE_LAYERS)] = value
             continue
         number, rest = layer.groups()
-        place = f"encoder.layers.{number}."
+        prefix = f"encoder.layers.{number}."
         if rest.startswith("attn.in_proj_"):
+            # OpenCLIP stacks the three projections in one matrix of `3 width x width` (and one bias).
             kind = rest.removeprefix("attn.in_proj_")
             for part, third in zip(("q_proj", "k_proj", "v_proj"), value.chunk(3), strict=True):
-                found[f"{place}self_attn.{part}.{kind}"] = third
+                converted[f"{prefix}self_attn.{part}.{kind}"] = third
             continue
-        start = next((old for old in _LAYER if rest.startswith(old)), None)
-        if start is None:
-            raise ValueError(f"an unknown weight, {key}")
-        found[place + _LAYER[start] + rest.removeprefix(start)] = value
-    return found
+        converted[prefix + _renamed(rest, key, _IN_LAYER)] = value
+    return converted
+
+
+def _renamed(name: str, key: str, table: Mapping[str, str]) -> str:
+    """A name with its beginning replaced as the table says; `key` is the whole name, for the message."""
+    start = next((old for old in table if name.startswith(old)), None)
+    if start is None:
+        raise ValueError(f"an unknown weight, {key}")
+    return table[start] + name.removeprefix(start)
 
 
 def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The new weights under exactly the keys, and in the shapes, of the model's own tower."""
-    known = {key.split("vision_model.")[-1] for key in own}
-    more = next((name for name in weights if name.startswith("encoder.layers.") and name not in known), None)
-    if more is not None:
-        raise ValueError(f"a weight too many, {more}")
+    names = {key.split("vision_model.")[-1] for key in own}
+    surplus = next((name for name in weights if name.startswith("encoder.layers.") and name not in names), None)
+    if surplus is not None:
+        raise ValueError(f"a weight too many, {surplus}")
     fitted = {}
     for key, old in own.items():
         name = key.split("vision_model.")[-1]
@@ -126,15 +128,23 @@ def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[st
             continue
         value = weights[name]
         if name == "embeddings.position_embedding.weight" and value.shape != old.shape:
-            value = _interpolated(value, len(old))
+            value = resize_positions(value, len(old))
         if value.shape != old.shape:
             raise ValueError(f"{name} is {tuple(value.shape)} instead of {tuple(old.shape)}")
         fitted[key] = value.to(old.dtype)
     return fitted
 
 
-def _interpolated(positions: Tensor, count: int) -> Tensor:
-    """Position embeddings of a square grid at another size; the first is the class token's."""
+def resize_positions(positions: Tensor, count: int) -> Tensor:
+    """Position embeddings of a square grid at another size, by bicubic interpolation.
+
+    Args:
+        positions: `1 + side^2 x width`; the first is the class token's and stays as it is.
+        count: how many are needed, one more than a square.
+
+    Raises:
+        ValueError: either is not one more than a square.
+    """
     first, grid = positions[:1], positions[1:]
     old, new = round(len(grid) ** 0.5), round((count - 1) ** 0.5)
     if old**2 != len(grid) or new**2 != count - 1:
@@ -144,7 +154,8 @@ def _interpolated(positions: Tensor, count: int) -> Tensor:
     return torch.cat([first.float(), resized.flatten(2)[0].T]).to(positions.dtype)
 
 
-def _tower_place(model: HuggingFaceModel) -> str:
+def _tower_path(model: HuggingFaceModel) -> str:
+    """The name of the submodule that is the CLIP vision tower."""
     for name, module in model.model.named_modules():
         if name.endswith("vision_tower") and "Clip" in type(module).__name__.replace("CLIP", "Clip"):
             return str(name)
@@ -154,7 +165,10 @@ def _tower_place(model: HuggingFaceModel) -> str:
 
 
 def _replaced(module: nn.Module, path: list[str], new: nn.Module) -> Any:
-    """A copy of a module that shares everything with it but one submodule."""
+    """A copy of a module that shares everything with it but one submodule; the original is left as it is.
+
+    Only the modules on the path are copied, shallowly: all other weights stay shared and cost no memory again.
+    """
     twin = copy.copy(module)
     twin.__dict__ = dict(module.__dict__)
     twin._modules = dict(module._modules)
@@ -165,7 +179,7 @@ def _replaced(module: nn.Module, path: list[str], new: nn.Module) -> Any:
 
 
 def _read(name: str, revision: str | None) -> tuple[dict[str, Tensor], str]:
-    """Weights and which exactly they are."""
+    """The weights of a tower, from a folder or the hub, and a hash of them."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 

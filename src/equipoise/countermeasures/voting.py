@@ -1,4 +1,4 @@
-"""`MajorityVote`: ask about randomly changed copies of the picture, vote on refuse or answer, reply with the majority.
+"""`MajorityVote`: ask about randomly changed copies of the picture and reply with the majority, to refuse or to answer.
 
 With Gaussian noise (`RandomizedSmoothing`) this is randomised smoothing (Cohen et al. 2019, arXiv:1902.02918) of the
 binary class {refuse, answer} of a chat model's reply: the class of the vote is what `certificate` bounds.
@@ -33,7 +33,7 @@ class VoteCounts:
     answer: int
     """Replies that do not refuse."""
     unscored: int
-    """Replies that the judge could not tell; they count for neither."""
+    """Replies that the judge could not score; they count for neither."""
 
     @property
     def refused(self) -> bool:
@@ -42,18 +42,18 @@ class VoteCounts:
 
 
 class MajorityVote(Transformed):
-    """The majority over `copies` copies of the pictures, each changed by chance.
+    """The majority over `copies` copies of the pictures, each changed at random.
 
-    One look of an attack is at one copy, so that an attack over many looks lowers the expected loss under the change
-    (SmoothAdv, Salman et al. 2019, arXiv:1906.04584).
+    The vote has no gradient, so an evaluation of an attack is at one copy: over many evaluations the attack lowers the
+    expected loss under the change (SmoothAdv, Salman et al. 2019, arXiv:1906.04584).
 
     Args:
-        model: who is asked.
+        model: the model to defend.
         transform: what happens to each copy.
-        copies: how many are asked about; odd, so that a tie needs an unscored reply.
+        copies: how many copies vote; odd, so that a tie needs an unscored reply.
         spec: how a user writes it.
         seed: of the copies.
-        judge: who tells a refusal; None means `PhraseJudge()`.
+        judge: decides what a refusal is; None means `PhraseJudge()`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MajorityVote(Transformed):
         """
         counts = [self.copies if pictures_of(prompt) else 1 for prompt in prompts]
         copies = [
-            self.through(prompt, self.randomness(prompt, i))
+            self.transform_prompt(prompt, self.randomness(prompt, i))
             for prompt, count in zip(prompts, counts, strict=True)
             for i in range(count)
         ]
@@ -102,27 +102,27 @@ class MajorityVote(Transformed):
         """How `count` fresh copies divide.
 
         Args:
-            prompt: what is asked.
+            prompt: the question with its pictures.
             count: how many copies.
-            random: source of all chance.
-            batch: copies asked about at once.
+            random: source of all randomness.
+            batch: copies in one batch.
             max_new_tokens: enough of a reply to see a refusal begin.
         """
-        found: Counter[bool | None] = Counter()
+        refused: Counter[bool | None] = Counter()
         for start in range(0, count, batch):
-            copies = [self.through(prompt, random) for _ in range(min(batch, count - start))]
+            copies = [self.transform_prompt(prompt, random) for _ in range(min(batch, count - start))]
             exchanges = self.model.generate(copies, max_new_tokens=max_new_tokens)
-            found.update(verdict.refused for verdict in self._judge(exchanges))
-        return VoteCounts(found[True], found[False], found[None])
+            refused.update(verdict.refused for verdict in self._judge(exchanges))
+        return VoteCounts(refused[True], refused[False], refused[None])
 
     def _elected(self, prompt: Prompt, exchanges: Sequence[Exchange]) -> Exchange:
         refused = [verdict.refused for verdict in self._judge(exchanges)]
         votes = VoteCounts(refused.count(True), refused.count(False), refused.count(None))
-        members = [each for each, told in zip(exchanges, refused, strict=True) if told is votes.refused]
-        if not members:
+        members = [exchange for exchange, label in zip(exchanges, refused, strict=True) if label is votes.refused]
+        if not members:  # nothing was scored
             members = list(exchanges)
-        (most, _), *_ = Counter(each.reply for each in members).most_common(1)
-        elected = next(each for each in members if each.reply == most)
+        (most, _), *_ = Counter(exchange.reply for exchange in members).most_common(1)
+        elected = next(exchange for exchange in members if exchange.reply == most)
         line = f"vote over {len(exchanges)} copies: {votes.refuse} refuse, {votes.answer} answer"
         if votes.unscored:
             line += f", {votes.unscored} unscored"
@@ -133,7 +133,7 @@ class RandomizedSmoothing(MajorityVote):
     """The majority over copies with Gaussian noise, which can be certified.
 
     Args:
-        model: who is asked.
+        model: the model to defend.
         sigma: standard deviation of the noise, in pixel units.
         copies: as in `MajorityVote`.
         spec: how a user writes it.

@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import proportion_effectsize
 from equipoise.errors import UsageError
 from equipoise.stats.proportions import Rate
 
-MOST: Final = 10_000_000
+MAX_SAMPLES: Final = 10_000_000
 """Samples beyond which nobody asks."""
 
 
@@ -128,9 +128,9 @@ def _fewest(enough: Callable[[int], bool], what: str) -> int:
     """
     high = 1
     while not enough(high):
-        if high >= MOST:
-            raise UsageError(f"expected {what} to need fewer than {MOST} samples, got more; try a larger one")
-        high = min(high * 2, MOST)
+        if high >= MAX_SAMPLES:
+            raise UsageError(f"expected {what} to need fewer than {MAX_SAMPLES} samples, got more; try a larger one")
+        high = min(high * 2, MAX_SAMPLES)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
