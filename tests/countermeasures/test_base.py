@@ -94,12 +94,12 @@ def test_revision_and_draws_are_the_same_in_another_process() -> None:
     program = """
 import hashlib, torch
 from tests.child_process import environment
-from tests.countermeasures.fakes import PROMPTS, Looking, seen_by
-from equipoise.countermeasures.transformed import Transformed
+from tests.countermeasures.fakes import PROMPTS, RecordingModel, seen_by
+from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 torch.set_num_threads(1)
-model = Transformed(Transformed(Looking(), Noise(0.05, 0.05), "noise"), Crop(0.85, 1.0, restore=True), "crop")
+model = TransformedModel(TransformedModel(RecordingModel(), Noise(0.05, 0.05), "noise"), Crop(0.85, 1.0, restore=True), "crop")
 print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest())
 """
     result = subprocess.run(

@@ -8,7 +8,7 @@ from equipoise.countermeasures import catalogue
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import CATALOGUE, defend, example, parse
 from equipoise.countermeasures.retry_on_refusal import RetryOnRefusal
-from equipoise.countermeasures.transformed import Transformed
+from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.countermeasures.voting import MajorityVote, RandomizedSmoothing
 from equipoise.errors import UsageError
 from equipoise.transforms.base import Identity
@@ -54,7 +54,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_weights_are_loaded_where_they_are_named(no_weights: list[str]) -> None:
     model = PlainTorchModel()
     assert defend(model, ["tower:id=org/name"]) is model
-    assert isinstance(defend(model, ["diffpure:t=0.2"]), Transformed)
+    assert isinstance(defend(model, ["diffpure:t=0.2"]), TransformedModel)
     assert isinstance(defend(model, ["recover:by=diffpure"]), RetryOnRefusal)
     assert no_weights == ["org/name", "denoiser", "denoiser"]
 
@@ -62,13 +62,13 @@ def test_weights_are_loaded_where_they_are_named(no_weights: list[str]) -> None:
 def test_settings_reach_what_they_set() -> None:
     model = PlainTorchModel()
     noise = defend(model, ["noise:sigma=8/255,seed=3"])
-    assert isinstance(noise, Transformed)
+    assert isinstance(noise, TransformedModel)
     assert (noise.transform, noise.seed) == (Noise(8 / 255, 8 / 255), 3)
     median = defend(model, ["median:size=5"])
-    assert isinstance(median, Transformed)
+    assert isinstance(median, TransformedModel)
     assert median.transform == Median(5)
     crop = defend(model, ["crop:lowest=0.5,highest=0.6"])
-    assert isinstance(crop, Transformed)
+    assert isinstance(crop, TransformedModel)
     assert crop.transform == Crop(0.5, 0.6, restore=True)
     smooth = defend(model, ["smooth:sigma=0.1,copies=5,seed=2"])
     assert isinstance(smooth, RandomizedSmoothing)

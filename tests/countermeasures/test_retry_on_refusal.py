@@ -11,7 +11,7 @@ from torch import Generator
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.detection import GREY, PerturbationDetector
 from equipoise.countermeasures.retry_on_refusal import BY, CAPTION, RetryOnRefusal
-from equipoise.countermeasures.transformed import Transformed
+from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.data.pictures import to_pixels
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
@@ -191,7 +191,7 @@ def test_loss_and_gradient_are_the_means_over_the_gradient_paths() -> None:
 
 
 def test_a_drawn_recovery_uses_none_of_the_deployed_draws() -> None:
-    class UndrawnFails(Transformed):
+    class UndrawnFails(TransformedModel):
         """Its deployed draw must not be used."""
 
         def randomness(self, prompt: Prompt, *more: int) -> Generator:
@@ -220,7 +220,7 @@ def test_the_chance_of_a_recovery_is_that_of_its_parts() -> None:
     assert not recovering(RecordingModel()).is_random
     assert RetryOnRefusal(RecordingModel(), Noise(0.1, 0.1), "recover").is_random
     assert recovering(RecordingModel(), detector=PerturbationDetector(RecordingModel())).is_random
-    assert recovering(Transformed(RecordingModel(), Noise(0.1, 0.1), "noise")).is_random
+    assert recovering(TransformedModel(RecordingModel(), Noise(0.1, 0.1), "noise")).is_random
     assert recovering(RecordingModel()).describe()["safe"] == "WithoutPicture"
 
 

@@ -125,9 +125,9 @@ def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
 
 
 def _transformed(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
-    from equipoise.countermeasures.transformed import Transformed
+    from equipoise.countermeasures.transformed_model import TransformedModel
 
-    return Transformed(model, transform(name, values, model), spec, seed=_seed(name, values))
+    return TransformedModel(model, transform(name, values, model), spec, seed=_seed(name, values))
 
 
 def _smoothed(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:

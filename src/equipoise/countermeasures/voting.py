@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Generator
 
-from equipoise.countermeasures.transformed import Transformed
+from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
@@ -41,7 +41,7 @@ class VoteCounts:
         return self.refuse > self.answer
 
 
-class MajorityVote(Transformed):
+class MajorityVote(TransformedModel):
     """The majority over `copies` copies of the pictures, each changed at random.
 
     The vote has no gradient, so an evaluation of an attack is at one copy: over many evaluations the attack lowers the

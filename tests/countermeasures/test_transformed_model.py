@@ -13,7 +13,7 @@ from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.refusal_attack import RefusalAttack
 from equipoise.attacks.solvers import Bim
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.transformed import Transformed
+from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.countermeasures.voting import MajorityVote
 from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
@@ -100,7 +100,7 @@ def test_text_passes_untouched_and_every_picture_is_changed(spec: str) -> None:
 def test_a_steady_defence_asks_about_exactly_the_transformed_picture() -> None:
     for spec in STEADY:
         model = defended(spec)
-        assert isinstance(model, Transformed)
+        assert isinstance(model, TransformedModel)
         (recorded,) = seen_by(model, PROMPTS[:1])
         assert recorded == model.transform_prompt(PROMPTS[0], rng()).messages[0].images[0].tobytes()
 
@@ -139,7 +139,7 @@ def test_a_shift_gathers_gradients_and_changes_the_loss() -> None:
 
 def test_a_loss_is_that_of_the_transformed_pixels() -> None:
     model = defended("noise")
-    assert isinstance(model, Transformed)
+    assert isinstance(model, TransformedModel)
     recorded = model.transform(PIXELS, model.gradient_randomness())
     inner = model.model.log_prob(recorded, QUESTIONS, REPLIES)
     assert torch.equal(model.log_prob(PIXELS, QUESTIONS, REPLIES).tokens, inner.tokens)
@@ -172,7 +172,7 @@ class Soft(Transform):
 
 def test_gradients_match_finite_differences_through_smooth_transforms() -> None:
     toy = BrightnessModel("toy/second")
-    chain = Transformed(Transformed(toy, Soft(), "soft"), Soft(), "softer", seed=3).sample_randomness(rng())
+    chain = TransformedModel(TransformedModel(toy, Soft(), "soft"), Soft(), "softer", seed=3).sample_randomness(rng())
     pixels = to_pixels(picture(7)).double()
     prompts, answers = QUESTIONS[:2], ["I can't help with that.", "A wall."]
     gradient = chain.loss_and_grad(pixels, prompts, answers)[1]
@@ -231,7 +231,7 @@ def test_the_callers_model_is_left_as_found_also_after_exceptions(tiny_llava: Hu
         assert state_of(model) == before
     for where in ("there", "back"):
         for broken in (
-            Transformed(model, Breaking(where), "broken"),
+            TransformedModel(model, Breaking(where), "broken"),
             MajorityVote(model, Breaking(where), 3, "broken"),
         ):
             with pytest.raises(RuntimeError, match=where):
@@ -267,7 +267,7 @@ def test_the_refusal_attack_goes_through_a_defence_and_survives_draws_it_has_not
     attack = RefusalAttack(budget, steps=60, reply="I can't.", questions_per_step=None, draws=2)
     result = attack(picture(8), [model], ["What is this?", "How many?"], judge=Cannot())
     assert (result.stopped, result.rate) == ("success", 1.0)
-    assert budget.holds(result.pixels, to_pixels(picture(8)))
+    assert within(budget, result.pixels, to_pixels(picture(8)))
     requests = [Prompt.ask("What is this?", result.image)] * 10
     fresh = [model.sample_randomness(rng(seed)).generate([requests[0]])[0].reply for seed in range(50, 60)]
     clean = [

@@ -1,4 +1,4 @@
-"""`Transformed`: every picture goes through a transform before the model sees it."""
+"""`TransformedModel`: every picture goes through a transform before the model sees it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Prompt
 
 
-class Transformed(Countermeasure):
+class TransformedModel(Countermeasure):
     """Noise, JPEG, median, DiffPure...: a transform in front of the model.
 
     An attack on it is adaptive: the loss is that of the transformed 8-bit picture, and the gradient flows through the
