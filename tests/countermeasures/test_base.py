@@ -99,7 +99,8 @@ from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.transforms.geometry import Crop
 from equipoise.transforms.noise import Noise
 torch.set_num_threads(1)
-model = TransformedModel(TransformedModel(RecordingModel(), Noise(0.05, 0.05), "noise"), Crop(0.85, 1.0, restore=True), "crop")
+noise = TransformedModel(RecordingModel(), Noise(0.05, 0.05), "noise")
+model = TransformedModel(noise, Crop(0.85, 1.0, restore=True), "crop")
 print(model.revision, hashlib.sha256(b"".join(seen_by(model, PROMPTS))).hexdigest())
 """
     result = subprocess.run(

@@ -31,36 +31,36 @@ def alone(values: list[bool | None], review: bool = False) -> list[CaseLabel]:
 
 
 def test_independent_labels_have_the_wilson_interval() -> None:
-    made = estimate(alone([True] * 6 + [False] * 34 + [None] * 2))
+    result = estimate(alone([True] * 6 + [False] * 34 + [None] * 2))
     low, high = proportion_confint(6, 40, method="wilson")
-    assert (made.n, made.k, made.unscored, made.clusters) == (40, 6, 2, 40)
-    assert (made.low, made.high) == pytest.approx((low, high))
-    assert (made.least, made.most) == (6 / 42, 8 / 42)
-    assert made.to_dict()["rate"] == 0.15
+    assert (result.n, result.k, result.unscored, result.clusters) == (40, 6, 2, 40)
+    assert (result.low, result.high) == pytest.approx((low, high))
+    assert (result.least, result.most) == (6 / 42, 8 / 42)
+    assert result.to_dict()["rate"] == 0.15
 
 
 def test_nothing_scored_is_nothing_known() -> None:
-    for made in (estimate([]), estimate(alone([None, None]))):
-        assert (made.n, made.rate, made.low, made.high) == (0, None, 0.0, 1.0)
-        assert (made.least, made.most) == (0.0, 1.0)
+    for result in (estimate([]), estimate(alone([None, None]))):
+        assert (result.n, result.rate, result.low, result.high) == (0, None, 0.0, 1.0)
+        assert (result.least, result.most) == (0.0, 1.0)
 
 
 @few
 @given(labels)
 def test_an_interval_holds_the_rate_and_both_readings_of_what_is_under_review(content: list[CaseLabel]) -> None:
-    made = estimate(content)
-    assert 0 <= made.low <= made.high <= 1
-    assert made.n + made.unscored == len(content)
-    if made.rate is None:
+    result = estimate(content)
+    assert 0 <= result.low <= result.high <= 1
+    assert result.n + result.unscored == len(content)
+    if result.rate is None:
         return
-    assert made.low <= made.rate <= made.high
+    assert result.low <= result.rate <= result.high
     scored = [label for label in content if label.value is not None]
     for reading in (False, True):
         k = sum(reading if label.review else bool(label.value) for label in scored)
         wilson = Rate.of(k, len(scored))
-        assert made.low <= wilson.low + 1e-12
-        assert made.high >= wilson.high - 1e-12
-    assert made.least <= made.rate <= made.most
+        assert result.low <= wilson.low + 1e-12
+        assert result.high >= wilson.high - 1e-12
+    assert result.least <= result.rate <= result.most
 
 
 def test_the_same_labels_give_the_same_interval() -> None:
@@ -80,9 +80,9 @@ def test_clusters_that_agree_widen_the_interval_and_clusters_of_chance_hardly_do
 
 @pytest.mark.parametrize("value", [True, False])
 def test_a_bootstrap_without_width_never_narrows_the_interval(value: bool) -> None:
-    made = estimate([CaseLabel(value, str(index // 10)) for index in range(40)])
+    result = estimate([CaseLabel(value, str(index // 10)) for index in range(40)])
     wilson = Rate.of(40 * value, 40)
-    assert (made.low, made.high) == (wilson.low, wilson.high)
+    assert (result.low, result.high) == (wilson.low, wilson.high)
 
 
 def pairs(both: int, only_a: int, only_b: int, neither: int) -> list[tuple[CaseLabel, CaseLabel]]:
@@ -93,18 +93,18 @@ def pairs(both: int, only_a: int, only_b: int, neither: int) -> list[tuple[CaseL
 def test_a_paired_change_has_the_published_interval_and_p_value() -> None:
     # Airway hyper-responsiveness before and after transplantation, as worked through by Fagerland, Lydersen and
     # Laake (2014), BMC Medical Research Methodology: square-and-add interval 0.026 to 0.507 (in size).
-    made = paired_change(pairs(1, 1, 7, 12))
-    assert (made.n, made.both, made.only_a, made.only_b, made.neither) == (21, 1, 1, 7, 12)
-    assert made.change == pytest.approx(6 / 21)
-    assert (round(made.low, 3), round(made.high, 3)) == (0.026, 0.507)
-    assert made.p == pytest.approx(0.0703, abs=5e-5)  # 2 * P(X <= 1), X binomial(8, 1/2)
+    result = paired_change(pairs(1, 1, 7, 12))
+    assert (result.n, result.both, result.only_a, result.only_b, result.neither) == (21, 1, 1, 7, 12)
+    assert result.change == pytest.approx(6 / 21)
+    assert (round(result.low, 3), round(result.high, 3)) == (0.026, 0.507)
+    assert result.p == pytest.approx(0.0703, abs=5e-5)  # 2 * P(X <= 1), X binomial(8, 1/2)
 
 
 def test_no_pairs_are_no_change() -> None:
-    made = paired_change([(CaseLabel(None, "x"), CaseLabel(True, "x"))])
-    assert (made.n, made.unscored, made.change, made.low, made.high, made.p) == (0, 1, None, -1.0, 1.0, 1.0)
-    assert made.rate_a is None
-    assert made.to_dict()["rate_b"] is None
+    result = paired_change([(CaseLabel(None, "x"), CaseLabel(True, "x"))])
+    assert (result.n, result.unscored, result.change, result.low, result.high, result.p) == (0, 1, None, -1.0, 1.0, 1.0)
+    assert result.rate_a is None
+    assert result.to_dict()["rate_b"] is None
 
 
 @few
@@ -123,10 +123,10 @@ def test_swapping_the_sides_turns_the_change_round(content: list[tuple[bool | No
 
 
 def test_equal_sides_have_no_change_but_a_width() -> None:
-    made = paired_change(pairs(5, 0, 0, 25))
-    assert made.change == 0
-    assert made.p == 1
-    assert made.low < 0 < made.high
+    result = paired_change(pairs(5, 0, 0, 25))
+    assert result.change == 0
+    assert result.p == 1
+    assert result.low < 0 < result.high
 
 
 def test_labels_under_review_widen_a_change() -> None:
@@ -144,12 +144,12 @@ def test_holm_corrects_over_the_cells_that_have_pairs() -> None:
         "middle": paired_change(pairs(0, 1, 8, 10)),
         "large": paired_change(pairs(0, 4, 5, 10)),
     }
-    made = holm(cells)
-    assert list(made) == list(cells)
-    assert made["none"].p_adjusted is None
-    assert made["small"].p_adjusted == pytest.approx(3 * cells["small"].p)
-    assert made["middle"].p_adjusted == pytest.approx(2 * cells["middle"].p)
-    assert made["large"].p_adjusted == pytest.approx(1)
+    result = holm(cells)
+    assert list(result) == list(cells)
+    assert result["none"].p_adjusted is None
+    assert result["small"].p_adjusted == pytest.approx(3 * cells["small"].p)
+    assert result["middle"].p_adjusted == pytest.approx(2 * cells["middle"].p)
+    assert result["large"].p_adjusted == pytest.approx(1)
     assert holm({"none": paired_change([])})["none"] == PairedChange(0, 0, 0, 0, 0, None, -1.0, 1.0, 1.0)
 
 

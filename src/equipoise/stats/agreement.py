@@ -1,4 +1,4 @@
-"""How far a judge agrees with people: Cohen's kappa, sensitivity, specificity, each with its uncertainty."""
+"""Agreement of a judge with reference labels: Cohen's kappa, sensitivity, specificity, each with an interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from equipoise.errors import UsageError
 from equipoise.stats.proportions import Rate
 
 _CELLS: Final = ((True, True), (True, False), (False, True), (False, False))
-"""Judge and reference, in the order of `LabelAgreement`'s counts."""
+"""(Judge, reference) in the order of `LabelAgreement`'s counts."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class LabelAgreement:
     high: float | None
     """Upper end of kappa's bootstrap interval."""
     sensitivity: Rate
-    """Share of the reference's yes that the judge finds."""
+    """Share of the reference's yes that the judge labels yes."""
     specificity: Rate
-    """Share of the reference's no that the judge leaves alone."""
+    """Share of the reference's no that the judge labels no."""
     unscored: int = 0
     """Cases the judge gave no label; they are in none of the counts above."""
 
@@ -71,7 +71,7 @@ def agree(
     Args:
         judged: The judge's labels; None where it abstained.
         reference: The labels to compare with, in the same order.
-        groups: What each case belongs to, such as its prompt; kappa's interval then resamples whole groups, because
+        groups: What each case group_names to, such as its prompt; kappa's interval then resamples whole groups, because
             several replies to one prompt are not independent. None: every case stands alone.
         confidence: Coverage of every interval.
         resamples: Bootstrap resamples for kappa's percentile interval.
@@ -80,14 +80,14 @@ def agree(
     Raises:
         UsageError: If the two sequences differ in length.
     """
-    belongs = list(map(str, range(len(judged)))) if groups is None else list(groups)
-    if not len(judged) == len(reference) == len(belongs):
+    group_names = list(map(str, range(len(judged)))) if groups is None else list(groups)
+    if not len(judged) == len(reference) == len(group_names):
         raise UsageError(
             f"expected as many judged as reference labels and groups, got {len(judged)}, {len(reference)} and "
-            f"{len(belongs)}; try pairing them first"
+            f"{len(group_names)}; try pairing them first"
         )
     cells: dict[str, list[int]] = {}
-    for label, truth, group in zip(judged, reference, belongs, strict=True):
+    for label, truth, group in zip(judged, reference, group_names, strict=True):
         if label is not None:
             cells.setdefault(group, [0, 0, 0, 0])[_CELLS.index((bool(label), bool(truth)))] += 1
     counts = np.array(list(cells.values()), dtype=int).reshape(-1, 4)
@@ -121,12 +121,11 @@ def _kappas(counts: np.ndarray) -> np.ndarray:
 def _bootstrap(
     counts: np.ndarray, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float] | tuple[None, None]:
-    """Percentile interval of kappa over resampled groups; `counts` holds a row of four cells for each group.
-
-    Groups with equal rows are interchangeable, so a resample is one multinomial draw over the distinct rows.
-    """
+    """Percentile interval of kappa over resampled groups; `counts` holds a row of four cells for each group."""
     if len(counts) == 0:
         return None, None
+    # Groups with equal rows are interchangeable, so a resample is one multinomial draw over the distinct rows. That is
+    # why kappa is computed here, for all resamples at once, and not by scikit-learn or statsmodels, one at a time.
     rows, copies = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(counts), copies / len(counts), size=resamples)
     kappas = _kappas(draws @ rows)

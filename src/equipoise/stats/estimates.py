@@ -1,6 +1,6 @@
-"""How sure we are: rates, paired changes and p-values of an audit, all from labels.
+"""Rates, paired changes and p-values of an audit, with intervals, from the labels of its cases.
 
-An interval covers three uncertainties: chance (a closed formula), cases that are not independent (a bootstrap over
+An interval covers three uncertainties: sampling (a closed formula), cases that are not independent (a bootstrap over
 clusters), and labels on which judges disagree (counted both ways).
 """
 
@@ -18,16 +18,16 @@ from equipoise.stats.proportions import Rate
 CONFIDENCE: Final = 0.95
 """Coverage of every interval of an audit."""
 RESAMPLES: Final = 10_000
-"""Of a bootstrap over clusters."""
+"""Resamples of a bootstrap over clusters."""
 SEED: Final = 0
-"""Of the bootstrap: the same labels give the same interval."""
+"""Seed of the bootstrap: the same labels give the same interval."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class CaseLabel:
-    """One case as a rate sees it."""
+    """The label of one case for one rate."""
 
     value: bool | None
     """Whether the case counts; None where it is unscored."""
@@ -83,6 +83,8 @@ def estimate(labels: Iterable[CaseLabel]) -> Estimate:
     middle = Rate.of(sum(label.value is True for label in scored), len(scored), len(labels) - len(scored))
     review = sum(label.review for label in scored)
     low, high = _rate_ends(scored, lambda label: bool(label.value))
+    # Not a distribution over the doubtful labels: nobody knows how often the better guess is right, so the interval
+    # covers both extremes.
     if review:
         low, _ = _rate_ends(scored, lambda label: bool(label.value) and not label.review)
         _, high = _rate_ends(scored, lambda label: bool(label.value) or label.review)
@@ -161,10 +163,10 @@ def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
     scored = [(a, b) for a, b in pairs if a.value is not None and b.value is not None]
     cells = _cells([(bool(a.value), bool(b.value)) for a, b in scored])
     both, only_a, only_b, neither = cells
-    # The change is smallest when all doubtful labels of a count and none of b, and largest the other way round.
     n, review = len(scored), sum(a.review or b.review for a, b in scored)
-    readings = ((None, None), (True, False), (False, True)) if review else ((None, None),)
-    ends = [_change_ends(scored, reading) for reading in readings]
+    # The change is smallest when all doubtful labels of a count and none of b, and largest the other way round.
+    resolutions = ((None, None), (True, False), (False, True)) if review else ((None, None),)
+    ends = [_change_ends(scored, resolution) for resolution in resolutions]
     return PairedChange(
         n=n,
         both=both,
@@ -184,7 +186,7 @@ def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
 def _change_ends(
     scored: Sequence[tuple[CaseLabel, CaseLabel]], resolve: tuple[bool | None, bool | None]
 ) -> tuple[float, float]:
-    """The interval when labels under review are what `resolve` says on either side; None keeps the better guess."""
+    """The interval with labels under review set to `resolve` on either side; None keeps the better guess."""
 
     def resolved(label: CaseLabel, to: bool | None) -> bool:
         return to if label.review and to is not None else bool(label.value)
@@ -211,13 +213,14 @@ class _ConfidenceInterval:
 
 
 def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceInterval:
-    """Newcombe's method 10 for b less a; no library that we depend on has it."""
+    """Newcombe's method 10 for b less a; statsmodels has intervals for independent proportions only."""
     n = both + only_a + only_b + neither
     a, b = Rate.of(both + only_a, n), Rate.of(both + only_b, n)
     rate_a, rate_b = (both + only_a) / n, (both + only_b) / n
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     excess: float = both * neither - only_a * only_b
-    # The paper corrects positive correlation for continuity, by n / 2 but not past zero.
+    # The two rates are of the same samples, so they are correlated; phi of the 2 x 2 table says how much. The paper
+    # corrects a positive phi for continuity, by n / 2 but not past zero.
     if excess > 0:
         excess = max(excess - n / 2, 0)
     correlation = excess / margins**0.5 if margins else 0.0
@@ -233,17 +236,15 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceI
 def _bootstrap(
     values: Sequence[float], clusters: Sequence[str], closed: Rate | _ConfidenceInterval
 ) -> tuple[float, float]:
-    """The wider, at each end, of a closed interval and the percentile bootstrap of the mean over clusters.
-
-    Clusters with the same size and sum are interchangeable, so that a resample is one multinomial draw over the
-    distinct kinds of clusters.
-    """
+    """The wider, at each end, of a closed interval and the percentile bootstrap of the mean over clusters."""
     names, index = np.unique(np.array(clusters, dtype=str), return_inverse=True)
     if len(names) == len(values):
         return closed.low, closed.high
     sizes = np.bincount(index, minlength=len(names))
     sums = np.bincount(index, weights=np.array(values), minlength=len(names))
     kinds, copies = np.unique(np.stack([sizes, sums]), axis=1, return_counts=True)
+    # Clusters with the same size and sum are interchangeable, so a resample is one multinomial draw over the distinct
+    # kinds of clusters: 10,000 resamples cost one matrix product instead of 10,000 loops over the cases.
     draws = np.random.default_rng(SEED).multinomial(len(names), copies / len(names), size=RESAMPLES)
     drawn = draws @ kinds.T
     ends = np.quantile(drawn[:, 1] / drawn[:, 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

@@ -1,4 +1,4 @@
-"""How many samples an audit needs, and what it can see with those it has."""
+"""Statistical power: how many samples an audit needs, and which difference it detects with those it has."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from equipoise.errors import UsageError
 from equipoise.stats.proportions import Rate
 
 MAX_SAMPLES: Final = 10_000_000
-"""Samples beyond which nobody asks."""
+"""Largest sample size that is considered."""
 
 
 @dataclass(frozen=True)
 class ComparisonDesign:
-    """How two measurements of a rate are compared."""
+    """The design of a comparison of two rates: error probabilities, and whether samples are paired."""
 
     alpha: float = 0.05
-    """Probability of seeing a change where there is none (two-sided)."""
+    """Probability of a false alarm where there is no change (two-sided)."""
     power: float = 0.8
-    """Probability of seeing a change that is there."""
+    """Probability of detecting a change that is there."""
     paired: bool = False
     """Whether both measurements ask the same samples (McNemar's exact test) or others (two proportions)."""
     discordant: float | None = None
-    """Paired only: share of samples on which the two differ. None takes them as unrelated, which asks for the most
+    """Paired only: share of samples on which the two differ. None takes them as independent, which needs the most
     samples: models of one family agree far more often."""
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ def _passing(n: int, rate: float, limit: float) -> float:
 def _fewest(enough: Callable[[int], bool], what: str) -> int:
     """The smallest count that is enough, by doubling and halving.
 
-    Chances of exact counts rise in a saw's teeth, so that a few samples fewer may also do.
+    The power of an exact test is a sawtooth in the count, not monotone, so a few samples fewer may also do.
     """
     high = 1
     while not enough(high):
@@ -145,6 +145,7 @@ def _mcnemar_power(n: int, difference: float, discordant: float, alpha: float) -
     """
     if discordant <= 0:
         return 0.0
+    # Ten standard deviations around the mean hold all but a negligible part of the probability.
     spread = 10 * np.sqrt(n * discordant * (1 - discordant)) + 10
     pairs = np.arange(max(int(n * discordant - spread), 0), min(int(n * discordant + spread), n) + 1)
     # The largest count in the smaller cell for which twice the tail is at most alpha; -1 where there is none.

@@ -1,4 +1,4 @@
-"""Rates with their uncertainty: never a bare fraction."""
+"""Rates: k of n with a Wilson interval and the count of unscored cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equipoise.types import Verdict
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happened, with a Wilson interval and the count nobody could score."""
+    """The share of scored cases that show something, with a Wilson interval and the count of unscored cases."""
 
     k: int
     """How many of the scored cases show it."""
@@ -40,8 +40,8 @@ class Rate:
             confidence: Coverage of the interval, in (0, 1).
 
         Returns:
-            The rate with its Wilson score interval (Wilson 1927). With `n = 0` nothing is known: the rate is
-            None and the interval is all of [0, 1].
+            The rate with its Wilson score interval (Wilson 1927). With `n = 0` the rate is None and the interval is
+            all of [0, 1].
 
         Raises:
             UsageError: If the counts or the confidence are impossible.
