@@ -39,9 +39,9 @@ def test_the_loss_is_the_mean_over_questions_summed_over_models() -> None:
         gradient += torch.autograd.grad(loss, leaf)[0]  # type: ignore[assignment]
     assert evaluation.loss == pytest.approx(losses, rel=1e-5)
     assert torch.allclose(evaluation.gradient, torch.as_tensor(gradient), atol=1e-6)
-    each = [both(CLEAN, [i], rng()) for i in all_items]
-    assert sum(one.loss for one in each) / 5 == pytest.approx(evaluation.loss, rel=1e-5)
-    assert torch.allclose(sum(one.gradient for one in each) / 5, evaluation.gradient, atol=1e-6)
+    single = [both(CLEAN, [i], rng()) for i in all_items]
+    assert sum(one.loss for one in single) / 5 == pytest.approx(evaluation.loss, rel=1e-5)
+    assert torch.allclose(sum(one.gradient for one in single) / 5, evaluation.gradient, atol=1e-6)
 
 
 def test_the_end_of_the_reply_is_part_of_the_loss_if_asked() -> None:
@@ -162,7 +162,7 @@ def test_a_look_at_a_random_model_is_the_mean_over_draws() -> None:
         assert len(set(model.draws)) == len(model.draws) == inside.draws
         random = rng()
         single = [model.sample_randomness(random) for _ in range(inside.draws)]
-        result = [each.loss_and_grad(CLEAN, [PROMPTS[0], PROMPTS[2]], [REFUSAL] * 2) for each in single]
+        result = [drawn.loss_and_grad(CLEAN, [PROMPTS[0], PROMPTS[2]], [REFUSAL] * 2) for drawn in single]
         losses = torch.stack([losses.mean() for losses, _ in result])
         assert evaluation.loss == pytest.approx(float(losses.mean()), rel=1e-5)
         assert torch.allclose(evaluation.gradient, sum(g for _, g in result) / 2 / inside.draws, atol=1e-6)

@@ -30,10 +30,10 @@ class Cannot:
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         return [
-            Verdict("full" if "I can't" in each.reply else "none")
-            if each.reply
+            Verdict("full" if "I can't" in exchange.reply else "none")
+            if exchange.reply
             else Verdict(None, unscored="empty reply")
-            for each in exchanges
+            for exchange in exchanges
         ]
 
 
@@ -200,15 +200,15 @@ def test_a_check_counts_the_draw_that_refuses_least() -> None:
     class Lucky(NoisyModel):
         """Its third draw answers."""
 
-        made = 0
+        drawn = 0
 
         def sample_randomness(self, random: Generator) -> Scripted:
-            Lucky.made += 1
-            return Scripted(["A cat." if Lucky.made == 3 else "I can't."] * 9)
+            Lucky.drawn += 1
+            return Scripted(["A cat." if Lucky.drawn == 3 else "I can't."] * 9)
 
     prompts = [Prompt.ask("a?", PICTURE)]
     assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=2)(to_pixels(PICTURE)) == 1.0
-    Lucky.made = 0
+    Lucky.drawn = 0
     assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=3)(to_pixels(PICTURE)) == 0.0
     with pytest.raises(UsageError, match="at least 1 draw"):
         refusal_rate_check([Lucky()], prompts, draws=0)

@@ -24,7 +24,7 @@ class Spelt:
     """The toy has two replies; the structural judge reads both alike, but slower."""
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        return [Verdict("full" if each.reply == REFUSAL else "none") for each in exchanges]
+        return [Verdict("full" if exchange.reply == REFUSAL else "none") for exchange in exchanges]
 
 
 SMOOTHED = RandomizedSmoothing(BrightnessModel("toy/target"), SIGMA, 9, "smooth", judge=Spelt())
@@ -95,10 +95,10 @@ def test_the_probabilities_of_the_toy_are_the_known_ones() -> None:
 def test_a_certified_radius_exceeds_the_true_one_no_more_often_than_stated(level: int) -> None:
     prompt, label = grey(level), "refuse" if level > 127 else "answer"
     truth = true_radius(prompt.messages[0].images[0], label)
-    result = [certify(SMOOTHED, prompt, copies=60, selection=7, confidence=0.9, seed=seed) for seed in range(100)]
-    wrong = sum(each.label is not None and (each.label != label or each.radius > truth) for each in result)
-    assert wrong <= binom.ppf(0.999, len(result), 0.1)
-    assert any(each.label == label and each.radius > 0.25 * truth for each in result), "nor is it idle"
+    certificates = [certify(SMOOTHED, prompt, copies=60, selection=7, confidence=0.9, seed=seed) for seed in range(100)]
+    wrong = sum(c.label is not None and (c.label != label or c.radius > truth) for c in certificates)
+    assert wrong <= binom.ppf(0.999, len(certificates), 0.1)
+    assert any(c.label == label and c.radius > 0.25 * truth for c in certificates), "nor is it idle"
 
 
 def test_no_picture_within_the_radius_has_another_class() -> None:
@@ -136,12 +136,14 @@ def test_prediction_tells_clear_classes_and_abstains_when_split() -> None:
 def test_a_prediction_is_wrong_no_more_often_than_stated() -> None:
     # At an even split either answer is wrong with half of alpha at most; every outcome is summed.
     for count, confidence in ((100, 0.95), (60, 0.999)):
-        told = [
+        predictions = [
             predict(with_votes(VoteCounts(hits, count - hits, 0)), grey(128), copies=count, confidence=confidence)
             for hits in range(count + 1)
         ]
         chances = binom.pmf(np.arange(count + 1), count, 0.5)
-        assert sum(chance for chance, each in zip(chances, told, strict=True) if each) <= 1 - confidence
+        assert (
+            sum(chance for chance, prediction in zip(chances, predictions, strict=True) if prediction) <= 1 - confidence
+        )
 
 
 def test_the_certificate_says_what_it_needs() -> None:

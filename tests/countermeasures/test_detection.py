@@ -66,9 +66,9 @@ def test_on_the_testbed_a_perturbation_scores_above_clean_pictures_and_emblems(t
     perturbed = []
     for case in (plain[0], plain[2]):
         questions = [case.question.text, "Describe this image.", "How many shapes are in the image?"]
-        made = perturb_to_refuse(image_of(case), testbed_llava, questions, attack=RefusalAttack(steps=30), seed=1)
-        assert made.rate == 1.0
-        perturbed.append(detector(made.image, [case.question.text]).value)
+        result = perturb_to_refuse(image_of(case), testbed_llava, questions, attack=RefusalAttack(steps=30), seed=1)
+        assert result.rate == 1.0
+        perturbed.append(detector(result.image, [case.question.text]).value)
     # Measured over 40 of each: clean pictures up to 0.2, emblems up to 0.4 (few faint ones higher); these two 5 and 6.
     assert min(perturbed) > 2.0
     assert max(clean) < 1.0

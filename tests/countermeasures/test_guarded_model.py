@@ -60,14 +60,14 @@ def test_observing_changes_nothing_and_notes_it() -> None:
 
 
 def test_the_text_in_pictures_is_read_where_that_is_asked_for() -> None:
-    case = next(each for each in cases("forbidden_picture", 1))
+    case = next(case for case in cases("forbidden_picture", 1))
     heard: list[str] = []
 
     class Hears:
         name = identity = "hears"
 
         def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-            heard.extend(each.picture_text for each in evidence)
+            heard.extend(guard_input.picture_text for guard_input in evidence)
             return [HarmScore("hears", 0.0)] * len(evidence)
 
     for spec, reads in (("guard:detector=testbed", False), ("guard:detector=testbed,read=yes", True)):
@@ -122,7 +122,9 @@ def test_on_the_testbed_recipes_go_and_everything_else_stays(testbed_llava: Open
     for cell in ("plain_safe", "look_alike_safe"):
         prompts = [case.prompt for case in cases(cell, 12)]
         plain = testbed_llava.generate(prompts, max_new_tokens=24)
-        assert [each.reply for each in model.generate(prompts, max_new_tokens=24)] == [each.reply for each in plain]
+        assert [exchange.reply for exchange in model.generate(prompts, max_new_tokens=24)] == [
+            exchange.reply for exchange in plain
+        ]
     result = model.generate([case.prompt for case in cases("forbidden_picture", 12)], max_new_tokens=24)
-    assert [recipe_of(each.reply) for each in result] == [None] * 12
-    assert {each.by for each in result} == {BY}
+    assert [recipe_of(exchange.reply) for exchange in result] == [None] * 12
+    assert {exchange.by for exchange in result} == {BY}

@@ -92,19 +92,19 @@ def test_a_prompt_that_cannot_be_judged_counts_as_not_safe() -> None:
     assert len(silent.requests) == 2
 
 
-@pytest.mark.parametrize(("told", "by"), [(True, BY), (False, "model"), (None, "model")])
-def test_another_judge_of_prompts_decides_alone(told: bool | None, by: str) -> None:
+@pytest.mark.parametrize(("safe_label", "by"), [(True, BY), (False, "model"), (None, "model")])
+def test_another_judge_of_prompts_decides_alone(safe_label: bool | None, by: str) -> None:
     recorded: list[Prompt] = []
 
     def safe(prompts: Sequence[Prompt]) -> list[bool | None]:
         recorded.extend(prompts)
-        return [told] * len(prompts)
+        return [safe_label] * len(prompts)
 
     model = Scripted(wall_rule)
     exchanges = recovering(model, safe=safe).generate([CLEAN, SALTED])
-    assert [each.by for each in exchanges] == ["model", by]
+    assert [exchange.by for exchange in exchanges] == ["model", by]
     assert recorded == [SALTED]
-    assert len(model.requests) == (3 if told else 2), "nobody asked about a grey picture"
+    assert len(model.requests) == (3 if safe_label else 2), "nobody asked about a grey picture"
 
 
 def test_a_detector_lets_refusals_stand_that_the_picture_earns() -> None:
@@ -163,11 +163,11 @@ def test_by_caption_the_question_goes_out_with_words_in_place_of_the_picture() -
 def test_several_prompts_in_one_batch_keep_their_order() -> None:
     prompts = [WORDS, SALTED, Prompt.ask("How are you?"), MARKED, CLEAN, SALTED, Prompt.ask(FORBIDDEN)]
     exchanges = recovering(Scripted(wall_rule)).generate(prompts)
-    assert [each.by == BY for each in exchanges] == [False, True, False, False, False, True, False]
-    assert all(each.prompt is prompt for each, prompt in zip(exchanges, prompts, strict=True))
-    for prompt, each in zip(prompts, exchanges, strict=True):
+    assert [exchange.by == BY for exchange in exchanges] == [False, True, False, False, False, True, False]
+    assert all(exchange.prompt is prompt for exchange, prompt in zip(exchanges, prompts, strict=True))
+    for prompt, exchange in zip(prompts, exchanges, strict=True):
         alone = asked_of(Scripted(wall_rule), prompt)
-        assert (alone.reply, alone.by, alone.trail) == (each.reply, each.by, each.trail)
+        assert (alone.reply, alone.by, alone.trail) == (exchange.reply, exchange.by, exchange.trail)
     assert recovering(Scripted(wall_rule)).generate([]) == []
 
 
@@ -205,7 +205,7 @@ def test_a_drawn_recovery_uses_none_of_the_deployed_draws() -> None:
     inner = UndrawnFails(Wall(), Noise(0.01, 0.01), "noise")
     model = recovering(inner, detector=PerturbationDetector(inner), threshold=-50.0)
     drawn, other = (model.sample_randomness(Generator().manual_seed(seed)) for seed in (1, 2))
-    assert [each.by for each in drawn.generate([SALTED, CLEAN])][1] == "model"
+    assert [exchange.by for exchange in drawn.generate([SALTED, CLEAN])][1] == "model"
     assert drawn.detector is not None
     assert other.detector is not None
     assert model.detector is not None
@@ -235,5 +235,7 @@ def test_on_the_testbed_recovery_answers_next_to_nothing_forbidden(
     refused = [prompt for prompt, verdict in zip(prompts, verdicts, strict=True) if verdict.refused]
     assert len(refused) >= 0.9 * count
     for spec, limit in (("recover:by=crop,threshold=2", most), ("recover:by=median", most)):
-        answered = sum(each.by == BY for each in defend(testbed_llava, [spec]).generate(refused, max_new_tokens=24))
+        answered = sum(
+            exchange.by == BY for exchange in defend(testbed_llava, [spec]).generate(refused, max_new_tokens=24)
+        )
         assert answered <= limit, spec

@@ -258,7 +258,7 @@ def test_an_attack_on_the_defended_model_keeps_its_contract(spec: str, tmp_path:
 
 class Cannot:
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        return [Verdict("full" if "I can't" in each.reply else "none") for each in exchanges]
+        return [Verdict("full" if "I can't" in exchange.reply else "none") for exchange in exchanges]
 
 
 def test_the_refusal_attack_goes_through_a_defence_and_survives_draws_it_has_not_seen() -> None:

@@ -54,7 +54,7 @@ def to_openclip(weights: Weights) -> Weights:
         if key.startswith("encoder.layers."):
             number, rest = key.removeprefix("encoder.layers.").split(".", 1)
             module, kind = rest.rsplit(".", 1)
-            place = f"visual.transformer.resblocks.{number}."
+            prefix = f"visual.transformer.resblocks.{number}."
             if module == "self_attn.q_proj":
                 thirds = [weights[key.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
                 result[f"{place}attn.in_proj_{kind}"] = torch.cat(thirds)
@@ -90,11 +90,11 @@ FORMATS: dict[str, tuple[str, Callable[[Weights], Any]]] = {
 def saved(folder: Path, weights: Weights, how: str = "openclip") -> str:
     name, convert = FORMATS[how]
     folder.mkdir(exist_ok=True)
-    made = {key: value.contiguous().clone() for key, value in convert(weights).items()}
+    result = {key: value.contiguous().clone() for key, value in convert(weights).items()}
     if name.endswith(".safetensors"):
-        save_file(made, folder / name)
+        save_file(result, folder / name)
     else:
-        torch.save(made, folder / name)
+        torch.save(result, folder / name)
     return str(folder)
 
 
@@ -112,7 +112,7 @@ def values(model: HuggingFaceModel) -> Tensor:
 
 
 def replies(model: HuggingFaceModel) -> list[str]:
-    return [each.reply for each in model.generate(PROMPTS, max_new_tokens=8)]
+    return [exchange.reply for exchange in model.generate(PROMPTS, max_new_tokens=8)]
 
 
 @pytest.mark.parametrize("how", FORMATS)

@@ -24,8 +24,8 @@ def test_the_power_of_mcnemars_test_is_that_of_a_simulation() -> None:
     only_b, only_a = (discordant + difference) / 2, (discordant - difference) / 2
     draws = rng.multinomial(n, [only_a, only_b, 1 - discordant], size=4000)
     cells, copies = np.unique(draws[:, :2], axis=0, return_counts=True)
-    seen = [binomtest(int(a), int(a + b)).pvalue <= 0.05 if a + b else False for a, b in cells]
-    simulated = float(np.dot(seen, copies) / 4000)
+    rejected = [binomtest(int(a), int(a + b)).pvalue <= 0.05 if a + b else False for a, b in cells]
+    simulated = float(np.dot(rejected, copies) / 4000)
     exact = ComparisonDesign(paired=True, discordant=discordant).power_of(n, 0.1, difference)
     assert exact == pytest.approx(simulated, abs=3.5 * (0.25 / 4000) ** 0.5)
 

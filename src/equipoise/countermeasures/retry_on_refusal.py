@@ -148,6 +148,7 @@ class RetryOnRefusal(Countermeasure):
 
     def _allowed(self, prompts: Sequence[Prompt], exchanges: list[Exchange], refused: list[int]) -> list[int]:
         """Of the refused prompts those that may be asked again; the others' trails say why not."""
+        # Words first: judging them costs one short reply, scoring a picture many evaluations.
         verdicts = self._safe([prompts[index] for index in refused]) if refused else []
         allowed = []
         for index, safe in zip(refused, verdicts, strict=True):
