@@ -14,7 +14,7 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import Objective, TargetReplyLoss
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import ReplyLogProbs
-from equipoise.types import Exchange, Prompt
+from equipoise.types import Exchange, Prompt, Verdict
 from tests.models.tiny_plain import PlainTorchModel
 
 REFUSAL = "I can't help."
@@ -78,6 +78,31 @@ class NoisyModel(PlainTorchModel):
         self._record_draw()
         noise = torch.randn(pixels.shape, generator=Generator().manual_seed(self.draw or 0))
         return super().log_prob(pixels + 0.02 * noise, *args, **more)
+
+
+class Cannot:
+    """A judge for the toy's spelling: a reply refuses that holds the words, and is unscored when empty."""
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [
+            Verdict("full" if "I can't" in exchange.reply else "none")
+            if exchange.reply
+            else Verdict(None, unscored="empty reply")
+            for exchange in exchanges
+        ]
+
+
+class Scripted(PlainTorchModel):
+    """Says what it is told, and counts."""
+
+    def __init__(self, replies: Sequence[str]) -> None:
+        super().__init__()
+        self.replies, self.received = list(replies), 0
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        answers = self.replies[self.received : self.received + len(prompts)]
+        self.received += len(prompts)
+        return [Exchange(prompt, reply, "stop", "scripted") for prompt, reply in zip(prompts, answers, strict=True)]
 
 
 CLEAN = to_pixels(photo())

@@ -7,7 +7,6 @@ import torch
 from torch import Generator
 
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
 from equipoise.attacks.objectives import EOTObjective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS, draw_target
 from equipoise.attacks.solvers import Bim
@@ -104,40 +103,6 @@ def test_ranking_with_expectation_does_not_depend_on_chance() -> None:
     assert robust.score(CLEAN) == robust.score(CLEAN)
 
 
-def test_learned_prompts_start_plain_and_then_raise_the_loss() -> None:
-    plain = reply()
-    learned = CroPAObjective(plain, CroPAConfig(step=0.05, every=2, limit=0.12, length=6)).reset(rng())
-    losses = [learned(CLEAN, range(5), rng()).loss for _ in range(9)]
-    assert losses[0] == losses[1] == pytest.approx(plain.score(CLEAN))
-    assert losses[2] > losses[1]
-    assert losses[4] > losses[2]
-    assert float(learned.shifts[0].abs().max()) <= 0.12 + 1e-6
-    assert learned.score(CLEAN) == pytest.approx(plain.score(CLEAN))
-
-
-def test_only_questions_that_were_looked_at_learn() -> None:
-    learned = CroPAObjective(reply(), CroPAConfig(every=1)).reset(rng())
-    learned(CLEAN, [1, 3], rng())
-    moved = learned.shifts[0].abs().amax((1, 2)) > 0
-    assert moved.tolist() == [False, True, False, True, False]
-
-
-def test_each_run_learns_from_fresh_prompts() -> None:
-    learned = CroPAObjective(reply(), CroPAConfig(every=1))
-    one, other = BIM(learned, CLEAN), BIM(learned, CLEAN)
-    assert one.image.tobytes() == other.image.tobytes()
-    assert float(learned.shifts[0].abs().max()) == 0, "an attack works on its own copy"
-    assert one.trace[-1].loss < one.trace[0].loss
-    assert one.recipe["objective"]["learned_prompts"]["every"] == 1
-
-
-def test_models_without_shifts_are_refused_before_the_attack() -> None:
-    model = PlainTorchModel(0)
-    model.embedding_width = None
-    with pytest.raises(UsageError, match="can be shifted"):
-        CroPAObjective(TargetReplyLoss((model,), PROMPTS, REFUSAL))
-
-
 def test_objectives_that_ask_for_nothing_are_refused() -> None:
     model = PlainTorchModel(0)
     for make in (
@@ -199,18 +164,6 @@ def test_a_random_bystander_makes_the_loss_random_and_is_drawn_too() -> None:
     assert bound.is_random
     bound(CLEAN, [0], rng())
     assert len(set(away.model.draws)) == 3  # type: ignore[attr-defined]
-
-
-def test_learned_prompts_average_over_draws_too() -> None:
-    objective = TargetReplyLoss((NoisyModel(),), PROMPTS, REFUSAL, draws=3)
-    learned = CroPAObjective(objective, CroPAConfig(every=1)).reset(rng())
-    one, other = learned(CLEAN, range(5), rng(1)), objective(CLEAN, range(5), rng(1))
-    assert one.loss == pytest.approx(other.loss, rel=1e-5)
-    assert torch.allclose(one.gradient, other.gradient, atol=1e-6)
-    model = objective.targets[0]
-    assert isinstance(model, NoisyModel)
-    assert len(model.draws) == 6
-    assert float(learned.shifts[0].abs().max()) > 0
 
 
 def test_an_attack_on_a_random_model_gives_the_same_bytes_again_and_lowers_the_expected_loss() -> None:

@@ -57,9 +57,9 @@ def to_openclip(weights: Weights) -> Weights:
             prefix = f"visual.transformer.resblocks.{number}."
             if module == "self_attn.q_proj":
                 thirds = [weights[key.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")]
-                result[f"{place}attn.in_proj_{kind}"] = torch.cat(thirds)
+                result[f"{prefix}attn.in_proj_{kind}"] = torch.cat(thirds)
             elif module in inside:
-                result[f"{place}{inside[module]}.{kind}"] = value
+                result[f"{prefix}{inside[module]}.{kind}"] = value
         elif not key.endswith("position_ids"):
             start = next(old for old in plain if key.startswith(old))
             result[f"visual.{plain[start]}{key.removeprefix(start)}"] = value

@@ -48,7 +48,7 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
     ),
     "smooth": CountermeasureEntry("vote over noisy copies", {"sigma": "0.2", "copies": "9", "seed": "0"}),
     "vote": CountermeasureEntry(
-        "vote over copies after a randomised transform", {"by": "crop", "copies": "5", "seed": "0"}
+        "vote over copies after a transform that draws by chance", {"by": "crop", "copies": "5", "seed": "0"}
     ),
     "recover": CountermeasureEntry(
         "ask again where a safe prompt was refused and the picture scores above the threshold (none asks about all): "

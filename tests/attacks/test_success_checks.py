@@ -1,0 +1,131 @@
+"""The check during an attack: the lowest refusal rate over targets, transforms and draws, and no question too many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from PIL.Image import Image
+from torch import Generator
+
+from equipoise.attacks.success_checks import CHUNK, refusal_rate_check
+from equipoise.data.pictures import to_pixels
+from equipoise.errors import UsageError
+from equipoise.transforms.geometry import Resize
+from equipoise.types import Exchange, Message, Prompt, Verdict
+from tests.attacks.fakes import REFUSAL, Cannot, NoisyModel, Scripted, photo
+from tests.models.tiny_plain import PlainTorchModel
+
+PICTURE = photo()
+
+
+class Always:
+    """A judge to whom everything is a refusal."""
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict("full")] * len(exchanges)
+
+
+def test_a_check_stops_asking_when_the_target_is_out_of_reach() -> None:
+    prompts = [Prompt.ask("What is it?", PICTURE)] * 30
+    pixels = to_pixels(PICTURE)
+    yes, no = "I can't.", "A cat."
+    model = Scripted([yes] * 30)
+    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 1.0
+    assert model.received == 30
+    model = Scripted([yes] * 7 + [no] + [yes] * 22)
+    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 7 / 8
+    assert model.received == 8
+    model = Scripted([yes] * 27 + [no] * 3)
+    assert refusal_rate_check([model], prompts, judge=Cannot(), target_rate=0.9)(pixels) == 0.9
+    first, second = Scripted([no] * 30), Scripted([yes] * 30)
+    assert refusal_rate_check([first, second], prompts, judge=Cannot())(pixels) == 0.0
+    assert second.received == 0
+    unscored = Scripted([""] * 30)
+    assert refusal_rate_check([unscored], prompts, judge=Cannot())(pixels) == 0.0
+
+
+def test_the_pictures_of_the_questions_are_replaced_in_a_check() -> None:
+    recorded: list[Image] = []
+
+    class RecordingModel(Scripted):
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            recorded.extend(prompt.messages[0].images[0] for prompt in prompts)
+            return super().generate(prompts, max_new_tokens=max_new_tokens)
+
+    prompt = Prompt.ask("What?", PICTURE, system="Be kind.")
+    refusal_rate_check([RecordingModel([REFUSAL])], [prompt], judge=Cannot())(to_pixels(photo(4)))
+    assert recorded[0].tobytes() == photo(4).tobytes()
+
+
+def test_a_check_counts_what_survives_every_transform() -> None:
+    class Sharp(Scripted):
+        """Refuses a picture only as long as nothing has been done to it."""
+
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            whole = [prompt.messages[0].images[0].tobytes() == PICTURE.tobytes() for prompt in prompts]
+            return [
+                Exchange(p, "I can't." if w else "A cat.", "stop", "sharp") for p, w in zip(prompts, whole, strict=True)
+            ]
+
+    prompts = [Prompt.ask("a?", PICTURE)]
+    pixels = to_pixels(PICTURE)
+    assert refusal_rate_check([Sharp([])], prompts, judge=Cannot())(pixels) == 1.0
+    assert refusal_rate_check([Sharp([])], prompts, judge=Cannot(), transforms=[Resize(0.5, 0.5)])(pixels) == 0.0
+
+
+def test_a_check_of_a_random_defence_never_uses_the_deployed_draw_and_always_the_same_others() -> None:
+    model = NoisyModel()  # fails where its deployed draw is looked at
+    prompts = [Prompt.ask("a?", PICTURE)]
+    check = refusal_rate_check([model], prompts, judge=Always(), draws=3)
+    assert check(to_pixels(PICTURE)) == 1.0
+    assert len(set(model.draws)) == len(model.draws) == 3
+    check(to_pixels(photo(4)))
+    assert model.draws[3:] == model.draws[:3]
+
+
+def test_a_check_counts_the_draw_that_refuses_least() -> None:
+    class Lucky(NoisyModel):
+        """Its third draw answers."""
+
+        drawn = 0
+
+        def sample_randomness(self, random: Generator) -> Scripted:
+            Lucky.drawn += 1
+            return Scripted(["A cat." if Lucky.drawn == 3 else "I can't."] * 9)
+
+    prompts = [Prompt.ask("a?", PICTURE)]
+    assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=2)(to_pixels(PICTURE)) == 1.0
+    Lucky.drawn = 0
+    assert refusal_rate_check([Lucky()], prompts, judge=Cannot(), draws=3)(to_pixels(PICTURE)) == 0.0
+    with pytest.raises(UsageError, match="at least 1 draw"):
+        refusal_rate_check([Lucky()], prompts, draws=0)
+
+
+@pytest.mark.parametrize("refusals", range(0, 21, 4))
+def test_a_rate_at_or_above_the_target_is_exact_and_one_below_is_below(refusals: int) -> None:
+    prompts = [Prompt.ask("What is it?", PICTURE)] * 20
+    replies = ["I can't."] * refusals + ["A cat."] * (20 - refusals)
+    for target_rate in (0.2, 0.5, 1.0):
+        model = Scripted(replies)
+        rate = refusal_rate_check([model], prompts, judge=Cannot(), target_rate=target_rate)(to_pixels(PICTURE))
+        assert (rate >= target_rate) == (refusals / 20 >= target_rate)
+        if rate >= target_rate:
+            assert rate == refusals / 20
+        assert model.received in range(CHUNK, 21)
+
+
+def test_the_first_picture_of_a_later_message_is_the_one_that_is_replaced() -> None:
+    received: list[Prompt] = []
+
+    class Recording(PlainTorchModel):
+        def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+            received.extend(prompts)
+            return [Exchange(prompt, "I can't.", "stop", "recording") for prompt in prompts]
+
+    words, question = Message("user", "Hello."), Message("user", "What is it?", (PICTURE, photo(2)))
+    check = refusal_rate_check([Recording()], [Prompt((words, question))], judge=Cannot())
+    assert check(to_pixels(photo(4))) == 1.0
+    first, last = received[0].messages
+    assert first.images == ()
+    assert [image.tobytes() for image in last.images] == [photo(4).tobytes(), photo(2).tobytes()]
