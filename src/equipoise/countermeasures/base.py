@@ -51,6 +51,7 @@ class Countermeasure(OpenModel):
     @property
     def revision(self) -> str:  # type: ignore[override]
         """That of the model, with a hash over the defence's settings."""
+        # Two defences with the same settings are the same model, however the user spelt them.
         settings = json.dumps(self.describe(), sort_keys=True).encode()
         return f"{self.model.revision}+{hashlib.sha256(settings).hexdigest()[:12]}"
 
@@ -72,6 +73,8 @@ class Countermeasure(OpenModel):
         """The defended model with all randomness drawn."""
         if not self.is_random:
             return self
+        # A shallow copy: weights and transforms are shared, only the draw and the drawn model inside are its own. The
+        # deployed defence itself is never changed by an attack.
         drawn = copy.copy(self)
         drawn._draw = int(torch.randint(2**62, (), generator=random))
         drawn.model = self.model.sample_randomness(random)

@@ -113,6 +113,7 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
     for number, (spec, name, _) in enumerate(parsed):
         if name == "tower" and number + 1 < len(parsed):
             raise UsageError(f"expected a tower as the last of the chain, got {spec} before others; try it last")
+    # The last spec wraps the model itself; the first becomes the outermost layer, which a picture meets first.
     for spec, name, values in reversed(parsed):
         model = _wrapped(model, spec, name, values)
     return model

@@ -95,6 +95,7 @@ class PerturbationDetector:
         """
         pixels = to_pixels(picture).to(self.model.device)
         prompts = [Prompt.ask(question, picture, system=system) for question in questions]
+        # Without the picture, but with one of the same size: the prompt keeps its tokens and only the content is gone.
         blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
         random = Generator().manual_seed(self.seed)
         copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
@@ -108,7 +109,7 @@ class PerturbationDetector:
 
 
 def refusal_log_odds(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
-    """Log-odds that a model gives one of `SENTENCES`, in nats, the mean over the prompts.
+    """Log-odds that a model gives one of `REFUSALS`, in nats, the mean over the prompts.
 
     Args:
         model: the model whose refusals are measured.

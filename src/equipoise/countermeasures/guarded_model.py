@@ -50,6 +50,7 @@ class GuardedModel(Countermeasure):
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """The model's replies as the guard lets them pass, rewrites or refuses them; failures stay failures."""
         exchanges = self.model.generate(prompts, max_new_tokens=max_new_tokens)
+        # A prompt that got no reply is a failure of the model, which a guard must not turn into a verdict.
         replied = [index for index, exchange in enumerate(exchanges) if exchange.error is None]
         decisions = self.guard.check_exchanges([exchanges[index] for index in replied])
         for index, decision in zip(replied, decisions, strict=True):

@@ -102,6 +102,7 @@ class RetryOnRefusal(Countermeasure):
         if drawn is not self and self.detector is not None:
             shared = self.detector.model is self.model
             model = drawn.model if shared else self.detector.model.sample_randomness(random)
+            # The detector's copies are part of the secret of the deployed defence, so they are drawn anew as well.
             drawn.detector = replace(self.detector, model=model, seed=drawn._draw or 0)
         return drawn
 
@@ -135,6 +136,7 @@ class RetryOnRefusal(Countermeasure):
         retries = self._ask_again([prompts[index] for index in again], max_new_tokens)
         for index, retry, verdict in zip(again, retries, self._judge(retries), strict=True):
             first = exchanges[index]
+            # An unscored or degenerate second reply is no answer; the first refusal then stands.
             if verdict.refused is False and not verdict.degenerate:
                 recovered = replace(retry, prompt=prompts[index], by=BY, trail=(*first.trail, *retry.trail))
                 exchanges[index] = _with_note(recovered, f"asked again {self._how}: answered")

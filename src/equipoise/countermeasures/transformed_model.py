@@ -62,6 +62,7 @@ class TransformedModel(Countermeasure):
         for prompt in prompts:
             pictures = pictures_of(prompt)
             if len(pictures) > 1:
+                # The first picture stays as it is: the pixels, transformed in `gradient_paths`, take its place.
                 prompt = with_picture(self.transform_prompt(prompt, self.gradient_randomness(1)), pictures[0])
             transformed.append(prompt)
         return transformed

@@ -89,6 +89,7 @@ class MajorityVote(TransformedModel):
             for prompt, count in zip(prompts, counts, strict=True)
             for i in range(count)
         ]
+        # One call for all copies of all prompts, so that the model can batch them; then each prompt takes its own.
         exchanges = iter(self.model.generate(copies, max_new_tokens=max_new_tokens))
         replies = []
         for prompt, count in zip(prompts, counts, strict=True):
