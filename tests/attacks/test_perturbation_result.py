@@ -15,6 +15,7 @@ from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, image_similarity
 from equipoise.attacks.solvers import Bim
+from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import OutputError, PictureError
 from tests.attacks.fakes import CLEAN, photo, reply
 
@@ -45,6 +46,17 @@ def test_a_result_comes_back_as_it_was_saved(result: PerturbationResult, tmp_pat
     assert (back.models[0].name, back.models[0].revision) == ("plain", "seed-0")
     assert back.recipe["attack"] == "Bim"
     assert back.recipe["objective"]["questions"][0] == "What is this?"
+
+
+def test_the_same_attack_on_another_picture_is_measured_on_that_picture(result: PerturbationResult) -> None:
+    other = to_pixels(photo(1))
+    moved = Budget("linf", 3 / 255).project_quantized(other + 3 / 255, other)
+    another = result.for_picture(4, moved, other)
+    assert another.linf == 3 / 255
+    assert another.image.tobytes() == to_image(moved).tobytes()
+    assert another.recipe == result.recipe | {"picture": 4}
+    assert "picture" not in result.recipe, "the first result is left as it is"
+    assert (another.trace, another.models, another.seed) == (result.trace, result.models, result.seed)
 
 
 def test_likeness_is_measured_and_undefined_where_it_is() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from equipoise.countermeasures.catalogue import defend
 from equipoise.data.pictures import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
+from equipoise.types import Exchange, Prompt
 from tests.child_process import environment
 from tests.countermeasures.fakes import (
     DRAWING,
@@ -188,3 +191,48 @@ def test_pictures_go_back_to_where_they_were() -> None:
     assert [len(message.images) for message in changed.messages] == [1, 0, 2]
     assert [image.tobytes() for image in pictures_of(changed)] == [picture(seed).tobytes() for seed in (4, 5, 6)]
     assert [message.text for message in changed.messages] == [message.text for message in prompt.messages]
+
+
+class TwoPaths(Countermeasure):
+    """The model must give the reply about the picture as it is and about its mirror image."""
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        return self.model.generate(prompts, max_new_tokens=max_new_tokens)
+
+    def describe(self) -> dict[str, Any]:
+        return {"countermeasure": "two paths"}
+
+    def gradient_paths(self, pixels: torch.Tensor) -> list[tuple[OpenModel, torch.Tensor]]:
+        return [(self.model, pixels * 1), (self.model, pixels.flip(2))]
+
+
+class OnePath(TwoPaths):
+    """A defence that changes nothing an attack could see."""
+
+    def gradient_paths(self, pixels: torch.Tensor) -> list[tuple[OpenModel, torch.Tensor]]:
+        return Countermeasure.gradient_paths(self, pixels)
+
+
+def test_by_default_an_attack_sees_the_model_inside() -> None:
+    model = PlainTorchModel()
+    defence = OnePath(model, "one")
+    assert torch.equal(values(defence), values(model))
+    for own, inner in zip(
+        defence.loss_and_grad(PIXELS, QUESTIONS, REPLIES), model.loss_and_grad(PIXELS, QUESTIONS, REPLIES), strict=True
+    ):
+        assert torch.equal(own, inner)
+
+
+def test_losses_and_gradients_are_means_over_the_paths_and_gather_in_a_shift() -> None:
+    model = PlainTorchModel()
+    defence = TwoPaths(model, "two")
+    shift = torch.zeros(2, 4, 256, requires_grad=True)
+    losses, gradient = defence.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=shift)
+    plain, mirrored = (model.loss_and_grad(pixels, QUESTIONS, REPLIES) for pixels in (PIXELS, PIXELS.flip(2)))
+    torch.testing.assert_close(losses, (plain[0] + mirrored[0]) / 2)
+    torch.testing.assert_close(gradient, (plain[1] + mirrored[1].flip(2)) / 2)
+    assert shift.grad is not None
+    once = shift.grad.clone()
+    defence.loss_and_grad(PIXELS, QUESTIONS, REPLIES, question_shift=shift)
+    torch.testing.assert_close(shift.grad, 2 * once)
+    assert defence.gradient_prompts(QUESTIONS) == QUESTIONS

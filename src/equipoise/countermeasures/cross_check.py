@@ -75,8 +75,8 @@ class CrossCheck(RetryOnRefusal):
         return f"of {self.fallback_model.name}"
 
     def _objection(self, prompt: Prompt) -> str | None:
-        # Its reply alone would not do: a model on the brink of refusing may just have overlooked what is forbidden. Only
-        # clearly negative odds outvote the refusal of the first model.
+        # Its reply alone would not do: a model on the brink of refusing may just have overlooked what is forbidden.
+        # Only clearly negative odds outvote the refusal of the first model.
         first, *_ = pictures_of(prompt)
         odds = refusal_log_odds(self.fallback_model, to_pixels(first).to(self.fallback_model.device), [prompt])
         if odds < self.odds:
