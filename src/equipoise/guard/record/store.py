@@ -8,34 +8,27 @@ its lock, so there is one chain.
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future
-from contextlib import closing, suppress
+import os
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import TimeoutError as Late
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from equipoise.errors import MissingExtraError, OutputError, UsageError
 from equipoise.guard.record.entry import FIRST, RecordEntry, chained
+from equipoise.guard.record.writer import Pending, SingleError, Stored, Writer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
 
-GROUP: Final = 256
-"""Entries in one transaction, at most."""
+WAIT: Final = 10.0
+"""Seconds after which whoever waits for an entry is told that it could not be written."""
+TURN: Final = 5.0
+"""Seconds for which a batch waits for another process's, or for a server that does not answer."""
 LOCK: Final = 0x65717569
 """Of PostgreSQL's advisory lock: one writer at a time."""
-
-
-@dataclass(frozen=True)
-class RecordPosition:
-    """Where an entry is."""
-
-    number: int
-    """From 1 on, without gaps."""
-    hash: str
-    """Over it and all before it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,7 @@ class AuditRecord:
 
     Args:
         url: a file for SQLite, `sqlite:///FILE` or `postgresql://...`.
+        seconds: within which an entry must be on disk.
 
     Raises:
         UsageError: a URL of something else.
@@ -62,12 +56,11 @@ class AuditRecord:
         MissingExtraError: the libraries are not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, seconds: float = WAIT) -> None:
         self._engine, self._table = _opened(url)
-        self._waiting: queue.Queue[tuple[str, Future[RecordPosition]] | None] = queue.Queue(maxsize=4096)
-        self._closed = False
-        self._writer = threading.Thread(target=self._write, name="record", daemon=True)
-        self._writer.start()
+        self._seconds = seconds
+        self._file = _identity(self._engine)
+        self._writer = Writer(self._commit, seconds=seconds)
 
     def __enter__(self) -> Self:
         """The record itself."""
@@ -77,67 +70,90 @@ class AuditRecord:
         """Close it."""
         self.close()
 
-    def append(self, entry: RecordEntry) -> RecordPosition:
+    @property
+    def trouble(self) -> str | None:
+        """Why entries cannot be written now; None where they can."""
+        return self._writer.trouble
+
+    @property
+    def hangs(self) -> float:
+        """Seconds for which the writer has been at one batch; 0 where it is at none."""
+        return self._writer.hangs
+
+    def append(self, entry: RecordEntry) -> Stored:
         """Write an entry; returns when it is on disk.
 
         Raises:
-            OutputError: it could not be written.
+            OutputError: it could not be written, or not in time.
         """
-        return self._send(entry).result()
-
-    async def aappend(self, entry: RecordEntry) -> RecordPosition:
-        """`append` for an event loop."""
-        return await asyncio.wrap_future(self._send(entry))
-
-    def _send(self, entry: RecordEntry) -> Future[RecordPosition]:
-        done: Future[RecordPosition] = Future()
-        if self._closed:
-            raise OutputError("expected an open record, got a closed one")
+        pending = self._writer.send(entry.canonical())
         try:
-            self._waiting.put_nowait((entry.canonical(), done))
-        except queue.Full as error:
-            raise OutputError("expected a record that keeps up, got 4096 entries waiting; try a faster disk") from error
-        return done
+            return pending.done.result(self._seconds)
+        except Late:
+            raise self._late(pending) from None
+
+    async def aappend(self, entry: RecordEntry) -> Stored:
+        """`append` for an event loop. A task that is cancelled while it waits leaves its entry to be written."""
+        pending = self._writer.send(entry.canonical())
+        waiting = asyncio.wrap_future(pending.done)
+        # Cancelling the wrapped future would cancel the entry; nobody may be there to hear of its failure.
+        waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        try:
+            return await asyncio.wait_for(asyncio.shield(waiting), self._seconds)
+        except TimeoutError:
+            raise self._late(pending) from None
+
+    def _late(self, pending: Pending) -> OutputError:
+        """What is told to whoever waited too long: an entry that is not being written yet is taken back."""
+        taken = self._writer.give_up(pending)
+        what = "taken back" if taken else "perhaps written later"
+        return OutputError(f"expected an entry on disk within {self._seconds:g} seconds; it is {what}")
 
     def close(self) -> None:
-        """Write what waits, and close."""
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
-            self._writer.join()
+        """Write what waits, as far as that can be done in time, and close."""
+        if self._writer.close(self._seconds):
             self._engine.dispose()
 
-    def _write(self) -> None:
-        over = False
-        while not over:
-            group = [self._waiting.get()]
-            with suppress(queue.Empty):
-                while len(group) < GROUP:
-                    group.append(self._waiting.get_nowait())
-            over = None in group
-            entries = [each for each in group if each is not None]
-            if not entries:
-                continue
-            try:
-                stored = self._commit([text for text, _ in entries])
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises, its callers must hear of it
-                for _, done in entries:
-                    done.set_exception(
-                        OutputError(f"expected to write the record, got {type(error).__name__}: {error}")
-                    )
-                continue
-            for (_, done), each in zip(entries, stored, strict=True):
-                done.set_result(each)
+    def _commit(self, texts: Sequence[str]) -> list[Stored]:
+        """Write a batch in one transaction.
 
-    def _commit(self, texts: list[str]) -> list[RecordPosition]:
+        Raises:
+            SingleError: one of its entries cannot be written; other errors are of the database.
+        """
+        from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+
+        self._same_file()
+        try:
+            return self._inserted(texts)
+        except (OperationalError, InternalError, InterfaceError, OSError):
+            raise
+        except Exception as error:
+            raise SingleError from error
+
+    def _same_file(self) -> None:
+        """A file that was removed or replaced would take entries through connections that are open, and lose them.
+
+        Raises:
+            OutputError: there is no file any more.
+        """
+        if self._file is None:
+            return
+        now = _identity(self._engine)
+        if now != self._file:
+            self._engine.dispose()
+            if now is None:
+                raise OutputError("the record's file is gone")
+            self._file = now
+
+    def _inserted(self, texts: Sequence[str]) -> list[Stored]:
         from sqlalchemy import insert
 
         with self._engine.begin() as connection:
             _take_turn(connection)
             last = self._last(connection)
-            stored: list[RecordPosition] = []
+            stored: list[Stored] = []
             for text in texts:
-                last = RecordPosition(last.number + 1, chained(last.hash, text))
+                last = Stored(last.number + 1, chained(last.hash, text))
                 stored.append(last)
             rows = [
                 {"number": each.number, "entry": text, "hash": each.hash}
@@ -146,17 +162,23 @@ class AuditRecord:
             connection.execute(insert(self._table), rows)
         return stored
 
-    def _last(self, connection: Connection) -> RecordPosition:
+    def _last(self, connection: Connection) -> Stored:
         from sqlalchemy import select
 
         columns = self._table.c
         found = connection.execute(
             select(columns.number, columns.hash).order_by(columns.number.desc()).limit(1)
         ).first()
-        return RecordPosition(0, FIRST) if found is None else RecordPosition(found.number, found.hash)
+        return Stored(0, FIRST) if found is None else Stored(found.number, found.hash)
 
-    def head(self) -> RecordPosition:
-        """The last entry."""
+    def head(self) -> Stored:
+        """The last entry.
+
+        Raises:
+            OutputError: its file is gone.
+        """
+        if self._file is not None and _identity(self._engine) is None:
+            raise OutputError("the record's file is gone")
         with self._engine.connect() as connection:
             return self._last(connection)
 
@@ -181,7 +203,7 @@ class AuditRecord:
         Args:
             head: a hash that was kept elsewhere; it must be among those found.
         """
-        last = RecordPosition(0, FIRST)
+        last = Stored(0, FIRST)
         seen = head is None or head == FIRST
         # Closed at once where it stops early: the server holds a cursor.
         with closing(self.rows()) as rows:
@@ -189,14 +211,14 @@ class AuditRecord:
 
     @staticmethod
     def _followed(
-        rows: Iterator[tuple[int, str, str]], last: RecordPosition, head: str | None, seen: bool
+        rows: Iterator[tuple[int, str, str]], last: Stored, head: str | None, seen: bool
     ) -> RecordVerification:
         for number, entry, found in rows:
             if number != last.number + 1:
                 return RecordVerification(last.number, last.hash, f"entry {last.number + 1} is missing")
             if chained(last.hash, entry) != found:
                 return RecordVerification(last.number, last.hash, f"entry {number} is not what was written")
-            last = RecordPosition(number, found)
+            last = Stored(number, found)
             seen = seen or found == head
         problem = None if seen else "the head that was kept is not in the record: it was cut off or written anew"
         return RecordVerification(last.number, last.hash, problem)
@@ -224,8 +246,13 @@ def _opened(url: str) -> tuple[Engine, Table]:
     )
     try:
         # A server without an encoding of its own would answer in bytes.
-        options: dict[str, Any] = {"timeout": 30} if url.startswith("sqlite") else {"client_encoding": "utf8"}
-        engine = create_engine(url, connect_args=options)
+        options: dict[str, Any] = (
+            {"timeout": TURN}
+            if url.startswith("sqlite")
+            else {"client_encoding": "utf8", "connect_timeout": int(TURN), "tcp_user_timeout": int(TURN * 1000)}
+        )
+        # A server that was started anew has closed the connections that wait in the pool: each is tried before its use.
+        engine = create_engine(url, connect_args=options, pool_pre_ping=not url.startswith("sqlite"), pool_timeout=TURN)
         _prepared(engine)
         with engine.begin() as connection:
             _take_turn(connection)
@@ -252,6 +279,18 @@ def _prepared(engine: Engine) -> None:
         connection.execute("PRAGMA synchronous=FULL")
 
 
+def _identity(engine: Engine) -> tuple[int, int] | None:
+    """Device and number of SQLite's file; None where there is none, as with a server."""
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name == ":memory:":
+        return None
+    try:
+        status = os.stat(Path(name))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _take_turn(connection: Connection) -> None:
     """One writer at a time, of however many processes."""
     from sqlalchemy import text
@@ -259,6 +298,8 @@ def _take_turn(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
+        connection.execute(text(f"SET LOCAL lock_timeout = {int(TURN * 1000)}"))
+        connection.execute(text(f"SET LOCAL statement_timeout = {int(TURN * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
 
 
