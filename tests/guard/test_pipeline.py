@@ -82,8 +82,11 @@ def test_without_detoxifier_or_rounds_the_last_resort_names_policy_and_kind() ->
 
 def test_a_failed_check_takes_the_rail_s_fail_mode_and_says_so() -> None:
     closed = one(GuardPipeline(Raises()))
-    assert (closed.action, closed.decided_by, closed.harm) == ("refuse", "fail mode", None)
+    assert (closed.action, closed.decided_by, closed.harm) == ("withhold", "fail mode", None)
+    assert "policy" not in closed.response, "nobody says that it does harm"
     assert "out of order" in closed.why
+    refused = one(GuardPipeline(Raises(), policy=Policy(output=Rail(fail="refuse"))))
+    assert (refused.action, refused.decided_by, refused.failure) == ("refuse", "fail mode", "failed")
     opened = one(GuardPipeline(Raises(), policy=Policy(output=Rail(fail="open"))))
     assert (opened.action, opened.response, opened.decided_by) == ("allow", HARMFUL, "fail mode")
 
@@ -109,7 +112,7 @@ def test_a_detector_that_loses_a_reply_fails_all_of_them() -> None:
 def test_observe_changes_nothing_and_tells_what_would_have_been() -> None:
     found = one(GuardPipeline(Words(), [Rewrites(lambda _: "A bird.")], Policy(mode="observe")))
     assert (found.action, found.response, found.observed) == ("allow", HARMFUL, "rewrite")
-    assert one(GuardPipeline(Raises(), policy=Policy(mode="observe"))).observed == "refuse"
+    assert one(GuardPipeline(Raises(), policy=Policy(mode="observe"))).observed == "withhold"
 
 
 def test_a_rail_that_is_off_asks_nobody() -> None:
@@ -175,4 +178,4 @@ def test_a_part_that_cannot_be_judged_is_a_failure_of_the_whole() -> None:
             return [HarmScore("blind", 0.1 if each.response != "part" else None, failure="blind") for each in evidence]
 
     found = GuardPipeline(Blind())([GuardInput("whole part", apart=("part",))])[0]
-    assert (found.action, found.decided_by) == ("refuse", "fail mode")
+    assert (found.action, found.decided_by) == ("withhold", "fail mode")

@@ -66,6 +66,10 @@ def apply_decision(exchange: Exchange, decision: GuardDecision) -> Exchange:
     annotated = replace(exchange, trail=(*exchange.trail, f"guard: {done}: {decision.why}"))
     if not decision.changed:
         return annotated
+    if decision.action == "withhold":
+        # Nobody could look at it: that is no reply, and neither a refusal nor an answer.
+        why = f"the guard withheld the reply: {decision.why}"
+        return replace(annotated, reply="", finish="error", error=why, by=BY)
     finish: FinishReason = "stop"
     wire: Literal["text", "refusal_field"] = "refusal_field" if decision.action == "refuse" else "text"
     return replace(annotated, reply=decision.response, finish=finish, wire=wire, by=BY)

@@ -1,6 +1,6 @@
 """`AsyncGuard`: the guard off the event loop.
 
-Whatever goes wrong here is a failed check, and the rail's fail mode decides; nothing raises.
+Whatever goes wrong here is a failed check, and the rail's fail mode decides; `review` and `screen` raise nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class AsyncGuard:
         waiting: checks that may wait; more are failures at once.
     """
 
-    def __init__(self, protector: GuardPipeline, *, seconds: float = 30.0, waiting: int = 128) -> None:
+    def __init__(self, protector: GuardPipeline, *, seconds: float = 30.0, waiting: int = 256) -> None:
         self.protector = protector
         self._lane = BoundedExecutor("checks", seconds=seconds, waiting=waiting)
 
@@ -31,6 +31,15 @@ class AsyncGuard:
     def is_open(self) -> bool:
         """Whether checks hang, so that they fail at once."""
         return self._lane.is_open
+
+    @property
+    def hangs(self) -> float:
+        """Seconds for which one check has given no sign of life."""
+        return self._lane.hangs
+
+    def refusal(self) -> CheckUnavailable | None:
+        """Why a further check would not be taken now; None where it would."""
+        return self._lane.refusal()
 
     async def review(self, evidence: GuardInput, policy: Policy, *, rewrite: bool = True) -> GuardDecision:
         """The decision about a reply."""
@@ -50,7 +59,8 @@ class AsyncGuard:
         try:
             return await self._lane.run(ask)
         except CheckUnavailable as why:
-            return as_observed(fail_mode_decision(f"the check failed: {why}", rail, policy, response), response, policy)
+            found = fail_mode_decision(f"the check failed: {why}", rail, policy, response, failure=why.kind)
+            return as_observed(found, response, policy)
 
     def close(self) -> None:
         """Let nothing more start; what runs is not waited for."""

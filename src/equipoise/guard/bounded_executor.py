@@ -1,82 +1,303 @@
-"""`BoundedExecutor` runs slow work off the event loop: one thread, a bounded queue, a time limit, a breaker."""
+"""`BoundedExecutor` runs slow work off the event loop: fair turns, a bounded queue, a time limit and a breaker.
+
+Only one piece computes at any moment, as if there were one thread. A long piece calls `checkpoint` between its batches:
+there it ends if nobody waits for it any more, and lets others go first. Who goes next is decided twice: among clients
+the one whose last turn is the longest ago; among a client's pieces the one that has computed least so far (short work
+overtakes long work), where each second of waiting makes up for some computing, so that long work is not starved. A
+piece that pauses keeps its thread; those that have not begun need none.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import queue
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
+
+from equipoise.guard.decision import Failure
 
 Result = TypeVar("Result")
 FAILURES: Final = 5
-"""Timeouts in a row that open the breaker."""
+"""Timeouts in a row, during which nothing went on, that open the breaker."""
 REST: Final = 10.0
-"""Seconds after which an open breaker lets work try again; the next timeout opens it for as long again."""
+"""Seconds after which an open breaker lets work try again; the next such timeout opens it for as long again."""
+SHARE: Final = 0.75
+"""Of the queue that one client may take; the rest is for others."""
+AGING: Final = 0.1
+"""Seconds of computing that a second of waiting makes up for."""
+IDLE: Final = 4
+"""Threads that are kept for the next work."""
+CLIENT: Final[ContextVar[str]] = ContextVar("client", default="")
+"""Whose work it is: a key's name or an address; work of nobody in particular is one client's, too."""
+_own = threading.local()
 
 
 class CheckUnavailable(Exception):
-    """Work that was not done, and why: no room, no time, or an open breaker."""
+    """Work that was not done.
+
+    Args:
+        why: in words.
+        kind: no room at all, no room for this client, no time, or work that hangs.
+    """
+
+    def __init__(self, why: str, kind: Failure) -> None:
+        super().__init__(why)
+        self.kind = kind
+
+
+class Abandoned(BaseException):
+    """Nobody waits for this work any more. Not an `Exception`, so that no detector takes it for its own failure."""
+
+
+def checkpoint() -> None:
+    """To be called between two parts of long work; does nothing outside of a lane.
+
+    Raises:
+        Abandoned: nobody waits for it any more.
+    """
+    current: tuple[BoundedExecutor, _Piece] | None = getattr(_own, "current", None)
+    if current is not None:
+        current[0]._pause(current[1])
+
+
+@dataclass(eq=False)
+class _Piece:
+    """Work on its way."""
+
+    work: Callable[[], Any]
+    client: str
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    progress: int
+    """Of the lane when it came."""
+    arrived: float = field(default_factory=time.monotonic)
+    used: float = 0.0
+    """Seconds that it has computed."""
+    began: float = 0.0
+    """When its turn began."""
+    paused: bool = False
+    """Whether it has begun and waits for its next turn."""
+    gone: bool = False
+    """Whether nobody waits for it any more."""
+    turn: threading.Event = field(default_factory=threading.Event)
+
+    def order(self, now: float) -> float:
+        return self.used - AGING * (now - self.arrived)
 
 
 class BoundedExecutor:
-    """Runs one piece of work after the other.
+    """Runs one piece of work at a time.
 
     Args:
-        name: of the thread, and what people call the work.
+        name: of the threads, and what people call the work.
         seconds: for one piece, waiting included.
-        waiting: pieces that may wait; more are not taken.
+        waiting: pieces that may be on their way; more are not taken.
     """
 
-    def __init__(self, name: str, *, seconds: float = 30.0, waiting: int = 128) -> None:
+    def __init__(self, name: str, *, seconds: float = 30.0, waiting: int = 256) -> None:
         self.name = name
         self.seconds = seconds
         self.waiting = waiting
-        self._busy = 0
+        self._lock = threading.Lock()
+        self._ready: list[_Piece] = []
+        self._holder: _Piece | None = None
+        self._busy: Counter[str] = Counter()
+        self._served: dict[str, int] = {}
+        self._turns = 0
+        self._idle = 0
+        self._starts: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._closed = False
+        self._progress = 0
+        self._moved = time.monotonic()
         self._failures = 0
         self._opened = 0.0
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     @property
     def is_open(self) -> bool:
         """Whether the breaker is open: work is refused at once."""
         return self._failures >= FAILURES and time.monotonic() - self._opened < REST
 
+    @property
+    def hangs(self) -> float:
+        """Seconds for which the piece that computes has neither ended nor reached a checkpoint; 0 where none does."""
+        with self._lock:
+            return time.monotonic() - self._moved if self._holder is not None else 0.0
+
+    def refusal(self) -> CheckUnavailable | None:
+        """Why a further piece of this client would not be taken now; None where it would."""
+        if self.is_open:
+            return CheckUnavailable(f"the breaker is open: {self.name} hang", "hanging")
+        with self._lock:
+            return self._full(CLIENT.get())
+
+    def _full(self, client: str) -> CheckUnavailable | None:
+        if self._closed:
+            return CheckUnavailable(f"no more {self.name} are taken: the gateway is closing", "overloaded")
+        if self._busy.total() >= self.waiting:
+            return CheckUnavailable(f"{self.waiting} {self.name} wait already", "overloaded")
+        share = math.ceil(self.waiting * SHARE)
+        if self._busy[client] >= share:
+            return CheckUnavailable(f"{share} {self.name} of this client wait already", "crowded")
+        return None
+
     async def run(self, work: Callable[[], Result], seconds: float | None = None) -> Result:
         """What the work returns or raises.
 
         Args:
-            work: called on the thread.
+            work: called on a thread.
             seconds: instead of the lane's own.
 
         Raises:
-            Unanswered: it was not taken, or took too long; the thread then still ends it.
+            Unanswered: it was not taken, or took too long; it then ends at its next checkpoint.
         """
         if self.is_open:
-            raise CheckUnavailable(f"the breaker is open: {self.name} hang")
-        if self._busy >= self.waiting:
-            raise CheckUnavailable(f"{self.waiting} {self.name} wait already")
+            raise CheckUnavailable(f"the breaker is open: {self.name} hang", "hanging")
         seconds = self.seconds if seconds is None else seconds
-        self._busy += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        future.add_done_callback(self._finished)
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if (full := self._full(CLIENT.get())) is not None:
+                raise full
+            piece = _Piece(work, CLIENT.get(), loop, loop.create_future(), self._progress)
+            self._busy[piece.client] += 1
+            self._ready.append(piece)
+            self._next()
         try:
-            found = await asyncio.wait_for(asyncio.shield(future), seconds)
-        except TimeoutError:
-            if future.done() and not future.cancelled() and isinstance(future.exception(), TimeoutError):
-                raise
-            self._failures += 1
-            self._opened = time.monotonic()
-            raise CheckUnavailable(f"no answer within {seconds:g} seconds") from None
-        self._failures = 0
-        return found
+            await asyncio.wait({piece.future}, timeout=seconds)
+        finally:
+            if not piece.future.done():
+                self._leave(piece)
+        if not piece.future.done():
+            if piece.progress == self._progress:
+                self._failures += 1
+                self._opened = time.monotonic()
+            raise CheckUnavailable(f"no answer within {seconds:g} seconds", "late")
+        return cast("Result", piece.future.result())
 
-    def _finished(self, future: asyncio.Future[Any]) -> None:
-        # One whose caller gave up still holds the thread, so it counts until it ends.
-        self._busy -= 1
-        if not future.cancelled():
-            future.exception()
+    def _leave(self, piece: _Piece) -> None:
+        """Nobody waits for it any more: it is never begun, or ends at its next checkpoint."""
+        with self._lock:
+            piece.gone = True
+            if piece in self._ready and not piece.paused:
+                self._ready.remove(piece)
+                self._count_out(piece)
+
+    def _count_out(self, piece: _Piece) -> None:
+        self._busy[piece.client] -= 1
+        if not self._busy[piece.client]:
+            # Whoever has no work left is forgotten, so that this does not grow with every client there ever was.
+            del self._busy[piece.client]
+            self._served.pop(piece.client, None)
+
+    def _best(self) -> _Piece:
+        """Whose turn it is; the abandoned first, since they only end."""
+        now = time.monotonic()
+        return min(self._ready, key=lambda piece: (not piece.gone, self._served.get(piece.client, 0), piece.order(now)))
+
+    def _next(self) -> None:
+        """Begin a turn if nobody computes; the lock is held."""
+        if self._holder is not None or not self._ready:
+            return
+        piece = self._best()
+        self._ready.remove(piece)
+        self._holder = piece
+        self._turns += 1
+        self._served[piece.client] = self._turns
+        piece.began = self._moved = time.monotonic()
+        if piece.paused:
+            piece.paused = False
+            piece.turn.set()
+        elif self._idle:
+            self._idle -= 1
+            self._starts.put(piece)
+        else:
+            threading.Thread(target=self._hand, args=(piece,), name=self.name, daemon=True).start()
+
+    def _pause(self, piece: _Piece) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._moved = now
+            if piece.used:
+                # The first checkpoint may lie before all computing, so it shows nothing.
+                self._progress += 1
+                self._failures = 0
+            piece.used += now - piece.began
+            piece.began = now
+            if piece.gone:
+                raise Abandoned
+            if not self._ready:
+                return
+            piece.turn.clear()
+            piece.paused = True
+            self._ready.append(piece)
+            self._holder = None
+            self._next()
+        piece.turn.wait()
+        if piece.gone:
+            raise Abandoned
+
+    def _hand(self, first: _Piece) -> None:
+        """One thread: the work that it was started for, then further work."""
+        piece: _Piece | None = first
+        while piece is not None:
+            self._do(piece)
+            with self._lock:
+                if self._closed or self._idle >= IDLE:
+                    return
+                self._idle += 1
+            piece = self._starts.get()
+
+    def _do(self, piece: _Piece) -> None:
+        result: Any = None
+        error: BaseException | None = None
+        _own.current = (self, piece)
+        try:
+            result = piece.work()
+        except Exception as raised:  # noqa: BLE001 - whoever waits for it must hear of it
+            error = raised
+        except BaseException as raised:  # noqa: BLE001 - as above; the event loop would take these for its own end
+            error = RuntimeError(f"{type(raised).__name__}: {raised}")
+        finally:
+            _own.current = None
+        with self._lock:
+            self._progress += 1
+            if not piece.gone:
+                self._failures = 0
+            self._holder = None
+            self._count_out(piece)
+            self._next()
+        with suppress(RuntimeError):
+            # The loop may have been closed meanwhile.
+            piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
 
     def close(self) -> None:
-        """Let nothing more start; what runs is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let nothing more start; what runs ends at its next checkpoint, or with the process."""
+        with self._lock:
+            self._closed = True
+            for piece in [piece for piece in self._ready if not piece.paused]:
+                self._ready.remove(piece)
+                self._count_out(piece)
+                error = CheckUnavailable("the gateway is closing", "overloaded")
+                with suppress(RuntimeError):
+                    piece.loop.call_soon_threadsafe(_end, piece.future, None, error)
+            for piece in [*self._ready, *([self._holder] if self._holder is not None else [])]:
+                piece.gone = True
+            for _ in range(self._idle):
+                self._starts.put(None)
+
+
+def _end(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+        # Whoever gave up does not ask for it.
+        future.exception()

@@ -13,7 +13,15 @@ from equipoise.guard.guard_input import GuardInput
 
 Action = Literal["allow", "flag", "rewrite", "refuse"]
 ACTIONS: Final[tuple[Action, ...]] = ("allow", "flag", "rewrite", "refuse")
-"""From the mildest to the strictest."""
+"""What a policy may choose, from the mildest to the strictest."""
+Outcome = Literal["allow", "flag", "rewrite", "refuse", "withhold"]
+OUTCOMES: Final[tuple[Outcome, ...]] = (*ACTIONS, "withhold")
+"""What becomes of a reply. `withhold`: nobody could look at it, so nobody says it does harm, and it is not returned."""
+Failure = Literal["overloaded", "crowded", "hanging", "late", "failed", "unreadable"]
+"""Why nobody could look: too much work, too much of one client's, work that hangs, no time left, an error, or
+something that nobody here can look at."""
+WITHHELD: Final = "This could not be checked, so it is withheld. Nothing was decided about what it says."
+"""What stands in the place of a reply that is withheld, where a text has to stand there."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class HarmScore:
 class GuardDecision:
     """What becomes of one reply, why, and who decided."""
 
-    action: Action
+    action: Outcome
     """`allow` and `flag` return the reply as it is, byte for byte."""
     response: str
     """What is returned."""
@@ -59,13 +67,15 @@ class GuardDecision:
     """Every score, of the original first and then of each rewrite, in the order in which they were taken."""
     original: str = ""
     """sha256 of the reply as it came (UTF-8), in hex."""
-    observed: Action | None = None
+    observed: Outcome | None = None
     """What would have been done, where the policy only observes."""
+    failure: Failure | None = None
+    """Why nobody could look, where `decided_by` is `fail mode`."""
 
     @property
     def changed(self) -> bool:
         """Whether what is returned is not what came."""
-        return self.action in ("rewrite", "refuse")
+        return self.action in ("rewrite", "refuse", "withhold")
 
 
 def sha256(text: str) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, runtime_checkable
 
-from equipoise.guard.decision import Action, Detector, Detoxifier, GuardDecision, HarmScore, sha256
+from equipoise.guard.bounded_executor import checkpoint
+from equipoise.guard.decision import WITHHELD, Detector, Detoxifier, Failure, GuardDecision, HarmScore, Outcome, sha256
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import CascadeBand as Band
-from equipoise.guard.policy import Policy, Rail, judge
+from equipoise.guard.policy import FailMode, Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
 """Who decided where a check failed."""
@@ -43,7 +44,7 @@ class _PipelineCase:
     """What the next rewrite starts from."""
     decision: GuardDecision | None = None
 
-    def decide(self, action: Action, response: str, by: str, why: str) -> None:
+    def decide(self, action: Outcome, response: str, by: str, why: str) -> None:
         """End the loop for this reply."""
         self.decision = GuardDecision(
             action,
@@ -149,6 +150,7 @@ class GuardPipeline:
             waiting = [place for place, text in enumerate(found) if text is None]
             if not waiting:
                 break
+            checkpoint()
             try:
                 texts = list(detoxifier([evidence[place] for place in waiting]))
             except Exception:  # noqa: BLE001 - somebody else's code; a reply must not pass because it failed
@@ -181,6 +183,7 @@ def run_detector(detector: Detector, evidence: Sequence[GuardInput]) -> list[Har
     """A detector's scores; if it raises or miscounts, a failure for each reply."""
     if not evidence:
         return []
+    checkpoint()
     try:
         scores = list(detector(evidence))
     except Exception as error:  # noqa: BLE001 - somebody else's code; the fail mode decides, not a traceback
@@ -213,7 +216,13 @@ def as_observed(decision: GuardDecision, response: str, policy: Policy) -> Guard
 
 
 def fail_mode_decision(
-    why: str, rail: Rail, policy: Policy, response: str, scores: tuple[HarmScore, ...] = ()
+    why: str,
+    rail: Rail,
+    policy: Policy,
+    response: str,
+    scores: tuple[HarmScore, ...] = (),
+    *,
+    failure: Failure = "failed",
 ) -> GuardDecision:
     """The decision where nobody could look: the rail's fail mode, with the policy's mode not applied yet.
 
@@ -223,14 +232,17 @@ def fail_mode_decision(
         policy: whose refusal it is.
         response: what could not be checked.
         scores: what was taken by then.
+        failure: what kind of thing that was.
     """
-    if rail.fail == "open":
-        action: Action = "allow"
-        text, how = response, "open"
-    else:
-        action, text, how = "refuse", policy.refuse("unchecked"), "closed"
-    told = f"{why}; the rail fails {how}"
-    return GuardDecision(action, text, None, FAIL_MODE, told, scores=scores, original=sha256(response))
+    done: dict[FailMode, tuple[Outcome, str]] = {
+        "open": ("allow", response),
+        "closed": ("withhold", WITHHELD),
+        "refuse": ("refuse", policy.refuse("unchecked")),
+    }
+    action, text = done[rail.fail]
+    how = "refuses" if rail.fail == "refuse" else f"fails {rail.fail}"
+    told = f"{why}; the rail {how}"
+    return GuardDecision(action, text, None, FAIL_MODE, told, scores=scores, original=sha256(response), failure=failure)
 
 
 def _why(score: HarmScore) -> str:

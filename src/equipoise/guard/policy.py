@@ -18,7 +18,7 @@ from equipoise.errors import UsageError
 from equipoise.guard.decision import ACTIONS, Action, HarmScore
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-FailMode = Literal["open", "closed"]
+FailMode = Literal["open", "closed", "refuse"]
 REFUSAL: Final = "I can't help with that: the policy {policy} does not allow it ({category})."
 
 
@@ -41,7 +41,11 @@ class Rail(_StrictModel):
     """The probability of harm from which on `action` is taken."""
     action: Action = "rewrite"
     fail: FailMode = "closed"
-    """What a check that fails, or something nobody can read, does: `closed` refuses, `open` lets pass and says so."""
+    """What a check that fails, or something nobody can read, does: `closed` withholds, with an error that says so,
+    `open` lets pass and says so, `refuse` says that the policy does not allow it."""
+    opaque: Literal["skip", "fail"] = "skip"
+    """What bytes in a text that hold no words (base64 of anything but a picture or a text) do: they pass with a receipt
+    that says so, or take the fail mode."""
     categories: dict[str, HarmRule] = {}
     """Rules of their own for kinds of harm."""
 
@@ -64,8 +68,11 @@ class PicturePolicy(_StrictModel):
 
     read_text: bool = True
     """Whether the text in pictures is read (OCR) and judged with the question."""
-    fail: FailMode = "closed"
+    fail: Literal["open", "closed"] = "closed"
     """What a picture that cannot be read does, and any other part of a request that nobody here can look at."""
+    replies: Literal["fail", "skip", "look"] = "fail"
+    """What a picture in a reply does: it takes the output rail's fail mode, passes with a receipt that says so, or is
+    looked at like those of a request (in a reply that is not streamed; in a stream it takes the fail mode)."""
     threshold: Probability = 0.5
     """The probability of harm, if a guard looks at the pictures themselves, from which on `action` is taken."""
     action: Literal["allow", "flag", "refuse"] = "refuse"
@@ -207,7 +214,8 @@ refusal = "I can't help with that: the policy {policy} does not allow it ({categ
 enabled = true
 threshold = 0.5           # the probability of harm from which on `action` is taken; see `equipoise guard calibrate`
 action = "rewrite"        # allow, flag, rewrite or refuse
-fail = "closed"           # a check that fails refuses; "open" lets pass and says so
+fail = "closed"           # a check that fails is an error; "open" lets pass and says so, "refuse" refuses
+opaque = "skip"           # base64 in a text that is no picture and no text passes unread; "fail" takes `fail`
 # [output.categories."specialized advice"]    # a rule of its own for a kind of harm that the detector tells
 # threshold = 0.9
 # action = "flag"
@@ -225,6 +233,7 @@ high = 0.9
 [pictures]                # of requests to the gateway
 read_text = true          # read the text in pictures (OCR) and judge it with the question
 fail = "closed"           # a part of a request that nobody here can look at (a link, sound) stops the request
+replies = "fail"          # a picture in a reply takes `fail` of [output]; "skip" passes it unseen, "look" looks at it
 threshold = 0.5           # with --picture-guard: its probability of harm from which on `action` is taken
 action = "refuse"         # allow, flag or refuse
 max_bytes = 20000000

@@ -207,8 +207,8 @@ async def test_reading_a_picture_may_not_hang(tmp_path: Path) -> None:
     async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: str(go.wait(5))) as found:
         response = await found.chat([part])
         go.set()
-        assert response.status_code == 400
-        assert "within 0.05 seconds" in response.json()["error"]["message"]
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "check_timeout")
+        assert response.headers["retry-after"]
         assert outcomes(found)["messages/0/content/0"] == "unsupported"
 
 
@@ -218,13 +218,24 @@ class Slow(Words):
         return super().__call__(evidence)
 
 
-@pytest.mark.parametrize("fail", ["open", "closed"])
-@pytest.mark.parametrize("detector", [Raises(), Slow()])
-async def test_a_check_that_fails_or_hangs_takes_the_fail_mode(tmp_path: Path, detector: Any, fail: Any) -> None:
+@pytest.mark.parametrize("fail", ["open", "closed", "refuse"])
+@pytest.mark.parametrize(
+    ("detector", "status", "code"), [(Raises(), 503, "check_failed"), (Slow(), 504, "check_timeout")]
+)
+async def test_a_check_that_fails_or_hangs_takes_the_fail_mode(
+    tmp_path: Path, detector: Any, status: int, code: str, fail: Any
+) -> None:
     policy = Policy(output=Rail(fail=fail))
     async with gateway(tmp_path, says("fine"), policy=policy, detector=detector, seconds=0.1) as found:
-        choice = (await found.chat()).json()["choices"][0]
-        assert (choice["message"]["content"] == "fine") == (fail == "open")
+        response = await found.chat()
+        if fail == "closed":
+            assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+            assert int(response.headers["retry-after"]) > 0
+            assert "policy" not in response.text
+        else:
+            choice = response.json()["choices"][0]
+            assert (choice["message"]["content"] == "fine") == (fail == "open")
+            assert (choice["finish_reason"] == "content_filter") == (fail == "refuse")
         assert outcomes(found)["choices/0/message/content"] == "unsupported"
         assert found.entries()[-1]["decisions"][0]["decided_by"] == "fail mode"
 

@@ -65,13 +65,25 @@ async def test_a_harmful_call_of_a_tool_is_blocked_not_rewritten(tmp_path: Path)
     assert found["action"] == "BLOCKED"
 
 
-@pytest.mark.parametrize(("fail", "action"), [("closed", "BLOCKED"), ("open", "NONE")])
+@pytest.mark.parametrize(("fail", "action"), [("refuse", "BLOCKED"), ("open", "NONE")])
 async def test_a_check_that_fails_takes_the_fail_mode(tmp_path: Path, fail: Any, action: str) -> None:
     policy = Policy(output=Rail(fail=fail))
     body = {"input_type": "response", "texts": ["fine"]}
     found, receipts = await ask(tmp_path, body, detector=Raises(), policy=policy)
     assert found["action"] == action
     assert [each["outcome"] for each in receipts] == ["unsupported"]
+
+
+async def test_a_check_that_fails_is_an_error_where_the_rail_fails_closed(tmp_path: Path) -> None:
+    for kind in ("request", "response"):
+        (tmp_path / kind).mkdir()
+        async with gateway(tmp_path / kind, says(""), detector=Raises()) as found:
+            response = await found.client.post(PATH, json={"input_type": kind, "texts": ["fine"]})
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
+            assert response.headers["retry-after"]
+            entry = found.entries()[-1]
+            assert entry["status"] == 503
+            assert [each["outcome"] for each in entry["receipts"]] == ["unsupported"]
 
 
 async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:

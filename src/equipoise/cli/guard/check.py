@@ -110,6 +110,6 @@ def _summary(guard: Guard, counts: Counter[str], rows: list[tuple[object, ...]])
 
 
 def _order() -> tuple[str, ...]:
-    from equipoise.guard.decision import ACTIONS
+    from equipoise.guard.decision import OUTCOMES
 
-    return ACTIONS
+    return OUTCOMES

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from equipoise.guard.bounded_executor import checkpoint
 from equipoise.guard.decision import HarmScore
 from equipoise.guard.detector.template import Template, too_long
 from equipoise.guard.guard_input import GuardInput
@@ -167,6 +168,7 @@ class HarmDetector:
         # Of similar length together, so that little is padding.
         order = sorted(range(len(windows)), key=lambda at: len(windows[at]))
         for start in range(0, len(order), BATCH):
+            checkpoint()
             part = order[start : start + BATCH]
             made = batch([[windows[at]] for at in part], self.tokenizer.pad_token_id or 0)
             with torch.inference_mode():

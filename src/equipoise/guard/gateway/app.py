@@ -19,7 +19,7 @@ from equipoise.errors import OutputError
 from equipoise.guard.gateway import litellm
 from equipoise.guard.gateway.chat import ChatHandler
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
-from equipoise.guard.gateway.errors import RequestProblem, as_json
+from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.state import GatewayState
@@ -43,7 +43,7 @@ def create(service: GatewayState) -> Starlette:
         Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
         Route("/openapi.json", _described, methods=["GET"]),
-        Route("/health", _health, methods=["GET"]),
+        Route("/health", _health(service), methods=["GET"]),
         Route("/ready", _ready(service), methods=["GET"]),
         Route("/metrics", _metrics(service), methods=["GET"]),
     ]
@@ -58,7 +58,7 @@ def create(service: GatewayState) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[Middleware(ConcurrencyLimit)],
+        middleware=[Middleware(ConcurrencyLimit, who=service.who)],
     )
 
 
@@ -75,13 +75,18 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
         except OutputError:
             log.exception("the record could not be written")
             service.metrics.unrecorded.inc()
-            response = RequestProblem(503, "the answer could not be recorded", "record_failed").response()
+            response = unrecorded().response()
         except ClientDisconnect:
             response = RequestProblem(400, "the client went away", "client_closed_request").response()
         except Exception:
             # A bug of ours must neither answer in another shape nor let anything pass.
             log.exception("a request could not be worked on")
             response = RequestProblem(503, "the gateway could not work on this request", "internal").response()
+        except BaseException:
+            # The client left, or the gateway ends.
+            if span is not None:
+                span.end()
+            raise
         service.metrics.requests.labels(request.url.path, response.status_code).inc()
         service.tracing.answered(span, response.status_code, response.headers)
         if span is not None and isinstance(response, StreamingResponse):
@@ -121,8 +126,13 @@ async def _described(request: Request) -> Response:
     return as_json(document())
 
 
-async def _health(request: Request) -> Response:
-    return as_json({"status": "ok"})
+def _health(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        problems = service.stuck()
+        status = "stuck" if problems else "ok"
+        return as_json({"status": status, "problems": problems}, 503 if problems else 200)
+
+    return handle
 
 
 def _ready(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:

@@ -1,9 +1,14 @@
-"""So many requests at once, streams to their end included; one more is told to come back."""
+"""So many requests at once, streams to their end included, and so many of one client; one more is told to come back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import ipaddress
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
+from equipoise.guard.bounded_executor import CLIENT, SHARE
 from equipoise.guard.gateway.errors import RequestProblem
 
 if TYPE_CHECKING:
@@ -15,32 +20,66 @@ FREE: Final = frozenset({"/health", "/ready", "/metrics"})
 """Routes that answer a busy gateway's keepers, too."""
 
 
+def address(scope: Mapping[str, Any]) -> str:
+    """The network address that a request comes from; of IPv6 the first half, which one client has to itself."""
+    host = str((scope.get("client") or ("",))[0])
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return host
+
+
 class ConcurrencyLimit:
     """The application, for so many requests at once.
 
     Args:
         app: the application.
         at_once: requests.
+        each: requests of one client; None is three quarters of all, so that nobody shuts out everybody else.
+        who: whose request it is; None goes by its address.
     """
 
-    def __init__(self, app: ASGIApp, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        at_once: int = AT_ONCE,
+        each: int | None = None,
+        who: Callable[[Scope], str] | None = None,
+    ) -> None:
         self._app = app
         self._at_once = at_once
-        self._busy = 0
+        self._each = math.ceil(at_once * SHARE) if each is None else each
+        self._who = who or address
+        self._busy: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or tell its client to come back in a second."""
         if scope["type"] != "http" or scope["path"] in FREE:
             await self._app(scope, receive, send)
             return
-        if self._busy >= self._at_once:
-            problem = RequestProblem(
-                503, "too many requests at once; try again later", "overloaded", {"retry-after": "1"}
-            )
+        who = self._who(scope)
+        problem = self._full(who)
+        if problem is not None:
             await problem.response()(scope, receive, send)
             return
-        self._busy += 1
+        self._busy[who] += 1
+        # The checks of this request take their turns by it.
+        token = CLIENT.set(who)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._busy -= 1
+            CLIENT.reset(token)
+            self._busy[who] -= 1
+            if not self._busy[who]:
+                del self._busy[who]
+
+    def _full(self, who: str) -> RequestProblem | None:
+        if self._busy.total() >= self._at_once:
+            return RequestProblem(503, "too many requests at once; try again later", "overloaded", {"retry-after": "1"})
+        if self._busy[who] >= self._each:
+            message = f"more than {self._each} requests of this client at once; try again later"
+            return RequestProblem(429, message, "too_many_at_once", {"retry-after": "1"})
+        return None

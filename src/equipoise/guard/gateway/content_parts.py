@@ -6,10 +6,11 @@ passed on. A part of content whose type is unknown is nothing that anybody here 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from equipoise.guard.gateway.blobs import read
 from equipoise.guard.guard_input import GuardInput
 
 OPERATOR: Final = frozenset({"system", "developer"})
@@ -23,6 +24,10 @@ FRAME: Final = frozenset(
 """Fields of a completion, or of a chunk of one, that hold nothing a model said."""
 SPOKEN: Final = ("text", "reasoning")
 """Kinds of parts that people read as running text."""
+PICTURES: Final = ("picture", "embedded picture")
+"""Kinds of parts that are pictures, or called so."""
+DETAILS: Final = frozenset({"low", "high", "auto", "original"})
+"""What stands beside a picture's address in OpenAI's API and says nothing."""
 REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
 
@@ -34,7 +39,8 @@ class ContentPart:
     """Where it stands."""
     kind: str
     """`text`, `instruction` (of the operator), `tool call`, `tool result`, `reasoning`, `refusal`, `name`, `picture`,
-    `setting`, `other text`, or `unsupported`."""
+    `setting`, `other text`, or `unsupported`; of what stands in a text and holds no words `embedded picture` or
+    `opaque`."""
     text: str = ""
     """Its words."""
     url: str = ""
@@ -82,12 +88,27 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
         if not isinstance(role, str):
             raise ValueError(f"expected a role in messages/{at}")
         last = at if role == "user" else last
-        surfaces += _message(f"messages/{at}", message, role)
+        surfaces += apart_from_blobs(_message(f"messages/{at}", message, role))
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:
+            # Not judged, so nothing has to be taken out of them.
             surfaces.append(ContentPart(name, "setting", words))
     return ChatRequest(tuple(surfaces), last)
+
+
+def apart_from_blobs(surfaces: Iterable[ContentPart]) -> Iterator[ContentPart]:
+    """Parts without the pictures and other bytes in their words, which become parts of their own."""
+    for surface in surfaces:
+        if surface.kind in ("setting", "instruction") or not surface.text:
+            yield surface
+            continue
+        found = read(surface.text)
+        yield replace(surface, text=found.words)
+        for kind in ("picture", "opaque"):
+            if any(blob.kind == kind for blob in found.blobs) and surface.kind not in PICTURES:
+                # No field's name has such a place: a ~ in a name is escaped.
+                yield ContentPart(f"{surface.place}~{kind}", "embedded picture" if kind == "picture" else kind)
 
 
 def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
@@ -101,6 +122,9 @@ def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Cont
         elif name == "tool_calls" and isinstance(value, list):
             for at, call in enumerate(value):
                 yield ContentPart(f"{where}/{at}", "tool call", words_in(call))
+        elif name == "images" and isinstance(value, list):
+            for at, part in enumerate(value):
+                yield from _image(f"{where}/{at}", part)
         elif name == "audio":
             yield ContentPart(where, "unsupported")
         else:
@@ -128,24 +152,42 @@ def _content(place: str, value: Any, kind: str) -> Iterator[ContentPart]:
         yield ContentPart(place, "unsupported", words_in(value))
         return
     for at, part in enumerate(value):
-        yield _part(f"{place}/{at}", part, kind)
+        yield from _part(f"{place}/{at}", part, kind)
 
 
-def _part(place: str, part: Any, kind: str) -> ContentPart:
+def _part(place: str, part: Any, kind: str) -> Iterator[ContentPart]:
     if isinstance(part, str):
-        return ContentPart(place, kind, part)
-    if not isinstance(part, Mapping):
-        return ContentPart(place, "unsupported")
-    sort = part.get("type")
+        yield ContentPart(place, kind, part)
+        return
+    sort = part.get("type") if isinstance(part, Mapping) else None
     if sort in ("text", "refusal") and isinstance(part.get(sort), str):
         # Whatever else the part holds is read, too.
-        return ContentPart(place, kind if sort == "text" else "refusal", words_in(part))
-    if sort == "image_url":
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, Mapping) else image
-        if isinstance(url, str):
-            return ContentPart(place, "picture", url=url)
-    return ContentPart(place, "unsupported")
+        yield ContentPart(place, kind if sort == "text" else "refusal", words_in(part))
+    elif sort == "image_url" and _url(part) is not None:
+        yield from _image(place, part)
+    else:
+        yield ContentPart(place, "unsupported")
+
+
+def _url(part: Mapping[str, Any]) -> str | None:
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, Mapping) else image
+    return url if isinstance(url, str) else None
+
+
+def _image(place: str, part: Any) -> Iterator[ContentPart]:
+    """A picture as chat messages hold it, and whatever words stand beside its address."""
+    url = _url(part) if isinstance(part, Mapping) else None
+    if url is None:
+        words = words_in(part)
+        if words:
+            yield ContentPart(place, "other text", words)
+        return
+    # What its address says is judged, too: not everything that is called a picture is one.
+    yield ContentPart(place, "picture", url, url)
+    rest = [word for word in _words(part) if word != url and word not in DETAILS]
+    if rest:
+        yield ContentPart(f"{place}~beside", "other text", "\n".join(rest))
 
 
 def words_in(value: Any) -> str:
@@ -190,9 +232,9 @@ class ReplyChoice:
         return by_themselves(texts, self.text)
 
     @property
-    def unsupported(self) -> bool:
-        """Whether a part of it is nothing that anybody here can look at."""
-        return any(each.kind == "unsupported" for each in self.surfaces)
+    def kinds(self) -> frozenset[str]:
+        """The kinds of its parts."""
+        return frozenset(each.kind for each in self.surfaces)
 
 
 def by_themselves(texts: Mapping[str, str], whole: str) -> tuple[str, ...]:
@@ -220,14 +262,14 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
             words = "" if name == "message" or name in SILENT else words_in(value)
             if words:
                 surfaces.append(ContentPart(f"{place}/{_escaped(name)}", "other text", words))
-        found.append(ReplyChoice(at, tuple(surfaces)))
+        found.append(ReplyChoice(at, tuple(apart_from_blobs(surfaces))))
     beside = beside_choices(body)
     if beside and not found:
         raise ValueError("expected a choice")
     if beside:
         # Words beside the choices are judged with the first, which is what most clients show.
-        more = tuple(ContentPart(_escaped(name), "other text", words_in(beside[name])) for name in beside)
-        found[0] = ReplyChoice(0, found[0].surfaces + more)
+        more = [ContentPart(_escaped(name), "other text", words_in(beside[name])) for name in beside]
+        found[0] = ReplyChoice(0, (*found[0].surfaces, *apart_from_blobs(more)))
     return found
 
 
@@ -237,7 +279,7 @@ def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words_of(choice: Mapping[str, Any]) -> list[ContentPart]:
-    """The parts of one streamed piece of a choice; places are within the choice."""
+    """The parts of one streamed piece of a choice, as they stand; places are within the choice."""
     delta = choice.get("delta")
     surfaces = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
     if delta is not None and not isinstance(delta, Mapping):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import EquipoiseError
+from equipoise.guard.decision import Failure
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -57,6 +58,35 @@ class RequestProblem(EquipoiseError):
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """The answer to the client."""
         return as_json(self.body(), self.status, {**self.headers, **(headers or {})})
+
+
+def unchecked_problem(failure: Failure, what: str) -> RequestProblem:
+    """The error in the place of something that nobody could check: what went wrong, and when to come back.
+
+    Args:
+        failure: why nobody could.
+        what: what people call it, such as `reply`.
+    """
+    if failure == "unreadable":
+        # Whoever asks again gets the same again; OpenAI's clients know this header.
+        headers = {"x-should-retry": "false"}
+        return RequestProblem(502, f"a part of the {what} cannot be looked at", "unsupported_content", headers)
+    status, why, code, seconds = _UNCHECKED[failure]
+    return RequestProblem(status, f"the {what} could not be checked: {why}", code, {"retry-after": str(seconds)})
+
+
+_UNCHECKED: Final[Mapping[Failure, tuple[int, str, str, int]]] = {
+    "overloaded": (503, "too many checks wait already; try again later", "overloaded", 2),
+    "crowded": (429, "too many checks of this client wait already; try again later", "too_many_at_once", 1),
+    "hanging": (503, "checks give no answer; try again later", "check_unavailable", 10),
+    "late": (504, "the check took too long; try again later", "check_timeout", 2),
+    "failed": (503, "the check failed", "check_failed", 2),
+}
+
+
+def unrecorded() -> RequestProblem:
+    """The error in the place of an answer whose entry could not be written."""
+    return RequestProblem(503, "the answer could not be recorded", "record_failed", {"retry-after": "5"})
 
 
 def as_json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

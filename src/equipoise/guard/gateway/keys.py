@@ -79,14 +79,18 @@ class ClientKeys:
         """
         if not self.known:
             return Client(None, self.policy)
+        name = self.name(authorization)
+        if name is None:
+            raise RequestProblem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
+        self._count(name, self.known[name])
+        return Client(name, self.policies.get(name, self.policy))
+
+    def name(self, authorization: str | None) -> str | None:
+        """Whose key a request's header holds; None where it is nobody's."""
         given = (authorization or "").removeprefix("Bearer ").strip()
         digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
         matching = [name for name, key in self.known.items() if secrets.compare_digest(key.sha256, digest)]
-        if not matching:
-            raise RequestProblem(401, "expected a key of this gateway as a bearer token", "invalid_api_key")
-        name = matching[0]
-        self._count(name, self.known[name])
-        return Client(name, self.policies.get(name, self.policy))
+        return matching[0] if matching else None
 
     def _count(self, name: str, key: ClientKey) -> None:
         if key.requests_per_minute is None:

@@ -7,15 +7,18 @@ https://docs.litellm.ai/docs/adding_provider/generic_guardrail_api.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.blobs import Read, aread
 from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, words_in
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
+from equipoise.guard.gateway.replies import withheld
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.state import GatewayState, RequestLog
 from equipoise.guard.guard_input import GuardInput
@@ -31,7 +34,17 @@ async def guardrail(service: GatewayState, client: Client, body: Mapping[str, An
         Problem: no request of this API.
         OutputError: the record could not be written.
     """
-    return await _GuardrailCall(service, client, body).answer()
+    call = _GuardrailCall(service, client, body)
+    try:
+        return await call.answer()
+    except RequestProblem as problem:
+        call.made.status = problem.status
+        await call.write()
+        raise
+    except asyncio.CancelledError:
+        call.made.status = 499
+        service.later(call.write())
+        raise
 
 
 class _GuardrailCall:
@@ -41,6 +54,7 @@ class _GuardrailCall:
         self.service = service
         self.made, self.receipts = RequestLog(client, ROUTE), Receipts()
         self.decisions: list[tuple[GuardDecision, str]] = []
+        self._written = False
         # Asked for, so judged, whatever the rails do with chats.
         told = client.policy
         self.policy: Policy = told.model_copy(
@@ -71,9 +85,15 @@ class _GuardrailCall:
             found = _blocked(seen.response)
         if self.gallery.unseen and self.policy.pictures.fail == "closed" and self.policy.mode == "enforce":
             found = _blocked(f"a part of the {self.kind} cannot be checked: {self.gallery.unseen[0]}")
-        self.made.decisions = tuple(self.decisions)
-        await self.service.write(self.made, self.receipts)
+        await self.write()
         return found
+
+    async def write(self) -> None:
+        """Record the call, once."""
+        if not self._written:
+            self._written = True
+            self.made.decisions = tuple(self.decisions)
+            await self.service.write(self.made, self.receipts)
 
     async def _look(self) -> tuple[str, GuardDecision | None]:
         """The text in the pictures, and the picture guard's decision where there is one."""
@@ -82,17 +102,20 @@ class _GuardrailCall:
         decision = await self.gallery.judge("\n".join(self.texts) if self.kind == "request" else "")
         if decision is not None:
             self.decisions.append((decision, ""))
+            withheld(decision, "picture")
         return self.gallery.text, decision
 
     async def _request(self, picture_text: str) -> dict[str, Any]:
         self._hear_messages()
         calls = [words_in(each) for each in self.calls]
-        *earlier, last = [*self._more_words(), *calls, *self.texts] or [""]
+        said = [(await aread(text)).words for text in (*calls, *self.texts)]
+        *earlier, last = [*self._more_words(), *said] or [""]
         evidence = GuardInput("", last, picture_text, tuple(earlier))
         decision = await self.service.screen(evidence, self.policy)
         self.decisions.append((decision, evidence.asked))
         for place in self.receipts.open():
             self.receipts.judged(place, decision)
+        withheld(decision, "request")
         return _blocked(decision.response) if decision.changed else _nothing()
 
     async def _response(self, picture_text: str) -> dict[str, Any]:
@@ -103,9 +126,13 @@ class _GuardrailCall:
         blocked: GuardDecision | None = None
         for at, (place, text) in enumerate(told):
             is_call = at >= len(texts)
-            decision = await self.service.review(replace(asked, response=text), self.policy, rewrite=not is_call)
+            said = await aread(text)
+            evidence = replace(asked, response=said.words)
+            decision = await self.service.review(evidence, self.policy, rewrite=not is_call)
             self.decisions.append((decision, text))
             self.receipts.judged(place, decision)
+            self._bytes(place, said)
+            withheld(decision, "reply")
             if decision.action == "refuse":
                 blocked = blocked or decision
             elif decision.action == "rewrite":
@@ -113,6 +140,15 @@ class _GuardrailCall:
         if blocked is not None:
             return _blocked(blocked.response)
         return _nothing() if texts == self.texts else {**_nothing(), "action": "GUARDRAIL_INTERVENED", "texts": texts}
+
+    def _bytes(self, place: str, said: Read) -> None:
+        """Receipts of what stands in a text and holds no words."""
+        for kind in sorted({blob.kind for blob in said.blobs}):
+            self.receipts.expect([(f"{place}~{kind}", kind)])
+            if kind == "picture" and self.policy.pictures.replies != "skip":
+                self.gallery.leave(f"{place}~{kind}", "a picture in the middle of a text")
+            else:
+                self.receipts.close(f"{place}~{kind}", "skipped", "bytes within a text that hold no words")
 
     def _hear_messages(self) -> None:
         """Receipts of the messages: LiteLLM's `texts` need not hold all their words."""
@@ -126,6 +162,8 @@ class _GuardrailCall:
                 self.gallery.leave(place, "a part of this type cannot be looked at")
             elif each.kind == "instruction":
                 self.receipts.close(place, "skipped", "the operator's own words")
+            elif each.kind in ("embedded picture", "opaque"):
+                self.receipts.close(place, "skipped", "bytes within a text that hold no words")
             elif each.kind == "picture" and each.url in self.images:
                 self.receipts.close(place, "skipped", "looked at among images")
             elif each.kind == "picture":

@@ -6,11 +6,13 @@ a list of texts, is an input with a result of its own; a list of parts is one in
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
-from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.blobs import aread, picture_url
+from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.request_pictures import RequestPictures
@@ -32,7 +34,7 @@ async def moderate(service: GatewayState, client: Client, body: Mapping[str, Any
     made, receipts = RequestLog(client, "/v1/moderations"), Receipts()
     inputs = _inputs(body.get("input"))
     for at, parts in enumerate(inputs):
-        receipts.expect((place, "text" if isinstance(part, str) else "picture") for place, part in _placed(at, parts))
+        receipts.expect((place, "text" if _said(part) else "picture") for place, part in _placed(at, parts))
     decisions: list[tuple[GuardDecision, str]] = []
     results = []
     try:
@@ -40,6 +42,9 @@ async def moderate(service: GatewayState, client: Client, body: Mapping[str, Any
             results.append(await _result(service, client.policy, receipts, decisions, _placed(at, parts)))
     except RequestProblem as problem:
         made.status = problem.status
+        raise
+    except asyncio.CancelledError:
+        made.status = 499
         raise
     finally:
         made.decisions = tuple(decisions)
@@ -58,25 +63,37 @@ async def _result(
     """The result of one input."""
     asked = asked_for(policy)
     gallery = RequestPictures(service, asked, receipts)
-    words = []
+    words: list[str] = []
+    nothing = True
     for place, part in placed:
-        if isinstance(part, str):
-            words.append(part)
-        elif await gallery.take(place, _url(part)) is None:
+        if _said(part):
+            found = await aread(str(part))
+            nothing = nothing and found.says_nothing
+            words.append(found.words)
+            for kind in sorted({blob.kind for blob in found.blobs}):
+                receipts.expect([(f"{place}~{kind}", kind)])
+                receipts.close(f"{place}~{kind}", "skipped", "bytes within a text that hold no words")
+            continue
+        nothing = False
+        if await gallery.take(place, _url(part)) is None:
             raise RequestProblem(400, gallery.unseen[-1], "unsupported_content", param="input")
+    if nothing:
+        # To call it harmless would be to say something about what nobody can read.
+        raise RequestProblem(400, f"expected words or pictures in {placed[0][0]}", "unsupported_content", param="input")
     text = "\n".join(each for each in (*words, gallery.text) if each)
     judged = [await service.review(GuardInput(text), asked, rewrite=False)]
     decisions.append((judged[0], text))
     for place, part in placed:
-        if isinstance(part, str):
+        if _said(part):
             receipts.judged(place, judged[0])
     seen = await gallery.judge("\n".join(words)) if judged[0].harm is not None else None
     if seen is not None:
         judged.append(seen)
         decisions.append((seen, ""))
-    if any(each.harm is None for each in judged):
-        raise RequestProblem(503, "the check failed", "check_failed")
-    return scored(judged, policy, {"text" if isinstance(part, str) else "image" for _, part in placed})
+    for each in judged:
+        if each.harm is None:
+            raise unchecked_problem(each.failure or "failed", "input")
+    return scored(judged, policy, {"text" if _said(part) else "image" for _, part in placed})
 
 
 def asked_for(policy: Policy) -> Policy:
@@ -194,8 +211,15 @@ def _part(at: int, part: Any) -> Part:
     raise RequestProblem(400, f"expected a text or a picture in input/{at}", "invalid_request", param="input")
 
 
-def _url(part: Mapping[str, Any]) -> str:
+def _said(part: Part) -> bool:
+    """Whether a part is words; a text that is the data URL of a picture, and nothing else, is a picture."""
+    return isinstance(part, str) and not picture_url(part)
+
+
+def _url(part: Part) -> str:
     """A picture's url; an empty one where there is none, which nobody can look at."""
+    if isinstance(part, str):
+        return part.strip()
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else image
     return url if isinstance(url, str) else ""

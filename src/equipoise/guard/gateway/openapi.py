@@ -126,11 +126,11 @@ _ERRORS: Final = {
     "400": "The request is none of this route, or a part of it cannot be checked.",
     "401": "No key of this gateway.",
     "413": "The request is too large.",
-    "429": "Too many requests.",
+    "429": "Too many requests, or too many at once of one client.",
     "4XX": "An error of the upstream, with its status.",
-    "502": "The upstream cannot be reached or sent something else.",
-    "503": "The check failed, or the answer could not be recorded.",
-    "504": "The upstream fell silent.",
+    "502": "The upstream cannot be reached, or sent something else or what nobody here can look at.",
+    "503": "Too much work, or the check failed, or the answer could not be recorded.",
+    "504": "The upstream fell silent, or the check took too long.",
 }
 
 
@@ -147,7 +147,12 @@ def document() -> dict[str, Any]:
             "/v1/moderations": {"post": moderations},
             "/beta/litellm_basic_guardrail_api": {"post": guardrail},
             "/v1/models": {"get": {"summary": "The upstream's models.", "responses": _answers(_OBJECT)}},
-            "/health": {"get": {"summary": "Alive.", "responses": {"200": _json("Yes.", _STATE)}}},
+            "/health": {
+                "get": {
+                    "summary": "Alive.",
+                    "responses": {"200": _json("Yes.", _STATE), "503": _json("A thread is stuck: start anew.", _STATE)},
+                }
+            },
             "/ready": {
                 "get": {
                     "summary": "Ready.",

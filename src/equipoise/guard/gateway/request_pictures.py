@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from equipoise.errors import PictureError
+from equipoise.guard.bounded_executor import CheckUnavailable
 from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
@@ -38,7 +40,11 @@ class RequestPictures:
         return "\n".join(self._words)
 
     async def take(self, place: str, url: str) -> str | None:
-        """Look at one: a data URL of exactly the pixels that were looked at; None where nobody could."""
+        """Look at one: a data URL of exactly the pixels that were looked at; None where nobody could.
+
+        Raises:
+            Problem: there was no room or no time to read it, and the policy fails closed.
+        """
         limits = self._policy.pictures
         try:
             if len(self._seen) + len(self.unseen) >= limits.max_count:
@@ -46,6 +52,12 @@ class RequestPictures:
             seen, text = await self._service.see(url, limits)
         except PictureError as error:
             self.leave(place, str(error))
+            return None
+        except CheckUnavailable as why:
+            self.leave(place, f"the text in it could not be read: {why}")
+            if limits.fail == "closed" and self._policy.mode == "enforce":
+                # Too much work is no fault of the picture's.
+                raise unchecked_problem(why.kind, "picture") from why
             return None
         self._seen[place] = seen.image
         if text:

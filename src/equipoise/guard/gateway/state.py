@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from equipoise.errors import PictureError
+from equipoise.errors import OutputError, PictureError
 from equipoise.guard.async_guard import AsyncGuard
-from equipoise.guard.bounded_executor import BoundedExecutor, CheckUnavailable
+from equipoise.guard.bounded_executor import BoundedExecutor
 from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.concurrency_limit import address
 from equipoise.guard.gateway.hot_reload import WatchedFiles, watch
 from equipoise.guard.gateway.keys import Client, ClientKeys
 from equipoise.guard.gateway.links import LinkFetcher, is_link
@@ -28,6 +30,14 @@ from equipoise.guard.guard_input import GuardInput, PictureReader
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
 from equipoise.guard.record.entry import RecordEntry, describe_decision
 from equipoise.guard.record.store import AuditRecord
+
+log = logging.getLogger("equipoise.gateway")
+PROBE: Final = 5.0
+"""Seconds for a look at the record."""
+STUCK: Final = 90.0
+"""Seconds without a sign of life after which a thread is given up."""
+ENDING: Final = 15.0
+"""Seconds that the gateway's end waits for what nobody waits for."""
 
 
 @dataclass
@@ -61,6 +71,7 @@ class GatewayState:
         self.metrics = GatewayMetrics()
         self.tracing = Tracing.from_environment()
         self._reading = BoundedExecutor("readings")
+        self._probing = BoundedExecutor("looks at the record", seconds=PROBE, waiting=8)
         self._later: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -106,6 +117,7 @@ class GatewayState:
 
         Raises:
             PictureError: it cannot be fetched, decoded or read.
+            Unanswered: there was no room or no time to read it.
         """
         if is_link(url):
             data = await self.links.fetch(url, limits)
@@ -117,10 +129,7 @@ class GatewayState:
         reader = self.reader
         if reader is None:
             raise PictureError("nobody here reads pictures")
-        try:
-            return seen, await self._reading.run(lambda: reader(seen.image), limits.seconds)
-        except CheckUnavailable as why:
-            raise PictureError(f"the text in it could not be read: {why}") from why
+        return seen, await self._reading.run(lambda: reader(seen.image), limits.seconds)
 
     async def write(self, made: RequestLog, receipts: Receipts) -> None:
         """Record a request before it is answered.
@@ -156,7 +165,14 @@ class GatewayState:
         """Do something that nobody waits for; `close` does."""
         task = asyncio.get_running_loop().create_task(work)
         self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._later.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, OutputError):
+                self.metrics.unrecorded.inc()
+            log.error("what was left of a request could not be ended", exc_info=error)
 
     async def problems(self) -> list[str]:
         """Why it is not ready; empty where it is."""
@@ -169,28 +185,54 @@ class GatewayState:
             found.append("the upstream cannot be reached")
         if self.worker.is_open or (self.looker is not None and self.looker.is_open):
             found.append("checks hang: the breaker is open")
-        if self.record is not None:
+        found += self.stuck()
+        record = self.record
+        if record is not None:
+            if (trouble := record.trouble) is not None:
+                found.append(trouble)
             try:
-                await asyncio.to_thread(self.record.head)
+                await self._probing.run(record.head)
             except Exception:  # noqa: BLE001 - whatever a driver raises
                 found.append("the record cannot be read")
+        return list(dict.fromkeys(found))
+
+    def stuck(self) -> list[str]:
+        """What gives no sign of life and needs a new start; empty where all is well."""
+        found = []
+        for worker in (self.worker, self.looker):
+            if worker is not None and worker.hangs > STUCK:
+                found.append(f"a check has given no sign of life for {worker.hangs:.0f} seconds")
+        if self.record is not None and self.record.hangs > STUCK:
+            found.append(f"the record's writer has been at one batch for {self.record.hangs:.0f} seconds")
         return found
+
+    def who(self, scope: Mapping[str, Any]) -> str:
+        """Whose request it is, for fair shares: the name of its key, or the address that it comes from."""
+        if self.keys.known:
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            for given in (headers.get(b"authorization"), headers.get(b"x-api-key")):
+                if given and (name := self.keys.name(given)) is not None:
+                    return f"key {name}"
+        return address(scope)
 
     async def close(self) -> None:
         """Let go of everything."""
         if self._watching is not None:
             self._watching.cancel()
         if self._later:
-            await asyncio.wait(self._later)
+            _, late = await asyncio.wait(self._later, timeout=ENDING)
+            for task in late:
+                task.cancel()
         for worker in (self.worker, self.looker):
             if worker is not None:
                 worker.close()
         self._reading.close()
+        self._probing.close()
         await self.links.close()
         self.tracing.close()
         await self.upstream.client.aclose()
         if self.record is not None:
-            self.record.close()
+            await asyncio.to_thread(self.record.close)
 
 
 @dataclass

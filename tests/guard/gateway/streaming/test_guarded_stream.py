@@ -126,7 +126,7 @@ def run(
             await response.aclose()
 
         def unseen(text: str) -> GuardDecision:
-            policy = Policy(output=Rail(fail="closed" if closed else "open"), refusal="Unchecked.")
+            policy = Policy(output=Rail(fail="refuse" if closed else "open"), refusal="Unchecked.")
             return fail_mode_decision("cannot be looked at", policy.output, policy, text)
 
         guarded = GuardedStream(reviewer, StreamPolicy(mode=mode, hold=hold, every=every), watch, unseen)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from equipoise.guard.gateway.blobs import in_blob
 from equipoise.guard.gateway.content_parts import ContentPart, by_themselves, words_of
 
 
@@ -47,8 +48,6 @@ class ChoiceBuffer:
     """What it said so far by kind of part."""
     _field: str = ""
     """The field that spoke last: words of two fields are two lines."""
-    silent: bool = False
-    """Whether a part of it is nothing that anybody here can look at."""
 
     def take(self, choice: Mapping[str, Any], chunk: dict[str, Any]) -> None:
         """A chunk of this choice from the upstream."""
@@ -65,8 +64,6 @@ class ChoiceBuffer:
         if surface.text and self.text and surface.place != self._field:
             self.text += "\n"
         self._field = surface.place if surface.text else self._field
-        if surface.kind == "unsupported":
-            self.silent = True
         if surface.kind == "tool call":
             self.whole = True
         self.text += surface.text
@@ -81,6 +78,14 @@ class ChoiceBuffer:
     def unjudged(self) -> int:
         """Characters since the last check."""
         return len(self.text) - self.judged
+
+    def due(self, every: int) -> bool:
+        """Whether it is time for a check: after so many new characters, and rarely while base64 is coming in.
+
+        Each check reads everything anew. A picture of a megabyte in pieces would be read thousands of times; while one
+        comes in, the text must have grown by a quarter since the last check.
+        """
+        return self.unjudged >= every and (self.unjudged * 4 >= self.judged or not in_blob(self.text))
 
     def allow(self, *, final: bool) -> None:
         """A check allowed the text as it stands.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.guard.decision import GuardDecision
+from equipoise.guard.decision import Failure, GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
+from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, UpstreamError, event
 from equipoise.guard.policy import StreamPolicy
@@ -16,6 +18,10 @@ from equipoise.guard.policy import StreamPolicy
 Review = Callable[[str, tuple[str, ...], bool, bool], Awaitable[GuardDecision]]
 """Text so far, its parts that are judged by themselves, too, whether it is all, whether a rewrite can still take its
 place; it never raises."""
+
+
+class WithheldError(Exception):
+    """Nobody could look at a choice, and its rail fails closed: the stream ends in an error."""
 
 
 @dataclass
@@ -34,6 +40,8 @@ class StreamStats:
     """When the first word left."""
     problem: str | None = None
     """What the upstream did wrong."""
+    withheld: Failure | None = None
+    """Why nobody could look at it, where that ended it."""
     frame: dict[str, Any] = field(default_factory=dict)
     """What the upstream's chunks have in common: id, model and the like."""
 
@@ -47,12 +55,14 @@ class GuardedStream:
         settings: what is held back.
         watch: is told what happens.
         unseen: the decision about a text with a part that nobody can look at.
+        blind: kinds of parts that nobody can look at.
     """
 
     review: Review
     settings: StreamPolicy
     watch: StreamStats
     unseen: Callable[[str], GuardDecision]
+    blind: frozenset[str] = frozenset({"unsupported"})
     _tail: list[dict[str, Any]] = field(default_factory=list)
 
     async def run(
@@ -73,8 +83,23 @@ class GuardedStream:
                     break
         except UpstreamError as error:
             self.watch.problem = str(error)
+        except WithheldError:
+            pass
         finally:
             await stop()
+        if self.watch.withheld is None:
+            try:
+                async with aclosing(self._ends()) as ends:
+                    async for part in ends:
+                        yield part
+            except WithheldError:
+                pass
+        if self.watch.withheld is not None:
+            yield event(unchecked_problem(self.watch.withheld, "reply").body())
+        yield DONE
+
+    async def _ends(self) -> AsyncGenerator[bytes, None]:
+        """What is left once the upstream has ended."""
         cut = [held for held in self.watch.choices.values() if not held.over and held.finished is None]
         if self.watch.problem is None and (cut or not self.watch.choices):
             self.watch.problem = "the upstream ended in the middle of its reply"
@@ -88,7 +113,6 @@ class GuardedStream:
         elif not self._hit():
             for chunk in self._tail:
                 yield event(chunk)
-        yield DONE
 
     def _hit(self) -> bool:
         return any(decision.changed for decision in self.watch.decisions.values())
@@ -125,12 +149,12 @@ class GuardedStream:
             return self._sent(held, held.leave(final=True))
         if self.settings.mode == "observe":
             parts = self._sent(held, held.leave(final=True))
-            if held.unjudged >= self.settings.every:
+            if held.due(self.settings.every):
                 await self._judge(held, final=False)
             return parts
-        if held.silent and (decision := self.unseen(held.text)).changed:
+        if not self.blind.isdisjoint(held.seen.values()) and (decision := self.unseen(held.text)).changed:
             return self._ended(held, decision)
-        if self.settings.mode == "holdback" and held.unjudged >= self.settings.every and held.finished is None:
+        if self.settings.mode == "holdback" and held.due(self.settings.every) and held.finished is None:
             decision = await self._judge(held, final=False)
             if decision.changed:
                 return self._ended(held, decision)
@@ -139,9 +163,11 @@ class GuardedStream:
     async def _judge(self, held: ChoiceBuffer, *, final: bool) -> GuardDecision:
         decision = await self.review(held.text, held.apart, final, held.left == 0)
         self.watch.decisions[held.index] = decision
+        if decision.action == "withhold":
+            self._withhold(held, decision)
         if self.settings.mode == "observe":
             wanted = decision.observed or decision.action
-            self.watch.leaked += len(held.text) - held.judged if wanted in ("rewrite", "refuse") else 0
+            self.watch.leaked += len(held.text) - held.judged if wanted in ("rewrite", "refuse", "withhold") else 0
             held.judged = len(held.text)
         elif not decision.changed:
             held.allow(final=final)
@@ -168,14 +194,26 @@ class GuardedStream:
 
     def _ended(self, held: ChoiceBuffer, decision: GuardDecision) -> list[bytes]:
         """A valid end of a choice in which harm was found: its rewrite, or a refusal."""
+        self.watch.decisions[held.index] = decision
+        if decision.action == "withhold":
+            self._withhold(held, decision)
         held.over = True
         held.waiting.clear()
-        self.watch.decisions[held.index] = decision
         rewritten = decision.action == "rewrite" and held.left == 0
         said = {"content": decision.response} if rewritten else {"refusal": decision.response}
         role = {} if held.began else {"role": "assistant"}
         finish = "stop" if rewritten else "content_filter"
         return [self._piece(held, {**role, **said}, None), self._piece(held, {}, finish)]
+
+    def _withhold(self, held: ChoiceBuffer, decision: GuardDecision) -> None:
+        """End the stream: no choice of it goes on after an error.
+
+        Raises:
+            WithheldError: always.
+        """
+        held.over = True
+        self.watch.withheld = decision.failure or "failed"
+        raise WithheldError
 
     def _piece(self, held: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": held.index, "delta": delta, "logprobs": None, "finish_reason": finish}

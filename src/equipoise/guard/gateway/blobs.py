@@ -1,0 +1,249 @@
+"""Pictures and other bytes that stand in texts: data URLs and base64, told apart from words.
+
+A picture of a megabyte is more than a million characters of base64. Read as words it takes a detector minutes and
+says nothing. But a text must not get past a detector by calling itself base64, so what a data URL says about itself
+counts for nothing: each stretch of characters is looked at by itself.
+
+- Base64 of compressed or encrypted bytes uses its 64 symbols about equally often. No language does, however its case
+  or some of its letters are changed: over `WINDOW` characters Pearson's chi-square against equal frequencies is 63 with
+  a standard deviation of 11 for such bytes, and far above for words. Stretches that pass are not words.
+- A stretch of one or two symbols over and over, as empty areas of pictures give it, holds no words either.
+- Pictures that are not compressed, palettes and headers use their symbols unevenly. Where the first bytes are those of
+  a known format, a stretch is kept only if it also has the pairs of letters that words have.
+- What decodes to text is replaced by that text and judged.
+- All else stays and is judged as it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHORTEST: Final = 60
+"""Characters in a row from which on they may be base64; lines of mails and certificates have 64 or 76."""
+WINDOW: Final = 64
+"""Characters that are judged together."""
+STEP: Final = 32
+"""From one window to the next: each character but the outermost is in two, and one that looks like words keeps it."""
+EVEN: Final = 105.0
+"""Chi-square up to which a window has its 64 symbols about equally often; of random bytes 7 in 10,000 are above."""
+MONOTONE: Final = 0.75
+"""Share of a window that its two most frequent symbols have where it says nothing."""
+PAIRS: Final = 10
+"""Frequent pairs of letters in a window of words, at least: English has about 28 in 64 letters, random bytes 3."""
+DEPTH: Final = 3
+"""Texts in texts: what is still encoded then is read as it stands."""
+LARGEST_TEXT: Final = 400_000
+"""Characters of all texts that are decoded from one text; beyond that the rest stays encoded."""
+_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_RUN: Final = re.compile(
+    rf"(?P<head>data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']*)*(?P<coded>;base64)?,)?"
+    rf"(?P<run>[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}}(?:\\?[\r\n]+[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}})*"
+    r"(?:\r?\n[A-Za-z0-9+/_-]{1,76}={0,2}(?![\w+/-]))?)",
+    re.IGNORECASE,
+)
+_SHORT: Final = re.compile(
+    r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']*)*;base64,(?P<run>[A-Za-z0-9+/_-]{4,}={0,2})",
+    re.IGNORECASE,
+)
+_PERCENT: Final = re.compile(
+    r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+=-]+)*,(?P<body>[^\s\"'<>)]*%[0-9a-f]{2}[^\s\"'<>)]*)", re.I
+)
+_FREQUENT: Final = (
+    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
+    "ne ea ra ce li ch ll be ma si om ur"
+)
+_FORMATS: Final = (b"%PDF", b"PK\x03\x04", b"RIFF", b"OggS", b"ID3", b"\x1f\x8b", b"\x1a\x45\xdf\xa3", b"fLaC")
+_BLANK: Final = str.maketrans("-_", "+/", "\\\r\n=")
+_PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
+_TAIL: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{SHORTEST}}}\Z")
+_URL: Final = re.compile(r"\s*data:image/[\w.+-]+(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=_-]+\s*\Z", re.IGNORECASE)
+LONG: Final = 50_000
+"""Characters that take longer than the event loop should wait."""
+_WORDS: Final = re.compile(r"[^\W_]{2}")
+Kind = Literal["picture", "opaque"]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Bytes that stand in a text."""
+
+    kind: Kind
+    """A picture, by its own first bytes or by what its data URL says; or anything else that holds no words."""
+    media: str
+    """What its data URL says; empty where there is none."""
+    characters: int
+    """Of its text that were not read."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A text without what is none."""
+
+    words: str
+    """What is judged: all that may be words, texts that were encoded in it decoded."""
+    blobs: tuple[Blob, ...] = ()
+    """What was taken out, in order."""
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether next to nothing is left of what was taken out: no word, or a fiftieth of it, as chance leaves."""
+        taken = sum(blob.characters for blob in self.blobs)
+        return bool(self.blobs) and (len(self.words) * 50 < taken or _WORDS.search(self.words) is None)
+
+
+def read(text: str, depth: int = DEPTH) -> Read:
+    """A text apart from the bytes in it.
+
+    Args:
+        text: anybody's.
+        depth: how often what was decoded is looked at again.
+    """
+    if len(text) < SHORTEST and "base64" not in text and "data:" not in text.lower():
+        return Read(text)
+    parts: list[str] = []
+    blobs: list[Blob] = []
+    at, room = 0, LARGEST_TEXT
+    for match in _RUN.finditer(text):
+        run = match["run"]
+        decoded = _decoded(run)
+        inner = _as_text(decoded) if depth and decoded is not None and len(run) * 3 // 4 <= room else None
+        if inner is not None:
+            room -= len(inner)
+            deeper = read(inner, depth - 1)
+            parts += [_small(text[at : match.start()], depth), f"\n{deeper.words}\n"]
+            blobs += deeper.blobs
+        else:
+            media = (match["media"] or "").lower()
+            by_itself = decoded is not None and _is_picture(decoded)
+            is_known = by_itself or (decoded is not None and decoded.startswith(_FORMATS))
+            words, taken = _sifted(run, strict=not is_known)
+            is_picture = by_itself or (media.startswith("image/") and match["coded"] is not None)
+            if not taken and not is_picture:
+                continue
+            blobs.append(Blob("picture" if is_picture else "opaque", media, taken))
+            parts += [_small(text[at : match.start("run")], depth), words]
+        at = match.end()
+    parts.append(_small(text[at:], depth))
+    return Read("".join(parts), tuple(blobs))
+
+
+async def aread(text: str) -> Read:
+    """`read`, off the event loop where it takes long."""
+    return await asyncio.to_thread(read, text) if len(text) > LONG else read(text)
+
+
+def in_blob(text: str) -> bool:
+    """Whether a text that grows is in the middle of what may be base64."""
+    return _TAIL.search(text[-SHORTEST:]) is not None
+
+
+def picture_url(text: str) -> bool:
+    """Whether a text is the data URL of a picture and nothing else."""
+    return _URL.match(text) is not None
+
+
+def _small(text: str, depth: int) -> str:
+    """What is no long run: short data URLs and percent-encoded ones are followed by what they say."""
+    if not depth or "data:" not in text.lower():
+        return text
+
+    def also(match: re.Match[str]) -> str:
+        decoded = _decoded(match["run"])
+        inner = _as_text(decoded) if decoded is not None else None
+        return match[0] if inner is None else f"{match[0]}\n{read(inner, depth - 1).words}\n"
+
+    text = _SHORT.sub(also, text)
+    return _PERCENT.sub(lambda match: f"{match[0]}\n{unquote(match['body'])}\n", text)
+
+
+def _decoded(run: str) -> bytes | None:
+    """The bytes of base64, of either alphabet, line breaks and a missing end allowed; None where it is none."""
+    packed = run.translate(_BLANK)
+    packed = packed[: len(packed) - 1] if len(packed) % 4 == 1 else packed
+    try:
+        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _as_text(data: bytes) -> str | None:
+    """Bytes as the text that they are; None where they are none."""
+    for encoding in ("utf-8", "utf-16") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8",):
+        # A run may have been cut within a letter.
+        for cut in range(min(4, len(data))):
+            try:
+                text = data[: len(data) - cut].decode(encoding)
+            except UnicodeDecodeError:
+                continue
+            odd = sum(not (letter.isprintable() or letter in "\r\n\t\f") for letter in text)
+            return text if text and odd * 50 <= len(text) else None
+    return None
+
+
+def _is_picture(data: bytes) -> bool:
+    return data.startswith(_PICTURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or data[4:8] == b"ftyp"
+
+
+def _tables() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The number of each symbol by its character, and which pairs of symbols are frequent in words."""
+    codes = np.full(256, 255, dtype=np.uint8)
+    for number, symbol in enumerate(_ALPHABET):
+        codes[symbol] = number
+    codes[ord("-")], codes[ord("_")] = codes[ord("+")], codes[ord("/")]
+    frequent = np.zeros((64, 64), dtype=bool)
+    for pair in _FREQUENT.split():
+        for one in (pair[0], pair[0].upper()):
+            for other in (pair[1], pair[1].upper()):
+                frequent[codes[ord(one)], codes[ord(other)]] = True
+    return codes, frequent
+
+
+def _sifted(run: str, *, strict: bool) -> tuple[str, int]:
+    """What of a run may be words, and how many of its characters are not.
+
+    Args:
+        run: base64, perhaps.
+        strict: whether a window that is uneven is kept even where it has no pairs of letters that words have.
+    """
+    codes, frequent = _tables()
+    whole = np.frombuffer(run.encode("ascii"), dtype=np.uint8)
+    symbols = codes[whole]
+    places = np.flatnonzero(symbols < 64)
+    symbols = symbols[places]
+    if len(symbols) < SHORTEST:
+        return run, 0
+    starts = np.unique(np.append(np.arange(0, max(1, len(symbols) - WINDOW + 1), STEP), max(0, len(symbols) - WINDOW)))
+    size = min(WINDOW, len(symbols))
+    may_say = np.zeros(len(symbols), dtype=bool)
+    # In portions, so that a picture of many megabytes does not take many times as much memory.
+    for portion in range(0, len(starts), 4096):
+        begins = starts[portion : portion + 4096]
+        rows = symbols[begins[:, None] + np.arange(size)]
+        numbered = rows + 64 * np.arange(len(begins))[:, None]
+        counts = np.bincount(numbered.ravel(), minlength=64 * len(begins)).reshape(-1, 64)
+        uneven = np.flatnonzero((counts**2).sum(1) * 64 / size - size > EVEN)
+        most = np.partition(counts[uneven], -2, axis=1)[:, -2:].sum(1) / size
+        uneven = uneven[most < MONOTONE]
+        if not strict:
+            rows = rows[uneven]
+            uneven = uneven[frequent[rows[:, :-1], rows[:, 1:]].sum(1) >= PAIRS]
+        for begin in begins[uneven]:
+            # With what stands around it: words may begin in a window that is mostly bytes.
+            may_say[max(0, begin - STEP) : begin + size + STEP] = True
+    if may_say.all():
+        return run, 0
+    taken = int((~may_say).sum())
+    kept = np.ones(len(whole), dtype=bool)
+    kept[places] = may_say
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
+    pieces = [run[begin:end].strip("=\r\n\\") for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+    return " " + " ".join(piece for piece in pieces if piece) + " ", taken

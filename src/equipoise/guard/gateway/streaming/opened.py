@@ -1,0 +1,96 @@
+"""`Opened`: a stream whose first event is waited for before the response begins, and that is closed whatever happens.
+
+Once a response has begun its status is 200; what fails before the first event is an error with a status of its own. A
+client may leave before the first event is sent, even before anybody asks for it: the upstream's connection is let go
+of and the request recorded then, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import StreamingResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+PATIENCE: Final = 5.0
+"""Seconds for which a response waits for its first event; then it begins without one."""
+
+
+class Opened:
+    """A stream on its way to the client.
+
+    Args:
+        parts: its events.
+        settle: called once when it is over, read to its end or not; ends what belongs to it.
+    """
+
+    def __init__(self, parts: AsyncGenerator[bytes, None], settle: Callable[[], Awaitable[None]]) -> None:
+        self._parts = parts
+        self._settle = settle
+        self._settled = False
+        self._first: asyncio.Task[bytes] = asyncio.create_task(self._next())
+        # An error of a stream that nobody reads any more is nobody's.
+        self._first.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _next(self) -> bytes:
+        return await anext(self._parts)
+
+    async def wait(self, seconds: float = PATIENCE) -> None:
+        """Wait for the first event, but no longer than that."""
+        await asyncio.wait({self._first}, timeout=seconds)
+
+    async def rest(self) -> None:
+        """Read to the end what nobody is sent."""
+        with suppress(StopAsyncIteration):
+            await self._first
+            async for _ in self._parts:
+                pass
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            yield await self._first
+        except StopAsyncIteration:
+            return
+        async for part in self._parts:
+            yield part
+
+    async def close(self) -> None:
+        """End it; may be called again."""
+        if self._settled:
+            return
+        self._settled = True
+        if not self._first.done():
+            self._first.cancel()
+            await asyncio.wait({self._first})
+        with suppress(RuntimeError):
+            # A generator that is running in a task which is being cancelled closes itself.
+            await self._parts.aclose()
+        await self._settle()
+
+
+class Streamed(StreamingResponse):
+    """A response of an opened stream.
+
+    Args:
+        opened: the stream.
+        headers: of the response.
+        over: called when the response is over, whether or not it ever began.
+    """
+
+    def __init__(self, opened: Opened, headers: Mapping[str, str], over: Callable[[], None]) -> None:
+        super().__init__(opened.__aiter__(), media_type="text/event-stream", headers=dict(headers))
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
