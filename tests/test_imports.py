@@ -18,7 +18,7 @@ def test_importing_it_loads_nothing_heavy(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["equipoise.judges.phrases", "equipoise.stats.proportions", "equipoise.report.picture_record"]
+    "module", ["equipoise.judges.phrases", "equipoise.stats.proportions", "equipoise.perturb.record"]
 )
 def test_reading_results_loads_no_torch(module):
     program = f"import sys, {module}; print(*[name for name in ('torch', 'transformers') if name in sys.modules])"

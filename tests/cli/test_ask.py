@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from equipoise.cli import doctor
-from equipoise.cli.progress import PerturbProgress
 from tests.cli.command import Command
 from tests.cli.fakes import ANSWER, REFUSAL, photo
 
@@ -29,9 +27,13 @@ def test_one_json_document(equipoise: Command, tmp_path: Path) -> None:
     result = equipoise(
         "ask", photo(tmp_path / "p.png"), "What?", "-m", "toy/refuser", "--system", "Be [bold]", "--json"
     )
-    found = json.loads(result.stdout)
-    assert (found["reply"], found["verdict"]["refusal"]) == (REFUSAL, "full")
-    assert (found["model"], found["revision"], found["system"]) == ("toy/refuser", "toy-1 toy/refuser", "Be [bold]")
+    document = json.loads(result.stdout)
+    assert (document["reply"], document["verdict"]["refusal"]) == (REFUSAL, "full")
+    assert (document["model"], document["revision"], document["system"]) == (
+        "toy/refuser",
+        "toy-1 toy/refuser",
+        "Be [bold]",
+    )
 
 
 def test_protect_speaks_plainly(equipoise: Command, tmp_path: Path) -> None:
@@ -59,12 +61,12 @@ def test_protect_says_when_it_failed(equipoise: Command, tmp_path: Path) -> None
 
 def test_doctor_knows_this_machine(equipoise: Command) -> None:
     result = equipoise("doctor", "--json")
-    found = json.loads(result.stdout)
+    document = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert found["healthy"]
-    assert found["devices"][0]["name"] == "cpu"
-    assert found["devices"][0]["memory"] > 1e8
-    families = {family["name"]: family for family in found["families"]}
+    assert document["healthy"]
+    assert document["devices"][0]["name"] == "cpu"
+    assert document["devices"][0]["memory"] > 1e8
+    families = {family["name"]: family for family in document["families"]}
     assert families["llava"]["works"]
     assert all(family["works"] or family["advice"] for family in families.values())
     text = equipoise("doctor").stdout
@@ -76,9 +78,50 @@ def test_doctor_says_what_is_missing(equipoise: Command, monkeypatch: pytest.Mon
     monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("torchvision", "bitsandbytes") else "1.0")
     result = equipoise("doctor")
     assert result.exit_code == 1
-    assert "missing: pip install torchvision" in result.stdout
-    assert "pip install 'equipoise[quantized]'" in result.stdout
+    assert "missing: pip install 'torchvision>=" in result.stdout
+    assert "without bitsandbytes: pip install 'equipoise[quantized]'" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("Something required is missing. Try pip install 'torchvision>=")
     assert "needs torch, torchvision and transformers" in result.stdout
+
+
+def test_doctor_reads_every_dependency_and_extra_from_the_metadata(equipoise: Command) -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+    def name(line: str) -> str:
+        return line.partition(">")[0].partition("<")[0]
+
+    document = json.loads(equipoise("doctor", "--json").stdout)
+    assert set(document["versions"]) == {name(line) for line in project["dependencies"]}
+    extras = {extra["name"] for extra in document["extras"]}
+    assert set(project["optional-dependencies"]) <= extras
+
+
+def test_doctor_without_any_metadata_says_how_to_install(equipoise: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "not-installed-anywhere")
+    monkeypatch.setattr(doctor, "read_requirements", lambda: ())
+    result = equipoise("doctor")
+    assert result.exit_code == 1
+    assert "Something required is missing. Try pip install" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("torch>=2.7", ("torch", ">=2.7", None)),
+        ("transformers<6,>=5.4", ("transformers", "<6,>=5.4", None)),
+        ('psycopg[binary]>=3.2; extra == "postgresql"', ("psycopg[binary]", ">=3.2", "postgresql")),
+        ("peft>=0.17 ; extra == 'lora'", ("peft", ">=0.17", "lora")),
+        ('equipoise[guard]; extra == "dev"', None),
+    ],
+)
+def test_a_line_of_metadata_is_a_requirement(
+    monkeypatch: pytest.MonkeyPatch, line: str, expected: tuple[str, str, str | None] | None
+) -> None:
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: [line])
+    requirements = [(r.name, r.specifier, r.extra) for r in doctor.read_requirements()]
+    assert requirements == ([expected] if expected else [])
 
 
 def test_doctor_says_what_is_broken(equipoise: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,20 +150,4 @@ def test_the_reference_models_are_listed(equipoise: Command, monkeypatch: pytest
     assert json.loads(equipoise("testbed", "list", "--json").stdout)["models"][0]["name"] == "testbed/llava"
     text = equipoise("testbed", "list").stdout
     for words in ("testbed/llava", "target", "5 MB", "plain refused 0.01"):
-        assert words in text
-
-
-def test_the_bar_shows_loss_and_refusal_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from equipoise.attacks.perturbation_result import TraceStep
-
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with PerturbProgress(3, 100) as progress:
-        progress.start("[red].png")
-        progress.step(TraceStep(10, 1.25, 0.4))
-        progress.step(TraceStep(11, 1.125))
-        console = Console(width=100, record=True)
-        with console.capture() as shown:
-            console.print(progress._bar.get_renderable())
-    text = shown.get()
-    for words in ("1/3", "[red].png", "loss 1.125", "refused 40 %"):
         assert words in text

@@ -45,7 +45,7 @@ def test_an_audit_of_a_users_own_samples_with_an_attack(equipoise: Command, samp
     page = (out / "report.html").read_text()
     assert "toy/target" in page
     attack = json.loads((out / "attack.json").read_text())["pictures"]
-    assert [(each["target"], each["bystander"]) for each in attack] == [(1.0, 1.0)] * 3
+    assert [(picture["target"], picture["bystander"]) for picture in attack] == [(1.0, 1.0)] * 3
     replies = (out / "replies.jsonl").read_bytes()
     again = equipoise(*words, "--json")
     assert again.exit_code == 0, again.output
@@ -97,8 +97,8 @@ def test_reading_results_loads_neither_torch_nor_inspect(equipoise: Command, sam
 def test_an_outage_is_partial_and_the_same_command_finishes(equipoise: Command, samples: Path, tmp_path: Path) -> None:
     broken = True
 
-    def rule(asked):  # type: ignore[no-untyped-def]
-        return fails(500) if broken and "rob" in asked.text else says("It is a house with a garden.")
+    def rule(prompt):  # type: ignore[no-untyped-def]
+        return fails(500) if broken and "rob" in prompt.text else says("It is a house with a garden.")
 
     with ScriptedServer(rule) as server:
         words = ("audit", server.spec, "--suite", samples, "--out", tmp_path / "run", "--retries", "0")
@@ -109,13 +109,13 @@ def test_an_outage_is_partial_and_the_same_command_finishes(equipoise: Command, 
         assert not summary["complete"]
         assert summary["variants"]["plain"]["harmful_answer"]["unscored"] == 3
         broken = False
-        asked = len(server.asked)
+        count = len(server.asked)
         assert equipoise(*words).exit_code == 0
-        assert len(server.asked) == asked + 3
+        assert len(server.asked) == count + 3
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--suite", "xxtest"), "xstest"),
         (("--suite", "xstest=/nowhere"), "/nowhere"),
@@ -124,22 +124,22 @@ def test_an_outage_is_partial_and_the_same_command_finishes(equipoise: Command, 
         (("--epsilon", "x"), "8/255"),
     ],
 )
-def test_bad_words_are_one_line(equipoise: Command, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+def test_bad_words_are_one_line(equipoise: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     result = equipoise("audit", "toy/target", "--out", tmp_path / "run", *words)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_half_a_surrogate_pair_is_a_reply_like_any_other(equipoise: Command, samples: Path, tmp_path: Path) -> None:
-    with ScriptedServer(lambda asked: says("It is a house \ud800 with a garden.")) as server:
+    with ScriptedServer(lambda prompt: says("It is a house \ud800 with a garden.")) as server:
         words = ("audit", server.spec, "--suite", samples, "--out", tmp_path / "run")
         first = equipoise(*words)
         assert first.exit_code == 0, first.output
-        asked = len(server.asked)
+        count = len(server.asked)
         assert equipoise(*words).exit_code == 0
-        assert len(server.asked) == asked
+        assert len(server.asked) == count
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["variants"]["plain"]["needless_refusal"]["n"] == 3
     assert equipoise("report", tmp_path / "run").exit_code == 0
@@ -209,7 +209,7 @@ def test_a_served_model_needs_a_name_and_cannot_be_attacked(equipoise: Command, 
 
 
 def test_a_served_judge_scores_harm(equipoise: Command, samples: Path, tmp_path: Path) -> None:
-    with ScriptedServer(lambda asked: says("VERDICT: B" if "garden" in asked.text else "VERDICT: A")) as judge:
+    with ScriptedServer(lambda prompt: says("VERDICT: B" if "garden" in prompt.text else "VERDICT: A")) as judge:
         words = ("audit", "toy/bystander", "--suite", samples, "--harm-judge", f"{judge.url}#judge")
         done = equipoise(*words, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output

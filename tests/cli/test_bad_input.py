@@ -72,11 +72,11 @@ def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp
     Image.fromarray(np.full((9, 9), 31000, np.uint16)).save(photos / "sixteen.png")
     result = equipoise("perturb", photos, photos / "missing.png", *PERTURB, "--json", "--out", tmp_path / "out")
     assert result.exit_code == 3
-    found = json.loads(result.stdout)
+    document = json.loads(result.stdout)
     good = {"photo0", "photo1", "grey", "alpha", "palette", "print", "sixteen"}
-    assert {Path(image["image"]).stem for image in found["images"]} == good
-    assert {Path(error["image"]).stem for error in found["errors"]} == set(BAD)
-    assert all(image["refusals"]["refused"] == 10 for image in found["images"])
+    assert {Path(image["image"]).stem for image in document["images"]} == good
+    assert {Path(error["image"]).stem for error in document["errors"]} == set(BAD)
+    assert all(image["refusals"]["refused"] == 10 for image in document["images"])
     lines = [line for line in result.stderr.splitlines() if line.startswith("equipoise: ")]
     assert len(lines) == len(BAD) + 1
     assert lines[-1] == f"equipoise: {len(BAD)} of {len(BAD) + len(good)} pictures failed"
@@ -85,7 +85,7 @@ def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--epsilon", "0"), "epsilon above 0"),
         (("--epsilon", "-0.1"), "epsilon above 0"),
@@ -102,7 +102,7 @@ def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp
         (("--questions", "EMPTY"), "got none"),
         (("--questions", "MISSING"), "missing.txt"),
         (("--questions", "BINARY"), "UTF-8"),
-        (("--heldout", "EMPTY"), "got none"),
+        (("--held-out", "EMPTY"), "got none"),
         (("--shadow", "exact"), "questions for --shadow exact"),
         (("--shadow", "similar"), "questions for --shadow similar"),
         (("--solver", "magic"), "'magic'"),
@@ -115,13 +115,13 @@ def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp
         (("--max-seconds", "0"), "more than 0 seconds"),
     ],
 )
-def test_options_that_cannot_be(equipoise: Command, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+def test_options_that_cannot_be(equipoise: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x80")
     files = {name.upper(): str(tmp_path / f"{name}.txt") for name in ("empty", "missing", "binary")}
     given = [files.get(word, word) for word in words]
     result = equipoise("perturb", photo(tmp_path / "p.png"), *PERTURB, "--out", tmp_path / "out", *given)
-    assert told in failed(result, 2)
+    assert message in failed(result, 2)
     assert not (tmp_path / "out" / "p.png").exists()
 
 

@@ -22,12 +22,12 @@ def test_ask_goes_through_the_defence_and_says_what_it_did(equipoise: Command, t
     voted = equipoise("ask", image, "What is it?", "-m", "toy/target", "--defend", "smooth:sigma=0.1,copies=3")
     assert voted.exit_code == 0, voted.output
     assert "defence: vote over 3 copies" in voted.stdout
-    found = json.loads(
+    document = json.loads(
         equipoise("ask", image, "What?", "-m", "toy/target", "--defend", "median", "--defend", "bits", "--json").stdout
     )
-    assert found["model"] == "toy/target + bits + median"
-    assert found["by"] == "model"
-    assert found["trail"] == []
+    assert document["model"] == "toy/target + bits + median"
+    assert document["by"] == "model"
+    assert document["trail"] == []
 
 
 def test_an_attack_on_a_defended_model_is_measured_through_the_defence(equipoise: Command, tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_an_attack_on_a_defended_model_is_measured_through_the_defence(equipoise
     words = ("perturb", photo(tmp_path / "p.png"), "-m", "toy/target", "--steps", 12, "--out", out, "--json")
     done = equipoise(*words, "--defend", "median")
     assert done.exit_code == 0, done.output
-    (found,) = json.loads(done.stdout)["images"]
-    assert found["models"] == ["toy/target + median"]
-    assert found["refusals"]["refused"] == found["refusals"]["asked"] > 0
+    (document,) = json.loads(done.stdout)["images"]
+    assert document["models"] == ["toy/target + median"]
+    assert document["refusals"]["refused"] == document["refusals"]["asked"] > 0
     assert "--defend median" in json.loads((out / "p.json").read_text())["recipe"]["run"]["command"]
     other = equipoise(*words)
     assert other.exit_code == 2
@@ -65,12 +65,12 @@ def test_an_audit_of_a_defence_is_static_and_adaptive(equipoise: Command, sample
     summary = json.loads((out / "summary.json").read_text())
     names = ["plain", "perturbed", "defended", "defended perturbed", "defended adaptive"]
     assert list(summary["variants"]) == names
-    assert [each["b"]["variant"] for each in summary["comparisons"]] == names[1:]
+    assert [entry["b"]["variant"] for entry in summary["comparisons"]] == names[1:]
     run = AuditRun.open(out)
     (layer,) = run.recipe["defence"]["layers"]
     assert (layer["spec"], layer["share"]) == ("shrink:share=0.5", 0.5)
     attack = run.recipe["attack"]["pictures_done"]
-    assert [each["variant"] for each in attack] == ["perturbed"] * 2 + ["defended adaptive"] * 2
+    assert [entry["variant"] for entry in attack] == ["perturbed"] * 2 + ["defended adaptive"] * 2
     by_variant = {name: [c for c in run.cases() if c.sample.variant == name] for name in names}
     assert {c.reply.model.split("@")[0] for c in by_variant["plain"]} == {"toy/target"}
     assert {c.reply.model.split("@")[0] for c in by_variant["defended"]} == {"toy/target + shrink:share=0.5"}
@@ -97,7 +97,7 @@ def test_what_a_defence_did_is_kept_with_the_reply(equipoise: Command, samples: 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--defend", "nonsense"), "expected a countermeasure of"),
         (("--defend", "noise:sigma"), "key=value"),
@@ -106,10 +106,10 @@ def test_what_a_defence_did_is_kept_with_the_reply(equipoise: Command, samples: 
         (("--defend", "diffpure:model=nowhere/at/all"), "expected an unconditional diffusion model"),
     ],
 )
-def test_bad_defences_are_one_line(equipoise: Command, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+def test_bad_defences_are_one_line(equipoise: Command, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     result = equipoise("ask", photo(tmp_path / "p.png"), "What?", "-m", "toy/target", *words)
     assert result.exit_code in (2, 4)
-    assert told in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
@@ -129,11 +129,11 @@ def test_detect_scores_calibrates_and_says_when_it_cannot(equipoise: Command, tm
     scored = equipoise("detect", image, "-m", "toy/target")
     assert scored.exit_code == 0, scored.output
     assert "no verdicts without a threshold" in scored.stdout
-    found = equipoise("detect", image, "-m", "toy/target", "--clean", clean, "--fpr", "0.05", "--json")
-    assert found.exit_code == 0, found.output
-    document = json.loads(found.stdout)
+    result = equipoise("detect", image, "-m", "toy/target", "--clean", clean, "--fpr", "0.05", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
     assert document["threshold"]["supported"] is False
-    assert "cannot support a rate of 0.05" in found.stderr
+    assert "cannot support a rate of 0.05" in result.stderr
     assert set(document["pictures"][0]) == {"image", "plain", "changed", "blank", "score", "perturbed"}
     both = equipoise("detect", image, "-m", "toy/target", "--clean", clean, "--threshold", "1")
     assert both.exit_code == 2
@@ -147,10 +147,10 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     words = ("-m", "toy/target", "--sigma", "0.1", "--copies", "100", "--json")
     dark = equipoise("certify", photo(tmp_path / "dark.png", mean=0.3), "What?", *words)
     assert dark.exit_code == 0, dark.output
-    found = json.loads(dark.stdout)
-    assert (found["label"], found["hits"]) == ("answer", 100)
-    assert 0.1 < found["radius"] < 0.2
-    assert found["linf"] == pytest.approx(found["radius"] / (3 * 24 * 16) ** 0.5)
+    document = json.loads(dark.stdout)
+    assert (document["label"], document["hits"]) == ("answer", 100)
+    assert 0.1 < document["radius"] < 0.2
+    assert document["linf"] == pytest.approx(document["radius"] / (3 * 24 * 16) ** 0.5)
     edge = equipoise("certify", photo(tmp_path / "edge.png", mean=0.5), "What?", *words[:-1])
     assert edge.exit_code == 0, edge.output
     assert "abstains" in edge.stdout
@@ -158,7 +158,7 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("detect", "--threshold", "inf", "--json"), "expected a finite threshold, got inf"),
         (("detect", "--threshold", "nan"), "expected a finite threshold, got nan"),
@@ -169,11 +169,11 @@ def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Comman
     ],
 )
 def test_values_that_cannot_be_are_one_line(
-    equipoise: Command, tmp_path: Path, words: tuple[str, ...], told: str
+    equipoise: Command, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     verb, *rest = words
     result = equipoise(verb, photo(tmp_path / "p.png"), *rest, "-m", "toy/target")
     assert result.exit_code in (2, 4), result.output
-    assert told in result.stderr
+    assert message in result.stderr
     assert result.stdout == ""
     assert len(result.stderr.strip().splitlines()) == 1

@@ -36,10 +36,10 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(("text", "code"), [(LENIENT, 0), (STRICT, 10), (NARROW, 11)])
 def test_the_exit_code_is_the_verdict(finished: Path, tmp_path: Path, text: str, code: int) -> None:
     rules = write(tmp_path, text)
-    said = call("gate", finished, "--rules", rules)
-    assert said.exit_code == code
-    assert "6/40" in said.stdout  # both failures,
-    assert "3/30" in said.stdout  # although one of them is limited
+    result = call("gate", finished, "--rules", rules)
+    assert result.exit_code == code
+    assert "6/40" in result.stdout  # both failures,
+    assert "3/30" in result.stdout  # although one of them is limited
     written = call("gate", finished, "--rules", rules, "--json")
     assert (written.exit_code, json.loads(written.stdout)["exit_code"]) == (code, code)
 
@@ -76,10 +76,10 @@ def test_a_file_of_rules_in_this_folder_is_named_from_here(
     ],
 )
 def test_wrong_rules_are_one_line_and_2(finished: Path, tmp_path: Path, text: str, message: str) -> None:
-    said = call("gate", finished, "--rules", write(tmp_path, text))
-    assert (said.exit_code, said.stdout) == (2, "")
-    assert message in said.stderr
-    assert said.stderr.count("\n") == 1
+    result = call("gate", finished, "--rules", write(tmp_path, text))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_what_is_no_run_is_one_line_and_2(finished: Path, tmp_path: Path) -> None:
@@ -88,14 +88,14 @@ def test_what_is_no_run_is_one_line_and_2(finished: Path, tmp_path: Path) -> Non
     (tmp_path / "broken" / "run.json").write_text("{")
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "broken", rules):
         for words in (("gate", folder, "--rules", rules), ("compare", finished, folder)):
-            said = call(*words)
-            assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
+            result = call(*words)
+            assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
 def test_a_form_that_cannot_be_written_is_5(finished: Path, tmp_path: Path) -> None:
     rules = write(tmp_path, LENIENT)
-    said = call("gate", finished, "--rules", rules, "--junit", rules / "x.xml")
-    assert (said.exit_code, said.stderr.count("\n")) == (5, 1)
+    result = call("gate", finished, "--rules", rules, "--junit", rules / "x.xml")
+    assert (result.exit_code, result.stderr.count("\n")) == (5, 1)
 
 
 def test_an_internal_error_is_1_and_no_verdict(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +125,11 @@ def test_reading_results_loads_neither_torch_nor_the_engine(finished: Path, tmp_
 
 
 def test_compare_says_what_changed_and_warns_of_another_judge(finished: Path, tmp_path: Path) -> None:
-    said = call("compare", finished, finished, "--variant-b", "perturbed")
-    assert said.exit_code == 0
-    assert "needless refusal: higher in b, by 60.0 points" in said.stdout
-    assert "harmful answer: no change seen" in said.stdout
-    assert "WARNING" not in said.stdout
+    result = call("compare", finished, finished, "--variant-b", "perturbed")
+    assert result.exit_code == 0
+    assert "needless refusal: higher in b, by 60.0 points" in result.stdout
+    assert "harmful answer: no change seen" in result.stdout
+    assert "WARNING" not in result.stdout
     other = balanced(tmp_path / "other", given=recipe(judge="another")).folder
     assert call("compare", finished, other).stdout.startswith("WARNING: the judges differ")
     document = json.loads(call("compare", finished, other, "--json").stdout)
@@ -169,5 +169,5 @@ def test_power_answers_one_question(words: tuple[str, ...], answer: dict[str, ob
     ],
 )
 def test_power_refuses_what_it_cannot_answer(words: tuple[str, ...]) -> None:
-    said = call("power", *words)
-    assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (2, "", 1)
+    result = call("power", *words)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)

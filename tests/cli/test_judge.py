@@ -21,7 +21,7 @@ def run(*words: object) -> Result:
 
 
 def judged(*words: object) -> list[dict[str, Any]]:
-    result = run(*words, "--json")
+    result = run(*words, "--jsonl")
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -50,6 +50,15 @@ def test_one_line_of_json_a_row_in_order(file: Path) -> None:
     assert "line 6 is not JSON" in rows[5]["unscored"]
     assert any("gone.png" in reason for reason in rows[3]["reasons"])
     assert len({row["judge"] for row in rows}) == 1
+
+
+def test_one_document_with_the_same_rows(file: Path, tmp_path: Path) -> None:
+    document = json.loads(run(file, "--judge", "phrases", "--json").stdout)
+    assert document["rows"] == judged(file, "--judge", "phrases")
+    assert (document["count"], document["unreadable"]) == (6, 2)
+    assert document["judge"] == document["rows"][0]["judge"]
+    both = run(file, "--judge", "phrases", "--json", "--jsonl")
+    assert (both.exit_code, both.stdout) == (2, "")
 
 
 def test_a_table_for_people(file: Path) -> None:
@@ -90,7 +99,7 @@ def test_a_served_judge_of_harm_and_a_guard(file: Path, monkeypatch: pytest.Monk
 
     with Server(script) as server:
         specs = ["--harm-judge", f"{server.url}#judge", "--harm-judge", f"guard:wildguard={server.url}#wild"]
-        rows = judged(file, "--judge", "phrases", "--api-key-env", "SOME_KEY", *specs)
+        rows = judged(file, "--judge", "phrases", "--judge-key-env", "SOME_KEY", *specs)
     assert rows[0]["harm"] == pytest.approx(0.7)
     assert rows[0]["harm_label"] == "some"
     assert rows[0]["review"] is True
@@ -125,7 +134,7 @@ def test_a_model_that_is_asked_for_all(file: Path) -> None:
         (["--harm-judge", "nothing"], "expected a judge"),
         (["--harm-judge", "guard:nobody=http://localhost:1/v1#m"], "expected a guard among"),
         (["--judge", "encoder", "--harm-judge", "http://localhost:1/v1#m"], "try without"),
-        (["--api-key-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
+        (["--judge-key-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
     ],
 )
 def test_a_judge_that_cannot_be_is_one_clear_error(file: Path, options: list[str], why: str) -> None:
@@ -146,11 +155,11 @@ def test_calibrate_beside_the_file(tmp_path: Path) -> None:
     )
     result = run("calibrate", "--labels", labels, "--judge", "phrases", "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["models"]["m"]["refusal"]["kappa"] == 1.0
-    assert found["models"]["m"]["refusal"]["true_positive"] == 60
-    assert json.loads((tmp_path / "labels.calibration.json").read_text()) == found
-    assert found["judge"] == judged(labels, "--judge", "phrases")[0]["judge"]
+    document = json.loads(result.stdout)
+    assert document["models"]["m"]["refusal"]["kappa"] == 1.0
+    assert document["models"]["m"]["refusal"]["true_positive"] == 60
+    assert json.loads((tmp_path / "labels.calibration.json").read_text()) == document
+    assert document["judge"] == judged(labels, "--judge", "phrases")[0]["judge"]
     shown = run("calibrate", "--labels", labels, "--judge", "phrases")
     assert "kappa" in shown.stdout
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
-from equipoise.cli.choosing import HELD_OUT
+from equipoise.cli.main import app
 from equipoise.data.questions import check_disjoint, general
+from equipoise.perturb.questions import HELD_OUT
+from equipoise.testbed.pictures import write_pictures
 from tests.cli.command import Command
 from tests.cli.fakes import ANSWER, REFUSAL, photo
 
@@ -31,25 +36,25 @@ def test_a_picture_goes_in_and_a_measured_file_comes_out(equipoise: Command, tmp
         "perturb", image, *RUN, "-b", "toy/bystander", "--shadow", "general", "--epsilon", "8/255", "--out", out
     )
     assert result.exit_code == 0, result.stderr
-    (found,) = json.loads(result.stdout)["images"]
-    assert found["image"] == str(image)
-    assert (found["models"], found["bystanders"]) == (["toy/target"], ["toy/bystander"])
-    assert found["epsilon"] == pytest.approx(8 / 255)
-    assert found["file"] == "photo.png"
-    assert found["refusals"]["refused"] == found["refusals"]["asked"] == len(HELD_OUT)
-    assert found["refusals"]["low"] > 0.7
+    (image_result,) = json.loads(result.stdout)["images"]
+    assert image_result["image"] == str(image)
+    assert (image_result["models"], image_result["bystanders"]) == (["toy/target"], ["toy/bystander"])
+    assert image_result["epsilon"] == pytest.approx(8 / 255)
+    assert image_result["file"] == "photo.png"
+    assert image_result["refusals"]["refused"] == image_result["refusals"]["asked"] == len(HELD_OUT)
+    assert image_result["refusals"]["low"] > 0.7
     for none in ("bystander_refusals", "clean_refusals", "clean_bystander_refusals"):
-        assert (found[none]["refused"], found[none]["unscored"]) == (0, 0)
+        assert (image_result[none]["refused"], image_result[none]["unscored"]) == (0, 0)
     change = np.abs(levels(out / "photo.png") - levels(image)).max()
     assert 0 < change <= 8
-    assert found["linf_measured"] == pytest.approx(change / 255)
-    assert 25 < found["psnr"] < 60
-    assert 0 < found["ssim"] < 1
-    assert found["warnings"] == []
+    assert image_result["linf_measured"] == pytest.approx(change / 255)
+    assert 25 < image_result["psnr"] < 60
+    assert 0 < image_result["ssim"] < 1
+    assert image_result["warnings"] == []
     assert image.read_bytes() == before
     names = {file.name for file in out.iterdir()}
     assert names == {"photo.png", "photo.json", "index.html", ".equipoise.json"}
-    replies = found["per_model"][0]["answers"][0]
+    replies = image_result["per_model"][0]["answers"][0]
     assert (replies["clean"], replies["perturbed"]) == (ANSWER, REFUSAL)
 
 
@@ -57,9 +62,9 @@ def test_the_replies_are_those_to_the_file(equipoise: Command, tmp_path: Path) -
     out = tmp_path / "out"
     done = equipoise("perturb", photo(tmp_path / "p.png"), *RUN, "--out", out)
     assert done.exit_code == 0
-    asked = equipoise("ask", out / "p.png", HELD_OUT[0], "--model", "toy/target", "--json")
+    answer = equipoise("ask", out / "p.png", HELD_OUT[0], "--model", "toy/target", "--json")
     assert (
-        json.loads(asked.stdout)["reply"]
+        json.loads(answer.stdout)["reply"]
         == json.loads(done.stdout)["images"][0]["per_model"][0]["answers"][0]["perturbed"]
     )
 
@@ -73,19 +78,6 @@ def test_the_same_seed_gives_the_same_bytes(equipoise: Command, tmp_path: Path) 
     image = photo(tmp_path / "p.png")
     for name in ("one", "two"):
         assert equipoise("perturb", image, *RUN, "--seed", 3, "--out", tmp_path / name).exit_code == 0
-    assert (tmp_path / "one" / "p.png").read_bytes() == (tmp_path / "two" / "p.png").read_bytes()
-
-
-def test_the_command_of_the_recipe_makes_the_same_file(equipoise: Command, tmp_path: Path) -> None:
-    import shlex
-
-    image = photo(tmp_path / "p.png")
-    equipoise("perturb", image, *RUN, "-q", "What's here?", "--epsilon", "0.02", "--out", tmp_path / "one")
-    command = json.loads((tmp_path / "one" / "p.json").read_text())["recipe"]["run"]["command"]
-    words = shlex.split(command)
-    assert words[0] == "equipoise"
-    words[words.index("--out") + 1] = str(tmp_path / "two")
-    assert equipoise(*words[1:]).exit_code == 0
     assert (tmp_path / "one" / "p.png").read_bytes() == (tmp_path / "two" / "p.png").read_bytes()
 
 
@@ -108,7 +100,7 @@ def test_default_held_out_questions_are_not_shadow_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "asked", "doubted"),
+    ("words", "questions", "doubted"),
     [
         (("-q", "What is it?"), ["What is it?"], True),
         (("-q", "What is it?", "--shadow", "exact", "--ask", "Who is it?"), ["Who is it?"], False),
@@ -118,12 +110,12 @@ def test_default_held_out_questions_are_not_shadow_questions() -> None:
     ],
 )
 def test_what_is_asked_and_when_to_warning_it(
-    equipoise: Command, tmp_path: Path, words: tuple[str, ...], asked: list[str], doubted: bool
+    equipoise: Command, tmp_path: Path, words: tuple[str, ...], questions: list[str], doubted: bool
 ) -> None:
     result = equipoise("perturb", photo(tmp_path / "p.png"), *RUN, *words, "--out", tmp_path / "out")
-    (found,) = json.loads(result.stdout)["images"]
-    assert [answer["question"] for answer in found["per_model"][0]["answers"]] == asked
-    assert any("shadow questions themselves" in warning for warning in found["warnings"]) == doubted
+    (image_result,) = json.loads(result.stdout)["images"]
+    assert [answer["question"] for answer in image_result["per_model"][0]["answers"]] == questions
+    assert any("shadow questions themselves" in warning for warning in image_result["warnings"]) == doubted
 
 
 def test_the_sentence_aimed_at(equipoise: Command, tmp_path: Path) -> None:
@@ -143,7 +135,7 @@ def test_files_of_questions(equipoise: Command, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("What is it?\n\nWho made it?\n")
     (tmp_path / "h.jsonl").write_text('{"question": "Why?"}\n"How?"\n')
     result = equipoise(
-        "perturb", photo(tmp_path / "p.png"), *RUN, "--questions", tmp_path / "q.txt", "--heldout",
+        "perturb", photo(tmp_path / "p.png"), *RUN, "--questions", tmp_path / "q.txt", "--held-out",
         tmp_path / "h.jsonl", "--out", tmp_path / "out",
     )  # fmt: skip
     assert json.loads(result.stdout)["images"][0]["refusals"]["asked"] == 2
@@ -157,3 +149,94 @@ def test_a_model_that_refuses_anyway_is_doubted(equipoise: Command, tmp_path: Pa
         "perturb", photo(tmp_path / "p.png"), "-m", "toy/refuser", "--steps", 3, "--json", "--out", tmp_path / "out"
     )
     assert "toy/refuser already refused 10 of 10 questions on the original" in result.stdout
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        photo(folder / f"p{seed}.png", seed=seed, size=(24 + 4 * seed, 16))
+    return folder
+
+
+@pytest.mark.parametrize("words", [("--eot", "none"), ("-q", "What's here?", "--shadow", "similar"), ("--universal",)])
+def test_the_recorded_command_makes_the_same_files(
+    equipoise: Command,
+    photos: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+) -> None:
+    run = ("-m", "toy/target", "--steps", 6, *words, "--out")
+    assert equipoise("perturb", photos, *run, tmp_path / "one").exit_code == 0
+    _require_same_files(equipoise, tmp_path / "one", tmp_path / "two")
+
+
+def test_the_recorded_command_of_protect_makes_the_same_file(
+    equipoise: Command,
+    photos: Path,
+    tmp_path: Path,
+) -> None:
+    words = ("-m", "toy/target", "--steps", 3, "--ask", "Who is it?", "--out", tmp_path / "one")
+    assert equipoise("protect", photos / "p0.png", *words).exit_code == 0
+    _require_same_files(equipoise, tmp_path / "one", tmp_path / "two")
+
+
+def _require_same_files(equipoise: Command, one: Path, two: Path) -> None:
+    for path in sorted(one.glob("p*.json")):
+        command = shlex.split(json.loads(path.read_text())["recipe"]["run"]["command"])
+        command[command.index("--out") + 1] = str(two)
+        result = equipoise(*command[1:])
+        assert result.exit_code == 0, result.output
+        assert (two / f"{path.stem}.png").read_bytes() == path.with_suffix(".png").read_bytes()
+        if "--universal" not in command:
+            (two / ".equipoise.json").unlink()
+            for file in two.glob("*"):
+                file.unlink()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small pictures of the embedded world, of one size."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for path in write_pictures(tmp_path_factory.mktemp("large"), 2, seed=0):
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                picture.resize((96, 96)).save(folder / path.name)
+    return folder
+
+
+def attacked(scenes: Path, out: Path, *words: str) -> list[dict[str, Any]]:
+    """The images of a run against a real model, with the losses of the attack and the objective from their files."""
+    options = ["-m", "testbed/llava", "--steps", "6", "--epsilon", "16/255", "--seed", "1", "--max-new-tokens", "6"]
+    options += ["--question", "Is there a square?", "--device", "cpu", "--json"]
+    result = CliRunner().invoke(app, ["perturb", str(scenes), *options, *words, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    images: list[dict[str, Any]] = json.loads(result.stdout)["images"]
+    assert len(images) == 2
+    page = (out / "index.html").read_text()
+    for image in images:
+        recipe = json.loads((out / image["file"]).with_suffix(".json").read_text())["recipe"]
+        image |= {"objective": recipe["objective"], "losses": recipe["run"]["record"]["trace"]}
+        assert image["linf_measured"] <= 16 / 255 + 1e-9
+        assert min(image["losses"]) < image["losses"][0], "the attack lowers its loss"
+        assert image["file"] in page
+    return images
+
+
+def test_one_change_for_two_pictures_against_a_real_model(scenes: Path, tmp_path: Path) -> None:
+    one, two = attacked(scenes, tmp_path / "out", "--universal")
+    assert one["objective"]["universal_over"] == two["objective"]["universal_over"] == 2
+    assert one["losses"] == two["losses"], "the loss is that of both pictures together"
+    clean = [levels(Path(image["image"])) for image in (one, two)]
+    changes = [levels(tmp_path / "out" / image["file"]) - old for image, old in zip((one, two), clean, strict=True)]
+    # What would leave 0..255 is clipped, which differs from picture to picture; all else is one and the same change.
+    unclipped = np.logical_and(*((old >= 16) & (old <= 255 - 16) for old in clean))
+    assert unclipped.any()
+    assert (changes[0] == changes[1])[unclipped].all()
+
+
+def test_questions_that_learn_to_resist_a_real_model(scenes: Path, tmp_path: Path) -> None:
+    images = attacked(scenes, tmp_path / "out", "--learned-prompts")
+    assert all(image["objective"]["learned_prompts"]["every"] == 5 for image in images)
+    assert "learned_prompts" in (tmp_path / "out" / "index.html").read_text()

@@ -81,7 +81,7 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def changed(before: dict[str, tuple[int, bytes]], folder: Path) -> set[str]:
-    return {name for name, found in state(folder).items() if before[name][0] != found[0]}
+    return {name for name, current in state(folder).items() if before[name][0] != current[0]}
 
 
 def test_a_finished_run_is_left_alone(equipoise: Command, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,9 @@ heavy = {"torch", "torchvision", "transformers", "accelerate", "diffusers", "pef
 print("heavy:", sorted(heavy))
 """
 REFUSAL = "I'm sorry, but I can't help with that."
-TINY = ("--steps", 2, "--pictures", 2, "--questions", 1, "--inner-steps", 1, "--side", 32)
+ADVERSARIAL_FIELDS = {"lora": "rank", "pictures_per_step": "pictures", "questions_per_picture": "questions"}
+"""Options of `train adversarial` that its config calls otherwise."""
+TINY = ("--steps", 2, "--pictures-per-step", 2, "--questions-per-picture", 1, "--inner-steps", 1, "--side", 32)
 
 
 def command(*words: object) -> Result:
@@ -99,7 +101,11 @@ def test_defaults_are_those_of_the_recipes() -> None:
 
     for verb, recipe, other in (
         (diffusion_verb, asdict(diffusion.DenoiserTrainingConfig()), {}),
-        (adversarial_verb, asdict(adversarial.AdversarialTrainingConfig()), {"lora": "rank"}),
+        (
+            adversarial_verb,
+            asdict(adversarial.AdversarialTrainingConfig()),
+            {"lora": "rank", "pictures_per_step": "pictures", "questions_per_picture": "questions"},
+        ),
     ):
         defaults = {other.get(n, n): p.default for n, p in inspect.signature(verb).parameters.items()}
         if "parts" in defaults:
@@ -110,23 +116,23 @@ def test_defaults_are_those_of_the_recipes() -> None:
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def stopped_recipe(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The recipe that a training would have, which then stops."""
-    found: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
 
     def stop(self: TrainingLoop, *_: object) -> None:
-        found.update(self.recipe)
+        recipe.update(self.recipe)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TrainingLoop, "run", stop)
-    return found
+    return recipe
 
 
-def test_the_recipe_of_the_robust_reference_model_can_be_had(known: dict[str, Any], tmp_path: Path) -> None:
+def test_the_recipe_of_the_robust_reference_model_can_be_had(stopped_recipe: dict[str, Any], tmp_path: Path) -> None:
     words = ("--steps", 500, "--side", 96, "--attacked", 0.5, "--untargeted", 0, "--learning-rate", "3e-4")
     words = (*words, "--parts", "projector, language,vision")
     assert command("train", "adversarial", "testbed/llava", *words, "--out", tmp_path).exit_code == 130
-    assert known == {
+    assert stopped_recipe == {
         "steps": 500,
         "pictures": 16,
         "questions": 3,
@@ -145,9 +151,9 @@ def test_the_recipe_of_the_robust_reference_model_can_be_had(known: dict[str, An
     }
 
 
-def test_the_recipe_of_the_reference_denoiser_can_be_had(known: dict[str, Any], tmp_path: Path) -> None:
+def test_the_recipe_of_the_reference_denoiser_can_be_had(stopped_recipe: dict[str, Any], tmp_path: Path) -> None:
     assert command("train", "diffusion", "--out", tmp_path).exit_code == 130
-    assert known == {
+    assert stopped_recipe == {
         "side": 96,
         "channels": [16, 32, 64, 128],
         "steps": 2600,
@@ -169,15 +175,15 @@ def test_the_number_format_of_the_weights(
     monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path, words: tuple[object, ...], dtype: torch.dtype | None
 ) -> None:
     """Full precision everywhere, unless adapters alone learn."""
-    asked: dict[str, Any] = {}
+    load_options: dict[str, Any] = {}
 
     def watched(name: str, **options: Any) -> object:
-        asked.update(options)
+        load_options.update(options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("equipoise.models.load.load", watched)
     assert command("train", "adversarial", model, *words, "--out", tmp_path).exit_code == 130
-    assert asked["dtype"] == (None if dtype is None else str(dtype).removeprefix("torch."))
+    assert load_options["dtype"] == (None if dtype is None else str(dtype).removeprefix("torch."))
 
 
 def test_a_model_is_trained_resumed_and_loaded(model: Path, rows: Path, tmp_path: Path) -> None:
@@ -211,7 +217,20 @@ def test_a_denoiser_is_trained_resumed_and_loaded(tmp_path: Path, monkeypatch: p
     folder.mkdir()
     for number in range(2):
         Image.new("RGB", (20, 10), (100 * number, 0, 0)).save(folder / f"{number}.png")
-    words = ("train", "diffusion", "--pictures", folder, "--steps", 3, "--side", 8, "--batch", 1, "--device", "cpu")
+    words = (
+        "train",
+        "diffusion",
+        "--picture-folder",
+        folder,
+        "--steps",
+        3,
+        "--side",
+        8,
+        "--batch",
+        1,
+        "--device",
+        "cpu",
+    )
     steps = interrupted_at(3, monkeypatch)
     stopped = command(*words, "--checkpoint-every", 2, "--out", out)
     assert (stopped.exit_code, steps) == (130, [0, 1, 2])
@@ -258,7 +277,7 @@ def test_sources_name_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("--parts", "ears"), 2, "got ears"),
         (("--parts", ","), 2, "got none"),
@@ -273,7 +292,7 @@ def test_sources_name_the_content(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_for_a_model(
-    model: Path, rows: Path, tmp_path: Path, words: tuple[str, ...], code: int, told: str
+    model: Path, rows: Path, tmp_path: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     good = rows.read_text().splitlines()
     contents = {"bad": [good[0], "{}"], "lost": [good[0].replace("0.png", "none.png")], "answers": [good[0], good[2]]}
@@ -282,31 +301,31 @@ def test_bad_input_for_a_model(
     files = {name.upper(): tmp_path / f"{name}.jsonl" for name in (*contents, "missing")}
     given = [files.get(word, word) for word in words]
     result = command("train", "adversarial", model, *TINY, "--out", tmp_path / "out", *given)
-    if told == "whose answer is a refusal":
+    if message == "whose answer is a refusal":
         # The bar is there by then.
         assert (result.exit_code, result.stdout) == (code, "")
-        assert told in result.stderr.splitlines()[-1]
+        assert message in result.stderr.splitlines()[-1]
     else:
-        assert told in failed(result, code)
+        assert message in failed(result, code)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("--side", "20"), 2, "got 20"),
-        (("--pictures", "MISSING"), 3, "missing"),
-        (("--pictures", "EMPTY"), 2, "got none"),
-        (("--pictures", "DAMAGED"), 3, "a.png"),
+        (("--picture-folder", "MISSING"), 3, "missing"),
+        (("--picture-folder", "EMPTY"), 2, "got none"),
+        (("--picture-folder", "DAMAGED"), 3, "a.png"),
     ],
 )
-def test_bad_input_for_a_denoiser(tmp_path: Path, words: tuple[str, ...], code: int, told: str) -> None:
+def test_bad_input_for_a_denoiser(tmp_path: Path, words: tuple[str, ...], code: int, message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nxxxxxxxxxxx")
     files = {name.upper(): tmp_path / name for name in ("missing", "empty", "damaged")}
     given = [files.get(word, word) for word in words]
-    assert told in failed(command("train", "diffusion", "--out", tmp_path / "out", *given), code)
+    assert message in failed(command("train", "diffusion", "--out", tmp_path / "out", *given), code)
     assert not (tmp_path / "out").exists()
 
 

@@ -36,32 +36,32 @@ def rows(tmp_path: Path) -> Path:
 
 def test_a_detector_is_trained_measured_and_used(equipoise: Command, rows: Path, tmp_path: Path) -> None:
     words = ["train", "detector", "--rows", str(rows), "--base", str(encoder(tmp_path / "tiny")), *FEW]
-    made = tmp_path / "mine"
-    words += ["--glance", "1"]
-    assert equipoise(*words, "--out", str(made)).exit_code == 2, "nothing to choose its threshold on"
-    result = equipoise(*words, "--out", str(made), "--held-out", str(rows), "--int8")
+    folder = tmp_path / "mine"
+    words += ["--early-exit", "1"]
+    assert equipoise(*words, "--out", str(folder)).exit_code == 2, "nothing to choose its threshold on"
+    result = equipoise(*words, "--out", str(folder), "--held-out", str(rows), "--int8")
     assert result.exit_code == 0, result.output
-    assert "the glance decides" in result.stdout
-    metrics = json.loads((made / "metrics.json").read_text())
+    assert "the early exit decides" in result.stdout
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert {"a", "b"} <= set(json.dumps(metrics).split('"'))
-    score = detectors.load(str(made))([GuardInput("take the wire", "how do i make it")])[0]
+    score = detectors.load(str(folder))([GuardInput("take the wire", "how do i make it")])[0]
     assert score.harm is not None
-    checked = equipoise("guard", "check", str(rows), "--detector", str(made), "--json")
+    checked = equipoise("guard", "check", str(rows), "--detector", str(folder), "--jsonl")
     assert len(checked.stdout.splitlines()) == 12
     again = equipoise(*words, "--out", str(tmp_path / "again"), "--held-out", str(rows), "--int8")
     assert again.exit_code == 0
     for name in ("model.safetensors", "head.safetensors", "glance.safetensors"):
-        assert (made / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "same seed, same bytes"
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), "same seed, same bytes"
 
 
 def test_a_detoxifier_is_trained_and_used(equipoise: Command, rows: Path, tmp_path: Path) -> None:
-    made = tmp_path / "mine"
+    folder = tmp_path / "mine"
     base = decoder(tmp_path / "tiny", longest=96)
-    words = ["train", "detoxifier", "--rows", str(rows), "--base", str(base), "--out", str(made), *FEW]
+    words = ["train", "detoxifier", "--rows", str(rows), "--base", str(base), "--out", str(folder), *FEW]
     result = equipoise(*words)
     assert result.exit_code == 0, result.output
-    found = detoxifiers.load(str(made))([GuardInput("take the wire", "how do i make it")])
-    assert len(found) == 1
+    measured = detoxifiers.load(str(folder))([GuardInput("take the wire", "how do i make it")])
+    assert len(measured) == 1
 
 
 @pytest.mark.parametrize("verb", ["detector", "detoxifier"])

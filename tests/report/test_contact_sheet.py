@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from equipoise.errors import OutputError
+from equipoise.perturb.record import ModelAnswers
 from equipoise.report import contact_sheet
-from equipoise.report.picture_record import ModelAnswers
 from equipoise.report.pictures import curve, data_uri, difference
 from equipoise.stats.proportions import Rate
-from tests.report.test_picture_record import answer, record
+from tests.perturb.test_record import answer, record
 
 NASTY = '<script>alert("x")</script>'
 
@@ -69,8 +69,8 @@ def test_the_page_is_whole_and_needs_nothing_else(folder: Path) -> None:
 
 
 def test_text_is_never_markup(folder: Path) -> None:
-    asked = ModelAnswers(NASTY, NASTY, "target", (answer(question=NASTY),))
-    shown = record(asked, image=NASTY, warnings=(NASTY,), command=NASTY, recipe={NASTY: [NASTY]}, file="cat.png")
+    answers = ModelAnswers(NASTY, NASTY, "target", (answer(question=NASTY),))
+    shown = record(answers, image=NASTY, warnings=(NASTY,), command=NASTY, recipe={NASTY: [NASTY]}, file="cat.png")
     text = contact_sheet.render([shown], folder, errors={NASTY: NASTY})
     assert "script" not in Page(text).tags
     assert "&lt;script&gt;" in text

@@ -9,32 +9,22 @@ from typing import Annotated
 import typer
 
 from equipoise.cli.console import print_json, print_table
-from equipoise.cli.loading import ComputeOptions
-from equipoise.cli.options import Defend, Device, Json, MaxNewTokens, Packed, Type
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.compute import WeightOptions
+from equipoise.cli.options.expansion import with_options
 from equipoise.errors import UsageError
 
-VERDICTS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
 
-
+@with_options
 def ask(
     image: Annotated[Path, typer.Argument(help="The picture.", show_default=False)],
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="testbed/NAME, ORG/NAME or ORG/NAME@REVISION of the model hub, or a folder.",
-            show_default=False,
-        ),
-    ],
-    defend: Defend = None,
+    model: o.Model,
+    defend: o.Defend = None,
     system: Annotated[str | None, typer.Option(help="System text.")] = None,
-    max_new_tokens: MaxNewTokens = 64,
-    device: Device = None,
-    dtype: Type = None,
-    quantize: Packed = None,
-    json: Json = False,
+    max_new_tokens: o.MaxNewTokens = 64,
+    compute: WeightOptions = WeightOptions(),
+    json: o.Json = False,
 ) -> None:
     """Ask a model about a picture; print the reply and whether it refuses."""
     if not question.strip():
@@ -43,9 +33,10 @@ def ask(
 
     picture = open_picture(image)
     from equipoise.judges.phrases import PhraseJudge
+    from equipoise.perturb.record import REFUSAL_WORDS
     from equipoise.types import Prompt
 
-    loaded = ComputeOptions(device, dtype, quantize).load(model, defend or ())
+    loaded = compute.load(model, defend or ())
     (exchange,) = loaded.generate([Prompt.ask(question, picture, system=system)], max_new_tokens=max_new_tokens)
     (verdict,) = PhraseJudge()([exchange])
     if json:
@@ -69,7 +60,7 @@ def ask(
         exchange.reply,
         "",
         *(f"defence: {line}" for line in exchange.trail),
-        f"verdict: {VERDICTS[verdict.refusal]}" + (f" ({why})" if why else ""),
+        f"verdict: {REFUSAL_WORDS[verdict.refusal]}" + (f" ({why})" if why else ""),
     )
     if exchange.finish == "length":
         print_table(f"The reply was cut off after {max_new_tokens} tokens; try a higher --max-new-tokens.")

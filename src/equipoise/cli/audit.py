@@ -4,118 +4,108 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli import options as o
-from equipoise.cli.audited import FIRST, print_summary
-from equipoise.cli.console import print_json, print_table, warn
-from equipoise.cli.loading import ComputeOptions
-from equipoise.cli.targets import defended_of, slug, target_of
+from equipoise.cli.console import print_json, print_table, table, warn
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.attack import AttackOptions
+from equipoise.cli.options.audit import HarmJudgeOptions, RequestOptions
+from equipoise.cli.options.compute import GradientOptions
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.param_types import ATTACK
+from equipoise.cli.report import open_with_summary
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.audit.engine.session import CollectionOutcome
+    from equipoise.audit.perturbed_variant import PerturbedVariantConfig
     from equipoise.audit.run import AuditConfig
     from equipoise.data.catalogue import Suite
 
 DEFAULT_MODEL = "testbed/llava"
 DEFAULT_BYSTANDER = "testbed/internvl"
-EMBEDDED = ("testbed", "everyday")
-PARTIAL = 12
-ASKING = "Asking"
+EMBEDDED_SUITES = ("testbed", "everyday")
+UNFINISHED = 12
+"""Exit code of an audit in which some samples have no reply."""
+FIRST_WARNINGS = ("unreached", "silent")
+"""Kinds of warnings that say that the numbers are not about the model; they stand before the numbers."""
+MAX_LETTERS = 240
+"""Characters of a server's text that are printed."""
+MAX_REASONS = 3
+"""Texts of servers, and reasons for being unscored, that are printed for each variant."""
+AXES = (("refused what is safe", "needless_refusal"), ("answered what is harmful", "harmful_answer"))
+
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        help="testbed/NAME, a folder, ORG/NAME or ORG/NAME@REVISION of the model hub; http://HOST/v1#NAME for a "
+        "served one; inspect:PROVIDER/NAME for any that inspect knows. By default testbed/llava, attacked too.",
+        show_default=False,
+    ),
+]
+Suites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suite",
+        "-s",
+        help="NAME, NAME=FOLDER, NAME=hub:ORG/NAME@REVISION, or a file of your own samples. May be repeated. "
+        "By default the embedded ones: testbed and everyday.",
+    ),
+]
+AuditBystanders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bystander",
+        "-b",
+        help="A model that is not attacked: does it refuse the attacked pictures as well? May be repeated; "
+        "testbed/internvl where no MODEL is given.",
+        rich_help_panel=ATTACK,
+    ),
+]
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds suites by name.", envvar="EQUIPOISE_DATA", show_default=False),
+]
+AttackName = Annotated[
+    str | None, typer.Option(help="Measure also on pictures attacked so: refusal, or none.", show_default=False)
+]
+AttackPictures = Annotated[
+    int, typer.Option("--attack-pictures", min=1, help="How many pictures to attack.", rich_help_panel=ATTACK)
+]
+Against = Annotated[
+    Path | None, typer.Option(help="The folder of an earlier audit to compare with.", show_default=False)
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many samples of each suite.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run folder; audit-MODEL by default.", show_default=False)
+]
+OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Lose the run that the folder holds.")]
 
 
+@with_options
 def audit(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="testbed/NAME, a folder, ORG/NAME or ORG/NAME@REVISION of the model hub; http://HOST/v1#NAME for a "
-            "served one; inspect:PROVIDER/NAME for any that inspect knows. By default testbed/llava, attacked too.",
-            show_default=False,
-        ),
-    ] = None,
-    suite: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--suite",
-            "-s",
-            help="NAME, NAME=FOLDER, NAME=hub:ORG/NAME@REVISION, or a file of your own samples. May be repeated. "
-            "By default the embedded ones: testbed and everyday.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds suites by name.", envvar="EQUIPOISE_DATA", show_default=False),
-    ] = None,
-    attack: Annotated[
-        str | None, typer.Option(help="Measure also on pictures attacked so: refusal, or none.", show_default=False)
-    ] = None,
+    model: Target = None,
+    suite: Suites = None,
+    data: DataFolder = None,
+    attack: AttackName = None,
     defend: o.Defend = None,
-    against: Annotated[
-        Path | None, typer.Option(help="The folder of an earlier audit to compare with.", show_default=False)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples of each suite.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="The run folder; audit-MODEL by default.", show_default=False),
-    ] = None,
+    against: Against = None,
+    limit: Limit = None,
+    out: RunFolder = None,
     json: o.Json = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Lose the run that the folder holds.")] = False,
-    harm_judges: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--harm-judge",
-            help="Who judges harm: URL#NAME of a served model, or guard:FAMILY=URL#NAME. May be repeated; without one, "
-            "harm is scored only where the suite says what a harmful reply states.",
-        ),
-    ] = None,
-    epsilon: o.Epsilon = "8/255",
-    steps: o.Steps = 50,
-    pictures: Annotated[
-        int, typer.Option("--attack-pictures", min=1, help="How many pictures to attack.", rich_help_panel=o.ATTACK)
-    ] = 3,
-    bystander: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--bystander",
-            "-b",
-            help="A model that is not attacked: does it refuse the attacked pictures as well? May be repeated; "
-            "testbed/internvl where no MODEL is given.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
-    seed: o.Seed = 0,
+    overwrite: OverwriteRun = False,
+    judges: HarmJudgeOptions = HarmJudgeOptions(),
+    settings: AttackOptions = AttackOptions(steps=50),
+    attack_pictures: AttackPictures = 3,
+    bystander: AuditBystanders = None,
     max_new_tokens: o.MaxNewTokens = 64,
-    connections: Annotated[
-        int | None, typer.Option(min=1, help="Prompts under way at once.", rich_help_panel=ASKING)
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds that one try may take.", rich_help_panel=ASKING)
-    ] = None,
-    retries: Annotated[
-        int,
-        typer.Option(min=0, help="Further tries where no reply came; never for a refusal.", rich_help_panel=ASKING),
-    ] = 2,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            help="Environment variable that holds the key of the model at an http:// address; EQUIPOISE_API_KEY by "
-            "default. Models of inspect: have variables of their own.",
-            rich_help_panel=ASKING,
-        ),
-    ] = None,
-    judge_key_env: Annotated[
-        str | None,
-        typer.Option(help="Environment variable that holds the key of served judges.", rich_help_panel=ASKING),
-    ] = None,
-    device: o.Device = None,
-    dtype: o.Type = None,
-    quantize: o.Packed = None,
-    micro_batch: o.MicroBatch = None,
-    gradient_checkpointing: o.Checkpointing = False,
+    requests: RequestOptions = RequestOptions(),
+    compute: GradientOptions = GradientOptions(),
 ) -> None:
     """Ask a model what it should answer and what it should refuse; put both failures on one page.
 
@@ -126,47 +116,53 @@ def audit(
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
-    from equipoise.attacks.budgets import parse_epsilon
+    from equipoise.audit.run import AuditConfig
+    from equipoise.cli.options.target import defend_target, find_target, slug
     from equipoise.countermeasures.catalogue import parse
 
-    largest = parse_epsilon(epsilon)
+    # Everything that can be wrong without a model is checked before one is loaded.
+    perturbing = _perturbed_variant(settings, attack_pictures)
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
-    suites = _suites(tuple(suite or EMBEDDED), data, limit, seed)
-    from equipoise.audit.perturbed_variant import PerturbedVariantConfig
-    from equipoise.audit.run import AuditConfig
-    from equipoise.cli.judging import harm_judge, key_from
-    from equipoise.judges.ensemble import default_judge
-
-    key = key_from(judge_key_env)
-    attacked = attack == "refusal" or (attack is None and model is None)
-    machine = ComputeOptions(device, dtype, quantize, micro_batch, gradient_checkpointing)
-    others = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
-    target = target_of(model or DEFAULT_MODEL, machine, api_key_env)
-    plan = AuditConfig(
+    suites = _load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed)
+    judge = judges.load(compute)
+    is_attacked = attack == "refusal" or (attack is None and model is None)
+    bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
+    target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env)
+    config = AuditConfig(
         target=target,
         suites=suites,
-        judge=default_judge(harm=[harm_judge(spec, key=key) for spec in harm_judges or ()]),
+        judge=judge,
         out=folder,
-        perturbing=PerturbedVariantConfig(largest, steps, pictures, seed) if attacked else None,
-        bystanders=tuple(machine.load(name) for name in others) if attacked else (),
-        defended=defended_of(target, tuple(defend or ())),
+        perturbing=perturbing if is_attacked else None,
+        bystanders=tuple(compute.load(name) for name in bystanders) if is_attacked else (),
+        defended=defend_target(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
-        connections=connections,
-        timeout=timeout,
-        retries=retries,
+        connections=requests.connections,
+        timeout=requests.timeout,
+        retries=requests.retries,
         command=shlex.join(["equipoise", *sys.argv[1:]]),
     )
     if overwrite:
         _clear(folder)
-    for name, note in ((each.name, note) for each in plan.suites for note in each.notes):
-        print(f"{name}: {note}", file=sys.stderr, flush=True)
-    outcome = _carry_out(plan)
-    _report(plan.out, against, outcome, json)
+    _print_notes(config)
+    _report(config.out, against, _run(config), json)
 
 
-def _suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
+    from equipoise.audit.perturbed_variant import PerturbedVariantConfig
+
+    return PerturbedVariantConfig(
+        epsilon=settings.largest_change,
+        steps=settings.steps,
+        pictures=pictures,
+        seed=settings.seed,
+        max_seconds=settings.max_seconds,
+    )
+
+
+def _load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
     from equipoise.data.catalogue import load_suite
     from equipoise.testbed.suite import NAME, load
 
@@ -186,38 +182,95 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _carry_out(plan: AuditConfig) -> CollectionOutcome:
-    from equipoise.audit.run import AuditCallbacks, audit
-    from equipoise.cli.watching import AuditProgressBar
+def _print_notes(config: AuditConfig) -> None:
+    for suite in config.suites:
+        for note in suite.notes:
+            print(f"{suite.name}: {note}", file=sys.stderr, flush=True)
+
+
+def _run(config: AuditConfig) -> CollectionOutcome:
+    from equipoise.audit.run import audit
+    from equipoise.cli.options.progress import AuditProgressBar
 
     with AuditProgressBar() as bar:
-        return audit(plan, AuditCallbacks(bar.variant, bar.progress, bar.attack))
+        return audit(config, bar.callbacks())
 
 
 def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json: bool) -> None:
-    from equipoise.audit.comparison import compare_baseline
-    from equipoise.audit.records import AuditRun
-    from equipoise.audit.summary import NAME, summarise
+    from equipoise.audit.summary import NAME
     from equipoise.files import write_json
     from equipoise.report.audit.page import write_report
 
-    run = AuditRun.open(folder)
-    summary = summarise(run)
-    if against:
-        changes = [each.to_dict() for each in compare_baseline(AuditRun.open(against), run)]
-        summary["comparisons"] = [*changes, *summary["comparisons"]]
+    run, summary = open_with_summary(folder, against)
     write_json(folder / NAME, summary)
     page = write_report(run, summary, folder / "report.html")
     if json:
         print_json(summary)
     else:
-        print_summary(summary)
-        print_table("", f"report  {page}", f"numbers {folder / 'summary.json'}")
+        _print_summary(summary)
+        print_table("", f"report  {page}", f"numbers {folder / NAME}")
     for warning in summary["warnings"] if json else ():
-        if warning["kind"] in FIRST:
+        if warning["kind"] in FIRST_WARNINGS:
             warn(f"{warning['about']['variant']}: {warning['text']}")
     if outcome.fatal:
         warn(f"stopped early: {outcome.fatal}")
     if not summary["complete"]:
         warn(f"{outcome.failed + outcome.unasked} samples have no reply; the same command asks them again")
-        raise typer.Exit(PARTIAL)
+        raise typer.Exit(UNFINISHED)
+
+
+def _print_summary(summary: Mapping[str, Any]) -> None:
+    """A table with a row for each variant, and below it for each of its suites: always both failures.
+
+    Warnings that the model was not reached stand before it; texts of servers, and other warnings, after it.
+    """
+    warnings = summary["warnings"]
+    for warning in warnings:
+        if warning["kind"] in FIRST_WARNINGS:
+            print_table(f"WARNING: {_scope(warning)}{warning['text']}")
+    rows = []
+    for variant, rates in summary["variants"].items():
+        rows.append((variant, *(_brief(rates[key]) for _, key in AXES), _brief(rates["accuracy"])))
+        if len(rates["suites"]) > 1:
+            rows += [
+                (f"  {suite}", *(_brief(inner[key]) for _, key in AXES), _brief(inner["accuracy"]))
+                for suite, inner in rates["suites"].items()
+            ]
+    print_table(table("", ["", *(title for title, _ in AXES), "right answers"], rows))
+    print_table("rate [95 % interval] count; unscored replies are on neither side")
+    for variant, rates in summary["variants"].items():
+        _print_server_texts(variant, rates)
+    for warning in warnings:
+        if warning["kind"] not in FIRST_WARNINGS:
+            print_table(f"warning: {_scope(warning)}{warning['text']}")
+
+
+def _print_server_texts(variant: str, rates: Mapping[str, Any]) -> None:
+    """What servers wrote: only their text tells a content filter from a wrong setting."""
+    for text, count in list(rates.get("server_said", {}).items())[:MAX_REASONS]:
+        print_table(f"{variant}: refused on the wire, {count} times: {_printable(text)}")
+    failed = [item for item in rates["unscored_reasons"].items() if item[0].startswith("no reply: ")]
+    for reason, count in failed[:MAX_REASONS]:
+        print_table(f"{variant}: {count} times {_printable(reason)}")
+
+
+def _scope(warning: Mapping[str, Any]) -> str:
+    """The part of the audit that a warning is about, before its text."""
+    about = warning["about"]
+    names = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
+    return f"{names}: " if names else ""
+
+
+def _printable(text: str) -> str:
+    """Text of a stranger in one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:MAX_LETTERS]
+
+
+def _brief(rate: Mapping[str, Any]) -> str:
+    """A rate for a narrow column: `6.0 % [3.5, 10.2] 12/200 +3 unscored`."""
+    unscored = f" +{rate['unscored']} unscored" if rate["unscored"] else ""
+    review = f", {rate['review']} in review" if rate.get("review") else ""
+    if rate["rate"] is None:
+        return f"none scored{unscored}" if unscored else "-"
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return f"{100 * rate['rate']:.1f} % [{low:.1f}, {high:.1f}] {rate['k']}/{rate['n']}{review}{unscored}"

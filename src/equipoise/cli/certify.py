@@ -8,28 +8,25 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli import options as o
 from equipoise.cli.console import print_json, print_table
-from equipoise.cli.loading import ComputeOptions
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.compute import BatchOptions
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.param_types import usable_seed
 from equipoise.errors import UsageError
 
 
+@with_options
 def certify(
     image: Annotated[Path, typer.Argument(help="The picture.", show_default=False)],
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="testbed/NAME, a folder, or ORG/NAME of the hub.", show_default=False),
-    ],
+    model: o.Model,
     sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, of values in [0, 1].")] = 0.25,
     copies: Annotated[int, typer.Option(min=1, help="Noisy copies behind the bound.")] = 1000,
     confidence: Annotated[float, typer.Option(help="Of the statement.")] = 0.999,
-    seed: Annotated[int, typer.Option(help="Of the noise.", callback=o.usable_seed)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the noise.", callback=usable_seed)] = 0,
     json: o.Json = False,
-    device: o.Device = None,
-    dtype: o.Type = None,
-    quantize: o.Packed = None,
-    micro_batch: o.MicroBatch = None,
+    compute: BatchOptions = BatchOptions(),
 ) -> None:
     """Certify the smoothed model's class, refuse or answer, around one picture (randomised smoothing).
 
@@ -37,15 +34,15 @@ def certify(
     """
     if not question.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
-    from equipoise.countermeasures.certificate import certify as bound
+    from equipoise.countermeasures.certificate import certify as certify_prompt
     from equipoise.countermeasures.voting import RandomizedSmoothing
     from equipoise.data.pictures import open_picture
     from equipoise.types import Prompt
 
     picture = open_picture(image)
-    loaded = ComputeOptions(device, dtype, quantize, micro_batch).load(model)
+    loaded = compute.load(model)
     smoothed = RandomizedSmoothing(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
-    found = bound(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
+    bound = certify_prompt(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
     values = 3 * picture.width * picture.height
     if json:
         print_json(
@@ -55,19 +52,19 @@ def certify(
                 "model": smoothed.name,
                 "revision": smoothed.revision,
                 "sigma": sigma,
-                **asdict(found),
-                "linf": found.linf(values),
+                **asdict(bound),
+                "linf": bound.linf(values),
             }
         )
         return
-    if found.label is None:
+    if bound.label is None:
         print_table(
-            f"abstains: {found.hits} of {found.copies} noisy copies agree, too few to tell; try a smaller --sigma"
+            f"abstains: {bound.hits} of {bound.copies} noisy copies agree, too few to tell; try a smaller --sigma"
         )
         return
     print_table(
-        f"{found.label}: holds within a Euclidean distance of {found.radius:.3f} of the picture "
-        f"(every value by at most {255 * found.linf(values):.2f}/255)",
-        f"{found.hits} of {found.copies} noisy copies; with confidence {found.confidence:g} at least {found.lower:.3f} "
+        f"{bound.label}: holds within a Euclidean distance of {bound.radius:.3f} of the picture "
+        f"(every value by at most {255 * bound.linf(values):.2f}/255)",
+        f"{bound.hits} of {bound.copies} noisy copies; with confidence {bound.confidence:g} at least {bound.lower:.3f} "
         "of all",
     )

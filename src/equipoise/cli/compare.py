@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli.console import print_json, print_table, table
-from equipoise.cli.options import Json
+from equipoise.cli.options.arguments import Json
 
 if TYPE_CHECKING:
     from equipoise.audit.comparison import RateChange, RunComparison
@@ -31,26 +31,30 @@ def compare(
     from equipoise.audit.comparison import compare as run_comparison
     from equipoise.audit.records import AuditRun
 
-    made = run_comparison(AuditRun.open(a), AuditRun.open(b), variant_a=variant_a, variant_b=variant_b)
+    runs = run_comparison(AuditRun.open(a), AuditRun.open(b), variant_a=variant_a, variant_b=variant_b)
     if json:
-        print_json(made.to_dict())
+        print_json(runs.to_dict())
     else:
-        _print(made, every)
+        _print(runs, every)
 
 
-def _print(made: RunComparison, every: bool) -> None:
+def _print(runs: RunComparison, every: bool) -> None:
     from equipoise.audit.gate.descriptions import shown
 
-    for warning in made.warnings:
+    for warning in runs.warnings:
         print_table(f"WARNING: {warning}")
-    for name, side in (("a", made.a), ("b", made.b)):
+    for name, side in (("a", runs.a), ("b", runs.b)):
         print_table(f"{name}: {shown(side.model)}, {shown(side.variant)}, judged by {shown(side.judge)}")
-    left = [f"{made.only_a} in a alone", f"{made.only_b} in b alone", f"{made.changed} ask something else"]
-    other = f" ({made.other_content} with other content, such as a perturbed picture)" if made.other_content else ""
-    print_table(f"{made.pairs} samples in both{other}; left out: {', '.join(left)}", "")
+    left = [
+        f"{runs.only_a} in a alone",
+        f"{runs.only_b} in b alone",
+        f"{runs.changed} ask something else",
+    ]
+    other = f" ({runs.other_content} with other content, such as a perturbed picture)" if runs.other_content else ""
+    print_table(f"{runs.pairs} samples in both{other}; left out: {', '.join(left)}", "")
     columns = ["rate", "a", "b", "change, points [95 %]", "pairs", "a alone", "b alone", "p", "p (Holm)"]
     rows, hidden = [], 0
-    for kind, rate in made.rates.items():
+    for kind, rate in runs.rates.items():
         name = kind.replace("_", " ")
         # Both axes always; the other rates where there is something to pair.
         if rate.all.n or kind in ("needless_refusal", "harmful_answer"):
@@ -64,7 +68,7 @@ def _print(made: RunComparison, every: bool) -> None:
     if hidden:
         print_table(f"{hidden} categories without a certain change are not shown; --all shows them.")
     for kind in ("needless_refusal", "harmful_answer"):
-        print_table(_sentence(kind.replace("_", " "), made.rates[kind].all))
+        print_table(_sentence(kind.replace("_", " "), runs.rates[kind].all))
 
 
 def _below(rate: RateChange) -> Iterator[tuple[str, PairedChange, bool]]:

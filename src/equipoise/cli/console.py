@@ -1,4 +1,4 @@
-"""What the verbs share in speaking to a person: errors on stderr, results on stdout."""
+"""Output of the verbs: errors and warnings on stderr, tables and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,18 +23,67 @@ def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+class RowPrinter:
+    """Prints rows as JSON while they come, so that a file of any length fits in memory.
+
+    With `lines` each row is a line of its own; otherwise the rows are a list in one document. ASCII only: a reply may
+    hold half a surrogate pair, which no terminal takes.
+    """
+
+    def __init__(self, head: Mapping[str, Any], *, lines: bool) -> None:
+        """Begin.
+
+        Args:
+            head: what the document holds before its `rows`; not printed with `lines`.
+            lines: whether to print one object a line.
+        """
+        self._head, self._lines = head, lines
+        self._count = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Print one row."""
+        text = json.dumps(row, allow_nan=False)
+        if self._lines:
+            print(text)
+        else:
+            print(f"{',' if self._count else self._opening()}\n  {text}", end="")
+        self._count += 1
+
+    def close(self, tail: Mapping[str, Any]) -> None:
+        """End the document, with what is known only after all rows."""
+        if self._lines:
+            return
+        if not self._count:
+            print(self._opening(), end="")
+        ending = "".join(f',\n "{key}": {json.dumps(value)}' for key, value in tail.items())
+        print(f"\n ]{ending}\n}}")
+
+    def _opening(self) -> str:
+        return "{" + "".join(f'\n "{key}": {json.dumps(value)},' for key, value in self._head.items()) + '\n "rows": ['
+
+
+def require_one_format(json: bool, json_lines: bool) -> None:
+    """Refuse `--json` together with `--jsonl`.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if json and json_lines:
+        raise UsageError("expected --json or --jsonl, got both; try --jsonl")
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """A table whose cells are plain text and wrap."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        made.add_column(name, overflow="fold", justify="left")
+        result.add_column(name, overflow="fold", justify="left")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
-    return made
+        result.add_row(*(Text(str(cell)) for cell in row))
+    return result
 
 
 def print_table(*parts: object) -> None:

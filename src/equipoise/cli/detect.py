@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli import options as o
 from equipoise.cli.console import print_json, print_table, table, warn
-from equipoise.cli.loading import ComputeOptions
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.compute import BatchOptions
+from equipoise.cli.options.expansion import with_options
 from equipoise.errors import EquipoiseError, PictureError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from equipoise.stats.thresholds import Threshold
 
 
+@with_options
 def detect(
     images: o.Images,
     model: Annotated[
@@ -36,16 +38,12 @@ def detect(
         list[Path] | None,
         typer.Option(help="Clean pictures, or a folder of them, to find the threshold with. May be repeated."),
     ] = None,
-    fpr: Annotated[
-        float, typer.Option(help="Share of clean pictures that may be flagged, bounded at 95 % confidence.")
-    ] = 0.05,
+    fpr: o.FalsePositiveRate = 0.05,
     threshold: Annotated[
         float | None, typer.Option(help="The threshold, instead of --clean.", show_default=False)
     ] = None,
     json: o.Json = False,
-    device: o.Device = None,
-    dtype: o.Type = None,
-    quantize: o.Packed = None,
+    compute: BatchOptions = BatchOptions(),
 ) -> None:
     """Score how far a picture's finest detail, and nothing a person sees, makes the model refuse.
 
@@ -58,32 +56,34 @@ def detect(
         raise UsageError(f"expected a false-positive rate in (0, 1), got {fpr:g}; try 0.05")
     if threshold is not None and not isfinite(threshold):
         raise UsageError(f"expected a finite threshold, got {threshold:g}; try 1")
-    if question and not all(each.strip() for each in question):
+    if question and not all(text.strip() for text in question):
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
     from equipoise.countermeasures.detection import PROBE_QUESTIONS, PerturbationDetector
     from equipoise.data.pictures import find_pictures
     from equipoise.stats.thresholds import calibrate
 
-    paths, known = find_pictures(images), find_pictures(clean) if clean else []
-    detector = PerturbationDetector(ComputeOptions(device, dtype, quantize).load(model))
-    asked = tuple(question or PROBE_QUESTIONS)
-    found = calibrate([_score(detector, path, asked).value for path in known], fpr) if known else None
-    limit = found.value if found else threshold
-    scores, errors = _scores(detector, paths, asked)
-    if found and not found.supported:
+    paths, clean_paths = find_pictures(images), find_pictures(clean) if clean else []
+    detector = PerturbationDetector(compute.load(model))
+    questions = tuple(question or PROBE_QUESTIONS)
+    chosen = calibrate([_score(detector, path, questions).value for path in clean_paths], fpr) if clean_paths else None
+    limit = chosen.value if chosen else threshold
+    scores, errors = _scores(detector, paths, questions)
+    if chosen and not chosen.supported:
         warn(
-            f"{found.count} clean pictures cannot support a rate of {fpr:g}: the bound is {found.bound:.3f}; "
+            f"{chosen.count} clean pictures cannot support a rate of {fpr:g}: the bound is {chosen.bound:.3f}; "
             f"try about {round(3 / fpr)} or more"
         )
     if json:
-        print_json(_document(detector, asked, found, limit, scores, errors))
+        print_json(_document(detector, questions, chosen, limit, scores, errors))
     else:
-        rows = [(str(path), _odds(score), f"{score.value:.2f}", _said(score, limit)) for path, score in scores.items()]
+        rows = [
+            (str(path), _odds(score), f"{score.value:.2f}", _verdict(score, limit)) for path, score in scores.items()
+        ]
         print_table(table("", ["picture", "log-odds: as it is, changed, grey", "score", "verdict"], rows))
-        if found:
+        if chosen:
             print_table(
-                f"threshold {found.value:.3f}: {found.rate:.1%} of {found.count} clean pictures are above it, "
-                f"at most {found.bound:.1%} at 95 % confidence"
+                f"threshold {chosen.value:.3f}: {chosen.rate:.1%} of {chosen.count} clean pictures are above it, "
+                f"at most {chosen.bound:.1%} at 95 % confidence"
             )
         elif limit is None:
             print_table("no verdicts without a threshold; try --clean FOLDER")
@@ -117,14 +117,14 @@ def _odds(score: DetectionScore) -> str:
     return f"{score.plain:.1f}, {score.changed:.1f}, {score.blank:.1f}"
 
 
-def _said(score: DetectionScore, limit: float | None) -> str:
+def _verdict(score: DetectionScore, limit: float | None) -> str:
     return "-" if limit is None else "perturbed" if score.value > limit else "not deemed perturbed"
 
 
 def _document(
     detector: PerturbationDetector,
     questions: Sequence[str],
-    found: Threshold | None,
+    chosen: Threshold | None,
     limit: float | None,
     scores: dict[Path, DetectionScore],
     errors: dict[Path, str],
@@ -136,7 +136,7 @@ def _document(
         "revision": detector.model.revision,
         "detector": detector.describe(),
         "questions": list(questions),
-        "threshold": found.to_dict() if found else limit,
+        "threshold": chosen.to_dict() if chosen else limit,
         "pictures": [
             {
                 "image": str(path),

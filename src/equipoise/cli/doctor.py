@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
-from typing import Annotated
 
 import typer
 
 from equipoise import __version__
 from equipoise.cli.console import print_json, print_table, size, table
+from equipoise.cli.options.arguments import Json
 
-REQUIRED = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "pillow",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "typer",
-    "rich",
-    "jinja2",
-)
-"""Distributions that the package depends on."""
+DISTRIBUTION = "equipoise"
+"""Our own distribution, whose installed metadata lists everything it depends on."""
+
+EXTRA_TITLES = {
+    "quantized": "4- and 8-bit models (--quantize)",
+    "parquet": "suites in Parquet files",
+    "served": "judges behind a URL",
+    "diffusion": "purification and its training",
+    "lora": "low-rank adapters in training",
+    "guard": "the gateway (guard serve)",
+    "postgresql": "audit records in PostgreSQL",
+    "dev": "tests and checks of the source tree",
+}
+"""Purpose of extras in words; an extra without an entry is shown as well."""
 
 FAMILIES = {
     "llava": "LLaVA-1.5",
@@ -70,7 +72,7 @@ class DoctorPart:
     name: str
     """Model type, or name of the extra."""
     title: str
-    """What people call it."""
+    """What people call it, or what it is for."""
     works: bool
     """Whether it can be used here."""
     advice: str
@@ -78,8 +80,25 @@ class DoctorPart:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """One dependency of our distribution."""
+
+    name: str
+    """The distribution."""
+    specifier: str
+    """Allowed versions, such as `>=2.7`; empty for any."""
+    extra: str | None
+    """The extra that needs it; None where every installation does."""
+
+    @property
+    def pip_argument(self) -> str:
+        """The dependency as an argument of `pip install`, quoted for a shell."""
+        return shlex.quote(f"{self.name}{self.specifier}")
+
+
+@dataclass(frozen=True)
 class DoctorReport:
-    """All that `doctor` finds."""
+    """Everything that `doctor` prints."""
 
     equipoise: str
     """Our version."""
@@ -87,8 +106,10 @@ class DoctorReport:
     """Version of the interpreter."""
     system: str
     """Operating system and machine."""
+    requirements: tuple[Requirement, ...]
+    """What every installation needs, from the installed metadata."""
     versions: dict[str, str | None]
-    """Version of each required distribution; None where it is not installed."""
+    """Version of each of these; None where it is not installed."""
     broken: dict[str, str]
     """Required packages that are installed but cannot be imported, with the reason."""
     devices: tuple[ComputeDevice, ...]
@@ -101,12 +122,22 @@ class DoctorReport:
     @property
     def healthy(self) -> bool:
         """Whether every required package is there and can be imported."""
-        return not self.broken and all(self.versions.values())
+        return bool(self.requirements) and not self.broken and all(self.versions.values())
+
+    @property
+    def pip_line(self) -> str:
+        """The command that installs the missing required packages; empty where none is missing."""
+        if not self.requirements:
+            return f"pip install {DISTRIBUTION}"
+        missing = [needed.pip_argument for needed in self.requirements if self.versions[needed.name] is None]
+        return f"pip install {' '.join(missing)}" if missing else ""
 
 
 def examine() -> DoctorReport:
     """Look at this machine."""
-    versions = {name: _version(name) for name in REQUIRED}
+    requirements = read_requirements()
+    required = tuple(needed for needed in requirements if needed.extra is None)
+    versions = {needed.name: _version(needed.name) for needed in required}
     broken = {}
     for module in ("torch", "torchvision", "transformers"):
         try:
@@ -114,28 +145,29 @@ def examine() -> DoctorReport:
         except (ImportError, OSError, RuntimeError) as error:
             # A missing package is shown as missing; a broken one says why, as torch and torchvision that do
             # not belong together do.
-            if versions[module]:
+            if versions.get(module):
                 broken[module] = " ".join(str(error).split())
-    working = not broken and all(versions[name] for name in ("torch", "torchvision", "transformers"))
+    working = not broken and all(versions.get(name) for name in ("torch", "torchvision", "transformers"))
     return DoctorReport(
         equipoise=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        requirements=required,
         versions=versions,
         broken=broken,
-        devices=_devices("torch" not in broken and versions["torch"] is not None),
+        devices=_devices("torch" not in broken and versions.get("torch") is not None),
         families=_families(working),
-        extras=_extras(),
+        extras=_extras(requirements),
     )
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    json: Json = False,
 ) -> None:
     """Show versions, devices and memory, which model families work here, and what to install for the rest."""
     report = examine()
     if json:
-        print_json(asdict(report) | {"healthy": report.healthy})
+        print_json(asdict(report) | {"healthy": report.healthy, "pip": report.pip_line})
     else:
         _print(report)
     if not report.healthy:
@@ -144,8 +176,11 @@ def doctor(
 
 def _print(report: DoctorReport) -> None:
     print_table(f"equipoise {report.equipoise}, Python {report.python}, {report.system}", "")
-    rows = [(name, version or "missing: pip install " + name) for name, version in report.versions.items()]
-    rows = [(name, f"{v}, broken: {report.broken[name]}" if name in report.broken else v) for name, v in rows]
+    rows = []
+    for needed in report.requirements:
+        version = report.versions[needed.name] or f"missing: pip install {needed.pip_argument}"
+        problem = f", broken: {report.broken[needed.name]}" if needed.name in report.broken else ""
+        rows.append((needed.name, version + problem))
     print_table(table("Packages", ["package", "version"], rows))
     devices = [
         (d.name, d.hardware, size(d.memory) if d.memory else "unknown", size(d.free) if d.free else "unknown")
@@ -154,28 +189,34 @@ def _print(report: DoctorReport) -> None:
     print_table(table("Devices", ["--device", "hardware", "memory", "free"], devices))
     for title, parts in (("Model families", report.families), ("Extras", report.extras)):
         print_table(table(title, ["name", "", "here"], [(p.name, p.title, p.advice or "works") for p in parts]))
-    print_table("Everything that is required is here." if report.healthy else "Something required is missing.")
+    if report.healthy:
+        print_table("Everything that is required is here.")
+    else:
+        print_table("Something required is missing." + (f" Try {report.pip_line}" if report.pip_line else ""))
 
 
 def _version(distribution: str) -> str | None:
     try:
-        return metadata.version(distribution)
+        # The name alone: `psycopg[binary]` is the distribution psycopg.
+        return metadata.version(distribution.partition("[")[0])
     except metadata.PackageNotFoundError:
         return None
 
 
 def _devices(torch_works: bool) -> tuple[ComputeDevice, ...]:
     total, free = _memory()
-    found = [ComputeDevice("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", total, free)]
+    devices = [
+        ComputeDevice("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", total, free)
+    ]
     if not torch_works:
-        return tuple(found)
+        return tuple(devices)
     import torch
 
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
-            found.append(ComputeDevice(f"cuda:{number}", torch.cuda.get_device_name(number), total, free))
-    return tuple(found)
+            devices.append(ComputeDevice(f"cuda:{number}", torch.cuda.get_device_name(number), total, free))
+    return tuple(devices)
 
 
 def _memory() -> tuple[int | None, int | None]:
@@ -202,12 +243,44 @@ def _families(working: bool) -> tuple[DoctorPart, ...]:
     )
 
 
-def _extras() -> tuple[DoctorPart, ...]:
-    parts = []
-    for name, title, distributions, bring in (
-        ("quantized", "4- and 8-bit models (--quantize)", ("bitsandbytes",), "'equipoise[quantized]'"),
-        ("tokenizers", "tokenizers in .model files", ("sentencepiece", "protobuf"), "sentencepiece protobuf"),
-    ):
-        works = all(_version(distribution) for distribution in distributions)
-        parts.append(DoctorPart(name, title, works, "" if works else f"pip install {bring}"))
-    return tuple(parts)
+def read_requirements(distribution: str = DISTRIBUTION) -> tuple[Requirement, ...]:
+    """The dependencies of a distribution as its installed metadata lists them, those of extras included.
+
+    An extra that stands for other extras of the same distribution (`equipoise[guard]` in `dev`) is left out: its parts
+    are listed under their own names. Empty where the distribution is not installed.
+    """
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return ()
+    requirements = []
+    for line in lines:
+        # Metadata writes `name[extra]>=1,<2; extra == "guard"` (PEP 508); packaging may be missing here as well.
+        match = re.match(r"([A-Za-z0-9._-]+(?:\[[^\]]*\])?)\s*\(?([^;()]*)\)?\s*(?:;(.*))?$", line)
+        if match is None or match[1].partition("[")[0] == distribution:
+            continue
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", match[3] or "")
+        requirements.append(Requirement(match[1], match[2].strip(), extra[1] if extra else None))
+    return tuple(requirements)
+
+
+def _extras(requirements: Sequence[Requirement]) -> tuple[DoctorPart, ...]:
+    """Every extra of our distribution, and the tokenizers that no extra of ours brings."""
+    missing: dict[str, list[str]] = {}
+    for needed in requirements:
+        if needed.extra is not None:
+            names = missing.setdefault(needed.extra, [])
+            if _version(needed.name) is None:
+                names.append(needed.name)
+    parts = [
+        DoctorPart(
+            extra,
+            EXTRA_TITLES.get(extra, ""),
+            not names,
+            f"without {', '.join(names)}: pip install '{DISTRIBUTION}[{extra}]'" if names else "",
+        )
+        for extra, names in missing.items()
+    ]
+    works = all(_version(name) for name in ("sentencepiece", "protobuf"))
+    advice = "" if works else "pip install sentencepiece protobuf"
+    return (*parts, DoctorPart("tokenizers", "tokenizers in .model files", works, advice))

@@ -16,7 +16,13 @@ _INTRODUCTION = """# Command line
 
 Made by `python -m equipoise.cli.document` from the help of the command; a test checks that it is up to date.
 
-Results go to stdout, everything else to stderr; with `--json`, stdout holds exactly one JSON document.
+Results go to stdout, everything else to stderr. With `--json`, stdout holds exactly one JSON document; verbs that write
+a row for each input also have `--jsonl`, one JSON object a line.
+
+Verbs about a model alone (`audit`, `train adversarial`, `testbed score`) take it as their argument; verbs about
+pictures take those, and the model with `--model`/`-m`. `--api-key-env` names the variable with the key of the target,
+`--judge-key-env` that of judges, `--guard-key-env` that of the escalation and picture guards, `--upstream-key-env`
+that of the gateway's upstream.
 
 | exit code | meaning |
 |---|---|
@@ -40,6 +46,9 @@ about. Files are written whole or not at all. A folder belongs to one recipe (`.
 another folder or `--overwrite`. Originals are never written to: their own folder is refused as `--out`.
 
 ## What `--json` prints
+
+`judge` and `guard check` print `{"rows": [...], "count": ..., "unreadable": ...}` with the judge or the detector and
+the policy; a row is what `--jsonl` prints as a line.
 
 `perturb` and `protect` print `{"images": [...], "errors": [...]}`. Each image has `image`, `models`, `bystanders`,
 `norm`, `epsilon`, `linf_measured`, `psnr` (null where nothing changed), `ssim`, `refusals`, `bystander_refusals`,

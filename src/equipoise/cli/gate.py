@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli.console import print_json, print_table, table
-from equipoise.cli.options import Json
+from equipoise.cli.options.arguments import Json
 
 if TYPE_CHECKING:
     from equipoise.audit.gate.verdict import GateVerdict
@@ -66,13 +66,13 @@ def _print(verdict: GateVerdict) -> None:
     print_table(table("Both failures", ["variant", "needless refusal", "harmful answer"], axes))
     rows = [
         (
-            each.outcome,
-            f"{descriptions.RATES[each.rule.rate]} ({descriptions.scope(each)})",
-            descriptions.limit(each),
-            descriptions.measured(each),
-            "" if each.outcome == "passed" else each.reason,
+            checked.outcome,
+            f"{descriptions.RATES[checked.rule.rate]} ({descriptions.scope(checked)})",
+            descriptions.limit(checked),
+            descriptions.measured(checked),
+            "" if checked.outcome == "passed" else checked.reason,
         )
-        for each in verdict.checked
+        for checked in verdict.checked
     ]
     print_table(table("Limits", ["", "rate", "limit", "measured [95 %]", "why"], rows))
     for warning in verdict.warnings:

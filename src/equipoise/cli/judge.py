@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from equipoise.cli.console import print_json, print_table, table, warn
-from equipoise.cli.judging import WHERE, chosen_judge
+from equipoise.cli.console import RowPrinter, print_json, print_table, require_one_format, table, warn
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.compute import DeviceOptions
+from equipoise.cli.options.expansion import FormerName, with_options
+from equipoise.cli.options.judge import JudgeOptions
 
 if TYPE_CHECKING:
     from equipoise.judges.calibration import JudgeCalibration
@@ -39,66 +42,53 @@ class FileFirst(TyperGroup):
 judge = typer.Typer(
     cls=FileFirst,
     no_args_is_help=True,
-    help="Judge replies in a file: `equipoise judge FILE.jsonl --json` is short for `equipoise judge rows ...`.",
+    help="Judge replies in a file: `equipoise judge FILE.jsonl --jsonl` is short for `equipoise judge rows ...`.",
 )
 
-Who = Annotated[
-    str,
-    typer.Option(
-        "--judge", help=f"Who judges refusals: ensemble, phrases, encoder, or a model that is asked ({WHERE})."
-    ),
+Pictures = Annotated[
+    bool, typer.Option("--with-pictures", help="Show the pictures to judges behind a URL."), FormerName("--pictures")
 ]
-HarmJudges = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--harm-judge",
-        help=f"A judge of harm: {WHERE}; with guard:FAMILY= before it where it is a llama-guard, wildguard, "
-        "granite-guardian, shieldgemma or qwen3guard. May be repeated, the most trusted first.",
-    ),
-]
-KeyName = Annotated[
-    str | None, typer.Option("--api-key-env", help="Name of the environment variable that holds the servers' key.")
-]
-Pictures = Annotated[bool, typer.Option("--pictures", help="Show the pictures to judges behind a URL.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds a served judge may take for one reply, in all.")]
 
 
 @judge.command("rows")
+@with_options
 def rows(
     file: Annotated[
         Path,
         typer.Argument(help="One JSON object a line with id, prompt and response; or CSV.", show_default=False),
     ],
-    who: Who = "ensemble",
-    harm_judge: HarmJudges = None,
-    api_key_env: KeyName = None,
-    pictures: Pictures = False,
-    timeout: Timeout = 60.0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row on stdout, in order.")] = False,
+    judges: JudgeOptions = JudgeOptions(),
+    with_pictures: Pictures = False,
+    device: DeviceOptions = DeviceOptions(),
+    json: o.Json = False,
+    jsonl: o.JsonLines = False,
 ) -> None:
     """Judge every reply in a file: refusal, harm, broken text; what cannot be judged is unscored with the reason."""
     from equipoise.judges.judge_rows import batches, read_rows
     from equipoise.judges.run_judge import identity_of, name_of
 
-    judging = chosen_judge(who, harm_judge or [], api_key_env, pictures=pictures, timeout=timeout)
-    identity = identity_of(judging)
-    tally = VerdictTally(name_of(judging), identity)
+    require_one_format(json, jsonl)
+    chosen = judges.load(device, pictures=with_pictures)
+    tally = VerdictTally(name_of(chosen), identity_of(chosen))
+    printer = RowPrinter({"judge": tally.identity, "name": tally.name}, lines=jsonl) if json or jsonl else None
     unusable = 0
-    for batch in batches(read_rows(file, pictures=pictures), BATCH):
-        for row, verdict in zip(batch, _verdicts(judging, batch), strict=True):
+    for batch in batches(read_rows(file, pictures=with_pictures), BATCH):
+        for row, verdict in zip(batch, _verdicts(chosen, batch), strict=True):
             unusable += row.exchange is None
             tally.add(row, verdict)
-            if json:
-                # ASCII only: a reply may hold half a surrogate pair, which no terminal takes.
-                print(js.dumps(_document(row, verdict, identity), allow_nan=False))
+            if printer:
+                printer.add(_document(row, verdict, tally.identity))
         sys.stdout.flush()
     if unusable:
         warn(f"{unusable} rows of {file} could not be read; they are unscored with the reason")
-    if not json:
+    if printer:
+        printer.close({"count": tally.total, "unreadable": unusable})
+    else:
         tally.show()
 
 
 @judge.command("calibrate")
+@with_options
 def calibrate(
     labels: Annotated[
         Path,
@@ -109,27 +99,25 @@ def calibrate(
             show_default=False,
         ),
     ],
-    who: Who = "ensemble",
-    harm_judge: HarmJudges = None,
-    api_key_env: KeyName = None,
-    timeout: Timeout = 60.0,
+    judges: JudgeOptions = JudgeOptions(),
+    device: DeviceOptions = DeviceOptions(),
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The calibration; by default LABELS.calibration.json.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the calibration as one JSON document.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Measure how far a judge agrees with your labels, by model; rates can then be corrected for that model."""
     from equipoise.judges.calibration import calibrate as measure
 
-    found = measure(chosen_judge(who, harm_judge or [], api_key_env, timeout=timeout), labels)
+    calibration = measure(judges.load(device), labels)
     target = out or labels.with_suffix(".calibration.json")
-    found.save(target)
-    for warning in found.warnings:
+    calibration.save(target)
+    for warning in calibration.warnings:
         warn(warning)
     if json:
         print_json(js.loads(target.read_text(encoding="utf-8")))
         return
-    _print(found)
+    _print_calibration(calibration)
     print_table(f"written: {target}")
 
 
@@ -172,10 +160,10 @@ class VerdictTally:
 
 
 def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
-    """One line of output."""
+    """One row of output."""
     harm = verdict.harm_probability
     if harm is None and verdict.harm is not None:
-        # A judge that gives a label without a probability counts as certain; `harm_label` is what it said.
+        # A judge that gives a label without a probability counts as certain; `harm_label` keeps its label.
         harm = float(verdict.harm != "none")
     return {
         "id": row.id,
@@ -191,27 +179,27 @@ def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
     }
 
 
-def _verdicts(judging: Judge, batch: list[JudgeRow]) -> list[Verdict]:
+def _verdicts(judge: Judge, batch: list[JudgeRow]) -> list[Verdict]:
     """A verdict for each row; unusable ones are unscored."""
     from equipoise.judges.run_judge import run_judge
     from equipoise.types import Verdict
 
-    said = iter(run_judge(judging, [row.exchange for row in batch if row.exchange is not None]))
-    verdicts = [Verdict(None, unscored=row.problem) if row.exchange is None else next(said) for row in batch]
+    scored = iter(run_judge(judge, [row.exchange for row in batch if row.exchange is not None]))
+    verdicts = [Verdict(None, unscored=row.problem) if row.exchange is None else next(scored) for row in batch]
     return [
         replace(verdict, reasons=(*verdict.reasons, *row.notes)) for row, verdict in zip(batch, verdicts, strict=True)
     ]
 
 
-def _print(found: JudgeCalibration) -> None:
+def _print_calibration(calibration: JudgeCalibration) -> None:
     """The agreement of a judge with labels, as a table."""
     lines = []
-    for model, labels in found.models.items():
+    for model, labels in calibration.models.items():
         for label, a in labels.items():
             kappa = "unknown" if a.kappa is None else f"{a.kappa:.3f}"
             if a.kappa is not None and a.low is not None:
                 kappa += f" [{a.low:.3f}, {a.high:.3f}]"
             lines.append((model, label, a.n, kappa, a.sensitivity, a.specificity, a.unscored))
     columns = ["replies of", "label", "n", "kappa", "sensitivity", "specificity", "unscored"]
-    print_table(f"judge {found.name} {found.judge[:16]}")
+    print_table(f"judge {calibration.name} {calibration.judge[:16]}")
     print_table(table("", columns, lines))

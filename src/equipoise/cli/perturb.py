@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from equipoise.cli import options as o
-from equipoise.cli.choosing import QuestionOptions
-from equipoise.cli.console import print_json
-from equipoise.cli.loading import ComputeOptions
-from equipoise.cli.plan import PerturbConfig, parse_eot
+from equipoise.cli.console import print_json, print_table, quiet, size, table, warn
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.attack import FullAttackOptions
+from equipoise.cli.options.compute import GradientOptions
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.questions import QuestionOptions
+from equipoise.errors import PictureError
+
+if TYPE_CHECKING:
+    from equipoise.perturb.config import PerturbConfig
+    from equipoise.perturb.record import PictureRecord, Role
+    from equipoise.perturb.runner import PerturbResults
+    from equipoise.stats.proportions import Rate
 
 
+@with_options
 def perturb(
     images: o.Images,
     model: o.Models,
@@ -21,53 +32,10 @@ def perturb(
     defend: o.Defend = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
-    question: o.Question = None,
-    questions: o.QuestionFile = None,
-    shadow: Annotated[
-        o.Shadow | None,
-        typer.Option(
-            help="Optimise on our 50 general questions, on wordings similar to the questions given, or on exactly "
-            "those. By default exact where questions are given, else general.",
-            rich_help_panel=o.QUESTIONS,
-        ),
-    ] = None,
-    ask: o.Ask = None,
-    heldout: o.HeldOutFile = None,
-    epsilon: o.Epsilon = "8/255",
-    norm: Annotated[o.Norm, typer.Option(help="How the change is measured.", rich_help_panel=o.ATTACK)] = o.Norm.linf,
-    steps: o.Steps = 100,
-    solver: Annotated[
-        str,
-        typer.Option(
-            help="bim, momentum, apgd, or bim-paper, the update of the official code.", rich_help_panel=o.ATTACK
-        ),
-    ] = "momentum",
-    refusal: Annotated[
-        str | None,
-        typer.Option(
-            help="The sentence to aim at; random draws one of ours for each picture. By default that of ours which "
-            "the models are likeliest to say anyway.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
-    eot: Annotated[
-        str,
-        typer.Option(
-            help="What the change shall survive: jpeg,resize,crop,noise, all or none.", rich_help_panel=o.ATTACK
-        ),
-    ] = "none",
-    keep_away: Annotated[
-        bool,
-        typer.Option("--keep-away", help="Also keep the bystanders' replies as they are.", rich_help_panel=o.ATTACK),
-    ] = False,
-    max_seconds: o.MaxSeconds = None,
-    seed: o.Seed = 0,
+    questions: QuestionOptions = QuestionOptions(),
+    attack: FullAttackOptions = FullAttackOptions(),
     max_new_tokens: o.MaxNewTokens = 64,
-    device: o.Device = None,
-    dtype: o.Type = None,
-    quantize: o.Packed = None,
-    micro_batch: o.MicroBatch = None,
-    gradient_checkpointing: o.Checkpointing = False,
+    compute: GradientOptions = GradientOptions(),
 ) -> None:
     """Change pictures a little so that the models refuse harmless questions about them.
 
@@ -77,37 +45,96 @@ def perturb(
 
     The same command again goes on where a run was stopped.
     """
-    from equipoise.attacks.budgets import parse_epsilon
-    from equipoise.cli.numbers import print_numbers
-    from equipoise.cli.run import carry_out
-    from equipoise.data.pictures import find_pictures
+    from equipoise.perturb.config import PerturbConfig
 
-    choice = QuestionOptions(tuple(question or ()), questions, shadow, tuple(ask or ()), heldout, seed)
-    plan = PerturbConfig(
-        verb="perturb",
-        images=tuple(find_pictures(images)),
+    config = PerturbConfig(
         models=tuple(model),
+        out=out,
         bystanders=tuple(bystander or ()),
         defences=tuple(defend or ()),
-        questions=choice.resolve(),
-        epsilon=parse_epsilon(epsilon),
-        norm=norm,
-        steps=steps,
-        solver=solver,
-        seed=seed,
-        out=out,
-        refusal=refusal,
-        eot=parse_eot(eot),
-        keep_away=keep_away,
-        max_seconds=max_seconds,
+        questions=questions.choose(attack.seed),
         max_new_tokens=max_new_tokens,
         overwrite=overwrite,
-        machine=ComputeOptions(device, dtype, quantize, micro_batch, gradient_checkpointing),
+        compute=compute.config,
+        **attack.settings(),
     )
-    outcome = carry_out(plan, choice.words())
+    results, page = run_with_page(images, config)
     if json:
-        print_json(outcome.document)
+        print_json(results.to_dict())
     else:
-        print_numbers(outcome)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+        _print_results(results, page)
+    exit_where_failed(results)
+
+
+def run_with_page(images: Sequence[Path], config: PerturbConfig) -> tuple[PerturbResults, Path]:
+    """Do what a config says, with progress on stderr, and write the contact sheet.
+
+    Raises:
+        EquipoiseError: nothing can be done, or the only picture failed.
+    """
+    from equipoise.cli.options.progress import PerturbProgressBar
+    from equipoise.perturb.runner import run
+    from equipoise.report import contact_sheet
+
+    quiet()
+    with PerturbProgressBar(config.steps) as bar:
+        results = run(images, config, bar.callbacks())
+    if results.errors:
+        warn(f"{len(results.errors)} of {len(results.errors) + len(results.records)} pictures failed")
+    return results, contact_sheet.write(results.records, config.out, errors=results.errors)
+
+
+def exit_where_failed(results: PerturbResults) -> None:
+    """End with the exit code of a picture error where any picture failed."""
+    if results.errors:
+        raise typer.Exit(PictureError.exit_code)
+
+
+def _print_results(results: PerturbResults, page: Path) -> None:
+    """A table of the pictures, then what concerns all of them."""
+    from equipoise.perturb.record import pooled
+
+    records = results.records
+    roles: list[Role] = ["target"]
+    if any(model.role == "bystander" for record in records for model in record.models):
+        roles.append("bystander")
+    if records:
+        columns = ["picture", *(f"{role} refuses" for role in roles), "clean", "change", "PSNR", "SSIM", "steps", "s"]
+        print_table(table("", columns, [_row(record, roles) for record in records]))
+    if len(records) > 1:
+        for role in roles:
+            print_table(f"{role}s refuse {_brief(pooled(records, role))} in all", "")
+    pictures_with: dict[str, list[str]] = {}
+    for record in records:
+        for warning in record.warnings:
+            pictures_with.setdefault(warning, []).append(Path(record.image).name)
+    for warning, names in pictures_with.items():
+        prefix = "" if len(names) == len(records) else f"{', '.join(names)}: "
+        print_table(f"warning: {prefix}{warning}")
+    memory = max((record.peak_memory for record in records if record.peak_memory), default=None)
+    if memory:
+        print_table(f"peak memory {size(memory)}")
+    print_table(f"contact sheet {page}")
+
+
+def _row(record: PictureRecord, roles: Sequence[Role]) -> tuple[object, ...]:
+    from equipoise.report.contact_sheet import fraction
+
+    return (
+        Path(record.image).name,
+        *(_brief(record.rate(role)) for role in roles),
+        _brief(record.rate("target", clean=True)),
+        fraction(record.linf_measured),
+        "equal" if record.psnr is None else f"{record.psnr:.1f}",
+        "" if record.ssim is None else f"{record.ssim:.3f}",
+        record.steps,
+        f"{record.seconds:.1f}",
+    )
+
+
+def _brief(rate: Rate) -> str:
+    """A rate for a narrow column: `95 % [76, 99] 19/20`."""
+    from equipoise.report.contact_sheet import percent
+
+    unscored = f" +{rate.unscored} unscored" if rate.unscored else ""
+    return f"{percent(rate)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}] {rate.k}/{rate.n}{unscored}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from equipoise.cli.console import print_json, print_table
-from equipoise.cli.options import Json
+from equipoise.cli.options.arguments import Json
 from equipoise.errors import UsageError
 
 
@@ -42,18 +42,18 @@ def power(
     if sum(given is not None for given in (difference, n, limit)) != 1:
         raise UsageError("expected one of --difference, --n and --max, got none or several; try --difference 0.03")
     design = ComparisonDesign(alpha, chance, paired, discordant)
-    asked = {"rate": rate, "power": chance, "alpha": alpha, "paired": paired, "discordant": discordant}
-    each = "samples asked in both runs" if paired else "samples in each of two runs that ask different ones"
+    settings = {"rate": rate, "power": chance, "alpha": alpha, "paired": paired, "discordant": discordant}
+    counted = "samples asked in both runs" if paired else "samples in each of two runs that ask different ones"
     likely = f"with a probability of {percent(chance)}"
     document: dict[str, Any]
     if difference is not None:
         samples = design.samples_for(rate, difference)
-        document = {**asked, "difference": difference, "n": samples}
-        text = f"{samples} {each} show a change from {percent(rate)} to {percent(rate + difference)} {likely}."
+        document = {**settings, "difference": difference, "n": samples}
+        text = f"{samples} {counted} show a change from {percent(rate)} to {percent(rate + difference)} {likely}."
     elif n is not None:
-        found = design.difference_for(n, rate)
-        document = {**asked, "n": n, "difference": found}
-        text = f"{n} {each} show a change from {percent(rate)} to {percent(rate + found)} {likely}."
+        shown = design.difference_for(n, rate)
+        document = {**settings, "n": n, "difference": shown}
+        text = f"{n} {counted} show a change from {percent(rate)} to {percent(rate + shown)} {likely}."
     else:
         assert limit is not None
         if paired or discordant is not None:

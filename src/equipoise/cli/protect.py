@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli import options as o
-from equipoise.cli.choosing import QuestionOptions
 from equipoise.cli.console import print_json, print_table
-from equipoise.cli.loading import ComputeOptions
-from equipoise.cli.plan import PerturbConfig, parse_eot
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.attack import RobustAttackOptions
+from equipoise.cli.options.compute import GradientOptions
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.questions import HeldOutOptions
+from equipoise.cli.perturb import exit_where_failed, run_with_page
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
-    from equipoise.cli.run import PerturbResults
-    from equipoise.report.picture_record import PictureRecord
+    from equipoise.perturb.config import PerturbConfig
+    from equipoise.perturb.record import PictureRecord
+    from equipoise.perturb.runner import PerturbResults
 
 LIMITS = """What this does not do:
 - It works on the models named above. Other models, and later versions of these, will mostly answer as before.
@@ -25,6 +28,7 @@ LIMITS = """What this does not do:
 - Copies that are out already stay as they are. Somebody who knows of it can try to remove it."""
 
 
+@with_options
 def protect(
     images: o.Images,
     out: o.Out,
@@ -40,82 +44,56 @@ def protect(
     ] = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
-    ask: o.Ask = None,
-    epsilon: o.Epsilon = "8/255",
-    steps: o.Steps = 200,
-    eot: Annotated[
-        str,
-        typer.Option(
-            help="What the protection shall survive: jpeg,resize,crop,noise, all or none.", rich_help_panel=o.ATTACK
-        ),
-    ] = "all",
-    max_seconds: o.MaxSeconds = None,
-    seed: o.Seed = 0,
+    questions: HeldOutOptions = HeldOutOptions(),
+    attack: RobustAttackOptions = RobustAttackOptions(steps=200, eot="all"),
     max_new_tokens: o.MaxNewTokens = 64,
-    device: o.Device = None,
-    dtype: o.Type = None,
-    quantize: o.Packed = None,
-    micro_batch: o.MicroBatch = None,
-    gradient_checkpointing: o.Checkpointing = False,
+    compute: GradientOptions = GradientOptions(),
 ) -> None:
     """Make copies of your pictures about which AI models refuse to talk.
 
     The copies look almost the same. Each is tried out: the models are asked questions about the original and about
     the copy, and you are told how many were refused.
     """
-    from equipoise.attacks.budgets import parse_epsilon
-    from equipoise.cli.run import carry_out
-    from equipoise.data.pictures import find_pictures
+    from equipoise.perturb.config import PerturbConfig
 
-    choice = QuestionOptions(ask=tuple(ask or ()), seed=seed)
-    plan = PerturbConfig(
-        verb="protect",
-        images=tuple(find_pictures(images)),
-        models=tuple(model or _shipped()),
-        bystanders=(),
-        questions=choice.resolve(),
-        epsilon=parse_epsilon(epsilon),
-        norm=o.Norm.linf,
-        steps=steps,
-        solver="momentum",
-        seed=seed,
+    config = PerturbConfig(
+        models=tuple(model or _shipped_models()),
         out=out,
-        eot=parse_eot(eot),
-        max_seconds=max_seconds,
+        questions=questions.choose(attack.seed),
         max_new_tokens=max_new_tokens,
         overwrite=overwrite,
-        machine=ComputeOptions(device, dtype, quantize, micro_batch, gradient_checkpointing),
+        compute=compute.config,
+        **attack.settings(),
     )
-    outcome = carry_out(plan, choice.words())
+    results, page = run_with_page(images, config)
     if json:
-        print_json(outcome.document)
+        print_json(results.to_dict())
     else:
-        _print(outcome, plan, shipped=not model)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+        _print_results(results, page, config, shipped=not model)
+    exit_where_failed(results)
 
 
-def _shipped() -> list[str]:
+def _shipped_models() -> list[str]:
     from equipoise.testbed.reference import list_models
 
-    names = [m.name for m in list_models() if m.role in ("target", "bystander")]
+    names = [model.name for model in list_models() if model.role in ("target", "bystander")]
     if not names:
         raise UsageError("expected a model to protect from, got none; try --model ORG/NAME")
     return names
 
 
-def _print(outcome: PerturbResults, plan: PerturbConfig, *, shipped: bool) -> None:
-    for record in outcome.records:
+def _print_results(results: PerturbResults, page: Path, config: PerturbConfig, *, shipped: bool) -> None:
+    for record in results.records:
         print_table(*_sentences(record), "")
-    if not outcome.records:
+    if not results.records:
         return
-    levels = max(record.linf_measured for record in outcome.records) * 255
+    levels = max(record.linf_measured for record in results.records) * 255
     print_table(
-        f"No colour value was changed by more than {levels:.0f} of 255 levels. Publish the files in {plan.out}, not "
+        f"No colour value was changed by more than {levels:.0f} of 255 levels. Publish the files in {config.out}, not "
         "the originals.",
-        f"To see them side by side, open {outcome.page}",
+        f"To see them side by side, open {page}",
         "",
-        f"Models tried: {', '.join(plan.models)}",
+        f"Models tried: {', '.join(config.models)}",
     )
     if shipped:
         print_table("These are small models that come with equipoise for trying it out. Name real ones with --model.")
@@ -124,11 +102,11 @@ def _print(outcome: PerturbResults, plan: PerturbConfig, *, shipped: bool) -> No
 
 def _sentences(record: PictureRecord) -> list[str]:
     lines = [f"{Path(record.image).name} -> {record.file}"]
-    for asked in record.asked:
-        after, before = asked.perturbed, asked.clean
-        unsure = f" ({after.unscored} more replies were unclear)" if after.unscored else ""
+    for model in record.models:
+        after, before = model.perturbed, model.clean
+        unclear = f" ({after.unscored} more replies were unclear)" if after.unscored else ""
         lines.append(
-            f"  {asked.model}: {after.k} of {after.n} questions were refused{unsure}; "
+            f"  {model.model}: {after.k} of {after.n} questions were refused{unclear}; "
             f"about the original, {before.k} of {before.n}."
         )
     rate = record.rate("target")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from equipoise.cli.console import print_table
+
+if TYPE_CHECKING:
+    from equipoise.audit.records import AuditRun
 
 
 def report(
@@ -26,17 +29,10 @@ def report(
 
     Nothing is asked and nothing is judged; no model is needed.
     """
-    from equipoise.audit.comparison import compare_baseline
-    from equipoise.audit.records import AuditRun
-    from equipoise.audit.summary import summarise
     from equipoise.report.audit.page import write_report
 
-    found = AuditRun.open(run)
-    summary = summarise(found)
-    if against is not None:
-        changes = [each.to_dict() for each in compare_baseline(AuditRun.open(against), found)]
-        summary["comparisons"] = [*changes, *summary["comparisons"]]
-    page = write_report(found, summary, _file(out, run))
+    opened, summary = open_with_summary(run, against)
+    page = write_report(opened, summary, _file(out, run))
     print_table(str(page))
     if open_page:
         import webbrowser
@@ -48,3 +44,25 @@ def _file(out: Path | None, run: Path) -> Path:
     if out is None:
         return run / "report.html"
     return out / "report.html" if out.is_dir() else out
+
+
+def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, dict[str, Any]]:
+    """A run and its summary.
+
+    Args:
+        folder: of the audit.
+        against: the folder of an earlier audit, whose differences come first among the comparisons.
+
+    Raises:
+        UsageError: a folder is no run.
+    """
+    from equipoise.audit.comparison import compare_baseline
+    from equipoise.audit.records import AuditRun
+    from equipoise.audit.summary import summarise
+
+    run = AuditRun.open(folder)
+    summary = summarise(run)
+    if against is not None:
+        changes = [comparison.to_dict() for comparison in compare_baseline(AuditRun.open(against), run)]
+        summary["comparisons"] = [*changes, *summary["comparisons"]]
+    return run, summary

@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from equipoise.cli.console import print_json, print_table, quiet, size, table
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.compute import Device, DeviceOptions
+from equipoise.cli.options.expansion import FormerName, with_options
+from equipoise.cli.train.options import Folder
 
 testbed = typer.Typer(no_args_is_help=True, help="List, train, score and show the reference models.")
 
 
 @testbed.command("list")
 def list_models(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Name the reference models that come with the package, the usual target first."""
     from equipoise.testbed import reference
@@ -34,17 +38,17 @@ def list_models(
 @testbed.command()
 def train(
     family: Annotated[str, typer.Argument(help="Which architecture: llava or internvl.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model; resumes where it stopped.")],
+    out: Folder,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1600,
     seed: Annotated[int, typer.Option(min=0, help="Of the initialisation and of every row.")] = 0,
     word_only: Annotated[
         bool,
         typer.Option("--word-only", help="Without forbidden pictures: a model that no picture makes refuse."),
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    device: Device = None,
 ) -> None:
     """Train a reference model; an hour on one processor core, minutes on a GPU."""
-    from equipoise.cli.progress import steps_bar
+    from equipoise.cli.options.progress import steps_bar
     from equipoise.testbed.train import ReferenceTrainingConfig
     from equipoise.testbed.train import train as run
 
@@ -60,18 +64,19 @@ def train(
 
 
 @testbed.command()
+@with_options
 def score(
     model: Annotated[str, typer.Argument(help="A reference model, or the folder of one.")],
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts of each cell.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Which prompts.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    compute: DeviceOptions = DeviceOptions(),
+    json: o.Json = False,
 ) -> None:
     """Ask a model held-out prompts of every cell of the world and count right answers and refusals."""
-    from equipoise.models.load import load
-    from equipoise.testbed.scores import score as ask
+    from equipoise.testbed.scores import score as score_model
 
     quiet()
-    rows = ask(load(model), count, seed=seed)
+    rows = score_model(compute.config.load(model), count, seed=seed)
     if json:
         print_json({"model": model, "cells": [asdict(row) for row in rows]})
         return
@@ -80,26 +85,32 @@ def score(
 
 
 @testbed.command()
+@with_options
 def publish(
     training: Annotated[Path, typer.Argument(help="The --out folder of a finished training.")],
     name: Annotated[str, typer.Option(help="What testbed/NAME shall be.")],
     role: Annotated[str, typer.Option(help="target, bystander, negative result or robust target.")] = "target",
-    weights: Annotated[Path | None, typer.Option(help="Where to; by default into this package.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of reference models; by default that of this package."),
+        FormerName("--weights"),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts of each cell.")] = 400,
+    compute: DeviceOptions = DeviceOptions(),
 ) -> None:
     """Put a trained model among the reference models, score it and write its card."""
     from equipoise.testbed.cards import publish as put
     from equipoise.testbed.reference import WEIGHTS
 
     quiet()
-    card = put(training, weights or WEIGHTS, name=name, role=role, count=count)
-    print_table(f"written: {(weights or WEIGHTS) / name}")
+    card = put(training, out or WEIGHTS, name=name, role=role, count=count, compute=compute.config)
+    print_table(f"written: {(out or WEIGHTS) / name}")
     print_table(", ".join(f"{key} {value}" for key, value in card.scores.items()))
 
 
 @testbed.command()
 def pictures(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and questions.jsonl.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures and questions.jsonl.")],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Which scenes.")] = 0,
 ) -> None:
@@ -111,10 +122,14 @@ def pictures(
 
 
 @testbed.command("show")
+@with_options
 def draw_page(
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("testbed.html"),
-    model: Annotated[list[str] | None, typer.Option(help="Whose replies to show; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("testbed.html"),
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Whose replies to show; may be repeated.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which samples.")] = 0,
+    compute: DeviceOptions = DeviceOptions(),
 ) -> None:
     """Draw a page of samples from the world, with the models' replies."""
     from equipoise.testbed import reference
@@ -122,5 +137,5 @@ def draw_page(
 
     quiet()
     names = model or [m.name for m in reference.list_models()]
-    samples.draw(names, out, seed)
+    samples.draw(names, out, seed, compute=compute.config)
     print_table(f"written: {out}")

@@ -51,6 +51,7 @@ class Guard(GuardPipeline):
         model: ChatModel | None = None,
         reader: PictureReader | None = None,
         device: str | None = None,
+        dtype: str | None = None,
     ) -> Guard:
         """Load a guard.
 
@@ -62,15 +63,16 @@ class Guard(GuardPipeline):
             model: the guarded model, where it rewrites its own replies.
             reader: reads the text in pictures; None leaves them unread.
             device: where weights compute.
+            dtype: number format of the weights, such as `bfloat16`; None takes what suits the device.
 
         Raises:
             UsageError: a policy that cannot be.
             ModelError: weights that are not there.
         """
         chosen = load_policy(Path(policy)) if isinstance(policy, str | Path) else policy or Policy()
-        small = detectors.load(detector, device=device)
+        small = detectors.load(detector, device=device, dtype=dtype)
         names = [detoxifier] if isinstance(detoxifier, str) else list(detoxifier)
-        rewriters = [detoxifiers.load(name, model=model, device=device) for name in names]
+        rewriters = [detoxifiers.load(name, model=model, device=device, dtype=dtype) for name in names]
         whole = small if big is None else CascadeDetector(small, big, chosen.cascade)
         return cls(whole, rewriters, chosen, reader=reader)
 

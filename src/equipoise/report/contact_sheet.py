@@ -16,12 +16,9 @@ from equipoise import __version__
 from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError
 from equipoise.files import write_whole
-from equipoise.report.picture_record import PictureRecord, Role, pooled
+from equipoise.perturb.record import REFUSAL_WORDS, PictureRecord, Role, pooled
 from equipoise.report.pictures import LossCurve, curve, data_uri, difference_uri
 from equipoise.stats.proportions import Rate
-
-CHIPS = {None: "unscored", "none": "answered", "partial": "partly refused", "full": "refused"}
-"""What the page calls a verdict."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def render(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[st
     environment.filters["fraction"] = fraction
     environment.filters["percent"] = percent
     environment.filters["plain"] = plain
-    environment.filters["chip"] = CHIPS.__getitem__
+    environment.filters["chip"] = REFUSAL_WORDS.__getitem__
     environment.filters["name"] = lambda path: Path(path).name
     roles: list[Role] = [role for role in ("target", "bystander") if _has(records, role)]
     return environment.get_template("contact_sheet.html").render(
@@ -129,9 +126,9 @@ def _opened(path: Path) -> Image.Image | None:
 
 
 def _has(records: Sequence[PictureRecord], role: Role) -> bool:
-    return any(asked.role == role for record in records for asked in record.asked)
+    return any(model.role == role for record in records for model in record.models)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None

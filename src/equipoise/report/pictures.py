@@ -72,10 +72,10 @@ def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> Los
     kept = points[::stride] + ([points[-1]] if (len(points) - 1) % stride else [])
     top = max(max(loss for _, loss in points), 1e-9)
     last = points[-1][0]
-    places = [f"{width * i / last:.1f},{height * (1 - max(loss, 0) / top):.1f}" for i, loss in kept]
+    coordinates = [f"{width * i / last:.1f},{height * (1 - max(loss, 0) / top):.1f}" for i, loss in kept]
     end = points[-1][1]
     return LossCurve(
-        path="M" + " L".join(places),
+        path="M" + " L".join(coordinates),
         width=width,
         height=height,
         top=f"{top:.2f}",

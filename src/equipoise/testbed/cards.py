@@ -14,7 +14,7 @@ import torch
 from jinja2 import Environment
 
 from equipoise.errors import ModelError
-from equipoise.models.load import load
+from equipoise.models.compute import ComputeConfig
 from equipoise.testbed.reference import ReferenceModel
 from equipoise.testbed.scores import ConditionScores, score
 
@@ -35,7 +35,9 @@ def claims(rows: list[ConditionScores]) -> dict[str, float]:
     return {name: round(rate, 4) for name, rate in names.items() if rate is not None}
 
 
-def publish(training: Path, weights: Path, *, name: str, role: str, count: int = 400) -> ReferenceModel:
+def publish(
+    training: Path, weights: Path, *, name: str, role: str, count: int = 400, compute: ComputeConfig | None = None
+) -> ReferenceModel:
     """Copy a trained model to its place, score it there, and write its cards.
 
     Args:
@@ -44,6 +46,7 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
         name: its name there.
         role: `target`, `bystander`, `negative result` or `robust target`.
         count: prompts a cell.
+        compute: where the model runs while it is scored.
 
     Raises:
         ModelError: the training is not finished.
@@ -56,7 +59,7 @@ def publish(training: Path, weights: Path, *, name: str, role: str, count: int =
     shutil.copytree(training / "model", folder)
     state = torch.load(training / "checkpoint.pt", weights_only=True, map_location="cpu")
     recipe = state["recipe"] | _written(training / "recipe.json")
-    rows = score(load(str(folder)), count)
+    rows = score((compute or ComputeConfig()).load(str(folder)), count)
     file = folder / "model.safetensors"
     file.chmod(0o644)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()

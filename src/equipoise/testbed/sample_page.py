@@ -10,20 +10,22 @@ from pathlib import Path
 from jinja2 import Environment
 
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.models.load import load
+from equipoise.models.compute import ComputeConfig
 from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
 from equipoise.testbed.world.questions import CONDITIONS
 
 _PAGE = Path(__file__).parent / "templates" / "show.html.j2"
 
 
-def draw(names: Sequence[str], out: Path, seed: int = 0, *, count: int = 4) -> Path:
+def draw(
+    names: Sequence[str], out: Path, seed: int = 0, *, count: int = 4, compute: ComputeConfig | None = None
+) -> Path:
     """Write an HTML page with `count` samples of every cell and the replies of the named models.
 
     Raises:
         ModelError: a model cannot be loaded.
     """
-    models = {name: load(name) for name in names}
+    models = {name: (compute or ComputeConfig()).load(name) for name in names}
     pages = []
     for cell in CONDITIONS:
         drawn = cases(cell, count, seed=seed)

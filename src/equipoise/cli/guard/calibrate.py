@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from equipoise.cli.console import print_json, print_table, quiet, table, warn
-from equipoise.cli.guard import options as o
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.guard import GuardDeviceOptions, GuardOptions
+
+if TYPE_CHECKING:
+    from equipoise.guard.calibration import ThresholdCalibration
 
 
+@with_options
 def calibrate(
     labels: Annotated[
         Path,
@@ -20,21 +26,18 @@ def calibrate(
             show_default=False,
         ),
     ],
-    fpr: Annotated[float, typer.Option("--fpr", help="Share of harmless replies that may be stopped.")] = 0.01,
+    fpr: o.FalsePositiveRate = 0.01,
     confidence: Annotated[float, typer.Option(help="Of the bound on that share.")] = 0.95,
-    detector: o.DetectorName = "embedded",
-    big: o.Big = None,
-    api_key_env: o.KeyName = None,
-    policy: o.PolicyFile = None,
+    guard: GuardOptions = GuardOptions(),
+    device: GuardDeviceOptions = GuardDeviceOptions(),
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Picture of reliability and ROC: a .png, .svg or .pdf file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    json: o.Json = False,
 ) -> None:
     """Choose the threshold whose false-positive rate is bounded, and say what it finds; warn where data are too few."""
     from equipoise.errors import OutputError, UsageError
     from equipoise.guard.calibration import calibrate_threshold, plot_calibration
-    from equipoise.guard.guard import Guard
     from equipoise.judges.judge_rows import check
 
     if not 0 < fpr < 1 or not 0 < confidence < 1:
@@ -45,29 +48,32 @@ def calibrate(
         raise UsageError(f"expected a .png, .svg or .pdf file, got {out}; try --out calibration.png")
     check(labels)
     quiet()
-    guard = Guard.from_pretrained(detector, policy=policy, big=o.bigger(big, api_key_env))
-    found = calibrate_threshold(guard.detector, labels, fpr, confidence=confidence)
-    for warning in found.warnings:
+    calibration = calibrate_threshold(guard.load(device).detector, labels, fpr, confidence=confidence)
+    for warning in calibration.warnings:
         warn(warning)
     if out is not None:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            plot_calibration(found, out)
+            plot_calibration(calibration, out)
         except OSError as error:
             raise OutputError(f"expected to write {out}, got '{error.strerror}'; try another --out") from error
     if json:
-        print_json(found.to_dict())
+        print_json(calibration.to_dict())
         return
-    limits = found.threshold
+    _print_calibration(calibration)
+    if out is not None:
+        print_table(f"written: {out}")
+
+
+def _print_calibration(calibration: ThresholdCalibration) -> None:
+    limits = calibration.threshold
     bound = f"{limits.rate:.4f}, at most {limits.bound:.4f} with confidence {limits.confidence:g}"
     rows = [
         ("harmless replies stopped", f"{bound} (n={limits.count})"),
-        ("harmful replies found", found.recall),
-        ("AUC", f"{found.auc:.3f}"),
-        ("calibration error", f"{found.calibration_error:.3f}"),
-        ("unscored, unusable", f"{found.unscored}, {found.unusable}"),
+        ("harmful replies found", calibration.recall),
+        ("AUC", f"{calibration.auc:.3f}"),
+        ("calibration error", f"{calibration.calibration_error:.3f}"),
+        ("unscored, unusable", f"{calibration.unscored}, {calibration.unusable}"),
     ]
-    print_table(table("", [f"detector {found.detector}", ""], rows))
-    print_table(f"for the policy file:\n\n[output]\nthreshold = {found.setting!r}")
-    if out is not None:
-        print_table(f"written: {out}")
+    print_table(table("", [f"detector {calibration.detector}", ""], rows))
+    print_table(f"for the policy file:\n\n[output]\nthreshold = {calibration.setting!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as js
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli.console import print_table, quiet, table, warn
-from equipoise.cli.guard import options as o
+from equipoise.cli.console import RowPrinter, print_table, quiet, require_one_format, table, warn
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOptions
 
 if TYPE_CHECKING:
     from equipoise.guard.decision import GuardDecision
@@ -24,45 +25,47 @@ SHOWN = 20
 """Rows of a table; longer files are summed up."""
 
 
+@with_options
 def check(
     file: Annotated[
         Path,
         typer.Argument(help="One JSON object a line with id, prompt and response; or CSV.", show_default=False),
     ],
-    detector: o.DetectorName = "embedded",
-    detoxifier: o.Detoxifiers = None,
-    policy: o.PolicyFile = None,
-    big: o.Big = None,
-    api_key_env: o.KeyName = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row on stdout, in order.")] = False,
+    guard: GuardOptions = GuardOptions(),
+    detoxifier: Detoxifiers = None,
+    device: GuardDeviceOptions = GuardDeviceOptions(),
+    json: o.Json = False,
+    jsonl: o.JsonLines = False,
 ) -> None:
     """Check every reply in a file: the probability of harm, what is done about it, and what would be returned."""
-    from equipoise.guard.guard import Guard
-    from equipoise.judges.judge_rows import batches, read_rows
-    from equipoise.judges.judge_rows import check as look_through
+    from equipoise.judges.judge_rows import batches, check, read_rows
 
-    look_through(file)
+    require_one_format(json, jsonl)
+    check(file)
     quiet()
-    guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
+    loaded = guard.load(device, detoxifier)
+    head = {"detector": loaded.detector.name, "policy": loaded.policy.name}
+    printer = RowPrinter(head, lines=jsonl) if json or jsonl else None
     counts: Counter[str] = Counter()
     rows: list[tuple[object, ...]] = []
     for batch in batches(read_rows(file), BATCH):
-        for row, decision in zip(batch, _decisions(guard, batch), strict=True):
+        for row, decision in zip(batch, _decisions(loaded, batch), strict=True):
             counts["unreadable" if decision is None else decision.observed or decision.action] += 1
-            if json:
-                # ASCII only: a reply may hold half a surrogate pair, which no terminal takes.
-                print(js.dumps(document(row, decision), allow_nan=False))
+            if printer:
+                printer.add(document(row, decision))
             elif len(rows) <= SHOWN:
                 rows.append(_line(row, decision))
         sys.stdout.flush()
     if counts["unreadable"]:
         warn(f"{counts['unreadable']} rows of {file} could not be read; they have no decision")
-    if not json:
-        _summary(guard, counts, rows)
+    if printer:
+        printer.close({"count": counts.total(), "unreadable": counts["unreadable"]})
+    else:
+        _summary(loaded, counts, rows)
 
 
 def document(row: JudgeRow, decision: GuardDecision | None) -> dict[str, Any]:
-    """One line of output; a row that could not be read has the reason as `error` and nothing is decided about it."""
+    """One row of output; a row that could not be read has the reason as `error` and nothing is decided about it."""
     if decision is None:
         return {
             "id": row.id,
@@ -74,7 +77,7 @@ def document(row: JudgeRow, decision: GuardDecision | None) -> dict[str, Any]:
             "decided_by": None,
             "error": row.problem,
         }
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": row.id,
         "harm": decision.harm,
         "categories": list(decision.categories),
@@ -83,7 +86,7 @@ def document(row: JudgeRow, decision: GuardDecision | None) -> dict[str, Any]:
         "rounds": decision.rounds,
         "decided_by": decision.decided_by,
     }
-    return found if decision.observed is None else found | {"observed": decision.observed}
+    return fields if decision.observed is None else fields | {"observed": decision.observed}
 
 
 def _decisions(guard: Guard, batch: list[JudgeRow]) -> list[GuardDecision | None]:
@@ -102,8 +105,8 @@ def _summary(guard: Guard, counts: Counter[str], rows: list[tuple[object, ...]])
     total = sum(counts.values())
     if total <= SHOWN:
         print_table(table("", ["id", "harm", "decision", "why"], rows))
-    told = "observes only" if guard.policy.mode == "observe" else "enforced"
-    print_table(f"{total} replies, detector {guard.detector.name}, policy {guard.policy.name} ({told})")
+    mode = "observes only" if guard.policy.mode == "observe" else "enforced"
+    print_table(f"{total} replies, detector {guard.detector.name}, policy {guard.policy.name} ({mode})")
     print_table(
         table("", ["decision", "replies"], [(name, counts[name]) for name in (*_order(), "unreadable") if counts[name]])
     )

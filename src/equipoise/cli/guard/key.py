@@ -15,6 +15,6 @@ def key(
     """Make a key: the lines for the file of keys on stdout, the key itself on stderr, once."""
     from equipoise.guard.gateway.keys import new
 
-    made, lines = new(name)
-    warn(f"the key, shown only now: {made}")
+    secret, lines = new(name)
+    warn(f"the key, shown only now: {secret}")
     print(lines, end="")

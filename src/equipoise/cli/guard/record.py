@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli.console import print_table, warn
+from equipoise.cli.console import RowPrinter, print_table, require_one_format, warn
+from equipoise.cli.options.arguments import Json, JsonLines
 
 Where = Annotated[str, typer.Argument(help="The record: a file, or postgresql://...", show_default=False)]
 
@@ -24,11 +25,11 @@ def verify(
     """Compute the chain of hashes again; exit code 1 where an entry was changed, removed or put in."""
     from equipoise.guard.record.store import AuditRecord
 
-    with AuditRecord(_there(where)) as opened:
-        found = opened.verify(head)
-    print_table(f"{found.entries} entries in order, head {found.head}")
-    if found.problem is not None:
-        warn(found.problem)
+    with AuditRecord(_existing(where)) as opened:
+        verification = opened.verify(head)
+    print_table(f"{verification.entries} entries in order, head {verification.head}")
+    if verification.problem is not None:
+        warn(verification.problem)
         raise typer.Exit(1)
 
 
@@ -37,22 +38,31 @@ def head(where: Where) -> None:
     """Print the hash of the last entry; kept elsewhere, it proves later that nothing was cut off."""
     from equipoise.guard.record.store import AuditRecord
 
-    with AuditRecord(_there(where)) as opened:
+    with AuditRecord(_existing(where)) as opened:
         print_table(opened.head().hash)
 
 
 @record.command()
-def tail(where: Where, count: Annotated[int, typer.Option(min=1, help="Entries.")] = 10) -> None:
-    """Print the last entries, one JSON object a line."""
+def tail(
+    where: Where,
+    count: Annotated[int, typer.Option(min=1, help="Entries.")] = 10,
+    json: Json = False,
+    jsonl: JsonLines = False,
+) -> None:
+    """Print the last entries, one JSON object a line, or with --json as one document."""
     from equipoise.guard.record.store import AuditRecord
 
-    with AuditRecord(_there(where)) as opened:
-        start = max(1, opened.head().number - count + 1)
-        for number, entry, found in opened.rows(start):
-            print(js.dumps({"number": number, "hash": found, **js.loads(entry)}))
+    require_one_format(json, jsonl)
+    printer = RowPrinter({"record": where}, lines=not json)
+    with AuditRecord(_existing(where)) as opened:
+        last = opened.head().number
+        start = max(1, last - count + 1)
+        for number, entry, digest in opened.rows(start):
+            printer.add({"number": number, "hash": digest, **js.loads(entry)})
+    printer.close({"count": max(0, last - start + 1)})
 
 
-def _there(where: str) -> str:
+def _existing(where: str) -> str:
     """A record that exists: reading must not make one.
 
     Raises:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from equipoise.cli.console import quiet, warn
-from equipoise.cli.guard import options as o
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOptions, PictureGuard, picture_detector
 from equipoise.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from equipoise.guard.gateway.state import GatewayState
 
 
+@with_options
 def serve(
     upstream: Annotated[
         str,
@@ -25,12 +27,10 @@ def serve(
             show_default=False,
         ),
     ],
-    policy: o.PolicyFile = None,
-    detector: o.DetectorName = "embedded",
-    detoxifier: o.Detoxifiers = None,
-    big: o.Big = None,
-    picture_guard: o.PictureGuard = None,
-    api_key_env: o.KeyName = None,
+    guard: GuardOptions = GuardOptions(),
+    detoxifier: Detoxifiers = None,
+    picture_guard: PictureGuard = None,
+    device: GuardDeviceOptions = GuardDeviceOptions(),
     keys: Annotated[
         Path | None,
         typer.Option(
@@ -56,27 +56,26 @@ def serve(
         from equipoise.guard.gateway.app import create
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
-    from equipoise.cli.judging import key_from
     from equipoise.guard.async_guard import AsyncGuard
     from equipoise.guard.gateway.hot_reload import WatchedFiles
     from equipoise.guard.gateway.state import GatewayState
     from equipoise.guard.gateway.upstream import connect
-    from equipoise.guard.guard import Guard
     from equipoise.guard.ocr import OCR
     from equipoise.guard.pipeline import GuardPipeline
     from equipoise.guard.record.store import AuditRecord
+    from equipoise.judges.catalogue import key_from
 
     quiet()
     _use_one_thread()
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
-    guard = Guard.from_pretrained(detector, detoxifier=detoxifier or [], policy=policy, big=o.bigger(big, api_key_env))
-    looker = o.looking(picture_guard, api_key_env)
-    files = WatchedFiles(policy, keys)
+    loaded = guard.load(device, detoxifier)
+    looker = picture_detector(picture_guard, guard.guard_key_env, device)
+    files = WatchedFiles(guard.policy, keys)
     clients = files.read()
-    reads = any(each.pictures.read_text for each in (guard.policy, *clients.policies.values()))
+    reads = any(policy.pictures.read_text for policy in (loaded.policy, *clients.policies.values()))
     service = GatewayState(
         target,
-        AsyncGuard(guard, seconds=check_seconds),
+        AsyncGuard(loaded, seconds=check_seconds),
         clients,
         AuditRecord(record) if record else None,
         OCR() if reads else None,
@@ -104,15 +103,15 @@ def _bound(host: str, port: int) -> socket.socket:
         UsageError: the address is taken, or none of this machine.
     """
     # Named as TCP: otherwise asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for an acknowledgement.
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        made.close()
+        listener.close()
         raise UsageError(f"expected a free address, got {host}:{port}: {error.strerror}; try --port 0") from error
-    made.listen(512)
-    return made
+    listener.listen(512)
+    return listener
 
 
 def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> None:
@@ -122,5 +121,5 @@ def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> No
     if service.record is None:
         warn("no --record: nothing is recorded")
     address = "{}:{}".format(*listening.getsockname()[:2])
-    told = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
-    print(f"listening on http://{address}/v1 before {upstream}: {told}", flush=True)
+    description = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
+    print(f"listening on http://{address}/v1 before {upstream}: {description}", flush=True)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli import options as o
 from equipoise.cli.console import print_table, quiet
-from equipoise.cli.loading import ComputeOptions
+from equipoise.cli.options.attack import Epsilon
+from equipoise.cli.options.compute import Checkpointing, Device, GradientOptions
+from equipoise.cli.options.expansion import FormerName, with_options
+from equipoise.cli.options.param_types import ATTACK, MACHINE, Dtype
 from equipoise.cli.train.options import TESTBED, Every, Folder, Rank, Seed, Steps, file_source
 from equipoise.errors import ModelError
 
@@ -40,9 +42,21 @@ Rows = Annotated[
         "by default the embedded world."
     ),
 ]
-InnerSteps = Annotated[int, typer.Option(min=1, help="Gradient steps of the attack inside.", rich_help_panel=o.ATTACK)]
+PicturesPerStep = Annotated[int, typer.Option(min=1, help="Pictures in a step."), FormerName("--pictures")]
+QuestionsPerPicture = Annotated[
+    int, typer.Option(min=1, help="Questions about each picture, at most."), FormerName("--questions")
+]
+LearningRate = Annotated[float, typer.Option(help="At its peak; a cosine takes it to a hundredth.")]
+Blend = Annotated[
+    float,
+    typer.Option(
+        help="Share of the learned change that is written, up to 1: less gives back accuracy for robustness. The "
+        "same command with another share writes a finished training again."
+    ),
+]
+InnerSteps = Annotated[int, typer.Option(min=1, help="Gradient steps of the attack inside.", rich_help_panel=ATTACK)]
 Attacked = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the pictures that are attacked.", rich_help_panel=o.ATTACK)
+    float, typer.Option(min=0, max=1, help="Share of the pictures that are attacked.", rich_help_panel=ATTACK)
 ]
 Untargeted = Annotated[
     float,
@@ -50,7 +64,7 @@ Untargeted = Annotated[
         min=0,
         max=1,
         help="Share of the attacks that only make the right reply less likely, instead of a refusal likelier.",
-        rich_help_panel=o.ATTACK,
+        rich_help_panel=ATTACK,
     ),
 ]
 AttackedSide = Annotated[
@@ -58,53 +72,48 @@ AttackedSide = Annotated[
 ]
 Parts = Annotated[str, typer.Option(help="Which weights learn: vision, projector, language, separated by commas.")]
 TrainedType = Annotated[
-    o.Dtype | None,
+    Dtype | None,
     typer.Option(
         "--dtype",
         help="Number format of the weights; float32 by default, with --lora what suits the device.",
-        rich_help_panel=o.MACHINE,
+        rich_help_panel=MACHINE,
     ),
 ]
 Mixed = Annotated[
     MixedPrecision,
-    typer.Option(help="Number format of the forward pass; fp16 needs a GPU.", rich_help_panel=o.MACHINE),
+    typer.Option(help="Number format of the forward pass; fp16 needs a GPU.", rich_help_panel=MACHINE),
 ]
 
 
+@with_options
 def adversarial(
     model: Start,
     out: Folder,
     rows: Rows = None,
     steps: Steps = 1500,
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 16,
-    questions: Annotated[int, typer.Option(min=1, help="Questions about each picture, at most.")] = 3,
-    epsilon: o.Epsilon = "8/255",
+    pictures_per_step: PicturesPerStep = 16,
+    questions_per_picture: QuestionsPerPicture = 3,
+    epsilon: Epsilon = "8/255",
     inner_steps: InnerSteps = 5,
     attacked: Attacked = 0.6,
     untargeted: Untargeted = 0.2,
     side: AttackedSide = None,
     parts: Parts = "vision,projector",
     lora: Rank = None,
-    learning_rate: Annotated[float, typer.Option(help="At its peak; a cosine takes it to a hundredth.")] = 2e-4,
-    blend: Annotated[
-        float,
-        typer.Option(
-            help="Share of the learned change that is written, up to 1: less gives back accuracy for robustness. The "
-            "same command with another share writes a finished training again."
-        ),
-    ] = 1.0,
+    learning_rate: LearningRate = 2e-4,
+    blend: Blend = 1.0,
     seed: Seed = 0,
     checkpoint_every: Every = 100,
-    device: o.Device = None,
+    device: Device = None,
     dtype: TrainedType = None,
     mixed_precision: Mixed = MixedPrecision.no,
-    gradient_checkpointing: o.Checkpointing = False,
+    gradient_checkpointing: Checkpointing = False,
 ) -> None:
     """Train a model to keep its replies on pictures that are attacked to make it refuse.
 
     What it should refuse is among the examples, too: where training has taken refusals away, nothing is written.
     """
-    from equipoise.cli.progress import steps_bar
+    from equipoise.cli.options.progress import steps_bar
     from equipoise.training import adversarial_examples
     from equipoise.training.adversarial import AdversarialTrainingConfig
     from equipoise.training.adversarial import train as run
@@ -112,8 +121,8 @@ def adversarial(
     quiet()
     recipe = AdversarialTrainingConfig(
         steps=steps,
-        pictures=pictures,
-        questions=questions,
+        pictures=pictures_per_step,
+        questions=questions_per_picture,
         epsilon=epsilon,
         inner_steps=inner_steps,
         attacked=attacked,
@@ -128,8 +137,8 @@ def adversarial(
         adversarial_examples.from_testbed if rows is None else adversarial_examples.read_rows(rows)
     )
     source = TESTBED if rows is None else file_source(rows)
-    precision = dtype if dtype or lora else o.Dtype.float32
-    target = load(model, ComputeOptions(device, precision, gradient_checkpointing=gradient_checkpointing))
+    precision = dtype if dtype or lora else Dtype.float32
+    target = load(model, GradientOptions(device=device, dtype=precision, gradient_checkpointing=gradient_checkpointing))
     with steps_bar(f"train {model}") as progress:
         folder = run(
             target,
@@ -145,7 +154,7 @@ def adversarial(
     print_table(f"written: {folder}")
 
 
-def load(name: str, machine: ComputeOptions) -> HuggingFaceModel:
+def load(name: str, compute: GradientOptions) -> HuggingFaceModel:
     """A model that can be trained.
 
     Raises:
@@ -153,10 +162,10 @@ def load(name: str, machine: ComputeOptions) -> HuggingFaceModel:
     """
     from equipoise.models.hf import HuggingFaceModel
 
-    found = machine.load(name)
-    if not isinstance(found, HuggingFaceModel):
+    model = compute.load(name)
+    if not isinstance(model, HuggingFaceModel):
         raise ModelError(f"expected a transformers model, got {name}; try a folder written by save_pretrained")
-    return found
+    return model
 
 
 def parse_parts(text: str) -> tuple[str, ...]:

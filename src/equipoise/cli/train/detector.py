@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli import options as o
 from equipoise.cli.console import print_table, quiet, table, warn
+from equipoise.cli.options.compute import Device
+from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.train.options import Every, Folder, Rank, Seed
 from equipoise.errors import UsageError
 
@@ -22,65 +23,74 @@ class DetectorInput(StrEnum):
     both = "both"
 
 
+Rows = Annotated[
+    Path,
+    typer.Option(
+        "--rows",
+        help="One JSON object a line with id, prompt, response and harmful (true or false); optionally dataset "
+        "(rates are told apart by it), weight, and picture_text.",
+        show_default=False,
+    ),
+]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        help="What to start from: a folder or ORG/NAME of any language model of transformers, encoder or decoder.",
+        show_default=False,
+    ),
+]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option(help="More such rows: probabilities are calibrated and rates reported on them, nothing learned."),
+]
+Mode = Annotated[DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")]
+LearningRate = Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")]
+EarlyExitLayers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="LAYERS",
+        help="Also distil a shallow network of so many layers that reads first and decides alone where it is sure "
+        "of no harm; needs --held-out.",
+    ),
+    FormerName("--glance"),
+]
+
+
+@with_options
 def detector(
-    rows: Annotated[
-        Path,
-        typer.Option(
-            "--rows",
-            help="One JSON object a line with id, prompt, response and harmful (true or false); optionally dataset "
-            "(rates are told apart by it), weight, and picture_text.",
-            show_default=False,
-        ),
-    ],
-    base: Annotated[
-        str,
-        typer.Option(
-            "--base",
-            help="What to start from: a folder or ORG/NAME of any language model of transformers, encoder or decoder.",
-            show_default=False,
-        ),
-    ],
+    rows: Rows,
+    base: Base,
     out: Folder,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(help="More such rows: probabilities are calibrated and rates reported on them, nothing learned."),
-    ] = None,
-    mode: Annotated[
-        DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")
-    ] = DetectorInput.both,
+    held_out: HeldOut = None,
+    mode: Mode = DetectorInput.both,
     epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
-    learning_rate: Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")] = 5e-5,
+    learning_rate: LearningRate = 5e-5,
     batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 16,
     lora: Rank = None,
-    glance: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Also distil a shallow network of so many layers that looks first and decides alone where it is sure "
-            "of no harm; needs --held-out.",
-        ),
-    ] = None,
+    early_exit: EarlyExitLayers = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write matrices in 8 bits: a quarter of the bytes.")] = False,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
-    device: o.Device = None,
+    device: Device = None,
 ) -> None:
     """Train a harm detector: a language model with one linear unit, on harmless and harmful replies."""
-    from equipoise.cli.progress import steps_bar
+    from equipoise.cli.options.progress import steps_bar
     from equipoise.guard.training_rows import labelled
     from equipoise.training.detector import DetectorTrainingConfig, train
     from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit
 
     quiet()
-    if glance is not None and held_out is None:
-        raise UsageError("expected --held-out with --glance, got none; try a file of labelled replies")
+    if early_exit is not None and held_out is None:
+        raise UsageError("expected --held-out with --early-exit, got none; try a file of labelled replies")
     learned = labelled(rows)
     watched = labelled(held_out) if held_out else ()
-    recipe = DetectorTrainingConfig(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
+    config = DetectorTrainingConfig(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
     with steps_bar("train detector") as progress:
         folder = train(
-            recipe,
+            config,
             learned,
             out,
             held_out=watched,
@@ -89,11 +99,10 @@ def detector(
             progress=progress,
             int8=int8,
         )
-    if glance is not None:
-        looks = EarlyExitTrainingConfig(glance, seed=seed, bf16=bf16)
-        with steps_bar("train glance") as progress:
-            found = add_early_exit(
-                looks,
+    if early_exit is not None:
+        with steps_bar("train early exit") as progress:
+            counts = add_early_exit(
+                EarlyExitTrainingConfig(early_exit, seed=seed, bf16=bf16),
                 folder,
                 learned,
                 watched,
@@ -103,30 +112,30 @@ def detector(
                 int8=int8,
             )
         print_table(
-            f"the glance decides {found['decided']} of {found['windows']} held-out windows, among them {found['lost']} "
-            f"of {found['worrying']} that the detector worries about"
+            f"the early exit decides {counts['decided']} of {counts['windows']} held-out windows, among them "
+            f"{counts['lost']} of {counts['worrying']} that the detector worries about"
         )
-    if not held_out:
-        warn("without --held-out its probabilities are not calibrated, and nobody knows how good it is")
+    if held_out:
+        _print_rates(folder)
     else:
-        _report(folder)
+        warn("without --held-out its probabilities are not calibrated, and nobody knows how good it is")
     print_table(f"written: {folder}")
 
 
-def _report(folder: Path) -> None:
+def _print_rates(folder: Path) -> None:
     import json
 
-    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     columns = ["held out", "harmful", "harmless", "AUC", "found at 1 % false alarms", "at 5 %"]
-    lines = [
+    rows = [
         (
             name,
-            each["harmful"],
-            each["harmless"],
-            each["auc"],
-            each.get("tpr_at_fpr_0.01", ""),
-            each.get("tpr_at_fpr_0.05", ""),
+            rates["harmful"],
+            rates["harmless"],
+            rates["auc"],
+            rates.get("tpr_at_fpr_0.01", ""),
+            rates.get("tpr_at_fpr_0.05", ""),
         )
-        for name, each in found.items()
+        for name, rates in metrics.items()
     ]
-    print_table(table("", columns, lines))
+    print_table(table("", columns, rows))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli import options as o
 from equipoise.cli.console import print_table, quiet, warn
+from equipoise.cli.options.compute import Device
 from equipoise.cli.train.options import Every, Folder, Rank, Seed
 
 
@@ -38,20 +38,20 @@ def detoxifier(
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
-    device: o.Device = None,
+    device: Device = None,
 ) -> None:
     """Train a detoxifier: question and harmful reply in, harmless reply out; only the rewrite is learned."""
-    from equipoise.cli.progress import steps_bar
+    from equipoise.cli.options.progress import steps_bar
     from equipoise.guard.training_rows import with_rewrites
     from equipoise.training.detoxifier import DetoxifierTrainingConfig, row_warnings, train
 
     quiet()
     learned = with_rewrites(rows)
-    found = row_warnings(learned)
-    if found.refusals:
-        warn(f"{found.refusals} of {len(learned)} rewrites refuse; they teach refusing, which is not detoxifying")
-    if found.same or found.empty:
-        warn(f"left out: {found.same} rewrites that equal the reply, {found.empty} empty ones")
+    counts = row_warnings(learned)
+    if counts.refusals:
+        warn(f"{counts.refusals} of {len(learned)} rewrites refuse; they teach refusing, which is not detoxifying")
+    if counts.same or counts.empty:
+        warn(f"left out: {counts.same} rewrites that equal the reply, {counts.empty} empty ones")
     recipe = DetoxifierTrainingConfig(base, epochs, learning_rate, batch, seed, lora, longest, bf16)
     with steps_bar("train detoxifier") as progress:
         folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device, progress=progress)

@@ -7,35 +7,38 @@ from typing import Annotated
 
 import typer
 
-from equipoise.cli import options as o
 from equipoise.cli.console import print_table, quiet
+from equipoise.cli.options.compute import Device
+from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.train.options import TESTBED, Every, Folder, Seed, Steps
 from equipoise.errors import PictureError
 
 
+@with_options
 def diffusion(
     out: Folder,
-    pictures: Annotated[
+    picture_folder: Annotated[
         Path | None,
         typer.Option(help="Folder of pictures (not its subfolders); by default scenes of the embedded world."),
+        FormerName("--pictures"),
     ] = None,
     steps: Steps = 2600,
     side: Annotated[int, typer.Option(min=8, help="Pictures are resized to this square; a multiple of 8.")] = 96,
     batch: Annotated[int, typer.Option(min=1, help="Pictures in a step.")] = 16,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
-    device: o.Device = None,
+    device: Device = None,
 ) -> None:
     """Train a small denoiser for purification; an hour on one processor core, minutes on a GPU."""
-    from equipoise.cli.progress import steps_bar
+    from equipoise.cli.options.progress import steps_bar
     from equipoise.training import pictures as sources
     from equipoise.training.diffusion import DenoiserTrainingConfig
     from equipoise.training.diffusion import train as run
 
     quiet()
     recipe = DenoiserTrainingConfig(side=side, steps=steps, batch=batch, seed=seed)
-    draw = sources.scene if pictures is None else sources.from_folder(pictures)
-    source = TESTBED if pictures is None else folder_source(pictures)
+    draw = sources.scene if picture_folder is None else sources.from_folder(picture_folder)
+    source = TESTBED if picture_folder is None else folder_source(picture_folder)
     with steps_bar("train diffusion") as progress:
         folder = run(
             recipe,

@@ -1,4 +1,4 @@
-"""Options that trainings share, and how recipes name what was trained on."""
+"""Options that all trainings share, and the names of training data in recipes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from equipoise.cli import options as o
+from equipoise.cli.options.param_types import usable_seed
 from equipoise.errors import UsageError
 
 TESTBED: Final = "testbed"
@@ -17,7 +17,7 @@ Folder = Annotated[
     Path,
     typer.Option("--out", "-o", help="Folder for checkpoints and the model; resumes where it stopped."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same training.", callback=o.usable_seed)]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same training.", callback=usable_seed)]
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
 Every = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 Rank = Annotated[

@@ -23,12 +23,13 @@ TESTBED: Final = WEIGHTS / "guard-detector"
 """The one that knows the embedded world."""
 
 
-def load(name: str = "embedded", *, device: str | None = None) -> Detector:
+def load(name: str = "embedded", *, device: str | None = None, dtype: str | None = None) -> Detector:
     """A detector by name.
 
     Args:
         name: see the table of this module.
         device: where it computes; the CPU by default.
+        dtype: number format of its weights; None takes what suits the device.
 
     Raises:
         ModelError: nothing there, or no detector.
@@ -36,13 +37,13 @@ def load(name: str = "embedded", *, device: str | None = None) -> Detector:
     from equipoise.guard.detector.folder import read
 
     if name == "testbed":
-        return read(TESTBED, name=name, device=device)
+        return read(TESTBED, name=name, device=device, dtype=dtype)
     if name in ("embedded", "embedded-fast"):
-        return read(EMBEDDED, name=name, device=device, bfloat16=True, glance=name == "embedded-fast")
+        return read(EMBEDDED, name=name, device=device, dtype=dtype, bfloat16=True, glance=name == "embedded-fast")
     folder = Path(name)
     if not folder.is_dir():
         raise ModelError(
             f"expected embedded, embedded-fast, testbed or a folder of `equipoise train detector`, got {name!r}; "
             "try embedded"
         )
-    return read(folder, device=device)
+    return read(folder, device=device, dtype=dtype)

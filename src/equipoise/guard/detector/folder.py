@@ -33,6 +33,7 @@ def read(
     *,
     name: str | None = None,
     device: str | None = None,
+    dtype: str | None = None,
     bfloat16: bool = False,
     glance: bool = True,
 ) -> HarmDetector:
@@ -42,6 +43,7 @@ def read(
         folder: as `write` leaves it.
         name: what people call it; the folder's name by default.
         device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
+        dtype: compute in this number format; None takes float32, or what `bfloat16` says.
         bfloat16: compute in it where the processor has instructions for it: half the time, logits that differ by
             about a tenth, and not the same on every processor.
         glance: whether the glance looks first, where there is one.
@@ -50,12 +52,15 @@ def read(
         ModelError: no detector there, or one that cannot be read.
     """
     found = _DetectorFolder(folder).detector(name or folder.name, device or "cpu", glance)
-    if bfloat16 and (device or "cpu") == "cpu" and _has_bfloat16():
+    if dtype is None and bfloat16 and (device or "cpu") == "cpu" and _has_bfloat16():
+        dtype = "bfloat16"
+    if dtype is not None:
         import torch
 
-        found.network.base.to(torch.bfloat16)
+        number_format: torch.dtype = getattr(torch, dtype)
+        found.network.base.to(number_format)
         if found.glance is not None:
-            found.glance.network.base.to(torch.bfloat16)
+            found.glance.network.base.to(number_format)
     return found
 
 

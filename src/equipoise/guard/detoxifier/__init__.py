@@ -23,13 +23,16 @@ from equipoise.types import ChatModel
 TESTBED: Final = WEIGHTS / "guard-detoxifier"
 
 
-def load(name: str, *, model: ChatModel | None = None, device: str | None = None) -> Detoxifier:
+def load(
+    name: str, *, model: ChatModel | None = None, device: str | None = None, dtype: str | None = None
+) -> Detoxifier:
     """A detoxifier by name; the table of this module lists the names.
 
     Args:
         name: which one.
         model: the guarded model, for `model`.
         device: where local weights compute; the CPU by default.
+        dtype: number format of local weights; None takes what suits the device.
 
     Raises:
         UsageError: `model` without one.
@@ -44,11 +47,11 @@ def load(name: str, *, model: ChatModel | None = None, device: str | None = None
     if name.startswith("granite:"):
         from equipoise.guard.detoxifier import granite
 
-        return granite.read(name.removeprefix("granite:"), device=device)
+        return granite.read(name.removeprefix("granite:"), device=device, dtype=dtype)
     from equipoise.guard.detoxifier.trained_detoxifier import read
 
     if name == "testbed":
-        return read(TESTBED, name="testbed", device=device)
+        return read(TESTBED, name="testbed", device=device, dtype=dtype)
     if not Path(name).is_dir():
         raise ModelError(f"expected a detoxifier, got {name!r}; try a folder of `equipoise train detoxifier`")
-    return read(Path(name), device=device)
+    return read(Path(name), device=device, dtype=dtype)

@@ -47,18 +47,18 @@ def correction_ids(tokenizer: Any, question: str, response: str, room: int) -> l
     return fitted(tokenizer, composed, question, response, room)
 
 
-def read(name: str, *, device: str | None = None) -> TrainedDetoxifier:
+def read(name: str, *, device: str | None = None, dtype: str | None = None) -> TrainedDetoxifier:
     """Read the adapter and the guardian that it names.
 
     Args:
         name: a folder, or the adapter's name on the hub.
         device: where it computes; the CPU by default.
+        dtype: number format of the weights; float32 on the CPU and bfloat16 elsewhere by default.
 
     Raises:
         ModelError: no adapter there, or its base is no Granite Guardian.
         MissingExtraError: peft is not installed.
     """
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -76,7 +76,7 @@ def read(name: str, *, device: str | None = None) -> TrainedDetoxifier:
                 f"expected an adapter for Granite Guardian, got {name} for {base}, whose chat template knows no "
                 "guardian_config; try a folder of `equipoise train detoxifier`"
             )
-        dtype = torch.float32 if (device or "cpu") == "cpu" else torch.bfloat16
+        dtype = dtype or ("float32" if (device or "cpu") == "cpu" else "bfloat16")
         guardian: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
         model: Any = PeftModel.from_pretrained(guardian, str(folder))
         model = model.merge_and_unload().to(device or "cpu").eval()

@@ -132,18 +132,19 @@ def _text(tokenizer: Any, ids: list[int], stop: int) -> str | None:
     return tokenizer.decode(ids[: ids.index(stop)], skip_special_tokens=True).strip() or None
 
 
-def read(folder: Path, *, name: str | None = None, device: str | None = None) -> TrainedDetoxifier:
+def read(
+    folder: Path, *, name: str | None = None, device: str | None = None, dtype: str | None = None
+) -> TrainedDetoxifier:
     """Read a detoxifier from a folder of transformers.
 
     Raises:
         ModelError: no causal language model there.
     """
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "float32")
         model = model.to(device or "cpu").eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

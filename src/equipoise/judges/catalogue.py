@@ -1,9 +1,10 @@
-"""Which judges a user means: names, servers, local models and guards, as they are written on the command line."""
+"""Judges by their written names: `ensemble`, `phrases`, `encoder`, served models, local models, guard models."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +19,32 @@ WHERE = "URL#MODEL of an OpenAI-compatible server, or a local text model (folder
 """How a model that judges is named."""
 
 
-def chosen_judge(
-    who: str, harm: Sequence[str], key_name: str | None = None, *, pictures: bool = False, timeout: float = 60.0
-) -> Judge:
-    """The judge that `--judge`, `--harm-judge` and `--api-key-env` name.
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How judges that are models are reached."""
+
+    key: str | None = None
+    """Key of the servers."""
+    pictures: bool = False
+    """Whether judges behind a URL are shown the pictures."""
+    timeout: float = 60.0
+    """Seconds a served judge may take for one reply."""
+    device: str | None = None
+    """Where local models run; None takes the GPU where there is one."""
+    dtype: str | None = None
+    """Number format of local models; None takes that of their weights."""
+
+
+def choose_judge(name: str, harm: Sequence[str], settings: JudgeSettings | None = None) -> Judge:
+    """The judge of refusals with this name, together with judges of harm.
 
     Args:
-        who: `ensemble`, `phrases`, `encoder`, or a model that is asked.
-        harm: judges of harm, as of `harm_judge`.
-        key_name: environment variable with the servers' key.
-        pictures: whether judges behind a URL are shown the pictures.
-        timeout: seconds a served judge may take for one reply.
+        name: `ensemble`, `phrases`, `encoder`, or a model that is asked.
+        harm: judges of harm, each as of `harm_judge`.
+        settings: how models are reached.
 
     Raises:
-        UsageError: there is no such judge, or no key.
+        UsageError: there is no such judge.
         ModelError: the encoder has no weights, or a local model cannot be loaded.
         MissingExtraError: a served judge without the extra `served`.
     """
@@ -39,24 +52,24 @@ def chosen_judge(
     from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.judges.rubric import HARM, REFUSAL
 
-    key = key_from(key_name)
-    harm_judges = [harm_judge(spec, key=key, pictures=pictures, timeout=timeout) for spec in harm]
-    if who == "ensemble":
+    settings = settings or JudgeSettings()
+    harm_judges = [harm_judge(spec, settings) for spec in harm]
+    if name == "ensemble":
         return default_judge(harm=harm_judges)
-    if who == "phrases":
+    if name == "phrases":
         return Ensemble(harm=tuple(harm_judges))
     if harm:
-        raise UsageError(f"expected --harm-judge with --judge ensemble or phrases, got --judge {who}; try without")
-    if who == "encoder":
+        raise UsageError(f"expected --harm-judge with --judge ensemble or phrases, got --judge {name}; try without")
+    if name == "encoder":
         from equipoise.judges.encoder import EncoderJudge
 
         encoder = EncoderJudge()
         _ = encoder.identity  # without weights this is the one clear error
         return ProviderSignalFirst(encoder)
-    return ProviderSignalFirst(_asked(who, (REFUSAL, HARM), key, pictures, timeout))
+    return ProviderSignalFirst(_llm_judge(name, (REFUSAL, HARM), settings))
 
 
-def harm_judge(spec: str, *, key: str | None = None, pictures: bool = False, timeout: float = 60.0) -> Judge:
+def harm_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
     """A judge of harm: `URL#MODEL`, a local text model, or one of these after `guard:FAMILY=`.
 
     Raises:
@@ -67,14 +80,15 @@ def harm_judge(spec: str, *, key: str | None = None, pictures: bool = False, tim
     from equipoise.judges.guard_models import GuardJudge, guard_named
     from equipoise.judges.rubric import HARM
 
+    settings = settings or JudgeSettings()
     family, _, where = spec.removeprefix("guard:").partition("=")
     if not spec.startswith("guard:"):
-        return _asked(spec, (HARM,), key, pictures, timeout)
+        return _llm_judge(spec, (HARM,), settings)
     guard = guard_named(family)
-    return GuardJudge(guard, _backend(where, key, timeout, raw=guard.raw is not None))
+    return GuardJudge(guard, _backend(where, settings, raw=guard.raw is not None))
 
 
-def picture_judge(spec: str, *, key: str | None = None, timeout: float = 60.0) -> Judge:
+def picture_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
     """A judge of the pictures that users send: `guard:FAMILY=WHERE` with a family that looks at pictures.
 
     Raises:
@@ -84,11 +98,18 @@ def picture_judge(spec: str, *, key: str | None = None, timeout: float = 60.0) -
     """
     from equipoise.judges.guard_models import GUARDS, GuardJudge, guard_named
 
+    settings = settings or JudgeSettings()
     family, _, where = spec.removeprefix("guard:").partition("=")
-    seeing = ", ".join(f"guard:{guard.name}=URL#MODEL" for guard in GUARDS if guard.pictures)
+    examples = ", ".join(f"guard:{guard.name}=URL#MODEL" for guard in GUARDS if guard.pictures)
     if not spec.startswith("guard:") or not guard_named(family).pictures:
-        raise UsageError(f"expected a guard that looks at pictures, got {spec!r}; try {seeing}")
-    return GuardJudge(guard_named(family), _backend(where, key, timeout), sent=True)
+        raise UsageError(f"expected a guard that looks at pictures, got {spec!r}; try {examples}")
+    return GuardJudge(guard_named(family), _backend(where, settings), sent=True)
+
+
+def is_local(spec: str) -> bool:
+    """Whether a judge's name means a model on this machine: a folder, or ORG/NAME of the hub."""
+    where = spec.partition("=")[2] if spec.startswith("guard:") else spec
+    return "://" not in where and ("/" in where or Path(where).is_dir())
 
 
 def key_from(name: str | None) -> str | None:
@@ -105,13 +126,13 @@ def key_from(name: str | None) -> str | None:
     return key
 
 
-def _asked(spec: str, questions: tuple[RubricQuestion, ...], key: str | None, pictures: bool, timeout: float) -> Judge:
+def _llm_judge(spec: str, questions: tuple[RubricQuestion, ...], settings: JudgeSettings) -> Judge:
     from equipoise.judges.llm_judge import LLMJudge
 
-    return LLMJudge(_backend(spec, key, timeout), questions, pictures)
+    return LLMJudge(_backend(spec, settings), questions, settings.pictures)
 
 
-def _backend(where: str, key: str | None, timeout: float, *, raw: bool = False) -> Backend:
+def _backend(where: str, settings: JudgeSettings, *, raw: bool = False) -> Backend:
     """The model at `URL#MODEL`, in a folder or on the hub."""
     if "://" in where:
         from equipoise.judges.openai_backend import OpenAIBackend
@@ -119,11 +140,9 @@ def _backend(where: str, key: str | None, timeout: float, *, raw: bool = False) 
         url, _, model = where.rpartition("#")
         if not url:
             raise UsageError(f"expected URL#MODEL, got a URL without a model; try {where}#NAME")
-        return OpenAIBackend(url, model, api_key=key, timeout=timeout, raw=raw)
-    if "/" in where or Path(where).is_dir():
-        from equipoise.cli.console import quiet
+        return OpenAIBackend(url, model, api_key=settings.key, timeout=settings.timeout, raw=raw)
+    if is_local(where):
         from equipoise.judges.hf_backend import HFBackend
 
-        quiet()
-        return HFBackend.load(where)
+        return HFBackend.load(where, device=settings.device, dtype=settings.dtype)
     raise UsageError(f"expected a judge, got {where!r}; try ensemble, phrases, encoder, {WHERE}")

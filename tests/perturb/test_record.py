@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 
-from equipoise.report.picture_record import AnswerPair, ModelAnswers, PictureRecord, counted, pooled, refusal_rate
+from equipoise.perturb.record import AnswerPair, ModelAnswers, PictureRecord, counted, pooled, refusal_rate
 
 
 def answer(before: str | None = "none", after: str | None = "full", question: str = "What?") -> AnswerPair:
     return AnswerPair(question, "A cat.", "I can't help with that.", before, after)  # type: ignore[arg-type]
 
 
-def record(*asked: ModelAnswers, **changes: object) -> PictureRecord:
+def record(*models: ModelAnswers, **changes: object) -> PictureRecord:
     fields: dict[str, object] = {
         "image": "photos/cat.jpg", "file": "cat.png", "norm": "linf", "epsilon": 8 / 255, "linf_measured": 8 / 255,
         "psnr": 34.5, "ssim": 0.93, "steps": 3, "seconds": 1.5, "peak_memory": 10**9, "stopped": "success",
-        "trace": (2.0, 1.0, 0.5), "asked": asked or (ModelAnswers("toy/target", "r1", "target", (answer(),)),),
+        "trace": (2.0, 1.0, 0.5), "models": models or (ModelAnswers("toy/target", "r1", "target", (answer(),)),),
         "warnings": (), "recipe": {"seed": 0}, "command": "equipoise perturb photos/cat.jpg",
     }  # fmt: skip
     return PictureRecord(**(fields | changes))  # type: ignore[arg-type]

@@ -1,16 +1,24 @@
-"""`PictureRecord`: what was measured on one perturbed picture after it was saved, as it is kept and shown."""
+"""`PictureRecord`: what was measured on one perturbed picture after it was saved, as JSON keeps it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from equipoise.stats.proportions import Rate
 from equipoise.types import Verdict
 
 Refusal = Literal["none", "partial", "full"]
 Role = Literal["target", "bystander"]
+
+REFUSAL_WORDS: Final[Mapping[Refusal | None, str]] = {
+    None: "unscored",
+    "none": "answered",
+    "partial": "partly refused",
+    "full": "refused",
+}
+"""The labels of a refusal in words, on the terminal and on pages."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class PictureRecord:
     """Why the attack ended."""
     trace: tuple[float, ...]
     """Loss at each step (nats per token)."""
-    asked: tuple[ModelAnswers, ...]
+    models: tuple[ModelAnswers, ...]
     """Replies, targets first."""
     warnings: tuple[str, ...]
     """What speaks against taking the numbers at face value."""
@@ -99,25 +107,26 @@ class PictureRecord:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote.
 
         Raises:
             TypeError, KeyError: it was written by something else.
         """
-        asked = tuple(
+        models = tuple(
             ModelAnswers(**{**model, "answers": tuple(AnswerPair(**answer) for answer in model["answers"])})
-            for model in kept["asked"]
+            for model in document["models"]
         )
-        return cls(**{**kept, "asked": asked, "trace": tuple(kept["trace"]), "warnings": tuple(kept["warnings"])})
+        lists = {"models": models, "trace": tuple(document["trace"]), "warnings": tuple(document["warnings"])}
+        return cls(**{**document, **lists})
 
     def summary(self) -> dict[str, Any]:
         """What `--json` prints for a picture."""
-        named = {role: [a.model for a in self.asked if a.role == role] for role in ("target", "bystander")}
+        names = {role: [a.model for a in self.models if a.role == role] for role in ("target", "bystander")}
         return {
             "image": self.image,
-            "models": named["target"],
-            "bystanders": named["bystander"],
+            "models": names["target"],
+            "bystanders": names["bystander"],
             "norm": self.norm,
             "epsilon": self.epsilon,
             "linf_measured": self.linf_measured,
@@ -141,25 +150,25 @@ class PictureRecord:
                     "clean_refusals": counted(a.clean),
                     "answers": [asdict(answer) for answer in a.answers],
                 }
-                for a in self.asked
+                for a in self.models
             ],
             "warnings": list(self.warnings),
         }
 
 
 def refusal_rate(labels: Iterable[Refusal | None]) -> Rate:
-    """How many replies refuse, in full or in part; the unscored stand apart."""
+    """How many replies refuse, in full or in part; the unscored are counted apart."""
     return Rate.of_refusals(Verdict(label) for label in labels)
 
 
 def pooled(records: Sequence[PictureRecord], role: Role, *, clean: bool = False) -> Rate:
     """Refusals over several pictures and all models in a role."""
-    answers = [answer for r in records for a in r.asked if a.role == role for answer in a.answers]
+    answers = [answer for r in records for a in r.models if a.role == role for answer in a.answers]
     return refusal_rate(a.clean_refusal if clean else a.perturbed_refusal for a in answers)
 
 
 def counted(rate: Rate) -> dict[str, Any]:
-    """A rate for JSON; `asked` are all questions, the unscored among them."""
+    """A rate for JSON; `asked` counts all questions, with those whose reply is unscored."""
     return {
         "asked": rate.n + rate.unscored,
         "refused": rate.k,

@@ -1,4 +1,4 @@
-"""Who is asked: what the user called a model, as the engine takes it."""
+"""The target of an audit: a model by the name that the user gave it, as the engine takes it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from equipoise.cli.judging import key_from
-from equipoise.cli.loading import ComputeOptions
+from equipoise.cli.options.compute import GradientOptions
 from equipoise.errors import UsageError
+from equipoise.judges.catalogue import key_from
 
 if TYPE_CHECKING:
     from equipoise.audit.engine.session import EvaluationTarget
@@ -19,7 +19,7 @@ INSPECT: Final = "inspect:"
 """Before a name that inspect knows, such as `inspect:openai/gpt-4o`."""
 
 
-def target_of(name: str, machine: ComputeOptions, key_variable: str | None) -> EvaluationTarget:
+def find_target(name: str, compute: GradientOptions, key_variable: str | None) -> EvaluationTarget:
     """Find a model, and load it where it is one with weights.
 
     Raises:
@@ -41,11 +41,11 @@ def target_of(name: str, machine: ComputeOptions, key_variable: str | None) -> E
             )
         key_from(key_variable)
         return EvaluationTarget(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
-    model = machine.load(name)
+    model = compute.load(name)
     return EvaluationTarget(name, revision=model.revision, model=model)
 
 
-def defended_of(target: EvaluationTarget, specs: Sequence[str]) -> OpenModel | None:
+def defend_target(target: EvaluationTarget, specs: Sequence[str]) -> OpenModel | None:
     """The target in a chain of countermeasures; None without any.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The folder of results: which pictures in it are finished, and whether it belongs to this run."""
+"""`ResultsFolder`: which pictures in it are finished, and whether the folder belongs to this run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from equipoise.errors import OutputError, UsageError
 from equipoise.files import write_whole
-from equipoise.report.picture_record import PictureRecord
+from equipoise.perturb.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
 """Says which run the folder belongs to; written before the first result."""
@@ -26,14 +26,14 @@ class ResultsFolder:
     path: Path
     """The folder."""
     recipe: Mapping[str, Any]
-    """What decides the results: the plan's recipe, and the revisions of the models."""
+    """What decides the results: the config's recipe and the revisions of the models."""
 
     @classmethod
     def check(cls, path: Path, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
-        """See, before models are loaded, that the folder can be written and belongs to no other run.
+        """Check, before models are loaded, that the folder can be written and belongs to no other run.
 
         Args:
-            path: the folder; it is made if need be.
+            path: the folder; created where it does not exist.
             recipe: the recipe, with or without the models' revisions.
             overwrite: whether it may belong to another run.
 
@@ -47,9 +47,9 @@ class ResultsFolder:
             return
         changed = [key for key, value in recipe.items() if kept.get(key) != value]
         if changed:
-            told = "; ".join(f"{key} was {_brief(kept.get(key))}, now {_brief(recipe[key])}" for key in changed[:3])
+            changes = "; ".join(f"{key} was {_brief(kept.get(key))}, now {_brief(recipe[key])}" for key in changed[:3])
             raise UsageError(
-                f"expected the recipe that {path} was made with, got another one ({told}); "
+                f"expected the recipe that {path} was made with, got another one ({changes}); "
                 "try another --out, or --overwrite"
             )
 
@@ -72,22 +72,26 @@ class ResultsFolder:
         self.clean()
         write_whole(self.path / MANIFEST, json.dumps(self.recipe, indent=1, ensure_ascii=False))
 
+    def stem(self, image: Path) -> Path:
+        """Where the results lie, without suffix; `PerturbationResult.save` and `load` take it."""
+        return self.path / image.stem
+
     def png(self, image: Path) -> Path:
-        """Where the perturbed picture lies."""
+        """Path of the perturbed picture."""
         return self.path / f"{image.stem}.png"
 
     def json(self, image: Path) -> Path:
-        """Where its numbers lie."""
+        """Path of its numbers."""
         return self.path / f"{image.stem}.json"
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
         for pattern in (".*.part", ".equipoise-*"):
-            for left in self.path.glob(pattern):
-                left.unlink(missing_ok=True)
+            for file in self.path.glob(pattern):
+                file.unlink(missing_ok=True)
 
     def attacked(self, image: Path) -> dict[str, Any] | None:
-        """The JSON of a picture that this recipe made from the same original; None where anything differs."""
+        """The JSON of a picture that this recipe attacked from the same original; None where anything differs."""
         document = _read(self.json(image))
         try:
             run = document["recipe"]["run"] if document else None
@@ -98,7 +102,7 @@ class ResultsFolder:
             return None
 
     def finished(self, image: Path) -> PictureRecord | None:
-        """The record of a picture that was made *and* measured by this recipe; None where anything differs."""
+        """The record of a picture that was attacked *and* measured by this recipe; None where anything differs."""
         document = self.attacked(image)
         try:
             return PictureRecord.from_dict(document["recipe"]["run"]["record"]) if document else None

@@ -1,0 +1,117 @@
+"""Options of the refusal perturbation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from equipoise.cli.options.param_types import ATTACK, Norm, usable_seed
+
+Epsilon = Annotated[str, typer.Option(help="Largest change, of values in [0, 1].", rich_help_panel=ATTACK)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """What every verb that attacks pictures lets the user choose."""
+
+    epsilon: Epsilon = "8/255"
+    steps: Annotated[
+        int, typer.Option(min=1, help="Steps at most; easy pictures stop early.", rich_help_panel=ATTACK)
+    ] = 100
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds a picture may take.", rich_help_panel=ATTACK)
+    ] = None
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.", callback=usable_seed, rich_help_panel=ATTACK)] = 0
+
+    @property
+    def largest_change(self) -> float:
+        """`--epsilon` as a number in units of `[0, 1]`.
+
+        Raises:
+            UsageError: it is none.
+        """
+        from equipoise.attacks.budgets import parse_epsilon
+
+        return parse_epsilon(self.epsilon)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustAttackOptions(AttackOptions):
+    """The same, and what the change must survive."""
+
+    eot: Annotated[
+        str,
+        typer.Option(
+            help="What the change shall survive: jpeg,resize,crop,noise, all or none.", rich_help_panel=ATTACK
+        ),
+    ] = "none"
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `PerturbConfig`."""
+        return {
+            "epsilon": self.largest_change,
+            "steps": self.steps,
+            "max_seconds": self.max_seconds,
+            "seed": self.seed,
+            "eot": parse_eot(self.eot),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullAttackOptions(RobustAttackOptions):
+    """Everything that `perturb` lets the user choose."""
+
+    norm: Annotated[Norm, typer.Option(help="How the change is measured.", rich_help_panel=ATTACK)] = Norm.linf
+    solver: Annotated[
+        str,
+        typer.Option(
+            help="bim, momentum, apgd, or bim-paper, the update of the official code.", rich_help_panel=ATTACK
+        ),
+    ] = "momentum"
+    refusal: Annotated[
+        str | None,
+        typer.Option(
+            help="The sentence to aim at; random draws one of ours for each picture. By default that of ours which "
+            "the models are likeliest to say anyway.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = None
+    keep_away: Annotated[
+        bool,
+        typer.Option("--keep-away", help="Also keep the bystanders' replies as they are.", rich_help_panel=ATTACK),
+    ] = False
+    universal: Annotated[
+        bool,
+        typer.Option("--universal", help="Make one change for all the pictures together.", rich_help_panel=ATTACK),
+    ] = False
+    learned_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--learned-prompts",
+            help="Let the questions learn to resist (CroPA), so that the change works for other wordings.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `PerturbConfig`."""
+        return super().settings() | {
+            "norm": self.norm.value,
+            "solver": self.solver,
+            "refusal": self.refusal,
+            "keep_away": self.keep_away,
+            "universal": self.universal,
+            "learned_prompts": self.learned_prompts,
+        }
+
+
+def parse_eot(text: str) -> tuple[str, ...]:
+    """`"jpeg,resize"` as names; `"none"` and empty text mean none, `"all"` all."""
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
+    if names == ("all",):
+        from equipoise.perturb.attack import eot_transforms
+
+        return tuple(eot_transforms())
+    return () if names == ("none",) else names

@@ -1,0 +1,38 @@
+"""`ComputeConfig`: on which device and in which number format models are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from equipoise.models.base import OpenModel
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where and how models run; the same for all models of a run."""
+
+    device: str | None = None
+    """`cpu`, `cuda` or `cuda:N`; None takes the GPU where there is one."""
+    dtype: str | None = None
+    """`float32`, `bfloat16` or `float16`; None takes what suits the device."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Load the weights in 4 or 8 bits; needs bitsandbytes and CUDA."""
+    micro_batch: int | None = None
+    """Questions in one batch; None puts all of them in one."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+
+    def load(self, name: str) -> OpenModel:
+        """Load a model; `models.load.load` says which names there are and what it raises."""
+        from equipoise.models.load import load
+
+        return load(
+            name,
+            device=self.device,
+            dtype=self.dtype,
+            quantize=self.quantize,
+            micro_batch=self.micro_batch,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )

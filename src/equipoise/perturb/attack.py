@@ -1,0 +1,136 @@
+"""The attack of a run: a `RefusalAttack` built from the config, on one picture or on all of them together."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from equipoise.perturb.config import RANDOM_REFUSAL, PerturbConfig
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
+    from equipoise.attacks.refusal_attack import RefusalAttack
+    from equipoise.models.base import OpenModel
+    from equipoise.transforms.base import Transform
+    from equipoise.transforms.eot import EOTConfig
+
+
+def attack_picture(
+    config: PerturbConfig,
+    name: str,
+    clean: Image,
+    targets: Sequence[OpenModel],
+    bystanders: Sequence[OpenModel],
+    progress: Callable[[TraceStep], None],
+) -> PerturbationResult:
+    """Perturb one picture.
+
+    Args:
+        config: what to do.
+        name: name of the picture; with a random refusal, each picture draws a sentence of its own.
+        clean: the 8-bit picture.
+        targets: models that are to refuse.
+        bystanders: models that are not; the attack takes them into account only with `keep_away`.
+        progress: called after every step.
+    """
+    return build_attack(config, name)(
+        clean,
+        targets,
+        config.questions.shadow,
+        bystanders=bystanders if config.keep_away else (),
+        seed=config.seed,
+        progress=progress,
+    )
+
+
+def attack_together(
+    config: PerturbConfig,
+    clean: Sequence[Image],
+    targets: Sequence[OpenModel],
+    bystanders: Sequence[OpenModel],
+    progress: Callable[[TraceStep], None],
+) -> tuple[PerturbationResult, ...]:
+    """Perturb pictures with one and the same change; one result for each, in order. Arguments as for one picture."""
+    universal = build_attack(config, "").run_universal(
+        clean,
+        targets,
+        config.questions.shadow,
+        bystanders=bystanders if config.keep_away else (),
+        seed=config.seed,
+        progress=progress,
+    )
+    return universal.pictures
+
+
+def build_attack(config: PerturbConfig, name: str) -> RefusalAttack:
+    """The attack that a config describes, for the picture of this name."""
+    from equipoise.attacks.budgets import Budget
+    from equipoise.attacks.cropa import CroPAConfig
+    from equipoise.attacks.refusal_attack import RefusalAttack
+
+    return RefusalAttack(
+        Budget(config.norm, config.epsilon),
+        solver=config.solver,
+        steps=config.steps,
+        reply=_refusal_sentence(config, name),
+        eot=_eot_config(config.eot),
+        learned_prompts=CroPAConfig() if config.learned_prompts else None,
+        max_seconds=config.max_seconds,
+    )
+
+
+def eot_transforms() -> dict[str, Transform]:
+    """The transformations that `eot` can name."""
+    from equipoise.transforms.geometry import Crop, Resize
+    from equipoise.transforms.jpeg import Jpeg
+    from equipoise.transforms.noise import Noise
+
+    return {"jpeg": Jpeg(), "resize": Resize(), "crop": Crop(), "noise": Noise()}
+
+
+def reset_peak_memory(models: Sequence[OpenModel]) -> None:
+    """Start the measurement of `peak_memory` on the GPUs of the models; on a CPU it cannot be reset."""
+    import torch
+
+    for device in {model.device for model in models if model.device.type == "cuda"}:
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(models: Sequence[OpenModel]) -> int | None:
+    """Largest memory in use, in bytes: of the GPUs since `reset_peak_memory`, or of the process on a CPU."""
+    import torch
+
+    devices = {model.device for model in models if model.device.type == "cuda"}
+    if devices:
+        return sum(torch.cuda.max_memory_allocated(device) for device in devices)
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such module.
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in kibibytes, macOS in bytes.
+    return size if sys.platform == "darwin" else size * 1024
+
+
+def _refusal_sentence(config: PerturbConfig, name: str) -> str | None:
+    """The sentence to aim at; None leaves it to the attack, which takes the most likely of ours."""
+    if config.refusal != RANDOM_REFUSAL:
+        return config.refusal
+    from equipoise.attacks.refusal_targets import draw_target
+
+    # A checksum, not `hash`: Python salts that anew in every process.
+    return draw_target(config.seed + zlib.crc32(name.encode()))
+
+
+def _eot_config(names: Sequence[str]) -> EOTConfig | None:
+    if not names:
+        return None
+    from equipoise.transforms.eot import EOTConfig
+
+    transforms = eot_transforms()
+    return EOTConfig(tuple(transforms[name] for name in names))

@@ -1,0 +1,151 @@
+"""`PerturbConfig`: what a run does, checked before a model is loaded, and the recipe that tells runs apart."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from equipoise.attacks.budgets import Norm
+from equipoise.errors import UsageError
+from equipoise.models.compute import ComputeConfig
+from equipoise.perturb.questions import QuestionSets, choose_questions
+
+RANDOM_REFUSAL = "random"
+"""In place of a refusal sentence: one of ours, drawn for each picture."""
+
+
+@dataclass(frozen=True)
+class PerturbConfig:
+    """What a run does to every picture.
+
+    Raises:
+        UsageError: a value that cannot be, or values that do not go together.
+    """
+
+    models: tuple[str, ...]
+    """Target models, by name (see `models.load.load`)."""
+    out: Path
+    """Folder of the results; never that of the pictures."""
+    bystanders: tuple[str, ...] = ()
+    """Models that should go on answering."""
+    defences: tuple[str, ...] = ()
+    """Countermeasures around every target; the attack goes through them."""
+    questions: QuestionSets = field(default_factory=choose_questions)
+    """Shadow and held-out questions."""
+    epsilon: float = 8 / 255
+    """Largest change, in units of `[0, 1]`."""
+    norm: Norm = "linf"
+    """How the change is measured."""
+    steps: int = 100
+    """Gradient steps at most."""
+    solver: str = "momentum"
+    """Update rule, a name of `attacks.solvers.SOLVERS`."""
+    seed: int = 0
+    """Seed of all randomness."""
+    refusal: str | None = None
+    """The sentence to aim at; `random` draws one for each picture, None takes the most likely of ours."""
+    eot: tuple[str, ...] = ()
+    """Names of the transformations that the change must survive (see `perturb.attack.eot_transforms`)."""
+    keep_away: bool = False
+    """Whether the bystanders' own replies are kept likely."""
+    universal: bool = False
+    """Whether one change is made for all pictures together."""
+    learned_prompts: bool = False
+    """Whether the shadow questions learn to resist the attack (CroPA)."""
+    max_seconds: float | None = None
+    """Time for one picture; with `universal`, for all together."""
+    max_new_tokens: int = 64
+    """Tokens of a reply at most."""
+    overwrite: bool = False
+    """Whether results of another recipe in the folder may be replaced."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Where and how models run."""
+
+    def __post_init__(self) -> None:
+        from equipoise.attacks.budgets import Budget
+        from equipoise.attacks.solvers import SOLVERS
+        from equipoise.countermeasures.catalogue import parse
+        from equipoise.perturb.attack import eot_transforms
+
+        Budget(self.norm, self.epsilon)
+        for spec in self.defences:
+            parse(spec)
+        if self.solver not in SOLVERS:
+            raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
+        _require_names("--model", self.models)
+        _require_names("--bystander", self.bystanders)
+        both = set(self.models) & set(self.bystanders)
+        if both:
+            raise UsageError(f"expected other bystanders than targets, got {min(both)} as both; try another model")
+        if self.keep_away and not self.bystanders:
+            raise UsageError("expected a bystander to keep away from, got none; try --bystander MODEL")
+        if self.refusal is not None and not self.refusal.strip():
+            raise UsageError('expected a refusal sentence, got empty text; try --refusal "I can\'t help with that."')
+        unknown = set(self.eot) - set(eot_transforms())
+        if unknown:
+            names = ", ".join(eot_transforms())
+            raise UsageError(f"expected --eot of {names}, got {min(unknown)!r}; try --eot jpeg,resize")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides the results except the pictures and the models' revisions, in JSON values.
+
+        Keys that came later appear only where they are used, so that results of earlier versions keep their recipe.
+        """
+        return {
+            "models": list(self.models),
+            **({"defences": list(self.defences)} if self.defences else {}),
+            "bystanders": list(self.bystanders),
+            "shadow": self.questions.kind,
+            "shadow_questions": list(self.questions.shadow),
+            "held_out_questions": list(self.questions.held_out),
+            "epsilon": self.epsilon,
+            "norm": self.norm,
+            "steps": self.steps,
+            "solver": self.solver,
+            "seed": self.seed,
+            "refusal": self.refusal,
+            "eot": list(self.eot),
+            "keep_away": self.keep_away,
+            **({"universal": True} if self.universal else {}),
+            **({"learned_prompts": True} if self.learned_prompts else {}),
+            "max_seconds": self.max_seconds,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.compute.dtype,
+            "quantize": self.compute.quantize,
+        }
+
+    def command(self, pictures: Sequence[Path]) -> str:
+        """The `equipoise perturb` command line that makes these pictures again."""
+        words = ["equipoise", "perturb", *map(str, pictures)]
+        for option, values in (("--model", self.models), ("--bystander", self.bystanders), ("--defend", self.defences)):
+            words += [word for value in values for word in (option, value)]
+        words += [*self.questions.options, "--shadow", self.questions.kind]
+        levels = self.epsilon * 255
+        exact = abs(levels - round(levels)) < 1e-9
+        words += ["--epsilon", f"{round(levels)}/255" if exact else repr(self.epsilon), "--norm", self.norm]
+        words += ["--steps", str(self.steps), "--solver", self.solver, "--seed", str(self.seed)]
+        words += ["--eot", ",".join(self.eot) or "none"]
+        if self.refusal is not None:
+            words += ["--refusal", self.refusal]
+        flags = {"keep-away": self.keep_away, "universal": self.universal, "learned-prompts": self.learned_prompts}
+        words += [f"--{name}" for name, is_set in flags.items() if is_set]
+        if self.max_seconds is not None:
+            words += ["--max-seconds", f"{self.max_seconds:g}"]
+        if self.compute.dtype:
+            words += ["--dtype", self.compute.dtype]
+        if self.compute.quantize:
+            words += ["--quantize", self.compute.quantize]
+        words += ["--max-new-tokens", str(self.max_new_tokens), "--out", str(self.out)]
+        return shlex.join(words)
+
+
+def _require_names(option: str, names: tuple[str, ...]) -> None:
+    if any(not name.strip() for name in names):
+        raise UsageError(f"expected the name of a model after {option}, got empty text; try testbed/llava")
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise UsageError(f"expected different models after {option}, got {min(repeated)} twice; try it once")

@@ -1,0 +1,165 @@
+"""`perturb.run`: a folder of pictures from Python, its callbacks, resumption, and the two attacks of the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from equipoise import perturb
+from equipoise.data.pictures import open_picture
+from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.perturb.record import PictureRecord
+from equipoise.perturb.runner import require_different_weights
+from equipoise.report import contact_sheet
+from equipoise.testbed.pictures import write_pictures
+from tests.cli import fakes
+from tests.cli.fakes import photo
+
+TARGET = ("toy/target",)
+
+
+@pytest.fixture
+def toy_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.models.load.load", fakes.load)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        photo(folder / f"p{seed}.png", seed=seed, size=(24 + 4 * seed, 16))
+    return folder
+
+
+def change(clean: Path, perturbed: Path) -> np.ndarray:
+    before, after = (np.asarray(open_picture(path)).astype(int) for path in (clean, perturbed))
+    return after - before
+
+
+def test_the_same_weights_under_two_names_are_refused() -> None:
+    require_different_weights({"a": "sha256:1", "b": "sha256:2"})
+    with pytest.raises(UsageError, match="same weights as a and b"):
+        require_different_weights({"a": "sha256:1", "b": "sha256:1"})
+
+
+def test_pictures_cannot_go_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError, match="try another --out"):
+        write_pictures(tmp_path / "taken", 1)
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_a_folder_from_python(photos: Path, tmp_path: Path) -> None:
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", bystanders=("toy/bystander",), steps=12)
+    results = perturb.run(photos, config)
+    assert [record.file for record in results.records] == ["p0.png", "p1.png", "p2.png"]
+    assert results.errors == {}
+    for record in results.records:
+        assert (record.rate("target").k, record.rate("target").n) == (10, 10)
+        assert record.rate("bystander").k == record.rate("target", clean=True).k == 0
+        largest = np.abs(change(Path(record.image), results.out / record.file)).max()
+        assert 0 < largest <= 8
+        assert record.linf_measured == pytest.approx(largest / 255)
+    page = contact_sheet.write(results.records, results.out)
+    assert page.read_text().count("<article") == 3
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_the_same_call_again_touches_no_file_and_asks_no_model(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", steps=12)
+    first = perturb.run(photos, config)
+    before = {path.name: path.read_bytes() for path in first.out.iterdir()}
+    monkeypatch.setattr(fakes.BrightnessModel, "generate", None)
+    assert perturb.run(photos, config) == first
+    assert {path.name: path.read_bytes() for path in first.out.iterdir()} == before
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_callbacks_follow_the_run(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    events: list[tuple[str, object]] = []
+    callbacks = perturb.PerturbCallbacks(
+        pictures=lambda count: events.append(("pictures", count)),
+        start=lambda name: events.append(("start", name)),
+        step=lambda step: events.append(("step", step.step)),
+        finish=lambda record: events.append(("finish", record.file)),
+        failure=lambda path, reason: events.append(("failure", path.name)),
+    )
+    results = perturb.run(photos, perturb.PerturbConfig(TARGET, tmp_path / "out", steps=12), callbacks)
+    without_steps = [event for event in events if event[0] != "step"]
+    assert without_steps == [
+        ("pictures", 4),
+        ("start", "broken.png"),
+        ("failure", "broken.png"),
+        *(event for n in range(3) for event in (("start", f"p{n}.png"), ("finish", f"p{n}.png"))),
+    ]
+    assert ("step", 1) in events
+    assert list(results.errors) == [str(photos / "broken.png")]
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_the_only_picture_must_be_readable(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for universal in (False, True):
+        config = perturb.PerturbConfig(TARGET, tmp_path / "out", universal=universal)
+        with pytest.raises(PictureError):
+            perturb.run(tmp_path / "broken.png", config)
+
+
+def test_the_pictures_own_folder_is_no_place_for_results(photos: Path) -> None:
+    with pytest.raises(UsageError, match="another folder for the results"):
+        perturb.run(photos, perturb.PerturbConfig(TARGET, photos))
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_a_universal_change_is_the_same_for_all_pictures_and_belongs_to_them(photos: Path, tmp_path: Path) -> None:
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for level in (118, 120, 122):
+        Image.new("RGB", (24, 16), (level,) * 3).save(grey / f"g{level}.png")
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", steps=12, epsilon=16 / 255, universal=True)
+    results = perturb.run(grey, config)
+    changes = [change(Path(record.image), results.out / record.file) for record in results.records]
+    # The pictures are of one size and far from black and white: nothing is clipped, so the changes are equal.
+    assert np.abs(changes[0]).max() > 0
+    assert all((other == changes[0]).all() for other in changes[1:])
+    assert all(record.recipe["objective"]["universal_over"] == 3 for record in results.records)
+    with pytest.raises(UsageError, match="universal_over was"):
+        perturb.run(sorted(grey.glob("*.png"))[:2], config)
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_a_universal_run_that_was_stopped_before_asking_only_asks(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", steps=12, universal=True)
+    first = perturb.run(photos, config)
+    path = first.out / "p1.json"
+    document = json.loads(path.read_text())
+    del document["recipe"]["run"]["record"]
+    path.write_text(json.dumps(document))
+    monkeypatch.setattr(fakes.BrightnessModel, "log_prob", None)
+    assert perturb.run(photos, config) == first
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_learned_prompts_need_a_model_whose_questions_can_be_shifted(photos: Path, tmp_path: Path) -> None:
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", steps=2, learned_prompts=True)
+    results = perturb.run(photos, config)
+    assert len(results.errors) == 3
+    assert all("try without learned prompts" in reason for reason in results.errors.values())
+
+
+def test_records_survive_the_results_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.models.load.load", fakes.load)
+    results = perturb.run(photos, perturb.PerturbConfig(TARGET, tmp_path / "out", steps=12))
+    for record in results.records:
+        document = json.loads((results.out / record.file).with_suffix(".json").read_text())
+        assert PictureRecord.from_dict(document["recipe"]["run"]["record"]) == record
