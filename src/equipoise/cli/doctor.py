@@ -27,6 +27,7 @@ EXTRA_TITLES = {
     "lora": "low-rank adapters in training",
     "guard": "the gateway (guard serve)",
     "postgresql": "audit records in PostgreSQL",
+    "docs": "the pages of the documentation",
     "dev": "tests and checks of the source tree",
 }
 """Purpose of extras in words; an extra without an entry is shown as well."""
