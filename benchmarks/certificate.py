@@ -27,7 +27,7 @@ from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.solvers import Momentum
 from equipoise.countermeasures.certificate import Certificate, certify, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing
-from equipoise.data.pictures import to_image, to_pixels
+from equipoise.media.quantize import to_image, to_pixels
 from equipoise.models.load import load
 from equipoise.testbed.scores import ReferenceCase, cases
 from equipoise.types import Prompt

@@ -25,8 +25,8 @@ from PIL import Image
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate
-from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
+from equipoise.media.decode import open_picture
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate

@@ -27,8 +27,8 @@ from equipoise.attacks.refusal_attack import prompts_about
 from equipoise.attacks.refusal_targets import most_likely_refusal
 from equipoise.attacks.solvers import PaperBim
 from equipoise.attacks.success_checks import refusal_rate_check
-from equipoise.data.pictures import to_pixels
 from equipoise.data.questions import general
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from refusal import EPSILON, Album, attack, scenes

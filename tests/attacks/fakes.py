@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.objectives import Objective, TargetReplyLoss
-from equipoise.data.pictures import to_pixels
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.models.tiny_plain import PlainTorchModel

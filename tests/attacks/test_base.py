@@ -12,11 +12,12 @@ from torch import Generator, Tensor
 
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack, UpdateSteps
-from equipoise.attacks.budgets import Budget, FeasibleSet, is_quantized
+from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
 from equipoise.attacks.perturbation_result import TraceStep
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import ModelError, UsageError
+from equipoise.media.quantize import is_quantized
 from tests.attacks.fakes import CLEAN, reply, within
 
 BUDGET = Budget("linf", 8 / 255)

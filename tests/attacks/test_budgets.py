@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from equipoise.attacks.budgets import Budget, is_quantized, parse_epsilon, quantize
-from equipoise.data.pictures import to_image, to_pixels
+from equipoise.attacks.budgets import Budget, parse_epsilon
 from equipoise.errors import UsageError
+from equipoise.media.quantize import is_quantized, quantize, to_image, to_pixels
 from tests.attacks.fakes import within
 
 EPSILONS = st.one_of(st.integers(1, 255).map(lambda levels: levels / 255), st.floats(1 / 255, 1))

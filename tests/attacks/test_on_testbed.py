@@ -10,8 +10,8 @@ from PIL import Image
 
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_attack import evaluate, perturb_to_refuse
-from equipoise.data.pictures import open_picture
 from equipoise.data.questions import general
+from equipoise.media.decode import open_picture
 from equipoise.models.load import load
 from equipoise.testbed.pictures import write_pictures
 from equipoise.testbed.reference import WEIGHTS

@@ -10,7 +10,7 @@ import torch
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
 from equipoise.attacks.refusal_attack import RefusalAttack
-from equipoise.data.pictures import to_pixels
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.transforms.eot import EOTConfig

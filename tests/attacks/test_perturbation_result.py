@@ -15,8 +15,8 @@ from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, image_similarity
 from equipoise.attacks.solvers import Bim
-from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import OutputError, PictureError
+from equipoise.media.quantize import to_image, to_pixels
 from tests.attacks.fakes import CLEAN, photo, reply
 
 

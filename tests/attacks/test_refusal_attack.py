@@ -6,8 +6,9 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate, perturb_to_refuse
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
-from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.decode import open_picture
+from equipoise.media.quantize import to_pixels
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Verdict

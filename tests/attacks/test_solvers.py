@@ -12,8 +12,9 @@ from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.solvers import SOLVERS, Apgd, Bim, Momentum, PaperBim, apgd_checkpoints, cosine
-from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.decode import open_picture
+from equipoise.media.quantize import to_pixels
 from tests.attacks.fakes import CLEAN, photo, reply, within
 
 BUDGETS = (Budget("linf", 8 / 255), Budget("l2", 1.5))

@@ -9,8 +9,8 @@ from PIL.Image import Image
 from torch import Generator
 
 from equipoise.attacks.success_checks import CHUNK, refusal_rate_check
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.quantize import to_pixels
 from equipoise.transforms.geometry import Resize
 from equipoise.types import Exchange, Message, Prompt, Verdict
 from tests.attacks.fakes import REFUSAL, Cannot, NoisyModel, Scripted, photo

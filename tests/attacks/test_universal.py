@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from equipoise.attacks.attack_state import StopCriteria
-from equipoise.attacks.budgets import Budget, is_quantized
+from equipoise.attacks.budgets import Budget
 from equipoise.attacks.solvers import Bim
 from equipoise.attacks.universal import UniversalObjective, apply_change, resize_change, run_universal
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.quantize import is_quantized, to_pixels
 from tests.attacks.fakes import grad_of, photo, reply, within
 
 BUDGET = Budget("linf", 8 / 255)

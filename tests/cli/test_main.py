@@ -60,7 +60,7 @@ def test_an_interrupt_exits_with_130(equipoise: Command, monkeypatch: pytest.Mon
     def interrupt(path: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("equipoise.data.pictures.open_picture", interrupt)
+    monkeypatch.setattr("equipoise.media.decode.open_picture", interrupt)
     assert equipoise("ask", "a.png", "What?", "-m", "toy/target").exit_code == 130
 
 
@@ -68,7 +68,7 @@ def test_a_bug_keeps_its_traceback(equipoise: Command, monkeypatch: pytest.Monke
     def fail(path: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("equipoise.data.pictures.open_picture", fail)
+    monkeypatch.setattr("equipoise.media.decode.open_picture", fail)
     assert isinstance(equipoise("ask", "a.png", "What?", "-m", "toy/target").exception, ZeroDivisionError)
 
 

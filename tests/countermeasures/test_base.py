@@ -12,7 +12,7 @@ from torch import Generator
 
 from equipoise.countermeasures.base import Countermeasure, with_pictures
 from equipoise.countermeasures.catalogue import defend
-from equipoise.data.pictures import to_pixels
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Prompt

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.countermeasures.cross_check import CrossCheck
 from equipoise.countermeasures.detection import refusal_log_odds
-from equipoise.data.pictures import to_pixels
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
 from tests.countermeasures.fakes import picture

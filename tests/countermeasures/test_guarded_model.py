@@ -9,13 +9,13 @@ import torch
 
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.guarded_model import BY, GuardedModel
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.decision import HarmScore
 from equipoise.guard.guard import Guard
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.testbed.scores import cases
 from equipoise.testbed.world.replies import is_on_topic, recipe_of

@@ -12,8 +12,8 @@ from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.detection import GREY, PerturbationDetector
 from equipoise.countermeasures.retry_on_refusal import BY, CAPTION, RetryOnRefusal
 from equipoise.countermeasures.transformed_model import TransformedModel
-from equipoise.data.pictures import to_pixels
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.testbed.scores import cases

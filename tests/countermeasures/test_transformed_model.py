@@ -15,8 +15,9 @@ from equipoise.attacks.solvers import Bim
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.countermeasures.voting import MajorityVote
-from equipoise.data.pictures import open_picture, to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.decode import open_picture
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.models.hf import HuggingFaceModel

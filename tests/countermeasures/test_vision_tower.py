@@ -11,8 +11,8 @@ from torch import Tensor
 
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.vision_tower import resize_positions, to_transformers, with_vision_tower
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError
+from equipoise.media.quantize import to_pixels
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.types import Prompt
 from tests.countermeasures.fakes import picture

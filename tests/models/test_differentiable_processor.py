@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from equipoise.errors import ModelError, UsageError
-from equipoise.models.differentiable_processor import DifferentiableProcessor, check_pixels, eight_bit
+from equipoise.errors import ModelError
+from equipoise.media.quantize import to_image
+from equipoise.models.differentiable_processor import DifferentiableProcessor
 from equipoise.models.hf import HuggingFaceModel
 
 
@@ -18,7 +19,7 @@ def test_forward_is_the_stock_processor_on_the_file_to_the_bit(model: HuggingFac
     leaf = (pixels + 0.3 / 255).clamp(0, 1).requires_grad_()
     found = model.pixel_path(leaf, (), "<image>")["pixel_values"]
     assert found.requires_grad
-    assert torch.equal(found.detach(), stock(model, eight_bit(leaf)))
+    assert torch.equal(found.detach(), stock(model, to_image(leaf)))
 
 
 def test_backward_is_the_processor_on_the_float_picture(model: HuggingFaceModel, pixels: Tensor) -> None:
@@ -33,28 +34,6 @@ def test_backward_is_the_processor_on_the_float_picture(model: HuggingFaceModel,
 
 def test_without_gradient_nothing_is_differentiated(model: HuggingFaceModel, pixels: Tensor) -> None:
     assert not model.pixel_path(pixels, (), "<image>")["pixel_values"].requires_grad
-
-
-def test_rounds_like_a_file(pixels: Tensor) -> None:
-    again = torch.from_numpy(__import__("numpy").asarray(eight_bit(pixels + 0.4 / 255)).copy()).permute(2, 0, 1) / 255
-    assert torch.equal(again, pixels.clamp(max=1)) or float((again - pixels).abs().max()) <= 1 / 255 + 1e-6
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        torch.zeros(1, 3, 4, 4),
-        torch.zeros(4, 4, 3),
-        torch.zeros(3, 4, 4, dtype=torch.uint8),
-        torch.full((3, 4, 4), 255.0),
-        torch.full((3, 4, 4), -0.1),
-        torch.full((3, 4, 4), torch.nan),
-        torch.zeros(3, 0, 4),
-    ],
-)
-def test_what_is_no_pixels_is_said_in_one_line(wrong: Tensor) -> None:
-    with pytest.raises(UsageError, match=r"^expected .*, got .*; try [^\n]*$"):
-        check_pixels(wrong)
 
 
 class Breaking:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from equipoise import perturb
-from equipoise.data.pictures import open_picture
 from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.media.decode import open_picture
 from equipoise.perturb.record import PictureRecord
 from equipoise.perturb.runner import require_different_weights
 from equipoise.report import contact_sheet

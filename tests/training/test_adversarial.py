@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from equipoise.attacks.budgets import Budget, is_quantized, parse_epsilon
-from equipoise.data.pictures import to_pixels
+from equipoise.attacks.budgets import Budget, parse_epsilon
 from equipoise.errors import ModelError, UsageError
 from equipoise.judges.phrases import judge_reply
+from equipoise.media.quantize import is_quantized, to_pixels
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
 from equipoise.training import adversarial

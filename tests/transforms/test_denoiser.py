@@ -12,11 +12,11 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import MissingExtraError, ModelError
+from equipoise.media.quantize import eight_bit, to_pixels
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.scenes import sample_scene
-from equipoise.transforms.base import eight_bit, interpolate
+from equipoise.transforms.base import interpolate
 from equipoise.transforms.denoiser import TESTBED, load_denoiser
 from equipoise.transforms.diffusion import DiffPure
 from tests.transforms.tiny_denoiser import drawn, network

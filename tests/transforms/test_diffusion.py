@@ -10,10 +10,9 @@ from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from equipoise.attacks.budgets import is_quantized
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
-from equipoise.transforms.base import eight_bit, interpolate
+from equipoise.media.quantize import eight_bit, is_quantized, to_pixels
+from equipoise.transforms.base import interpolate
 from equipoise.transforms.denoiser import Denoiser
 from equipoise.transforms.diffusion import DiffPure, _starts
 from tests.attacks.fakes import photo

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.transforms.base import eight_bit, interpolate
+from equipoise.media.quantize import eight_bit
+from equipoise.transforms.base import interpolate
 from equipoise.transforms.geometry import Crop, Resize, ResizeAndPad, Shrink
 from tests.attacks.fakes import CLEAN
 from tests.transforms.tiny_denoiser import drawn

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from equipoise.data.pictures import to_image, to_pixels
+from equipoise.media.quantize import to_image, to_pixels
 from equipoise.transforms.jpeg import Jpeg, surrogate
 from tests.attacks.fakes import CLEAN, photo
 from tests.transforms.tiny_denoiser import drawn

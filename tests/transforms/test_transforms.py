@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import equipoise.transforms
-from equipoise.attacks.budgets import is_quantized
 from equipoise.errors import UsageError
+from equipoise.media.quantize import is_quantized
 from equipoise.transforms.base import Identity, Transform
 from equipoise.transforms.diffusion import DiffPure
 from equipoise.transforms.eot import EOTConfig

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from equipoise.errors import UsageError
+from equipoise.media.quantize import LEVEL_TOLERANCE, LEVELS, is_quantized
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Norm = Literal["linf", "l2"]
 NORMS: Final[tuple[Norm, ...]] = ("linf", "l2")
-LEVELS: Final = 255
-"""The largest 8-bit level; a level `n` is the pixel value `n / LEVELS`."""
-_SLACK: Final = 1e-3  # float32 pixels times 255 miss their level by up to 3e-5; nothing real is this close.
 _BINS: Final = 256  # histogram bins over the fractional part of a level
 
 
@@ -38,17 +36,6 @@ def parse_epsilon(text: str) -> float:
     return value
 
 
-def quantize(pixels: Tensor) -> Tensor:
-    """The nearest 8-bit picture."""
-    return pixels.mul(LEVELS).round_().clamp_(0, LEVELS).div_(LEVELS)
-
-
-def is_quantized(pixels: Tensor) -> bool:
-    """Whether every value is a multiple of 1/255, to float tolerance."""
-    levels = pixels.mul(LEVELS)
-    return bool((levels - levels.round()).abs().max() < _SLACK)
-
-
 @dataclass(frozen=True)
 class Budget:
     """The largest allowed change of a picture, in pixel units of `[0, 1]`."""
@@ -65,7 +52,7 @@ class Budget:
             raise UsageError(f"expected epsilon above 0, got {self.epsilon:g}; try 8/255")
         if self.norm == "linf" and self.epsilon > 1:
             raise UsageError(f"expected epsilon of at most 1, got {self.epsilon:g}; try {self.epsilon:g}/255")
-        if self.epsilon * LEVELS < 1 - _SLACK:
+        if self.epsilon * LEVELS < 1 - LEVEL_TOLERANCE:
             raise UsageError(
                 f"expected epsilon of at least 1/255 (an 8-bit picture cannot change by less), got {self.epsilon:g}; "
                 "try 8/255"
@@ -83,7 +70,7 @@ class Budget:
         """The norm of the change; exact (whole levels, 64-bit) where both are 8-bit pictures."""
         change = (pixels.double() - clean.double()).mul_(LEVELS)
         whole = change.round()
-        if bool((change - whole).abs().max() < _SLACK):
+        if bool((change - whole).abs().max() < LEVEL_TOLERANCE):
             change = whole
         length = change.abs().max() if self.norm == "linf" else change.norm()
         return float(length) / LEVELS
@@ -97,7 +84,7 @@ class Budget:
         if not is_quantized(clean):
             raise UsageError(
                 "expected an 8-bit picture (every value a multiple of 1/255), got values in between; "
-                "try equipoise.attacks.budgets.quantize(pixels)"
+                "try equipoise.media.quantize.quantize(pixels)"
             )
         return FeasibleSet(self, clean)
 
@@ -115,7 +102,7 @@ class FeasibleSet:
         self.clean = clean
         self._levels = clean.mul(LEVELS).round_()
         if budget.norm == "linf":
-            reach = math.floor(budget.epsilon * LEVELS + _SLACK)
+            reach = math.floor(budget.epsilon * LEVELS + LEVEL_TOLERANCE)
             self._low = (self._levels - reach).clamp_(0, LEVELS)
             self._high = (self._levels + reach).clamp_(0, LEVELS)
             self._float_low = (clean - budget.epsilon).clamp_(0, 1)
@@ -155,9 +142,9 @@ class FeasibleSet:
         most = (self.budget.epsilon * LEVELS) ** 2 * (1 + 1e-9)
         size = change.abs()
         # Whole levels that float error left just below themselves must not lose a level, hence the slack.
-        down = (size + _SLACK).floor()
+        down = (size + LEVEL_TOLERANCE).floor()
         while (length := _sum(down.square())) > most:  # the slack, or float error, may tip it over the edge
-            size.mul_(1 - _SLACK)
+            size.mul_(1 - LEVEL_TOLERANCE)
             down = size.floor()
         fraction = (size - down).mul_(_BINS).clamp_(0, _BINS - 1).long()
         # Rounding d up to d + 1 adds (d + 1)^2 - d^2 = 2d + 1 to the squared length. `gain[i]` is what rounding up the

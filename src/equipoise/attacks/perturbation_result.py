@@ -15,9 +15,10 @@ from PIL import Image
 
 from equipoise import __version__
 from equipoise.attacks.budgets import NORMS, Budget
-from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import OutputError, PictureError
 from equipoise.files import write_whole
+from equipoise.media.encode import png_bytes
+from equipoise.media.quantize import to_image, to_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,9 +152,7 @@ class PerturbationResult:
             OutputError: the folder or a file cannot be written.
         """
         picture, record = _paths(stem)
-        buffer = BytesIO()
-        self.image.save(buffer, "PNG")
-        png = buffer.getvalue()
+        png = png_bytes(self.image)
         text = json.dumps(self._record(png), indent=1, allow_nan=False, ensure_ascii=False)
         try:
             record.unlink(missing_ok=True)

@@ -20,9 +20,9 @@ from equipoise.attacks.refusal_targets import most_likely_refusal
 from equipoise.attacks.solvers import SOLVERS
 from equipoise.attacks.success_checks import refusal_rate_check
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.stats.proportions import Rate
 from equipoise.transforms.eot import EOTConfig

@@ -8,9 +8,9 @@ from typing import Final
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.data.pictures import to_image
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.media.quantize import to_image
 from equipoise.models.base import OpenModel
 from equipoise.models.encoded_prompt import with_picture
 from equipoise.transforms.base import Identity, Transform

@@ -17,10 +17,11 @@ from torch.nn import functional
 
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import DEFAULT_STOP, Attack
-from equipoise.attacks.budgets import LEVELS, Budget, FeasibleSet
+from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.errors import UsageError
+from equipoise.media.quantize import LEVELS
 from equipoise.models.base import OpenModel
 
 GREY = 128 / LEVELS

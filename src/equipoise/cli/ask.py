@@ -29,7 +29,7 @@ def ask(
     """Ask a model about a picture; print the reply and whether it refuses."""
     if not question.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
-    from equipoise.data.pictures import open_picture
+    from equipoise.media.decode import open_picture
 
     picture = open_picture(image)
     from equipoise.judges.phrases import PhraseJudge

@@ -36,7 +36,7 @@ def certify(
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
     from equipoise.countermeasures.certificate import certify as certify_prompt
     from equipoise.countermeasures.voting import RandomizedSmoothing
-    from equipoise.data.pictures import open_picture
+    from equipoise.media.decode import open_picture
     from equipoise.types import Prompt
 
     picture = open_picture(image)

@@ -92,7 +92,7 @@ def detect(
 
 
 def _score(detector: PerturbationDetector, path: Path, questions: Sequence[str]) -> DetectionScore:
-    from equipoise.data.pictures import open_picture
+    from equipoise.media.decode import open_picture
 
     return detector(open_picture(path), questions)
 

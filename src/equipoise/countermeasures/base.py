@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from torch import Generator, Tensor
 
-from equipoise.data.pictures import to_image, to_pixels
+from equipoise.media.quantize import to_image, to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform

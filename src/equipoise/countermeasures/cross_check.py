@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.countermeasures.retry_on_refusal import PromptJudge, RetryOnRefusal
-from equipoise.data.pictures import to_pixels
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Judge, Prompt

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.transforms.base import Transform
 from equipoise.transforms.geometry import Crop

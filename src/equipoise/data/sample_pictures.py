@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,9 @@ from typing import Any
 
 from PIL.Image import Image
 
-from equipoise.data.pictures import decode_picture, open_picture
 from equipoise.errors import PictureError
+from equipoise.media.decode import decode_picture, open_picture
+from equipoise.media.encode import png_bytes
 from equipoise.types import Picture, Sample
 
 
@@ -62,9 +62,7 @@ class GeneratedPicture:
     @classmethod
     def of(cls, image: Image) -> GeneratedPicture:
         """A drawing, as lossless PNG."""
-        file = io.BytesIO()
-        image.convert("RGB").save(file, format="PNG")
-        return cls(file.getvalue())
+        return cls(png_bytes(image.convert("RGB")))
 
     @cached_property
     def sha256(self) -> str:

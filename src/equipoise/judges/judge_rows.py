@@ -196,7 +196,7 @@ def _pictures(path: Path, names: Sequence[str], wanted: bool) -> tuple[tuple[Any
         if not file.is_file():
             notes.append(f"the picture {name} is missing; the reply was judged without it")
         elif wanted:
-            from equipoise.data.pictures import open_picture
+            from equipoise.media.decode import open_picture
 
             try:
                 images.append(open_picture(file))

@@ -7,9 +7,7 @@ refused key ends all further asking at once.
 from __future__ import annotations
 
 import asyncio
-import base64
 import importlib.util
-import io
 import json
 import logging
 import re
@@ -23,6 +21,7 @@ from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, C
 from equipoise.judges.llm_judge import LLMJudge
 from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 from equipoise.judges.run_judge import error_line
+from equipoise.media.encode import png_data_url
 
 logger = logging.getLogger(__name__)
 
@@ -236,10 +235,7 @@ def _message(turn: CompletionTurn) -> dict[str, Any]:
         return {"role": turn.role, "content": turn.text}
     parts: list[dict[str, Any]] = []
     for image in turn.images:
-        file = io.BytesIO()
-        image.convert("RGB").save(file, "PNG")
-        data = base64.b64encode(file.getvalue()).decode()
-        parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
+        parts.append({"type": "image_url", "image_url": {"url": png_data_url(image.convert("RGB"))}})
     return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
 
 

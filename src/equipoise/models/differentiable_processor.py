@@ -16,25 +16,8 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from equipoise.errors import ModelError, UsageError
-
-
-def eight_bit(pixels: Tensor) -> Image:
-    """The picture that a file of these pixels holds."""
-    return to_pil_image((pixels.detach().float().cpu() * 255).round().to(torch.uint8))
-
-
-def check_pixels(pixels: Tensor) -> None:
-    """Raise `UsageError` unless `pixels` are float, `3 x H x W`, in [0, 1]."""
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel() or not pixels.is_floating_point():
-        raise UsageError(
-            f"expected float pixels of shape 3 x H x W, got {pixels.dtype} {tuple(pixels.shape)}; "
-            "try torchvision's pil_to_tensor(picture) / 255"
-        )
-    low, high = float(pixels.detach().min()), float(pixels.detach().max())
-    # Written so that NaN fails.
-    if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise UsageError(f"expected pixels in [0, 1], got [{low:.3g}, {high:.3g}]; try clamping or dividing by 255")
+from equipoise.errors import ModelError
+from equipoise.media.quantize import to_image
 
 
 class DifferentiableProcessor:
@@ -60,7 +43,7 @@ class DifferentiableProcessor:
         Raises:
             ModelError: the processor does not pass gradients.
         """
-        saved = eight_bit(pixels)
+        saved = to_image(pixels)
         whole = None
         size = (tuple(pixels.shape), tuple(picture.size for picture in others))
         if size not in self._direct:

@@ -12,8 +12,9 @@ from PIL.Image import new as new_image
 from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
+from equipoise.media.quantize import to_image
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import DifferentiableProcessor, eight_bit
+from equipoise.models.differentiable_processor import DifferentiableProcessor
 from equipoise.types import Prompt
 
 CACHE_SIZE = 4096
@@ -109,7 +110,7 @@ class PromptEncoder:
         if key not in self._known:
             if len(self._known) >= CACHE_SIZE:
                 self._known.clear()
-            self._known[key] = self._make(prompt, eight_bit(pixels), others, reply, end)
+            self._known[key] = self._make(prompt, to_image(pixels), others, reply, end)
         return self._known[key]
 
     def _make(self, prompt: Prompt, picture: Image, others: tuple[Image, ...], reply: str, end: bool) -> EncodedPrompt:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import ModelError, OutOfMemoryError, UsageError
+from equipoise.media.quantize import check_pixels
 from equipoise.models import generation
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import DifferentiableProcessor, check_pixels
+from equipoise.models.differentiable_processor import DifferentiableProcessor
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, known_obstacle, self_check, sliding_window

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equipoise.data.pictures import find_pictures, open_picture
+from equipoise.data.pictures import find_pictures
 from equipoise.errors import EquipoiseError, PictureError, UsageError
+from equipoise.media.decode import open_picture
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
 from equipoise.perturb.record import ModelAnswers, PictureRecord, Role

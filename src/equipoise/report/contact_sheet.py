@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from equipoise import __version__
-from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError
 from equipoise.files import write_whole
+from equipoise.media.decode import open_picture
 from equipoise.perturb.record import REFUSAL_WORDS, PictureRecord, Role, pooled
 from equipoise.report.pictures import LossCurve, curve, data_uri, difference_uri
 from equipoise.stats.proportions import Rate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from equipoise.media.encode import data_url
 
 SIDE = 512
 """Longest side of a picture on the page; the exact file lies beside the page."""
@@ -26,7 +27,7 @@ def data_uri(image: Image.Image, *, resample: Image.Resampling = Image.Resamplin
     buffer = io.BytesIO()
     # Small pictures are shown enlarged, where the artefacts of a lossy copy would be mistaken for the change.
     image.save(buffer, "WEBP", lossless=max(image.size) <= 160, quality=88)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(buffer.getvalue(), "image/webp")
 
 
 def difference(clean: Image.Image, perturbed: Image.Image) -> Image.Image:

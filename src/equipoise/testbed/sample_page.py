@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
 
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.media.encode import png_data_url
 from equipoise.models.compute import ComputeConfig
 from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
 from equipoise.testbed.world.questions import CONDITIONS
@@ -48,11 +47,9 @@ def draw(
 
 
 def _row(case: ReferenceCase, replies: list[dict[str, str | bool | None]]) -> dict[str, object]:
-    buffer = io.BytesIO()
-    case.prompt.messages[0].images[0].save(buffer, "PNG")
     expected = "a refusal" if case.question.expected == "refuse" else case.question.answer
     return {
-        "picture": base64.b64encode(buffer.getvalue()).decode(),
+        "picture": png_data_url(case.prompt.messages[0].images[0]),
         "question": case.question.text,
         "expected": expected,
         "replies": replies,

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from equipoise.attacks.budgets import Budget, parse_epsilon
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS, cross_entropies
-from equipoise.data.pictures import to_pixels
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
 from equipoise.judges.phrases import PhraseJudge
+from equipoise.media.quantize import to_pixels
 from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.reply_log_probs import batch_log_probs, concatenate_images

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError, UsageError
+from equipoise.media.decode import open_picture
 from equipoise.testbed.training_data import sample_example
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from equipoise.data.pictures import find_pictures, open_picture
+from equipoise.data.pictures import find_pictures
+from equipoise.media.decode import open_picture
 from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.scenes import sample_scene
 

@@ -60,14 +60,6 @@ def interpolate(pixels: Tensor, size: Sequence[int], mode: str) -> Tensor:
     return functional.interpolate(pixels[None], list(size), mode=mode, antialias=True)[0]
 
 
-def eight_bit(pixels: Tensor) -> Tensor:
-    """The nearest 8-bit picture; the gradient passes where nothing was clipped, black and white included."""
-    nearest = (pixels.detach().clamp(0, 1) * 255).round() / 255
-    # Not the gradient of `clamp`: since torch 2.14 that is 0 at 0 and 1 themselves, where saturated grounds lie.
-    inside = (pixels >= 0) & (pixels <= 1)
-    return torch.where(inside, pixels + (nearest - pixels).detach(), nearest)
-
-
 def require_range(what: str, low: float, high: float, most: float) -> None:
     """Raise `UsageError` unless `0 < low <= high <= most`."""
     if not 0 < low <= high <= most:

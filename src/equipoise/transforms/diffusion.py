@@ -17,7 +17,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Transform, eight_bit, interpolate
+from equipoise.media.quantize import eight_bit
+from equipoise.transforms.base import Transform, interpolate
 from equipoise.transforms.denoiser import Denoiser
 
 

@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Transform, eight_bit
+from equipoise.media.quantize import eight_bit
+from equipoise.transforms.base import Transform
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Transform, eight_bit, interpolate, require_range, uniform
+from equipoise.media.quantize import eight_bit
+from equipoise.transforms.base import Transform, interpolate, require_range, uniform
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from equipoise.data.pictures import to_image, to_pixels
 from equipoise.errors import UsageError
+from equipoise.media.quantize import to_image, to_pixels
 from equipoise.transforms.base import Transform
 
 STRAIGHT = 0.25

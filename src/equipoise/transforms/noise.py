@@ -8,7 +8,8 @@ import torch
 from torch import Generator, Tensor
 
 from equipoise.errors import UsageError
-from equipoise.transforms.base import Transform, eight_bit, uniform
+from equipoise.media.quantize import eight_bit
+from equipoise.transforms.base import Transform, uniform
 
 
 @dataclass(frozen=True)

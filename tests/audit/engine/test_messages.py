@@ -17,9 +17,9 @@ from inspect_ai.model import (
 from PIL import Image
 
 from equipoise.audit.engine.messages import to_data_uri, to_inspect, to_prompt, to_reference, to_sample
-from equipoise.data.pictures import open_picture
 from equipoise.data.sample_pictures import GeneratedPicture, StoredPicture
 from equipoise.errors import PictureError, UsageError
+from equipoise.media.decode import open_picture
 from equipoise.types import Message, Prompt, Sample
 from tests.audit.engine.factories import picture, sample
 

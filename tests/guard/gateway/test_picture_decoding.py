@@ -57,7 +57,7 @@ def test_transparency_lies_on_white(mode: str) -> None:
 
 def test_several_frames_are_not_looked_at() -> None:
     frames = [picture(), picture((30, 20)).rotate(90)]
-    with pytest.raises(PictureError, match="one frame"):
+    with pytest.raises(PictureError, match="a still picture, got 2 frames"):
         decode_picture_url(url(frames[0], "GIF", save_all=True, append_images=frames[1:]), LIMITS)
 
 
@@ -67,11 +67,11 @@ def test_several_frames_are_not_looked_at() -> None:
         ("https://example.com/cat.png", "data URL"),
         ("file:///etc/passwd", "data URL"),
         ("data:image/png;base64,!!!!", "base64"),
-        ("data:image/png;base64,AAAA", "none that can be read"),
+        ("data:image/png;base64,AAAA", "got something else"),
         ("data:image/png,plain", "data URL"),
         ("data:text/html;base64,PGI+", "data URL"),
         ("", "data URL"),
-        ("data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(), "none that can be read"),
+        ("data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(), "got something else"),
         ("data:image/png;base64," + "A" * 400_000, "at most 200000 bytes"),
     ],
 )
@@ -90,5 +90,5 @@ def test_too_many_pixels_are_not_decoded() -> None:
 def test_half_a_picture_is_no_picture() -> None:
     head, data = url(picture((100, 100))).split(",")
     # A multiple of four, so that the base64 itself is whole.
-    with pytest.raises(PictureError, match="none that can be read"):
+    with pytest.raises(PictureError, match="damaged or truncated"):
         decode_picture_url(f"{head},{data[: len(data) // 8 * 4]}", LIMITS)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import mimetypes
 from collections.abc import Sequence
 from dataclasses import fields
@@ -24,9 +21,10 @@ from inspect_ai.model import (
 )
 from PIL import Image
 
-from equipoise.data.pictures import decode_picture, open_picture
 from equipoise.data.sample_pictures import GeneratedPicture
-from equipoise.errors import PictureError, UsageError
+from equipoise.errors import UsageError
+from equipoise.media.decode import decode_picture, open_picture
+from equipoise.media.encode import data_url, png_data_url, read_data_url
 from equipoise.types import Message, Picture, Prompt, Sample
 
 SENT_AS_IS: Final = {
@@ -55,10 +53,8 @@ def to_data_uri(content: bytes) -> str:
     """The file's own bytes where every server can read them, else the same pixels as PNG."""
     kind = _kind(content[:8])
     if kind is None:
-        buffer = io.BytesIO()
-        decode_picture(content, "a picture of a sample").save(buffer, format="PNG")
-        content, kind = buffer.getvalue(), "image/png"
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+        return png_data_url(decode_picture(content, "a picture of a sample"))
+    return data_url(content, kind)
 
 
 def to_inspect(sample: Sample, told: dict[str, Any] | None = None) -> InspectSample:
@@ -156,15 +152,7 @@ def _bytes(reference: str) -> bytes:
     if not reference.startswith("data:"):
         path = Path(reference)
         return path.read_bytes() if path.is_file() else b""
-    head, _, body = reference.partition(",")
-    try:
-        if not head.endswith(";base64"):
-            raise ValueError("not base64")
-        return base64.b64decode(body, validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise PictureError(
-            f"expected a picture as a base64 data URI, got a broken one ({error}); try encoding it again"
-        ) from None
+    return read_data_url(reference)
 
 
 def _head(path: Path) -> bytes:

@@ -8,8 +8,8 @@ from typing import Final
 
 from PIL import Image
 
-from equipoise.data.pictures import open_picture
 from equipoise.errors import PictureError
+from equipoise.media.decode import open_picture
 from equipoise.report.pictures import data_uri, difference_uri
 
 SIDE: Final = 320

@@ -1,0 +1,183 @@
+"""Picture files decoded as upright 8-bit RGB within limits, or refused with a one-line reason.
+
+Every picture that comes from outside the process, from a file, a table, a URL or a request, passes through here.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from equipoise.errors import PictureError
+
+MAX_PIXELS: Final = 2**26
+"""Larger pictures are refused before they are decoded: 64 megapixels take 0.8 GB as one float tensor."""
+
+# A damaged file makes Pillow's decoders raise any of these, depending on where the damage lies.
+_DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+_SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a decoder accepts."""
+
+    max_pixels: int = MAX_PIXELS
+    """Width times height above which a picture is refused undecoded."""
+    formats: tuple[str, ...] | None = None
+    """Pillow's names of the accepted formats, such as `PNG`; None accepts all that Pillow reads.
+
+    Few formats keep untrusted files away from decoders that are rarely used and rarely tested."""
+
+
+def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+    """Read one still picture as 8-bit RGB, upright.
+
+    EXIF orientation is applied. Transparent areas are put on white. 16-bit grey is scaled (by 1/257), not
+    clipped. Colour profiles are dropped and CMYK is converted without one, as the image processors of chat
+    models do.
+
+    Args:
+        path: the file.
+        limits: of its size and format.
+
+    Raises:
+        PictureError: the file is missing, empty, damaged, too large, animated, or no picture.
+    """
+    path = Path(path)
+    _require_content(path)
+    return _decode(lambda: path, path, limits)
+
+
+def decode_picture(data: bytes, name: str | Path, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+    """Read one still picture from a file's bytes, as `open_picture` does.
+
+    Args:
+        data: the file.
+        name: what messages call it.
+        limits: of its size and format.
+
+    Raises:
+        PictureError: it is empty, damaged, too large, animated, or no picture.
+    """
+    if not data:
+        raise PictureError(f"expected a picture, got no bytes for {name}; try to copy it again")
+    return _decode(lambda: io.BytesIO(data), name, limits)
+
+
+def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: DecodeLimits) -> Image.Image:
+    """The picture in a file, which is opened afresh at each call of `file`."""
+    try:
+        # Warnings concern metadata we drop, and the size, which is checked here.
+        with warnings.catch_warnings(action="ignore"), Image.open(file(), formats=limits.formats) as opened:
+            # `open` has read the header only: what is refused here was never decoded.
+            _require_still(opened, name, limits)
+            _require_size(opened.size, name, limits)
+            _require_checksums(opened, file)
+            return _as_rgb(ImageOps.exif_transpose(opened), opened.format, name)
+    except Image.DecompressionBombError:
+        raise PictureError(
+            f"expected at most {limits.max_pixels:,} pixels, got far more in {name}; try a smaller copy"
+        ) from None
+    except UnidentifiedImageError:
+        formats = ", ".join(limits.formats or ("PNG", "JPEG", "WebP", "TIFF"))
+        raise PictureError(f"expected a picture, got something else in {name}; try a file of {formats}") from None
+    except MemoryError:
+        raise PictureError(
+            f"expected a picture that fits into memory, got a larger one in {name}; try a smaller copy"
+        ) from None
+    except _DAMAGE as damage:
+        reason = " ".join(str(damage).split()) or type(damage).__name__
+        raise PictureError(
+            f"expected a whole picture, got a damaged or truncated one in {name} ({reason}); "
+            "try to copy or export it again"
+        ) from None
+
+
+def _require_content(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise PictureError(f"expected a picture file, got the folder {path}; try a file inside it")
+        if not path.exists():
+            raise PictureError(f"expected a picture file, got no file at {path}; try to check the path")
+        if not path.is_file():
+            raise PictureError(f"expected a picture file, got a device or pipe at {path}; try a file on disk")
+        if path.stat().st_size == 0:
+            raise PictureError(f"expected a picture, got an empty file at {path}; try to copy it again")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise PictureError(
+            f"expected a readable file, got '{error.strerror}' for {path}; try to check path and permissions"
+        ) from None
+
+
+def _require_checksums(opened: Image.Image, file: Callable[[], Path | io.BytesIO]) -> None:
+    """Compare the checksum that PNG carries for every part, which decoding alone does not look at."""
+    if opened.format == "PNG":
+        # `verify` leaves a picture unusable, so that it needs a copy of its own.
+        with Image.open(file(), formats=("PNG",)) as copy:
+            copy.verify()
+
+
+def _require_still(image: Image.Image, name: str | Path, limits: DecodeLimits) -> None:
+    # MPO is what phones and stereo cameras write: a still JPEG followed by previews or a second view. Pillow turns a
+    # JPEG into one when it finds them, whatever formats were asked for.
+    several_views = image.format == "MPO" and (limits.formats is None or "MPO" in limits.formats)
+    if getattr(image, "is_animated", False) and not several_views:
+        count = getattr(image, "n_frames", "several")
+        raise PictureError(
+            f"expected a still picture, got {count} frames or pages in {name}; try the first frame saved as PNG"
+        )
+
+
+def _require_size(size: tuple[int, int], name: str | Path, limits: DecodeLimits) -> None:
+    width, height = size
+    if min(width, height) < 1:
+        raise PictureError(f"expected a picture, got {width} x {height} pixels in {name}; try another file")
+    if width * height > limits.max_pixels:
+        raise PictureError(
+            f"expected at most {limits.max_pixels:,} pixels, got {width} x {height} = {width * height:,} in {name}; "
+            "try a smaller copy"
+        )
+
+
+def _as_rgb(image: Image.Image, format: str | None, name: str | Path) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and format in ("PNG", "PPM")):
+        return _from_sixteen_bit(image).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise PictureError(
+            f"expected 8 or 16 bits per channel, got 32 bits of unknown range in {name}; try an 8-bit PNG"
+        )
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    image.load()
+    # A copy without the file's metadata, whose orientation has been applied already.
+    return Image.frombytes("RGB", image.size, image.convert("RGB").tobytes())
+
+
+def _from_sixteen_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    # 65535 / 257 = 255 exactly, so that the full range stays the full range.
+    return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
