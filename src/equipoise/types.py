@@ -6,8 +6,11 @@ Nothing here imports torch, so that everything which only reads results stays qu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +53,36 @@ class Prompt:
     def text(self) -> str:
         """The text of the last user message."""
         return self.messages[-1].text
+
+    @property
+    def pictures(self) -> tuple[Image, ...]:
+        """All pictures of the conversation, in order."""
+        return tuple(image for message in self.messages for image in message.images)
+
+    def with_picture(self, picture: Image) -> Prompt:
+        """The prompt with its first picture replaced; one without pictures gets it in its first user message.
+
+        Raises:
+            UsageError: neither a picture nor a user message.
+        """
+        messages = list(self.messages)
+        index = next((i for i, message in enumerate(messages) if message.images), None)
+        if index is None:
+            index = next((i for i, message in enumerate(messages) if message.role == "user"), None)
+            if index is None:
+                raise UsageError("expected a prompt with a user message, got none; try Prompt.ask(question)")
+        messages[index] = replace(messages[index], images=(picture, *messages[index].images[1:]))
+        return replace(self, messages=tuple(messages))
+
+    def with_pictures(self, pictures: Sequence[Image]) -> Prompt:
+        """The prompt with all its pictures replaced, in order; each message keeps its number of pictures.
+
+        Args:
+            pictures: as many as the prompt has.
+        """
+        remaining = iter(pictures)
+        messages = (replace(m, images=tuple(islice(remaining, len(m.images)))) for m in self.messages)
+        return replace(self, messages=tuple(messages))
 
 
 @runtime_checkable

@@ -12,7 +12,6 @@ from torch import Tensor
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Message, Prompt
 from tests.models.tiny_plain import PlainTorchModel
 
@@ -76,7 +75,7 @@ def seen_by(model: Countermeasure, prompts: Sequence[Prompt]) -> list[bytes]:
     assert isinstance(core, RecordingModel)
     core.recorded.clear()
     model.generate(prompts)
-    return [image.tobytes() for prompt in core.recorded for image in pictures_of(prompt)]
+    return [image.tobytes() for prompt in core.recorded for image in prompt.pictures]
 
 
 class Scripted(PlainTorchModel):
@@ -123,7 +122,7 @@ def marked(level: int = 100) -> Image.Image:
 
 def wall_rule(prompt: Prompt) -> str:
     """Refuses forbidden words, and anything about a picture with white in it."""
-    white = any(np.asarray(image).max() == 255 for image in pictures_of(prompt))
+    white = any(np.asarray(image).max() == 255 for image in prompt.pictures)
     return REFUSAL if white or "zorbium" in prompt.text else ANSWER
 
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Generator
 
-from equipoise.countermeasures.base import Countermeasure, with_pictures
+from equipoise.countermeasures.base import Countermeasure
 from equipoise.countermeasures.catalogue import defend
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Prompt
 from tests.child_process import environment
 from tests.countermeasures.fakes import (
@@ -186,10 +185,10 @@ def test_chance_depends_on_seed_words_and_pictures_alone() -> None:
 
 def test_pictures_go_back_to_where_they_were() -> None:
     prompt = album(1, 2, 3)
-    assert with_pictures(prompt, pictures_of(prompt)) == prompt
-    changed = with_pictures(prompt, [picture(seed) for seed in (4, 5, 6)])
+    assert prompt.with_pictures(prompt.pictures) == prompt
+    changed = prompt.with_pictures([picture(seed) for seed in (4, 5, 6)])
     assert [len(message.images) for message in changed.messages] == [1, 0, 2]
-    assert [image.tobytes() for image in pictures_of(changed)] == [picture(seed).tobytes() for seed in (4, 5, 6)]
+    assert [image.tobytes() for image in changed.pictures] == [picture(seed).tobytes() for seed in (4, 5, 6)]
     assert [message.text for message in changed.messages] == [message.text for message in prompt.messages]
 
 

@@ -15,7 +15,6 @@ from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.testbed.scores import cases
 from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.geometry import Crop
@@ -76,7 +75,7 @@ def test_words_that_are_refused_by_themselves_are_never_asked_again() -> None:
     assert exchange.trail[1] == "not asked again: the prompt is not judged safe without its picture"
     first, judged = model.requests
     assert first is WORDS
-    (blank,) = pictures_of(judged)
+    (blank,) = judged.pictures
     assert set(blank.get_flattened_data()) == {GREY}
     assert blank.size == salted().size
     alone = Scripted(wall_rule)
@@ -85,7 +84,7 @@ def test_words_that_are_refused_by_themselves_are_never_asked_again() -> None:
 
 
 def test_a_prompt_that_cannot_be_judged_counts_as_not_safe() -> None:
-    silent = Scripted(lambda prompt: "" if set(pictures_of(prompt)[0].get_flattened_data()) == {GREY} else REFUSAL)
+    silent = Scripted(lambda prompt: "" if set(prompt.pictures[0].get_flattened_data()) == {GREY} else REFUSAL)
     exchange = asked_of(silent, SALTED)
     assert exchange.reply == REFUSAL
     assert exchange.trail[1] == "not asked again: the prompt could not be judged without its picture"
@@ -139,7 +138,7 @@ def test_a_broken_second_reply_is_not_taken(second: str) -> None:
 def test_every_picture_is_purified() -> None:
     model = Scripted(wall_rule)
     assert asked_of(model, Prompt.ask(ASK, salted(), salted(90))).by == BY
-    assert all(np.asarray(image).max() < 255 for image in pictures_of(model.requests[-1]))
+    assert all(np.asarray(image).max() < 255 for image in model.requests[-1].pictures)
 
 
 def test_by_caption_the_question_goes_out_with_words_in_place_of_the_picture() -> None:
@@ -154,10 +153,10 @@ def test_by_caption_the_question_goes_out_with_words_in_place_of_the_picture() -
     assert exchange.trail[-1] == "asked again about a caption: answered"
     _, _, caption, second = model.requests
     assert (caption.text, caption.system) == (CAPTION, "Be kind.")
-    assert pictures_of(caption) == pictures_of(prompt)
+    assert caption.pictures == prompt.pictures
     assert second.text == f"A picture shows: A wall with a dot.\n{ASK}"
     assert second.system == "Be kind."
-    assert set(pictures_of(second)[0].get_flattened_data()) == {GREY}
+    assert set(second.pictures[0].get_flattened_data()) == {GREY}
 
 
 def test_several_prompts_in_one_batch_keep_their_order() -> None:

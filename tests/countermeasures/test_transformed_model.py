@@ -19,7 +19,6 @@ from equipoise.errors import UsageError
 from equipoise.media.decode import open_picture
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.transforms.base import Transform, uniform
 from equipoise.types import Exchange, Prompt, Verdict
@@ -70,10 +69,10 @@ def test_another_seed_may_give_another_reply(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", INPUT)
 def test_an_exchange_keeps_the_prompt_and_pictures_as_they_were_sent(spec: str) -> None:
-    sent = [[image.tobytes() for image in pictures_of(prompt)] for prompt in PROMPTS]
+    sent = [[image.tobytes() for image in prompt.pictures] for prompt in PROMPTS]
     for exchange, prompt, before in zip(defended(spec).generate(PROMPTS), PROMPTS, sent, strict=True):
         assert exchange.prompt is prompt
-        assert [image.tobytes() for image in pictures_of(prompt)] == before
+        assert [image.tobytes() for image in prompt.pictures] == before
         assert exchange.by == "model"
 
 
@@ -92,10 +91,10 @@ def test_text_passes_untouched_and_every_picture_is_changed(spec: str) -> None:
     changed = set()
     for recorded in core.recorded:
         assert [message.text for message in recorded.messages] == [message.text for message in prompt.messages]
-        for now, was in zip(pictures_of(recorded), pictures_of(prompt), strict=True):
+        for now, was in zip(recorded.pictures, prompt.pictures, strict=True):
             assert now.size == was.size
             changed |= {was.tobytes()} if now.tobytes() != was.tobytes() else set()
-    assert changed == {image.tobytes() for image in pictures_of(prompt)}
+    assert changed == {image.tobytes() for image in prompt.pictures}
 
 
 def test_a_steady_defence_asks_about_exactly_the_transformed_picture() -> None:
@@ -156,7 +155,7 @@ def test_a_loss_transforms_the_later_pictures_too() -> None:
 
     prompt = album(4, 5, 6)
     defended("median", Watching()).log_prob(PIXELS, [prompt], ["yes"])
-    was, now = pictures_of(prompt), pictures_of(recorded[0])
+    was, now = prompt.pictures, recorded[0].pictures
     assert now[0].tobytes() == was[0].tobytes(), "the first gives way to the pixels and stays as it is"
     assert all(new.tobytes() != old.tobytes() for new, old in zip(now[1:], was[1:], strict=True))
 

@@ -12,7 +12,6 @@ from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_image
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import with_picture
 from equipoise.transforms.base import Identity, Transform
 from equipoise.types import Judge, Prompt
 
@@ -63,7 +62,7 @@ def refusal_rate_check(
     def rate_of(model: OpenModel, image: Image.Image) -> float:
         refused = replied = 0
         for start in range(0, len(prompts), CHUNK):
-            chunk = [with_picture(prompt, image) for prompt in prompts[start : start + CHUNK]]
+            chunk = [prompt.with_picture(image) for prompt in prompts[start : start + CHUNK]]
             exchanges = model.generate(chunk, max_new_tokens=max_new_tokens)
             refused += sum(verdict.refused is True for verdict in judge(exchanges))
             replied += len(chunk)

@@ -12,18 +12,15 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
-from PIL.Image import Image
 from torch import Generator, Tensor
 
 from equipoise.media.quantize import to_image, to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
-from equipoise.types import Message, Prompt
+from equipoise.types import Prompt
 
 
 class Countermeasure(OpenModel):
@@ -184,17 +181,6 @@ class Countermeasure(OpenModel):
         return mean_losses, mean_gradient
 
 
-def with_pictures(prompt: Prompt, pictures: Sequence[Image]) -> Prompt:
-    """The prompt with all its pictures replaced, in order."""
-    remaining = list(pictures)
-    messages: list[Message] = []
-    for message in prompt.messages:
-        count = len(message.images)
-        messages.append(replace(message, images=tuple(remaining[:count])) if count else message)
-        remaining = remaining[count:]
-    return replace(prompt, messages=tuple(messages))
-
-
 def apply_transform(transform: Transform, prompt: Prompt, random: Generator, device: torch.device) -> Prompt:
     """The prompt with every picture transformed.
 
@@ -205,5 +191,5 @@ def apply_transform(transform: Transform, prompt: Prompt, random: Generator, dev
         device: where to compute.
     """
     with torch.no_grad():
-        pictures = [to_image(transform(to_pixels(picture).to(device), random).cpu()) for picture in pictures_of(prompt)]
-    return with_pictures(prompt, pictures)
+        pictures = [to_image(transform(to_pixels(picture).to(device), random).cpu()) for picture in prompt.pictures]
+    return prompt.with_pictures(pictures)

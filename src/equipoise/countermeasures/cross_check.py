@@ -17,7 +17,6 @@ from equipoise.countermeasures.detection import refusal_log_odds
 from equipoise.countermeasures.retry_on_refusal import PromptJudge, RetryOnRefusal
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.types import Exchange, Judge, Prompt
 
 
@@ -77,7 +76,7 @@ class CrossCheck(RetryOnRefusal):
     def _objection(self, prompt: Prompt) -> str | None:
         # Its reply alone would not do: a model on the brink of refusing may just have overlooked what is forbidden.
         # Only clearly negative odds outvote the refusal of the first model.
-        first, *_ = pictures_of(prompt)
+        first, *_ = prompt.pictures
         odds = refusal_log_odds(self.fallback_model, to_pixels(first).to(self.fallback_model.device), [prompt])
         if odds < self.odds:
             return None

@@ -14,11 +14,10 @@ from typing import Any, Final, Protocol, Self
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.countermeasures.base import Countermeasure, apply_transform, with_pictures
+from equipoise.countermeasures.base import Countermeasure, apply_transform
 from equipoise.countermeasures.detection import GREY, PerturbationDetector
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Judge, Message, Prompt
 
@@ -51,7 +50,7 @@ class WithoutPicture:
     def __call__(self, prompts: Sequence[Prompt]) -> list[bool | None]:
         """Ask about grey pictures."""
         grey = [
-            with_pictures(prompt, [Image.new("RGB", picture.size, GREY) for picture in pictures_of(prompt)])
+            prompt.with_pictures([Image.new("RGB", picture.size, GREY) for picture in prompt.pictures])
             for prompt in prompts
         ]
         verdicts = self.judge(self.model.generate(grey, max_new_tokens=32))
@@ -124,9 +123,7 @@ class RetryOnRefusal(Countermeasure):
         """The model's replies; where it refused and may be asked again, the second reply if that does not refuse."""
         exchanges = self.model.generate(prompts, max_new_tokens=max_new_tokens)
         refused = [
-            index
-            for index, verdict in enumerate(self._judge(exchanges))
-            if verdict.refused and pictures_of(prompts[index])
+            index for index, verdict in enumerate(self._judge(exchanges)) if verdict.refused and prompts[index].pictures
         ]
         for index in refused:
             exchanges[index] = _with_note(exchanges[index], f"refused at first: {exchanges[index].reply}")
@@ -168,9 +165,7 @@ class RetryOnRefusal(Countermeasure):
         """Why the pictures of a safe prompt may not be asked about again; None where they may."""
         if self.detector is None:
             return None
-        score = max(
-            self.detector(picture, [prompt.text], system=prompt.system).value for picture in pictures_of(prompt)
-        )
+        score = max(self.detector(picture, [prompt.text], system=prompt.system).value for picture in prompt.pictures)
         if score > self.threshold:
             return None
         return f"the picture is not deemed perturbed ({score:.1f} <= {self.threshold:.1f})"
@@ -179,7 +174,7 @@ class RetryOnRefusal(Countermeasure):
         if self.purifier is not None:
             pure = [apply_transform(self.purifier, prompt, self.randomness(prompt), self.device) for prompt in prompts]
             return self.model.generate(pure, max_new_tokens=max_new_tokens)
-        requests = [replace(prompt, messages=(Message("user", CAPTION, pictures_of(prompt)),)) for prompt in prompts]
+        requests = [replace(prompt, messages=(Message("user", CAPTION, prompt.pictures),)) for prompt in prompts]
         captions = self.model.generate(requests, max_new_tokens=max_new_tokens)
         # A caption that is a refusal describes nothing; the question then goes out alone and most likely fails.
         captioned = [_with_caption(prompt, caption.reply) for prompt, caption in zip(prompts, captions, strict=True)]
@@ -207,8 +202,8 @@ def _with_note(exchange: Exchange, line: str) -> Exchange:
 
 def _with_caption(prompt: Prompt, caption: str) -> Prompt:
     """The question with a caption in front, and grey pictures in place of its own."""
-    grey = [Image.new("RGB", picture.size, GREY) for picture in pictures_of(prompt)]
-    blind = with_pictures(prompt, grey)
+    grey = [Image.new("RGB", picture.size, GREY) for picture in prompt.pictures]
+    blind = prompt.with_pictures(grey)
     last = blind.messages[-1]
     text = f"A picture shows: {caption}\n{last.text}"
     return replace(blind, messages=(*blind.messages[:-1], replace(last, text=text)))

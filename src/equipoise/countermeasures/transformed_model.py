@@ -10,8 +10,6 @@ from torch import Generator, Tensor
 
 from equipoise.countermeasures.base import Countermeasure, apply_transform
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import pictures as pictures_of
-from equipoise.models.encoded_prompt import with_picture
 from equipoise.transforms.base import Transform
 from equipoise.types import Exchange, Prompt
 
@@ -60,9 +58,9 @@ class TransformedModel(Countermeasure):
         """The prompts with their pictures after the first transformed."""
         transformed = []
         for prompt in prompts:
-            pictures = pictures_of(prompt)
+            pictures = prompt.pictures
             if len(pictures) > 1:
                 # The first picture stays as it is: the pixels, transformed in `gradient_paths`, take its place.
-                prompt = with_picture(self.transform_prompt(prompt, self.gradient_randomness(1)), pictures[0])
+                prompt = self.transform_prompt(prompt, self.gradient_randomness(1)).with_picture(pictures[0])
             transformed.append(prompt)
         return transformed

@@ -18,7 +18,6 @@ from equipoise.countermeasures.transformed_model import TransformedModel
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
-from equipoise.models.encoded_prompt import pictures as pictures_of
 from equipoise.transforms.base import Transform
 from equipoise.transforms.noise import Noise
 from equipoise.types import Exchange, Judge, Prompt
@@ -83,7 +82,7 @@ class MajorityVote(TransformedModel):
 
         A prompt without pictures has nothing to vote over and is asked once.
         """
-        counts = [self.copies if pictures_of(prompt) else 1 for prompt in prompts]
+        counts = [self.copies if prompt.pictures else 1 for prompt in prompts]
         copies = [
             self.transform_prompt(prompt, self.randomness(prompt, i))
             for prompt, count in zip(prompts, counts, strict=True)
@@ -94,7 +93,7 @@ class MajorityVote(TransformedModel):
         replies = []
         for prompt, count in zip(prompts, counts, strict=True):
             own = list(islice(exchanges, count))
-            replies.append(self._elected(prompt, own) if pictures_of(prompt) else replace(own[0], prompt=prompt))
+            replies.append(self._elected(prompt, own) if prompt.pictures else replace(own[0], prompt=prompt))
         return replies
 
     def votes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,29 +47,12 @@ class EncodedPrompt:
         return len(self.tokens) - self.prompt_length
 
 
-def with_picture(prompt: Prompt, picture: Image) -> Prompt:
-    """The prompt with its first picture replaced; without one, it comes before the first user message."""
-    messages = list(prompt.messages)
-    place = next((i for i, message in enumerate(messages) if message.images), None)
-    if place is None:
-        place = next((i for i, message in enumerate(messages) if message.role == "user"), None)
-        if place is None:
-            raise UsageError("expected a prompt with a user message, got none; try Prompt.ask(question)")
-    messages[place] = replace(messages[place], images=(picture, *messages[place].images[1:]))
-    return Prompt(tuple(messages), prompt.system)
-
-
 def check_pictures(processor: Any, prompt: Prompt) -> None:
     """Raise `UsageError` for several pictures where the processor takes one and would drop the others."""
-    count = len(pictures(prompt))
+    count = len(prompt.pictures)
     if count > 1 and hasattr(processor, "num_query_tokens"):
         name = type(processor).__name__
         raise UsageError(f"expected one picture in a prompt for {name}, got {count}; try a model that takes several")
-
-
-def pictures(prompt: Prompt) -> tuple[Image, ...]:
-    """All pictures of a prompt, in order."""
-    return tuple(image for message in prompt.messages for image in message.images)
 
 
 class PromptEncoder:
@@ -101,9 +84,9 @@ class PromptEncoder:
         """
         if not reply:
             raise UsageError("expected a reply, got an empty text; try the sentence whose probability is wanted")
-        prompt = with_picture(prompt, _BLANK)
+        prompt = prompt.with_picture(_BLANK)
         check_pictures(self._processor, prompt)
-        others = pictures(prompt)[1:]
+        others = prompt.pictures[1:]
         turns = tuple((message.role, message.text, len(message.images)) for message in prompt.messages)
         # Pictures are kept in the row, so an id cannot be given to another one while it is a key.
         key = (turns, prompt.system, tuple(map(id, others)), tuple(pixels.shape), reply, end)

@@ -13,7 +13,7 @@ from torch import Tensor
 from equipoise.errors import UsageError
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import DifferentiableProcessor, encode
-from equipoise.models.encoded_prompt import check_pictures, pictures
+from equipoise.models.encoded_prompt import check_pictures
 from equipoise.types import Exchange, FinishReason, Prompt
 
 
@@ -67,14 +67,14 @@ def generate(
     """One exchange for each prompt; prompts with the same number of pictures share a batch."""
     for prompt in prompts:
         check_pictures(processor, prompt)
-        if chat.form == "plain" and not pictures(prompt):
+        if chat.form == "plain" and not prompt.pictures:
             name = type(processor).__name__
             raise UsageError(f"expected a picture in every prompt for {name}, got none; try adding one")
     replies: dict[int, Exchange] = {}
-    for count in sorted({len(pictures(prompt)) for prompt in prompts}):
-        places = [i for i, prompt in enumerate(prompts) if len(pictures(prompt)) == count]
+    for count in sorted({len(prompt.pictures) for prompt in prompts}):
+        places = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
         batch = [prompts[i] for i in places]
-        images = [list(pictures(prompt)) for prompt in batch] if count else None
+        images = [list(prompt.pictures) for prompt in batch] if count else None
         with left_padding(processor):
             inputs = encode(processor, images, [chat.render(prompt) for prompt in batch], padding=True)
         inputs.pop("labels", None)

@@ -1,0 +1,59 @@
+"""Prompts: pictures are replaced in order, and nothing else of the conversation changes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from equipoise.errors import UsageError
+from equipoise.types import Message, Prompt
+
+
+def picture(grey: int = 0) -> Image.Image:
+    return Image.new("L", (2, 2), grey)
+
+
+MESSAGES = st.builds(
+    Message,
+    role=st.sampled_from(["user", "assistant"]),
+    text=st.text(max_size=5),
+    images=st.lists(st.integers(0, 99).map(picture), max_size=2).map(tuple),
+)
+PROMPTS = st.builds(
+    Prompt,
+    messages=st.lists(MESSAGES, min_size=1, max_size=4).map(lambda before: (*before, Message("user", "Why?"))),
+    system=st.none() | st.text(max_size=5),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(prompt=PROMPTS)
+def test_replacing_all_pictures_keeps_turns_texts_and_counts(prompt: Prompt) -> None:
+    new = [picture(100 + index) for index in range(len(prompt.pictures))]
+    changed = prompt.with_pictures(new)
+    assert list(changed.pictures) == new
+    assert changed.with_pictures(prompt.pictures) == prompt
+
+
+@settings(max_examples=80, deadline=None)
+@given(prompt=PROMPTS)
+def test_one_picture_takes_the_place_of_the_first(prompt: Prompt) -> None:
+    new = picture(255)
+    changed = prompt.with_picture(new)
+    assert changed.pictures == (new, *prompt.pictures[1:])
+    assert [(m.role, m.text) for m in changed.messages] == [(m.role, m.text) for m in prompt.messages]
+    assert changed.system == prompt.system
+    if prompt.pictures:
+        assert changed.with_picture(prompt.pictures[0]) == prompt
+
+
+def test_a_prompt_without_pictures_gets_one_in_its_first_user_message() -> None:
+    prompt = Prompt((Message("assistant", "Hello!"), Message("user", "A?"), Message("user", "B?")))
+    assert [len(message.images) for message in prompt.with_picture(picture()).messages] == [0, 1, 0]
+
+
+def test_a_prompt_without_a_user_cannot_get_a_picture() -> None:
+    with pytest.raises(UsageError, match="user message"):
+        Prompt((Message("assistant", "Hello!"),)).with_picture(picture())
