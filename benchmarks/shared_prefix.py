@@ -64,8 +64,8 @@ def steps(model: HuggingFaceModel, kind: str, count: int) -> dict[str, Step]:
     """The three ways to the same losses and gradient."""
     pixels = torch.rand(3, 240, 320, generator=torch.Generator().manual_seed(0)).to(model.device)
     prompts, replies = [Prompt.ask(text) for text in questions(kind)[:count]], [REPLIES[kind]] * count
-    rows = model.rows(pixels, prompts, replies)
-    path = model.pixel_path
+    rows = model.encode(pixels, prompts, replies)
+    path = model.differentiable_processor
 
     def plain(chosen: list[Any], image: Tensor) -> Tensor:
         longest = max(len(row.tokens) for row in chosen)

@@ -97,9 +97,9 @@ def test_the_end_token_is_the_one_the_template_writes() -> None:
 
 def test_white_space_before_a_reply_is_known() -> None:
     spaced = PARTS.replace("{% if add_gen", "{% if add_gen").replace("'assistant: '", "'assistant:'")
-    assert ConversationFormat(processor(PARTS)).lead(Prompt.ask("Why?")) == ""
+    assert ConversationFormat(processor(PARTS)).reply_separator(Prompt.ask("Why?")) == ""
     open_ended = "{% for m in messages %}{{ m.role }}:{{ ' ' }}{% for p in m.content %}{{ p.text }}{% endfor %}|" + (
         "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     assert spaced
-    assert ConversationFormat(processor(open_ended)).lead(Prompt.ask("Why?")) == " "
+    assert ConversationFormat(processor(open_ended)).reply_separator(Prompt.ask("Why?")) == " "

@@ -17,14 +17,14 @@ def stock(model: HuggingFaceModel, picture: Image.Image) -> Tensor:
 
 def test_forward_is_the_stock_processor_on_the_file_to_the_bit(model: HuggingFaceModel, pixels: Tensor) -> None:
     leaf = (pixels + 0.3 / 255).clamp(0, 1).requires_grad_()
-    found = model.pixel_path(leaf, (), "<image>")["pixel_values"]
+    found = model.differentiable_processor(leaf, (), "<image>")["pixel_values"]
     assert found.requires_grad
     assert torch.equal(found.detach(), stock(model, to_image(leaf)))
 
 
 def test_backward_is_the_processor_on_the_float_picture(model: HuggingFaceModel, pixels: Tensor) -> None:
     leaf = pixels.clone().requires_grad_()
-    found = model.pixel_path(leaf, (), "<image>")["pixel_values"]
+    found = model.differentiable_processor(leaf, (), "<image>")["pixel_values"]
     smooth = model.processor.image_processor([leaf * 255], return_tensors="pt")["pixel_values"]
     direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
     one, other = (torch.autograd.grad(value, leaf, direction)[0] for value in (found, smooth))
@@ -33,7 +33,7 @@ def test_backward_is_the_processor_on_the_float_picture(model: HuggingFaceModel,
 
 
 def test_without_gradient_nothing_is_differentiated(model: HuggingFaceModel, pixels: Tensor) -> None:
-    assert not model.pixel_path(pixels, (), "<image>")["pixel_values"].requires_grad
+    assert not model.differentiable_processor(pixels, (), "<image>")["pixel_values"].requires_grad
 
 
 class Breaking:

@@ -42,7 +42,7 @@ def test_a_row_is_what_transformers_computes(model: HuggingFaceModel, picture: I
     )
     assert QUESTIONS[0] in text
     assert asked.split()[-1] in text
-    row = model.rows(pixels, [PROMPTS[0]], [REPLIES[0]])[0]
+    row = model.encode(pixels, [PROMPTS[0]], [REPLIES[0]])[0]
     inputs = model.processor(images=picture, text=text, return_tensors="pt")
     assert torch.equal(inputs["input_ids"][0], row.tokens[: row.prompt_length])
     reply = row.tokens[row.prompt_length :]

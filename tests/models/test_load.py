@@ -132,7 +132,7 @@ def test_a_model_in_the_local_cache_needs_no_network(
     shutil.copytree(llava_folder, snapshot)
     monkeypatch.setattr(loading, "HfApi", Unreachable)
     monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "config.json"))
-    assert loading._find("org/name@main") == ("org/name", commit)
+    assert loading._locate("org/name@main") == ("org/name", commit)
 
 
 def test_a_name_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:

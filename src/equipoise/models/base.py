@@ -19,7 +19,7 @@ class ReplyLogProbs:
     tokens: Tensor
     """`N x T` float32, natural log; 0 where `mask` is False."""
     mask: Tensor
-    """`N x T` bool: which places hold a token of the reply."""
+    """`N x T` bool: which entries hold a token of the reply."""
 
     @property
     def total(self) -> Tensor:
@@ -53,14 +53,14 @@ class OpenModel(ABC):
 
     @property
     def is_random(self) -> bool:
-        """Whether two looks at the same pixels may differ, as those of a defence that adds noise."""
+        """Whether two evaluations of the same pixels may differ, as those of a defence that adds noise."""
         return False
 
     def sample_randomness(self, random: Generator) -> OpenModel:
-        """The model with its chance drawn: a model that always gives the same; itself where it has no chance.
+        """A deterministic model with one draw of this model's randomness; the model itself where it has none.
 
-        An attacker does not know the draws of a deployed defence, so an attack looks at draws of its own (expectation
-        over transformations, Athalye et al. 2018, arXiv:1707.07397).
+        An attacker does not know the draws of a deployed defence, so an attack optimises over draws of its own
+        (expectation over transformations, Athalye et al. 2018, arXiv:1707.07397).
 
         Args:
             random: source of the draw, on the CPU.
@@ -121,6 +121,6 @@ class OpenModel(ABC):
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             return losses.detach(), gradient
         gradient, shift_gradient = torch.autograd.grad(losses.sum(), (leaf, question_shift))
-        known = question_shift.grad
-        question_shift.grad = shift_gradient if known is None else known + shift_gradient
+        previous = question_shift.grad
+        question_shift.grad = shift_gradient if previous is None else previous + shift_gradient
         return losses.detach(), gradient

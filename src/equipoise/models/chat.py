@@ -12,6 +12,7 @@ from equipoise.errors import ModelError
 from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"
+"""A text that no template contains, put in to see where a template writes it."""
 Form = Literal["parts", "string", "plain"]
 
 
@@ -36,28 +37,29 @@ class ConversationFormat:
         self.system_role = False
         if self._template is not None:
             self.form = self._find_form()
-            self.system_role = self._knows_system()
+            self.system_role = self._supports_system()
 
     def render(self, prompt: Prompt) -> str:
         """The conversation up to where the reply begins."""
-        prompt = self._folded(prompt)
+        prompt = self._fold_system(prompt)
         if self.form == "plain":
-            return "\n".join(self._plain(message) for message in prompt.messages)
-        return self._apply(self._turns(prompt), begin_reply=True)
+            return "\n".join(self._plain_text(message) for message in prompt.messages)
+        return self._apply_template(self._turns(prompt), begin_reply=True)
 
-    def lead(self, prompt: Prompt) -> str:
+    def reply_separator(self, prompt: Prompt) -> str:
         """White space that the template puts between the prompt and a reply that is given to it."""
         if self.form == "plain":
             return ""
         begun = self.render(prompt)
-        turns = [*self._turns(self._folded(prompt)), self._turn(Message("assistant", _PROBE))]
+        turns = [*self._turns(self._fold_system(prompt)), self._turn(Message("assistant", _PROBE))]
         try:
-            whole = self._apply(turns, begin_reply=False)
+            whole = self._apply_template(turns, begin_reply=False)
         except (TemplateError, TypeError, ValueError, KeyError):
             return ""
-        before, found, _ = whole.rpartition(_PROBE)
-        rest = before[len(begun) :] if found and before.startswith(begun) else ""
-        return rest if rest.isspace() else ""
+        # The template with the reply must begin like the template without it; what lies between is the separator.
+        before, match, _ = whole.rpartition(_PROBE)
+        separator = before[len(begun) :] if match and before.startswith(begun) else ""
+        return separator if separator.isspace() else ""
 
     def end_token(self, stops: Sequence[int]) -> int:
         """The token among `stops` that ends a reply in this template; the first that fits where it writes none."""
@@ -67,20 +69,22 @@ class ConversationFormat:
             return int(fallback)
         turns = [self._turn(Message("user", "Q")), self._turn(Message("assistant", _PROBE))]
         try:
-            rest = self._apply(turns, begin_reply=False).rpartition(_PROBE)[2].lstrip()
+            rest = self._apply_template(turns, begin_reply=False).rpartition(_PROBE)[2].lstrip()
         except (TemplateError, TypeError, ValueError, KeyError):
             return int(fallback)
         written = (stop for stop in stops if rest.startswith(tokenizer.convert_ids_to_tokens(stop)))
         return int(next(written, fallback))
 
     def _find_form(self) -> Form:
+        """The form of content that the template writes out, found by rendering a probe."""
         prompt = Prompt((Message("user", _PROBE),))
         forms: tuple[Form, ...] = ("parts", "string")
         for self.form in forms:
             try:
-                text = self._apply(self._turns(prompt), begin_reply=True)
+                text = self._apply_template(self._turns(prompt), begin_reply=True)
             except (TemplateError, TypeError, ValueError, KeyError):
                 continue
+            # A template over strings that is given a list may print it as Python does: [{'type': 'text', ...}].
             if _PROBE in text and "'text'" not in text:
                 return self.form
         raise ModelError(
@@ -88,14 +92,15 @@ class ConversationFormat:
             "try the processor of the model's instruction-tuned version"
         )
 
-    def _knows_system(self) -> bool:
+    def _supports_system(self) -> bool:
         prompt = Prompt((Message("user", "Q"),), system=_PROBE)
         try:
-            return _PROBE in self._apply(self._turns(prompt), begin_reply=True)
+            return _PROBE in self._apply_template(self._turns(prompt), begin_reply=True)
         except (TemplateError, TypeError, ValueError, KeyError):
             return False
 
-    def _folded(self, prompt: Prompt) -> Prompt:
+    def _fold_system(self, prompt: Prompt) -> Prompt:
+        """The prompt with its system text in front of the first user turn, where the template has no role for it."""
         if prompt.system is None or self.system_role:
             return prompt
         messages = list(prompt.messages)
@@ -115,10 +120,10 @@ class ConversationFormat:
             return f"{self._picture}\n" * pictures + text
         return [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
 
-    def _plain(self, message: Message) -> str:
+    def _plain_text(self, message: Message) -> str:
         return self._picture * len(message.images) + message.text
 
-    def _apply(self, turns: list[dict[str, Any]], *, begin_reply: bool) -> str:
+    def _apply_template(self, turns: list[dict[str, Any]], *, begin_reply: bool) -> str:
         return str(
             self._processor.apply_chat_template(
                 turns, chat_template=self._template, add_generation_prompt=begin_reply, tokenize=False

@@ -1,4 +1,12 @@
-"""Prompts and replies as rows of tokens, with everything else a family wants beside them."""
+"""Prompts and replies as rows of tokens, with everything else a family wants beside them.
+
+A processor turns a prompt into `input_ids` and, depending on the family, further tensors. Three kinds must be
+told apart in order to append replies, to batch prompts and to share a prefix:
+
+- image inputs (`pixel_values`, sizes, masks of tiles) belong to the pictures; `DifferentiableProcessor` makes them;
+- token inputs (`token_type_ids`, `cross_attention_mask`) have one entry per token, and are extended over the reply;
+- text inputs (the question as InstructBLIP's Q-Former reads it) depend on the text and are passed on as they are.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +32,21 @@ _DROPPED = frozenset({"labels", "attention_mask", "input_ids"})
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """One prompt with its reply."""
+    """One prompt with its reply: a row of a batch."""
 
     tokens: Tensor
     """`T` token ids: the prompt, then the reply."""
     prompt_length: int
     """Tokens of the prompt."""
     picture_end: int
-    """The place after the last token of the last picture."""
-    aligned: Mapping[str, Tensor]
+    """Index after the last token of the last picture; 0 where pictures have no tokens."""
+    token_inputs: Mapping[str, Tensor]
     """Inputs with one entry per token: `1 x T x ...`."""
-    loose: Mapping[str, Tensor]
+    text_inputs: Mapping[str, Tensor]
     """Inputs that depend on the text but are not aligned with it (the question as InstructBLIP's Q-Former reads it)."""
     text: str
     """The prompt as rendered."""
-    others: tuple[Image, ...]
+    other_pictures: tuple[Image, ...]
     """The prompt's pictures after the first."""
 
     @property
@@ -47,7 +55,7 @@ class EncodedPrompt:
         return len(self.tokens) - self.prompt_length
 
 
-def check_pictures(processor: Any, prompt: Prompt) -> None:
+def require_supported_pictures(processor: Any, prompt: Prompt) -> None:
     """Raise `UsageError` for several pictures where the processor takes one and would drop the others."""
     count = len(prompt.pictures)
     if count > 1 and hasattr(processor, "num_query_tokens"):
@@ -56,22 +64,22 @@ def check_pictures(processor: Any, prompt: Prompt) -> None:
 
 
 class PromptEncoder:
-    """Makes rows and remembers them: per prompt, reply and picture size, the processor is asked once."""
+    """Encodes prompts and caches the result: the processor runs once per prompt, reply and picture size."""
 
     def __init__(
         self,
         processor: Any,
         chat: ConversationFormat,
-        path: DifferentiableProcessor,
+        pixels: DifferentiableProcessor,
         end_token: int,
         picture_tokens: set[int],
     ) -> None:
         self._processor = processor
         self._chat = chat
-        self._path = path
+        self._pixels = pixels
         self._end = end_token
         self._picture_tokens = torch.tensor(sorted(picture_tokens))
-        self._known: dict[Any, EncodedPrompt] = {}
+        self._cache: dict[Any, EncodedPrompt] = {}
         self._last_key: Any = None
         self._last: Mapping[str, Any] = {}
 
@@ -85,54 +93,62 @@ class PromptEncoder:
         if not reply:
             raise UsageError("expected a reply, got an empty text; try the sentence whose probability is wanted")
         prompt = prompt.with_picture(_BLANK)
-        check_pictures(self._processor, prompt)
-        others = prompt.pictures[1:]
+        require_supported_pictures(self._processor, prompt)
+        other_pictures = prompt.pictures[1:]
         turns = tuple((message.role, message.text, len(message.images)) for message in prompt.messages)
-        # Pictures are kept in the row, so an id cannot be given to another one while it is a key.
-        key = (turns, prompt.system, tuple(map(id, others)), tuple(pixels.shape), reply, end)
-        if key not in self._known:
-            if len(self._known) >= CACHE_SIZE:
-                self._known.clear()
-            self._known[key] = self._make(prompt, to_image(pixels), others, reply, end)
-        return self._known[key]
+        # Comparing pictures by value would cost more than encoding them. Those of a key are kept alive by the cached
+        # row, so that no other picture can get the id of one.
+        key = (turns, prompt.system, tuple(map(id, other_pictures)), tuple(pixels.shape), reply, end)
+        if key not in self._cache:
+            if len(self._cache) >= CACHE_SIZE:
+                self._cache.clear()
+            self._cache[key] = self._encode(prompt, to_image(pixels), other_pictures, reply, end)
+        return self._cache[key]
 
-    def _make(self, prompt: Prompt, picture: Image, others: tuple[Image, ...], reply: str, end: bool) -> EncodedPrompt:
+    def _encode(
+        self, prompt: Prompt, picture: Image, other_pictures: tuple[Image, ...], reply: str, end: bool
+    ) -> EncodedPrompt:
         text = self._chat.render(prompt)
-        encoded = self._encoded(text, picture, others)
-        asked: Tensor = encoded["input_ids"][0].cpu()
-        answer = self._reply_tokens(text, self._chat.lead(prompt) + reply) + [self._end] * end
-        aligned, loose = {}, {}
+        encoded = self._processor_outputs(text, picture, other_pictures)
+        prompt_tokens: Tensor = encoded["input_ids"][0].cpu()
+        reply_tokens = self._reply_tokens(text, self._chat.reply_separator(prompt) + reply) + [self._end] * end
+        token_inputs, text_inputs = {}, {}
         for key, value in encoded.items():
-            if key in _DROPPED or key in self._path.keys or not isinstance(value, Tensor):
+            if key in _DROPPED or key in self._pixels.image_input_names or not isinstance(value, Tensor):
                 continue
-            if value.ndim >= 2 and value.shape[1] == len(asked) and not key.startswith("qformer"):
-                aligned[key] = _extended(key, value, len(answer))
+            if value.ndim >= 2 and value.shape[1] == len(prompt_tokens) and not key.startswith("qformer"):
+                token_inputs[key] = _extend_over_reply(key, value, len(reply_tokens))
             else:
-                loose[key] = value
-        places = torch.isin(asked, self._picture_tokens).nonzero()
-        if not len(places) and "cross_attention_mask" not in encoded:
+                text_inputs[key] = value
+        picture_indices = torch.isin(prompt_tokens, self._picture_tokens).nonzero()
+        if not len(picture_indices) and "cross_attention_mask" not in encoded:
             raise ModelError(
                 "expected picture tokens in the prompt, got none; try a processor that belongs to the model"
             )
         return EncodedPrompt(
-            tokens=torch.cat([asked, torch.tensor(answer, dtype=asked.dtype)]),
-            prompt_length=len(asked),
-            picture_end=int(places.max()) + 1 if len(places) else 0,
-            aligned=aligned,
-            loose=loose,
+            tokens=torch.cat([prompt_tokens, torch.tensor(reply_tokens, dtype=prompt_tokens.dtype)]),
+            prompt_length=len(prompt_tokens),
+            picture_end=int(picture_indices.max()) + 1 if len(picture_indices) else 0,
+            token_inputs=token_inputs,
+            text_inputs=text_inputs,
             text=text,
-            others=others,
+            other_pictures=other_pictures,
         )
 
-    def _encoded(self, text: str, picture: Image, others: tuple[Image, ...]) -> Mapping[str, Any]:
+    def _processor_outputs(self, text: str, picture: Image, other_pictures: tuple[Image, ...]) -> Mapping[str, Any]:
         """What the processor makes of a prompt; the last one is kept, as many replies to it often come in a row."""
-        key = (text, picture.size, tuple(map(id, others)))
+        # A tuple of pictures compares identical ones without looking at their pixels.
+        key = (text, picture.size, other_pictures)
         if key != self._last_key:
-            self._last_key, self._last = key, self._path.encode([picture, *others], text)
+            self._last_key, self._last = key, self._pixels.encode([picture, *other_pictures], text)
         return self._last
 
     def _reply_tokens(self, text: str, reply: str) -> list[int]:
-        """Tokens of the reply in its place: most tokenizers write a text's first word differently from a later one."""
+        """Tokens of the reply as a continuation of the prompt.
+
+        Most tokenizers write the first word of a text differently from a later one, so the reply is tokenized together
+        with the prompt. Where a token would reach over the border of the two, the reply is tokenized alone.
+        """
         tokenizer = self._processor.tokenizer
         before = tokenizer(text, add_special_tokens=False)["input_ids"]
         whole = tokenizer(text + reply, add_special_tokens=False)["input_ids"]
@@ -144,7 +160,7 @@ class PromptEncoder:
         return alone
 
 
-def _extended(key: str, value: Tensor, extra: int) -> Tensor:
+def _extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:
     """A token-aligned input, continued over the reply."""
     if key == "cross_attention_mask":
         tail = value[:, -1:].expand(-1, extra, *value.shape[2:])

@@ -13,7 +13,7 @@ from torch import Tensor
 from equipoise.errors import UsageError
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import DifferentiableProcessor, encode
-from equipoise.models.encoded_prompt import check_pictures
+from equipoise.models.encoded_prompt import require_supported_pictures
 from equipoise.types import Exchange, FinishReason, Prompt
 
 
@@ -23,21 +23,21 @@ def left_padding(processor: Any) -> Iterator[None]:
     tokenizer = processor.tokenizer
     # A Q-Former reads its own copy of the question, at absolute positions: that copy is padded to the right.
     reader = getattr(processor, "qformer_tokenizer", None)
-    before = [(each, each.padding_side, each.pad_token) for each in (tokenizer, reader) if each is not None]
+    before = [(part, part.padding_side, part.pad_token) for part in (tokenizer, reader) if part is not None]
     try:
-        for each, _, token in before:
-            each.padding_side = "left" if each is tokenizer else "right"
+        for part, _, token in before:
+            part.padding_side = "left" if part is tokenizer else "right"
             if token is None:
-                each.pad_token = each.eos_token
+                part.pad_token = part.eos_token
         yield
     finally:
-        for each, side, token in before:
-            each.padding_side = side
-            if each.pad_token != token:
-                each.pad_token = token
+        for part, side, token in before:
+            part.padding_side = side
+            if part.pad_token != token:
+                part.pad_token = token
 
 
-def greedy(model: Any, stops: Sequence[int], limit: int) -> Any:
+def greedy_config(model: Any, stops: Sequence[int], limit: int) -> Any:
     """A generation config that decodes greedily, whatever the model's own defaults."""
     config = copy.deepcopy(model.generation_config)
     config.update(
@@ -59,40 +59,41 @@ def generate(
     model: Any,
     processor: Any,
     chat: ConversationFormat,
-    path: DifferentiableProcessor,
+    pixels: DifferentiableProcessor,
     prompts: Sequence[Prompt],
     config: Any,
-    who: str,
+    model_name: str,
 ) -> list[Exchange]:
     """One exchange for each prompt; prompts with the same number of pictures share a batch."""
     for prompt in prompts:
-        check_pictures(processor, prompt)
+        require_supported_pictures(processor, prompt)
         if chat.form == "plain" and not prompt.pictures:
             name = type(processor).__name__
             raise UsageError(f"expected a picture in every prompt for {name}, got none; try adding one")
     replies: dict[int, Exchange] = {}
     for count in sorted({len(prompt.pictures) for prompt in prompts}):
-        places = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
-        batch = [prompts[i] for i in places]
+        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+        batch = [prompts[i] for i in indices]
         images = [list(prompt.pictures) for prompt in batch] if count else None
         with left_padding(processor):
             inputs = encode(processor, images, [chat.render(prompt) for prompt in batch], padding=True)
         inputs.pop("labels", None)
         inputs = {key: value for key, value in inputs.items() if value is not None}
-        asked = inputs["input_ids"].shape[1]
+        prompt_length = inputs["input_ids"].shape[1]
         with torch.no_grad():
-            output: Tensor = model.generate(**path.to_device(inputs), generation_config=config)
+            output: Tensor = model.generate(**pixels.to_device(inputs), generation_config=config)
         # Some families return the prompt with the reply, others only the reply.
-        starts_with_prompt = output.shape[1] >= asked and torch.equal(
-            output[:, :asked].cpu(), inputs["input_ids"].to(output.dtype)
+        starts_with_prompt = output.shape[1] >= prompt_length and torch.equal(
+            output[:, :prompt_length].cpu(), inputs["input_ids"].to(output.dtype)
         )
-        for i, prompt, tokens in zip(places, batch, output[:, asked if starts_with_prompt else 0 :], strict=True):
-            replies[i] = _exchange(processor, prompt, tokens, config.eos_token_id, who)
+        begin = prompt_length if starts_with_prompt else 0
+        for i, prompt, tokens in zip(indices, batch, output[:, begin:], strict=True):
+            replies[i] = _exchange(processor, prompt, tokens, config.eos_token_id, model_name)
     return [replies[i] for i in range(len(prompts))]
 
 
-def _exchange(processor: Any, prompt: Prompt, tokens: Tensor, stops: Sequence[int], who: str) -> Exchange:
+def _exchange(processor: Any, prompt: Prompt, tokens: Tensor, stops: Sequence[int], model_name: str) -> Exchange:
     ended = bool(torch.isin(tokens, torch.tensor(list(stops), device=tokens.device)).any())
     finish: FinishReason = "stop" if ended else "length"
     text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    return Exchange(prompt, text, finish, who)
+    return Exchange(prompt, text, finish, model_name)

@@ -18,9 +18,9 @@ from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import DifferentiableProcessor
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
-from equipoise.models.prefix_sharing import PrefixCacheSupport, known_obstacle, self_check, sliding_window
+from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
 from equipoise.models.reply_log_probs import plain_log_probs
-from equipoise.models.state import checkpointed, frozen
+from equipoise.models.state import frozen, recomputed_activations
 from equipoise.types import Exchange, Prompt
 
 GENERATION_BATCH = 32
@@ -60,10 +60,10 @@ class HuggingFaceModel(OpenModel):
         self.micro_batch = micro_batch
         self.embedding_width = model.get_input_embeddings().weight.shape[1]
         self._chat = ConversationFormat(processor)
-        self._path = DifferentiableProcessor(processor, model.device, model.dtype)
+        self._pixels = DifferentiableProcessor(processor, model.device, model.dtype)
         self._stops = _stop_tokens(model, processor)
         end = self._chat.end_token(self._stops)
-        self._rows = PromptEncoder(processor, self._chat, self._path, end, _picture_tokens(model, processor))
+        self._encoder = PromptEncoder(processor, self._chat, self._pixels, end, _picture_tokens(model, processor))
         self._sharing: PrefixCacheSupport | None = None
 
     @property
@@ -71,19 +71,21 @@ class HuggingFaceModel(OpenModel):
         """`shared prefix`, or `plain batch: <reason>` where the two would not be equal."""
         if self._sharing is None:
             grey = torch.linspace(0.2, 0.8, 3 * 96 * 128).view(3, 96, 128)
-            self._sharing = self._find_sharing(grey)
-        return self._sharing.described
+            self._sharing = self._check_sharing(grey)
+        return self._sharing.description
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""
-        config = generation.greedy(self.model, self._stops, max_new_tokens)
+        config = generation.greedy_config(self.model, self._stops, max_new_tokens)
         size = self.micro_batch or GENERATION_BATCH
-        who = f"{self.name}@{self.revision}"
+        model_name = f"{self.name}@{self.revision}"
         replies: list[Exchange] = []
-        with self._deterministic():
+        with self._frozen():
             for start in range(0, len(prompts), size):
                 batch = prompts[start : start + size]
-                replies += generation.generate(self.model, self.processor, self._chat, self._path, batch, config, who)
+                replies += generation.generate(
+                    self.model, self.processor, self._chat, self._pixels, batch, config, model_name
+                )
         return replies
 
     def log_prob(
@@ -96,18 +98,18 @@ class HuggingFaceModel(OpenModel):
         question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
         """Log-probabilities of `replies[i]` after `prompts[i]`, differentiable in `pixels`; see `OpenModel`."""
-        rows = self._checked(pixels, prompts, replies, end, question_shift)
+        rows = self._check_and_encode(pixels, prompts, replies, end, question_shift)
         tokens: dict[int, Tensor] = {}
-        with self._deterministic():
-            for places in _groups(rows):
-                group = [rows[i] for i in places]
-                shift = None if question_shift is None else question_shift[places].to(self.device)
-                images = self._path(pixels, group[0].others, group[0].text)
+        with self._frozen():
+            for indices in _group_by_pictures(rows):
+                group = [rows[i] for i in indices]
+                shift = None if question_shift is None else question_shift[indices].to(self.device)
+                images = self._pixels(pixels, group[0].other_pictures, group[0].text)
                 score = self._scorer(group, images, pixels, shift is not None)
-                for part in self._chunks(len(group)):
-                    found = score([group[i] for i in part], None if shift is None else shift[part])
-                    tokens.update(zip((places[i] for i in part), found, strict=True))
-        return _table([tokens[i] for i in range(len(rows))])
+                for part in self._micro_batches(len(group)):
+                    log_probs = score([group[i] for i in part], None if shift is None else shift[part])
+                    tokens.update(zip((indices[i] for i in part), log_probs, strict=True))
+        return _pad_log_probs([tokens[i] for i in range(len(rows))])
 
     def loss_and_grad(
         self,
@@ -122,15 +124,15 @@ class HuggingFaceModel(OpenModel):
 
         Only one micro-batch of questions is in memory at a time.
         """
-        rows = self._checked(pixels, prompts, replies, end, question_shift)
+        rows = self._check_and_encode(pixels, prompts, replies, end, question_shift)
         leaf = pixels.detach().clone().requires_grad_(True)
-        wanted = question_shift is not None and question_shift.requires_grad
-        shift = None if question_shift is None else question_shift.detach().to(self.device).requires_grad_(wanted)
+        learns = question_shift is not None and question_shift.requires_grad
+        shift = None if question_shift is None else question_shift.detach().to(self.device).requires_grad_(learns)
         losses = torch.zeros(len(rows))
-        with self._deterministic(), torch.enable_grad():
-            for places in _groups(rows):
-                losses[places] = self._accumulate(
-                    leaf, [rows[i] for i in places], None if shift is None else shift[places]
+        with self._frozen(), torch.enable_grad():
+            for indices in _group_by_pictures(rows):
+                losses[indices] = self._accumulate(
+                    leaf, [rows[i] for i in indices], None if shift is None else shift[indices]
                 )
         if question_shift is not None and shift is not None and shift.grad is not None:
             gradient = shift.grad.to(question_shift.device)
@@ -140,33 +142,31 @@ class HuggingFaceModel(OpenModel):
         return losses.to(pixels.device), leaf.grad
 
     def _accumulate(self, leaf: Tensor, group: list[EncodedPrompt], shift: Tensor | None) -> Tensor:
-        """Losses of a group with the same pictures; gradients are left in `leaf` and behind `shift`."""
-        images = self._path(leaf, group[0].others, group[0].text)
-        cut_images = {key: _cut(value) for key, value in images.items()}
-        losses: list[Tensor] = []
-        prefix = self._prefix(group, cut_images, leaf, shift is not None)
-        held = None if prefix is None else prefix.cut()
-        for part in self._chunks(len(group)):
-            rows, own = [group[i] for i in part], None if shift is None else shift[part]
-            if held is None:
-                with self._no_cache(None):
-                    found = plain_log_probs(self.model, rows, cut_images, own)
-                    loss = torch.stack([-tokens.mean() for tokens in found])
-                    loss.sum().backward()
-            else:
-                loss = self._suffix_step(held, rows, own)
-            losses.append(loss.detach().cpu())
-        if prefix is not None and held is not None:
-            _backward((*prefix.keys, *prefix.values), (*held.keys, *held.values))
-        _backward(_tensors(images), _tensors(cut_images))
-        return torch.cat(losses)
+        """Losses of a group with the same pictures; gradients are accumulated in `leaf` and behind `shift`.
 
-    def _suffix_step(self, held: Prefix, rows: list[EncodedPrompt], shift: Tensor | None) -> Tensor:
-        with self._no_cache(IMPLEMENTATION):
-            found = suffix_log_probs(self.model, held, rows, shift, fused=self._fused)
-            loss = torch.stack([-tokens.mean() for tokens in found])
-            loss.sum().backward()
-        return loss
+        The graph is cut in two places: behind the image inputs and behind the prefix. Each micro-batch is
+        backpropagated as far as the nearest cut and freed; the sums gathered there then go on through the prefix and
+        the processor once. Memory is that of one micro-batch, and the gradient is exact because it is linear.
+        """
+        images = self._pixels(leaf, group[0].other_pictures, group[0].text)
+        detached_images = {key: _detach(value) for key, value in images.items()}
+        losses: list[Tensor] = []
+        prefix = self._prefix(group, detached_images, leaf, shift is not None)
+        detached_prefix = None if prefix is None else prefix.detached()
+        for part in self._micro_batches(len(group)):
+            rows, part_shift = [group[i] for i in part], None if shift is None else shift[part]
+            with self._checkpointing(None if detached_prefix is None else IMPLEMENTATION):
+                if detached_prefix is None:
+                    log_probs = plain_log_probs(self.model, rows, detached_images, part_shift)
+                else:
+                    log_probs = suffix_log_probs(self.model, detached_prefix, rows, part_shift, fused=self._fused)
+                loss = torch.stack([-tokens.mean() for tokens in log_probs])
+                loss.sum().backward()
+            losses.append(loss.detach().cpu())
+        if prefix is not None and detached_prefix is not None:
+            _backward_through((*prefix.keys, *prefix.values), (*detached_prefix.keys, *detached_prefix.values))
+        _backward_through(_float_tensors(images), _float_tensors(detached_images))
+        return torch.cat(losses)
 
     def _scorer(
         self, group: list[EncodedPrompt], images: dict[str, Any], pixels: Tensor, shifted: bool
@@ -174,7 +174,7 @@ class HuggingFaceModel(OpenModel):
         prefix = self._prefix(group, images, pixels, shifted)
 
         def score(rows: list[EncodedPrompt], shift: Tensor | None) -> list[Tensor]:
-            with self._no_cache(None if prefix is None else IMPLEMENTATION):
+            with self._checkpointing(None if prefix is None else IMPLEMENTATION):
                 if prefix is None:
                     return plain_log_probs(self.model, rows, images, shift)
                 return suffix_log_probs(self.model, prefix, rows, shift, fused=self._fused)
@@ -188,45 +188,45 @@ class HuggingFaceModel(OpenModel):
         if len(group) < 2:
             return None
         if self._sharing is None:
-            self._sharing = self._find_sharing(pixels.detach())
+            self._sharing = self._check_sharing(pixels.detach())
         if not self._sharing.shared:
             return None
         window = sliding_window(self.model)
         if window is not None and max(len(row.tokens) for row in group) > window:
             return None
         try:
-            with self._no_cache(None):
-                return run_prefix(self.model, group, images, shifted=shifted, whole=self.gradient_checkpointing)
+            with self._checkpointing(None):
+                return run_prefix(self.model, group, images, shifted=shifted, all_layers=self.gradient_checkpointing)
         except CannotShareError:
             return None
 
-    def _find_sharing(self, pixels: Tensor) -> PrefixCacheSupport:
-        """Whether sharing is exact for this model, found by known rules and one comparison."""
+    def _check_sharing(self, pixels: Tensor) -> PrefixCacheSupport:
+        """Whether sharing is exact for this model, by rules on its settings and one comparison."""
         probes = [Prompt.ask("What is this?"), Prompt.ask("Describe what you can see in the picture.")]
-        rows = [self._rows.encode(probe, pixels, "A picture.", end=True) for probe in probes]
-        obstacle = known_obstacle(self.model, rows[0])
-        if obstacle is not None:
-            return PrefixCacheSupport(False, obstacle)
-        with self._deterministic():
-            images = self._path(pixels.detach(), (), rows[0].text)
-            return self_check(self.model, rows, images, self._no_cache if self.gradient_checkpointing else None)
+        rows = [self._encoder.encode(probe, pixels, "A picture.", end=True) for probe in probes]
+        reason = unsupported_reason(self.model, rows[0])
+        if reason is not None:
+            return PrefixCacheSupport(False, reason)
+        with self._frozen():
+            images = self._pixels(pixels.detach(), (), rows[0].text)
+            return self_check(self.model, rows, images, self._checkpointing if self.gradient_checkpointing else None)
 
     @property
     def _fused(self) -> bool:
         return self._sharing is not None and self._sharing.fused
 
     @property
-    def pixel_path(self) -> DifferentiableProcessor:
+    def differentiable_processor(self) -> DifferentiableProcessor:
         """The differentiable way through the processor."""
-        return self._path
+        return self._pixels
 
-    def rows(
+    def encode(
         self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True
     ) -> list[EncodedPrompt]:
         """The prompts and replies as tokens; errors as in `log_prob`."""
-        return self._checked(pixels, prompts, replies, end, None)
+        return self._check_and_encode(pixels, prompts, replies, end, None)
 
-    def _checked(
+    def _check_and_encode(
         self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None
     ) -> list[EncodedPrompt]:
         check_pixels(pixels)
@@ -241,24 +241,25 @@ class HuggingFaceModel(OpenModel):
                 f"got {tuple(shift.shape)}; try one line per prompt"
             )
         return [
-            self._rows.encode(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)
+            self._encoder.encode(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)
         ]
 
-    def _chunks(self, count: int) -> Iterator[list[int]]:
+    def _micro_batches(self, count: int) -> Iterator[list[int]]:
         size = self.micro_batch or count
         for start in range(0, count, size):
             yield list(range(start, min(start + size, count)))
 
     @contextmanager
-    def _no_cache(self, implementation: str | None) -> Iterator[None]:
+    def _checkpointing(self, implementation: str | None) -> Iterator[None]:
+        """Layers compute activations again, with this attention, where `gradient_checkpointing` is set."""
         with ExitStack() as stack:
             if self.gradient_checkpointing:
-                stack.enter_context(checkpointed(self.model, implementation))
+                stack.enter_context(recomputed_activations(self.model, implementation))
             yield
 
     @contextmanager
-    def _deterministic(self) -> Iterator[None]:
-        """The model in its computing state, and a full device reported with the knobs that help."""
+    def _frozen(self) -> Iterator[None]:
+        """The model in eval mode without weight gradients; an out-of-memory error names the options that help."""
         try:
             with frozen(self.model):
                 yield
@@ -273,46 +274,47 @@ class HuggingFaceModel(OpenModel):
             ) from error
 
 
-def _groups(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
-    """Places of the rows that have the same pictures after the same text, in order of appearance."""
+def _group_by_pictures(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
+    """Indices of the rows that have the same pictures after the same text, in order of appearance."""
     groups: dict[Any, list[int]] = {}
     for i, row in enumerate(rows):
         begin = row.tokens[: row.picture_end].numpy().tobytes()
-        groups.setdefault((begin, tuple(map(id, row.others))), []).append(i)
+        groups.setdefault((begin, tuple(map(id, row.other_pictures))), []).append(i)
     return list(groups.values())
 
 
-def _table(tokens: list[Tensor]) -> ReplyLogProbs:
+def _pad_log_probs(tokens: list[Tensor]) -> ReplyLogProbs:
     padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
     lengths = torch.tensor([len(row) for row in tokens], device=padded.device)
     return ReplyLogProbs(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
 
 
-def _tensors(images: dict[str, Any]) -> tuple[Tensor, ...]:
+def _float_tensors(images: dict[str, Any]) -> tuple[Tensor, ...]:
     """All float tensors of image inputs, also those in lists."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     stack = list(images.values())
     while stack:
         value = stack.pop()
         if isinstance(value, Tensor):
-            found += [value] * value.is_floating_point()
+            tensors += [value] * value.is_floating_point()
         elif isinstance(value, list | tuple):
             stack += value
-    return tuple(found)
+    return tuple(tensors)
 
 
-def _cut(value: Any) -> Any:
+def _detach(value: Any) -> Any:
+    """A tensor, or lists of them, as leaves of the graph that accumulate gradients of their own."""
     if isinstance(value, Tensor):
         return value.detach().requires_grad_(True) if value.requires_grad else value
-    return type(value)(map(_cut, value)) if isinstance(value, list | tuple) else value
+    return type(value)(map(_detach, value)) if isinstance(value, list | tuple) else value
 
 
-def _backward(tensors: Sequence[Tensor], cuts: Sequence[Tensor]) -> None:
-    """Carry the gradients gathered at `cuts` on through the graph behind `tensors`."""
+def _backward_through(tensors: Sequence[Tensor], detached: Sequence[Tensor]) -> None:
+    """Carry the gradients accumulated at the `detached` copies on through the graph behind `tensors`."""
     pairs = [
-        (tensor, cut.grad)
-        for tensor, cut in zip(tensors, cuts, strict=True)
-        if tensor.requires_grad and cut.grad is not None
+        (tensor, copy.grad)
+        for tensor, copy in zip(tensors, detached, strict=True)
+        if tensor.requires_grad and copy.grad is not None
     ]
     if pairs:
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
@@ -331,5 +333,5 @@ def _stop_tokens(model: Any, processor: Any) -> list[int]:
 
 def _picture_tokens(model: Any, processor: Any) -> set[int]:
     names = ("image_token_id", "image_token_index")
-    found = {getattr(owner, name, None) for owner in (model.config, processor) for name in names}
-    return {int(token) for token in found if isinstance(token, int)}
+    tokens = {getattr(owner, name, None) for owner in (model.config, processor) for name in names}
+    return {int(token) for token in tokens if isinstance(token, int)}

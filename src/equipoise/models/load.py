@@ -68,36 +68,36 @@ def load(
         MissingExtraError: `quantize` without bitsandbytes.
         UsageError: an unknown dtype or device.
     """
-    place = find_device(device)
-    precision = _dtype(dtype, place)
-    options = _quantization(quantize, place, precision)
-    where, revision = _find(name)
-    config = _config(name, where, revision)
-    automatic = _class_for(name, config)
-    processor = _processor(name, where, revision)
+    target = find_device(device)
+    precision = _dtype(dtype, target)
+    options = _quantization(quantize, target, precision)
+    source, revision = _locate(name)
+    config = _config(name, source, revision)
+    auto_class = _auto_class(name, config)
+    processor = _processor(name, source, revision)
     try:
         with _without_progress_bars():
-            model, found = automatic.from_pretrained(
-                where, revision=revision, dtype=precision, output_loading_info=True, **options
+            model, loading = auto_class.from_pretrained(
+                source, revision=revision, dtype=precision, output_loading_info=True, **options
             )
-            model = model if quantize else model.to(place)
+            model = model if quantize else model.to(target)
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"expected the weights of {name} to fit on {place}, got an out-of-memory error; "
+            f"expected the weights of {name} to fit on {target}, got an out-of-memory error; "
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(
-            f"expected loadable weights in {name}, got an error ({_line(error)}); try another revision"
+            f"expected loadable weights in {name}, got an error ({_first_line(error)}); try another revision"
         ) from error
-    if found["missing_keys"]:
+    if loading["missing_keys"]:
         # transformers would leave random numbers in their place.
-        missing = sorted(found["missing_keys"])
+        missing = sorted(loading["missing_keys"])
         raise ModelError(
             f"expected all weights in {name}, got none for {missing[0]} and {len(missing) - 1} more; "
             "try downloading it again"
         )
-    recorded = folder_hash(Path(where)) if Path(where).is_dir() else str(config._commit_hash or revision)
+    recorded = folder_hash(Path(source)) if Path(source).is_dir() else str(config._commit_hash or revision)
     return HuggingFaceModel(
         model.eval(),
         processor,
@@ -116,12 +116,12 @@ def find_device(name: str | None) -> torch.device:
         ModelError: CUDA is asked for and not there.
     """
     try:
-        place = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        target = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise UsageError(f"expected a device, got {name!r}; try 'cpu' or 'cuda'") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
+    if target.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"expected a CUDA device for device={name!r}, got none that torch can use; try device='cpu'")
-    return place
+    return target
 
 
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:
@@ -145,14 +145,14 @@ def _quantization(quantize: str | None, device: torch.device, dtype: torch.dtype
     return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}
 
 
-def _find(name: str) -> tuple[str, str | None]:
+def _locate(name: str) -> tuple[str, str | None]:
     """A folder and no revision, or a hub name and a commit."""
     if name.startswith("testbed/"):
         folder = TESTBED / name.removeprefix("testbed/")
         if not folder.is_dir():
-            known = sorted(f"testbed/{path.name}" for path in TESTBED.glob("*") if path.is_dir())
+            available = sorted(f"testbed/{path.name}" for path in TESTBED.glob("*") if path.is_dir())
             raise ModelError(
-                f"expected one of the testbed's models ({', '.join(known) or 'none here'}), got {name!r}; "
+                f"expected one of the testbed's models ({', '.join(available) or 'none here'}), got {name!r}; "
                 "try `equipoise testbed list`"
             )
         return str(folder), None
@@ -187,46 +187,46 @@ def _cached_commit(hub: str, revision: str | None, error: Exception) -> str:
     path = try_to_load_from_cache(hub, "config.json", revision=revision)
     if not isinstance(path, str):
         raise ModelError(
-            f"expected {hub} from the hub, got no answer ({_line(error)}) and no copy in the local cache; "
+            f"expected {hub} from the hub, got no answer ({_first_line(error)}) and no copy in the local cache; "
             "try again with a network, or give a folder"
         ) from error
     return Path(path).parent.name
 
 
-def _config(name: str, where: str, revision: str | None) -> Any:
-    if Path(where).is_dir() and not (Path(where) / "config.json").is_file():
+def _config(name: str, source: str, revision: str | None) -> Any:
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise ModelError(
             f"expected a model folder, got {name!r} without a config.json; try one written by save_pretrained"
         )
     try:
-        return AutoConfig.from_pretrained(where, revision=revision)
+        return AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise ModelError(
             f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
-            f"({_line(error)}); try a newer transformers or another model"
+            f"({_first_line(error)}); try a newer transformers or another model"
         ) from error
 
 
-def _class_for(name: str, config: Any) -> Any:
+def _auto_class(name: str, config: Any) -> Any:
     """The automatic class for models that read pictures and write text."""
-    for automatic in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
-        if type(config) in automatic._model_mapping:
-            return automatic
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        if type(config) in auto_class._model_mapping:
+            return auto_class
     raise ModelError(
         f"expected a model that reads pictures, got {name!r}, a {config.model_type} model without them; "
         "try an image-text-to-text model such as llava-hf/llava-1.5-7b-hf"
     )
 
 
-def _processor(name: str, where: str, revision: str | None) -> Any:
+def _processor(name: str, source: str, revision: str | None) -> Any:
     line = (
         f"expected a processor (image processor and tokenizer) with {name!r}, got {{}}; "
         "try processor.save_pretrained into the model's folder"
     )
     try:
-        processor = AutoProcessor.from_pretrained(where, revision=revision)
+        processor = AutoProcessor.from_pretrained(source, revision=revision)
     except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
-        raise ModelError(line.format(_line(error))) from error
+        raise ModelError(line.format(_first_line(error))) from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
             raise ModelError(line.format(f"a {type(processor).__name__} without {part.replace('_', ' ')}"))
@@ -245,7 +245,7 @@ def _without_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     """The first line of an error's message, shortened."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__)[:160]

@@ -1,11 +1,17 @@
-"""Whether a model's prefix can be shared: known rules, then one comparison with the plain batch."""
+"""Whether a model's prefix can be shared: rules on its settings, then one comparison with the plain batch.
+
+The comparison is what makes sharing safe for families that nobody has tried: a model whose attention differs in a way
+that no rule foresees gives other numbers, and is then run as a plain batch.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +22,8 @@ from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.reply_log_probs import plain_log_probs
 
-Forgetful = Callable[[str | None], AbstractContextManager[None]]
+Checkpointing = Callable[[str | None], AbstractContextManager[None]]
+"""A context, for the attention implementation given, in which layers compute their activations again."""
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 """Largest allowed relative difference of the gradients, by precision."""
 
@@ -25,7 +32,7 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErr
 
 @dataclass(frozen=True)
 class PrefixCacheSupport:
-    """The outcome."""
+    """Whether and how the prefix of a model's prompts can be shared."""
 
     shared: bool
     """Whether the prefix is computed once."""
@@ -33,28 +40,26 @@ class PrefixCacheSupport:
     """Why not."""
     fused: bool = False
     """Whether torch's fused kernels gave the same."""
-    window: int | None = None
-    """Longest text for which it holds."""
 
     @property
-    def described(self) -> str:
-        """In words."""
+    def description(self) -> str:
+        """`shared prefix`, or `plain batch: <reason>`."""
         return "shared prefix" if self.shared else f"plain batch: {self.reason}"
 
 
-def known_obstacle(model: Any, row: EncodedPrompt) -> str | None:
-    """Why the prefix of such rows cannot be shared, as far as the model's settings and inputs tell."""
+def unsupported_reason(model: Any, row: EncodedPrompt) -> str | None:
+    """Why the prefix of such rows cannot be shared, as far as the model's settings and inputs tell; else None."""
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
     if any(not kind.endswith("attention") or "linear" in kind for kind in types):
         return "some of its layers are no attention and keep a state instead of keys"
     pixels = inspect.signature(model.forward).parameters.get("pixel_values")
     if pixels is not None and pixels.default is pixels.empty:
         return "its forward pass reads the picture every time"
-    if "cross_attention_mask" in row.aligned:
+    if "cross_attention_mask" in row.token_inputs:
         return "pictures enter through cross-attention"
-    if row.loose:
+    if row.text_inputs:
         return "the question takes part in reading the picture"
-    marks = row.aligned.get("token_type_ids")
+    marks = row.token_inputs.get("token_type_ids")
     if marks is not None and not bool(marks[:, : row.prompt_length].any()):
         return "the prompt is read in both directions"
     return None
@@ -70,7 +75,7 @@ def sliding_window(model: Any) -> int | None:
 
 
 def self_check(
-    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], forgetful: Forgetful | None = None
+    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], checkpointing: Checkpointing | None = None
 ) -> PrefixCacheSupport:
     """Compare log-probabilities and image gradients of both ways on two short prompts.
 
@@ -80,9 +85,9 @@ def self_check(
         model: a transformers image-text-to-text model.
         rows: the prompts.
         images: their image inputs.
-        forgetful: a context, for the attention given, in which layers compute their activations again; None keeps them.
+        checkpointing: how activations are computed again; None keeps them.
     """
-    context = forgetful or _keeping
+    context = checkpointing or _keep_activations
 
     def plain(inputs: Mapping[str, Any]) -> list[Tensor]:
         with context(None):
@@ -90,36 +95,39 @@ def self_check(
 
     def shared(inputs: Mapping[str, Any], fused: bool) -> list[Tensor]:
         with context(None):
-            prefix = run_prefix(model, rows, inputs, whole=forgetful is not None)
+            prefix = run_prefix(model, rows, inputs, all_layers=checkpointing is not None)
         with context(IMPLEMENTATION):
             return suffix_log_probs(model, prefix, rows, fused=fused)
 
-    values, gradients = _run(images, plain)
-    reason = "no way of sharing was tried"
+    values, gradients = _values_and_gradients(images, plain)
+    reason = "no implementation was tried"
     for fused in (True, False):
         try:
-            found, slopes = _run(images, lambda inputs, fused=fused: shared(inputs, fused))  # type: ignore[misc]
+            shared_values, shared_gradients = _values_and_gradients(images, partial(shared, fused=fused))
         except CannotShareError as error:
             reason = str(error)
             continue
         except torch.OutOfMemoryError:
+            # Says nothing about the model: the caller reports it with the options that need less memory.
             raise
         except _FAILURES as error:
             line = str(error).strip().splitlines()[0][:80] if str(error).strip() else ""
             reason = f"it fails with {type(error).__name__} ({line})"
             continue
-        apart = max(_apart(found, values), _apart(slopes, gradients))
-        if apart <= TOLERANCE.get(model.dtype, 1e-3):
+        difference = max(_relative_distance(shared_values, values), _relative_distance(shared_gradients, gradients))
+        if difference <= TOLERANCE.get(model.dtype, 1e-3):
             return PrefixCacheSupport(True, fused=fused)
-        reason = f"it would differ by {apart:.1%}"
+        reason = f"it would differ by {difference:.1%}"
     return PrefixCacheSupport(False, reason)
 
 
-def _keeping(_implementation: str | None) -> AbstractContextManager[None]:
+def _keep_activations(_implementation: str | None) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _run(images: Mapping[str, Any], score: Callable[[Mapping[str, Any]], list[Tensor]]) -> tuple[Tensor, Tensor]:
+def _values_and_gradients(
+    images: Mapping[str, Any], score: Callable[[Mapping[str, Any]], list[Tensor]]
+) -> tuple[Tensor, Tensor]:
     """Log-probabilities, and their gradient at the float image inputs."""
     leaves: list[Tensor] = []
 
@@ -136,7 +144,8 @@ def _run(images: Mapping[str, Any], score: Callable[[Mapping[str, Any]], list[Te
     return values.detach(), torch.cat(flat) if flat else values.new_zeros(1)
 
 
-def _apart(found: Tensor, expected: Tensor) -> float:
+def _relative_distance(values: Tensor, expected: Tensor) -> float:
     """Relative distance; infinite where either is not finite."""
-    distance = float((found - expected).norm() / expected.norm().clamp_min(1e-30))
-    return distance if distance == distance else float("inf")
+    distance = float((values - expected).norm() / expected.norm().clamp_min(1e-30))
+    # `max` may drop a NaN, and a difference that is no number must never pass.
+    return distance if math.isfinite(distance) else math.inf

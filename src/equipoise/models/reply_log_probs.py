@@ -15,7 +15,7 @@ from equipoise.models.state import shifted_embeddings
 
 
 def forward_logits(model: Any, keep: Tensor, **inputs: Any) -> Tensor:
-    """Logits at the places `keep` of the sequence only: with real vocabularies they are most of the memory."""
+    """Logits at the token indices `keep` only: with real vocabularies logits are most of the memory."""
     if _slices_logits(type(model).forward):
         logits: Tensor = model(**inputs, logits_to_keep=keep, return_dict=True).logits
         if logits.shape[1] == len(keep):
@@ -30,7 +30,7 @@ def _slices_logits(forward: Callable[..., Any]) -> bool:
     return "logits_to_keep" in inspect.signature(forward).parameters
 
 
-def chosen_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities (float32) of `targets`, whose shape is that of `logits` without the vocabulary."""
     # Subtracting the normaliser of the gathered logit saves a second tensor of the size of the vocabulary.
     logits = logits.float()
@@ -59,27 +59,28 @@ def batch_log_probs(
     Args:
         model: a transformers image-text-to-text model.
         rows: prompts.
-        images: image inputs of all prompts, as `joined` makes them.
+        images: image inputs of all prompts, as `concatenate_images` returns them.
         shift: as in `plain_log_probs`.
     """
     device = model.device
-    # The last token of a reply predicts nothing that is asked for.
-    tokens = _padded([row.tokens[None, :-1] for row in rows]).to(device)
+    # The last token of a reply predicts nothing that is wanted.
+    tokens = _pad_right([row.tokens[None, :-1] for row in rows]).to(device)
     lengths = torch.tensor([len(row.tokens) - 1 for row in rows], device=device)
     mask = (torch.arange(tokens.shape[1], device=device) < lengths[:, None]).long()
     inputs = {**images, "input_ids": tokens, "attention_mask": mask}
-    for key in rows[0].aligned:
-        inputs[key] = _padded([row.aligned[key][:, :-1] for row in rows]).to(device)
-    for key in rows[0].loose:
-        inputs[key] = _padded([row.loose[key] for row in rows]).to(device)
+    for key in rows[0].token_inputs:
+        inputs[key] = _pad_right([row.token_inputs[key][:, :-1] for row in rows]).to(device)
+    for key in rows[0].text_inputs:
+        inputs[key] = _pad_right([row.text_inputs[key] for row in rows]).to(device)
+    # The logits at token t predict token t + 1: those from the last prompt token on predict the reply.
     start = min(row.prompt_length for row in rows) - 1
     keep = torch.arange(start, tokens.shape[1], device=device)
-    embedded = None if shift is None else _shift_table(shift, rows, tokens.shape[1]).to(device)
+    embedded = None if shift is None else _padded_shift(shift, rows, tokens.shape[1]).to(device)
     with shifted_embeddings(model, embedded):
         logits = forward_logits(model, keep, use_cache=False, **inputs)
     replies = [logits[i, row.prompt_length - 1 - start :][: row.reply_length] for i, row in enumerate(rows)]
     targets = [row.tokens[row.prompt_length :].to(device) for row in rows]
-    return [chosen_log_probs(reply, target) for reply, target in zip(replies, targets, strict=True)]
+    return [target_log_probs(reply, target) for reply, target in zip(replies, targets, strict=True)]
 
 
 def repeat_images(images: Mapping[str, Any], count: int) -> dict[str, Any]:
@@ -95,14 +96,14 @@ def repeat_images(images: Mapping[str, Any], count: int) -> dict[str, Any]:
 def concatenate_images(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Image inputs of several prompts, each with its own, as one batch."""
     return {
-        key: torch.cat([each[key] for each in images])
+        key: torch.cat([inputs[key] for inputs in images])
         if isinstance(first, Tensor)
-        else type(first)(value for each in images for value in each[key])
+        else type(first)(value for inputs in images for value in inputs[key])
         for key, first in images[0].items()
     }
 
 
-def _padded(rows: Sequence[Tensor]) -> Tensor:
+def _pad_right(rows: Sequence[Tensor]) -> Tensor:
     """`1 x T x ...` tensors in one batch, zeros to the right."""
     longest = max(row.shape[1] for row in rows)
     return torch.cat(
@@ -110,12 +111,12 @@ def _padded(rows: Sequence[Tensor]) -> Tensor:
     )
 
 
-def _shift_table(shift: Tensor, rows: Sequence[EncodedPrompt], length: int) -> Tensor:
+def _padded_shift(shift: Tensor, rows: Sequence[EncodedPrompt], length: int) -> Tensor:
     """The shifts laid out like the padded batch, `N x T x width`."""
-    lines = []
+    padded = []
     for row, values in zip(rows, shift, strict=True):
         values = values[: row.prompt_length - row.picture_end]
         before = values.new_zeros(row.picture_end, values.shape[1])
         after = values.new_zeros(length - row.picture_end - len(values), values.shape[1])
-        lines.append(torch.cat([before, values, after]))
-    return torch.stack(lines)
+        padded.append(torch.cat([before, values, after]))
+    return torch.stack(padded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-REMEMBERED = ("rope_deltas",)
+POSITION_ATTRIBUTES = ("rope_deltas",)
 """Attributes in which some families keep the positions of their last forward pass."""
 
 
@@ -19,30 +19,32 @@ REMEMBERED = ("rope_deltas",)
 def frozen(model: nn.Module) -> Iterator[None]:
     """`model` in eval mode, without gradients for its weights and without traces of what is run inside."""
     training = [module for module in model.modules() if module.training]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    remembered = [
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    positions = [
         (module, name, getattr(module, name))
         for module in model.modules()
-        for name in REMEMBERED
+        for name in POSITION_ATTRIBUTES
         if name in vars(module)
     ]
     try:
+        # Only the flags that differ are touched: `model.eval()` and `model.train()` would set all modules alike, and a
+        # caller may keep parts of a model in another mode.
         for module in training:
             module.training = False
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         yield
     finally:
         for module in training:
             module.training = True
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)
-        for module, name, value in remembered:
+        for module, name, value in positions:
             setattr(module, name, value)
 
 
 @contextmanager
-def attention(model: nn.Module, implementation: str) -> Iterator[None]:
+def attention_implementation(model: nn.Module, implementation: str) -> Iterator[None]:
     """Every layer that keeps a cache uses `implementation`, a name in transformers' attention interface."""
     configs = {id(config): config for config in _layer_configs(model)}.values()
     before = [config._attn_implementation_internal for config in configs]
@@ -57,6 +59,7 @@ def attention(model: nn.Module, implementation: str) -> Iterator[None]:
 
 
 def _layer_configs(model: nn.Module) -> Iterator[Any]:
+    """Settings of the text model and of every layer with a cache: some families give layers a copy of their own."""
     yield model.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
     for module in model.modules():
         if hasattr(module, "layer_idx") and hasattr(getattr(module, "config", None), "_attn_implementation_internal"):
@@ -70,7 +73,8 @@ def shifted_embeddings(model: nn.Module, shift: Tensor | None) -> Iterator[None]
         yield
         return
 
-    def add(_module: nn.Module, _given: Any, embedded: Tensor) -> Tensor:
+    def add(_module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+        # Only the prompts themselves: a family may embed further tokens on the way.
         return embedded + shift.to(embedded.dtype) if embedded.shape == shift.shape else embedded
 
     handle = model.get_input_embeddings().register_forward_hook(add)  # type: ignore[operator]
@@ -81,40 +85,41 @@ def shifted_embeddings(model: nn.Module, shift: Tensor | None) -> Iterator[None]
 
 
 @contextmanager
-def checkpointed(model: nn.Module, implementation: str | None = None) -> Iterator[None]:
-    """Layers forget their activations and compute them again in the backward pass.
+def recomputed_activations(model: nn.Module, implementation: str | None = None) -> Iterator[None]:
+    """Gradient checkpointing: layers free their activations and compute them again in the backward pass.
 
     transformers' own switch drops the cache and works in train mode only; this one keeps both as they are.
 
     Args:
-        model: the model whose layers forget.
+        model: the model whose layers are checkpointed.
         implementation: the attention that the layers run with, to be set again when they are recomputed.
     """
 
     @contextmanager
-    def again() -> Iterator[None]:
+    def recomputation() -> Iterator[None]:
+        # The backward pass runs outside of the `with` blocks of the forward pass, where mode, gradient flags and
+        # attention are the caller's again: the recomputation needs those of the forward pass.
         with frozen(model):
             if implementation is None:
                 yield
                 return
-            with attention(model, implementation):
+            with attention_implementation(model, implementation):
                 yield
-
-    @contextmanager
-    def once() -> Iterator[None]:
-        yield
 
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     try:
         for layer in layers:
-            layer.forward = _forgetful(layer.forward, lambda: (once(), again()))
+            layer.forward = _checkpointed_forward(layer.forward, lambda: (nullcontext(), recomputation()))
         yield
     finally:
         for layer in layers:
+            # The wrapper is an attribute of the instance; without it the class's `forward` is found again.
             vars(layer).pop("forward", None)
 
 
-def _forgetful(forward: Any, contexts: Any) -> Any:
+def _checkpointed_forward(forward: Any, contexts: Any) -> Any:
+    """`forward` under `torch.utils.checkpoint`, where gradients are computed at all."""
+
     def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)

@@ -260,8 +260,8 @@ class _AdversarialTrainer:
         images: list[dict[str, Any]] = []
         for example, picture, said in zip(examples, pixels, replies, strict=True):
             prompts = [Prompt.ask(text) for text, _ in example.turns]
-            rows.append(self._model.rows(picture.detach(), prompts, said))
-            images.append(self._model.pixel_path(picture, rows[-1][0].others, rows[-1][0].text))
+            rows.append(self._model.encode(picture.detach(), prompts, said))
+            images.append(self._model.differentiable_processor(picture, rows[-1][0].other_pictures, rows[-1][0].text))
         losses: dict[int, Tensor] = {}
         for places in _alike(images):
             group = [row for place in places for row in rows[place]]
