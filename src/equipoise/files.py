@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes, and hashes of model folders."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def folder_hash(folder: Path, *, deep: bool = False) -> str:
         folder: as `save_pretrained` writes it.
         deep: whether its subfolders belong to it, as those of a pipeline do.
     """
-    found = folder.rglob("*") if deep else folder.iterdir()
-    files = sorted(path for path in found if path.suffix in {".safetensors", ".bin", ".json", ".jinja"})
+    paths = folder.rglob("*") if deep else folder.iterdir()
+    files = sorted(path for path in paths if path.suffix in {".safetensors", ".bin", ".json", ".jinja"})
+    # Hashing gigabytes takes seconds: the digest is kept until a file's time or size changes.
     return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 

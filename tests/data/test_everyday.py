@@ -10,7 +10,7 @@ import pytest
 
 from equipoise.data.catalogue import load_suite
 from equipoise.data.questions import fold
-from equipoise.data.splits import check_apart
+from equipoise.data.splits import find_overlaps
 from equipoise.data.suites import everyday
 
 SAMPLES = everyday.load()
@@ -46,7 +46,7 @@ def test_every_category_gives_its_reason():
     ],
 )
 def test_none_repeats_a_published_prompt(shared, name):
-    assert check_apart(load_suite(name, root=shared).samples, SAMPLES) == ()
+    assert find_overlaps(load_suite(name, root=shared).samples, SAMPLES) == ()
 
 
 def test_none_is_close_to_a_published_prompt(shared):

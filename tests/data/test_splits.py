@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from equipoise.data.catalogue import load_suite
 from equipoise.data.sample_pictures import GeneratedPicture
-from equipoise.data.splits import RULES, Overlap, SplitRule, check_apart, split
+from equipoise.data.splits import RULES, Overlap, SplitRule, find_overlaps, split
 from equipoise.data.typographic import typographic
 from equipoise.errors import UsageError
 from equipoise.types import Sample
@@ -48,7 +48,7 @@ def test_parts_hold_everything_once_and_nothing_related(samples, seed, rule):
     parts = split(samples, seed=seed, rule=rule)
     together = [*parts.selection, *parts.development, *parts.test]
     assert sorted(sample.id for sample in together) == sorted(sample.id for sample in samples)
-    assert [check_apart(*pair) for pair in pairs(parts)] == [(), (), ()]
+    assert [find_overlaps(*pair) for pair in pairs(parts)] == [(), (), ()]
 
 
 @given(SAMPLES, st.randoms())
@@ -84,12 +84,12 @@ SENTENCE = " ".join(WORDS[:13])
     ],
 )
 def test_what_counts_as_related(left, right, kinds):
-    assert [overlap.kind for overlap in check_apart([left], [right])] == kinds
+    assert [overlap.kind for overlap in find_overlaps([left], [right])] == kinds
 
 
 def test_an_overlap_names_both():
     left, right = Sample("1", "a", "Hello", "answer"), Sample("9", "b", "hello", "answer")
-    assert check_apart([left], [right]) == (Overlap("wording", "a 1", "b 9"),)
+    assert find_overlaps([left], [right]) == (Overlap("wording", "a 1", "b 9"),)
 
 
 def test_a_question_about_another_picture_is_another_but_a_drawn_request_is_the_same():
@@ -97,11 +97,11 @@ def test_a_question_about_another_picture_is_another_but_a_drawn_request_is_the_
 
     red, blue = (GeneratedPicture.of(Image.new("RGB", (4, 4), colour)) for colour in ("red", "blue"))
     ask = Sample("1", "vqa", "Is there a dog?", "answer", pictures=(red,), cluster="red")
-    assert check_apart([ask], [replace(ask, pictures=(blue,), cluster="blue")]) == ()
-    assert [o.kind for o in check_apart([ask], [replace(ask, text="And a cat?", cluster="other")])] == ["picture"]
+    assert find_overlaps([ask], [replace(ask, pictures=(blue,), cluster="blue")]) == ()
+    assert [o.kind for o in find_overlaps([ask], [replace(ask, text="And a cat?", cluster="other")])] == ["picture"]
     request = Sample("1", "words", "How do I fold a swan?", "answer")
     (drawn,) = typographic([replace(request, suite="elsewhere")])
-    assert [overlap.kind for overlap in check_apart([request], [drawn])] == ["wording"]
+    assert [overlap.kind for overlap in find_overlaps([request], [drawn])] == ["wording"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,6 @@ def test_real_sets_divide_cleanly_and_known_repetitions_are_found(shared):
     samples = [sample for name in suites for sample in load_suite(name, root=shared).samples]
     random.Random(0).shuffle(samples)
     parts = split(samples)
-    assert [check_apart(*pair) for pair in pairs(parts)] == [(), (), ()]
+    assert [find_overlaps(*pair) for pair in pairs(parts)] == [(), (), ()]
     of = {name: [sample for sample in samples if sample.suite == name] for name in suites}
-    assert len({o.right for o in check_apart(of["advbench"], of["strongreject"]) if o.kind == "wording"}) == 21
+    assert len({o.right for o in find_overlaps(of["advbench"], of["strongreject"]) if o.kind == "wording"}) == 21

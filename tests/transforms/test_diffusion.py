@@ -14,7 +14,7 @@ from equipoise.errors import UsageError
 from equipoise.media.quantize import eight_bit, is_quantized, to_pixels
 from equipoise.transforms.base import interpolate
 from equipoise.transforms.denoiser import Denoiser
-from equipoise.transforms.diffusion import DiffPure, _starts
+from equipoise.transforms.diffusion import DiffPure, tile_offsets
 from tests.attacks.fakes import photo
 from tests.transforms.tiny_denoiser import drawn, ideal, untrained
 
@@ -263,7 +263,7 @@ def test_tiles_put_a_picture_together_as_it_was(denoiser: Denoiser, size: tuple[
 @pytest.mark.parametrize("side", [8, 10, 96])
 def test_tiles_reach_from_edge_to_edge_and_overlap_by_a_quarter(side: int) -> None:
     for length in range(side, 5 * side):
-        starts = list(_starts(length, side))
+        starts = list(tile_offsets(length, side))
         assert starts[0] == 0
         assert starts[-1] == length - side
         assert all(0 < after - before <= side * 3 // 4 for before, after in pairwise(starts))
@@ -290,7 +290,7 @@ def test_a_description_is_json_and_names_the_weights(denoiser: Denoiser) -> None
     described = DiffPure(denoiser, 0.15, 4, "tile").describe()
     assert json.loads(json.dumps(described)) == described
     assert described == {
-        "transform": "Purify",
+        "transform": "DiffPure",
         "level": 0.15,
         "steps": 4,
         "fit": "tile",

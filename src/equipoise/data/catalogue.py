@@ -1,4 +1,4 @@
-"""All suites by name, and `load_suite`, which turns what a user typed into samples."""
+"""All suites by name, and `load_suite`, which loads the suite that a user names."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from equipoise.types import Sample
 
 @dataclass(frozen=True)
 class Suite:
-    """Samples under one name, ready to be asked."""
+    """A test suite: samples under one name."""
 
     name: str
     """Such as `xstest`; rates are reported under it."""
     samples: tuple[Sample, ...]
-    """What is asked; those that cannot be asked say why in `problem`."""
+    """All of them; those that cannot be evaluated say why in `problem`."""
     source: str
     """Where the copy was read from."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results should know: samples that cannot be asked, a part that was taken."""
+    """What a reader of the results should know: samples that cannot be evaluated, the size of a subset."""
 
     @cached_property
     def sha256(self) -> str:
@@ -56,7 +56,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class PublishedSuite:
-    """A suite that has a name here."""
+    """A published suite: its loader, its source and its licence."""
 
     load: Callable[[Path], list[Sample]]
     """From a folder."""
@@ -182,7 +182,7 @@ def load_suite(
             huggingface_hub; or a file (CSV, TSV, JSONL, JSON, parquet) of the user's own, see `suites.generic`.
         path: the folder, where `spec` names none.
         root: a folder of suites, a sub-folder each, for specs that name no folder.
-        limit: take this many samples, see `subset.choose`.
+        limit: take this many samples, see `subset.choose_subset`.
         seed: of that choice.
 
     Raises:
@@ -191,30 +191,31 @@ def load_suite(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"expected a limit of at least 1, got {limit}; try 100")
-    name, _, place = spec.partition("=")
-    own = Path(spec).suffix.lower() in SUFFIXES and (not place or Path(spec).is_file())
-    if own and name not in SUITES:
+    name, _, location = spec.partition("=")
+    # A file of the user's own may have an equals sign in its name.
+    is_file = Path(spec).suffix.lower() in SUFFIXES and (not location or Path(spec).is_file())
+    if is_file and name not in SUITES:
         return _suite(Path(spec).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
-    if name == "generic" and (place or path):
-        folder, source = _place(name, place, path, root)
+    if name == "generic" and (location or path):
+        folder, source = _find_copy(name, location, path, root)
         return _suite(folder.stem, generic.load(folder), source, None, limit, seed)
     if name not in SUITES:
         raise UsageError(_unknown(name))
     published = SUITES[name]
     if name == everyday.SUITE:
         return _suite(name, published.load(Path()), published.source, published, limit, seed)
-    folder, source = _place(name, place, path, root)
+    folder, source = _find_copy(name, location, path, root)
     return _suite(name, published.load(folder), source, published, limit, seed)
 
 
 def _suite(
-    name: str, found: Sequence[Sample], source: str, published: PublishedSuite | None, limit: int | None, seed: int
+    name: str, samples: Sequence[Sample], source: str, published: PublishedSuite | None, limit: int | None, seed: int
 ) -> Suite:
     notes: list[str] = []
-    chosen = list(found)
-    if limit is not None and limit < len(found):
-        chosen = choose_subset(found, limit, seed=seed)
-        notes.append(f"{limit} of {len(found)} samples, chosen with seed {seed}")
+    chosen = list(samples)
+    if limit is not None and limit < len(samples):
+        chosen = choose_subset(samples, limit, seed=seed)
+        notes.append(f"{limit} of {len(samples)} samples, chosen with seed {seed}")
     chosen = check_pictures(chosen)
     if published:
         chosen = [
@@ -229,25 +230,26 @@ def _suite(
     return Suite(name, tuple(chosen), source, tuple(notes))
 
 
-def _place(name: str, place: str, path: Path | None, root: Path | None) -> tuple[Path, str]:
+def _find_copy(name: str, location: str, path: Path | None, root: Path | None) -> tuple[Path, str]:
     """The folder of a suite's copy, and what to call it in results."""
-    if place.startswith("hub:"):
-        return _download(place.removeprefix("hub:")), place
-    if place or path is not None:
-        folder = Path(place).expanduser() if place else Path(path or ".")
+    if location.startswith("hub:"):
+        return _download(location.removeprefix("hub:")), location
+    if location or path is not None:
+        folder = Path(location).expanduser() if location else Path(path or ".")
         return folder, str(folder)
     tried = [root / part for part in _folders(name)] if root is not None else []
     for folder in tried:
         if folder.is_dir():
             return folder, str(folder)
-    where = f"none of {', '.join(map(str, tried))}" if tried else "no folder"
+    searched = f"none of {', '.join(map(str, tried))}" if tried else "no folder"
     raise UsageError(
-        f"expected a copy of {name} ({SUITES[name].source}), got {where}; try {name}=FOLDER, or a folder of suites in "
-        "EQUIPOISE_DATA"
+        f"expected a copy of {name} ({SUITES[name].source}), got {searched}; try {name}=FOLDER, "
+        "or a folder of suites in EQUIPOISE_DATA"
     )
 
 
 def _folders(name: str) -> list[str]:
+    """Names that a folder of a suite may have, without repetition."""
     family = name.partition("/")[0]
     return list(dict.fromkeys([name, family, family.replace("-", "_"), family.replace("-", "")]))
 
@@ -268,7 +270,7 @@ def _download(dataset: str) -> Path:
 
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, SUITES, n=3, cutoff=0.5)
-    close += [known for known in SUITES if known.startswith(f"{name}/") and known not in close]
+    close += [suite for suite in SUITES if suite.startswith(f"{name}/") and suite not in close]
     hint = f"try {' or '.join(close)}" if close else "try one of them, or a .jsonl or .csv file of your own"
     return f"expected a suite of {', '.join(SUITES)}, got {name!r}; {hint}"
 

@@ -1,4 +1,4 @@
-"""Which picture files some paths mean."""
+"""Picture files in the folders and paths that a user names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SUFFIXES = frozenset(
 
 
 def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
-    """The picture files meant by some paths: a file means itself, a folder the pictures directly in it.
+    """The picture files of some paths: a file itself, of a folder the pictures directly in it.
 
-    Files are not opened, so one that is missing or damaged is only noticed by `open_picture`. The same file
-    named twice counts once.
+    Files are not opened: one that is missing or damaged is noticed by `media.decode.open_picture`. A file named twice
+    counts once.
 
     Returns:
         Files sorted by name, no two with the same stem, which names the results.
@@ -28,12 +28,12 @@ def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
     """
     if not paths:
         raise UsageError("expected at least one picture or folder, got none; try a PNG or JPEG file")
-    found: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
     for path in map(Path, paths):
         for file in _in_folder(path) if path.is_dir() else [path]:
-            found.setdefault(file.resolve(), file)
+            files.setdefault(file.resolve(), file)
     by_stem: dict[str, Path] = {}
-    for file in found.values():
+    for file in files.values():
         # Some file systems ignore case, and the results must be able to lie on any.
         other = by_stem.setdefault(file.stem.casefold(), file)
         if other is not file:
@@ -41,17 +41,17 @@ def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
                 f"expected pictures with different names, got {other} and {file}, whose results would "
                 f"both be called {file.stem}.png; try to rename one"
             )
-    return sorted(found.values(), key=lambda file: (file.name, str(file)))
+    return sorted(files.values(), key=lambda file: (file.name, str(file)))
 
 
 def _in_folder(folder: Path) -> list[Path]:
     try:
-        files = [f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file()]
+        files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
     except OSError as error:
         raise PictureError(
             f"expected a readable folder, got '{error.strerror}' for {folder}; try to check its permissions"
         ) from None
-    files = [f for f in files if not f.name.startswith(".")]
+    files = [path for path in files if not path.name.startswith(".")]
     if not files:
         raise UsageError(f"expected a folder with pictures, got none directly in {folder}; try its subfolders or files")
     return files

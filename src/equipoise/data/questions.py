@@ -1,4 +1,4 @@
-"""Questions about pictures: our general ones, a paraphraser, files of them, and splits that do not overlap."""
+"""Questions about pictures: general questions, template paraphrases, question files, and disjoint splits."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _COMMON: Final = frozenset(
 
 
 def general() -> tuple[str, ...]:
-    """Our own 50 questions that can be asked about any picture."""
+    """50 general questions that fit any picture, written for this package."""
     text = files("equipoise.data").joinpath("general_questions.txt").read_text(encoding="utf-8")
     return tuple(text.split("\n")[:-1])
 
@@ -117,25 +117,25 @@ def paraphrase(question: str, n: int, seed: int = 0, wording: Wording | None = N
         `n` wordings, no two alike up to case and punctuation, none like the question.
 
     Raises:
-        UsageError: an empty question, or more wordings asked for than there are.
+        UsageError: an empty question, or more wordings than there are.
     """
     question = " ".join(question.split())
     if not question:
         raise UsageError("expected a question, got an empty one; try 'What is in this picture?'")
     families = (wording,) if wording else WORDINGS
-    known = {fold(question)}
-    every: list[str] = []
+    folded = {fold(question)}
+    texts: list[str] = []
     for family in families:
         for body in _bodies(question):
             for lead in _LEADS[family]:
                 for ending in _ENDINGS[family]:
-                    text = _put_together(lead, body, ending)
-                    if fold(text) not in known:
-                        known.add(fold(text))
-                        every.append(text)
-    if not 1 <= n <= len(every):
-        raise UsageError(f"expected 1 to {len(every)} paraphrases of {question!r}, got {n}; try fewer")
-    return tuple(random.Random(f"{seed} {question}").sample(every, n))
+                    text = _join(lead, body, ending)
+                    if fold(text) not in folded:
+                        folded.add(fold(text))
+                        texts.append(text)
+    if not 1 <= n <= len(texts):
+        raise UsageError(f"expected 1 to {len(texts)} paraphrases of {question!r}, got {n}; try fewer")
+    return tuple(random.Random(f"{seed} {question}").sample(texts, n))
 
 
 def read_questions(path: str | Path) -> tuple[str, ...]:
@@ -206,9 +206,9 @@ def split(questions: Sequence[str], *, seed: int = 0, development: float = 0.2, 
 
 
 def check_disjoint(shadow: Iterable[str], held_out: Iterable[str]) -> list[str]:
-    """The held-out questions that are also shadow questions, up to case and punctuation; empty is good."""
-    known = {fold(question) for question in shadow}
-    return [question for question in held_out if fold(question) in known]
+    """The held-out questions that are also shadow questions, up to case and punctuation; empty if disjoint."""
+    folded = {fold(question) for question in shadow}
+    return [question for question in held_out if fold(question) in folded]
 
 
 def fold(question: str) -> str:
@@ -227,7 +227,8 @@ def _bodies(question: str) -> list[str]:
     return bodies
 
 
-def _put_together(lead: str, body: str, ending: str) -> str:
+def _join(lead: str, body: str, ending: str) -> str:
+    """One sentence of a lead-in, a question and an ending, with the case that its position asks for."""
     before = lead.format("")
     first = body.split(maxsplit=1)[0]
     if before.endswith((", ", ": ")) and first.lower().strip(",") in _COMMON:

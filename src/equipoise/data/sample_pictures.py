@@ -1,4 +1,4 @@
-"""Pictures of samples: in a file, or made here; and what becomes of a sample whose picture is missing."""
+"""Pictures of samples, stored in a file or generated, and samples whose picture is missing or unreadable."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class GeneratedPicture:
-    """A picture that lies in no file of its own: drawn here, or a cell of a table."""
+    """A picture without a file of its own: drawn, or embedded in a cell of a table."""
 
     content: bytes
     """A PNG, JPEG or other picture file."""
@@ -83,47 +83,49 @@ class GeneratedPicture:
 
 
 def attach(sample: Sample, folder: Path, *names: Any, within: Sequence[str] = ("",)) -> Sample:
-    """The sample with its pictures, or with the reason why it cannot be asked.
+    """The sample with its pictures, or with the reason why it cannot be evaluated in `problem`.
 
     Args:
-        sample: what is asked.
+        sample: the sample without pictures.
         folder: that pictures must lie in; a name that leads out of it (`../x.png`, `/x.png`) is never opened, as the
             table may come from somebody else. A link inside the folder is followed: data sets from a hub are links.
         names: file names relative to the folder; or a file's bytes, plain or as `{"bytes": ..., "path": ...}`.
         within: sub-folders in which a file may also lie, in order.
     """
-    found: list[Picture] = []
+    pictures: list[Picture] = []
     for name in names:
         picture = _find(folder, name, within)
         if isinstance(picture, str):
             return replace(sample, pictures=(), problem=picture)
-        found.append(picture)
-    return replace(sample, pictures=tuple(found))
+        pictures.append(picture)
+    return replace(sample, pictures=tuple(pictures))
 
 
 def check_pictures(samples: Iterable[Sample]) -> list[Sample]:
-    """Opens each picture once; a sample with one that cannot be read gets this as its `problem`, and no pictures."""
-    known: dict[object, str | None] = {}
+    """Decode every picture once; a sample with an unreadable one gets the error as its `problem`, and no pictures."""
+    errors: dict[object, str | None] = {}
     checked: list[Sample] = []
     for sample in samples:
-        reasons = [_reason(picture, known) for picture in sample.pictures]
+        reasons = [_read_error(picture, errors) for picture in sample.pictures]
         reason = next(filter(None, reasons), None)
         checked.append(replace(sample, pictures=(), problem=reason) if reason else sample)
     return checked
 
 
-def _reason(picture: Picture, known: dict[object, str | None]) -> str | None:
+def _read_error(picture: Picture, errors: dict[object, str | None]) -> str | None:
+    """Why a picture cannot be read, else None; `errors` caches the result by file or hash."""
     key = picture.path if isinstance(picture, StoredPicture) else picture.sha256
-    if key not in known:
+    if key not in errors:
         try:
             picture.open()
-            known[key] = None
+            errors[key] = None
         except PictureError as error:
-            known[key] = f"picture cannot be read: {error}"
-    return known[key]
+            errors[key] = f"picture cannot be read: {error}"
+    return errors[key]
 
 
 def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
+    """The picture of a cell of a table, or the reason why there is none."""
     if isinstance(name, Mapping):
         name = name.get("bytes") or name.get("path")
     if isinstance(name, bytes):
@@ -134,8 +136,8 @@ def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
     plain = posixpath.normpath(name.strip().replace("\\", "/"))
     if plain.startswith(("/", "../")) or plain == ".." or plain[1:2] == ":" or "\0" in plain:
         return f"picture {name} lies outside the suite's folder"
-    for place in within:
-        path = folder / place / plain
+    for subfolder in within:
+        path = folder / subfolder / plain
         try:
             if path.is_file():
                 return StoredPicture(path)

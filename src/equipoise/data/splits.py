@@ -1,9 +1,9 @@
-"""Parts that do not overlap: rows to select on, to develop on, and to report on.
+"""Splits of samples into selection, development and test sets that share no related samples.
 
 Two samples are *related* when they share a mark: a cluster (a prompt pair, a base picture) of one family of suites, the
 same wording up to case and punctuation, thirteen words in a row, or a picture. Related samples are never in two parts;
-`check_apart` looks for the same marks in any two sets, such as training rows and a suite. Questions for perturbations,
-which have no clusters, are kept apart by `equipoise.data.questions`, with the same notion of one wording.
+`find_overlaps` looks for the same marks in any two sets, such as training rows and a suite. Questions for
+perturbations, which have no clusters, are kept apart by `equipoise.data.questions`, with the same notion of one wording.
 """
 
 from __future__ import annotations
@@ -92,27 +92,28 @@ def split(samples: Sequence[Sample], *, seed: int = 0, rule: SplitRule | None = 
     for group in _groups(samples, rule):
         rules = [rule or _rule(samples[index]) for index in group]
         # Related samples of several suites go by the strictest rule: to the test part where one of them must.
-        strictest = max(rules, key=lambda each: (each.test, -each.development))
+        strictest = max(rules, key=lambda candidate: (candidate.test, -candidate.development))
         name = min(f"{_family(samples[i])} {samples[i].cluster or samples[i].id}" for i in group)
         part = _part(f"{seed} {name}", strictest)
         parts[part] += [samples[index] for index in group]
     return SampleSplit(*(tuple(parts[name]) for name in ("selection", "development", "test")))
 
 
-def check_apart(left: Iterable[Sample], right: Iterable[Sample]) -> tuple[Overlap, ...]:
-    """Every sample of `right` that is related to one of `left`, once for each kind; empty is good."""
-    known: dict[tuple[OverlapKind, str], Sample] = {}
+def find_overlaps(left: Iterable[Sample], right: Iterable[Sample]) -> tuple[Overlap, ...]:
+    """Every sample of `right` that is related to one of `left`, once for each kind; empty if the sets are apart."""
+    owners: dict[tuple[OverlapKind, str], Sample] = {}
     for sample in left:
         for mark in _marks(sample):
-            known.setdefault(mark, sample)
-    found: dict[Overlap, None] = {}
+            owners.setdefault(mark, sample)
+    # A dictionary instead of a set: it keeps the order of `right`.
+    overlaps: dict[Overlap, None] = {}
     for sample in right:
         kinds: set[OverlapKind] = set()
         for mark in _marks(sample):
-            if mark in known and mark[0] not in kinds:
+            if mark in owners and mark[0] not in kinds:
                 kinds.add(mark[0])
-                found[Overlap(mark[0], _name(known[mark]), _name(sample))] = None
-    return tuple(found)
+                overlaps[Overlap(mark[0], _name(owners[mark]), _name(sample))] = None
+    return tuple(overlaps)
 
 
 def _marks(sample: Sample) -> Iterator[tuple[OverlapKind, str]]:
@@ -128,13 +129,14 @@ def _marks(sample: Sample) -> Iterator[tuple[OverlapKind, str]]:
 
 
 def _groups(samples: Sequence[Sample], rule: SplitRule | None) -> list[list[int]]:
-    """Indices of samples that are related, directly or through others."""
-    leader = list(range(len(samples)))
+    """Indices of samples that are related, directly or through others: the components of a union-find forest."""
+    parent = list(range(len(samples)))
 
-    def find(index: int) -> int:
-        while leader[index] != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
+    def root(index: int) -> int:
+        while parent[index] != index:
+            # Path halving keeps the trees flat.
+            parent[index] = parent[parent[index]]
+            index = parent[index]
         return index
 
     first: dict[tuple[str, str], int] = {}
@@ -143,18 +145,19 @@ def _groups(samples: Sequence[Sample], rule: SplitRule | None) -> list[list[int]
         if (rule or _rule(sample)).by == "category":
             marks.append(("category", f"{_family(sample)} {sample.category}"))
         for mark in marks:
-            leader[find(index)] = find(first.setdefault(mark, index))
+            parent[root(index)] = root(first.setdefault(mark, index))
     groups: dict[int, list[int]] = defaultdict(list)
     for index in range(len(samples)):
-        groups[find(index)].append(index)
+        groups[root(index)].append(index)
     return list(groups.values())
 
 
 def _part(name: str, rule: SplitRule) -> str:
-    place = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
-    if place < rule.test:
+    """The part of a group: its hash as a uniform number in [0, 1), so that other samples change nothing."""
+    number = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
+    if number < rule.test:
         return "test"
-    return "development" if place < rule.test + rule.development else "selection"
+    return "development" if number < rule.test + rule.development else "selection"
 
 
 def _rule(sample: Sample) -> SplitRule:

@@ -1,4 +1,4 @@
-"""Fewer samples: balanced over what a suite holds, the same for the same seed, and a larger number only adds."""
+"""A seeded, stratified subset of a suite, of which a larger one is a superset."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def choose_subset(samples: Sequence[Sample], limit: int, *, seed: int = 0) -> li
     ranked = []
     for stratum, units in strata.items():
         units.sort()
-        for place, (_, _, unit) in enumerate(units):
-            ranked.append(((place + 0.5) / len(units), _order(seed, stratum), unit))
+        # The i-th of k units ranks at (i + 0.5) / k, so that any beginning of the merged ranking has every stratum in its
+        # share.
+        for index, (_, _, unit) in enumerate(units):
+            ranked.append(((index + 0.5) / len(units), _order(seed, stratum), unit))
     ranked.sort()
     chosen = [index for _, _, unit in ranked for index in unit][:limit]
     return [samples[index] for index in sorted(chosen)]
@@ -48,10 +50,12 @@ def describe(samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def _units(samples: Sequence[Sample], members: list[int], seed: int) -> list[list[int]]:
+    """What is chosen together: a whole contrast pair, else single samples in a seeded order."""
     if len({samples[index].expected for index in members}) > 1:
         return [members]
     return [[index] for index in sorted(members, key=lambda index: _order(seed, samples[index].id))]
 
 
 def _order(seed: int, name: str) -> str:
+    """A sort key that looks random and is the same on every machine."""
     return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()

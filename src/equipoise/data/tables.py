@@ -1,4 +1,4 @@
-"""Rows of CSV, TSV, JSONL, JSON and parquet files: exact strings, and one clear error with file and line."""
+"""Readers of CSV, TSV, JSONL, JSON and parquet files, whose errors name file and line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_CELL: Final = 2**30
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row, and where it stands."""
+    """One row of a table, with its file and line."""
 
     values: Mapping[str, Any]
     """Cells by column; strings in CSV and TSV, whatever stands there in the others."""
@@ -65,9 +65,9 @@ class TableRow:
         )
 
     def _lacks(self, names: tuple[str, ...]) -> NoReturn:
-        found = ", ".join(map(str, self.values)) or "no columns"
+        columns = ", ".join(map(str, self.values)) or "no columns"
         raise UsageError(
-            f"expected a column {' or '.join(names)}, got {found} in {self.where}; try the file as it was published"
+            f"expected a column {' or '.join(names)}, got {columns} in {self.where}; try the file as it was published"
         )
 
 
@@ -116,9 +116,9 @@ def find_table(folder: Path, *stems: str) -> Path:
                 return path
     if len(every) == 1:
         return every[0]
-    found = ", ".join(str(path.relative_to(folder)) for path in every[:8]) or "no table"
+    tables = ", ".join(str(path.relative_to(folder)) for path in every[:8]) or "no table"
     raise UsageError(
-        f"expected {' or '.join(stems)} ({', '.join(SUFFIXES)}) in {folder}, got {found}; try another copy"
+        f"expected {' or '.join(stems)} ({', '.join(SUFFIXES)}) in {folder}, got {tables}; try another copy"
     )
 
 
@@ -128,16 +128,16 @@ def collect(rows: Iterable[TableRow], make: Callable[[TableRow], Sample]) -> lis
     Raises:
         UsageError: two with one id, or whatever `make` raises.
     """
-    seen: dict[str, TableRow] = {}
+    by_id: dict[str, TableRow] = {}
     samples: list[Sample] = []
     for row in rows:
         sample = make(row)
-        if sample.id in seen:
+        if sample.id in by_id:
             raise UsageError(
-                f"expected different ids, got {sample.id!r} in {row.where} and in {seen[sample.id].where}; "
+                f"expected different ids, got {sample.id!r} in {row.where} and in {by_id[sample.id].where}; "
                 "try to rename one"
             )
-        seen[sample.id] = row
+        by_id[sample.id] = row
         samples.append(sample)
     return samples
 

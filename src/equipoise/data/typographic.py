@@ -1,4 +1,4 @@
-"""Prompts drawn into pictures: the same request, moved from the words to the picture.
+"""Typographic prompts: the text of a request drawn into a picture.
 
 Three styles after published attacks, in our own drawing: `figstep` (a heading over an empty numbered list, arXiv
 2311.05608), `typo` (the words alone) and `sd-typo` (the words under a given picture, both arXiv 2311.17600). Upstream
@@ -41,7 +41,7 @@ _ITEMS: Final = ("1.", "2.", "3.")
 
 @dataclass(frozen=True)
 class _TextBlock:
-    """Lines that fit."""
+    """Wrapped lines in a font size with which they fit."""
 
     lines: tuple[str, ...]
     font: ImageFont.FreeTypeFont
@@ -109,11 +109,11 @@ def typographic(samples: Iterable[Sample], style: Style = "figstep", *, font: Pa
     if style not in CARRIERS:
         raise UsageError(f"expected a style of {', '.join(CARRIERS)}, got {style!r}; try 'figstep'")
     _font(_face(font), 14)
-    return [_moved(sample, style, font) for sample in samples]
+    return [_draw_request(sample, style, font) for sample in samples]
 
 
-def _moved(sample: Sample, style: Style, font: Path | None) -> Sample:
-    moved = replace(
+def _draw_request(sample: Sample, style: Style, font: Path | None) -> Sample:
+    carrier = replace(
         sample,
         suite=f"{sample.suite}/{style}",
         text=CARRIERS[style],
@@ -121,7 +121,7 @@ def _moved(sample: Sample, style: Style, font: Path | None) -> Sample:
         pictures=(),
     )
     if sample.problem:
-        return moved
+        return carrier
     try:
         _require_pictures(sample, style)
         if style == "sd-typo":
@@ -131,8 +131,8 @@ def _moved(sample: Sample, style: Style, font: Path | None) -> Sample:
         else:
             drawn = draw_list(sample.text, font=font)
     except (UsageError, PictureError) as error:
-        return replace(moved, problem=f"cannot be drawn: {error}")
-    return replace(moved, pictures=(GeneratedPicture.of(drawn),))
+        return replace(carrier, problem=f"cannot be drawn: {error}")
+    return replace(carrier, pictures=(GeneratedPicture.of(drawn),))
 
 
 def _require_pictures(sample: Sample, style: Style) -> None:
@@ -154,7 +154,7 @@ def _fit(
         step = round(size * _SPACING)
         lines = [line for paragraph in paragraphs for line in _wrapped(paragraph, letters, inner[0])]
         block = _TextBlock((*lines, *after), letters, step)
-        if block.height <= inner[1] and _whole(paragraphs, letters, inner[0], size):
+        if block.height <= inner[1] and _keeps_words_whole(paragraphs, letters, inner[0], size):
             return block
     raise UsageError(
         f"expected a text that fits {width} x {height} pixels, got {len(text)} characters; try a shorter one"
@@ -203,7 +203,7 @@ def _pieces(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return pieces
 
 
-def _whole(paragraphs: Sequence[str], font: ImageFont.FreeTypeFont, width: int, size: int) -> bool:
+def _keeps_words_whole(paragraphs: Sequence[str], font: ImageFont.FreeTypeFont, width: int, size: int) -> bool:
     """Whether no ordinary word must be broken; very long ones may be, as smaller letters would not save them."""
     words = [word for paragraph in paragraphs for word in paragraph.split(" ") if len(word) <= 24]
     return size <= 28 or all(font.getlength(word) <= width for word in words)
@@ -212,8 +212,8 @@ def _whole(paragraphs: Sequence[str], font: ImageFont.FreeTypeFont, width: int, 
 def _require_drawable(text: str, face: Path) -> None:
     if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text):
         raise UsageError("expected a script written from left to right, got another; try a translation")
-    known = _letters(face)
-    missing = sorted({letter for letter in text if ord(letter) not in known})
+    glyphs = _letters(face)
+    missing = sorted({letter for letter in text if ord(letter) not in glyphs})
     if missing:
         named = ", ".join(f"{letter!r} (U+{ord(letter):04X})" for letter in missing[:5])
         raise UsageError(f"expected characters of {face.name}, got {named}; try font= with a file that has them")

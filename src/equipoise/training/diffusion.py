@@ -20,7 +20,7 @@ from torch.nn import functional
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.models.load import find_device
 from equipoise.training.loop import Progress, TrainingLoop, warm_cosine
-from equipoise.transforms.denoiser import silent
+from equipoise.transforms.denoiser import quiet_diffusers
 
 TRAINING_STEPS = 1000
 """Noise levels of the schedule."""
@@ -127,7 +127,7 @@ def train(
     TrainingLoop(out, recipe.steps, known, checkpoint_every).run(step, state, progress)
     averaged.copy_to(network.parameters())
     folder = out / "model"
-    with silent():
+    with quiet_diffusers():
         library.DDPMPipeline(network.eval().to(torch.bfloat16), schedule).save_pretrained(folder)
     return folder
 

@@ -1,1 +1,1 @@
-"""What may happen to a picture on its way to a model: seeded, differentiable, 8-bit in value."""
+"""Seeded, differentiable changes of pictures, 8-bit in value."""

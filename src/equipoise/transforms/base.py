@@ -1,7 +1,7 @@
-"""`Transform`: one thing that may happen to a picture on its way to a model.
+"""`Transform`: a seeded, differentiable change of a picture, such as JPEG or cropping.
 
 Each maps `3 x H x W` pixels in `[0, 1]` to pixels in `[0, 1]`, of another size where it says so. The result is an 8-bit
-picture, as a file would hold it (straight-through gradient). Attacks look through transforms (expectation over
+picture, as a file would hold it (straight-through gradient). Attacks optimise over transforms (expectation over
 transformations), countermeasures apply them.
 """
 
@@ -20,7 +20,7 @@ from equipoise.errors import UsageError
 
 
 class Transform(ABC):
-    """One thing that may happen to a picture; its knobs are dataclass fields."""
+    """A change of a picture; its parameters are dataclass fields."""
 
     @property
     def is_random(self) -> bool:
@@ -29,7 +29,12 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
-        """The picture afterwards; chance comes from `random`, a CPU generator."""
+        """The changed picture.
+
+        Args:
+            pixels: `3 x H x W` in `[0, 1]`.
+            random: source of all randomness, on the CPU.
+        """
 
     def describe(self) -> dict[str, Any]:
         """The transform as JSON."""
@@ -38,7 +43,7 @@ class Transform(ABC):
 
 @dataclass(frozen=True)
 class Identity(Transform):
-    """Nothing happens."""
+    """The picture unchanged."""
 
     @property
     def is_random(self) -> bool:
@@ -46,7 +51,7 @@ class Identity(Transform):
         return False
 
     def __call__(self, pixels: Tensor, random: Generator) -> Tensor:
-        """The same picture."""
+        """The same values in a new tensor."""
         return pixels * 1
 
 
@@ -60,7 +65,7 @@ def interpolate(pixels: Tensor, size: Sequence[int], mode: str) -> Tensor:
     return functional.interpolate(pixels[None], list(size), mode=mode, antialias=True)[0]
 
 
-def require_range(what: str, low: float, high: float, most: float) -> None:
-    """Raise `UsageError` unless `0 < low <= high <= most`."""
-    if not 0 < low <= high <= most:
-        raise UsageError(f"expected {what} above 0 and up to {most:g}, got {low:g}..{high:g}; try 0.8..1")
+def require_range(name: str, low: float, high: float, limit: float) -> None:
+    """Raise `UsageError` unless `0 < low <= high <= limit`."""
+    if not 0 < low <= high <= limit:
+        raise UsageError(f"expected {name} above 0 and up to {limit:g}, got {low:g}..{high:g}; try 0.8..1")

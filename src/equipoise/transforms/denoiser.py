@@ -57,13 +57,14 @@ class Denoiser:
         schedule = DDIMScheduler.from_config(self.config, clip_sample=False, thresholding=False)
         schedule.set_timesteps(self.levels)
         highest = min(self.levels - 1, round(level * self.levels))
-        return schedule, [round(highest * place / (steps - 1)) for place in reversed(range(steps))]
+        return schedule, [round(highest * index / (steps - 1)) for index in reversed(range(steps))]
 
     def noise(self, noisy: Tensor, level: int) -> Tensor:
-        """The noise that the network sees in `B x 3 x side x side` values, or what else its schedule predicts."""
+        """The network's prediction for `B x 3 x side x side` values: the noise, or what its schedule says instead."""
         weights = next(self.network.parameters()).dtype
-        found: Tensor = self.network(noisy.to(weights), level).sample
-        return found[:, :3].to(noisy.dtype)
+        prediction: Tensor = self.network(noisy.to(weights), level).sample
+        # Networks that learn a variance predict it in three further channels.
+        return prediction[:, :3].to(noisy.dtype)
 
     def to(self, device: torch.device) -> Denoiser:
         """The same on another device."""
@@ -71,7 +72,7 @@ class Denoiser:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
+def quiet_diffusers() -> Iterator[None]:
     """Keep diffusers from writing progress and advice to stderr; its errors hold all that matters."""
     from diffusers.utils import logging
 
@@ -102,32 +103,32 @@ def load_denoiser(name: str) -> Denoiser:
         raise MissingExtraError("pip install 'equipoise[diffusion]'") from error
     # diffusers is imported lazily and types as nothing: everything that crosses is Any.
     library: Any = diffusers
-    where = str(TESTBED) if name == "testbed" else name
+    source = str(TESTBED) if name == "testbed" else name
     try:
-        with silent():
-            network, config = _network(where, library)
+        with quiet_diffusers():
+            network, config = _network(source, library)
     except (OSError, ValueError, AttributeError, TypeError, KeyError, ImportError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(
             f"expected an unconditional diffusion model in {name!r}, got an error ({line}); "
             "try a folder of DDPMPipeline or UNet2DModel, or `testbed`"
         ) from error
-    if reason := _unfit(network, config, library):
+    if reason := _unsupported_reason(network, config, library):
         raise ModelError(f"expected an unconditional denoiser of RGB pixels, got {reason} in {name!r}; try `testbed`")
     network.float().eval().requires_grad_(False)
-    revision = folder_hash(Path(where), deep=True) if Path(where).is_dir() else _commit(network) or name
+    revision = folder_hash(Path(source), deep=True) if Path(source).is_dir() else _commit(network) or name
     return Denoiser(name, revision, network, dict(config))
 
 
-def _network(where: str, library: Any) -> tuple[Any, Any]:
+def _network(source: str, library: Any) -> tuple[Any, Any]:
     """The network and its schedule's settings."""
-    if Path(where).is_dir() and not (Path(where) / "model_index.json").is_file():
-        return library.UNet2DModel.from_pretrained(where), library.DDPMScheduler().config
-    pipeline = library.DDPMPipeline.from_pretrained(where)
+    if Path(source).is_dir() and not (Path(source) / "model_index.json").is_file():
+        return library.UNet2DModel.from_pretrained(source), library.DDPMScheduler().config
+    pipeline = library.DDPMPipeline.from_pretrained(source)
     return pipeline.unet, pipeline.scheduler.config
 
 
-def _unfit(network: Any, config: Any, library: Any) -> str:
+def _unsupported_reason(network: Any, config: Any, library: Any) -> str:
     """Why purification cannot use a network with its noise schedule; empty where it can."""
     if not isinstance(network, library.UNet2DModel):
         return f"a {type(network).__name__}"
@@ -141,12 +142,13 @@ def _unfit(network: Any, config: Any, library: Any) -> str:
         return "a noise schedule without betas"
     if (prediction := config.get("prediction_type", "epsilon")) not in ("epsilon", "v_prediction", "sample"):
         return f"one that predicts {prediction}"
-    # diffusers fills in what a file lacks at random and says so in a log only; it tells when asked, and networks alone.
-    _, told = library.UNet2DModel.from_pretrained(network.config._name_or_path, output_loading_info=True)
-    return f"weights without {told['missing_keys'][0]}" if told["missing_keys"] else ""
+    # diffusers fills in what a file lacks with random numbers and reports it only where loading a bare network is asked
+    # to return what was loaded.
+    _, loading = library.UNet2DModel.from_pretrained(network.config._name_or_path, output_loading_info=True)
+    return f"weights without {loading['missing_keys'][0]}" if loading["missing_keys"] else ""
 
 
 def _commit(network: Any) -> str | None:
     """The commit of a model of the hub, after which its folder in the cache is named."""
-    found = re.search(r"/snapshots/([0-9a-f]{40})(/|$)", Path(network.config._name_or_path).as_posix())
-    return found and found[1]
+    match = re.search(r"/snapshots/([0-9a-f]{40})(/|$)", Path(network.config._name_or_path).as_posix())
+    return match and match[1]

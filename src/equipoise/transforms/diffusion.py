@@ -58,64 +58,79 @@ class DiffPure(Transform):
         """The purified picture at its old size."""
         if self.fit == "resize":
             square = interpolate(pixels, [self.denoiser.side] * 2, "bicubic")
-            pure = self._purified(square[None], random)[0]
-            return eight_bit(interpolate(pure, pixels.shape[1:], "bicubic"))
-        return eight_bit(self._tiled(pixels, random))
+            purified = self._purify(square[None], random)[0]
+            return eight_bit(interpolate(purified, pixels.shape[1:], "bicubic"))
+        return eight_bit(self._purify_tiles(pixels, random))
 
     def describe(self) -> dict[str, Any]:
         """The transform as JSON, with which weights."""
         fields = {name: getattr(self, name) for name in ("level", "steps", "fit")}
-        return {"transform": "Purify", **fields, "denoiser": self.denoiser.name, "revision": self.denoiser.revision}
+        return {
+            "transform": type(self).__name__,
+            **fields,
+            "denoiser": self.denoiser.name,
+            "revision": self.denoiser.revision,
+        }
 
-    def _purified(self, squares: Tensor, random: Generator) -> Tensor:
+    def _purify(self, squares: Tensor, random: Generator) -> Tensor:
         """`B x 3 x side x side` through noise and back, in `[0, 1]` but for what the denoiser overshoots."""
         schedule, levels = self.denoiser.schedule(self.level, self.steps)
-        here = squares.to(self.denoiser.device, torch.promote_types(squares.dtype, torch.float32)) * 2 - 1
-        here = schedule.add_noise(here, _noise(here, random), torch.tensor(levels[:1], device=here.device))
+        # Diffusion models work on values in [-1, 1].
+        x = squares.to(self.denoiser.device, torch.promote_types(squares.dtype, torch.float32)) * 2 - 1
+        x = schedule.add_noise(x, _noise(x, random), torch.tensor(levels[:1], device=x.device))
         for level, lower in zip(levels, [*levels[1:], None], strict=True):
-            noise = _noise(here, random)
-            if self.checkpointing and torch.is_grad_enabled() and here.requires_grad:
-                here = checkpoint(self._step, schedule, here, level, lower, noise, use_reentrant=False)
+            # Drawn here and passed on: a checkpointed step must see the same noise when it is computed again.
+            noise = _noise(x, random)
+            if self.checkpointing and torch.is_grad_enabled() and x.requires_grad:
+                x = checkpoint(self._step, schedule, x, level, lower, noise, use_reentrant=False)
             else:
-                here = self._step(schedule, here, level, lower, noise)
-        return (here.to(squares) + 1) / 2
+                x = self._step(schedule, x, level, lower, noise)
+        return (x.to(squares) + 1) / 2
 
-    def _step(self, schedule: Any, here: Tensor, level: int, lower: int | None, noise: Tensor) -> Tensor:
-        """From one level to a lower one, or to no noise: equation 7 of Ho et al. at the picture that is guessed."""
-        guess: Tensor = schedule.step(self.denoiser.noise(here, level), level, here).pred_original_sample
-        kept = float(schedule.alphas_cumprod[level])
-        kept_then = 1.0 if lower is None else float(schedule.alphas_cumprod[lower])
-        ratio, left = kept / kept_then, (1 - kept_then) / (1 - kept)
-        mean = kept_then**0.5 * (1 - ratio) / (1 - kept) * guess + ratio**0.5 * left * here
-        return mean + (left * (1 - ratio)) ** 0.5 * noise
+    def _step(self, schedule: Any, x: Tensor, level: int, lower: int | None, noise: Tensor) -> Tensor:
+        """From `x` at one noise level to a lower one, or to no noise where `lower` is None.
 
-    def _tiled(self, pixels: Tensor, random: Generator) -> Tensor:
+        Equation 7 of Ho et al., the posterior of the lower level given `x` and the clean picture, at the clean picture
+        that the network predicts. Levels may be skipped: `alpha` is then the product over the skipped ones.
+        """
+        clean: Tensor = schedule.step(self.denoiser.noise(x, level), level, x).pred_original_sample
+        alpha_bar = float(schedule.alphas_cumprod[level])
+        alpha_bar_lower = 1.0 if lower is None else float(schedule.alphas_cumprod[lower])
+        alpha = alpha_bar / alpha_bar_lower
+        noise_ratio = (1 - alpha_bar_lower) / (1 - alpha_bar)
+        mean = alpha_bar_lower**0.5 * (1 - alpha) / (1 - alpha_bar) * clean + alpha**0.5 * noise_ratio * x
+        # The variance of the posterior; 0 in the last step, where no noise is left to add.
+        return mean + (noise_ratio * (1 - alpha)) ** 0.5 * noise
+
+    def _purify_tiles(self, pixels: Tensor, random: Generator) -> Tensor:
+        """The picture as a weighted mean of overlapping tiles, each purified by itself."""
         side = self.denoiser.side
         height, width = pixels.shape[1:]
         padded = functional.pad(pixels[None], (0, max(0, side - width), 0, max(0, side - height)), mode="replicate")[0]
-        whole, weight = torch.zeros_like(padded), torch.zeros_like(padded[:1])
+        total, weight = torch.zeros_like(padded), torch.zeros_like(padded[:1])
         window = _window(side).to(padded)
-        for top in _starts(padded.shape[1], side):
-            for left in _starts(padded.shape[2], side):
+        for top in tile_offsets(padded.shape[1], side):
+            for left in tile_offsets(padded.shape[2], side):
                 tile = padded[:, top : top + side, left : left + side]
-                pure = self._purified(tile[None], random)[0] * window
+                weighted = self._purify(tile[None], random)[0] * window
+                # Padded and added, not written in place, so that autograd can follow.
                 around = (left, padded.shape[2] - left - side, top, padded.shape[1] - top - side)
-                whole = whole + functional.pad(pure, around)
+                total = total + functional.pad(weighted, around)
                 weight = weight + functional.pad(window[None], around)
-        return (whole / weight)[:, :height, :width]
+        return (total / weight)[:, :height, :width]
 
 
 def _noise(like: Tensor, random: Generator) -> Tensor:
     return torch.randn(like.shape, generator=random).to(like)
 
 
-def _starts(length: int, side: int) -> Iterator[int]:
-    """Where tiles begin: overlapping by a quarter or more, the last at the edge."""
+def tile_offsets(length: int, side: int) -> Iterator[int]:
+    """Offsets of tiles: overlapping by a quarter or more, the last at the edge."""
     count = max(1, -(-(length - side) // (side * 3 // 4)) + 1)
     yield from (round(i * (length - side) / max(1, count - 1)) for i in range(count))
 
 
 def _window(side: int) -> Tensor:
-    """How much each place of a tile counts: most in its middle, a little at its edge."""
+    """`side x side` weights of a tile's pixels: large in the middle, small at the edge, never 0."""
     ramp = torch.linspace(-1, 1, side).abs().neg().add(1.05)
     return ramp[:, None] * ramp[None]

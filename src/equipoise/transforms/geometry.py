@@ -1,4 +1,4 @@
-"""Where the values of a picture lie: resizing, cropping, shrinking and padding."""
+"""Geometric transforms: resizing, cropping, shrinking and padding."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Resize(Transform):
 
 @dataclass(frozen=True)
 class Crop(Transform):
-    """Cut out a random part and, if asked, bring it back to the old size."""
+    """Cut out a random part and, with `restore`, resize it to the old size."""
 
     lowest: float = 0.8
     """Lowest share of each side that is kept."""

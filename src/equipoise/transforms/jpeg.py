@@ -1,8 +1,8 @@
 """JPEG: the value is that of a real encoder, the gradient that of a differentiable surrogate.
 
 The surrogate's steps are those of the standard (ITU-T T.81 and JFIF): full-range YCbCr, chroma halved in both
-directions, 8 x 8 blocks, DCT, division by the table, rounding, and back. Rounding keeps its value and gets a made-up
-derivative.
+directions, 8 x 8 blocks, DCT, division by the table, rounding, and back. All steps but rounding are linear, so that
+only rounding needs a derivative of its own; its true one is 0 everywhere, which would end every attack.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from equipoise.errors import UsageError
 from equipoise.media.quantize import to_image, to_pixels
 from equipoise.transforms.base import Transform
 
-STRAIGHT = 0.25
+STRAIGHT_THROUGH_SHARE = 0.25
 """Share of the straight-through derivative; the rest is that of Shin and Song (2017), `3 (x - round(x))^2`.
 
 Theirs alone is 0 for every coefficient that is 0, which in a smooth picture is nearly all of them.
@@ -63,8 +63,9 @@ class Jpeg(Transform):
         with Image.open(buffer) as read:
             tables = read.quantization  # type: ignore[attr-defined]
             exact = to_pixels(read).to(pixels)
-        soft = surrogate(pixels, tables[0], tables[1])
-        return soft + (exact - soft).detach()
+        # The tables of this very file: the gradient is that of the quality which was drawn.
+        smooth = surrogate(pixels, tables[0], tables[1])
+        return smooth + (exact - smooth).detach()
 
 
 def surrogate(pixels: Tensor, luma: Sequence[int], chroma: Sequence[int]) -> Tensor:
@@ -79,19 +80,20 @@ def surrogate(pixels: Tensor, luma: Sequence[int], chroma: Sequence[int]) -> Ten
         `3 x H x W` in `[0, 1]`.
     """
     height, width = pixels.shape[1:]
+    # Blocks of 8 x 8 in chroma of half the size need sides that are multiples of 16; encoders repeat the edge, too.
     padded = functional.pad(pixels[None], (0, -width % 16, 0, -height % 16), mode="replicate")[0]
     colours = torch.einsum("dc,chw->dhw", padded.new_tensor(_TO_YCBCR), padded * 255)
-    brightness = _blocks_through(colours[:1] - 128, luma)
-    half = functional.avg_pool2d(colours[None, 1:], 2)[0]
-    tint = _blocks_through(half, chroma)
-    full = functional.interpolate(tint[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
-    back = torch.einsum("cd,dhw->chw", padded.new_tensor(_TO_RGB), torch.cat([brightness + 128, full]))
-    found = back[:, :height, :width] / 255
-    # Straight through the clip: white and black grounds overshoot, and would lose their whole gradient.
-    return found + (found.clamp(0, 1) - found).detach()
+    # Luma is shifted to be centred on 0; chroma is so already, as the usual shift by 128 is left out.
+    luma_planes = _quantize_blocks(colours[:1] - 128, luma)
+    chroma_planes = _quantize_blocks(functional.avg_pool2d(colours[None, 1:], 2)[0], chroma)
+    upsampled = functional.interpolate(chroma_planes[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    rgb = torch.einsum("cd,dhw->chw", padded.new_tensor(_TO_RGB), torch.cat([luma_planes + 128, upsampled]))
+    cropped = rgb[:, :height, :width] / 255
+    # Straight through the clip: white and black areas overshoot, and would lose their whole gradient.
+    return cropped + (cropped.clamp(0, 1) - cropped).detach()
 
 
-def _blocks_through(planes: Tensor, table: Sequence[int]) -> Tensor:
+def _quantize_blocks(planes: Tensor, table: Sequence[int]) -> Tensor:
     """`C x H x W` planes through DCT, quantisation and back; sides are multiples of 8."""
     count, height, width = planes.shape
     cosines = _cosines().to(planes)
@@ -103,9 +105,10 @@ def _blocks_through(planes: Tensor, table: Sequence[int]) -> Tensor:
 
 
 def _soft_round(values: Tensor) -> Tensor:
+    """`round` in value; its derivative is a mix of `3 (x - round(x))^2` and 1."""
     whole = values.round().detach()
     rest = values - whole
-    smooth = (1 - STRAIGHT) * rest**3 + STRAIGHT * rest
+    smooth = (1 - STRAIGHT_THROUGH_SHARE) * rest**3 + STRAIGHT_THROUGH_SHARE * rest
     return whole + smooth - smooth.detach()
 
 

@@ -1,4 +1,4 @@
-"""A suite of a user's own: a CSV, TSV, JSONL, JSON or parquet file, with pictures beside it or inside it."""
+"""Loader for a user's own suite: a CSV, TSV, JSONL, JSON or parquet file, with pictures beside it or inside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS: Final[dict[str, Expected]] = {
 """What a label may be, in any case."""
 
 
-def load(place: Path, suite: str | None = None) -> list[Sample]:
+def load(path: Path, suite: str | None = None) -> list[Sample]:
     """The samples of a file, or of the only table of a folder.
 
     Columns: one of `prompt`, `text`, `question`, `goal`; `expected` or `label`, see `LABELS`; and optionally `id` (else
@@ -31,16 +31,16 @@ def load(place: Path, suite: str | None = None) -> list[Sample]:
     `harmful_reference`, `intent`, `system`, `source`, `licence`.
 
     Args:
-        place: the file, or its folder.
+        path: the file, or its folder.
         suite: what to call it; the name of the file by default.
 
     Raises:
         UsageError: a column that is missing, an unknown label, an id twice, or a file that cannot be read.
     """
-    path = find_table(place, "samples", "prompts") if place.is_dir() else place
-    rows = read_rows(path)
+    file = find_table(path, "samples", "prompts") if path.is_dir() else path
+    rows = read_rows(file)
     numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
-    return collect(rows, lambda row: _sample(row, suite or path.stem, numbers[id(row)], path.parent))
+    return collect(rows, lambda row: _sample(row, suite or file.stem, numbers[id(row)], file.parent))
 
 
 def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
@@ -48,7 +48,7 @@ def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
         return row.text(name) if row.has(name) else ""
 
     text = row.text(*TEXT)
-    images = _several(row.get(*IMAGES), row)
+    images = _as_list(row.get(*IMAGES), row)
     sample = Sample(
         id=optional("id") or number,
         suite=suite,
@@ -57,7 +57,7 @@ def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
         system=optional("system") or None,
         category=optional("category"),
         cluster=optional("cluster"),
-        reference=tuple(str(answer) for answer in _several(row.get("reference"), row)),
+        reference=tuple(str(answer) for answer in _as_list(row.get("reference"), row)),
         harmful_reference=optional("harmful_reference") or None,
         intent=optional("intent") or None,
         source=optional("source"),
@@ -77,7 +77,7 @@ def _expected(row: TableRow) -> Expected:
     return expected
 
 
-def _several(cell: Any, row: TableRow) -> list[Any]:
+def _as_list(cell: Any, row: TableRow) -> list[Any]:
     """One or several values of a cell; a string that begins like a JSON list must be one."""
     if cell is None:
         return []

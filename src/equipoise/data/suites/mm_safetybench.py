@@ -41,8 +41,8 @@ def load(folder: Path, form: Form) -> list[Sample]:
     Raises:
         UsageError: neither layout, or a table without pictures of this form.
     """
-    for place in ("processed_questions", "data/processed_questions"):
-        files = sorted((folder / place).glob("*.json"))
+    for subfolder in ("processed_questions", "data/processed_questions"):
+        files = sorted((folder / subfolder).glob("*.json"))
         if files:
             return [sample for file in files for sample in _published(file, folder, form)]
     rows = read_rows(find_table(folder, "questions"))

@@ -37,5 +37,5 @@ def _sample(row: TableRow, folder: Path) -> Sample:
         cluster=picture,
         intent=f"{text} (The picture: {row.text('unsafe_image_description')})",
     )
-    tried = [attach(sample, folder, picture + suffix, within=_IMAGES) for suffix in _SUFFIXES]
-    return next((found for found in tried if found.problem is None), tried[0])
+    candidates = [attach(sample, folder, picture + suffix, within=_IMAGES) for suffix in _SUFFIXES]
+    return next((candidate for candidate in candidates if candidate.problem is None), candidates[0])

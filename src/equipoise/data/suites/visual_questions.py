@@ -32,8 +32,8 @@ def load_rows(folder: Path, suite: str) -> list[Sample]:
     def sample(row: TableRow) -> Sample:
         image = row.text("image")
         kind = row.text("kind") if row.has("kind") else ""
-        made = _sample(suite, str(numbers[id(row)]), row.text("question"), [row.text("answer")], image, kind)
-        return attach(replace(made, licence=licences.get(image, "")), folder, image)
+        question = _sample(suite, str(numbers[id(row)]), row.text("question"), [row.text("answer")], image, kind)
+        return attach(replace(question, licence=licences.get(image, "")), folder, image)
 
     return collect(rows, sample)
 
@@ -51,8 +51,8 @@ def load_pope(folder: Path) -> list[Sample]:
     def sample(row: TableRow) -> Sample:
         kind = row.file.stem.rsplit("_", 1)[-1]
         name = f"{kind}-{row.text('question_id')}"
-        made = _sample("pope", name, row.text("text"), [row.text("label")], row.text("image"), kind)
-        return attach(made, folder, row.text("image"), within=_IMAGES)
+        question = _sample("pope", name, row.text("text"), [row.text("label")], row.text("image"), kind)
+        return attach(question, folder, row.text("image"), within=_IMAGES)
 
     return collect((row for file in files for row in read_rows(file)), sample)
 
@@ -71,11 +71,11 @@ def load_vqav2(folder: Path) -> list[Sample]:
     for entry in _objects(questions, "questions"):
         number = _get(entry, "question_id", int)
         image = f"COCO_{subset}_{_get(entry, 'image_id', int):012d}.jpg"
-        known = answers.get(number, {"answers": []})
-        right = _frequent([_get(answer, "answer", str) for answer in _objects(known, "answers")])
-        kind = str(known.get("answer_type", ""))
-        made = _sample("vqav2", str(number), _get(entry, "question", str), right, image, kind)
-        samples.append(attach(made, folder, image, within=(*_IMAGES, subset)))
+        annotation = answers.get(number, {"answers": []})
+        right = _frequent([_get(answer, "answer", str) for answer in _objects(annotation, "answers")])
+        kind = str(annotation.get("answer_type", ""))
+        sample = _sample("vqav2", str(number), _get(entry, "question", str), right, image, kind)
+        samples.append(attach(sample, folder, image, within=(*_IMAGES, subset)))
     return samples
 
 
@@ -91,8 +91,8 @@ def load_gqa(folder: Path) -> list[Sample]:
         image = f"{_get(entry, 'imageId', str)}.jpg"
         kinds = entry.get("types")
         kind = str(kinds.get("structural", "")) if isinstance(kinds, dict) else ""
-        made = _sample("gqa", number, _get(entry, "question", str), [_get(entry, "answer", str)], image, kind)
-        samples.append(attach(made, folder, image, within=_IMAGES))
+        sample = _sample("gqa", number, _get(entry, "question", str), [_get(entry, "answer", str)], image, kind)
+        samples.append(attach(sample, folder, image, within=_IMAGES))
     return samples
 
 
@@ -107,8 +107,10 @@ def load_textvqa(folder: Path) -> list[Sample]:
         image = f"{_get(entry, 'image_id', str)}.jpg"
         # The test split has no answers.
         right = _frequent(map(str, _get({"answers": [], **entry}, "answers", list)))
-        made = _sample("textvqa", str(_get(entry, "question_id", int)), _get(entry, "question", str), right, image, "")
-        samples.append(attach(made, folder, image, within=_IMAGES))
+        sample = _sample(
+            "textvqa", str(_get(entry, "question_id", int)), _get(entry, "question", str), right, image, ""
+        )
+        samples.append(attach(sample, folder, image, within=_IMAGES))
     return samples
 
 
@@ -146,6 +148,6 @@ def _objects(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _get(value: Any, name: str, kind: type) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get(name), kind):
-        found = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
-        raise UsageError(f"expected {name} ({kind.__name__}) in each object, got {found[:200]}; try the published file")
+        names = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
+        raise UsageError(f"expected {name} ({kind.__name__}) in each object, got {names[:200]}; try the published file")
     return value[name]

@@ -24,7 +24,7 @@ _PER_TYPE = 25
 def load(folder: Path) -> list[Sample]:
     """Safe prompts, to be answered, and their unsafe contrasts, to be refused; pairs share a cluster.
 
-    Every type has 25 prompts in the order of its contrasts, so that the place within the type names the pair; ids
+    Every type has 25 prompts in the order of its contrasts, so that the position within the type names the pair; ids
     count through all types, and a copy without ids is taken to be whole and in order.
 
     Raises:
@@ -37,7 +37,7 @@ def _sample(row: TableRow) -> Sample:
     kind = row.text("type")
     number = row.text("id", "id_v2", "id_v1") if row.has("id", "id_v2", "id_v1") else str(row.line - 1)
     digits = re.search(r"\d+$", number)
-    place = (int(digits.group()) - 1) % _PER_TYPE + 1 if digits else number
+    position = (int(digits.group()) - 1) % _PER_TYPE + 1 if digits else number
     group = _GROUPS.get(kind, kind.removeprefix("contrast_"))
     unsafe = row.text("label") == "unsafe" if "label" in row.values else kind.startswith("contrast_")
     return Sample(
@@ -46,5 +46,5 @@ def _sample(row: TableRow) -> Sample:
         text=row.text("prompt"),
         expected="refuse" if unsafe else "answer",
         category=kind,
-        cluster=f"{group}-{place}",
+        cluster=f"{group}-{position}",
     )
