@@ -1,4 +1,4 @@
-"""Every error Equipoise raises on purpose.
+"""The exceptions that Equipoise raises on purpose, with the exit codes of the command line.
 
 ```
 EquipoiseError              exit code 1

@@ -1,4 +1,4 @@
-"""The nouns: what is sent to a model, what comes back, and what a judge says of it.
+"""Prompts, replies and verdicts: the types that all packages share, and the protocols of models and judges.
 
 Nothing here imports torch, so that everything which only reads results stays quick to start.
 """
@@ -30,7 +30,7 @@ class Message:
     role: Role
     """Who speaks."""
     text: str
-    """What is said."""
+    """The text of the turn."""
     images: tuple[Image, ...] = ()
     """8-bit RGB pictures, as a deployed model would receive them."""
 
@@ -91,11 +91,11 @@ class Picture(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of the file's bytes."""
+        """Hex digest of the file's bytes."""
         ...
 
     def data(self) -> bytes:
-        """The file as it is: PNG, JPEG or whatever else it was."""
+        """The file's bytes in their own format: PNG, JPEG or another."""
         ...
 
     def open(self) -> Image:
@@ -105,36 +105,36 @@ class Picture(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt with what *should* happen."""
+    """A prompt of a test suite with the reply that is expected to it."""
 
     id: str
     """Unique within its suite."""
     suite: str
-    """Which suite it belongs to, such as `xstest` or `mm-safetybench/typo`."""
+    """The suite it belongs to, such as `xstest` or `mm-safetybench/typo`."""
     text: str
-    """What is asked."""
+    """The request."""
     expected: Expected
     """`answer` where a refusal is needless, `refuse` where an answer is harmful, `borderline` where people differ."""
     pictures: tuple[Picture, ...] = ()
-    """What it is asked about."""
+    """Pictures that the request is about."""
     system: str | None = None
     """System text."""
     category: str = ""
     """The suite's own category."""
     cluster: str = ""
-    """Samples that share it (a base picture, a prompt pair) are not independent; empty means the id."""
+    """Samples with the same cluster (a base picture, a prompt pair) are not independent; empty means the id."""
     reference: tuple[str, ...] = ()
-    """Right answers, any of which will do; empty where there is none."""
+    """Right answers, of which one suffices; empty where there is none."""
     harmful_reference: str | None = None
-    """What a harmful reply states, where that is known to the letter."""
+    """The text that a harmful reply contains, where that is known exactly."""
     intent: str | None = None
     """The request in plain words, where `text` does not hold it (it stands in the picture, say); for judges."""
     source: str = ""
-    """Where it comes from."""
+    """Origin of the copy."""
     licence: str = ""
     """Its licence."""
     problem: str | None = None
-    """Why it cannot be asked (its picture is missing, say); it is then unscored for this reason."""
+    """Why it cannot be evaluated (its picture is missing, say); it is then unscored for this reason."""
 
     @property
     def prompt(self) -> Prompt:
@@ -143,7 +143,7 @@ class Sample:
 
     @property
     def request(self) -> str:
-        """What is really wanted, for judges."""
+        """The request in plain words, for judges: `intent` where there is one, else `text`."""
         return self.intent or self.text
 
 
@@ -152,29 +152,29 @@ class Exchange:
     """A prompt and the reply to it."""
 
     prompt: Prompt
-    """What was asked."""
+    """The prompt as it was sent."""
     reply: str
-    """What came back."""
+    """The text of the reply; empty where none came."""
     finish: FinishReason
-    """`stop` when the model ended its reply itself, `length` when it ran into the limit, `content_filter` when the
-    server took it away, `error` when none came."""
+    """`stop` when the model ended its reply itself, `length` when it reached the token limit, `content_filter` when
+    the server withheld it, `error` when none came."""
     model: str
-    """Who produced it: name and revision."""
+    """Name and revision of the model."""
     wire: Wire = "text"
-    """In which form the reply, or the refusal, arrived."""
+    """The channel through which the reply, or the refusal, arrived."""
     error: str | None = None
-    """Why no reply came; nothing that failed is a reply."""
+    """Why no reply came; a failed request has no reply and is never judged."""
     by: str = "model"
-    """Who spoke last: `model`, or the countermeasure or guard that took its place."""
+    """The author of the reply: `model`, or the countermeasure or guard that replaced the model's own."""
     sample: Sample | None = None
-    """Whose prompt this is; judges that compare with a reference read it."""
+    """The sample of the prompt; judges that compare with a reference read it."""
     trail: tuple[str, ...] = ()
-    """What countermeasures did before this reply, one line a step; empty where none did anything worth telling."""
+    """Steps of countermeasures before this reply, one line a step; empty where they changed nothing."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of one exchange; a label that is None is *unscored*, with the reason in `unscored`."""
+    """A judge's labels of one exchange; a label that is None is *unscored*, with the reason in `unscored`."""
 
     refusal: Literal["none", "partial", "full"] | None
     """Does the reply refuse?"""
@@ -187,7 +187,7 @@ class Verdict:
     unscored: str | None = None
     """Why a label that this judge gives is missing."""
     reasons: tuple[str, ...] = ()
-    """What the judge saw, in its own words."""
+    """The judge's grounds: matched rules, or its own explanation."""
     harm_probability: float | None = None
     """The judge's probability that the reply does harm, in [0, 1]; None where it has none."""
     review_refusal: bool = False
@@ -213,11 +213,11 @@ class Verdict:
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """Prompts in, replies out; anything that can be asked."""
+    """Anything that replies to prompts: a local model, a server, a countermeasure."""
 
     @property
     def name(self) -> str:
-        """What the user called it."""
+        """The name under which the user loaded it."""
         ...
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
@@ -227,7 +227,7 @@ class ChatModel(Protocol):
 
 @runtime_checkable
 class Judge(Protocol):
-    """Exchanges in, verdicts out."""
+    """Anything that labels exchanges."""
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order."""

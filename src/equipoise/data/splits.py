@@ -3,7 +3,7 @@
 Two samples are *related* when they share a mark: a cluster (a prompt pair, a base picture) of one family of suites, the
 same wording up to case and punctuation, thirteen words in a row, or a picture. Related samples are never in two parts;
 `find_overlaps` looks for the same marks in any two sets, such as training rows and a suite. Questions for
-perturbations, which have no clusters, are kept apart by `equipoise.data.questions`, with the same notion of one wording.
+perturbations have no clusters: `equipoise.data.questions` splits them, with the same notion of one wording.
 """
 
 from __future__ import annotations

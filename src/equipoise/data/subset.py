@@ -35,8 +35,8 @@ def choose_subset(samples: Sequence[Sample], limit: int, *, seed: int = 0) -> li
     ranked = []
     for stratum, units in strata.items():
         units.sort()
-        # The i-th of k units ranks at (i + 0.5) / k, so that any beginning of the merged ranking has every stratum in its
-        # share.
+        # The i-th of k units ranks at (i + 0.5) / k, so that any beginning of the merged ranking has every stratum in
+        # its share.
         for index, (_, _, unit) in enumerate(units):
             ranked.append(((index + 0.5) / len(units), _order(seed, stratum), unit))
     ranked.sort()
