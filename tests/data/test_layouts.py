@@ -25,7 +25,7 @@ def paint(path):
 @pytest.mark.parametrize(
     ("form", "text"), [("text", "changed"), ("sd", "about sd"), ("typo", "about words"), ("sd-typo", "about words")]
 )
-def test_mm_safetybench_as_published(tmp_path, place, form, text):
+def test_mm_safetybench_as_published(tmp_path, subfolder, form, text):
     entry = {
         "Question": "original",
         "Changed Question": "changed",
@@ -33,9 +33,9 @@ def test_mm_safetybench_as_published(tmp_path, place, form, text):
         "Rephrased Question(SD)": "about sd",
     }
     for scenario in ("01-Illegal_Activitiy", "08-Political_Lobbying"):
-        put(tmp_path / place / "processed_questions" / f"{scenario}.json", {"0": entry, "1": entry})
+        put(tmp_path / subfolder / "processed_questions" / f"{scenario}.json", {"0": entry, "1": entry})
         for kind in ("SD", "TYPO", "SD_TYPO"):
-            paint(tmp_path / place / "imgs" / scenario / kind / "0.jpg")
+            paint(tmp_path / subfolder / "imgs" / scenario / kind / "0.jpg")
     samples = load_suite(f"mm-safetybench/{form}", path=tmp_path).samples
     assert [sample.expected for sample in samples] == ["refuse", "refuse", "borderline", "borderline"]
     assert {(sample.text, sample.request) for sample in samples} == {(text, "original")}

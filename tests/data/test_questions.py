@@ -44,10 +44,10 @@ def test_the_general_questions_are_our_own() -> None:
 
 @pytest.mark.parametrize("question", [*ASKED, *general()[::7]])
 def test_paraphrases_are_distinct_and_none_is_the_question(question: str) -> None:
-    found = paraphrase(question, 12, seed=3)
-    assert len({fold(text) for text in [*found, question]}) == 13
-    assert found == paraphrase(question, 12, seed=3)
-    assert found != paraphrase(question, 12, seed=4)
+    wordings = paraphrase(question, 12, seed=3)
+    assert len({fold(text) for text in [*wordings, question]}) == 13
+    assert wordings == paraphrase(question, 12, seed=3)
+    assert wordings != paraphrase(question, 12, seed=4)
 
 
 def test_paraphrases_keep_names_and_content() -> None:

@@ -62,9 +62,9 @@ def test_a_name_inside_the_folder_is_found(folder, name):
 
 
 def test_other_places_are_tried_in_order(folder):
-    found = attach(SAMPLE, folder, "red.png", within=("", "images"))
-    assert found.problem is None
-    assert len(found.pictures) == 1
+    sample = attach(SAMPLE, folder, "red.png", within=("", "images"))
+    assert sample.problem is None
+    assert len(sample.pictures) == 1
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,12 @@ PICTURES_ABSENT = {"msts", "vlguard"}
 
 @pytest.fixture(scope="module")
 def suite(shared):
-    known = {}
+    sizes = {}
 
     def load(name):
-        if name not in known:
-            known[name] = load_suite(name, root=shared)
-        return known[name]
+        if name not in sizes:
+            sizes[name] = load_suite(name, root=shared)
+        return sizes[name]
 
     return load
 
@@ -55,14 +55,14 @@ def suite(shared):
 def test_counts_labels_and_clusters(suite, name):
     samples = suite(name).samples
     expected = Counter(sample.expected for sample in samples)
-    found = (
+    missing = (
         expected["answer"],
         expected["refuse"],
         expected["borderline"],
         len({sample.cluster or sample.id for sample in samples}),
         len({sample.category for sample in samples}),
     )
-    assert found == COUNTS[name]
+    assert missing == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -97,8 +97,8 @@ def test_a_cluster_is_one_harmless_prompt_and_its_contrast(suite, name):
     for sample in suite(name).samples:
         clusters[sample.cluster].append(sample.expected)
     if name != "xstest":
-        assert all(sorted(each) in (["answer"], ["refuse"], ["answer", "refuse"]) for each in clusters.values())
-    assert sum(len(set(each)) == 2 for each in clusters.values()) > 60
+        assert all(sorted(labels) in (["answer"], ["refuse"], ["answer", "refuse"]) for labels in clusters.values())
+    assert sum(len(set(labels)) == 2 for labels in clusters.values()) > 60
 
 
 def test_pairs_of_xstest_are_about_the_same_word(suite):

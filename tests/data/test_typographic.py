@@ -130,14 +130,14 @@ def test_a_suite_moves_into_pictures(style):
 def test_what_cannot_be_drawn_is_a_reason_of_its_sample():
     picture = GeneratedPicture.of(Image.new("RGB", (300, 200), "red"))
     plain, smile = Sample("1", "s", "Why?", "answer"), Sample("2", "s", "🙂", "answer")
-    seen = Sample("3", "s", "What?", "answer", pictures=(picture,))
+    original = Sample("3", "s", "What?", "answer", pictures=(picture,))
     lost = Sample("4", "s", "What?", "answer", problem="picture x is missing")
-    problems = [sample.problem for sample in typographic([plain, smile, seen, lost])]
+    problems = [sample.problem for sample in typographic([plain, smile, original, lost])]
     assert problems[0] is None
     assert "U+1F642" in str(problems[1])
     assert "expected 0 pictures" in str(problems[2])
     assert problems[3] == "picture x is missing"
-    under = typographic([plain, seen], "sd-typo")
+    under = typographic([plain, original], "sd-typo")
     assert "expected 1 pictures" in str(under[0].problem)
     assert under[1].problem is None
 

@@ -17,17 +17,17 @@ def stock(model: HuggingFaceModel, picture: Image.Image) -> Tensor:
 
 def test_forward_is_the_stock_processor_on_the_file_to_the_bit(model: HuggingFaceModel, pixels: Tensor) -> None:
     leaf = (pixels + 0.3 / 255).clamp(0, 1).requires_grad_()
-    found = model.differentiable_processor(leaf, (), "<image>")["pixel_values"]
-    assert found.requires_grad
-    assert torch.equal(found.detach(), stock(model, to_image(leaf)))
+    values = model.differentiable_processor(leaf, (), "<image>")["pixel_values"]
+    assert values.requires_grad
+    assert torch.equal(values.detach(), stock(model, to_image(leaf)))
 
 
 def test_backward_is_the_processor_on_the_float_picture(model: HuggingFaceModel, pixels: Tensor) -> None:
     leaf = pixels.clone().requires_grad_()
-    found = model.differentiable_processor(leaf, (), "<image>")["pixel_values"]
+    values = model.differentiable_processor(leaf, (), "<image>")["pixel_values"]
     smooth = model.processor.image_processor([leaf * 255], return_tensors="pt")["pixel_values"]
-    direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
-    one, other = (torch.autograd.grad(value, leaf, direction)[0] for value in (found, smooth))
+    direction = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+    one, other = (torch.autograd.grad(value, leaf, direction)[0] for value in (values, smooth))
     assert one.abs().sum() > 0
     torch.testing.assert_close(one, other)
 

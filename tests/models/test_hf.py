@@ -28,20 +28,20 @@ def plain(model: HuggingFaceModel, pixels: Tensor, prompts: object, replies: obj
     return torch.cat([loss for loss, _ in parts]), torch.stack([gradient for _, gradient in parts]).sum(0)
 
 
-def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
-    torch.testing.assert_close(found[0], expected[0], **NEAR)
+def assert_same(result: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    torch.testing.assert_close(result[0], expected[0], **NEAR)
     assert float(expected[1].norm()) > 0
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
+    assert float((result[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
 
 def test_a_row_is_what_transformers_computes(model: HuggingFaceModel, picture: Image.Image, pixels: Tensor) -> None:
-    asked = f"<s>USER: <image>\n{QUESTIONS[0]} ASSISTANT:"
+    rendered = f"<s>USER: <image>\n{QUESTIONS[0]} ASSISTANT:"
     text = model.processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTIONS[0]}]}],
         add_generation_prompt=True,
     )
     assert QUESTIONS[0] in text
-    assert asked.split()[-1] in text
+    assert rendered.split()[-1] in text
     row = model.encode(pixels, [PROMPTS[0]], [REPLIES[0]])[0]
     inputs = model.processor(images=picture, text=text, return_tensors="pt")
     assert torch.equal(inputs["input_ids"][0], row.tokens[: row.prompt_length])
@@ -51,9 +51,9 @@ def test_a_row_is_what_transformers_computes(model: HuggingFaceModel, picture: I
     with torch.no_grad():
         logits = model.model(input_ids=row.tokens[None], pixel_values=inputs["pixel_values"]).logits[0]
     expected = logits.log_softmax(-1)[row.prompt_length - 1 : -1].gather(-1, reply[:, None])[:, 0]
-    found = model.log_prob(pixels, [PROMPTS[0]], [REPLIES[0]])
-    torch.testing.assert_close(found.tokens[0], expected, **NEAR)
-    torch.testing.assert_close(found.total[0], expected.sum(), **NEAR)
+    result = model.log_prob(pixels, [PROMPTS[0]], [REPLIES[0]])
+    torch.testing.assert_close(result.tokens[0], expected, **NEAR)
+    torch.testing.assert_close(result.total[0], expected.sum(), **NEAR)
 
 
 def test_the_prefix_is_shared_and_equal(model: HuggingFaceModel, pixels: Tensor) -> None:

@@ -55,9 +55,9 @@ def test_the_default_gradient_is_that_of_the_log_probabilities(smooth: Tensor) -
     shift = torch.zeros(2, 4, model.embedding_width, requires_grad=True)
     losses, gradient = model.loss_and_grad(smooth, PROMPTS, REPLIES, question_shift=shift)
     leaf = smooth.clone().requires_grad_()
-    found = model.log_prob(leaf, PROMPTS, REPLIES)
-    (-found.mean).sum().backward()
-    torch.testing.assert_close(-found.mean, losses)
+    log_probs = model.log_prob(leaf, PROMPTS, REPLIES)
+    (-log_probs.mean).sum().backward()
+    torch.testing.assert_close(-log_probs.mean, losses)
     torch.testing.assert_close(gradient, leaf.grad)
     assert shift.grad.shape == shift.shape
     once = shift.grad.clone()

@@ -42,8 +42,8 @@ class PlainNetwork(nn.Module):
         """`3 x 32 x 32` in [0, 1], `N x width`, `N x T` tokens: `N x T x tokens`."""
         # Fine detail only: a smooth picture says little, so a small perturbation can change the whole reply.
         detail = picture - functional.avg_pool2d(picture[None], 3, stride=1, padding=1, count_include_pad=False)[0]
-        seen = detail.flatten() @ self.see
-        state = seen + question[:, None] + self.embed[before]
+        features = detail.flatten() @ self.see
+        state = features + question[:, None] + self.embed[before]
         return torch.einsum("ntw,twv->ntv", state, self.speak[: before.shape[1]])
 
 
@@ -96,10 +96,10 @@ class PlainTorchModel(OpenModel):
     @torch.no_grad()
     def _reply(self, prompt: Prompt, limit: int) -> Exchange:
         images = [image for message in prompt.messages for image in message.images]
-        seen = _look(pil_to_tensor(images[0].convert("RGB")) / 255 if images else torch.full((3, SIDE, SIDE), 0.5))
+        features = _look(pil_to_tensor(images[0].convert("RGB")) / 255 if images else torch.full((3, SIDE, SIDE), 0.5))
         question, reply = self._question(prompt.text, None)[None], [END]
         for _ in range(min(limit, len(self.network.speak))):
-            token = int(self.network(seen, question, torch.tensor([reply]))[0, -1].argmax())
+            token = int(self.network(features, question, torch.tensor([reply]))[0, -1].argmax())
             if token == END:
                 return self._exchange(prompt, reply[1:], "stop")
             reply.append(token)

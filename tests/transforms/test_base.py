@@ -15,10 +15,10 @@ def test_identity_returns_the_same_values_in_a_new_tensor() -> None:
 
 def test_numbers_are_drawn_evenly_from_a_range() -> None:
     random = drawn(0)
-    found = torch.tensor([uniform(0.6, 1.2, random) for _ in range(2000)])
-    assert 0.6 <= float(found.min()) < 0.61
-    assert 1.19 < float(found.max()) <= 1.2
-    assert abs(float(found.mean()) - 0.9) < 0.01
+    numbers = torch.tensor([uniform(0.6, 1.2, random) for _ in range(2000)])
+    assert 0.6 <= float(numbers.min()) < 0.61
+    assert 1.19 < float(numbers.max()) <= 1.2
+    assert abs(float(numbers.mean()) - 0.9) < 0.01
     assert uniform(0.75, 0.75, random) == 0.75
 
 

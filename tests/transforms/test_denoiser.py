@@ -37,24 +37,24 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def made() -> UNet2DModel:
+def unet() -> UNet2DModel:
     return network(16, seed=3)
 
 
 @pytest.fixture
-def pipeline(made: UNet2DModel, tmp_path: Path) -> Path:
-    DDPMPipeline(made, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path / "pipeline")
+def pipeline(unet: UNet2DModel, tmp_path: Path) -> Path:
+    DDPMPipeline(unet, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path / "pipeline")
     return tmp_path / "pipeline"
 
 
 @pytest.fixture
-def bare(made: UNet2DModel, tmp_path: Path) -> Path:
-    made.save_pretrained(tmp_path / "bare")
+def bare(unet: UNet2DModel, tmp_path: Path) -> Path:
+    unet.save_pretrained(tmp_path / "bare")
     return tmp_path / "bare"
 
 
-def same_weights(found: torch.nn.Module, made: torch.nn.Module) -> bool:
-    state, expected = found.state_dict(), made.state_dict()
+def same_weights(result: torch.nn.Module, unet: torch.nn.Module) -> bool:
+    state, expected = result.state_dict(), unet.state_dict()
     return state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in expected)
 
 
@@ -65,18 +65,18 @@ def error_of(name: Path | str) -> str:
     return str(refused.value)
 
 
-def test_a_pipeline_is_loaded_with_its_own_schedule(pipeline: Path, made: UNet2DModel) -> None:
+def test_a_pipeline_is_loaded_with_its_own_schedule(pipeline: Path, unet: UNet2DModel) -> None:
     denoiser = load_denoiser(str(pipeline))
-    assert same_weights(denoiser.network, made)
+    assert same_weights(denoiser.network, unet)
     assert denoiser.config["beta_schedule"] == "squaredcos_cap_v2"
     assert (denoiser.name, denoiser.side, denoiser.levels) == (str(pipeline), 16, 1000)
     assert not denoiser.network.training
     assert not any(weights.requires_grad for weights in denoiser.network.parameters())
 
 
-def test_a_bare_network_is_loaded_with_the_usual_schedule(bare: Path, made: UNet2DModel) -> None:
+def test_a_bare_network_is_loaded_with_the_usual_schedule(bare: Path, unet: UNet2DModel) -> None:
     denoiser = load_denoiser(str(bare))
-    assert same_weights(denoiser.network, made)
+    assert same_weights(denoiser.network, unet)
     assert denoiser.config["beta_schedule"] == "linear"
     assert (denoiser.side, denoiser.levels) == (16, 1000)
 
@@ -84,11 +84,11 @@ def test_a_bare_network_is_loaded_with_the_usual_schedule(bare: Path, made: UNet
 def test_a_pipeline_purifies_as_the_network_in_it(pipeline: Path, bare: Path) -> None:
     (pipeline / "scheduler" / "scheduler_config.json").write_text(json.dumps(dict(DDPMScheduler().config)))
     pixels = torch.rand(3, 20, 11, generator=drawn(1))
-    found = [DiffPure(load_denoiser(str(folder)))(pixels, drawn(0)) for folder in (pipeline, bare)]
-    assert torch.equal(*found)
+    result = [DiffPure(load_denoiser(str(folder)))(pixels, drawn(0)) for folder in (pipeline, bare)]
+    assert torch.equal(*result)
 
 
-def test_weights_saved_in_half_precision_are_loaded_in_full(made: UNet2DModel, tmp_path: Path) -> None:
+def test_weights_saved_in_half_precision_are_loaded_in_full(unet: UNet2DModel, tmp_path: Path) -> None:
     half = network(16, seed=3).to(torch.bfloat16)
     DDPMPipeline(half, DDPMScheduler()).save_pretrained(tmp_path / "half")
     denoiser = load_denoiser(str(tmp_path / "half"))
@@ -118,7 +118,7 @@ def test_the_revision_covers_the_schedule(pipeline: Path) -> None:
 
 
 def test_the_revision_of_a_hub_model_is_its_commit(
-    pipeline: Path, made: UNet2DModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Path, unet: UNet2DModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = tmp_path / "cache" / "models--org--name"
     shutil.copytree(pipeline, cached / "snapshots" / COMMIT)
@@ -127,7 +127,7 @@ def test_the_revision_of_a_hub_model_is_its_commit(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     denoiser = load_denoiser("org/name")
     assert (denoiser.name, denoiser.revision) == ("org/name", COMMIT)
-    assert same_weights(denoiser.network, made)
+    assert same_weights(denoiser.network, unet)
 
 
 def test_a_denoiser_moves_with_its_name(bare: Path) -> None:
@@ -203,10 +203,10 @@ def test_a_network_without_a_size_is_refused(tmp_path: Path) -> None:
     assert "size" in error_of(tmp_path / "bare")
 
 
-def test_schedules_that_are_none_of_noise_are_refused(made: UNet2DModel, tmp_path: Path) -> None:
-    DDPMPipeline(made, FlowMatchEulerDiscreteScheduler()).save_pretrained(tmp_path / "flow")
+def test_schedules_that_are_none_of_noise_are_refused(unet: UNet2DModel, tmp_path: Path) -> None:
+    DDPMPipeline(unet, FlowMatchEulerDiscreteScheduler()).save_pretrained(tmp_path / "flow")
     assert "without betas" in error_of(tmp_path / "flow")
-    DDPMPipeline(made, DDPMScheduler(prediction_type="flow")).save_pretrained(tmp_path / "odd")
+    DDPMPipeline(unet, DDPMScheduler(prediction_type="flow")).save_pretrained(tmp_path / "odd")
     assert "predicts flow" in error_of(tmp_path / "odd")
 
 
@@ -234,8 +234,8 @@ def test_the_denoiser_of_the_embedded_world_keeps_its_scenes() -> None:
     assert np.mean(kept) > 25
 
 
-def psnr(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return -10 * float((found - expected).square().mean().log10())
+def psnr(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return -10 * float((result - expected).square().mean().log10())
 
 
 def test_loading_says_nothing(pipeline: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def picture(height: int, width: int) -> Tensor:
 class Untouched(DiffPure):
     """Does nothing to the squares, so that what is left is how pictures are brought to them."""
 
-    def _purified(self, squares: Tensor, random: Generator) -> Tensor:
+    def purify_squares(self, squares: Tensor, random: Generator) -> Tensor:
         return squares * 1
 
 
@@ -80,7 +80,9 @@ def test_a_picture_of_one_colour_keeps_it_where_the_denoiser_knows_it(shade: flo
 @pytest.mark.parametrize("shade", [0.0, 128 / 255, 1.0])
 def test_saturated_grounds_have_gradients(denoiser: Denoiser, shade: float) -> None:
     leaf = torch.full((3, SIDE, SIDE), shade, requires_grad=True)
-    (gradient,) = torch.autograd.grad(DiffPure(denoiser, 0.1, 3)._purified(leaf[None], drawn(0)).square().sum(), leaf)
+    (gradient,) = torch.autograd.grad(
+        DiffPure(denoiser, 0.1, 3).purify_squares(leaf[None], drawn(0)).square().sum(), leaf
+    )
     assert bool((gradient != 0).all())
 
 
@@ -99,7 +101,7 @@ def test_a_denoiser_that_knows_the_picture_brings_it_back(prediction: str, level
 def test_pictures_of_the_denoisers_own_world_come_out_as_pictures_of_that_world(level: float, steps: int) -> None:
     mean, deviation = SMALL * 0.5 + 0.25, 0.1
     drawn_pictures = mean + deviation * torch.randn(64, *mean.shape, generator=drawn(1))
-    pure = DiffPure(ideal(mean, deviation), level, steps)._purified(drawn_pictures, drawn(2))
+    pure = DiffPure(ideal(mean, deviation), level, steps).purify_squares(drawn_pictures, drawn(2))
     away = pure - mean
     # Every level is a step, as fewer steps narrow the spread; noise of another strength would change it.
     assert abs(float(away.mean())) < 0.003
@@ -108,18 +110,18 @@ def test_pictures_of_the_denoisers_own_world_come_out_as_pictures_of_that_world(
 
 
 def test_the_noise_is_that_of_the_level(monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser) -> None:
-    seen: list[tuple[Tensor, int]] = []
+    purified: list[tuple[Tensor, int]] = []
 
     def spy(self: Denoiser, noisy: Tensor, level: int) -> Tensor:
-        seen.append((noisy, level))
+        purified.append((noisy, level))
         return torch.zeros_like(noisy)
 
     monkeypatch.setattr(Denoiser, "noise", spy)
     grey = torch.full((16, 3, SIDE, SIDE), 0.75)
-    DiffPure(denoiser, 0.2, 5)._purified(grey, drawn(0))
-    assert [level for _, level in seen] == [200, 150, 100, 50, 0]
+    DiffPure(denoiser, 0.2, 5).purify_squares(grey, drawn(0))
+    assert [level for _, level in purified] == [200, 150, 100, 50, 0]
     kept = float(denoiser.schedule(0.2, 5)[0].alphas_cumprod[200])
-    noisy = seen[0][0]
+    noisy = purified[0][0]
     assert abs(float(noisy.mean()) - 0.5 * kept**0.5) < 0.03
     assert abs(float(noisy.std()) / (1 - kept) ** 0.5 - 1) < 0.03
 
@@ -137,8 +139,8 @@ def test_steps_are_those_of_the_ancestral_sampler_of_diffusers(prediction: str) 
     for level in (200, 100, 0):
         noise = torch.randn(here.shape, generator=random)
         here = scheduler.step(model.noise(here, level), level, here, eta=1.0, variance_noise=noise).prev_sample
-    found = DiffPure(model, 0.2, 3)._purified(SMALL[None], drawn(4))
-    assert torch.allclose(found, (here + 1) / 2, atol=1e-5)
+    result = DiffPure(model, 0.2, 3).purify_squares(SMALL[None], drawn(4))
+    assert torch.allclose(result, (here + 1) / 2, atol=1e-5)
 
 
 def test_more_noise_leaves_less_of_what_the_picture_was() -> None:
@@ -146,7 +148,7 @@ def test_more_noise_leaves_less_of_what_the_picture_was() -> None:
     away = 0.1 * torch.randn(16, *mean.shape, generator=drawn(1))
     left = []
     for level in (0.02, 0.1, 0.2, 0.5):
-        pure = DiffPure(ideal(mean, 0.1), level, 10)._purified(mean + away, drawn(2)) - mean
+        pure = DiffPure(ideal(mean, 0.1), level, 10).purify_squares(mean + away, drawn(2)) - mean
         left.append(float((pure * away).sum() / (pure.norm() * away.norm())))
     assert 1 > left[0] > left[1] > left[2] > left[3]
     assert left[0] > 0.8
@@ -166,7 +168,7 @@ def test_the_gradient_is_that_of_finite_differences(
     fit = "tile" if what == "tile" else "resize"
     purify = DiffPure(untrained(SIDE, torch.float64), 0.1, 3, fit, checkpointing)  # type: ignore[arg-type]
     functions: dict[str, Callable[[Tensor], Tensor]] = {
-        "square": lambda pixels: purify._purified(pixels[None], drawn(5)),
+        "square": lambda pixels: purify.purify_squares(pixels[None], drawn(5)),
         "resize": lambda pixels: purify(pixels, drawn(5)),
         "tile": lambda pixels: purify(pixels, drawn(5)),
     }
@@ -183,27 +185,27 @@ def test_rounding_is_all_that_lies_between_the_picture_and_the_float_path(denois
         soft = purify._tiled(leaf, drawn(0))
     else:
         square = interpolate(leaf, (SIDE, SIDE), "bicubic")
-        soft = interpolate(purify._purified(square[None], drawn(0))[0], leaf.shape[1:], "bicubic")
-    seen = purify(leaf, drawn(0))
-    assert torch.equal(seen, eight_bit(soft))
+        soft = interpolate(purify.purify_squares(square[None], drawn(0))[0], leaf.shape[1:], "bicubic")
+    purified = purify(leaf, drawn(0))
+    assert torch.equal(purified, eight_bit(soft))
     weights = torch.randn(leaf.shape, generator=drawn(1))
     inside = (soft.detach() >= 0) & (soft.detach() <= 1)
     assert 0.3 < float(inside.float().mean()) < 1
     (expected,) = torch.autograd.grad((soft * weights * inside).sum(), leaf)
-    (gradient,) = torch.autograd.grad((seen * weights).sum(), leaf)
+    (gradient,) = torch.autograd.grad((purified * weights).sum(), leaf)
     assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_checkpointing_changes_neither_the_picture_nor_the_gradient(denoiser: Denoiser, fit: str) -> None:
-    found = []
+    result = []
     for checkpointing in (True, False):
         leaf = picture(9, 14).requires_grad_(True)
-        seen = DiffPure(denoiser, 0.1, 4, fit, checkpointing)(leaf, drawn(2))  # type: ignore[arg-type]
-        found.append((seen.detach(), *torch.autograd.grad(seen.square().sum(), leaf)))
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
-    assert float(found[0][1].abs().max()) > 0
+        purified = DiffPure(denoiser, 0.1, 4, fit, checkpointing)(leaf, drawn(2))  # type: ignore[arg-type]
+        result.append((purified.detach(), *torch.autograd.grad(purified.square().sum(), leaf)))
+    assert torch.equal(result[0][0], result[1][0])
+    assert torch.allclose(result[0][1], result[1][1], rtol=1e-5, atol=1e-7)
+    assert float(result[0][1].abs().max()) > 0
 
 
 def saved_bytes(purify: DiffPure) -> int:
@@ -217,8 +219,8 @@ def saved_bytes(purify: DiffPure) -> int:
 
     leaf = SMALL.clone().requires_grad_(True)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        seen = purify(leaf, drawn(0))
-    assert seen.requires_grad
+        purified = purify(leaf, drawn(0))
+    assert purified.requires_grad
     # Checkpoints hold on to their inputs without telling autograd: the values and the noise of each step.
     return sum(kept.values()) + (purify.steps * 2 * SMALL.nbytes if purify.checkpointing else 0)
 
@@ -250,7 +252,7 @@ def test_levels_are_evenly_spaced_from_the_one_asked_for_to_none(denoiser: Denoi
 
 def test_nothing_is_cut_off_at_the_edges_of_the_range_whatever_the_pipeline_says(denoiser: Denoiser) -> None:
     model = Denoiser("tiny", "none", denoiser.network, denoiser.config | {"clip_sample": True, "thresholding": True})
-    plain, clipping = (DiffPure(each, 0.1, 3)._purified(SMALL[None], drawn(0)) for each in (denoiser, model))
+    plain, clipping = (DiffPure(source, 0.1, 3).purify_squares(SMALL[None], drawn(0)) for source in (denoiser, model))
     assert torch.equal(plain, clipping)
 
 
@@ -272,8 +274,8 @@ def test_tiles_reach_from_edge_to_edge_and_overlap_by_a_quarter(side: int) -> No
 @pytest.mark.parametrize("fit", FITS)
 def test_a_picture_of_the_denoisers_size_is_one_square(denoiser: Denoiser, fit: str) -> None:
     purify = DiffPure(denoiser, fit=fit)  # type: ignore[arg-type]
-    found = eight_bit(purify._purified(SMALL[None], drawn(0))[0])
-    assert float((purify(SMALL, drawn(0)) - found).abs().max()) <= 1 / 255 + 1e-6
+    result = eight_bit(purify.purify_squares(SMALL[None], drawn(0))[0])
+    assert float((purify(SMALL, drawn(0)) - result).abs().max()) <= 1 / 255 + 1e-6
 
 
 def test_half_precision_learned_variances_and_other_schedules_are_taken() -> None:

@@ -52,10 +52,10 @@ def test_the_gradient_of_a_median_goes_to_the_value_that_is_the_median() -> None
     # All values differ, so that each window has one median and its place is known.
     values = torch.randperm(3 * 7 * 9, generator=drawn(2)).reshape(3, 7, 9) / 255
     leaf = values.clone().requires_grad_(True)
-    seen = Median(3)(leaf, drawn(0))
+    smoothed = Median(3)(leaf, drawn(0))
     weights = torch.randn(values.shape, generator=drawn(3))
-    (gradient,) = torch.autograd.grad((seen * weights).sum(), leaf)
-    expected = torch.stack([weights[torch.isclose(seen, value, atol=1e-4)].sum() for value in values.flatten()])
+    (gradient,) = torch.autograd.grad((smoothed * weights).sum(), leaf)
+    expected = torch.stack([weights[torch.isclose(smoothed, value, atol=1e-4)].sum() for value in values.flatten()])
     assert torch.allclose(gradient.flatten(), expected, atol=1e-5)
 
 

@@ -30,12 +30,12 @@ def test_sizes_come_from_the_whole_range_and_no_other() -> None:
 
 def test_both_kernels_of_a_resize_are_drawn() -> None:
     kernels = [eight_bit(interpolate(CLEAN, (36, 30), mode)) for mode in ("bilinear", "bicubic")]
-    found = [Resize(0.75, 0.75)(CLEAN, drawn(seed)) for seed in range(12)]
-    assert {[torch.equal(seen, kernel) for kernel in kernels].index(True) for seen in found} == {0, 1}
+    resized = [Resize(0.75, 0.75)(CLEAN, drawn(seed)) for seed in range(12)]
+    assert {[torch.equal(one, kernel) for kernel in kernels].index(True) for one in resized} == {0, 1}
 
 
 def test_a_crop_is_a_part_of_the_picture_and_may_lie_at_every_edge() -> None:
-    places = set()
+    offsets = set()
     # Every value says where it is from.
     rows, columns = torch.meshgrid(torch.arange(10), torch.arange(12), indexing="ij")
     where = torch.stack([rows, columns, rows]) / 255
@@ -43,8 +43,8 @@ def test_a_crop_is_a_part_of_the_picture_and_may_lie_at_every_edge() -> None:
         part = (Crop(0.8, 0.8)(where, drawn(seed)) * 255).round().long()
         top, left = int(part[0, 0, 0]), int(part[1, 0, 0])
         assert torch.equal(part, (where * 255).round().long()[:, top : top + 8, left : left + 10])
-        places.add((top, left))
-    assert places == {(top, left) for top in range(3) for left in range(3)}
+        offsets.add((top, left))
+    assert offsets == {(top, left) for top in range(3) for left in range(3)}
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
@@ -74,34 +74,34 @@ def test_shrinking_has_the_gradient_of_its_float_path_where_nothing_is_clipped()
 def test_a_padded_picture_is_whole_on_grey() -> None:
     # Nowhere grey itself, so that what is not grey is the picture.
     bright = CLEAN * 0.4 + 0.6
-    places, heights = set(), set()
+    offsets, heights = set(), set()
     for seed in range(60):
-        seen = ResizeAndPad(0.8, 1.0)(bright, drawn(seed))
-        assert seen.shape == bright.shape
-        rows, columns = ((seen - GREY).abs() > 0.01).all(0).nonzero().T
+        padded = ResizeAndPad(0.8, 1.0)(bright, drawn(seed))
+        assert padded.shape == bright.shape
+        rows, columns = ((padded - GREY).abs() > 0.01).all(0).nonzero().T
         top, left = int(rows.min()), int(columns.min())
         size = (int(rows.max()) - top + 1, int(columns.max()) - left + 1)
         assert abs(size[0] / 48 - size[1] / 40) < 0.03
         small = eight_bit(interpolate(bright, size, "bilinear"))
-        assert torch.equal(seen[:, top : top + size[0], left : left + size[1]], small)
-        seen[:, top : top + size[0], left : left + size[1]] = GREY
-        assert torch.allclose(seen, torch.tensor(GREY))
-        places.add((top, left))
+        assert torch.equal(padded[:, top : top + size[0], left : left + size[1]], small)
+        padded[:, top : top + size[0], left : left + size[1]] = GREY
+        assert torch.allclose(padded, torch.tensor(GREY))
+        offsets.add((top, left))
         heights.add(size[0])
     assert 38 <= min(heights) <= 39
     assert 47 <= max(heights) <= 48
-    assert len(places) > 20
+    assert len(offsets) > 20
 
 
 def test_padding_may_lie_at_every_edge() -> None:
     white = torch.ones(3, 10, 10)
-    places = {tuple((ResizeAndPad(0.8, 0.8)(white, drawn(seed))[0] == 1).nonzero()[0].tolist()) for seed in range(80)}
-    assert places == {(top, left) for top in range(3) for left in range(3)}
+    offsets = {tuple((ResizeAndPad(0.8, 0.8)(white, drawn(seed))[0] == 1).nonzero()[0].tolist()) for seed in range(80)}
+    assert offsets == {(top, left) for top in range(3) for left in range(3)}
 
 
 def test_the_padding_takes_no_gradient_and_the_picture_all() -> None:
     leaf = CLEAN.clone().requires_grad_(True)
-    seen = ResizeAndPad(0.8, 0.8)(leaf, drawn(0))
-    (gradient,) = torch.autograd.grad(seen.sum(), leaf)
+    padded = ResizeAndPad(0.8, 0.8)(leaf, drawn(0))
+    (gradient,) = torch.autograd.grad(padded.sum(), leaf)
     # Resizing is a weighted mean: each of the small picture's values hands out a gradient of 1.
     assert abs(float(gradient.sum()) - 3 * 38 * 32) < 0.1

@@ -24,9 +24,9 @@ def test_jpeg_is_what_the_codec_makes() -> None:
 
 def test_qualities_come_from_the_whole_range_and_no_other() -> None:
     by_quality = {quality: to_pixels(coded(to_image(CLEAN), quality)) for quality in (30, 31, 32)}
-    seen = [Jpeg(30, 32)(CLEAN, drawn(seed)) for seed in range(20)]
-    assert all(any(torch.equal(picture, exact) for exact in by_quality.values()) for picture in seen)
-    assert all(any(torch.equal(picture, exact) for picture in seen) for exact in by_quality.values())
+    decoded = [Jpeg(30, 32)(CLEAN, drawn(seed)) for seed in range(20)]
+    assert all(any(torch.equal(picture, exact) for exact in by_quality.values()) for picture in decoded)
+    assert all(any(torch.equal(picture, exact) for picture in decoded) for exact in by_quality.values())
 
 
 @pytest.mark.parametrize("quality", [30, 75, 95])

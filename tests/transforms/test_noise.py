@@ -17,9 +17,9 @@ def test_noise_has_the_strength_asked_for(strength: float) -> None:
 
 
 def test_strengths_come_from_the_whole_range_and_no_other() -> None:
-    found = torch.stack([(Noise(0.02, 0.08)(GREY, drawn(seed)) - GREY).std() for seed in range(60)])
-    assert 0.019 < float(found.min()) < 0.03
-    assert 0.07 < float(found.max()) < 0.082
+    deviations = torch.stack([(Noise(0.02, 0.08)(GREY, drawn(seed)) - GREY).std() for seed in range(60)])
+    assert 0.019 < float(deviations.min()) < 0.03
+    assert 0.07 < float(deviations.max()) < 0.082
 
 
 def test_no_noise_changes_nothing() -> None:
@@ -28,7 +28,7 @@ def test_no_noise_changes_nothing() -> None:
 
 def test_the_gradient_passes_where_nothing_is_clipped() -> None:
     white = torch.ones(3, 16, 16, requires_grad=True)
-    seen = Noise(0.1, 0.1)(white, drawn(0))
-    (gradient,) = torch.autograd.grad(seen.sum(), white)
+    noisy = Noise(0.1, 0.1)(white, drawn(0))
+    (gradient,) = torch.autograd.grad(noisy.sum(), white)
     assert set(gradient.unique().tolist()) == {0, 1}
-    assert bool((gradient[seen < 1] == 1).all())
+    assert bool((gradient[noisy < 1] == 1).all())

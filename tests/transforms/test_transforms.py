@@ -50,24 +50,24 @@ KEEP_THE_SIZE = (Identity, Jpeg, Shrink, ResizeAndPad, Noise, BitDepth, Median)
 
 
 def test_the_table_holds_every_transform() -> None:
-    found: set[type] = set()
+    classes: set[type] = set()
     for module in iter_modules(equipoise.transforms.__path__):
         members = vars(import_module(f"equipoise.transforms.{module.name}")).values()
-        found |= {member for member in members if isinstance(member, type) and issubclass(member, Transform)}
-    assert found - {Transform, DiffPure} == set(map(type, TABLE))
+        classes |= {member for member in members if isinstance(member, type) and issubclass(member, Transform)}
+    assert classes - {Transform, DiffPure} == set(map(type, TABLE))
 
 
 @pytest.mark.parametrize("transform", TABLE, ids=repr)
 def test_every_transform_is_legal_seeded_and_differentiable(transform: Transform) -> None:
     leaf = CLEAN.clone().requires_grad_(True)
-    seen = transform(leaf, drawn(1))
-    assert seen.ndim == 3
-    assert seen.dtype == CLEAN.dtype
-    assert is_quantized(seen.detach())
-    low, high = seen.detach().aminmax()
+    result = transform(leaf, drawn(1))
+    assert result.ndim == 3
+    assert result.dtype == CLEAN.dtype
+    assert is_quantized(result.detach())
+    low, high = result.detach().aminmax()
     assert 0 <= float(low) <= float(high) <= 1
-    assert torch.equal(seen, transform(leaf, drawn(1)))
-    (gradient,) = torch.autograd.grad(seen.square().sum(), leaf)
+    assert torch.equal(result, transform(leaf, drawn(1)))
+    (gradient,) = torch.autograd.grad(result.square().sum(), leaf)
     assert gradient.shape == CLEAN.shape
     assert bool(gradient.isfinite().all())
     # Black places have no gradient here, and the median has some for a share of the others only.
@@ -92,9 +92,9 @@ def test_chance_comes_from_the_generator_alone(transform: Transform) -> None:
 @pytest.mark.parametrize("transform", TABLE, ids=repr)
 def test_every_transform_takes_the_smallest_picture(transform: Transform) -> None:
     dot = CLEAN[:, :1, :1].clone()
-    seen = transform(dot, drawn(1))
-    assert is_quantized(seen)
-    assert seen.shape == dot.shape
+    result = transform(dot, drawn(1))
+    assert is_quantized(result)
+    assert result.shape == dot.shape
 
 
 @pytest.mark.parametrize("transform", TABLE, ids=repr)

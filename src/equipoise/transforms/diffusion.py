@@ -58,7 +58,7 @@ class DiffPure(Transform):
         """The purified picture at its old size."""
         if self.fit == "resize":
             square = interpolate(pixels, [self.denoiser.side] * 2, "bicubic")
-            purified = self._purify(square[None], random)[0]
+            purified = self.purify_squares(square[None], random)[0]
             return eight_bit(interpolate(purified, pixels.shape[1:], "bicubic"))
         return eight_bit(self._purify_tiles(pixels, random))
 
@@ -72,7 +72,7 @@ class DiffPure(Transform):
             "revision": self.denoiser.revision,
         }
 
-    def _purify(self, squares: Tensor, random: Generator) -> Tensor:
+    def purify_squares(self, squares: Tensor, random: Generator) -> Tensor:
         """`B x 3 x side x side` through noise and back, in `[0, 1]` but for what the denoiser overshoots."""
         schedule, levels = self.denoiser.schedule(self.level, self.steps)
         # Diffusion models work on values in [-1, 1].
@@ -112,7 +112,7 @@ class DiffPure(Transform):
         for top in tile_offsets(padded.shape[1], side):
             for left in tile_offsets(padded.shape[2], side):
                 tile = padded[:, top : top + side, left : left + side]
-                weighted = self._purify(tile[None], random)[0] * window
+                weighted = self.purify_squares(tile[None], random)[0] * window
                 # Padded and added, not written in place, so that autograd can follow.
                 around = (left, padded.shape[2] - left - side, top, padded.shape[1] - top - side)
                 total = total + functional.pad(weighted, around)

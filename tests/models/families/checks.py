@@ -93,14 +93,14 @@ def eight_bit(case: Case) -> str:
         reference = case.stock.log_probs(prompt, tokens)
     start = case.stock.inputs(prompt)["input_ids"][0].tolist()
     # A picture that the prompt carries is replaced, a prompt without one gets it in front: the same for all.
-    for asked in (prompt, Prompt.ask(QUESTIONS[0], picture(31, 33)), Prompt.ask(QUESTIONS[0])):
-        with watch(case.inner) as seen:
-            found = case.model.log_prob(given, [asked], REPLIES[:1])
-        assert seen.ids[: len(start)] == start, f"prompt {_shown(case, seen.ids)!r}, not {_shown(case, start)!r}"
-        assert seen.ids[len(start) :] in (tokens, tokens[:-1]), f"reply {_shown(case, seen.ids[len(start) :])!r}"
-        assert torch.equal(seen.patches[0], expected.patches[0]), "the tower saw other patches"
-        assert found.mask.tolist() == [[True] * len(tokens)], found.mask
-        torch.testing.assert_close(found.tokens[0].detach(), reference, rtol=0, atol=2e-5)
+    for variant in (prompt, Prompt.ask(QUESTIONS[0], picture(31, 33)), Prompt.ask(QUESTIONS[0])):
+        with watch(case.inner) as watched:
+            result = case.model.log_prob(given, [variant], REPLIES[:1])
+        assert watched.ids[: len(start)] == start, f"prompt {_shown(case, watched.ids)!r}, not {_shown(case, start)!r}"
+        assert watched.ids[len(start) :] in (tokens, tokens[:-1]), f"reply {_shown(case, watched.ids[len(start) :])!r}"
+        assert torch.equal(watched.patches[0], expected.patches[0]), "the tower saw other patches"
+        assert result.mask.tolist() == [[True] * len(tokens)], result.mask
+        torch.testing.assert_close(result.tokens[0].detach(), reference, rtol=0, atol=2e-5)
     return "yes"
 
 
@@ -110,10 +110,10 @@ def reply_tokens(case: Case, prompt: Prompt, reply: str) -> list[int]:
     Where a template puts a space before a reply, its first token has one too.
     """
     tokenizer = case.stock.processor.tokenizer
-    with watch(case.inner) as seen:
+    with watch(case.inner) as watched:
         case.model.log_prob(pixels(prompt.messages[0].images[0]), [prompt], [reply])
     start = case.stock.inputs(prompt)["input_ids"].shape[1]
-    fed = seen.ids[start:]
+    fed = watched.ids[start:]
     assert tokenizer.decode(fed).strip() == reply, f"reply {tokenizer.decode(fed)!r}, not {reply!r}"
     return [*fed, tokenizer.eos_token_id]
 
@@ -128,7 +128,7 @@ def sharing(case: Case) -> str:
         for prompt, reply in zip(prompts, REPLIES, strict=True)
     ]
     torch.testing.assert_close(losses, torch.stack([loss for loss, _ in plain]), rtol=0, atol=2e-5)
-    reference = torch.stack([found for _, found in plain]).sum(0)
+    reference = torch.stack([result for _, result in plain]).sum(0)
     error = ((slope - reference).norm() / reference.norm()).item()
     assert error < 1e-4, f"the gradient is off by {error:.1e}"
     return str(case.model.sharing)
@@ -177,15 +177,17 @@ def system_text(case: Case) -> str:
     """A system text reaches the model once, before the question, whether or not there is a role for it."""
     image = picture(50, 70)
     prompt = Prompt.ask(QUESTIONS[0], image, system=SYSTEM)
-    with watch(case.inner) as seen:
+    with watch(case.inner) as watched:
         case.model.log_prob(pixels(image), [prompt], REPLIES[:1])
-    shown = _shown(case, seen.ids)
+    shown = _shown(case, watched.ids)
     assert shown.count(SYSTEM) == 1, f"the system text is there {shown.count(SYSTEM)} times"
     assert shown.index(SYSTEM) < shown.index(QUESTIONS[0]), "the question comes first"
     talk = Prompt((*Prompt.ask(QUESTIONS[1], image).messages, Message("assistant", "Two."), Message("user", "Why?")))
-    with watch(case.inner) as seen:
+    with watch(case.inner) as watched:
         case.model.log_prob(pixels(image), [talk], REPLIES[:1])
-    assert [word in _shown(case, seen.ids) for word in (QUESTIONS[1], "Two.", "Why?")] == [True] * 3, "a turn is lost"
+    assert [word in _shown(case, watched.ids) for word in (QUESTIONS[1], "Two.", "Why?")] == [True] * 3, (
+        "a turn is lost"
+    )
     return "role" if _has_role(case) else "folded"
 
 

@@ -38,7 +38,7 @@ class _Force(LogitsProcessor):
         return forced
 
 
-class Seen:
+class WatchedInputs:
     """What a model was fed: the tokens it embedded and the patches its tower cut."""
 
     def __init__(self) -> None:
@@ -52,16 +52,16 @@ class Seen:
 
 
 @contextmanager
-def watch(model: PreTrainedModel) -> Iterator[Seen]:
+def watch(model: PreTrainedModel) -> Iterator[WatchedInputs]:
     """Record what enters the token embedding and the first layer over pixels."""
-    seen = Seen()
+    watched = WatchedInputs()
     cut = next(module for name, module in model.named_modules() if _cuts_patches(name, module))
     handles = [
-        model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.tokens.append(given[0])),
-        cut.register_forward_pre_hook(lambda _, given: seen.patches.append(given[0].detach().clone())),
+        model.get_input_embeddings().register_forward_pre_hook(lambda _, given: watched.tokens.append(given[0])),
+        cut.register_forward_pre_hook(lambda _, given: watched.patches.append(given[0].detach().clone())),
     ]
     try:
-        yield seen
+        yield watched
     finally:
         for handle in handles:
             handle.remove()
@@ -165,8 +165,8 @@ def _extended(batch: dict[str, Any], tokens: Sequence[int], reply_type: int) -> 
     longer["input_ids"] = torch.cat([batch["input_ids"], torch.tensor([tokens])], 1)
     for name in fill.keys() & batch.keys():
         longer[name] = torch.cat([batch[name], torch.full((1, len(tokens)), fill[name])], 1)
-    if (seen := batch.get("cross_attention_mask")) is not None:
-        longer["cross_attention_mask"] = torch.cat([seen, seen[:, -1:].expand(-1, len(tokens), -1, -1)], 1)
+    if (mask := batch.get("cross_attention_mask")) is not None:
+        longer["cross_attention_mask"] = torch.cat([mask, mask[:, -1:].expand(-1, len(tokens), -1, -1)], 1)
     return longer
 
 
