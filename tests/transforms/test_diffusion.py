@@ -182,7 +182,7 @@ def test_rounding_is_all_that_lies_between_the_picture_and_the_float_path(denois
     purify = DiffPure(denoiser, 0.1, 3, fit)  # type: ignore[arg-type]
     leaf = picture(13, 10).requires_grad_(True)
     if fit == "tile":
-        soft = purify._tiled(leaf, drawn(0))
+        soft = purify.purify_tiles(leaf, drawn(0))
     else:
         square = interpolate(leaf, (SIDE, SIDE), "bicubic")
         soft = interpolate(purify.purify_squares(square[None], drawn(0))[0], leaf.shape[1:], "bicubic")

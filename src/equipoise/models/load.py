@@ -71,7 +71,7 @@ def load(
     target = find_device(device)
     precision = _dtype(dtype, target)
     options = _quantization(quantize, target, precision)
-    source, revision = _locate(name)
+    source, revision = locate(name)
     config = _config(name, source, revision)
     auto_class = _auto_class(name, config)
     processor = _processor(name, source, revision)
@@ -145,8 +145,12 @@ def _quantization(quantize: str | None, device: torch.device, dtype: torch.dtype
     return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}
 
 
-def _locate(name: str) -> tuple[str, str | None]:
-    """A folder and no revision, or a hub name and a commit."""
+def locate(name: str) -> tuple[str, str | None]:
+    """Where a model's files are: a folder and None, or a hub name and a commit.
+
+    Raises:
+        ModelError: nothing there, or no answer from the hub and no copy in its cache.
+    """
     if name.startswith("testbed/"):
         folder = TESTBED / name.removeprefix("testbed/")
         if not folder.is_dir():

@@ -24,7 +24,7 @@ from equipoise.transforms.denoiser import Denoiser
 
 @dataclass(frozen=True, eq=False)
 class DiffPure(Transform):
-    """Noise and denoise a picture.
+    """Purify a picture by noise and denoising.
 
     The denoiser works on squares of its own size. `resize` brings the whole picture to that square and back, so that
     detail finer than the square is lost; `tile` purifies overlapping squares at the picture's own resolution, so that a
@@ -60,17 +60,13 @@ class DiffPure(Transform):
             square = interpolate(pixels, [self.denoiser.side] * 2, "bicubic")
             purified = self.purify_squares(square[None], random)[0]
             return eight_bit(interpolate(purified, pixels.shape[1:], "bicubic"))
-        return eight_bit(self._purify_tiles(pixels, random))
+        return eight_bit(self.purify_tiles(pixels, random))
 
     def describe(self) -> dict[str, Any]:
-        """The transform as JSON, with which weights."""
-        fields = {name: getattr(self, name) for name in ("level", "steps", "fit")}
-        return {
-            "transform": type(self).__name__,
-            **fields,
-            "denoiser": self.denoiser.name,
-            "revision": self.denoiser.revision,
-        }
+        """The transform as JSON, with the name and revision of the denoiser."""
+        settings: dict[str, Any] = {name: getattr(self, name) for name in ("level", "steps", "fit")}
+        weights = {"denoiser": self.denoiser.name, "revision": self.denoiser.revision}
+        return {"transform": type(self).__name__} | settings | weights
 
     def purify_squares(self, squares: Tensor, random: Generator) -> Tensor:
         """`B x 3 x side x side` through noise and back, in `[0, 1]` but for what the denoiser overshoots."""
@@ -102,7 +98,7 @@ class DiffPure(Transform):
         # The variance of the posterior; 0 in the last step, where no noise is left to add.
         return mean + (noise_ratio * (1 - alpha)) ** 0.5 * noise
 
-    def _purify_tiles(self, pixels: Tensor, random: Generator) -> Tensor:
+    def purify_tiles(self, pixels: Tensor, random: Generator) -> Tensor:
         """The picture as a weighted mean of overlapping tiles, each purified by itself."""
         side = self.denoiser.side
         height, width = pixels.shape[1:]
