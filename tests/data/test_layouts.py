@@ -21,7 +21,7 @@ def paint(path):
     Image.new("RGB", (6, 6), "teal").save(path)
 
 
-@pytest.mark.parametrize("place", ["", "data/"])
+@pytest.mark.parametrize("subfolder", ["", "data/"])
 @pytest.mark.parametrize(
     ("form", "text"), [("text", "changed"), ("sd", "about sd"), ("typo", "about words"), ("sd-typo", "about words")]
 )
