@@ -69,12 +69,12 @@ def test_the_plain_batch_is_equal(model: HuggingFaceModel, pixels: Tensor, monke
     assert_same(model.loss_and_grad(pixels, PROMPTS, REPLIES), expected)
 
 
-@pytest.mark.parametrize(("micro_batch", "forgetful"), [(1, False), (3, False), (None, True), (2, True)])
+@pytest.mark.parametrize(("micro_batch", "checkpointing"), [(1, False), (3, False), (None, True), (2, True)])
 def test_memory_knobs_change_no_number(
-    model: HuggingFaceModel, pixels: Tensor, micro_batch: int | None, forgetful: bool
+    model: HuggingFaceModel, pixels: Tensor, micro_batch: int | None, checkpointing: bool
 ) -> None:
     expected = model.loss_and_grad(pixels, PROMPTS, REPLIES)
-    model.micro_batch, model.gradient_checkpointing = micro_batch, forgetful
+    model.micro_batch, model.gradient_checkpointing = micro_batch, checkpointing
     assert_same(model.loss_and_grad(pixels, PROMPTS, REPLIES), expected)
     leaf = pixels.clone().requires_grad_()
     losses = -model.log_prob(leaf, PROMPTS, REPLIES).mean

@@ -53,11 +53,11 @@ class ConversationFormat:
         begun = self.render(prompt)
         turns = [*self._turns(self._fold_system(prompt)), self._turn(Message("assistant", _PROBE))]
         try:
-            whole = self._apply_template(turns, begin_reply=False)
+            with_reply = self._apply_template(turns, begin_reply=False)
         except (TemplateError, TypeError, ValueError, KeyError):
             return ""
         # The template with the reply must begin like the template without it; what lies between is the separator.
-        before, match, _ = whole.rpartition(_PROBE)
+        before, match, _ = with_reply.rpartition(_PROBE)
         separator = before[len(begun) :] if match and before.startswith(begun) else ""
         return separator if separator.isspace() else ""
 

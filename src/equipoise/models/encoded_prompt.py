@@ -151,9 +151,9 @@ class PromptEncoder:
         """
         tokenizer = self._processor.tokenizer
         before = tokenizer(text, add_special_tokens=False)["input_ids"]
-        whole = tokenizer(text + reply, add_special_tokens=False)["input_ids"]
-        if whole[: len(before)] == before and len(whole) > len(before):
-            return list(whole[len(before) :])
+        together = tokenizer(text + reply, add_special_tokens=False)["input_ids"]
+        if together[: len(before)] == before and len(together) > len(before):
+            return list(together[len(before) :])
         alone = list(tokenizer(reply.strip(), add_special_tokens=False)["input_ids"])
         if not alone:
             raise UsageError(f"expected a reply with words, got {reply!r}, which has no tokens; try a sentence")

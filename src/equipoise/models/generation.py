@@ -40,6 +40,7 @@ def left_padding(processor: Any) -> Iterator[None]:
 def greedy_config(model: Any, stops: Sequence[int], limit: int) -> Any:
     """A generation config that decodes greedily, whatever the model's own defaults."""
     config = copy.deepcopy(model.generation_config)
+    # Sampling settings are cleared, not only unused: transformers warns of a temperature where nothing is sampled.
     config.update(
         do_sample=False,
         num_beams=1,
@@ -75,6 +76,7 @@ def generate(
         indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
         batch = [prompts[i] for i in indices]
         images = [list(prompt.pictures) for prompt in batch] if count else None
+        # Prompts with as many pictures each: processors cannot build a rectangular batch of others.
         with left_padding(processor):
             inputs = encode(processor, images, [chat.render(prompt) for prompt in batch], padding=True)
         inputs.pop("labels", None)

@@ -125,6 +125,7 @@ class HuggingFaceModel(OpenModel):
         Only one micro-batch of questions is in memory at a time.
         """
         rows = self._check_and_encode(pixels, prompts, replies, end, question_shift)
+        # Leaves of our own: gradients are accumulated in `.grad`, which the caller's tensors may use for something else.
         leaf = pixels.detach().clone().requires_grad_(True)
         learns = question_shift is not None and question_shift.requires_grad
         shift = None if question_shift is None else question_shift.detach().to(self.device).requires_grad_(learns)
@@ -187,10 +188,12 @@ class HuggingFaceModel(OpenModel):
         """The shared prefix of a group; None where the plain batch is right, or as cheap."""
         if len(group) < 2:
             return None
+        # Checked when it is first needed: it costs two small forward and backward passes.
         if self._sharing is None:
             self._sharing = self._check_sharing(pixels.detach())
         if not self._sharing.shared:
             return None
+        # A layer with a window ignores the beginning of a longer text, where the shared attention would not.
         window = sliding_window(self.model)
         if window is not None and max(len(row.tokens) for row in group) > window:
             return None
@@ -264,6 +267,7 @@ class HuggingFaceModel(OpenModel):
             with frozen(self.model):
                 yield
         except RuntimeError as error:
+            # CUDA has an exception of its own; the CPU allocator raises a plain RuntimeError.
             full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
             if not full:
                 raise
@@ -276,6 +280,7 @@ class HuggingFaceModel(OpenModel):
 
 def _group_by_pictures(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
     """Indices of the rows that have the same pictures after the same text, in order of appearance."""
+    # Within a group, image inputs are computed once and the prefix up to the last picture is the same.
     groups: dict[Any, list[int]] = {}
     for i, row in enumerate(rows):
         begin = row.tokens[: row.picture_end].numpy().tobytes()

@@ -52,6 +52,7 @@ def unsupported_reason(model: Any, row: EncodedPrompt) -> str | None:
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
     if any(not kind.endswith("attention") or "linear" in kind for kind in types):
         return "some of its layers are no attention and keep a state instead of keys"
+    # The suffix is run without image inputs, so that a forward pass that requires them cannot be split.
     pixels = inspect.signature(model.forward).parameters.get("pixel_values")
     if pixels is not None and pixels.default is pixels.empty:
         return "its forward pass reads the picture every time"
@@ -59,6 +60,7 @@ def unsupported_reason(model: Any, row: EncodedPrompt) -> str | None:
         return "pictures enter through cross-attention"
     if row.text_inputs:
         return "the question takes part in reading the picture"
+    # Prefix-LM attention (PaliGemma): every prompt token sees the question, so that no part of the prompt is common.
     marks = row.token_inputs.get("token_type_ids")
     if marks is not None and not bool(marks[:, : row.prompt_length].any()):
         return "the prompt is read in both directions"
