@@ -52,7 +52,7 @@ class TableRow:
         """
         present = [name for name in names if name in self.values]
         if not present:
-            self._lacks(names)
+            self._raise_missing(names)
         value = self.values[next((name for name in present if self.has(name)), present[0])]
         if value is None:
             return ""
@@ -64,7 +64,7 @@ class TableRow:
             f"expected text in column {present[0]}, got a {type(value).__name__} in {self.where}; try text"
         )
 
-    def _lacks(self, names: tuple[str, ...]) -> NoReturn:
+    def _raise_missing(self, names: tuple[str, ...]) -> NoReturn:
         columns = ", ".join(map(str, self.values)) or "no columns"
         raise UsageError(
             f"expected a column {' or '.join(names)}, got {columns} in {self.where}; try the file as it was published"
@@ -109,29 +109,29 @@ def find_table(folder: Path, *stems: str) -> Path:
     """
     if not folder.is_dir():
         raise UsageError(f"expected a folder at {folder}, got none; try the folder with your copy of the suite")
-    every = sorted(p for p in (*folder.glob("*.*"), *folder.glob("*/*.*")) if p.suffix.lower() in SUFFIXES)
+    candidates = sorted(p for p in (*folder.glob("*.*"), *folder.glob("*/*.*")) if p.suffix.lower() in SUFFIXES)
     for stem in stems:
-        for path in every:
+        for path in candidates:
             if path.stem == stem:
                 return path
-    if len(every) == 1:
-        return every[0]
-    tables = ", ".join(str(path.relative_to(folder)) for path in every[:8]) or "no table"
+    if len(candidates) == 1:
+        return candidates[0]
+    tables = ", ".join(str(path.relative_to(folder)) for path in candidates[:8]) or "no table"
     raise UsageError(
         f"expected {' or '.join(stems)} ({', '.join(SUFFIXES)}) in {folder}, got {tables}; try another copy"
     )
 
 
-def collect(rows: Iterable[TableRow], make: Callable[[TableRow], Sample]) -> list[Sample]:
-    """The samples of some rows.
+def collect(rows: Iterable[TableRow], to_sample: Callable[[TableRow], Sample]) -> list[Sample]:
+    """One sample for each row, with unique ids.
 
     Raises:
-        UsageError: two with one id, or whatever `make` raises.
+        UsageError: two samples with one id, or an error of `to_sample`.
     """
     by_id: dict[str, TableRow] = {}
     samples: list[Sample] = []
     for row in rows:
-        sample = make(row)
+        sample = to_sample(row)
         if sample.id in by_id:
             raise UsageError(
                 f"expected different ids, got {sample.id!r} in {row.where} and in {by_id[sample.id].where}; "
@@ -209,7 +209,7 @@ def _object(value: Any, path: Path, line: int) -> TableRow:
 
 def _parsed(text: str, path: Path, line: int | None) -> Any:
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_refuse_constant)
         if "\\ud" in text.lower():
             # Half of a surrogate pair is valid in JSON and can be written nowhere.
             json.dumps(value, ensure_ascii=False).encode()
@@ -220,7 +220,7 @@ def _parsed(text: str, path: Path, line: int | None) -> Any:
         raise UsageError(f"expected JSON, got '{reason}' in {path}, line {at}; try to save it again") from None
 
 
-def _no_number(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 

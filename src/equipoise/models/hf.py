@@ -125,7 +125,7 @@ class HuggingFaceModel(OpenModel):
         Only one micro-batch of questions is in memory at a time.
         """
         rows = self._check_and_encode(pixels, prompts, replies, end, question_shift)
-        # Leaves of our own: gradients are accumulated in `.grad`, which the caller's tensors may use for something else.
+        # Leaves of our own: gradients are accumulated in `.grad`, which the caller may use for something else.
         leaf = pixels.detach().clone().requires_grad_(True)
         learns = question_shift is not None and question_shift.requires_grad
         shift = None if question_shift is None else question_shift.detach().to(self.device).requires_grad_(learns)

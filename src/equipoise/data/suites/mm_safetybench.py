@@ -44,7 +44,7 @@ def load(folder: Path, form: Form) -> list[Sample]:
     for subfolder in ("processed_questions", "data/processed_questions"):
         files = sorted((folder / subfolder).glob("*.json"))
         if files:
-            return [sample for file in files for sample in _published(file, folder, form)]
+            return [sample for file in files for sample in _from_json(file, folder, form)]
     rows = read_rows(find_table(folder, "questions"))
     if form in ("typo", "sd-typo"):
         raise UsageError(
@@ -53,7 +53,7 @@ def load(folder: Path, form: Form) -> list[Sample]:
         )
     if form == "sd":
         rows = [row for row in rows if row.has("image_sd")]
-    return collect(rows, lambda row: _tabled(row, folder, form))
+    return collect(rows, lambda row: _from_table(row, folder, form))
 
 
 def expected_of(scenario: str) -> Expected:
@@ -62,7 +62,7 @@ def expected_of(scenario: str) -> Expected:
     return "borderline" if number and number.group() in BORDERLINE else "refuse"
 
 
-def _published(file: Path, folder: Path, form: Form) -> list[Sample]:
+def _from_json(file: Path, folder: Path, form: Form) -> list[Sample]:
     questions = read_json(file)
     if not isinstance(questions, dict):
         raise UsageError(f"expected questions by number in {file}, got a {type(questions).__name__}; try another copy")
@@ -77,7 +77,7 @@ def _published(file: Path, folder: Path, form: Form) -> list[Sample]:
     return samples
 
 
-def _tabled(row: TableRow, folder: Path, form: Form) -> Sample:
+def _from_table(row: TableRow, folder: Path, form: Form) -> Sample:
     sample = _sample(row.text("scenario"), row.text("id"), row.text("question"), form)
     return sample if form == "text" else attach(sample, folder, row.get("image_sd"))
 
