@@ -261,3 +261,11 @@ def test_refused_bytes_are_called_by_the_name_given() -> None:
     for content in (b"", b"text", png_claiming(9_000, 9_000)):
         with pytest.raises(PictureError, match=r"^expected .* a cell of a table.*; try "):
             decode_picture(content, "a cell of a table")
+
+
+def test_the_transparent_colour_of_an_rgb_file_becomes_white(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (2, 1), (10, 20, 30))
+    picture.putpixel((1, 0), (40, 50, 60))
+    picture.save(tmp_path / "a.png", transparency=(10, 20, 30))
+    opened = open_picture(tmp_path / "a.png")
+    assert (opened.getpixel((0, 0)), opened.getpixel((1, 0))) == ((255, 255, 255), (40, 50, 60))
