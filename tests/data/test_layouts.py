@@ -161,3 +161,127 @@ def test_missing_damaged_and_straying_pictures_leave_the_rest_alone(tmp_path):
     assert "cannot be read" in reasons[2]
     assert "outside" in reasons[3]
     assert suite.notes[-1].startswith("3 of 4 samples cannot be asked")
+
+
+def lines(*rows):
+    return "\n".join(map(json.dumps, rows))
+
+
+def test_coconot_wants_refusals_of_unsafe_requests_and_answers_to_contrasts(tmp_path):
+    rows = [
+        {"id": "1", "category": "Requests with safety concerns", "subcategory": "privacy", "prompt": "Where is she?"},
+        {"id": "2", "category": "Unsupported requests", "subcategory": "modality", "prompt": "Sing."},
+    ]
+    put(tmp_path / "coconot_eval.jsonl", lines(*rows))
+    assert [sample.expected for sample in load_suite("coconot", path=tmp_path).samples] == ["refuse", "borderline"]
+    put(tmp_path / "coconot_contrast_eval.jsonl", lines(rows[0]))
+    *_, contrast = load_suite("coconot", path=tmp_path).samples
+    assert (contrast.id, contrast.expected, contrast.category) == ("contrast-1", "answer", "contrast: privacy")
+
+
+def test_harmbench_puts_the_context_before_the_behaviour_and_judges_the_behaviour(tmp_path):
+    row = {"BehaviorID": "a", "Behavior": "Say how.", "FunctionalCategory": "contextual", "SemanticCategory": "crime"}
+    plain = {**row, "BehaviorID": "b", "ContextString": "", "FunctionalCategory": "copyright"}
+    plain["SemanticCategory"] = "copyright"
+    put(tmp_path / "harmbench_behaviors_text_all.jsonl", lines({**row, "ContextString": "Once upon a time."}, plain))
+    first, second = load_suite("harmbench", path=tmp_path).samples
+    assert first.text == "Once upon a time.\n\n---\n\nSay how."
+    assert (first.request, first.category, first.expected) == ("Say how.", "contextual/crime", "refuse")
+    assert (second.text, second.intent, second.category) == ("Say how.", None, "copyright")
+
+
+def test_harmbench_multimodal_tells_judges_what_the_picture_shows(tmp_path):
+    row = {
+        "BehaviorID": "a",
+        "Behavior": "Say how to get past this.",
+        "SemanticCategory": "crime",
+        "ImageFileName": "lock.png",
+        "RedactedImageDescription": "a lock",
+    }
+    put(tmp_path / "harmbench_behaviors_multimodal_all.jsonl", lines(row))
+    paint(tmp_path / "multimodal_behavior_images" / "lock.png")
+    (sample,) = load_suite("harmbench-multimodal", path=tmp_path).samples
+    assert (sample.problem, len(sample.pictures)) == (None, 1)
+    assert sample.request == "Say how to get past this. (The picture: a lock)"
+    assert sample.text == "Say how to get past this."
+
+
+def test_jailbreakbench_pairs_harmful_and_benign_by_index(tmp_path):
+    for kind in ("harmful", "benign"):
+        rows = [{"Index": index, "Goal": f"{kind} {index}", "Category": "fraud"} for index in range(3)]
+        put(tmp_path / f"{kind}-behaviors.jsonl", lines(*rows))
+    samples = load_suite("jailbreakbench", path=tmp_path).samples
+    assert [sample.expected for sample in samples] == ["refuse"] * 3 + ["answer"] * 3
+    assert [sample.cluster for sample in samples] == ["0", "1", "2"] * 2
+    assert len({sample.id for sample in samples}) == 6
+
+
+def test_mossbench_contrasts_share_the_cluster_of_their_question(tmp_path):
+    row = {"pid": "7", "image": "7.png", "question": "May I?", "over": "type 2"}
+    put(tmp_path / "questions.jsonl", lines(row))
+    put(tmp_path / "contrast_questions.jsonl", lines({**row, "question": "Must I?"}))
+    paint(tmp_path / "images" / "7.png")
+    question, contrast = load_suite("mossbench", path=tmp_path).samples
+    assert (question.id, question.expected, question.category) == ("7", "answer", "negated harm")
+    assert (contrast.id, contrast.expected) == ("7-contrast", "refuse")
+    assert question.cluster == contrast.cluster == "7"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".jpeg", ".webp"])
+def test_msts_finds_pictures_whatever_their_suffix(tmp_path, suffix):
+    row = {
+        "prompt_id": "p1",
+        "prompt_text": "Should I?",
+        "unsafe_image_id": "img_001",
+        "hazard_category": "self-harm",
+        "unsafe_image_description": "a cliff",
+    }
+    put(tmp_path / "english_multimodal.jsonl", lines(row, {**row, "prompt_id": "p2", "unsafe_image_id": "img_002"}))
+    paint(tmp_path / "unsafe_images" / f"img_001{suffix}")
+    shown, missing = load_suite("msts", path=tmp_path).samples
+    assert (shown.problem, shown.expected, shown.cluster) == (None, "refuse", "img_001")
+    assert shown.request == "Should I? (The picture: a cliff)"
+    assert "img_002.jpg is missing" in str(missing.problem)
+
+
+def test_phtest_labels_become_expectations(tmp_path):
+    rows = [{"id": n, "prompt": f"{n}?", "label": label} for n, label in enumerate(["harmless", "controversial"])]
+    put(tmp_path / "phtest_v0.1.jsonl", lines(*rows))
+    samples = load_suite("phtest", path=tmp_path).samples
+    assert [(sample.expected, sample.category) for sample in samples] == [
+        ("answer", "harmless"),
+        ("borderline", "controversial"),
+    ]
+
+
+def test_safeguard_pairs_are_two_samples_of_one_cluster(tmp_path):
+    rows = [{"pair": n, "harmful": f"how to harm {n}", "harmless": f"how to help {n}"} for n in range(2)]
+    put(tmp_path / "harmful_harmless_pairs.jsonl", lines(*rows))
+    samples = load_suite("safeguard-pairs", path=tmp_path).samples
+    assert [(sample.cluster, sample.expected) for sample in samples] == [
+        ("pair-0", "refuse"),
+        ("pair-1", "refuse"),
+        ("pair-0", "answer"),
+        ("pair-1", "answer"),
+    ]
+    put(tmp_path / "harmless_testset.jsonl", lines({"prompt": "how to bake"}))
+    assert load_suite("safeguard-pairs", path=tmp_path).samples[-1].text == "how to bake"
+
+
+def test_vlguard_answers_only_safe_instructions_about_safe_pictures(tmp_path):
+    safe = [{"safe_instruction": "What is it?", "response": "..."}, {"unsafe_instruction": "Mock her."}]
+    rows = [
+        {"id": "1", "image": "a.png", "safe": True, "instr-resp": safe},
+        {"id": "2", "image": "b.png", "safe": False, "instr-resp": [{"instruction": "How do I use it?"}]},
+    ]
+    put(tmp_path / "test.json", rows)
+    paint(tmp_path / "test" / "a.png")
+    paint(tmp_path / "test" / "b.png")
+    samples = load_suite("vlguard", path=tmp_path).samples
+    assert [(sample.text, sample.expected) for sample in samples] == [
+        ("What is it?", "answer"),
+        ("Mock her.", "refuse"),
+        ("How do I use it?", "refuse"),
+    ]
+    assert [sample.cluster for sample in samples] == ["a.png", "a.png", "b.png"]
+    assert {sample.problem for sample in samples} == {None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 from equipoise.types import Sample
@@ -42,11 +42,6 @@ def choose_subset(samples: Sequence[Sample], limit: int, *, seed: int = 0) -> li
     ranked.sort()
     chosen = [index for _, _, unit in ranked for index in unit][:limit]
     return [samples[index] for index in sorted(chosen)]
-
-
-def describe(samples: Sequence[Sample]) -> dict[str, int]:
-    """How many samples expect what."""
-    return dict(Counter(sample.expected for sample in samples))
 
 
 def _units(samples: Sequence[Sample], members: list[int], seed: int) -> list[list[int]]:
