@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.cli.command import Command
 from tests.cli.fakes import photo
-from tests.data.test_pictures import png_claiming
+from tests.media.test_decode import png_claiming
 
 PERTURB = ("--model", "toy/target", "--steps", 12)
 
