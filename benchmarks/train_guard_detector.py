@@ -5,7 +5,7 @@
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
 start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
-copy of the embedded one, and only its glance is trained.
+copy of the embedded one, and only its early exit is trained.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ your own traffic, and put a bigger guard behind it where errors are dear.
   src/equipoise/guard/weights` (seed 0, 3 epochs, bfloat16 autocast on two cores: other processors round
   differently). It has learned from no
   earlier turns, so they are not shown to it (`surroundings` 0).
-- **Glance** (`glance.safetensors`): one layer of its own over the same token embeddings, distilled from the detector on
+- **Early exit** (`glance.safetensors`): one layer of its own over the same token embeddings, distilled from the detector on
   the same rows (`--glance-only`, seed 0, 4 epochs of windows, float32). It decides alone where it is sure of no harm:
   below a logit that 1 % of those held-out windows do not reach which the detector gives a probability of 0.2 or more.
   `embedded-fast` uses it, `embedded` does not.
@@ -66,23 +66,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
-    rows, held = lessons(), choices()
-    print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held), flush=True)
+    rows, held_out = lessons(), choices()
+    print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
     if not arguments.glance_only:
         # No row holds earlier turns, so none are shown to it.
         recipe = DetectorTrainingConfig(
             arguments.base, epochs=arguments.epochs, rate=arguments.rate, seed=arguments.seed, bf16=True, surroundings=0
         )
-        train(recipe, rows, arguments.out, held_out=held, device="cpu", int8=True)
+        train(recipe, rows, arguments.out, held_out=held_out, device="cpu", int8=True)
         print((arguments.out / "metrics.json").read_text())
-    glance = EarlyExitTrainingConfig(seed=arguments.seed)
-    print(add_early_exit(glance, arguments.out, rows, held, device="cpu", progress=tell, int8=True), flush=True)
+    early_exit = EarlyExitTrainingConfig(seed=arguments.seed)
+    result = add_early_exit(early_exit, arguments.out, rows, held_out, device="cpu", progress=print_progress, int8=True)
+    print(result, flush=True)
     if arguments.ship:
         ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
 
 
-def tell(step: int, steps: int, loss: float) -> None:
-    """A line now and then."""
+def print_progress(step: int, steps: int, loss: float) -> None:
+    """A line every hundred steps."""
     if step % 100 == 0:
         print(step, steps, round(loss, 4), flush=True)
 

@@ -41,11 +41,13 @@ def replies(stream: int, count: int) -> list[WorldReply]:
 def detector_rows(stream: int, count: int) -> list[LabelledReply]:
     """Rows for the detector: with and without what stands in the picture, read well or badly."""
     rows = []
-    for at, each in enumerate(replies(stream, count)):
-        rng = np.random.default_rng([stream, 2, at])
-        question = each.question.text if rng.random() < 0.9 else str(rng.choice(["", "q", "And?", "Tell me."]))
-        seen = read_as(rng, each.sign)
-        rows.append(LabelledReply(f"{stream}-{at}", question, each.text, each.harmful, "testbed", picture_text=seen))
+    for index, reply in enumerate(replies(stream, count)):
+        rng = np.random.default_rng([stream, 2, index])
+        question = reply.question.text if rng.random() < 0.9 else str(rng.choice(["", "q", "And?", "Tell me."]))
+        sign = read_as(rng, reply.sign)
+        rows.append(
+            LabelledReply(f"{stream}-{index}", question, reply.text, reply.harmful, "testbed", picture_text=sign)
+        )
     return rows
 
 
@@ -107,24 +109,24 @@ def main() -> None:
     parser.add_argument("--ship", type=Path)
     arguments = parser.parse_args()
     encoder, causal = bases(arguments.work)
-    finder = detector.DetectorTrainingConfig(
+    detector_recipe = detector.DetectorTrainingConfig(
         encoder, mode="both", epochs=3, rate=1e-3, batch=32, question=32, surroundings=16, window=64, stride=48,
         embeddings=True,
     )  # fmt: skip
-    writer = detoxifier.DetoxifierTrainingConfig(causal, epochs=4, rate=1e-3, batch=32, longest=320)
-    found = detector.train(
-        finder, detector_rows(STREAM, REPLIES), arguments.work / "detector",
+    detoxifier_recipe = detoxifier.DetoxifierTrainingConfig(causal, epochs=4, rate=1e-3, batch=32, longest=320)
+    detector_folder = detector.train(
+        detector_recipe, detector_rows(STREAM, REPLIES), arguments.work / "detector",
         held_out=detector_rows(CHOICE_STREAM, CHOICES), device="cpu", int8=True,
     )  # fmt: skip
-    print((found / "metrics.json").read_text(), flush=True)
-    written = detoxifier.train(writer, rewrite_rows(), arguments.work / "detoxifier", device="cpu")
+    print((detector_folder / "metrics.json").read_text(), flush=True)
+    detoxifier_folder = detoxifier.train(detoxifier_recipe, rewrite_rows(), arguments.work / "detoxifier", device="cpu")
     if arguments.ship:
         what = "Tells a recipe of a forbidden (fictional) substance from every other reply."
         card = CARD.format(title="The testbed's harm detector", what=what, rows=REPLIES)
-        ship(found, arguments.ship / "guard-detector", card)
+        ship(detector_folder, arguments.ship / "guard-detector", card)
         what = "Rewrites such a recipe into what is safe to say about the substance."
         card = CARD.format(title="The testbed's detoxifier", what=what, rows=REWRITES)
-        ship(written, arguments.ship / "guard-detoxifier", card)
+        ship(detoxifier_folder, arguments.ship / "guard-detoxifier", card)
 
 
 if __name__ == "__main__":

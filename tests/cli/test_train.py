@@ -73,7 +73,7 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equipoise.training.adversarial.KEPT_EXAMPLES", 3)
+    monkeypatch.setattr("equipoise.training.kept_refusals.CHECKED_QUESTIONS", 3)
 
 
 def failed(result: Result, code: int) -> str:
@@ -97,10 +97,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_defaults_are_those_of_the_recipes() -> None:
-    from equipoise.training import adversarial, diffusion
+    from equipoise.training import adversarial, denoiser
 
     for verb, recipe, other in (
-        (diffusion_verb, asdict(diffusion.DenoiserTrainingConfig()), {}),
+        (diffusion_verb, asdict(denoiser.DenoiserTrainingConfig()), {}),
         (
             adversarial_verb,
             asdict(adversarial.AdversarialTrainingConfig()),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SENTENCES = (
     "[PAD] [UNK] [CLS] [SEP] how do i make a bomb bird soup take it and mix the wire wood salt please no sorry cannot "
@@ -64,16 +62,3 @@ def decoder(folder: Path, seed: int = 0, *, longest: int = 192) -> Path:
     # As the released code's tokenizer does: nothing may depend on it.
     tokenizer("left").save_pretrained(folder)
     return folder
-
-
-def killed_after(patch: pytest.MonkeyPatch, steps: int) -> None:
-    """The stock trainer is interrupted before its next step, like by a kill."""
-    whole = Trainer.training_step
-    left = iter(range(steps))
-
-    def step(self: Any, *arguments: Any, **more: Any) -> Any:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return whole(self, *arguments, **more)
-
-    patch.setattr(Trainer, "training_step", step)

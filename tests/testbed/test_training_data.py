@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from equipoise.testbed.architectures import build
-from equipoise.testbed.train import Student
 from equipoise.testbed.training_data import ExamplePacker, sample_example
 from equipoise.testbed.world.questions import OVER_CAUTIOUS_WORD, REFUSALS
 
@@ -18,12 +17,12 @@ def reference(request: pytest.FixtureRequest):
 
 
 def test_a_packed_question_gives_the_logits_of_the_single_conversation(reference) -> None:
-    student = Student(reference).eval()
+    model = reference.model.eval()
     row = sample_example(np.random.default_rng(4))
     batch = ExamplePacker(reference.processor)([row])
     pixels = reference.processor.image_processor(batch.pictures, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
-        packed = student.model(
+        packed = model(
             input_ids=batch.input_ids,
             pixel_values=pixels,
             attention_mask=batch.mask,
@@ -40,7 +39,7 @@ def test_a_packed_question_gives_the_logits_of_the_single_conversation(reference
         text += space + reply + reference.processor.tokenizer.eos_token
         single = reference.processor(text=[text], images=[row.picture], return_tensors="pt")
         with torch.no_grad():
-            logits = student.model(**single).logits[0]
+            logits = model(**single).logits[0]
         said = reference.processor.tokenizer(
             space + reply + reference.processor.tokenizer.eos_token, add_special_tokens=False
         )["input_ids"]

@@ -1,8 +1,8 @@
-"""Adversarial training: what learns, what the attack inside may do, what is refused, what is left behind."""
+"""Adversarial training: what learns, what is refused, what is left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,37 +11,26 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from equipoise.attacks.budgets import Budget, parse_epsilon
 from equipoise.errors import ModelError, UsageError
 from equipoise.judges.phrases import judge_reply
-from equipoise.media.quantize import is_quantized, to_pixels
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.load import load
-from equipoise.training import adversarial
+from equipoise.training import adversarial, inner_attack, kept_refusals
 from equipoise.training.adversarial import AdversarialTrainingConfig, train
 from equipoise.training.adversarial_examples import AdversarialExample, from_testbed
 from equipoise.training.parts import part_of
 from equipoise.types import Prompt
-from tests.attacks.fakes import within
 from tests.models.families.llava import llava_next
-from tests.training.fakes import REFUSAL, KilledError, kill_at, noise, noted, tiny
+from tests.training.fakes import KilledError, kill_at, noise, noted, tiny
 
 TINY = AdversarialTrainingConfig(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
 
 
 @pytest.fixture(autouse=True)
 def _few_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adversarial, "KEPT_EXAMPLES", 3)
-
-
-@pytest.fixture(scope="module")
-def reference() -> HuggingFaceModel:
-    """A model that has learned something, for what is not trained here."""
-    model = load("testbed/llava", device="cpu")
-    assert isinstance(model, HuggingFaceModel)
-    return model
+    monkeypatch.setattr(kept_refusals, "CHECKED_QUESTIONS", 3)
 
 
 def trained(folder: Path, out: Path, recipe: AdversarialTrainingConfig = TINY, **more: Any) -> dict[str, Tensor]:
@@ -103,18 +92,18 @@ def test_a_share_of_what_was_learned_lies_between_the_old_and_the_new(
 
 def test_the_checkpoint_holds_the_whole_recipe(llava_folder: Path, tmp_path: Path) -> None:
     trained(llava_folder, tmp_path)
-    held = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["recipe"]
+    recipe = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["recipe"]
     own = {"parts": ["vision", "projector"], "source": "noise", "model": tiny(llava_folder).revision}
-    assert held == {**vars(TINY), **own}
+    assert recipe == {**vars(TINY), **own}
     with pytest.raises(UsageError, match="got another epsilon, source; try a new folder"):
         trained(llava_folder, tmp_path, replace(TINY, epsilon="4/255"), source="other")
 
 
 def test_a_step_learns_the_replies(llava_folder: Path, tmp_path: Path) -> None:
-    seen: list[float] = []
+    losses: list[float] = []
     recipe = replace(TINY, steps=10, parts=("vision", "projector", "language"), learning_rate=1e-2)
-    trained(llava_folder, tmp_path, recipe, progress=noted(seen))
-    assert seen[-1] < 0.6 * seen[0]
+    trained(llava_folder, tmp_path, recipe, progress=noted(losses))
+    assert losses[-1] < 0.6 * losses[0]
 
 
 @pytest.mark.parametrize("attacked", [0.0, 1.0])
@@ -131,74 +120,18 @@ def test_pictures_of_many_sizes_and_numbers_of_tiles_also_with_less_memory(
     recipe = replace(TINY, steps=2, side=None, pictures=5)
     losses: dict[bool, list[float]] = {False: [], True: []}
     recomputing: list[int] = []
-    recomputed = adversarial.activation_checkpointing
-    monkeypatch.setattr(adversarial, "recomputed", lambda model: (recomputing.append(1), recomputed(model))[1])
+    original = inner_attack.recomputed_activations
+
+    def counted(model: nn.Module, **options: Any) -> AbstractContextManager[None]:
+        recomputing.append(1)
+        return original(model, **options)
+
+    monkeypatch.setattr(inner_attack, "recomputed_activations", counted)
     for less in losses:
         model = tiny(tmp_path / "next", gradient_checkpointing=less)
         train(model, recipe, noise, tmp_path / str(less), source="noise", progress=noted(losses[less]))
         assert bool(recomputing) == less
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
-
-
-def answered(count: int) -> Iterator[AdversarialExample]:
-    """Examples of the embedded world without refusals, one question each."""
-    seed = 0
-    while count:
-        example = from_testbed(np.random.default_rng(seed))
-        seed += 1
-        if all(judge_reply(text, reply).refusal == "none" for text, reply in example.turns):
-            count -= 1
-            yield AdversarialExample(example.picture, example.turns[:1])
-
-
-@pytest.mark.parametrize("epsilon", ["8/255", "0.03"])
-@pytest.mark.parametrize("untargeted", [0.0, 1.0])
-def test_the_attack_inside_keeps_the_budget_and_has_its_effect(
-    reference: HuggingFaceModel, epsilon: str, untargeted: float
-) -> None:
-    recipe = replace(TINY, side=96, epsilon=epsilon, untargeted=untargeted, inner_steps=5)
-    trainer = adversarial._AdversarialTrainer(reference, recipe, from_testbed, "no")
-    trainer._aims = trainer._aims[:1]
-    examples = list(answered(3))
-    clean = [to_pixels(example.picture.resize((96, 96))) for example in examples]
-    found = trainer._attack(examples, clean, np.random.default_rng(5))
-    budget = Budget("linf", parse_epsilon(epsilon))
-    wanted = [[trainer._aims[0]] if untargeted == 0 else [reply for _, reply in each.turns] for each in examples]
-    with torch.no_grad():
-        before, after = (trainer._losses(examples, pixels, wanted) for pixels in (clean, found))
-    assert bool((after < before).all() if untargeted == 0 else (after > before).all())
-    for one, origin in zip(found, clean, strict=True):
-        assert is_quantized(one)
-        assert within(budget, one, origin)
-        assert budget.measure(one, origin) > 0.8 * budget.epsilon
-        assert not one.requires_grad
-    assert all(weight.grad is None for weight in reference.model.parameters())
-
-
-def test_what_should_be_refused_is_left_alone_unless_the_attack_is_untargeted(reference: HuggingFaceModel) -> None:
-    (example,) = answered(1)
-    question = example.turns[0][0]
-    refused = AdversarialExample(example.picture, ((question, REFUSAL),))
-    mixed = AdversarialExample(example.picture, ((question, REFUSAL), *example.turns))
-    clean = [to_pixels(example.picture.resize((96, 96)))] * 2
-    trainer = adversarial._AdversarialTrainer(reference, replace(TINY, side=96, untargeted=0.0), from_testbed, "no")
-    alone, both = trainer._attack([refused, mixed], clean, np.random.default_rng(0))
-    assert torch.equal(alone, clean[0])
-    assert not torch.equal(both, clean[0])
-    untargeted = adversarial._AdversarialTrainer(reference, replace(TINY, side=96, untargeted=1.0), from_testbed, "no")
-    found = untargeted._attack([refused], clean[:1], np.random.default_rng(0))
-    with torch.no_grad():
-        before, after = (float(untargeted._losses([refused], each, [[REFUSAL]])) for each in (clean[:1], found))
-    assert after > before
-
-
-def test_the_same_draw_gives_the_same_attack(reference: HuggingFaceModel) -> None:
-    trainer = adversarial._AdversarialTrainer(reference, replace(TINY, side=96), from_testbed, "no")
-    examples = list(answered(1))
-    clean = [to_pixels(example.picture) for example in examples]
-    one, other, third = (trainer._attack(examples, clean, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one[0], other[0])
-    assert not torch.equal(one[0], third[0])
 
 
 def test_examples_without_refusals_are_refused(llava_folder: Path, tmp_path: Path) -> None:
@@ -212,7 +145,7 @@ def test_examples_without_refusals_are_refused(llava_folder: Path, tmp_path: Pat
 
 def test_a_run_that_takes_refusals_away_writes_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real forgetting: what is counted first is refused, what is learned afterwards are answers to everything."""
-    monkeypatch.setattr(adversarial, "KEPT_EXAMPLES", 4)
+    monkeypatch.setattr(kept_refusals, "CHECKED_QUESTIONS", 4)
     forbidden = []
     for seed in range(60):
         example = from_testbed(np.random.default_rng([9, seed]))
@@ -245,7 +178,7 @@ def test_how_many_refusals_must_be_kept(
     llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int, written: bool
 ) -> None:
     counts = iter([before, after])
-    monkeypatch.setattr(adversarial, "_refused", lambda model, asked: next(counts))
+    monkeypatch.setattr(adversarial, "count_refusals", lambda model, exchanges: next(counts))
     if written:
         trained(llava_folder, tmp_path, replace(TINY, steps=1))
     else:
@@ -283,14 +216,16 @@ def test_mixed_precision_may_change_from_one_training_to_the_next(llava_folder: 
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("name", "told"), [("fp16", "a GPU for mixed precision fp16"), ("fine", "got 'fine'; try no")])
-def test_mixed_precision_that_cannot_be(llava_folder: Path, tmp_path: Path, name: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+@pytest.mark.parametrize(
+    ("name", "message"), [("fp16", "a GPU for mixed precision fp16"), ("fine", "got 'fine'; try no")]
+)
+def test_mixed_precision_that_cannot_be(llava_folder: Path, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         trained(llava_folder, tmp_path, mixed_precision=name)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"steps": 0}, "steps of at least 1, got 0"),
         ({"pictures": 0}, "pictures of at least 1"),
@@ -310,6 +245,6 @@ def test_mixed_precision_that_cannot_be(llava_folder: Path, tmp_path: Path, name
         ({"parts": ("ears",)}, "got ears"),
     ],
 )
-def test_recipes_that_cannot_be(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=f"{told}.*; try "):
+def test_recipes_that_cannot_be(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"{message}.*; try "):
         AdversarialTrainingConfig(**given)

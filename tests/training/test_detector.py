@@ -1,4 +1,4 @@
-"""A detector learns what it is told, goes on after a kill with the same bytes, and says what it is worth."""
+"""The detector's training: it separates its rows, resumes with the same bytes, and reports its metrics."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector import load
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
-from equipoise.training.detector import DetectorTrainingConfig, summary, train
-from tests.guard.tiny_models import decoder, encoder, killed_after
+from equipoise.training.detector import DetectorTrainingConfig, detection_metrics, train
+from tests.guard.tiny_models import decoder, encoder
+from tests.training.fakes import KilledError, kill_at
 
 HARMFUL = ("take the wire and mix it", "make a bomb with wire", "mix the wire and salt")
 HARMLESS = ("make a bird with wood", "sorry i cannot help with that", "take the soup please")
@@ -34,9 +35,9 @@ def test_it_learns_and_is_read_again(tmp_path: Path, build: object, lora: int | 
     base = build(tmp_path / "base")  # type: ignore[operator]
     recipe = DetectorTrainingConfig(str(base), epochs=4 if lora is None else 16, lora=lora, **SMALL)  # type: ignore[arg-type]
     out = train(recipe, ROWS, tmp_path / "out", held_out=ROWS[:12], device="cpu")
-    found = load(str(out))
+    detector = load(str(out))
     bad, good = (
-        [score.harm or 0.0 for score in found([GuardInput(text, "how do i make it") for text in texts])]
+        [score.harm or 0.0 for score in detector([GuardInput(text, "how do i make it") for text in texts])]
         for texts in (HARMFUL, HARMLESS)
     )
     assert min(bad) > max(good)
@@ -46,13 +47,11 @@ def test_it_learns_and_is_read_again(tmp_path: Path, build: object, lora: int | 
     assert (metrics["all"]["harmful"], metrics["all"]["harmless"]) == (6, 6)
 
 
-def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path) -> None:
     recipe = DetectorTrainingConfig(str(encoder(tmp_path / "base")), epochs=2, **SMALL)  # type: ignore[arg-type]
     whole = train(recipe, ROWS, tmp_path / "whole", device="cpu")
-    with monkeypatch.context() as patch:
-        killed_after(patch, 7)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
+    with pytest.raises(KilledError):
+        train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4, progress=kill_at(7))
     assert not (tmp_path / "again" / "model.safetensors").exists()
     resumed = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=4)
     for file in ("model.safetensors", "head.safetensors"):
@@ -63,9 +62,9 @@ def test_the_same_seed_gives_the_same_bytes_killed_or_not(tmp_path: Path, monkey
 def test_a_folder_holds_one_training(tmp_path: Path) -> None:
     recipe = DetectorTrainingConfig(str(encoder(tmp_path / "base")), epochs=1, **SMALL)  # type: ignore[arg-type]
     train(recipe, ROWS, tmp_path / "out", device="cpu")
-    with pytest.raises(UsageError, match="another recipe"):
+    with pytest.raises(UsageError, match=r"same recipe in .*, got another seed"):
         train(replace(recipe, seed=1), ROWS, tmp_path / "out", device="cpu")
-    with pytest.raises(UsageError, match="another recipe"):
+    with pytest.raises(UsageError, match=r"same recipe in .*, got another rows"):
         train(recipe, ROWS[:-1], tmp_path / "out", device="cpu")
 
 
@@ -79,5 +78,5 @@ def test_one_kind_of_rows_teaches_nothing(tmp_path: Path) -> None:
 def test_figures_are_those_of_their_definitions() -> None:
     scores, labels = np.array([0.1, 0.4, 0.35, 0.8, 0.4]), np.array([False, False, True, True, True])
     pairs = [(bad > good) + 0.5 * (bad == good) for bad in scores[labels] for good in scores[~labels]]
-    assert summary(scores, labels)["auc"] == pytest.approx(np.mean(pairs), abs=1e-4)
-    assert summary(scores, np.zeros(5, dtype=bool))["auc"] is None
+    assert detection_metrics(scores, labels)["auc"] == pytest.approx(np.mean(pairs), abs=1e-4)
+    assert detection_metrics(scores, np.zeros(5, dtype=bool))["auc"] is None

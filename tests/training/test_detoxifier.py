@@ -1,4 +1,4 @@
-"""Only the rewrite is learned, with its end; a killed training goes on; odd rows are counted."""
+"""The detoxifier's training: the rewrite alone is learned, a killed run resumes, useless rows are counted."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ from equipoise.guard.detoxifier import load
 from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import RewrittenReply
-from equipoise.training.detoxifier import (
-    IGNORED,
-    DetoxifierCollator,
-    DetoxifierTrainingConfig,
-    items,
-    row_warnings,
-    train,
-)
-from tests.guard.tiny_models import WORDS, decoder, killed_after, tokenizer
+from equipoise.training.causal_lm import IGNORED
+from equipoise.training.detoxifier import DetoxifierTrainingConfig, row_warnings, token_rows, train
+from tests.guard.tiny_models import WORDS, decoder, tokenizer
+from tests.training.fakes import KilledError, kill_at
 
 ROWS = [RewrittenReply(str(at), "how do i make a bomb", "take the wire", "make a bird please") for at in range(24)]
 
 
 def test_the_prompt_is_masked_and_the_end_is_learned() -> None:
-    made = tokenizer()
-    (item,) = items(ROWS[:1], made, 192)
-    prompt = prompt_ids(made, "how do i make a bomb", "take the wire", 187)
+    words = tokenizer()
+    (item,) = token_rows(ROWS[:1], words, 192)
+    prompt = prompt_ids(words, "how do i make a bomb", "take the wire", 187)
     assert item["input_ids"][: len(prompt)] == prompt
     assert item["labels"][: len(prompt)] == [IGNORED] * len(prompt)
     assert [WORDS[token] for token in item["labels"][len(prompt) :]] == ["make", "a", "bird", "please", "[SEP]"]
@@ -40,18 +35,10 @@ def test_rows_that_teach_nothing_are_left_out_and_counted() -> None:
         RewrittenReply("empty", "q", "take it", "  "),
         RewrittenReply("refusal", "q", "take it", "I'm sorry, but I can't help with that."),
     ]
-    found = row_warnings([*odd, *ROWS])
-    assert (found.same, found.empty, found.refusals) == (1, 1, 1)
-    assert len(items(odd, tokenizer(), 192)) == 1
-    assert items([RewrittenReply("long", "q", "take it", "soup " * 500)], tokenizer(), 192) == []
-
-
-def test_padding_is_neither_seen_nor_learned() -> None:
-    made = DetoxifierCollator(0)(
-        [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [5], "labels": [5]}]
-    )
-    assert made["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert made["labels"].tolist() == [[IGNORED, 6, 7], [5, IGNORED, IGNORED]]
+    warnings = row_warnings([*odd, *ROWS])
+    assert (warnings.same, warnings.empty, warnings.refusals) == (1, 1, 1)
+    assert len(token_rows(odd, tokenizer(), 192)) == 1
+    assert token_rows([RewrittenReply("long", "q", "take it", "soup " * 500)], tokenizer(), 192) == []
 
 
 @pytest.mark.parametrize("lora", [None, 4])
@@ -63,13 +50,11 @@ def test_it_learns_to_rewrite(tmp_path: Path, lora: int | None) -> None:
     assert load(str(out))([GuardInput("take the wire", "how do i make a bomb")]) == ["make a bird please"]
 
 
-def test_a_killed_training_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     recipe = DetoxifierTrainingConfig(str(decoder(tmp_path / "base")), epochs=2, rate=1e-2, batch=8, longest=128)
     whole = train(recipe, ROWS, tmp_path / "whole", device="cpu")
-    with monkeypatch.context() as patch:
-        killed_after(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2)
+    with pytest.raises(KilledError):
+        train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2, progress=kill_at(3))
     assert not (tmp_path / "again" / "model.safetensors").exists()
     resumed = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2)
     first, second = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")

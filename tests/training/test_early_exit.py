@@ -1,20 +1,25 @@
-"""A glance learns what its detector says, decides alone where that is safe, and goes on where it was killed."""
+"""The early exit learns its detector's scores, decides alone where that is safe, and resumes after a kill."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from equipoise.errors import ModelError, UsageError
+from equipoise.guard.detector import EMBEDDED
 from equipoise.guard.detector.folder import read
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.training.detector import DetectorTrainingConfig, train
 from equipoise.training.early_exit import EarlyExitTrainingConfig, add_early_exit, windows_of
-from tests.guard.tiny_models import encoder, killed_after
+from tests.guard.tiny_models import encoder
+from tests.training.fakes import KilledError, kill_at
 
 HARM = ("take the wire and mix it", "make a bomb with wire", "the bomb and the salt")
 GOOD = ("no sorry", "a bird please", "soup with salt", "i cannot help with that")
@@ -28,9 +33,9 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("glance")
+    folder = tmp_path_factory.mktemp("early-exit")
     recipe = DetectorTrainingConfig(str(encoder(folder / "tiny")), epochs=30, rate=3e-3, batch=8, window=16, stride=12)
-    return train(recipe, ROWS, folder / "made", held_out=ROWS, device="cpu")
+    return train(recipe, ROWS, folder / "detector", held_out=ROWS, device="cpu")
 
 
 def copied(source: Path, target: Path) -> Path:
@@ -47,9 +52,9 @@ RECIPE = EarlyExitTrainingConfig(epochs=10, rate=3e-3, batch=8)
 def test_it_decides_alone_and_changes_no_decision(trained: Path, tmp_path: Path) -> None:
     whole = read(trained)
     folder = copied(trained, tmp_path / "both")
-    found = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
-    assert found["lost"] <= 0.01 * found["worrying"]
-    assert found["decided"] > 0
+    result = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
+    assert result.missed <= 0.01 * result.positives
+    assert 0 < result.decided < result.windows
     both = read(folder)
     assert both.glance is not None
     assert both.identity != whole.identity
@@ -65,43 +70,64 @@ def test_it_decides_alone_and_changes_no_decision(trained: Path, tmp_path: Path)
 
 def test_the_whole_network_is_asked_about_the_rest_alone(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "both")
-    found = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
+    result = add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
     both = read(folder)
-    asked: list[int] = []
+    batch_sizes: list[int] = []
     inside = both.network.windows
 
     def counted(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        asked.append(len(ids))
+        batch_sizes.append(len(ids))
         return inside(ids, mask)
 
     both.network.windows = counted  # type: ignore[method-assign]
     windows = windows_of(both, ROWS)
     both.logits_of(windows)
-    assert sum(asked) == len(windows) - found["decided"]
+    assert sum(batch_sizes) == len(windows) - result.decided
 
 
-def test_same_seed_same_bytes_and_a_killed_one_goes_on(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_same_seed_same_bytes_and_a_killed_one_goes_on(trained: Path, tmp_path: Path) -> None:
     folders = [copied(trained, tmp_path / name) for name in ("a", "b")]
     add_early_exit(RECIPE, folders[0], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
-    with monkeypatch.context() as patch:
-        killed_after(patch, 12)
-        with pytest.raises(KeyboardInterrupt):
-            add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
+    with pytest.raises(KilledError):
+        add_early_exit(
+            RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True, progress=kill_at(12)
+        )
     assert read(folders[1]).glance is None
     add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
-    first, second = (hashlib.sha256((each / "glance.safetensors").read_bytes()).digest() for each in folders)
+    first, second = (hashlib.sha256((folder / "glance.safetensors").read_bytes()).digest() for folder in folders)
     assert first == second
+
+
+def test_an_early_exit_that_is_there_takes_no_part_in_the_training_of_its_successor(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder, fresh = copied(trained, tmp_path / "twice"), copied(trained, tmp_path / "once")
+    add_early_exit(replace(RECIPE, epochs=1), folder, ROWS, ROWS, device="cpu")
+    shutil.rmtree(folder / "early_exit")
+    add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
+    add_early_exit(RECIPE, fresh, ROWS, ROWS, device="cpu")
+    for name in ("glance.safetensors", "detector.json", "model.safetensors"):
+        assert (folder / name).read_bytes() == (fresh / name).read_bytes()
+
+
+def test_the_settings_keep_the_names_of_the_first_detector_that_shipped(trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "both")
+    add_early_exit(replace(RECIPE, epochs=1, missed=0.05), folder, ROWS, ROWS, device="cpu")
+    settings = json.loads((folder / "detector.json").read_text())["glance"]
+    shipped = json.loads((EMBEDDED / "detector.json").read_text())["glance"]
+    assert settings.keys() == shipped.keys()
+    assert settings["recipe"].keys() == shipped["recipe"].keys()
+    assert settings["recipe"]["lost"] == 0.05
 
 
 def test_what_cannot_be_is_one_error(trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "x")
     with pytest.raises(ModelError, match="fewer layers than 2"):
         add_early_exit(EarlyExitTrainingConfig(layers=2), folder, ROWS, ROWS, device="cpu")
-    with pytest.raises(UsageError, match="another recipe"):
+    add_early_exit(EarlyExitTrainingConfig(epochs=1, batch=8), folder, ROWS, ROWS, device="cpu")
+    with pytest.raises(UsageError, match=r"same recipe in .*, got another epochs, rate"):
         add_early_exit(RECIPE, folder, ROWS, ROWS, device="cpu")
     other = copied(trained, tmp_path / "y")
-    with pytest.raises(UsageError, match="worries about"):
+    with pytest.raises(UsageError, match="takes for it"):
         add_early_exit(EarlyExitTrainingConfig(epochs=1, batch=8), other, ROWS, (), device="cpu")
     assert read(other)([GuardInput("no sorry")])[0].harm is not None

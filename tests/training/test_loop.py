@@ -1,19 +1,20 @@
-"""The loop: what a kill leaves behind, and what is refused."""
+"""The loop: what a kill leaves behind, what is refused, the trace, and the learning rate."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
 
 from equipoise.errors import OutputError, UsageError
-from equipoise.training.loop import TRACE_EVERY, Progress, TrainingLoop, warm_cosine
+from equipoise.training.loop import TRACE_EVERY, LearningRate, Progress, TrainingLoop, seeded
 from tests.training.fakes import KilledError, kill_at
 
 RECIPE = {"rate": 0.1, "seed": 0}
@@ -46,11 +47,11 @@ def test_a_killed_run_resumed_gives_the_same_weights(tmp_path: Path, killed: int
     through = trained(tmp_path / "through")
     with pytest.raises(KilledError):
         trained(tmp_path / "killed", progress=kill_at(killed))
-    seen: list[int] = []
-    resumed = trained(tmp_path / "killed", progress=lambda step, steps, loss: seen.append(step))
+    steps: list[int] = []
+    resumed = trained(tmp_path / "killed", progress=lambda step, total, loss: steps.append(step))
     assert torch.equal(through.weight, resumed.weight)
     assert torch.equal(through.bias, resumed.bias)
-    assert seen == list(range((killed - 1) // 3 * 3 + 1, 9))
+    assert steps == list(range((killed - 1) // 3 * 3 + 1, 9))
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
@@ -137,9 +138,53 @@ def test_no_step_stands_in_the_trace_twice(tmp_path: Path) -> None:
     assert [row["step"] for row in trace(tmp_path)] == [TRACE_EVERY, 2 * TRACE_EVERY, steps]
 
 
-def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
-    rates = [warm_cosine(step, 100, 10) for step in range(101)]
-    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert (rates[10], rates[100]) == pytest.approx((1.0, 0.01))
-    assert warm_cosine(0, 1, 0) == pytest.approx(1.0)
+def rates(steps: int, warmup: int, decay: Literal["cosine", "linear"], peak: float = 1.0) -> list[float]:
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    schedule = LearningRate([optimiser], steps, warmup, decay)
+    values = []
+    for step in range(steps):
+        schedule.set(step)
+        values.append(optimiser.param_groups[0]["lr"])
+    return values
+
+
+@pytest.mark.parametrize(("decay", "end"), [("cosine", 0.01), ("linear", 0.0)])
+def test_the_learning_rate_warms_up_and_falls(decay: Literal["cosine", "linear"], end: float) -> None:
+    values = rates(100, 10, decay)
+    assert values[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert values[10:] == sorted(values[10:], reverse=True)
+    assert values[10] == pytest.approx(1.0)
+    # The step after the last would have the end's rate.
+    assert end < values[-1] < end + 0.02
+    assert rates(1, 0, decay) == pytest.approx([1.0])
+
+
+def test_a_linear_decay_falls_by_the_same_amount_every_step() -> None:
+    values = rates(30, 5, "linear", peak=0.2)[5:]
+    assert [one - other for one, other in itertools.pairwise(values)] == pytest.approx([0.2 / 25] * 24)
+
+
+def test_groups_keep_their_own_peaks_when_a_checkpoint_brings_other_rates() -> None:
+    weights = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))]
+    optimiser = torch.optim.SGD([{"params": weights[:1], "lr": 1.0}, {"params": weights[1:], "lr": 10.0}])
+    schedule = LearningRate([optimiser], 10, 2, "linear")
+    schedule.set(9)
+    saved = optimiser.state_dict()
+    optimiser.load_state_dict(saved)
+    schedule.set(2)
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([1.0, 10.0])
+
+
+def test_random_numbers_are_seeded_inside_and_left_alone_outside() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with seeded(1):
+        first = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(2)
+    with seeded(1):
+        assert torch.equal(torch.rand(3), first)
+    before = torch.get_rng_state()
+    with pytest.raises(KilledError), seeded(2):
+        kill_at(int(torch.rand(1)))(0, 1, 0.0)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -49,8 +49,8 @@ def train(
 ) -> None:
     """Train a reference model; an hour on one processor core, minutes on a GPU."""
     from equipoise.cli.options.progress import steps_bar
-    from equipoise.testbed.train import ReferenceTrainingConfig
-    from equipoise.testbed.train import train as run
+    from equipoise.training.reference_models import ReferenceTrainingConfig
+    from equipoise.training.reference_models import train as run
 
     quiet()
     with steps_bar(f"train {family}") as progress:

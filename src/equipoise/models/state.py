@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -85,7 +85,9 @@ def shifted_embeddings(model: nn.Module, shift: Tensor | None) -> Iterator[None]
 
 
 @contextmanager
-def recomputed_activations(model: nn.Module, implementation: str | None = None) -> Iterator[None]:
+def recomputed_activations(
+    model: nn.Module, implementation: str | None = None, *, learning: bool = False
+) -> Iterator[None]:
     """Gradient checkpointing: layers free their activations and compute them again in the backward pass.
 
     transformers' own switch drops the cache and works in train mode only; this one keeps both as they are.
@@ -93,18 +95,20 @@ def recomputed_activations(model: nn.Module, implementation: str | None = None) 
     Args:
         model: the model whose layers are checkpointed.
         implementation: the attention that the layers run with, to be set again when they are recomputed.
+        learning: whether weights of the model learn: their layers are then computed again as they are at the backward
+            pass, which must find flags and modes unchanged. Otherwise they are computed again `frozen`.
     """
 
     @contextmanager
     def recomputation() -> Iterator[None]:
         # The backward pass runs outside of the `with` blocks of the forward pass, where mode, gradient flags and
         # attention are the caller's again: the recomputation needs those of the forward pass.
-        with frozen(model):
-            if implementation is None:
-                yield
-                return
-            with attention_implementation(model, implementation):
-                yield
+        with ExitStack() as stack:
+            if not learning:
+                stack.enter_context(frozen(model))
+            if implementation is not None:
+                stack.enter_context(attention_implementation(model, implementation))
+            yield
 
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     try:

@@ -1,4 +1,4 @@
-"""What adversarial training learns from: pictures with questions and the replies to keep."""
+"""Examples for adversarial training: pictures with questions and the replies to keep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from equipoise.testbed.training_data import sample_example
 
 @dataclass(frozen=True)
 class AdversarialExample:
-    """One picture with questions and the replies that shall stay."""
+    """One picture with questions and the replies to keep."""
 
     picture: Image.Image
     """8-bit RGB."""
@@ -25,27 +25,27 @@ class AdversarialExample:
     """Question and reply; refusals where the model should refuse."""
 
 
-Draw = Callable[[np.random.Generator], AdversarialExample]
-"""An example to learn from; the generator is the only source of chance."""
+SampleExample = Callable[[np.random.Generator], AdversarialExample]
+"""Returns an example to learn from; the generator is the only source of randomness."""
 
 
 def from_testbed(rng: np.random.Generator) -> AdversarialExample:
     """A picture of the embedded world with questions in the wordings that training may see."""
-    drawn = sample_example(rng)
-    return AdversarialExample(drawn.picture, drawn.turns)
+    example = sample_example(rng)
+    return AdversarialExample(example.picture, example.turns)
 
 
 @dataclass(frozen=True)
 class ExampleFile:
-    """Examples of a file; called with a generator, one of them."""
+    """The examples of a file; a call returns one of them."""
 
     path: Path
-    """Where they stand."""
+    """Of the file."""
     examples: tuple[tuple[Path, tuple[tuple[str, str], ...]], ...]
-    """Picture and turns."""
+    """Path of the picture, and turns, of each example."""
 
     def __call__(self, rng: np.random.Generator) -> AdversarialExample:
-        """One at random."""
+        """One at random, with its picture read."""
         picture, turns = self.examples[int(rng.integers(len(self.examples)))]
         return AdversarialExample(open_picture(picture), turns)
 
@@ -55,9 +55,9 @@ def read_rows(path: Path) -> ExampleFile:
 
     Raises:
         UsageError: a line that is not that, or none at all.
-        PictureError: a picture that is not there, or cannot be read; better now than after hours.
+        PictureError: a picture that is not there, or cannot be read.
     """
-    found: dict[Path, list[tuple[str, str]]] = {}
+    turns_of: dict[Path, list[tuple[str, str]]] = {}
     try:
         # Not splitlines(), which also splits at characters that JSON may hold inside its text.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -68,18 +68,19 @@ def read_rows(path: Path) -> ExampleFile:
             continue
         image, question, answer = _row(line, f"{path}:{number}")
         file = path.parent / image
-        if file not in found:
+        if file not in turns_of:
             try:
+                # Better now than after hours of training.
                 open_picture(file)
             except PictureError as error:
                 raise PictureError(f"{error} ({path}:{number})") from None
-        found.setdefault(file, []).append((question, answer))
-    if not found:
+        turns_of.setdefault(file, []).append((question, answer))
+    if not turns_of:
         raise UsageError(f"expected at least one line in {path}, got none; try image, question and answer in each")
-    return ExampleFile(path, tuple((file, tuple(turns)) for file, turns in found.items()))
+    return ExampleFile(path, tuple((file, tuple(turns)) for file, turns in turns_of.items()))
 
 
-def _row(line: str, where: str) -> Sequence[str]:
+def _row(line: str, location: str) -> Sequence[str]:
     try:
         row = json.loads(line)
         values = [row[key] for key in ("image", "question", "answer")]
@@ -89,6 +90,6 @@ def _row(line: str, where: str) -> Sequence[str]:
         usable = False
     if not usable:
         raise UsageError(
-            f"expected image, question and answer as text at {where}, got {line[:60]!r}; try one JSON a line"
+            f"expected image, question and answer as text at {location}, got {line[:60]!r}; try one JSON a line"
         )
     return values

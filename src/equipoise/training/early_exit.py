@@ -1,78 +1,80 @@
-"""Training of a glance: a shallow network that learns what a trained harm detector says (Hinton et al. 2015).
+"""Training of an early exit: a shallow network distilled from a trained harm detector (Hinton et al. 2015).
 
-It starts as the detector's first layers and is taught by its probabilities, window by window, so that it needs no
-labels of its own. What it may decide alone is chosen on held-out rows: below which of its logits hardly a window lies
-that the detector would worry about.
+The student starts as the detector's first layers and learns the detector's probabilities, window by window, so that it
+needs no labels of its own. Its threshold is chosen on held-out rows: below that logit of the student, hardly a window
+lies that the detector would take for harmful.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector.folder import read, write_glance
-from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector
-from equipoise.guard.detector.network import first_layers
+from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling
+from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.training_rows import LabelledReply
-from equipoise.training.detector import DetectorCollator, DetectorTrainer
-from equipoise.training.hf_trainer import TrainerSettings, run, same_recipe
-from equipoise.training.loop import Progress
+from equipoise.models.load import find_device
+from equipoise.training.checkpointing import Checkpoint
+from equipoise.training.detector import DetectorCollator, head_groups, rows_digest
+from equipoise.training.loop import Progress, seeded
+from equipoise.training.supervised import SupervisedSettings, fit
 
-WORRY: Final = 0.2
-"""A window that the detector gives at least this probability of harm is one that it worries about."""
-HEAVIER: Final = 4.0
-"""Weight of such a window in the loss: there are few."""
+POSITIVE_PROBABILITY: Final = 0.2
+"""A window to which the detector gives at least this probability of harm counts as positive."""
+POSITIVE_WEIGHT: Final = 4.0
+"""Weight of a positive window in the loss, where others have 1: there are few."""
+FOLDER: Final = "early_exit"
+"""Folder of the training inside that of the detector."""
 
 
 @dataclass(frozen=True)
 class EarlyExitTrainingConfig:
-    """What decides the weights."""
+    """What decides the weights, beside the detector and the rows."""
 
     layers: int = 1
+    """Of the student."""
     epochs: int = 4
+    """Times over the windows."""
     rate: float = 2e-4
     """Peak learning rate; the linear unit learns ten times as fast."""
     batch: int = 32
     """Windows in an optimiser step."""
     seed: int = 0
-    lost: float = 0.01
-    """Share of the held-out windows that the detector worries about which the glance may call harmless."""
+    """Of dropout and the order of the windows."""
+    missed: float = 0.01
+    """Share of the positive held-out windows that the early exit may call harmless."""
     bf16: bool = False
     """bfloat16 autocast."""
 
+    def to_json(self) -> dict[str, Any]:
+        """As `detector.json` holds it; `missed` is called `lost` there since the first detector that shipped."""
+        recipe = asdict(self)
+        return {("lost" if name == "missed" else name): value for name, value in recipe.items()}
 
-class _ScoredWindows(Dataset[dict[str, Any]]):
-    """Windows with the detector's probability of harm."""
 
-    def __init__(self, detector: HarmDetector, rows: Sequence[LabelledReply]) -> None:
-        windows = windows_of(detector, rows)
-        logits = detector.logits_of(windows)
-        self.items = [
-            {
-                "windows": [window],
-                "label": float(torch.sigmoid(torch.tensor(logit))),
-                "weight": HEAVIER if detector.calibration(logit) >= WORRY else 1.0,
-            }
-            for window, logit in zip(windows, logits, strict=True)
-        ]
-        self.lengths = [len(window) for window in windows]
+@dataclass(frozen=True)
+class EarlyExitResult:
+    """What a trained early exit does with the held-out windows."""
 
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.items[index]
+    windows: int
+    """Held-out windows."""
+    positives: int
+    """Those to which the detector gives at least `POSITIVE_PROBABILITY`."""
+    missed: int
+    """Positives that the early exit calls harmless."""
+    decided: int
+    """Windows that the early exit decides alone, right or wrong."""
 
 
 def windows_of(detector: HarmDetector, rows: Sequence[LabelledReply]) -> list[list[int]]:
-    """Every window of every row."""
+    """Every window of every row, as token ids."""
     return [window for row in rows for window in detector.template.windows(detector.tokenizer, row.evidence)]
 
 
@@ -86,73 +88,116 @@ def add_early_exit(
     device: str | None = None,
     progress: Progress | None = None,
     int8: bool = False,
-) -> dict[str, Any]:
-    """Train a glance and add it to the folder of its detector; the same call goes on where it was killed.
+) -> EarlyExitResult:
+    """Train an early exit and add it to the folder of its detector; the same call goes on where it was killed.
 
     Args:
         recipe: what decides the weights.
-        folder: a trained detector; `glance/` in it holds checkpoints.
-        rows: what the detector is asked about; their labels mean nothing.
-        held_out: rows that the glance's threshold is chosen on.
+        folder: a trained detector; the folder `early_exit` in it holds the training's checkpoint.
+        rows: whose windows the detector scores; their labels are not used.
+        held_out: rows on which the threshold is chosen.
         checkpoint_every: optimiser steps between checkpoints.
         device: `cpu` or `cuda`; by default CUDA where there is one.
-        progress: is told step, steps and loss.
-        int8: see `folder.write`.
-
-    Returns:
-        Of the held-out windows how many there are, how many the detector worries about, how many of these the glance
-        calls harmless, and how many it decides in all.
+        progress: called after every step.
+        int8: see `guard.detector.folder.write`.
 
     Raises:
-        UsageError: no held-out window worries the detector, or a folder of another recipe.
-        ModelError: no detector there, or one of fewer layers.
+        UsageError: no positive held-out window, or a folder of another recipe.
+        ModelError: no detector there, or one with too few layers.
     """
-    detector = read(folder, device=device)
-    detector.glance = None
-    same_recipe(folder / "glance", asdict(recipe) | {"rows": len(rows)})
-    torch.manual_seed(recipe.seed)
-    try:
-        student = first_layers(detector.network, recipe.layers).to(detector.device)
-    except ValueError as error:
-        raise ModelError(f"{error}; try a glance of fewer layers") from error
-    held = _held_out(detector, held_out)
-    for name, weight in student.base.named_parameters():
-        weight.requires_grad_("embedding" not in name)
-    plan = TrainerSettings(recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device)
-    trainer = DetectorTrainer(
-        model=student,
-        args=plan.arguments(folder / "glance"),
-        train_dataset=_ScoredWindows(detector, rows),
-        data_collator=DetectorCollator(detector.tokenizer.pad_token_id or 0),
+    compute = find_device(device)
+    detector = read(folder, device=str(compute), glance=False)
+    settings = SupervisedSettings(
+        recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, str(compute)
     )
-    run(trainer, folder / "glance", progress)
-    detector.network = student.eval()
-    looks = np.array(detector.logits_of(held.windows))
-    sure = float(np.quantile(looks[held.worries], recipe.lost, method="lower"))
-    write_glance(folder, EarlyExit(student, sure), recipe.layers, asdict(recipe), int8=int8)
-    return {
-        "windows": len(held.windows),
-        "worrying": int(held.worries.sum()),
-        "lost": int((looks[held.worries] < sure).sum()),
-        "decided": int((looks < sure).sum()),
-    }
-
-
-@dataclass(frozen=True)
-class _HeldOutWindows:
-    windows: list[list[int]]
-    worries: np.ndarray
-    """Of each window, whether the detector worries about it."""
-
-
-def _held_out(detector: HarmDetector, rows: Sequence[LabelledReply]) -> _HeldOutWindows:
-    """What the threshold is chosen on.
-
-    Raises:
-        UsageError: the detector worries about none of it.
-    """
+    full_recipe = recipe.to_json() | {"rows": rows_digest(rows)}
     windows = windows_of(detector, rows)
-    worries = np.array([detector.calibration(logit) >= WORRY for logit in detector.logits_of(windows)], dtype=bool)
-    if not worries.any():
-        raise UsageError("expected held-out rows that do harm, got none that the detector worries about; try others")
-    return _HeldOutWindows(windows, worries)
+    Checkpoint(folder / FOLDER, full_recipe).require_same_recipe()
+    student = _student(detector, recipe)
+    held_out_windows = windows_of(detector, held_out)
+    positive = _positives(detector, held_out_windows)
+    if not positive.any():
+        raise UsageError("expected held-out rows that do harm, got none that the detector takes for it; try others")
+    fit(
+        student,
+        _targets(detector, windows),
+        DetectorCollator(detector.tokenizer.pad_token_id or 0),
+        settings,
+        folder / FOLDER,
+        full_recipe,
+        groups=head_groups(student, recipe.rate),
+        lengths=[len(window) for window in windows],
+        progress=progress,
+    )
+    student_logits = np.array(_with_network(detector, student).logits_of(held_out_windows))
+    # The largest logit below which at most the allowed share of the positives lies; and what the early exit decides
+    # must itself be no positive, or a window would do harm by the word of the student alone.
+    allowed = float(np.quantile(student_logits[positive], recipe.missed, method="lower"))
+    exit_threshold = min(allowed, _positive_logit(detector.calibration))
+    write_glance(folder, EarlyExit(student, exit_threshold), recipe.layers, recipe.to_json(), int8=int8)
+    decided = student_logits < exit_threshold
+    return EarlyExitResult(
+        windows=len(held_out_windows),
+        positives=int(positive.sum()),
+        missed=int((decided & positive).sum()),
+        decided=int(decided.sum()),
+    )
+
+
+def _student(detector: HarmDetector, recipe: EarlyExitTrainingConfig) -> HarmNetwork:
+    """The detector's first layers, of which all but the shared embeddings learn."""
+    try:
+        with seeded(recipe.seed):
+            student = first_layers(detector.network, recipe.layers)
+    except ValueError as error:
+        raise ModelError(f"{error}; try an early exit of fewer layers") from error
+    for name, weight in student.base.named_parameters():
+        # The token embeddings are the detector's own: they must not change under it.
+        weight.requires_grad_("embedding" not in name)
+    return student
+
+
+def _with_network(detector: HarmDetector, network: HarmNetwork) -> HarmDetector:
+    """A detector that reads the same windows with another network and has no early exit."""
+    return HarmDetector(
+        network,
+        detector.tokenizer,
+        detector.template,
+        detector.calibration,
+        name=f"{detector.name}-early-exit",
+        identity="",
+        device=detector.device,
+    )
+
+
+def _positives(detector: HarmDetector, windows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Of each window, whether the detector gives it at least `POSITIVE_PROBABILITY` [windows, bool]."""
+    return np.array(
+        [detector.calibration(logit) >= POSITIVE_PROBABILITY for logit in detector.logits_of(windows)], dtype=bool
+    )
+
+
+def _positive_logit(calibration: PlattScaling) -> float:
+    """The logit from which on a window counts as positive; infinite where larger logits are not more harmful."""
+    if calibration.slope <= 0:
+        return math.inf
+    log_odds = math.log(POSITIVE_PROBABILITY / (1 - POSITIVE_PROBABILITY))
+    return (log_odds - calibration.shift) / calibration.slope
+
+
+def _targets(detector: HarmDetector, windows: Sequence[list[int]]) -> list[dict[str, Any]]:
+    """The windows as rows of their own, with the detector's probability as label.
+
+    The label is the sigmoid of the uncalibrated logit: the student takes the place of the network, and the calibration
+    comes after both.
+    """
+    logits = np.array(detector.logits_of(windows))
+    labels = np.exp(-np.logaddexp(0, -logits))
+    return [
+        {
+            "windows": [window],
+            "label": float(label),
+            "weight": POSITIVE_WEIGHT if detector.calibration(logit) >= POSITIVE_PROBABILITY else 1.0,
+        }
+        for window, logit, label in zip(windows, logits.tolist(), labels, strict=True)
+    ]

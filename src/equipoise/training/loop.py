@@ -1,46 +1,36 @@
-"""A training loop that goes on after a kill: whole checkpoints, a trace, and a recipe that must not change.
+"""The training loop of everything that is trained here: it resumes after a kill, keeps a trace, and sets the rate.
 
-Every step draws from a generator seeded by the step's number, so that a resumed run sees what an unbroken one would.
+Every step draws its random numbers from a generator seeded by the step's number, never from one that runs through the
+whole training. A checkpoint therefore needs no generator states, and a resumed run takes the same steps as an
+uninterrupted one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import UsageError
 from equipoise.files import write_whole
+from equipoise.training.checkpointing import Checkpoint, Stateful, writing_to
 
 Progress = Callable[[int, int, float], None]
-"""Is told the step, the number of steps and the loss."""
+"""Called after every step with the number of finished steps, the number of all steps, and the loss."""
 TRACE_EVERY = 20
-
-
-class Stateful(Protocol):
-    """What a checkpoint holds: modules, optimisers, averages."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Everything back."""
-        ...
+"""Steps from one line of `training.jsonl` to the next."""
 
 
 @dataclass(frozen=True)
 class TrainingLoop:
-    """How long, and where to."""
+    """How long a training runs, and in which folder."""
 
     out: Path
     """Folder for `checkpoint.pt` and `training.jsonl`."""
@@ -54,23 +44,23 @@ class TrainingLoop:
     def run(
         self, step: Callable[[int], dict[str, float]], state: dict[str, Stateful], progress: Progress | None = None
     ) -> None:
-        """Call `step` with 0, 1, ... or from the last checkpoint on.
+        """Call `step` with 0, 1, ... or with the numbers after the last checkpoint.
 
         Args:
-            step: does one update; returns its losses by name, `loss` first.
+            step: does one update; returns its losses by name, the one that is reported first.
             state: what a checkpoint holds, by name.
-            progress: is told of every step.
+            progress: called after every step.
 
         Raises:
             UsageError: the folder holds a checkpoint of another recipe, or the loss is not finite.
             OutputError: the folder cannot be written.
         """
-        with self._writing():
+        with writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-            # Now, not after the first hundred steps.
+            # A folder that cannot be written is found now, not after the first hundred steps.
             self._trace.open("a").close()
-        done = self._resume(state)
-        self._forget_after(done)
+        done = self._checkpoint.restore(state)
+        self._cut_trace(done)
         started = time.monotonic()
         while done < self.steps:
             losses = step(done)
@@ -81,85 +71,95 @@ class TrainingLoop:
             if progress is not None:
                 progress(done, self.steps, loss)
             if done % TRACE_EVERY == 0 or done == self.steps:
-                self._note({"step": done, **losses, "seconds": round(time.monotonic() - started, 1)})
+                self._append({"step": done, **losses, "seconds": round(time.monotonic() - started, 1)})
             if done % self.checkpoint_every == 0 or done == self.steps:
-                self._save(state, done)
+                self._checkpoint.save(state, done)
 
     @property
-    def _path(self) -> Path:
-        return self.out / "checkpoint.pt"
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.out, self.recipe)
 
     @property
     def _trace(self) -> Path:
         return self.out / "training.jsonl"
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            # torch.save says RuntimeError where the disk is full.
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
-            raise OutputError(
-                f"expected a folder to write to, got {self.out} ({reason}); try another folder"
-            ) from error
-
-    def _resume(self, state: dict[str, Stateful]) -> int:
-        if not self._path.exists():
-            return 0
-        try:
-            saved = torch.load(self._path, weights_only=True, map_location="cpu")
-            state_of, step = saved["state"], int(saved["step"])
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise UsageError(
-                f"expected a checkpoint of a training in {self._path}, got another or a damaged file; try a new folder"
-            ) from error
-        if saved["recipe"] != self.recipe:
-            changed = sorted(
-                name for name in {*saved["recipe"], *self.recipe} if saved["recipe"].get(name) != self.recipe.get(name)
-            )
-            raise UsageError(
-                f"expected a checkpoint of the same recipe in {self.out}, got another {', '.join(changed)}; "
-                "try a new folder"
-            )
-        for name, part in state.items():
-            part.load_state_dict(state_of[name])
-        return step
-
-    def _forget_after(self, done: int) -> None:
-        """Take out of the trace what a killed run noted after its last checkpoint: it will be noted again."""
+    def _cut_trace(self, done: int) -> None:
+        """Remove what a killed run wrote after its last checkpoint: those steps are taken, and written, again."""
         lines = self._trace.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if _step_of(line) <= done]
         if kept != lines:
             write_whole(self._trace, "".join(kept))
 
-    def _save(self, state: dict[str, Stateful], done: int) -> None:
-        half_written = self._path.with_suffix(".part")
-        whole = {
-            "recipe": self.recipe,
-            "step": done,
-            "state": {name: part.state_dict() for name, part in state.items()},
-        }
-        with self._writing():
-            torch.save(whole, half_written)
-            os.replace(half_written, self._path)
-
-    def _note(self, row: dict[str, Any]) -> None:
-        with self._writing(), self._trace.open("a", encoding="utf-8") as file:
+    def _append(self, row: dict[str, Any]) -> None:
+        with writing_to(self.out), self._trace.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of the trace; a line that a kill cut in half comes after all."""
+    """The step of a line of the trace; infinite for a line that a kill cut in half."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
 
 
-def warm_cosine(step: int, steps: int, warmup: int) -> float:
-    """The share of the peak learning rate: linear warm-up, then a cosine to a hundredth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+class _ParameterGroups(Protocol):
+    """An optimiser, or what accelerate wraps around one."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters, each with its `lr`."""
+        ...
+
+
+class LearningRate:
+    """The learning rate of every step: a linear warm-up to the peak, then a decay.
+
+    Args:
+        optimisers: whose groups have their peak as `lr`.
+        steps: of the whole training.
+        warmup: steps until the peak is reached.
+        decay: `cosine` falls to a hundredth of the peak, `linear` to zero.
+    """
+
+    def __init__(
+        self,
+        optimisers: Sequence[_ParameterGroups],
+        steps: int,
+        warmup: int,
+        decay: Literal["cosine", "linear"] = "cosine",
+    ) -> None:
+        self._optimisers = optimisers
+        # Read before a checkpoint is restored: its groups hold the rate of its last step in place of the peak.
+        self._peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
+        self._steps, self._warmup, self._decay = steps, warmup, decay
+
+    def set(self, step: int) -> None:
+        """Give every group the rate of a step, counted from 0."""
+        share = self.share(step)
+        for optimiser, peaks in zip(self._optimisers, self._peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+
+    def share(self, step: int) -> float:
+        """The rate of a step as a share of the peak."""
+        if step < self._warmup:
+            return (step + 1) / self._warmup
+        done = (step - self._warmup) / max(1, self._steps - self._warmup)
+        if self._decay == "linear":
+            return 1 - done
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Torch's generators seeded inside, and left as they were outside.
+
+    Args:
+        seed: of the CPU's generator and of the device's.
+        device: a GPU whose generator is used, too.
+    """
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(seed)
+        yield

@@ -1,31 +1,32 @@
-"""Which weights of an image-text-to-text model learn: its tower, its projector, its language model."""
+"""Which weights of an image-text-to-text model learn: vision tower, projector, language model."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from torch import nn
 
-from equipoise.errors import MissingExtraError, UsageError
+from equipoise.errors import UsageError
+from equipoise.training.lora import add_adapters
 
 PARTS: Final = ("vision", "projector", "language")
 _PROJECTOR: Final = re.compile(
     r"projector|connector|merger|qformer|query_tokens|language_projection|resampler|aligner|image_newline"
-    # Phi-4-multimodal's words.
+    # Names in Phi-4-multimodal.
     r"|img_projection|img_feature_extensor"
 )
 _VISION: Final = re.compile(r"vision|visual|image_tower|image_encoder|image_embed")
-_HEARING: Final = re.compile(r"audio|speech")
+_AUDIO: Final = re.compile(r"audio|speech")
 
 
 def part_of(name: str) -> str:
-    """The part that a parameter belongs to, by its name; what is neither tower nor projector is language model."""
-    if _HEARING.search(name):
+    """The part that a parameter belongs to, by its name; `language` is everything outside tower and projector."""
+    if _AUDIO.search(name):
         return "language"
+    # Before the tower: some families keep the projector inside it (`visual.merger`).
     if _PROJECTOR.search(name):
         return "projector"
     return "vision" if _VISION.search(name) else "language"
@@ -40,8 +41,8 @@ def require_parts(parts: Sequence[str]) -> None:
 
 
 @contextmanager
-def flags_kept(model: nn.Module) -> Iterator[None]:
-    """Afterwards the same weights of `model` ask for gradients as before."""
+def gradient_flags_restored(model: nn.Module) -> Iterator[None]:
+    """`requires_grad` of every weight of `model` is afterwards what it was before."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         yield
@@ -56,7 +57,7 @@ def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) ->
     Args:
         model: a transformers model.
         parts: of `PARTS`.
-        rank: of the adapters (Hu et al. 2021, arXiv:2106.09685); None trains the weights themselves.
+        rank: of the adapters; None trains the weights themselves.
 
     Raises:
         UsageError: no such part in the model, or nothing to adapt in it.
@@ -74,10 +75,6 @@ def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) ->
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in chosen)
         return model
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise MissingExtraError("pip install 'equipoise[lora]'") from error
     linear = [
         name
         for name, module in model.named_modules()
@@ -85,6 +82,4 @@ def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) ->
     ]
     if not linear:
         raise UsageError(f"expected linear layers of {', '.join(parts)} in the model, got none; try --parts language")
-    # peft asks transformers for something by a name that will go away.
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
-        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear))
+    return add_adapters(model, rank, layers=linear)

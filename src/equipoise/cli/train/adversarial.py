@@ -133,7 +133,7 @@ def adversarial(
         learning_rate=learning_rate,
         seed=seed,
     )
-    draw: adversarial_examples.Draw = (
+    sample_example: adversarial_examples.SampleExample = (
         adversarial_examples.from_testbed if rows is None else adversarial_examples.read_rows(rows)
     )
     source = TESTBED if rows is None else file_source(rows)
@@ -143,7 +143,7 @@ def adversarial(
         folder = run(
             target,
             recipe,
-            draw,
+            sample_example,
             out,
             source=source,
             mixed_precision=mixed_precision.value,

@@ -101,7 +101,7 @@ def detector(
         )
     if early_exit is not None:
         with steps_bar("train early exit") as progress:
-            counts = add_early_exit(
+            result = add_early_exit(
                 EarlyExitTrainingConfig(early_exit, seed=seed, bf16=bf16),
                 folder,
                 learned,
@@ -112,8 +112,8 @@ def detector(
                 int8=int8,
             )
         print_table(
-            f"the early exit decides {counts['decided']} of {counts['windows']} held-out windows, among them "
-            f"{counts['lost']} of {counts['worrying']} that the detector worries about"
+            f"the early exit decides {result.decided} of {result.windows} held-out windows, among them "
+            f"{result.missed} of {result.positives} that the detector takes for harmful"
         )
     if held_out:
         _print_rates(folder)

@@ -31,18 +31,22 @@ def diffusion(
 ) -> None:
     """Train a small denoiser for purification; an hour on one processor core, minutes on a GPU."""
     from equipoise.cli.options.progress import steps_bar
-    from equipoise.training import pictures as sources
-    from equipoise.training.diffusion import DenoiserTrainingConfig
-    from equipoise.training.diffusion import train as run
+    from equipoise.training import denoiser_pictures
+    from equipoise.training.denoiser import DenoiserTrainingConfig
+    from equipoise.training.denoiser import train as run
 
     quiet()
     recipe = DenoiserTrainingConfig(side=side, steps=steps, batch=batch, seed=seed)
-    draw = sources.scene if picture_folder is None else sources.from_folder(picture_folder)
+    sample_picture = (
+        denoiser_pictures.sample_world_picture
+        if picture_folder is None
+        else denoiser_pictures.folder_sampler(picture_folder)
+    )
     source = TESTBED if picture_folder is None else folder_source(picture_folder)
     with steps_bar("train diffusion") as progress:
         folder = run(
             recipe,
-            draw,
+            sample_picture,
             out,
             source=source,
             device=device,

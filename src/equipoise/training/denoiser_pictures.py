@@ -1,4 +1,4 @@
-"""Pictures that a denoiser learns from: scenes of the embedded world, or a folder."""
+"""Pictures that a denoiser learns from: scenes of the embedded world, or the pictures of a folder."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from equipoise.testbed.world.drawing import draw
 from equipoise.testbed.world.scenes import sample_scene
 
 
-def scene(rng: np.random.Generator) -> Image.Image:
+def sample_world_picture(rng: np.random.Generator) -> Image.Image:
     """A scene of the embedded world; a quarter carry an emblem, so that purification does not wash emblems away."""
     emblem = str(rng.choice(["none", "emblem", "decoy"], p=[0.6, 0.25, 0.15]))
     return draw(sample_scene(rng, emblem=emblem))  # type: ignore[arg-type]
 
 
-def from_folder(folder: Path) -> Callable[[np.random.Generator], Image.Image]:
-    """Draws the pictures of a folder, mirrored half of the time.
+def folder_sampler(folder: Path) -> Callable[[np.random.Generator], Image.Image]:
+    """A function that returns random pictures of a folder, mirrored half of the time.
 
     Raises:
         UsageError: no picture in it.
-        PictureError: it, or a picture in it, cannot be read; better now than after hours.
+        PictureError: it, or a picture in it, cannot be read.
     """
     paths = find_pictures([folder])
     for path in paths:
+        # Better now than after hours of training.
         open_picture(path)
 
-    def draw_one(rng: np.random.Generator) -> Image.Image:
+    def sample(rng: np.random.Generator) -> Image.Image:
         picture = open_picture(paths[int(rng.integers(len(paths)))])
         return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else picture
 
-    return draw_one
+    return sample

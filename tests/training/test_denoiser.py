@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.training.diffusion import TRAINING_STEPS, DenoiserTrainingConfig, batch, train
+from equipoise.training.denoiser import TRAINING_STEPS, DenoiserTrainingConfig, batch, train
+from equipoise.training.denoiser_pictures import sample_world_picture
 from equipoise.training.loop import Progress
-from equipoise.training.pictures import scene
 from tests.training.fakes import KilledError, kill_at, noted
 
 pytest.importorskip("diffusers")
@@ -31,7 +31,7 @@ def losses() -> list[float]:
 @pytest.fixture(scope="module")
 def through(tmp_path_factory: pytest.TempPathFactory, losses: list[float]) -> Path:
     out = tmp_path_factory.mktemp("through")
-    return train(TINY, scene, out, source="testbed", device="cpu", progress=noted(losses))
+    return train(TINY, sample_world_picture, out, source="testbed", device="cpu", progress=noted(losses))
 
 
 def test_the_loss_falls(through: Path, losses: list[float]) -> None:
@@ -43,7 +43,9 @@ def test_a_killed_run_resumed_gives_the_same_weights(tmp_path: Path) -> None:
     short = replace(TINY, steps=5)
 
     def run(out: Path, progress: Progress | None = None) -> Path:
-        return train(short, scene, out, source="testbed", device="cpu", checkpoint_every=3, progress=progress)
+        return train(
+            short, sample_world_picture, out, source="testbed", device="cpu", checkpoint_every=3, progress=progress
+        )
 
     with pytest.raises(KilledError):
         run(tmp_path / "killed", kill_at(4))
@@ -76,9 +78,9 @@ def test_the_average_is_saved_and_not_the_last_weights(through: Path) -> None:
 
 def test_another_recipe_is_refused(through: Path) -> None:
     with pytest.raises(UsageError, match="got another source; try a new folder"):
-        train(TINY, scene, through.parent, source="pictures", device="cpu")
+        train(TINY, sample_world_picture, through.parent, source="pictures", device="cpu")
     with pytest.raises(UsageError, match="got another seed, steps; try a new folder"):
-        train(replace(TINY, steps=21, seed=1), scene, through.parent, source="testbed", device="cpu")
+        train(replace(TINY, steps=21, seed=1), sample_world_picture, through.parent, source="testbed", device="cpu")
 
 
 def test_the_checkpoint_holds_the_whole_recipe(through: Path) -> None:
@@ -106,9 +108,9 @@ def test_recipes_that_cannot_be(given: dict[str, int], told: str) -> None:
 def test_devices_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="expected a device, got 'toaster'; try 'cpu'"):
-        train(TINY, scene, tmp_path, source="testbed", device="toaster")
+        train(TINY, sample_world_picture, tmp_path, source="testbed", device="toaster")
     with pytest.raises(ModelError, match="expected a CUDA device for device='cuda'"):
-        train(TINY, scene, tmp_path, source="testbed", device="cuda")
+        train(TINY, sample_world_picture, tmp_path, source="testbed", device="cuda")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,5 +124,5 @@ def test_a_batch_has_the_range_of_denoisers() -> None:
 
 
 def test_a_training_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    train(replace(TINY, steps=1), scene, tmp_path / "out", source="testbed", device="cpu")
+    train(replace(TINY, steps=1), sample_world_picture, tmp_path / "out", source="testbed", device="cpu")
     assert capfd.readouterr() == ("", "")

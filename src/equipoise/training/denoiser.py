@@ -1,4 +1,4 @@
-"""Trains a small unconditional denoiser (DDPM, Ho et al. 2020, arXiv:2006.11239) for purification.
+"""Training of a small unconditional denoiser (DDPM, Ho et al. 2020, arXiv:2006.11239) for purification.
 
 The network and the noise schedule are those of diffusers, so that the result is a `DDPMPipeline` folder like any
 other. The loss is the mean squared error of the predicted noise (equation 14).
@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.models.load import find_device
-from equipoise.training.loop import Progress, TrainingLoop, warm_cosine
+from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.transforms.denoiser import quiet_diffusers
 
 TRAINING_STEPS = 1000
 """Noise levels of the schedule."""
-Draw = Callable[[np.random.Generator], Image.Image]
-"""A picture to learn from; the generator is the only source of chance."""
+SamplePicture = Callable[[np.random.Generator], Image.Image]
+"""Returns a picture to learn from; the generator is the only source of randomness."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class DenoiserTrainingConfig:
 
 def train(
     recipe: DenoiserTrainingConfig,
-    draw: Draw,
+    sample_picture: SamplePicture,
     out: Path,
     *,
     source: str,
@@ -75,12 +75,12 @@ def train(
 
     Args:
         recipe: what to train and how.
-        draw: makes the pictures.
+        sample_picture: returns the pictures.
         out: folder for the checkpoint and, in `model`, the pipeline.
-        source: what `draw` draws from; part of the recipe.
+        source: what `sample_picture` takes pictures from; part of the recipe.
         device: `cpu` or `cuda`; by default a GPU if there is one.
         checkpoint_every: steps between checkpoints.
-        progress: is told of every step.
+        progress: called after every step.
 
     Returns:
         The folder of the `DDPMPipeline`, weights in bfloat16.
@@ -95,26 +95,26 @@ def train(
         from diffusers.training_utils import EMAModel
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[diffusion]'") from error
-    where = find_device(device)
-    torch.manual_seed(recipe.seed)
-    network = build(recipe).to(where, memory_format=torch.channels_last).train()
+    compute = find_device(device)
+    with seeded(recipe.seed):
+        network = build(recipe).to(compute, memory_format=torch.channels_last).train()
     library: Any = diffusers
     schedule = library.DDPMScheduler(num_train_timesteps=TRAINING_STEPS)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
     averaged = EMAModel(network.parameters(), decay=recipe.average)
-    averaged.to(where)
+    averaged.to(compute)
+    rate = LearningRate([optimiser], recipe.steps, recipe.warmup)
 
     def step(number: int) -> dict[str, float]:
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * warm_cosine(number, recipe.steps, recipe.warmup)
+        rate.set(number)
         rng = np.random.default_rng([recipe.seed, 31, number])
-        clean = batch(draw, recipe, rng).to(where, memory_format=torch.channels_last)
+        clean = batch(sample_picture, recipe, rng).to(compute, memory_format=torch.channels_last)
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
         noise = torch.randn(clean.shape, generator=random).to(clean)
-        levels = _levels(recipe, random).to(where)
-        with torch.autocast(where.type, torch.bfloat16):
-            found = network(schedule.add_noise(clean, noise, levels), levels).sample
-        loss = functional.mse_loss(found.float(), noise)
+        levels = _noise_levels(recipe, random).to(compute)
+        with torch.autocast(compute.type, torch.bfloat16):
+            predicted = network(schedule.add_noise(clean, noise, levels), levels).sample
+        loss = functional.mse_loss(predicted.float(), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
@@ -122,9 +122,9 @@ def train(
         averaged.step(network.parameters())
         return {"loss": float(loss.detach())}
 
-    known = {**asdict(recipe), "channels": list(recipe.channels), "source": source}
-    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "average": _MovingAverage(averaged, where)}
-    TrainingLoop(out, recipe.steps, known, checkpoint_every).run(step, state, progress)
+    full_recipe = {**asdict(recipe), "channels": list(recipe.channels), "source": source}
+    state: dict[str, Any] = {"network": network, "optimiser": optimiser, "average": _MovingAverage(averaged, compute)}
+    TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
     averaged.copy_to(network.parameters())
     folder = out / "model"
     with quiet_diffusers():
@@ -148,10 +148,10 @@ def build(recipe: DenoiserTrainingConfig) -> Any:
     )
 
 
-def batch(draw: Draw, recipe: DenoiserTrainingConfig, rng: np.random.Generator) -> Tensor:
+def batch(sample_picture: SamplePicture, recipe: DenoiserTrainingConfig, rng: np.random.Generator) -> Tensor:
     """Pictures as `B x 3 x side x side` in `[-1, 1]`, as denoisers take them."""
     size = (recipe.side, recipe.side)
-    pictures = [draw(rng).convert("RGB").resize(size, Image.Resampling.BICUBIC) for _ in range(recipe.batch)]
+    pictures = [sample_picture(rng).convert("RGB").resize(size, Image.Resampling.BICUBIC) for _ in range(recipe.batch)]
     values = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     return values.permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -161,17 +161,20 @@ class _MovingAverage:
     """A moving average whose weights go back to their device: EMAModel leaves them where the checkpoint had them."""
 
     average: Any
-    where: torch.device
+    """diffusers' `EMAModel`."""
+    device: torch.device
+    """Of the network."""
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.average.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.average.load_state_dict(state)
-        self.average.to(self.where)
+        self.average.to(self.device)
 
 
-def _levels(recipe: DenoiserTrainingConfig, random: torch.Generator) -> Tensor:
+def _noise_levels(recipe: DenoiserTrainingConfig, random: torch.Generator) -> Tensor:
+    """A noise level for each picture [B], most of them among the lowest three tenths."""
     low = torch.rand(recipe.batch, generator=random) < recipe.low_share
     most = torch.where(low, int(0.3 * TRAINING_STEPS), TRAINING_STEPS)
     return (torch.rand(recipe.batch, generator=random) * most).long()

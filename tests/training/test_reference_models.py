@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from equipoise.errors import UsageError
-from equipoise.testbed.train import ReferenceTrainingConfig, train
+from equipoise.training.reference_models import ReferenceTrainingConfig, train
 
 RECIPE = ReferenceTrainingConfig("llava", steps=4, rows=2, warmup=2)
 

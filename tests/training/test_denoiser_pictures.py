@@ -9,12 +9,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from equipoise.errors import PictureError, UsageError
-from equipoise.training.pictures import from_folder, scene
+from equipoise.training.denoiser_pictures import folder_sampler, sample_world_picture
 
 
 def test_scenes_depend_on_the_generator_alone() -> None:
-    drawn = [scene(np.random.default_rng(seed)).tobytes() for seed in range(6)]
-    assert drawn == [scene(np.random.default_rng(seed)).tobytes() for seed in range(6)]
+    drawn = [sample_world_picture(np.random.default_rng(seed)).tobytes() for seed in range(6)]
+    assert drawn == [sample_world_picture(np.random.default_rng(seed)).tobytes() for seed in range(6)]
     assert len(set(drawn)) == 6
 
 
@@ -25,7 +25,7 @@ def test_a_folder_is_drawn_whole_and_mirrored_half_of_the_time(tmp_path: Path) -
         made.append(Image.fromarray(values))
         made[-1].save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("no picture")
-    draw = from_folder(tmp_path)
+    draw = folder_sampler(tmp_path)
     drawn = [draw(np.random.default_rng(seed)).tobytes() for seed in range(120)]
     assert drawn == [draw(np.random.default_rng(seed)).tobytes() for seed in range(120)]
     straight = {picture.tobytes() for picture in made}
@@ -35,10 +35,10 @@ def test_a_folder_is_drawn_whole_and_mirrored_half_of_the_time(tmp_path: Path) -
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a folder with pictures, got none"):
-        from_folder(tmp_path)
+        folder_sampler(tmp_path)
     with pytest.raises(PictureError, match=r"no file at .*; try"):
-        from_folder(tmp_path / "none")
+        folder_sampler(tmp_path / "none")
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nxxxxxxxxxxx")
     with pytest.raises(PictureError, match=r"b\.png"):
-        from_folder(tmp_path)
+        folder_sampler(tmp_path)

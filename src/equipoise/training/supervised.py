@@ -1,0 +1,171 @@
+"""Supervised training on rows: a collator and a loss on the one training loop.
+
+A training is its rows, a collator that makes tensors of some of them, and a loss of the model on those tensors; the
+rest is here. Whichever weights of the model require gradients learn: all of them, adapters, a soft prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from equipoise.errors import UsageError
+from equipoise.models.load import find_device
+from equipoise.models.state import recomputed_activations
+from equipoise.training.checkpointing import LearnedWeights
+from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
+
+Row = TypeVar("Row")
+Loss = Callable[[Any, Mapping[str, Tensor]], Tensor]
+"""Model and collated batch to the mean loss, a scalar."""
+WARMUP_SHARE: Final = 0.06
+"""Share of the steps in which the learning rate rises; afterwards it falls linearly to zero."""
+WEIGHT_DECAY: Final = 0.01
+"""Of matrices, unless the parameter groups say otherwise."""
+_STREAM: Final = 53
+"""Second number of the seeds of a step's dropout, which no other training draws from."""
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """How long, how fast and where a supervised training runs."""
+
+    epochs: int
+    """Times over the rows."""
+    rate: float
+    """Peak learning rate."""
+    batch: int
+    """Rows in an optimiser step."""
+    seed: int
+    """Of the order of the rows and of dropout."""
+    bf16: bool = False
+    """bfloat16 autocast in the forward pass."""
+    checkpoint_every: int = 200
+    """Optimiser steps between checkpoints."""
+    device: str | None = None
+    """`cpu` or `cuda`; by default CUDA where there is one."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory for about a third more time."""
+
+
+def model_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """The loss that transformers' models return where a batch holds labels."""
+    loss: Tensor = model(**batch)["loss"]
+    return loss
+
+
+def fit(
+    model: nn.Module,
+    rows: Sequence[Row],
+    collate: Callable[[Sequence[Row]], Mapping[str, Tensor]],
+    settings: SupervisedSettings,
+    out: Path,
+    recipe: dict[str, Any],
+    *,
+    loss: Loss = model_loss,
+    groups: Sequence[dict[str, Any]] | None = None,
+    lengths: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train, in place, the weights of `model` that require gradients; the same call goes on where it was killed.
+
+    Args:
+        model: moved to the device, and in eval mode afterwards.
+        rows: what is learned from.
+        collate: makes a batch of some rows.
+        settings: how long, how fast and where.
+        out: folder for `checkpoint.pt` and `training.jsonl`.
+        recipe: everything that decides the weights; see `TrainingLoop`.
+        loss: of the model on a batch; by default the model's own.
+        groups: parameter groups for AdamW; by default all, with weight decay for matrices alone.
+        lengths: of the rows; where given, rows of similar length share a batch, which saves padding.
+        progress: called after every step.
+
+    Raises:
+        UsageError: no rows, a folder of another recipe, or a loss that is not finite.
+        OutputError: the folder cannot be written.
+        ModelError: there is no such device.
+    """
+    if not rows:
+        raise UsageError("expected rows to learn from, got none; try more rows")
+    device = find_device(settings.device)
+    model.to(device).train()
+    optimiser = torch.optim.AdamW(list(groups or _decay_groups(model)), lr=settings.rate, weight_decay=WEIGHT_DECAY)
+    order = BatchOrder(len(rows), settings.batch, settings.seed, lengths)
+    steps = settings.epochs * order.steps_per_epoch
+    rate = LearningRate([optimiser], steps, math.ceil(WARMUP_SHARE * steps), "linear")
+    weights = LearnedWeights.of(model)
+
+    def step(number: int) -> dict[str, float]:
+        rate.set(number)
+        batch = {name: value.to(device) for name, value in collate([rows[i] for i in order.rows_of(number)]).items()}
+        seed = int(np.random.default_rng([settings.seed, _STREAM, number]).integers(2**62))
+        with (
+            seeded(seed, device),
+            torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16),
+            recomputed_activations(model, learning=True) if settings.activation_checkpointing else nullcontext(),
+        ):
+            value = loss(model, batch)
+        value.backward()
+        nn.utils.clip_grad_norm_(weights.weights, 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return {"loss": float(value.detach())}
+
+    loop = TrainingLoop(out, steps, recipe, settings.checkpoint_every)
+    loop.run(step, {"weights": weights, "optimiser": optimiser}, progress)
+    model.eval()
+
+
+def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Weight decay pulls matrices towards zero; biases and the scales of norms have no reason to be small."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in learning if parameter.ndim >= 2]},
+        {"params": [parameter for parameter in learning if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class BatchOrder:
+    """Which rows each step takes: every row once an epoch, in an order that seed and epoch decide.
+
+    Args:
+        count: rows.
+        batch: rows in a step; the last step of an epoch may have fewer.
+        seed: of the order.
+        lengths: of the rows; where given, rows of similar length come together.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int, lengths: Sequence[int] | None = None) -> None:
+        self.steps_per_epoch = math.ceil(count / batch)
+        self._count, self._batch, self._seed = count, batch, seed
+        self._lengths = None if lengths is None else list(lengths)
+        self._epoch, self._order = -1, list[int]()
+
+    def rows_of(self, step: int) -> list[int]:
+        """The numbers of the rows of a step, counted from 0 over all epochs."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._drawn(epoch)
+        return self._order[number * self._batch : (number + 1) * self._batch]
+
+    def _drawn(self, epoch: int) -> list[int]:
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        generator = torch.Generator().manual_seed(self._seed)
+        # One generator runs through the epochs: a later one is reached by drawing those before it again.
+        for _ in range(epoch + 1):
+            if self._lengths is None:
+                order = torch.randperm(self._count, generator=generator).tolist()
+            else:
+                order = get_length_grouped_indices(self._lengths, self._batch, generator=generator)
+        return list(order)
