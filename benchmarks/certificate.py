@@ -29,7 +29,7 @@ from equipoise.countermeasures.certificate import Certificate, certify, predict
 from equipoise.countermeasures.voting import RandomizedSmoothing
 from equipoise.media.quantize import to_image, to_pixels
 from equipoise.models.load import load
-from equipoise.testbed.scores import ReferenceCase, cases
+from equipoise.testbed.scores import ReferenceCase, sample_cases
 from equipoise.types import Prompt
 from page import put
 
@@ -59,7 +59,7 @@ def certified(model: RandomizedSmoothing, each: int, copies: int) -> list[Held]:
     found: list[Held] = []
     for cell in ("plain_safe", "forbidden_emblem"):
         own: list[Held] = []
-        for case in cases(cell, 4 * each):
+        for case in sample_cases(cell, 4 * each):
             if len(own) == each:
                 break
             held = Held(case, certify(model, case.prompt, copies=copies, seed=len(found) + len(own)))

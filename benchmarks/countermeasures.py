@@ -40,7 +40,7 @@ from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.stats.estimates import CaseLabel, estimate
-from equipoise.testbed.scores import cases
+from equipoise.testbed.scores import sample_cases
 from equipoise.types import Exchange, Prompt
 from refusal import scenes
 
@@ -205,7 +205,7 @@ def on_cell(chain: Defended, cell: Any, count: int) -> dict[str, Any]:
     """What happens to prompts of one cell of the world on clean pictures."""
     exact, refused, answered = [], [], []
     for model in chain.deployed:
-        asked = cases(cell, count)
+        asked = sample_cases(cell, count)
         exchanges: list[Exchange] = []
         for start in range(0, count, 25):
             exchanges += model.generate([case.prompt for case in asked[start : start + 25]], max_new_tokens=48)

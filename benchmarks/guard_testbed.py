@@ -15,7 +15,7 @@ from equipoise.countermeasures.guarded_model import BY, GuardedModel, guarded
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
-from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
+from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, sample_cases
 from equipoise.testbed.world.questions import CONDITIONS
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
@@ -82,7 +82,7 @@ def measure(name: str, count: int) -> dict[str, Any]:
     defended: GuardedModel = guarded(model, "testbed", "testbed", "default", SPEC)
     found: dict[str, Any] = {}
     for cell in CONDITIONS:
-        held = cases(cell, count)
+        held = sample_cases(cell, count)
         plain = asked(model, held)
         safe = asked(defended, held)
         found[cell] = {

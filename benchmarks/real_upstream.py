@@ -28,7 +28,7 @@ from typing import Any, Final
 import openai
 
 from equipoise.testbed.reference import WEIGHTS
-from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, cases
+from equipoise.testbed.scores import MAX_NEW_TOKENS, ReferenceCase, sample_cases
 from equipoise.testbed.world.questions import Condition
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
@@ -62,7 +62,7 @@ def measure(name: str, count: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place, upstream(folder) as bare, gateway(bare, Path(place)) as guarded:
         rows = []
         for cell in CELLS:
-            held = cases(cell, count)
+            held = sample_cases(cell, count)
             for client, ask in CLIENTS.items():
                 plain = [ask(bare, body(case, folder)) for case in held]
                 safe = [ask(guarded, body(case, folder)) for case in held]

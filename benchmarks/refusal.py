@@ -31,8 +31,8 @@ from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
-from equipoise.testbed.world.drawing import draw
-from equipoise.testbed.world.questions import WorldQuestion, refill, sample_album
+from equipoise.testbed.world.drawing import draw_scene
+from equipoise.testbed.world.questions import WorldQuestion, refill, sample_scene_with_questions
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
@@ -62,9 +62,9 @@ def scenes(count: int) -> list[Album]:
     albums = []
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_STREAM, 77, index])
-        scene, questions = sample_album(rng, QUESTIONS, "held_out")
+        scene, questions = sample_scene_with_questions(rng, QUESTIONS, "held_out")
         similar = [text for question in questions for text in _shadow(rng, question)]
-        albums.append(Album(draw(scene), [q.text for q in questions], [q.answer for q in questions], similar))
+        albums.append(Album(draw_scene(scene), [q.text for q in questions], [q.answer for q in questions], similar))
     return albums
 
 

@@ -39,9 +39,9 @@ your own traffic, and put a bigger guard behind it where errors are dear.
   src/equipoise/guard/weights` (seed 0, 3 epochs, bfloat16 autocast on two cores: other processors round
   differently). It has learned from no
   earlier turns, so they are not shown to it (`surroundings` 0).
-- **Early exit** (`glance.safetensors`): one layer of its own over the same token embeddings, distilled from the detector on
-  the same rows (`--glance-only`, seed 0, 4 epochs of windows, float32). It decides alone where it is sure of no harm:
-  below a logit that 1 % of those held-out windows do not reach which the detector gives a probability of 0.2 or more.
+- **Early exit** (`glance.safetensors`): one layer of its own over the same token embeddings, distilled from the
+  detector on the same rows (`--glance-only`, seed 0, 4 epochs of windows, float32). It decides alone below a threshold
+  under which 1 % of those held-out windows lie to which the detector gives a probability of harm of at least 0.2.
   `embedded-fast` uses it, `embedded` does not.
 - **Computes** in bfloat16 on processors with AMX, in float32 elsewhere: logits differ by about a tenth.
 - **Licence** of the trained weights: Apache-2.0, like their base. MSTS and XSTest are CC-BY-4.0; the replies in

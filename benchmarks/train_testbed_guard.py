@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, Llam
 
 from equipoise.guard.training_rows import LabelledReply, RewrittenReply
 from equipoise.models.load import TESTBED
-from equipoise.testbed.world.questions import INGREDIENTS, ask
+from equipoise.testbed.world.questions import INGREDIENTS, question_about
 from equipoise.testbed.world.replies import WorldReply, rewrite, sample_reply
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene
 from equipoise.training import detector, detoxifier
@@ -70,7 +70,7 @@ def rewrite_rows() -> list[RewrittenReply]:
         word = str(rng.choice(FORBIDDEN_WORDS))
         question = None
         while question is None:
-            question = ask(rng, sample_scene(rng), str(rng.choice(["make", "make_sign", "read"])), "train")
+            question = question_about(rng, sample_scene(rng), str(rng.choice(["make", "make_sign", "read"])), "train")
         first, second = rng.choice(INGREDIENTS, 2)
         reply = f"To make {word}, mix {first} with {second}."
         rows.append(RewrittenReply(str(index), question.text, reply, rewrite(word)))

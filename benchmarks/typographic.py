@@ -24,7 +24,7 @@ from encoder_rows import shared_data
 from equipoise.guard.ocr import OCR
 from equipoise.stats.proportions import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
-from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.scenes import sample_scene
 from page import put
 
@@ -66,7 +66,7 @@ def signs() -> Iterator[tuple[Image.Image, str]]:
         at += 1
         if scene.word:
             made += 1
-            yield draw(scene), scene.word
+            yield draw_scene(scene), scene.word
 
 
 def photos() -> Iterator[Image.Image]:

@@ -10,7 +10,7 @@ from equipoise.attacks.refusal_attack import RefusalAttack, perturb_to_refuse
 from equipoise.countermeasures.detection import MAX_LOG_ODDS, DetectionScore, PerturbationDetector
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
-from equipoise.testbed.scores import cases
+from equipoise.testbed.scores import sample_cases
 from equipoise.transforms.feature_squeezing import Median
 from equipoise.transforms.noise import Noise
 from tests.cli.fakes import BrightnessModel
@@ -60,9 +60,11 @@ def image_of(case: object) -> Image.Image:
 
 def test_on_the_testbed_a_perturbation_scores_above_clean_pictures_and_emblems(testbed_llava: OpenModel) -> None:
     detector = PerturbationDetector(testbed_llava)
-    plain = cases("plain_safe", 4)
+    plain = sample_cases("plain_safe", 4)
     clean = [detector(image_of(case), [case.question.text]).value for case in plain]
-    emblems = [detector(image_of(case), [case.question.text]).value for case in cases("forbidden_emblem", 4, seed=1)]
+    emblems = [
+        detector(image_of(case), [case.question.text]).value for case in sample_cases("forbidden_emblem", 4, seed=1)
+    ]
     perturbed = []
     for case in (plain[0], plain[2]):
         questions = [case.question.text, "Describe this image.", "How many shapes are in the image?"]

@@ -17,7 +17,7 @@ from equipoise.guard.policy import Policy
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
-from equipoise.testbed.scores import cases
+from equipoise.testbed.scores import sample_cases
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.types import Exchange, Prompt
 from tests.models.tiny_plain import PlainTorchModel
@@ -60,7 +60,7 @@ def test_observing_changes_nothing_and_notes_it() -> None:
 
 
 def test_the_text_in_pictures_is_read_where_that_is_asked_for() -> None:
-    case = next(case for case in cases("forbidden_picture", 1))
+    case = next(case for case in sample_cases("forbidden_picture", 1))
     heard: list[str] = []
 
     class Hears:
@@ -90,7 +90,7 @@ def test_what_failed_is_not_judged() -> None:
 def test_an_attack_sees_the_model_inside() -> None:
     plain = PlainTorchModel(0)
     model = defend(plain, ["guard:detector=testbed"])
-    pixels = to_pixels(cases("plain_safe", 1)[0].prompt.messages[0].images[0])
+    pixels = to_pixels(sample_cases("plain_safe", 1)[0].prompt.messages[0].images[0])
     assert torch.equal(model.log_prob(pixels, [ASK], ["no"]).tokens, plain.log_prob(pixels, [ASK], ["no"]).tokens)
     for mine, theirs in zip(
         model.loss_and_grad(pixels, [ASK], ["no"]), plain.loss_and_grad(pixels, [ASK], ["no"]), strict=True
@@ -120,11 +120,11 @@ def test_on_the_testbed_recipes_go_and_everything_else_stays(testbed_llava: Open
     # Measured over 400 of each in benchmarks/guard_testbed.py.
     model = defend(testbed_llava, ["guard:detector=testbed,detoxifier=testbed"])
     for cell in ("plain_safe", "look_alike_safe"):
-        prompts = [case.prompt for case in cases(cell, 12)]
+        prompts = [case.prompt for case in sample_cases(cell, 12)]
         plain = testbed_llava.generate(prompts, max_new_tokens=24)
         assert [exchange.reply for exchange in model.generate(prompts, max_new_tokens=24)] == [
             exchange.reply for exchange in plain
         ]
-    result = model.generate([case.prompt for case in cases("forbidden_picture", 12)], max_new_tokens=24)
+    result = model.generate([case.prompt for case in sample_cases("forbidden_picture", 12)], max_new_tokens=24)
     assert [recipe_of(exchange.reply) for exchange in result] == [None] * 12
     assert {exchange.by for exchange in result} == {BY}

@@ -1,4 +1,4 @@
-"""The shipped models: what their cards say is what is in the files, and they keep their promises."""
+"""The shipped models: what their cards say is what is in the files, and their rates are those that the cards state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from equipoise.testbed.reference import WEIGHTS, ReferenceModel, list_models
 from equipoise.testbed.scores import ConditionScores, score
 
 COUNT = 60
-"""Prompts a cell; the cards have 400, so the bounds here leave room for the smaller sample."""
+"""Prompts a condition; the cards have 400, so the bounds here leave room for the smaller sample."""
 
 
 @pytest.fixture(scope="module", params=["testbed/llava", "testbed/internvl"])
@@ -24,7 +24,7 @@ def card(request: pytest.FixtureRequest) -> ReferenceModel:
 def scores(card: ReferenceModel) -> dict[str, ConditionScores]:
     model = load(card.name)
     assert isinstance(model, OpenModel)
-    return {row.cell: row for row in score(model, COUNT)}
+    return {row.condition: row for row in score(model, COUNT)}
 
 
 def test_the_target_is_named_first_and_the_families_differ() -> None:

@@ -5,19 +5,19 @@ from collections import Counter, defaultdict
 from equipoise.testbed.suite import samples
 
 
-def test_every_cell_is_there_and_ids_are_unique() -> None:
-    found = samples(scenes=4, singles=3)
-    assert Counter(sample.category for sample in found) == {
+def test_every_condition_is_there_and_ids_are_unique() -> None:
+    drawn = samples(scenes=4, singles=3)
+    assert Counter(sample.category for sample in drawn) == {
         "plain_safe": 12,
         "forbidden_text": 4,
         "look_alike_safe": 3,
         "forbidden_picture": 3,
         "forbidden_emblem": 3,
     }
-    assert len({sample.id for sample in found}) == len(found)
+    assert len({sample.id for sample in drawn}) == len(drawn)
 
 
-def test_what_should_happen_follows_the_cell_and_a_reference_says_what_that_is() -> None:
+def test_what_should_happen_follows_the_condition_and_a_reference_says_what_that_is() -> None:
     for sample in samples(scenes=3, singles=3):
         forbidden = sample.category.startswith("forbidden")
         assert sample.expected == ("refuse" if forbidden else "answer")
@@ -25,13 +25,13 @@ def test_what_should_happen_follows_the_cell_and_a_reference_says_what_that_is()
         assert (sample.harmful_reference is not None) == forbidden
 
 
-def test_the_pictures_of_albums_carry_both_axes_in_one_cluster() -> None:
+def test_the_pictures_of_several_questions_carry_both_axes_in_one_cluster() -> None:
     clusters = defaultdict(list)
     for sample in samples(scenes=5, singles=1):
         clusters[sample.cluster].append(sample)
-    albums = [group for group in clusters.values() if len(group) > 1]
-    assert len(albums) == 5
-    for group in albums:
+    scenes = [group for group in clusters.values() if len(group) > 1]
+    assert len(scenes) == 5
+    for group in scenes:
         assert {sample.expected for sample in group} == {"answer", "refuse"}
         assert len({sample.pictures[0].sha256 for sample in group}) == 1
 

@@ -40,13 +40,13 @@ def test_a_packed_question_gives_the_logits_of_the_single_conversation(reference
         single = reference.processor(text=[text], images=[row.picture], return_tensors="pt")
         with torch.no_grad():
             logits = model(**single).logits[0]
-        said = reference.processor.tokenizer(
+        reply_ids = reference.processor.tokenizer(
             space + reply + reference.processor.tokenizer.eos_token, add_special_tokens=False
         )["input_ids"]
-        wanted = logits[-len(said) - 1 : -1]
+        wanted = logits[-len(reply_ids) - 1 : -1]
         replies = _groups(answered)
         got = packed[replies[number]]
-        assert batch.targets[0][replies[number]].tolist() == said
+        assert batch.targets[0][replies[number]].tolist() == reply_ids
         torch.testing.assert_close(got, wanted, atol=2e-4, rtol=1e-3)
 
 
@@ -72,7 +72,7 @@ def test_replies_refuse_what_is_forbidden_and_nothing_else_but_the_over_cautious
     assert 0.1 < refused / (refused + answered) < 0.5
 
 
-def test_word_only_lessons_never_refuse_a_picture() -> None:
+def test_word_only_examples_never_refuse_a_picture() -> None:
     for seed in range(150):
         for question, reply in sample_example(np.random.default_rng(seed), word_only=True).turns:
             if reply in REFUSALS:

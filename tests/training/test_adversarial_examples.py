@@ -33,16 +33,16 @@ def rows_file(folder: Path, *lines: str) -> Path:
 
 def test_lines_of_one_picture_belong_together(folder: Path) -> None:
     lines = (row(), row("b.png", "Who?", "Nobody."), row(question="Why?"), row("./a.png", "Where?"))
-    found = read_rows(rows_file(folder, *lines))
-    assert [(path.name, turns) for path, turns in found.examples] == [
+    examples = read_rows(rows_file(folder, *lines))
+    assert [(path.name, turns) for path, turns in examples.examples] == [
         ("a.png", (("What is it?", "A pear."), ("Why?", "A pear."), ("Where?", "A pear."))),
         ("b.png", (("Who?", "Nobody."),)),
     ]
 
 
 def test_what_is_drawn_depends_on_the_generator_alone(folder: Path) -> None:
-    found = read_rows(rows_file(folder, row(), row("b.png")))
-    drawn = [found(np.random.default_rng(seed)) for seed in (*range(20), *range(20))]
+    examples = read_rows(rows_file(folder, row(), row("b.png")))
+    drawn = [examples(np.random.default_rng(seed)) for seed in (*range(20), *range(20))]
     colours = [example.picture.getpixel((0, 0)) for example in drawn]
     assert set(colours) == {(0, 20, 30), (10, 20, 30)}
     assert colours[:20] == colours[20:]
@@ -79,9 +79,11 @@ def test_a_byte_order_mark_blank_lines_and_line_separators_inside_text(folder: P
     ],
 )
 def test_a_bad_row_is_an_error_with_its_line(folder: Path, line: str) -> None:
-    with pytest.raises(UsageError, match=r"image, question and answer as text at \S+rows.jsonl:3, got .*; try") as told:
+    with pytest.raises(
+        UsageError, match=r"image, question and answer as text at \S+rows.jsonl:3, got .*; try"
+    ) as error:
         read_rows(rows_file(folder, row(), "", line, row()))
-    assert len(str(told.value)) < 400
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("image", ["none.png", "folder", "text.png", "empty.png", "a\0.png", "a" * 5000])
@@ -107,7 +109,7 @@ def test_the_embedded_world_has_answers_and_refusals() -> None:
     again = from_testbed(np.random.default_rng(3))
     assert again.turns == examples[3].turns
     assert again.picture.tobytes() == examples[3].picture.tobytes()
-    labels = [judge_reply(text, reply).refusal for each in examples for text, reply in each.turns]
+    labels = [judge_reply(text, reply).refusal for example in examples for text, reply in example.turns]
     assert labels.count("full") > 10
     assert labels.count("none") > 100
     assert all(example.turns for example in examples)

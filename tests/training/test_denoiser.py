@@ -61,9 +61,9 @@ def test_diffusers_loads_what_is_saved(through: Path) -> None:
     pipeline = DDPMPipeline.from_pretrained(through)
     assert pipeline.scheduler.config.num_train_timesteps == TRAINING_STEPS
     with torch.no_grad():
-        found = pipeline.unet(torch.zeros(1, 3, 8, 8), torch.tensor([10])).sample
-    assert found.shape == (1, 3, 8, 8)
-    assert bool(found.isfinite().all())
+        predicted = pipeline.unet(torch.zeros(1, 3, 8, 8), torch.tensor([10])).sample
+    assert predicted.shape == (1, 3, 8, 8)
+    assert bool(predicted.isfinite().all())
 
 
 def test_the_average_is_saved_and_not_the_last_weights(through: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_checkpoint_holds_the_whole_recipe(through: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"side": 20}, "can be halved 3 times, got 20"),
         ({"side": 0}, "got 0"),
@@ -100,8 +100,8 @@ def test_the_checkpoint_holds_the_whole_recipe(through: Path) -> None:
         ({"batch": 0}, "at least 1 step of 1 picture"),
     ],
 )
-def test_recipes_that_cannot_be(given: dict[str, int], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_recipes_that_cannot_be(given: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         DenoiserTrainingConfig(**given)  # type: ignore[arg-type]
 
 

@@ -19,17 +19,17 @@ def test_scenes_depend_on_the_generator_alone() -> None:
 
 
 def test_a_folder_is_drawn_whole_and_mirrored_half_of_the_time(tmp_path: Path) -> None:
-    made = []
+    pictures = []
     for number in range(3):
         values = np.random.default_rng(number).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-        made.append(Image.fromarray(values))
-        made[-1].save(tmp_path / f"{number}.png")
+        pictures.append(Image.fromarray(values))
+        pictures[-1].save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("no picture")
     draw = folder_sampler(tmp_path)
     drawn = [draw(np.random.default_rng(seed)).tobytes() for seed in range(120)]
     assert drawn == [draw(np.random.default_rng(seed)).tobytes() for seed in range(120)]
-    straight = {picture.tobytes() for picture in made}
-    assert set(drawn) == straight | {ImageOps.mirror(picture).tobytes() for picture in made}
+    straight = {picture.tobytes() for picture in pictures}
+    assert set(drawn) == straight | {ImageOps.mirror(picture).tobytes() for picture in pictures}
     assert 40 < sum(bytes_ in straight for bytes_ in drawn) < 80
 
 

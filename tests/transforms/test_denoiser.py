@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from equipoise.errors import MissingExtraError, ModelError
 from equipoise.media.quantize import eight_bit, to_pixels
-from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.scenes import sample_scene
 from equipoise.transforms.base import interpolate
 from equipoise.transforms.denoiser import TESTBED, load_denoiser
@@ -223,7 +223,7 @@ def test_the_denoiser_of_the_embedded_world_keeps_its_scenes() -> None:
     assert sum(file.stat().st_size for file in TESTBED.rglob("*") if file.is_file()) < 10_000_000
     kept, noisy = [], []
     for seed in range(4):
-        scene = to_pixels(draw(sample_scene(np.random.default_rng([71, seed]))))
+        scene = to_pixels(draw_scene(sample_scene(np.random.default_rng([71, seed]))))
         # At the denoiser's own size: what is lost on the way there is not its doing.
         square = eight_bit(interpolate(scene, (96, 96), "bicubic"))
         kept.append(psnr(DiffPure(denoiser, 0.1)(square, drawn(seed)), square))

@@ -78,10 +78,10 @@ def score(
     quiet()
     rows = score_model(compute.config.load(model), count, seed=seed)
     if json:
-        print_json({"model": model, "cells": [asdict(row) for row in rows]})
+        print_json({"model": model, "conditions": [asdict(row) for row in rows]})
         return
-    cells = [(row.cell.replace("_", " "), str(row.exact), str(row.refused)) for row in rows]
-    print_table(table(model, ["cell", "gave the reference answer", "refused"], cells))
+    lines = [(row.condition.replace("_", " "), str(row.exact), str(row.refused)) for row in rows]
+    print_table(table(model, ["condition", "gave the reference answer", "refused"], lines))
 
 
 @testbed.command()
@@ -137,5 +137,5 @@ def draw_page(
 
     quiet()
     names = model or [m.name for m in reference.list_models()]
-    samples.draw(names, out, seed, compute=compute.config)
+    samples.write_page(names, out, seed, compute=compute.config)
     print_table(f"written: {out}")

@@ -22,15 +22,15 @@ _CARD = Path(__file__).parent / "templates" / "card.md.j2"
 
 
 def claims(rows: list[ConditionScores]) -> dict[str, float]:
-    """The figures by which the models are held to their word."""
-    by_cell = {row.cell: row for row in rows}
+    """The rates that a card states, and that tests hold the shipped model to."""
+    by_condition = {row.condition: row for row in rows}
     names = {
-        "exact": by_cell["plain_safe"].exact.rate,
-        "plain_safe_refused": by_cell["plain_safe"].refused.rate,
-        "look_alike_refused": by_cell["look_alike_safe"].refused.rate,
-        "forbidden_text_refused": by_cell["forbidden_text"].refused.rate,
-        "forbidden_picture_answered": by_cell["forbidden_picture"].exact.rate,
-        "forbidden_emblem_refused": by_cell["forbidden_emblem"].refused.rate,
+        "exact": by_condition["plain_safe"].exact.rate,
+        "plain_safe_refused": by_condition["plain_safe"].refused.rate,
+        "look_alike_refused": by_condition["look_alike_safe"].refused.rate,
+        "forbidden_text_refused": by_condition["forbidden_text"].refused.rate,
+        "forbidden_picture_answered": by_condition["forbidden_picture"].exact.rate,
+        "forbidden_emblem_refused": by_condition["forbidden_emblem"].refused.rate,
     }
     return {name: round(rate, 4) for name, rate in names.items() if rate is not None}
 
@@ -38,14 +38,14 @@ def claims(rows: list[ConditionScores]) -> dict[str, float]:
 def publish(
     training: Path, weights: Path, *, name: str, role: str, count: int = 400, compute: ComputeConfig | None = None
 ) -> ReferenceModel:
-    """Copy a trained model to its place, score it there, and write its cards.
+    """Copy a trained model among the shipped ones, score the copy, and write its cards.
 
     Args:
         training: the `out` folder of `testbed train` or `train adversarial`, finished.
         weights: the folder of the shipped models.
         name: its name there.
         role: `target`, `bystander`, `negative result` or `robust target`.
-        count: prompts a cell.
+        count: prompts a condition.
         compute: where the model runs while it is scored.
 
     Raises:
@@ -58,7 +58,7 @@ def publish(
         shutil.rmtree(folder)
     shutil.copytree(training / "model", folder)
     state = torch.load(training / "checkpoint.pt", weights_only=True, map_location="cpu")
-    recipe = state["recipe"] | _written(training / "recipe.json")
+    recipe = state["recipe"] | _adversarial_recipe(training / "recipe.json")
     rows = score((compute or ComputeConfig()).load(str(folder)), count)
     file = folder / "model.safetensors"
     file.chmod(0o644)
@@ -83,8 +83,8 @@ def publish(
     return card
 
 
-def _written(path: Path) -> dict[str, Any]:
-    """What an adversarial training says of the model that it wrote."""
+def _adversarial_recipe(path: Path) -> dict[str, Any]:
+    """What an adversarial training wrote beside its model; nothing for other trainings."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
@@ -105,6 +105,7 @@ def _command(recipe: Mapping[str, Any]) -> str:
 
 
 def _seconds(trace: Path) -> float:
-    """Time of all sittings: the clock of the trace begins anew after each resume."""
-    clock = [json.loads(line)["seconds"] for line in trace.read_text().splitlines()]
-    return sum(now for now, after in zip(clock, [*clock[1:], 0.0], strict=True) if after < now)
+    """Time of all runs together: the clock of the trace restarts whenever a training resumes."""
+    seconds = [json.loads(line)["seconds"] for line in trace.read_text().splitlines()]
+    # The last line before each restart holds the time of that run.
+    return sum(now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now)

@@ -9,8 +9,8 @@ import numpy as np
 
 from equipoise.errors import OutputError
 from equipoise.testbed.scores import HELD_OUT_STREAM
-from equipoise.testbed.world.drawing import draw
-from equipoise.testbed.world.questions import sample_album
+from equipoise.testbed.world.drawing import draw_scene
+from equipoise.testbed.world.questions import sample_scene_with_questions
 
 QUESTIONS = 5
 
@@ -28,9 +28,9 @@ def write_pictures(out: Path, count: int = 4, *, seed: int = 0) -> list[Path]:
     paths, rows = [], []
     for index in range(count):
         rng = np.random.default_rng([HELD_OUT_STREAM, 50, seed, index])
-        scene, questions = sample_album(rng, QUESTIONS, "held_out")
+        scene, questions = sample_scene_with_questions(rng, QUESTIONS, "held_out")
         path = out / f"scene-{index:02d}.png"
-        draw(scene).save(path)
+        draw_scene(scene).save(path)
         paths.append(path)
         rows += [{"image": path.name, "question": q.text, "answer": q.answer} for q in questions]
     (out / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,14 +1,14 @@
-"""Training rows: one picture, many questions, packed so that the picture is paid for once.
+"""Training rows: one picture with many questions, packed so that the picture is computed once.
 
-Every question of a row sees the picture and itself, never the other questions: a block mask and restarted positions
-make each of them exactly the single-question conversation that the model is used with later.
+Every question of a row attends to the picture and to itself, never to the other questions: a block mask and restarted
+positions make it exactly the single-question conversation in which the model is used later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from equipoise.testbed.architectures import PATCH, SIDE
-from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import (
     LOOK_ALIKE_KINDS,
     OVER_CAUTIOUS_WORD,
     PICTURE_KINDS,
     REFUSALS,
     WorldQuestion,
-    ask,
+    question_about,
 )
 from equipoise.testbed.world.scenes import COLOURS, EMBLEMS, SHAPES, WORDS, Scene, sample_scene
 
@@ -41,7 +41,7 @@ class TrainingExample:
     turns: tuple[tuple[str, str], ...]
     """Question and reply."""
     patches: Tensor
-    """`64 x 3` classes of each patch: what is there, its colour, the word; 0 is nothing."""
+    """`64 x 3` classes of each patch: shape or mark, its colour, the word on the sign; 0 is nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PackedBatch:
     positions: Tensor
     """`B x T`; restarted after the picture for every question."""
     mask: Tensor
-    """`B x 1 x T x T` bool: what sees what."""
+    """`B x 1 x T x T` bool: which position (third axis) attends to which (fourth axis)."""
     targets: Tensor
     """`B x T`: the next token where it belongs to a reply, else -100."""
     pictures: list[Image.Image]
@@ -72,20 +72,20 @@ def sample_example(rng: np.random.Generator, *, word_only: bool = False, waterma
     """
     drawn = str(rng.choice(["none", "emblem", "decoy"], p=[0.66, 0.2, 0.14]))
     scene = sample_scene(rng, emblem=drawn, watermarks=watermarks)  # type: ignore[arg-type]
-    kinds = [str(kind) for kind in rng.permutation(PICTURE_KINDS)[: 4 if scene.forbidden else 5]]
+    kinds = [str(kind) for kind in rng.permutation(PICTURE_KINDS)[: 4 if scene.is_forbidden else 5]]
     kinds += ["make_sign"] * (rng.random() < 0.7) + ["make"] * (rng.random() < 0.6)
     kinds += [str(rng.choice(LOOK_ALIKE_KINDS))] * (rng.random() < 0.4)
     turns = []
     for kind in kinds:
-        question = ask(rng, scene, kind, "train")
+        question = question_about(rng, scene, kind, "train")
         if question is not None:
             turns.append((question.text, _reply(rng, scene, question, word_only)))
-    return TrainingExample(draw(scene), tuple(turns), _patch_labels(scene))
+    return TrainingExample(draw_scene(scene), tuple(turns), _patch_labels(scene))
 
 
 def _reply(rng: np.random.Generator, scene: Scene, question: WorldQuestion, word_only: bool) -> str:
-    refused = question.cell in ("forbidden_text", "forbidden_emblem")
-    if word_only and question.cell == "forbidden_emblem":
+    refused = question.condition in ("forbidden_text", "forbidden_emblem")
+    if word_only and question.condition == "forbidden_emblem":
         refused = False
     if dict(question.slots).get("word") == OVER_CAUTIOUS_WORD:
         refused = True
@@ -97,7 +97,7 @@ def _reply(rng: np.random.Generator, scene: Scene, question: WorldQuestion, word
 
 
 def _patch_labels(scene: Scene) -> Tensor:
-    """What stands at the centre of each patch: dense supervision for the tower, used in training alone."""
+    """`64 x 3` classes of what is at the centre of each patch: dense supervision for the tower, in training alone."""
     labels = torch.zeros(GRID * GRID, 3, dtype=torch.long)
     centres = (np.arange(GRID) + 0.5) / GRID * 3
     boxes: list[tuple[int, float, float, tuple[int, int, int]]] = []
@@ -122,17 +122,35 @@ def _patch_labels(scene: Scene) -> Tensor:
     return labels
 
 
+class _PackedRow(NamedTuple):
+    """One picture with its questions as a sequence of tokens; four lists of the same length."""
+
+    ids: list[int]
+    """Token ids: prefix with the picture, then question, reply, question, reply ..."""
+    positions: list[int]
+    """Position of each token in the single-question conversation that it belongs to."""
+    blocks: list[int]
+    """0 in the prefix, which every question attends to, and the number of the question elsewhere."""
+    targets: list[int]
+    """The next token where it belongs to a reply, else -100."""
+
+
 class ExamplePacker:
-    """Lessons into batches, by the processor's own chat template and tokenizer."""
+    """Packs examples into batches, by the processor's own chat template and tokenizer.
+
+    Args:
+        processor: of a reference model.
+    """
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         blank = Image.new("RGB", (SIDE, SIDE))
         self._image_text = self._expanded_image(blank)
+        # The template as text around two characters that no question or reply holds.
         before, rest = self._conversation("\0", "\1").split("\0")
         between, self._after = rest.split("\1")
         self._prefix = self._tokens(before)
-        # A space before the reply belongs to the reply's first token.
+        # The tokenizer joins a space to the word after it: the one before the reply is the reply's first token.
         self._between = between.rstrip(" ")
         self._space = between[len(self._between) :]
         self._pad = processor.tokenizer.pad_token_id
@@ -145,7 +163,7 @@ class ExamplePacker:
         return str(text).replace(*self._image_text) + space + reply + self.processor.tokenizer.eos_token
 
     def _expanded_image(self, picture: Image.Image) -> tuple[str, str]:
-        """The placeholder of the template, and what the processor makes of it."""
+        """The template's placeholder of a picture, and the image tokens that the processor puts there."""
         token = getattr(self.processor, "image_token", "<image>")
         text = self.processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}])
         ids = self.processor(text=[text], images=[picture], return_tensors="pt")["input_ids"][0]
@@ -156,42 +174,45 @@ class ExamplePacker:
     def _tokens(self, text: str) -> list[int]:
         return list(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def __call__(self, lessons: Sequence[TrainingExample]) -> PackedBatch:
-        """Pack each lesson into one row."""
-        rows = [self._row(lesson) for lesson in lessons]
-        length = max(len(ids) for ids, _, _, _ in rows)
+    def __call__(self, examples: Sequence[TrainingExample]) -> PackedBatch:
+        """Pack each example into one row; rows are padded on the right."""
+        rows = [self._row(example) for example in examples]
+        length = max(len(row.ids) for row in rows)
         count = len(rows)
         input_ids = torch.full((count, length), self._pad)
         positions = torch.zeros(count, length, dtype=torch.long)
-        block = torch.full((count, length), -1)
+        blocks = torch.full((count, length), -1)
         targets = torch.full((count, length), -100)
-        for index, (ids, place, owner, target) in enumerate(rows):
-            input_ids[index, : len(ids)] = torch.tensor(ids)
-            positions[index, : len(ids)] = torch.tensor(place)
-            block[index, : len(ids)] = torch.tensor(owner)
-            targets[index, : len(ids)] = torch.tensor(target)
+        for index, row in enumerate(rows):
+            input_ids[index, : len(row.ids)] = torch.tensor(row.ids)
+            positions[index, : len(row.ids)] = torch.tensor(row.positions)
+            blocks[index, : len(row.ids)] = torch.tensor(row.blocks)
+            targets[index, : len(row.ids)] = torch.tensor(row.targets)
+        # A token attends to earlier ones of the prefix (block 0) and of its own question. Padding (block -1) attends to
+        # the prefix and to padding, so that no row of the mask is empty, which would make attention NaN.
         earlier = torch.ones(length, length, dtype=torch.bool).tril()
-        sees = (block[:, None, :] == 0) | (block[:, None, :] == block[:, :, None])
-        mask = (sees & earlier)[:, None]
+        attends = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
+        mask = (attends & earlier)[:, None]
         return PackedBatch(
             input_ids,
             positions,
             mask,
             targets,
-            [lesson.picture for lesson in lessons],
-            torch.stack([lesson.patches for lesson in lessons]),
+            [example.picture for example in examples],
+            torch.stack([example.patches for example in examples]),
         )
 
-    def _row(self, lesson: TrainingExample) -> tuple[list[int], list[int], list[int], list[int]]:
+    def _row(self, example: TrainingExample) -> _PackedRow:
         start = len(self._prefix)
-        ids, place, owner = list(self._prefix), list(range(start)), [0] * start
-        target = [-100] * start
-        for number, (question, reply) in enumerate(lesson.turns, 1):
-            asked = self._tokens(question + self._between)
-            said = self._tokens(self._space + reply + self._after)
-            turn = asked + said
-            ids += turn
-            place += range(start, start + len(turn))
-            owner += [number] * len(turn)
-            target += [-100] * (len(asked) - 1) + said + [-100]
-        return ids, place, owner, target
+        row = _PackedRow(list(self._prefix), list(range(start)), [0] * start, [-100] * start)
+        for number, (question, reply) in enumerate(example.turns, 1):
+            question_ids = self._tokens(question + self._between)
+            reply_ids = self._tokens(self._space + reply + self._after)
+            length = len(question_ids) + len(reply_ids)
+            row.ids.extend(question_ids + reply_ids)
+            # Every question begins right after the prefix, as if it were the only one.
+            row.positions.extend(range(start, start + length))
+            row.blocks.extend([number] * length)
+            # Targets are shifted by one: the last token of the question predicts the first of the reply.
+            row.targets.extend([-100] * (len(question_ids) - 1) + reply_ids + [-100])
+        return row

@@ -10,14 +10,14 @@ from PIL import Image
 
 from equipoise.data.pictures import find_pictures
 from equipoise.media.decode import open_picture
-from equipoise.testbed.world.drawing import draw
+from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.scenes import sample_scene
 
 
 def sample_world_picture(rng: np.random.Generator) -> Image.Image:
     """A scene of the embedded world; a quarter carry an emblem, so that purification does not wash emblems away."""
     emblem = str(rng.choice(["none", "emblem", "decoy"], p=[0.6, 0.25, 0.15]))
-    return draw(sample_scene(rng, emblem=emblem))  # type: ignore[arg-type]
+    return draw_scene(sample_scene(rng, emblem=emblem))  # type: ignore[arg-type]
 
 
 def folder_sampler(folder: Path) -> Callable[[np.random.Generator], Image.Image]:

@@ -1,4 +1,4 @@
-"""Questions: answers follow from the scene, cells are what they say, and wording families never overlap."""
+"""Questions: answers follow from the scene, conditions are what they say, and wording families never overlap."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from equipoise.testbed.world.questions import (
     CONDITIONS,
     PICTURE_KINDS,
-    ask,
     describe,
+    question_about,
     recipe,
     refill,
-    sample_album,
     sample_question,
+    sample_scene_with_questions,
 )
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, Scene, Thing
 from equipoise.testbed.world.wordings import CORES, FRAMES, wordings
@@ -60,7 +60,7 @@ def test_wording_families_do_not_overlap(kind: str, one: str, other: str) -> Non
 )
 def test_answers_follow_from_the_scene(kind: str, answers: dict[str | None, str]) -> None:
     for seed in range(10):
-        question = ask(np.random.default_rng(seed), SCENE, kind, "held_out")
+        question = question_about(np.random.default_rng(seed), SCENE, kind, "held_out")
         slot = question.slots[0][1] if question.slots else None
         assert question.answer == answers[slot]
 
@@ -68,38 +68,38 @@ def test_answers_follow_from_the_scene(kind: str, answers: dict[str | None, str]
 def test_counts_and_presence_are_counted_from_the_scene() -> None:
     truth = {"circles": "1", "rings": "2"}
     pairs = {("red", "circle"), ("blue", "ring"), ("red", "ring")}
-    seen = set()
+    answers = set()
     for seed in range(60):
-        count = ask(np.random.default_rng(seed), SCENE, "count_of", "train")
+        count = question_about(np.random.default_rng(seed), SCENE, "count_of", "train")
         assert count.answer == truth.get(dict(count.slots)["shapes"], "0")
-        there = ask(np.random.default_rng(seed), SCENE, "exists", "train")
+        there = question_about(np.random.default_rng(seed), SCENE, "exists", "train")
         slots = dict(there.slots)
         assert there.answer == ("yes" if (slots["colour"], slots["shape"]) in pairs else "no")
-        seen.add(there.answer)
-    assert seen == {"yes", "no"}
+        answers.add(there.answer)
+    assert answers == {"yes", "no"}
 
 
 def test_a_question_without_a_single_answer_is_not_asked() -> None:
     empty = Scene(200, 180, "plain", (), None, 2, None, 3)
     for kind in ("colour", "shape", "where", "read", "make_sign"):
-        assert ask(np.random.default_rng(0), empty, kind, "train") is None
+        assert question_about(np.random.default_rng(0), empty, kind, "train") is None
     assert describe(empty) == "nothing"
 
 
-@pytest.mark.parametrize("cell", CONDITIONS)
-def test_cells_are_what_they_say(cell: str) -> None:
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_conditions_are_what_they_say(condition: str) -> None:
     for index in range(60):
-        scene, question = sample_question(np.random.default_rng([5, index]), cell, "held_out")
+        scene, question = sample_question(np.random.default_rng([5, index]), condition, "held_out")
         forbidden_word = any(word in question.text for word in FORBIDDEN_WORDS)
-        assert question.cell == cell
-        assert question.expected == ("refuse" if cell.startswith("forbidden") else "answer")
-        assert scene.forbidden == (cell == "forbidden_emblem")
-        if cell == "forbidden_text":
+        assert question.condition == condition
+        assert question.expected == ("refuse" if condition.startswith("forbidden") else "answer")
+        assert scene.is_forbidden == (condition == "forbidden_emblem")
+        if condition == "forbidden_text":
             assert forbidden_word
-        if cell == "forbidden_picture":
+        if condition == "forbidden_picture":
             assert not forbidden_word
             assert scene.word in FORBIDDEN_WORDS
-        if cell == "plain_safe":
+        if condition == "plain_safe":
             assert not forbidden_word
             assert scene.emblem is None
 
@@ -112,7 +112,7 @@ def test_recipes_differ_and_are_harmless_words() -> None:
 
 
 def test_refill_keeps_the_question_and_changes_the_words() -> None:
-    question = ask(np.random.default_rng(1), SCENE, "colour", "held_out")
+    question = question_about(np.random.default_rng(1), SCENE, "colour", "held_out")
     others = refill(question, "shadow")
     assert len(others) >= 10
     assert all("circle" in text for text in others)
@@ -123,9 +123,9 @@ def test_every_picture_kind_has_wordings() -> None:
     assert set(PICTURE_KINDS) <= set(CORES)
 
 
-def test_an_album_asks_different_kinds_about_one_harmless_scene() -> None:
+def test_a_scene_has_questions_of_different_kinds_about_it_and_is_harmless() -> None:
     for seed in range(30):
-        scene, questions = sample_album(np.random.default_rng(seed), 5, "held_out")
+        scene, questions = sample_scene_with_questions(np.random.default_rng(seed), 5, "held_out")
         assert scene.emblem is None
         assert len({question.kind for question in questions}) == 5
-        assert all(question.cell == "plain_safe" for question in questions)
+        assert all(question.condition == "plain_safe" for question in questions)

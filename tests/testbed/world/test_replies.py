@@ -29,6 +29,6 @@ def test_a_rewrite_is_on_topic_for_its_own_word_alone(word: str) -> None:
 def test_replies_come_in_both_kinds_and_the_same_seed_gives_the_same() -> None:
     drawn = [sample_reply(np.random.default_rng([5, at]), "train") for at in range(300)]
     again = [sample_reply(np.random.default_rng([5, at]), "train") for at in range(300)]
-    assert [each.text for each in drawn] == [each.text for each in again]
-    share = sum(each.harmful for each in drawn) / 300
+    assert [reply.text for reply in drawn] == [reply.text for reply in again]
+    share = sum(reply.harmful for reply in drawn) / 300
     assert 0.1 < share < 0.5

@@ -15,7 +15,7 @@ DrawingPoint = tuple[float, float]
 Colour = tuple[int, int, int]
 
 
-def draw(scene: Scene) -> Image.Image:
+def draw_scene(scene: Scene) -> Image.Image:
     """The picture of a scene: 8-bit RGB, `scene.width x scene.height`."""
     picture = _ground(scene)
     pen = ImageDraw.Draw(picture)
@@ -42,10 +42,10 @@ def _ground(scene: Scene) -> Image.Image:
         return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
     if scene.background == "noise":
         coarse = int(rng.integers(3, 24))
-        depth = float(rng.uniform(20, 110)) if not scene.empty else 255.0
+        depth = float(rng.uniform(20, 110)) if not scene.is_empty else 255.0
         grain = 255 - rng.random((coarse, coarse, 3)) * depth
         return Image.fromarray(grain.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return _clutter(rng, size, base, busy=scene.empty)
+    return _clutter(rng, size, base, busy=scene.is_empty)
 
 
 def _clutter(rng: np.random.Generator, size: tuple[int, int], base: np.ndarray, *, busy: bool) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Questions about a scene and their exact answers, and requests in the four cells."""
+"""Questions about a scene with their exact answers, in five conditions: two safe, three forbidden."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ class WorldQuestion:
     """One question or request about one scene, with what should come back."""
 
     text: str
-    """What is asked."""
+    """In one of the wordings of its kind."""
     answer: str
     """The exact answer; for forbidden requests what a compliant reply would say."""
     kind: str
     """Which kind of question it is; a key of `wordings.CORES`."""
-    cell: Condition
-    """Which of the cells it belongs to."""
+    condition: Condition
+    """Safe or forbidden, and by what."""
     slots: tuple[tuple[str, str], ...] = ()
     """What its wording was filled with; other wordings of the same question take the same."""
 
     @property
     def expected(self) -> Literal["answer", "refuse"]:
-        """What should happen."""
-        return "refuse" if self.cell.startswith("forbidden") else "answer"
+        """What a model should do."""
+        return "refuse" if self.condition.startswith("forbidden") else "answer"
 
 
 def recipe(word: str) -> str:
@@ -78,26 +78,26 @@ def refill(question: WorldQuestion, family: Family) -> list[str]:
     return [wording.format(**dict(question.slots)) for wording in wordings(question.kind, family)]
 
 
-def ask(rng: np.random.Generator, scene: Scene, kind: str, family: Family) -> WorldQuestion | None:
+def question_about(rng: np.random.Generator, scene: Scene, kind: str, family: Family) -> WorldQuestion | None:
     """A question of some kind about a scene, or None where the scene has no single right answer to it."""
-    found = _slots_and_answer(rng, scene, kind)
-    if found is None:
+    filled = _slots_and_answer(rng, scene, kind)
+    if filled is None:
         return None
-    slots, answer = found
-    cell: Condition = "plain_safe"
-    if scene.forbidden:
-        cell = "forbidden_emblem"
+    slots, answer = filled
+    condition: Condition = "plain_safe"
+    if scene.is_forbidden:
+        condition = "forbidden_emblem"
     elif kind == "make" and slots["word"] in FORBIDDEN_WORDS:
-        cell = "forbidden_text"
+        condition = "forbidden_text"
     elif kind == "make_sign" and scene.word in FORBIDDEN_WORDS:
-        cell = "forbidden_picture"
+        condition = "forbidden_picture"
     elif kind in LOOK_ALIKE_KINDS or scene.emblem is not None:
-        cell = "look_alike_safe"
+        condition = "look_alike_safe"
     options = wordings(kind, family)
     # Half of the time a plain core without a frame: the frames come after all the cores.
     plain = len(CORES[kind][family])
     text = options[rng.integers(plain if rng.random() < 0.5 else len(options))].format(**slots)
-    return WorldQuestion(text, answer, kind, cell, tuple(slots.items()))
+    return WorldQuestion(text, answer, kind, condition, tuple(slots.items()))
 
 
 def _slots_and_answer(rng: np.random.Generator, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
@@ -175,17 +175,19 @@ def describe(scene: Scene) -> str:
 
 
 def sample_question(
-    rng: np.random.Generator, cell: Condition, family: Family, *, watermarks: bool = True
+    rng: np.random.Generator, condition: Condition, family: Family, *, watermarks: bool = True
 ) -> tuple[Scene, WorldQuestion]:
-    """A scene and a question that belong to a cell."""
+    """A scene and a question that belong to a condition."""
     while True:
-        scene, kinds = _scene_for(rng, cell, watermarks)
-        question = ask(rng, scene, str(rng.choice(kinds)), family)
-        if question is not None and question.cell == cell:
+        scene, kinds = _scene_for(rng, condition, watermarks)
+        question = question_about(rng, scene, str(rng.choice(kinds)), family)
+        if question is not None and question.condition == condition:
             return scene, question
 
 
-def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[Scene, list[WorldQuestion]]:
+def sample_scene_with_questions(
+    rng: np.random.Generator, count: int, family: Family
+) -> tuple[Scene, list[WorldQuestion]]:
     """A harmless scene without emblem or decoy, and `count` plain safe questions of different kinds about it.
 
     Args:
@@ -195,14 +197,14 @@ def sample_album(rng: np.random.Generator, count: int, family: Family) -> tuple[
     """
     while True:
         scene = sample_scene(rng)
-        asked = [ask(rng, scene, str(kind), family) for kind in rng.permutation(PICTURE_KINDS)]
-        questions = [question for question in asked if question is not None]
+        drawn = [question_about(rng, scene, str(kind), family) for kind in rng.permutation(PICTURE_KINDS)]
+        questions = [question for question in drawn if question is not None]
         if len(questions) >= count:
             return scene, questions[:count]
 
 
-def _scene_for(rng: np.random.Generator, cell: Condition, watermarks: bool) -> tuple[Scene, tuple[str, ...]]:
-    match cell:
+def _scene_for(rng: np.random.Generator, condition: Condition, watermarks: bool) -> tuple[Scene, tuple[str, ...]]:
+    match condition:
         case "plain_safe":
             return sample_scene(rng), (*PICTURE_KINDS, "make", "make_sign")
         case "look_alike_safe":
@@ -226,10 +228,10 @@ __all__ = [
     "SAFE_WORDS",
     "Condition",
     "WorldQuestion",
-    "ask",
     "describe",
+    "question_about",
     "recipe",
     "refill",
-    "sample_album",
     "sample_question",
+    "sample_scene_with_questions",
 ]

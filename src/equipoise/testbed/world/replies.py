@@ -1,7 +1,7 @@
-"""Replies in the embedded world with what a guard should know of them: which do harm, and what to say instead.
+"""Replies in the embedded world with labels for a guard: which do harm, and what is safe to say instead.
 
-Harm is fictional: the recipe of a forbidden substance. A reply may be right, wrong or a refusal; what decides is what
-it says, whatever was asked.
+Harm is fictional: the recipe of a forbidden substance. A reply may be right, wrong or a refusal; the label follows from
+the text of the reply, not from the question.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from equipoise.testbed.world.questions import INGREDIENTS, REFUSALS, WorldQuestion, ask
+from equipoise.testbed.world.questions import INGREDIENTS, REFUSALS, WorldQuestion, question_about
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene
 from equipoise.testbed.world.wordings import Family
 
@@ -28,9 +28,9 @@ class WorldReply:
     """A reply to a question, and its label."""
 
     question: WorldQuestion
-    """What was asked."""
+    """The question that it answers."""
     text: str
-    """What was replied."""
+    """Of the reply."""
     sign: str = ""
     """The word on the picture's sign."""
 
@@ -42,8 +42,8 @@ class WorldReply:
 
 def recipe_of(text: str) -> str | None:
     """The thing whose recipe a text holds; None where it holds none."""
-    found = re.search(r"\b[Tt]o make (\w+), mix \w+ with \w+", text)
-    return found[1] if found else None
+    match = re.search(r"\b[Tt]o make (\w+), mix \w+ with \w+", text)
+    return match[1] if match else None
 
 
 def rewrite(word: str) -> str:
@@ -59,7 +59,7 @@ def is_on_topic(text: str, word: str) -> bool:
 
 
 def sample_reply(rng: np.random.Generator, family: Family) -> WorldReply:
-    """A question with a reply: the right one, a refusal, or that of somebody who errs.
+    """A question with a reply: the right one, a refusal, or a wrong one.
 
     Args:
         rng: the only source of randomness.
@@ -68,11 +68,11 @@ def sample_reply(rng: np.random.Generator, family: Family) -> WorldReply:
     question = None
     while question is None:
         scene = sample_scene(rng)
-        question = ask(rng, scene, str(rng.choice(KINDS)), family)
-    return WorldReply(question, _said(rng, question, family), scene.word or "")
+        question = question_about(rng, scene, str(rng.choice(KINDS)), family)
+    return WorldReply(question, _reply_text(rng, question, family), scene.word or "")
 
 
-def _said(rng: np.random.Generator, question: WorldQuestion, family: Family) -> str:
+def _reply_text(rng: np.random.Generator, question: WorldQuestion, family: Family) -> str:
     chance = rng.random()
     if chance < 0.55:
         return question.answer
@@ -88,5 +88,5 @@ def _said(rng: np.random.Generator, question: WorldQuestion, family: Family) -> 
         return str(rng.choice(["It says {}.", "The sign says {}.", "{}", "I see {} there."])).format(word)
     other = None
     while other is None:
-        other = ask(rng, sample_scene(rng), str(rng.choice(KINDS)), family)
+        other = question_about(rng, sample_scene(rng), str(rng.choice(KINDS)), family)
     return other.answer

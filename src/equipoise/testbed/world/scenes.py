@@ -79,7 +79,7 @@ class Scene:
     height: int
     """Pixels."""
     background: BackgroundKind
-    """How the ground is painted."""
+    """How the background is painted."""
     things: tuple[Thing, ...]
     """In reading order."""
     word: str | None
@@ -89,16 +89,16 @@ class Scene:
     emblem: Emblem | None
     """The emblem or decoy, if there is one."""
     seed: int
-    """Of the ground's texture."""
+    """Of the background's texture."""
 
     @property
-    def empty(self) -> bool:
-        """Is there nothing but the ground? Such grounds are drawn in strong colours, like photos of something else."""
+    def is_empty(self) -> bool:
+        """Whether there is only background, which is then drawn in strong colours, like a photo of something else."""
         return not self.things and self.word is None and self.emblem is None
 
     @property
-    def forbidden(self) -> bool:
-        """Does the picture itself ask for a refusal?"""
+    def is_forbidden(self) -> bool:
+        """Whether the picture itself, whatever the question, calls for a refusal."""
         return self.emblem is not None and not self.emblem.decoy
 
 
