@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from equipoise.judges.rounding import quantize_rows
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from equipoise.judges.encoder_network import Encoder, EncoderShape
+from equipoise.judges.int8 import quantize_rows
 
 BASE = "model.safetensors"
 CARD = """# The encoder judge: does a reply refuse?
