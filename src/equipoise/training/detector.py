@@ -182,7 +182,13 @@ def train(
         data,
         DetectorCollator(tokenizer.pad_token_id or 0),
         SupervisedSettings(
-            recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device
+            recipe.epochs,
+            recipe.rate,
+            recipe.batch,
+            recipe.seed,
+            bf16=recipe.bf16,
+            checkpoint_every=checkpoint_every,
+            device=device,
         ),
         out,
         full_recipe,

@@ -118,7 +118,13 @@ def train(
         MissingExtraError: `lora` without peft.
     """
     settings = SupervisedSettings(
-        recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, device
+        recipe.epochs,
+        recipe.rate,
+        recipe.batch,
+        recipe.seed,
+        bf16=recipe.bf16,
+        checkpoint_every=checkpoint_every,
+        device=device,
     )
     full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows])}
     Checkpoint(out, full_recipe).require_same_recipe()

@@ -108,7 +108,15 @@ def add_early_exit(
     compute = find_device(device)
     detector = read(folder, device=str(compute), glance=False)
     settings = SupervisedSettings(
-        recipe.epochs, recipe.rate, recipe.batch, recipe.seed, recipe.bf16, checkpoint_every, str(compute)
+        recipe.epochs,
+        recipe.rate,
+        recipe.batch,
+        recipe.seed,
+        bf16=recipe.bf16,
+        checkpoint_every=checkpoint_every,
+        device=str(
+            compute,
+        ),
     )
     full_recipe = recipe.to_json() | {"rows": rows_digest(rows)}
     windows = windows_of(detector, rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Family = Literal["train", "shadow", "held_out"]
-"""What the models learned from, what an attack may optimise on, and what everybody is measured on."""
+"""Wordings that reference models learn from, that an attack may optimise on, and that results are measured on."""
 
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 FRAMES: dict[Family, list[str]] = _TEXTS["frames"]
