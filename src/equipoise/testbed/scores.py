@@ -17,6 +17,7 @@ from equipoise.types import ChatModel, Exchange, Prompt
 HELD_OUT_STREAM = 101
 """First number of the seed of every held-out scene; training draws from another stream."""
 MAX_NEW_TOKENS = 48
+"""Longer than any reference answer."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ReferenceCase:
     scene: Scene
     """What is drawn."""
     question: WorldQuestion
-    """What is drawn and expected."""
+    """The question, with the exact answer and whether it should be answered."""
     prompt: Prompt
     """As a model receives it."""
 

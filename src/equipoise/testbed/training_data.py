@@ -71,6 +71,7 @@ def sample_example(rng: np.random.Generator, *, word_only: bool = False, waterma
         watermarks: whether emblems and decoys may be as faint as watermarks.
     """
     drawn = str(rng.choice(["none", "emblem", "decoy"], p=[0.66, 0.2, 0.14]))
+    # Forbidden pictures are a fifth: what they teach is one decision, and the rest of the world is many.
     scene = sample_scene(rng, emblem=drawn, watermarks=watermarks)  # type: ignore[arg-type]
     kinds = [str(kind) for kind in rng.permutation(PICTURE_KINDS)[: 4 if scene.is_forbidden else 5]]
     kinds += ["make_sign"] * (rng.random() < 0.7) + ["make"] * (rng.random() < 0.6)

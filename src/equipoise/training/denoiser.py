@@ -101,6 +101,7 @@ def train(
     library: Any = diffusers
     schedule = library.DDPMScheduler(num_train_timesteps=TRAINING_STEPS)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    # The moving average is what is saved: single weights still jump about at the end of so short a training.
     averaged = EMAModel(network.parameters(), decay=recipe.average)
     averaged.to(compute)
     rate = LearningRate([optimiser], recipe.steps, recipe.warmup)
@@ -110,6 +111,7 @@ def train(
         rng = np.random.default_rng([recipe.seed, 31, number])
         clean = batch(sample_picture, recipe, rng).to(compute, memory_format=torch.channels_last)
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        # Drawn on the CPU, so that the device does not change what is drawn.
         noise = torch.randn(clean.shape, generator=random).to(clean)
         levels = _noise_levels(recipe, random).to(compute)
         with torch.autocast(compute.type, torch.bfloat16):

@@ -104,6 +104,8 @@ class PatchSupervisedModel(nn.Module):
 
 def _optimisers(student: PatchSupervisedModel, recipe: ReferenceTrainingConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else."""
+    # Muon makes the update of a matrix orthogonal, which has no meaning for embeddings, biases and norms. With
+    # `match_rms_adamw` its updates have the size of AdamW's, so that one learning rate serves both.
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
     for name, parameter in student.named_parameters():
@@ -150,6 +152,7 @@ def train(
 
     def step(number: int) -> dict[str, float]:
         rate.set(number)
+        # One generator for each row, named by seed, step and row: any row can be drawn again without the others.
         rngs = [np.random.default_rng([recipe.seed, 11, number, row]) for row in range(recipe.rows)]
         faint = number >= recipe.watermarks_from
         batch = packer([sample_example(rng, word_only=recipe.word_only, watermarks=faint) for rng in rngs])

@@ -23,6 +23,7 @@ def draw_scene(scene: Scene) -> Image.Image:
     for thing in scene.things:
         _draw_thing(pen, thing, cell_width, cell_height)
     if scene.emblem is not None:
+        # A faint emblem is drawn in full on a copy and blended, so that it covers things like a watermark.
         below = picture.copy() if scene.emblem.opacity < 1 else None
         _draw_emblem(pen, scene.emblem, cell_width, cell_height)
         picture = picture if below is None else Image.blend(below, picture, scene.emblem.opacity)

@@ -119,6 +119,7 @@ def _slots_and_answer(rng: np.random.Generator, scene: Scene, kind: str) -> tupl
         case "count":
             return {}, str(len(scene.things))
         case "count_of":
+            # A fifth of the shapes are drawn whether they are there or not, so that 0 is an answer, too.
             present = rng.random() < 0.8 and shapes
             shape = str(rng.choice(list(shapes) if present else SHAPES))
             return {"shapes": _plural(shape)}, str(shapes[shape])
