@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from equipoise.testbed import sample_page
+from equipoise.models.compute import ComputeConfig
 from equipoise.testbed.sample_page import write_page
 from equipoise.testbed.scores import sample_cases
 from equipoise.testbed.world.questions import CONDITIONS
@@ -28,7 +28,7 @@ class EchoModel:
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(sample_page, "load", lambda name: EchoModel())
+    monkeypatch.setattr(ComputeConfig, "load", lambda self, name: EchoModel())
     out = write_page(["one", "two"], tmp_path / "new" / "page.html", seed=3, count=2)
     return out.read_text(encoding="utf-8")
 

@@ -32,17 +32,16 @@ def diffusion(
     """Train a small denoiser for purification; an hour on one processor core, minutes on a GPU."""
     from equipoise.cli.options.progress import steps_bar
     from equipoise.training import denoiser_pictures
-    from equipoise.training.denoiser import DenoiserTrainingConfig
+    from equipoise.training.denoiser import DenoiserTrainingConfig, SamplePicture
     from equipoise.training.denoiser import train as run
 
     quiet()
     recipe = DenoiserTrainingConfig(side=side, steps=steps, batch=batch, seed=seed)
-    sample_picture = (
-        denoiser_pictures.sample_world_picture
-        if picture_folder is None
-        else denoiser_pictures.folder_sampler(picture_folder)
-    )
-    source = TESTBED if picture_folder is None else folder_source(picture_folder)
+    sample_picture: SamplePicture
+    if picture_folder is None:
+        sample_picture, source = denoiser_pictures.sample_world_picture, TESTBED
+    else:
+        sample_picture, source = denoiser_pictures.folder_sampler(picture_folder), folder_source(picture_folder)
     with steps_bar("train diffusion") as progress:
         folder = run(
             recipe,
