@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.data.pictures import open_picture
 from equipoise.errors import OutputError
 from equipoise.judges.phrases import judge_reply
+from equipoise.media.decode import open_picture
 from equipoise.testbed.pictures import QUESTIONS, write_pictures
 
 
