@@ -29,6 +29,7 @@ class Verb:
 
 
 _JSON = {"json": ("--json",)}
+_LINES = {"json": ("--jsonl", "--json")}
 _JUDGE = {"judge": ("--judge",)}
 _GUARD = {"detector": ("--detector",), "policy": ("--policy",)}
 _ATTACK = {"steps": ("--steps",), "seed": ("--seed",), "tokens": ("--max-new-tokens",), "device": ("--device",)}
@@ -51,9 +52,9 @@ VERBS: dict[str, Verb] = {
             **_JSON,
         },
     ),
-    "judge": Verb(("judge rows",), {**_JUDGE, **_JSON}),
+    "judge": Verb(("judge rows",), {**_JUDGE, **_LINES}),
     "agreement": Verb(("judge calibrate",), {"labels": ("--labels",), "out": ("--out",), **_JUDGE, **_JSON}),
-    "guard": Verb(("guard check",), {"detoxifier": ("--detoxifier",), **_GUARD, **_JSON}),
+    "guard": Verb(("guard check",), {"detoxifier": ("--detoxifier",), **_GUARD, **_LINES}),
     "policy": Verb(("guard policy",), {}),
     "calibrate": Verb(
         ("guard calibrate",),

@@ -25,7 +25,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "perturb.ssim": ("ssim",),
     "perturb.steps": ("steps",),
     "perturb.stopped": ("stopped",),
-    "perturb.doubts": ("doubts",),
+    "perturb.doubts": ("doubts", "warnings"),
     "perturb.models": ("per_model",),
     "perturb.role": ("role",),
     "perturb.rate": ("refusals",),
@@ -42,7 +42,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "count.unscored": ("unscored",),
     # NAME.json beside each picture
     "record.losses": ("losses",),
-    # stdout of `judge rows --json`, a line a row
+    # stdout of `judge rows --jsonl` (formerly `--json`), a line a row
     "judge.id": ("id",),
     "judge.refusal": ("refusal",),
     "judge.harm": ("harm",),
@@ -54,7 +54,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "judge.unscored": ("unscored",),
     # stdout of `judge calibrate --json`: models, labels, numbers
     "agreement.models": ("models",),
-    # stdout of `guard check --json`, a line a row
+    # stdout of `guard check --jsonl` (formerly `--json`), a line a row
     "guard.id": ("id",),
     "guard.action": ("decision",),
     "guard.harm": ("harm",),
@@ -78,7 +78,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "audit.suites": ("suites",),
     "audit.categories": ("categories",),
     "audit.complete": ("complete",),
-    "audit.doubts": ("doubts",),
+    "audit.doubts": ("doubts", "warnings"),
     "audit.comparisons": ("comparisons",),
     "audit.rates": ("rates",),
     "audit.needless_refusal": ("needless_refusal",),
