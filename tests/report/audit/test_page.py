@@ -19,6 +19,7 @@ from equipoise.errors import OutputError
 from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.page import render, write_report
 from tests.audit.factories import MODEL, Row, balanced, balanced_rows, recipe, rows, write_run
+from tests.child_process import environment
 from tests.report.audit.reading import Node, by_id, named, read, squeezed
 
 EVIL = (
@@ -326,9 +327,8 @@ def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(ru
     )
     out = tmp_path / "deep" / "page.html"
     words = [sys.executable, "-c", program, str(run.folder), str(out)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7", "HOME": "/tmp"}
-    )
+    alone = {"PYTHONHASHSEED": "7", "HOME": "/tmp", "PYTHONPATH": environment()["PYTHONPATH"]}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=alone)
     assert done.stdout.split() == []
     assert out.read_text(encoding="utf-8") == page
 
