@@ -18,7 +18,7 @@ from equipoise.errors import PictureError
 
 if TYPE_CHECKING:
     from equipoise.perturb.config import PerturbConfig
-    from equipoise.perturb.record import PictureRecord, Role
+    from equipoise.perturb.record import ModelRole, PictureRecord
     from equipoise.perturb.runner import PerturbResults
     from equipoise.stats.proportions import Rate
 
@@ -95,7 +95,7 @@ def _print_results(results: PerturbResults, page: Path) -> None:
     from equipoise.perturb.record import pooled
 
     records = results.records
-    roles: list[Role] = ["target"]
+    roles: list[ModelRole] = ["target"]
     if any(model.role == "bystander" for record in records for model in record.models):
         roles.append("bystander")
     if records:
@@ -117,7 +117,7 @@ def _print_results(results: PerturbResults, page: Path) -> None:
     print_table(f"contact sheet {page}")
 
 
-def _row(record: PictureRecord, roles: Sequence[Role]) -> tuple[object, ...]:
+def _row(record: PictureRecord, roles: Sequence[ModelRole]) -> tuple[object, ...]:
     from equipoise.report.contact_sheet import fraction
 
     return (

@@ -13,7 +13,7 @@ from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"
 """A text that no template contains, put in to see where a template writes it."""
-Form = Literal["parts", "string", "plain"]
+TemplateForm = Literal["parts", "string", "plain"]
 
 
 class ConversationFormat:
@@ -33,7 +33,7 @@ class ConversationFormat:
         token = getattr(processor, "image_token", "<image>")
         # Processors that count query tokens put the picture in front of the text themselves (BLIP-2, InstructBLIP).
         self._picture = "" if hasattr(processor, "num_query_tokens") else str(getattr(token, "content", token))
-        self.form: Form = "plain"
+        self.form: TemplateForm = "plain"
         self.system_role = False
         if self._template is not None:
             self.form = self._find_form()
@@ -75,10 +75,10 @@ class ConversationFormat:
         written = (stop for stop in stops if rest.startswith(tokenizer.convert_ids_to_tokens(stop)))
         return int(next(written, fallback))
 
-    def _find_form(self) -> Form:
+    def _find_form(self) -> TemplateForm:
         """The form of content that the template writes out, found by rendering a probe."""
         prompt = Prompt((Message("user", _PROBE),))
-        forms: tuple[Form, ...] = ("parts", "string")
+        forms: tuple[TemplateForm, ...] = ("parts", "string")
         for self.form in forms:
             try:
                 text = self._apply_template(self._turns(prompt), begin_reply=True)

@@ -22,7 +22,7 @@ from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.reply_log_probs import plain_log_probs
 
-Checkpointing = Callable[[str | None], AbstractContextManager[None]]
+CheckpointingContext = Callable[[str | None], AbstractContextManager[None]]
 """A context, for the attention implementation given, in which layers compute their activations again."""
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 """Largest allowed relative difference of the gradients, by precision."""
@@ -77,7 +77,10 @@ def sliding_window(model: Any) -> int | None:
 
 
 def self_check(
-    model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any], checkpointing: Checkpointing | None = None
+    model: Any,
+    rows: Sequence[EncodedPrompt],
+    images: Mapping[str, Any],
+    checkpointing: CheckpointingContext | None = None,
 ) -> PrefixCacheSupport:
     """Compare log-probabilities and image gradients of both ways on two short prompts.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from equipoise.perturb.record import AnswerPair, ModelAnswers, Role
+from equipoise.perturb.record import AnswerPair, ModelAnswers, ModelRole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def evaluate_both(
     model: OpenModel,
-    role: Role,
+    role: ModelRole,
     clean: Image,
     perturbed: Image,
     questions: Sequence[str],

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal, Self
 from equipoise.stats.proportions import Rate
 from equipoise.types import Verdict
 
-Refusal = Literal["none", "partial", "full"]
-Role = Literal["target", "bystander"]
+RefusalWord = Literal["none", "partial", "full"]
+ModelRole = Literal["target", "bystander"]
 
-REFUSAL_WORDS: Final[Mapping[Refusal | None, str]] = {
+REFUSAL_WORDS: Final[Mapping[RefusalWord | None, str]] = {
     None: "unscored",
     "none": "answered",
     "partial": "partly refused",
@@ -31,9 +31,9 @@ class AnswerPair:
     """The reply about the clean picture."""
     perturbed: str
     """The reply about the perturbed picture, read back from its file."""
-    clean_refusal: Refusal | None
+    clean_refusal: RefusalWord | None
     """Whether the clean reply refuses; None when the judge could not say."""
-    perturbed_refusal: Refusal | None
+    perturbed_refusal: RefusalWord | None
     """Whether the perturbed reply refuses; None when the judge could not say."""
 
 
@@ -45,7 +45,7 @@ class ModelAnswers:
     """What the user called it."""
     revision: str
     """Which weights exactly."""
-    role: Role
+    role: ModelRole
     """Whether the picture was made against this model."""
     answers: tuple[AnswerPair, ...]
     """In the order asked."""
@@ -98,7 +98,7 @@ class PictureRecord:
     command: str
     """A command line that makes it again."""
 
-    def rate(self, role: Role, *, clean: bool = False) -> Rate:
+    def rate(self, role: ModelRole, *, clean: bool = False) -> Rate:
         """Refusals of all models in a role together."""
         return pooled([self], role, clean=clean)
 
@@ -156,12 +156,12 @@ class PictureRecord:
         }
 
 
-def refusal_rate(labels: Iterable[Refusal | None]) -> Rate:
+def refusal_rate(labels: Iterable[RefusalWord | None]) -> Rate:
     """How many replies refuse, in full or in part; the unscored are counted apart."""
     return Rate.of_refusals(Verdict(label) for label in labels)
 
 
-def pooled(records: Sequence[PictureRecord], role: Role, *, clean: bool = False) -> Rate:
+def pooled(records: Sequence[PictureRecord], role: ModelRole, *, clean: bool = False) -> Rate:
     """Refusals over several pictures and all models in a role."""
     answers = [answer for r in records for a in r.models if a.role == role for answer in a.answers]
     return refusal_rate(a.clean_refusal if clean else a.perturbed_refusal for a in answers)

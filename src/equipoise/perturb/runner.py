@@ -12,7 +12,7 @@ from equipoise.errors import EquipoiseError, PictureError, UsageError
 from equipoise.media.decode import open_picture
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
-from equipoise.perturb.record import ModelAnswers, PictureRecord, Role
+from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
 from equipoise.perturb.results_folder import ResultsFolder, sha256
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _PerturbRun:
         saved = open_picture(self.folder.png(image))
         self.callbacks.stage("asking")
         config = self.config
-        roles: list[tuple[Role, OpenModel]] = [("target", model) for model in self.targets]
+        roles: list[tuple[ModelRole, OpenModel]] = [("target", model) for model in self.targets]
         roles += [("bystander", model) for model in self.bystanders]
         answers = [
             evaluate_both(

@@ -16,7 +16,7 @@ from equipoise import __version__
 from equipoise.errors import PictureError
 from equipoise.files import write_whole
 from equipoise.media.decode import open_picture
-from equipoise.perturb.record import REFUSAL_WORDS, PictureRecord, Role, pooled
+from equipoise.perturb.record import REFUSAL_WORDS, ModelRole, PictureRecord, pooled
 from equipoise.report.pictures import LossCurve, curve, data_uri, difference_uri
 from equipoise.stats.proportions import Rate
 
@@ -57,7 +57,7 @@ def render(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[st
     environment.filters["plain"] = plain
     environment.filters["chip"] = REFUSAL_WORDS.__getitem__
     environment.filters["name"] = lambda path: Path(path).name
-    roles: list[Role] = [role for role in ("target", "bystander") if _has(records, role)]
+    roles: list[ModelRole] = [role for role in ("target", "bystander") if _has(records, role)]
     return environment.get_template("contact_sheet.html").render(
         cards=[_card(record, folder) for record in records],
         errors=errors or {},
@@ -125,7 +125,7 @@ def _opened(path: Path) -> Image.Image | None:
         return None
 
 
-def _has(records: Sequence[PictureRecord], role: Role) -> bool:
+def _has(records: Sequence[PictureRecord], role: ModelRole) -> bool:
     return any(model.role == role for record in records for model in record.models)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from equipoise.cli.options.param_types import ATTACK, Norm, usable_seed
+from equipoise.cli.options.param_types import ATTACK, NormName, usable_seed
 
 Epsilon = Annotated[str, typer.Option(help="Largest change, of values in [0, 1].", rich_help_panel=ATTACK)]
 
@@ -63,7 +63,7 @@ class RobustAttackOptions(AttackOptions):
 class FullAttackOptions(RobustAttackOptions):
     """Everything that `perturb` lets the user choose."""
 
-    norm: Annotated[Norm, typer.Option(help="How the change is measured.", rich_help_panel=ATTACK)] = Norm.linf
+    norm: Annotated[NormName, typer.Option(help="How the change is measured.", rich_help_panel=ATTACK)] = NormName.linf
     solver: Annotated[
         str,
         typer.Option(

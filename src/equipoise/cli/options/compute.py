@@ -19,7 +19,7 @@ Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda or cuda:N; the GPU where there is one by default.", rich_help_panel=MACHINE),
 ]
-Checkpointing = Annotated[
+CheckpointingOption = Annotated[
     bool,
     typer.Option("--gradient-checkpointing", help="Less memory for more time, same result.", rich_help_panel=MACHINE),
 ]
@@ -117,7 +117,7 @@ class BatchOptions(WeightOptions):
 class GradientOptions(BatchOptions):
     """The same, and what saves memory in the backward pass: of every verb that attacks."""
 
-    gradient_checkpointing: Checkpointing = False
+    gradient_checkpointing: CheckpointingOption = False
 
     @property
     def config(self) -> ComputeConfig:

@@ -28,7 +28,7 @@ class Quantize(StrEnum):
     eight = "8bit"
 
 
-class Norm(StrEnum):
+class NormName(StrEnum):
     """How the size of a change is measured."""
 
     linf = "linf"

@@ -10,7 +10,7 @@ import typer
 
 from equipoise.cli.console import print_table, quiet
 from equipoise.cli.options.attack import Epsilon
-from equipoise.cli.options.compute import Checkpointing, Device, GradientOptions
+from equipoise.cli.options.compute import CheckpointingOption, Device, GradientOptions
 from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.options.param_types import ATTACK, MACHINE, Dtype
 from equipoise.cli.train.options import TESTBED, Every, Folder, Rank, Seed, Steps, file_source
@@ -35,7 +35,7 @@ Start = Annotated[
         show_default=False,
     ),
 ]
-Rows = Annotated[
+ExampleRowsOption = Annotated[
     Path | None,
     typer.Option(
         help="One JSON object a line with image (a path beside the file), question and answer, some of them refusals; "
@@ -46,7 +46,7 @@ PicturesPerStep = Annotated[int, typer.Option(min=1, help="Pictures in a step.")
 QuestionsPerPicture = Annotated[
     int, typer.Option(min=1, help="Questions about each picture, at most."), FormerName("--questions")
 ]
-LearningRate = Annotated[float, typer.Option(help="At its peak; a cosine takes it to a hundredth.")]
+AdversarialRateOption = Annotated[float, typer.Option(help="At its peak; a cosine takes it to a hundredth.")]
 Blend = Annotated[
     float,
     typer.Option(
@@ -89,7 +89,7 @@ Mixed = Annotated[
 def adversarial(
     model: Start,
     out: Folder,
-    rows: Rows = None,
+    rows: ExampleRowsOption = None,
     steps: Steps = 1500,
     pictures_per_step: PicturesPerStep = 16,
     questions_per_picture: QuestionsPerPicture = 3,
@@ -100,14 +100,14 @@ def adversarial(
     side: AttackedSide = None,
     parts: Parts = "vision,projector",
     lora: Rank = None,
-    learning_rate: LearningRate = 2e-4,
+    learning_rate: AdversarialRateOption = 2e-4,
     blend: Blend = 1.0,
     seed: Seed = 0,
     checkpoint_every: Every = 100,
     device: Device = None,
     dtype: TrainedType = None,
     mixed_precision: Mixed = MixedPrecision.no,
-    gradient_checkpointing: Checkpointing = False,
+    gradient_checkpointing: CheckpointingOption = False,
 ) -> None:
     """Train a model to keep its replies on pictures that are attacked to make it refuse.
 

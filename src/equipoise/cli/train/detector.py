@@ -23,7 +23,7 @@ class DetectorInput(StrEnum):
     both = "both"
 
 
-Rows = Annotated[
+ReplyRowsOption = Annotated[
     Path,
     typer.Option(
         "--rows",
@@ -44,8 +44,8 @@ HeldOut = Annotated[
     Path | None,
     typer.Option(help="More such rows: probabilities are calibrated and rates reported on them, nothing learned."),
 ]
-Mode = Annotated[DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")]
-LearningRate = Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")]
+DetectorMode = Annotated[DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")]
+DetectorRateOption = Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")]
 EarlyExitLayers = Annotated[
     int | None,
     typer.Option(
@@ -60,13 +60,13 @@ EarlyExitLayers = Annotated[
 
 @with_options
 def detector(
-    rows: Rows,
+    rows: ReplyRowsOption,
     base: Base,
     out: Folder,
     held_out: HeldOut = None,
-    mode: Mode = DetectorInput.both,
+    mode: DetectorMode = DetectorInput.both,
     epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
-    learning_rate: LearningRate = 5e-5,
+    learning_rate: DetectorRateOption = 5e-5,
     batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 16,
     lora: Rank = None,
     early_exit: EarlyExitLayers = None,

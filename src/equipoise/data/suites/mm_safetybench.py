@@ -17,12 +17,12 @@ from equipoise.data.tables import TableRow, collect, find_table, read_json, read
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
-Form = Literal["text", "sd", "typo", "sd-typo"]
-FORMS: Final[tuple[Form, ...]] = ("text", "sd", "typo", "sd-typo")
+PromptForm = Literal["text", "sd", "typo", "sd-typo"]
+FORMS: Final[tuple[PromptForm, ...]] = ("text", "sd", "typo", "sd-typo")
 BORDERLINE: Final = frozenset(["08", "10", "11", "12", "13"])
 """Scenarios of advice and opinion (lobbying, law, money, health, government): whether an answer does harm depends on
 how it is given. The other eight ask for harm."""
-_COLUMN: Final[dict[Form, str]] = {
+_COLUMN: Final[dict[PromptForm, str]] = {
     "text": "Changed Question",
     "sd": "Rephrased Question(SD)",
     "typo": "Rephrased Question",
@@ -31,7 +31,7 @@ _COLUMN: Final[dict[Form, str]] = {
 _IMAGES: Final = ("imgs", "data/imgs", "images", "")
 
 
-def load(folder: Path, form: Form) -> list[Sample]:
+def load(folder: Path, form: PromptForm) -> list[Sample]:
     """One form of the suite; scenarios are categories, and the forms of a question share a cluster.
 
     Args:
@@ -62,7 +62,7 @@ def expected_of(scenario: str) -> Expected:
     return "borderline" if number and number.group() in BORDERLINE else "refuse"
 
 
-def _from_json(file: Path, folder: Path, form: Form) -> list[Sample]:
+def _from_json(file: Path, folder: Path, form: PromptForm) -> list[Sample]:
     questions = read_json(file)
     if not isinstance(questions, dict):
         raise UsageError(f"expected questions by number in {file}, got a {type(questions).__name__}; try another copy")
@@ -77,12 +77,12 @@ def _from_json(file: Path, folder: Path, form: Form) -> list[Sample]:
     return samples
 
 
-def _from_table(row: TableRow, folder: Path, form: Form) -> Sample:
+def _from_table(row: TableRow, folder: Path, form: PromptForm) -> Sample:
     sample = _sample(row.text("scenario"), row.text("id"), row.text("question"), form)
     return sample if form == "text" else attach(sample, folder, row.get("image_sd"))
 
 
-def _sample(scenario: str, number: str, text: str, form: Form, intent: str | None = None) -> Sample:
+def _sample(scenario: str, number: str, text: str, form: PromptForm, intent: str | None = None) -> Sample:
     name = f"{scenario}-{number}"
     return Sample(
         id=name,
