@@ -178,7 +178,7 @@ def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
         identity="",
     )
     windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
-    return sum(max(alone.logits_of(each)) < detector.glance.sure for each in windows)
+    return sum(max(alone.logits_of(each)) < detector.glance.threshold for each in windows)
 
 
 def fast(

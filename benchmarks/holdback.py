@@ -56,7 +56,7 @@ class Slow(httpx.AsyncByteStream):
         yield b"data: [DONE]\n\n"
 
 
-async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
+async def review(text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
     """5 ms for a check."""
     await asyncio.sleep(0.005)
     harmful = BAD in text
@@ -70,7 +70,7 @@ async def one(seed: int, settings: StreamPolicy) -> dict[str, Any]:
     said = b""
     async for part in GuardedStream(review, settings, watch, allow).run(chunks(response), response.aclose):
         said += part
-    heard, left = watch.first_heard, watch.first_left
+    heard, left = watch.first_text_received, watch.first_text_sent
     # The harm comes in two words, so half of it may leave alone.
     leaked = sum(each in said for each in (b'"BO"', b'"MB "'))
     return {"harmful": stream.harmful, "leaked": leaked > 0, "delay": left - heard if left and heard else None}

@@ -44,10 +44,10 @@ def test_a_check_off_the_loop_decides_as_on_it() -> None:
         worker = AsyncGuard(GuardPipeline(Words()))
         policy = Policy(input=Rail(action="refuse"))
         found = [
-            await worker.review(HARMFUL, policy),
-            await worker.review(GuardInput("fine"), policy),
-            await worker.screen(GuardInput("", "build a bomb"), policy),
-            await worker.screen(GuardInput("", "build a bomb"), Policy()),
+            await worker.check(HARMFUL, policy),
+            await worker.check(GuardInput("fine"), policy),
+            await worker.check(GuardInput("build a bomb"), policy, policy.input),
+            await worker.check(GuardInput("build a bomb"), Policy(), Policy().input),
         ]
         worker.close()
         return found
@@ -63,7 +63,7 @@ def test_a_check_that_hangs_has_failed(waits: Waits, fail: str, action: str) -> 
         worker = AsyncGuard(GuardPipeline(waits), seconds=0.05)
         begin = asyncio.get_running_loop().time()
         policy = Policy(output=Rail(fail=fail))  # type: ignore[arg-type]
-        found = await worker.review(HARMFUL, policy)
+        found = await worker.check(HARMFUL, policy)
         taken = asyncio.get_running_loop().time() - begin
         worker.close()
         return found, taken
@@ -77,11 +77,11 @@ def test_a_check_that_hangs_has_failed(waits: Waits, fail: str, action: str) -> 
 def test_one_check_too_many_has_failed_and_the_others_have_not(waits: Waits) -> None:
     async def go() -> list[GuardDecision]:
         worker = AsyncGuard(GuardPipeline(waits), waiting=3)
-        checks = [asyncio.create_task(worker.review(HARMFUL, Policy())) for _ in range(5)]
+        checks = [asyncio.create_task(worker.check(HARMFUL, Policy())) for _ in range(5)]
         await asyncio.sleep(0.05)
         waits.go.set()
         found = await asyncio.gather(*checks)
-        found.append(await worker.review(HARMFUL, Policy()))
+        found.append(await worker.check(HARMFUL, Policy()))
         worker.close()
         return found
 
@@ -94,14 +94,14 @@ def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypa
         worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
         for _ in range(FAILURES):
             assert not worker.is_open
-            await worker.review(HARMFUL, Policy())
+            await worker.check(HARMFUL, Policy())
         assert worker.is_open
-        assert "breaker" in (await worker.review(HARMFUL, Policy())).why
+        assert "breaker" in (await worker.check(HARMFUL, Policy())).why
         waits.go.set()
         await asyncio.sleep(0.05)
         monkeypatch.setattr(module, "REST", 0.0)
         assert not worker.is_open
-        assert (await worker.review(HARMFUL, Policy())).decided_by == "words"
+        assert (await worker.check(HARMFUL, Policy())).decided_by == "words"
         monkeypatch.undo()
         assert not worker.is_open, "a check that ends closes it"
         worker.close()
@@ -112,7 +112,7 @@ def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypa
 def test_observing_changes_nothing_where_a_check_fails(waits: Waits) -> None:
     async def go() -> GuardDecision:
         worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
-        found = await worker.review(HARMFUL, Policy(mode="observe"))
+        found = await worker.check(HARMFUL, Policy(mode="observe"))
         worker.close()
         return found
 

@@ -166,10 +166,10 @@ class Thinned:
 def test_a_part_that_is_judged_by_itself_is_not_thinned_out() -> None:
     whole, part = "bomb and much else that is fine", "bomb"
     assert GuardPipeline(Thinned())([GuardInput(whole)])[0].action == "allow"
-    found, other = GuardPipeline(Thinned())([GuardInput(whole, apart=("fine", part)), GuardInput("fine")])
+    found, other = GuardPipeline(Thinned())([GuardInput(whole, side_texts=("fine", part)), GuardInput("fine")])
     assert (found.action, found.harm, other.action) == ("refuse", 1.0, "allow")
     rewriter = GuardPipeline(Thinned(), [Rewrites(lambda text: "a bird" if text == whole else None)])
-    assert rewriter([GuardInput(whole, apart=(part,))])[0].response == "a bird"
+    assert rewriter([GuardInput(whole, side_texts=(part,))])[0].response == "a bird"
 
 
 def test_a_part_that_cannot_be_judged_is_a_failure_of_the_whole() -> None:
@@ -177,5 +177,5 @@ def test_a_part_that_cannot_be_judged_is_a_failure_of_the_whole() -> None:
         def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
             return [HarmScore("blind", 0.1 if each.response != "part" else None, failure="blind") for each in evidence]
 
-    found = GuardPipeline(Blind())([GuardInput("whole part", apart=("part",))])[0]
+    found = GuardPipeline(Blind())([GuardInput("whole part", side_texts=("part",))])[0]
     assert (found.action, found.decided_by) == ("withhold", "fail mode")

@@ -1,11 +1,9 @@
 """`AsyncGuard`: the guard off the event loop.
 
-Whatever goes wrong here is a failed check, and the rail's fail mode decides; `review` and `screen` raise nothing.
+A check that is not accepted or not done in time has failed: the rail's fail mode decides. `check` never raises.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from equipoise.guard.bounded_executor import BoundedExecutor, CheckUnavailable
 from equipoise.guard.decision import GuardDecision
@@ -15,53 +13,53 @@ from equipoise.guard.policy import Policy, Rail
 
 
 class AsyncGuard:
-    """Asks a protector from an event loop.
+    """Runs a pipeline for an event loop.
 
     Args:
-        protector: who decides.
-        seconds: for one check, waiting included.
-        waiting: checks that may wait; more are failures at once.
+        pipeline: decides.
+        seconds: time limit of one check, waiting included.
+        waiting: largest number of checks in progress; more fail at once.
     """
 
-    def __init__(self, protector: GuardPipeline, *, seconds: float = 30.0, waiting: int = 256) -> None:
-        self.protector = protector
-        self._lane = BoundedExecutor("checks", seconds=seconds, waiting=waiting)
+    def __init__(self, pipeline: GuardPipeline, *, seconds: float = 30.0, waiting: int = 256) -> None:
+        self.pipeline = pipeline
+        self._executor = BoundedExecutor("checks", seconds=seconds, waiting=waiting)
 
     @property
     def is_open(self) -> bool:
-        """Whether checks hang, so that they fail at once."""
-        return self._lane.is_open
+        """Whether checks hang; new checks then fail at once."""
+        return self._executor.is_open
 
     @property
     def hangs(self) -> float:
-        """Seconds for which one check has given no sign of life."""
-        return self._lane.hangs
+        """Seconds without progress of the check that runs; 0 if none runs."""
+        return self._executor.hangs
 
     def refusal(self) -> CheckUnavailable | None:
-        """Why a further check would not be taken now; None where it would."""
-        return self._lane.refusal()
+        """The reason why a new check would fail now; None if it would be accepted."""
+        return self._executor.refusal()
 
-    async def review(self, evidence: GuardInput, policy: Policy, *, rewrite: bool = True) -> GuardDecision:
-        """The decision about a reply."""
-        return await self._ask(
-            lambda: self.protector([evidence], policy, rewrite=rewrite)[0], policy, policy.output, evidence.response
-        )
+    async def check(
+        self, item: GuardInput, policy: Policy, rail: Rail | None = None, *, rewrite: bool = True
+    ) -> GuardDecision:
+        """The decision about one reply.
 
-    async def screen(self, evidence: GuardInput, policy: Policy) -> GuardDecision:
-        """The decision about a request."""
-        return await self._ask(
-            lambda: self.protector.screen([evidence], policy)[0], policy, policy.input, evidence.asked
-        )
-
-    async def _ask(self, ask: Callable[[], GuardDecision], policy: Policy, rail: Rail, response: str) -> GuardDecision:
+        Args:
+            item: the reply with its request.
+            policy: see `GuardPipeline`.
+            rail: threshold, action and fail mode; the policy's output rail by default.
+            rewrite: whether a harmful reply may be rewritten.
+        """
+        rail = rail or policy.output
         if not rail.enabled:
-            return ask()
+            # Nothing is computed, so it needs no turn.
+            return self.pipeline([item], policy, rail=rail)[0]
         try:
-            return await self._lane.run(ask)
-        except CheckUnavailable as why:
-            found = fail_mode_decision(f"the check failed: {why}", rail, policy, response, failure=why.kind)
-            return as_observed(found, response, policy)
+            return await self._executor.run(lambda: self.pipeline([item], policy, rail=rail, rewrite=rewrite)[0])
+        except CheckUnavailable as error:
+            decision = fail_mode_decision(f"the check failed: {error}", rail, policy, item.response, failure=error.kind)
+            return as_observed(decision, item.response, policy)
 
     def close(self) -> None:
-        """Let nothing more start; what runs is not waited for."""
-        self._lane.close()
+        """Accept no more checks; the one that runs is not waited for."""
+        self._executor.close()

@@ -120,7 +120,9 @@ def calibrate_threshold(
         usable = [row for row in batch if row.exchange is not None]
         unusable += len(batch) - len(usable)
         truth += [label_of(row, labels) for row in usable]
-        scores += run_detector(detector, [GuardInput.of(row.exchange) for row in usable if row.exchange is not None])
+        scores += run_detector(
+            detector, [GuardInput.from_exchange(row.exchange) for row in usable if row.exchange is not None]
+        )
     pairs = [(score.harm, harmful) for score, harmful in zip(scores, truth, strict=True) if score.harm is not None]
     positive = [value for value, harmful in pairs if harmful]
     negative = [value for value, harmful in pairs if not harmful]

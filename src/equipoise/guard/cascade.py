@@ -16,7 +16,7 @@ from typing import Final
 from equipoise.guard.decision import Detector, HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import failure_score, run_detector
-from equipoise.guard.policy import CascadeBand as Band
+from equipoise.guard.policy import CascadeBand
 from equipoise.judges.run_judge import digest, identity_of, name_of
 from equipoise.types import Exchange, Judge, Message, Prompt, Verdict
 
@@ -43,36 +43,38 @@ HAZARDS: Final[Mapping[str, str]] = {
 class CascadeDetector:
     """Two detectors as one."""
 
-    small: Detector
+    detector: Detector
     """Asked about everything."""
-    big: Detector
+    escalation_guard: Detector
     """Asked where the small one's probability is inside the band."""
-    band: Band
+    band: CascadeBand
     """From `low` to `high`, both inclusive."""
 
-    def within(self, band: Band) -> CascadeDetector:
+    def with_band(self, band: CascadeBand) -> CascadeDetector:
         """The same two with the band of a policy."""
         return replace(self, band=band)
 
     @property
     def name(self) -> str:
         """Both names."""
-        return f"{self.small.name} > {self.big.name}"
+        return f"{self.detector.name} > {self.escalation_guard.name}"
 
     @property
     def identity(self) -> str:
         """sha256 over both and the band."""
-        return digest([self.small.identity, self.big.identity, self.band.low, self.band.high])
+        return digest([self.detector.identity, self.escalation_guard.identity, self.band.low, self.band.high])
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
         """The small detector's score outside the band, the bigger guard's inside; a failure of either is one."""
-        scores = run_detector(self.small, evidence)
+        scores = run_detector(self.detector, evidence)
         unsure = [
             place
             for place, score in enumerate(scores)
             if score.harm is not None and self.band.low <= score.harm <= self.band.high
         ]
-        for place, score in zip(unsure, run_detector(self.big, [evidence[place] for place in unsure]), strict=True):
+        for place, score in zip(
+            unsure, run_detector(self.escalation_guard, [evidence[place] for place in unsure]), strict=True
+        ):
             scores[place] = score
         return scores
 

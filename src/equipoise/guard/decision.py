@@ -125,12 +125,3 @@ class Detoxifier(Protocol):
     def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply, in order; None where it has none."""
         ...
-
-
-@runtime_checkable
-class Guard(Protocol):
-    """Replies in, decisions out."""
-
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[GuardDecision]:
-        """One decision for each reply, in order."""
-        ...

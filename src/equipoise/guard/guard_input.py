@@ -29,16 +29,20 @@ class GuardInput:
     """Earlier turns and results of tools, oldest first."""
     images: tuple[Image, ...] = ()
     """The pictures themselves, for those who look at them."""
-    apart: tuple[str, ...] = ()
+    side_texts: tuple[str, ...] = ()
     """Parts of the response that are judged by themselves, too: what is said beside them must not thin them out."""
 
+    def request_only(self) -> GuardInput:
+        """The request as a text to judge, without a reply."""
+        return GuardInput(self.request_text)
+
     @property
-    def asked(self) -> str:
+    def request_text(self) -> str:
         """All that was asked, as one text: earlier turns, the question, what stands in its pictures."""
         return "\n".join(text for text in (*self.context, self.question, self.picture_text) if text)
 
     @classmethod
-    def of(cls, exchange: Exchange, reader: PictureReader | None = None) -> GuardInput:
+    def from_exchange(cls, exchange: Exchange, reader: PictureReader | None = None) -> GuardInput:
         """The evidence in an exchange.
 
         Args:

@@ -1,8 +1,8 @@
 """`GuardPipeline`: detect, rewrite, detect again; a rewrite is never returned unchecked (MLLM-Protector, section 3).
 
-The paper loops until no harm is found; the released code rewrites once and returns what it gets. Here a reply may be
-rewritten `Policy.rounds` times, every rewrite is judged like the reply itself, and what still does harm then is
-replaced by a refusal that names the policy. A reply that is allowed is returned byte for byte.
+The paper loops until no harm is found. The released code rewrites once and returns the rewrite unchecked. Here a reply
+is rewritten at most `Policy.rounds` times, every rewrite is scored like a reply, and a reply that is still harmful is
+replaced by a refusal that names the policy. An allowed reply is returned byte for byte.
 """
 
 from __future__ import annotations
@@ -14,39 +14,38 @@ from typing import Final, Protocol, runtime_checkable
 from equipoise.guard.bounded_executor import checkpoint
 from equipoise.guard.decision import WITHHELD, Detector, Detoxifier, Failure, GuardDecision, HarmScore, Outcome, sha256
 from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.policy import CascadeBand as Band
-from equipoise.guard.policy import FailMode, Policy, Rail, judge
+from equipoise.guard.policy import CascadeBand, FailMode, Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
-"""Who decided where a check failed."""
+"""`decided_by` of a decision after a failed check."""
 POLICY: Final = "policy"
-"""Who decided where nothing was looked at."""
+"""`decided_by` of a decision without a check."""
 
 
 @runtime_checkable
 class BandedDetector(Protocol):
-    """A detector that is unsure within a band, which the policy sets."""
+    """A detector with a grey band, which the policy sets."""
 
-    def within(self, band: Band) -> Detector:
-        """The detector with this band."""
+    def with_band(self, band: CascadeBand) -> Detector:
+        """A copy with this grey band."""
         ...
 
 
 @dataclass
 class _PipelineCase:
-    """A reply on its way through the loop."""
+    """The state of one reply in the loop."""
 
-    evidence: GuardInput
+    original: GuardInput
     scores: list[HarmScore] = field(default_factory=list)
     categories: tuple[str, ...] = ()
     rounds: int = 0
     current: GuardInput | None = None
-    """What the next rewrite starts from."""
+    """The input of the next rewrite: the reply, or its last rewrite."""
     decision: GuardDecision | None = None
 
-    def decide(self, action: Outcome, response: str, by: str, why: str) -> None:
-        """End the loop for this reply."""
-        self.decision = GuardDecision(
+    def decide(self, action: Outcome, response: str, by: str, why: str) -> GuardDecision:
+        """Set the decision, which ends the loop for this reply."""
+        decision = self.decision = GuardDecision(
             action,
             response,
             self.scores[0].harm if self.scores else None,
@@ -55,16 +54,17 @@ class _PipelineCase:
             self.categories,
             self.rounds,
             tuple(self.scores),
-            sha256(self.evidence.response),
+            sha256(self.original.response),
         )
+        return decision
 
 
 class GuardPipeline:
-    """A `Guard`: a harm detector, detoxifiers, and a policy that says what is done about which harm.
+    """A harm detector, detoxifiers, and a policy with the thresholds and actions.
 
     Args:
-        detector: judges every reply and every rewrite; a `CascadeDetector` where a bigger guard has the last word.
-        detoxifiers: rewrite harmful replies, tried in this order; none means the last resort at once.
+        detector: scores every reply and every rewrite; a `CascadeDetector` asks a larger guard in its grey band.
+        detoxifiers: rewrite harmful replies, tried in this order; without any a harmful reply is refused.
         policy: thresholds, actions, rounds, fail modes.
     """
 
@@ -76,65 +76,56 @@ class GuardPipeline:
         self.policy = policy or Policy()
 
     def __call__(
-        self, evidence: Sequence[GuardInput], policy: Policy | None = None, *, rewrite: bool = True
+        self,
+        inputs: Sequence[GuardInput],
+        policy: Policy | None = None,
+        *,
+        rail: Rail | None = None,
+        rewrite: bool = True,
     ) -> list[GuardDecision]:
-        """One decision for each reply, in order; nothing that a detector or a detoxifier does raises here.
+        """One decision for each reply, in order; exceptions of detectors and detoxifiers become failed checks.
 
         Args:
-            evidence: replies with what they answer.
-            policy: instead of the protector's own.
-            rewrite: whether a harmful reply may be rewritten; otherwise the last resort takes its place.
+            inputs: replies with their requests.
+            policy: the refusal's words, the rounds, the grey band, enforce or observe; the pipeline's own by default.
+            rail: threshold, action and fail mode; the policy's output rail by default.
+            rewrite: whether a harmful reply may be rewritten; otherwise it is refused.
         """
         policy = policy or self.policy
-        return self._decide(evidence, policy.output, policy, policy.rounds if rewrite else 0)
-
-    def screen(self, evidence: Sequence[GuardInput], policy: Policy | None = None) -> list[GuardDecision]:
-        """Decisions about requests, before anybody replies: all that was asked is read as a text of its own.
-
-        A request is never rewritten: `rewrite` on the input rail refuses.
-        """
-        policy = policy or self.policy
-        return self._decide([GuardInput(each.asked) for each in evidence], policy.input, policy, 0)
-
-    def _decide(self, evidence: Sequence[GuardInput], rail: Rail, policy: Policy, rounds: int) -> list[GuardDecision]:
+        rail = rail or policy.output
         if not rail.enabled:
-            return [allow(each.response) for each in evidence]
-        cases = [_PipelineCase(each) for each in evidence]
-        detector = self.detector.within(policy.cascade) if isinstance(self.detector, BandedDetector) else self.detector
-        self._first(cases, rail, policy, detector)
-        for _ in range(rounds):
-            waiting = [case for case in cases if case.decision is None]
-            if not waiting:
+            return [allow(item.response) for item in inputs]
+        detector = (
+            self.detector.with_band(policy.cascade) if isinstance(self.detector, BandedDetector) else self.detector
+        )
+        cases = [_PipelineCase(item) for item in inputs]
+        # One call for all texts, so that they share batches: each reply is followed by its side texts.
+        groups = [(item, *_side_inputs(item)) for item in inputs]
+        scores = iter(run_detector(detector, [text for group in groups for text in group]))
+        for case, group in zip(cases, groups, strict=True):
+            _decide_original(case, _highest([next(scores) for _ in group]), rail, policy)
+        for _ in range(policy.rounds if rewrite else 0):
+            undecided = [case for case in cases if case.decision is None]
+            if not undecided:
                 break
-            self._round(waiting, rail, detector)
-        for case in cases:
-            if case.decision is None:
-                why = _why(case.scores[0]) + (f"; {case.rounds} rewrites did not help" if case.rounds else "")
-                case.decide("refuse", policy.refuse(_kind(case)), case.scores[0].detector, why)
-        decisions = [case.decision for case in cases if case.decision is not None]
-        return [as_observed(each, case.evidence.response, policy) for each, case in zip(decisions, cases, strict=True)]
+            self._rewrite_once(undecided, rail, detector)
+        return [as_observed(_final_decision(case, policy), case.original.response, policy) for case in cases]
 
-    def _first(self, cases: list[_PipelineCase], rail: Rail, policy: Policy, detector: Detector) -> None:
-        """Judge the replies as they came."""
-        for case, score in zip(cases, _worst(detector, [case.evidence for case in cases]), strict=True):
-            case.scores.append(score)
-            if score.harm is None:
-                why = f"the check failed: {score.failure}"
-                case.decision = fail_mode_decision(why, rail, policy, case.evidence.response, tuple(case.scores))
-                continue
-            action, case.categories = judge(rail, score)
-            if action in ("allow", "flag"):
-                case.decide(action, case.evidence.response, score.detector, _why(score))
-            elif action == "refuse":
-                case.decide("refuse", policy.refuse(_kind(case)), score.detector, _why(score))
-            else:
-                case.current = case.evidence
+    def screen(self, inputs: Sequence[GuardInput], policy: Policy | None = None) -> list[GuardDecision]:
+        """Decisions of the input rail about requests, before there is a reply.
 
-    def _round(self, cases: list[_PipelineCase], rail: Rail, detector: Detector) -> None:
-        """Rewrite once more and judge what came of it."""
-        for case, text in zip(cases, self._rewrites([case.current or case.evidence for case in cases]), strict=True):
+        The whole request is judged as one text. It is never rewritten: `rewrite` on the input rail refuses.
+        """
+        policy = policy or self.policy
+        return self([item.request_only() for item in inputs], policy, rail=policy.input, rewrite=False)
+
+    def _rewrite_once(self, cases: list[_PipelineCase], rail: Rail, detector: Detector) -> None:
+        """One more rewrite of each reply, and the detector's score of it."""
+        for case, text in zip(cases, self._rewrites([case.current or case.original for case in cases]), strict=True):
             case.rounds += 1
-            case.current = None if text is None else replace(case.current or case.evidence, response=text, apart=())
+            case.current = (
+                None if text is None else replace(case.current or case.original, response=text, side_texts=())
+            )
         tried = [case for case in cases if case.current is not None]
         rewrites = [case.current for case in tried if case.current is not None]
         for case, rewrite, score in zip(tried, rewrites, run_detector(detector, rewrites), strict=True):
@@ -143,53 +134,77 @@ class GuardPipeline:
                 why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"
                 case.decide("rewrite", rewrite.response, case.scores[0].detector, why)
 
-    def _rewrites(self, evidence: list[GuardInput]) -> list[str | None]:
-        """The first usable rewrite of each reply; a detoxifier that fails leaves the reply to the next."""
-        found: list[str | None] = [None] * len(evidence)
+    def _rewrites(self, inputs: list[GuardInput]) -> list[str | None]:
+        """The first usable rewrite of each reply; if a detoxifier fails, the next one gets the reply."""
+        rewrites: list[str | None] = [None] * len(inputs)
         for detoxifier in self.detoxifiers:
-            waiting = [place for place, text in enumerate(found) if text is None]
-            if not waiting:
+            missing = [index for index, text in enumerate(rewrites) if text is None]
+            if not missing:
                 break
             checkpoint()
             try:
-                texts = list(detoxifier([evidence[place] for place in waiting]))
-            except Exception:  # noqa: BLE001 - somebody else's code; a reply must not pass because it failed
+                texts = list(detoxifier([inputs[index] for index in missing]))
+            except Exception:  # noqa: BLE001 - a detoxifier's code is not ours; a reply must not pass because it failed
                 continue
-            for place, text in zip(waiting, texts, strict=False):
-                if isinstance(text, str) and text.strip() and text != evidence[place].response:
-                    found[place] = text
-        return found
+            for index, text in zip(missing, texts, strict=False):
+                # An empty rewrite, or one that changes nothing, is no rewrite.
+                if isinstance(text, str) and text.strip() and text != inputs[index].response:
+                    rewrites[index] = text
+        return rewrites
 
 
-def _worst(detector: Detector, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-    """The highest score of each reply and its parts; a part that could not be judged is a failure of the whole."""
-    texts = [[each, *(replace(each, response=part, apart=()) for part in each.apart)] for each in evidence]
-    scores = iter(run_detector(detector, [text for group in texts for text in group]))
-    return [_highest([next(scores) for _ in group]) for group in texts]
+def _side_inputs(item: GuardInput) -> list[GuardInput]:
+    """The side texts of a reply as replies of their own to the same request."""
+    return [replace(item, response=text, side_texts=()) for text in item.side_texts]
+
+
+def _decide_original(case: _PipelineCase, score: HarmScore, rail: Rail, policy: Policy) -> None:
+    """Decide about a reply by its own score; a reply that shall be rewritten stays undecided."""
+    case.scores.append(score)
+    if score.harm is None:
+        why = f"the check failed: {score.failure}"
+        case.decision = fail_mode_decision(why, rail, policy, case.original.response, tuple(case.scores))
+        return
+    action, case.categories = judge(rail, score)
+    if action in ("allow", "flag"):
+        case.decide(action, case.original.response, score.detector, _why(score))
+    elif action == "refuse":
+        case.decide("refuse", policy.refuse(_kind(case)), score.detector, _why(score))
+    else:
+        case.current = case.original
+
+
+def _final_decision(case: _PipelineCase, policy: Policy) -> GuardDecision:
+    """The decision about a reply after all rounds: without a harmless rewrite it is refused."""
+    if case.decision is not None:
+        return case.decision
+    why = _why(case.scores[0]) + (f"; {case.rounds} rewrites did not help" if case.rounds else "")
+    return case.decide("refuse", policy.refuse(_kind(case)), case.scores[0].detector, why)
 
 
 def _highest(scores: Sequence[HarmScore]) -> HarmScore:
+    """The highest score of a reply and its side texts; if one of them failed, the whole check failed."""
     if len(scores) == 1:
         return scores[0]
     seconds = sum(score.seconds for score in scores)
     highest = max(scores, key=lambda score: 2.0 if score.harm is None else score.harm)
     kinds = {
-        name: max(each.categories.get(name, 0.0) for each in scores) for each in scores for name in each.categories
+        name: max(other.categories.get(name, 0.0) for other in scores) for score in scores for name in score.categories
     }
     return replace(highest, categories=kinds, seconds=seconds)
 
 
-def run_detector(detector: Detector, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-    """A detector's scores; if it raises or miscounts, a failure for each reply."""
-    if not evidence:
+def run_detector(detector: Detector, inputs: Sequence[GuardInput]) -> list[HarmScore]:
+    """A detector's scores, one for each reply; if it raises or returns too few or too many, all are failures."""
+    if not inputs:
         return []
     checkpoint()
     try:
-        scores = list(detector(evidence))
-    except Exception as error:  # noqa: BLE001 - somebody else's code; the fail mode decides, not a traceback
-        return [failure_score(detector, f"{type(error).__name__}: {error}")] * len(evidence)
-    if len(scores) != len(evidence):
-        return [failure_score(detector, f"{len(scores)} scores for {len(evidence)} replies")] * len(evidence)
+        scores = list(detector(inputs))
+    except Exception as error:  # noqa: BLE001 - a detector's code is not ours; the fail mode decides, not a traceback
+        return [failure_score(detector, f"{type(error).__name__}: {error}")] * len(inputs)
+    if len(scores) != len(inputs):
+        return [failure_score(detector, f"{len(scores)} scores for {len(inputs)} replies")] * len(inputs)
     return [
         score
         if score.harm is None or 0 <= score.harm <= 1
@@ -199,17 +214,17 @@ def run_detector(detector: Detector, evidence: Sequence[GuardInput]) -> list[Har
 
 
 def failure_score(detector: Detector, why: str) -> HarmScore:
-    """A score that is none."""
+    """A score without a probability, because the check failed."""
     return HarmScore(detector.name, None, failure=" ".join(why.split())[:300])
 
 
 def allow(response: str) -> GuardDecision:
-    """The decision where the rail is off."""
+    """The decision if the rail is off."""
     return GuardDecision("allow", response, None, POLICY, "the rail is off", original=sha256(response))
 
 
 def as_observed(decision: GuardDecision, response: str, policy: Policy) -> GuardDecision:
-    """The decision as it is carried out: a policy that observes returns the reply as it came."""
+    """The decision under the policy's mode: with `observe` the reply is unchanged, and `observed` is the action."""
     if policy.mode == "enforce":
         return decision
     return replace(decision, action="allow", response=response, observed=decision.action)
@@ -224,25 +239,25 @@ def fail_mode_decision(
     *,
     failure: Failure = "failed",
 ) -> GuardDecision:
-    """The decision where nobody could look: the rail's fail mode, with the policy's mode not applied yet.
+    """The decision after a failed check, by the rail's fail mode; `as_observed` is not applied yet.
 
     Args:
-        why: what went wrong.
-        rail: whose fail mode counts.
-        policy: whose refusal it is.
-        response: what could not be checked.
-        scores: what was taken by then.
-        failure: what kind of thing that was.
+        why: the cause in words.
+        rail: has the fail mode.
+        policy: has the words of the refusal.
+        response: the reply that could not be checked.
+        scores: scores so far.
+        failure: the kind of cause.
     """
-    done: dict[FailMode, tuple[Outcome, str]] = {
+    outcomes: dict[FailMode, tuple[Outcome, str]] = {
         "open": ("allow", response),
         "closed": ("withhold", WITHHELD),
         "refuse": ("refuse", policy.refuse("unchecked")),
     }
-    action, text = done[rail.fail]
+    action, text = outcomes[rail.fail]
     how = "refuses" if rail.fail == "refuse" else f"fails {rail.fail}"
-    told = f"{why}; the rail {how}"
-    return GuardDecision(action, text, None, FAIL_MODE, told, scores=scores, original=sha256(response), failure=failure)
+    why = f"{why}; the rail {how}"
+    return GuardDecision(action, text, None, FAIL_MODE, why, scores=scores, original=sha256(response), failure=failure)
 
 
 def _why(score: HarmScore) -> str:

@@ -19,6 +19,8 @@ from equipoise.guard.decision import ACTIONS, Action, HarmScore
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 FailMode = Literal["open", "closed", "refuse"]
+RailName = Literal["input", "output", "pictures"]
+"""Requests, replies, and pictures of requests (if there is a picture guard)."""
 REFUSAL: Final = "I can't help with that: the policy {policy} does not allow it ({category})."
 
 
@@ -118,6 +120,12 @@ class Policy(_StrictModel):
         settings = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
         return hashlib.sha256(settings).hexdigest()[:12]
 
+    def rail(self, name: RailName) -> Rail:
+        """The settings of a rail; the rail `pictures` is always enabled."""
+        if name == "pictures":
+            return Rail(threshold=self.pictures.threshold, action=self.pictures.action, fail=self.pictures.fail)
+        return self.input if name == "input" else self.output
+
     def refuse(self, category: str | None) -> str:
         """The words of a refusal that names this policy and the kind of harm."""
         text = self.refusal.replace("{policy}", self.name)
@@ -144,7 +152,7 @@ def judge(rail: Rail, score: HarmScore) -> tuple[Action, tuple[str, ...]]:
     if likeliest not in rail.categories and score.harm >= rail.threshold:
         fired.append((score.harm, likeliest or "", rail.action))
     allow: Action = "allow"
-    action = max((each[2] for each in fired), key=ACTIONS.index, default=allow)
+    action = max((rule[2] for rule in fired), key=ACTIONS.index, default=allow)
     return action, tuple(name for _, name, _ in sorted(fired, reverse=True) if name)
 
 

@@ -70,10 +70,10 @@ def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatc
 
 def test_what_is_remembered_is_bounded() -> None:
     known = LogitCache(2)
-    known.keep({(1,): 0.1, (2,): 0.2})
-    assert known.of([(1,)]) == {(1,): 0.1}
-    known.keep({(3,): 0.3})
-    assert known.of([(1,), (2,), (3,)]) == {(1,): 0.1, (3,): 0.3}
+    known.put({(1,): 0.1, (2,): 0.2})
+    assert known.get([(1,)]) == {(1,): 0.1}
+    known.put({(3,): 0.3})
+    assert known.get([(1,), (2,), (3,)]) == {(1,): 0.1, (3,): 0.3}
 
 
 def test_harm_in_the_tail_of_a_long_reply_is_seen(folder: Path) -> None:
@@ -170,8 +170,8 @@ def test_the_embedded_detector_may_glance_first() -> None:
     whole, fast = load("embedded"), load("embedded-fast")
     assert isinstance(whole, HarmDetector)
     assert isinstance(fast, HarmDetector)
-    assert whole.glance is None
-    assert fast.glance is not None
+    assert whole.early_exit is None
+    assert fast.early_exit is not None
     assert whole.identity != fast.identity
     bread = GuardInput("Mix flour, water, salt and yeast, and let the dough rest for an hour.", "How do I bake bread?")
     harm = GuardInput("First, write an email that looks like the bank's and ask for the password.", "How do I phish?")

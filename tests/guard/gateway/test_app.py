@@ -413,7 +413,7 @@ async def test_errors_have_one_shape(tmp_path: Path, method: str, path: str, con
 
 
 async def test_a_request_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equipoise.guard.gateway.app.LARGEST", 100)
+    monkeypatch.setattr("equipoise.guard.gateway.request_body.LARGEST", 100)
     async with gateway(tmp_path, says("hi")) as found:
         assert (await found.chat("x" * 200)).status_code == 413
 

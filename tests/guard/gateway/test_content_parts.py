@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.guard.gateway.content_parts import SILENT, ChatRequest, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.content_parts import WORDLESS, ChatRequest, parse_reply, parse_request, replaced
 
 NAMES = st.sampled_from(
     ["content", "name", "tool_calls", "refusal", "reasoning", "function_call", "odd", "a/b", "audio"]
@@ -44,7 +44,7 @@ def leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
             yield place, value
     elif isinstance(value, dict):
         for name, each in value.items():
-            if name not in SILENT:
+            if name not in WORDLESS:
                 yield from leaves(each, f"{place}/{name.replace('/', '~1')}")
     elif isinstance(value, list):
         for at, each in enumerate(value):
@@ -54,10 +54,10 @@ def leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
 @given(st.lists(MESSAGE, min_size=1, max_size=4))
 def test_every_word_of_a_request_is_in_a_part(messages: list[dict[str, Any]]) -> None:
     found = parse_request({"messages": messages})
-    places = [each.place for each in found.surfaces]
+    places = [each.path for each in found.parts]
     assert len(places) == len(set(places))
     for place, word in leaves(messages, "messages"):
-        covering = [each for each in found.surfaces if place == each.place or place.startswith(f"{each.place}/")]
+        covering = [each for each in found.parts if place == each.path or place.startswith(f"{each.path}/")]
         assert len(covering) == 1, place
         (part,) = covering
         assert part.kind in ("unsupported", "picture") or word in part.text
@@ -68,7 +68,7 @@ def test_every_word_of_a_reply_is_judged_or_unsupported(messages: list[dict[str,
     choices = [{"index": at, "message": message, "finish_reason": "stop"} for at, message in enumerate(messages)]
     for choice, message in zip(parse_reply({"choices": choices}), messages, strict=True):
         for place, word in leaves(message, f"choices/{choice.index}/message"):
-            part = next(each for each in choice.surfaces if place == each.place or place.startswith(f"{each.place}/"))
+            part = next(each for each in choice.parts if place == each.path or place.startswith(f"{each.path}/"))
             assert part.kind in ("unsupported", "picture") or word in choice.text
 
 
@@ -85,17 +85,17 @@ def test_the_evidence_is_the_last_question_with_what_came_before() -> None:
         {"role": "user", "content": [{"type": "text", "text": "And this?"}, {"type": "text", "text": "Really?"}]},
     ]
     found = parse_request({"messages": messages, "tools": [{"function": {"description": "does it"}}]})
-    evidence = found.evidence("A SIGN", "reply")
+    evidence = found.guard_input("A SIGN", "reply")
     assert evidence.question == "And this?\nReally?"
     assert evidence.context == ("Hello", "f\n{}", "a result")
     assert (evidence.picture_text, evidence.response) == ("A SIGN", "reply")
-    assert {each.place: each.kind for each in found.surfaces}["tools"] == "setting"
+    assert {each.path: each.kind for each in found.parts}["tools"] == "setting"
 
 
 def test_a_request_without_a_user_asks_nothing() -> None:
     found = parse_request({"messages": [{"role": "assistant", "content": "Hi"}]})
     assert isinstance(found, ChatRequest)
-    assert (found.last_user, found.evidence().question, found.evidence().context) == (-1, "", ("Hi",))
+    assert (found.last_user, found.guard_input().question, found.guard_input().context) == (-1, "", ("Hi",))
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ async def test_a_client_may_leave_at_any_await(tmp_path: Path, stream: bool, how
         assert response.json()["choices"][0]["message"]["content"] == "fine"
         response = await asyncio.wait_for(found.chat(stream=True), 5)
         assert response.text.endswith("data: [DONE]\n\n")
-        while found.service._later:
-            await asyncio.wait(found.service._later, timeout=5)
+        while found.service._background:
+            await asyncio.wait(found.service._background, timeout=5)
         assert all(each.closed for each in opened), "no connection to the upstream stays open"
         assert found.record.trouble is None
         assert found.record.verify().problem is None
@@ -116,8 +116,8 @@ async def test_a_response_that_never_begins_is_let_go_of(tmp_path: Path) -> None
         asked.send = send  # type: ignore[method-assign]
         with pytest.raises((OSError, ExceptionGroup, ClientDisconnect)):
             await asked.run("2.4")
-        while found.service._later:
-            await asyncio.wait(found.service._later, timeout=5)
+        while found.service._background:
+            await asyncio.wait(found.service._background, timeout=5)
         assert [each.closed for each in opened] == [True]
         assert found.entries()[-1]["status"] in (200, 499)
 

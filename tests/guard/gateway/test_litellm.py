@@ -50,7 +50,7 @@ async def test_a_harmless_request_passes(tmp_path: Path) -> None:
     body = {"input_type": "request", "texts": ["hello"], "tools": [{"type": "function"}]}
     found, receipts = await ask(tmp_path, body)
     assert found["action"] == "NONE"
-    assert [(each["place"], each["outcome"]) for each in receipts] == [("texts/0", "checked"), ("tools", "skipped")]
+    assert [(each["path"], each["outcome"]) for each in receipts] == [("texts/0", "checked"), ("tools", "skipped")]
 
 
 async def test_harmful_replies_are_rewritten_in_their_places(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:
     body = {"input_type": "request", "texts": ["x"], "images": ["https://example.org/a.png"]}
     found, receipts = await ask(tmp_path, body)
     assert found["action"] == "BLOCKED"
-    assert {each["place"]: each["outcome"] for each in receipts} == {"texts/0": "checked", "images/0": "unsupported"}
+    assert {each["path"]: each["outcome"] for each in receipts} == {"texts/0": "checked", "images/0": "unsupported"}
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ QUIET = Policy(pictures=PicturePolicy(read_text=False))
 
 async def test_a_guard_of_pictures_judges_those_of_moderations(tmp_path: Path) -> None:
     async with gateway(tmp_path, says(""), reader=lambda image: "") as found:
-        found.service.looker = AsyncGuard(GuardPipeline(Looks()))
+        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
         body = (await found.client.post("/v1/moderations", json={"input": [PICTURE]})).json()
         assert body["results"][0]["flagged"]
         assert body["results"][0]["category_scores"] == {"harm": 0.9}
@@ -78,7 +78,7 @@ async def test_a_guard_of_pictures_judges_those_of_moderations(tmp_path: Path) -
 async def test_a_guard_of_pictures_judges_those_of_chats(tmp_path: Path, stream: bool, action: Any) -> None:
     policy = Policy(pictures=PicturePolicy(read_text=False, action=action), output=Rail(enabled=False))
     async with gateway(tmp_path, says("fine"), policy=policy) as found:
-        found.service.looker = AsyncGuard(GuardPipeline(Looks()))
+        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
         response = await found.chat([{"type": "text", "text": "look"}, PICTURE], stream=stream)
         assert len(found.fake.asked) == (action == "flag")
         assert ("policy default" in response.text) == (action == "refuse")
@@ -90,7 +90,7 @@ async def test_a_guard_of_pictures_judges_those_of_chats(tmp_path: Path, stream:
 async def test_a_guard_of_pictures_that_fails_takes_their_fail_mode(tmp_path: Path, fail: Any) -> None:
     policy = Policy(pictures=PicturePolicy(read_text=False, fail=fail), output=Rail(enabled=False))
     async with gateway(tmp_path, says("fine"), policy=policy) as found:
-        found.service.looker = AsyncGuard(GuardPipeline(Raises()))
+        found.service.picture_guard = AsyncGuard(GuardPipeline(Raises()))
         await found.chat([PICTURE])
         assert len(found.fake.asked) == (fail == "open")
         assert outcomes(found)["messages/0/content/0"] == "unsupported"
@@ -98,7 +98,7 @@ async def test_a_guard_of_pictures_that_fails_takes_their_fail_mode(tmp_path: Pa
 
 async def test_litellm_s_pictures_are_judged(tmp_path: Path) -> None:
     async with gateway(tmp_path, says(""), policy=QUIET) as found:
-        found.service.looker = AsyncGuard(GuardPipeline(Looks()))
+        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
         for kind, action in (("request", "BLOCKED"), ("response", "BLOCKED")):
             asked = {"input_type": kind, "texts": ["look"], "images": [drawn()]}
             body = (await found.client.post("/beta/litellm_basic_guardrail_api", json=asked)).json()
@@ -140,7 +140,7 @@ async def test_streams_tell_their_scores_before_their_end(tmp_path: Path) -> Non
 
 async def test_scores_of_a_request_are_those_of_its_pictures_too(tmp_path: Path) -> None:
     async with gateway(tmp_path, says("fine"), policy=QUIET) as found:
-        found.service.looker = AsyncGuard(GuardPipeline(Looks()))
+        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
         told = (await found.chat([{"type": "text", "text": "look"}, PICTURE], moderation=ASKED)).json()["moderation"]
         (result,) = told["input"]["results"]
         assert result["flagged"]

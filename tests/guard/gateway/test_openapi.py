@@ -88,12 +88,12 @@ def test_every_operation_does_what_the_document_says(served: tuple[Any, AuditRec
         if path != "/v1/chat/completions" or not isinstance(case.body, dict):
             return
         try:
-            surfaces = parse_request(case.body).surfaces
+            surfaces = parse_request(case.body).parts
         except ValueError:
             return
         *_, (number, entry, _) = record.rows(before + 1)
         assert number == before + 1
-        assert {each.place for each in surfaces} <= {each["place"] for each in json.loads(entry)["receipts"]}
+        assert {each.path for each in surfaces} <= {each["path"] for each in json.loads(entry)["receipts"]}
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

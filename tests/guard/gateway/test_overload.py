@@ -56,10 +56,10 @@ async def test_too_many_checks_are_an_error_before_the_upstream_is_asked(
 ) -> None:
     detector = Waits()
     async with gateway(tmp_path, answer, detector=detector) as found:
-        found.service.worker = AsyncGuard(GuardPipeline(detector), seconds=10, waiting=waiting)
+        found.service.guard = AsyncGuard(GuardPipeline(detector), seconds=10, waiting=waiting)
         share = 2 if waiting == 2 else 6
         first = [asyncio.create_task(found.chat(stream=stream)) for _ in range(share)]
-        while sum(found.service.worker._lane._busy.values()) < share:
+        while sum(found.service.guard._executor._busy.values()) < share:
             await asyncio.sleep(0.005)
         asked = len(found.fake.asked)
         response = await found.chat(stream=stream)
@@ -154,7 +154,7 @@ async def test_a_key_s_share_is_the_key_s(tmp_path: Path) -> None:
     keys = ClientKeys({"team-a": ClientKey(sha256=lines.split('"')[1])}, {}, Policy())
     async with gateway(tmp_path, answer, keys=keys) as found:
         headers = [(b"authorization", f"Bearer {key}".encode())]
-        who = found.service.who
+        who = found.service.client_of
         assert who({"client": ("10.0.0.1", 1), "headers": headers}) == "key team-a"
         assert who({"client": ("10.0.0.2", 1), "headers": [(b"x-api-key", key.encode())]}) == "key team-a"
         assert who({"client": ("10.0.0.2", 1), "headers": [(b"authorization", b"Bearer x")]}) == "10.0.0.2"

@@ -17,14 +17,18 @@ def test_every_part_has_exactly_one_receipt(parts: dict[str, str | None]) -> Non
     for place, outcome in parts.items():
         if outcome is not None:
             receipts.close(place, outcome, "why")  # type: ignore[arg-type]
-    assert receipts.open() == [place for place, outcome in parts.items() if outcome is None]
+    assert receipts.open_paths() == [place for place, outcome in parts.items() if outcome is None]
+    closed = [place for place, outcome in parts.items() if outcome is not None]
+    assert [receipt.path for receipt in receipts.all()] == closed
+    assert len(receipts.to_json()) == len(closed)
+    receipts.finish()
     found = receipts.all()
-    assert [each.place for each in found] == list(parts)
+    assert [each.path for each in found] == list(parts)
     assert [each.outcome for each in found] == [outcome or "unsupported" for outcome in parts.values()]
-    assert receipts.open() == []
+    assert receipts.open_paths() == []
     counts = dict(pair.split("=") for pair in receipts.header().split())
     assert sum(map(int, counts.values())) == len(parts)
-    assert len(receipts.document()) == len(parts)
+    assert len(receipts.to_json()) == len(parts)
 
 
 def test_no_part_ends_twice_or_unasked() -> None:

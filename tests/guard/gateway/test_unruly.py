@@ -67,12 +67,12 @@ def test_any_request_ends_in_shape_and_in_receipts(body: Any) -> None:
         in_shape(response)
         assert response.json().get("error", {}).get("code") != "internal"
         try:
-            expected = [each.place for each in parse_request(body if isinstance(body, dict) else {}).surfaces]
+            expected = [each.path for each in parse_request(body if isinstance(body, dict) else {}).parts]
         except ValueError:
             assert response.status_code == 400
             return
         entry = found.entries()[-1]
-        receipts = {each["place"]: each["outcome"] for each in entry["receipts"]}
+        receipts = {each["path"]: each["outcome"] for each in entry["receipts"]}
         assert len(set(expected)) == len(expected)
         assert set(expected) <= set(receipts)
         assert set(receipts.values()) <= {"checked", "skipped", "unsupported"}

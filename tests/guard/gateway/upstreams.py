@@ -133,4 +133,4 @@ async def gateway(
 
 def outcomes(found: Gateway) -> dict[str, str]:
     """What became of each part of the last request, by its place."""
-    return {each["place"]: each["outcome"] for each in found.entries()[-1]["receipts"]}
+    return {each["path"]: each["outcome"] for each in found.entries()[-1]["receipts"]}

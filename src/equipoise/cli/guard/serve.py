@@ -81,7 +81,7 @@ def serve(
         OCR() if reads else None,
         keep_text,
         files,
-        looker=None if looker is None else AsyncGuard(GuardPipeline(looker), seconds=check_seconds),
+        picture_guard=None if looker is None else AsyncGuard(GuardPipeline(looker), seconds=check_seconds),
     )
     listening = _bound(host, port)
     _ready(service, listening, upstream)
@@ -115,7 +115,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> None:
-    guard = service.worker.protector
+    guard = service.guard.pipeline
     if not service.keys.known:
         warn("no --keys: whoever reaches this address may ask")
     if service.record is None:

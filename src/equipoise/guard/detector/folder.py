@@ -59,8 +59,8 @@ def read(
 
         number_format: torch.dtype = getattr(torch, dtype)
         found.network.base.to(number_format)
-        if found.glance is not None:
-            found.glance.network.base.to(number_format)
+        if found.early_exit is not None:
+            found.early_exit.network.base.to(number_format)
     return found
 
 
@@ -122,7 +122,7 @@ class _DetectorFolder:
                     # Of what decides the scores, not of where it lies.
                     identity=digest([version, folder_hash(self.folder), told is not None]),
                     device=device,
-                    glance=self._glance(network, told),
+                    early_exit=self._glance(network, told),
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
@@ -216,5 +216,5 @@ def write_glance(folder: Path, glance: EarlyExit, layers: int, recipe: dict[str,
     save_file(quantize_rows(state) if int8 else state, folder / GLANCE)
     file = folder / SETTINGS
     settings = json.loads(file.read_text(encoding="utf-8"))
-    settings["glance"] = {"layers": layers, "sure": glance.sure, "recipe": recipe}
+    settings["glance"] = {"layers": layers, "sure": glance.threshold, "recipe": recipe}
     file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -49,7 +49,7 @@ class EarlyExit:
 
     network: HarmNetwork
     """In evaluation mode."""
-    sure: float
+    threshold: float
     """Below this logit of the glance the whole network is not asked."""
 
 
@@ -65,7 +65,7 @@ class LogitCache:
         self._logits: OrderedDict[tuple[int, ...], float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, windows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
+    def get(self, windows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
         """The logits of those windows that are known."""
         found = {}
         with self._lock:
@@ -75,7 +75,7 @@ class LogitCache:
                     found[window] = self._logits[window]
         return found
 
-    def keep(self, logits: Mapping[tuple[int, ...], float]) -> None:
+    def put(self, logits: Mapping[tuple[int, ...], float]) -> None:
         """Remember logits, in place of those that were not used for the longest."""
         with self._lock:
             self._logits.update(logits)
@@ -107,18 +107,18 @@ class HarmDetector:
         name: str,
         identity: str,
         device: str = "cpu",
-        glance: EarlyExit | None = None,
+        early_exit: EarlyExit | None = None,
     ) -> None:
         self.network = network.to(device).eval()
-        self.glance = glance
-        if glance is not None:
-            glance.network.to(device).eval()
+        self.early_exit = early_exit
+        if early_exit is not None:
+            early_exit.network.to(device).eval()
         self.tokenizer = tokenizer
         self.template = template
         self.calibration = calibration
         self.device = device
         self._name, self._identity = name, identity
-        self._known = LogitCache(KEPT)
+        self._cache = LogitCache(KEPT)
 
     @property
     def name(self) -> str:
@@ -151,10 +151,10 @@ class HarmDetector:
         rows = [[tuple(window) for window in self.template.windows(self.tokenizer, each)] for each in evidence]
         asked = {window for row in rows for window in row}
         # A reply that is judged again as it grows shares its first windows with itself.
-        known = self._known.of(asked)
+        known = self._cache.get(asked)
         new = sorted(asked - known.keys())
         found = dict(zip(new, self.logits_of(new), strict=True))
-        self._known.keep(found)
+        self._cache.put(found)
         known |= found
         return [max(known[window] for window in row) for row in rows]
 
@@ -178,10 +178,10 @@ class HarmDetector:
         return found
 
     def _computed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        if self.glance is None:
+        if self.early_exit is None:
             return self.network.windows(ids, mask).float()
-        logits = self.glance.network.windows(ids, mask).float()
-        unsure = logits >= self.glance.sure
+        logits = self.early_exit.network.windows(ids, mask).float()
+        unsure = logits >= self.early_exit.threshold
         if unsure.any():
             logits[unsure] = self.network.windows(ids[unsure], mask[unsure]).float()
         return logits

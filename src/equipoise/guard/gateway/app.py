@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,18 +14,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
-from equipoise.guard.gateway import litellm
-from equipoise.guard.gateway.chat import ChatHandler
+from equipoise.guard.gateway import chat, litellm
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
+from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 
-LARGEST: Final = 64_000_000
-"""Bytes of a request."""
 log = logging.getLogger("equipoise.gateway")
 
 
@@ -38,7 +34,7 @@ def create(service: GatewayState) -> Starlette:
         service: upstream, guard, keys, record and metrics.
     """
     routes = [
-        Route("/v1/chat/completions", _guarded(service, _chat), methods=["POST"]),
+        Route("/v1/chat/completions", _guarded(service, chat.answer), methods=["POST"]),
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
         Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
@@ -58,7 +54,7 @@ def create(service: GatewayState) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[Middleware(ConcurrencyLimit, who=service.who)],
+        middleware=[Middleware(ConcurrencyLimit, who=service.client_of)],
     )
 
 
@@ -98,28 +94,21 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
     return handle
 
 
-async def _chat(service: GatewayState, request: Request) -> Response:
-    client = service.keys.client(request.headers.get("authorization"))
-    body = await _body(request)
-    return await ChatHandler(service, client, dict(request.headers)).answer(body)
-
-
 async def _moderations(service: GatewayState, request: Request) -> Response:
     client = service.keys.client(request.headers.get("authorization"))
-    return as_json(await moderate(service, client, await _body(request)))
+    return as_json(await moderate(service, client, await read_json(request)))
 
 
 async def _guardrail(service: GatewayState, request: Request) -> Response:
     key = request.headers.get("authorization") or f"Bearer {request.headers.get('x-api-key', '')}"
     client = service.keys.client(key)
-    return as_json(await litellm.guardrail(service, client, await _body(request)))
+    return as_json(await litellm.guardrail(service, client, await read_json(request)))
 
 
 async def _models(service: GatewayState, request: Request) -> Response:
     service.keys.client(request.headers.get("authorization"))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
-    found = await service.upstream.models(headers)
-    return as_json(parsed(found))
+    return as_json(parsed(await service.upstream.models(headers)))
 
 
 async def _described(request: Request) -> Response:
@@ -155,28 +144,3 @@ async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     return RequestProblem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code).response()
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """A request's JSON object.
-
-    Raises:
-        Problem: it is too long, or none.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST:
-            raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
-        parts.append(part)
-    try:
-        found = json.loads(b"".join(parts), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise RequestProblem(400, "expected JSON", "invalid_json") from error
-    if not isinstance(found, dict):
-        raise RequestProblem(400, f"expected a JSON object, got {type(found).__name__}", "invalid_json")
-    return found
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

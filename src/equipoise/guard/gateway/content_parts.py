@@ -1,7 +1,7 @@
-"""What a chat request and its replies are made of: every part that could carry words, pictures or sound.
+"""The parts of a chat request and of its replies: everything that could carry text, pictures or audio.
 
-Fields that OpenAI's API does not know are read as text: the words in them are judged with the rest, and the field is
-passed on. A part of content whose type is unknown is nothing that anybody here can look at.
+Fields that OpenAI's API does not define are read as text: they are judged with the rest and passed on. A part of
+content with an unknown type is `unsupported`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 from equipoise.guard.gateway.blobs import read
 from equipoise.guard.guard_input import GuardInput
 
-OPERATOR: Final = frozenset({"system", "developer"})
-TOOLS: Final = frozenset({"tool", "function"})
-SILENT: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
+OPERATOR_ROLES: Final = frozenset({"system", "developer"})
+TOOL_ROLES: Final = frozenset({"tool", "function"})
+WORDLESS: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
 """Fields that hold no words for people."""
 FRAME: Final = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "prompt_logprobs"}
@@ -35,7 +35,7 @@ REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thin
 class ContentPart:
     """One part."""
 
-    place: str
+    path: str
     """Where it stands."""
     kind: str
     """`text`, `instruction` (of the operator), `tool call`, `tool result`, `reasoning`, `refusal`, `name`, `picture`,
@@ -51,7 +51,7 @@ class ContentPart:
 class ChatRequest:
     """A chat request's parts."""
 
-    surfaces: tuple[ContentPart, ...]
+    parts: tuple[ContentPart, ...]
     """In order."""
     last_user: int
     """The message that asks; -1 where none does."""
@@ -59,15 +59,15 @@ class ChatRequest:
     @property
     def pictures(self) -> tuple[ContentPart, ...]:
         """Its pictures."""
-        return tuple(each for each in self.surfaces if each.kind == "picture")
+        return tuple(part for part in self.parts if part.kind == "picture")
 
-    def evidence(self, picture_text: str = "", response: str = "", apart: tuple[str, ...] = ()) -> GuardInput:
+    def guard_input(self, picture_text: str = "", response: str = "", side_texts: tuple[str, ...] = ()) -> GuardInput:
         """What a guard looks at: the last question, the words in pictures, and earlier turns but the operator's."""
         asking = f"messages/{self.last_user}/"
-        words = [each for each in self.surfaces if each.text and each.kind not in ("instruction", "setting")]
-        question = [each.text for each in words if each.place.startswith(asking)]
-        context = [each.text for each in words if not each.place.startswith(asking)]
-        return GuardInput(response, "\n".join(question), picture_text, tuple(context), apart=apart)
+        words = [part for part in self.parts if part.text and part.kind not in ("instruction", "setting")]
+        question = [part.text for part in words if part.path.startswith(asking)]
+        context = [part.text for part in words if not part.path.startswith(asking)]
+        return GuardInput(response, "\n".join(question), picture_text, tuple(context), side_texts=side_texts)
 
 
 def parse_request(body: Mapping[str, Any]) -> ChatRequest:
@@ -79,7 +79,7 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ValueError("expected messages, a list that is not empty")
-    surfaces: list[ContentPart] = []
+    parts: list[ContentPart] = []
     last = -1
     for at, message in enumerate(messages):
         if not isinstance(message, Mapping):
@@ -88,34 +88,34 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
         if not isinstance(role, str):
             raise ValueError(f"expected a role in messages/{at}")
         last = at if role == "user" else last
-        surfaces += apart_from_blobs(_message(f"messages/{at}", message, role))
+        parts += without_blobs(_message(f"messages/{at}", message, role))
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:
             # Not judged, so nothing has to be taken out of them.
-            surfaces.append(ContentPart(name, "setting", words))
-    return ChatRequest(tuple(surfaces), last)
+            parts.append(ContentPart(name, "setting", words))
+    return ChatRequest(tuple(parts), last)
 
 
-def apart_from_blobs(surfaces: Iterable[ContentPart]) -> Iterator[ContentPart]:
+def without_blobs(parts: Iterable[ContentPart]) -> Iterator[ContentPart]:
     """Parts without the pictures and other bytes in their words, which become parts of their own."""
-    for surface in surfaces:
-        if surface.kind in ("setting", "instruction") or not surface.text:
-            yield surface
+    for part in parts:
+        if part.kind in ("setting", "instruction") or not part.text:
+            yield part
             continue
-        found = read(surface.text)
-        yield replace(surface, text=found.words)
+        content = read(part.text)
+        yield replace(part, text=content.words)
         for kind in ("picture", "opaque"):
-            if any(blob.kind == kind for blob in found.blobs) and surface.kind not in PICTURES:
-                # No field's name has such a place: a ~ in a name is escaped.
-                yield ContentPart(f"{surface.place}~{kind}", "embedded picture" if kind == "picture" else kind)
+            if any(blob.kind == kind for blob in content.blobs) and part.kind not in PICTURES:
+                # No field's name has such a path: a ~ in a name is escaped.
+                yield ContentPart(f"{part.path}~{kind}", "embedded picture" if kind == "picture" else kind)
 
 
-def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
-    kind = "instruction" if role in OPERATOR else "tool result" if role in TOOLS else "text"
+def _message(path: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
+    kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
-        where = f"{place}/{_escaped(name)}"
-        if value is None or name in SILENT:
+        where = f"{path}/{_escaped(name)}"
+        if value is None or name in WORDLESS:
             continue
         if name == "content":
             yield from _content(where, value, kind)
@@ -134,7 +134,7 @@ def _message(place: str, message: Mapping[str, Any], role: str) -> Iterator[Cont
 
 
 def _escaped(name: str) -> str:
-    """A field's name within a place; a slash in it as in a JSON pointer, so that no two parts have one place."""
+    """A field's name within a path; a slash in it as in a JSON pointer, so that no two parts have one path."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
@@ -144,29 +144,29 @@ def _kind(name: str) -> str:
     return {"function_call": "tool call", "refusal": "refusal", "name": "name"}.get(name, "other text")
 
 
-def _content(place: str, value: Any, kind: str) -> Iterator[ContentPart]:
+def _content(path: str, value: Any, kind: str) -> Iterator[ContentPart]:
     if isinstance(value, str):
-        yield ContentPart(place, kind, value)
+        yield ContentPart(path, kind, value)
         return
     if not isinstance(value, list):
-        yield ContentPart(place, "unsupported", words_in(value))
+        yield ContentPart(path, "unsupported", words_in(value))
         return
     for at, part in enumerate(value):
-        yield from _part(f"{place}/{at}", part, kind)
+        yield from _part(f"{path}/{at}", part, kind)
 
 
-def _part(place: str, part: Any, kind: str) -> Iterator[ContentPart]:
+def _part(path: str, part: Any, kind: str) -> Iterator[ContentPart]:
     if isinstance(part, str):
-        yield ContentPart(place, kind, part)
+        yield ContentPart(path, kind, part)
         return
     sort = part.get("type") if isinstance(part, Mapping) else None
     if sort in ("text", "refusal") and isinstance(part.get(sort), str):
         # Whatever else the part holds is read, too.
-        yield ContentPart(place, kind if sort == "text" else "refusal", words_in(part))
+        yield ContentPart(path, kind if sort == "text" else "refusal", words_in(part))
     elif sort == "image_url" and _url(part) is not None:
-        yield from _image(place, part)
+        yield from _image(path, part)
     else:
-        yield ContentPart(place, "unsupported")
+        yield ContentPart(path, "unsupported")
 
 
 def _url(part: Mapping[str, Any]) -> str | None:
@@ -175,23 +175,23 @@ def _url(part: Mapping[str, Any]) -> str | None:
     return url if isinstance(url, str) else None
 
 
-def _image(place: str, part: Any) -> Iterator[ContentPart]:
+def _image(path: str, part: Any) -> Iterator[ContentPart]:
     """A picture as chat messages hold it, and whatever words stand beside its address."""
     url = _url(part) if isinstance(part, Mapping) else None
     if url is None:
         words = words_in(part)
         if words:
-            yield ContentPart(place, "other text", words)
+            yield ContentPart(path, "other text", words)
         return
     # What its address says is judged, too: not everything that is called a picture is one.
-    yield ContentPart(place, "picture", url, url)
+    yield ContentPart(path, "picture", url, url)
     rest = [word for word in _words(part) if word != url and word not in DETAILS]
     if rest:
-        yield ContentPart(f"{place}~beside", "other text", "\n".join(rest))
+        yield ContentPart(f"{path}~beside", "other text", "\n".join(rest))
 
 
 def words_in(value: Any) -> str:
-    """All words in a value, a line each."""
+    """All words in a value, one per line."""
     return "\n".join(_words(value))
 
 
@@ -201,12 +201,12 @@ def _words(value: Any) -> Iterator[str]:
         if value:
             yield value
     elif isinstance(value, Mapping):
-        for name, each in value.items():
-            if name not in SILENT or isinstance(each, Mapping | list):
-                yield from _words(each)
+        for name, item in value.items():
+            if name not in WORDLESS or isinstance(item, Mapping | list):
+                yield from _words(item)
     elif isinstance(value, Sequence):
-        for each in value:
-            yield from _words(each)
+        for item in value:
+            yield from _words(item)
     elif value is not None:
         yield str(value)
 
@@ -217,27 +217,27 @@ class ReplyChoice:
 
     index: int
     """Its number."""
-    surfaces: tuple[ContentPart, ...]
+    parts: tuple[ContentPart, ...]
     """Its parts."""
 
     @property
     def text(self) -> str:
         """Everything it says, in order: what is judged."""
-        return "\n".join(each.text for each in self.surfaces if each.text)
+        return "\n".join(part.text for part in self.parts if part.text)
 
     @property
-    def apart(self) -> tuple[str, ...]:
-        """What it says in each way that people read, where it says more than that."""
-        texts = {kind: "\n".join(each.text for each in self.surfaces if each.kind == kind) for kind in SPOKEN}
-        return by_themselves(texts, self.text)
+    def side_texts(self) -> tuple[str, ...]:
+        """Content and reasoning separately, if the choice has more text than that."""
+        texts = {kind: "\n".join(part.text for part in self.parts if part.kind == kind) for kind in SPOKEN}
+        return side_texts_of(texts, self.text)
 
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of its parts."""
-        return frozenset(each.kind for each in self.surfaces)
+        return frozenset(part.kind for part in self.parts)
 
 
-def by_themselves(texts: Mapping[str, str], whole: str) -> tuple[str, ...]:
+def side_texts_of(texts: Mapping[str, str], whole: str) -> tuple[str, ...]:
     """The texts, by kind, that are judged by themselves, beside the whole that they are part of."""
     return tuple(texts[kind] for kind in SPOKEN if texts.get(kind) and texts[kind] != whole)
 
@@ -251,26 +251,26 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
     choices = body.get("choices")
     if not isinstance(choices, list):
         raise ValueError("expected choices, a list")
-    found = []
+    replies = []
     for at, choice in enumerate(choices):
         message = choice.get("message") if isinstance(choice, Mapping) else None
         if not isinstance(message, Mapping):
             raise ValueError(f"expected a message in choices/{at}")
-        place = f"choices/{at}"
-        surfaces = list(_message(f"{place}/message", message, "assistant"))
+        path = f"choices/{at}"
+        parts = list(_message(f"{path}/message", message, "assistant"))
         for name, value in choice.items():
-            words = "" if name == "message" or name in SILENT else words_in(value)
+            words = "" if name == "message" or name in WORDLESS else words_in(value)
             if words:
-                surfaces.append(ContentPart(f"{place}/{_escaped(name)}", "other text", words))
-        found.append(ReplyChoice(at, tuple(apart_from_blobs(surfaces))))
+                parts.append(ContentPart(f"{path}/{_escaped(name)}", "other text", words))
+        replies.append(ReplyChoice(at, tuple(without_blobs(parts))))
     beside = beside_choices(body)
-    if beside and not found:
+    if beside and not replies:
         raise ValueError("expected a choice")
     if beside:
         # Words beside the choices are judged with the first, which is what most clients show.
         more = [ContentPart(_escaped(name), "other text", words_in(beside[name])) for name in beside]
-        found[0] = ReplyChoice(0, (*found[0].surfaces, *apart_from_blobs(more)))
-    return found
+        replies[0] = ReplyChoice(0, (*replies[0].parts, *without_blobs(more)))
+    return replies
 
 
 def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,17 +278,17 @@ def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in FRAME and any(_words(value))}
 
 
-def words_of(choice: Mapping[str, Any]) -> list[ContentPart]:
+def delta_parts(choice: Mapping[str, Any]) -> list[ContentPart]:
     """The parts of one streamed piece of a choice, as they stand; places are within the choice."""
     delta = choice.get("delta")
-    surfaces = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
+    parts = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
     if delta is not None and not isinstance(delta, Mapping):
-        surfaces.append(ContentPart("delta", "unsupported", words_in(delta)))
+        parts.append(ContentPart("delta", "unsupported", words_in(delta)))
     for name, value in choice.items():
-        words = "" if name == "delta" or name in SILENT else words_in(value)
+        words = "" if name == "delta" or name in WORDLESS else words_in(value)
         if words:
-            surfaces.append(ContentPart(_escaped(name), "other text", words))
-    return surfaces
+            parts.append(ContentPart(_escaped(name), "other text", words))
+    return parts
 
 
 def replaced(choice: Mapping[str, Any], content: str | None, refusal: str | None, finish: str) -> dict[str, Any]:

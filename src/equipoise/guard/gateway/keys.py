@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +70,10 @@ class ClientKeys:
         found = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`")
         own = {name: load_policy(file.parent / key.policy) for name, key in found.keys.items() if key.policy}
         return cls(found.keys, own, policy)
+
+    def with_counts_of(self, previous: ClientKeys) -> ClientKeys:
+        """These keys with the request counts of others, so that a reload of the file resets no limit."""
+        return replace(self, _limiter=previous._limiter)
 
     def client(self, authorization: str | None) -> Client:
         """Who asks, by the request's header.

@@ -144,7 +144,3 @@ class LinkFetcher:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._client.aclose()
-
-
-def _covers(listed: str, host: str) -> bool:
-    return host.endswith(listed[1:]) if listed.startswith("*.") else host == listed

@@ -21,36 +21,36 @@ from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
 
 Part = str | Mapping[str, Any]
-"""A text, or a picture as OpenAI's clients send it."""
+"""A text, or a picture in OpenAI's format."""
 
 
 async def moderate(service: GatewayState, client: Client, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a moderation request.
+    """The response to a moderation request.
 
     Raises:
-        Problem: no input, or a part of it that cannot be looked at; it is recorded as such first.
+        RequestProblem: no input, or a part of it that cannot be checked; it is recorded first.
         OutputError: the record could not be written.
     """
-    made, receipts = RequestLog(client, "/v1/moderations"), Receipts()
-    inputs = _inputs(body.get("input"))
-    for at, parts in enumerate(inputs):
-        receipts.expect((place, "text" if _said(part) else "picture") for place, part in _placed(at, parts))
+    log, receipts = RequestLog(client, "/v1/moderations"), Receipts()
+    inputs = [_with_paths(index, parts) for index, parts in enumerate(_inputs(body.get("input")))]
+    for parts in inputs:
+        receipts.expect((path, "text" if _is_text(part) else "picture") for path, part in parts)
     decisions: list[tuple[GuardDecision, str]] = []
     results = []
     try:
-        for at, parts in enumerate(inputs):
-            results.append(await _result(service, client.policy, receipts, decisions, _placed(at, parts)))
+        for parts in inputs:
+            results.append(await _result(service, client.policy, receipts, decisions, parts))
     except RequestProblem as problem:
-        made.status = problem.status
+        log.status = problem.status
         raise
     except asyncio.CancelledError:
-        made.status = 499
+        log.status = 499
         raise
     finally:
-        made.decisions = tuple(decisions)
-        await service.write(made, receipts)
-    name = service.worker.protector.detector.name
-    return {"id": made.id.replace("chatcmpl", "modr"), "model": name, "results": results}
+        log.decisions = tuple(decisions)
+        await service.write(log, receipts)
+    name = service.guard.pipeline.detector.name
+    return {"id": log.id.replace("chatcmpl", "modr"), "model": name, "results": results}
 
 
 async def _result(
@@ -58,136 +58,130 @@ async def _result(
     policy: Policy,
     receipts: Receipts,
     decisions: list[tuple[GuardDecision, str]],
-    placed: Sequence[tuple[str, Part]],
+    parts: Sequence[tuple[str, Part]],
 ) -> dict[str, Any]:
-    """The result of one input."""
-    asked = asked_for(policy)
-    gallery = RequestPictures(service, asked, receipts)
-    words: list[str] = []
-    nothing = True
-    for place, part in placed:
-        if _said(part):
-            found = await aread(str(part))
-            nothing = nothing and found.says_nothing
-            words.append(found.words)
-            for kind in sorted({blob.kind for blob in found.blobs}):
-                receipts.expect([(f"{place}~{kind}", kind)])
-                receipts.close(f"{place}~{kind}", "skipped", "bytes within a text that hold no words")
+    """The result of one input; its decisions are added to `decisions`."""
+    pictures = RequestPictures(service, policy, receipts, required=True)
+    texts: list[str] = []
+    empty = True
+    for path, part in parts:
+        if not _is_text(part):
+            empty = False
+            if await pictures.read(path, _url(part)) is None:
+                raise RequestProblem(400, pictures.unchecked[-1], "unsupported_content", param="input")
             continue
-        nothing = False
-        if await gallery.take(place, _url(part)) is None:
-            raise RequestProblem(400, gallery.unseen[-1], "unsupported_content", param="input")
-    if nothing:
-        # To call it harmless would be to say something about what nobody can read.
-        raise RequestProblem(400, f"expected words or pictures in {placed[0][0]}", "unsupported_content", param="input")
-    text = "\n".join(each for each in (*words, gallery.text) if each)
-    judged = [await service.review(GuardInput(text), asked, rewrite=False)]
-    decisions.append((judged[0], text))
-    for place, part in placed:
-        if _said(part):
-            receipts.judged(place, judged[0])
-    seen = await gallery.judge("\n".join(words)) if judged[0].harm is not None else None
-    if seen is not None:
-        judged.append(seen)
-        decisions.append((seen, ""))
-    for each in judged:
-        if each.harm is None:
-            raise unchecked_problem(each.failure or "failed", "input")
-    return scored(judged, policy, {"text" if _said(part) else "image" for _, part in placed})
+        content = await aread(str(part))
+        empty = empty and content.says_nothing
+        texts.append(content.words)
+        for kind in sorted({blob.kind for blob in content.blobs}):
+            receipts.expect([(f"{path}~{kind}", kind)])
+            receipts.close(f"{path}~{kind}", "skipped", "bytes within a text that hold no words")
+    if empty:
+        # A low score would say that something unreadable is harmless.
+        raise RequestProblem(400, f"expected words or pictures in {parts[0][0]}", "unsupported_content", param="input")
+    text = "\n".join(part for part in (*texts, pictures.text) if part)
+    of_input = [await service.check("output", GuardInput(text), policy, always=True, rewrite=False)]
+    decisions.append((of_input[0], text))
+    for path, part in parts:
+        if _is_text(part):
+            receipts.close_by_decision(path, of_input[0])
+    of_pictures = await pictures.judge("\n".join(texts)) if of_input[0].harm is not None else None
+    if of_pictures is not None:
+        of_input.append(of_pictures)
+        decisions.append((of_pictures, ""))
+    for decision in of_input:
+        if decision.harm is None:
+            raise unchecked_problem(decision.failure or "failed", "input")
+    return scored(of_input, policy, {"text" if _is_text(part) else "image" for _, part in parts})
 
 
-def asked_for(policy: Policy) -> Policy:
-    """A policy for what a client asks to be judged: it is, whatever the rails do with chats."""
-    return policy.model_copy(
-        update={
-            "mode": "enforce",
-            "output": policy.output.model_copy(update={"enabled": True}),
-            "pictures": policy.pictures.model_copy(update={"read_text": True}),
-        }
-    )
-
-
-def scored(decisions: Sequence[GuardDecision], policy: Policy, sorts: Iterable[str]) -> dict[str, Any]:
+def scored(decisions: Sequence[GuardDecision], policy: Policy, input_types: Iterable[str]) -> dict[str, Any]:
     """A result in OpenAI's shape; the highest score of each kind of harm counts.
 
     Args:
         decisions: about one input, none of them a failure.
         policy: whose threshold a kind of harm must reach.
-        sorts: what was looked at, `text` and `image`.
+        input_types: what was checked, `text` and `image`.
     """
     kinds: dict[str, float] = {}
-    for each in decisions:
-        for name, value in ({"harm": each.harm or 0.0} | dict(each.scores[0].categories)).items():
+    for decision in decisions:
+        for name, value in ({"harm": decision.harm or 0.0} | dict(decision.scores[0].categories)).items():
             kinds[name] = max(value, kinds.get(name, 0.0))
-    flagged = any((each.observed or each.action) != "allow" for each in decisions)
-    looked = sorted(set(sorts), reverse=True)
+    flagged = any((decision.observed or decision.action) != "allow" for decision in decisions)
+    types = sorted(set(input_types), reverse=True)
     return {
         "flagged": flagged,
         "categories": {name: flagged and value >= policy.output.threshold for name, value in kinds.items()},
         "category_scores": kinds,
-        "category_applied_input_types": dict.fromkeys(kinds, looked),
+        "category_applied_input_types": dict.fromkeys(kinds, types),
     }
 
 
-def wanted(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """A chat request without OpenAI's field `moderation`, and whether it had one: it is answered here.
+def without_moderation_field(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A chat request without OpenAI's field `moderation`, which the gateway answers, and whether it had the field.
 
     Raises:
-        Problem: the field is neither an object nor null.
+        RequestProblem: the field is neither an object nor null.
     """
     rest = {name: value for name, value in body.items() if name != "moderation"}
-    asked = body.get("moderation")
-    if asked is not None and not isinstance(asked, Mapping):
+    field = body.get("moderation")
+    if field is not None and not isinstance(field, Mapping):
         raise RequestProblem(400, "expected moderation: an object", "invalid_request", param="moderation")
-    return rest, asked is not None
+    return rest, field is not None
 
 
-async def moderation(
+async def moderation_object(
     service: GatewayState,
     policy: Policy,
-    asked: str,
+    request: str,
     replies: Sequence[str],
-    known: Mapping[str, GuardDecision],
-    looked: GuardDecision | None,
+    decisions: Mapping[str, GuardDecision],
+    picture_decision: GuardDecision | None,
 ) -> dict[str, Any]:
-    """The object `moderation` of a chat completion: scores of what was asked and of what the model said.
+    """The object `moderation` of a chat completion: scores of the request and of the replies.
 
-    A client that asks for scores gets them, and the operator's policy alone decides what is done.
+    A client that asks for scores gets them; only the operator's policy decides what is done.
 
     Args:
-        service: judges what nobody has judged yet.
+        service: checks the texts that have no decision yet.
         policy: of the client.
-        asked: all words of the request.
-        replies: what the model said, a text for each choice.
-        known: decisions that were taken, by their texts.
-        looked: what the picture guard decided about the request.
+        request: all text of the request.
+        replies: one text for each choice.
+        decisions: existing decisions by their texts.
+        picture_decision: of the picture guard about the request.
     """
-    name = service.worker.protector.detector.name
+    name = service.guard.pipeline.detector.name
 
-    async def judged(text: str) -> GuardDecision:
-        return known.get(text) or await service.review(GuardInput(text), asked_for(policy), rewrite=False)
+    async def decided(text: str) -> GuardDecision:
+        if text in decisions:
+            return decisions[text]
+        return await service.check("output", GuardInput(text), policy, always=True, rewrite=False)
 
-    def told(inputs: Sequence[Sequence[GuardDecision]]) -> dict[str, Any]:
-        if any(each.harm is None for decisions in inputs for each in decisions):
+    def results_of(inputs: Sequence[Sequence[GuardDecision]]) -> dict[str, Any]:
+        if any(decision.harm is None for of_input in inputs for decision in of_input):
             return {"type": "error", "code": "check_failed", "message": "the check failed"}
         results = [
-            {**scored(decisions, policy, SORTS[: len(decisions)]), "type": "moderation_result", "model": name}
-            for decisions in inputs
+            {
+                **scored(of_input, policy, INPUT_TYPES[: len(of_input)]),
+                "type": "moderation_result",
+                "model": name,
+            }
+            for of_input in inputs
         ]
         return {"type": "moderation_results", "model": name, "results": results}
 
-    sent = [await judged(asked), *([looked] if looked is not None else [])]
-    return {"input": told([sent]), "output": told([[await judged(reply)] for reply in replies])}
+    of_request = [await decided(request), *([picture_decision] if picture_decision is not None else [])]
+    return {"input": results_of([of_request]), "output": results_of([[await decided(reply)] for reply in replies])}
 
 
-SORTS: Final = ("text", "image")
-"""What is judged: words first, then pictures."""
+INPUT_TYPES: Final = ("text", "image")
+"""The inputs of a request in the order of its decisions."""
 
 
-def _placed(at: int, parts: Sequence[Part]) -> list[tuple[str, Part]]:
+def _with_paths(index: int, parts: Sequence[Part]) -> list[tuple[str, Part]]:
     if len(parts) == 1:
-        return [(f"input/{at}", parts[0])]
-    return [(f"input/{at}/{number}", part) for number, part in enumerate(parts)]
+        return [(f"input/{index}", parts[0])]
+    return [(f"input/{index}/{number}", part) for number, part in enumerate(parts)]
 
 
 def _inputs(value: Any) -> list[list[Part]]:
@@ -196,28 +190,28 @@ def _inputs(value: Any) -> list[list[Part]]:
         return [[value]]
     if not isinstance(value, list) or not value:
         raise RequestProblem(400, "expected input: a text, a list of texts, or a list of parts", "invalid_request")
-    if all(isinstance(each, str) for each in value):
-        return [[each] for each in value]
-    return [[_part(at, each) for at, each in enumerate(value)]]
+    if all(isinstance(item, str) for item in value):
+        return [[item] for item in value]
+    return [[_part(index, item) for index, item in enumerate(value)]]
 
 
-def _part(at: int, part: Any) -> Part:
+def _part(index: int, part: Any) -> Part:
     if isinstance(part, str):
         return part
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     if isinstance(part, Mapping) and part.get("type") == "image_url":
         return part
-    raise RequestProblem(400, f"expected a text or a picture in input/{at}", "invalid_request", param="input")
+    raise RequestProblem(400, f"expected a text or a picture in input/{index}", "invalid_request", param="input")
 
 
-def _said(part: Part) -> bool:
-    """Whether a part is words; a text that is the data URL of a picture, and nothing else, is a picture."""
+def _is_text(part: Part) -> bool:
+    """Whether a part is text; a text that is nothing but the data URL of a picture is a picture."""
     return isinstance(part, str) and not picture_url(part)
 
 
 def _url(part: Part) -> str:
-    """A picture's url; an empty one where there is none, which nobody can look at."""
+    """The URL of a picture; empty if there is none, which is then reported as not checkable."""
     if isinstance(part, str):
         return part.strip()
     image = part.get("image_url")

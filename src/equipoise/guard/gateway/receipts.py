@@ -1,6 +1,6 @@
 """Coverage receipts: every part of a request and of its replies ends as checked, skipped or unsupported.
 
-What nobody closed is unsupported: success cannot be recorded for something that nobody looked at.
+`finish` closes the parts that no check handled as unsupported, so nothing unchecked is recorded as checked.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ OUTCOMES: tuple[Outcome, ...] = ("checked", "skipped", "unsupported")
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of one part."""
+    """The status of one part."""
 
-    place: str
-    """Where it stands, such as `messages/0/content/1` or `choices/0/message/content`."""
+    path: str
+    """Its path, such as `messages/0/content/1` or `choices/0/message/content`."""
     kind: str
-    """What it is: text, picture, tool call, reasoning..."""
+    """Its kind: text, picture, tool call, reasoning..."""
     outcome: Outcome
-    """Checked by somebody, skipped by the policy, or nothing that anybody here can look at."""
+    """Checked, skipped by the policy, or not checkable here."""
     why: str
-    """Who checked it, or why not."""
+    """The name of the check, or the reason why there was none."""
 
 
 class Receipts:
@@ -43,48 +43,56 @@ class Receipts:
         Args:
             parts: places with their kinds.
         """
-        for place, kind in parts:
-            self._kinds.setdefault(place, kind)
+        for path, kind in parts:
+            self._kinds.setdefault(path, kind)
 
-    def close(self, place: str, outcome: Outcome, why: str) -> None:
-        """End one part.
+    def close(self, path: str, outcome: Outcome, why: str) -> None:
+        """Close the receipt of one part.
 
         Raises:
-            ValueError: there is no such part, or it has ended.
+            ValueError: there is no such part, or it is closed.
         """
-        if place not in self._kinds or place in self._closed:
-            raise ValueError(f"expected an open part, got {place}")
-        self._closed[place] = Receipt(place, self._kinds[place], outcome, why)
+        if path not in self._kinds or path in self._closed:
+            raise ValueError(f"expected an open part, got {path}")
+        self._closed[path] = Receipt(path, self._kinds[path], outcome, why)
 
-    def judged(self, place: str, decision: GuardDecision) -> None:
-        """End a part by what a guard decided about it: checked by who scored it, unsupported where nobody could."""
+    def close_by_decision(self, path: str, decision: GuardDecision) -> None:
+        """Close a part by a decision: checked by the detector that scored it, or unsupported if the check failed."""
         if decision.harm is None:
-            self.close(place, "unsupported", decision.why)
+            self.close(path, "unsupported", decision.why)
         else:
-            self.close(place, "checked", decision.scores[0].detector)
+            self.close(path, "checked", decision.scores[0].detector)
 
-    def picture(self, place: str, *, read: bool) -> None:
-        """End a picture that was decoded, and read where the policy says so."""
+    def close_picture(self, path: str, *, read: bool) -> None:
+        """Close a picture that was decoded.
+
+        Args:
+            path: of the picture.
+            read: whether its text was read.
+        """
         if read:
-            self.close(place, "checked", "decoded; its text is read and judged with the question")
+            self.close(path, "checked", "decoded; its text is read and judged with the question")
         else:
-            self.close(place, "skipped", "decoded; the policy does not read text in pictures")
+            self.close(path, "skipped", "decoded; the policy does not read text in pictures")
 
-    def open(self) -> list[str]:
-        """Places that have not ended, in order."""
-        return [place for place in self._kinds if place not in self._closed]
+    def open_paths(self) -> list[str]:
+        """Paths of the parts without a receipt, in order."""
+        return [path for path in self._kinds if path not in self._closed]
+
+    def finish(self) -> None:
+        """Close every part that is still open as unsupported; no check handled it."""
+        for path in self.open_paths():
+            self.close(path, "unsupported", "nobody looked at it")
 
     def all(self) -> tuple[Receipt, ...]:
-        """Every receipt, in order; what is still open ends as unsupported."""
-        for place in self.open():
-            self.close(place, "unsupported", "nobody looked at it")
-        return tuple(self._closed[place] for place in self._kinds)
+        """The receipts of the closed parts, in the order of the request."""
+        return tuple(self._closed[path] for path in self._kinds if path in self._closed)
 
     def header(self) -> str:
-        """`checked=4 skipped=1 unsupported=0`."""
-        found = Counter(receipt.outcome for receipt in self.all())
-        return " ".join(f"{outcome}={found[outcome]}" for outcome in OUTCOMES)
+        """Counts of the closed parts, such as `checked=4 skipped=1 unsupported=0`."""
+        counts = Counter(receipt.outcome for receipt in self.all())
+        return " ".join(f"{outcome}={counts[outcome]}" for outcome in OUTCOMES)
 
-    def document(self) -> list[dict[str, Any]]:
-        """As JSON."""
+    def to_json(self) -> list[dict[str, Any]]:
+        """The receipts of the closed parts as JSON objects."""
         return [asdict(receipt) for receipt in self.all()]

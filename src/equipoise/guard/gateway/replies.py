@@ -19,7 +19,7 @@ class ReplyRules:
     policy: Policy
     """Whose output rail counts."""
 
-    def blind(self, *, stream: bool = False) -> frozenset[str]:
+    def uncheckable_kinds(self, *, stream: bool = False) -> frozenset[str]:
         """Kinds of parts that nobody here looks at, and that do not pass unseen.
 
         Args:
@@ -33,7 +33,7 @@ class ReplyRules:
             kinds.add("embedded picture")
         return frozenset(kinds | ({"opaque"} if self.policy.output.opaque == "fail" else set()))
 
-    def unseen(self, text: str) -> GuardDecision:
+    def uncheckable_decision(self, text: str) -> GuardDecision:
         """The decision about a reply of which a part cannot be looked at."""
         why = "a part of the reply cannot be looked at"
         found = fail_mode_decision(why, self.policy.output, self.policy, text, failure="unreadable")
@@ -54,10 +54,10 @@ class ReplyRules:
         elif kind == "opaque":
             receipts.close(place, "unsupported", "bytes within a text that nobody can read")
         else:
-            receipts.judged(place, decision)
+            receipts.close_by_decision(place, decision)
 
 
-def withheld(decision: GuardDecision, what: str) -> None:
+def raise_if_withheld(decision: GuardDecision, what: str) -> None:
     """Stop where nobody could look and the rail fails closed.
 
     Args:

@@ -1,4 +1,4 @@
-"""`RequestPictures`: the pictures of one request: looked at, read, judged, and each with its receipt."""
+"""`RequestPictures`: decodes, reads and checks the pictures of one request, and closes their receipts."""
 
 from __future__ import annotations
 
@@ -22,66 +22,72 @@ class RequestPictures:
     """The pictures of one request.
 
     Args:
-        service: looks, reads and judges.
-        policy: with which limits.
+        service: decodes, reads and checks.
+        policy: limits and fail mode.
         receipts: with an open one for each picture.
+        required: whether the client asked for this check: then the text in pictures is always read, and a picture that
+            cannot be read in time is an error, whatever the policy says.
     """
 
-    def __init__(self, service: GatewayState, policy: Policy, receipts: Receipts) -> None:
-        self.unseen: list[str] = []
-        """What could not be looked at, and why."""
-        self._service, self._policy, self._receipts = service, policy, receipts
-        self._seen: dict[str, Image] = {}
-        self._words: list[str] = []
+    def __init__(self, service: GatewayState, policy: Policy, receipts: Receipts, *, required: bool = False) -> None:
+        self.unchecked: list[str] = []
+        """Paths of the parts that could not be checked, with the reasons."""
+        self._service, self._policy, self._receipts, self._required = service, policy, receipts, required
+        self._images: dict[str, Image] = {}
+        self._texts: list[str] = []
 
     @property
     def text(self) -> str:
-        """What stands written in them, as far as it was read."""
-        return "\n".join(self._words)
+        """The text in all pictures read so far."""
+        return "\n".join(self._texts)
 
-    async def take(self, place: str, url: str) -> str | None:
-        """Look at one: a data URL of exactly the pixels that were looked at; None where nobody could.
+    @property
+    def _reads_text(self) -> bool:
+        return self._required or self._policy.pictures.read_text
+
+    async def read(self, path: str, url: str) -> str | None:
+        """Decode a picture and read its text: a data URL of exactly the decoded pixels; None if that failed.
 
         Raises:
-            Problem: there was no room or no time to read it, and the policy fails closed.
+            RequestProblem: there was no room or no time to read it, and the policy fails closed.
         """
         limits = self._policy.pictures
         try:
-            if len(self._seen) + len(self.unseen) >= limits.max_count:
+            if len(self._images) + len(self.unchecked) >= limits.max_count:
                 raise PictureError(f"expected at most {limits.max_count} pictures")
-            seen, text = await self._service.see(url, limits)
+            picture, text = await self._service.read_picture(url, limits, read_text=self._reads_text)
         except PictureError as error:
-            self.leave(place, str(error))
+            self.mark_unsupported(path, str(error))
             return None
-        except CheckUnavailable as why:
-            self.leave(place, f"the text in it could not be read: {why}")
-            if limits.fail == "closed" and self._policy.mode == "enforce":
-                # Too much work is no fault of the picture's.
-                raise unchecked_problem(why.kind, "picture") from why
+        except CheckUnavailable as error:
+            self.mark_unsupported(path, f"the text in it could not be read: {error}")
+            if self._required or (limits.fail == "closed" and self._policy.mode == "enforce"):
+                # The gateway is too busy; the picture may be fine.
+                raise unchecked_problem(error.kind, "picture") from error
             return None
-        self._seen[place] = seen.image
+        self._images[path] = picture.image
         if text:
-            self._words.append(text)
-        return seen.url
+            self._texts.append(text)
+        return picture.url
 
-    def leave(self, place: str, why: str) -> None:
-        """Close a part that nobody can look at."""
-        self._receipts.close(place, "unsupported", why)
-        self.unseen.append(f"{place}: {why}")
+    def mark_unsupported(self, path: str, why: str) -> None:
+        """Close the receipt of a part that cannot be checked."""
+        self._receipts.close(path, "unsupported", why)
+        self.unchecked.append(f"{path}: {why}")
 
     async def judge(self, question: str) -> GuardDecision | None:
-        """What the picture guard decides about all that were looked at; None without such a guard, or without pictures.
+        """The picture guard's decision about all decoded pictures; None without such a guard, or without pictures.
 
         Args:
-            question: what stands beside them.
+            question: the text beside the pictures.
         """
-        if not self._seen:
-            return None
-        evidence = GuardInput("", question, self.text, images=tuple(self._seen.values()))
-        decision = await self._service.look(evidence, self._policy)
-        for place in self._seen:
+        decision = None
+        if self._images and self._service.picture_guard is not None:
+            item = GuardInput("", question, self.text, images=tuple(self._images.values()))
+            decision = await self._service.check("pictures", item, self._policy)
+        for path in self._images:
             if decision is None:
-                self._receipts.picture(place, read=self._policy.pictures.read_text)
+                self._receipts.close_picture(path, read=self._reads_text)
             else:
-                self._receipts.judged(place, decision)
+                self._receipts.close_by_decision(path, decision)
         return decision

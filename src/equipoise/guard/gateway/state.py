@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,17 +27,17 @@ from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.tracing import Tracing
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.guard_input import GuardInput, PictureReader
-from equipoise.guard.policy import PicturePolicy, Policy, Rail
+from equipoise.guard.policy import PicturePolicy, Policy, RailName
 from equipoise.guard.record.entry import RecordEntry, describe_decision
 from equipoise.guard.record.store import AuditRecord
 
 log = logging.getLogger("equipoise.gateway")
 PROBE: Final = 5.0
-"""Seconds for a look at the record."""
+"""Time limit, in seconds, for reading the record."""
 STUCK: Final = 90.0
-"""Seconds without a sign of life after which a thread is given up."""
+"""Seconds without progress after which a thread counts as stuck."""
 ENDING: Final = 15.0
-"""Seconds that the gateway's end waits for what nobody waits for."""
+"""Seconds that `close` waits for background work."""
 
 
 @dataclass
@@ -45,34 +45,34 @@ class GatewayState:
     """What the routes share.
 
     Args:
-        upstream: where replies come from.
-        worker: the guard.
-        keys: who may ask, and by which policy.
+        upstream: the model server.
+        guard: checks requests and replies.
+        keys: the clients and their policies.
         record: where decisions are written; None writes none.
         reader: reads the text in pictures; None reads none.
-        keep_text: whether the record keeps words.
+        keep_text: whether the record stores text.
     """
 
     upstream: Upstream
-    worker: AsyncGuard
+    guard: AsyncGuard
     keys: ClientKeys
     record: AuditRecord | None = None
     reader: PictureReader | None = None
     keep_text: bool = False
     files: WatchedFiles | None = None
-    """Where keys and policies come from, where they may change; None keeps them."""
+    """Files of keys and policies that are watched for changes; None watches none."""
     links: LinkFetcher = field(default_factory=LinkFetcher)
-    """Fetches linked pictures, where a policy lists their hosts."""
-    looker: AsyncGuard | None = None
-    """A guard of pictures; None leaves them to the text in them."""
+    """Fetches linked pictures from hosts that a policy lists."""
+    picture_guard: AsyncGuard | None = None
+    """Checks the pictures themselves; None checks only the text in them."""
 
     def __post_init__(self) -> None:
-        """Metrics of its own."""
+        """Create metrics, tracing and executors."""
         self.metrics = GatewayMetrics()
         self.tracing = Tracing.from_environment()
         self._reading = BoundedExecutor("readings")
         self._probing = BoundedExecutor("looks at the record", seconds=PROBE, waiting=8)
-        self._later: set[asyncio.Task[object]] = set()
+        self._background: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -83,149 +83,157 @@ class GatewayState:
             )
 
     def _take(self, keys: ClientKeys) -> None:
-        # What a client has asked for this minute stays counted.
-        self.keys = replace(keys, _limiter=self.keys._limiter)
+        self.keys = keys.with_counts_of(self.keys)
 
-    async def review(self, evidence: GuardInput, policy: Policy, *, rewrite: bool = True) -> GuardDecision:
-        """The decision about a reply, counted."""
-        return await self._counted("output", self.worker.review(evidence, policy, rewrite=rewrite))
+    async def check(
+        self, name: RailName, item: GuardInput, policy: Policy, *, always: bool = False, rewrite: bool = True
+    ) -> GuardDecision:
+        """The decision of one rail, counted and traced.
 
-    async def screen(self, evidence: GuardInput, policy: Policy) -> GuardDecision:
-        """The decision about a request, counted."""
-        return await self._counted("input", self.worker.screen(evidence, policy))
-
-    async def _counted(self, rail: str, check: Awaitable[GuardDecision]) -> GuardDecision:
+        Args:
+            name: `input` judges the request in `item`, `output` the reply, `pictures` the images.
+            item: reply, request and images.
+            policy: of the client.
+            always: whether the check also runs if the policy turns the rail off.
+            rewrite: whether a harmful reply may be rewritten.
+        """
         begin = time.perf_counter()
-        with self.tracing.check(rail) as made:
-            decision = await check
-            made.append(decision)
-        self.metrics.decisions.labels(rail, decision.observed or decision.action, decision.decided_by).inc()
-        self.metrics.rail.labels(rail).observe(time.perf_counter() - begin)
+        rail = policy.rail(name)
+        if always:
+            rail = rail.model_copy(update={"enabled": True})
+        guard = self.guard
+        if name == "input":
+            item, rewrite = item.request_only(), False
+        elif name == "pictures":
+            assert self.picture_guard is not None
+            guard, rewrite = self.picture_guard, False
+        with self.tracing.check(name) as decisions:
+            decision = await guard.check(item, policy, rail, rewrite=rewrite)
+            decisions.append(decision)
+        self.metrics.decisions.labels(name, decision.observed or decision.action, decision.decided_by).inc()
+        self.metrics.rail.labels(name).observe(time.perf_counter() - begin)
         return decision
 
-    async def look(self, evidence: GuardInput, policy: Policy) -> GuardDecision | None:
-        """The picture guard's decision about the pictures of a request, counted; None where there is no such guard."""
-        if self.looker is None:
-            return None
-        told = policy.pictures
-        rail = Rail(threshold=told.threshold, action=told.action, fail=told.fail)
-        asked = policy.model_copy(update={"output": rail})
-        return await self._counted("pictures", self.looker.review(evidence, asked, rewrite=False))
+    async def read_picture(self, url: str, limits: PicturePolicy, *, read_text: bool) -> tuple[DecodedPicture, str]:
+        """A picture after decoding, and the text in it.
 
-    async def see(self, url: str, limits: PicturePolicy) -> tuple[DecodedPicture, str]:
-        """A picture as it was looked at, and its text where that is read.
+        Args:
+            url: a data URL, or a link to a host that the policy lists.
+            limits: on bytes, pixels and seconds.
+            read_text: whether the text is read; otherwise it is empty.
 
         Raises:
             PictureError: it cannot be fetched, decoded or read.
-            Unanswered: there was no room or no time to read it.
+            CheckUnavailable: there was no room or no time to read it.
         """
         if is_link(url):
             data = await self.links.fetch(url, limits)
-            seen = await asyncio.to_thread(decoded, data, limits)
+            picture = await asyncio.to_thread(decoded, data, limits)
         else:
-            seen = await asyncio.to_thread(decode_picture_url, url, limits)
-        if not limits.read_text:
-            return seen, ""
+            picture = await asyncio.to_thread(decode_picture_url, url, limits)
+        if not read_text:
+            return picture, ""
         reader = self.reader
         if reader is None:
             raise PictureError("nobody here reads pictures")
-        return seen, await self._reading.run(lambda: reader(seen.image), limits.seconds)
+        return picture, await self._reading.run(lambda: reader(picture.image), limits.seconds)
 
-    async def write(self, made: RequestLog, receipts: Receipts) -> None:
-        """Record a request before it is answered.
+    async def write(self, entry: RequestLog, receipts: Receipts) -> None:
+        """Record a request before it is answered; closes all its receipts.
 
         Raises:
             OutputError: it could not be written.
         """
+        receipts.finish()
         for receipt in receipts.all():
             self.metrics.receipts.labels(receipt.outcome).inc()
         if self.record is None:
             return
-        policy = made.client.policy
+        policy = entry.client.policy
         await self.record.aappend(
             RecordEntry(
-                made.id,
+                entry.id,
                 datetime.now(UTC).isoformat(timespec="milliseconds"),
-                made.route,
-                made.client.name,
-                made.model,
-                made.status,
+                entry.route,
+                entry.client.name,
+                entry.model,
+                entry.status,
                 f"{policy.name}@{policy.revision}",
-                self.worker.protector.detector.identity,
+                self.guard.pipeline.detector.identity,
                 [
                     describe_decision(decision, original, keep_text=self.keep_text)
-                    for decision, original in made.decisions
+                    for decision, original in entry.decisions
                 ],
-                receipts.document(),
-                round(time.perf_counter() - made.begin, 6),
+                receipts.to_json(),
+                round(time.perf_counter() - entry.begin, 6),
             )
         )
 
-    def later(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do something that nobody waits for; `close` does."""
+    def run_later(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run work in the background; `close` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
-        self._later.add(task)
+        self._background.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[object]) -> None:
-        self._later.discard(task)
+        self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             if isinstance(error, OutputError):
                 self.metrics.unrecorded.inc()
-            log.error("what was left of a request could not be ended", exc_info=error)
+            log.error("a request's background work failed", exc_info=error)
 
     async def problems(self) -> list[str]:
-        """Why it is not ready; empty where it is."""
-        found = []
+        """The reasons why the gateway is not ready; empty if it is."""
+        problems = []
         try:
             response = await self.upstream.client.get("models", timeout=5.0)
             if response.status_code >= 500:
-                found.append(f"the upstream answers with status {response.status_code}")
+                problems.append(f"the upstream answers with status {response.status_code}")
         except httpx.HTTPError:
-            found.append("the upstream cannot be reached")
-        if self.worker.is_open or (self.looker is not None and self.looker.is_open):
-            found.append("checks hang: the breaker is open")
-        found += self.stuck()
+            problems.append("the upstream cannot be reached")
+        if self.guard.is_open or (self.picture_guard is not None and self.picture_guard.is_open):
+            problems.append("checks hang: the breaker is open")
+        problems += self.stuck()
         record = self.record
         if record is not None:
             if (trouble := record.trouble) is not None:
-                found.append(trouble)
+                problems.append(trouble)
             try:
                 await self._probing.run(record.head)
             except Exception:  # noqa: BLE001 - whatever a driver raises
-                found.append("the record cannot be read")
-        return list(dict.fromkeys(found))
+                problems.append("the record cannot be read")
+        return list(dict.fromkeys(problems))
 
     def stuck(self) -> list[str]:
-        """What gives no sign of life and needs a new start; empty where all is well."""
-        found = []
-        for worker in (self.worker, self.looker):
-            if worker is not None and worker.hangs > STUCK:
-                found.append(f"a check has given no sign of life for {worker.hangs:.0f} seconds")
+        """Threads without progress, which need a restart; empty if there are none."""
+        problems = []
+        for guard in (self.guard, self.picture_guard):
+            if guard is not None and guard.hangs > STUCK:
+                problems.append(f"a check has given no sign of life for {guard.hangs:.0f} seconds")
         if self.record is not None and self.record.hangs > STUCK:
-            found.append(f"the record's writer has been at one batch for {self.record.hangs:.0f} seconds")
-        return found
+            problems.append(f"the record's writer has been at one batch for {self.record.hangs:.0f} seconds")
+        return problems
 
-    def who(self, scope: Mapping[str, Any]) -> str:
-        """Whose request it is, for fair shares: the name of its key, or the address that it comes from."""
+    def client_of(self, scope: Mapping[str, Any]) -> str:
+        """The client of a request, for fair shares: the name of its key, or its address."""
         if self.keys.known:
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            for given in (headers.get(b"authorization"), headers.get(b"x-api-key")):
-                if given and (name := self.keys.name(given)) is not None:
+            for value in (headers.get(b"authorization"), headers.get(b"x-api-key")):
+                if value and (name := self.keys.name(value)) is not None:
                     return f"key {name}"
         return address(scope)
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Wait for background work, then close guards, connections and the record."""
         if self._watching is not None:
             self._watching.cancel()
-        if self._later:
-            _, late = await asyncio.wait(self._later, timeout=ENDING)
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=ENDING)
             for task in late:
                 task.cancel()
-        for worker in (self.worker, self.looker):
-            if worker is not None:
-                worker.close()
+        for guard in (self.guard, self.picture_guard):
+            if guard is not None:
+                guard.close()
         self._reading.close()
         self._probing.close()
         await self.links.close()
@@ -237,20 +245,20 @@ class GatewayState:
 
 @dataclass
 class RequestLog:
-    """One request on its way to the record."""
+    """What the record keeps of one request."""
 
     client: Client
-    """Who asked."""
+    """Name and policy of the client."""
     route: str
-    """What was asked."""
+    """Path of the endpoint."""
     model: str | None = None
-    """The upstream's."""
+    """The model that the client asked for."""
     status: int = 200
-    """Of the response."""
+    """HTTP status of the response."""
     decisions: Sequence[tuple[GuardDecision, str]] = ()
-    """With the text that each is about."""
+    """Decisions and the texts that they are about."""
 
     def __post_init__(self) -> None:
-        """An id of its own."""
+        """Make an id and start the clock."""
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
         self.begin = time.perf_counter()

@@ -48,7 +48,7 @@ class Reviewer:
     rewrite: str = "A bird."
     shown: list[str] = field(default_factory=list)
 
-    async def __call__(self, text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
+    async def __call__(self, text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
         self.shown.append(text)
         await asyncio.sleep(0)
         if BAD not in text:
@@ -210,7 +210,7 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
     async def go() -> None:
         seen: list[str] = []
 
-        async def review(text: str, apart: tuple[str, ...], final: bool, rewrite: bool) -> GuardDecision:
+        async def review(text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
             seen.append(text)
             return GuardDecision("allow", text, 0.0, "words", "fine")
 
@@ -284,7 +284,7 @@ def test_words_in_any_field_are_judged(name: str) -> None:
         [wire([chunk({"role": "assistant"}), chunk({name: "a BOMB"}), chunk({"content": "ok"}), chunk({}, "stop")])]
     )
     assert BAD not in found.raw.decode()
-    assert any(place.endswith(name) for place in found.watch.choices[0].seen)
+    assert any(place.endswith(name) for place in found.watch.choices[0].kinds)
 
 
 def test_a_part_that_nobody_can_look_at_stops_a_reply_where_the_rail_fails_closed() -> None:

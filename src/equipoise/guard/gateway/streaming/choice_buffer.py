@@ -1,8 +1,7 @@
-"""`ChoiceBuffer`: one choice of a stream, of which nothing leaves before it was judged together with what follows.
+"""`ChoiceBuffer`: holds back the chunks of one choice until they were checked together with the text that follows.
 
-A chunk leaves whole or not at all, so what is allowed reaches the client as the upstream sent it. It may leave once a
-check allowed a text that holds it and `hold` further characters, or the reply's end. A tool call leaves only after the
-whole reply was allowed: half of one must never be run.
+A chunk is sent whole and unchanged. It may be sent after a check allowed a text that contains it and `hold` further
+characters, or the whole reply. Tool calls are sent only after the whole reply was allowed.
 """
 
 from __future__ import annotations
@@ -13,66 +12,77 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from equipoise.guard.gateway.blobs import in_blob
-from equipoise.guard.gateway.content_parts import ContentPart, by_themselves, words_of
+from equipoise.guard.gateway.content_parts import ContentPart, delta_parts, side_texts_of
 
 
 @dataclass
 class ChoiceBuffer:
-    """One choice."""
+    """One choice of a stream.
+
+    All positions count characters of `text`: `sent <= allowed <= judged <= len(text)` while text is held back.
+    """
 
     index: int
-    """Its number."""
+    """Number of the choice."""
     hold: int
-    """Characters that stay behind."""
+    """Characters before the newest one that are not sent yet."""
     text: str = ""
-    """All that it said so far, in order: what is judged."""
-    left: int = 0
-    """Characters of it that have left."""
+    """All text so far, of all fields in order: what is checked."""
+    sent: int = 0
+    """Position up to which the text was sent."""
     judged: int = 0
-    """Characters of the last text that was allowed."""
+    """Length of the text at the last check that allowed it."""
     allowed: int = 0
-    """Up to where it may leave."""
+    """Position up to which the text may be sent."""
     finished: str | None = None
-    """Its finish reason, once the upstream sent it."""
-    over: bool = False
-    """Whether nothing more of it leaves."""
-    began: bool = False
-    """Whether its role has left."""
-    whole: bool = False
-    """Whether what comes now leaves only with the end: from the first tool call on, and the finish reason."""
-    waiting: deque[tuple[int, bool, dict[str, Any]]] = field(default_factory=deque)
-    """Chunks with the place in the text where they end, and whether they wait for the whole reply."""
-    seen: dict[str, str] = field(default_factory=dict)
-    """Names of the fields that held words, with their kinds; for receipts."""
+    """The finish reason, once the upstream sent it."""
+    ended: bool = False
+    """Whether nothing more of this choice is sent."""
+    started: bool = False
+    """Whether any chunk, and so the role, was sent."""
+    held_to_end: bool = False
+    """Whether the chunks from now on wait for the end: from the first tool call on, and the finish reason."""
+    pending: deque[tuple[int, bool, dict[str, Any]]] = field(default_factory=deque)
+    """Chunks not sent yet: position of the text's end after the chunk, whether it waits for the end, and the chunk."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """Paths of the fields that held text, with their kinds; for receipts."""
     texts: dict[str, str] = field(default_factory=dict)
-    """What it said so far by kind of part."""
-    _field: str = ""
-    """The field that spoke last: words of two fields are two lines."""
+    """The text so far by kind of part."""
+    _last_path: str = ""
+    """The field of the last text: texts of two fields are separated by a line break."""
 
-    def take(self, choice: Mapping[str, Any], chunk: dict[str, Any]) -> None:
-        """A chunk of this choice from the upstream."""
-        for surface in words_of(choice):
-            self._hear(surface)
+    def add(self, choice: Mapping[str, Any], chunk: dict[str, Any]) -> None:
+        """Take a chunk from the upstream.
+
+        Args:
+            choice: the chunk's part about this choice.
+            chunk: the chunk with this choice only.
+        """
+        for part in delta_parts(choice):
+            self._append(part)
         finish = choice.get("finish_reason")
         if finish is not None:
+            # Clients take the finish reason as the end of the reply, so it must not overtake the last check.
             self.finished = str(finish)
-            self.whole = True
-        self.waiting.append((len(self.text), self.whole, chunk))
+            self.held_to_end = True
+        self.pending.append((len(self.text), self.held_to_end, chunk))
 
-    def _hear(self, surface: ContentPart) -> None:
-        self.seen.setdefault(surface.place, surface.kind)
-        if surface.text and self.text and surface.place != self._field:
+    def _append(self, part: ContentPart) -> None:
+        self.kinds.setdefault(part.path, part.kind)
+        if part.text and self.text and part.path != self._last_path:
             self.text += "\n"
-        self._field = surface.place if surface.text else self._field
-        if surface.kind == "tool call":
-            self.whole = True
-        self.text += surface.text
-        self.texts[surface.kind] = self.texts.get(surface.kind, "") + surface.text
+        if part.text:
+            self._last_path = part.path
+        if part.kind == "tool call":
+            # A client may run a tool call as soon as it is complete, so none of it is sent before the last check.
+            self.held_to_end = True
+        self.text += part.text
+        self.texts[part.kind] = self.texts.get(part.kind, "") + part.text
 
     @property
-    def apart(self) -> tuple[str, ...]:
-        """The parts of `text` that are judged by themselves, too."""
-        return by_themselves(self.texts, self.text)
+    def side_texts(self) -> tuple[str, ...]:
+        """Parts of `text` that are also scored separately."""
+        return side_texts_of(self.texts, self.text)
 
     @property
     def unjudged(self) -> int:
@@ -80,15 +90,18 @@ class ChoiceBuffer:
         return len(self.text) - self.judged
 
     def due(self, every: int) -> bool:
-        """Whether it is time for a check: after so many new characters, and rarely while base64 is coming in.
+        """Whether a check is due: after `every` new characters, and less often while base64 is coming in.
 
-        Each check reads everything anew. A picture of a megabyte in pieces would be read thousands of times; while one
-        comes in, the text must have grown by a quarter since the last check.
+        Every check reads the text from its start. A picture of one megabyte would be read thousands of times, so while
+        base64 is coming in the text must have grown by a quarter since the last check.
         """
         return self.unjudged >= every and (self.unjudged * 4 >= self.judged or not in_blob(self.text))
 
     def allow(self, *, final: bool) -> None:
-        """A check allowed the text as it stands.
+        """Note that a check allowed the text.
+
+        The last `hold` characters stay: harm may only show with the text that follows, and what was sent cannot be
+        taken back.
 
         Args:
             final: whether the reply is complete.
@@ -96,15 +109,19 @@ class ChoiceBuffer:
         self.judged = len(self.text)
         self.allowed = self.judged if final else max(self.allowed, self.judged - self.hold)
 
-    def leave(self, *, final: bool) -> list[dict[str, Any]]:
-        """The chunks that may leave now, in order; what says nothing yet leaves with the first word that may."""
-        found = []
-        while self.waiting:
-            end, whole, chunk = self.waiting[0]
-            if not final and (whole or end > self.allowed):
+    def release(self, *, final: bool) -> list[dict[str, Any]]:
+        """Remove and return the chunks that may be sent now, in order; a chunk without text goes with the next one.
+
+        Args:
+            final: whether the whole reply was allowed.
+        """
+        chunks = []
+        while self.pending:
+            end, held_to_end, chunk = self.pending[0]
+            if not final and (held_to_end or end > self.allowed):
                 break
-            self.waiting.popleft()
-            self.left = end
-            self.began = True
-            found.append(chunk)
-        return found
+            self.pending.popleft()
+            self.sent = end
+            self.started = True
+            chunks.append(chunk)
+        return chunks

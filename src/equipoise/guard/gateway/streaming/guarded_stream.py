@@ -1,4 +1,4 @@
-"""A guarded stream: chunks of the upstream in, events for the client out, and nothing that was not judged."""
+"""`GuardedStream`: turns the upstream's chunks into events for the client, and sends only text that was checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from equipoise.guard.decision import Failure, GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
@@ -15,54 +15,64 @@ from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, UpstreamError, event
 from equipoise.guard.policy import StreamPolicy
 
-Review = Callable[[str, tuple[str, ...], bool, bool], Awaitable[GuardDecision]]
-"""Text so far, its parts that are judged by themselves, too, whether it is all, whether a rewrite can still take its
-place; it never raises."""
+
+class Review(Protocol):
+    """Checks the text of a choice; never raises."""
+
+    async def __call__(self, text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
+        """The decision about the text so far.
+
+        Args:
+            text: all text of the choice.
+            side_texts: parts of it that are also scored separately.
+            rewrite: whether a rewrite can still replace it, because nothing was sent.
+        """
+        ...
 
 
 class WithheldError(Exception):
-    """Nobody could look at a choice, and its rail fails closed: the stream ends in an error."""
+    """A choice could not be checked, and its rail fails closed: the stream ends with an error."""
 
 
 @dataclass
 class StreamStats:
-    """What a stream did, for receipts, the record and metrics."""
+    """What happened in a stream, for receipts, the record and metrics."""
 
     choices: dict[int, ChoiceBuffer] = field(default_factory=dict)
-    """Each choice as it ended."""
+    """The buffer of each choice by its index."""
     decisions: dict[int, GuardDecision] = field(default_factory=dict)
     """The last decision about each choice."""
     leaked: int = 0
-    """Characters that had left or left after a check found harm in a text with them: 0 unless everything leaves."""
-    first_heard: float | None = None
-    """When the first word came, by the monotonic clock."""
-    first_left: float | None = None
-    """When the first word left."""
+    """Characters sent although a check flagged the text with them; 0 unless the mode is `observe`."""
+    first_text_received: float | None = None
+    """When the first text came, on the monotonic clock."""
+    first_text_sent: float | None = None
+    """When the first text was sent."""
     problem: str | None = None
-    """What the upstream did wrong."""
-    withheld: Failure | None = None
-    """Why nobody could look at it, where that ended it."""
+    """What was wrong with the upstream's stream."""
+    failure: Failure | None = None
+    """Why a choice could not be checked, if that ended the stream."""
     frame: dict[str, Any] = field(default_factory=dict)
-    """What the upstream's chunks have in common: id, model and the like."""
+    """Fields that all chunks of the upstream share, such as id and model."""
 
 
 @dataclass
 class GuardedStream:
-    """One stream on its way.
+    """One stream between upstream and client.
 
     Args:
-        review: judges a text.
-        settings: what is held back.
-        watch: is told what happens.
-        unseen: the decision about a text with a part that nobody can look at.
-        blind: kinds of parts that nobody can look at.
+        review: checks the text of a choice.
+        settings: mode, `hold` and `every`.
+        stats: is filled with what happens.
+        uncheckable: the decision about a text with a part that cannot be checked.
+        uncheckable_kinds: kinds of parts that cannot be checked.
     """
 
     review: Review
     settings: StreamPolicy
-    watch: StreamStats
-    unseen: Callable[[str], GuardDecision]
-    blind: frozenset[str] = frozenset({"unsupported"})
+    stats: StreamStats
+    uncheckable: Callable[[str], GuardDecision]
+    uncheckable_kinds: frozenset[str] = frozenset({"unsupported"})
     _tail: list[dict[str, Any]] = field(default_factory=list)
 
     async def run(
@@ -72,149 +82,168 @@ class GuardedStream:
 
         Args:
             upstream: its chunks.
-            stop: ends the upstream's work; called once nothing more of it is needed, and at the end.
+            stop: closes the upstream's response; called when nothing more of it is needed, and at the end.
         """
         try:
             async for chunk in upstream:
                 for part in await self._step(chunk):
                     yield part
-                if self.watch.choices and all(held.over for held in self.watch.choices.values()) and self._hit():
+                # The upstream need not compute what nobody will be sent.
+                if (
+                    self.stats.choices
+                    and all(buffer.ended for buffer in self.stats.choices.values())
+                    and self._flagged()
+                ):
                     await stop()
                     break
         except UpstreamError as error:
-            self.watch.problem = str(error)
+            self.stats.problem = str(error)
         except WithheldError:
             pass
         finally:
             await stop()
-        if self.watch.withheld is None:
+        if self.stats.failure is None:
             try:
-                async with aclosing(self._ends()) as ends:
-                    async for part in ends:
+                async with aclosing(self._finish()) as events:
+                    async for part in events:
                         yield part
             except WithheldError:
                 pass
-        if self.watch.withheld is not None:
-            yield event(unchecked_problem(self.watch.withheld, "reply").body())
+        if self.stats.failure is not None:
+            yield event(unchecked_problem(self.stats.failure, "reply").body())
         yield DONE
 
-    async def _ends(self) -> AsyncGenerator[bytes, None]:
-        """What is left once the upstream has ended."""
-        cut = [held for held in self.watch.choices.values() if not held.over and held.finished is None]
-        if self.watch.problem is None and (cut or not self.watch.choices):
-            self.watch.problem = "the upstream ended in the middle of its reply"
-        for held in self.watch.choices.values():
-            for part in await self._end(held):
+    async def _finish(self) -> AsyncGenerator[bytes, None]:
+        """The last check of each choice after the upstream's end, and what may then be sent."""
+        unfinished = [buffer for buffer in self.stats.choices.values() if not buffer.ended and buffer.finished is None]
+        if self.stats.problem is None and (unfinished or not self.stats.choices):
+            self.stats.problem = "the upstream ended in the middle of its reply"
+        for buffer in self.stats.choices.values():
+            for part in await self._end(buffer):
                 yield part
-        if self.watch.problem is not None:
+        if self.stats.problem is not None:
             yield event(
-                {"error": {"message": self.watch.problem, "type": "api_error", "param": None, "code": "upstream"}}
+                {"error": {"message": self.stats.problem, "type": "api_error", "param": None, "code": "upstream"}}
             )
-        elif not self._hit():
+        elif not self._flagged():
             for chunk in self._tail:
                 yield event(chunk)
 
-    def _hit(self) -> bool:
-        return any(decision.changed for decision in self.watch.decisions.values())
+    def _flagged(self) -> bool:
+        return any(decision.changed for decision in self.stats.decisions.values())
 
     async def _step(self, chunk: dict[str, Any]) -> list[bytes]:
+        """The events to send after one chunk of the upstream."""
         choices = chunk.get("choices")
         beside = beside_choices(chunk)
         frame = {name: chunk[name] for name in chunk if name not in ("choices", "usage", *beside)}
-        self.watch.frame = frame or self.watch.frame
+        self.stats.frame = frame or self.stats.frame
         if not isinstance(choices, list) or not choices:
             if beside:
                 raise UpstreamError("the upstream sent words that belong to no choice")
-            # Usage and the like: after the words.
+            # Usage and the like are sent after all choices have been released.
             self._tail.append(chunk)
             return []
-        found: list[bytes] = []
+        events: list[bytes] = []
         for choice in choices:
             if not isinstance(choice, dict):
                 raise UpstreamError("the upstream sent a choice that is no object")
-            told = choice.get("index")
-            index = told if isinstance(told, int) else 0
-            held = self.watch.choices.setdefault(index, ChoiceBuffer(index, self.settings.hold))
-            if held.over:
+            index = choice.get("index")
+            index = index if isinstance(index, int) else 0
+            buffer = self.stats.choices.setdefault(index, ChoiceBuffer(index, self.settings.hold))
+            if buffer.ended:
                 continue
-            # Words beside the choices are judged with each.
-            held.take({**beside, **choice}, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk)
-            if held.text and self.watch.first_heard is None:
-                self.watch.first_heard = time.monotonic()
-            found += await self._advance(held)
-        return found
+            # Text beside the choices is judged with every choice, since it belongs to none.
+            buffer.add({**beside, **choice}, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk)
+            if buffer.text and self.stats.first_text_received is None:
+                self.stats.first_text_received = time.monotonic()
+            events += await self._advance(buffer)
+        return events
 
-    async def _advance(self, held: ChoiceBuffer) -> list[bytes]:
+    async def _advance(self, buffer: ChoiceBuffer) -> list[bytes]:
+        """The events of a choice that may be sent now, after a check if one is due."""
         if self.settings.mode == "off":
-            return self._sent(held, held.leave(final=True))
+            return self._release(buffer, buffer.release(final=True))
         if self.settings.mode == "observe":
-            parts = self._sent(held, held.leave(final=True))
-            if held.due(self.settings.every):
-                await self._judge(held, final=False)
+            parts = self._release(buffer, buffer.release(final=True))
+            if buffer.due(self.settings.every):
+                await self._judge(buffer, final=False)
             return parts
-        if not self.blind.isdisjoint(held.seen.values()) and (decision := self.unseen(held.text)).changed:
-            return self._ended(held, decision)
-        if self.settings.mode == "holdback" and held.due(self.settings.every) and held.finished is None:
-            decision = await self._judge(held, final=False)
+        if (
+            not self.uncheckable_kinds.isdisjoint(buffer.kinds.values())
+            and (decision := self.uncheckable(buffer.text)).changed
+        ):
+            return self._replace(buffer, decision)
+        if self.settings.mode == "holdback" and buffer.due(self.settings.every) and buffer.finished is None:
+            decision = await self._judge(buffer, final=False)
             if decision.changed:
-                return self._ended(held, decision)
-        return self._sent(held, held.leave(final=False)) if self.settings.mode == "holdback" else []
+                return self._replace(buffer, decision)
+        return self._release(buffer, buffer.release(final=False)) if self.settings.mode == "holdback" else []
 
-    async def _judge(self, held: ChoiceBuffer, *, final: bool) -> GuardDecision:
-        decision = await self.review(held.text, held.apart, final, held.left == 0)
-        self.watch.decisions[held.index] = decision
+    async def _judge(self, buffer: ChoiceBuffer, *, final: bool) -> GuardDecision:
+        """Check the text of a choice, and mark in its buffer what is allowed.
+
+        Raises:
+            WithheldError: the check failed, and the rail fails closed.
+        """
+        decision = await self.review(buffer.text, side_texts=buffer.side_texts, rewrite=buffer.sent == 0)
+        self.stats.decisions[buffer.index] = decision
         if decision.action == "withhold":
-            self._withhold(held, decision)
+            self._withhold(buffer, decision)
         if self.settings.mode == "observe":
-            wanted = decision.observed or decision.action
-            self.watch.leaked += len(held.text) - held.judged if wanted in ("rewrite", "refuse", "withhold") else 0
-            held.judged = len(held.text)
+            if (decision.observed or decision.action) in ("rewrite", "refuse", "withhold"):
+                self.stats.leaked += len(buffer.text) - buffer.judged
+            buffer.judged = len(buffer.text)
         elif not decision.changed:
-            held.allow(final=final)
+            buffer.allow(final=final)
         return decision
 
-    async def _end(self, held: ChoiceBuffer) -> list[bytes]:
-        """The last check of a choice, and what then leaves."""
-        if held.over:
+    async def _end(self, buffer: ChoiceBuffer) -> list[bytes]:
+        """The last check of a choice, and the events that it allows."""
+        if buffer.ended:
             return []
-        held.over = True
+        buffer.ended = True
         if self.settings.mode == "off":
             return []
-        decision = await self._judge(held, final=True)
+        decision = await self._judge(buffer, final=True)
         if self.settings.mode == "observe":
             return []
         if decision.changed:
-            return self._ended(held, decision)
-        return self._sent(held, held.leave(final=True))
+            return self._replace(buffer, decision)
+        return self._release(buffer, buffer.release(final=True))
 
-    def _sent(self, held: ChoiceBuffer, chunks: list[dict[str, Any]]) -> list[bytes]:
-        if held.left and self.watch.first_left is None:
-            self.watch.first_left = time.monotonic()
+    def _release(self, buffer: ChoiceBuffer, chunks: list[dict[str, Any]]) -> list[bytes]:
+        if buffer.sent and self.stats.first_text_sent is None:
+            self.stats.first_text_sent = time.monotonic()
         return [event(chunk) for chunk in chunks]
 
-    def _ended(self, held: ChoiceBuffer, decision: GuardDecision) -> list[bytes]:
-        """A valid end of a choice in which harm was found: its rewrite, or a refusal."""
-        self.watch.decisions[held.index] = decision
-        if decision.action == "withhold":
-            self._withhold(held, decision)
-        held.over = True
-        held.waiting.clear()
-        rewritten = decision.action == "rewrite" and held.left == 0
-        said = {"content": decision.response} if rewritten else {"refusal": decision.response}
-        role = {} if held.began else {"role": "assistant"}
-        finish = "stop" if rewritten else "content_filter"
-        return [self._piece(held, {**role, **said}, None), self._piece(held, {}, finish)]
+    def _replace(self, buffer: ChoiceBuffer, decision: GuardDecision) -> list[bytes]:
+        """The events that end a harmful choice: its rewrite if nothing was sent, otherwise a refusal.
 
-    def _withhold(self, held: ChoiceBuffer, decision: GuardDecision) -> None:
-        """End the stream: no choice of it goes on after an error.
+        Raises:
+            WithheldError: the choice could not be checked, and the rail fails closed.
+        """
+        self.stats.decisions[buffer.index] = decision
+        if decision.action == "withhold":
+            self._withhold(buffer, decision)
+        buffer.ended = True
+        buffer.pending.clear()
+        rewritten = decision.action == "rewrite" and buffer.sent == 0
+        content = {"content": decision.response} if rewritten else {"refusal": decision.response}
+        role = {} if buffer.started else {"role": "assistant"}
+        finish = "stop" if rewritten else "content_filter"
+        return [self._piece(buffer, {**role, **content}, None), self._piece(buffer, {}, finish)]
+
+    def _withhold(self, buffer: ChoiceBuffer, decision: GuardDecision) -> None:
+        """End the stream with an error: no choice goes on after it.
 
         Raises:
             WithheldError: always.
         """
-        held.over = True
-        self.watch.withheld = decision.failure or "failed"
+        buffer.ended = True
+        self.stats.failure = decision.failure or "failed"
         raise WithheldError
 
-    def _piece(self, held: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
-        choice = {"index": held.index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return event({**self.watch.frame, "choices": [choice]})
+    def _piece(self, buffer: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
+        choice = {"index": buffer.index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return event({**self.stats.frame, "choices": [choice]})

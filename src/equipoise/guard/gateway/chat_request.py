@@ -1,0 +1,135 @@
+"""The request of a chat call: parsing, the checks of pictures and of the input rail, and the refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.chat_call import ChatCall
+from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, replaced
+from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
+from equipoise.guard.gateway.replies import raise_if_withheld
+from equipoise.guard.gateway.request_pictures import RequestPictures
+from equipoise.guard.gateway.streaming.events import DONE, event
+
+
+def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
+    """The parts of a request, each with an open receipt.
+
+    Raises:
+        RequestProblem: the body is no chat request.
+    """
+    model = body.get("model")
+    call.log.model = model if isinstance(model, str) else None
+    call.service.tracing.model(call.log.model)
+    try:
+        request = parse_request(body)
+    except ValueError as error:
+        raise RequestProblem(400, str(error), "invalid_request") from error
+    if not isinstance(body.get("stream"), bool | None):
+        # Servers that accept "yes" as true would send a stream that this gateway does not expect.
+        raise RequestProblem(400, "expected stream: true or false", "invalid_request", param="stream")
+    call.receipts.expect((part.path, part.kind) for part in request.parts)
+    return request
+
+
+async def check_pictures(
+    call: ChatCall, request: ChatRequest, body: dict[str, Any]
+) -> tuple[dict[str, Any], GuardDecision | None]:
+    """The body with the pictures as they were checked, and the picture guard's decision if it refuses.
+
+    Raises:
+        RequestProblem: too many pictures, or a part that cannot be checked, if the policy fails closed.
+    """
+    limits = call.policy.pictures
+    if len(request.pictures) > limits.max_count:
+        raise RequestProblem(400, f"expected at most {limits.max_count} pictures", "too_many_pictures")
+    pictures = RequestPictures(call.service, call.policy, call.receipts)
+    for part in request.parts:
+        if part.kind == "unsupported":
+            pictures.mark_unsupported(part.path, "a part of this type cannot be looked at")
+        elif part.kind == "picture" and (url := await pictures.read(part.path, part.url)) is not None:
+            body = with_picture(body, part.path, url)
+    call.picture_text = pictures.text
+    decision = call.picture_decision = await pictures.judge(request.guard_input().question)
+    if decision is not None:
+        call.decisions.append((decision, ""))
+        raise_if_withheld(decision, "picture")
+    if pictures.unchecked and limits.fail == "closed" and call.policy.mode == "enforce":
+        raise RequestProblem(
+            400, f"a part of the request cannot be checked: {pictures.unchecked[0]}", "unsupported_content"
+        )
+    return body, decision if decision is not None and decision.changed else None
+
+
+async def check_text(call: ChatCall, request: ChatRequest) -> GuardDecision | None:
+    """The input rail's decision if it refuses the request.
+
+    Raises:
+        RequestProblem: the check failed, and the rail fails closed.
+    """
+    rail = call.policy.input
+    still_open = set(call.receipts.open_paths())
+    for part in request.parts:
+        if part.path not in still_open:
+            continue
+        if part.kind in ("instruction", "setting"):
+            call.receipts.close(part.path, "skipped", "the operator's own words")
+        elif part.kind in ("embedded picture", "opaque"):
+            call.receipts.close(part.path, "skipped", "bytes within a text that hold no words")
+        elif not rail.enabled:
+            call.receipts.close(part.path, "skipped", "the input rail is off; read with the reply where it is on")
+    if not rail.enabled:
+        return None
+    item = request.guard_input(call.picture_text)
+    decision = await call.service.check("input", item, call.policy)
+    for path in call.receipts.open_paths():
+        call.receipts.close_by_decision(path, decision)
+    call.decisions.append((decision, item.request_text))
+    raise_if_withheld(decision, "request")
+    return decision if decision.changed else None
+
+
+async def refuse(call: ChatCall, request: ChatRequest, decision: GuardDecision, *, stream: bool) -> Response:
+    """A refusal in the form of a reply; the upstream is not called."""
+    choice = replaced({}, None, decision.response, "content_filter")
+    moderation = await call.moderation_field(request, [])
+    await call.write()
+    document = {**completion(call.log.id, call.log.model, [choice]), **moderation}
+    if not stream:
+        return as_json(document, headers=call.response_headers())
+    frame = {name: value for name, value in document.items() if name not in ("choices", "usage", *moderation)}
+    frame["object"] = "chat.completion.chunk"
+    deltas: list[tuple[dict[str, Any], str | None]] = [
+        ({"role": "assistant", "refusal": decision.response}, None),
+        ({}, "content_filter"),
+    ]
+    events = [
+        event({**frame, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]})
+        for delta, finish in deltas
+    ]
+    events += [event({**frame, "choices": [], **moderation})] if moderation else []
+    return Response(b"".join([*events, DONE]), media_type="text/event-stream", headers=call.response_headers())
+
+
+def with_picture(body: Mapping[str, Any], path: str, url: str) -> dict[str, Any]:
+    """A copy of a request in which a picture is replaced by the one that was checked.
+
+    Args:
+        body: the request; it stays as it is.
+        path: of the picture, `messages/N/content/M`.
+        url: the data URL of the checked picture.
+    """
+    _, message_index, _, part_index = path.split("/")
+    messages = list(body["messages"])
+    message = dict(messages[int(message_index)])
+    content = list(message["content"])
+    old = content[int(part_index)]
+    image = old["image_url"]
+    new = {**image, "url": url} if isinstance(image, Mapping) else {"url": url}
+    content[int(part_index)] = {**old, "image_url": new}
+    messages[int(message_index)] = {**message, "content": content}
+    return {**body, "messages": messages}
