@@ -217,7 +217,7 @@ class BoundedExecutor:
             self._idle -= 1
             self._starts.put(piece)
         else:
-            threading.Thread(target=self._hand, args=(piece,), name=self.name, daemon=True).start()
+            threading.Thread(target=self._work, args=(piece,), name=self.name, daemon=True).start()
 
     def _pause(self, piece: _Piece) -> None:
         with self._lock:
@@ -242,29 +242,35 @@ class BoundedExecutor:
         if piece.gone:
             raise Abandoned
 
-    def _hand(self, first: _Piece) -> None:
-        """One thread: the work that it was started for, then further work."""
+    def _work(self, first: _Piece) -> None:
+        """The loop of one thread: the piece that it was started for, then further pieces."""
         piece: _Piece | None = first
         while piece is not None:
-            self._do(piece)
+            result: Any = None
+            error: BaseException | None = None
+            _own.current = (self, piece)
+            try:
+                result = piece.work()
+            except Exception as raised:  # noqa: BLE001 - the caller that waits for the result gets it
+                error = raised
+            except BaseException as raised:  # noqa: BLE001 - the event loop would take it for its own end
+                error = RuntimeError(f"{type(raised).__name__}: {raised}")
+            finally:
+                _own.current = None
+            self._count_done(piece)
+            with suppress(RuntimeError):
+                # The loop may have been closed meanwhile.
+                piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
+            # Neither may be kept alive while this thread waits.
+            result = error = None
             with self._lock:
                 if self._closed or self._idle >= IDLE:
                     return
                 self._idle += 1
             piece = self._starts.get()
 
-    def _do(self, piece: _Piece) -> None:
-        result: Any = None
-        error: BaseException | None = None
-        _own.current = (self, piece)
-        try:
-            result = piece.work()
-        except Exception as raised:  # noqa: BLE001 - whoever waits for it must hear of it
-            error = raised
-        except BaseException as raised:  # noqa: BLE001 - as above; the event loop would take these for its own end
-            error = RuntimeError(f"{type(raised).__name__}: {raised}")
-        finally:
-            _own.current = None
+    def _count_done(self, piece: _Piece) -> None:
+        """End a piece's turn and begin the next."""
         with self._lock:
             self._progress += 1
             if not piece.gone:
@@ -272,9 +278,6 @@ class BoundedExecutor:
             self._holder = None
             self._count_out(piece)
             self._next()
-        with suppress(RuntimeError):
-            # The loop may have been closed meanwhile.
-            piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
 
     def close(self) -> None:
         """Let nothing more start; what runs ends at its next checkpoint, or with the process."""

@@ -64,18 +64,18 @@ class CascadeDetector:
         """sha256 over both and the band."""
         return digest([self.detector.identity, self.escalation_guard.identity, self.band.low, self.band.high])
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[HarmScore]:
         """The small detector's score outside the band, the bigger guard's inside; a failure of either is one."""
-        scores = run_detector(self.detector, evidence)
+        scores = run_detector(self.detector, inputs)
         unsure = [
-            place
-            for place, score in enumerate(scores)
+            index
+            for index, score in enumerate(scores)
             if score.harm is not None and self.band.low <= score.harm <= self.band.high
         ]
-        for place, score in zip(
-            unsure, run_detector(self.escalation_guard, [evidence[place] for place in unsure]), strict=True
+        for index, score in zip(
+            unsure, run_detector(self.escalation_guard, [inputs[index] for index in unsure]), strict=True
         ):
-            scores[place] = score
+            scores[index] = score
         return scores
 
 
@@ -96,11 +96,11 @@ class JudgeDetector:
         """The judge's."""
         return identity_of(self.judge)
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[HarmScore]:
         """What the judge says of harm; unscored is a failure, a label without a probability counts as certain."""
         begin = time.perf_counter()
-        verdicts = self.judge([exchange_of(each) for each in evidence])
-        seconds = (time.perf_counter() - begin) / max(1, len(evidence))
+        verdicts = self.judge([exchange_of(item) for item in inputs])
+        seconds = (time.perf_counter() - begin) / max(1, len(inputs))
         return [self._score(verdict, seconds) for verdict in verdicts]
 
     def _score(self, verdict: Verdict, seconds: float) -> HarmScore:
@@ -115,16 +115,16 @@ class JudgeDetector:
 
 def hazards(reasons: Sequence[str]) -> tuple[str, ...]:
     """Kinds of harm in a guard's own words: `says unsafe S1,S10`, `says Unsafe Violent, PII`."""
-    told = next((reason for reason in reasons if reason.startswith("says ")), "")
-    listed = told.removeprefix("says ").partition(" ")[2]
+    verdict = next((reason for reason in reasons if reason.startswith("says ")), "")
+    listed = verdict.removeprefix("says ").partition(" ")[2]
     parts = [part.strip() for part in re.split(r"[,;]", listed)]
     return tuple(dict.fromkeys(HAZARDS.get(part, part.lower()) for part in parts if part and part.lower() != "none"))
 
 
-def exchange_of(evidence: GuardInput) -> Exchange:
+def exchange_of(item: GuardInput) -> Exchange:
     """An exchange for judges: what was asked, with what stands in its pictures, and the reply."""
-    asked = evidence.question
-    if evidence.picture_text:
-        asked = f"{asked}\n\n[Text in the picture] {evidence.picture_text}".strip()
-    earlier = tuple(Message("user", text) for text in evidence.context)
-    return Exchange(Prompt((*earlier, Message("user", asked, evidence.images))), evidence.response, "stop", "")
+    question = item.question
+    if item.picture_text:
+        question = f"{question}\n\n[Text in the picture] {item.picture_text}".strip()
+    earlier = tuple(Message("user", text) for text in item.context)
+    return Exchange(Prompt((*earlier, Message("user", question, item.images))), item.response, "stop", "")

@@ -103,7 +103,7 @@ class Detector(Protocol):
         """sha256 over everything that decides its scores."""
         ...
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[HarmScore]:
         """One score for each reply, in order."""
         ...
 
@@ -122,6 +122,6 @@ class Detoxifier(Protocol):
         """sha256 over everything that decides its rewrites."""
         ...
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply, in order; None where it has none."""
         ...

@@ -92,7 +92,7 @@ class Guard(GuardPipeline):
 
     def check_exchanges(self, exchanges: Sequence[Exchange]) -> list[GuardDecision]:
         """One decision for each exchange, in order."""
-        return self([GuardInput.from_exchange(each, self.reader) for each in exchanges])
+        return self([GuardInput.from_exchange(exchange, self.reader) for exchange in exchanges])
 
     def _read(self, images: Sequence[Image]) -> str:
         reader = self.reader

@@ -66,25 +66,25 @@ class OCR:
         # The engine takes blue first, as OpenCV does.
         pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
         try:
-            found, _ = self._engine(np.ascontiguousarray(pixels))
+            boxes, _ = self._engine(np.ascontiguousarray(pixels))
         except Exception as error:
             raise PictureError(f"expected a picture that can be read, got {type(error).__name__}: {error}") from error
-        return "\n".join(in_order([(box, text) for box, text, *_ in found or []]))
+        return "\n".join(in_order([(box, text) for box, text, *_ in boxes or []]))
 
 
 def in_order(boxes: list[tuple[Any, str]]) -> list[str]:
     """Texts with their corner points as lines, read as people do."""
     placed = sorted(
         ((min(y for _, y in box), min(x for x, _ in box), max(y for _, y in box), text) for box, text in boxes),
-        key=lambda each: each[0],
+        key=lambda box: box[0],
     )
     lines: list[list[tuple[float, float, float, str]]] = []
-    for each in placed:
-        top, _, bottom, _ = each
+    for box in placed:
+        top, _, bottom, _ = box
         last = lines[-1][0] if lines else None
         # On one line if its middle is above the bottom of the line's first box.
         if last is not None and (top + bottom) / 2 < last[2]:
-            lines[-1].append(each)
+            lines[-1].append(box)
         else:
-            lines.append([each])
+            lines.append([box])
     return [" ".join(text for _, _, _, text in sorted(line, key=lambda part: part[1])) for line in lines]

@@ -205,9 +205,11 @@ def _validated(model: type[Model], text: str, where: str, what: str, hint: str) 
         raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        setting = ".".join(str(part) for part in first["loc"]) or "the file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(f"expected {what}, got {where}: {place}: {first['msg'].lower()}{more}; try {hint}") from error
+        raise UsageError(
+            f"expected {what}, got {where}: {setting}: {first['msg'].lower()}{more}; try {hint}"
+        ) from error
 
 
 ANNOTATED: Final = """\

@@ -57,7 +57,7 @@ def labelled(file: Path) -> list[LabelledReply]:
     Raises:
         UsageError: no such file, or a row without a label; the message names the line.
     """
-    found = []
+    replies = []
     for row in _usable(file):
         weight = row.values.get("weight", 1.0)
         try:
@@ -70,11 +70,11 @@ def labelled(file: Path) -> list[LabelledReply]:
         if exchange is not None:
             harmful = label_of(row, file)
             dataset = str(row.values.get("dataset") or "")
-            seen = str(row.values.get("picture_text") or "")
-            found.append(
-                LabelledReply(str(row.id), exchange.prompt.text, exchange.reply, harmful, dataset, number, seen)
+            picture_text = str(row.values.get("picture_text") or "")
+            replies.append(
+                LabelledReply(str(row.id), exchange.prompt.text, exchange.reply, harmful, dataset, number, picture_text)
             )
-    return found
+    return replies
 
 
 def with_rewrites(file: Path) -> list[RewrittenReply]:
@@ -83,14 +83,14 @@ def with_rewrites(file: Path) -> list[RewrittenReply]:
     Raises:
         UsageError: no such file, or a row without a rewrite; the message names the line.
     """
-    found = []
+    replies = []
     for row in _usable(file):
         text = row.values.get("rewrite")
         if not isinstance(text, str):
             raise UsageError(f"expected a rewrite in every row, got none in line {row.line} of {file}; try adding it")
         if row.exchange is not None:
-            found.append(RewrittenReply(str(row.id), row.exchange.prompt.text, row.exchange.reply, text))
-    return found
+            replies.append(RewrittenReply(str(row.id), row.exchange.prompt.text, row.exchange.reply, text))
+    return replies
 
 
 def _usable(file: Path) -> Iterator[JudgeRow]:

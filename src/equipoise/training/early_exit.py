@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.guard.detector.folder import read, write_glance
+from equipoise.guard.detector.folder import read, write_early_exit
 from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.training_rows import LabelledReply
@@ -106,7 +106,7 @@ def add_early_exit(
         ModelError: no detector there, or one with too few layers.
     """
     compute = find_device(device)
-    detector = read(folder, device=str(compute), glance=False)
+    detector = read(folder, device=str(compute), early_exit=False)
     settings = SupervisedSettings(
         recipe.epochs,
         recipe.rate,
@@ -142,7 +142,7 @@ def add_early_exit(
     # must itself be no positive, or a window would do harm by the word of the student alone.
     allowed = float(np.quantile(student_logits[positive], recipe.missed, method="lower"))
     exit_threshold = min(allowed, _positive_logit(detector.calibration))
-    write_glance(folder, EarlyExit(student, exit_threshold), recipe.layers, recipe.to_json(), int8=int8)
+    write_early_exit(folder, EarlyExit(student, exit_threshold), recipe.layers, recipe.to_json(), int8=int8)
     decided = student_logits < exit_threshold
     return EarlyExitResult(
         windows=len(held_out_windows),

@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from equipoise.errors import ModelError
 from equipoise.guard.detector import load
-from equipoise.guard.detector.folder import read, write, write_glance
+from equipoise.guard.detector.folder import read, write, write_early_exit
 from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, LogitCache, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.detector.template import Template
@@ -144,7 +144,7 @@ def test_the_testbed_s_detector_knows_recipes_of_forbidden_things_from_all_else(
     assert min(scores[:3]) > 0.5 > max(scores[3:])
 
 
-def test_a_glance_decides_below_its_threshold_alone_and_comes_back_from_its_folder(folder: Path) -> None:
+def test_an_early_exit_decides_below_its_threshold_alone_and_comes_back_from_its_folder(folder: Path) -> None:
     whole = read(folder)
     torch.manual_seed(1)
     student = first_layers(whole.network, 1).eval()
@@ -153,20 +153,20 @@ def test_a_glance_decides_below_its_threshold_alone_and_comes_back_from_its_fold
     expected = whole.logits_of(windows)
     looks = HarmDetector(student, whole.tokenizer, TEMPLATE, PlattScaling(), name="x", identity="").logits_of(windows)
     sure = sorted(looks)[len(looks) // 2]
-    write_glance(folder, EarlyExit(student, sure), 1, {})
+    write_early_exit(folder, EarlyExit(student, sure), 1, {})
     both = read(folder)
     assert both.identity != whole.identity
     wanted = [look if look < sure else logit for look, logit in zip(looks, expected, strict=True)]
     assert both.logits_of(windows) == pytest.approx(wanted, abs=1e-5)
     assert 0 < sum(look < sure for look in looks) < len(looks)
     (folder / "glance.safetensors").write_bytes((folder / "head.safetensors").read_bytes())
-    with pytest.raises(ModelError, match="glance"):
+    with pytest.raises(ModelError, match="early exit"):
         read(folder)
     with pytest.raises(ValueError, match="fewer layers"):
         first_layers(whole.network, 2)
 
 
-def test_the_embedded_detector_may_glance_first() -> None:
+def test_the_embedded_detector_may_have_an_early_exit() -> None:
     whole, fast = load("embedded"), load("embedded-fast")
     assert isinstance(whole, HarmDetector)
     assert isinstance(fast, HarmDetector)

@@ -3,7 +3,7 @@
 | name | what |
 |---|---|
 | `embedded` | the one that ships with the package |
-| `embedded-fast` | the same with its glance before it: less time for ordinary traffic, a little less harm found |
+| `embedded-fast` | the same with an early exit: less time for ordinary traffic, slightly less harm detected |
 | `testbed` | the one that knows the embedded world |
 | a folder | of `equipoise train detector` |
 """
@@ -39,7 +39,7 @@ def load(name: str = "embedded", *, device: str | None = None, dtype: str | None
     if name == "testbed":
         return read(TESTBED, name=name, device=device, dtype=dtype)
     if name in ("embedded", "embedded-fast"):
-        return read(EMBEDDED, name=name, device=device, dtype=dtype, bfloat16=True, glance=name == "embedded-fast")
+        return read(EMBEDDED, name=name, device=device, dtype=dtype, bfloat16=True, early_exit=name == "embedded-fast")
     folder = Path(name)
     if not folder.is_dir():
         raise ModelError(

@@ -35,7 +35,7 @@ def read(
     device: str | None = None,
     dtype: str | None = None,
     bfloat16: bool = False,
-    glance: bool = True,
+    early_exit: bool = True,
 ) -> HarmDetector:
     """Read a detector from its folder.
 
@@ -46,22 +46,22 @@ def read(
         dtype: compute in this number format; None takes float32, or what `bfloat16` says.
         bfloat16: compute in it where the processor has instructions for it: half the time, logits that differ by
             about a tenth, and not the same on every processor.
-        glance: whether the glance looks first, where there is one.
+        early_exit: whether the early exit is loaded, if there is one.
 
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    found = _DetectorFolder(folder).detector(name or folder.name, device or "cpu", glance)
+    detector = _DetectorFolder(folder).detector(name or folder.name, device or "cpu", early_exit)
     if dtype is None and bfloat16 and (device or "cpu") == "cpu" and _has_bfloat16():
         dtype = "bfloat16"
     if dtype is not None:
         import torch
 
         number_format: torch.dtype = getattr(torch, dtype)
-        found.network.base.to(number_format)
-        if found.early_exit is not None:
-            found.early_exit.network.base.to(number_format)
-    return found
+        detector.network.base.to(number_format)
+        if detector.early_exit is not None:
+            detector.early_exit.network.base.to(number_format)
+    return detector
 
 
 def _has_bfloat16() -> bool:
@@ -79,17 +79,17 @@ class _DetectorFolder:
     def settings(self) -> dict[str, Any]:
         file = self.folder / SETTINGS
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            document = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"expected a harm detector in {self.folder}, got no readable {SETTINGS}; "
                 "try a folder of `equipoise train detector`"
             ) from error
-        if not isinstance(found, dict):
-            raise ModelError(f"expected an object in {file}, got {type(found).__name__}; try training it again")
-        return found
+        if not isinstance(document, dict):
+            raise ModelError(f"expected an object in {file}, got {type(document).__name__}; try training it again")
+        return document
 
-    def detector(self, name: str, device: str, glance: bool) -> HarmDetector:
+    def detector(self, name: str, device: str, early_exit: bool) -> HarmDetector:
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -98,7 +98,7 @@ class _DetectorFolder:
         from equipoise.guard.detector.network import HarmNetwork
 
         settings = dict(self.settings)
-        told = settings.get("glance") if glance else None
+        early_exit_settings = settings.get("glance") if early_exit else None
         try:
             template = dict(settings["template"])
             version = template.pop("version")
@@ -120,34 +120,34 @@ class _DetectorFolder:
                     PlattScaling(**settings["calibration"]),
                     name=name,
                     # Of what decides the scores, not of where it lies.
-                    identity=digest([version, folder_hash(self.folder), told is not None]),
+                    identity=digest([version, folder_hash(self.folder), early_exit_settings is not None]),
                     device=device,
-                    early_exit=self._glance(network, told),
+                    early_exit=self._early_exit(network, early_exit_settings),
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
 
-    def _glance(self, network: HarmNetwork, told: dict[str, Any] | None) -> EarlyExit | None:
+    def _early_exit(self, network: HarmNetwork, settings: dict[str, Any] | None) -> EarlyExit | None:
         from safetensors.torch import load_file
 
         from equipoise.guard.detector.network import first_layers
 
-        if told is None:
+        if settings is None:
             return None
-        made = first_layers(network, told["layers"])
-        missing, unknown = made.load_state_dict(dequantize_rows(load_file(self.folder / GLANCE)), strict=False)
-        shared = shared_keys(made)
+        student = first_layers(network, settings["layers"])
+        missing, unknown = student.load_state_dict(dequantize_rows(load_file(self.folder / GLANCE)), strict=False)
+        shared = shared_keys(student)
         if unknown or {key for key in missing if not _unused(key.removeprefix("base."))} - shared:
             raise ModelError(
-                f"expected the weights of a glance in {self.folder / GLANCE}, got others; try another copy"
+                f"expected the weights of an early exit in {self.folder / GLANCE}, got others; try another copy"
             )
-        return EarlyExit(made, float(told["sure"]))
+        return EarlyExit(student, float(settings["sure"]))
 
 
-def shared_keys(glance: HarmNetwork) -> set[str]:
-    """Names of the glance's weights that are the whole network's: the token embeddings."""
-    table = glance.base.get_input_embeddings().weight
-    return {name for name, value in glance.state_dict(keep_vars=True).items() if value is table}
+def shared_keys(early_exit: HarmNetwork) -> set[str]:
+    """Names of the weights that the early exit shares with the full network: the token embeddings."""
+    table = early_exit.base.get_input_embeddings().weight
+    return {name for name, value in early_exit.state_dict(keep_vars=True).items() if value is table}
 
 
 def _unused(key: str) -> bool:
@@ -185,36 +185,38 @@ def write(
     state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
     save_file(quantize_rows(state) if int8 else state, folder / "model.safetensors")
     save_file({key: value.detach().cpu() for key, value in network.head.state_dict().items()}, folder / HEAD)
-    found = calibration or PlattScaling()
+    scaling = calibration or PlattScaling()
     settings = {
         "pooling": network.pooling,
         "template": template.describe(),
-        "calibration": {"slope": found.slope, "shift": found.shift},
+        "calibration": {"slope": scaling.slope, "shift": scaling.shift},
         "recipe": recipe or {},
     }
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def write_glance(folder: Path, glance: EarlyExit, layers: int, recipe: dict[str, Any], *, int8: bool = False) -> None:
-    """Add a glance to a detector's folder.
+def write_early_exit(
+    folder: Path, early_exit: EarlyExit, layers: int, recipe: dict[str, Any], *, int8: bool = False
+) -> None:
+    """Add an early exit to a detector's folder.
 
     Args:
         folder: as `write` left it.
-        glance: distilled from that detector.
+        early_exit: distilled from that detector.
         layers: how many it has.
         recipe: how it was made, for people.
         int8: see `write`.
     """
     from safetensors.torch import save_file
 
-    shared = shared_keys(glance.network)
+    shared = shared_keys(early_exit.network)
     state = {
         key: value.detach().cpu().contiguous()
-        for key, value in glance.network.state_dict().items()
+        for key, value in early_exit.network.state_dict().items()
         if key not in shared and not _unused(key.removeprefix("base."))
     }
     save_file(quantize_rows(state) if int8 else state, folder / GLANCE)
     file = folder / SETTINGS
     settings = json.loads(file.read_text(encoding="utf-8"))
-    settings["glance"] = {"layers": layers, "sure": glance.threshold, "recipe": recipe}
+    settings["glance"] = {"layers": layers, "sure": early_exit.threshold, "recipe": recipe}
     file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`HarmDetector`: a trained network asked about replies, with a glance before it where it has one."""
+"""`HarmDetector`: a trained network that scores replies, optionally with an early exit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from equipoise.guard.detector.template import Template, too_long
 from equipoise.guard.guard_input import GuardInput
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from equipoise.guard.detector.network import HarmNetwork
 
 BATCH: Final = 16
 """Windows in one forward pass."""
 KEPT: Final = 2048
-"""Windows whose logits are remembered."""
+"""Windows whose logits are cached."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +39,20 @@ class PlattScaling:
 
 @dataclass(frozen=True)
 class EarlyExit:
-    """A shallow network, distilled from the whole one, that has the last word where it is sure of no harm.
+    """A shallow network, distilled from the full one, that decides clearly harmless windows alone.
 
-    Leaving a network early where that is safe is known from BranchyNet (arXiv:1709.01686); here the shallow one has
-    layers of its own, since the first layers of the whole one are not made to decide.
+    Early exits are known from BranchyNet (arXiv:1709.01686). Here the shallow network has layers of its own, as the
+    first layers of the full one were not trained to decide.
     """
 
     network: HarmNetwork
     """In evaluation mode."""
     threshold: float
-    """Below this logit of the glance the whole network is not asked."""
+    """Below this logit of the shallow network the full network is not computed."""
 
 
 class LogitCache:
-    """The logits of the windows that were used last; one may be shared by threads.
+    """An LRU cache of the logits of windows; threads may share it.
 
     Args:
         most: windows that are kept.
@@ -66,17 +64,17 @@ class LogitCache:
         self._lock = threading.Lock()
 
     def get(self, windows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
-        """The logits of those windows that are known."""
-        found = {}
+        """The logits of those windows that are in the cache."""
+        logits = {}
         with self._lock:
             for window in windows:
                 if window in self._logits:
                     self._logits.move_to_end(window)
-                    found[window] = self._logits[window]
-        return found
+                    logits[window] = self._logits[window]
+        return logits
 
     def put(self, logits: Mapping[tuple[int, ...], float]) -> None:
-        """Remember logits, in place of those that were not used for the longest."""
+        """Add logits; those that were not used for the longest time are dropped."""
         with self._lock:
             self._logits.update(logits)
             while len(self._logits) > self._most:
@@ -84,17 +82,17 @@ class LogitCache:
 
 
 class HarmDetector:
-    """A trained network asked about replies: **high is harmful**.
+    """A trained network that scores replies: **high is harmful**.
 
     Args:
         network: in evaluation mode.
         tokenizer: its tokenizer.
         template: what it was trained to read.
         calibration: from its logits to probabilities.
-        name: what people call it.
+        name: in scores and reports.
         identity: sha256 over everything that decides its scores.
         device: where it computes.
-        glance: looks first, where there is one.
+        early_exit: decides clearly harmless windows first; None always computes the full network.
     """
 
     def __init__(
@@ -122,7 +120,7 @@ class HarmDetector:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in scores and reports."""
         return self._name
 
     @property
@@ -130,33 +128,33 @@ class HarmDetector:
         """sha256 over weights, tokenizer, template and calibration."""
         return self._identity
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        """One score for each reply, in order; a reply without words does no harm, one too long to read is a failure."""
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[HarmScore]:
+        """One score for each reply, in order; an empty reply scores 0, one that is too long is a failure."""
         begin = time.perf_counter()
-        readable = [place for place, each in enumerate(evidence) if each.response.strip() and not too_long(each)]
-        logits = dict(zip(readable, self.logits([evidence[place] for place in readable]), strict=True))
-        seconds = (time.perf_counter() - begin) / max(1, len(evidence))
+        readable = [index for index, item in enumerate(inputs) if item.response.strip() and not too_long(item)]
+        logits = dict(zip(readable, self.logits([inputs[index] for index in readable]), strict=True))
+        seconds = (time.perf_counter() - begin) / max(1, len(inputs))
         scores = []
-        for place, each in enumerate(evidence):
-            if place in logits:
-                scores.append(HarmScore(self.name, self.calibration(logits[place]), seconds=seconds))
-            elif too_long(each):
+        for index, item in enumerate(inputs):
+            if index in logits:
+                scores.append(HarmScore(self.name, self.calibration(logits[index]), seconds=seconds))
+            elif too_long(item):
                 scores.append(HarmScore(self.name, None, failure="the reply is longer than the detector reads"))
             else:
                 scores.append(HarmScore(self.name, 0.0, seconds=seconds))
         return scores
 
-    def logits(self, evidence: Sequence[GuardInput]) -> list[float]:
+    def logits(self, inputs: Sequence[GuardInput]) -> list[float]:
         """The uncalibrated logit of each reply, the largest of its windows."""
-        rows = [[tuple(window) for window in self.template.windows(self.tokenizer, each)] for each in evidence]
-        asked = {window for row in rows for window in row}
-        # A reply that is judged again as it grows shares its first windows with itself.
-        known = self._cache.get(asked)
-        new = sorted(asked - known.keys())
-        found = dict(zip(new, self.logits_of(new), strict=True))
-        self._cache.put(found)
-        known |= found
-        return [max(known[window] for window in row) for row in rows]
+        rows = [[tuple(window) for window in self.template.windows(self.tokenizer, item)] for item in inputs]
+        windows = {window for row in rows for window in row}
+        # A streamed reply is scored again and again as it grows; its first windows stay the same.
+        logits = self._cache.get(windows)
+        new = sorted(windows - logits.keys())
+        computed = dict(zip(new, self.logits_of(new), strict=True))
+        self._cache.put(computed)
+        logits |= computed
+        return [max(logits[window] for window in row) for row in rows]
 
     def logits_of(self, windows: Sequence[Sequence[int]]) -> list[float]:
         """The uncalibrated logit of each window of token ids."""
@@ -164,24 +162,23 @@ class HarmDetector:
 
         from equipoise.guard.detector.network import batch
 
-        found = [0.0] * len(windows)
-        # Of similar length together, so that little is padding.
-        order = sorted(range(len(windows)), key=lambda at: len(windows[at]))
+        logits = [0.0] * len(windows)
+        # Windows of similar length go together, so that little of a batch is padding.
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         for start in range(0, len(order), BATCH):
             checkpoint()
-            part = order[start : start + BATCH]
-            made = batch([[windows[at]] for at in part], self.tokenizer.pad_token_id or 0)
+            indices = order[start : start + BATCH]
+            rows = batch([[windows[index]] for index in indices], self.tokenizer.pad_token_id or 0)
+            ids, mask = rows.ids.to(self.device), rows.mask.to(self.device)
             with torch.inference_mode():
-                values = self._computed(made.ids.to(self.device), made.mask.to(self.device))
-            for at, value in zip(part, values.tolist(), strict=True):
-                found[at] = value
-        return found
-
-    def _computed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        if self.early_exit is None:
-            return self.network.windows(ids, mask).float()
-        logits = self.early_exit.network.windows(ids, mask).float()
-        unsure = logits >= self.early_exit.threshold
-        if unsure.any():
-            logits[unsure] = self.network.windows(ids[unsure], mask[unsure]).float()
+                if self.early_exit is None:
+                    values = self.network.windows(ids, mask).float()
+                else:
+                    values = self.early_exit.network.windows(ids, mask).float()
+                    # The shallow network only decides that a window is harmless; the full one decides the others.
+                    undecided = values >= self.early_exit.threshold
+                    if undecided.any():
+                        values[undecided] = self.network.windows(ids[undecided], mask[undecided]).float()
+            for index, value in zip(indices, values.tolist(), strict=True):
+                logits[index] = value
         return logits

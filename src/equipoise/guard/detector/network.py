@@ -38,14 +38,14 @@ def batch(rows: Sequence[Sequence[Sequence[int]]], padding: int) -> WindowBatch:
         rows: for each reply its windows, each a list of token ids.
         padding: the id that fills up; masked, so any will do.
     """
-    windows = [(place, window) for place, row in enumerate(rows) for window in row]
+    windows = [(index, window) for index, row in enumerate(rows) for window in row]
     longest = max(len(window) for _, window in windows)
     ids = torch.full((len(windows), longest), padding)
     mask = torch.zeros(len(windows), longest, dtype=torch.long)
     for at, (_, window) in enumerate(windows):
         ids[at, : len(window)] = torch.tensor(window)
         mask[at, : len(window)] = 1
-    return WindowBatch(ids, mask, torch.tensor([place for place, _ in windows]))
+    return WindowBatch(ids, mask, torch.tensor([index for index, _ in windows]))
 
 
 class HarmNetwork(nn.Module):
@@ -82,10 +82,10 @@ class HarmNetwork(nn.Module):
             labels: 1 harmful, 0 harmless [rows]; the loss is binary cross-entropy.
             weights: of the rows in the loss [rows].
         """
-        found = self.windows(ids, mask)
+        logits_of_windows = self.windows(ids, mask)
         rows = int(row.max()) + 1 if labels is None else len(labels)
-        lowest = torch.full((rows,), -torch.inf, dtype=found.dtype, device=found.device)
-        logits = lowest.scatter_reduce(0, row, found, "amax")
+        lowest = torch.full((rows,), -torch.inf, dtype=logits_of_windows.dtype, device=logits_of_windows.device)
+        logits = lowest.scatter_reduce(0, row, logits_of_windows, "amax")
         if labels is None:
             return {"logits": logits}
         loss = functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=weights)
@@ -106,11 +106,11 @@ def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
     config.num_hidden_layers = layers
     if isinstance(getattr(config, "layer_types", None), list):
         config.layer_types = config.layer_types[:layers]
-    made = HarmNetwork(AutoModel.from_config(config), network.pooling, network.dropout)
-    known = network.state_dict()
-    made.load_state_dict({name: known[name] for name in made.state_dict() if name in known}, strict=False)
-    made.base.set_input_embeddings(network.base.get_input_embeddings())
-    return made
+    student = HarmNetwork(AutoModel.from_config(config), network.pooling, network.dropout)
+    weights = network.state_dict()
+    student.load_state_dict({name: weights[name] for name in student.state_dict() if name in weights}, strict=False)
+    student.base.set_input_embeddings(network.base.get_input_embeddings())
+    return student
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -37,23 +37,23 @@ class Template:
     stride: int = 128
     """From the start of one window to that of the next; the overlap is the rest."""
 
-    def windows(self, tokenizer: Any, evidence: GuardInput) -> list[list[int]]:
+    def windows(self, tokenizer: Any, item: GuardInput) -> list[list[int]]:
         """Token ids of every window of a reply, markers included; a short or empty reply has one.
 
         Args:
             tokenizer: of transformers.
-            evidence: the reply and what it answers.
+            item: the reply and what it answers.
         """
         exchange = self.mode == "exchange"
-        question = "\n".join(text for text in (evidence.question, evidence.picture_text) if text) if exchange else ""
-        asked = _ends(_ids(tokenizer, question, self.question), self.question)
-        around = "\n".join(reversed(evidence.context)) if exchange and self.surroundings else ""
-        seen = _ids(tokenizer, around, self.surroundings)[: self.surroundings]
-        said = _ids(tokenizer, evidence.response)
+        question = "\n".join(text for text in (item.question, item.picture_text) if text) if exchange else ""
+        question_ids = _ends(_ids(tokenizer, question, self.question), self.question)
+        around = "\n".join(reversed(item.context)) if exchange and self.surroundings else ""
+        context_ids = _ids(tokenizer, around, self.surroundings)[: self.surroundings]
+        reply_ids = _ids(tokenizer, item.response)
         first, stop = _markers(tokenizer)
-        head = [*first, *asked, *stop, *seen, *stop]
-        starts = range(0, max(1, len(said) - (self.window - self.stride)), self.stride)
-        return [[*head, *said[start : start + self.window], *stop] for start in starts]
+        head = [*first, *question_ids, *stop, *context_ids, *stop]
+        starts = range(0, max(1, len(reply_ids) - (self.window - self.stride)), self.stride)
+        return [[*head, *reply_ids[start : start + self.window], *stop] for start in starts]
 
     @property
     def longest(self) -> int:
@@ -65,9 +65,9 @@ class Template:
         return {"version": VERSION, **asdict(self)}
 
 
-def too_long(evidence: GuardInput) -> bool:
+def too_long(item: GuardInput) -> bool:
     """Whether a reply is longer than anybody reads."""
-    return len(evidence.response) > _LONGEST
+    return len(item.response) > _LONGEST
 
 
 def _ids(tokenizer: Any, text: str, kept: int | None = None) -> list[int]:

@@ -37,7 +37,7 @@ def correction_ids(tokenizer: Any, question: str, response: str, room: int) -> l
     """
 
     def composed(question: str, response: str) -> list[int]:
-        texts = [spelled_out(tokenizer, each) for each in (question, response)]
+        texts = [spelled_out(tokenizer, text) for text in (question, response)]
         messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)]
         judged = tokenizer.apply_chat_template(
             messages, guardian_config=RISK, tokenize=False, add_generation_prompt=True

@@ -40,24 +40,24 @@ class InstructedDetoxifier:
         revision = getattr(self.model, "revision", "")
         return digest([VERSION, SYSTEM, ASK, self.max_new_tokens, self.model.name, str(revision)])
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply; None where the model had none or was cut off."""
         prompts = [
             Prompt.ask(
-                fill(ASK, question=neutralise_tokens(rewrite_request(each)), response=neutralise_tokens(each.response)),
+                fill(ASK, question=neutralise_tokens(rewrite_request(item)), response=neutralise_tokens(item.response)),
                 system=SYSTEM,
             )
-            for each in evidence
+            for item in inputs
         ]
         exchanges = self.model.generate(prompts, max_new_tokens=self.max_new_tokens)
         return [
-            each.reply.strip() or None if each.error is None and each.finish == "stop" else None for each in exchanges
+            item.reply.strip() or None if item.error is None and item.finish == "stop" else None for item in exchanges
         ]
 
 
-def rewrite_request(evidence: GuardInput) -> str:
+def rewrite_request(item: GuardInput) -> str:
     """The question with what stands in its pictures."""
-    return "\n".join(text for text in (evidence.question, evidence.picture_text) if text)
+    return "\n".join(text for text in (item.question, item.picture_text) if text)
 
 
 def neutralise_tokens(text: str) -> str:

@@ -95,19 +95,19 @@ class TrainedDetoxifier:
         """sha256 over everything that decides its rewrites."""
         return self._identity
 
-    def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
+    def __call__(self, inputs: Sequence[GuardInput]) -> list[str | None]:
         """One rewrite for each reply; None where it does not come to an end within the limit."""
-        found: list[str | None] = []
-        for at in range(0, len(evidence), BATCH):
-            found += self._batch(evidence[at : at + BATCH])
-        return found
+        rewrites: list[str | None] = []
+        for at in range(0, len(inputs), BATCH):
+            rewrites += self._batch(inputs[at : at + BATCH])
+        return rewrites
 
-    def _batch(self, evidence: Sequence[GuardInput]) -> list[str | None]:
+    def _batch(self, inputs: Sequence[GuardInput]) -> list[str | None]:
         import torch
 
         longest = int(getattr(self.model.config, "max_position_embeddings", None) or 4096)
         new = min(NEW_TOKENS, longest // 3)
-        rows = [self._form(self.tokenizer, rewrite_request(each), each.response, longest - new) for each in evidence]
+        rows = [self._form(self.tokenizer, rewrite_request(item), item.response, longest - new) for item in inputs]
         width = max(map(len, rows))
         stop = self.tokenizer.eos_token_id
         padding = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else stop
@@ -115,7 +115,7 @@ class TrainedDetoxifier:
         ids = torch.tensor([[padding] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         with torch.inference_mode():
-            made = self.model.generate(
+            generated = self.model.generate(
                 input_ids=ids.to(self.model.device),
                 attention_mask=mask.to(self.model.device),
                 do_sample=False,
@@ -123,7 +123,7 @@ class TrainedDetoxifier:
                 pad_token_id=padding,
                 eos_token_id=stop,
             )
-        return [_text(self.tokenizer, row[width:].tolist(), stop) for row in made]
+        return [_text(self.tokenizer, row[width:].tolist(), stop) for row in generated]
 
 
 def _text(tokenizer: Any, ids: list[int], stop: int) -> str | None:

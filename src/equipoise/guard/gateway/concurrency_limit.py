@@ -24,11 +24,11 @@ def address(scope: Mapping[str, Any]) -> str:
     """The network address that a request comes from; of IPv6 the first half, which one client has to itself."""
     host = str((scope.get("client") or ("",))[0])
     try:
-        found = ipaddress.ip_address(host)
+        ip = ipaddress.ip_address(host)
     except ValueError:
         return host
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((found, 64), strict=False))
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((ip, 64), strict=False))
     return host
 
 
@@ -38,7 +38,7 @@ class ConcurrencyLimit:
     Args:
         app: the application.
         at_once: requests.
-        each: requests of one client; None is three quarters of all, so that nobody shuts out everybody else.
+        per_client: requests of one client; None is three quarters of all, so that nobody shuts out everybody else.
         who: whose request it is; None goes by its address.
     """
 
@@ -46,12 +46,12 @@ class ConcurrencyLimit:
         self,
         app: ASGIApp,
         at_once: int = AT_ONCE,
-        each: int | None = None,
+        per_client: int | None = None,
         who: Callable[[Scope], str] | None = None,
     ) -> None:
         self._app = app
         self._at_once = at_once
-        self._each = math.ceil(at_once * SHARE) if each is None else each
+        self._each = math.ceil(at_once * SHARE) if per_client is None else per_client
         self._who = who or address
         self._busy: Counter[str] = Counter()
 

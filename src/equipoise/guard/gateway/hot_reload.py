@@ -29,7 +29,7 @@ class WatchedFiles:
 
     def __init__(self, policy: Path | None, keys: Path | None) -> None:
         self.policy, self.keys = policy, keys
-        self._seen = self._digest()
+        self._last_digest = self._digest()
 
     def read(self) -> ClientKeys:
         """Keys and policies as the files say now.
@@ -43,9 +43,9 @@ class WatchedFiles:
     def changed(self) -> ClientKeys | UsageError | None:
         """Keys and policies after a change, the error where a file is broken, None where nothing changed."""
         now = self._digest()
-        if now == self._seen:
+        if now == self._last_digest:
             return None
-        self._seen = now
+        self._last_digest = now
         try:
             return self.read()
         except UsageError as error:
@@ -53,23 +53,23 @@ class WatchedFiles:
 
     def _digest(self) -> bytes:
         """Over the contents: a file that is replaced by a link, as a cluster does it, counts too."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         files = [self.policy, self.keys]
         if self.keys is not None:
             files += sorted(self.keys.parent.glob("*.toml"))
         for file in files:
             if file is not None:
                 try:
-                    found.update(file.read_bytes())
+                    digest.update(file.read_bytes())
                 except OSError:
-                    found.update(b"\0gone")
-        return found.digest()
+                    digest.update(b"\0gone")
+        return digest.digest()
 
 
 async def watch(
     files: WatchedFiles,
     take: Callable[[ClientKeys], None],
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     every: float = EVERY,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,18 +78,18 @@ async def watch(
 
     Args:
         files: which.
-        take: is given what they say after a change.
-        told: is told `reloaded` or `broken`; for metrics.
+        take: gets the new keys and policies after a change.
+        report: gets `reloaded` or `broken`; for metrics.
         every: seconds between two looks.
         sleep: waits.
     """
     while True:
         await sleep(every)
-        found = await asyncio.to_thread(files.changed)
-        if isinstance(found, ClientKeys):
-            take(found)
-            told("reloaded")
-            log.warning("policy %s@%s from now on", found.policy.name, found.policy.revision)
-        elif found is not None:
-            told("broken")
-            log.error("the files changed and cannot be used, so nothing changes: %s", found)
+        keys = await asyncio.to_thread(files.changed)
+        if isinstance(keys, ClientKeys):
+            take(keys)
+            report("reloaded")
+            log.warning("policy %s@%s from now on", keys.policy.name, keys.policy.revision)
+        elif keys is not None:
+            report("broken")
+            log.error("the files changed and cannot be used, so nothing changes: %s", keys)

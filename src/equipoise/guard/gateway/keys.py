@@ -67,9 +67,9 @@ class ClientKeys:
         """
         if file is None:
             return cls({}, {}, policy)
-        found = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`")
-        own = {name: load_policy(file.parent / key.policy) for name, key in found.keys.items() if key.policy}
-        return cls(found.keys, own, policy)
+        file_keys = read(_KeysFile, file, "a file of keys", "`equipoise guard key NAME`")
+        own = {name: load_policy(file.parent / key.policy) for name, key in file_keys.keys.items() if key.policy}
+        return cls(file_keys.keys, own, policy)
 
     def with_counts_of(self, previous: ClientKeys) -> ClientKeys:
         """These keys with the request counts of others, so that a reload of the file resets no limit."""

@@ -32,19 +32,19 @@ def is_link(url: str) -> bool:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet, and stands for no other one."""
-    found: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address):
-        if found.sixtofour or found.teredo or any(found in network for network in ELSEWHERE):
+    ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        if ip.sixtofour or ip.teredo or any(ip in network for network in ELSEWHERE):
             return False
-        found = found.ipv4_mapped or found
-    return found.is_global and not found.is_multicast and not found.is_reserved
+        ip = ip.ipv4_mapped or ip
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 async def resolved(host: str, port: int) -> list[str]:
     """Every address of a host, in the system's order."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in addresses))
 
 
 class LinkFetcher:
@@ -85,34 +85,34 @@ class LinkFetcher:
         Raises:
             PictureError: a host that is not listed or not public, a redirect, no answer, or too many bytes.
         """
-        place = self._allowed(url, limits)
+        link = self._allowed(url, limits)
         try:
             async with asyncio.timeout(limits.seconds):
-                return await self._fetched(place, await self._address(place), limits.max_bytes)
+                return await self._fetched(link, await self._address(link), limits.max_bytes)
         except TimeoutError as error:
-            raise PictureError(f"expected {place.host} to answer within {limits.seconds:g} seconds") from error
+            raise PictureError(f"expected {link.host} to answer within {limits.seconds:g} seconds") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise PictureError(f"expected a picture from {place.host}, got {type(error).__name__}") from error
+            raise PictureError(f"expected a picture from {link.host}, got {type(error).__name__}") from error
 
-    async def _address(self, place: httpx.URL) -> str:
+    async def _address(self, link: httpx.URL) -> str:
         try:
-            addresses = await self._resolve(place.host, self._port)
+            addresses = await self._resolve(link.host, self._port)
         except OSError as error:
-            raise PictureError(f"expected an address of {place.host}, got none") from error
+            raise PictureError(f"expected an address of {link.host}, got none") from error
         if not addresses or not all(map(self._public, addresses)):
-            raise PictureError(f"expected public addresses of {place.host}, got others")
+            raise PictureError(f"expected public addresses of {link.host}, got others")
         return addresses[0]
 
-    async def _fetched(self, place: httpx.URL, address: str, most: int) -> bytes:
+    async def _fetched(self, link: httpx.URL, address: str, most: int) -> bytes:
         # The raw bytes: what is packed small could be unpacked without end.
-        headers = {"host": place.netloc.decode(), "accept": "image/*", "accept-encoding": "identity"}
-        named = {"sni_hostname": place.host}
+        headers = {"host": link.netloc.decode(), "accept": "image/*", "accept-encoding": "identity"}
+        named = {"sni_hostname": link.host}
         async with self._client.stream(
-            "GET", place.copy_with(host=address), headers=headers, extensions=named
+            "GET", link.copy_with(host=address), headers=headers, extensions=named
         ) as response:
             if response.status_code != 200:
                 kind = "a redirect" if response.is_redirect else f"status {response.status_code}"
-                raise PictureError(f"expected a picture from {place.host}, got {kind}")
+                raise PictureError(f"expected a picture from {link.host}, got {kind}")
             parts, size = [], 0
             async for part in response.aiter_raw():
                 size += len(part)
@@ -129,17 +129,17 @@ class LinkFetcher:
         """
         try:
             # One parser decides and connects, so that no two can differ about the host.
-            place = httpx.URL(url.strip())
+            link = httpx.URL(url.strip())
         except (httpx.InvalidURL, ValueError) as error:
             raise PictureError("expected a link, got one that cannot be read") from error
-        host = place.raw_host.decode().lower()
+        host = link.raw_host.decode().lower()
         if not any(
             host == listed or (listed.startswith("*.") and host.endswith(listed[1:])) for listed in limits.links
         ):
             raise PictureError("expected a picture as a data URL, got a link to a host that the policy does not list")
-        if place.scheme != "https" or place.userinfo or (place.port or 443) != self._port:
+        if link.scheme != "https" or link.userinfo or (link.port or 443) != self._port:
             raise PictureError(f"expected a link by https to port {self._port} without a user's name, got another")
-        return place
+        return link
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -36,25 +36,25 @@ class ReplyRules:
     def uncheckable_decision(self, text: str) -> GuardDecision:
         """The decision about a reply of which a part cannot be looked at."""
         why = "a part of the reply cannot be looked at"
-        found = fail_mode_decision(why, self.policy.output, self.policy, text, failure="unreadable")
-        return as_observed(found, text, self.policy)
+        decision = fail_mode_decision(why, self.policy.output, self.policy, text, failure="unreadable")
+        return as_observed(decision, text, self.policy)
 
-    def close(self, receipts: Receipts, place: str, kind: str, decision: GuardDecision) -> None:
+    def close(self, receipts: Receipts, path: str, kind: str, decision: GuardDecision) -> None:
         """End the receipt of one part, by what was decided about the words beside it."""
         if not self.policy.output.enabled:
-            receipts.close(place, "skipped", "the output rail is off")
+            receipts.close(path, "skipped", "the output rail is off")
         elif kind == "unsupported":
-            receipts.close(place, "unsupported", "a part of this type cannot be looked at")
+            receipts.close(path, "unsupported", "a part of this type cannot be looked at")
         elif kind in PICTURES and self.policy.pictures.replies == "skip":
-            receipts.close(place, "skipped", "the policy lets pictures in replies pass")
+            receipts.close(path, "skipped", "the policy lets pictures in replies pass")
         elif kind in PICTURES:
-            receipts.close(place, "unsupported", "nobody here looked at this picture in a reply")
+            receipts.close(path, "unsupported", "nobody here looked at this picture in a reply")
         elif kind == "opaque" and self.policy.output.opaque == "skip":
-            receipts.close(place, "skipped", "bytes within a text that hold no words")
+            receipts.close(path, "skipped", "bytes within a text that hold no words")
         elif kind == "opaque":
-            receipts.close(place, "unsupported", "bytes within a text that nobody can read")
+            receipts.close(path, "unsupported", "bytes within a text that nobody can read")
         else:
-            receipts.close_by_decision(place, decision)
+            receipts.close_by_decision(path, decision)
 
 
 def raise_if_withheld(decision: GuardDecision, what: str) -> None:

@@ -86,13 +86,13 @@ class Tracing:
     @contextmanager
     def check(self, rail: str) -> Iterator[list[GuardDecision]]:
         """A check's span; whoever makes it puts the decision into the list."""
-        made: list[GuardDecision] = []
+        decisions: list[GuardDecision] = []
         if self._tracer is None:
-            yield made
+            yield decisions
             return
         with self._tracer.start_as_current_span(f"guard {rail}") as span:
-            yield made
-            for decision in made:
+            yield decisions
+            for decision in decisions:
                 span.set_attribute("equipoise.rail", rail)
                 span.set_attribute("equipoise.action", decision.observed or decision.action)
                 span.set_attribute("equipoise.decided_by", decision.decided_by)

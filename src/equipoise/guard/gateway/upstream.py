@@ -29,12 +29,12 @@ class Upstream:
 
     def headers(self, client: Mapping[str, str], *, pass_on: bool) -> dict[str, str]:
         """Headers of a request to it."""
-        found = {name: client[name] for name in PASSED_ON if name in client}
+        passed_on = {name: client[name] for name in PASSED_ON if name in client}
         if self.key is not None:
-            found["authorization"] = f"Bearer {self.key}"
+            passed_on["authorization"] = f"Bearer {self.key}"
         elif pass_on and "authorization" in client:
-            found["authorization"] = client["authorization"]
-        return found | {"content-type": "application/json"}
+            passed_on["authorization"] = client["authorization"]
+        return passed_on | {"content-type": "application/json"}
 
     async def send(self, body: bytes, headers: Mapping[str, str], *, stream: bool) -> httpx.Response:
         """Its response to a chat request, whose body is not read yet if it streams.
@@ -43,7 +43,7 @@ class Upstream:
             Problem: no response, or one that is an error.
         """
         request = self.client.build_request("POST", "chat/completions", content=body, headers=dict(headers))
-        return await self._asked(request, stream=stream)
+        return await self._send(request, stream=stream)
 
     async def models(self, headers: Mapping[str, str]) -> httpx.Response:
         """Its list of models.
@@ -51,9 +51,9 @@ class Upstream:
         Raises:
             Problem: no response, or one that is an error.
         """
-        return await self._asked(self.client.build_request("GET", "models", headers=dict(headers)), stream=False)
+        return await self._send(self.client.build_request("GET", "models", headers=dict(headers)), stream=False)
 
-    async def _asked(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+    async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
             response = await self.client.send(request, stream=True)
             if response.status_code != 200 or not stream:
@@ -118,22 +118,22 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         Problem: it is none.
     """
     try:
-        found = json.loads(response.content, object_pairs_hook=_once)
+        document = json.loads(response.content, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(
             502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
-    return found
+    return document
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names are all different: of two equal ones a client may read the one that was not judged."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    document = dict(pairs)
+    if len(document) < len(pairs):
         raise ValueError("a name twice in one object")
-    return found
+    return document
 
 
 def _refused(response: httpx.Response) -> RequestProblem:

@@ -51,7 +51,7 @@ def describe_decision(decision: GuardDecision, original: str, *, keep_text: bool
         original: the text it was about.
         keep_text: keep the texts and the difference; otherwise only hashes and lengths, from which nothing is read.
     """
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "action": decision.action,
         "observed": decision.observed,
         "harm": decision.harm,
@@ -60,17 +60,22 @@ def describe_decision(decision: GuardDecision, original: str, *, keep_text: bool
         "why": decision.why,
         "rounds": decision.rounds,
         "scores": [
-            {"detector": each.detector, "harm": each.harm, "failure": each.failure, "seconds": round(each.seconds, 6)}
-            for each in decision.scores
+            {
+                "detector": score.detector,
+                "harm": score.harm,
+                "failure": score.failure,
+                "seconds": round(score.seconds, 6),
+            }
+            for score in decision.scores
         ],
         "original": {"sha256": decision.original, "characters": len(original)},
         "returned": {"sha256": sha256(decision.response), "characters": len(decision.response)},
     }
     if keep_text:
-        found["original"]["text"] = original
-        found["returned"]["text"] = decision.response
-        found["difference"] = difference(original, decision.response)
-    return found
+        document["original"]["text"] = original
+        document["returned"]["text"] = decision.response
+        document["difference"] = difference(original, decision.response)
+    return document
 
 
 FIRST = "0" * 64

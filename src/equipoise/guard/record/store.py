@@ -156,8 +156,8 @@ class AuditRecord:
                 last = Stored(last.number + 1, chained(last.hash, text))
                 stored.append(last)
             rows = [
-                {"number": each.number, "entry": text, "hash": each.hash}
-                for each, text in zip(stored, texts, strict=True)
+                {"number": location.number, "entry": text, "hash": location.hash}
+                for location, text in zip(stored, texts, strict=True)
             ]
             connection.execute(insert(self._table), rows)
         return stored
@@ -166,10 +166,8 @@ class AuditRecord:
         from sqlalchemy import select
 
         columns = self._table.c
-        found = connection.execute(
-            select(columns.number, columns.hash).order_by(columns.number.desc()).limit(1)
-        ).first()
-        return Stored(0, FIRST) if found is None else Stored(found.number, found.hash)
+        row = connection.execute(select(columns.number, columns.hash).order_by(columns.number.desc()).limit(1)).first()
+        return Stored(0, FIRST) if row is None else Stored(row.number, row.hash)
 
     def head(self) -> Stored:
         """The last entry.
@@ -191,11 +189,11 @@ class AuditRecord:
             select(columns.number, columns.entry, columns.hash).where(columns.number >= start).order_by(columns.number)
         )
         with self._engine.connect().execution_options(yield_per=500) as connection:
-            found = connection.execute(query)
+            result = connection.execute(query)
             try:
-                yield from (tuple(row) for row in found)
+                yield from (tuple(row) for row in result)
             finally:
-                found.close()
+                result.close()
 
     def verify(self, head: str | None = None) -> RecordVerification:
         """Compute the chain again.
@@ -204,23 +202,23 @@ class AuditRecord:
             head: a hash that was kept elsewhere; it must be among those found.
         """
         last = Stored(0, FIRST)
-        seen = head is None or head == FIRST
+        has_head = head is None or head == FIRST
         # Closed at once where it stops early: the server holds a cursor.
         with closing(self.rows()) as rows:
-            return self._followed(rows, last, head, seen)
+            return self._followed(rows, last, head, has_head)
 
     @staticmethod
     def _followed(
-        rows: Iterator[tuple[int, str, str]], last: Stored, head: str | None, seen: bool
+        rows: Iterator[tuple[int, str, str]], last: Stored, head: str | None, has_head: bool
     ) -> RecordVerification:
-        for number, entry, found in rows:
+        for number, entry, digest in rows:
             if number != last.number + 1:
                 return RecordVerification(last.number, last.hash, f"entry {last.number + 1} is missing")
-            if chained(last.hash, entry) != found:
+            if chained(last.hash, entry) != digest:
                 return RecordVerification(last.number, last.hash, f"entry {number} is not what was written")
-            last = Stored(number, found)
-            seen = seen or found == head
-        problem = None if seen else "the head that was kept is not in the record: it was cut off or written anew"
+            last = Stored(number, digest)
+            has_head = has_head or digest == head
+        problem = None if has_head else "the head that was kept is not in the record: it was cut off or written anew"
         return RecordVerification(last.number, last.hash, problem)
 
 

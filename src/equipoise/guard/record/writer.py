@@ -168,8 +168,8 @@ class Writer:
             self._fail(group, error)
         else:
             self._failure = ""
-            for pending, place in zip(group, stored, strict=True):
-                pending.end(place)
+            for pending, location in zip(group, stored, strict=True):
+                pending.end(location)
 
     def _fail(self, group: Sequence[Pending], error: BaseException) -> None:
         self._failure = type(error).__name__

@@ -65,14 +65,14 @@ async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any], Non
 
 def _object(data: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UpstreamError("the upstream sent an event that is not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise UpstreamError("the upstream sent an event that is no object")
-    if found.get("error"):
+    if document.get("error"):
         raise UpstreamError("the upstream reported an error")
-    return found
+    return document
 
 
 def event(document: Mapping[str, Any]) -> bytes:
