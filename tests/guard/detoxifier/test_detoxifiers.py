@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detoxifier import load
-from equipoise.guard.detoxifier.instructed import InstructedDetoxifier, fill
+from equipoise.guard.detoxifier.instruction import InstructedDetoxifier, fill
 from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids, read
 from equipoise.guard.guard_input import GuardInput
 from equipoise.testbed.world.replies import is_on_topic

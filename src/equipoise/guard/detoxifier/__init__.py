@@ -41,7 +41,7 @@ def load(
     if name == "model":
         if model is None:
             raise UsageError("expected a model that rewrites its own replies, got none; try --model")
-        from equipoise.guard.detoxifier.instructed import InstructedDetoxifier
+        from equipoise.guard.detoxifier.instruction import InstructedDetoxifier
 
         return InstructedDetoxifier(model)
     if name.startswith("granite:"):

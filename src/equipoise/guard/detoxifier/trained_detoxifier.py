@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.files import folder_hash
-from equipoise.guard.detoxifier.instructed import fill, rewrite_request
+from equipoise.guard.detoxifier.instruction import fill, rewrite_request
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.tokens import ids_of, spelled_out
 from equipoise.judges.run_judge import digest

@@ -18,7 +18,7 @@ from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem, un
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event
 from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
-from equipoise.guard.gateway.streaming.opened import Opened, Streamed
+from equipoise.guard.gateway.streaming.stream_response import StartedStream, StartedStreamResponse
 
 
 class ChatStream:
@@ -45,7 +45,7 @@ class ChatStream:
         if "text/event-stream" not in self._upstream.headers.get("content-type", ""):
             await self._upstream.aclose()
             raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
-        opened = Opened(self._events(), self._settle)
+        opened = StartedStream(self._events(), self._settle)
 
         def close() -> None:
             # Called by the response's end and by errors before it; the first call counts.
@@ -63,7 +63,7 @@ class ChatStream:
             raise
         # The entry is written before the stream's end is sent, but after its headers, so these have only the id.
         headers = {"x-equipoise-request-id": self._call.log.id, "cache-control": "no-store"}
-        return Streamed(opened, headers, close)
+        return StartedStreamResponse(opened, headers, close)
 
     async def _settle(self) -> None:
         """Record a stream that the client left before its end, and close the upstream's response."""

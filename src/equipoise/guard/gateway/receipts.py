@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from equipoise.guard.decision import GuardDecision
 
-Outcome = Literal["checked", "skipped", "unsupported"]
-OUTCOMES: tuple[Outcome, ...] = ("checked", "skipped", "unsupported")
+ReceiptOutcome = Literal["checked", "skipped", "unsupported"]
+OUTCOMES: tuple[ReceiptOutcome, ...] = ("checked", "skipped", "unsupported")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Receipt:
     """Its path, such as `messages/0/content/1` or `choices/0/message/content`."""
     kind: str
     """Its kind: text, picture, tool call, reasoning..."""
-    outcome: Outcome
+    outcome: ReceiptOutcome
     """Checked, skipped by the policy, or not checkable here."""
     why: str
     """The name of the check, or the reason why there was none."""
@@ -46,7 +46,7 @@ class Receipts:
         for path, kind in parts:
             self._kinds.setdefault(path, kind)
 
-    def close(self, path: str, outcome: Outcome, why: str) -> None:
+    def close(self, path: str, outcome: ReceiptOutcome, why: str) -> None:
         """Close the receipt of one part.
 
         Raises:

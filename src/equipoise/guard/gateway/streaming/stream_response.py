@@ -1,4 +1,4 @@
-"""`Opened`: a stream whose first event is waited for before the response begins, and that is closed whatever happens.
+"""`StartedStream`: waits for the first event of a stream before the response begins, and always closes the stream.
 
 Once a response has begun its status is 200; what fails before the first event is an error with a status of its own. A
 client may leave before the first event is sent, even before anybody asks for it: the upstream's connection is let go
@@ -23,7 +23,7 @@ PATIENCE: Final = 5.0
 """Seconds for which a response waits for its first event; then it begins without one."""
 
 
-class Opened:
+class StartedStream:
     """A stream on its way to the client.
 
     Args:
@@ -75,7 +75,7 @@ class Opened:
         await self._settle()
 
 
-class Streamed(StreamingResponse):
+class StartedStreamResponse(StreamingResponse):
     """A response of an opened stream.
 
     Args:
@@ -84,7 +84,7 @@ class Streamed(StreamingResponse):
         over: called when the response is over, whether or not it ever began.
     """
 
-    def __init__(self, opened: Opened, headers: Mapping[str, str], over: Callable[[], None]) -> None:
+    def __init__(self, opened: StartedStream, headers: Mapping[str, str], over: Callable[[], None]) -> None:
         super().__init__(opened.__aiter__(), media_type="text/event-stream", headers=dict(headers))
         self._over = over
 
