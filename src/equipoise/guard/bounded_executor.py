@@ -57,7 +57,7 @@ class Abandoned(BaseException):
 
 
 def checkpoint() -> None:
-    """To be called between two parts of long work; does nothing outside of a lane.
+    """To be called between two parts of long work; does nothing outside of an executor.
 
     Raises:
         Abandoned: nobody waits for it any more.
@@ -76,7 +76,7 @@ class _Piece:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     progress: int
-    """Of the lane when it came."""
+    """The executor's count of progress when the piece came."""
     arrived: float = field(default_factory=time.monotonic)
     used: float = 0.0
     """Seconds that it has computed."""
@@ -152,7 +152,7 @@ class BoundedExecutor:
 
         Args:
             work: called on a thread.
-            seconds: instead of the lane's own.
+            seconds: instead of the executor's own.
 
         Raises:
             Unanswered: it was not taken, or took too long; it then ends at its next checkpoint.
@@ -191,7 +191,7 @@ class BoundedExecutor:
     def _count_out(self, piece: _Piece) -> None:
         self._busy[piece.client] -= 1
         if not self._busy[piece.client]:
-            # Whoever has no work left is forgotten, so that this does not grow with every client there ever was.
+            # Clients without work are removed, or this would grow with every client that ever asked.
             del self._busy[piece.client]
             self._served.pop(piece.client, None)
 
@@ -302,5 +302,5 @@ def _end(future: asyncio.Future[Any], result: Any, error: BaseException | None) 
         future.set_result(result)
     else:
         future.set_exception(error)
-        # Whoever gave up does not ask for it.
+        # The caller may have given up; reading the exception keeps asyncio from logging it.
         future.exception()

@@ -1,6 +1,6 @@
 """`CascadeDetector`: a small detector on all traffic, a bigger guard only where the small one is unsure.
 
-In the grey band the bigger guard has the last word; where it fails, the check has failed, since the small detector has
+In the grey band the larger guard decides; if it fails, the check has failed, since the small detector has
 just said that it does not know. `JudgeDetector` makes a detector of any judge of harm, such as the guard models of
 `judges.guards`, local or served.
 """

@@ -1,4 +1,4 @@
-"""What a guard says: `HarmScore` of a detector, `GuardDecision` of a guard; and the protocols of who says it."""
+"""Results and protocols of the guard: `HarmScore` of a `Detector`, `GuardDecision`, and `Detoxifier`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHHELD: Final = "This could not be checked, so it is withheld. Nothing was dec
 
 @dataclass(frozen=True)
 class HarmScore:
-    """What a detector says of one reply."""
+    """A detector's result for one reply."""
 
     detector: str
     """Who says it."""
@@ -47,7 +47,7 @@ class HarmScore:
 
 @dataclass(frozen=True)
 class GuardDecision:
-    """What becomes of one reply, why, and who decided."""
+    """What is done with one reply, why, and what decided."""
 
     action: Outcome
     """`allow` and `flag` return the reply as it is, byte for byte."""
@@ -110,7 +110,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class Detoxifier(Protocol):
-    """Harmful replies in, rewrites out; nobody but the protector decides whether one is returned."""
+    """Harmful replies in, rewrites out; the pipeline decides whether a rewrite is returned."""
 
     @property
     def name(self) -> str:

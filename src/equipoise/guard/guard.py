@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Guard(GuardPipeline):
-    """A protector that is loaded by names and asked with plain texts.
+    """A pipeline that is loaded by names and checks plain texts.
 
     >>> guard = Guard.from_pretrained()
     >>> guard.check("How do I bake bread?", "Mix flour, water and yeast.").action
@@ -47,7 +47,7 @@ class Guard(GuardPipeline):
         *,
         detoxifier: str | Sequence[str] = (),
         policy: Policy | Path | str | None = None,
-        big: Detector | None = None,
+        escalation_guard: Detector | None = None,
         model: ChatModel | None = None,
         reader: PictureReader | None = None,
         device: str | None = None,
@@ -59,7 +59,7 @@ class Guard(GuardPipeline):
             detector: see `guard.detector.load`.
             detoxifier: one or several, tried in order; see `guard.detoxifier.load`.
             policy: a policy or a TOML file; None is the default policy.
-            big: the bigger guard of the cascade; `JudgeDetector(judge)` makes one of any judge of harm.
+            escalation_guard: the larger guard of the cascade; `JudgeDetector(judge)` makes one of any judge of harm.
             model: the guarded model, where it rewrites its own replies.
             reader: reads the text in pictures; None leaves them unread.
             device: where weights compute.
@@ -73,7 +73,7 @@ class Guard(GuardPipeline):
         small = detectors.load(detector, device=device, dtype=dtype)
         names = [detoxifier] if isinstance(detoxifier, str) else list(detoxifier)
         rewriters = [detoxifiers.load(name, model=model, device=device, dtype=dtype) for name in names]
-        whole = small if big is None else CascadeDetector(small, big, chosen.cascade)
+        whole = small if escalation_guard is None else CascadeDetector(small, escalation_guard, chosen.cascade)
         return cls(whole, rewriters, chosen, reader=reader)
 
     def check(self, prompt: str, response: str, images: Sequence[Image] = ()) -> GuardDecision:

@@ -71,7 +71,7 @@ class PicturePolicy(_StrictModel):
     read_text: bool = True
     """Whether the text in pictures is read (OCR) and judged with the question."""
     fail: Literal["open", "closed"] = "closed"
-    """What a picture that cannot be read does, and any other part of a request that nobody here can look at."""
+    """What happens with a picture that cannot be read, or another part of a request that cannot be checked."""
     replies: Literal["fail", "skip", "look"] = "fail"
     """What a picture in a reply does: it takes the output rail's fail mode, passes with a receipt that says so, or is
     looked at like those of a request (in a reply that is not streamed; in a stream it takes the fail mode)."""

@@ -1,4 +1,4 @@
-"""Detoxifiers: a harmful reply in, a harmless one out (MLLM-Protector's second half); the protector checks what comes.
+"""Detoxifiers: a harmful reply in, a harmless one out (MLLM-Protector's second half); the pipeline checks each rewrite.
 
 | name | what |
 |---|---|
@@ -7,7 +7,7 @@
 | `granite:ADAPTER` | IBM's harm-correction adapter, a folder or a name on the hub, on the Granite Guardian it names |
 | `model` | the guarded model itself, under an instruction to rewrite |
 
-The last resort, a refusal that names the policy, is the protector's.
+If no rewrite is harmless, the pipeline refuses.
 """
 
 from __future__ import annotations

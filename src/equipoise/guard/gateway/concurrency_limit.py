@@ -1,4 +1,4 @@
-"""So many requests at once, streams to their end included, and so many of one client; one more is told to come back."""
+"""`ConcurrencyLimit`: limits the requests in progress, in all and per client; streams count until their end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ConcurrencyLimit:
     Args:
         app: the application.
         at_once: requests.
-        per_client: requests of one client; None is three quarters of all, so that nobody shuts out everybody else.
+        per_client: requests of one client; None is three quarters of all, so that one client cannot block all others.
         who: whose request it is; None goes by its address.
     """
 

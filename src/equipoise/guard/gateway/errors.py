@@ -61,14 +61,14 @@ class RequestProblem(EquipoiseError):
 
 
 def unchecked_problem(failure: Failure, what: str) -> RequestProblem:
-    """The error in the place of something that nobody could check: what went wrong, and when to come back.
+    """The error for a failed check, with the time after which a retry makes sense.
 
     Args:
-        failure: why nobody could.
-        what: what people call it, such as `reply`.
+        failure: the cause.
+        what: the subject of the check, such as `reply`.
     """
     if failure == "unreadable":
-        # Whoever asks again gets the same again; OpenAI's clients know this header.
+        # A retry would fail in the same way; OpenAI's clients know this header.
         headers = {"x-should-retry": "false"}
         return RequestProblem(502, f"a part of the {what} cannot be looked at", "unsupported_content", headers)
     status, why, code, seconds = _UNCHECKED[failure]
@@ -85,7 +85,7 @@ _UNCHECKED: Final[Mapping[Failure, tuple[int, str, str, int]]] = {
 
 
 def unrecorded() -> RequestProblem:
-    """The error in the place of an answer whose entry could not be written."""
+    """The error if the entry of an answer could not be written."""
     return RequestProblem(503, "the answer could not be recorded", "record_failed", {"retry-after": "5"})
 
 

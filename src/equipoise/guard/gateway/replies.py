@@ -1,4 +1,4 @@
-"""`ReplyRules`: what a policy does with the parts of a reply, those included that nobody here can look at."""
+"""`ReplyRules`: what a policy does with the parts of a reply, including those that cannot be checked."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ class ReplyRules:
     """The rules of one policy."""
 
     policy: Policy
-    """Whose output rail counts."""
+    """Its output rail and its settings of pictures apply."""
 
     def uncheckable_kinds(self, *, stream: bool = False) -> frozenset[str]:
-        """Kinds of parts that nobody here looks at, and that do not pass unseen.
+        """Kinds of parts that are not checked and must not pass unchecked.
 
         Args:
-            stream: whether the reply is streamed: pictures in streams are not looked at.
+            stream: whether the reply is streamed: pictures in streams are not checked.
         """
         kinds = {"unsupported"}
         if self.policy.pictures.replies == "fail" or (stream and self.policy.pictures.replies == "look"):
             kinds |= {*PICTURES}
         elif self.policy.pictures.replies == "look":
-            # One that stands in the middle of a text is not taken out of it.
+            # A picture inside a text cannot be replaced by its checked pixels.
             kinds.add("embedded picture")
         return frozenset(kinds | ({"opaque"} if self.policy.output.opaque == "fail" else set()))
 
     def uncheckable_decision(self, text: str) -> GuardDecision:
-        """The decision about a reply of which a part cannot be looked at."""
+        """The decision about a reply with a part that cannot be checked."""
         why = "a part of the reply cannot be looked at"
         decision = fail_mode_decision(why, self.policy.output, self.policy, text, failure="unreadable")
         return as_observed(decision, text, self.policy)
 
     def close(self, receipts: Receipts, path: str, kind: str, decision: GuardDecision) -> None:
-        """End the receipt of one part, by what was decided about the words beside it."""
+        """Close the receipt of one part, by the decision about the text of its choice."""
         if not self.policy.output.enabled:
             receipts.close(path, "skipped", "the output rail is off")
         elif kind == "unsupported":
@@ -58,14 +58,14 @@ class ReplyRules:
 
 
 def raise_if_withheld(decision: GuardDecision, what: str) -> None:
-    """Stop where nobody could look and the rail fails closed.
+    """Raise the error of a failed check if the rail fails closed.
 
     Args:
-        decision: about what.
-        what: what people call it.
+        decision: of a rail.
+        what: its subject in the message, such as `reply`.
 
     Raises:
-        Problem: it does.
+        RequestProblem: the decision is to withhold.
     """
     if decision.action == "withhold":
         raise unchecked_problem(decision.failure or "failed", what)

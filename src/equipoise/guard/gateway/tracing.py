@@ -85,7 +85,7 @@ class Tracing:
 
     @contextmanager
     def check(self, rail: str) -> Iterator[list[GuardDecision]]:
-        """A check's span; whoever makes it puts the decision into the list."""
+        """A check's span; the caller appends the decision to the list."""
         decisions: list[GuardDecision] = []
         if self._tracer is None:
             yield decisions

@@ -73,7 +73,7 @@ async def _whole(response: httpx.Response) -> httpx.Response:
     """A response that is read to its end.
 
     Raises:
-        Problem: it has none.
+        RequestProblem: it has none.
     """
     parts, size = [], 0
     try:
@@ -115,7 +115,7 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
     """A reply's JSON.
 
     Raises:
-        Problem: it is none.
+        RequestProblem: it is none.
     """
     try:
         document = json.loads(response.content, object_pairs_hook=_once)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
 
 WAIT: Final = 10.0
-"""Seconds after which whoever waits for an entry is told that it could not be written."""
+"""Seconds after which waiting for an entry fails."""
 TURN: Final = 5.0
 """Seconds for which a batch waits for another process's, or for a server that does not answer."""
 LOCK: Final = 0x65717569
@@ -104,7 +104,7 @@ class AuditRecord:
             raise self._late(pending) from None
 
     def _late(self, pending: Pending) -> OutputError:
-        """What is told to whoever waited too long: an entry that is not being written yet is taken back."""
+        """The error after too long a wait; an entry that is not being written yet is removed."""
         taken = self._writer.give_up(pending)
         what = "taken back" if taken else "perhaps written later"
         return OutputError(f"expected an entry on disk within {self._seconds:g} seconds; it is {what}")
@@ -302,7 +302,7 @@ def _take_turn(connection: Connection) -> None:
 
 
 def _forbid_changes(connection: Connection) -> None:
-    """Whoever changes an entry by accident is stopped; who does it on purpose is found by the chain."""
+    """Triggers that reject accidental changes of entries; the chain reveals deliberate ones."""
     if connection.dialect.name == "sqlite":
         for action in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(

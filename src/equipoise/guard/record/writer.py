@@ -1,8 +1,8 @@
 """`Writer`: the thread that writes the record, and everything that may go wrong with it.
 
-Whoever waits for an entry waits on a future. A future of a caller who has gone is cancelled, and setting its result
-would raise; `set_running_or_notify_cancel` asks for that first. Whatever one batch raises is told to those who wait for
-it, and the thread goes on with the next. Should it ever end, the next entry starts another.
+Callers wait for their entries on futures. If a caller has gone its future is cancelled, and setting a result would
+raise; `set_running_or_notify_cancel` checks that first. An exception of one batch goes to the callers of that batch,
+and the thread continues with the next batch. If the thread ever ends, the next entry starts another.
 """
 
 from __future__ import annotations
@@ -175,5 +175,5 @@ class Writer:
         self._failure = type(error).__name__
         self._failed_at = time.monotonic()
         for pending in group:
-            # An error of its own for each: whoever raises it adds a traceback to it.
+            # Every caller gets its own exception, because raising one adds a traceback to it.
             pending.end(OutputError(f"expected to write the record, got {type(error).__name__}: {error}"))

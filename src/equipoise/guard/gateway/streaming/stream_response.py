@@ -1,8 +1,8 @@
 """`StartedStream`: waits for the first event of a stream before the response begins, and always closes the stream.
 
-Once a response has begun its status is 200; what fails before the first event is an error with a status of its own. A
-client may leave before the first event is sent, even before anybody asks for it: the upstream's connection is let go
-of and the request recorded then, too.
+Once a response has begun its status is 200. A failure before the first event can still be an error with a status of its
+own. A client may leave before the first event is sent: then, too, the upstream's connection is closed and the request
+is recorded.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 PATIENCE: Final = 5.0
-"""Seconds for which a response waits for its first event; then it begins without one."""
+"""Seconds that a response waits for its first event; then it begins without one."""
 
 
 class StartedStream:
-    """A stream on its way to the client.
+    """A stream of events whose first event is already being read.
 
     Args:
-        parts: its events.
-        settle: called once when it is over, read to its end or not; ends what belongs to it.
+        parts: the events.
+        settle: called once when the stream is over, whether or not it was read to its end; releases its resources.
     """
 
     def __init__(self, parts: AsyncGenerator[bytes, None], settle: Callable[[], Awaitable[None]]) -> None:
@@ -36,7 +36,7 @@ class StartedStream:
         self._settle = settle
         self._settled = False
         self._first: asyncio.Task[bytes] = asyncio.create_task(self._next())
-        # An error of a stream that nobody reads any more is nobody's.
+        # Reading the exception keeps asyncio from logging it if the stream is never read.
         self._first.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _next(self) -> bytes:
@@ -47,7 +47,7 @@ class StartedStream:
         await asyncio.wait({self._first}, timeout=seconds)
 
     async def rest(self) -> None:
-        """Read to the end what nobody is sent."""
+        """Read and discard the rest."""
         with suppress(StopAsyncIteration):
             await self._first
             async for _ in self._parts:
