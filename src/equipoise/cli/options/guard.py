@@ -75,7 +75,7 @@ class GuardOptions:
             self.detector,
             detoxifier=detoxifiers or [],
             policy=self.policy,
-            big=self._escalation_detector(device),
+            escalation_guard=self._escalation_detector(device),
             device=device.checked_device(),
             dtype=device.dtype_name,
         )
