@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-from equipoise.guard.decision import Failure
+from equipoise.guard.decision import CheckFailure
 
 Result = TypeVar("Result")
 FAILURES: Final = 5
@@ -47,7 +47,7 @@ class CheckUnavailable(Exception):
         kind: no room at all, no room for this client, no time, or work that hangs.
     """
 
-    def __init__(self, why: str, kind: Failure) -> None:
+    def __init__(self, why: str, kind: CheckFailure) -> None:
         super().__init__(why)
         self.kind = kind
 

@@ -17,7 +17,7 @@ ACTIONS: Final[tuple[Action, ...]] = ("allow", "flag", "rewrite", "refuse")
 Outcome = Literal["allow", "flag", "rewrite", "refuse", "withhold"]
 OUTCOMES: Final[tuple[Outcome, ...]] = (*ACTIONS, "withhold")
 """What becomes of a reply. `withhold`: nobody could look at it, so nobody says it does harm, and it is not returned."""
-Failure = Literal["overloaded", "crowded", "hanging", "late", "failed", "unreadable"]
+CheckFailure = Literal["overloaded", "crowded", "hanging", "late", "failed", "unreadable"]
 """Why nobody could look: too much work, too much of one client's, work that hangs, no time left, an error, or
 something that nobody here can look at."""
 WITHHELD: Final = "This could not be checked, so it is withheld. Nothing was decided about what it says."
@@ -69,7 +69,7 @@ class GuardDecision:
     """sha256 of the reply as it came (UTF-8), in hex."""
     observed: Outcome | None = None
     """What would have been done, where the policy only observes."""
-    failure: Failure | None = None
+    failure: CheckFailure | None = None
     """Why nobody could look, where `decided_by` is `fail mode`."""
 
     @property

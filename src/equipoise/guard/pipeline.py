@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, runtime_checkable
 
 from equipoise.guard.bounded_executor import checkpoint
-from equipoise.guard.decision import WITHHELD, Detector, Detoxifier, Failure, GuardDecision, HarmScore, Outcome, sha256
+from equipoise.guard.decision import (
+    WITHHELD,
+    CheckFailure,
+    Detector,
+    Detoxifier,
+    GuardDecision,
+    HarmScore,
+    Outcome,
+    sha256,
+)
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import CascadeBand, FailMode, Policy, Rail, judge
 
@@ -237,7 +246,7 @@ def fail_mode_decision(
     response: str,
     scores: tuple[HarmScore, ...] = (),
     *,
-    failure: Failure = "failed",
+    failure: CheckFailure = "failed",
 ) -> GuardDecision:
     """The decision after a failed check, by the rail's fail mode; `as_observed` is not applied yet.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.errors import EquipoiseError
-from equipoise.guard.decision import Failure
+from equipoise.guard.decision import CheckFailure
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -60,7 +60,7 @@ class RequestProblem(EquipoiseError):
         return as_json(self.body(), self.status, {**self.headers, **(headers or {})})
 
 
-def unchecked_problem(failure: Failure, what: str) -> RequestProblem:
+def unchecked_problem(failure: CheckFailure, what: str) -> RequestProblem:
     """The error for a failed check, with the time after which a retry makes sense.
 
     Args:
@@ -75,7 +75,7 @@ def unchecked_problem(failure: Failure, what: str) -> RequestProblem:
     return RequestProblem(status, f"the {what} could not be checked: {why}", code, {"retry-after": str(seconds)})
 
 
-_UNCHECKED: Final[Mapping[Failure, tuple[int, str, str, int]]] = {
+_UNCHECKED: Final[Mapping[CheckFailure, tuple[int, str, str, int]]] = {
     "overloaded": (503, "too many checks wait already; try again later", "overloaded", 2),
     "crowded": (429, "too many checks of this client wait already; try again later", "too_many_at_once", 1),
     "hanging": (503, "checks give no answer; try again later", "check_unavailable", 10),

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from equipoise.guard.decision import Failure, GuardDecision
+from equipoise.guard.decision import CheckFailure, GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
 from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
@@ -50,7 +50,7 @@ class StreamStats:
     """When the first text was sent."""
     problem: str | None = None
     """What was wrong with the upstream's stream."""
-    failure: Failure | None = None
+    failure: CheckFailure | None = None
     """Why a choice could not be checked, if that ended the stream."""
     frame: dict[str, Any] = field(default_factory=dict)
     """Fields that all chunks of the upstream share, such as id and model."""
