@@ -168,9 +168,9 @@ def speed(detector: HarmDetector) -> dict[str, Any]:
 
 def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
     """Of how many replies the glance decides every window."""
-    assert detector.glance is not None
+    assert detector.early_exit is not None
     alone = HarmDetector(
-        detector.glance.network,
+        detector.early_exit.network,
         detector.tokenizer,
         detector.template,
         detector.calibration,
@@ -178,7 +178,7 @@ def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
         identity="",
     )
     windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
-    return sum(max(alone.logits_of(each)) < detector.glance.threshold for each in windows)
+    return sum(max(alone.logits_of(each)) < detector.early_exit.threshold for each in windows)
 
 
 def fast(

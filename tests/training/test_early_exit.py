@@ -56,9 +56,9 @@ def test_it_decides_alone_and_changes_no_decision(trained: Path, tmp_path: Path)
     assert result.missed <= 0.01 * result.positives
     assert 0 < result.decided < result.windows
     both = read(folder)
-    assert both.glance is not None
+    assert both.early_exit is not None
     assert both.identity != whole.identity
-    assert both.glance.network.base.get_input_embeddings() is both.network.base.get_input_embeddings()
+    assert both.early_exit.network.base.get_input_embeddings() is both.network.base.get_input_embeddings()
     evidence = [row.evidence for row in ROWS]
     for mine, theirs in zip(both(evidence), whole(evidence), strict=True):
         assert mine.harm is not None
@@ -92,7 +92,7 @@ def test_same_seed_same_bytes_and_a_killed_one_goes_on(trained: Path, tmp_path: 
         add_early_exit(
             RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True, progress=kill_at(12)
         )
-    assert read(folders[1]).glance is None
+    assert read(folders[1]).early_exit is None
     add_early_exit(RECIPE, folders[1], ROWS, ROWS, checkpoint_every=5, device="cpu", int8=True)
     first, second = (hashlib.sha256((folder / "glance.safetensors").read_bytes()).digest() for folder in folders)
     assert first == second
