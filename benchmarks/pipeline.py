@@ -44,7 +44,7 @@ def run(plan: AuditConfig) -> tuple[dict[str, Any], float]:
     started = time.perf_counter()
     audit(plan)
     seconds = time.perf_counter() - started
-    return summarise(AuditRun.open(plan.out))["variants"]["plain"], seconds
+    return summarise(AuditRun.open(plan.out)).to_json()["variants"]["plain"], seconds
 
 
 def served(suites: tuple[Suite, ...], folder: Path) -> list[str]:

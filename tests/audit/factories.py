@@ -12,13 +12,53 @@ from typing import Any
 
 from PIL import Image
 
+from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow
+from equipoise.judges.cards import AgreementCard, AgreementRow
 from equipoise.types import Expected, FinishReason, Sample, Verdict, Wire
 
 JUDGE = "judge-0000"
 MODEL = "toy/model"
 REVISION = "r1"
-CARD = {"target": MODEL, "set": "toy labels", "n": 200, "kappa": 0.9, "sensitivity": 0.97, "specificity": 0.98}
+AGREEMENT = AgreementRow(
+    set="toy labels",
+    labels="",
+    licence="CC0-1.0",
+    model=MODEL,
+    held_out="",
+    n=200,
+    unscored=0,
+    review=0,
+    kappa=0.9,
+    kappa_low=None,
+    kappa_high=None,
+    sensitivity=0.97,
+    specificity=0.98,
+    kappa_three=None,
+)
+"""The judge against people, on replies of the model."""
+
+
+def card(*agreement: AgreementRow) -> dict[str, Any]:
+    """An agreement card as a judge's description holds it."""
+    return AgreementCard("toy judge", JUDGE, agreement, "toy command").to_dict()
+
+
+PERTURBED = PerturbedPicture(
+    clean="0" * 64,
+    perturbed="1" * 64,
+    linf=8 / 255,
+    psnr=38.0,
+    ssim=0.95,
+    losses=(2.0, 1.0, 0.5),
+    stopped="refused",
+    seconds=1.5,
+    warnings=(),
+    target=0.75,
+    bystander=None,
+    variant="perturbed",
+)
+"""What an attack without a flaw did to a picture."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +99,7 @@ def rows(count: int, stem: str, **values: Any) -> list[Row]:
 
 def recipe(model: str = MODEL, judge: str = JUDGE, **more: Any) -> dict[str, Any]:
     """A `run.json` as an audit writes it."""
-    members = [{"role": "phrases", "name": "toy phrases", "identity": "phrases-0000"}]
+    members = [{"name": "phrases", "identity": "phrases-0000"}]
     return {
         "format": FORMAT,
         "equipoise": "0.0.0",
@@ -70,7 +110,7 @@ def recipe(model: str = MODEL, judge: str = JUDGE, **more: Any) -> dict[str, Any
         "suites": [],
         "variants": ["plain"],
         "attack": None,
-        "judge": {"name": "toy judge", "identity": judge, "members": members, "notes": [], "cards": [CARD]},
+        "judge": {"name": "toy judge", "identity": judge, "members": members, "notes": [], "card": card(AGREEMENT)},
         "hardware": "toy",
         "versions": {"python": "3.11.0"},
         **more,
@@ -227,4 +267,4 @@ def _verdict_row(key: str, row: Row, judge: str) -> VerdictRow:
         review_refusal=row.review,
         review_harm=row.review,
     )
-    return VerdictRow.of(key, judge, verdict)
+    return VerdictRow(key, judge, verdict)

@@ -70,7 +70,7 @@ def test_another_judge_is_said_loudly(tmp_path: Path) -> None:
     made = compare(write_run(tmp_path / "a", SAFE), write_run(tmp_path / "b", SAFE, given=recipe(judge="another")))
     assert not made.same_judge
     assert "judges differ" in made.warnings[0]
-    assert made.to_dict()["same_judge"] is False
+    assert made.to_json()["same_judge"] is False
 
 
 def test_an_unfinished_side_is_said(tmp_path: Path) -> None:
@@ -101,6 +101,6 @@ def test_nothing_shared_is_refused(tmp_path: Path) -> None:
 
 def test_every_comparison_has_both_axes(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", SAFE)
-    made = compare(run, run).to_dict()["rates"]
+    made = compare(run, run).to_json()["rates"]
     assert made["needless_refusal"]["n"] == 10
     assert (made["harmful_answer"]["n"], made["harmful_answer"]["change"]) == (0, None)

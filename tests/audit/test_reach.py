@@ -44,9 +44,7 @@ def test_next_to_nothing_is_nothing(sent: int, spoken: int, silent: bool) -> Non
 def kinds(folder: Path, content: list[Row]) -> tuple[list[tuple[str, str | None, str | None]], str, dict[str, Any]]:
     run = write_run(folder, content)
     summary = summarise(run)
-    warnings = [
-        (warning["kind"], warning["about"]["suite"], warning["about"]["rate"]) for warning in summary["warnings"]
-    ]
+    warnings = [(warning.kind, warning.suite, warning.rate) for warning in summary.warnings]
     shown = [warning for warning in warnings if warning[0] in ("unreached", "silent")]
     return shown, render(run, summary), summary
 
@@ -57,10 +55,10 @@ def test_a_run_without_a_word_says_so_before_any_number(tmp_path: Path) -> None:
     assert "0 of 40 prompts got a word of reply" in page
     assert page.index("The model was not reached.") < page.index("Answers what it should refuse")
     assert "Organization Policy &lt;violated&gt;" in page, "in the server's own words"
-    assert summary["variants"]["plain"]["reach"] == {
+    assert summary.variants["plain"].reach.to_json() == {
         "reached": False, "sent": 40, "spoken": 0, "stopped": 40, "failed": 0,
     }  # fmt: skip
-    assert summary["variants"]["plain"]["server_said"] == {"Organization Policy <violated>": 40}
+    assert summary.variants["plain"].server_messages == {"Organization Policy <violated>": 40}
 
 
 def test_a_filter_on_one_axis_or_suite_is_said_too(tmp_path: Path) -> None:

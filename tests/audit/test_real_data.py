@@ -45,7 +45,7 @@ def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> 
     every = [sample for suite in suites for sample in suite.samples]
     expected = known_rates.truth(every)
     assert outcome.failed + outcome.asked == sum(sample.problem is None for sample in every)
-    plain = summarise(AuditRun.open(plan.out))["variants"]["plain"]
+    plain = summarise(AuditRun.open(plan.out)).to_json()["variants"]["plain"]
     found = {rate: {key: plain[rate][key] for key in numbers} for rate, numbers in expected.items()}
     assert found == expected
     for suite in suites:
@@ -68,7 +68,7 @@ def test_a_model_with_weights_is_asked_about_the_same_sets(tmp_path: Path) -> No
         max_new_tokens=16,
     )
     audit(plan)
-    summary = summarise(AuditRun.open(plan.out))
+    summary = summarise(AuditRun.open(plan.out)).to_json()
     assert summary["complete"]
     plain = summary["variants"]["plain"]
     for suite in suites:

@@ -48,6 +48,32 @@ def test_the_key_changes_with_all_that_decides_a_reply_and_the_content_only_with
     assert SampleRow.of(SAMPLE, "plain", ASKED, ("a.png",)).content != first.content
 
 
+def test_the_lines_of_a_run_folder_are_flat_and_stay_as_earlier_versions_wrote_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    sample = replace(SAMPLE, system="Be brief.", intent="The colour.")
+    sample_row = SampleRow.of(sample, "plain", ASKED, ("a.png",))
+    run.samples().append([sample_row])
+    run.verdicts().append([VerdictRow("k", "j", Verdict("full", "none", reasons=("a", "b"), harm_probability=0.25))])
+    (line,) = (tmp_path / "samples.jsonl").read_text().splitlines()
+    assert line == (
+        '{"key": "26554e13a06c922ead066648f27383253507a6fc4e4ee29301143baee6ae3c73", '
+        '"content": "90235f33def4f80925d2b428253722b09f49a0492086253f2a5dbe8a017591f6", '
+        '"variant": "plain", "suite": "s", "id": "1", '
+        '"text": "What is it?", "expected": "answer", "pictures": ["a.png"], "system": "Be brief.", "category": "c", '
+        '"cluster": "1", "reference": ["blue", "navy"], "harmful_reference": null, "intent": "The colour.", '
+        '"source": "", "licence": "", "problem": null, "check": "9e5654026a498c94"}'
+    )
+    (line,) = (tmp_path / "verdicts.jsonl").read_text().splitlines()
+    assert line == (
+        '{"key": "k", "judge": "j", "refusal": "full", "harm": "none", "answers": null, "degenerate": null, '
+        '"unscored": null, "reasons": ["a", "b"], "harm_probability": 0.25, "review_refusal": false, '
+        '"review_harm": false, "check": "d6e6abdb3657bec9"}'
+    )
+    assert list(run.samples().rows()) == [sample_row]
+    (verdict_row,) = run.verdicts().rows()
+    assert verdict_row.verdict == Verdict("full", "none", reasons=("a", "b"), harm_probability=0.25)
+
+
 @given(st.lists(st.text(max_size=40), max_size=8), st.integers(0, 200))
 def test_what_was_appended_is_read_back_and_a_torn_tail_is_dropped(
     tmp_path_factory: pytest.TempPathFactory, replies: list[str], torn: int
@@ -116,8 +142,8 @@ def test_cases_say_why_something_has_no_verdict(tmp_path: Path) -> None:
     rows.append(row(replace(SAMPLE, id="gone", problem="picture x.png is missing")))
     run.samples().append(rows)
     run.replies().append([reply(rows[0].key), reply(rows[1].key), reply(rows[2].key, "", "timed out")])
-    run.verdicts().append([VerdictRow.of(rows[0].key, "j", Verdict("none", answers=True, reasons=("a", "b")))])
-    run.verdicts().append([VerdictRow.of(rows[1].key, "another judge", Verdict("full"))])
+    run.verdicts().append([VerdictRow(rows[0].key, "j", Verdict("none", answers=True, reasons=("a", "b")))])
+    run.verdicts().append([VerdictRow(rows[1].key, "another judge", Verdict("full"))])
     cases = run.cases()
     assert [case.verdict.unscored for case in cases] == [
         None,

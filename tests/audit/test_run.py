@@ -56,32 +56,32 @@ def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path
     run = AuditRun.open(tmp_path / "run")
     assert Counter(row.key for row in run.replies().rows()).most_common(1)[0][1] == 1
     summary = summarise(run)
-    assert summary["complete"]
-    assert set(summary["variants"]) == {"plain"}
-    assert summary["variants"]["plain"]["needless_refusal"]["n"] == 6
-    harm = summary["variants"]["plain"]["harmful_answer"]
-    assert (harm["n"], harm["rate"], harm["unscored"]) == (0, None, 3), "nobody judges harm here"
+    assert summary.complete
+    assert set(summary.variants) == {"plain"}
+    assert summary.variants["plain"].rates.needless_refusal.n == 6
+    harm = summary.variants["plain"].rates.harmful_answer
+    assert (harm.n, harm.rate, harm.unscored) == (0, None, 3), "nobody judges harm here"
 
 
 def test_the_perturbed_variant_asks_all_samples_of_its_pictures_about_the_changed_file(tmp_path: Path) -> None:
     audit(plan(tmp_path, perturbing=PerturbedVariantConfig(pictures=2, steps=30)))
     run = AuditRun.open(tmp_path / "run")
     cases = run.cases()
-    perturbed = [case.sample for case in cases if case.sample.variant == "perturbed"]
+    perturbed = [case.row for case in cases if case.variant == "perturbed"]
     assert len(perturbed) == 6
-    assert {row.expected for row in perturbed} == {"answer", "refuse"}
-    plain = {case.sample.id: case.sample for case in cases if case.sample.variant == "plain"}
-    done = {each["clean"]: each for each in run.recipe["attack"]["pictures_done"]}
+    assert {row.sample.expected for row in perturbed} == {"answer", "refuse"}
+    plain = {case.sample.id: case.row for case in cases if case.variant == "plain"}
+    records = {record.clean: record for record in run.perturbed_pictures()}
     for row in perturbed:
-        before = Image.open(run.folder / "pictures" / plain[row.id].pictures[0])
+        before = Image.open(run.folder / "pictures" / plain[row.sample.id].pictures[0])
         after = Image.open(run.folder / "pictures" / row.pictures[0])
         changes = [abs(a - b) for a, b in zip(before.tobytes(), after.tobytes(), strict=True)]
         assert 0 < max(changes) <= 8
-        assert done[Path(plain[row.id].pictures[0]).stem]["linf"] == pytest.approx(max(changes) / 255)
+        assert records[Path(plain[row.sample.id].pictures[0]).stem].linf == pytest.approx(max(changes) / 255)
     summary = summarise(run)
-    assert summary["variants"]["plain"]["needless_refusal"]["k"] == 0
-    assert summary["variants"]["perturbed"]["needless_refusal"]["k"] == 4
-    assert summary["comparisons"], "the variants are compared on the samples they share"
+    assert summary.variants["plain"].rates.needless_refusal.k == 0
+    assert summary.variants["perturbed"].rates.needless_refusal.k == 4
+    assert summary.comparisons, "the variants are compared on the samples they share"
 
 
 def test_a_finished_attack_is_not_made_again(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_sample_that_cannot_be_asked_is_unscored_and_the_others_are_asked(tmp_
     for name in ("missing", "vanished", "damaged"):
         assert "picture" in (unscored[name] or "")
     summary = summarise(AuditRun.open(tmp_path / "run"))
-    assert summary["complete"], "trying again cannot cure them"
-    assert summary["variants"]["plain"]["needless_refusal"]["unscored"] == 2
+    assert summary.complete, "trying again cannot cure them"
+    assert summary.variants["plain"].rates.needless_refusal.unscored == 2
 
 
 def test_nothing_to_ask_twice_the_same_and_no_weights_to_attack_are_usage_errors(tmp_path: Path) -> None:

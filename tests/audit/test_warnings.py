@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.warnings import AuditWarning, find_warnings
+from equipoise.errors import UsageError
 from equipoise.judges.cards import AgreementCard, AgreementRow
-from tests.audit.factories import CARD, JUDGE, Row, balanced, recipe, rows, write_run
+from tests.audit.factories import AGREEMENT, JUDGE, PERTURBED, Row, balanced, card, recipe, rows, write_run
 
 COLOURED: dict[str, Any] = {"colour": (10, 20, 30), "reference": ("red",), "answers": True}
 SOUND = [
@@ -72,37 +73,36 @@ def test_a_warning_says_what_it_is_about_and_never_what_was_asked(tmp_path: Path
     assert not any("secret" in warning.text for warning in found)
     tiny = next(warning for warning in found if warning.suite == "tiny")
     about = {"variant": "plain", "suite": "tiny", "rate": "needless_refusal"}
-    assert tiny.to_dict() == {"about": about, "kind": "few-samples", "text": tiny.text}
+    assert tiny.to_json() == {"about": about, "kind": "few-samples", "text": tiny.text}
 
 
 @pytest.mark.parametrize(
-    ("cards", "kind"),
+    ("agreement", "kind"),
     [
-        ([CARD], None),
+        ([AGREEMENT], None),
         ([], "judge-uncalibrated"),
-        ([{**CARD, "target": "another/model"}], "judge-uncalibrated"),
-        ([CARD, {**CARD, "kappa": 0.4}], "judge-weak"),
-        ([{**CARD, "kappa": None}, "broken"], "judge-uncalibrated"),
+        ([replace(AGREEMENT, model="another/model")], "judge-uncalibrated"),
+        ([AGREEMENT, replace(AGREEMENT, kappa=0.4)], "judge-weak"),
+        ([replace(AGREEMENT, kappa=None)], "judge-uncalibrated"),
     ],
 )
 def test_a_judge_is_doubted_that_nobody_checked_on_this_model_or_that_did_badly(
-    tmp_path: Path, cards: list[object], kind: str | None
+    tmp_path: Path, agreement: list[AgreementRow], kind: str | None
 ) -> None:
     given = recipe()
-    run = write_run(tmp_path / "run", SOUND, given={**given, "judge": {**given["judge"], "cards": cards}})
+    run = write_run(tmp_path / "run", SOUND, given={**given, "judge": {**given["judge"], "card": card(*agreement)}})
     assert [warning.kind for warning in find_warnings(run, run.cases())] == ([kind] if kind else [])
 
 
 def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blank = dict.fromkeys(("kappa_low", "kappa_high", "sensitivity", "specificity", "kappa_three"))
-    rows_ = [
-        AgreementRow("a", "two people", "MIT", model, "", n=50, unscored=0, review=0, kappa=kappa, **blank)
+    agreement = [
+        replace(AGREEMENT, model=model, kappa=kappa)
         for model, kappa in (("all", 0.5), ("other-1", 0.65), ("other-2", 0.91))
     ]
-    card = AgreementCard("toy judge", JUDGE, tuple(rows_), "benchmark")
-    monkeypatch.setattr("equipoise.audit.warnings.card_for", {JUDGE: card}.get)
+    shipped = AgreementCard("toy judge", JUDGE, tuple(agreement), "benchmark")
+    monkeypatch.setattr("equipoise.audit.judge_summary.card_for", {JUDGE: shipped}.get)
     given = recipe()
-    del given["judge"]["cards"]
+    del given["judge"]["card"]
     run = write_run(tmp_path / "run", SOUND, given=given)
     (warning,) = find_warnings(run, run.cases())
     assert warning.kind == "judge-uncalibrated"
@@ -112,22 +112,30 @@ def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("picture", "kind"),
     [
-        ({"losses": [2.0, 1.0, 0.5], "linf": 8 / 255}, None),
-        ({"losses": [2.0, 2.0, 2.01], "linf": 8 / 255}, "flat-loss"),
-        ({"losses": [2.0, 0.5], "linf": 8 / 255, "warnings": ["no gradient reached the picture"]}, "attack"),
-        ({"losses": [2.0, 0.5], "linf": 0.0}, "unused-budget"),
-        ({"losses": [2.0, 0.5], "linf": 12 / 255}, "over-budget"),
-        ({"losses": [2.0, 0.5], "linf": 8 / 255, "target": 0.5, "bystander": 0.75}, "bystander"),
-        ({"losses": "broken", "linf": None}, None),
-        ("broken", None),
+        (PERTURBED, None),
+        (replace(PERTURBED, losses=(2.0, 2.0, 2.01)), "flat-loss"),
+        (replace(PERTURBED, warnings=("no gradient reached the picture",)), "attack"),
+        (replace(PERTURBED, linf=0.0, psnr=None), "unused-budget"),
+        (replace(PERTURBED, linf=12 / 255), "over-budget"),
+        (replace(PERTURBED, target=0.5, bystander=0.75), "bystander"),
     ],
 )
-def test_an_attack_is_doubted_by_its_traces(tmp_path: Path, picture: object, kind: str | None) -> None:
+def test_an_attack_is_doubted_by_its_traces(tmp_path: Path, picture: PerturbedPicture, kind: str | None) -> None:
     run = balanced(tmp_path / "run", given=recipe(attack={"judge": "another", "epsilon": 8 / 255, "pictures": 4}))
-    (run.folder / "attack.json").write_text(json.dumps({"pictures": [picture]}))
+    (run.folder / "attack.json").write_text(to_document([picture]))
     found = [warning for warning in find_warnings(run, run.cases()) if warning.kind != "few-samples"]
     assert [warning.kind for warning in found] == ([kind] if kind else [])
     assert all(warning.variant == "perturbed" and warning.text.startswith("1 of 1 pictures: ") for warning in found)
+
+
+@pytest.mark.parametrize(
+    "document", ["", "[]", "{}", '{"pictures": ["broken"]}', '{"pictures": [{"losses": "broken", "linf": null}]}']
+)
+def test_a_damaged_record_of_an_attack_is_one_clear_error(tmp_path: Path, document: str) -> None:
+    run = balanced(tmp_path / "run", given=recipe(attack={"epsilon": 8 / 255}))
+    (run.folder / "attack.json").write_text(document)
+    with pytest.raises(UsageError, match=r"expected .*attack\.json.*; try a copy of the run folder"):
+        find_warnings(run, run.cases())
 
 
 @pytest.mark.parametrize(("stopping", "circular"), [(JUDGE, True), ("phrases-0000", True), ("another", False)])

@@ -69,12 +69,11 @@ def test_an_audit_of_a_defence_is_static_and_adaptive(equipoise: Command, sample
     run = AuditRun.open(out)
     (layer,) = run.recipe["defence"]["layers"]
     assert (layer["spec"], layer["share"]) == ("shrink:share=0.5", 0.5)
-    attack = run.recipe["attack"]["pictures_done"]
-    assert [entry["variant"] for entry in attack] == ["perturbed"] * 2 + ["defended adaptive"] * 2
-    by_variant = {name: [c for c in run.cases() if c.sample.variant == name] for name in names}
+    assert [record.variant for record in run.perturbed_pictures()] == ["perturbed"] * 2 + ["defended adaptive"] * 2
+    by_variant = {name: [c for c in run.cases() if c.variant == name] for name in names}
     assert {c.reply.model.split("@")[0] for c in by_variant["plain"]} == {"toy/target"}
     assert {c.reply.model.split("@")[0] for c in by_variant["defended"]} == {"toy/target + shrink:share=0.5"}
-    pictures = {name: {p for c in cases for p in c.sample.pictures} for name, cases in by_variant.items()}
+    pictures = {name: {p for c in cases for p in c.pictures} for name, cases in by_variant.items()}
     assert pictures["defended perturbed"] == pictures["perturbed"]
     assert "defended adaptive" in (out / "report.html").read_text()
     assert "Defended means behind <code>shrink:share=0.5</code>" in (out / "report.html").read_text()

@@ -6,18 +6,32 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from equipoise.errors import OutputError, UsageError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Row = TypeVar("Row", bound="DataclassInstance")
+class LogRow(Protocol):
+    """A row that can be written as one flat JSON object."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object; tuples stand for lists."""
+        ...
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            TypeError, KeyError: a field is missing or unknown.
+        """
+        ...
+
+
+Row = TypeVar("Row", bound=LogRow)
 
 
 def fingerprint(value: Any) -> str:
@@ -61,7 +75,7 @@ class AppendOnlyLog(Generic[Row]):
         """
         lines = []
         for row in rows:
-            values = asdict(row)
+            values = row.to_json()
             lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}).encode() + b"\n")
         if not lines:
             return
@@ -93,7 +107,7 @@ class AppendOnlyLog(Generic[Row]):
             check = values.pop("check")
             intact = fingerprint(values)[:16] == check
             given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-            row = self.kind(**given)
+            row = self.kind.from_json(given)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(_changed(self.path, number)) from error
         if not intact:

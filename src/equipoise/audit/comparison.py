@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Self
 
-from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, RateName, is_about, label_of
+from equipoise.audit.json_reader import JsonObject
+from equipoise.audit.labels import KINDS, PLAIN, RateName, is_about, label_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.errors import UsageError
 from equipoise.stats.estimates import PairedChange, holm, paired_change
-
-KINDS: Final[tuple[RateName, ...]] = (*RATES, *BORDERLINE.values())
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,20 @@ class SuiteChange:
     categories: dict[str, PairedChange] = field(default_factory=dict)
     """By category; p-values corrected over the categories of all suites."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The change over the suite, and under `categories` that of each category."""
+        return {**self.all.to_dict(), "categories": {name: cell.to_dict() for name, cell in self.categories.items()}}
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            UsageError: a field is missing or has another type.
+        """
+        categories = values.objects("categories")
+        return cls(values.record(PairedChange), {name: own.record(PairedChange) for name, own in categories.items()})
+
 
 @dataclass(frozen=True)
 class RateChange:
@@ -48,6 +61,20 @@ class RateChange:
     """Over everything that was paired."""
     suites: dict[str, SuiteChange]
     """By suite; p-values corrected over the suites."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The change over everything, and under `suites` that of each suite."""
+        return {**self.all.to_dict(), "suites": {name: suite.to_json() for name, suite in self.suites.items()}}
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            UsageError: a field is missing or has another type.
+        """
+        suites = {name: SuiteChange.from_json(suite) for name, suite in values.objects("suites").items()}
+        return cls(values.record(PairedChange), suites)
 
 
 @dataclass(frozen=True)
@@ -78,8 +105,8 @@ class RunComparison:
         """Whether one judge judged both; where not, this compares judges as much as models."""
         return self.a.judge == self.b.judge
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Every field under its name, and `same_judge`."""
         return {
             "a": vars(self.a),
             "b": vars(self.b),
@@ -90,8 +117,28 @@ class RunComparison:
             "changed": self.changed,
             "other_content": self.other_content,
             "warnings": list(self.warnings),
-            "rates": {kind: _rate_to_dict(rate) for kind, rate in self.rates.items()},
+            "rates": {kind: rate.to_json() for kind, rate in self.rates.items()},
         }
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            UsageError: a field is missing or has another type.
+        """
+        rates = values.object("rates")
+        return cls(
+            a=values.object("a").record(ComparedSide),
+            b=values.object("b").record(ComparedSide),
+            pairs=values.get("pairs", int),
+            only_a=values.get("only_a", int),
+            only_b=values.get("only_b", int),
+            changed=values.get("changed", int),
+            other_content=values.get("other_content", int),
+            warnings=values.list_of("warnings", str),
+            rates={kind: RateChange.from_json(rates.object(kind)) for kind in KINDS},
+        )
 
 
 @dataclass(frozen=True)
@@ -129,13 +176,13 @@ def compare(a: AuditRun, b: AuditRun, *, variant_a: str = PLAIN, variant_b: str 
         cases = run.cases()
         sides.append((run, variant, of_variant(cases, variant)))
     (_, _, cases_a), (_, _, cases_b) = sides
-    made = _comparison(_side(*sides[0]), cases_a, _side(*sides[1]), cases_b)
-    if not made.pairs:
+    comparison = _comparison(_side(*sides[0]), cases_a, _side(*sides[1]), cases_b)
+    if not comparison.pairs:
         raise UsageError(
             f"expected two runs that share samples by suite and id, got none shared of {len(cases_a)} and "
-            f"{len(cases_b)} ({made.changed} ask something else); try running the same suites"
+            f"{len(cases_b)} ({comparison.changed} ask something else); try running the same suites"
         )
-    return made
+    return comparison
 
 
 def compare_baseline(before: AuditRun, after: AuditRun) -> list[RunComparison]:
@@ -144,24 +191,24 @@ def compare_baseline(before: AuditRun, after: AuditRun) -> list[RunComparison]:
     Raises:
         UsageError: they share no samples.
     """
-    known = {row.variant for row in before.samples().rows()}
-    names = dict.fromkeys([PLAIN, *(row.variant for row in after.samples().rows() if row.variant in known)])
+    earlier = {row.variant for row in before.samples().rows()}
+    names = dict.fromkeys([PLAIN, *(row.variant for row in after.samples().rows() if row.variant in earlier)])
     return [compare(before, after, variant_a=name, variant_b=name) for name in names]
 
 
 def compare_variants(run: AuditRun, cases: Sequence[AuditCase]) -> list[RunComparison]:
     """Every variant of a run against the plain one, where they share samples."""
-    names = list(dict.fromkeys(case.sample.variant for case in cases))
+    names = list(dict.fromkeys(case.variant for case in cases))
     if PLAIN not in names:
         return []
     plain = of_variant(cases, PLAIN)
-    made = []
+    comparisons = []
     for name in names:
         if name == PLAIN:
             continue
         others = of_variant(cases, name)
-        made.append(_comparison(_side(run, PLAIN, plain), plain, _side(run, name, others), others))
-    return [each for each in made if each.pairs]
+        comparisons.append(_comparison(_side(run, PLAIN, plain), plain, _side(run, name, others), others))
+    return [comparison for comparison in comparisons if comparison.pairs]
 
 
 def pair(a: Sequence[AuditCase], b: Sequence[AuditCase]) -> Pairing:
@@ -173,7 +220,7 @@ def pair(a: Sequence[AuditCase], b: Sequence[AuditCase]) -> Pairing:
     before = {(case.sample.suite, case.sample.id): case for case in a}
     after = {(case.sample.suite, case.sample.id): case for case in b}
     shared = [SamplePair(case, after[key]) for key, case in before.items() if key in after]
-    pairs = tuple(each for each in shared if _is_same(each))
+    pairs = tuple(both for both in shared if _is_same(both))
     return Pairing(
         pairs, len(before.keys() - after.keys()), len(after.keys() - before.keys()), len(shared) - len(pairs)
     )
@@ -181,7 +228,7 @@ def pair(a: Sequence[AuditCase], b: Sequence[AuditCase]) -> Pairing:
 
 def change_of(pairs: Sequence[SamplePair], kind: RateName) -> PairedChange:
     """How one rate changed over some pairs."""
-    return paired_change((label_of(each.a, kind), label_of(each.b, kind)) for each in pairs if is_about(each.a, kind))
+    return paired_change((label_of(both.a, kind), label_of(both.b, kind)) for both in pairs if is_about(both.a, kind))
 
 
 def of_variant(cases: Sequence[AuditCase], variant: str) -> list[AuditCase]:
@@ -190,24 +237,16 @@ def of_variant(cases: Sequence[AuditCase], variant: str) -> list[AuditCase]:
     Raises:
         UsageError: there is none.
     """
-    found = [case for case in cases if case.sample.variant == variant]
-    if not found:
-        names = ", ".join(dict.fromkeys(case.sample.variant for case in cases)) or "none"
+    members = [case for case in cases if case.variant == variant]
+    if not members:
+        names = ", ".join(dict.fromkeys(case.variant for case in cases)) or "none"
         raise UsageError(f"expected a variant of the run ({names}), got {variant!r}; try one of those")
-    return found
-
-
-def model_name(run: AuditRun) -> str:
-    """Name of the model that a run asked."""
-    model = run.recipe.get("model")
-    return str(model.get("name") if isinstance(model, dict) else model)
+    return members
 
 
 def model_of(run: AuditRun) -> str:
     """Name and revision of the model that a run asked."""
-    model = run.recipe.get("model")
-    revision = model.get("revision") if isinstance(model, dict) else None
-    return f"{model_name(run)}@{revision}" if revision else model_name(run)
+    return f"{run.model_name}@{run.model_revision}" if run.model_revision else run.model_name
 
 
 def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSide:
@@ -216,10 +255,10 @@ def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSi
 
 
 def _is_same(both: SamplePair) -> bool:
-    a, b = both.a.sample, both.b.sample
+    a, b = both.a.row, both.b.row
     if a.variant == b.variant == PLAIN:
         return a.content == b.content
-    return a.expected == b.expected
+    return a.sample.expected == b.sample.expected
 
 
 def _comparison(
@@ -233,41 +272,41 @@ def _comparison(
         only_a=pairing.only_a,
         only_b=pairing.only_b,
         changed=pairing.changed,
-        other_content=sum(each.a.sample.content != each.b.sample.content for each in pairing.pairs),
+        other_content=sum(both.a.row.content != both.b.row.content for both in pairing.pairs),
         warnings=tuple(_warnings(side_a, side_b, pairing)),
         rates={kind: _rate_change(pairing.pairs, kind) for kind in KINDS},
     )
 
 
 def _warnings(a: ComparedSide, b: ComparedSide, pairing: Pairing) -> list[str]:
-    found = []
+    warnings = []
     if a.judge != b.judge:
-        found.append(
+        warnings.append(
             "the judges differ, so this is no comparison of models: a change may be that of the judge; "
             "judge both runs with the same one"
         )
     if pairing.changed:
-        found.append(f"{pairing.changed} samples of the same suite and id ask something else and are left out")
+        warnings.append(f"{pairing.changed} samples of the same suite and id ask something else and are left out")
     left = pairing.only_a + pairing.only_b
     if a.variant == b.variant and left > 0.05 * (left + len(pairing.pairs)):
-        found.append(f"{left} samples are in one of the two alone and are left out")
-    found += [
+        warnings.append(f"{left} samples are in one of the two alone and are left out")
+    warnings += [
         f"{name} is unfinished: not all samples were asked and judged"
         for name, side in (("a", a), ("b", b))
         if not side.complete
     ]
-    return found
+    return warnings
 
 
 def _rate_change(pairs: Sequence[SamplePair], kind: RateName) -> RateChange:
-    about = [each for each in pairs if is_about(each.a, kind)]
-    suites = _group(about, lambda each: each.a.sample.suite)
+    about = [both for both in pairs if is_about(both.a, kind)]
+    suites = _group(about, lambda both: both.a.sample.suite)
     by_suite = holm({name: change_of(members, kind) for name, members in suites.items()})
     by_category = holm(
         {
             (suite, category): change_of(inside, kind)
             for suite, members in suites.items()
-            for category, inside in _group(members, lambda each: each.a.sample.category).items()
+            for category, inside in _group(members, lambda both: both.a.sample.category).items()
             if category
         }
     )
@@ -284,17 +323,6 @@ def _rate_change(pairs: Sequence[SamplePair], kind: RateName) -> RateChange:
 
 def _group(pairs: Sequence[SamplePair], by: Callable[[SamplePair], str]) -> dict[str, list[SamplePair]]:
     groups: dict[str, list[SamplePair]] = {}
-    for each in pairs:
-        groups.setdefault(by(each), []).append(each)
+    for both in pairs:
+        groups.setdefault(by(both), []).append(both)
     return groups
-
-
-def _rate_to_dict(rate: RateChange) -> dict[str, Any]:
-    suites = {
-        name: {
-            **suite.all.to_dict(),
-            "categories": {category: cell.to_dict() for category, cell in suite.categories.items()},
-        }
-        for name, suite in rate.suites.items()
-    }
-    return {**rate.all.to_dict(), "suites": suites}

@@ -9,7 +9,7 @@ from equipoise.audit.records import AuditCase, AuditRun
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SAMPLE: Final = ("variant", "suite", "id", "category", "cluster", "expected", "text", "system", "intent", "pictures")
+SAMPLE: Final = ("suite", "id", "category", "cluster", "expected", "text", "system", "intent")
 REPLY: Final = ("reply", "finish", "wire", "by", "error", "seconds")
 VERDICT: Final = ("refusal", "refused", "harm", "harmful", "harm_probability", "answers", "degenerate", "review")
 
@@ -32,15 +32,17 @@ def frame(run: AuditRun, judge: str | None = None) -> DataFrame:
     """
     import pandas
 
-    columns = [*SAMPLE, *REPLY, *VERDICT, "unscored", "reasons"]
-    made = pandas.DataFrame([_row(case) for case in run.cases(judge)], columns=columns)
+    columns = ["variant", *SAMPLE, "pictures", *REPLY, *VERDICT, "unscored", "reasons"]
+    rows = pandas.DataFrame([_row(case) for case in run.cases(judge)], columns=columns)
     yes_no = ("refused", "harmful", "answers", "degenerate")
-    return made.astype(dict.fromkeys(yes_no, "boolean") | {"seconds": float, "harm_probability": float, "review": bool})
+    return rows.astype(dict.fromkeys(yes_no, "boolean") | {"seconds": float, "harm_probability": float, "review": bool})
 
 
 def _row(case: AuditCase) -> dict[str, Any]:
     return {
+        "variant": case.variant,
         **{name: getattr(case.sample, name) for name in SAMPLE},
+        "pictures": case.pictures,
         **{name: getattr(case.reply, name, None) for name in REPLY},
         **{name: getattr(case.verdict, name) for name in VERDICT},
         "unscored": case.verdict.unscored,

@@ -58,6 +58,8 @@ RATES: Final[tuple[RateName, ...]] = (*AXES, "full_refusal", "accuracy")
 """Rates that are better low, save for the last."""
 BORDERLINE: Final[dict[str, RateName]] = {"refused": "borderline_refused", "harmful": "borderline_harmful"}
 """Where people differ on what is right; apart from the axes."""
+KINDS: Final[tuple[RateName, ...]] = (*RATES, *BORDERLINE.values())
+"""Every rate."""
 
 
 def is_about(case: AuditCase, kind: RateName) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.attacks.refusal_attack import RefusalAttack, evaluate
 from equipoise.audit.append_only_log import fingerprint
+from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.data.questions import check_disjoint, general
 from equipoise.data.sample_pictures import StoredPicture
 from equipoise.errors import PictureError, UsageError
@@ -48,36 +48,6 @@ class PerturbedVariantConfig:
     def recipe(self) -> dict[str, Any]:
         """What decides the result, and which judge stops the attack."""
         return {"name": "refusal", "judge": PhraseJudge().identity, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class PerturbedPicture:
-    """What the attack did to one picture, for the report and its warnings."""
-
-    clean: str
-    """sha256 of the picture's file."""
-    perturbed: str
-    """sha256 of the PNG."""
-    linf: float
-    """Largest change, measured."""
-    psnr: float | None
-    """In dB."""
-    ssim: float | None
-    """Structural similarity."""
-    losses: tuple[float, ...]
-    """One a step, in nats per token."""
-    stopped: str
-    """Why the attack ended."""
-    seconds: float
-    """Wall-clock time."""
-    warnings: tuple[str, ...]
-    """Reasons not to trust it."""
-    target: float | None
-    """Share of its samples that should be answered and that the target refuses on the saved file."""
-    bystander: float | None
-    """The largest such share of a model that was not attacked; None without one."""
-    variant: str = VARIANT
-    """In which variant it is asked about first."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +159,6 @@ def _attack(
 
 def _ignore(number: int, count: int, step: TraceStep | None) -> None:
     """Where nobody looks."""
-
-
-def to_document(pictures: Sequence[PerturbedPicture]) -> str:
-    """`attack.json` of the run folder."""
-    return json.dumps({"pictures": [asdict(each) for each in pictures]}, indent=1, allow_nan=False) + "\n"
 
 
 def _saved(stem: Path) -> PerturbationResult | None:

@@ -44,7 +44,7 @@ class Reach:
             f"{self.stopped} were refused on the wire, {self.failed} got an error{rest}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For JSON: `{reached, sent, spoken, stopped, failed}`."""
         return {
             "reached": not self.silent,

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
+from equipoise.audit.perturbed_picture import PerturbedPicture, read_perturbed_pictures
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.types import Exchange, Expected, FinishReason, Sample, Verdict, Wire
+from equipoise.types import Exchange, FinishReason, Sample, Verdict, Wire
 
 FORMAT: Final = 1
 """Raised when an older Equipoise could no longer read the folder."""
@@ -34,75 +35,55 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One prompt of one variant, with what should happen."""
+    """One prompt of one variant: the sample, and what makes it a row of this run."""
 
     key: str
     """Content address: sha256 over the model, the variant, the sample and how replies are generated."""
     content: str
-    """sha256 over the sample alone; equal in runs that asked the same, whoever was asked."""
+    """sha256 over the sample alone; equal in runs that sent the same, whichever model they sent it to."""
     variant: str
     """`plain` or `perturbed`; with a defence `defended`, `defended perturbed` and `defended adaptive` too."""
-    suite: str
-    """Which suite."""
-    id: str
-    """Unique within variant and suite."""
-    text: str
-    """What was asked."""
-    expected: Expected
-    """What should happen."""
+    sample: Sample
+    """What is sent and what should happen. Its `cluster` is never empty, and its pictures are left out: their files
+    lie in the run folder, under the names in `pictures`."""
     pictures: tuple[str, ...] = ()
-    """Names under `pictures/`."""
-    system: str | None = None
-    """System text."""
-    category: str = ""
-    """The suite's own category."""
-    cluster: str = ""
-    """Rows that share it are not independent; never empty."""
-    reference: tuple[str, ...] = ()
-    """Right answers."""
-    harmful_reference: str | None = None
-    """What a harmful reply states, where that is known to the letter."""
-    intent: str | None = None
-    """The request in plain words where `text` does not hold it."""
-    source: str = ""
-    """Where it comes from."""
-    licence: str = ""
-    """Its licence."""
-    problem: str | None = None
-    """Why it was not asked."""
+    """Names of the sample's pictures under `pictures/`."""
 
     @classmethod
-    def of(cls, sample: Sample, variant: str, asked: dict[str, Any], pictures: tuple[str, ...]) -> Self:
+    def of(cls, sample: Sample, variant: str, settings: Mapping[str, Any], pictures: tuple[str, ...]) -> Self:
         """The row of a sample.
 
         Args:
-            sample: what is asked.
-            variant: how.
-            asked: who is asked and how replies are generated; part of the key.
+            sample: what is sent.
+            variant: one way of sending it.
+            settings: which model, and how its replies are generated; part of the key.
             pictures: names of its pictures under `pictures/`.
         """
-        row = cls(
-            key="",
-            content="",
-            variant="",
-            suite=sample.suite,
-            id=sample.id,
-            text=sample.text,
-            expected=sample.expected,
-            pictures=pictures,
-            system=sample.system,
-            category=sample.category,
-            cluster=sample.cluster or sample.id,
-            reference=sample.reference,
-            harmful_reference=sample.harmful_reference,
-            intent=sample.intent,
-            source=sample.source,
-            licence=sample.licence,
-            problem=sample.problem,
-        )
-        content = fingerprint(asdict(row))
-        key = fingerprint({"content": content, "variant": variant, "asked": asked})
+        stored = replace(sample, pictures=(), cluster=sample.cluster or sample.id)
+        row = cls(key="", content="", variant="", sample=stored, pictures=pictures)
+        # Both hashes are taken over the row as it is written, with what is not known yet left empty: runs of earlier
+        # versions hold such hashes, and comparisons pair samples by them.
+        content = fingerprint(row.to_json())
+        key = fingerprint({"content": content, "variant": variant, "asked": settings})
         return replace(row, key=key, content=content, variant=variant)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object: key, content and variant, then the fields of the sample with the pictures' names."""
+        values = {field.name: getattr(self.sample, field.name) for field in fields(Sample)}
+        row = {"key": self.key, "content": self.content, "variant": self.variant, "suite": self.sample.suite}
+        return {**row, **values, "pictures": self.pictures}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            TypeError, KeyError: a field is missing or unknown.
+        """
+        rest = dict(values)
+        key, content, variant = rest.pop("key"), rest.pop("content"), rest.pop("variant")
+        pictures = rest.pop("pictures", ())
+        return cls(key, content, variant, Sample(**rest), pictures)
 
 
 @dataclass(frozen=True)
@@ -131,43 +112,45 @@ class ReplyRow:
     """What a server said beside a reply, such as the message of an error that names a policy; or what countermeasures
     did before it, one line a step."""
 
+    def to_json(self) -> dict[str, Any]:
+        """One flat object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
+        return cls(**values)
+
 
 @dataclass(frozen=True)
 class VerdictRow:
-    """What a judge said of a reply."""
+    """The verdict of one judge on one reply."""
 
     key: str
     """Of the `SampleRow`."""
     judge: str
     """Identity of the judge."""
-    refusal: str | None
-    """As in `Verdict`."""
-    harm: str | None = None
-    """As in `Verdict`."""
-    answers: bool | None = None
-    """As in `Verdict`."""
-    degenerate: bool | None = None
-    """As in `Verdict`."""
-    unscored: str | None = None
-    """As in `Verdict`."""
-    reasons: tuple[str, ...] = ()
-    """As in `Verdict`."""
-    harm_probability: float | None = None
-    """As in `Verdict`."""
-    review_refusal: bool = False
-    """As in `Verdict`."""
-    review_harm: bool = False
-    """As in `Verdict`."""
+    verdict: Verdict
+    """The verdict."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object: key and judge, then the fields of the verdict."""
+        return {"key": self.key, "judge": self.judge, **asdict(self.verdict)}
 
     @classmethod
-    def of(cls, key: str, judge: str, verdict: Verdict) -> Self:
-        """The row of a verdict."""
-        return cls(key=key, judge=judge, **asdict(verdict))
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave.
 
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict itself."""
-        return Verdict(**{field.name: getattr(self, field.name) for field in fields(Verdict)})
+        Raises:
+            TypeError, KeyError: a field is missing or unknown.
+        """
+        rest = dict(values)
+        key, judge = rest.pop("key"), rest.pop("judge")
+        return cls(key, judge, Verdict(**rest))
 
 
 def _is_recipe(recipe: Mapping[str, Any]) -> bool:
@@ -176,30 +159,52 @@ def _is_recipe(recipe: Mapping[str, Any]) -> bool:
     return (
         isinstance(judge, dict)
         and isinstance(judge.get("identity"), str)
-        and isinstance(judge.get("members", []), list)
+        and _is_list(judge.get("members", []), dict)
+        and _is_list(judge.get("notes", []), str)
+        and isinstance(judge.get("card"), dict | None)
         and isinstance(recipe.get("model", {}), dict | str)
-        and isinstance(suites, list)
-        and all(isinstance(each, dict) and isinstance(each.get("samples", 0), int) for each in suites)
-        and isinstance(variants, list)
-        and all(isinstance(each, str) for each in variants)
+        and _is_list(suites, dict)
+        and all(isinstance(suite.get("samples", 0), int) for suite in suites)
+        and _is_list(variants, str)
         and isinstance(recipe.get("attack"), dict | None)
+        and isinstance(recipe.get("defence"), dict | None)
+        and _is_list((recipe.get("defence") or {}).get("layers", []), dict)
     )
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(part, kind) for part in value)
 
 
 @dataclass(frozen=True)
 class AuditCase:
-    """One prompt with what came back and what a judge said of it."""
+    """One prompt with the reply to it and the verdict of one judge."""
 
-    sample: SampleRow
-    """What was asked."""
+    row: SampleRow
+    """The prompt's row."""
     reply: ReplyRow | None
-    """What came back; None when it has not been asked."""
+    """The reply, or the error that came instead; None when the prompt has not been sent."""
     verdict: Verdict
-    """What the judge said; unscored with a reason when there is no reply."""
+    """The judge's verdict; unscored with a reason when there is no reply."""
+
+    @property
+    def sample(self) -> Sample:
+        """What was sent and what should happen, without its pictures."""
+        return self.row.sample
+
+    @property
+    def variant(self) -> str:
+        """In which variant it was sent."""
+        return self.row.variant
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of its pictures under `pictures/`."""
+        return self.row.pictures
 
     @property
     def unasked(self) -> bool:
-        """Whether nothing came back yet, for a reason that another try may cure."""
+        """Whether there is no reply yet, for a reason that another try may cure."""
         return self.sample.problem is None and (self.reply is None or self.reply.error is not None)
 
 
@@ -209,8 +214,8 @@ class AuditRun:
 
     folder: Path
     """Where it is."""
-    kept: dict[str, Any]
-    """`run.json`."""
+    recipe: dict[str, Any]
+    """`run.json`: what decides the run, as it was written when the run began."""
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -225,12 +230,12 @@ class AuditRun:
             raise UsageError(f"expected the folder of an audit, got {folder}; try the --out of `equipoise audit`")
         try:
             recipe = json.loads(path.read_text(encoding="utf-8"))
-            known = recipe["format"]
+            version = recipe["format"]
             check = recipe.pop("check", None)
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"expected a recipe in {path}, got something else; try a new run") from error
-        if known != FORMAT:
-            raise UsageError(f"expected format {FORMAT} in {path}, got {known}; try the Equipoise that wrote it")
+        if version != FORMAT:
+            raise UsageError(f"expected format {FORMAT} in {path}, got {version}; try the Equipoise that wrote it")
         if check not in (None, fingerprint(recipe)[:16]) or not _is_recipe(recipe):
             raise UsageError(
                 f"expected the recipe in {path} as it was written, got a changed one; "
@@ -248,24 +253,31 @@ class AuditRun:
         write_json(folder / "run.json", {**recipe, "check": fingerprint(recipe)[:16]})
         return AuditRun.open(folder)
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """`run.json`, with what the attack did under `["attack"]["pictures_done"]` where there was one."""
+    def perturbed_pictures(self) -> tuple[PerturbedPicture, ...]:
+        """What the attack did to each picture; empty where there was no attack, or none has begun.
+
+        Raises:
+            UsageError: `attack.json` is damaged.
+        """
         path = self.folder / "attack.json"
-        if not path.is_file() or not self.kept.get("attack"):
-            return self.kept
-        try:
-            done = json.loads(path.read_text(encoding="utf-8"))["pictures"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"expected the record of an attack in {path}, got something else; try a new run"
-            ) from error
-        return {**self.kept, "attack": {**self.kept["attack"], "pictures_done": done}}
+        return read_perturbed_pictures(path) if self.recipe.get("attack") and path.is_file() else ()
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model that was asked, the same for all its revisions."""
+        model = self.recipe.get("model")
+        return str(model.get("name") if isinstance(model, dict) else model)
+
+    @property
+    def model_revision(self) -> str | None:
+        """Its revision; None where the recipe has none."""
+        model = self.recipe.get("model")
+        return model.get("revision") if isinstance(model, dict) else None
 
     @property
     def judge(self) -> str:
         """Identity of the judge that reports."""
-        return str(self.kept["judge"]["identity"])
+        return str(self.recipe["judge"]["identity"])
 
     def samples(self) -> AppendOnlyLog[SampleRow]:
         """What was asked."""
@@ -296,16 +308,16 @@ class AuditRun:
         return [self._case(row, replies.get(key), verdicts.get(key)) for key, row in samples.items()]
 
     @staticmethod
-    def _case(sample: SampleRow, reply: ReplyRow | None, verdict: VerdictRow | None) -> AuditCase:
-        if sample.problem is not None:
-            return AuditCase(sample, reply, Verdict(None, unscored=sample.problem))
+    def _case(row: SampleRow, reply: ReplyRow | None, verdict: VerdictRow | None) -> AuditCase:
+        if row.sample.problem is not None:
+            return AuditCase(row, reply, Verdict(None, unscored=row.sample.problem))
         if reply is None:
-            return AuditCase(sample, None, Verdict(None, unscored="not asked yet"))
+            return AuditCase(row, None, Verdict(None, unscored="not asked yet"))
         if reply.error is not None:
-            return AuditCase(sample, reply, Verdict(None, unscored=f"no reply: {reply.error}"))
+            return AuditCase(row, reply, Verdict(None, unscored=f"no reply: {reply.error}"))
         if verdict is None:
-            return AuditCase(sample, reply, Verdict(None, unscored="not judged yet"))
-        return AuditCase(sample, reply, verdict.verdict)
+            return AuditCase(row, reply, Verdict(None, unscored="not judged yet"))
+        return AuditCase(row, reply, verdict.verdict)
 
 
 def to_exchange(sample: Sample, row: ReplyRow) -> Exchange:

@@ -19,13 +19,8 @@ from typing import Any, Final, Protocol
 from equipoise import __version__
 from equipoise.audit.engine.collect import collect_replies
 from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
-from equipoise.audit.perturbed_variant import (
-    VARIANT,
-    PerturbedPicture,
-    PerturbedVariantConfig,
-    perturb_samples,
-    to_document,
-)
+from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
+from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
@@ -283,7 +278,7 @@ def _begin(plan: AuditConfig) -> AuditRun:
             raise UsageError(f"expected {plan.out} empty or with a run in it, got parts of one; try another --out")
         return AuditRun.write(plan.out, recipe)
     run = AuditRun.open(plan.out)
-    changed = [key for key in DECIDING if run.kept.get(key) != recipe[key]]
+    changed = [key for key in DECIDING if run.recipe.get(key) != recipe[key]]
     if changed:
         raise UsageError(
             f"expected the recipe of the run in {plan.out}, got another {' and '.join(changed)}; "

@@ -1,41 +1,226 @@
-"""`summary.json`: both failures of every variant, suite and category of a run, as a function of its folder."""
+"""`summary.json`: both failures of every variant, suite and category of a run, as an object and as JSON."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from equipoise.audit.comparison import compare_variants
-from equipoise.audit.labels import BORDERLINE, PLAIN, RATES, is_axis_scored, labels_of
-from equipoise.audit.reach import reach_of
+from equipoise.audit.comparison import RunComparison, compare_variants
+from equipoise.audit.json_reader import JsonObject
+from equipoise.audit.judge_summary import JudgeSummary
+from equipoise.audit.labels import BORDERLINE, KINDS, PLAIN, RATES, is_axis_scored, labels_of
+from equipoise.audit.reach import Reach, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
-from equipoise.audit.warnings import find_warnings
+from equipoise.audit.warnings import AuditWarning, find_warnings
+from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.judges.cards import card_for
-from equipoise.stats.estimates import estimate
+from equipoise.stats.estimates import Estimate, estimate
 
 NAME: Final = "summary.json"
-REASONS: Final = 20
-"""How many reasons for being unscored are told apart; the rest is counted together."""
-LONGEST: Final = 300
-"""Characters of a server's words."""
+MAX_REASONS: Final = 20
+"""How many reasons for being unscored are counted one by one; the rest is counted together."""
+MAX_MESSAGE: Final = 300
+"""Characters of a server's message."""
 OTHER_REASONS: Final = "other reasons"
-TRACES: Final = ("pictures_done",)
-"""What the attack recorded picture by picture: too long for a summary."""
 
 
-def summarise(run: AuditRun) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AuditRates:
+    """Every rate over some cases: always both axes, never one of them. The rate of no scored case is None."""
+
+    needless_refusal: Estimate
+    """Refusals, in full or in part, of what should be answered."""
+    harmful_answer: Estimate
+    """Harmful replies to what should be refused."""
+    full_refusal: Estimate
+    """Full refusals of what should be answered."""
+    accuracy: Estimate
+    """Right answers, where one is known."""
+    borderline_refused: Estimate
+    """Refusals of borderline prompts: neither right nor wrong."""
+    borderline_harmful: Estimate
+    """Harmful replies to borderline prompts."""
+
+    @classmethod
+    def of(cls, cases: Sequence[AuditCase]) -> Self:
+        """The rates of some cases."""
+        return cls(**{kind: estimate(labels_of(cases, kind)) for kind in KINDS})
+
+    def to_json(self) -> dict[str, Any]:
+        """`{needless_refusal, harmful_answer, full_refusal, accuracy, borderline: {refused, harmful}}`."""
+        return {
+            **{kind: getattr(self, kind).to_dict() for kind in RATES},
+            "borderline": {name: getattr(self, kind).to_dict() for name, kind in BORDERLINE.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            UsageError: a field is missing or has another type.
+        """
+        borderline = values.object("borderline")
+        fields = {kind: values.object(kind) for kind in RATES}
+        fields |= {kind: borderline.object(name) for name, kind in BORDERLINE.items()}
+        return cls(**{kind: field.record(Estimate) for kind, field in fields.items()})
+
+
+@dataclass(frozen=True)
+class SuiteSummary:
+    """The rates of a suite in one variant."""
+
+    rates: AuditRates
+    """Over the suite."""
+    categories: Mapping[str, AuditRates]
+    """By the suite's own categories; cases without one are in none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The rates, and under `categories` those of each category."""
+        return {
+            **self.rates.to_json(),
+            "categories": {name: rates.to_json() for name, rates in self.categories.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            UsageError: a field is missing or has another type.
+        """
+        categories = values.objects("categories")
+        return cls(AuditRates.from_json(values), {name: AuditRates.from_json(own) for name, own in categories.items()})
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """What came of one variant."""
+
+    rates: AuditRates
+    """Over all suites."""
+    reach: Reach
+    """Whether the model was reached."""
+    wire: Mapping[str, int]
+    """Replies by the form in which they arrived, the most frequent first."""
+    by: Mapping[str, int]
+    """Replies by who spoke last, the most frequent first."""
+    degenerate: int
+    """Replies that are broken text."""
+    unscored_reasons: Mapping[str, int]
+    """Why cases are on no axis, the most frequent reason first."""
+    server_messages: Mapping[str, int]
+    """What servers wrote with refusals that are no reply of the model, the most frequent first."""
+    suites: Mapping[str, SuiteSummary]
+    """By suite."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The rates, and the other fields under their names."""
+        return {
+            **self.rates.to_json(),
+            "reach": self.reach.to_json(),
+            "wire": dict(self.wire),
+            "by": dict(self.by),
+            "degenerate": self.degenerate,
+            "unscored_reasons": dict(self.unscored_reasons),
+            "server_messages": dict(self.server_messages),
+            "suites": {name: suite.to_json() for name, suite in self.suites.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            UsageError: a field is missing or has another type.
+        """
+        return cls(
+            rates=AuditRates.from_json(values),
+            reach=values.object("reach").record(Reach),
+            wire=values.counts("wire"),
+            by=values.counts("by"),
+            degenerate=values.get("degenerate", int),
+            unscored_reasons=values.counts("unscored_reasons"),
+            server_messages=values.counts("server_messages"),
+            suites={name: SuiteSummary.from_json(suite) for name, suite in values.objects("suites").items()},
+        )
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """The numbers of a run: what `summary.json` holds and the page shows."""
+
+    run: Mapping[str, Any]
+    """The recipe of the run, with the model's name and revision side by side."""
+    complete: bool
+    """Whether every sample was asked and judged."""
+    variants: Mapping[str, VariantSummary]
+    """By variant, in the order in which they were asked."""
+    comparisons: tuple[RunComparison, ...]
+    """Every variant against the plain one; with an earlier run, that run against this one first."""
+    warnings: tuple[AuditWarning, ...]
+    """Reasons not to trust a number."""
+    judges: tuple[JudgeSummary, ...]
+    """Who judged; the first made the numbers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """`{format, run, complete, variants, comparisons, warnings, judges}`."""
+        return {
+            "format": FORMAT,
+            "run": dict(self.run),
+            "complete": self.complete,
+            "variants": {name: variant.to_json() for name, variant in self.variants.items()},
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "warnings": [warning.to_json() for warning in self.warnings],
+            "judges": [judge.to_json() for judge in self.judges],
+        }
+
+    @classmethod
+    def from_json(cls, document: object, path: str = NAME) -> Self:
+        """From what `to_json` gave.
+
+        Args:
+            document: the decoded document.
+            path: where it comes from, for messages.
+
+        Raises:
+            UsageError: it is of another format, or a field is missing or has another type.
+        """
+        return cls._read(JsonObject(document, path))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The summary of a `summary.json`.
+
+        Raises:
+            UsageError: there is no such file, it is of another format, or it is damaged.
+        """
+        return cls._read(JsonObject.load(path))
+
+    @classmethod
+    def _read(cls, values: JsonObject) -> Self:
+        version = values.get("format", int)
+        if version != FORMAT:
+            raise UsageError(f"expected format {FORMAT} in {values.path}, got {version}; try the version that wrote it")
+        return cls(
+            run=values.object("run").values,
+            complete=values.get("complete", bool),
+            variants={name: VariantSummary.from_json(variant) for name, variant in values.objects("variants").items()},
+            comparisons=tuple(RunComparison.from_json(comparison) for comparison in values.items("comparisons")),
+            warnings=tuple(AuditWarning.from_json(warning) for warning in values.items("warnings")),
+            judges=tuple(JudgeSummary.from_json(judge) for judge in values.items("judges")),
+        )
+
+
+def summarise(run: AuditRun) -> AuditSummary:
     """The summary of a run.
 
-    Returns:
-        `{format, run, complete, variants, comparisons, warnings, judges}`. Under `variants` both axes of every variant,
-        in all and for each suite and category, with whether the model was reached, what came back on the wire, who
-        spoke, how many replies are degenerate, why cases are unscored and what servers said with refusals. The same
-        folder always gives the same summary, but for the agreement cards, which are those of this version of
-        Equipoise.
+    The same folder always gives the same summary, but for the agreement cards, which are those of this version of
+    Equipoise.
 
     Raises:
         UsageError: a file of the folder was changed.
@@ -43,19 +228,16 @@ def summarise(run: AuditRun) -> dict[str, Any]:
     return summarise_cases(run, run.cases())
 
 
-def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> dict[str, Any]:
+def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> AuditSummary:
     """`summarise` for a caller that has read the cases already."""
-    variants = {name: _variant(members) for name, members in group(cases, lambda case: case.sample.variant).items()}
-    judge, others = run.recipe["judge"], run.recipe.get("judges", [])
-    return {
-        "format": FORMAT,
-        "run": _recipe(run),
-        "complete": is_complete(run, cases),
-        "variants": variants,
-        "comparisons": [each.to_dict() for each in compare_variants(run, cases)],
-        "warnings": [warning.to_dict() for warning in find_warnings(run, cases)],
-        "judges": [_with_card(judge), *(_with_card(other) for other in others if other != judge)],
-    }
+    return AuditSummary(
+        run=_recipe(run),
+        complete=is_complete(run, cases),
+        variants={name: _variant(members) for name, members in _group(cases, lambda case: case.variant).items()},
+        comparisons=tuple(compare_variants(run, cases)),
+        warnings=tuple(find_warnings(run, cases)),
+        judges=(JudgeSummary.of(run.recipe["judge"]),),
+    )
 
 
 def write_summary(run: AuditRun) -> Path:
@@ -66,21 +248,8 @@ def write_summary(run: AuditRun) -> Path:
         OutputError: the file cannot be written.
     """
     path = run.folder / NAME
-    write_json(path, summarise(run))
+    write_json(path, summarise(run).to_json())
     return path
-
-
-def rates(cases: Sequence[AuditCase]) -> dict[str, Any]:
-    """Every rate of some cases: always both axes, never one of them.
-
-    Returns:
-        `{needless_refusal, harmful_answer, full_refusal, accuracy, borderline: {refused, harmful}}`, each the
-        dictionary of an `Estimate`; its rate is None where no case was scored.
-    """
-    return {
-        **{kind: estimate(labels_of(cases, kind)).to_dict() for kind in RATES},
-        "borderline": {name: estimate(labels_of(cases, kind)).to_dict() for name, kind in BORDERLINE.items()},
-    }
 
 
 def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
@@ -97,13 +266,13 @@ def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
 
 def has_all_samples(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     """Whether every sample and variant of the recipe is there, asked or not."""
-    plain = sum(case.sample.variant == PLAIN for case in cases)
+    plain = sum(case.variant == PLAIN for case in cases)
     if plain < sum(suite.get("samples", 0) for suite in run.recipe.get("suites", [])):
         return False
-    return {case.sample.variant for case in cases} >= set(run.recipe.get("variants", []))
+    return {case.variant for case in cases} >= set(run.recipe.get("variants", []))
 
 
-def group(cases: Iterable[AuditCase], by: Callable[[AuditCase], str]) -> dict[str, list[AuditCase]]:
+def _group(cases: Iterable[AuditCase], by: Callable[[AuditCase], str]) -> dict[str, list[AuditCase]]:
     """Cases by a name, in the order in which the names first appear."""
     groups: dict[str, list[AuditCase]] = {}
     for case in cases:
@@ -111,64 +280,54 @@ def group(cases: Iterable[AuditCase], by: Callable[[AuditCase], str]) -> dict[st
     return groups
 
 
-def _variant(cases: Sequence[AuditCase]) -> dict[str, Any]:
+def _variant(cases: Sequence[AuditCase]) -> VariantSummary:
     replies = [case.reply for case in cases if case.reply is not None and case.reply.error is None]
-    return {
-        **rates(cases),
-        "reach": reach_of(cases).to_dict(),
-        "wire": _counts(reply.wire for reply in replies),
-        "by": _counts(reply.by for reply in replies),
-        "degenerate": sum(case.verdict.degenerate is True for case in cases),
-        "unscored_reasons": _reasons(cases),
-        "server_said": _said(replies),
-        "suites": {
-            name: {**rates(members), "categories": _categories(members)}
-            for name, members in group(cases, lambda case: case.sample.suite).items()
+    return VariantSummary(
+        rates=AuditRates.of(cases),
+        reach=reach_of(cases),
+        wire=_counts(reply.wire for reply in replies),
+        by=_counts(reply.by for reply in replies),
+        degenerate=sum(case.verdict.degenerate is True for case in cases),
+        unscored_reasons=_unscored_reasons(cases),
+        server_messages=_server_messages(replies),
+        suites={
+            name: SuiteSummary(AuditRates.of(members), _categories(members))
+            for name, members in _group(cases, lambda case: case.sample.suite).items()
         },
-    }
+    )
 
 
-def _categories(cases: Sequence[AuditCase]) -> dict[str, Any]:
+def _categories(cases: Sequence[AuditCase]) -> dict[str, AuditRates]:
     named = [case for case in cases if case.sample.category]
-    return {name: rates(members) for name, members in group(named, lambda case: case.sample.category).items()}
+    return {name: AuditRates.of(members) for name, members in _group(named, lambda case: case.sample.category).items()}
 
 
-def _reasons(cases: Sequence[AuditCase]) -> dict[str, int]:
-    """Why cases are on no axis, the most frequent reason first."""
-    told = (case.verdict.unscored or "no judge gives this label" for case in cases if not is_axis_scored(case))
+def _unscored_reasons(cases: Sequence[AuditCase]) -> dict[str, int]:
+    reasons = (case.verdict.unscored or "no judge gives this label" for case in cases if not is_axis_scored(case))
     # One line for all missing pictures: their names stand in samples.jsonl.
-    counts = _counts(re.sub(r"^picture .+ is missing$", "a picture is missing", reason) for reason in told)
-    kept = dict(list(counts.items())[:REASONS])
-    rest = sum(counts.values()) - sum(kept.values())
-    return {**kept, OTHER_REASONS: kept.get(OTHER_REASONS, 0) + rest} if rest else kept
+    counts = _counts(re.sub(r"^picture .+ is missing$", "a picture is missing", reason) for reason in reasons)
+    frequent = dict(list(counts.items())[:MAX_REASONS])
+    rest = sum(counts.values()) - sum(frequent.values())
+    return {**frequent, OTHER_REASONS: frequent.get(OTHER_REASONS, 0) + rest} if rest else frequent
 
 
-def _said(replies: Sequence[ReplyRow]) -> dict[str, int]:
-    """What servers said with refusals that are no reply of the model, the most frequent words first."""
-    said = (
-        " ".join(reply.detail.split())[:LONGEST]
+def _server_messages(replies: Sequence[ReplyRow]) -> dict[str, int]:
+    messages = (
+        " ".join(reply.detail.split())[:MAX_MESSAGE]
         for reply in replies
         if reply.detail.strip() and reply.wire in ("policy_error", "content_filter") and reply.by in ("server", "model")
     )
-    return dict(list(_counts(said).items())[:REASONS])
+    return dict(list(_counts(messages).items())[:MAX_REASONS])
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
+    """How often each value occurs, the most frequent first, equally frequent ones in alphabetical order."""
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _with_card(judge: dict[str, Any]) -> dict[str, Any]:
-    """A judge with the agreement card that ships for it, where there is one."""
-    card = card_for(str(judge.get("identity")))
-    return {**judge, "card": card.to_dict()} if card and not {"card", "cards"} & set(judge) else judge
-
-
 def _recipe(run: AuditRun) -> dict[str, Any]:
-    """The recipe without its traces, the model's name and revision side by side."""
-    recipe = dict(run.recipe)
-    if attack := recipe.get("attack"):
-        recipe["attack"] = {key: value for key, value in attack.items() if key not in TRACES}
-    model = recipe.get("model")
-    if isinstance(model, dict):
-        recipe["model"], recipe["revision"] = model.get("name"), model.get("revision")
-    return recipe
+    """The recipe with the model's name and revision side by side."""
+    model = run.recipe.get("model")
+    if not isinstance(model, dict):
+        return dict(run.recipe)
+    return {**run.recipe, "model": model.get("name"), "revision": model.get("revision")}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +23,10 @@ if TYPE_CHECKING:
     from equipoise.audit.engine.session import CollectionOutcome
     from equipoise.audit.perturbed_variant import PerturbedVariantConfig
     from equipoise.audit.run import AuditConfig
+    from equipoise.audit.summary import AuditRates, AuditSummary, VariantSummary
+    from equipoise.audit.warnings import AuditWarning
     from equipoise.data.catalogue import Suite
+    from equipoise.stats.estimates import Estimate
 
 DEFAULT_MODEL = "testbed/llava"
 DEFAULT_BYSTANDER = "testbed/internvl"
@@ -37,7 +39,7 @@ MAX_LETTERS = 240
 """Characters of a server's text that are printed."""
 MAX_REASONS = 3
 """Texts of servers, and reasons for being unscored, that are printed for each variant."""
-AXES = (("refused what is safe", "needless_refusal"), ("answered what is harmful", "harmful_answer"))
+COLUMNS = ("refused what is safe", "answered what is harmful", "right answers")
 
 Target = Annotated[
     str | None,
@@ -202,62 +204,62 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     from equipoise.report.audit.page import write_report
 
     run, summary = open_with_summary(folder, against)
-    write_json(folder / NAME, summary)
+    write_json(folder / NAME, summary.to_json())
     page = write_report(run, summary, folder / "report.html")
     if json:
-        print_json(summary)
+        print_json(summary.to_json())
     else:
         _print_summary(summary)
         print_table("", f"report  {page}", f"numbers {folder / NAME}")
-    for warning in summary["warnings"] if json else ():
-        if warning["kind"] in FIRST_WARNINGS:
-            warn(f"{warning['about']['variant']}: {warning['text']}")
+    for warning in summary.warnings if json else ():
+        if warning.kind in FIRST_WARNINGS:
+            warn(f"{warning.variant}: {warning.text}")
     if outcome.fatal:
         warn(f"stopped early: {outcome.fatal}")
-    if not summary["complete"]:
+    if not summary.complete:
         warn(f"{outcome.failed + outcome.unasked} samples have no reply; the same command asks them again")
         raise typer.Exit(UNFINISHED)
 
 
-def _print_summary(summary: Mapping[str, Any]) -> None:
+def _print_summary(summary: AuditSummary) -> None:
     """A table with a row for each variant, and below it for each of its suites: always both failures.
 
     Warnings that the model was not reached stand before it; texts of servers, and other warnings, after it.
     """
-    warnings = summary["warnings"]
+    warnings = summary.warnings
     for warning in warnings:
-        if warning["kind"] in FIRST_WARNINGS:
-            print_table(f"WARNING: {_scope(warning)}{warning['text']}")
+        if warning.kind in FIRST_WARNINGS:
+            print_table(f"WARNING: {_scope(warning)}{warning.text}")
     rows = []
-    for variant, rates in summary["variants"].items():
-        rows.append((variant, *(_brief(rates[key]) for _, key in AXES), _brief(rates["accuracy"])))
-        if len(rates["suites"]) > 1:
-            rows += [
-                (f"  {suite}", *(_brief(inner[key]) for _, key in AXES), _brief(inner["accuracy"]))
-                for suite, inner in rates["suites"].items()
-            ]
-    print_table(table("", ["", *(title for title, _ in AXES), "right answers"], rows))
+    for name, variant in summary.variants.items():
+        rows.append((name, *_rate_columns(variant.rates)))
+        if len(variant.suites) > 1:
+            rows += [(f"  {suite}", *_rate_columns(inner.rates)) for suite, inner in variant.suites.items()]
+    print_table(table("", ["", *COLUMNS], rows))
     print_table("rate [95 % interval] count; unscored replies are on neither side")
-    for variant, rates in summary["variants"].items():
-        _print_server_texts(variant, rates)
+    for name, variant in summary.variants.items():
+        _print_server_texts(name, variant)
     for warning in warnings:
-        if warning["kind"] not in FIRST_WARNINGS:
-            print_table(f"warning: {_scope(warning)}{warning['text']}")
+        if warning.kind not in FIRST_WARNINGS:
+            print_table(f"warning: {_scope(warning)}{warning.text}")
 
 
-def _print_server_texts(variant: str, rates: Mapping[str, Any]) -> None:
+def _rate_columns(rates: AuditRates) -> tuple[str, str, str]:
+    return _brief(rates.needless_refusal), _brief(rates.harmful_answer), _brief(rates.accuracy)
+
+
+def _print_server_texts(name: str, variant: VariantSummary) -> None:
     """What servers wrote: only their text tells a content filter from a wrong setting."""
-    for text, count in list(rates.get("server_said", {}).items())[:MAX_REASONS]:
-        print_table(f"{variant}: refused on the wire, {count} times: {_printable(text)}")
-    failed = [item for item in rates["unscored_reasons"].items() if item[0].startswith("no reply: ")]
+    for text, count in list(variant.server_messages.items())[:MAX_REASONS]:
+        print_table(f"{name}: refused on the wire, {count} times: {_printable(text)}")
+    failed = [item for item in variant.unscored_reasons.items() if item[0].startswith("no reply: ")]
     for reason, count in failed[:MAX_REASONS]:
-        print_table(f"{variant}: {count} times {_printable(reason)}")
+        print_table(f"{name}: {count} times {_printable(reason)}")
 
 
-def _scope(warning: Mapping[str, Any]) -> str:
+def _scope(warning: AuditWarning) -> str:
     """The part of the audit that a warning is about, before its text."""
-    about = warning["about"]
-    names = " ".join(str(about[key]) for key in ("variant", "suite", "rate") if about.get(key))
+    names = " ".join(name for name in (warning.variant, warning.suite, warning.rate) if name)
     return f"{names}: " if names else ""
 
 
@@ -266,11 +268,10 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:MAX_LETTERS]
 
 
-def _brief(rate: Mapping[str, Any]) -> str:
+def _brief(rate: Estimate) -> str:
     """A rate for a narrow column: `6.0 % [3.5, 10.2] 12/200 +3 unscored`."""
-    unscored = f" +{rate['unscored']} unscored" if rate["unscored"] else ""
-    review = f", {rate['review']} in review" if rate.get("review") else ""
-    if rate["rate"] is None:
+    unscored = f" +{rate.unscored} unscored" if rate.unscored else ""
+    review = f", {rate.review} in review" if rate.review else ""
+    if rate.rate is None:
         return f"none scored{unscored}" if unscored else "-"
-    low, high = 100 * rate["low"], 100 * rate["high"]
-    return f"{100 * rate['rate']:.1f} % [{low:.1f}, {high:.1f}] {rate['k']}/{rate['n']}{review}{unscored}"
+    return f"{100 * rate.rate:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}] {rate.k}/{rate.n}{review}{unscored}"

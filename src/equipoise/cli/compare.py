@@ -33,7 +33,7 @@ def compare(
 
     runs = run_comparison(AuditRun.open(a), AuditRun.open(b), variant_a=variant_a, variant_b=variant_b)
     if json:
-        print_json(runs.to_dict())
+        print_json(runs.to_json())
     else:
         _print(runs, every)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,7 @@ from equipoise.cli.console import print_table
 
 if TYPE_CHECKING:
     from equipoise.audit.records import AuditRun
+    from equipoise.audit.summary import AuditSummary
 
 
 def report(
@@ -46,7 +48,7 @@ def _file(out: Path | None, run: Path) -> Path:
     return out / "report.html" if out.is_dir() else out
 
 
-def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, dict[str, Any]]:
+def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, AuditSummary]:
     """A run and its summary.
 
     Args:
@@ -63,6 +65,6 @@ def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, dic
     run = AuditRun.open(folder)
     summary = summarise(run)
     if against is not None:
-        changes = [comparison.to_dict() for comparison in compare_baseline(AuditRun.open(against), run)]
-        summary["comparisons"] = [*changes, *summary["comparisons"]]
+        changes = compare_baseline(AuditRun.open(against), run)
+        summary = replace(summary, comparisons=(*changes, *summary.comparisons))
     return run, summary

@@ -75,7 +75,7 @@ def test_a_stored_reply_without_a_verdict_is_only_judged(stores: Stores) -> None
     (stores.folder / "verdicts.jsonl").unlink()
     outcome = stores.ask(asked, local(Parrot(before=_fail)))
     assert (outcome.asked, outcome.reused, outcome.judged) == (0, 2, 2)
-    assert [row.refusal for row in sorted(stores.verdicts.rows(), key=lambda row: row.refusal or "")] == [
+    assert sorted(row.verdict.refusal or "" for row in stores.verdicts.rows()) == [
         "full",
         "none",
     ]
@@ -138,7 +138,7 @@ def test_a_judge_that_raises_gives_no_verdict(stores: Stores) -> None:
     verdicts = {row.key: row.verdict for row in stores.verdicts.rows()}
     unscored = [each.id for row, each in asked if verdicts[row.key].refusal is None]
     assert unscored == ["good 1"]
-    assert "do not like" in str([row.unscored for row in stores.verdicts.rows() if row.unscored])
+    assert "do not like" in str([row.verdict.unscored for row in stores.verdicts.rows()])
 
 
 def test_the_judge_sees_the_sample_and_its_pictures(stores: Stores) -> None:
@@ -287,4 +287,4 @@ def test_verdict_rows_are_whole(stores: Stores) -> None:
     (row,) = stores.verdicts.rows()
     assert isinstance(row, VerdictRow)
     assert row.judge == PhraseJudge().identity
-    assert row.reasons
+    assert row.verdict.reasons

@@ -14,16 +14,18 @@ def cases(folder: Path, content: list[Row]) -> list[AuditCase]:
 
 
 def test_examples_come_from_every_suite_in_turn_whatever_the_order(tmp_path: Path):
-    found = cases(tmp_path, [*rows(50, "a", suite="big"), *rows(2, "b", suite="small"), *rows(1, "c", suite="tiny")])
-    shuffled = random.Random(0).sample(found, len(found))
-    picked = spread(found, 6)
+    run_cases = cases(
+        tmp_path, [*rows(50, "a", suite="big"), *rows(2, "b", suite="small"), *rows(1, "c", suite="tiny")]
+    )
+    shuffled = random.Random(0).sample(run_cases, len(run_cases))
+    picked = spread(run_cases, 6)
     assert picked == spread(shuffled, 6)
     assert [case.sample.suite for case in picked] == ["big", "small", "tiny", "big", "small", "big"]
 
 
 def test_examples_are_not_the_first_of_the_file(tmp_path: Path):
-    found = cases(tmp_path, rows(100, "a"))
-    assert spread(found, 5) != found[:5]
+    run_cases = cases(tmp_path, rows(100, "a"))
+    assert spread(run_cases, 5) != run_cases[:5]
 
 
 def test_every_kind_is_counted_in_full_and_shown_in_part(tmp_path: Path):
@@ -45,12 +47,12 @@ def test_every_kind_is_counted_in_full_and_shown_in_part(tmp_path: Path):
 
 
 def test_a_due_refusal_is_good_and_a_needless_one_is_bad(tmp_path: Path):
-    found = cases(
+    run_cases = cases(
         tmp_path,
         [Row(id="a", refusal="full", review=True), Row(id="b", expected="refuse", refusal="full", review=True)],
     )
-    (kind,) = [kind for kind in gallery(found, ImageStore(tmp_path), 9) if kind.title == "Judges disagree"]
-    tones = {example.id: example.answer.chips[0].tone for example in kind.examples}
+    (kind,) = [kind for kind in gallery(run_cases, ImageStore(tmp_path), 9) if kind.title == "Judges disagree"]
+    tones = {example.id: example.answer.badges[0].tone for example in kind.examples}
     assert tones == {"a": "bad", "b": "good"}
 
 

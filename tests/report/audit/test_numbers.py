@@ -1,13 +1,21 @@
 from __future__ import annotations
 
-import math
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.report.audit.numbers import ShownRate, change, percent, probability
+from equipoise.report.audit.numbers import (
+    cases,
+    counts,
+    interval,
+    percent,
+    points,
+    points_range,
+    probability,
+    share,
+    uncertain,
+)
 from equipoise.report.audit.untrusted_text import excerpt, plain, visible
+from equipoise.stats.estimates import Estimate
 from equipoise.stats.proportions import Rate
 
 
@@ -20,29 +28,33 @@ def test_only_none_looks_like_none_and_only_all_like_all(counts: tuple[int, int]
 
 def test_a_rate_reads_as_people_write_it():
     rate = Rate.of(12, 200)
-    number = ShownRate.read({"k": 12, "n": 200, "rate": 0.06, "low": rate.low, "high": rate.high, "unscored": 3})
-    assert (number.percent, number.interval) == ("6.0\u00a0%", "3.5–10.2\u00a0%")
-    assert (number.counts, number.beside) == ("12 of 200", "3 unscored, 0 in review")
+    estimate = Estimate(12, 200, 0.06, rate.low, rate.high, unscored=3, review=4)
+    assert (percent(estimate.rate), interval(estimate)) == ("6.0\u00a0%", "3.5–10.2\u00a0%")
+    assert (counts(estimate), uncertain(estimate), cases(estimate)) == ("12 of 200", "3 unscored, 4 in review", 203)
 
 
-@pytest.mark.parametrize("odd", [None, {}, [], "0.5", {"rate": math.nan, "low": math.inf, "n": "many", "k": True}])
-def test_what_is_no_estimate_is_the_rate_of_no_cases(odd: object):
-    assert ShownRate.read(odd) == ShownRate(0, 0, None, 0.0, 1.0, 0, 0)
-    assert ShownRate.read(odd).percent == "unknown"
+def test_the_rate_of_no_case_is_unknown_and_its_interval_is_everything():
+    assert percent(None) == "unknown"
+    assert interval(Rate.of(0, 0)) == "0.0–100.0\u00a0%"
 
 
 def test_changes_carry_their_sign():
-    assert [change(value) for value in (0.125, -0.5, 0.0, None)] == [
+    assert [points(value) for value in (0.125, -0.5, 0.0, None)] == [
         "+12.5\u00a0points",
         "−50.0\u00a0points",
         "±0.0\u00a0points",
         "unknown",
     ]
+    assert points_range(-0.02, 0.125) == "−2.0 to +12.5"
 
 
 def test_small_p_values_are_not_zero():
     assert probability(0.0) == probability(0.0009) == "p\u00a0<\u00a00.001"
     assert probability(0.0131) == "p\u00a0=\u00a00.013"
+
+
+def test_an_unknown_share_is_not_zero():
+    assert (share(None), share(0.97), share(0.0)) == ("unknown", "0.970", "0.000")
 
 
 @given(st.text(st.characters(), max_size=200))

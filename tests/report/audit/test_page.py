@@ -7,18 +7,23 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from equipoise.audit.comparison import compare
+from equipoise.audit.judge_summary import JudgeSummary
+from equipoise.audit.labels import AXES, BORDERLINE
 from equipoise.audit.records import AuditRun
-from equipoise.audit.summary import summarise
+from equipoise.audit.summary import AuditSummary, VariantSummary, summarise
+from equipoise.audit.warnings import AuditWarning
 from equipoise.errors import OutputError
-from equipoise.report.audit.numbers import ShownRate
+from equipoise.report.audit.numbers import counts, interval, percent, uncertain
 from equipoise.report.audit.page import render, write_report
-from tests.audit.factories import MODEL, Row, balanced, balanced_rows, recipe, rows, write_run
+from equipoise.stats.estimates import Estimate
+from tests.audit.factories import AGREEMENT, MODEL, Row, balanced, balanced_rows, card, recipe, rows, write_run
 from tests.child_process import environment
 from tests.report.audit.reading import Node, by_id, named, read, squeezed
 
@@ -36,12 +41,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> AuditRun:
 
 
 @pytest.fixture(scope="module")
-def summary(run: AuditRun) -> dict[str, Any]:
+def summary(run: AuditRun) -> AuditSummary:
     return summarise(run)
 
 
 @pytest.fixture(scope="module")
-def page(run: AuditRun, summary: dict[str, Any]) -> str:
+def page(run: AuditRun, summary: AuditSummary) -> str:
     return render(run, summary)
 
 
@@ -53,21 +58,29 @@ def nodes(page: str) -> list[Node]:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a run in which everything that a stranger writes is hostile."""
-    found = {"suite": EVIL, "category": EVIL, "text": EVIL + STEERING, "reply": EVIL + STEERING + LONG}
+    hostile_texts: dict[str, Any] = {
+        "suite": EVIL,
+        "category": EVIL,
+        "text": EVIL + STEERING,
+        "reply": EVIL + STEERING + LONG,
+    }
     content = [
-        Row(id=EVIL, refusal="full", colour=(9, 9, 9), **found),
-        Row(id=EVIL, refusal="full", variant=EVIL, colour=(99, 9, 9), by=EVIL, **found),
-        Row(id="harm", expected="refuse", harm="severe", review=True, **found),
-        Row(id="broken", error=EVIL, **found),
-        Row(id="unscored", refusal=None, unscored=EVIL, **found),
-        Row(id="bidi", problem=STEERING, **{**found, "suite": STEERING}),
+        Row(id=EVIL, refusal="full", colour=(9, 9, 9), **hostile_texts),
+        Row(id=EVIL, refusal="full", variant=EVIL, colour=(99, 9, 9), by=EVIL, **hostile_texts),
+        Row(id="harm", expected="refuse", harm="severe", review=True, **hostile_texts),
+        Row(id="broken", error=EVIL, **hostile_texts),
+        Row(id="unscored", refusal=None, unscored=EVIL, **hostile_texts),
+        Row(id="bidi", problem=STEERING, **{**hostile_texts, "suite": STEERING}),
     ]
     given = recipe(EVIL, versions={EVIL: EVIL}, hardware=EVIL, variants=["plain", EVIL], command=EVIL)
-    given["judge"] |= {"name": EVIL, "identity": EVIL, "cards": [{"set": EVIL, "model": EVIL, "kappa": 0.5, "n": 3}]}
+    given["judge"] |= {
+        "name": EVIL,
+        "identity": EVIL,
+        "card": card(replace(AGREEMENT, set=EVIL, model=EVIL, labels=EVIL)),
+    }
     run = write_run(tmp_path_factory.mktemp("hostile"), content, given=given)
     summary = summarise(run)
-    summary["warnings"].append({"about": {"variant": EVIL, "suite": EVIL, "rate": EVIL}, "kind": EVIL, "text": EVIL})
-    return render(run, summary)
+    return render(run, replace(summary, warnings=(*summary.warnings, AuditWarning(EVIL, EVIL, EVIL, EVIL))))
 
 
 def test_the_page_reaches_for_nothing_outside_of_it(page: str, nodes: list[Node]):
@@ -103,24 +116,21 @@ def test_both_headline_numbers_stand_side_by_side_in_plain_words(nodes: list[Nod
     assert "n = 30 scored; 0 unscored, 0 in review" in by_id(nodes, "harmful").words
 
 
-def test_every_rate_of_the_summary_is_there_with_all_that_belongs_to_it(summary: dict[str, Any], nodes: list[Node]):
+def test_every_rate_of_the_summary_is_there_with_all_that_belongs_to_it(summary: AuditSummary, nodes: list[Node]):
     cells = [node.words for node in named(nodes, "td")]
-    for variant in summary["variants"].values():
-        for estimate in axes_and_borderline(variant):
-            number = ShownRate.read(estimate)
-            if number.rate is not None:
-                wanted = f"{number.percent} {number.interval} {number.counts} {number.beside}"
-                assert squeezed(wanted) in cells
+    for variant in summary.variants.values():
+        for rate in axes_and_borderline(variant):
+            if rate.rate is not None:
+                expected = f"{percent(rate.rate)} {interval(rate)} {counts(rate)} {uncertain(rate)}"
+                assert squeezed(expected) in cells
 
 
-def axes_and_borderline(rates: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    parts = [part for suite in rates["suites"].values() for part in (suite, *suite["categories"].values())]
-    yield rates["needless_refusal"]
-    yield rates["harmful_answer"]
-    for part in parts:
-        yield part["needless_refusal"]
-        yield part["harmful_answer"]
-        yield from part["borderline"].values()
+def axes_and_borderline(variant: VariantSummary) -> Iterator[Estimate]:
+    yield variant.rates.needless_refusal
+    yield variant.rates.harmful_answer
+    for suite in variant.suites.values():
+        for rates in (suite.rates, *suite.categories.values()):
+            yield from (getattr(rates, kind) for kind in (*AXES, *BORDERLINE.values()))
 
 
 def test_no_row_and_no_tile_shows_one_axis_without_the_other(nodes: list[Node]):
@@ -171,17 +181,17 @@ def test_long_texts_are_cut_and_say_so(hostile: str):
     assert f"cut here: 1,000 of {whole:,} characters" in squeezed(" ".join(n.words for n in read(hostile)[:1]))
 
 
-def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
-    told = {**summary, "warnings": [{"about": {}, "kind": "odd", "text": "half \ud83d a pair"}]}
-    out = write_report(run, told, tmp_path / "page.html")
+def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: AuditRun, summary: AuditSummary, tmp_path: Path):
+    odd = replace(summary, warnings=(AuditWarning("odd", "half \ud83d a pair"),))
+    out = write_report(run, odd, tmp_path / "page.html")
     assert "half \ufffd a pair" in out.read_text(encoding="utf-8")
 
 
-def test_a_warning_stands_by_its_number_once(run: AuditRun, summary: dict[str, Any]):
-    def warning(text: str, variant: Any = None, suite: Any = None, rate: Any = None) -> dict[str, Any]:
-        return {"about": {"variant": variant, "suite": suite, "rate": rate}, "kind": "made-up", "text": text}
+def test_a_warning_stands_by_its_number_once(run: AuditRun, summary: AuditSummary):
+    def warning(text: str, *about: Any) -> AuditWarning:
+        return AuditWarning("made-up", text, *about)
 
-    told = [
+    warnings = (
         warning("about the run"),
         warning("about needless", "plain", None, "needless_refusal"),
         warning("about harmful", "plain", None, "harmful_answer"),
@@ -190,15 +200,15 @@ def test_a_warning_stands_by_its_number_once(run: AuditRun, summary: dict[str, A
         warning("about the attack", "perturbed"),
         warning("about another suite", "perturbed", "harmful"),
         warning("about a suite that is not there", "plain", "gone"),
-    ]
-    nodes = read(render(run, {**summary, "warnings": told}))
+    )
+    nodes = read(render(run, replace(summary, warnings=warnings)))
     page = named(nodes, "html")[0].words
-    for each in told:
-        assert page.count(each["text"] + " (") == 1
+    for warning_ in warnings:
+        assert page.count(warning_.text + " (") == 1
     assert "about needless" in by_id(nodes, "needless").words
     assert "about harmful" in by_id(nodes, "harmful").words
-    for text, place in (("about accuracy", "plane"), ("about the attack", "plane"), ("about the suite", "suites")):
-        assert text in by_id(nodes, place).words
+    for text, section in (("about accuracy", "plane"), ("about the attack", "plane"), ("about the suite", "suites")):
+        assert text in by_id(nodes, section).words
     assert "about another suite" in by_id(nodes, "suites").words
     header = named(nodes, "header")[0].words
     assert "about the run" in header
@@ -221,7 +231,7 @@ def test_changed_pictures_stand_beside_the_old_ones_with_both_replies(nodes: lis
     assert len([node for node in named(nodes, "figcaption") if node.words.startswith("Difference")]) == 4
 
 
-def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: AuditRun, summary: dict[str, Any], page: str):
+def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: AuditRun, summary: AuditSummary, page: str):
     full = len("".join(re.findall(r"data:image/[^\"]*", page)))
     bare = render(run, summary, picture_limit=full // 2)
     kept = len("".join(re.findall(r"data:image/[^\"]*", bare)))
@@ -230,7 +240,7 @@ def test_pictures_have_a_limit_and_the_page_says_what_it_left_out(run: AuditRun,
     assert "left out to keep" not in page
 
 
-def test_a_picture_outside_of_the_run_folder_is_not_opened(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
+def test_a_picture_outside_of_the_run_folder_is_not_opened(run: AuditRun, summary: AuditSummary, tmp_path: Path):
     folder = tmp_path / "run"
     write_run(folder, [Row(id="a", refusal="full", colour=(1, 2, 3))])
     (picture,) = (folder / "pictures").iterdir()
@@ -265,29 +275,29 @@ def test_reasons_for_being_unscored_are_counted(nodes: list[Node]):
     assert "2 judge timed out" in by_id(nodes, "unscored").words
 
 
-def test_a_judge_shows_its_card_or_that_nobody_checked_it(run: AuditRun, summary: dict[str, Any], nodes: list[Node]):
+def test_a_judge_shows_its_card_or_that_nobody_checked_it(run: AuditRun, summary: AuditSummary, nodes: list[Node]):
     section = by_id(nodes, "judges").words
     assert "toy labels toy/model this model 200" in section
     assert "0.90 0.970 0.980" in section
-    unchecked = {**summary, "judges": [{"name": "stranger", "identity": "f" * 64}]}
+    unchecked = replace(summary, judges=(JudgeSummary.of({"name": "stranger", "identity": "f" * 64}),))
     section = by_id(read(render(run, unchecked)), "judges")
     assert "No card: not checked against people." in section.words
     assert f'title="{"f" * 64}"' in render(run, unchecked)
 
 
-def test_paired_changes_show_counts_and_p_values(summary: dict[str, Any], nodes: list[Node]):
+def test_paired_changes_show_counts_and_p_values(summary: AuditSummary, nodes: list[Node]):
     section = by_id(nodes, "changes").words
-    cell = summary["comparisons"][0]["rates"]["needless_refusal"]
+    cell = summary.comparisons[0].rates["needless_refusal"].all
     assert "plain → perturbed" in section
-    assert f"{cell['only_b']} only after, {cell['only_a']} only before" in section
-    assert f"{cell['n']} scored, {cell['unscored']} unscored" in section
+    assert f"{cell.only_b} only after, {cell.only_a} only before" in section
+    assert f"{cell.n} scored, {cell.unscored} unscored" in section
     assert "p < 0.001" in section
 
 
-def test_another_run_gives_every_variant_an_arrow(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
+def test_another_run_gives_every_variant_an_arrow(run: AuditRun, summary: AuditSummary, tmp_path: Path):
     before = write_run(tmp_path, [Row(**{**row.__dict__, "refusal": "full"}) for row in balanced_rows()])
-    changes = [compare(before, run, variant_a=name, variant_b=name).to_dict() for name in ("plain", "perturbed")]
-    nodes = read(render(run, {**summary, "comparisons": changes}))
+    changes = tuple(compare(before, run, variant_a=name, variant_b=name) for name in ("plain", "perturbed"))
+    nodes = read(render(run, replace(summary, comparisons=changes)))
     assert "Arrows lead from where the earlier run stood" in by_id(nodes, "plane").words
     hollow = [n for n in named(nodes, "use") + named(nodes, "path") if n.tag.attributes.get("fill") == "var(--card)"]
     assert len(hollow) == 2
@@ -300,21 +310,21 @@ def test_the_recipe_is_there(nodes: list[Node]):
     assert "toy" in section
 
 
-def test_a_command_given_as_words_is_quoted_for_a_shell(tmp_path: Path):
-    given = recipe(command=["equipoise", "audit", "my model; rm -rf", "--out", "a b"])
-    run = write_run(tmp_path, rows(2, "a"), given=given)
-    assert "equipoise audit 'my model; rm -rf' --out 'a b'" in named(read(render(run, summarise(run))), "pre")[0].words
-
-
 def test_a_run_that_is_not_finished_says_so(tmp_path: Path, nodes: list[Node]):
     run = write_run(tmp_path, [*rows(2, "a"), *rows(2, "b", asked=False)])
     assert "This run is not finished." in render(run, summarise(run))
     assert "This run is not finished." not in named(nodes, "html")[0].words
 
 
-@pytest.mark.parametrize("summary", [{}, {"variants": {}}, {"variants": {"plain": None}, "warnings": "x", "judges": 3}])
-def test_a_summary_with_parts_missing_still_gives_a_page(summary: dict[str, Any], run: AuditRun):
-    assert "Audit of toy/model" in named(read(render(run, summary)), "title")[0].words
+def test_a_run_without_a_prompt_gives_a_page(tmp_path: Path):
+    run = write_run(tmp_path, [])
+    nodes = read(render(run, summarise(run)))
+    assert "Nothing was asked in this run." in named(nodes, "header")[0].words
+
+
+def test_a_summary_read_from_its_file_gives_the_same_page(run: AuditRun, summary: AuditSummary, page: str):
+    document = json.loads(json.dumps(summary.to_json()))
+    assert render(run, AuditSummary.from_json(document)) == page
 
 
 def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: AuditRun, page: str, tmp_path: Path):
@@ -327,13 +337,12 @@ def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(ru
     )
     out = tmp_path / "deep" / "page.html"
     words = [sys.executable, "-c", program, str(run.folder), str(out)]
-    alone = {"PYTHONHASHSEED": "7", "HOME": "/tmp", "PYTHONPATH": environment()["PYTHONPATH"]}
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env=alone)
-    assert done.stdout.split() == []
+    process = subprocess.run(words, capture_output=True, text=True, check=True, env=environment(PYTHONHASHSEED="7"))
+    assert process.stdout.split() == []
     assert out.read_text(encoding="utf-8") == page
 
 
-def test_a_page_that_cannot_be_written_is_one_clear_error(run: AuditRun, summary: dict[str, Any], tmp_path: Path):
+def test_a_page_that_cannot_be_written_is_one_clear_error(run: AuditRun, summary: AuditSummary, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="expected to write"):
         write_report(run, summary, tmp_path / "file" / "page.html")

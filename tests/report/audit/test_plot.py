@@ -5,14 +5,12 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from equipoise.report.audit.numbers import ShownRate
 from equipoise.report.audit.plot import PlotPoint, draw
 from equipoise.stats.proportions import Rate
 
 
-def number(k: int, n: int = 100) -> ShownRate:
-    rate = Rate.of(k, n)
-    return ShownRate(k, n, rate.rate, rate.low, rate.high, 0, 0)
+def number(k: int, n: int = 100) -> Rate:
+    return Rate.of(k, n)
 
 
 POINTS = [
@@ -22,11 +20,11 @@ POINTS = [
 ]
 
 
-def place(svg: str, name: str) -> tuple[float, float]:
+def position(svg: str, name: str) -> tuple[float, float]:
     """Where a marker stands, in units of the drawing."""
-    found = re.search(rf'id="{name}">.*?<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg, re.DOTALL)
-    assert found is not None
-    return float(found[1]), float(found[2])
+    match = re.search(rf'id="{name}">.*?<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg, re.DOTALL)
+    assert match is not None
+    return float(match[1]), float(match[2])
 
 
 def test_equal_points_give_equal_bytes():
@@ -41,7 +39,7 @@ def test_harm_rises_and_refusals_go_right_on_axes_from_nothing_to_all():
             PlotPoint("c", number(50), number(25)),
         ]
     )
-    (left, bottom), (right, top), (x, y) = (place(svg, f"point-{index}") for index in range(3))
+    (left, bottom), (right, top), (x, y) = (position(svg, f"point-{index}") for index in range(3))
     assert x == pytest.approx((left + right) / 2, abs=0.01)
     assert y == pytest.approx(bottom + (top - bottom) / 4, abs=0.01)
     assert top < bottom
@@ -62,15 +60,15 @@ def test_it_needs_no_style_no_font_and_no_link():
 
 def test_a_reader_who_sees_nothing_is_told_all_points():
     root = ET.fromstring(draw(POINTS))
-    told = root.findtext("desc") or ""
+    description = root.findtext("desc") or ""
     assert root.get("role") == "img"
     for point in POINTS:
-        assert point.words in told
+        assert point.words in description
         assert f"n {point.refusal.n}" in point.words
 
 
 def test_a_point_needs_both_axes():
-    assert "point-0" not in draw([PlotPoint("half", number(5), ShownRate.read(None))])
+    assert "point-0" not in draw([PlotPoint("half", number(5), number(0, 0))])
 
 
 def test_names_are_text_whatever_they_hold():

@@ -87,7 +87,7 @@ def collect_replies(
     lines = _connection_count(target, connections)
     known = {row.key: row for row in replies.rows()}
     judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
-    asked = [(row, sample) for row, sample in rows if row.problem is None]
+    asked = [(row, sample) for row, sample in rows if row.sample.problem is None]
     left = [
         (row, sample)
         for row, sample in asked
@@ -123,7 +123,7 @@ def collect_replies(
 def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
     groups: dict[tuple[str, str], list[tuple[SampleRow, Sample]]] = {}
     for row, sample in rows:
-        groups.setdefault((row.variant, row.suite), []).append((row, sample))
+        groups.setdefault((row.variant, row.sample.suite), []).append((row, sample))
     return [
         Task(
             dataset=MemoryDataset(

@@ -118,7 +118,7 @@ async def _verdict(state: TaskState) -> tuple[Verdict, str]:
 
 async def _keep(session: CollectionSession, key: str, verdict: Verdict) -> None:
     try:
-        await wait(session.verdicts.submit(VerdictRow.of(key, session.identity, verdict)))
+        await wait(session.verdicts.submit(VerdictRow(key, session.identity, verdict)))
     except Exception as error:  # noqa: BLE001 - `ask` raises it when the evaluation has ended
         session.broke(error)
         return

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from equipoise.audit.comparison import change_of, model_name, model_of, of_variant, pair
+from equipoise.audit.comparison import change_of, model_of, of_variant, pair
 from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
@@ -97,7 +97,7 @@ class GateVerdict:
                 name: {kind: rate.to_dict() for kind, rate in both.items()} for name, both in self.axes.items()
             },
             "rules": [_to_dict(each) for each in self.checked],
-            "warnings": [warning.to_dict() for warning in self.warnings],
+            "warnings": [warning.to_json() for warning in self.warnings],
         }
 
 
@@ -113,15 +113,15 @@ def check(run: AuditRun, rules: GateRules) -> GateVerdict:
     complete = is_complete(run, cases)
     checker = _Checker(run, tuple(cases), complete, has_all_samples(run, cases), {})
     judge = run.recipe["judge"]
-    variants = dict.fromkeys(case.sample.variant for case in cases)
+    variants = dict.fromkeys(case.variant for case in cases)
     return GateVerdict(
-        name=model_name(run),
+        name=run.model_name,
         model=model_of(run),
         judge=f"{judge.get('name', 'judge')} {run.judge}",
         rules=rules.path,
         complete=complete,
         checked=tuple(checker.check(rule) for rule in rules.rules),
-        axes={name: _axes([case for case in cases if case.sample.variant == name]) for name in variants},
+        axes={name: _axes([case for case in cases if case.variant == name]) for name in variants},
         warnings=tuple(find_warnings(run, cases)),
     )
 
@@ -142,7 +142,7 @@ class _Checker:
         """Hold the run against one rule."""
         if self.complete:
             self._names(rule)
-        cases = [case for case in self.cases if case.sample.variant == rule.variant and _in_scope(rule, case)]
+        cases = [case for case in self.cases if case.variant == rule.variant and _in_scope(rule, case)]
         done = self._rate(rule, cases) if rule.against is None else self._change(rule, rule.against, cases)
         if silence := _silence(self.cases, rule.variant):
             return replace(done, outcome="inconclusive", reason=silence)
@@ -162,7 +162,7 @@ class _Checker:
         finished = is_complete(run, before)
         if finished:
             of_variant(before, against.variant)
-        earlier = [case for case in before if case.sample.variant == against.variant and _in_scope(rule, case)]
+        earlier = [case for case in before if case.variant == against.variant and _in_scope(rule, case)]
         pairing = pair(earlier, cases)
         cell = change_of(pairing.pairs, rule.rate)
         baseline = f"{model_of(run)} {against.variant}"
@@ -223,7 +223,7 @@ def _silence(cases: Iterable[AuditCase], variant: str) -> str:
     All suites count, whatever a rule looks at: a filter that stops every harmful prompt is measured where the model
     answers others.
     """
-    reach = reach_of(case for case in cases if case.sample.variant == variant)
+    reach = reach_of(case for case in cases if case.variant == variant)
     return f"the model was not reached: {reach.counts}" if reach.silent else ""
 
 

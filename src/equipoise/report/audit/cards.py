@@ -1,50 +1,13 @@
-"""Judge cards: who judged, and how often that judge agrees with labels that others gave."""
+"""Judges as the page shows them: who judged, and how often that judge agrees with labels of people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from equipoise.judges.cards import card_for
-from equipoise.report.audit.numbers import DASH, finite
-from equipoise.report.audit.untrusted_text import mapping, mappings, plain
-
-
-@dataclass(frozen=True)
-class CardAgreement:
-    """Agreement with labels on one set of replies."""
-
-    labels: str
-    """Which set."""
-    notes: str
-    """Who labelled it, and how it was kept from the making of the judge."""
-    model: str
-    """Whose replies were labelled; `all` for the whole set."""
-    n: str
-    """How many replies."""
-    unscored: str
-    """How many of them the judge gave no label."""
-    kappa: str
-    """Cohen's kappa with its interval."""
-    sensitivity: str
-    """Share of the labelled refusals that the judge finds."""
-    specificity: str
-    """Share of the others that it leaves alone."""
-    is_target: bool
-    """Whether it is the audited model's replies."""
-
-
-@dataclass(frozen=True)
-class CardMember:
-    """A judge inside a judge."""
-
-    role: str
-    """What it is there for."""
-    name: str
-    """Its name."""
-    identity: str
-    """Its identity hash."""
+from equipoise.audit.judge_summary import JudgeMember, JudgeSummary
+from equipoise.judges.cards import AgreementRow, card_for
+from equipoise.report.audit.numbers import DASH
 
 
 @dataclass(frozen=True)
@@ -56,99 +19,51 @@ class JudgeCard:
     identity: str
     """Its identity hash."""
     role: str
-    """What it is there for on this page."""
-    members: tuple[CardMember, ...]
-    """Whom it asks."""
+    """What it did for this page."""
+    members: tuple[JudgeMember, ...]
+    """The judges that it combines."""
     notes: tuple[str, ...]
     """What it says of itself."""
-    agreement: tuple[CardAgreement, ...]
-    """How often it agrees with labels; empty when nobody checked."""
+    rows: tuple[AgreementRow, ...]
+    """How often it agrees with labels; empty when nobody measured it."""
 
     @property
-    def total(self) -> tuple[CardAgreement, ...]:
+    def totals(self) -> tuple[AgreementRow, ...]:
         """One row a set, over all models; empty where the card has only single models."""
-        return tuple(row for row in self.agreement if row.model == "all")
+        return tuple(row for row in self.rows if row.model == "all")
 
     @property
-    def each(self) -> tuple[CardAgreement, ...]:
+    def by_model(self) -> tuple[AgreementRow, ...]:
         """The rows of single models."""
-        return tuple(row for row in self.agreement if row.model != "all")
+        return tuple(row for row in self.rows if row.model != "all")
 
 
-def read_cards(judges: object, model: str) -> list[JudgeCard]:
-    """The judges of a summary, and their members where something is known of them.
-
-    Args:
-        judges: the list of them, the one that reports first.
-        model: the audited model.
-    """
-    found: dict[str, JudgeCard] = {}
-    for number, judge in enumerate(mappings(judges)):
-        card = _card(judge, model, "" if number else "made the numbers of this page")
-        found.setdefault(card.identity or f"{number}", card)
-        for part in mappings(judge.get("members")):
-            member = _card(part, model, f"a part of {card.name}")
-            if member.agreement:
-                found.setdefault(member.identity, member)
-    return list(found.values())
-
-
-def _card(judge: Mapping[str, Any], model: str, role: str) -> JudgeCard:
-    members = [
-        CardMember(str(part.get("role") or ""), str(part.get("name") or "judge"), str(part.get("identity") or ""))
-        for part in mappings(judge.get("members"))
-    ]
-    identity = str(judge.get("identity") or "")
-    rows = list(_rows(judge))
-    if not rows and (shipped := card_for(identity)):
-        rows = list(_rows(shipped.to_dict()))
-    return JudgeCard(
-        name=str(judge.get("name") or "judge"),
-        identity=identity,
-        role=role,
-        members=tuple(members),
-        notes=tuple(plain(note) for note in judge.get("notes") or () if note),
-        agreement=tuple(_agreement(row, model) for row in rows),
-    )
+def judge_cards(judges: Sequence[JudgeSummary]) -> list[JudgeCard]:
+    """The judges of a summary, the one that made its numbers first, and those of their members that have a card."""
+    cards: dict[str, JudgeCard] = {}
+    for index, judge in enumerate(judges):
+        role = "" if index else "made the numbers of this page"
+        rows = judge.card.rows if judge.card else ()
+        cards.setdefault(
+            judge.identity,
+            JudgeCard(judge.name, judge.identity, role, judge.members, tuple(filter(None, judge.notes)), rows),
+        )
+        for member in judge.members:
+            if card := card_for(member.identity):
+                part = f"a part of {judge.name}"
+                cards.setdefault(member.identity, JudgeCard(member.name, member.identity, part, (), (), card.rows))
+    return list(cards.values())
 
 
-def _rows(judge: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Rows of a card, whether they lie in the judge itself, in its card or in several cards."""
-    for name in ("rows", "cards"):
-        for entry in mappings(judge.get(name)):
-            if "kappa" in entry:
-                yield entry
-            else:
-                yield from _rows(entry)
-    card = mapping(judge.get("card"))
-    if card:
-        yield from _rows(card)
+def notes_of(row: AgreementRow) -> str:
+    """Who labelled the set, and how it was kept from the making of the judge."""
+    return "; ".join(filter(None, (f"labelled by {row.labels}" if row.labels else "", row.held_out)))
 
 
-def _agreement(row: Mapping[str, Any], model: str) -> CardAgreement:
-    target = str(row.get("model") or row.get("target") or "")
-    notes = [f"labelled by {row['labels']}" if row.get("labels") else "", str(row.get("held_out") or "")]
-    return CardAgreement(
-        labels=str(row.get("set") or "unnamed labels"),
-        notes="; ".join(note for note in notes if note),
-        model=target,
-        n=plain(row.get("n")),
-        unscored=plain(row.get("unscored", 0)),
-        kappa=_with_interval(row),
-        sensitivity=_share(row.get("sensitivity")),
-        specificity=_share(row.get("specificity")),
-        is_target=bool(target) and target == model,
-    )
-
-
-def _with_interval(row: Mapping[str, Any]) -> str:
-    kappa = finite(row.get("kappa"))
-    low, high = (finite(row.get(f"kappa_{name}", row.get(name))) for name in ("low", "high"))
-    if kappa is None:
+def kappa_of(row: AgreementRow) -> str:
+    """Cohen's kappa with its interval: `0.91 (0.88-0.94)`."""
+    if row.kappa is None:
         return "unknown"
-    return f"{kappa:.2f}" if low is None or high is None else f"{kappa:.2f} ({low:.2f}{DASH}{high:.2f})"
-
-
-def _share(value: object) -> str:
-    share = finite(value)
-    return "unknown" if share is None else f"{share:.3f}"
+    if row.kappa_low is None or row.kappa_high is None:
+        return f"{row.kappa:.2f}"
+    return f"{row.kappa:.2f} ({row.kappa_low:.2f}{DASH}{row.kappa_high:.2f})"

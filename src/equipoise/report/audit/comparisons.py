@@ -2,156 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from equipoise.report.audit.numbers import ShownRate, change, finite, probability
+from equipoise.audit.comparison import RunComparison
+from equipoise.audit.labels import AXES, RateName
 from equipoise.report.audit.plot import PlotPoint
-from equipoise.report.audit.untrusted_text import mapping, mappings
+from equipoise.stats.estimates import PairedChange
 from equipoise.stats.proportions import Rate
 
-NAMES: Final = {
+NAMES: Final[dict[RateName, str]] = {
     "needless_refusal": "Needless refusals",
     "harmful_answer": "Harmful answers",
     "full_refusal": "Full needless refusals",
     "accuracy": "Right answers",
 }
-"""Rates, for people; the first two are the axes."""
+"""The rates that are compared on the page."""
 
 
 @dataclass(frozen=True)
-class ShownChange:
-    """How one rate changed on the samples that both sides share."""
+class ChangeLine:
+    """One row of a table of changes."""
 
     rate: str
     """Which rate."""
-    where: str
-    """Which samples."""
-    before: ShownRate
-    """The rate on one side, over the pairs."""
-    after: ShownRate
-    """The rate on the other, over the pairs."""
-    change: str
-    """In percentage points."""
-    interval: str
-    """Of the change."""
-    only_before: int
-    """Pairs that count before alone."""
-    only_after: int
-    """Pairs that count after alone."""
-    n: int
-    """Pairs scored on both sides."""
-    unscored: int
-    """Pairs left out."""
-    review: int
-    """Scored pairs on which judges disagree."""
-    p: str
-    """McNemar's p value."""
-    is_corrected: bool
-    """Whether Holm's correction is in it, there being several of them."""
+    suite: str
+    """Over which suite; `all` for all of them."""
+    change: PairedChange
+    """The change over the pairs of samples."""
+
+    @property
+    def before(self) -> Rate:
+        """The rate before, over the pairs."""
+        return _rate_before(self.change)
+
+    @property
+    def after(self) -> Rate:
+        """The rate after, over the pairs."""
+        return Rate.of(self.change.both + self.change.only_b, self.change.n, self.change.unscored)
+
+    @property
+    def p(self) -> float:
+        """McNemar's p-value, with Holm's correction where there are several of them."""
+        return self.change.p if self.change.p_adjusted is None else self.change.p_adjusted
 
 
 @dataclass(frozen=True)
-class ShownComparison:
-    """All changes between two sides."""
+class ComparisonSection:
+    """A comparison as the page shows it."""
 
-    before: str
-    """One side."""
-    after: str
-    """The other."""
-    pairs: int
-    """Samples that both have."""
-    left_out: int
-    """Samples that have no partner."""
-    warnings: tuple[str, ...]
-    """Reasons not to read it as a comparison."""
-    totals: tuple[ShownChange, ...]
-    """Over everything that was paired."""
-    suites: tuple[ShownChange, ...]
-    """Both axes for each suite."""
-    variant: str | None
-    """The variant that has another run on the other side; None where two variants of one run are compared."""
-    start: PlotPoint | None
-    """Where the other run stood on both axes, on the shared samples."""
+    comparison: RunComparison
+    """What is shown."""
 
+    @property
+    def is_other_run(self) -> bool:
+        """Whether the other side is another run; otherwise two variants of one run are compared."""
+        return self.comparison.a.variant == self.comparison.b.variant
 
-def read_comparisons(entries: object) -> list[ShownComparison]:
-    """The comparisons of a summary."""
-    return [_comparison(entry) for entry in mappings(entries)]
+    @property
+    def before(self) -> str:
+        """Name of the one side."""
+        return self._names[0]
 
+    @property
+    def after(self) -> str:
+        """Name of the other side."""
+        return self._names[1]
 
-def _comparison(entry: Mapping[str, Any]) -> ShownComparison:
-    a, b, rates = (mapping(entry.get(name)) for name in ("a", "b", "rates"))
-    is_other_run = a.get("variant") == b.get("variant")
-    totals = [_change(mapping(rates.get(kind)), kind, "all") for kind in NAMES if kind in rates]
-    suites = dict.fromkeys(name for kind in NAMES for name in mapping(mapping(rates.get(kind)).get("suites")))
-    before, after = _sides(a, b, is_other_run)
-    return ShownComparison(
-        before=before,
-        after=after,
-        pairs=_whole(entry.get("pairs")),
-        left_out=sum(_whole(entry.get(name)) for name in ("only_a", "only_b", "changed")),
-        warnings=tuple(_named(str(words), before, after) for words in entry.get("warnings") or ()),
-        totals=tuple(totals),
-        suites=tuple(
-            _change(mapping(mapping(mapping(rates.get(kind)).get("suites")).get(name)), kind, name)
-            for name in suites
-            for kind in list(NAMES)[:2]
-        ),
-        variant=str(b.get("variant")) if is_other_run else None,
-        start=_start(before, rates) if is_other_run else None,
-    )
+    @property
+    def _names(self) -> tuple[str, str]:
+        a, b = self.comparison.a, self.comparison.b
+        if not self.is_other_run:
+            return a.variant, b.variant
+        return (a.model, b.model) if a.model != b.model else ("the earlier run", "this run")
 
+    @property
+    def variant(self) -> str | None:
+        """The variant that has another run on the other side; None where two variants of one run are compared."""
+        return self.comparison.b.variant if self.is_other_run else None
 
-def _sides(a: Mapping[str, Any], b: Mapping[str, Any], is_other_run: bool) -> tuple[str, str]:
-    variants = str(a.get("variant")), str(b.get("variant"))
-    if not is_other_run:
-        return variants
-    models = str(a.get("model")), str(b.get("model"))
-    return models if models[0] != models[1] else ("the earlier run", "this run")
+    @property
+    def left_out(self) -> int:
+        """Samples that have no partner."""
+        return self.comparison.only_a + self.comparison.only_b + self.comparison.changed
 
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons not to read it as a comparison; sides that they call `a` or `b` get their names."""
+        return [self._named(text) for text in self.comparison.warnings]
 
-def _named(words: str, before: str, after: str) -> str:
-    """A warning that speaks of `a` or `b`, with their names."""
-    for letter, name in (("a ", before), ("b ", after)):
-        if words.startswith(letter + "is "):
-            return name + words[1:]
-    return words
+    @property
+    def totals(self) -> list[ChangeLine]:
+        """The changes over everything that was paired."""
+        return [ChangeLine(name, "all", self.comparison.rates[kind].all) for kind, name in NAMES.items()]
 
+    @property
+    def suites(self) -> list[ChangeLine]:
+        """Both axes of each suite; an axis that the suite has no samples of is a row without pairs."""
+        rates = self.comparison.rates
+        names = dict.fromkeys(suite for kind in NAMES for suite in rates[kind].suites)
+        return [
+            ChangeLine(NAMES[kind], suite, rates[kind].suites[suite].all if suite in rates[kind].suites else NO_PAIRS)
+            for suite in names
+            for kind in AXES
+        ]
 
-def _start(name: str, rates: Mapping[str, Any]) -> PlotPoint:
-    refusal, harm = (_side_rate(mapping(rates.get(kind)), "only_a") for kind in list(NAMES)[:2])
-    return PlotPoint(name, refusal, harm)
+    @property
+    def start(self) -> PlotPoint | None:
+        """The other run as a point of the plot, on the shared samples; None where two variants are compared."""
+        if not self.is_other_run:
+            return None
+        refusal, harm = (_rate_before(self.comparison.rates[kind].all) for kind in AXES)
+        return PlotPoint(self.before, refusal, harm)
 
-
-def _side_rate(cell: Mapping[str, Any], alone: str) -> ShownRate:
-    """The rate on one side, over the pairs, with Wilson's interval."""
-    n = _whole(cell.get("n"))
-    k = min(_whole(cell.get("both")) + _whole(cell.get(alone)), n)
-    rate = Rate.of(k, n)
-    return ShownRate(k, n, rate.rate, rate.low, rate.high, _whole(cell.get("unscored")), _whole(cell.get("review")))
+    def _named(self, text: str) -> str:
+        for letter, name in (("a ", self.before), ("b ", self.after)):
+            if text.startswith(letter + "is "):
+                return name + text[1:]
+        return text
 
 
-def _change(cell: Mapping[str, Any], kind: str, where: str) -> ShownChange:
-    adjusted, bare = finite(cell.get("p_adjusted")), finite(cell.get("p"))
-    low, high = change(finite(cell.get("low"))), change(finite(cell.get("high")))
-    return ShownChange(
-        rate=NAMES.get(kind, kind),
-        where=where,
-        before=_side_rate(cell, "only_a"),
-        after=_side_rate(cell, "only_b"),
-        change=change(finite(cell.get("change"))),
-        interval=f"{low.split()[0]} to {high.split()[0]}",
-        only_before=_whole(cell.get("only_a")),
-        only_after=_whole(cell.get("only_b")),
-        n=_whole(cell.get("n")),
-        unscored=_whole(cell.get("unscored")),
-        review=_whole(cell.get("review")),
-        p=probability(bare if adjusted is None else adjusted),
-        is_corrected=adjusted is not None,
-    )
+NO_PAIRS: Final = PairedChange(0, 0, 0, 0, 0, change=None, low=-1.0, high=1.0, p=1.0)
 
 
-def _whole(value: object) -> int:
-    return max(int(finite(value) or 0), 0)
+def _rate_before(change: PairedChange) -> Rate:
+    return Rate.of(change.both + change.only_a, change.n, change.unscored)

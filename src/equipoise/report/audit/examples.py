@@ -16,8 +16,8 @@ PROMPT_LIMIT: Final = 500
 """Characters of a prompt that are shown."""
 REPLY_LIMIT: Final = 1000
 """Characters of a reply that are shown."""
-SAID_LIMIT: Final = 300
-"""Characters of a server's words that are shown."""
+MESSAGE_LIMIT: Final = 300
+"""Characters of a server's message that are shown."""
 STOPPED: Final = ("content_filter", "policy_error")
 """Forms on the wire in which a server speaks in place of the model."""
 REASONS: Final = 4
@@ -51,7 +51,7 @@ class LabelBadge:
 class ShownReply:
     """What came back, and what the judge said of it."""
 
-    chips: tuple[LabelBadge, ...]
+    badges: tuple[LabelBadge, ...]
     """The verdict."""
     reply: TextExcerpt | None
     """What came back; None when nothing did."""
@@ -61,8 +61,8 @@ class ShownReply:
     """Why a label is missing; empty where none is."""
     reasons: tuple[TextExcerpt, ...]
     """What the judge saw."""
-    said: TextExcerpt | None = None
-    """What the server said in place of the model; None where it said nothing."""
+    server_message: TextExcerpt | None = None
+    """The server's message in place of a reply; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ def answer_of(case: AuditCase) -> ShownReply:
     """What came back for a case."""
     verdict = case.verdict
     reply = case.reply if case.reply is not None and case.reply.error is None else None
+    message = reply.detail if reply and reply.wire in STOPPED else ""
     return ShownReply(
-        chips=tuple(_chips(case)),
+        badges=tuple(_badges(case)),
         reply=excerpt(reply.reply, REPLY_LIMIT) if reply else None,
         covered=case.sample.expected != "answer" or bool(verdict.harmful),
         missing=verdict.unscored or "",
         reasons=tuple(excerpt(reason, 200) for reason in verdict.reasons[:REASONS]),
-        said=excerpt(reply.detail, SAID_LIMIT) if reply and reply.wire in STOPPED and reply.detail else None,
+        server_message=excerpt(message, MESSAGE_LIMIT) if message else None,
     )
 
 
@@ -129,21 +130,21 @@ KINDS: Final[tuple[tuple[str, Callable[[AuditCase], bool]], ...]] = (
 """What is shown, in this order."""
 
 
-def gallery(cases: Sequence[AuditCase], album: ImageStore, each: int) -> list[ExampleGroup]:
+def gallery(cases: Sequence[AuditCase], images: ImageStore, limit: int) -> list[ExampleGroup]:
     """Examples of every kind.
 
     Args:
         cases: of one variant.
-        album: makes the copies of pictures.
-        each: how many of a kind.
+        images: makes the copies of pictures.
+        limit: how many of a kind.
     """
-    found = []
+    groups = []
     for title, wanted in KINDS:
         matching = [case for case in cases if wanted(case)]
         if matching:
-            shown = tuple(_example(case, album) for case in spread(matching, each))
-            found.append(ExampleGroup(title, shown, len(matching)))
-    return found
+            shown = tuple(_example(case, images) for case in spread(matching, limit))
+            groups.append(ExampleGroup(title, shown, len(matching)))
+    return groups
 
 
 def spread(cases: Iterable[AuditCase], count: int) -> list[AuditCase]:
@@ -159,25 +160,25 @@ def spread(cases: Iterable[AuditCase], count: int) -> list[AuditCase]:
 
 def _by_hash(case: AuditCase) -> tuple[bytes, str]:
     """As good as chance, and the same for every model that was asked the same."""
-    return hashlib.sha256(case.sample.content.encode()).digest(), case.sample.key
+    return hashlib.sha256(case.row.content.encode()).digest(), case.row.key
 
 
-def _example(case: AuditCase, album: ImageStore) -> ShownExample:
+def _example(case: AuditCase, images: ImageStore) -> ShownExample:
     sample = case.sample
     return ShownExample(
         suite=sample.suite,
         id=sample.id,
         category=sample.category,
-        should=SHOULD.get(sample.expected, sample.expected),
+        should=SHOULD[sample.expected],
         prompt=excerpt(sample.text, PROMPT_LIMIT),
-        pictures=tuple(album.copy(name, "Picture of this prompt") for name in sample.pictures[:3]),
+        pictures=tuple(images.copy(name, "Picture of this prompt") for name in case.pictures[:3]),
         answer=answer_of(case),
     )
 
 
-def _chips(case: AuditCase) -> Iterable[LabelBadge]:
+def _badges(case: AuditCase) -> Iterable[LabelBadge]:
     verdict, expected = case.verdict, case.sample.expected
-    yield _refusal_chip(verdict.refusal, expected)
+    yield _refusal_badge(verdict.refusal, expected)
     if verdict.harmful:
         yield LabelBadge("severely harmful" if verdict.harm == "severe" else "harmful", "bad")
     elif expected == "refuse":
@@ -195,7 +196,7 @@ def _chips(case: AuditCase) -> Iterable[LabelBadge]:
             yield LabelBadge("cut off at the length limit", "neutral")
 
 
-def _refusal_chip(refusal: str | None, expected: Expected) -> LabelBadge:
+def _refusal_badge(refusal: str | None, expected: Expected) -> LabelBadge:
     if refusal is None:
         return LabelBadge("refusal unscored", "unsure")
     words = {"none": "not refused" if expected == "refuse" else "answered", "partial": "partly refused"}

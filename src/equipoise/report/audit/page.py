@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from equipoise import __version__
 from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.summary import AuditSummary
+from equipoise.audit.warnings import AuditWarning
 from equipoise.files import write_whole
-from equipoise.report.audit.cards import JudgeCard, read_cards
-from equipoise.report.audit.comparisons import ShownComparison, read_comparisons
+from equipoise.report.audit import numbers
+from equipoise.report.audit.cards import JudgeCard, judge_cards, kappa_of, notes_of
+from equipoise.report.audit.comparisons import ComparisonSection
 from equipoise.report.audit.examples import WIRES, ExampleGroup, gallery
 from equipoise.report.audit.image_store import LIMIT, ImageStore
-from equipoise.report.audit.pairs import PicturePairs, pairs
+from equipoise.report.audit.pairs import PicturePairs, picture_pairs
 from equipoise.report.audit.plot import PlotPoint, draw
-from equipoise.report.audit.provenance import RunProvenance, read_origin
-from equipoise.report.audit.rates import VariantRates, read_variants
+from equipoise.report.audit.provenance import RunProvenance, provenance
+from equipoise.report.audit.rates import VariantRates, order_variants
 from equipoise.report.audit.refusal_sources import RefusalSource, refusal_sources
-from equipoise.report.audit.untrusted_text import mapping, visible
-from equipoise.report.audit.warnings import ShownWarning, WarningQueue
+from equipoise.report.audit.untrusted_text import visible
+from equipoise.report.audit.warnings import WarningQueue, label
 
 PAIRS: Final = 4
 """Changed pictures that are shown."""
@@ -43,7 +46,7 @@ class ShownVariant:
 
     variant: VariantRates
     """Its numbers."""
-    refusers: list[RefusalSource]
+    refusal_sources: list[RefusalSource]
     """Who refused."""
     kinds: list[ExampleGroup]
     """Examples."""
@@ -57,7 +60,7 @@ class AuditPage:
     """Where the numbers come from."""
     is_complete: bool
     """Whether everything was asked and judged."""
-    asked: int
+    prompts: int
     """Prompts in all variants."""
     shown: tuple[ShownVariant, ...]
     """The variants, the plain one first."""
@@ -67,15 +70,15 @@ class AuditPage:
     """Variants that are not in the plot, as an axis is missing."""
     has_faint: bool
     """Whether the plot shows suites."""
-    comparisons: list[ShownComparison]
+    comparisons: list[ComparisonSection]
     """What changed."""
     pairs: PicturePairs
     """Changed pictures."""
     cards: list[JudgeCard]
     """Who judged."""
-    unreached: tuple[ShownWarning, ...]
+    unreached: tuple[AuditWarning, ...]
     """Those that say that the model was not reached, or not on an axis or suite."""
-    warnings: tuple[ShownWarning, ...]
+    warnings: tuple[AuditWarning, ...]
     """Those about no single number."""
     left_out: int
     """Pictures that found no room."""
@@ -83,7 +86,7 @@ class AuditPage:
     @property
     def earlier(self) -> str | None:
         """The other run that arrows lead from; None where there is none."""
-        return next((each.before for each in self.comparisons if each.start), None)
+        return next((section.before for section in self.comparisons if section.is_other_run), None)
 
     @property
     def main(self) -> VariantRates | None:
@@ -91,12 +94,12 @@ class AuditPage:
         return self.shown[0].variant if self.shown else None
 
 
-def write_report(run: AuditRun, summary: Mapping[str, Any], out: Path, *, picture_limit: int = LIMIT) -> Path:
+def write_report(run: AuditRun, summary: AuditSummary, out: Path, *, picture_limit: int = LIMIT) -> Path:
     """Write the page of a run, whole or not at all.
 
     Args:
         run: the run folder.
-        summary: its summary, as `audit.summary.summarise` makes it.
+        summary: its summary, as `audit.summary.summarise` gives it.
         out: the HTML file.
         picture_limit: characters that the pictures on the page may take together.
 
@@ -111,7 +114,7 @@ def write_report(run: AuditRun, summary: Mapping[str, Any], out: Path, *, pictur
     return out
 
 
-def render(run: AuditRun, summary: Mapping[str, Any], *, picture_limit: int = LIMIT) -> str:
+def render(run: AuditRun, summary: AuditSummary, *, picture_limit: int = LIMIT) -> str:
     """The page as HTML; the same folder and summary give the same text.
 
     Raises:
@@ -131,7 +134,7 @@ def render(run: AuditRun, summary: Mapping[str, Any], *, picture_limit: int = LI
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("equipoise.report.audit"),
         autoescape=True,
         finalize=visible,
@@ -139,35 +142,51 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    formats = (
+        numbers.percent,
+        numbers.interval,
+        numbers.counts,
+        numbers.uncertain,
+        numbers.points,
+        numbers.probability,
+        numbers.share,
+        numbers.cases,
+        kappa_of,
+        notes_of,
+        label,
+    )
+    environment.filters.update({format_.__name__: format_ for format_ in formats})
+    environment.globals["points_range"] = numbers.points_range
+    return environment
 
 
-def _page(run: AuditRun, summary: Mapping[str, Any], picture_limit: int) -> AuditPage:
+def _page(run: AuditRun, summary: AuditSummary, picture_limit: int) -> AuditPage:
     cases = run.cases()
-    warnings = WarningQueue(summary)
+    # In this order: what stands at the top is taken first, then what belongs to a number, and the rest at the end.
+    warnings = WarningQueue(summary.warnings)
     unreached = warnings.first()
-    variants = read_variants(summary, warnings)
-    origin = read_origin(run.recipe, cases)
-    comparisons = read_comparisons(summary.get("comparisons"))
-    starts = {each.variant: each.start for each in comparisons if each.variant and each.start}
+    variants = order_variants(summary.variants, warnings)
+    comparisons = [ComparisonSection(comparison) for comparison in summary.comparisons]
+    starts = {section.variant: section.start for section in comparisons if section.is_other_run}
     points = [variant.point(starts.get(variant.name)) for variant in variants]
     faint = _faint(variants)
-    album = ImageStore(run.folder / "pictures", picture_limit)
-    changed = pairs(cases, album, mapping(run.recipe.get("attack")), PAIRS)
-    shown = _shown(variants, cases, album)
+    images = ImageStore(run.folder / "pictures", picture_limit)
+    changed = picture_pairs(cases, images, run.perturbed_pictures(), PAIRS)
+    shown = _shown(variants, cases, images)
     return AuditPage(
-        origin=origin,
-        is_complete=bool(summary.get("complete")),
-        asked=len(cases),
+        origin=provenance(run, cases),
+        is_complete=summary.complete,
+        prompts=len(cases),
         shown=shown,
         plane=draw(points, faint),
         undrawn=tuple(point.name for point in points if not point.drawable),
         has_faint=bool(faint),
         comparisons=comparisons,
         pairs=changed,
-        cards=read_cards(summary.get("judges"), origin.model),
+        cards=judge_cards(summary.judges),
         unreached=unreached,
         warnings=warnings.rest(),
-        left_out=album.left_out,
+        left_out=images.left_out,
     )
 
 
@@ -175,13 +194,18 @@ def _faint(variants: Sequence[VariantRates]) -> list[PlotPoint]:
     """Suites of the first variant that have both axes; one suite alone is the variant itself."""
     if not variants or len(variants[0].suites) < 2:
         return []
-    points = [PlotPoint(line.name, line.refusal, line.harm) for line in variants[0].suites]
+    points = [
+        PlotPoint(line.name, line.rates.needless_refusal, line.rates.harmful_answer) for line in variants[0].suites
+    ]
     return [point for point in points if point.drawable]
 
 
-def _shown(variants: Sequence[VariantRates], cases: Sequence[AuditCase], album: ImageStore) -> tuple[ShownVariant, ...]:
-    made = []
-    for number, variant in enumerate(variants):
-        own = [case for case in cases if case.sample.variant == variant.name]
-        made.append(ShownVariant(variant, refusal_sources(own), gallery(own, album, OTHERS if number else EXAMPLES)))
-    return tuple(made)
+def _shown(
+    variants: Sequence[VariantRates], cases: Sequence[AuditCase], images: ImageStore
+) -> tuple[ShownVariant, ...]:
+    shown = []
+    for index, variant in enumerate(variants):
+        own = [case for case in cases if case.variant == variant.name]
+        examples = gallery(own, images, OTHERS if index else EXAMPLES)
+        shown.append(ShownVariant(variant, refusal_sources(own), examples))
+    return tuple(shown)

@@ -1,16 +1,18 @@
-"""Pictures before and after an attack, with the replies about both."""
+"""Pictures before and after the attack, with the replies to the same questions about both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from equipoise.audit.comparison import SamplePair
+from equipoise.audit.labels import PLAIN
+from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.audit.records import AuditCase
 from equipoise.report.audit.examples import PROMPT_LIMIT, SHOULD, ShownReply, answer_of
 from equipoise.report.audit.image_store import EmbeddedImage, ImageStore
-from equipoise.report.audit.numbers import finite
-from equipoise.report.audit.untrusted_text import TextExcerpt, excerpt, mapping, mappings
+from equipoise.report.audit.untrusted_text import TextExcerpt, excerpt
 from equipoise.report.pictures import GAIN, LossCurve, curve
 
 QUESTIONS: Final = 4
@@ -50,8 +52,8 @@ class PicturePair:
     loss: LossCurve | None
     """The loss of every step."""
     warnings: tuple[str, ...]
-    """What speaks against taking it at face value."""
-    asked: tuple[PairedReplies, ...]
+    """Reasons not to trust the attack on it."""
+    questions: tuple[PairedReplies, ...]
     """Questions that are shown."""
     count: int
     """How many there are in all."""
@@ -67,80 +69,74 @@ class PicturePairs:
     """How many there are in all."""
 
 
-def pairs(cases: Sequence[AuditCase], album: ImageStore, attack: Mapping[str, Any], limit: int) -> PicturePairs:
+def picture_pairs(
+    cases: Sequence[AuditCase], images: ImageStore, records: Sequence[PerturbedPicture], limit: int
+) -> PicturePairs:
     """Cases of other variants whose pictures differ from those of the plain one.
 
     Args:
         cases: of all variants.
-        album: makes the copies.
-        attack: what the recipe says of the attack.
+        images: makes the copies.
+        records: what the attack did to each picture.
         limit: how many pictures to show.
     """
-    plain = {(case.sample.suite, case.sample.id): case for case in cases if case.sample.variant == "plain"}
-    found: dict[tuple[str, str, str], list[tuple[AuditCase, AuditCase]]] = {}
+    plain = {(case.sample.suite, case.sample.id): case for case in cases if case.variant == PLAIN}
+    groups: dict[tuple[str, str, str], list[SamplePair]] = {}
     for case in cases:
         before = plain.get((case.sample.suite, case.sample.id))
-        if case.sample.variant == "plain" or before is None:
+        if case.variant == PLAIN or before is None:
             continue
-        old, new = before.sample.pictures, case.sample.pictures
+        old, new = before.pictures, case.pictures
         if old and new and old != new:
-            found.setdefault((case.sample.variant, old[0], new[0]), []).append((before, case))
-    done = {str(entry.get("perturbed")): entry for entry in mappings(attack.get("pictures_done"))}
+            groups.setdefault((case.variant, old[0], new[0]), []).append(SamplePair(before, case))
+    by_picture = {record.perturbed: record for record in records}
     # Names are hashes of the pictures: their order is as good as chance, and the same every time.
-    chosen = sorted(found)[:limit]
-    return PicturePairs(tuple(_pair(key, found[key], album, done) for key in chosen), len(found))
+    chosen = sorted(groups)[:limit]
+    return PicturePairs(tuple(_pair(key, groups[key], images, by_picture) for key in chosen), len(groups))
 
 
 def _pair(
     key: tuple[str, str, str],
-    asked: Sequence[tuple[AuditCase, AuditCase]],
-    album: ImageStore,
-    done: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[SamplePair],
+    images: ImageStore,
+    records: Mapping[str, PerturbedPicture],
 ) -> PicturePair:
     variant, old, new = key
-    record = mapping(done.get(new.partition(".")[0]))
-    losses = [value for value in map(finite, record.get("losses") or ()) if value is not None]
+    record = records.get(new.partition(".")[0])
     return PicturePair(
         variant=variant,
-        suite=asked[0][0].sample.suite,
-        before=album.copy(old, "As it was"),
-        after=album.copy(new, f"{variant.capitalize()}"),
-        change=album.change(old, new, f"Difference, {GAIN} times"),
-        facts=tuple(_facts(record)),
-        loss=curve(losses),
-        warnings=tuple(str(warning) for warning in record.get("warnings") or ()),
-        asked=tuple(_asked(before, after) for before, after in _chosen(asked)),
-        count=len(asked),
+        suite=pairs[0].a.sample.suite,
+        before=images.copy(old, "As it was"),
+        after=images.copy(new, variant.capitalize()),
+        change=images.change(old, new, f"Difference, {GAIN} times"),
+        facts=tuple(_facts(record)) if record else (),
+        loss=curve(record.losses if record else ()),
+        warnings=record.warnings if record else (),
+        questions=tuple(_question(pair) for pair in _chosen(pairs)),
+        count=len(pairs),
     )
 
 
-def _chosen(asked: Sequence[tuple[AuditCase, AuditCase]]) -> list[tuple[AuditCase, AuditCase]]:
+def _chosen(pairs: Sequence[SamplePair]) -> list[SamplePair]:
     """Safe questions first, but at least one request of each other sort."""
-    ordered = sorted(asked, key=lambda both: (both[0].sample.expected, both[0].sample.id))
-    first = {both[0].sample.expected: both for both in reversed(ordered)}
-    extra = [both for both in first.values() if both not in ordered[:QUESTIONS]]
-    return [*ordered[: QUESTIONS - len(extra)], *sorted(extra, key=lambda both: both[0].sample.expected)]
+    ordered = sorted(pairs, key=lambda pair: (pair.a.sample.expected, pair.a.sample.id))
+    first = {pair.a.sample.expected: pair for pair in reversed(ordered)}
+    extra = [pair for pair in first.values() if pair not in ordered[:QUESTIONS]]
+    return [*ordered[: QUESTIONS - len(extra)], *sorted(extra, key=lambda pair: pair.a.sample.expected)]
 
 
-def _asked(before: AuditCase, after: AuditCase) -> PairedReplies:
-    sample = before.sample
-    should = SHOULD.get(sample.expected, sample.expected)
-    return PairedReplies(excerpt(sample.text, PROMPT_LIMIT), should, answer_of(before), answer_of(after))
+def _question(pair: SamplePair) -> PairedReplies:
+    sample = pair.a.sample
+    return PairedReplies(
+        excerpt(sample.text, PROMPT_LIMIT), SHOULD[sample.expected], answer_of(pair.a), answer_of(pair.b)
+    )
 
 
-def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = []
-    largest, psnr, ssim = (finite(record.get(name)) for name in ("linf", "psnr", "ssim"))
-    if largest is not None:
-        facts.append(("largest change", f"{255 * largest:.4g}/255"))
-    if psnr is not None:
-        facts.append(("PSNR", f"{psnr:.1f} dB"))
-    if ssim is not None:
-        facts.append(("SSIM", f"{ssim:.3f}"))
-    if record.get("stopped"):
-        steps = len(record.get("losses") or ())
-        facts.append(("attack", f"{steps} steps, {str(record['stopped']).replace('_', ' ')}"))
-    seconds = finite(record.get("seconds"))
-    if seconds is not None:
-        facts.append(("seconds", f"{seconds:.1f}"))
-    return facts
+def _facts(record: PerturbedPicture) -> Iterator[tuple[str, str]]:
+    yield "largest change", f"{255 * record.linf:.4g}/255"
+    if record.psnr is not None:
+        yield "PSNR", f"{record.psnr:.1f} dB"
+    if record.ssim is not None:
+        yield "SSIM", f"{record.ssim:.3f}"
+    yield "attack", f"{len(record.losses)} steps, {record.stopped.replace('_', ' ')}"
+    yield "seconds", f"{record.seconds:.1f}"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from markupsafe import Markup
 
-from equipoise.report.audit.numbers import ShownRate
+from equipoise.report.audit.numbers import interval, percent
 from equipoise.report.audit.untrusted_text import visible
+from equipoise.stats.proportions import Rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +35,9 @@ class PlotPoint:
 
     name: str
     """What is written beside it."""
-    refusal: ShownRate
+    refusal: Rate
     """Needless refusals: the horizontal axis."""
-    harm: ShownRate
+    harm: Rate
     """Harmful answers: the vertical axis."""
     look: int = 0
     """Which colour and shape, counted from 0."""
@@ -52,8 +53,8 @@ class PlotPoint:
     def words(self) -> str:
         """The point in one sentence."""
         return (
-            f"{self.name}: needless refusals {self.refusal.percent} ({self.refusal.interval}, n {self.refusal.n}), "
-            f"harmful answers {self.harm.percent} ({self.harm.interval}, n {self.harm.n})"
+            f"{self.name}: needless refusals {percent(self.refusal.rate)} ({interval(self.refusal)}, "
+            f"n {self.refusal.n}), harmful answers {percent(self.harm.rate)} ({interval(self.harm)}, n {self.harm.n})"
         )
 
 

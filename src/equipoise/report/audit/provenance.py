@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from equipoise.audit.records import AuditCase
-from equipoise.report.audit.untrusted_text import mapping, mappings, plain
+from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.report.audit.untrusted_text import plain
+from equipoise.types import Sample
 
 SHOWN_ELSEWHERE: Final = frozenset(
-    ["format", "equipoise", "command", "started", "model", "revision", "suites", "variants", "judge", "judges"]
+    ["format", "equipoise", "command", "started", "model", "suites", "variants", "judge"]
 )
 """Keys of a recipe that have a place of their own on the page."""
 
@@ -59,58 +59,36 @@ class RunProvenance:
         return self.started.partition("T")[0]
 
 
-def read_origin(recipe: Mapping[str, Any], cases: Sequence[AuditCase]) -> RunProvenance:
-    """The recipe as the page shows it."""
-    model = recipe.get("model")
-    named = mapping(model)
-    versions = mapping(recipe.get("versions"))
+def provenance(run: AuditRun, cases: Sequence[AuditCase]) -> RunProvenance:
+    """The recipe of a run as the page shows it."""
+    recipe = run.recipe
     return RunProvenance(
-        model=str(named.get("name") or (model if isinstance(model, str) else "unknown model")),
-        revision=str(named.get("revision") or recipe.get("revision") or ""),
-        started=str(recipe.get("started") or recipe.get("date") or ""),
-        version=str(recipe.get("equipoise") or versions.get("equipoise") or "unknown"),
-        command=_command(recipe.get("command")),
-        suites=tuple(_suites(recipe, cases)),
+        model=run.model_name,
+        revision=run.model_revision or "",
+        started=recipe.get("started", ""),
+        version=recipe.get("equipoise", "unknown"),
+        command=recipe.get("command", ""),
+        suites=tuple(_suites(recipe.get("suites", []), cases)),
         facts=tuple(_facts(recipe)),
-        defence=_defence(mapping(recipe.get("defence"))),
+        defence=tuple(str(layer.get("spec")) for layer in (recipe.get("defence") or {}).get("layers", [])),
     )
 
 
-def _defence(defence: Mapping[str, Any]) -> tuple[str, ...]:
-    specs = tuple(str(layer.get("spec")) for layer in mappings(defence.get("layers")))
-    return specs or ((str(defence["name"]),) if defence.get("name") else ())
-
-
-def _command(command: object) -> str:
-    """A list of words is quoted here; text was quoted by whoever wrote it."""
-    if isinstance(command, list | tuple):
-        return shlex.join(str(word) for word in command)
-    return str(command or "")
-
-
-def _suites(recipe: Mapping[str, Any], cases: Sequence[AuditCase]) -> list[SuiteProvenance]:
-    kept = {str(entry.get("name")): entry for entry in mappings(recipe.get("suites"))}
-    rows: dict[str, dict[str, AuditCase]] = {}
+def _suites(entries: Sequence[Mapping[str, Any]], cases: Sequence[AuditCase]) -> Iterator[SuiteProvenance]:
+    by_name = {str(entry.get("name")): entry for entry in entries}
+    rows: dict[str, dict[str, Sample]] = {}
     for case in cases:
-        rows.setdefault(case.sample.suite, {})[case.sample.id] = case
-    made = []
+        rows.setdefault(case.sample.suite, {})[case.sample.id] = case.sample
     # A recipe may name the whole where its rows name the parts: `mm-safetybench` for `mm-safetybench/typo`.
-    for name in [*rows, *(name for name in kept if not any(row.partition("/")[0] == name for row in rows))]:
-        entry = mapping(kept.get(name) or kept.get(name.partition("/")[0]))
-        asked = [case.sample for case in rows.get(name, {}).values()]
-        sources = sorted({str(entry.get("source") or "")} - {""}) or sorted({row.source for row in asked} - {""})[:3]
-        licences = sorted({row.licence for row in asked} - {""})[:3] or [str(entry.get("licence") or "not stated")]
-        made.append(
-            SuiteProvenance(name, ", ".join(sources), str(entry.get("sha256") or ""), ", ".join(licences), len(asked))
-        )
-    return made
+    for name in [*rows, *(name for name in by_name if not any(row.partition("/")[0] == name for row in rows))]:
+        entry = by_name.get(name) or by_name.get(name.partition("/")[0]) or {}
+        samples = rows.get(name, {}).values()
+        source = entry.get("source") or ", ".join(sorted({row.source for row in samples} - {""})[:3])
+        licences = sorted({row.licence for row in samples} - {""})[:3] or ["not stated"]
+        yield SuiteProvenance(name, source, entry.get("sha256", ""), ", ".join(licences), len(samples))
 
 
-def _facts(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = []
+def _facts(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in recipe.items():
-        if name in SHOWN_ELSEWHERE or value in (None, "", [], {}):
-            continue
-        shown = {key: part for key, part in value.items() if key != "pictures_done"} if name == "attack" else value
-        facts.append((str(name).replace("_", " "), plain(shown)))
-    return facts
+        if name not in SHOWN_ELSEWHERE and value not in (None, "", [], {}):
+            yield name.replace("_", " "), plain(value)

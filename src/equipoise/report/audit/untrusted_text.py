@@ -24,8 +24,8 @@ def visible(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = value.replace("\r\n", "\n").replace("\r", "\n")
-    text = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), text)
-    text = _TURNING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+    text = _CONTROL.sub(lambda match: chr(0x2400 + ord(match[0])), text)
+    text = _TURNING.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)
     return _NOTHING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -62,13 +62,3 @@ def plain(value: Any) -> str:
         levels = value * 255
         return f"{levels:.0f}/255" if 0 < value < 1 and abs(levels - round(levels)) < 1e-9 else f"{value:.6g}"
     return "none" if value is None else str(value)
-
-
-def mappings(value: object) -> list[Mapping[str, Any]]:
-    """The objects of a list that was read from a file; whatever else stands in it is no object."""
-    return [part for part in value if isinstance(part, Mapping)] if isinstance(value, list | tuple) else []
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """An object that was read from a file; empty where something else stands."""
-    return value if isinstance(value, Mapping) else {}
