@@ -44,7 +44,9 @@ HeldOut = Annotated[
     Path | None,
     typer.Option(help="More such rows: probabilities are calibrated and rates reported on them, nothing learned."),
 ]
-DetectorMode = Annotated[DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")]
+DetectorModeName = Annotated[
+    DetectorInput, typer.Option(help="Read replies alone, with what they answer, or learn both.")
+]
 DetectorRateOption = Annotated[float, typer.Option(help="At its peak; the linear unit learns ten times as fast.")]
 EarlyExitLayers = Annotated[
     int | None,
@@ -64,7 +66,7 @@ def detector(
     base: Base,
     out: Folder,
     held_out: HeldOut = None,
-    mode: DetectorMode = DetectorInput.both,
+    mode: DetectorModeName = DetectorInput.both,
     epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
     learning_rate: DetectorRateOption = 5e-5,
     batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 16,
