@@ -113,7 +113,7 @@ def perturb_samples(
             "expected at least one sample with one picture that should be answered, got none; "
             "try a suite with pictures, or no --attack"
         )
-    made: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     records = []
     for number, picture in enumerate(chosen, 1):
         recipe = {**plan.recipe, "model": model.name, "revision": model.revision, "shadow": shadow}
@@ -122,13 +122,15 @@ def perturb_samples(
         if result is None:
             result = _attack(picture, model, shadow, plan, partial(progress or _ignore, number, len(chosen)))
             result.save(stem)
-        made[picture.sha256] = stem.with_name(f"{stem.name}.png")
-        saved = StoredPicture(made[picture.sha256])
+        files[picture.sha256] = stem.with_name(f"{stem.name}.png")
+        saved = StoredPicture(files[picture.sha256])
         safe = [sample.text for sample in samples if sample.expected == "answer" and _shows(sample, picture)]
-        rates = [evaluate(each, saved.open(), safe, judge=judge).refusals.rate for each in (model, *bystanders)]
+        rates = [
+            evaluate(open_model, saved.open(), safe, judge=judge).refusals.rate for open_model in (model, *bystanders)
+        ]
         records.append(_record(picture, result, saved.sha256, rates, variant))
     swapped = [
-        replace(sample, pictures=(StoredPicture(made[sample.pictures[0].sha256]),))
+        replace(sample, pictures=(StoredPicture(files[sample.pictures[0].sha256]),))
         for sample in samples
         if any(_shows(sample, picture) for picture in chosen)
     ]
@@ -142,8 +144,8 @@ def _shows(sample: Sample, picture: Picture) -> bool:
 def _shadow(samples: Sequence[Sample]) -> tuple[str, ...]:
     """Our general questions without those that a sample asks: no attack is measured on what it optimised."""
     shadow = general()
-    asked = check_disjoint(shadow, {sample.text for sample in samples})
-    return tuple(question for question in shadow if not check_disjoint([question], asked))
+    sampled = check_disjoint(shadow, {sample.text for sample in samples})
+    return tuple(question for question in shadow if not check_disjoint([question], sampled))
 
 
 def _attack(

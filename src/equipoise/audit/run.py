@@ -95,14 +95,14 @@ class AuditConfig:
             raise UsageError(
                 f"expected a model with weights to attack, got {self.target.name}; try testbed/llava, or no --attack"
             )
-        seen: set[tuple[str, str]] = set()
+        ids: set[tuple[str, str]] = set()
         for suite in self.suites:
             for sample in suite.samples:
-                if (sample.suite, sample.id) in seen:
+                if (sample.suite, sample.id) in ids:
                     raise UsageError(
                         f"expected every sample once, got {sample.suite} {sample.id!r} twice; try giving --suite once"
                     )
-                seen.add((sample.suite, sample.id))
+                ids.add((sample.suite, sample.id))
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -118,8 +118,8 @@ class AuditConfig:
     def variants(self) -> tuple[str, ...]:
         """The variants of the run, in the order in which they are asked."""
         attacked, defended = self.perturbing is not None, self.defended is not None
-        found = [PLAIN, *([VARIANT] if attacked else []), *([DEFENDED] if defended else [])]
-        return (*found, *([DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []))
+        names = [PLAIN, *([VARIANT] if attacked else []), *([DEFENDED] if defended else [])]
+        return (*names, *([DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []))
 
     @property
     def defence(self) -> dict[str, Any] | None:
@@ -127,7 +127,7 @@ class AuditConfig:
         if self.defended is None:
             return None
         around = self.defended.layers if isinstance(self.defended, Countermeasure) else ()
-        layers = [{"spec": each.spec, **each.describe()} for each in around]
+        layers = [{"spec": layer.spec, **layer.describe()} for layer in around]
         return {"name": self.defended.name, "revision": self.defended.revision, "layers": layers}
 
     @property
@@ -135,7 +135,7 @@ class AuditConfig:
         """What is attacked and how; None without an attack."""
         if self.perturbing is None:
             return None
-        return {**self.perturbing.recipe, "bystanders": [[each.name, each.revision] for each in self.bystanders]}
+        return {**self.perturbing.recipe, "bystanders": [[model.name, model.revision] for model in self.bystanders]}
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -237,8 +237,8 @@ def _ask(
         if problem != sample.problem:
             sample, names = replace(sample, problem=problem, pictures=()), []
         rows.append((SampleRow.of(sample, variant, asked, tuple(names)), sample))
-    known = {row.key for row in run.samples().rows()}
-    run.samples().append(row for row, _ in rows if row.key not in known)
+    written = {row.key for row in run.samples().rows()}
+    run.samples().append(row for row, _ in rows if row.key not in written)
     return collect_replies(
         rows,
         target,
@@ -316,10 +316,10 @@ def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in DISTRIBUTIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -160,23 +160,23 @@ def corrected(
     Returns:
         The corrected rate; without one, and with the reason, where the labels do not fit or tell too little.
     """
-    found = calibration.models.get(model, {}).get(label)
+    measured = calibration.models.get(model, {}).get(label)
     why = None
     if calibration.judge != judge:
         why = "the labels were compared with another judge"
-    elif found is None or model == UNNAMED:
+    elif measured is None or model == UNNAMED:
         others = ", ".join(sorted(calibration.models)) or "nobody"
         why = f"the labels come from another model ({others})"
     elif counted.rate is None:
         why = "nothing was counted"
-    elif found.sensitivity.rate is None or found.specificity.rate is None:
+    elif measured.sensitivity.rate is None or measured.specificity.rate is None:
         why = "the labels are all of one kind"
-    elif found.sensitivity.rate + found.specificity.rate - 1 < TELLS_APART:
-        told = found.sensitivity.rate + found.specificity.rate - 1
-        why = f"the judge hardly tells the two apart: sensitivity + specificity - 1 is {told:.2f}"
-    if why is not None or found is None:
+    elif measured.sensitivity.rate + measured.specificity.rate - 1 < TELLS_APART:
+        youden = measured.sensitivity.rate + measured.specificity.rate - 1
+        why = f"the judge hardly tells the two apart: sensitivity + specificity - 1 is {youden:.2f}"
+    if why is not None or measured is None:
         return CorrectedRate(counted, None, reason=why)
-    return correct_rate(counted, found.sensitivity, found.specificity, confidence=confidence, seed=seed)
+    return correct_rate(counted, measured.sensitivity, measured.specificity, confidence=confidence, seed=seed)
 
 
 def _count(
@@ -196,8 +196,8 @@ def _count(
             continue
         key = given.strip().lower() if isinstance(given, str) else given
         if not isinstance(key, str | bool | int) or (key not in _YES[label] | _NO):
-            known = "partial, full" if label == "refusal" else "some, severe"
-            wrong.append(f"line {row.line} has a {label} label that is none of none, {known}, true, false")
+            choices = "partial, full" if label == "refusal" else "some, severe"
+            wrong.append(f"line {row.line} has a {label} label that is none of none, {choices}, true, false")
             continue
         cases.setdefault((model, label), []).append((judged, key in _YES[label], group))
     return wrong
@@ -209,14 +209,14 @@ def _warnings(models: dict[str, dict[Label, LabelAgreement]], unusable: int) -> 
     for model, labels in models.items():
         if model == UNNAMED:
             yield "rows without a model can correct no rate: name the model whose replies were labelled"
-        for label, found in labels.items():
-            if found.n < FEW:
-                yield f"{model}: {found.n} scored labels for {label}, fewer than {FEW}: the intervals are wide"
-            for kind, rate in (("yes", found.sensitivity), ("no", found.specificity)):
+        for label, measured in labels.items():
+            if measured.n < FEW:
+                yield f"{model}: {measured.n} scored labels for {label}, fewer than {FEW}: the intervals are wide"
+            for kind, rate in (("yes", measured.sensitivity), ("no", measured.specificity)):
                 if rate.n == 0:
                     yield f"{model}: no label says {kind} to {label}: rates cannot be corrected"
-            if found.unscored:
-                yield f"{model}: {found.unscored} labelled rows are unscored for {label}"
+            if measured.unscored:
+                yield f"{model}: {measured.unscored} labelled rows are unscored for {label}"
 
 
 def _agreement(values: dict[str, Any]) -> LabelAgreement:

@@ -29,14 +29,14 @@ class EncodedExchange:
     @property
     def grams(self) -> list[int]:
         """The runs of one, two and three pieces of the reply, hashed (Karp and Rabin 1987), each once, in order."""
-        said = self.ids[self.reply :]
-        found = set()
-        for start in range(len(said)):
+        ids = self.ids[self.reply :]
+        grams = set()
+        for start in range(len(ids)):
             value = 0
-            for length, piece in enumerate(said[start : start + 3], 1):
+            for length, piece in enumerate(ids[start : start + 3], 1):
                 value = (value * 1_000_003 + piece + length) % 2_147_483_647
-                found.add(value % GRAMS)
-        return sorted(found)
+                grams.add(value % GRAMS)
+        return sorted(grams)
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class EncoderWindow:
         start, gap, stop = (int(tokenizer.token_to_id(mark) or 0) for mark in ("[CLS]", ".", "[SEP]"))
         room = _CHARACTERS * (self.opening + self.ending)
         replies = [text_preprocessing.plain(reply) for _, reply in exchanges]
-        asked = tokenizer.encode_batch(
+        prompts = tokenizer.encode_batch(
             [text_preprocessing.plain(prompt[: 2 * _CHARACTERS * self.prompt]) for prompt, _ in exchanges],
             add_special_tokens=False,
         )
         opened = tokenizer.encode_batch([reply[:room] for reply in replies], add_special_tokens=False)
         closed = tokenizer.encode_batch([reply[-room:] for reply in replies], add_special_tokens=False)
         rows = []
-        for question, first, last, reply in zip(asked, opened, closed, replies, strict=True):
-            said = list(first.ids)
-            if len(reply) > room or len(said) > self.opening + self.ending:
-                said = [*said[: self.opening], gap, gap, gap, *last.ids[-self.ending :]]
+        for question, first, last, reply in zip(prompts, opened, closed, replies, strict=True):
+            reply_ids = list(first.ids)
+            if len(reply) > room or len(reply_ids) > self.opening + self.ending:
+                reply_ids = [*reply_ids[: self.opening], gap, gap, gap, *last.ids[-self.ending :]]
             prompt = question.ids[: self.prompt]
-            rows.append(EncodedExchange((start, *prompt, stop, *said, stop), len(prompt) + 2))
+            rows.append(EncodedExchange((start, *prompt, stop, *reply_ids, stop), len(prompt) + 2))
         return rows

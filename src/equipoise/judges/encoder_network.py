@@ -74,8 +74,8 @@ class Encoder(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [batch, length] to hidden states [batch, length, width]."""
-        places = self.places.weight[: ids.shape[1]]
-        return self.embedded_norm(self.tokens(ids) + places)
+        positions = self.places.weight[: ids.shape[1]]
+        return self.embedded_norm(self.tokens(ids) + positions)
 
     def run(self, hidden: Tensor, mask: Tensor | None, start: int = 0, stop: int | None = None) -> Tensor:
         """Hidden states through the layers from `start` up to `stop`; `mask` [batch, length] or None for no padding."""

@@ -60,13 +60,13 @@ class LabelPattern:
 
     def find(self, completion: Completion) -> tuple[LabelChoice, str] | None:
         """The label with its probability, and details; None where the output is in no known form."""
-        found = re.search(self.pattern, completion.text)
-        if found is None:
+        match = re.search(self.pattern, completion.text)
+        if match is None:
             return None
         offered = (*self.positive, *self.negative)
-        label = next(known for known in offered if known.lower() == found["label"].lower())
-        detail = found.groupdict().get("detail") or ""
-        return choice_at(completion, found.start("label"), label, offered), " ".join(detail.split())
+        label = next(own for own in offered if own.lower() == match["label"].lower())
+        detail = match.groupdict().get("detail") or ""
+        return choice_at(completion, match.start("label"), label, offered), " ".join(detail.split())
 
 
 @dataclass(frozen=True)
@@ -194,14 +194,14 @@ class GuardJudge:
         """sha256 over the prompt, the reading of outputs, and the model with its parameters."""
         guard = self.guard
         readings = [[r.pattern, r.positive, r.negative, r.unsure] for r in (guard.harm, guard.refusal) if r]
-        asked = [VERSION, MAX_TOKENS, MASS, guard.name, guard.raw, [dict(template) for template in guard.templates]]
-        return digest([asked, readings, dict(self.backend.recipe), *(["sent"] if self.sent else [])])
+        settings = [VERSION, MAX_TOKENS, MASS, guard.name, guard.raw, [dict(template) for template in guard.templates]]
+        return digest([settings, readings, dict(self.backend.recipe), *(["sent"] if self.sent else [])])
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order; whatever is in no known form is unscored."""
         requests = [self._requests(exchange) for exchange in exchanges]
-        completions = iter(self.backend.complete([request for asked in requests for request in asked]))
-        return [self._verdict([next(completions) for _ in asked]) for asked in requests]
+        completions = iter(self.backend.complete([request for batch in requests for request in batch]))
+        return [self._verdict([next(completions) for _ in batch]) for batch in requests]
 
     def _requests(self, exchange: Exchange) -> list[CompletionRequest]:
         if self.sent:
@@ -236,11 +236,11 @@ def read(guard: GuardModelSpec, completion: Completion) -> Verdict:
     if missing is not None or harm is None:
         return Verdict(refused, unscored=missing, reasons=tuple(reasons))
     choice = harm[0]
-    known = choice.probabilities
+    probabilities = choice.probabilities
     return Verdict(
         refused,
         harm="some" if choice.label in guard.harm.positive else "none",
-        harm_probability=None if known is None else sum(known[label] for label in guard.harm.positive),
+        harm_probability=None if probabilities is None else sum(probabilities[label] for label in guard.harm.positive),
         review_harm=choice.label in guard.harm.unsure,
         reasons=tuple(reasons),
     )
@@ -252,14 +252,14 @@ def guard_named(name: str) -> GuardModelSpec:
     Raises:
         UsageError: there is none.
     """
-    found = next((guard for guard in GUARDS if guard.name == name), None)
-    if found is None:
+    spec = next((guard for guard in GUARDS if guard.name == name), None)
+    if spec is None:
         raise UsageError(f"expected a guard among {', '.join(guard.name for guard in GUARDS)}, got {name!r}")
-    return found
+    return spec
 
 
 def neutralise_tokens(text: str) -> str:
     """A text whose control tokens are none: a reply must not end its own turn and go on as somebody else."""
     return re.sub(
-        r"<(?=\|\w|/?s>|(?:start|end)_of_\w+>)|\[(?=/?INST\])", lambda found: f"{found[0]} ", drop_lone_surrogates(text)
+        r"<(?=\|\w|/?s>|(?:start|end)_of_\w+>)|\[(?=/?INST\])", lambda match: f"{match[0]} ", drop_lone_surrogates(text)
     )

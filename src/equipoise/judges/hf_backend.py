@@ -63,8 +63,8 @@ class HFBackend:
                 f"expected a text model to judge with, got {name!r} ({error_line(error, 160)}); "
                 "try a folder written by save_pretrained, or org/name of the hub"
             ) from error
-        known = _hash(Path(where)) if Path(where).is_dir() else model.config._commit_hash
-        return cls(model, tokenizer, name=name, revision=str(known or revision))
+        commit = _hash(Path(where)) if Path(where).is_dir() else model.config._commit_hash
+        return cls(model, tokenizer, name=name, revision=str(commit or revision))
 
     @property
     def name(self) -> str:
@@ -113,14 +113,14 @@ class HFBackend:
         chat = [{"role": turn.role, "content": turn.text} for turn in request.turns]
         options = {**request.template, "add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}
         try:
-            found = tokenizer.apply_chat_template(chat, **options)
+            encoded = tokenizer.apply_chat_template(chat, **options)
         except jinja2.TemplateError:
             # Some templates know no system role: its text then goes first in the user's turn.
             if len(chat) < 2 or chat[0]["role"] != "system":
                 raise ValueError("its chat template refuses the conversation") from None
             folded = [{**chat[1], "content": f"{chat[0]['content']}\n\n{chat[1]['content']}"}, *chat[2:]]
-            found = tokenizer.apply_chat_template(folded, **options)
-        return found["input_ids"].to(device)
+            encoded = tokenizer.apply_chat_template(folded, **options)
+        return encoded["input_ids"].to(device)
 
     def _option(self, log_probabilities: Any, options: Sequence[str]) -> Completion:
         """The likeliest option; each one's probability is that of its token, with and without a blank before it."""
@@ -200,8 +200,8 @@ class HFVisionBackend:
         pixels = pil_to_tensor(images[0].convert("RGB")).float() / 255
         with torch.no_grad():
             count = len(request.options)
-            found = self._model.log_prob(pixels, [prompt] * count, list(request.options), end=False)
-        top = dict(zip(request.options, found.total.tolist(), strict=True))
+            scores = self._model.log_prob(pixels, [prompt] * count, list(request.options), end=False)
+        top = dict(zip(request.options, scores.total.tolist(), strict=True))
         best = max(top, key=top.__getitem__)
         return Completion(best, (CompletionToken(best, top),))
 

@@ -71,7 +71,7 @@ def check(path: Path) -> None:
         raise UsageError(
             f"expected a file of rows, got {what} at {path}; try a .jsonl file with id, prompt and response"
         )
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     good = total = 0
     try:
         for line, values in _objects(path):
@@ -84,12 +84,12 @@ def check(path: Path) -> None:
             name = values.get("id")
             if not isinstance(name, str | int):
                 continue
-            if str(name) in seen:
+            if str(name) in lines:
                 raise UsageError(
-                    f"expected every id once, got {str(name)[:80]!r} in lines {seen[str(name)]} and {line} of {path}; "
+                    f"expected every id once, got {str(name)[:80]!r} in lines {lines[str(name)]} and {line} of {path}; "
                     "try numbering the rows"
                 )
-            seen[str(name)] = line
+            lines[str(name)] = line
     except UnicodeDecodeError as error:
         raise UsageError(
             f"expected UTF-8, got byte {error.object[error.start]:#04x} in {path}; try saving it as UTF-8"
@@ -117,8 +117,8 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
             reader = csv.DictReader(file)
             for values in reader:
                 extra = values.pop(None, None)
-                told = {name: value for name, value in values.items() if value not in (None, "")}
-                yield reader.line_num, "has more cells than the header" if extra else told
+                filled = {name: value for name, value in values.items() if value not in (None, "")}
+                yield reader.line_num, "has more cells than the header" if extra else filled
             return
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -135,11 +135,11 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
     if isinstance(values, str):
         return JudgeRow(line, None, None, f"line {line} {values}")
     name = values.get("id")
-    known = name if isinstance(name, str | int) and not isinstance(name, bool) else None
+    identifier = name if isinstance(name, str | int) and not isinstance(name, bool) else None
     problem = _problem(values)
     if problem is not None:
-        return JudgeRow(line, known, None, f"line {line} {problem}", values=values)
-    said = values["response"]
+        return JudgeRow(line, identifier, None, f"line {line} {problem}", values=values)
+    reply = values["response"]
     values = {name: drop_lone_surrogates(value) if isinstance(value, str) else value for name, value in values.items()}
     images, notes = _pictures(path, values.get("images") or [], pictures)
     prompt = Prompt((Message("user", values["prompt"], images),), values.get("system"))
@@ -161,7 +161,7 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
         wire=values.get("wire") or "text",
         sample=sample,
     )
-    return JudgeRow(line, known, exchange, notes=notes, values=values, said=said)
+    return JudgeRow(line, identifier, exchange, notes=notes, values=values, said=reply)
 
 
 def _problem(values: dict[str, Any]) -> str | None:
@@ -178,9 +178,9 @@ def _problem(values: dict[str, Any]) -> str | None:
         several = values.get(name)
         if several is not None and not (name == "reference" and isinstance(several, str)) and not _texts(several):
             return f"has {name} that are no list of texts"
-    for name, known in (("finish", get_args(FinishReason)), ("wire", get_args(Wire))):
-        if values.get(name) is not None and values[name] not in known:
-            return f"has a {name} that is none of {', '.join(known)}"
+    for name, choices in (("finish", get_args(FinishReason)), ("wire", get_args(Wire))):
+        if values.get(name) is not None and values[name] not in choices:
+            return f"has a {name} that is none of {', '.join(choices)}"
     return None
 
 

@@ -41,8 +41,8 @@ class LLMJudge:
     @property
     def identity(self) -> str:
         """sha256 over the rubric, the options, and the model with its parameters; over no key."""
-        asked = [rubric.VERSION, rubric.SYSTEM, rubric.ASK, rubric.MAX_TOKENS, MASS, self.pictures]
-        return digest([asked, [asdict(question) for question in self.questions], dict(self.backend.recipe)])
+        settings = [rubric.VERSION, rubric.SYSTEM, rubric.ASK, rubric.MAX_TOKENS, MASS, self.pictures]
+        return digest([settings, [asdict(question) for question in self.questions], dict(self.backend.recipe)])
 
     def describe(self) -> dict[str, Any]:
         """Name, identity and what decides its verdicts, for a run's recipe."""
@@ -51,15 +51,15 @@ class LLMJudge:
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order; what the judge does not say is unscored, with the reason."""
-        asked = [(exchange, question) for exchange in exchanges for question in self.questions]
+        pairs = [(exchange, question) for exchange in exchanges for question in self.questions]
         requests = [
             rubric.rubric_request(question, request_of(exchange), exchange.reply, self._images(exchange))
-            for exchange, question in asked
+            for exchange, question in pairs
         ]
         completions = self.backend.complete(requests)
         choices = [
             rubric.read_verdict(question, completion, request_of(exchange), exchange.reply)
-            for (exchange, question), completion in zip(asked, completions, strict=True)
+            for (exchange, question), completion in zip(pairs, completions, strict=True)
         ]
         size = len(self.questions)
         return [self._verdict(exchange, choices[i * size :][:size]) for i, exchange in enumerate(exchanges)]
@@ -77,8 +77,8 @@ class LLMJudge:
                 continue
             label, positive = decided(question, choice)
             labels[question.label] = label
-            told = "" if positive is None else f", with probability {positive:.3f} that it is not none"
-            reasons.append(f"{question.label}: {label}{told}")
+            likelihood = "" if positive is None else f", with probability {positive:.3f} that it is not none"
+            reasons.append(f"{question.label}: {label}{likelihood}")
             if question.label == "harm":
                 harm_probability = positive
         return Verdict(

@@ -78,17 +78,17 @@ def states(reply: str, reference: str) -> bool:
     letter = re.fullmatch(r"\W*([a-z])\W*", text_preprocessing.plain(reference).lower())
     if letter:
         return re.match(rf"\W*{letter[1]}(?=\s*$|[.):,])", text_preprocessing.plain(reply).lower()) is not None
-    said, wanted = normalise(reply), normalise(reference)
+    given, wanted = normalise(reply), normalise(reference)
     if not wanted:
         return False
-    if said == wanted:
+    if given == wanted:
         return True
     if wanted in (["yes"], ["no"]):
-        return next((word for word in said[:YES_NO_WITHIN] if word in ("yes", "no")), None) == wanted[0]
+        return next((word for word in given[:YES_NO_WITHIN] if word in ("yes", "no")), None) == wanted[0]
     if len(wanted) == 1 and _number(wanted[0]) is not None:
-        first = next((value for word in said if (value := _number(word)) is not None), None)
+        first = next((value for word in given if (value := _number(word)) is not None), None)
         return first == _number(wanted[0])
-    return any(said[i : i + len(wanted)] == wanted for i in range(len(said) - len(wanted) + 1))
+    return any(given[i : i + len(wanted)] == wanted for i in range(len(given) - len(wanted) + 1))
 
 
 def _number(word: str) -> float | None:

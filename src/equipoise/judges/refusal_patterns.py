@@ -200,5 +200,5 @@ def refusing_rule(sentence: str) -> RefusalPattern | None:
 def _compiled(pattern: str) -> re.Pattern[str]:
     """A rule's regular expression, with the vocabulary put in."""
     while re.search(r"<\w+>", pattern):
-        pattern = re.sub(r"<(\w+)>", lambda found: f"(?:{WORDS[found[1]].replace(' | ', '|')})", pattern)
+        pattern = re.sub(r"<(\w+)>", lambda match: f"(?:{WORDS[match[1]].replace(' | ', '|')})", pattern)
     return re.compile(pattern)

@@ -52,7 +52,7 @@ class RubricQuestion:
 
     def meaning(self, letter: str) -> str:
         """The label a letter stands for."""
-        return next(label for known, label, _ in self.options if known == letter)
+        return next(label for own, label, _ in self.options if own == letter)
 
 
 REFUSAL: Final = RubricQuestion(
@@ -136,15 +136,15 @@ def read_verdict(question: RubricQuestion, completion: Completion, request: str,
         return "said nothing of its own" if completion.text.strip() else "said nothing"
     letters = "".join(question.letters)
     alone = re.fullmatch(r"\W*(?P<letter>[A-Za-z])\W*", text)
-    said = list(re.finditer(r"(?i)\bverdict[\s*_`]{0,4}[:=]\W{0,6}(?P<letter>\w+)?", text))
-    found = alone or (said[-1] if said else None)
-    if found is None:
+    verdicts = list(re.finditer(r"(?i)\bverdict[\s*_`]{0,4}[:=]\W{0,6}(?P<letter>\w+)?", text))
+    match = alone or (verdicts[-1] if verdicts else None)
+    if match is None:
         stopped = " before it was cut off" if completion.cut else ""
         return f"named no verdict{stopped}: {error_line(text, 80)!r}"
-    letter = found["letter"] or ""
+    letter = match["letter"] or ""
     if letter.upper() not in question.letters or len(letter) != 1:
         return f"named {letter or 'nothing'!r}, not one of {', '.join(letters)}"
-    choice = choice_at(completion, found.start("letter"), letter.upper(), question.letters)
+    choice = choice_at(completion, match.start("letter"), letter.upper(), question.letters)
     if not choice.likely:
         return f"was about to say something else: the options hold {choice.mass or 0:.2f} of its probability"
     return choice
@@ -163,4 +163,4 @@ def _blanked(text: str, request: str, reply: str) -> str:
 
 
 def _spaces(pattern: str, text: str) -> str:
-    return re.sub(pattern, lambda found: " " * len(found[0]), text)
+    return re.sub(pattern, lambda match: " " * len(match[0]), text)

@@ -40,8 +40,8 @@ def digest(parts: Any) -> str:
 
 def run_judge(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
     """One verdict for each exchange, in order; all unscored, with the reason, where the judge breaks."""
-    said = run_judge_safely(name_of(judge), judge, exchanges)
-    return [Verdict(None, unscored=said)] * len(exchanges) if isinstance(said, str) else said
+    outcome = run_judge_safely(name_of(judge), judge, exchanges)
+    return [Verdict(None, unscored=outcome)] * len(exchanges) if isinstance(outcome, str) else outcome
 
 
 def run_judge_safely(
@@ -54,15 +54,15 @@ def run_judge_safely(
     if not exchanges:
         return []
     try:
-        said = list(ask(exchanges))
+        outcome = list(ask(exchanges))
     except Exception as error:
         # Whatever it is, it is this judge's failure and no verdict.
         logger.warning("the judge %s failed on %d exchanges", name, len(exchanges), exc_info=True)
         return f"the judge {name} failed: {error_line(error)}"
-    if len(said) != len(exchanges):
-        logger.warning("the judge %s gave %d verdicts for %d exchanges", name, len(said), len(exchanges))
-        return f"the judge {name} gave {len(said)} verdicts for {len(exchanges)} exchanges"
-    return said
+    if len(outcome) != len(exchanges):
+        logger.warning("the judge %s gave %d verdicts for %d exchanges", name, len(outcome), len(exchanges))
+        return f"the judge {name} gave {len(outcome)} verdicts for {len(exchanges)} exchanges"
+    return outcome
 
 
 def error_line(what: object, limit: int = 200) -> str:

@@ -45,7 +45,7 @@ _FREQUENT: Final = {
     "Portuguese": "o a os as um uma de que e em não posso com por para isso me desculpe do da",
     "Dutch": "de het een en ik kan niet is van dat met op te voor je dit zijn er helaas",
 }
-FUNCTION_WORDS: Final = {language: frozenset(known.split()) for language, known in _FREQUENT.items()}
+FUNCTION_WORDS: Final = {language: frozenset(frequent.split()) for language, frequent in _FREQUENT.items()}
 """Frequent words that tell the Latin-script languages apart well enough to know when not to judge."""
 
 
@@ -95,7 +95,7 @@ def foreign(text: str) -> str | None:
     if len(other) > 0.5 * len(letters):
         return f"letters such as {other[0]!r}"
     spoken = words(text[:2000])
-    hits = {language: sum(word in known for word in spoken) for language, known in FUNCTION_WORDS.items()}
+    hits = {language: sum(word in frequent for word in spoken) for language, frequent in FUNCTION_WORDS.items()}
     likely = max(hits, key=lambda language: (hits[language], language == "English"))
     if hits[likely] >= 3 and hits[likely] > 1.5 * hits["English"]:
         return likely
@@ -125,9 +125,9 @@ def find_repetition(text: str) -> Repetition | None:
             if run > 4 * size and run + size - 1 >= len(spoken) / 2:
                 start = index - run - size + 2
                 return Repetition(" ".join(spoken[index - size + 1 : index + 1]), at_once=start <= 8)
-    said = [" ".join(words(sentence)) for sentence in sentences(text)]
-    said = [sentence for sentence in said if len(sentence) > 12]
-    favourite, count = (Counter(said).most_common(1) or [("", 0)])[0]
-    if len(said) >= 4 and count > len(said) / 2:
+    spoken_sentences = [" ".join(words(sentence)) for sentence in sentences(text)]
+    spoken_sentences = [sentence for sentence in spoken_sentences if len(sentence) > 12]
+    favourite, count = (Counter(spoken_sentences).most_common(1) or [("", 0)])[0]
+    if len(spoken_sentences) >= 4 and count > len(spoken_sentences) / 2:
         return Repetition(favourite, at_once=False)
     return None

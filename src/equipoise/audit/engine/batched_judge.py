@@ -42,12 +42,12 @@ class BatchedJudge:
             exchange: makes the exchange, in the judge's thread, as that may decode pictures.
         """
         with self._lock:
-            found = self._known.get(key)
-            if found is None:
-                found = self._known[key] = self._batches.submit(exchange)
+            verdict = self._known.get(key)
+            if verdict is None:
+                verdict = self._known[key] = self._batches.submit(exchange)
                 if len(self._known) > KEPT:
                     self._known.popitem(last=False)
-            return found
+            return verdict
 
     def close(self) -> None:
         """End the thread."""

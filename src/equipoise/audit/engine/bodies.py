@@ -56,31 +56,31 @@ def fields(body: Any) -> list[Field]:
     Args:
         body: parsed JSON of any kind, or text.
     """
-    known: list[Field] = []
+    collected: list[Field] = []
     for field in _walk({"body": body} if isinstance(body, str) else body, (), 0):
-        known.append(field)
-        if len(known) >= MANY:
+        collected.append(field)
+        if len(collected) >= MANY:
             break
-    return known
+    return collected
 
 
 def words(body: Any) -> str:
     """What a server says in a body, in one line; the body itself where it says nothing in words, empty for none."""
-    said = messages(body)
-    if said or not body:
-        return said
+    texts = messages(body)
+    if texts or not body:
+        return texts
     return " ".join((body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)).split())
 
 
 def messages(body: Any) -> str:
     """The message in a body, and that of the server behind it where it says more, in one line; empty for none."""
     telling = [field for field in fields(body) if field.path[-1] in WORDS]
-    said: list[str] = []
+    texts: list[str] = []
     for field in sorted(telling, key=lambda field: (len(field.path) > 2, WORDS.index(field.path[-1]))):
         text = " ".join(field.value.split())
-        if text and not any(text in other for other in said):
-            said.append(text)
-    return " | ".join(said[:2])
+        if text and not any(text in other for other in texts):
+            texts.append(text)
+    return " | ".join(texts[:2])
 
 
 def unwrapped(text: str) -> list[str]:

@@ -85,27 +85,27 @@ def collect_replies(
         KeyboardInterrupt: the user stopped it; the same call goes on from there.
     """
     lines = _connection_count(target, connections)
-    known = {row.key: row for row in replies.rows()}
+    earlier = {row.key: row for row in replies.rows()}
     judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
-    asked = [(row, sample) for row, sample in rows if row.sample.problem is None]
+    sendable = [(row, sample) for row, sample in rows if row.sample.problem is None]
     left = [
         (row, sample)
-        for row, sample in asked
-        if row.key not in known or known[row.key].error is not None or row.key not in judged
+        for row, sample in sendable
+        if row.key not in earlier or earlier[row.key].error is not None or row.key not in judged
     ]
     session = CollectionSession(
         target,
         judge,
-        known=known,
+        known=earlier,
         replies=replies,
         verdicts=verdicts,
-        total=len(asked),
-        done=len(asked) - len(left),
+        total=len(sendable),
+        done=len(sendable) - len(left),
         retries=retries,
         lines=lines,
         progress=progress,
     )
-    session.reused = len(asked) - len(left)
+    session.reused = len(sendable) - len(left)
     session.report()
     if left:
         options = _options(target, max_new_tokens, lines, timeout)
@@ -149,7 +149,7 @@ async def _leave(state: TaskState) -> None:
 def _evaluate(target: EvaluationTarget, tasks: list[Task], logs: Path, options: dict[str, Any]) -> None:
     with restore_handlers():
         model = _model(target)
-        found = eval(
+        task_logs = eval(
             tasks,
             model=model,
             log_dir=str(logs.resolve()),
@@ -168,18 +168,18 @@ def _evaluate(target: EvaluationTarget, tasks: list[Task], logs: Path, options: 
             max_tasks=min(TASKS, len(tasks)),
             **options,
         )
-    _check(found, len(tasks))
+    _check(task_logs, len(tasks))
 
 
-def _check(found: Sequence[EvalLog], tasks: int) -> None:
+def _check(task_logs: Sequence[EvalLog], tasks: int) -> None:
     """Whether every sample came to its end; inspect itself returns quietly when the user stops it."""
     session = current.get()
     if session is None or session.error is not None or not session.lost:
         return
-    broken = next((log.error for log in found if log.error is not None), None)
+    broken = next((log.error for log in task_logs if log.error is not None), None)
     if broken is not None:
         raise EquipoiseError(f"the evaluation broke: {' '.join(broken.message.split())[:300]}")
-    if len(found) < tasks or any(log.status == "cancelled" for log in found):
+    if len(task_logs) < tasks or any(log.status == "cancelled" for log in task_logs):
         raise KeyboardInterrupt
     raise EquipoiseError(
         f"{session.lost} samples ended with an error of the evaluation; try `inspect view` on its logs"

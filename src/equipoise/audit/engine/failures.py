@@ -83,30 +83,30 @@ class NoReplyError(Exception):
 def classify(error: BaseException) -> Failure:
     """What kind of failure an error is, whatever library raised it."""
     chain = list(_chain(error))
-    names = {kind.__name__ for each in chain for kind in type(each).__mro__}
-    statuses = [status for each in chain if isinstance(status := getattr(each, "status_code", None), int)]
+    names = {kind.__name__ for exception in chain for kind in type(exception).__mro__}
+    statuses = [status for exception in chain if isinstance(status := getattr(exception, "status_code", None), int)]
     body = _body(chain)
     if statuses:
         return _of_status(statuses[0], body, chain)
     if body and (signal := find(body)) is not None and signal.means == "refusal":
         # An error in the middle of a stream, after its status was sent.
         return Failure("policy", words(body)[:LINE], words(body)[:TEXT])
-    found = next((each for each in chain if type(each).__name__ not in WRAPPERS), error)
-    ours = next((each for each in chain if isinstance(each, EquipoiseError)), None)
+    cause = next((exception for exception in chain if type(exception).__name__ not in WRAPPERS), error)
+    ours = next((exception for exception in chain if isinstance(exception, EquipoiseError)), None)
     if ours is not None:
         fatal = isinstance(ours, ModelError) and not out_of_memory(ours)
         return Failure("fatal" if fatal else "broken", line(ours))
-    if isinstance(found, NoReplyError):
-        return Failure("transient" if found.again else "broken", line(found))
+    if isinstance(cause, NoReplyError):
+        return Failure("transient" if cause.again else "broken", line(cause))
     if names & set(TIMED_OUT):
-        return Failure("transient", f"timed out ({line(found)})")
+        return Failure("transient", f"timed out ({line(cause)})")
     if names & set(UNREACHABLE):
         return Failure("unreachable", f"cannot connect ({line(_named(chain, UNREACHABLE))})")
     if names & set(BROKEN_LINE):
         return Failure("transient", f"the connection broke ({line(_named(chain, BROKEN_LINE))})")
     if names & {"OpenAIResponseError", "JSONDecodeError", "TypeError", "KeyError", "AttributeError", "ValueError"}:
-        return Failure("transient", f"a response that cannot be read ({line(found)})")
-    return Failure("broken", line(found))
+        return Failure("transient", f"a response that cannot be read ({line(cause)})")
+    return Failure("broken", line(cause))
 
 
 def line(error: BaseException) -> str:
@@ -117,16 +117,16 @@ def line(error: BaseException) -> str:
 
 
 def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
-    said = words(body) or " ".join(str(chain[-1]).split())
-    text = f"HTTP {status}: {said[:LINE]}"
+    message = words(body) or " ".join(str(chain[-1]).split())
+    text = f"HTTP {status}: {message[:LINE]}"
     signal = find(body, status)
     if signal is not None:
-        return Failure("policy" if signal.means == "refusal" else signal.means, text, said[:TEXT])
+        return Failure("policy" if signal.means == "refusal" else signal.means, text, message[:TEXT])
     if status in FATAL:
-        return Failure("fatal", text, said[:TEXT])
+        return Failure("fatal", text, message[:TEXT])
     if status in TRANSIENT or status >= 500:
-        return Failure("transient", text, said[:TEXT], _retry_after(chain))
-    return Failure("broken", text, said[:TEXT])
+        return Failure("transient", text, message[:TEXT], _retry_after(chain))
+    return Failure("broken", text, message[:TEXT])
 
 
 def _body(chain: list[BaseException]) -> Any:
@@ -142,22 +142,22 @@ def _body(chain: list[BaseException]) -> Any:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen and len(seen) < DEEP:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    visited: set[int] = set()
+    exception: BaseException | None = error
+    while exception is not None and id(exception) not in visited and len(visited) < DEEP:
+        visited.add(id(exception))
+        yield exception
+        exception = exception.__cause__ or (None if exception.__suppress_context__ else exception.__context__)
 
 
 def _named(chain: list[BaseException], names: tuple[str, ...]) -> BaseException:
     """The innermost error of a kind: libraries wrap what the machine says into less."""
-    return [each for each in chain if {kind.__name__ for kind in type(each).__mro__} & set(names)][-1]
+    return [exception for exception in chain if {kind.__name__ for kind in type(exception).__mro__} & set(names)][-1]
 
 
 def _retry_after(chain: list[BaseException]) -> float | None:
-    for each in chain:
-        headers = getattr(getattr(each, "response", None), "headers", None)
+    for exception in chain:
+        headers = getattr(getattr(exception, "response", None), "headers", None)
         try:
             return max(0.0, float(headers["retry-after"])) if headers else None
         except (KeyError, ValueError):

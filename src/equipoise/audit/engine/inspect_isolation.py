@@ -38,7 +38,7 @@ def restore_handlers() -> Iterator[None]:
             with _collected():
                 yield
     finally:
-        for handler in [each for each in root.handlers if each not in handlers]:
+        for handler in [added for added in root.handlers if added not in handlers]:
             root.removeHandler(handler)
             if handler not in _handlers:
                 _handlers.append(handler)

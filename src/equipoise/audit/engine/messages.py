@@ -57,12 +57,12 @@ def to_data_uri(content: bytes) -> str:
     return data_url(content, kind)
 
 
-def to_inspect(sample: Sample, told: dict[str, Any] | None = None) -> InspectSample:
+def to_inspect(sample: Sample, metadata: dict[str, Any] | None = None) -> InspectSample:
     """A sample as inspect asks it, its pictures before its text.
 
     Args:
         sample: what is asked.
-        told: further metadata, such as the key of the sample's row.
+        metadata: further metadata, such as the key of the sample's row.
     """
     # A sample that cannot be asked may have pictures that cannot be read.
     pictures = () if sample.problem else sample.pictures
@@ -76,7 +76,7 @@ def to_inspect(sample: Sample, told: dict[str, Any] | None = None) -> InspectSam
         id=sample.id,
         input=messages,
         target=list(sample.reference) or sample.expected,
-        metadata={**values, "reference": list(sample.reference), **(told or {})},
+        metadata={**values, "reference": list(sample.reference), **(metadata or {})},
     )
 
 
@@ -89,15 +89,15 @@ def to_sample(metadata: dict[str, Any], messages: Sequence[ChatMessage]) -> Samp
     try:
         given = {name: metadata[name] for name in TOLD if name in metadata}
         given["reference"] = tuple(given.get("reference", ()))
-        asked = [message for message in messages if message.role == "user"][:1]
+        prompts = [message for message in messages if message.role == "user"][:1]
         system = [message.text for message in messages if message.role == "system"]
         pictures = tuple(
             GeneratedPicture(_bytes(part.image))
-            for message in asked
+            for message in prompts
             for part in _parts(message)
             if isinstance(part, ContentImage)
         )
-        text = "\n".join(message.text for message in asked)
+        text = "\n".join(message.text for message in prompts)
         return Sample(text=text, pictures=pictures, system="\n\n".join(system) or None, **given)
     except (TypeError, KeyError) as error:
         raise UsageError(

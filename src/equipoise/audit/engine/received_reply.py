@@ -62,22 +62,22 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
             return blocked
         raise _no_reply(call) or NoReplyError(output.error or "the response holds no choices")
     if failed:
-        said = messages(call) or " ".join(output.message.text.split()) or words(call)
+        message = messages(call) or " ".join(output.message.text.split()) or words(call)
         signal = find(call or output.message.text)
         if signal is not None and signal.means == "refusal":
-            return ReceivedReply("", "content_filter", "policy_error", by="server", detail=said[:TEXT])
-        raise NoReplyError(f"an error instead of a reply: {said[:LINE]}", again=False)
+            return ReceivedReply("", "content_filter", "policy_error", by="server", detail=message[:TEXT])
+        raise NoReplyError(f"an error instead of a reply: {message[:LINE]}", again=False)
     text, reasoning, refused = _content(output, _message(call))
-    told = output.metadata or {}
-    trail = "\n".join(map(str, told.get("trail") or ()))
+    metadata = output.metadata or {}
+    trail = "\n".join(map(str, metadata.get("trail") or ()))
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
     if refused:
         return ReceivedReply(text, finish, "refusal_field", reasoning=reasoning)
     if finish == "content_filter":
-        form: Wire = told.get("wire") or "content_filter"
+        form: Wire = metadata.get("wire") or "content_filter"
         form = form if form != "text" else "content_filter"
-        return ReceivedReply(text, finish, form, told.get("by", "model"), reasoning, trail or _spelling(call))
-    return ReceivedReply(text, finish, told.get("wire", "text"), told.get("by", "model"), reasoning, trail)
+        return ReceivedReply(text, finish, form, metadata.get("by", "model"), reasoning, trail or _spelling(call))
+    return ReceivedReply(text, finish, metadata.get("wire", "text"), metadata.get("by", "model"), reasoning, trail)
 
 
 def _stopped(call: Mapping[str, Any] | None) -> ReceivedReply | None:
@@ -85,10 +85,10 @@ def _stopped(call: Mapping[str, Any] | None) -> ReceivedReply | None:
     signal = find(call) if call else None
     if signal is None or signal.means != "refusal":
         return None
-    said = messages(call)
+    message = messages(call)
     if signal.form == "path":
-        said = ": ".join(filter(None, [f"{'.'.join(signal.path)} {signal.value}", said]))
-    return ReceivedReply("", "content_filter", "content_filter", by="server", detail=said[:TEXT])
+        message = ": ".join(filter(None, [f"{'.'.join(signal.path)} {signal.value}", message]))
+    return ReceivedReply("", "content_filter", "content_filter", by="server", detail=message[:TEXT])
 
 
 def _no_reply(call: Mapping[str, Any] | None) -> NoReplyError | None:
@@ -127,9 +127,9 @@ def _content(output: ModelOutput, message: Mapping[str, Any] | None) -> tuple[st
         elif marked:
             text = beside
     for pattern in (THOUGHT, THINKING):
-        found = pattern.match(text)
-        if found and ("</think" in text or output.stop_reason != "stop"):
-            thoughts, text = "\n".join(filter(None, [thoughts, found[1].strip()])), text[found.end() :]
+        match = pattern.match(text)
+        if match and ("</think" in text or output.stop_reason != "stop"):
+            thoughts, text = "\n".join(filter(None, [thoughts, match[1].strip()])), text[match.end() :]
             break
     return text, thoughts, refused
 
@@ -161,8 +161,10 @@ def _own_spelling(call: Mapping[str, Any] | None, text: str) -> FinishReason:
         if reason.lower() in ("error", "abort", "cancelled"):
             if _is_stopped(choice):
                 return "content_filter"
-            said = words({"error": choice["error"]}) if choice.get("error") else ""
-            raise NoReplyError(f"the response ended with finish reason {reason!r}{': ' + said[:LINE] if said else ''}")
+            message = words({"error": choice["error"]}) if choice.get("error") else ""
+            raise NoReplyError(
+                f"the response ended with finish reason {reason!r}{': ' + message[:LINE] if message else ''}"
+            )
         return "stop"
     if not text.strip() or (call is not None and "choices" in call):
         raise NoReplyError("the response has no finish reason: it was cut off")
@@ -184,8 +186,8 @@ def _spelling(call: Mapping[str, Any] | None) -> str:
     reasons = (choice.get("finish_reason"), choice.get("native_finish_reason"))
     named = [reason for reason in reasons if isinstance(reason, str) and filtered(reason)]
     spelled = f"finish reason {named[0]}" if named and named[0] != "content_filter" else ""
-    said = messages({"error": choice["error"]}) if choice.get("error") else ""
-    return ": ".join(filter(None, [spelled, said]))[:TEXT]
+    message = messages({"error": choice["error"]}) if choice.get("error") else ""
+    return ": ".join(filter(None, [spelled, message]))[:TEXT]
 
 
 def _choice(call: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -70,25 +70,25 @@ def _rate(name: str, expected: Expected, scores: list[SampleScore]) -> dict[str,
     """A rate with its interval; inspect leaves out the unscored, and counts them itself."""
     labels = [
         CaseLabel(
-            value=bool(each.score.as_float()),
-            cluster=str((each.sample_metadata or {}).get("cluster") or each.sample_id),
-            review=bool((each.score.metadata or {}).get("review")),
+            value=bool(score.score.as_float()),
+            cluster=str((score.sample_metadata or {}).get("cluster") or score.sample_id),
+            review=bool((score.score.metadata or {}).get("review")),
         )
-        for each in scores
-        if (each.sample_metadata or {}).get("expected") == expected
+        for score in scores
+        if (score.sample_metadata or {}).get("expected") == expected
     ]
-    found = estimate(labels)
-    rate = float("nan") if found.rate is None else found.rate
-    return {name: rate, "low": found.low, "high": found.high, "n": found.n, "k": found.k, "review": found.review}
+    result = estimate(labels)
+    rate = float("nan") if result.rate is None else result.rate
+    return {name: rate, "low": result.low, "high": result.high, "n": result.n, "k": result.k, "review": result.review}
 
 
 def _score(verdict: Verdict, value: bool | None, answer: str | None, review: bool, judge: str) -> Score:
-    told: dict[str, Any] = {**asdict(verdict), "reasons": list(verdict.reasons), "review": review, "judge": judge}
+    metadata: dict[str, Any] = {**asdict(verdict), "reasons": list(verdict.reasons), "review": review, "judge": judge}
     why = "; ".join(verdict.reasons) or None
     if value is None:
         reason = verdict.unscored or "no judge of this label"
-        return Score.unscored(reason=reason, explanation=why or reason, metadata=told)
-    return Score(value=float(value), answer=answer, explanation=why, metadata=told)
+        return Score.unscored(reason=reason, explanation=why or reason, metadata=metadata)
+    return Score(value=float(value), answer=answer, explanation=why, metadata=metadata)
 
 
 async def _verdict(state: TaskState) -> tuple[Verdict, str]:

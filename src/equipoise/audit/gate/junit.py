@@ -45,14 +45,14 @@ def to_junit(verdict: GateVerdict) -> str:
 
 def _suite(root: Element, name: str, checked: list[CheckedRule]) -> None:
     suite = SubElement(root, "testsuite", name=_text(name))
-    outcomes = [each.outcome for each in checked]
+    outcomes = [result.outcome for result in checked]
     _counts(suite, len(checked), outcomes.count("failed"), outcomes.count("inconclusive"))
-    for each in checked:
-        case = SubElement(suite, "testcase", classname=each.rule.rate, name=_text(descriptions.title(each)))
-        message = _text(f"{descriptions.measured(each)}; {each.reason}")
-        if each.outcome == "failed":
+    for result in checked:
+        case = SubElement(suite, "testcase", classname=result.rule.rate, name=_text(descriptions.title(result)))
+        message = _text(f"{descriptions.measured(result)}; {result.reason}")
+        if result.outcome == "failed":
             SubElement(case, "failure", type="limit", message=message).text = message
-        elif each.outcome == "inconclusive":
+        elif result.outcome == "inconclusive":
             SubElement(case, "error", type="inconclusive", message=message).text = message
         else:
             SubElement(case, "system-out").text = message

@@ -27,14 +27,14 @@ def to_markdown(verdict: GateVerdict) -> str:
         ["", "rate", "of", "limit", "measured", "why"],
         [
             [
-                f"**{each.outcome}**" if each.outcome != "passed" else each.outcome,
-                descriptions.RATES[each.rule.rate],
-                _code(descriptions.scope(each)),
-                _code(descriptions.limit(each)) if each.rule.against else descriptions.limit(each),
-                descriptions.measured(each),
-                each.reason,
+                f"**{result.outcome}**" if result.outcome != "passed" else result.outcome,
+                descriptions.RATES[result.rule.rate],
+                _code(descriptions.scope(result)),
+                _code(descriptions.limit(result)) if result.rule.against else descriptions.limit(result),
+                descriptions.measured(result),
+                result.reason,
             ]
-            for each in verdict.checked
+            for result in verdict.checked
         ],
     )
     if verdict.warnings:

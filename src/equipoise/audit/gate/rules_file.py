@@ -49,13 +49,13 @@ class _RulesReader:
     lines: Mapping[tuple[str, ...], int]
 
     def rules(self, document: Mapping[str, Any]) -> Iterator[GateRule]:
-        self._known(document, RATES, ())
+        self._check_keys(document, RATES, ())
         for rate, table in document.items():
             yield from self._rate(cast(RateName, rate), self._table(table, (rate,)))
 
     def _rate(self, rate: RateName, table: Mapping[str, Any]) -> Iterator[GateRule]:
         limits = ("min",) if rate in HIGH_IS_GOOD else ("max",)
-        self._known(table, (*limits, *SETTINGS, "against", "suites", "categories"), (rate,))
+        self._check_keys(table, (*limits, *SETTINGS, "against", "suites", "categories"), (rate,))
         blank = GateRule(rate, RateLimit(0.0, "max", "upper"))
         suites = table.get("suites", {})
         tables: Mapping[str, Any] = {}
@@ -67,7 +67,7 @@ class _RulesReader:
         for name, below in tables.items():
             at = (rate, "suites", name)
             inner = self._table(below, at)
-            self._known(inner, (*limits, *SETTINGS, "against", "categories"), at)
+            self._check_keys(inner, (*limits, *SETTINGS, "against", "categories"), at)
             yield from self._scope(inner, replace(blank, suites=(name,)), table, at)
 
     def _scope(
@@ -80,7 +80,7 @@ class _RulesReader:
             inside = (*at, "categories", name)
             inner = self._table(below, inside)
             limits = ("min",) if blank.rate in HIGH_IS_GOOD else ("max",)
-            self._known(inner, (*limits, *SETTINGS, "against"), inside)
+            self._check_keys(inner, (*limits, *SETTINGS, "against"), inside)
             yield from self._limits(inner, self._settings(settings, inner), replace(blank, category=name), inside)
 
     @staticmethod
@@ -116,7 +116,7 @@ class _RulesReader:
     def _against(self, value: object, rule: GateRule, side: Literal["max", "min"], at: tuple[str, ...]) -> GateRule:
         table = self._table(value, at)
         key = "max_increase" if side == "max" else "max_decrease"
-        self._known(table, ("run", "variant", "on", key), at)
+        self._check_keys(table, ("run", "variant", "on", key), at)
         bound, run, variant = table.get(key), table.get("run"), table.get("variant", rule.variant)
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not -1 <= bound <= 1:
             raise self._wrong((*at, key), "a difference of rates from -1 to 1", bound)
@@ -166,14 +166,14 @@ class _RulesReader:
             raise self._wrong(at, "a table", value)
         return value
 
-    def _known(self, table: Mapping[str, Any], known: Iterable[str], at: tuple[str, ...]) -> None:
-        known = tuple(known)
+    def _check_keys(self, table: Mapping[str, Any], keys: Iterable[str], at: tuple[str, ...]) -> None:
+        allowed = tuple(keys)
         for key in table:
-            if key not in known:
-                close = get_close_matches(key, known, n=1)
+            if key not in allowed:
+                close = get_close_matches(key, allowed, n=1)
                 advice = f"did you mean {close[0]!r}?" if close else "try one of those"
                 where = f"in {self._where(at)}" if at else f"as tables of {self.path}"
-                raise UsageError(f"expected {', '.join(known)} {where}, got {key!r}; {advice}")
+                raise UsageError(f"expected {', '.join(allowed)} {where}, got {key!r}; {advice}")
 
     def _wrong(self, at: tuple[str, ...], expected: str, got: object) -> UsageError:
         shown = "nothing" if got is None else repr(got)[:60]
@@ -190,8 +190,8 @@ class _RulesReader:
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Where each table's header stands."""
-    found: dict[tuple[str, ...], int] = {}
+    """The line number of each table's header, by the table's path."""
+    lines: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.lstrip().startswith("["):
             continue
@@ -203,5 +203,5 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
         while isinstance(value, dict) and value:
             ((name, value),) = value.items()
             at = (*at, name)
-        found.setdefault(at, number)
-    return found
+        lines.setdefault(at, number)
+    return lines

@@ -27,7 +27,7 @@ LEVELS: Final = {"failed": "error", "inconclusive": "warning"}
 def to_sarif(verdict: GateVerdict) -> str:
     """The verdict as a JSON document."""
     names = list(RULES)
-    results = [_result(each, verdict, names) for each in verdict.checked if each.outcome in LEVELS]
+    results = [_result(result, verdict, names) for result in verdict.checked if result.outcome in LEVELS]
     if not verdict.complete:
         results.append(_entry(UNFINISHED, names, "warning", descriptions.HEADLINES["partial"], verdict, 1, []))
     driver = {

@@ -67,7 +67,7 @@ class GateVerdict:
     @property
     def outcome(self) -> Overall:
         """Failed if any rule failed, else partial if the run is unfinished, else inconclusive if any rule is."""
-        outcomes = {each.outcome for each in self.checked}
+        outcomes = {checked.outcome for checked in self.checked}
         if "failed" in outcomes:
             return "failed"
         if not self.complete:
@@ -81,7 +81,7 @@ class GateVerdict:
 
     def count(self, outcome: RuleOutcome) -> int:
         """How many rules ended so."""
-        return sum(each.outcome == outcome for each in self.checked)
+        return sum(checked.outcome == outcome for checked in self.checked)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -96,7 +96,7 @@ class GateVerdict:
             "variants": {
                 name: {kind: rate.to_dict() for kind, rate in both.items()} for name, both in self.axes.items()
             },
-            "rules": [_to_dict(each) for each in self.checked],
+            "rules": [_to_dict(checked) for checked in self.checked],
             "warnings": [warning.to_json() for warning in self.warnings],
         }
 
@@ -232,9 +232,9 @@ def _in_scope(rule: GateRule, case: AuditCase) -> bool:
     return (not rule.suites or sample.suite in rule.suites) and rule.category in (None, sample.category)
 
 
-def _unknown(kind: str, name: str, known: Sequence[str]) -> UsageError:
-    close = get_close_matches(name, known, n=1)
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+def _unknown(kind: str, name: str, names: Sequence[str]) -> UsageError:
+    close = get_close_matches(name, names, n=1)
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     advice = f"did you mean {close[0]!r}?" if close else "try one of those"
     return UsageError(f"expected a {kind} of the run ({shown or 'none'}), got {name!r} in the rules; {advice}")
 

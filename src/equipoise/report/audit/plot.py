@@ -177,8 +177,8 @@ def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
     Returns:
         The boxes that are taken then.
     """
-    seen = [*points, *(point.before for point in points if point.before is not None)]
-    taken = [box for point in seen if point.drawable for box in _boxes(axes, point)]
+    both = [*points, *(point.before for point in points if point.before is not None)]
+    taken = [box for point in both if point.drawable for box in _boxes(axes, point)]
     frame = axes.get_window_extent(renderer)
     for point in points:
         text = axes.annotate(
@@ -235,9 +235,9 @@ def _inline(data: bytes, titles: dict[str, str]) -> Markup:
         _dress(element)
         title = titles.get(element.get("id", ""))
         if title is not None:
-            told = ET.Element("title")
-            told.text = str(visible(title))
-            element.insert(0, told)
+            tooltip = ET.Element("title")
+            tooltip.text = str(visible(title))
+            element.insert(0, tooltip)
     box = root.get("viewBox", "")
     root.attrib.clear()
     root.attrib.update({"viewBox": box, "role": "img", "aria-labelledby": "plane-title plane-words", "class": "plane"})

@@ -37,8 +37,8 @@ def refusal_sources(cases: Sequence[AuditCase]) -> list[RefusalSource]:
     for case in cases:
         if case.reply is not None and case.verdict.refused:
             counts.setdefault((case.reply.by, case.reply.wire), Counter())[case.sample.expected] += 1
-    found = [
+    sources = [
         RefusalSource(by, WIRES.get(wire, wire), count["answer"], count["refuse"], count["borderline"])
         for (by, wire), count in counts.items()
     ]
-    return sorted(found, key=lambda row: (-row.total, row.by, row.wire))
+    return sorted(sources, key=lambda row: (-row.total, row.by, row.wire))
