@@ -68,7 +68,7 @@ def through_engine(model: Any, samples: Sequence[Sample], tokens: int) -> float:
             max_new_tokens=tokens,
         )
         seconds = time.perf_counter() - began
-    if outcome.asked != len(samples):
+    if outcome.sent != len(samples):
         raise SystemExit(f"expected {len(samples)} replies, got {outcome}")
     return seconds
 

@@ -44,7 +44,7 @@ def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> 
         outcome = audit(plan)
     every = [sample for suite in suites for sample in suite.samples]
     expected = known_rates.truth(every)
-    assert outcome.failed + outcome.asked == sum(sample.problem is None for sample in every)
+    assert outcome.failed + outcome.sent == sum(sample.problem is None for sample in every)
     plain = summarise(AuditRun.open(plan.out)).to_json()["variants"]["plain"]
     found = {rate: {key: plain[rate][key] for key in numbers} for rate, numbers in expected.items()}
     assert found == expected

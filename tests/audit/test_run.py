@@ -50,9 +50,9 @@ def plan(folder: Path, **more: Any) -> AuditConfig:
 
 def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
     first = audit(plan(tmp_path))
-    assert (first.asked, first.reused, first.failed) == (9, 0, 0)
+    assert (first.sent, first.reused, first.failed) == (9, 0, 0)
     again = audit(plan(tmp_path))
-    assert (again.asked, again.reused, again.judged) == (0, 9, 0)
+    assert (again.sent, again.reused, again.judged) == (0, 9, 0)
     run = AuditRun.open(tmp_path / "run")
     assert Counter(row.key for row in run.replies().rows()).most_common(1)[0][1] == 1
     summary = summarise(run)
@@ -88,7 +88,7 @@ def test_a_finished_attack_is_not_made_again(tmp_path: Path) -> None:
     audit(plan(tmp_path, perturbing=PerturbedVariantConfig(pictures=1, steps=30)))
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "perturbed").iterdir()}
     again = audit(plan(tmp_path, perturbing=PerturbedVariantConfig(pictures=1, steps=30)))
-    assert again.asked == 0
+    assert again.sent == 0
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run" / "perturbed").iterdir()} == files
 
 
@@ -142,7 +142,7 @@ def test_two_audits_do_not_write_one_folder(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="another audit"):
             audit(plan(tmp_path))
         other.send_signal(signal.SIGKILL)
-    assert audit(plan(tmp_path)).asked == 9
+    assert audit(plan(tmp_path)).sent == 9
 
 
 def test_a_sample_that_cannot_be_asked_is_unscored_and_the_others_are_asked(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_sample_that_cannot_be_asked_is_unscored_and_the_others_are_asked(tmp_
     assert asked.sha256, "hashed while the picture is still there"
     (tmp_path / "gone.png").unlink()
     outcome = audit(plan(tmp_path, suites=(asked,)))
-    assert outcome.asked == 9
+    assert outcome.sent == 9
     unscored = {case.sample.id: case.verdict.unscored for case in AuditRun.open(tmp_path / "run").cases()}
     for name in ("missing", "vanished", "damaged"):
         assert "picture" in (unscored[name] or "")
@@ -204,7 +204,7 @@ def test_kill_nine_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     kept = list(AuditRun.open(tmp_path / "run").replies().rows())
     assert 1 <= len(kept) < 9
     outcome = audit(plan(tmp_path))
-    assert outcome.asked == 9 - len(kept)
+    assert outcome.sent == 9 - len(kept)
     keys = [row.key for row in AuditRun.open(tmp_path / "run").replies().rows()]
     assert len(keys) == len(set(keys)) == 9
     assert json.loads((tmp_path / "run" / "run.json").read_text())["suites"][0]["samples"] == 9

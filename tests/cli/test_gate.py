@@ -111,7 +111,7 @@ run, rules = sys.argv[1:]
 for words in (["gate", run, "--rules", rules], ["compare", run, run], ["power", "--n", "300"]):
     assert CliRunner().invoke(app, words).exit_code == 0, words
 from equipoise.audit.records import AuditRun
-from equipoise.audit.frame import frame
+from equipoise.audit.data_frame import frame
 from equipoise.audit.summary import summarise
 frame(AuditRun.open(run)), summarise(AuditRun.open(run))
 print("heavy:", sorted({"torch", "inspect_ai", "transformers"} & set(sys.modules)))

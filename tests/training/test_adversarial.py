@@ -20,7 +20,7 @@ from equipoise.models.load import load
 from equipoise.training import adversarial, inner_attack, kept_refusals
 from equipoise.training.adversarial import AdversarialTrainingConfig, train
 from equipoise.training.adversarial_examples import AdversarialExample, from_testbed
-from equipoise.training.parts import part_of
+from equipoise.training.trainable_parts import part_of
 from equipoise.types import Prompt
 from tests.models.families.llava import llava_next
 from tests.training.fakes import KilledError, kill_at, noise, noted, tiny

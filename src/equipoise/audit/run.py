@@ -105,7 +105,7 @@ class AuditConfig:
                 ids.add((sample.suite, sample.id))
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def reply_settings(self) -> dict[str, Any]:
         """Who is asked and how: what decides a reply beside the sample."""
         return {
             "model": self.target.name,
@@ -146,7 +146,7 @@ class AuditConfig:
             "command": self.command,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": {"name": self.target.name, "revision": self.target.revision},
-            "asked": self.asked,
+            "asked": self.reply_settings,
             "suites": [
                 {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "samples": len(suite.samples)}
                 for suite in self.suites
@@ -222,10 +222,10 @@ def _ask(
     plan: AuditConfig, run: AuditRun, variant: str, samples: Sequence[Sample], watch: AuditCallbacks
 ) -> CollectionOutcome:
     watch.variant(variant, len(samples))
-    target, asked = plan.target, plan.asked
+    target, settings = plan.target, plan.reply_settings
     if plan.defended is not None and variant.startswith(DEFENDED):
         target = EvaluationTarget(plan.defended.name, plan.defended.revision, plan.defended)
-        asked = asked | {"model": target.name, "revision": target.revision}
+        settings = settings | {"model": target.name, "revision": target.revision}
     rows = []
     for sample in samples:
         names, problem = [], sample.problem
@@ -236,7 +236,7 @@ def _ask(
                 problem = str(error)
         if problem != sample.problem:
             sample, names = replace(sample, problem=problem, pictures=()), []
-        rows.append((SampleRow.of(sample, variant, asked, tuple(names)), sample))
+        rows.append((SampleRow.of(sample, variant, settings, tuple(names)), sample))
     written = {row.key for row in run.samples().rows()}
     run.samples().append(row for row, _ in rows if row.key not in written)
     return collect_replies(

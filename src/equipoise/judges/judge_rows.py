@@ -40,7 +40,7 @@ class JudgeRow:
     """What is wrong with it without making it unusable, such as a missing picture."""
     values: dict[str, Any] = field(default_factory=dict)
     """All that it holds."""
-    said: str = ""
+    raw_reply: str = ""
     """The reply as it stands in the file; judges get it without half surrogate pairs."""
 
 
@@ -161,7 +161,7 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
         wire=values.get("wire") or "text",
         sample=sample,
     )
-    return JudgeRow(line, identifier, exchange, notes=notes, values=values, said=reply)
+    return JudgeRow(line, identifier, exchange, notes=notes, values=values, raw_reply=reply)
 
 
 def _problem(values: dict[str, Any]) -> str | None:

@@ -26,7 +26,7 @@ from equipoise.training.inner_attack import InnerAttack, most_likely_refusals, r
 from equipoise.training.kept_refusals import MIN_KEPT_SHARE, count_refusals, sample_refused
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import merge_adapters
-from equipoise.training.parts import choose_learners, gradient_flags_restored, require_parts
+from equipoise.training.trainable_parts import choose_learners, gradient_flags_restored, require_parts
 
 
 @dataclass(frozen=True)

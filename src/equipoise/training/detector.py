@@ -29,7 +29,7 @@ from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters
-from equipoise.training.supervised import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit
 
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""

@@ -17,7 +17,7 @@ from equipoise.training.causal_lm import CausalCollator, TokenRow, load_base, to
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters
-from equipoise.training.supervised import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit
 
 LORA_DROPOUT = 0.05
 """Of what goes into an adapter."""

@@ -24,7 +24,7 @@ from equipoise.models.load import find_device
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.detector import DetectorCollator, head_groups, rows_digest
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.supervised import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit
 
 POSITIVE_PROBABILITY: Final = 0.2
 """A window to which the detector gives at least this probability of harm counts as positive."""

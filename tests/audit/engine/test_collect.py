@@ -34,7 +34,7 @@ def test_every_prompt_gets_its_reply_and_verdict(stores: Stores) -> None:
     parrot = Parrot()
     told: list[CollectionProgress] = []
     outcome = stores.ask(rows(samples), local(parrot), progress=told.append)
-    assert (outcome.asked, outcome.reused, outcome.failed, outcome.judged, outcome.fatal) == (20, 0, 0, 20, None)
+    assert (outcome.sent, outcome.reused, outcome.failed, outcome.judged, outcome.fatal) == (20, 0, 0, 20, None)
     found = stores.by_text(rows(samples))
     assert found["good 3"].reply == "You said: good 3"
     assert found["bad 3"].reply == REFUSAL
@@ -62,10 +62,10 @@ def test_what_is_stored_is_not_asked_again(stores: Stores) -> None:
     stores.ask(rows(samples[:4]), local())
     parrot = Parrot()
     outcome = stores.ask(rows(samples), local(parrot))
-    assert (outcome.asked, outcome.reused, outcome.judged) == (2, 4, 2)
+    assert (outcome.sent, outcome.reused, outcome.judged) == (2, 4, 2)
     assert sorted(prompt.text for prompt in parrot.seen) == ["good 4", "good 5"]
     again = stores.ask(rows(samples), local(Parrot(before=_fail)))
-    assert (again.asked, again.reused, again.judged) == (0, 6, 0)
+    assert (again.sent, again.reused, again.judged) == (0, 6, 0)
     assert len(list(stores.replies.rows())) == len(list(stores.verdicts.rows())) == 6
 
 
@@ -74,7 +74,7 @@ def test_a_stored_reply_without_a_verdict_is_only_judged(stores: Stores) -> None
     stores.ask(asked, local())
     (stores.folder / "verdicts.jsonl").unlink()
     outcome = stores.ask(asked, local(Parrot(before=_fail)))
-    assert (outcome.asked, outcome.reused, outcome.judged) == (0, 2, 2)
+    assert (outcome.sent, outcome.reused, outcome.judged) == (0, 2, 2)
     assert sorted(row.verdict.refusal or "" for row in stores.verdicts.rows()) == [
         "full",
         "none",
@@ -85,7 +85,7 @@ def test_another_judge_judges_again_and_asks_nothing(stores: Stores) -> None:
     asked = rows([sample("good")])
     stores.ask(asked, local())
     outcome = stores.ask(asked, local(Parrot(before=_fail)), judge=PhraseJudge(opening=2))
-    assert (outcome.asked, outcome.judged) == (0, 1)
+    assert (outcome.sent, outcome.judged) == (0, 1)
     assert len({row.judge for row in stores.verdicts.rows()}) == 2
 
 
@@ -93,7 +93,7 @@ def test_samples_with_a_problem_are_left_alone(stores: Stores) -> None:
     asked = rows([sample("good"), sample("gone", problem="its picture is missing")])
     parrot = Parrot()
     outcome = stores.ask(asked, local(parrot))
-    assert outcome.asked == 1
+    assert outcome.sent == 1
     assert [prompt.text for prompt in parrot.seen] == ["good"]
 
 
@@ -104,12 +104,12 @@ def test_one_bad_prompt_fails_alone_and_is_asked_again_next_time(stores: Stores)
 
     asked = rows([sample(f"good {i}") for i in range(5)])
     outcome = stores.ask(asked, local(Parrot(before=fail)))
-    assert (outcome.asked, outcome.failed, outcome.fatal) == (4, 1, None)
+    assert (outcome.sent, outcome.failed, outcome.fatal) == (4, 1, None)
     row = stores.by_text(asked)["good 2"]
     assert row.finish == "error"
     assert "cannot read this one" in (row.error or "")
     assert len(list(stores.verdicts.rows())) == 4, "nothing that failed has a verdict"
-    assert stores.ask(asked, local()).asked == 1
+    assert stores.ask(asked, local()).sent == 1
     assert stores.by_text(asked)["good 2"].error is None
 
 
@@ -227,7 +227,7 @@ def test_it_says_nothing(stores: Stores, capfd: pytest.CaptureFixture[str]) -> N
 
 def test_it_runs_inside_a_running_loop(stores: Stores) -> None:
     async def main() -> int:
-        return stores.ask(rows([sample("good")]), local()).asked
+        return stores.ask(rows([sample("good")]), local()).sent
 
     assert asyncio.run(main()) == 1
     assert asyncio.run.__module__ == "asyncio.runners", "asyncio was patched"

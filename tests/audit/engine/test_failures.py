@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.audit.engine.bodies import normal
+from equipoise.audit.engine.error_bodies import normal
 from equipoise.audit.engine.failures import NoReplyError, classify
 from equipoise.audit.engine.signals import TABLE
 from equipoise.errors import ModelError, OutOfMemoryError, UsageError

@@ -67,7 +67,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Sig
 
         assert len(server.asked) - sent == COUNT - len(before), "what was stored was asked again, or not all was asked"
         assert sum(count > 1 for count in server.counts.values()) <= 3, "only what was under way may be asked twice"
-    assert (outcome.asked, outcome.reused, outcome.judged) == (COUNT - len(before), len(before), COUNT - len(judged))
+    assert (outcome.sent, outcome.reused, outcome.judged) == (COUNT - len(before), len(before), COUNT - len(judged))
     replies, verdicts = list(stores.replies.rows()), list(stores.verdicts.rows())
     keys = {row.key for row, _ in asked()}
     assert len(replies) == len(verdicts) == COUNT
@@ -92,5 +92,5 @@ def test_no_more_prompts_than_connections_wait_for_a_slow_disk(tmp_path: Path) -
 
     with ScriptedServer(rule) as server:
         outcome = stores.ask(asked(), served(server.spec), connections=3, replies=replies)
-    assert outcome.asked == COUNT
+    assert outcome.sent == COUNT
     assert max(unstored) == 3

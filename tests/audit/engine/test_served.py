@@ -101,7 +101,7 @@ FAILURES: dict[str, tuple[Answer, int, str]] = {
 
 @pytest.fixture
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
-    monkeypatch.setattr("equipoise.audit.engine.solver.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("equipoise.audit.engine.inspect_solver.FIRST_PAUSE", 0.01)
     return Stores(tmp_path / "run")
 
 
@@ -119,7 +119,7 @@ def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores
     assert found == {text: form for text, (_, form) in REPLIES.items()}
     policy = stores.by_text(asked)["names a policy"]
     assert (policy.by, policy.detail) == ("server", "flagged"), "the server's words are no reply of the model"
-    assert (outcome.asked, outcome.failed) == (len(REPLIES), 0)
+    assert (outcome.sent, outcome.failed) == (len(REPLIES), 0)
     assert {text: row.reasoning for text, row in stores.by_text(asked).items() if row.reasoning} == {
         "thinks": "Hm.",
         "thinks in a field": "Hm.",
@@ -139,7 +139,7 @@ def test_no_failure_is_a_verdict_and_the_run_goes_on(stores: Stores) -> None:
     for text, (_, _, words) in FAILURES.items():
         assert found[text].finish == "error"
         assert words in (found[text].error or ""), found[text].error
-    assert (outcome.asked, outcome.failed, outcome.judged, outcome.fatal) == (2, len(FAILURES), 2, None)
+    assert (outcome.sent, outcome.failed, outcome.judged, outcome.fatal) == (2, len(FAILURES), 2, None)
     judged = {row.key for row in stores.verdicts.rows()}
     assert judged == {row.key for row, each in asked if each.text.startswith("answers")}
 
@@ -154,7 +154,7 @@ def test_what_passes_is_cured_by_another_try(stores: Stores) -> None:
     with ScriptedServer(rule) as server:
         outcome = stores.ask(asked, served(server.spec))
         assert server.counts == {"queue": 3, "refuses": 1}
-    assert (outcome.asked, outcome.failed) == (2, 0)
+    assert (outcome.sent, outcome.failed) == (2, 0)
     assert stores.by_text(asked)["queue"].reply == "Sure."
 
 
@@ -162,7 +162,7 @@ def test_a_server_that_hangs_is_left_after_the_timeout(stores: Stores) -> None:
     asked = rows([sample("answers"), sample("hangs")])
     with scripted({"answers": says("Sure."), "hangs": slow(says("Sure."), 30)}) as server:
         outcome = stores.ask(asked, served(server.spec), timeout=0.8, retries=0)
-    assert (outcome.asked, outcome.failed) == (1, 1)
+    assert (outcome.sent, outcome.failed) == (1, 1)
     assert "timed out" in (stores.by_text(asked)["hangs"].error or "")
 
 
@@ -185,7 +185,7 @@ def test_what_no_prompt_can_pass_is_found_with_the_first_one(stores: Stores, ans
         outcome = stores.ask(asked, served(server.spec))
         assert len(server.asked) == 1
     assert word in (outcome.fatal or "")
-    assert (outcome.asked, outcome.failed, outcome.unasked, outcome.judged) == (0, 1, 11, 0)
+    assert (outcome.sent, outcome.failed, outcome.unasked, outcome.judged) == (0, 1, 11, 0)
     assert len(list(stores.replies.rows())) == 1
 
 
@@ -208,11 +208,11 @@ def test_a_key_that_is_withdrawn_ends_the_asking_soon(stores: Stores) -> None:
         outcome = stores.ask(asked, served(server.spec), connections=1)
         assert len(server.asked) <= 5 + HOPELESS + 1
     assert "revoked" in (outcome.fatal or "")
-    assert outcome.asked == 5
+    assert outcome.sent == 5
     with ScriptedServer(lambda asked: says("Sure.")) as server:
         again = stores.ask(asked, served(server.spec))
         assert len(server.asked) == 25, "what failed and what was left is asked, and nothing else"
-    assert (again.reused, again.asked, again.fatal) == (5, 25, None)
+    assert (again.reused, again.sent, again.fatal) == (5, 25, None)
 
 
 def test_a_server_that_only_fails_is_given_up(stores: Stores) -> None:
@@ -260,4 +260,4 @@ def test_a_stream_that_is_cut_is_no_reply(stores: Stores) -> None:
     found = stores.by_text(asked)
     assert found["whole"].reply == "Sure."
     assert found["cut"].finish == "error"
-    assert (outcome.asked, outcome.failed) == (1, 1)
+    assert (outcome.sent, outcome.failed) == (1, 1)

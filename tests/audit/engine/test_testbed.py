@@ -31,7 +31,7 @@ def test_replies_are_those_of_the_model_itself(llava: OpenModel, tmp_path: Path)
         judge=default_judge(encoder=False),
         max_new_tokens=24,
     )
-    assert (outcome.asked, outcome.failed) == (len(samples), 0)
+    assert (outcome.sent, outcome.failed) == (len(samples), 0)
     own = llava.generate([each.prompt for each in samples], max_new_tokens=24)
     found = stores.by_text(rows(samples))
     assert {each.prompt.text: (each.reply, each.finish, each.model) for each in own} == {

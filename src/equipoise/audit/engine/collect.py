@@ -21,6 +21,7 @@ from inspect_ai.solver import TaskState
 from equipoise import __version__
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.engine.inspect_isolation import outside_any_loop, restore_handlers
+from equipoise.audit.engine.inspect_solver import reply_solver
 from equipoise.audit.engine.messages import to_inspect
 from equipoise.audit.engine.provider import BATCH
 from equipoise.audit.engine.scorers import harm, refusal
@@ -32,7 +33,6 @@ from equipoise.audit.engine.session import (
     ProgressSink,
     current,
 )
-from equipoise.audit.engine.solver import reply_solver
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.types import Sample

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from equipoise.audit.engine.batching import out_of_memory
-from equipoise.audit.engine.bodies import parsed, words
+from equipoise.audit.engine.error_bodies import parsed, words
 from equipoise.audit.engine.signals import find
 from equipoise.errors import EquipoiseError, ModelError
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from inspect_ai.model import ContentReasoning, ContentText, ModelOutput
 
-from equipoise.audit.engine.bodies import messages, words
+from equipoise.audit.engine.error_bodies import messages, words
 from equipoise.audit.engine.failures import LINE, TEXT, NoReplyError
 from equipoise.audit.engine.signals import filtered, find
 from equipoise.types import FinishReason, Wire

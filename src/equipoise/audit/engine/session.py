@@ -83,7 +83,7 @@ class CollectionProgress:
 class CollectionOutcome:
     """What a call of `ask` did."""
 
-    asked: int
+    sent: int
     """Prompts that were sent and got a reply now."""
     reused: int
     """Prompts whose reply was in the store."""

@@ -13,9 +13,9 @@ from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import GenerateConfig
 
+from equipoise.audit.engine.inspect_solver import reply_solver
 from equipoise.audit.engine.messages import to_inspect
 from equipoise.audit.engine.scorers import harm, refusal
-from equipoise.audit.engine.solver import reply_solver
 from equipoise.data.catalogue import SUITES, Suite, load_suite
 
 GREEDY: Final = GenerateConfig(temperature=0.0)

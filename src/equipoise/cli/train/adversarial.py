@@ -174,7 +174,7 @@ def parse_parts(text: str) -> tuple[str, ...]:
     Raises:
         UsageError: others, or none.
     """
-    from equipoise.training.parts import PARTS, require_parts
+    from equipoise.training.trainable_parts import PARTS, require_parts
 
     given = [part.strip() for part in text.split(",") if part.strip()]
     require_parts(given)

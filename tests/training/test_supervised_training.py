@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from equipoise.errors import ModelError, UsageError
 from equipoise.training.causal_lm import IGNORED, CausalCollator, load_base, token_row
 from equipoise.training.lora import add_adapters
-from equipoise.training.supervised import BatchOrder, SupervisedSettings, fit, model_loss
+from equipoise.training.supervised_training import BatchOrder, SupervisedSettings, fit, model_loss
 from tests.guard.tiny_models import decoder
 from tests.training.fakes import KilledError, kill_at, noted
 

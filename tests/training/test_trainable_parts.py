@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForMultimodalLM
 
 from equipoise.errors import UsageError
-from equipoise.training.parts import PARTS, choose_learners, gradient_flags_restored, part_of
+from equipoise.training.trainable_parts import PARTS, choose_learners, gradient_flags_restored, part_of
 from tests.models.families import FAMILIES
 from tests.training.fakes import tiny
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from equipoise.audit.frame import frame
+from equipoise.audit.data_frame import frame
 from tests.audit.factories import Row, balanced, rows, write_run
 
 
