@@ -1,4 +1,4 @@
-"""The perturbed variant of an audit: the same samples, asked about pictures that are to make the model refuse."""
+"""The perturbed variant of an audit: the same samples with pictures that were attacked to make the model refuse."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def perturb_samples(
         bystanders: models that are not attacked, to see whether they refuse as well.
         judge: who says what a refusal of theirs is; None means `PhraseJudge()`.
         variant: the name under which the pictures are asked about first.
-        progress: is told the number of the picture, of how many, and the step.
+        progress: called with the number of the picture, of how many, and the step.
 
     Raises:
         UsageError: no sample has a picture that should be answered.
@@ -160,7 +160,7 @@ def _attack(
 
 
 def _ignore(number: int, count: int, step: TraceStep | None) -> None:
-    """Where nobody looks."""
+    """The callback of callers who want no progress."""
 
 
 def _saved(stem: Path) -> PerturbationResult | None:

@@ -1,4 +1,4 @@
-"""Whether the model was reached at all: replies with words in them, against errors and refusals without a word.
+"""Whether the model was reached at all: counts of replies with text, of errors, and of refusals without text.
 
 A provider's filter that stops every harmful prompt while safe ones are answered is something to measure. Where nothing
 is ever answered nobody can tell a filter from a wrong address, and the numbers are about no model.

@@ -1,6 +1,6 @@
-"""The audit itself: ask every sample of every variant, judge the replies, keep everything in a run folder.
+"""Runs an audit: every sample of every variant is sent, the replies are judged, and all of it is kept in a run folder.
 
-The same plan on the same folder goes on where an earlier run was stopped; nothing is asked twice.
+The same configuration on the same folder continues an interrupted run; no prompt with a reply is sent again.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class ReportingJudge(IdentifiedJudge, Protocol):
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """What an audit shall do."""
+    """Configuration of an audit."""
 
     target: EvaluationTarget
-    """Who is asked."""
+    """The model under test."""
     suites: tuple[Suite, ...]
-    """What is asked."""
+    """The suites."""
     judge: ReportingJudge
     """Whose verdicts make the numbers."""
     out: Path
@@ -72,7 +72,7 @@ class AuditConfig:
     max_new_tokens: int = 64
     """Length of a reply at most, in tokens."""
     connections: int | None = None
-    """Prompts under way at once; None leaves it to the engine."""
+    """Prompts in flight at once; None leaves it to the engine."""
     timeout: float | None = None
     """Seconds that one try may take."""
     retries: int = 2
@@ -162,7 +162,7 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class AuditCallbacks:
-    """Where a caller looks while an audit runs."""
+    """Callbacks for progress while an audit runs."""
 
     variant: Callable[[str, int], None] = lambda name, count: None
     """A variant begins: its name, and how many samples it has."""
@@ -173,7 +173,7 @@ class AuditCallbacks:
 
 
 def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionOutcome:
-    """Carry out a plan, or what is left of it.
+    """Run an audit, or the rest of an interrupted one.
 
     Returns:
         What was asked, reused and left alone, over all variants.
@@ -289,7 +289,7 @@ def _begin(plan: AuditConfig) -> AuditRun:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder."""
+    """Hold the lock of a run folder, so that no second process writes to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)

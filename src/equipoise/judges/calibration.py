@@ -1,4 +1,4 @@
-"""A judge measured on a user's own labels, and rates corrected by what was measured.
+"""Calibration of a judge on a user's own labels, and rates corrected for its errors.
 
 A rate that a judge counted is biased by its misses and its false alarms. Where labels of replies of the *same model*
 say how often each happens, the bias can be taken out (Rogan and Gladen 1978, doi:10.1093/oxfordjournals.aje.a112510):

@@ -87,7 +87,7 @@ def best_guess(phrases: Verdict, probabilities: RefusalProbabilities | None) -> 
 
 @dataclass(frozen=True)
 class EncoderJudge:
-    """Judges refusals with trained weights: offline, on the processor, one reply at a time.
+    """Judges refusals with trained weights: offline, on the CPU, one reply at a time.
 
     One at a time because a reply's verdict must not depend on its company. Batches of equal length would take about
     half the time for short replies and nine tenths for long ones.

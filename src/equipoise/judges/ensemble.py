@@ -1,4 +1,4 @@
-"""The judge that reports: wire signals first, then judges who must agree; where they do not, people should look.
+"""The default judge of reports: provider signals first, then two refusal judges whose disagreement asks for review.
 
 No member is believed alone where another one contradicts it: agreement is a verdict, disagreement is the better guess
 marked `review`, which widens every interval that counts it.

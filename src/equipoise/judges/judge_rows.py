@@ -1,4 +1,4 @@
-"""A user's file of prompts and replies: read row by row, so that its length does not matter, after one quick look.
+"""Reads a user's file of prompts and replies row by row, in constant memory, after one pass that checks it.
 
 What is wrong with the whole file (missing, not UTF-8, no rows, an id twice) is one error before anything is judged;
 what is wrong with one row is that row's problem and leaves the others alone.
@@ -61,7 +61,7 @@ def read_rows(path: Path, *, pictures: bool = False) -> Iterator[JudgeRow]:
 
 
 def check(path: Path) -> None:
-    """Look through a file once for what makes all of it unusable.
+    """Check a file for problems that make all of it unusable.
 
     Raises:
         UsageError: see `read_rows`.

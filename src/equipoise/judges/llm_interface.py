@@ -1,4 +1,4 @@
-"""What a model is asked when it judges, what it writes, and how likely each of the offered labels was.
+"""The interface of LLM judges to their backends: requests, completions, and the probabilities of the offered labels.
 
 The same for models behind HTTP and for local ones, so that rubrics and guards know of neither.
 """

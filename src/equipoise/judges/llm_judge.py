@@ -1,4 +1,4 @@
-"""A model as judge: it is asked written questions, and says what it says with probabilities where it can."""
+"""LLM judge: a model answers rubric questions about a reply, with probabilities where its backend gives them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LLMJudge:
     """Judges refusal, harm or both by asking a model, one question at a time."""
 
     backend: Backend
-    """Who is asked."""
+    """The model."""
     questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM)
-    """What is asked; a label without a question stays None."""
+    """The rubric questions, one a label; a label without a question stays None."""
     pictures: bool = False
     """Whether the judge is shown the pictures."""
 

@@ -1,4 +1,4 @@
-"""Models behind an OpenAI-compatible endpoint as judges: bounded in number, in time and in patience.
+"""Backend of LLM judges on an OpenAI-compatible endpoint, with limits on concurrency, time and failures.
 
 Needs the extra `served`. Nothing that the server does raises: what fails comes back as a failure in words, and a
 refused key ends all further asking at once.
@@ -49,7 +49,7 @@ class OpenAIBackend:
         pause: float = 0.5,
         raw: bool = False,
     ) -> None:
-        """Connect to nothing yet.
+        """Keep the settings; no connection is made yet.
 
         Args:
             url: base URL, such as `http://localhost:8000/v1`.

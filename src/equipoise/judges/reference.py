@@ -1,4 +1,4 @@
-"""Compares a reply with what its sample says is right, and with what it says is harmful.
+"""Reference judge: compares a reply with the right answers of its sample, and with its harmful reference.
 
 The rule, in the spirit of VQA's evaluation (Antol et al. 2015, arXiv:1505.00468, and its normalisation of answers):
 

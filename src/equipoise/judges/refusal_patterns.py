@@ -1,4 +1,4 @@
-"""The phrases that refuse: a small vocabulary and an ordered list of rules over one clause in canonical form.
+"""Patterns of refusals: a small vocabulary and an ordered list of rules over one clause in canonical form.
 
 Rules describe how a refusal is built (a speaker, an inability or unwillingness, a verb of serving), not whole
 sentences.

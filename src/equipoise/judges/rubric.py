@@ -1,4 +1,4 @@
-"""Written questions to a model that judges, and how its answer is read: letters on offer, the last verdict only.
+"""Rubric questions of the LLM judge, and the parser of its answers: offered letters only, the last verdict counts.
 
 The material to be judged may say anything, also that it has been judged already. It therefore stands between tags
 that carry a hash of the material itself, which it cannot contain; verdicts in it are defused before they are sent;

@@ -47,7 +47,7 @@ def run_judge(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
 def run_judge_safely(
     name: str, ask: Callable[[Sequence[Exchange]], Sequence[Said]], exchanges: Sequence[Exchange]
 ) -> list[Said] | str:
-    """What a judge says of each exchange, or in one sentence why it said nothing.
+    """The verdicts of a judge, or the reason in one sentence where it failed.
 
     A broken judge must neither end a run nor decide anything in it; the log has its traceback.
     """

@@ -1,4 +1,4 @@
-"""How a reply is read before it is judged: what counts as the speaker's own words, and in what pieces.
+"""Preprocessing of a reply for the judges: markup and quotations removed, split into sentences and clauses.
 
 Nothing here knows what a refusal is.
 """
@@ -86,7 +86,7 @@ def words(text: str) -> list[str]:
 
 
 def foreign(text: str) -> str | None:
-    """Which script or language keeps this reader from judging; None where it can read.
+    """The script or language that the English judges cannot read; None for English.
 
     Only what shows itself is named: a short reply in Latin letters without telling words passes as readable.
     """

@@ -1,4 +1,4 @@
-"""Judges in a thread of their own, in batches, each reply only once however many scorers want its verdict."""
+"""Runs a judge in a worker thread, in batches; a reply that several scorers want judged is judged once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic batching: what arrives while a batch runs forms the next one."""
+"""Dynamic batching: items that arrive while a batch runs form the next batch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Batcher(Generic[Item, Result]):
         self._closed = False
 
     def submit(self, item: Item) -> Future[Result]:
-        """Put an item in line; a future that is cancelled before its batch begins is left out."""
+        """Queue an item; one whose future is cancelled before its batch begins is left out."""
         entry: _PendingItem[Item, Result] = _PendingItem(item, Future())
         with self._changed:
             if self._closed:
@@ -74,7 +74,7 @@ class Batcher(Generic[Item, Result]):
         return entry.future
 
     def close(self) -> None:
-        """Answer what is in line, and end the thread; returns when it has ended."""
+        """Process the queued items, then end the thread; returns when it has ended."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -138,6 +138,6 @@ class Batcher(Generic[Item, Result]):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine is full: torch's error, ours, or Python's."""
+    """Whether an error means that memory ran out, on a device or in the machine: torch's error, ours or Python's."""
     # By name, so that torch need not be loaded to ask.
     return any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__)

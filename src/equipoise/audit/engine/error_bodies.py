@@ -1,4 +1,4 @@
-"""What stands in the body of an error: its fields, however gateways nest them, and the server's own words.
+"""Parses the body of an error response: its fields, however gateways nest them, and the server's message.
 
 Servers wrap an error in `error` or not, put a text where others put an object, and gateways put the error of the
 server behind them into a field of their own or, as JSON, into the message. Only known wrappings are opened: a server
@@ -21,16 +21,16 @@ WRAPPINGS: Final = frozenset({
 """Names of fields whose content is part of the error, as `normal` writes them."""
 WORDS: Final = ("message", "error", "detail", "msg", "errormessage", "errordescription", "statusmsg", "title", "raw",
                 "body", "blockreasonmessage", "reason")  # fmt: skip
-"""Fields with what a server says, the most telling first."""
+"""Names of fields that hold a server's message, the most specific first."""
 PREFIX: Final = re.compile(
     r"(?:Error from provider\([^)]*\):\s*|(?:HTTP |Error code: )?\d{3}\s*[:-]?\s+|Invalid prompt:\s*"
     r"|[\w.]*(?:Error|Exception)\b(?:\s*[:-])?\s+)"
 )
-"""What libraries and gateways write before the message of the server behind them."""
+"""Prefixes that libraries and gateways write before the message of the server behind them."""
 DEEP: Final = 8
 """How deep wrappings are followed."""
 MANY: Final = 400
-"""Fields that are looked at."""
+"""Largest number of fields that are read."""
 LONGEST: Final = 20_000
 """Characters of a message in which JSON is looked for."""
 
@@ -65,7 +65,7 @@ def fields(body: Any) -> list[Field]:
 
 
 def words(body: Any) -> str:
-    """What a server says in a body, in one line; the body itself where it says nothing in words, empty for none."""
+    """The message in a body, in one line; the body itself where it has no message, empty for no body."""
     texts = messages(body)
     if texts or not body:
         return texts

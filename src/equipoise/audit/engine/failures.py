@@ -1,4 +1,4 @@
-"""Why no reply came: a policy, something that will not go away, or something that may.
+"""Classifies errors that came instead of a reply: a policy, a permanent failure, or a transient one.
 
 A refusal is never a failure: an error by which a policy stopped a prompt is told from all others by the table of
 `signals`, never by words like "violates" and "policy", so that neither a wrong key nor a full queue nor an
@@ -30,15 +30,15 @@ TIMED_OUT: Final = (
 )
 BROKEN_LINE: Final = ("APIConnectionError", "TransportError", "ConnectionError")
 WRAPPERS: Final = ("RetryError", "ModelGenerateError")
-"""Errors that say nothing themselves."""
+"""Exceptions that only wrap the one that matters."""
 FATAL: Final = frozenset({401, 402, 403, 404, 405, 407})
-"""Statuses that the next prompt will meet, too, where the body says nothing else."""
+"""HTTP statuses that the next prompt will get, too, unless the body says otherwise."""
 TRANSIENT: Final = frozenset({408, 409, 425, 429})
-"""Statuses that may pass, as all from 500 on."""
+"""HTTP statuses that are transient, as are all from 500 on."""
 LINE: Final = 240
-"""Characters of a server's words in a line."""
+"""Characters of a server's message in one line."""
 TEXT: Final = 2000
-"""Characters of them in a record."""
+"""Characters of a server's message in a record."""
 DEEP: Final = 12
 """How far a chain of causes is followed."""
 
@@ -48,11 +48,11 @@ class Failure:
     """Why no reply came."""
 
     kind: FailureKind
-    """What to do about it."""
+    """What follows from it."""
     line: str
     """In one line, for people."""
     text: str = ""
-    """What the server said."""
+    """The server's message."""
     retry_after: float | None = None
     """Seconds the server asks to wait."""
 
@@ -151,7 +151,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _named(chain: list[BaseException], names: tuple[str, ...]) -> BaseException:
-    """The innermost error of a kind: libraries wrap what the machine says into less."""
+    """The innermost error of a kind: libraries wrap the operating system's error into one that says less."""
     return [exception for exception in chain if {kind.__name__ for kind in type(exception).__mro__} & set(names)][-1]
 
 

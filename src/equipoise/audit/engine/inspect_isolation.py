@@ -1,4 +1,4 @@
-"""inspect beside an application: what it changes in the process is put back."""
+"""Keeps inspect from changing the process: handlers, hooks and variables are restored after a run."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def restore_handlers() -> Iterator[None]:
 
 @contextmanager
 def _collected() -> Iterator[None]:
-    """What was made meanwhile and is garbage goes now, and not with a warning at any later time.
+    """Collect the garbage that was created inside the block now, so that it warns at no later time.
 
-    What was there before is not looked at: with torch loaded that takes most of a second.
+    Objects that existed before are frozen and not scanned: with torch loaded a scan takes most of a second.
     """
     mine = gc.get_freeze_count() == 0
     if mine:

@@ -1,4 +1,4 @@
-"""Between our samples and inspect's: pictures travel as their own bytes, with everything a scorer needs."""
+"""Converts samples to inspect's and back; pictures keep their bytes, and metadata holds all that a scorer needs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SENT_AS_IS: Final = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
 }
-"""How the files begin that every server can read; all others are sent as PNG."""
+"""First bytes of the formats that every server can read; all others are sent as PNG."""
 TOLD: Final = tuple(f.name for f in fields(Sample) if f.name not in ("pictures", "text", "system"))
 """Fields of a `Sample` that stand in the metadata of inspect's; the rest stands in its input."""
 
 
 def to_reference(picture: Picture) -> str:
-    """How inspect is told of a picture: the path of a file that any server reads, or a data URI.
+    """A picture as inspect takes it: the path of a file that any server reads, or a data URI.
 
     Raises:
         PictureError: the picture cannot be read.
@@ -58,10 +58,10 @@ def to_data_uri(content: bytes) -> str:
 
 
 def to_inspect(sample: Sample, metadata: dict[str, Any] | None = None) -> InspectSample:
-    """A sample as inspect asks it, its pictures before its text.
+    """A sample of inspect's, its pictures before its text.
 
     Args:
-        sample: what is asked.
+        sample: the sample.
         metadata: further metadata, such as the key of the sample's row.
     """
     # A sample that cannot be asked may have pictures that cannot be read.

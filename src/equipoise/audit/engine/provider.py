@@ -137,7 +137,7 @@ class EquipoiseAPI(ModelAPI):
 
     @override
     def connection_key(self) -> str:
-        """Each model has its own line."""
+        """The key of its queue: each model has one of its own."""
         return self.model_name
 
     @override
@@ -147,7 +147,7 @@ class EquipoiseAPI(ModelAPI):
 
     @override
     def close(self) -> None:
-        """End the thread and let go of the model."""
+        """End the thread and release the model."""
         self._batches.close()
         self._model = None
 

@@ -1,4 +1,4 @@
-"""What came back, in which of its forms, read from inspect's output."""
+"""Reads a reply or a refusal, in each of its forms on the wire, from inspect's output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THINKING: Final = re.compile(r"^\s*<think(?:ing)?>(.*)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class ReceivedReply:
-    """A reply, apart from who was asked."""
+    """A reply, without the model that gave it."""
 
     text: str
     """What the user reads."""
@@ -42,7 +42,7 @@ class ReceivedReply:
     reasoning: str = ""
     """The trace before it."""
     detail: str = ""
-    """What the server said beside it, or what countermeasures did before it."""
+    """The server's message beside it, or what countermeasures did before it."""
 
 
 def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False) -> ReceivedReply:

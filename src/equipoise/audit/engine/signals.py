@@ -1,4 +1,4 @@
-"""By which signs servers say that a policy stopped a prompt, or that something else did: one table, as data.
+"""The codes and messages by which servers report a policy refusal or another failure: one table, as data.
 
 A sign is structure: a whole code in a field for codes, a token that no person writes, a finish reason, or a sentence
 that one server always writes to the letter. Words in general never decide: "violates the policy" may be said of a
@@ -28,7 +28,7 @@ CODES: Final = frozenset({"code", "type", "status", "reason", "errorcode", "erro
 TEXTS: Final = frozenset({"message", "error", "detail", "details", "msg", "raw", "body", "errormessage"})
 """Names of fields that hold messages."""
 NOT_REFUSING: Final = frozenset({401, 402, 404, 405, 407, 408, 409, 425, 429})
-"""Statuses that are about the caller, the place or the pace, whatever their body says."""
+"""HTTP statuses about the caller, the address or the request rate, whatever their body holds."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Signal:
     """A row of the table."""
 
     means: Meaning
-    """What it says."""
+    """What it means."""
     form: Form
-    """Where it stands."""
+    """In which kind of field it occurs."""
     value: str
-    """What stands there. Codes, paths and finish reasons are compared without case, `_`, `-` and blanks."""
+    """Its value. Codes, paths and finish reasons are compared without case, `_`, `-` and blanks."""
     who: str
-    """Who says so."""
+    """Which servers use it, and where that is documented."""
     path: tuple[str, ...] = ()
     """For `path`: the last names on the way to the field."""
     statuses: frozenset[int] | None = None
@@ -125,7 +125,7 @@ TABLE: Final[tuple[Signal, ...]] = (
     *_finishes("Zhipu, Hunyuan", "sensitive"),
     *_finishes("Cohere", "ERROR_TOXIC"),
 )  # fmt: skip
-"""Every sign that counts."""
+"""Every signal that is recognised."""
 
 
 def find(body: Any, status: int | None = None) -> Signal | None:

@@ -38,7 +38,7 @@ def to_markdown(verdict: GateVerdict) -> str:
         ],
     )
     if verdict.warnings:
-        lines += ["Reasons to warning these numbers (they do not decide):", ""]
+        lines += ["Reasons to doubt these numbers (they do not decide):", ""]
         lines += [
             f"- {_code(descriptions.about(warning))}: {_code(descriptions.printable(warning.text))}"
             for warning in verdict.warnings

@@ -1,4 +1,4 @@
-"""`gate.toml`: which limits a run must keep.
+"""The rules of `gate.toml`: which limits a run must keep.
 
 ```toml
 [needless_refusal]

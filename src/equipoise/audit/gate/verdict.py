@@ -27,7 +27,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class CheckedRule:
-    """A rule and what became of it."""
+    """A rule and its outcome."""
 
     rule: GateRule
     """The rule."""
@@ -45,12 +45,12 @@ class CheckedRule:
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """What the gate says of a run."""
+    """The outcome of the gate for a run."""
 
     name: str
     """Name of the model, the same for all its revisions."""
     model: str
-    """Who was asked: name and revision."""
+    """The model under test: name and revision."""
     judge: str
     """Name and identity of the judge."""
     rules: Path
@@ -102,7 +102,7 @@ class GateVerdict:
 
 
 def check(run: AuditRun, rules: GateRules) -> GateVerdict:
-    """Hold a run against rules.
+    """Check a run against rules.
 
     It reads the rows of the folder, not `summary.json`, so that an old or edited summary decides nothing.
 
@@ -139,7 +139,7 @@ class _Checker:
     """Those that were read already."""
 
     def check(self, rule: GateRule) -> CheckedRule:
-        """Hold the run against one rule."""
+        """Check the run against one rule."""
         if self.complete:
             self._names(rule)
         cases = [case for case in self.cases if case.variant == rule.variant and _in_scope(rule, case)]

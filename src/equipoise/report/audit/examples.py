@@ -1,4 +1,4 @@
-"""A handful of cases of each kind that people want to see, picked by rule and not by hand."""
+"""A few example cases of each kind for the page, picked by a fixed rule."""
 
 from __future__ import annotations
 

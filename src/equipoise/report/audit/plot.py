@@ -125,21 +125,21 @@ _CORNERS: Final = (
     ("answers everything", 1, 99, "left", "top", "soft"),
     ("wrong both ways", 99, 99, "right", "top", "soft"),
 )
-"""Words, place, which side of them is held, and their colour."""
+"""Text, position, horizontal and vertical alignment, and colour."""
 
 
-def _place(point: PlotPoint) -> tuple[float, float]:
+def _position(point: PlotPoint) -> tuple[float, float]:
     return 100 * (point.refusal.rate or 0.0), 100 * (point.harm.rate or 0.0)
 
 
 def _bars(axes: Axes, point: PlotPoint, colour: str, **look: Any) -> None:
-    x, y = _place(point)
+    x, y = _position(point)
     axes.plot([100 * point.refusal.low, 100 * point.refusal.high], [y, y], color=colour, **look)
     axes.plot([x, x], [100 * point.harm.low, 100 * point.harm.high], color=colour, **look)
 
 
 def _faint(axes: Axes, point: PlotPoint, name: str) -> None:
-    x, y = _place(point)
+    x, y = _position(point)
     axes.plot([x], [y], "o", color=_INK_OF["soft"], alpha=0.55, markersize=4, markeredgewidth=0, zorder=2, gid=name)
 
 
@@ -147,10 +147,10 @@ def _point(axes: Axes, point: PlotPoint, name: str) -> None:
     colour = list(_VARIANT)[point.look % COLOURS]
     if point.before is not None and point.before.drawable:
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7, "alpha": 0.8}
-        axes.annotate("", _place(point), _place(point.before), arrowprops=arrow, zorder=2.5)
+        axes.annotate("", _position(point), _position(point.before), arrowprops=arrow, zorder=2.5)
         _bars(axes, point.before, colour, linewidth=0.9, alpha=0.5, zorder=2.4, solid_capstyle="butt")
         axes.plot(
-            *([value] for value in _place(point.before)),
+            *([value] for value in _position(point.before)),
             MARKERS[point.look % COLOURS],
             markerfacecolor=_INK_OF["card"],
             markeredgecolor=colour,
@@ -159,7 +159,7 @@ def _point(axes: Axes, point: PlotPoint, name: str) -> None:
         )
     _bars(axes, point, colour, linewidth=1.8, zorder=3, solid_capstyle="butt")
     axes.plot(
-        *([value] for value in _place(point)),
+        *([value] for value in _position(point)),
         MARKERS[point.look % COLOURS],
         color=colour,
         markersize=9,
@@ -183,7 +183,7 @@ def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
     for point in points:
         text = axes.annotate(
             str(visible(point.name))[:40],
-            _place(point),
+            _position(point),
             xytext=(9, 8),
             textcoords="offset points",
             color=list(_VARIANT)[point.look % COLOURS],
@@ -216,7 +216,7 @@ def _boxes(axes: Axes, point: PlotPoint) -> list[Any]:
     """What a point and its two bars cover."""
     from matplotlib.transforms import Bbox
 
-    x, y = axes.transData.transform(_place(point))
+    x, y = axes.transData.transform(_position(point))
     left, low = axes.transData.transform((100 * point.refusal.low, 100 * point.harm.low))
     right, high = axes.transData.transform((100 * point.refusal.high, 100 * point.harm.high))
     mark = Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
