@@ -153,7 +153,7 @@ def test_cases_say_why_something_has_no_verdict(tmp_path: Path) -> None:
         "picture x.png is missing",
     ]
     assert cases[0].verdict == Verdict("none", answers=True, reasons=("a", "b"))
-    assert [case.unasked for case in cases] == [False, False, True, True, False]
+    assert [case.pending for case in cases] == [False, False, True, True, False]
     assert run.cases("another judge")[1].verdict.refusal == "full"
 
 

@@ -250,7 +250,7 @@ def model_of(run: AuditRun) -> str:
 
 
 def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSide:
-    complete = not any(case.unasked or case.verdict.unscored == "not judged yet" for case in cases)
+    complete = not any(case.pending or case.verdict.unscored == "not judged yet" for case in cases)
     return ComparedSide(model_of(run), variant, run.judge, len(cases), complete)
 
 

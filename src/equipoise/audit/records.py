@@ -203,7 +203,7 @@ class AuditCase:
         return self.row.pictures
 
     @property
-    def unasked(self) -> bool:
+    def pending(self) -> bool:
         """Whether there is no reply yet, for a reason that another try may cure."""
         return self.sample.problem is None and (self.reply is None or self.reply.error is not None)
 

@@ -1,6 +1,6 @@
-"""Runs an audit: every sample of every variant is sent, the replies are judged, and all of it is kept in a run folder.
+"""The audit itself: ask every sample of every variant, judge the replies, keep everything in a run folder.
 
-The same configuration on the same folder continues an interrupted run; no prompt with a reply is sent again.
+The same plan on the same folder goes on where an earlier run was stopped; nothing is asked twice.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class ReportingJudge(IdentifiedJudge, Protocol):
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Configuration of an audit."""
+    """What an audit shall do."""
 
     target: EvaluationTarget
-    """The model under test."""
+    """Who is asked."""
     suites: tuple[Suite, ...]
-    """The suites."""
+    """What is asked."""
     judge: ReportingJudge
     """Whose verdicts make the numbers."""
     out: Path
@@ -72,7 +72,7 @@ class AuditConfig:
     max_new_tokens: int = 64
     """Length of a reply at most, in tokens."""
     connections: int | None = None
-    """Prompts in flight at once; None leaves it to the engine."""
+    """Prompts under way at once; None leaves it to the engine."""
     timeout: float | None = None
     """Seconds that one try may take."""
     retries: int = 2
@@ -105,8 +105,8 @@ class AuditConfig:
                 ids.add((sample.suite, sample.id))
 
     @property
-    def reply_settings(self) -> dict[str, Any]:
-        """Who is asked and how: what decides a reply beside the sample."""
+    def request_settings(self) -> dict[str, Any]:
+        """The model and how its replies are generated: all that decides a reply beside the sample."""
         return {
             "model": self.target.name,
             "revision": self.target.revision,
@@ -146,7 +146,7 @@ class AuditConfig:
             "command": self.command,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": {"name": self.target.name, "revision": self.target.revision},
-            "asked": self.reply_settings,
+            "asked": self.request_settings,
             "suites": [
                 {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "samples": len(suite.samples)}
                 for suite in self.suites
@@ -162,7 +162,7 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class AuditCallbacks:
-    """Callbacks for progress while an audit runs."""
+    """Where a caller looks while an audit runs."""
 
     variant: Callable[[str, int], None] = lambda name, count: None
     """A variant begins: its name, and how many samples it has."""
@@ -173,7 +173,7 @@ class AuditCallbacks:
 
 
 def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionOutcome:
-    """Run an audit, or the rest of an interrupted one.
+    """Carry out a plan, or what is left of it.
 
     Returns:
         What was asked, reused and left alone, over all variants.
@@ -222,7 +222,7 @@ def _ask(
     plan: AuditConfig, run: AuditRun, variant: str, samples: Sequence[Sample], watch: AuditCallbacks
 ) -> CollectionOutcome:
     watch.variant(variant, len(samples))
-    target, settings = plan.target, plan.reply_settings
+    target, settings = plan.target, plan.request_settings
     if plan.defended is not None and variant.startswith(DEFENDED):
         target = EvaluationTarget(plan.defended.name, plan.defended.revision, plan.defended)
         settings = settings | {"model": target.name, "revision": target.revision}
@@ -289,7 +289,7 @@ def _begin(plan: AuditConfig) -> AuditRun:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, so that no second process writes to it."""
+    """Keep a second process out of a run folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
@@ -310,7 +310,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:
     counts = {
         name: sum(getattr(outcome, name) for outcome in outcomes)
-        for name in ("asked", "reused", "failed", "unasked", "judged")
+        for name in ("sent", "reused", "failed", "not_sent", "judged")
     }
     return CollectionOutcome(**counts, fatal=next((outcome.fatal for outcome in outcomes if outcome.fatal), None))
 

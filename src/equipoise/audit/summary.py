@@ -259,7 +259,7 @@ def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:
     complete; a prompt without a reply, a reply without a verdict, and a sample or variant of the recipe that is not
     there do not.
     """
-    if any(case.unasked or case.verdict.unscored == "not judged yet" for case in cases):
+    if any(case.pending or case.verdict.unscored == "not judged yet" for case in cases):
         return False
     return has_all_samples(run, cases)
 

@@ -217,7 +217,7 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     if outcome.fatal:
         warn(f"stopped early: {outcome.fatal}")
     if not summary.complete:
-        warn(f"{outcome.failed + outcome.unasked} samples have no reply; the same command asks them again")
+        warn(f"{outcome.failed + outcome.not_sent} samples have no reply; the same command asks them again")
         raise typer.Exit(UNFINISHED)
 
 

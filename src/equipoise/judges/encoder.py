@@ -148,7 +148,7 @@ def _abstains(exchange: Exchange) -> Verdict | None:
     repeated = text_preprocessing.find_repetition(text)
     if repeated and repeated.at_once:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply only repeats {repeated.unit!r}")
-    sentences = text_preprocessing.sentences(text_preprocessing.own_words(text))
+    sentences = text_preprocessing.sentences(text_preprocessing.without_quotes(text))
     unread = text_preprocessing.foreign(" ".join(sentences[:3]))
     if unread:
         return Verdict(None, degenerate=repeated is not None, unscored=f"the encoder cannot read {unread}")

@@ -1,4 +1,4 @@
-"""Reads a user's file of prompts and replies row by row, in constant memory, after one pass that checks it.
+"""A user's file of prompts and replies: read row by row, so that its length does not matter, after one quick look.
 
 What is wrong with the whole file (missing, not UTF-8, no rows, an id twice) is one error before anything is judged;
 what is wrong with one row is that row's problem and leaves the others alone.
@@ -40,7 +40,7 @@ class JudgeRow:
     """What is wrong with it without making it unusable, such as a missing picture."""
     values: dict[str, Any] = field(default_factory=dict)
     """All that it holds."""
-    raw_reply: str = ""
+    response: str = ""
     """The reply as it stands in the file; judges get it without half surrogate pairs."""
 
 
@@ -61,7 +61,7 @@ def read_rows(path: Path, *, pictures: bool = False) -> Iterator[JudgeRow]:
 
 
 def check(path: Path) -> None:
-    """Check a file for problems that make all of it unusable.
+    """Look through a file once for what makes all of it unusable.
 
     Raises:
         UsageError: see `read_rows`.
@@ -161,7 +161,7 @@ def _row(path: Path, line: int, values: dict[str, Any] | str, pictures: bool) ->
         wire=values.get("wire") or "text",
         sample=sample,
     )
-    return JudgeRow(line, identifier, exchange, notes=notes, values=values, raw_reply=reply)
+    return JudgeRow(line, identifier, exchange, notes=notes, values=values, response=reply)
 
 
 def _problem(values: dict[str, Any]) -> str | None:

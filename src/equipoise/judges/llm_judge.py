@@ -75,7 +75,7 @@ class LLMJudge:
             if isinstance(choice, str):
                 missing.append(f"the judge {self.name}: {choice} ({question.label})")
                 continue
-            label, positive = decided(question, choice)
+            label, positive = label_and_probability(question, choice)
             labels[question.label] = label
             likelihood = "" if positive is None else f", with probability {positive:.3f} that it is not none"
             reasons.append(f"{question.label}: {label}{likelihood}")
@@ -90,7 +90,7 @@ class LLMJudge:
         )
 
 
-def decided(question: RubricQuestion, choice: LabelChoice) -> tuple[str, float | None]:
+def label_and_probability(question: RubricQuestion, choice: LabelChoice) -> tuple[str, float | None]:
     """The label of a choice and the probability that it is not `none`, where the model tells.
 
     The label is `none` where that is at least as likely as all others together, else the likeliest of the others.

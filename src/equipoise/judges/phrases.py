@@ -105,7 +105,7 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
     if repeated and repeated.at_once:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply only repeats {repeated.unit!r}")
     broken = repeated is not None or text.casefold() == prompt_text.strip().casefold() != ""
-    own = text_preprocessing.own_words(text)
+    own = text_preprocessing.without_quotes(text)
     sentences = text_preprocessing.sentences(own)
     unread = text_preprocessing.foreign(" ".join(sentences[:opening]))
     if unread:

@@ -58,7 +58,7 @@ def plain(reply: str) -> str:
     return (whole[2] if whole else text).strip()
 
 
-def own_words(text: str) -> str:
+def without_quotes(text: str) -> str:
     """What the speaker says in their own voice: code and quotations are replaced by a placeholder."""
     for name in _QUOTES:
         text = _PATTERN[name].sub(" QUOTE ", text)

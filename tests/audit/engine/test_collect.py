@@ -120,8 +120,8 @@ def test_a_model_that_cannot_be_used_ends_the_asking(stores: Stores) -> None:
     parrot = Parrot(before=fail)
     outcome = stores.ask(rows([sample(f"good {i}") for i in range(60)]), local(parrot), retries=0, connections=8)
     assert "expected weights" in (outcome.fatal or "")
-    assert outcome.unasked > 30
-    assert outcome.unasked + outcome.failed == 60
+    assert outcome.not_sent > 30
+    assert outcome.not_sent + outcome.failed == 60
 
 
 def test_a_judge_that_raises_gives_no_verdict(stores: Stores) -> None:

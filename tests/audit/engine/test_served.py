@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.audit.engine.session import HOPELESS, MAX_CONSECUTIVE_FAILURES
+from equipoise.audit.engine.session import MAX_CONSECUTIVE_FAILURES, MAX_PERSISTENT_FAILURES
 from equipoise.judges.ensemble import default_judge
 from tests.audit.engine.factories import REFUSAL, Stores, picture, rows, sample, served
 from tests.audit.scripted_server import (
@@ -101,7 +101,7 @@ FAILURES: dict[str, tuple[Answer, int, str]] = {
 
 @pytest.fixture
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
-    monkeypatch.setattr("equipoise.audit.engine.inspect_solver.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("equipoise.audit.engine.solver.FIRST_PAUSE", 0.01)
     return Stores(tmp_path / "run")
 
 
@@ -185,7 +185,7 @@ def test_what_no_prompt_can_pass_is_found_with_the_first_one(stores: Stores, ans
         outcome = stores.ask(asked, served(server.spec))
         assert len(server.asked) == 1
     assert word in (outcome.fatal or "")
-    assert (outcome.sent, outcome.failed, outcome.unasked, outcome.judged) == (0, 1, 11, 0)
+    assert (outcome.sent, outcome.failed, outcome.not_sent, outcome.judged) == (0, 1, 11, 0)
     assert len(list(stores.replies.rows())) == 1
 
 
@@ -196,7 +196,7 @@ def test_nobody_there_is_one_clear_error(stores: Stores) -> None:
     asked = rows([sample(f"prompt {i}") for i in range(6)])
     outcome = stores.ask(asked, served(f"http://127.0.0.1:{port}/v1#x"), retries=1)
     assert "cannot connect" in (outcome.fatal or "")
-    assert (outcome.failed, outcome.unasked) == (1, 5)
+    assert (outcome.failed, outcome.not_sent) == (1, 5)
 
 
 def test_a_key_that_is_withdrawn_ends_the_asking_soon(stores: Stores) -> None:
@@ -206,7 +206,7 @@ def test_a_key_that_is_withdrawn_ends_the_asking_soon(stores: Stores) -> None:
     asked = rows([sample(str(i)) for i in range(30)])
     with ScriptedServer(rule) as server:
         outcome = stores.ask(asked, served(server.spec), connections=1)
-        assert len(server.asked) <= 5 + HOPELESS + 1
+        assert len(server.asked) <= 5 + MAX_PERSISTENT_FAILURES + 1
     assert "revoked" in (outcome.fatal or "")
     assert outcome.sent == 5
     with ScriptedServer(lambda asked: says("Sure.")) as server:

@@ -38,9 +38,9 @@ from equipoise.errors import EquipoiseError, UsageError
 from equipoise.types import Sample
 
 CONNECTIONS: Final = 10
-"""Prompts under way at a server where the caller does not say."""
+"""Default number of prompts in flight at a server."""
 TASKS: Final = 4
-"""Suites asked side by side, so that the end of one keeps nobody waiting."""
+"""Suites evaluated side by side, so that the slow end of one does not hold up the next."""
 SERVED: Final = "openai-api/served/"
 """inspect's provider for any server that speaks OpenAI's protocol."""
 
@@ -59,32 +59,32 @@ def collect_replies(
     retries: int = 2,
     progress: ProgressSink | None = None,
 ) -> CollectionOutcome:
-    """Ask what has not been asked, judge what has not been judged.
+    """Send the prompts that have no reply yet, and judge the replies that have no verdict yet.
 
-    A row with a reply in its store is not asked again; one whose reply failed is. Rows with a `problem` are left alone.
+    A row with a reply in its store is not sent again; one whose reply failed is. Rows with a `problem` are left alone.
 
     Args:
-        rows: what to ask, each row with its sample.
-        target: who is asked.
+        rows: what to send, each row with its sample.
+        target: the model under test.
         replies: store of replies; read first, appended to with each reply.
         verdicts: store of verdicts; read first, appended to with each verdict.
         judge: whose verdicts are written.
         logs: folder for inspect's logs.
         max_new_tokens: length of a reply at most.
-        connections: prompts under way at once; None is 10 for a server, and two batches for a model of this process.
+        connections: prompts in flight at once; None is 10 for a server, and two batches for a model of this process.
         timeout: seconds that one try may take, rounded up to whole ones; None is as long as it takes.
         retries: how often a prompt that failed is sent again; a refusal never is.
-        progress: told after each sample, from the thread that runs the evaluation.
+        progress: called after each sample, from the thread that runs the evaluation.
 
     Returns:
         What was done; `fatal` says why it ended early, if it did.
 
     Raises:
-        UsageError: a target that cannot be, or stores that somebody edited.
+        UsageError: an unusable target, or stores that somebody edited.
         OutputError: the disk is full; what was written before is whole.
         KeyboardInterrupt: the user stopped it; the same call goes on from there.
     """
-    lines = _connection_count(target, connections)
+    connection_count = _connection_count(target, connections)
     earlier = {row.key: row for row in replies.rows()}
     judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
     sendable = [(row, sample) for row, sample in rows if row.sample.problem is None]
@@ -96,19 +96,19 @@ def collect_replies(
     session = CollectionSession(
         target,
         judge,
-        known=earlier,
+        stored_replies=earlier,
         replies=replies,
         verdicts=verdicts,
         total=len(sendable),
         done=len(sendable) - len(left),
         retries=retries,
-        lines=lines,
+        connections=connection_count,
         progress=progress,
     )
     session.reused = len(sendable) - len(left)
     session.report()
     if left:
-        options = _options(target, max_new_tokens, lines, timeout)
+        options = _options(target, max_new_tokens, connection_count, timeout)
         token = current.set(session)
         try:
             outside_any_loop(lambda: _evaluate(target, _tasks(left), logs, options))
@@ -142,7 +142,7 @@ def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
 async def _leave(state: TaskState) -> None:
     """After the last sample the model's connections are closed, in the event loop that opened them."""
     session = current.get()
-    if session is not None and session.leave():
+    if session is not None and session.end_sample():
         await get_model().api.aclose()
 
 
@@ -174,7 +174,7 @@ def _evaluate(target: EvaluationTarget, tasks: list[Task], logs: Path, options: 
 def _check(task_logs: Sequence[EvalLog], tasks: int) -> None:
     """Whether every sample came to its end; inspect itself returns quietly when the user stops it."""
     session = current.get()
-    if session is None or session.error is not None or not session.lost:
+    if session is None or session.error is not None or not session.unaccounted:
         return
     broken = next((log.error for log in task_logs if log.error is not None), None)
     if broken is not None:
@@ -182,24 +182,24 @@ def _check(task_logs: Sequence[EvalLog], tasks: int) -> None:
     if len(task_logs) < tasks or any(log.status == "cancelled" for log in task_logs):
         raise KeyboardInterrupt
     raise EquipoiseError(
-        f"{session.lost} samples ended with an error of the evaluation; try `inspect view` on its logs"
+        f"{session.unaccounted} samples ended with an error of the evaluation; try `inspect view` on its logs"
     )
 
 
 def _connection_count(target: EvaluationTarget, connections: int | None) -> int:
-    """How many prompts may be under way at once."""
+    """How many prompts may be in flight at once."""
     if connections is not None and connections < 1:
         raise UsageError(f"expected at least 1 connection, got {connections}; try 10")
     return connections or (2 * BATCH if target.model is not None else CONNECTIONS)
 
 
-def _options(target: EvaluationTarget, max_new_tokens: int, lines: int, timeout: float | None) -> dict[str, Any]:
+def _options(target: EvaluationTarget, max_new_tokens: int, connections: int, timeout: float | None) -> dict[str, Any]:
     if timeout is not None and timeout <= 0:
         raise UsageError(f"expected a timeout above 0 seconds, got {timeout}; try 60")
     return {
-        "max_connections": lines,
-        # Some samples are judged while others are asked.
-        "max_samples": 2 * lines,
+        "max_connections": connections,
+        # Twice the connections: some samples are judged while others wait for their reply.
+        "max_samples": 2 * connections,
         "max_tokens": max_new_tokens,
         "temperature": 0.0,
         # Tries are counted in the solver: inspect and the client of a server would each add their own.

@@ -62,7 +62,7 @@ class Failure:
         return self.kind in ("transient", "unreachable")
 
     @property
-    def hopeless(self) -> bool:
+    def persistent(self) -> bool:
         """Whether the next prompt will most likely fail like this one."""
         return self.kind in ("fatal", "unreachable")
 

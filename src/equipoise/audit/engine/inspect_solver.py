@@ -1,4 +1,4 @@
-"""The solver that asks: once, with bounded tries for what may pass, and never again after a refusal."""
+"""The inspect solver that sends a prompt, with bounded retries on transient errors and none after a refusal."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class _Attempt:
 
 @solver(name="ask")
 def reply_solver() -> Solver:
-    """Ask a sample's prompt and note the reply, in whichever form it came, under `reply` in the metadata.
+    """Send a sample's prompt and keep the reply, in whichever form it came, under `reply` in the metadata.
 
-    In a run of `equipoise audit` the reply store is looked into first, and written to before the sample goes on.
+    In a run of `equipoise audit` a reply from the store is used first, and a new one is stored before judges get it.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -60,8 +60,8 @@ def reply_solver() -> Solver:
                 _show(state, row)
             else:
                 await _ask(session, state)
-        except Exception as error:  # noqa: BLE001 - `ask` raises it when the evaluation has ended
-            session.broke(error)
+        except Exception as error:  # noqa: BLE001 - `collect_replies` raises it when the evaluation has ended
+            session.abort(error)
             _leave_unasked(session, state)
         return state
 
@@ -69,7 +69,7 @@ def reply_solver() -> Solver:
 
 
 async def _ask_alone(state: TaskState) -> TaskState:
-    """For people who run inspect themselves: its own retries, its own handling of errors."""
+    """For users who run inspect themselves: inspect's own retries and error handling apply."""
     began = time.monotonic()
     model = get_model()
     tried = await _try(model, state)
@@ -80,11 +80,13 @@ async def _ask_alone(state: TaskState) -> TaskState:
 
 
 async def _ask(session: CollectionSession, state: TaskState) -> None:
-    if session.proven:
+    if session.reachable:
         await _ask_unless_over(session, state)
         return
-    async with session.pilot:
-        if not session.proven:
+    # Until one prompt got through, prompts go one at a time. The flag is read again inside the lock, since the prompt
+    # that held it before may have set it; all that waited then go on side by side, outside of the lock.
+    async with session.first_request:
+        if not session.reachable:
             await _ask_unless_over(session, state)
             return
     await _ask_unless_over(session, state)
@@ -97,7 +99,9 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
     began = time.monotonic()
     pause = FIRST_PAUSE
     for tries in range(1, session.retries + 2):
-        async with session.under_way:
+        # The connection is given back during a pause, so that a prompt that waits does not block the others. A reply is
+        # stored before the connection is free again: a kill loses at most the prompts in flight.
+        async with session.in_flight:
             tried = await _try(get_model(), state)
             failure = tried.failure
             if failure is None or not failure.again or session.fatal is not None or tries > session.retries:
@@ -108,24 +112,24 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
 
 
 async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, tries: int, seconds: float) -> None:
-    """Write what the last try brought, before another prompt is sent in its place."""
+    """Store the reply or the error of the last try."""
     key = state.metadata["key"]
     if tried.reply is not None:
         row = _row(key, tried.reply, session.target.who, seconds)
-        session.succeeded()
+        session.record_reply()
     else:
         failure = tried.failure or Failure("broken", "no reply")
-        session.gave_up(failure)
+        session.record_failure(failure)
         why = failure.line + (f" (tried {tries} times)" if tries > 1 else "")
         row = ReplyRow(key, "", "error", "text", session.target.who, error=why, seconds=round(seconds, 3))
     await wait(session.replies.submit(row))
     _note(state, row, tried.output)
     if row.error is not None:
-        session.finished()
+        session.count_done()
 
 
 def _leave_unasked(session: CollectionSession, state: TaskState) -> None:
-    session.unasked += 1
+    session.not_sent += 1
     state.metadata["unasked"] = session.fatal
 
 
@@ -164,7 +168,7 @@ def _row(key: str, reply: ReceivedReply, who: str, seconds: float) -> ReplyRow:
 
 
 def _note(state: TaskState, row: ReplyRow, output: ModelOutput | None) -> None:
-    """Keep a new reply where scorers and inspect's viewer look for it."""
+    """Put a new reply where scorers and inspect's viewer look for it."""
     state.metadata["reply"] = asdict(row)
     if output is not None and output.choices:
         state.output = output
@@ -174,7 +178,7 @@ def _note(state: TaskState, row: ReplyRow, output: ModelOutput | None) -> None:
 
 
 def _show(state: TaskState, row: ReplyRow) -> None:
-    """Keep a reply from the store there."""
+    """Put a reply from the store where scorers and inspect's viewer look for it."""
     state.metadata["reply"] = asdict(row)
     _say(state, row)
 

@@ -111,7 +111,7 @@ async def _verdict(state: TaskState) -> tuple[Verdict, str]:
         key = fingerprint([metadata.get("suite"), state.sample_id, state.epoch, asdict(row)])
         return await wait(_default_judging().verdict(key, exchange)), identity
     verdict = await wait(session.judging.verdict(row.key, exchange))
-    if session.first(row.key):
+    if session.is_first_verdict(row.key):
         await _keep(session, row.key, verdict)
     return verdict, identity
 
@@ -119,11 +119,11 @@ async def _verdict(state: TaskState) -> tuple[Verdict, str]:
 async def _keep(session: CollectionSession, key: str, verdict: Verdict) -> None:
     try:
         await wait(session.verdicts.submit(VerdictRow(key, session.identity, verdict)))
-    except Exception as error:  # noqa: BLE001 - `ask` raises it when the evaluation has ended
-        session.broke(error)
+    except Exception as error:  # noqa: BLE001 - `collect_replies` raises it when the evaluation has ended
+        session.abort(error)
         return
     session.judged += 1
-    session.finished()
+    session.count_done()
 
 
 def _reply(state: TaskState) -> ReplyRow:

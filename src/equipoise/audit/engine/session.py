@@ -1,4 +1,4 @@
-"""What one call of `ask` shares with the solver and the scorers that inspect runs for it."""
+"""The state of one collection of replies, shared by the solver and the scorers that inspect runs for it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from equipoise.audit.records import ReplyRow, VerdictRow
 from equipoise.types import ChatModel, Exchange, Verdict
 
 KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"
-"""Not that of any provider, so that no key reaches a host for which it was not meant."""
+"""Environment variable with the key of an `http://` target. No provider's own variable is read for these, so that a
+key for one provider never reaches another host."""
 
-HOPELESS: Final = 3
-"""So many failures in a row that the next prompt would most likely share end the asking."""
+MAX_PERSISTENT_FAILURES: Final = 3
+"""Stop after this many consecutive failures that the next prompt would most likely share, such as a wrong key."""
 MAX_CONSECUTIVE_FAILURES: Final = 25
-"""So many failures of any kind in a row end it, too."""
+"""Stop after this many consecutive failures of any kind."""
 
 
 @runtime_checkable
@@ -42,7 +43,7 @@ class IdentifiedJudge(Protocol):
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """Who is asked: a model in this process, or one that inspect reaches."""
+    """The model under test: one in this process, or one that inspect reaches."""
 
     name: str
     """What the user called it."""
@@ -67,12 +68,12 @@ class EvaluationTarget:
 
 @dataclass(frozen=True)
 class CollectionProgress:
-    """How far a call of `ask` is."""
+    """How far a collection is."""
 
     done: int
     """Samples that have their reply and verdict, or failed for good; those that were reused count."""
     total: int
-    """Samples that can be asked."""
+    """Samples that can be sent."""
     failed: int
     """Samples among `done` without a reply."""
     seconds: float
@@ -81,7 +82,7 @@ class CollectionProgress:
 
 @dataclass(frozen=True)
 class CollectionOutcome:
-    """What a call of `ask` did."""
+    """What a collection did."""
 
     sent: int
     """Prompts that were sent and got a reply now."""
@@ -89,125 +90,133 @@ class CollectionOutcome:
     """Prompts whose reply was in the store."""
     failed: int
     """Prompts that were sent and got none, for a reason in the store."""
-    unasked: int
+    not_sent: int
     """Prompts left alone because of `fatal`."""
     judged: int
     """Verdicts written now."""
     fatal: str | None
-    """Why asking stopped early, in one line; None when it did not."""
+    """Why it stopped early, in one line; None when it did not."""
 
 
 ProgressSink = Callable[[CollectionProgress], None]
 
 
 class CollectionSession:
-    """One call of `ask`: its stores, its judge, and when to give up."""
+    """One collection: its stores, its judge, its counts, and the rules by which it stops early.
+
+    The solver sends prompts side by side. A target on a server is first tried with a single prompt, because a wrong
+    address or key would otherwise fail once for every connection.
+    """
 
     def __init__(
         self,
         target: EvaluationTarget,
         judge: IdentifiedJudge,
         *,
-        known: Mapping[str, ReplyRow],
+        stored_replies: Mapping[str, ReplyRow],
         replies: AppendOnlyLog[ReplyRow],
         verdicts: AppendOnlyLog[VerdictRow],
         total: int,
         done: int,
         retries: int,
-        lines: int,
+        connections: int,
         progress: ProgressSink | None,
     ) -> None:
         self.target = target
-        self.known = known
+        self.known = stored_replies
         self.retries = retries
         self.judging = BatchedJudge(judge)
         self.identity = judge.identity
         # Rows that wait while the disk is busy are written together. Never again one by one: a row is written once.
         self.replies: Batcher[ReplyRow, None] = Batcher(_writer(replies), size=256, split=False, name="replies")
         self.verdicts: Batcher[VerdictRow, None] = Batcher(_writer(verdicts), size=256, split=False, name="verdicts")
-        self.pilot = anyio.Lock()
-        self.under_way = anyio.Semaphore(lines)
-        """A prompt keeps its place until its reply is on the disk: a kill loses no more replies than these."""
+        self.first_request = anyio.Lock()
+        self.in_flight = anyio.Semaphore(connections)
+        """Held by a prompt until its reply is on the disk, so that a kill loses no more replies than `connections`."""
         self.fatal: str | None = None
         self.error: BaseException | None = None
-        self.proven = target.model is not None
+        self.reachable = target.model is not None
         """Whether prompts may go out side by side; a server is tried with one first."""
-        self.asked = self.reused = self.failed = self.unasked = self.judged = 0
+        self.sent = self.reused = self.failed = self.not_sent = self.judged = 0
         self._left = total - done
         self._total = total
         self._done = done
         self._progress = progress
         self._began = time.monotonic()
-        self._last = ""
-        self._row = self._row_of_same = 0
+        self._last_failure = ""
+        self._failures = self._same_failures = 0
         self._written: set[str] = set()
 
-    def succeeded(self) -> None:
-        """A reply came, or a refusal."""
-        self.asked += 1
-        self.proven = True
-        self._last, self._row, self._row_of_same = "", 0, 0
+    def record_reply(self) -> None:
+        """Count a reply; a refusal is one."""
+        self.sent += 1
+        self.reachable = True
+        self._last_failure, self._failures, self._same_failures = "", 0, 0
 
-    def gave_up(self, failure: Failure) -> None:
-        """A prompt failed for good; ends the asking where the next ones would fail, too."""
+    def record_failure(self, failure: Failure) -> None:
+        """Count a prompt that failed for good, and stop where the next ones would fail, too."""
         self.failed += 1
-        self._row += 1
-        self._row_of_same = self._row_of_same + 1 if failure.line == self._last else 1
-        self._last = failure.line
-        if failure.hopeless and (not self.proven or self._row_of_same >= HOPELESS):
+        self._failures += 1
+        self._same_failures = self._same_failures + 1 if failure.line == self._last_failure else 1
+        self._last_failure = failure.line
+        if failure.persistent and (not self.reachable or self._same_failures >= MAX_PERSISTENT_FAILURES):
             self.stop(f"{self.target.name} cannot be asked: {failure.line}")
-        elif self._row >= MAX_CONSECUTIVE_FAILURES:
-            self.stop(f"{self.target.name} failed {self._row} times in a row, at last with: {failure.line}")
-        elif not failure.hopeless:
-            self.proven = self.proven or failure.kind == "broken"
+        elif self._failures >= MAX_CONSECUTIVE_FAILURES:
+            self.stop(f"{self.target.name} failed {self._failures} times in a row, at last with: {failure.line}")
+        elif not failure.persistent:
+            self.reachable = self.reachable or failure.kind == "broken"
 
-    def first(self, key: str) -> bool:
-        """Whether a sample's verdict is asked for the first time, so that it has to be written."""
+    def is_first_verdict(self, key: str) -> bool:
+        """Whether a sample's verdict is wanted for the first time: two scorers want it, and it is written once."""
         if key in self._written:
             return False
         self._written.add(key)
         return True
 
     def stop(self, why: str) -> None:
-        """Ask nothing more; the first reason stays."""
+        """Send nothing more; the first reason is kept."""
         self.fatal = self.fatal or why
 
-    def broke(self, error: BaseException) -> None:
-        """Something of ours failed, such as the disk; `ask` raises it at the end."""
+    def abort(self, error: BaseException) -> None:
+        """Stop because something on this side failed, such as the disk; the error is raised at the end."""
         self.error = self.error or error
         self.stop(str(error))
 
-    def leave(self) -> bool:
-        """A sample is over, whatever came of it; whether it was the last."""
+    def end_sample(self) -> bool:
+        """Count a sample that has left inspect's evaluation, with or without a reply.
+
+        Returns:
+            Whether it was the last one.
+        """
         self._left -= 1
         return self._left == 0
 
-    def finished(self) -> None:
-        """A sample is done."""
+    def count_done(self) -> None:
+        """Count a sample that has its reply and verdict, or has failed for good."""
         self._done += 1
         self.report()
 
     def report(self) -> None:
-        """Tell the caller how far it is."""
+        """Call the progress sink."""
         if self._progress:
             seconds = time.monotonic() - self._began
             self._progress(CollectionProgress(self._done, self._total, self.failed, seconds))
 
     def close(self) -> None:
-        """Write what waits, and end the threads."""
+        """Write the rows that wait, and end the threads."""
         for batches in (self.replies, self.verdicts):
             batches.close()
         self.judging.close()
 
     @property
-    def lost(self) -> int:
-        """Samples that are neither done nor left alone on purpose."""
-        return self._total - self._done - self.unasked
+    def unaccounted(self) -> int:
+        """Samples that are neither done nor left alone on purpose: an error of the evaluation itself ended them."""
+        return self._total - self._done - self.not_sent
 
     @property
     def outcome(self) -> CollectionOutcome:
         """What has been done so far."""
-        return CollectionOutcome(self.asked, self.reused, self.failed, self.unasked, self.judged, self.fatal)
+        return CollectionOutcome(self.sent, self.reused, self.failed, self.not_sent, self.judged, self.fatal)
 
 
 def _writer(ledger: AppendOnlyLog[Any]) -> Callable[[Sequence[Any]], list[None]]:
@@ -219,4 +228,4 @@ def _writer(ledger: AppendOnlyLog[Any]) -> Callable[[Sequence[Any]], list[None]]
 
 
 current: ContextVar[CollectionSession | None] = ContextVar("equipoise_session", default=None)
-"""The call of `ask` in which inspect runs our solver and scorers; None where a user runs inspect directly."""
+"""The collection in which inspect runs our solver and scorers; None where a user runs inspect directly."""

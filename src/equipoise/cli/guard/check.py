@@ -82,7 +82,7 @@ def document(row: JudgeRow, decision: GuardDecision | None) -> dict[str, Any]:
         "harm": decision.harm,
         "categories": list(decision.categories),
         "decision": decision.action,
-        "response": decision.response if decision.changed else row.raw_reply,
+        "response": decision.response if decision.changed else row.response,
         "rounds": decision.rounds,
         "decided_by": decision.decided_by,
     }
