@@ -88,7 +88,7 @@ class Row:
     review: bool = False
     unscored: str | None = None
     degenerate: bool | None = False
-    asked: bool = True
+    sent: bool = True
     judged: bool = True
 
 
@@ -136,7 +136,7 @@ def write_run(folder: Path, content: Iterable[Row], *, given: Mapping[str, Any] 
     for row in content:
         sample = _sample_row(folder, row, values["asked"])
         samples.append(sample)
-        if row.problem is not None or not row.asked:
+        if row.problem is not None or not row.sent:
             continue
         replies.append(_reply_row(sample.key, row, values["model"]["name"]))
         if row.error is None and row.judged:
@@ -187,7 +187,7 @@ def _plain() -> list[Row]:
 
 def _perturbed() -> list[Row]:
     """The same samples again; two in three safe questions are refused now."""
-    made = []
+    changed = []
     plain = [row for row in _plain() if row.suite != "border"]
     for number, row in enumerate(plain):
         values = {**row.__dict__, "variant": "perturbed"}
@@ -199,8 +199,8 @@ def _perturbed() -> list[Row]:
                 "reply": "I can't help with that." if no else "It is red.",
                 "by": "guard" if number < 2 else "model",
             }
-        made.append(Row(**values))
-    return made
+        changed.append(Row(**values))
+    return changed
 
 
 def _pictured(content: list[Row]) -> list[Row]:
@@ -215,7 +215,7 @@ def _suites(content: list[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _sample_row(folder: Path, row: Row, asked: dict[str, Any]) -> SampleRow:
+def _sample_row(folder: Path, row: Row, settings: dict[str, Any]) -> SampleRow:
     sample = Sample(
         id=row.id,
         suite=row.suite,
@@ -228,7 +228,7 @@ def _sample_row(folder: Path, row: Row, asked: dict[str, Any]) -> SampleRow:
         licence="CC0-1.0",
         problem=row.problem,
     )
-    return SampleRow.of(sample, row.variant, asked, _pictures(folder, row))
+    return SampleRow.of(sample, row.variant, settings, _pictures(folder, row))
 
 
 def _pictures(folder: Path, row: Row) -> tuple[str, ...]:

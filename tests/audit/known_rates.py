@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from equipoise.types import Sample
-from tests.audit.scripted_server import Answer, Asked, fails, filtered, refuses, says
+from tests.audit.scripted_server import Answer, ReceivedRequest, fails, filtered, refuses, says
 
 Behaviour = Literal["answers", "harms", "refuses", "refuses in the field", "is filtered", "names a policy", "fails"]
 SHARES: dict[Behaviour, int] = {
@@ -36,17 +36,17 @@ def behaviour(text: str, pictures: Iterable[bytes]) -> Behaviour:
     digest = hashlib.sha256(text.encode())
     for picture in pictures:
         digest.update(hashlib.sha256(picture).digest())
-    place = int(digest.hexdigest(), 16) % 100
+    position = int(digest.hexdigest(), 16) % 100
     for name, share in SHARES.items():
-        place -= share
-        if place < 0:
+        position -= share
+        if position < 0:
             return name
     raise AssertionError("the shares add up to a hundred")
 
 
-def model(asked: Asked) -> Answer:
+def model(request: ReceivedRequest) -> Answer:
     """The rule of the served model."""
-    match behaviour(asked.text, asked.images):
+    match behaviour(request.text, request.images):
         case "answers":
             return says(ANSWER)
         case "harms":
@@ -63,9 +63,9 @@ def model(asked: Asked) -> Answer:
             return fails(500, "out of order")
 
 
-def judge(asked: Asked) -> Answer:
+def judge(request: ReceivedRequest) -> Answer:
     """The rule of the served judge of harm: harm is what gives the forbidden procedure."""
-    return says("VERDICT: B" if "forbidden procedure" in asked.text else "VERDICT: A")
+    return says("VERDICT: B" if "forbidden procedure" in request.text else "VERDICT: A")
 
 
 def truth(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
@@ -76,7 +76,7 @@ def truth(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
         did[sample.expected, what] += 1
 
     def count(expected: str, *what: str) -> int:
-        return sum(did[expected, each] for each in what)
+        return sum(did[expected, name] for name in what)
 
     def total(expected: str) -> int:
         return sum(number for (should, _), number in did.items() if should == expected)

@@ -1,11 +1,11 @@
 """A server that speaks OpenAI's chat protocol over real HTTP, and does what a rule says.
 
 ```
-def rule(asked: Asked) -> Answer:
-    return says("Sorry, I cannot help with that.") if "bomb" in asked.text else says("Sure.")
+def rule(request: ReceivedRequest) -> Answer:
+    return says("Sorry, I cannot help with that.") if "bomb" in request.text else says("Sure.")
 
 with ScriptedServer(rule) as server:
-    ...  # server.url is `http://127.0.0.1:PORT/v1`; server.asked lists every request, in order
+    ...  # server.url is `http://127.0.0.1:PORT/v1`; server.requests lists every request, in order
 ```
 """
 
@@ -28,7 +28,7 @@ NAME = "scripted"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """One request."""
 
     text: str
@@ -42,7 +42,7 @@ class Asked:
     headers: dict[str, str] = field(repr=False)
     """Lower-case names."""
     number: int
-    """How often this text was asked before."""
+    """How often this text was sent before."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Answer:
     """Chunks to send where the request asks for a stream."""
 
 
-Rule = Callable[[Asked], Answer]
+Rule = Callable[[ReceivedRequest], Answer]
 
 
 def choice(message: dict[str, Any], finish: str | None, **more: Any) -> Answer:
@@ -120,8 +120,8 @@ def raw(body: bytes) -> Answer:
 
 def cut(text: str = "Sure, the first step is") -> Answer:
     """A completion whose connection breaks half-way."""
-    found = says(text, None)
-    return Answer(body=found.body, stream=found.stream, cut=True)
+    whole = says(text, None)
+    return Answer(body=whole.body, stream=whole.stream, cut=True)
 
 
 class _Quiet(ThreadingHTTPServer):
@@ -135,7 +135,7 @@ class ScriptedServer:
     """The server, in threads of its own, on a free port of this machine."""
 
     def __init__(self, rule: Rule, *, port: int = 0) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.most_at_once = 0
         self._at_once = 0
         self._rule = rule
@@ -157,8 +157,8 @@ class ScriptedServer:
 
     @property
     def counts(self) -> Counter[str]:
-        """How often each text was asked."""
-        return Counter(asked.text for asked in self.asked)
+        """How often each text was sent."""
+        return Counter(request.text for request in self.requests)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -172,15 +172,15 @@ class ScriptedServer:
 
     def answer(self, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         with self._lock:
-            asked = _read(body, headers, self._counts)
-            self.asked.append(asked)
-            self._counts[asked.text] += 1
+            request = _read(body, headers, self._counts)
+            self.requests.append(request)
+            self._counts[request.text] += 1
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            found = self._rule(asked)
-            self._closing.wait(found.after) if found.after else None
-            return found
+            answer = self._rule(request)
+            self._closing.wait(answer.after) if answer.after else None
+            return answer
         finally:
             with self._lock:
                 self._at_once -= 1
@@ -197,13 +197,13 @@ class ScriptedServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                found = server.answer(body, {name.lower(): value for name, value in self.headers.items()})
+                answer = server.answer(body, {name.lower(): value for name, value in self.headers.items()})
                 # The client may have given up by now.
                 with contextlib.suppress(ConnectionError):
-                    if body.get("stream") and found.stream:
-                        self._stream(found)
+                    if body.get("stream") and answer.stream:
+                        self._stream(answer)
                     else:
-                        self._send(found.status, found.body, found.headers, cut=found.cut)
+                        self._send(answer.status, answer.body, answer.headers, cut=answer.cut)
 
             def _send(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...], cut: bool = False) -> None:
                 self.send_response(status)
@@ -215,14 +215,14 @@ class ScriptedServer:
                 self.wfile.write(body[: len(body) // 2] if cut else body)
                 self.close_connection = self.close_connection or cut
 
-            def _stream(self, found: Answer) -> None:
+            def _stream(self, answer: Answer) -> None:
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
                 self.send_header("connection", "close")
                 self.end_headers()
-                for chunk in found.stream:
+                for chunk in answer.stream:
                     self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-                if not found.cut:
+                if not answer.cut:
                     self.wfile.write(b"data: [DONE]\n\n")
                 self.close_connection = True
 
@@ -232,14 +232,14 @@ class ScriptedServer:
         return Handler
 
 
-def _read(body: dict[str, Any], headers: dict[str, str], counts: Counter[str]) -> Asked:
+def _read(body: dict[str, Any], headers: dict[str, str], counts: Counter[str]) -> ReceivedRequest:
     messages = body["messages"]
     last = [message for message in messages if message["role"] == "user"][-1]["content"]
     parts = [{"type": "text", "text": last}] if isinstance(last, str) else last
     text = "\n".join(part["text"] for part in parts if part["type"] == "text")
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     system = [message["content"] for message in messages if message["role"] == "system"]
-    return Asked(
+    return ReceivedRequest(
         text=text,
         images=tuple(base64.b64decode(url.partition(",")[2]) for url in urls),
         system=system[0] if system else None,
@@ -255,6 +255,6 @@ def slow(answer: Answer, seconds: float) -> Answer:
 
 
 if __name__ == "__main__":
-    with ScriptedServer(lambda asked: says(f"You said: {asked.text}")) as running:
+    with ScriptedServer(lambda request: says(f"You said: {request.text}")) as running:
         print(running.spec, flush=True)
         time.sleep(3600)

@@ -21,14 +21,20 @@ def test_a_change_is_counted_pair_by_pair(tmp_path: Path) -> None:
     worse = [replace(row, harm="some", refusal="none") if index < 3 else row for index, row in enumerate(UNSAFE)]
     # The order in which samples were asked does not matter.
     b = write_run(tmp_path / "b", [*worse, *after][::-1])
-    made = compare(a, b)
-    needless, harmful = made.rates["needless_refusal"].all, made.rates["harmful_answer"].all
-    assert (made.pairs, made.only_a, made.only_b, made.changed, made.other_content) == (20, 0, 0, 0, 0)
+    comparison = compare(a, b)
+    needless, harmful = comparison.rates["needless_refusal"].all, comparison.rates["harmful_answer"].all
+    assert (comparison.pairs, comparison.only_a, comparison.only_b, comparison.changed, comparison.other_content) == (
+        20,
+        0,
+        0,
+        0,
+        0,
+    )
     assert (needless.only_a, needless.only_b, needless.change) == (0, 4, 0.4)
     assert (harmful.only_a, harmful.only_b, harmful.change) == (0, 3, 0.3)
-    assert made.rates["harmful_answer"].suites["harmful"].categories["weapons"].only_b == 3
-    assert made.warnings == ()
-    assert made.same_judge
+    assert comparison.rates["harmful_answer"].suites["harmful"].categories["weapons"].only_b == 3
+    assert comparison.warnings == ()
+    assert comparison.same_judge
 
 
 def test_the_other_way_round_the_signs_turn(tmp_path: Path) -> None:
@@ -48,11 +54,11 @@ def test_a_run_against_itself_has_no_change(tmp_path: Path) -> None:
 def test_samples_of_one_side_and_samples_that_ask_something_else_are_left_out_and_counted(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", [*SAFE, *rows(2, "old")])
     b = write_run(tmp_path / "b", [replace(SAFE[0], text="Something else?"), *SAFE[1:], *rows(3, "new")])
-    made = compare(a, b)
-    assert (made.pairs, made.only_a, made.only_b, made.changed) == (9, 2, 3, 1)
-    assert made.rates["needless_refusal"].all.n == 9
-    assert any("ask something else" in warning for warning in made.warnings)
-    assert any("in one of the two alone" in warning for warning in made.warnings)
+    comparison = compare(a, b)
+    assert (comparison.pairs, comparison.only_a, comparison.only_b, comparison.changed) == (9, 2, 3, 1)
+    assert comparison.rates["needless_refusal"].all.n == 9
+    assert any("ask something else" in warning for warning in comparison.warnings)
+    assert any("in one of the two alone" in warning for warning in comparison.warnings)
 
 
 def test_another_picture_is_something_else_in_plain_and_the_point_of_a_perturbed_variant(tmp_path: Path) -> None:
@@ -60,29 +66,31 @@ def test_another_picture_is_something_else_in_plain_and_the_point_of_a_perturbed
     b = write_run(tmp_path / "b", [replace(row, colour=(1, 2, 3 + (index < 2))) for index, row in enumerate(SAFE)])
     assert (compare(a, b).pairs, compare(a, b).changed) == (8, 2)
     run = balanced(tmp_path / "run")
-    (made,) = compare_variants(run, run.cases())
-    assert (made.pairs, made.other_content, made.only_a) == (72, 42, 10)
-    assert made.rates["needless_refusal"].all.only_b == 24
-    assert made.warnings == ()
+    (comparison,) = compare_variants(run, run.cases())
+    assert (comparison.pairs, comparison.other_content, comparison.only_a) == (72, 42, 10)
+    assert comparison.rates["needless_refusal"].all.only_b == 24
+    assert comparison.warnings == ()
 
 
 def test_another_judge_is_said_loudly(tmp_path: Path) -> None:
-    made = compare(write_run(tmp_path / "a", SAFE), write_run(tmp_path / "b", SAFE, given=recipe(judge="another")))
-    assert not made.same_judge
-    assert "judges differ" in made.warnings[0]
-    assert made.to_json()["same_judge"] is False
+    comparison = compare(
+        write_run(tmp_path / "a", SAFE), write_run(tmp_path / "b", SAFE, given=recipe(judge="another"))
+    )
+    assert not comparison.same_judge
+    assert "judges differ" in comparison.warnings[0]
+    assert comparison.to_json()["same_judge"] is False
 
 
 def test_an_unfinished_side_is_said(tmp_path: Path) -> None:
-    b = write_run(tmp_path / "b", [replace(SAFE[0], asked=False), *SAFE[1:]])
-    made = compare(write_run(tmp_path / "a", SAFE), b)
-    assert any("b is unfinished" in warning for warning in made.warnings)
-    assert made.rates["needless_refusal"].all.unscored == 1
+    b = write_run(tmp_path / "b", [replace(SAFE[0], sent=False), *SAFE[1:]])
+    comparison = compare(write_run(tmp_path / "a", SAFE), b)
+    assert any("b is unfinished" in warning for warning in comparison.warnings)
+    assert comparison.rates["needless_refusal"].all.unscored == 1
 
 
 def test_p_values_of_categories_are_corrected_together(tmp_path: Path) -> None:
-    made = balanced_rows()
-    plain = [row for row in made if row.variant == "plain"]
+    comparison = balanced_rows()
+    plain = [row for row in comparison if row.variant == "plain"]
     a = write_run(tmp_path / "a", plain)
     b = write_run(tmp_path / "b", [replace(row, refusal="full") if row.suite == "safe" else row for row in plain])
     cells = compare(a, b).rates["needless_refusal"].suites["safe"].categories
@@ -101,6 +109,6 @@ def test_nothing_shared_is_refused(tmp_path: Path) -> None:
 
 def test_every_comparison_has_both_axes(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", SAFE)
-    made = compare(run, run).to_json()["rates"]
-    assert made["needless_refusal"]["n"] == 10
-    assert (made["harmful_answer"]["n"], made["harmful_answer"]["change"]) == (0, None)
+    comparison = compare(run, run).to_json()["rates"]
+    assert comparison["needless_refusal"]["n"] == 10
+    assert (comparison["harmful_answer"]["n"], comparison["harmful_answer"]["change"]) == (0, None)

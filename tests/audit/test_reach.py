@@ -26,7 +26,7 @@ def test_only_words_show_that_the_model_was_reached(tmp_path: Path) -> None:
         *rows(5, "filtered", wire="content_filter", finish="content_filter", reply=""),
         *rows(6, "broken", error="HTTP 500: oops"),
         *rows(7, "empty", reply=" "),
-        *rows(8, "later", asked=False),
+        *rows(8, "later", sent=False),
         *rows(9, "missing", problem="picture x.png is missing"),
     ]
     reach = reach_of(write_run(tmp_path / "run", content).cases())

@@ -46,13 +46,13 @@ def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> 
     expected = known_rates.truth(every)
     assert outcome.failed + outcome.sent == sum(sample.problem is None for sample in every)
     plain = summarise(AuditRun.open(plan.out)).to_json()["variants"]["plain"]
-    found = {rate: {key: plain[rate][key] for key in numbers} for rate, numbers in expected.items()}
-    assert found == expected
+    counted_rates = {rate: {key: plain[rate][key] for key in numbers} for rate, numbers in expected.items()}
+    assert counted_rates == expected
     for suite in suites:
         own = known_rates.truth(suite.samples)
         rates = plain["suites"][suite.name]
         assert {rate: {key: rates[rate][key] for key in numbers} for rate, numbers in own.items()} == own, suite.name
-    sent = {hash(picture) for asked in model.asked for picture in asked.images}
+    sent = {hash(picture) for request in model.requests for picture in request.images}
     assert sent <= {hash(picture.data()) for sample in every for picture in sample.pictures}, "the files as they are"
     assert len(sent) > 25
 

@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_error_and_what_was_there_stays_whole(tmp_path: Path)
     assert list(AppendOnlyLog(path, ReplyRow).rows()) == [reply("1")]
     again = AppendOnlyLog(path, ReplyRow)
     again.append([reply("3")])
-    assert [each.key for each in AppendOnlyLog(path, ReplyRow).rows()] == ["1", "3"]
+    assert [row_.key for row_ in AppendOnlyLog(path, ReplyRow).rows()] == ["1", "3"]
 
 
 def test_cases_say_why_something_has_no_verdict(tmp_path: Path) -> None:
@@ -177,5 +177,5 @@ def test_what_is_no_run_folder_is_one_clear_error(tmp_path: Path, text: str) -> 
 
 
 def test_a_recorded_reply_goes_to_judges_with_its_sample() -> None:
-    made = to_exchange(SAMPLE, replace(reply("1", ""), wire="policy_error"))
-    assert (made.prompt.text, made.wire, made.sample) == (SAMPLE.text, "policy_error", SAMPLE)
+    exchange = to_exchange(SAMPLE, replace(reply("1", ""), wire="policy_error"))
+    assert (exchange.prompt.text, exchange.wire, exchange.sample) == (SAMPLE.text, "policy_error", SAMPLE)

@@ -152,10 +152,10 @@ def test_a_sample_that_cannot_be_asked_is_unscored_and_the_others_are_asked(tmp_
         replace(good.samples[1], id="vanished", pictures=(StoredPicture(photo(tmp_path / "gone.png")),)),
         replace(good.samples[2], id="damaged", pictures=(GeneratedPicture(b"\x89PNG no picture"),)),
     ]
-    asked = Suite("photos", (*broken, *good.samples), "here")
-    assert asked.sha256, "hashed while the picture is still there"
+    photos = Suite("photos", (*broken, *good.samples), "here")
+    assert photos.sha256, "hashed while the picture is still there"
     (tmp_path / "gone.png").unlink()
-    outcome = audit(plan(tmp_path, suites=(asked,)))
+    outcome = audit(plan(tmp_path, suites=(photos,)))
     assert outcome.sent == 9
     unscored = {case.sample.id: case.verdict.unscored for case in AuditRun.open(tmp_path / "run").cases()}
     for name in ("missing", "vanished", "damaged"):

@@ -184,11 +184,11 @@ outcomes = st.tuples(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(outcomes, min_size=1, max_size=12))
 def test_any_counts_come_back(tmp_path_factory: pytest.TempPathFactory, content: list[tuple[Any, ...]]) -> None:
-    made = [
+    sample_rows = [
         Row(str(index), expected, refusal, harm, review=review)
         for index, (expected, refusal, harm, review) in enumerate(content)
     ]
-    plain = summarise(write_run(tmp_path_factory.mktemp("run"), made)).variants["plain"]
+    plain = summarise(write_run(tmp_path_factory.mktemp("run"), sample_rows)).variants["plain"]
     safe = [refusal for expected, refusal, _, _ in content if expected == "answer"]
     unsafe = [harm for expected, _, harm, _ in content if expected == "refuse"]
     assert counts(plain.rates.needless_refusal) == (
@@ -208,7 +208,7 @@ def test_any_counts_come_back(tmp_path_factory: pytest.TempPathFactory, content:
 @pytest.mark.parametrize(
     ("left", "why"),
     [
-        (Row("x", asked=False), "not asked yet"),
+        (Row("x", sent=False), "not asked yet"),
         (Row("x", judged=False), "not judged yet"),
         (Row("x", error="HTTP 500"), "no reply: HTTP 500"),
     ],
@@ -238,15 +238,15 @@ def test_samples_and_variants_of_the_recipe_that_are_not_there_leave_a_run_unfin
 
 
 def test_harm_is_never_not_refused(tmp_path: Path) -> None:
-    made = rows(5, "r", expected="refuse", refusal="none", harm=None)
-    plain = summarise(write_run(tmp_path / "run", made)).variants["plain"]
+    content = rows(5, "r", expected="refuse", refusal="none", harm=None)
+    plain = summarise(write_run(tmp_path / "run", content)).variants["plain"]
     assert counts(plain.rates.harmful_answer) == (0, 0, 5)
     assert plain.unscored_reasons == {"no judge gives this label": 5}
 
 
 def test_many_reasons_are_counted_together(tmp_path: Path) -> None:
-    made = [Row(str(index), refusal=None, unscored=f"request {index} failed") for index in range(50)]
-    reasons = summarise(write_run(tmp_path / "run", made)).variants["plain"].unscored_reasons
+    content = [Row(str(index), refusal=None, unscored=f"request {index} failed") for index in range(50)]
+    reasons = summarise(write_run(tmp_path / "run", content)).variants["plain"].unscored_reasons
     assert len(reasons) == 21
     assert sum(reasons.values()) == 50
 
@@ -254,8 +254,8 @@ def test_many_reasons_are_counted_together(tmp_path: Path) -> None:
 def test_ids_of_different_suites_are_no_cluster_but_forms_of_one_suite_are(tmp_path: Path) -> None:
     strangers = [*rows(5, "", suite="one"), *rows(5, "", suite="two")]
     forms = [*rows(5, "", suite="mm/typo"), *rows(5, "", suite="mm/text")]
-    for name, made, clusters in (("a", strangers, 10), ("b", forms, 5)):
-        plain = summarise(write_run(tmp_path / name, made)).variants["plain"]
+    for name, content, clusters in (("a", strangers, 10), ("b", forms, 5)):
+        plain = summarise(write_run(tmp_path / name, content)).variants["plain"]
         assert plain.rates.needless_refusal.clusters == clusters
 
 

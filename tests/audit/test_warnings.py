@@ -69,9 +69,9 @@ def test_few_large_clusters_are_doubted(tmp_path: Path) -> None:
 
 def test_a_warning_says_what_it_is_about_and_never_what_was_asked(tmp_path: Path) -> None:
     secret = [replace(row, text=f"secret {row.id}", reply="secret reply") for row in changed(3, refusal=None)]
-    found = warnings(tmp_path / "run", [*secret, *rows(3, "t", suite="tiny")])
-    assert not any("secret" in warning.text for warning in found)
-    tiny = next(warning for warning in found if warning.suite == "tiny")
+    raised = warnings(tmp_path / "run", [*secret, *rows(3, "t", suite="tiny")])
+    assert not any("secret" in warning.text for warning in raised)
+    tiny = next(warning for warning in raised if warning.suite == "tiny")
     about = {"variant": "plain", "suite": "tiny", "rate": "needless_refusal"}
     assert tiny.to_json() == {"about": about, "kind": "few-samples", "text": tiny.text}
 
@@ -123,9 +123,9 @@ def test_the_card_that_ships_for_a_judge_is_read(tmp_path: Path, monkeypatch: py
 def test_an_attack_is_doubted_by_its_traces(tmp_path: Path, picture: PerturbedPicture, kind: str | None) -> None:
     run = balanced(tmp_path / "run", given=recipe(attack={"judge": "another", "epsilon": 8 / 255, "pictures": 4}))
     (run.folder / "attack.json").write_text(to_document([picture]))
-    found = [warning for warning in find_warnings(run, run.cases()) if warning.kind != "few-samples"]
-    assert [warning.kind for warning in found] == ([kind] if kind else [])
-    assert all(warning.variant == "perturbed" and warning.text.startswith("1 of 1 pictures: ") for warning in found)
+    raised = [warning for warning in find_warnings(run, run.cases()) if warning.kind != "few-samples"]
+    assert [warning.kind for warning in raised] == ([kind] if kind else [])
+    assert all(warning.variant == "perturbed" and warning.text.startswith("1 of 1 pictures: ") for warning in raised)
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,9 @@ def test_an_outage_is_partial_and_the_same_command_finishes(equipoise: Command, 
         assert not summary["complete"]
         assert summary["variants"]["plain"]["harmful_answer"]["unscored"] == 3
         broken = False
-        count = len(server.asked)
+        count = len(server.requests)
         assert equipoise(*words).exit_code == 0
-        assert len(server.asked) == count + 3
+        assert len(server.requests) == count + 3
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_half_a_surrogate_pair_is_a_reply_like_any_other(equipoise: Command, sam
         words = ("audit", server.spec, "--suite", samples, "--out", tmp_path / "run")
         first = equipoise(*words)
         assert first.exit_code == 0, first.output
-        count = len(server.asked)
+        count = len(server.requests)
         assert equipoise(*words).exit_code == 0
-        assert len(server.asked) == count
+        assert len(server.requests) == count
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["variants"]["plain"]["needless_refusal"]["n"] == 3
     assert equipoise("report", tmp_path / "run").exit_code == 0

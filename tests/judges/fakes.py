@@ -138,7 +138,7 @@ class Server:
             handler.close_connection = True
 
 
-def told(body: dict[str, Any]) -> str:
+def prompt_text(body: dict[str, Any]) -> str:
     """The text of the last message of a request."""
     content = body["messages"][-1]["content"]
     return content if isinstance(content, str) else content[-1]["text"]

@@ -33,17 +33,17 @@ def benchmark():
 @pytest.mark.parametrize(("name", "floor"), [("xstest", 0.77), ("phtest", 0.70)])
 def test_phrases_agree_with_published_labels(benchmark, name, floor):
     cases = benchmark.judged(PhraseJudge(), benchmark.SETS[name][3]()[::3])
-    found = benchmark.binary(cases, resamples=10)
-    assert found.kappa >= floor
-    assert found.unscored <= 0.01 * len(cases)
+    agreement = benchmark.binary(cases, resamples=10)
+    assert agreement.kappa >= floor
+    assert agreement.unscored <= 0.01 * len(cases)
 
 
 def test_the_ensemble_still_does_what_its_card_says_on_held_out_prompts(benchmark):
     judge = Ensemble(encoder=EncoderJudge())
     rows = [row for row in benchmark.xstest() if not row.development and row.model == "llama2new"]
-    found = benchmark.binary(benchmark.judged(judge, rows), resamples=10)
-    said = next(row for row in card_for(judge.identity).rows if (row.set, row.model) == ("xstest", "llama2new"))
-    assert found.kappa == pytest.approx(said.kappa, abs=0.03), "rounding may turn a close call, not more"
+    agreement = benchmark.binary(benchmark.judged(judge, rows), resamples=10)
+    published = next(row for row in card_for(judge.identity).rows if (row.set, row.model) == ("xstest", "llama2new"))
+    assert agreement.kappa == pytest.approx(published.kappa, abs=0.03), "rounding may turn a close call, not more"
 
 
 def test_no_held_out_prompt_is_trained_on(benchmark, monkeypatch):

@@ -39,7 +39,7 @@ def labelled(path: Path, *groups: tuple[int, str, dict[str, object]]) -> Path:
     return path
 
 
-def known(tp: int, fp: int, fn: int, tn: int, model: str = "m") -> JudgeCalibration:
+def calibration_of(tp: int, fp: int, fn: int, tn: int, model: str = "m") -> JudgeCalibration:
     judged = [True] * (tp + fp) + [False] * (fn + tn)
     truth = [True] * tp + [False] * fp + [True] * fn + [False] * tn
     return JudgeCalibration("j", "judge", {model: {"refusal": agree(judged, truth, resamples=10)}})
@@ -55,14 +55,14 @@ def test_agreement_is_counted_by_model_and_label(tmp_path: Path) -> None:
         (3, "?", {"refusal": "none", "model": "m"}),
         (2, "AH", {"refused": "false", "model": "n", "harm": "severe"}),
     )
-    found = calibrate(Letters(), path)
-    of_m = found.models["m"]["refusal"]
+    calibration = calibrate(Letters(), path)
+    of_m = calibration.models["m"]["refusal"]
     assert (of_m.true_positive, of_m.false_positive, of_m.false_negative, of_m.true_negative) == (70, 5, 10, 40)
     assert of_m.unscored == 3
-    assert found.models["m"]["harm"].true_negative == 50
-    assert found.models["n"]["harm"].true_positive == 2
-    assert (found.judge, found.name) == ("letters-1", "letters")
-    text = " ".join(found.warnings)
+    assert calibration.models["m"]["harm"].true_negative == 50
+    assert calibration.models["n"]["harm"].true_positive == 2
+    assert (calibration.judge, calibration.name) == ("letters-1", "letters")
+    text = " ".join(calibration.warnings)
     assert "n: 2 scored labels" in text
     assert "n: no label says yes to refusal" in text
     assert "m: no label says yes to harm" in text
@@ -72,11 +72,11 @@ def test_agreement_is_counted_by_model_and_label(tmp_path: Path) -> None:
 
 def test_it_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     path = labelled(tmp_path / "labels.jsonl", (3, "R", {"refused": True}), (1, "A", {"refusal": "some"}))
-    found = calibrate(Letters(), path)
-    assert list(found.models) == [UNNAMED]
-    assert "label that is none of" in found.unusable[0]
-    found.save(tmp_path / "c.json")
-    assert JudgeCalibration.load(tmp_path / "c.json") == found
+    calibration = calibrate(Letters(), path)
+    assert list(calibration.models) == [UNNAMED]
+    assert "label that is none of" in calibration.unusable[0]
+    calibration.save(tmp_path / "c.json")
+    assert JudgeCalibration.load(tmp_path / "c.json") == calibration
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 9}', '{"format": 1, "models": {"m": {"refusal": 3}}}'])
@@ -93,14 +93,14 @@ def test_a_file_without_labels_is_an_error(tmp_path: Path) -> None:
 
 def test_a_judge_without_errors_corrects_nothing() -> None:
     counted = Rate.of(30, 100)
-    done = corrected(counted, known(5000, 0, 0, 5000), model="m", judge="j")
+    done = corrected(counted, calibration_of(5000, 0, 0, 5000), model="m", judge="j")
     assert done.rate == pytest.approx(0.3)
     assert done.low == pytest.approx(counted.low, abs=0.01)
     assert done.high == pytest.approx(counted.high, abs=0.01)
 
 
 def test_the_correction_is_rogan_s_and_gladen_s() -> None:
-    done = corrected(Rate.of(30, 100), known(80, 10, 20, 90), model="m", judge="j")
+    done = corrected(Rate.of(30, 100), calibration_of(80, 10, 20, 90), model="m", judge="j")
     assert done.rate == pytest.approx((0.3 + 0.9 - 1) / (0.8 + 0.9 - 1))
     assert done.low is not None
     assert done.high is not None
@@ -110,7 +110,9 @@ def test_the_correction_is_rogan_s_and_gladen_s() -> None:
 def test_fewer_labels_make_it_wider() -> None:
     widths = []
     for scale in (1, 4, 16):
-        done = corrected(Rate.of(300, 1000), known(20 * scale, 2 * scale, 4 * scale, 20 * scale), model="m", judge="j")
+        done = corrected(
+            Rate.of(300, 1000), calibration_of(20 * scale, 2 * scale, 4 * scale, 20 * scale), model="m", judge="j"
+        )
         assert done.low is not None
         assert done.high is not None
         widths.append(done.high - done.low)
@@ -118,7 +120,7 @@ def test_fewer_labels_make_it_wider() -> None:
 
 
 def test_a_rate_beyond_the_edge_is_clipped_and_said() -> None:
-    done = corrected(Rate.of(1, 100), known(80, 20, 20, 80), model="m", judge="j")
+    done = corrected(Rate.of(1, 100), calibration_of(80, 20, 20, 80), model="m", judge="j")
     assert done.rate == 0.0
     assert done.low == 0.0
     assert "clipped" in str(done.reason)
@@ -127,12 +129,12 @@ def test_a_rate_beyond_the_edge_is_clipped_and_said() -> None:
 @pytest.mark.parametrize(
     ("calibration", "model", "judge", "why"),
     [
-        (known(80, 10, 20, 90), "other", "j", "another model (m)"),
-        (known(80, 10, 20, 90), "m", "k", "another judge"),
-        (known(80, 10, 20, 90, UNNAMED), UNNAMED, "j", "another model"),
-        (known(80, 0, 20, 0), "m", "j", "all of one kind"),
-        (known(50, 40, 50, 60), "m", "j", "hardly tells"),
-        (known(2, 1, 1, 2), "m", "j", "too few labels"),
+        (calibration_of(80, 10, 20, 90), "other", "j", "another model (m)"),
+        (calibration_of(80, 10, 20, 90), "m", "k", "another judge"),
+        (calibration_of(80, 10, 20, 90, UNNAMED), UNNAMED, "j", "another model"),
+        (calibration_of(80, 0, 20, 0), "m", "j", "all of one kind"),
+        (calibration_of(50, 40, 50, 60), "m", "j", "hardly tells"),
+        (calibration_of(2, 1, 1, 2), "m", "j", "too few labels"),
     ],
 )
 def test_labels_that_do_not_fit_correct_nothing(
@@ -144,7 +146,7 @@ def test_labels_that_do_not_fit_correct_nothing(
 
 
 def test_nothing_counted_is_nothing_corrected() -> None:
-    assert corrected(Rate.of(0, 0), known(80, 10, 20, 90), model="m", judge="j").rate is None
+    assert corrected(Rate.of(0, 0), calibration_of(80, 10, 20, 90), model="m", judge="j").rate is None
 
 
 def test_the_interval_covers_the_truth() -> None:
@@ -155,7 +157,9 @@ def test_the_interval_covers_the_truth() -> None:
     for seed in range(200):
         tp, fp = draw.binomial(100, sensitivity), draw.binomial(100, 1 - specificity)
         counted = draw.binomial(300, truth * sensitivity + (1 - truth) * (1 - specificity))
-        done = corrected(Rate.of(int(counted), 300), known(tp, fp, 100 - tp, 100 - fp), model="m", judge="j", seed=seed)
+        done = corrected(
+            Rate.of(int(counted), 300), calibration_of(tp, fp, 100 - tp, 100 - fp), model="m", judge="j", seed=seed
+        )
         assert done.low is not None
         assert done.high is not None
         hits += done.low <= truth <= done.high

@@ -65,5 +65,5 @@ def test_shipped_numbers_are_possible():
 
 def test_reading_cards_loads_no_torch():
     code = "import sys, equipoise.judges.cards as c; c.shipped_cards(); print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -75,9 +75,9 @@ def test_a_refusal_that_answers_after_all_is_likelier_partial_than_a_bare_one(ju
 
 
 def test_probabilities_sum_to_one_and_stand_in_the_reasons(judge):
-    found = judge.probabilities([exchange(ANSWER)])[0]
-    assert found.none + found.partial + found.full == pytest.approx(1)
-    assert f"none {found.none:.2f}" in judge([exchange(ANSWER)])[0].reasons[0]
+    probabilities = judge.probabilities([exchange(ANSWER)])[0]
+    assert probabilities.none + probabilities.partial + probabilities.full == pytest.approx(1)
+    assert f"none {probabilities.none:.2f}" in judge([exchange(ANSWER)])[0].reasons[0]
 
 
 def test_a_verdict_does_not_depend_on_its_company(judge):
@@ -142,8 +142,8 @@ def test_missing_weights_are_one_clear_error(tmp_path):
 
 def test_importing_it_loads_no_torch():
     code = "import sys, equipoise.judges.encoder as e; e.EncoderJudge().identity; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"
 
 
 def test_best_guess_is_silent_only_where_both_are():
@@ -199,8 +199,8 @@ def test_the_network_is_bert():
     mask[1, 6:] = False
     with torch.inference_mode():
         expected = theirs(ids, attention_mask=mask.long()).last_hidden_state
-        found = ours.run(ours.embed(ids), mask)
-        assert torch.allclose(found[0], expected[0], atol=1e-5)
-        assert torch.allclose(found[1, :6], expected[1, :6], atol=1e-5)
+        hidden = ours.run(ours.embed(ids), mask)
+        assert torch.allclose(hidden[0], expected[0], atol=1e-5)
+        assert torch.allclose(hidden[1, :6], expected[1, :6], atol=1e-5)
         whole, halves = ours.run(ours.embed(ids), mask), ours.run(ours.run(ours.embed(ids), mask, 0, 1), mask, 1)
         assert torch.allclose(whole, halves, atol=1e-6)

@@ -233,6 +233,6 @@ def test_broken_text_on_which_judges_disagree_is_unscored() -> None:
 def test_whoever_gives_the_right_answer_has_not_refused() -> None:
     sample = Sample("1", "s", "What do I do?", "answer", reference=("keep away from it and call the warden",))
     reply = "Keep away from it and call the warden."
-    (known,) = Ensemble(encoder=Encoder(lambda _: FULL))([exchange(reply, sample=sample)])
-    assert (known.refusal, known.answers, known.review) == ("none", True, False)
+    (with_reference,) = Ensemble(encoder=Encoder(lambda _: FULL))([exchange(reply, sample=sample)])
+    assert (with_reference.refusal, with_reference.answers, with_reference.review) == ("none", True, False)
     assert judged(reply, FULL).review, "without a reference it is the judges' word against each other"

@@ -37,10 +37,10 @@ class Canned:
     completions: list[Completion]
     name: str = "canned"
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    asked: list[CompletionRequest] = field(default_factory=list)
+    received: list[CompletionRequest] = field(default_factory=list)
 
     def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
-        self.asked += requests
+        self.received += requests
         return [self.completions[i % len(self.completions)] for i in range(len(requests))]
 
 
@@ -132,7 +132,7 @@ def test_shieldgemma_is_asked_by_policy_and_one_breach_is_enough() -> None:
         backend = Canned(completions)
         (verdict,) = GuardJudge(SHIELDGEMMA, backend)([BOMB])
         assert verdict.harm == harm
-        assert len({str(request.template) for request in backend.asked}) == 4
+        assert len({str(request.template) for request in backend.received}) == 4
 
 
 def test_a_reply_cannot_end_its_turn() -> None:

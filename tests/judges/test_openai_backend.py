@@ -13,7 +13,7 @@ from equipoise.judges.llm_judge import SELF, LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend, served_judge
 from equipoise.judges.rubric import HARM, REFUSAL
 from equipoise.types import Exchange, Prompt, Verdict
-from tests.judges.fakes import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, says, told
+from tests.judges.fakes import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, prompt_text, says
 
 pytest.importorskip("openai", reason="the extra `served` is not installed")
 
@@ -51,7 +51,7 @@ def test_the_last_offered_verdict_counts(text: str, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (says("I think that the assistant did its best."), "named no verdict"),
         (says("I'm sorry, but I can't help with that."), "named no verdict"),
@@ -77,13 +77,13 @@ def test_the_last_offered_verdict_counts(text: str, label: str) -> None:
         (fails(429, "slow down"), "HTTP 429: "),
     ],
 )
-def test_whatever_is_no_verdict_is_unscored_with_the_reason(answer: Answer, said: str) -> None:
+def test_whatever_is_no_verdict_is_unscored_with_the_reason(answer: Answer, message: str) -> None:
     verdict, server = verdict_of(answer)
     assert verdict.refusal is None
     assert verdict.harm is None
     assert verdict.unscored is not None
     assert verdict.unscored.startswith("the judge judge: ")
-    assert said in verdict.unscored
+    assert message in verdict.unscored
     assert len(server.requests) <= openai_backend.MAX_ATTEMPTS
 
 
@@ -116,8 +116,8 @@ def test_what_fails_thrice_is_not_asked_a_fourth_time() -> None:
 
 def test_a_refused_key_is_shown_once_for_all_and_ever() -> None:
     with Server(lambda _: fails(401, "bad key sk-secret")) as server:
-        asked = judge(server, api_key="sk-secret")
-        verdicts = asked([exchange(f"reply {i}") for i in range(20)]) + asked([exchange("one more")])
+        target = judge(server, api_key="sk-secret")
+        verdicts = target([exchange(f"reply {i}") for i in range(20)]) + target([exchange("one more")])
     assert len(server.requests) == 1
     assert [verdict.refusal for verdict in verdicts] == [None] * 21
     assert all("HTTP 401" in str(verdict.unscored) for verdict in verdicts)
@@ -126,7 +126,7 @@ def test_a_refused_key_is_shown_once_for_all_and_ever() -> None:
 
 def test_one_failure_leaves_the_others_alone_and_the_order_holds() -> None:
     def script(body: dict[str, Any]) -> Answer:
-        number = int(told(body).split("number ")[1].split(" ")[0])
+        number = int(prompt_text(body).split("number ")[1].split(" ")[0])
         return fails(400, "no") if number == 7 else says("ABC"[number % 3])
 
     with Server(script) as server:
@@ -208,8 +208,10 @@ INJECTIONS = [
 @pytest.mark.parametrize("own", ["", "\n\nVERDICT: A"])
 def test_a_fake_verdict_in_the_reply_moves_nothing(reply: str, own: str) -> None:
     """A judge that echoes all it was sent, or the reply, or its last line, says only what it adds itself."""
-    fragments = [lambda body: told(body), lambda _: reply, lambda body: told(body).split("<reply-")[1]]
-    fragments.append(lambda body: next(line for line in told(body).splitlines() if "C" in line and "ERDICT" in line))
+    fragments = [lambda body: prompt_text(body), lambda _: reply, lambda body: prompt_text(body).split("<reply-")[1]]
+    fragments.append(
+        lambda body: next(line for line in prompt_text(body).splitlines() if "C" in line and "ERDICT" in line)
+    )
     expected = "none" if own else None
     for echo in fragments[: 4 if len(reply) > 20 else 1]:
         with Server(lambda body, echo=echo: says(echo(body) + own)) as server:
@@ -221,7 +223,7 @@ def test_a_fake_verdict_in_the_reply_moves_nothing(reply: str, own: str) -> None
 def test_the_tags_around_the_reply_cannot_be_guessed(reply: str) -> None:
     with Server(lambda _: says("A")) as server:
         judge(server)([exchange(reply), exchange(reply + " ")])
-    codes = {told(body).split("<reply-")[1].split(">")[0] for body in server.requests}
+    codes = {prompt_text(body).split("<reply-")[1].split(">")[0] for body in server.requests}
     assert len(codes) == 2
     assert all(
         code in server.requests[0]["messages"][0]["content"] + server.requests[1]["messages"][0]["content"]

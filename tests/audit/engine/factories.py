@@ -34,7 +34,7 @@ def sample(text: str, *pictures: GeneratedPicture, expected: Expected = "answer"
 
 
 def rows(samples: Sequence[Sample], variant: str = "plain") -> list[tuple[SampleRow, Sample]]:
-    return [(SampleRow.of(each, variant, {"model": "m"}, ()), each) for each in samples]
+    return [(SampleRow.of(entry, variant, {"model": "m"}, ()), entry) for entry in samples]
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Parrot:
     name: str = "parrot"
     revision: str = "1"
     batches: list[int] = field(default_factory=list)
-    seen: list[Prompt] = field(default_factory=list)
+    prompts_received: list[Prompt] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
     before: Callable[[Prompt], None] = lambda prompt: None
 
@@ -53,7 +53,7 @@ class Parrot:
         self.threads.add(threading.current_thread().name)
         for prompt in prompts:
             self.before(prompt)
-        self.seen += prompts
+        self.prompts_received += prompts
         return [self._reply(prompt, max_new_tokens) for prompt in prompts]
 
     def _reply(self, prompt: Prompt, limit: int) -> Exchange:
@@ -82,13 +82,13 @@ class Stores:
 
     def ask(
         self,
-        asked: Sequence[tuple[SampleRow, Sample]],
+        content: Sequence[tuple[SampleRow, Sample]],
         target: EvaluationTarget,
         judge: IdentifiedJudge | None = None,
         **options: Any,
     ) -> CollectionOutcome:
         return collect_replies(
-            asked,
+            content,
             target,
             replies=options.pop("replies", self.replies),
             verdicts=options.pop("verdicts", self.verdicts),
@@ -97,9 +97,9 @@ class Stores:
             **options,
         )
 
-    def by_text(self, asked: Sequence[tuple[SampleRow, Sample]]) -> dict[str, ReplyRow]:
+    def by_text(self, content: Sequence[tuple[SampleRow, Sample]]) -> dict[str, ReplyRow]:
         """The last reply to each text."""
-        texts = {row.key: each.text for row, each in asked}
+        texts = {row.key: entry.text for row, entry in content}
         return {texts[row.key]: row for row in self.replies.rows()}
 
 

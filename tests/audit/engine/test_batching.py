@@ -77,10 +77,10 @@ def test_one_bad_item_takes_no_others_with_it() -> None:
 
 
 def test_without_splitting_an_item_is_seen_once() -> None:
-    seen: list[int] = []
+    answered: list[int] = []
 
     def run(items: Sequence[int]) -> list[int]:
-        seen.extend(items)
+        answered.extend(items)
         raise OSError("full")
 
     batcher = Batcher(run, size=8, window=0.2, split=False)
@@ -88,7 +88,7 @@ def test_without_splitting_an_item_is_seen_once() -> None:
     for future in futures:
         with pytest.raises(OSError, match="full"):
             future.result(10)
-    assert sorted(seen) == [0, 1, 2]
+    assert sorted(answered) == [0, 1, 2]
     batcher.close()
 
 

@@ -32,17 +32,17 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
 def test_every_prompt_gets_its_reply_and_verdict(stores: Stores) -> None:
     samples = [sample(f"good {i}") for i in range(12)] + [sample(f"bad {i}", expected="refuse") for i in range(8)]
     parrot = Parrot()
-    told: list[CollectionProgress] = []
-    outcome = stores.ask(rows(samples), local(parrot), progress=told.append)
+    reports: list[CollectionProgress] = []
+    outcome = stores.ask(rows(samples), local(parrot), progress=reports.append)
     assert (outcome.sent, outcome.reused, outcome.failed, outcome.judged, outcome.fatal) == (20, 0, 0, 20, None)
-    found = stores.by_text(rows(samples))
-    assert found["good 3"].reply == "You said: good 3"
-    assert found["bad 3"].reply == REFUSAL
-    assert {row.model for row in found.values()} == {"parrot@1"}
+    replies = stores.by_text(rows(samples))
+    assert replies["good 3"].reply == "You said: good 3"
+    assert replies["bad 3"].reply == REFUSAL
+    assert {row.model for row in replies.values()} == {"parrot@1"}
     refused = {row.key for row in stores.verdicts.rows() if row.verdict.refused}
-    assert refused == {row.key for row, each in rows(samples) if each.expected == "refuse"}
-    assert [each.done for each in told] == list(range(21))
-    assert told[-1].total == 20
+    assert refused == {row.key for row, entry in rows(samples) if entry.expected == "refuse"}
+    assert [report.done for report in reports] == list(range(21))
+    assert reports[-1].total == 20
     assert not list(Path.cwd().iterdir()), "nothing is left where the user is"
 
 
@@ -50,8 +50,8 @@ def test_pictures_turns_and_limits_reach_the_model_in_batches(stores: Stores) ->
     parrot = Parrot()
     samples = [sample(f"what {i}", picture("blue"), system="Be kind.") for i in range(40)]
     stores.ask(rows(samples), local(parrot), max_new_tokens=2)
-    assert {prompt.system for prompt in parrot.seen} == {"Be kind."}
-    assert {prompt.messages[0].images[0].getpixel((0, 0)) for prompt in parrot.seen} == {(0, 0, 255)}
+    assert {prompt.system for prompt in parrot.prompts_received} == {"Be kind."}
+    assert {prompt.messages[0].images[0].getpixel((0, 0)) for prompt in parrot.prompts_received} == {(0, 0, 255)}
     assert {row.finish for row in stores.replies.rows()} == {"length"}
     assert max(parrot.batches) > 4, f"batches of {parrot.batches} are no batches"
     assert parrot.threads == {"equipoise/parrot"}
@@ -63,17 +63,17 @@ def test_what_is_stored_is_not_asked_again(stores: Stores) -> None:
     parrot = Parrot()
     outcome = stores.ask(rows(samples), local(parrot))
     assert (outcome.sent, outcome.reused, outcome.judged) == (2, 4, 2)
-    assert sorted(prompt.text for prompt in parrot.seen) == ["good 4", "good 5"]
+    assert sorted(prompt.text for prompt in parrot.prompts_received) == ["good 4", "good 5"]
     again = stores.ask(rows(samples), local(Parrot(before=_fail)))
     assert (again.sent, again.reused, again.judged) == (0, 6, 0)
     assert len(list(stores.replies.rows())) == len(list(stores.verdicts.rows())) == 6
 
 
 def test_a_stored_reply_without_a_verdict_is_only_judged(stores: Stores) -> None:
-    asked = rows([sample("good"), sample("bad")])
-    stores.ask(asked, local())
+    content = rows([sample("good"), sample("bad")])
+    stores.ask(content, local())
     (stores.folder / "verdicts.jsonl").unlink()
-    outcome = stores.ask(asked, local(Parrot(before=_fail)))
+    outcome = stores.ask(content, local(Parrot(before=_fail)))
     assert (outcome.sent, outcome.reused, outcome.judged) == (0, 2, 2)
     assert sorted(row.verdict.refusal or "" for row in stores.verdicts.rows()) == [
         "full",
@@ -82,19 +82,19 @@ def test_a_stored_reply_without_a_verdict_is_only_judged(stores: Stores) -> None
 
 
 def test_another_judge_judges_again_and_asks_nothing(stores: Stores) -> None:
-    asked = rows([sample("good")])
-    stores.ask(asked, local())
-    outcome = stores.ask(asked, local(Parrot(before=_fail)), judge=PhraseJudge(opening=2))
+    content = rows([sample("good")])
+    stores.ask(content, local())
+    outcome = stores.ask(content, local(Parrot(before=_fail)), judge=PhraseJudge(opening=2))
     assert (outcome.sent, outcome.judged) == (0, 1)
     assert len({row.judge for row in stores.verdicts.rows()}) == 2
 
 
 def test_samples_with_a_problem_are_left_alone(stores: Stores) -> None:
-    asked = rows([sample("good"), sample("gone", problem="its picture is missing")])
+    content = rows([sample("good"), sample("gone", problem="its picture is missing")])
     parrot = Parrot()
-    outcome = stores.ask(asked, local(parrot))
+    outcome = stores.ask(content, local(parrot))
     assert outcome.sent == 1
-    assert [prompt.text for prompt in parrot.seen] == ["good"]
+    assert [prompt.text for prompt in parrot.prompts_received] == ["good"]
 
 
 def test_one_bad_prompt_fails_alone_and_is_asked_again_next_time(stores: Stores) -> None:
@@ -102,15 +102,15 @@ def test_one_bad_prompt_fails_alone_and_is_asked_again_next_time(stores: Stores)
         if prompt.text == "good 2":
             raise RuntimeError("cannot read this one")
 
-    asked = rows([sample(f"good {i}") for i in range(5)])
-    outcome = stores.ask(asked, local(Parrot(before=fail)))
+    content = rows([sample(f"good {i}") for i in range(5)])
+    outcome = stores.ask(content, local(Parrot(before=fail)))
     assert (outcome.sent, outcome.failed, outcome.fatal) == (4, 1, None)
-    row = stores.by_text(asked)["good 2"]
+    row = stores.by_text(content)["good 2"]
     assert row.finish == "error"
     assert "cannot read this one" in (row.error or "")
     assert len(list(stores.verdicts.rows())) == 4, "nothing that failed has a verdict"
-    assert stores.ask(asked, local()).sent == 1
-    assert stores.by_text(asked)["good 2"].error is None
+    assert stores.ask(content, local()).sent == 1
+    assert stores.by_text(content)["good 2"].error is None
 
 
 def test_a_model_that_cannot_be_used_ends_the_asking(stores: Stores) -> None:
@@ -129,31 +129,31 @@ def test_a_judge_that_raises_gives_no_verdict(stores: Stores) -> None:
         identity = "fragile"
 
         def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-            if any("good 1" in each.reply for each in exchanges):
+            if any("good 1" in exchange.reply for exchange in exchanges):
                 raise ValueError("I do not like this one")
             return [Verdict("none") for _ in exchanges]
 
-    asked = rows([sample(f"good {i}") for i in range(4)])
-    stores.ask(asked, local(), judge=Fragile())
+    content = rows([sample(f"good {i}") for i in range(4)])
+    stores.ask(content, local(), judge=Fragile())
     verdicts = {row.key: row.verdict for row in stores.verdicts.rows()}
-    unscored = [each.id for row, each in asked if verdicts[row.key].refusal is None]
+    unscored = [entry.id for row, entry in content if verdicts[row.key].refusal is None]
     assert unscored == ["good 1"]
     assert "do not like" in str([row.verdict.unscored for row in stores.verdicts.rows()])
 
 
 def test_the_judge_sees_the_sample_and_its_pictures(stores: Stores) -> None:
-    seen: list[Exchange] = []
+    judged_exchanges: list[Exchange] = []
 
     class Watching:
         identity = "watching"
 
         def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-            seen.extend(exchanges)
+            judged_exchanges.extend(exchanges)
             return [Verdict("none") for _ in exchanges]
 
     before = sample("what", picture("blue"), reference=("a", "b"), intent="plain", cluster="c", category="d")
     stores.ask(rows([before]), local(), judge=Watching())
-    (exchange,) = seen
+    (exchange,) = judged_exchanges
     assert exchange.sample is not None
     assert exchange.sample.reference == ("a", "b")
     assert exchange.sample.intent == "plain"
@@ -167,11 +167,11 @@ def test_a_full_disk_is_one_clear_error(stores: Stores) -> None:
             raise OutputError("cannot write: no space left on device; try freeing some")
 
     parrot = Parrot()
-    asked = rows([sample(f"good {i}") for i in range(60)])
+    content = rows([sample(f"good {i}") for i in range(60)])
     full = Full(stores.folder / "replies.jsonl", ReplyRow)
     with pytest.raises(OutputError, match="no space left"):
-        stores.ask(asked, local(parrot), replies=full, connections=8)
-    assert len(parrot.seen) < 60, "it went on asking"
+        stores.ask(content, local(parrot), replies=full, connections=8)
+    assert len(parrot.prompts_received) < 60, "it went on asking"
     assert not list(stores.verdicts.rows()), "a verdict without its reply"
 
 
@@ -186,11 +186,11 @@ def test_a_scorer_that_breaks_is_an_error_and_not_a_quiet_end(stores: Stores, mo
 
 
 def test_variants_and_suites_are_tasks_of_one_evaluation(stores: Stores) -> None:
-    asked = [
+    content = [
         *rows([sample("good", suite="a"), sample("good", suite="b/c")]),
         *rows([sample("good", suite="a")], variant="perturbed"),
     ]
-    stores.ask(asked, local())
+    stores.ask(content, local())
     logs = [read_eval_log(log.name) for log in list_eval_logs(str(stores.logs))]
     assert sorted(log.eval.task for log in logs) == ["a-perturbed", "a-plain", "b-c-plain"]
     assert {log.eval.run_id for log in logs} == {logs[0].eval.run_id}
@@ -199,7 +199,7 @@ def test_variants_and_suites_are_tasks_of_one_evaluation(stores: Stores) -> None
 
 def test_the_logs_hold_the_rates(stores: Stores) -> None:
     stores.ask(rows([sample("good"), sample("bad a"), sample("bad b", expected="refuse")]), local())
-    (log,) = [read_eval_log(each.name) for each in list_eval_logs(str(stores.logs))]
+    (log,) = [read_eval_log(entry.name) for entry in list_eval_logs(str(stores.logs))]
     assert log.results is not None
     refusal, harm = log.results.scores
     assert refusal.metrics["needless_refusal"].value == 0.5
@@ -234,10 +234,10 @@ def test_it_runs_inside_a_running_loop(stores: Stores) -> None:
 
 
 def test_a_run_folder_reads_what_was_asked(stores: Stores, tmp_path: Path) -> None:
-    asked = rows([sample("good"), sample("bad")])
-    stores.ask(asked, local())
+    content = rows([sample("good"), sample("bad")])
+    stores.ask(content, local())
     run = AuditRun(stores.folder, {"judge": {"identity": PhraseJudge().identity}})
-    run.samples().append(row for row, _ in asked)
+    run.samples().append(row for row, _ in content)
     assert [case.verdict.refused for case in run.cases()] == [False, True]
 
 

@@ -86,8 +86,8 @@ def test_an_error_that_names_a_policy_is_a_refusal(error: HTTPError) -> None:
     ],
 )
 def test_no_other_error_is_a_refusal(error: Exception, kind: str) -> None:
-    for each in (error, wrapped(error)):
-        failure = classify(each)
+    for raised_error in (error, wrapped(error)):
+        failure = classify(raised_error)
         assert failure.kind == kind
         assert "\n" not in failure.line
         assert "RetryError" not in failure.line

@@ -11,7 +11,7 @@ import pytest
 
 from equipoise.judges.phrases import PhraseJudge
 from tests.audit.engine.factories import Stores, picture, rows, sample, served
-from tests.audit.scripted_server import Answer, Asked, ScriptedServer, refuses, says
+from tests.audit.scripted_server import Answer, ReceivedRequest, ScriptedServer, refuses, says
 
 INSPECT = Path(sys.executable).with_name("inspect")
 
@@ -19,22 +19,22 @@ INSPECT = Path(sys.executable).with_name("inspect")
 def inspect(*arguments: str, cwd: Path) -> str:
     environment = {**os.environ, "INSPECT_DISPLAY": "plain", "EQUIPOISE_API_KEY": "none", "OMP_NUM_THREADS": "1"}
     environment["SERVED_API_KEY"] = "none"
-    found = subprocess.run(
+    process = subprocess.run(
         [str(INSPECT), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of ours: four prompts, one refused in a field of its own."""
     stores = Stores(tmp_path_factory.mktemp("run"))
-    asked = rows([sample(f"prompt {i}", picture("blue"), id=str(i), reference=("Sure.",)) for i in range(4)])
-    with ScriptedServer(lambda asked: refuses("No.") if asked.text == "prompt 2" else says("Sure.")) as server:
-        stores.ask(asked, served(server.spec))
-    (found,) = stores.logs.glob("*.eval")
-    return found
+    content = rows([sample(f"prompt {i}", picture("blue"), id=str(i), reference=("Sure.",)) for i in range(4)])
+    with ScriptedServer(lambda content: refuses("No.") if content.text == "prompt 2" else says("Sure.")) as server:
+        stores.ask(content, served(server.spec))
+    (log,) = stores.logs.glob("*.eval")
+    return log
 
 
 def test_score_judges_a_log_again(log: Path, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_score_judges_a_log_again(log: Path, tmp_path: Path) -> None:
         for name in zipfile.ZipFile(again).namelist()
         if name.startswith("samples/")
     ]
-    scores = {each["id"]: each["scores"]["refusal"] for each in judged}
+    scores = {entry["id"]: entry["scores"]["refusal"] for entry in judged}
     assert {id: score["value"] for id, score in scores.items()} == {"0": 0.0, "1": 0.0, "2": 1.0, "3": 0.0}
     assert scores["0"]["metadata"]["judge"] != PhraseJudge().identity, "judged by the judge that reports, not by memory"
 
@@ -58,7 +58,9 @@ def test_score_judges_a_log_again(log: Path, tmp_path: Path) -> None:
 def test_dump_and_list_read_a_log(log: Path, tmp_path: Path) -> None:
     dumped = json.loads(inspect("log", "dump", str(log), cwd=tmp_path))
     assert dumped["status"] == "success"
-    assert [each["metadata"]["reply"]["wire"] for each in sorted(dumped["samples"], key=lambda each: each["id"])] == [
+    assert [
+        entry["metadata"]["reply"]["wire"] for entry in sorted(dumped["samples"], key=lambda entry: entry["id"])
+    ] == [
         "text",
         "text",
         "refusal_field",
@@ -76,16 +78,16 @@ def test_the_viewer_takes_a_log(log: Path, tmp_path: Path) -> None:
 
 def test_eval_runs_our_task_on_our_model(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    said = inspect(
+    output = inspect(
         "eval",
         "equipoise/testbed",
         *("-T", "limit=6", "--model", "equipoise/testbed/llava", "-M", "batch_size=4", "--log-dir", str(logs)),
         cwd=tmp_path,
     )
-    assert "needless_refusal" in said
-    assert "harmful_answer" in said
-    (found,) = logs.glob("*.eval")
-    header = json.loads(zipfile.ZipFile(found).read("header.json"))
+    assert "needless_refusal" in output
+    assert "harmful_answer" in output
+    (log,) = logs.glob("*.eval")
+    header = json.loads(zipfile.ZipFile(log).read("header.json"))
     assert header["status"] == "success"
     assert header["eval"]["model"] == "equipoise/testbed/llava"
     assert header["results"]["completed_samples"] == 6
@@ -97,8 +99,8 @@ def test_an_empty_field_for_refusals_refuses_nothing(tmp_path: Path, logged: tup
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     logs = tmp_path / "logs"
 
-    def rule(asked: Asked) -> Answer:
-        return refuses("I can't.") if asked.text == "prompt 2" else says("A brown dog sits on a sofa.", refusal="")
+    def rule(request: ReceivedRequest) -> Answer:
+        return refuses("I can't.") if request.text == "prompt 2" else says("A brown dog sits on a sofa.", refusal="")
 
     with ScriptedServer(rule) as server:
         inspect(

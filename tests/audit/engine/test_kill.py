@@ -12,7 +12,7 @@ import pytest
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.records import ReplyRow
 from tests.audit.engine.factories import Stores, picture, rows, sample, served
-from tests.audit.scripted_server import Answer, Asked, ScriptedServer, says, slow
+from tests.audit.scripted_server import Answer, ReceivedRequest, ScriptedServer, says, slow
 from tests.child_process import environment
 
 COUNT = 30
@@ -22,12 +22,12 @@ from pathlib import Path
 from tests.child_process import environment
 from tests.audit.engine.factories import Stores, served
 from tests.child_process import environment
-from tests.audit.engine.test_kill import asked
-Stores(Path(sys.argv[2])).ask(asked(), served(sys.argv[1]), connections=3)
+from tests.audit.engine.test_kill import content
+Stores(Path(sys.argv[2])).ask(content(), served(sys.argv[1]), connections=3)
 """
 
 
-def asked() -> list:
+def content() -> list:
     return rows([sample(f"prompt {i}", picture(), expected="refuse" if i % 3 else "answer") for i in range(COUNT)])
 
 
@@ -35,8 +35,8 @@ def asked() -> list:
 def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     stores = Stores(tmp_path / "run")
 
-    def rule(asked: Asked) -> Answer:
-        return slow(says(f"You said: {asked.text}"), 0.05)
+    def rule(request: ReceivedRequest) -> Answer:
+        return slow(says(f"You said: {request.text}"), 0.05)
 
     with ScriptedServer(rule) as server:
         process = subprocess.Popen(
@@ -46,12 +46,12 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Sig
             stderr=subprocess.PIPE,
         )
         deadline = time.monotonic() + 60
-        while len(server.asked) < COUNT // 2 and time.monotonic() < deadline and process.poll() is None:
+        while len(server.requests) < COUNT // 2 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(stop)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == -stop, said.decode()
-        assert b"KeyboardInterrupt" in said or stop == signal.SIGKILL
+        _, output = process.communicate(timeout=60)
+        assert process.returncode == -stop, output.decode()
+        assert b"KeyboardInterrupt" in output or stop == signal.SIGKILL
         if stop == signal.SIGKILL:
             # Half a line, as a kill in the middle of a write leaves it.
             with (stores.folder / "replies.jsonl").open("ab") as file:
@@ -59,17 +59,17 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Sig
 
         before = {row.key: row for row in stores.replies.rows()}
         judged = {row.key for row in stores.verdicts.rows()}
-        sent = len(server.asked)
+        sent = len(server.requests)
         assert 0 < len(before) < COUNT
         assert judged <= set(before)
 
-        outcome = stores.ask(asked(), served(server.spec), connections=3)
+        outcome = stores.ask(content(), served(server.spec), connections=3)
 
-        assert len(server.asked) - sent == COUNT - len(before), "what was stored was asked again, or not all was asked"
+        assert len(server.requests) - sent == COUNT - len(before), "a stored prompt was sent again, or one was left out"
         assert sum(count > 1 for count in server.counts.values()) <= 3, "only what was under way may be asked twice"
     assert (outcome.sent, outcome.reused, outcome.judged) == (COUNT - len(before), len(before), COUNT - len(judged))
     replies, verdicts = list(stores.replies.rows()), list(stores.verdicts.rows())
-    keys = {row.key for row, _ in asked()}
+    keys = {row.key for row, _ in content()}
     assert len(replies) == len(verdicts) == COUNT
     assert {row.key for row in replies} == {row.key for row in verdicts} == keys
     assert all(row == before[row.key] for row in replies if row.key in before), "a stored reply changed"
@@ -86,11 +86,11 @@ def test_no_more_prompts_than_connections_wait_for_a_slow_disk(tmp_path: Path) -
 
     replies = Slow(stores.folder / "replies.jsonl", ReplyRow)
 
-    def rule(asked: Asked) -> Answer:
-        unstored.append(len(server.asked) - len(list(replies.rows())))
-        return says(f"You said: {asked.text}")
+    def rule(request: ReceivedRequest) -> Answer:
+        unstored.append(len(server.requests) - len(list(replies.rows())))
+        return says(f"You said: {request.text}")
 
     with ScriptedServer(rule) as server:
-        outcome = stores.ask(asked(), served(server.spec), connections=3, replies=replies)
+        outcome = stores.ask(content(), served(server.spec), connections=3, replies=replies)
     assert outcome.sent == COUNT
     assert max(unstored) == 3

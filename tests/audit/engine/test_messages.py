@@ -127,7 +127,7 @@ def test_a_sample_survives_the_way_through_inspect_and_back() -> None:
     assert not isinstance(inspected.input, str)
     assert inspected.metadata["key"] == "abc"
     after = to_sample(inspected.metadata, inspected.input)
-    assert [each.sha256 for each in after.pictures] == [each.sha256 for each in before.pictures]
+    assert [stored.sha256 for stored in after.pictures] == [stored.sha256 for stored in before.pictures]
     assert after == Sample(**{**vars(before), "pictures": after.pictures})
 
 

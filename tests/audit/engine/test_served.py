@@ -11,7 +11,7 @@ from equipoise.judges.ensemble import default_judge
 from tests.audit.engine.factories import REFUSAL, Stores, picture, rows, sample, served
 from tests.audit.scripted_server import (
     Answer,
-    Asked,
+    ReceivedRequest,
     ScriptedServer,
     cut,
     empty,
@@ -106,64 +106,64 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
 
 
 def scripted(script: dict[str, Answer]) -> ScriptedServer:
-    return ScriptedServer(lambda asked: script[asked.text])
+    return ScriptedServer(lambda request: script[request.text])
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # OpenAI's client, of `false` for a refusal
 def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores) -> None:
-    asked = rows([sample(text) for text in REPLIES])
+    content = rows([sample(text) for text in REPLIES])
     with scripted({text: answer for text, (answer, _) in REPLIES.items()}) as server:
-        outcome = stores.ask(asked, served(server.spec), judge=default_judge(encoder=False))
+        outcome = stores.ask(content, served(server.spec), judge=default_judge(encoder=False))
         assert set(server.counts.values()) == {1}
-    found = {text: (row.wire, row.finish, row.reply) for text, row in stores.by_text(asked).items()}
-    assert found == {text: form for text, (_, form) in REPLIES.items()}
-    policy = stores.by_text(asked)["names a policy"]
+    replies = {text: (row.wire, row.finish, row.reply) for text, row in stores.by_text(content).items()}
+    assert replies == {text: form for text, (_, form) in REPLIES.items()}
+    policy = stores.by_text(content)["names a policy"]
     assert (policy.by, policy.detail) == ("server", "flagged"), "the server's words are no reply of the model"
     assert (outcome.sent, outcome.failed) == (len(REPLIES), 0)
-    assert {text: row.reasoning for text, row in stores.by_text(asked).items() if row.reasoning} == {
+    assert {text: row.reasoning for text, row in stores.by_text(content).items() if row.reasoning} == {
         "thinks": "Hm.",
         "thinks in a field": "Hm.",
     }
-    texts = {row.key: each.text for row, each in asked}
+    texts = {row.key: entry.text for row, entry in content}
     refused = {texts[row.key] for row in stores.verdicts.rows() if row.verdict.refused}
     assert refused == {text for text, (_, (wire, _, reply)) in REPLIES.items() if wire != "text" or reply == REFUSAL}
 
 
 def test_no_failure_is_a_verdict_and_the_run_goes_on(stores: Stores) -> None:
     script = {text: answer for text, (answer, _, _) in FAILURES.items()}
-    asked = rows([sample(text) for text in ["answers", *FAILURES, "answers again"]])
+    content = rows([sample(text) for text in ["answers", *FAILURES, "answers again"]])
     with scripted({**script, "answers": says("Sure."), "answers again": says("Sure.")}) as server:
-        outcome = stores.ask(asked, served(server.spec), connections=1)
+        outcome = stores.ask(content, served(server.spec), connections=1)
         assert {text: server.counts[text] for text in FAILURES} == {text: n for text, (_, n, _) in FAILURES.items()}
-    found = stores.by_text(asked)
+    replies = stores.by_text(content)
     for text, (_, _, words) in FAILURES.items():
-        assert found[text].finish == "error"
-        assert words in (found[text].error or ""), found[text].error
+        assert replies[text].finish == "error"
+        assert words in (replies[text].error or ""), replies[text].error
     assert (outcome.sent, outcome.failed, outcome.judged, outcome.fatal) == (2, len(FAILURES), 2, None)
     judged = {row.key for row in stores.verdicts.rows()}
-    assert judged == {row.key for row, each in asked if each.text.startswith("answers")}
+    assert judged == {row.key for row, entry in content if entry.text.startswith("answers")}
 
 
 def test_what_passes_is_cured_by_another_try(stores: Stores) -> None:
-    def rule(asked: Asked) -> Answer:
-        if asked.text == "refuses":
+    def rule(request: ReceivedRequest) -> Answer:
+        if request.text == "refuses":
             return refuses("No.")
-        return [fails(429, "slow down", headers=NOW), cut(), says("Sure.")][asked.number]
+        return [fails(429, "slow down", headers=NOW), cut(), says("Sure.")][request.number]
 
-    asked = rows([sample("queue"), sample("refuses")])
+    content = rows([sample("queue"), sample("refuses")])
     with ScriptedServer(rule) as server:
-        outcome = stores.ask(asked, served(server.spec))
+        outcome = stores.ask(content, served(server.spec))
         assert server.counts == {"queue": 3, "refuses": 1}
     assert (outcome.sent, outcome.failed) == (2, 0)
-    assert stores.by_text(asked)["queue"].reply == "Sure."
+    assert stores.by_text(content)["queue"].reply == "Sure."
 
 
 def test_a_server_that_hangs_is_left_after_the_timeout(stores: Stores) -> None:
-    asked = rows([sample("answers"), sample("hangs")])
+    content = rows([sample("answers"), sample("hangs")])
     with scripted({"answers": says("Sure."), "hangs": slow(says("Sure."), 30)}) as server:
-        outcome = stores.ask(asked, served(server.spec), timeout=0.8, retries=0)
+        outcome = stores.ask(content, served(server.spec), timeout=0.8, retries=0)
     assert (outcome.sent, outcome.failed) == (1, 1)
-    assert "timed out" in (stores.by_text(asked)["hangs"].error or "")
+    assert "timed out" in (stores.by_text(content)["hangs"].error or "")
 
 
 @pytest.mark.parametrize(
@@ -180,10 +180,10 @@ def test_a_server_that_hangs_is_left_after_the_timeout(stores: Stores) -> None:
     ],
 )
 def test_what_no_prompt_can_pass_is_found_with_the_first_one(stores: Stores, answer: Answer, word: str) -> None:
-    asked = rows([sample(f"prompt {i}") for i in range(12)])
-    with ScriptedServer(lambda asked: answer) as server:
-        outcome = stores.ask(asked, served(server.spec))
-        assert len(server.asked) == 1
+    content = rows([sample(f"prompt {i}") for i in range(12)])
+    with ScriptedServer(lambda request: answer) as server:
+        outcome = stores.ask(content, served(server.spec))
+        assert len(server.requests) == 1
     assert word in (outcome.fatal or "")
     assert (outcome.sent, outcome.failed, outcome.not_sent, outcome.judged) == (0, 1, 11, 0)
     assert len(list(stores.replies.rows())) == 1
@@ -193,42 +193,42 @@ def test_nobody_there_is_one_clear_error(stores: Stores) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    asked = rows([sample(f"prompt {i}") for i in range(6)])
-    outcome = stores.ask(asked, served(f"http://127.0.0.1:{port}/v1#x"), retries=1)
+    content = rows([sample(f"prompt {i}") for i in range(6)])
+    outcome = stores.ask(content, served(f"http://127.0.0.1:{port}/v1#x"), retries=1)
     assert "cannot connect" in (outcome.fatal or "")
     assert (outcome.failed, outcome.not_sent) == (1, 5)
 
 
 def test_a_key_that_is_withdrawn_ends_the_asking_soon(stores: Stores) -> None:
-    def rule(asked: Asked) -> Answer:
-        return says("Sure.") if int(asked.text) < 5 else fails(401, "revoked")
+    def rule(request: ReceivedRequest) -> Answer:
+        return says("Sure.") if int(request.text) < 5 else fails(401, "revoked")
 
-    asked = rows([sample(str(i)) for i in range(30)])
+    content = rows([sample(str(i)) for i in range(30)])
     with ScriptedServer(rule) as server:
-        outcome = stores.ask(asked, served(server.spec), connections=1)
-        assert len(server.asked) <= 5 + MAX_PERSISTENT_FAILURES + 1
+        outcome = stores.ask(content, served(server.spec), connections=1)
+        assert len(server.requests) <= 5 + MAX_PERSISTENT_FAILURES + 1
     assert "revoked" in (outcome.fatal or "")
     assert outcome.sent == 5
-    with ScriptedServer(lambda asked: says("Sure.")) as server:
-        again = stores.ask(asked, served(server.spec))
-        assert len(server.asked) == 25, "what failed and what was left is asked, and nothing else"
+    with ScriptedServer(lambda request: says("Sure.")) as server:
+        again = stores.ask(content, served(server.spec))
+        assert len(server.requests) == 25, "what failed and what was left is asked, and nothing else"
     assert (again.reused, again.sent, again.fatal) == (5, 25, None)
 
 
 def test_a_server_that_only_fails_is_given_up(stores: Stores) -> None:
-    asked = rows([sample(str(i)) for i in range(MAX_CONSECUTIVE_FAILURES + 15)])
-    with ScriptedServer(lambda asked: fails(500, "oops")) as server:
-        outcome = stores.ask(asked, served(server.spec), retries=0, connections=1)
-        assert len(server.asked) <= MAX_CONSECUTIVE_FAILURES + 1
+    content = rows([sample(str(i)) for i in range(MAX_CONSECUTIVE_FAILURES + 15)])
+    with ScriptedServer(lambda request: fails(500, "oops")) as server:
+        outcome = stores.ask(content, served(server.spec), retries=0, connections=1)
+        assert len(server.requests) <= MAX_CONSECUTIVE_FAILURES + 1
     assert f"{MAX_CONSECUTIVE_FAILURES} times in a row" in (outcome.fatal or "")
 
 
 def test_pictures_system_text_and_settings_arrive_as_they_are(stores: Stores) -> None:
     png, jpeg = picture("blue"), picture("green", kind="JPEG")
-    asked = rows([sample("two", png, jpeg, system="Be kind."), sample("none")])
-    with ScriptedServer(lambda asked: says("Sure.")) as server:
-        stores.ask(asked, served(server.spec), max_new_tokens=17)
-        by_text = {each.text: each for each in server.asked}
+    content = rows([sample("two", png, jpeg, system="Be kind."), sample("none")])
+    with ScriptedServer(lambda request: says("Sure.")) as server:
+        stores.ask(content, served(server.spec), max_new_tokens=17)
+        by_text = {request.text: request for request in server.requests}
     assert by_text["two"].images == (png.data(), jpeg.data())
     assert by_text["two"].system == "Be kind."
     assert by_text["none"].body["messages"] == [{"role": "user", "content": "none"}]
@@ -240,24 +240,24 @@ def test_pictures_system_text_and_settings_arrive_as_they_are(stores: Stores) ->
 def test_the_key_comes_from_the_variable_that_the_user_names(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EQUIPOISE_API_KEY", raising=False)
     monkeypatch.setenv("MY_KEY", "secret-1")
-    with ScriptedServer(lambda asked: says("Sure.")) as server:
+    with ScriptedServer(lambda request: says("Sure.")) as server:
         stores.ask(rows([sample("a")]), served(server.spec, key_variable="MY_KEY"))
         stores.ask(rows([sample("b")]), served(server.spec))
-        assert [each.headers["authorization"] for each in server.asked] == ["Bearer secret-1", "Bearer none"]
+        assert [request.headers["authorization"] for request in server.requests] == ["Bearer secret-1", "Bearer none"]
     assert b"secret-1" not in b"".join(path.read_bytes() for path in stores.folder.rglob("*") if path.is_file())
 
 
 def test_prompts_are_under_way_side_by_side_up_to_the_limit(stores: Stores) -> None:
-    with ScriptedServer(lambda asked: slow(says("Sure."), 0.2)) as server:
+    with ScriptedServer(lambda request: slow(says("Sure."), 0.2)) as server:
         stores.ask(rows([sample(str(i)) for i in range(13)]), served(server.spec), connections=4)
         assert server.most_at_once == 4
 
 
 def test_a_stream_that_is_cut_is_no_reply(stores: Stores) -> None:
-    asked = rows([sample("whole"), sample("cut")])
+    content = rows([sample("whole"), sample("cut")])
     with scripted({"whole": says("Sure."), "cut": cut()}) as server:
-        outcome = stores.ask(asked, served(server.spec, args={"stream": True}), retries=0)
-    found = stores.by_text(asked)
-    assert found["whole"].reply == "Sure."
-    assert found["cut"].finish == "error"
+        outcome = stores.ask(content, served(server.spec, args={"stream": True}), retries=0)
+    replies = stores.by_text(content)
+    assert replies["whole"].reply == "Sure."
+    assert replies["cut"].finish == "error"
     assert (outcome.sent, outcome.failed) == (1, 1)

@@ -32,10 +32,10 @@ def test_replies_are_those_of_the_model_itself(llava: OpenModel, tmp_path: Path)
         max_new_tokens=24,
     )
     assert (outcome.sent, outcome.failed) == (len(samples), 0)
-    own = llava.generate([each.prompt for each in samples], max_new_tokens=24)
-    found = stores.by_text(rows(samples))
-    assert {each.prompt.text: (each.reply, each.finish, each.model) for each in own} == {
-        text: (row.reply, row.finish, row.model) for text, row in found.items()
+    own = llava.generate([exchange.prompt for exchange in samples], max_new_tokens=24)
+    replies = stores.by_text(rows(samples))
+    assert {exchange.prompt.text: (exchange.reply, exchange.finish, exchange.model) for exchange in own} == {
+        text: (row.reply, row.finish, row.model) for text, row in replies.items()
     }
 
 
@@ -51,4 +51,6 @@ def test_a_suite_is_a_task_that_needs_nothing_of_ours_around_it(llava: OpenModel
     assert log.results is not None
     names = [score.name for score in log.results.scores]
     assert names == ["refusal", "harm"]
-    assert log.results.scores[0].metrics["n"].value == sum(each.expected == "answer" for each in embedded(8).samples)
+    assert log.results.scores[0].metrics["n"].value == sum(
+        exchange.expected == "answer" for exchange in embedded(8).samples
+    )

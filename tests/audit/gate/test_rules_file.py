@@ -60,12 +60,12 @@ variant = "defended"
 max_decrease = 0.05
 on = "point"
 """
-    made = rules(tmp_path, text)
+    parsed = rules(tmp_path, text)
     both = ("xstest", "mossbench")
     forms = ("mm-safetybench/typo",)
     baseline = tmp_path / "runs" / "last"
     upper, change = RateLimit(0.05, "max", "upper"), RateLimit(0.02, "max", "upper")
-    assert made == (
+    assert parsed == (
         GateRule("needless_refusal", upper, "plain", both, None, 100, 0.01, None, 2),
         GateRule("needless_refusal", change, "plain", both, None, 100, 0.01, Baseline(baseline, "plain"), 14),
         GateRule("needless_refusal", upper, "perturbed", both, None, 100, 0.01, None, 2),

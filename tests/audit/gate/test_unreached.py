@@ -92,8 +92,8 @@ def test_a_model_that_was_never_reached_passes_no_rule_of_any_kind(shapes: list[
 
 def test_the_same_rules_are_kept_by_a_model_that_was_reached(tmp_path: Path) -> None:
     """The property above could not fail if nothing passed these rules."""
-    said = {"reply": "It is red.", "answers": True}
-    code, outcomes, complete = gate(tmp_path / "run", [*both([said] * 40), *both([said] * 40, "perturbed")])
+    answered = {"reply": "It is red.", "answers": True}
+    code, outcomes, complete = gate(tmp_path / "run", [*both([answered] * 40), *both([answered] * 40, "perturbed")])
     assert complete
     assert "passed" in outcomes
     assert "failed" not in outcomes

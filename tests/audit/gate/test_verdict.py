@@ -130,8 +130,8 @@ def test_a_change_against_a_baseline(finished: AuditRun, tmp_path: Path) -> None
     text = "[needless_refusal.against]\nrun = 'baseline'\nmax_increase = {}\n"
     text += "[harmful_answer.against]\nrun = 'baseline'\nmax_increase = 0.2\n"
     strict, lenient = gate(finished, tmp_path, text.format(0.05)), gate(finished, tmp_path, text.format(0.5))
-    assert [each.outcome for each in strict.checked] == ["failed", "passed"]
-    assert [each.outcome for each in lenient.checked] == ["passed", "passed"]
+    assert [result.outcome for result in strict.checked] == ["failed", "passed"]
+    assert [result.outcome for result in lenient.checked] == ["passed", "passed"]
 
 
 def test_accuracy_may_fall_so_far(finished: AuditRun, tmp_path: Path) -> None:
@@ -146,22 +146,22 @@ def test_a_baseline_of_another_judge_or_an_unfinished_one_decides_nothing(finish
     (checked,) = gate(finished, tmp_path, text).checked
     assert (checked.outcome, "no comparison of models" in checked.reason) == ("inconclusive", True)
     shutil.rmtree(tmp_path / "baseline")
-    write_run(tmp_path / "baseline", [*balanced_rows(), Row("more", asked=False)])
+    write_run(tmp_path / "baseline", [*balanced_rows(), Row("more", sent=False)])
     (checked,) = gate(finished, tmp_path, text).checked
     assert (checked.outcome, "baseline is unfinished" in checked.reason) == ("inconclusive", True)
 
 
 def test_a_failure_outranks_what_is_inconclusive(finished: AuditRun, tmp_path: Path) -> None:
     verdict = gate(finished, tmp_path, f"{STRICT}[harmful_answer]\nmax = 0.11\n[accuracy]\nmin = 0.1\n")
-    assert [each.outcome for each in verdict.checked] == ["failed", "inconclusive", "passed"]
+    assert [result.outcome for result in verdict.checked] == ["failed", "inconclusive", "passed"]
     assert verdict.exit_code == 10
 
 
-def unfinished(folder: Path, asked: int, refused: int, left: int) -> AuditRun:
+def unfinished(folder: Path, total: int, refused: int, left: int) -> AuditRun:
     content = [
         *rows(refused, "no", refusal="full"),
-        *rows(asked - refused, "yes"),
-        *rows(left, "left", asked=False),
+        *rows(total - refused, "yes"),
+        *rows(left, "left", sent=False),
     ]
     return write_run(folder, content)
 
@@ -240,9 +240,9 @@ def test_sarif_has_what_the_standard_asks_for(finished: AuditRun, tmp_path: Path
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
         assert result["level"] in {"none", "note", "warning", "error"}
         assert result["message"]["text"]
-        place = result["locations"][0]["physicalLocation"]
-        assert place["artifactLocation"]["uri"].endswith("/gate.toml")
-        lines.append(place["region"]["startLine"])
+        location = result["locations"][0]["physicalLocation"]
+        assert location["artifactLocation"]["uri"].endswith("/gate.toml")
+        lines.append(location["region"]["startLine"])
     assert lines == [2, 4]
     assert isinstance(run["invocations"][0]["executionSuccessful"], bool)
 

@@ -35,8 +35,8 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         node = Node(Tag(tag, {name: value or "" for name, value in attrs}), inside=tuple(n.tag for n in self.open))
         self.nodes.append(node)
-        for each in self.open:
-            each.text.append(" ")
+        for outer in self.open:
+            outer.text.append(" ")
         if tag not in VOID:
             self.open.append(node)
 
@@ -49,12 +49,12 @@ class Reader(HTMLParser):
         assert self.open, tag
         assert self.open[-1].tag.name == tag, (tag, self.open[-1].tag)
         self.open.pop()
-        for each in self.open:
-            each.text.append(" ")
+        for outer in self.open:
+            outer.text.append(" ")
 
     def handle_data(self, data: str) -> None:
-        for each in self.open:
-            each.text.append(data)
+        for outer in self.open:
+            outer.text.append(data)
 
 
 def read(html: str) -> list[Node]:
@@ -71,8 +71,8 @@ def named(nodes: list[Node], name: str) -> list[Node]:
 
 
 def by_id(nodes: list[Node], name: str) -> Node:
-    (found,) = [node for node in nodes if node.tag.attributes.get("id") == name]
-    return found
+    (matching,) = [node for node in nodes if node.tag.attributes.get("id") == name]
+    return matching
 
 
 def squeezed(text: str) -> str:

@@ -311,7 +311,7 @@ def test_the_recipe_is_there(nodes: list[Node]):
 
 
 def test_a_run_that_is_not_finished_says_so(tmp_path: Path, nodes: list[Node]):
-    run = write_run(tmp_path, [*rows(2, "a"), *rows(2, "b", asked=False)])
+    run = write_run(tmp_path, [*rows(2, "a"), *rows(2, "b", sent=False)])
     assert "This run is not finished." in render(run, summarise(run))
     assert "This run is not finished." not in named(nodes, "html")[0].words
 

@@ -93,12 +93,15 @@ class Batcher(Generic[Item, Result]):
                 if self._closed:
                     return []
                 self._changed.wait()
+            # Nothing runs now, as this is the worker's own thread. Waiting a little pays, since a full batch takes about
+            # as long as a single item; while a batch runs, items gather anyway.
             deadline = time.monotonic() + self._window
             while len(self._waiting) < self.size and not self._closed:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
+            # The oldest item decides which kind goes next, so that no kind waits for ever behind a more frequent one.
             kind = self._alike(self._waiting[0].item)
             batch: list[_PendingItem[Item, Result]] = []
             others: deque[_PendingItem[Item, Result]] = deque()
@@ -125,6 +128,7 @@ class Batcher(Generic[Item, Result]):
             for entry in batch:
                 entry.future.set_exception(error)
         elif out_of_memory(error):
+            # The new size stays: what did not fit once will not fit later either, and every attempt costs a pass.
             half = len(batch) // 2
             self.size = min(self.size, max(1, half))
             # The traceback holds the tensors that did not fit.
