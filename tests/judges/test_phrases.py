@@ -248,6 +248,6 @@ def test_long_hostile_replies_are_read_in_linear_time():
         "no, " * 50_000,
         "* " * 50_000,
     ]:
-        start = time.perf_counter()
+        start = time.process_time()
         judge_reply(QUESTION, reply)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5, "seconds of this process, whatever else the machine does"
