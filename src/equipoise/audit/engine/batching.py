@@ -93,8 +93,8 @@ class Batcher(Generic[Item, Result]):
                 if self._closed:
                     return []
                 self._changed.wait()
-            # Nothing runs now, as this is the worker's own thread. Waiting a little pays, since a full batch takes about
-            # as long as a single item; while a batch runs, items gather anyway.
+            # Nothing runs now, as this is the worker's own thread. Waiting a little pays, as a full batch takes about as
+            # long as a single item; while a batch runs, items gather anyway.
             deadline = time.monotonic() + self._window
             while len(self._waiting) < self.size and not self._closed:
                 left = deadline - time.monotonic()
