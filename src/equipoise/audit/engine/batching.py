@@ -93,7 +93,7 @@ class Batcher(Generic[Item, Result]):
                 if self._closed:
                     return []
                 self._changed.wait()
-            # Nothing runs now, as this is the worker's own thread. Waiting a little pays, as a full batch takes about as
+            # Nothing runs now, as this is the worker's own thread. Waiting pays, as a full batch takes about as
             # long as a single item; while a batch runs, items gather anyway.
             deadline = time.monotonic() + self._window
             while len(self._waiting) < self.size and not self._closed:
