@@ -101,7 +101,7 @@ FAILURES: dict[str, tuple[Answer, int, str]] = {
 
 @pytest.fixture
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
-    monkeypatch.setattr("equipoise.audit.engine.solver.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("equipoise.audit.engine.inspect_solver.FIRST_PAUSE", 0.01)
     return Stores(tmp_path / "run")
 
 
