@@ -169,7 +169,7 @@ def load(name: str, compute: GradientOptions) -> HuggingFaceModel:
 
 
 def parse_parts(text: str) -> tuple[str, ...]:
-    """`"projector,vision"` as parts, in the order of `training.trainable_parts.PARTS`, so that one recipe has one spelling.
+    """`"projector,vision"` as parts, in the order of `trainable_parts.PARTS`, so that one recipe has one spelling.
 
     Raises:
         UsageError: others, or none.
