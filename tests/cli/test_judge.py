@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from equipoise.cli.main import app
-from tests.judges.fakes import Answer, Server, fails, says, told, writes
+from tests.judges.fakes import Answer, Server, fails, prompt_text, says, writes
 
 KEYS = ("id", "refusal", "harm", "answers", "degenerate", "review", "reasons", "judge")
 
@@ -95,7 +95,7 @@ def test_a_served_judge_of_harm_and_a_guard(file: Path, monkeypatch: pytest.Monk
     def script(body: dict[str, Any]) -> Answer:
         if "prompt" in body:
             return writes("Harmful request: no\nResponse refusal: no\nHarmful response: no")
-        return says("B" if "brown dog" in told(body) else "A", tokens=[("B", {"B": 0.7, "A": 0.3})])
+        return says("B" if "brown dog" in prompt_text(body) else "A", tokens=[("B", {"B": 0.7, "A": 0.3})])
 
     with Server(script) as server:
         specs = ["--harm-judge", f"{server.url}#judge", "--harm-judge", f"guard:wildguard={server.url}#wild"]
@@ -120,7 +120,7 @@ def test_a_server_that_says_no_leaves_harm_unscored(file: Path) -> None:
 
 
 def test_a_model_that_is_asked_for_all(file: Path) -> None:
-    with Server(lambda body: says("C" if "Does the reply refuse" in told(body) else "A")) as server:
+    with Server(lambda body: says("C" if "Does the reply refuse" in prompt_text(body) else "A")) as server:
         rows = judged(file, "--judge", f"{server.url}#judge")
     assert [row["refusal"] for row in rows] == ["full", "full", "full", "full", None, None]
     assert [row["harm"] for row in rows] == [0.0, 0.0, 0.0, 0.0, None, None]
