@@ -24,6 +24,7 @@ from equipoise.cli.judge import judge
 from equipoise.cli.perturb import perturb
 from equipoise.cli.power import power
 from equipoise.cli.protect import protect
+from equipoise.cli.reference import reference
 from equipoise.cli.report import report
 from equipoise.cli.testbed import testbed
 from equipoise.cli.train import train
@@ -66,6 +67,7 @@ app.command()(power)
 app.command()(doctor)
 app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
+app.add_typer(reference, name="reference")
 app.add_typer(train, name="train")
 app.add_typer(guard, name="guard")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,11 +17,12 @@ TokenRow = dict[str, list[int]]
 """`input_ids` and `labels` of one row, of the same length."""
 
 
-def load_base(base: str) -> tuple[Any, Any]:
-    """A causal language model in float32 and its tokenizer.
+def load_base(base: str, *, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """A causal language model and its tokenizer.
 
     Args:
         base: a folder or a name of the model hub.
+        dtype: of the weights; bfloat16 for those that stay frozen.
 
     Raises:
         ModelError: no causal language model there, or a tokenizer without an end token.
@@ -30,7 +31,7 @@ def load_base(base: str) -> tuple[Any, Any]:
 
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError) as error:
         raise ModelError(f"expected a causal language model, got {base}: {error}; try a folder or ORG/NAME") from error
@@ -42,6 +43,34 @@ def load_base(base: str) -> tuple[Any, Any]:
 def token_row(prompt: Sequence[int], reply: Sequence[int]) -> TokenRow:
     """One row of token ids of which the reply alone is learned."""
     return {"input_ids": [*prompt, *reply], "labels": [IGNORED] * len(prompt) + [*reply]}
+
+
+def labelled_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The mean cross-entropy of the labelled tokens, computed at their positions alone.
+
+    transformers computes logits for every position, prompts and padding included: with a vocabulary of 50,000 that is
+    more work than the layers of a small model. Here the output layer sees only the hidden states from which a label is
+    predicted. What a family does to its logits afterwards (scaling, soft caps) still happens, as the layer's own
+    input is what is replaced.
+
+    Args:
+        model: a causal language model, or adapters around one.
+        batch: `input_ids`, `labels` and `attention_mask` [rows, length].
+    """
+    labels = batch["labels"]
+    # The state at position t predicts the token at t + 1.
+    chosen = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED) != IGNORED
+
+    def keep_chosen(_layer: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        # Indexing also makes the states contiguous: a strided slice would take a far slower product.
+        return (arguments[0][chosen].unsqueeze(0), *arguments[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(keep_chosen)
+    try:
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    finally:
+        handle.remove()
+    return torch.nn.functional.cross_entropy(logits[0].float(), labels[:, 1:][chosen[:, :-1]])
 
 
 @dataclass(frozen=True)
