@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from equipoise.errors import MissingExtraError, ModelError, UsageError
 from equipoise.models import load as loading
+from equipoise.models import model_source as sources
 from equipoise.models.load import load
 
 LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
@@ -35,7 +36,7 @@ def test_the_revision_says_which_weights(llava_folder: Path, copy: Path) -> None
 
 
 def test_testbed_names_are_folders_in_the_package(llava_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "TESTBED", llava_folder.parent)
+    monkeypatch.setattr(sources, "TESTBED", llava_folder.parent)
     model = load(f"testbed/{llava_folder.name}", device="cpu")
     assert model.name == f"testbed/{llava_folder.name}"
     with pytest.raises(ModelError, match=LINE):
@@ -122,13 +123,13 @@ class Unreachable:
 
 
 def test_an_unknown_hub_name_without_network_fails_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "HfApi", Unreachable)
+    monkeypatch.setattr(sources, "HfApi", Unreachable)
     monkeypatch.setattr(Unreachable, "timeouts", [])
     with pytest.raises(ModelError, match="no answer"):
         load("nobody/such-a-model")
     # Asked once, not again, and with a limit of time.
-    assert Unreachable.timeouts == [loading.HUB_TIMEOUT]
-    assert loading.HUB_TIMEOUT <= 5
+    assert Unreachable.timeouts == [sources.HUB_TIMEOUT]
+    assert sources.HUB_TIMEOUT <= 5
 
 
 def test_a_model_in_the_local_cache_needs_no_network(
@@ -137,9 +138,9 @@ def test_a_model_in_the_local_cache_needs_no_network(
     commit = "0123456789abcdef0123456789abcdef01234567"
     snapshot = tmp_path / "models--org--name" / "snapshots" / commit
     shutil.copytree(llava_folder, snapshot)
-    monkeypatch.setattr(loading, "HfApi", Unreachable)
-    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "config.json"))
-    assert loading.locate("org/name@main") == ("org/name", commit)
+    monkeypatch.setattr(sources, "HfApi", Unreachable)
+    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "config.json"))
+    assert sources.locate("org/name@main") == sources.ModelSource("org/name", commit)
 
 
 def test_a_name_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +148,7 @@ def test_a_name_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
         def model_info(self, *_: object, **__: object) -> object:
             raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
 
-    monkeypatch.setattr(loading, "HfApi", Empty)
+    monkeypatch.setattr(sources, "HfApi", Empty)
     with pytest.raises(ModelError, match="not there"):
         load("nobody/such-a-model")
 

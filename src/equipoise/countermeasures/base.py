@@ -42,6 +42,7 @@ class Countermeasure(OpenModel):
         self.seed = seed
         self.name = f"{model.name} + {spec}"
         self.device = model.device
+        self.reads_pictures = model.reads_pictures
         self.embedding_width = model.embedding_width
         self._draw: int | None = None
 
@@ -130,7 +131,7 @@ class Countermeasure(OpenModel):
 
     def log_prob(
         self,
-        pixels: Tensor,
+        pixels: Tensor | None,
         prompts: Sequence[Prompt],
         replies: Sequence[str],
         *,
@@ -140,8 +141,10 @@ class Countermeasure(OpenModel):
         """The mean over the paths, token by token.
 
         With one path it is the log-probability of the reply. With several it is a surrogate for an attack that has to
-        succeed on every path, not the probability of a reply.
+        succeed on every path, not the probability of a reply. Without pixels it is that of the model inside.
         """
+        if pixels is None:
+            return self.model.log_prob(None, prompts, replies, end=end, question_shift=question_shift)
         prompts = self.gradient_prompts(prompts)
         results = [
             model.log_prob(path, prompts, replies, end=end, question_shift=question_shift)

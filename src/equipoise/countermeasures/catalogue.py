@@ -28,6 +28,8 @@ class CountermeasureEntry:
     """What it does, in a line."""
     keys: Mapping[str, str]
     """Settings and their defaults; with a `seed` where it is randomised."""
+    changes_pictures: bool = True
+    """Whether it acts on pictures, so that it means nothing for a model of text alone."""
 
 
 CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
@@ -64,6 +66,7 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
         "judge every reply (read=yes: with the text in its pictures); rewrite a harmful one, judge the rewrite, "
         "refuse what stays harmful",
         {"detector": "embedded", "detoxifier": "none", "policy": "default", "read": "no"},
+        changes_pictures=False,
     ),
     "tower": CountermeasureEntry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
@@ -106,7 +109,7 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 
     Raises:
         UsageError: an impossible spec.
-        ModelError: weights that a countermeasure needs are missing.
+        ModelError: weights that a countermeasure needs are missing, or the model has no pictures to defend.
         MissingExtraError: a library that a countermeasure needs is missing.
     """
     parsed = [(spec.strip(), *parse(spec)) for spec in specs]
@@ -121,6 +124,10 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
 
 def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     """The model in one countermeasure, whose settings are complete but not yet read."""
+    from equipoise.models.base import require_reads_pictures
+
+    if CATALOGUE[name].changes_pictures:
+        require_reads_pictures(model, f"defend by {name}")
     build = _BUILDERS.get(name, _transformed)
     return build(model, spec, name, values)
 

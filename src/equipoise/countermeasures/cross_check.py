@@ -87,7 +87,7 @@ class CrossCheck(RetryOnRefusal):
 
     def log_prob(
         self,
-        pixels: Tensor,
+        pixels: Tensor | None,
         prompts: Sequence[Prompt],
         replies: Sequence[str],
         *,
@@ -99,6 +99,8 @@ class CrossCheck(RetryOnRefusal):
         A refusal only stands where both are ready to refuse, so an attack on this surrogate is one on both at once. Not
         token by token, as the two may split a reply into different tokens.
         """
+        if pixels is None:
+            return super().log_prob(None, prompts, replies, end=end, question_shift=question_shift)
         means = [
             model.log_prob(path, prompts, replies, end=end, question_shift=question_shift).mean.to(pixels.device)
             for model, path in self.gradient_paths(pixels)

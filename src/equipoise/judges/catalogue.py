@@ -107,9 +107,9 @@ def picture_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
 
 
 def is_local(spec: str) -> bool:
-    """Whether a judge's name means a model on this machine: a folder, or ORG/NAME of the hub."""
+    """Whether a judge's name means a model on this machine: a folder, a GGUF file, or ORG/NAME of the hub."""
     where = spec.partition("=")[2] if spec.startswith("guard:") else spec
-    return "://" not in where and ("/" in where or Path(where).is_dir())
+    return "://" not in where and ("/" in where or where.endswith(".gguf") or Path(where).is_dir())
 
 
 def key_from(name: str | None) -> str | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equipoise.errors import ModelError
@@ -40,31 +38,29 @@ class HFBackend:
 
     @classmethod
     def load(cls, name: str, *, device: str | None = None, dtype: str | None = None) -> HFBackend:
-        """Load a model from a folder or the Hugging Face hub.
+        """Load a model by name.
 
         Args:
-            name: a folder written by `save_pretrained`, or `org/name` or `org/name@revision`.
+            name: see `models.load`: a folder, a `.gguf` file, `org/name` or `org/name@revision`, with or without an
+                adapter.
             device: `cpu`, `cuda`...; by default CUDA where there is one.
             dtype: number format; by default the one the weights are stored in.
 
         Raises:
             ModelError: it is not there, or is no text model.
+            UsageError: an unknown device or number format.
         """
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from equipoise.models.load import find_device, find_dtype
+        from equipoise.models.pretrained import load_parts
 
-        where, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(where, revision=revision or None)
-            model: Any = AutoModelForCausalLM.from_pretrained(where, revision=revision or None, dtype=dtype or "auto")
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        target = find_device(device)
+        parts = load_parts(name, device=target, dtype=find_dtype(dtype, target) if dtype else "auto")
+        if parts.reads_pictures:
             raise ModelError(
-                f"expected a text model to judge with, got {name!r} ({error_line(error, 160)}); "
-                "try a folder written by save_pretrained, or org/name of the hub"
-            ) from error
-        commit = _hash(Path(where)) if Path(where).is_dir() else model.config._commit_hash
-        return cls(model, tokenizer, name=name, revision=str(commit or revision))
+                f"expected a text model to judge with, got {name!r}, which reads pictures; "
+                "try a causal language model"
+            )
+        return cls(parts.model, parts.processor, name=name, revision=parts.revision)
 
     @property
     def name(self) -> str:
@@ -216,14 +212,3 @@ def local_judge(
     """A local text model as judge; arguments as of `HFBackend.load` and `LLMJudge`."""
     return LLMJudge(HFBackend.load(name, device=device, dtype=dtype), questions)
 
-
-def _hash(folder: Path) -> str:
-    """`sha256:` over a folder's weights and settings."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in {".safetensors", ".bin", ".json", ".jinja"}:
-            digest.update(path.name.encode())
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return f"sha256:{digest.hexdigest()}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from equipoise.errors import ModelError
 from equipoise.types import Exchange, Prompt
 
 
@@ -36,7 +37,8 @@ class OpenModel(ABC):
     """A `ChatModel` with weights.
 
     **Pixels** are float, in `[0, 1]`, `3 x H x W`, at the picture's own resolution. They take the place of the
-    *first picture* of every prompt; a prompt without one gets it in front of its first user message.
+    *first picture* of every prompt; a prompt without one gets it in front of its first user message. None instead of
+    pixels means prompts of text alone.
 
     Subclasses write `generate` and `log_prob`; `loss_and_grad` has a plain default that a subclass may replace
     by one with less memory and the same result. Subclass this to bring a model that is not in transformers.
@@ -48,6 +50,8 @@ class OpenModel(ABC):
     """Which weights exactly: a commit, or a hash of the files."""
     device: torch.device
     """Where the weights are."""
+    reads_pictures: bool = True
+    """Whether prompts may have pictures; a model of text alone raises `ModelError` for one that has."""
     embedding_width: int | None = None
     """Width of a token embedding (last dimension of a `question_shift`); None where shifts are not supported."""
 
@@ -74,7 +78,7 @@ class OpenModel(ABC):
     @abstractmethod
     def log_prob(
         self,
-        pixels: Tensor,
+        pixels: Tensor | None,
         prompts: Sequence[Prompt],
         replies: Sequence[str],
         *,
@@ -87,7 +91,7 @@ class OpenModel(ABC):
         of the float path (straight-through).
 
         Args:
-            pixels: `3 x H x W` in `[0, 1]`.
+            pixels: `3 x H x W` in `[0, 1]`; None where no prompt has a picture.
             prompts: N prompts.
             replies: N replies, none empty.
             end: whether the end-of-reply token belongs to the reply.
@@ -96,7 +100,8 @@ class OpenModel(ABC):
                 (Luo et al. 2024, arXiv:2403.09766). None adds nothing.
 
         Raises:
-            ModelError: the model cannot take a `question_shift`.
+            ModelError: the model cannot take a `question_shift`, or pixels for a model that reads no pictures.
+            UsageError: no pixels for prompts with pictures.
         """
 
     def loss_and_grad(
@@ -114,7 +119,11 @@ class OpenModel(ABC):
 
         Returns:
             `N` losses (nats per token, detached) and the `3 x H x W` gradient of their *sum* in `pixels`.
+
+        Raises:
+            ModelError: the model reads no pictures.
         """
+        require_reads_pictures(self, "compute gradients in pixels")
         leaf = pixels.detach().requires_grad_(True)
         losses = -self.log_prob(leaf, prompts, replies, end=end, question_shift=question_shift).mean
         if question_shift is None or not question_shift.requires_grad:
@@ -124,3 +133,20 @@ class OpenModel(ABC):
         previous = question_shift.grad
         question_shift.grad = shift_gradient if previous is None else previous + shift_gradient
         return losses.detach(), gradient
+
+
+def require_reads_pictures(model: OpenModel, purpose: str) -> None:
+    """Raise an error where a model reads text only.
+
+    Args:
+        model: any model.
+        purpose: what it is needed for, as a verb with its object.
+
+    Raises:
+        ModelError: it reads no pictures.
+    """
+    if not model.reads_pictures:
+        raise ModelError(
+            f"expected a model that reads pictures to {purpose}, got {model.name}, which reads text only; "
+            "try an image-text-to-text model such as testbed/llava"
+        )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from equipoise.errors import ModelError
+from equipoise.models.model_source import first_line
 from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"
@@ -27,9 +28,9 @@ class ConversationFormat:
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
-        self._template = getattr(processor, "chat_template", None) or getattr(
-            processor.tokenizer, "chat_template", None
-        )
+        template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+        # Some tokenizers have several by name: for tools, for retrieval, and the one for conversations.
+        self._template = template.get("default") if isinstance(template, dict) else template
         token = getattr(processor, "image_token", "<image>")
         # Processors that count query tokens put the picture in front of the text themselves (BLIP-2, InstructBLIP).
         self._picture = "" if hasattr(processor, "num_query_tokens") else str(getattr(token, "content", token))
@@ -78,18 +79,23 @@ class ConversationFormat:
     def _find_form(self) -> TemplateForm:
         """The form of content that the template writes out, found by rendering a probe."""
         prompt = Prompt((Message("user", _PROBE),))
-        forms: tuple[TemplateForm, ...] = ("parts", "string")
+        # Templates of text models are written for strings; some go through a list letter by letter.
+        forms: tuple[TemplateForm, ...] = ("string", "parts")
+        if hasattr(self._processor, "image_processor"):
+            forms = ("parts", "string")
+        problem = "one that drops or refuses them"
         for self.form in forms:
             try:
                 text = self._apply_template(self._turns(prompt), begin_reply=True)
-            except (TemplateError, TypeError, ValueError, KeyError):
+            except (TemplateError, TypeError, ValueError, KeyError) as error:
+                problem = f"an error ({first_line(error)})"
                 continue
             # A template over strings that is given a list may print it as Python does: [{'type': 'text', ...}].
             if _PROBE in text and "'text'" not in text:
                 return self.form
         raise ModelError(
-            "expected a chat template that writes user turns, got one that drops or refuses them; "
-            "try the processor of the model's instruction-tuned version"
+            f"expected a chat template that writes user turns, got {problem}; "
+            "try the processor of the model's instruction-tuned version, or --chat-template FILE"
         )
 
     def _supports_system(self) -> bool:

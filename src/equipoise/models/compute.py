@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ class ComputeConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
 
+    chat_template: Path | None = None
+    """A Jinja file that replaces the chat template of the model; never that of a bystander."""
+
+    @property
+    def of_bystanders(self) -> ComputeConfig:
+        """The same for models beside the one that the chat template belongs to."""
+        return replace(self, chat_template=None)
+
     def load(self, name: str) -> OpenModel:
         """Load a model; `models.load.load` says which names there are and what it raises."""
         from equipoise.models.load import load
@@ -35,4 +44,5 @@ class ComputeConfig:
             quantize=self.quantize,
             micro_batch=self.micro_batch,
             gradient_checkpointing=self.gradient_checkpointing,
+            chat_template=self.chat_template,
         )

@@ -50,7 +50,7 @@ class DifferentiableProcessor:
         """
         files = [to_image(pixels), *other_pictures]
         suffices, exact = self._try_picture_part(files, text)
-        exact = self.to_device(exact)
+        exact = self._move(exact)
         if not (pixels.requires_grad and torch.is_grad_enabled()):
             return exact
         # Wrapped in a list of pictures, a tensor goes through the same steps as a file would.
@@ -78,11 +78,8 @@ class DifferentiableProcessor:
 
     def image_inputs(self, pictures: Sequence[Any], text: str) -> dict[str, Any]:
         """Image outputs of the processor called with text and pictures, as it is deployed."""
-        return {key: value for key, value in self.encode(pictures, text).items() if key in self.image_input_names}
-
-    def encode(self, pictures: Sequence[Any], text: str) -> dict[str, Any]:
-        """All outputs of the processor for one prompt."""
-        return encode(self._processor, [list(pictures)] if pictures else None, [text])
+        outputs = encode(self._processor, [list(pictures)], [text])
+        return {key: value for key, value in outputs.items() if key in self.image_input_names}
 
     @cached_property
     def image_input_names(self) -> frozenset[str]:
@@ -90,19 +87,13 @@ class DifferentiableProcessor:
         grey = to_pil_image(torch.full((3, 48, 64), 128, dtype=torch.uint8))
         return frozenset(self._processor.image_processor([[grey]], return_tensors="pt"))
 
-    def to_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Inputs on the model's device, floats in its precision."""
-        return {key: self._move(value) for key, value in inputs.items()}
-
     def _picture_part(self, pictures: Sequence[Any], like: dict[str, Any] | None = None) -> dict[str, Any]:
         """Outputs of the image processor alone; only those that `like` has, where it is given."""
         outputs = self._processor.image_processor([list(pictures)], return_tensors="pt")
         return {key: value for key, value in outputs.items() if like is None or key in like}
 
     def _move(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to(self._device, self._dtype if value.is_floating_point() else value.dtype)
-        return type(value)(map(self._move, value)) if isinstance(value, list | tuple) else value
+        return to_device(value, self._device, self._dtype)
 
     def _straight_through(self, exact: Any, smooth: Any) -> Any:
         """`exact` in value, with the gradient of `smooth`; both tensors, or lists of them."""
@@ -128,6 +119,15 @@ class DifferentiableProcessor:
             f"expected an image processor that passes gradients, got {name} ({line}); "
             "try loading the model with torchvision installed, which brings the fast processors"
         )
+
+
+def to_device(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Tensors on the model's device, floats in its precision; also those in lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value.to(device, dtype if value.is_floating_point() else value.dtype)
+    if isinstance(value, dict):
+        return {key: to_device(inner, device, dtype) for key, inner in value.items()}
+    return type(value)(to_device(inner, device, dtype) for inner in value) if isinstance(value, list | tuple) else value
 
 
 def encode(processor: Any, pictures: list[list[Any]] | None, texts: list[str], **options: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from equipoise.errors import ModelError, UsageError
 from equipoise.media.quantize import to_image
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import DifferentiableProcessor
+from equipoise.models.differentiable_processor import encode
 from equipoise.types import Prompt
 
 CACHE_SIZE = 4096
@@ -55,12 +55,23 @@ class EncodedPrompt:
         return len(self.tokens) - self.prompt_length
 
 
-def require_supported_pictures(processor: Any, prompt: Prompt) -> None:
-    """Raise `UsageError` for several pictures where the processor takes one and would drop the others."""
-    count = len(prompt.pictures)
+def require_supported_pictures(processor: Any, chat: ConversationFormat, prompt: Prompt) -> None:
+    """Raise an error for a number of pictures that the processor cannot take.
+
+    Raises:
+        ModelError: any where there is no image processor.
+        UsageError: several where the processor takes one and would drop the others, or none where it needs one.
+    """
+    count, name = len(prompt.pictures), type(processor).__name__
+    if count and not hasattr(processor, "image_processor"):
+        raise ModelError(
+            "expected prompts without pictures for a model that reads text only, got a picture; "
+            "try a model that reads pictures, such as testbed/llava"
+        )
     if count > 1 and hasattr(processor, "num_query_tokens"):
-        name = type(processor).__name__
         raise UsageError(f"expected one picture in a prompt for {name}, got {count}; try a model that takes several")
+    if not count and chat.form == "plain":
+        raise UsageError(f"expected a picture in every prompt for {name}, got none; try adding one")
 
 
 class PromptEncoder:
@@ -70,58 +81,67 @@ class PromptEncoder:
         self,
         processor: Any,
         chat: ConversationFormat,
-        pixels: DifferentiableProcessor,
         end_token: int,
         picture_tokens: set[int],
+        image_input_names: frozenset[str],
     ) -> None:
         self._processor = processor
         self._chat = chat
-        self._pixels = pixels
+        self._image_input_names = image_input_names
         self._end = end_token
         self._picture_tokens = torch.tensor(sorted(picture_tokens))
         self._cache: dict[Any, EncodedPrompt] = {}
         self._last_key: Any = None
         self._last: Mapping[str, Any] = {}
 
-    def encode(self, prompt: Prompt, pixels: Tensor, reply: str, *, end: bool) -> EncodedPrompt:
+    def encode(self, prompt: Prompt, pixels: Tensor | None, reply: str, *, end: bool) -> EncodedPrompt:
         """The row of one prompt whose first picture is replaced by `pixels`, of which only the size matters.
 
+        Args:
+            prompt: the prompt.
+            pixels: `3 x H x W`; None for a prompt without pictures.
+            reply: what follows it.
+            end: whether the end-of-reply token belongs to the reply.
+
         Raises:
-            UsageError: an empty reply.
-            ModelError: the processor leaves no trace of the picture in the prompt.
+            UsageError: an empty reply, or a picture without pixels.
+            ModelError: the processor leaves no trace of the picture in the prompt, or reads none.
         """
         if not reply:
             raise UsageError("expected a reply, got an empty text; try the sentence whose probability is wanted")
-        prompt = prompt.with_picture(_BLANK)
-        require_supported_pictures(self._processor, prompt)
+        if pixels is not None:
+            prompt = prompt.with_picture(_BLANK)
+        require_supported_pictures(self._processor, self._chat, prompt)
+        if pixels is None and prompt.pictures:
+            raise UsageError("expected pixels for a prompt with a picture, got None; try to_pixels(picture)")
         other_pictures = prompt.pictures[1:]
         turns = tuple((message.role, message.text, len(message.images)) for message in prompt.messages)
         # Comparing pictures by value would cost more than encoding them. Those of a key are kept alive by the cached
         # row, so that no other picture can get the id of one.
-        key = (turns, prompt.system, tuple(map(id, other_pictures)), tuple(pixels.shape), reply, end)
+        size = None if pixels is None else tuple(pixels.shape)
+        key = (turns, prompt.system, tuple(map(id, other_pictures)), size, reply, end)
         if key not in self._cache:
             if len(self._cache) >= CACHE_SIZE:
                 self._cache.clear()
-            self._cache[key] = self._encode(prompt, to_image(pixels), other_pictures, reply, end)
+            first = () if pixels is None else (to_image(pixels),)
+            self._cache[key] = self._encode(prompt, first + other_pictures, reply, end)
         return self._cache[key]
 
-    def _encode(
-        self, prompt: Prompt, picture: Image, other_pictures: tuple[Image, ...], reply: str, end: bool
-    ) -> EncodedPrompt:
+    def _encode(self, prompt: Prompt, pictures: tuple[Image, ...], reply: str, end: bool) -> EncodedPrompt:
         text = self._chat.render(prompt)
-        encoded = self._processor_outputs(text, picture, other_pictures)
+        encoded = self._processor_outputs(text, pictures)
         prompt_tokens: Tensor = encoded["input_ids"][0].cpu()
         reply_tokens = self._reply_tokens(text, self._chat.reply_separator(prompt) + reply) + [self._end] * end
         token_inputs, text_inputs = {}, {}
         for key, value in encoded.items():
-            if key in _DROPPED or key in self._pixels.image_input_names or not isinstance(value, Tensor):
+            if key in _DROPPED or key in self._image_input_names or not isinstance(value, Tensor):
                 continue
             if value.ndim >= 2 and value.shape[1] == len(prompt_tokens) and not key.startswith("qformer"):
                 token_inputs[key] = _extend_over_reply(key, value, len(reply_tokens))
             else:
                 text_inputs[key] = value
         picture_indices = torch.isin(prompt_tokens, self._picture_tokens).nonzero()
-        if not len(picture_indices) and "cross_attention_mask" not in encoded:
+        if pictures and not len(picture_indices) and "cross_attention_mask" not in encoded:
             raise ModelError(
                 "expected picture tokens in the prompt, got none; try a processor that belongs to the model"
             )
@@ -132,15 +152,15 @@ class PromptEncoder:
             token_inputs=token_inputs,
             text_inputs=text_inputs,
             text=text,
-            other_pictures=other_pictures,
+            other_pictures=pictures[1:],
         )
 
-    def _processor_outputs(self, text: str, picture: Image, other_pictures: tuple[Image, ...]) -> Mapping[str, Any]:
+    def _processor_outputs(self, text: str, pictures: tuple[Image, ...]) -> Mapping[str, Any]:
         """What the processor makes of a prompt; the last one is kept, as many replies to it often come in a row."""
         # A tuple of pictures compares identical ones without looking at their pixels.
-        key = (text, picture.size, other_pictures)
+        key = (text, pictures[0].size if pictures else None, pictures[1:])
         if key != self._last_key:
-            self._last_key, self._last = key, self._pixels.encode([picture, *other_pictures], text)
+            self._last_key, self._last = key, encode(self._processor, [list(pictures)] if pictures else None, [text])
         return self._last
 
     def _reply_tokens(self, text: str, reply: str) -> list[int]:

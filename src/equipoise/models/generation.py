@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.errors import UsageError
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import DifferentiableProcessor, encode
+from equipoise.models.differentiable_processor import encode, to_device
 from equipoise.models.encoded_prompt import require_supported_pictures
 from equipoise.types import Exchange, FinishReason, Prompt
 
@@ -28,7 +27,8 @@ def left_padding(processor: Any) -> Iterator[None]:
         for part, _, token in before:
             part.padding_side = "left" if part is tokenizer else "right"
             if token is None:
-                part.pad_token = part.eos_token
+                # Any token will do: the attention mask hides it.
+                part.pad_token = part.eos_token or part.convert_ids_to_tokens(0)
         yield
     finally:
         for part, side, token in before:
@@ -60,17 +60,13 @@ def generate(
     model: Any,
     processor: Any,
     chat: ConversationFormat,
-    pixels: DifferentiableProcessor,
     prompts: Sequence[Prompt],
     config: Any,
     model_name: str,
 ) -> list[Exchange]:
     """One exchange for each prompt; prompts with the same number of pictures share a batch."""
     for prompt in prompts:
-        require_supported_pictures(processor, prompt)
-        if chat.form == "plain" and not prompt.pictures:
-            name = type(processor).__name__
-            raise UsageError(f"expected a picture in every prompt for {name}, got none; try adding one")
+        require_supported_pictures(processor, chat, prompt)
     replies: dict[int, Exchange] = {}
     for count in sorted({len(prompt.pictures) for prompt in prompts}):
         indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
@@ -83,19 +79,22 @@ def generate(
         inputs = {key: value for key, value in inputs.items() if value is not None}
         prompt_length = inputs["input_ids"].shape[1]
         with torch.no_grad():
-            output: Tensor = model.generate(**pixels.to_device(inputs), generation_config=config)
+            output: Tensor = model.generate(
+                **to_device(inputs, model.device, model.dtype), generation_config=config
+            )
         # Some families return the prompt with the reply, others only the reply.
         starts_with_prompt = output.shape[1] >= prompt_length and torch.equal(
             output[:, :prompt_length].cpu(), inputs["input_ids"].to(output.dtype)
         )
         begin = prompt_length if starts_with_prompt else 0
+        stops = torch.tensor(list(config.eos_token_id), device=output.device)
         for i, prompt, tokens in zip(indices, batch, output[:, begin:], strict=True):
-            replies[i] = _exchange(processor, prompt, tokens, config.eos_token_id, model_name)
+            ends = torch.isin(tokens, stops).nonzero()
+            if starts_with_prompt and len(ends):
+                # What follows is padding. Decoders with an input of their own may also begin with a stop token.
+                tokens = tokens[: int(ends[0])]
+            finish: FinishReason = "stop" if len(ends) else "length"
+            text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            replies[i] = Exchange(prompt, text, finish, model_name)
     return [replies[i] for i in range(len(prompts))]
 
-
-def _exchange(processor: Any, prompt: Prompt, tokens: Tensor, stops: Sequence[int], model_name: str) -> Exchange:
-    ended = bool(torch.isin(tokens, torch.tensor(list(stops), device=tokens.device)).any())
-    finish: FinishReason = "stop" if ended else "length"
-    text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    return Exchange(prompt, text, finish, model_name)

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from equipoise.errors import ModelError, OutOfMemoryError, UsageError
+from equipoise.errors import ModelError
 from equipoise.media.quantize import check_pixels
-from equipoise.models import generation
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
-from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.models.chat import ConversationFormat
+from equipoise.models.base import ReplyLogProbs
 from equipoise.models.differentiable_processor import DifferentiableProcessor
-from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
+from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
 from equipoise.models.reply_log_probs import plain_log_probs
-from equipoise.models.state import frozen, recomputed_activations
-from equipoise.types import Exchange, Prompt
-
-GENERATION_BATCH = 32
-"""Prompts decoded at once where `micro_batch` is not given."""
+from equipoise.models.transformers_model import TransformersModel, pad_log_probs
+from equipoise.types import Prompt
 
 
-class HuggingFaceModel(OpenModel):
-    """An `OpenModel` over a transformers model and its processor.
+class HuggingFaceModel(TransformersModel):
+    """An `OpenModel` over an image-text-to-text model and its processor.
 
     Args:
         model: what `AutoModelForImageTextToText.from_pretrained` returns. It is left as it is found.
@@ -49,21 +43,17 @@ class HuggingFaceModel(OpenModel):
         gradient_checkpointing: bool = False,
         micro_batch: int | None = None,
     ) -> None:
-        if micro_batch is not None and micro_batch < 1:
-            raise UsageError(f"expected micro_batch of at least 1, got {micro_batch}; try None for all at once")
-        self.name = name
-        self.revision = revision
-        self.device = model.device
-        self.model = model
-        self.processor = processor
-        self.gradient_checkpointing = gradient_checkpointing
-        self.micro_batch = micro_batch
-        self.embedding_width = model.get_input_embeddings().weight.shape[1]
-        self._chat = ConversationFormat(processor)
         self._pixels = DifferentiableProcessor(processor, model.device, model.dtype)
-        self._stops = _stop_tokens(model, processor)
-        end = self._chat.end_token(self._stops)
-        self._encoder = PromptEncoder(processor, self._chat, self._pixels, end, _picture_tokens(model, processor))
+        super().__init__(
+            model,
+            processor,
+            name=name,
+            revision=revision,
+            gradient_checkpointing=gradient_checkpointing,
+            micro_batch=micro_batch,
+            picture_tokens=_picture_tokens(model, processor),
+            image_input_names=self._pixels.image_input_names,
+        )
         self._sharing: PrefixCacheSupport | None = None
 
     @property
@@ -74,23 +64,9 @@ class HuggingFaceModel(OpenModel):
             self._sharing = self._check_sharing(grey)
         return self._sharing.description
 
-    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""
-        config = generation.greedy_config(self.model, self._stops, max_new_tokens)
-        size = self.micro_batch or GENERATION_BATCH
-        model_name = f"{self.name}@{self.revision}"
-        replies: list[Exchange] = []
-        with self._frozen():
-            for start in range(0, len(prompts), size):
-                batch = prompts[start : start + size]
-                replies += generation.generate(
-                    self.model, self.processor, self._chat, self._pixels, batch, config, model_name
-                )
-        return replies
-
     def log_prob(
         self,
-        pixels: Tensor,
+        pixels: Tensor | None,
         prompts: Sequence[Prompt],
         replies: Sequence[str],
         *,
@@ -98,6 +74,8 @@ class HuggingFaceModel(OpenModel):
         question_shift: Tensor | None = None,
     ) -> ReplyLogProbs:
         """Log-probabilities of `replies[i]` after `prompts[i]`, differentiable in `pixels`; see `OpenModel`."""
+        if pixels is None:
+            return self._text_log_probs(prompts, replies, end, question_shift)
         rows = self._check_and_encode(pixels, prompts, replies, end, question_shift)
         tokens: dict[int, Tensor] = {}
         with self._frozen():
@@ -109,7 +87,7 @@ class HuggingFaceModel(OpenModel):
                 for part in self._micro_batches(len(group)):
                     log_probs = score([group[i] for i in part], None if shift is None else shift[part])
                     tokens.update(zip((indices[i] for i in part), log_probs, strict=True))
-        return _pad_log_probs([tokens[i] for i in range(len(rows))])
+        return pad_log_probs([tokens[i] for i in range(len(rows))])
 
     def loss_and_grad(
         self,
@@ -233,49 +211,7 @@ class HuggingFaceModel(OpenModel):
         self, pixels: Tensor, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None
     ) -> list[EncodedPrompt]:
         check_pixels(pixels)
-        if not prompts or len(prompts) != len(replies):
-            raise UsageError(
-                f"expected as many replies as prompts, at least one, got {len(replies)} and {len(prompts)}; "
-                "try repeating the reply"
-            )
-        if shift is not None and (shift.ndim != 3 or len(shift) != len(prompts)):
-            raise UsageError(
-                f"expected a question_shift of shape {len(prompts)} x L x {self.embedding_width}, "
-                f"got {tuple(shift.shape)}; try one line per prompt"
-            )
-        return [
-            self._encoder.encode(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)
-        ]
-
-    def _micro_batches(self, count: int) -> Iterator[list[int]]:
-        size = self.micro_batch or count
-        for start in range(0, count, size):
-            yield list(range(start, min(start + size, count)))
-
-    @contextmanager
-    def _checkpointing(self, implementation: str | None) -> Iterator[None]:
-        """Layers compute activations again, with this attention, where `gradient_checkpointing` is set."""
-        with ExitStack() as stack:
-            if self.gradient_checkpointing:
-                stack.enter_context(recomputed_activations(self.model, implementation))
-            yield
-
-    @contextmanager
-    def _frozen(self) -> Iterator[None]:
-        """The model in eval mode without weight gradients; an out-of-memory error names the options that help."""
-        try:
-            with frozen(self.model):
-                yield
-        except RuntimeError as error:
-            # CUDA has an exception of its own; the CPU allocator raises a plain RuntimeError.
-            full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-            if not full:
-                raise
-            raise OutOfMemoryError(
-                f"expected the work to fit into the memory of {self.device}, got an out-of-memory error; "
-                f"try micro_batch={max((self.micro_batch or 2) // 2, 1)}, gradient_checkpointing=True, "
-                "dtype='bfloat16' or quantize='4bit'"
-            ) from error
+        return self._encode_rows(pixels, prompts, replies, end, shift)
 
 
 def _group_by_pictures(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
@@ -286,12 +222,6 @@ def _group_by_pictures(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
         begin = row.tokens[: row.picture_end].numpy().tobytes()
         groups.setdefault((begin, tuple(map(id, row.other_pictures))), []).append(i)
     return list(groups.values())
-
-
-def _pad_log_probs(tokens: list[Tensor]) -> ReplyLogProbs:
-    padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-    lengths = torch.tensor([len(row) for row in tokens], device=padded.device)
-    return ReplyLogProbs(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
 
 
 def _float_tensors(images: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -323,17 +253,6 @@ def _backward_through(tensors: Sequence[Tensor], detached: Sequence[Tensor]) -> 
     ]
     if pairs:
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
-
-
-def _stop_tokens(model: Any, processor: Any) -> list[int]:
-    stops = model.generation_config.eos_token_id
-    stops = list(stops) if isinstance(stops, list | tuple) else [stops]
-    if processor.tokenizer.eos_token_id not in stops:
-        stops.append(processor.tokenizer.eos_token_id)
-    stops = [int(stop) for stop in stops if stop is not None]
-    if not stops:
-        raise ModelError("expected a model with an end-of-text token, got none; try setting tokenizer.eos_token")
-    return stops
 
 
 def _picture_tokens(model: Any, processor: Any) -> set[int]:

@@ -116,6 +116,7 @@ class PerturbConfig:
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.compute.dtype,
             "quantize": self.compute.quantize,
+            **({"chat_template": str(self.compute.chat_template)} if self.compute.chat_template else {}),
         }
 
     def command(self, pictures: Sequence[Path]) -> str:
@@ -139,6 +140,8 @@ class PerturbConfig:
             words += ["--dtype", self.compute.dtype]
         if self.compute.quantize:
             words += ["--quantize", self.compute.quantize]
+        if self.compute.chat_template:
+            words += ["--chat-template", str(self.compute.chat_template)]
         words += ["--max-new-tokens", str(self.max_new_tokens), "--out", str(self.out)]
         return shlex.join(words)
 

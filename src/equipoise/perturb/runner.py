@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from equipoise.data.pictures import find_pictures
 from equipoise.errors import EquipoiseError, PictureError, UsageError
 from equipoise.media.decode import open_picture
+from equipoise.models.base import require_reads_pictures
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
 from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
@@ -99,7 +100,9 @@ def run(
         open_picture(images[0])
     callbacks.stage("loading models")
     targets = tuple(_load_defended(config, name) for name in config.models)
-    bystanders = tuple(config.compute.load(name) for name in config.bystanders)
+    bystanders = tuple(config.compute.of_bystanders.load(name) for name in config.bystanders)
+    for model in (*targets, *bystanders):
+        require_reads_pictures(model, "perturb pictures")
     revisions = {model.name: model.revision for model in (*targets, *bystanders)}
     require_different_weights(revisions)
     errors: dict[str, str] = {}

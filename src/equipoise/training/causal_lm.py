@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 
 from equipoise.errors import ModelError
+from equipoise.models.pretrained import load_parts
 
 IGNORED: Final = -100
 """The label of tokens that are not learned."""
@@ -21,20 +22,17 @@ def load_base(base: str, *, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     """A causal language model and its tokenizer.
 
     Args:
-        base: a folder or a name of the model hub.
+        base: a folder, a `.gguf` file or another name that `models.load` takes.
         dtype: of the weights; bfloat16 for those that stay frozen.
 
     Raises:
         ModelError: no causal language model there, or a tokenizer without an end token.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(base)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"expected a causal language model, got {base}: {error}; try a folder or ORG/NAME") from error
+    parts = load_parts(base, device=torch.device("cpu"), dtype=dtype)
+    if parts.reads_pictures:
+        raise ModelError(f"expected a causal language model, got {base}, which reads pictures; try a text model")
+    model, tokenizer = parts.model, parts.processor
     if tokenizer.eos_token_id is None:
         raise ModelError(f"expected a tokenizer that can end a reply, got none in {base}; try another base")
     return model, tokenizer

@@ -25,7 +25,7 @@ def detoxifier(
         str,
         typer.Option(
             "--base",
-            help="What to start from: a folder or ORG/NAME of any causal language model of transformers.",
+            help="What to start from: a folder, a .gguf file or ORG/NAME of any causal language model of transformers.",
             show_default=False,
         ),
     ],

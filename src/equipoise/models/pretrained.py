@@ -1,0 +1,205 @@
+"""The parts of a pretrained model: weights, processor or tokenizer, and the revision that names them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    GgufConfig,
+)
+from transformers.utils import logging as transformers_logging
+
+from equipoise.errors import ModelError, OutOfMemoryError
+from equipoise.models.adapter import merge_adapter
+from equipoise.models.model_source import ModelSource, first_line, locate
+
+_UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    SafetensorError,
+)
+"""What transformers and the readers of weight files raise for files that are damaged or of an unknown kind."""
+
+
+@dataclass(frozen=True)
+class PretrainedParts:
+    """A loaded model before it is wrapped."""
+
+    model: Any
+    """The transformers model, in evaluation mode."""
+    processor: Any
+    """Its processor where it reads pictures, else its tokenizer."""
+    revision: str
+    """Which weights exactly."""
+    reads_pictures: bool
+    """Whether it is an image-text-to-text model; otherwise it is a causal language model."""
+
+
+def load_parts(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | Literal["auto"],
+    options: Mapping[str, Any] | None = None,
+) -> PretrainedParts:
+    """Load the parts of a model.
+
+    Args:
+        name: see `model_source`.
+        device: where the weights go.
+        dtype: their number format; `auto` is the one that they are stored in.
+        options: further arguments of `from_pretrained`, which then places the weights itself: a quantisation.
+
+    Raises:
+        ModelError: nothing there, not a model that writes text, damaged, or without a processor or tokenizer.
+        OutOfMemoryError: the weights do not fit.
+    """
+    source = locate(name)
+    if options and (source.adapters or source.gguf):
+        part = "the adapter" if source.adapters else "the GGUF file"
+        raise ModelError(f"expected float weights for {part} of {name}, got quantize; try dtype='bfloat16' instead")
+    config = _config(name, source)
+    auto_class = _auto_class(name, config)
+    reads_pictures = auto_class is not AutoModelForCausalLM
+    processor = _processor(name, source) if reads_pictures else _tokenizer(name, source)
+    model = _weights(name, source, auto_class, device, dtype, dict(options or {}))
+    for folder in source.adapters:
+        model = merge_adapter(model, folder)
+    revision = source.revision(getattr(config, "_commit_hash", None))
+    return PretrainedParts(model.eval(), processor, revision, reads_pictures)
+
+
+def _weights(
+    name: str,
+    source: ModelSource,
+    auto_class: Any,
+    device: torch.device,
+    dtype: torch.dtype | str,
+    options: dict[str, Any],
+) -> Any:
+    placed_here = not options
+    if source.gguf is not None:
+        # Without `dequantize` the weights would stay in blocks: they cannot be trained, merged or saved.
+        options = {"gguf_file": source.gguf, "quantization_config": GgufConfig(dequantize=True), **options}
+    try:
+        with _without_progress_bars():
+            model, loading = auto_class.from_pretrained(
+                source.where, revision=source.commit, dtype=dtype, output_loading_info=True, **options
+            )
+            model = model.to(device) if placed_here else model
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"expected the weights of {name} to fit on {device}, got an out-of-memory error; "
+            "try dtype='bfloat16', quantize='4bit' or device='cpu'"
+        ) from error
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"expected loadable weights in {name}, got an error ({first_line(error)}); try another revision"
+        ) from error
+    if loading["missing_keys"]:
+        # transformers would leave random numbers in their place.
+        missing = sorted(loading["missing_keys"])
+        raise ModelError(
+            f"expected all weights in {name}, got none for {missing[0]} and {len(missing) - 1} more; "
+            "try downloading it again"
+        )
+    return model
+
+
+def _config(name: str, source: ModelSource) -> Any:
+    try:
+        return AutoConfig.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
+    except (*_UNREADABLE, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
+            f"({first_line(error)}); try a newer transformers or another model"
+        ) from error
+
+
+def _auto_class(name: str, config: Any) -> Any:
+    """The automatic class for models that write text; those that read pictures go first."""
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
+        if type(config) in auto_class._model_mapping:
+            return auto_class
+    raise ModelError(
+        f"expected a model that writes text, got {name!r}, a {config.model_type} model, which does not; "
+        "try an image-text-to-text model such as llava-hf/llava-1.5-7b-hf, or a causal language model"
+    )
+
+
+def _processor(name: str, source: ModelSource) -> Any:
+    line = (
+        f"expected a processor (image processor and tokenizer) with {name!r}, got {{}}; "
+        "try processor.save_pretrained into the model's folder"
+    )
+    try:
+        processor = AutoProcessor.from_pretrained(source.where, revision=source.commit)
+    except _UNREADABLE as error:
+        raise ModelError(line.format(first_line(error))) from error
+    for part in ("image_processor", "tokenizer"):
+        if getattr(processor, part, None) is None:
+            raise ModelError(line.format(f"a {type(processor).__name__} without {part.replace('_', ' ')}"))
+    return processor
+
+
+def _tokenizer(name: str, source: ModelSource) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); "
+            "try tokenizer.save_pretrained into the model's folder"
+        ) from error
+
+
+def _gguf_option(source: ModelSource) -> dict[str, str]:
+    return {} if source.gguf is None else {"gguf_file": source.gguf}
+
+
+def read_template(path: Path) -> str:
+    """The text of a chat template, a Jinja file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"expected a chat template, got {str(path)!r} ({error}); try a Jinja file") from error
+    if not text.strip():
+        raise ModelError(f"expected a chat template, got {str(path)!r}, which is empty; try a Jinja file")
+    return text
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Libraries stay quiet: loading draws no bars."""
+    before = transformers_logging.is_progress_bar_enabled()
+    try:
+        transformers_logging.disable_progress_bar()
+        yield
+    finally:
+        if before:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,172 @@
+"""`TransformersModel`: what models with and without pictures share: chat format, generation, and text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import ModelError, OutOfMemoryError, UsageError
+from equipoise.models import generation
+from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.chat import ConversationFormat
+from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
+from equipoise.models.reply_log_probs import plain_log_probs
+from equipoise.models.state import frozen, recomputed_activations
+from equipoise.types import Exchange, Prompt
+
+GENERATION_BATCH = 32
+"""Prompts decoded at once where `micro_batch` is not given."""
+LOGITS_AT_ONCE: Final = 2048
+"""Token positions whose logits are computed at once for prompts of text alone; each has the size of the vocabulary."""
+
+
+class TransformersModel(OpenModel):
+    """An `OpenModel` over a model of transformers.
+
+    Args:
+        model: a transformers model that writes text. It is left as it is found.
+        processor: its processor, or a `TextProcessor`.
+        name: what the user calls it.
+        revision: which weights exactly.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        micro_batch: how many questions run at once; None is all of them. The result is the same.
+        picture_tokens: token ids that stand for pictures.
+        image_input_names: names of the processor's outputs that belong to pictures.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        name: str,
+        revision: str,
+        gradient_checkpointing: bool = False,
+        micro_batch: int | None = None,
+        picture_tokens: set[int],
+        image_input_names: frozenset[str],
+    ) -> None:
+        if micro_batch is not None and micro_batch < 1:
+            raise UsageError(f"expected micro_batch of at least 1, got {micro_batch}; try None for all at once")
+        self.name = name
+        self.revision = revision
+        self.device = model.device
+        self.model = model
+        self.processor = processor
+        self.gradient_checkpointing = gradient_checkpointing
+        self.micro_batch = micro_batch
+        self.embedding_width = model.get_input_embeddings().weight.shape[1]
+        self._chat = ConversationFormat(processor)
+        self._stops = _stop_tokens(model, processor)
+        end = self._chat.end_token(self._stops)
+        self._encoder = PromptEncoder(processor, self._chat, end, picture_tokens, image_input_names)
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""
+        config = generation.greedy_config(self.model, self._stops, max_new_tokens)
+        size = self.micro_batch or GENERATION_BATCH
+        model_name = f"{self.name}@{self.revision}"
+        replies: list[Exchange] = []
+        with self._frozen():
+            for start in range(0, len(prompts), size):
+                batch = prompts[start : start + size]
+                replies += generation.generate(
+                    self.model, self.processor, self._chat, batch, config, model_name
+                )
+        return replies
+
+    def _text_log_probs(
+        self, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None
+    ) -> ReplyLogProbs:
+        """Log-probabilities after prompts without pictures, in batches of rows of similar length."""
+        rows = self._encode_rows(None, prompts, replies, end, shift)
+        tokens: dict[int, Tensor] = {}
+        with self._frozen():
+            for indices in self._text_batches(rows):
+                part = None if shift is None else shift[indices].to(self.device)
+                with self._checkpointing(None):
+                    log_probs = plain_log_probs(self.model, [rows[i] for i in indices], {}, part)
+                tokens.update(zip(indices, log_probs, strict=True))
+        return pad_log_probs([tokens[i] for i in range(len(rows))])
+
+    def _text_batches(self, rows: Sequence[EncodedPrompt]) -> Iterator[list[int]]:
+        """Indices of rows that are computed together: few enough that their logits fit."""
+        batch: list[int] = []
+        # Logits begin at the end of the batch's shortest prompt, so that prompts of one length waste none.
+        for i in sorted(range(len(rows)), key=lambda i: rows[i].prompt_length):
+            longest = max(len(rows[j].tokens) for j in [*batch, i])
+            positions = (longest - rows[(batch or [i])[0]].prompt_length) * (len(batch) + 1)
+            if batch and (positions > LOGITS_AT_ONCE or len(batch) == self.micro_batch):
+                yield batch
+                batch = []
+            batch.append(i)
+        yield batch
+
+    def _encode_rows(
+        self, pixels: Tensor | None, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None
+    ) -> list[EncodedPrompt]:
+        if not prompts or len(prompts) != len(replies):
+            raise UsageError(
+                f"expected as many replies as prompts, at least one, got {len(replies)} and {len(prompts)}; "
+                "try repeating the reply"
+            )
+        if shift is not None and (shift.ndim != 3 or len(shift) != len(prompts)):
+            raise UsageError(
+                f"expected a question_shift of shape {len(prompts)} x L x {self.embedding_width}, "
+                f"got {tuple(shift.shape)}; try one line per prompt"
+            )
+        return [
+            self._encoder.encode(prompt, pixels, reply, end=end) for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+
+    def _micro_batches(self, count: int) -> Iterator[list[int]]:
+        size = self.micro_batch or count
+        for start in range(0, count, size):
+            yield list(range(start, min(start + size, count)))
+
+    @contextmanager
+    def _checkpointing(self, implementation: str | None) -> Iterator[None]:
+        """Layers compute activations again, with this attention, where `gradient_checkpointing` is set."""
+        with ExitStack() as stack:
+            if self.gradient_checkpointing:
+                stack.enter_context(recomputed_activations(self.model, implementation))
+            yield
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """The model in eval mode without weight gradients; an out-of-memory error names the options that help."""
+        try:
+            with frozen(self.model):
+                yield
+        except RuntimeError as error:
+            # CUDA has an exception of its own; the CPU allocator raises a plain RuntimeError.
+            full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            if not full:
+                raise
+            raise OutOfMemoryError(
+                f"expected the work to fit into the memory of {self.device}, got an out-of-memory error; "
+                f"try micro_batch={max((self.micro_batch or 2) // 2, 1)}, gradient_checkpointing=True, "
+                "dtype='bfloat16' or quantize='4bit'"
+            ) from error
+
+
+def pad_log_probs(tokens: list[Tensor]) -> ReplyLogProbs:
+    """The log-probabilities of replies of different lengths as one."""
+    padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+    lengths = torch.tensor([len(row) for row in tokens], device=padded.device)
+    return ReplyLogProbs(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
+
+
+def _stop_tokens(model: Any, processor: Any) -> list[int]:
+    stops = model.generation_config.eos_token_id
+    stops = list(stops) if isinstance(stops, list | tuple) else [stops]
+    if processor.tokenizer.eos_token_id not in stops:
+        stops.append(processor.tokenizer.eos_token_id)
+    stops = [int(stop) for stop in stops if stop is not None]
+    if not stops:
+        raise ModelError("expected a model with an end-of-text token, got none; try setting tokenizer.eos_token")
+    return stops
