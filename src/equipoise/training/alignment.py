@@ -180,7 +180,7 @@ def chat_text(tokenizer: Any, text: str) -> str:
 
 
 def _continue(model: Any, tokenizer: Any, texts: Sequence[str], tokens: int, **options: Any) -> list[tuple[str, bool]]:
-    """What the model writes after each text, and whether it ended by itself; greedy unless the options say otherwise."""
+    """What the model writes after each text, and whether it ended by itself; greedy by default."""
     end = tokenizer.eos_token_id
     batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
     options = {"do_sample": False} | options

@@ -70,6 +70,10 @@ class DetectorTrainingConfig:
     """Inside the base; on a CPU more than 0 doubles the time. The linear unit has its own."""
     embeddings: bool = False
     """Whether the token embeddings learn too."""
+    frozen_bf16: bool = False
+    """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
+    keep_adapter: bool = False
+    """Whether the folder holds the adapter alone, for a base that is installed, instead of merged weights."""
 
     @property
     def template(self) -> Template:
@@ -169,6 +173,8 @@ def train(
         ModelError: the base is no model that can be read.
         MissingExtraError: `lora` without peft.
     """
+    if recipe.lora is None and (recipe.frozen_bf16 or recipe.keep_adapter):
+        raise UsageError("expected adapters for frozen_bf16 and keep_adapter, got lora=None; try lora=16")
     labels = {row.harmful for row in rows}
     if labels != {True, False}:
         raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
@@ -221,7 +227,10 @@ def _start(recipe: DetectorTrainingConfig) -> tuple[HarmNetwork, Any]:
         for name in DROPOUTS:
             if hasattr(config, name):
                 setattr(config, name, recipe.dropout)
-        base = AutoModel.from_pretrained(recipe.base, config=config, dtype=torch.float32)
+        dtype = torch.bfloat16 if recipe.frozen_bf16 else torch.float32
+        # At the lengths of windows torch's fused attention has the slower backward pass on a CPU.
+        attention = {"attn_implementation": "eager"} if recipe.frozen_bf16 else {}
+        base = AutoModel.from_pretrained(recipe.base, config=config, dtype=dtype, **attention)
         tokenizer = AutoTokenizer.from_pretrained(recipe.base)
     except (OSError, ValueError) as error:
         raise ModelError(f"expected a language model, got {recipe.base}: {error}; try a folder or ORG/NAME") from error
