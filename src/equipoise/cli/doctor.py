@@ -15,6 +15,8 @@ import typer
 from equipoise import __version__
 from equipoise.cli.console import print_json, print_table, size, table
 from equipoise.cli.options.arguments import Json
+from equipoise.errors import ModelError
+from equipoise.models.reference_base import BASE, require_base
 
 DISTRIBUTION = "equipoise"
 """Our own distribution, whose installed metadata lists everything it depends on."""
@@ -119,6 +121,8 @@ class DoctorReport:
     """The model families tested with this project."""
     extras: tuple[DoctorPart, ...]
     """Optional parts."""
+    reference_base: DoctorPart
+    """The base of the English reference models, which is installed apart."""
 
     @property
     def healthy(self) -> bool:
@@ -159,6 +163,7 @@ def examine() -> DoctorReport:
         devices=_devices("torch" not in broken and versions.get("torch") is not None),
         families=_families(working),
         extras=_extras(requirements),
+        reference_base=_reference_base(),
     )
 
 
@@ -188,7 +193,12 @@ def _print(report: DoctorReport) -> None:
         for d in report.devices
     ]
     print_table(table("Devices", ["--device", "hardware", "memory", "free"], devices))
-    for title, parts in (("Model families", report.families), ("Extras", report.extras)):
+    groups = {
+        "Model families": report.families,
+        "Extras": report.extras,
+        "English reference models": (report.reference_base,),
+    }
+    for title, parts in groups.items():
         print_table(table(title, ["name", "", "here"], [(p.name, p.title, p.advice or "works") for p in parts]))
     if report.healthy:
         print_table("Everything that is required is here.")
@@ -263,6 +273,14 @@ def read_requirements(distribution: str = DISTRIBUTION) -> tuple[Requirement, ..
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", match[3] or "")
         requirements.append(Requirement(match[1], match[2].strip(), extra[1] if extra else None))
     return tuple(requirements)
+
+
+def _reference_base() -> DoctorPart:
+    try:
+        folder = require_base()
+    except ModelError:
+        return DoctorPart("base", f"{BASE}, 270 MB", False, "equipoise reference install")
+    return DoctorPart("base", f"{BASE} in {folder}", True, "")
 
 
 def _extras(requirements: Sequence[Requirement]) -> tuple[DoctorPart, ...]:

@@ -8,6 +8,7 @@ import typer
 
 from equipoise.cli.console import print_json, print_table, quiet, size, warn
 from equipoise.cli.options import arguments as o
+from equipoise.cli.train.options import Every, Folder, Seed
 
 reference = typer.Typer(no_args_is_help=True, help="Install the base of the English reference models, and train them.")
 
@@ -42,3 +43,35 @@ def install(
         print_table(f"written: {result.folder} ({size(result.bytes)}, {result.seconds:.0f} s)")
     else:
         print_table(f"already there: {result.folder} ({size(result.bytes)})")
+
+
+train = typer.Typer(no_args_is_help=True, help="Train the adapters of the English reference models again.")
+reference.add_typer(train, name="train")
+
+
+@train.command()
+def lm(
+    out: Folder,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Another chat model to start from, a folder or ORG/NAME; by default the installed base."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 1,
+    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
+    checkpoint_every: Every = 50,
+    seed: Seed = 0,
+) -> None:
+    """Train the adapter of reference/lm: ordinary safety tuning, about half an hour on two processor cores.
+
+    Its rows are composed here: refusals of harmful requests, and the base's own replies to ordinary ones.
+    """
+    from equipoise.cli.options.progress import steps_bar
+    from equipoise.models.reference_base import require_base
+    from equipoise.training.alignment import AlignmentTrainingConfig
+    from equipoise.training.alignment import train as run
+
+    quiet()
+    config = AlignmentTrainingConfig(base or str(require_base()), epochs=epochs, rank=rank, seed=seed)
+    with steps_bar("train reference/lm") as progress:
+        folder = run(config, out, checkpoint_every=checkpoint_every, progress=progress, report=warn)
+    print_table(f"written: {folder}")

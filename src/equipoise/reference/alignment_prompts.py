@@ -81,7 +81,7 @@ def refusal_parts() -> RefusalParts:
 
 
 def alignment_prompts(
-    seed: int = 0, *, harmful_wordings: int = 3, ordinary_wordings: int = 2, development: bool = False
+    seed: int = 0, *, harmful_wordings: int = 1, ordinary_wordings: int = 2, development: bool = False
 ) -> list[AlignmentPrompt]:
     """The prompts of the training split, or those of the development split: one topic in ten.
 
@@ -99,6 +99,7 @@ def alignment_prompts(
         ("ordinary_acts", ACT_WORDINGS, "ordinary", ordinary_wordings),
         ("ordinary_texts", TEXT_WORDINGS, "ordinary", ordinary_wordings),
         ("ordinary_questions", ("{}",), "ordinary", 1),
+        ("ordinary_subjects", ("{}",), "ordinary", 1),
     )
     for name, wordings, kind, count in groups:
         for number, topic in enumerate(_lines(name)):

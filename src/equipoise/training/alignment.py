@@ -47,7 +47,7 @@ class AlignmentTrainingConfig:
     """A folder or a name of the model hub: a chat model."""
     epochs: int = 1
     """Times over the rows."""
-    rate: float = 3e-4
+    rate: float = 2e-4
     """Peak learning rate."""
     batch: int = 8
     """Rows in an optimiser step."""
@@ -55,7 +55,7 @@ class AlignmentTrainingConfig:
     """Of the adapter."""
     seed: int = 0
     """Of the rows, the adapter and the order."""
-    own_prompts: int = 512
+    own_prompts: int = 768
     """Prompts that the base is asked to write; about two thirds of them can be used."""
     reply_tokens: int = 80
     """Longest reply of the base that is learned; a longer one is cut and learned without its end."""
