@@ -136,11 +136,10 @@ def _backend(where: str, settings: JudgeSettings, *, raw: bool = False) -> Backe
     """The model at `URL#MODEL`, in a folder or on the hub."""
     if "://" in where:
         from equipoise.judges.openai_backend import OpenAIBackend
+        from equipoise.served_models.endpoint import ServedEndpoint
 
-        url, _, model = where.rpartition("#")
-        if not url:
-            raise UsageError(f"expected URL#MODEL, got a URL without a model; try {where}#NAME")
-        return OpenAIBackend(url, model, api_key=settings.key, timeout=settings.timeout, raw=raw)
+        endpoint = ServedEndpoint.parse(where, api_key=settings.key)
+        return OpenAIBackend(endpoint, timeout=settings.timeout, raw=raw)
     if is_local(where):
         from equipoise.judges.hf_backend import HFBackend
 

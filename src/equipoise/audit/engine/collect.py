@@ -35,6 +35,7 @@ from equipoise.audit.engine.session import (
 )
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.errors import EquipoiseError, UsageError
+from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.types import Sample
 
 CONNECTIONS: Final = 10
@@ -230,13 +231,18 @@ def _model(target: EvaluationTarget) -> Model:
 
 
 def _served(spec: str, target: EvaluationTarget) -> Model:
-    address, _, name = spec.partition("#")
-    if not name:
-        raise UsageError(f"expected an address with a model's name, got {spec!r}; try {spec.rstrip('/')}#NAME")
+    """Inspect's provider for OpenAI's protocol, with the client that judges use, too."""
+    from equipoise.served_models.openai_client import ServedClient
+
+    key = os.environ.get(target.key_variable)
+    endpoint = ServedEndpoint.parse(spec, api_key=key)
     arguments: Mapping[str, Any] = {"api_key_var": target.key_variable, "max_retries": 0, **target.args}
-    key = os.environ.get(target.key_variable) or "none"
-    model = get_model(SERVED + name, base_url=address, api_key=key, memoize=False, **arguments)
-    _take_none(model.api)
+    model = get_model(SERVED + endpoint.model, base_url=endpoint.url, api_key=key or "none", memoize=False, **arguments)
+    api: Any = model.api
+    # inspect makes its client in `initialize`, again whenever an evaluation begins.
+    api._create_client = lambda: ServedClient(endpoint, http_client=api.http_client, **api.model_args)
+    api.initialize()
+    _take_none(api)
     return model
 
 

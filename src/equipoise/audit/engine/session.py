@@ -13,8 +13,8 @@ import anyio
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.engine.batched_judge import BatchedJudge
 from equipoise.audit.engine.batching import Batcher
-from equipoise.audit.engine.failures import Failure
 from equipoise.audit.records import ReplyRow, VerdictRow
+from equipoise.served_models.failures import Failure
 from equipoise.types import ChatModel, Exchange, Verdict
 
 KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from equipoise.audit.engine.batching import out_of_memory
-from equipoise.audit.engine.error_bodies import parsed, words
-from equipoise.audit.engine.signals import find
-from equipoise.errors import EquipoiseError, ModelError
+from equipoise.errors import EquipoiseError, ModelError, out_of_memory
+from equipoise.served_models.error_bodies import parsed, words
+from equipoise.served_models.signals import find
 
 FailureKind = Literal["policy", "fatal", "unreachable", "transient", "broken"]
 """`policy`: the server refused. `fatal`: the next prompt will fail like this one. `unreachable`: nobody is there; worth
