@@ -5,12 +5,9 @@ The same plan on the same folder goes on where an earlier run was stopped; nothi
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +16,13 @@ from typing import Any, Final, Protocol
 from equipoise import __version__
 from equipoise.audit.engine.collect import collect_replies
 from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
+from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
-from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.errors import PictureError, UsageError
 from equipoise.files import write_whole
 from equipoise.models.base import OpenModel
 from equipoise.types import Picture, Sample
@@ -183,7 +181,7 @@ def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionO
         OutputError: the folder cannot be written.
     """
     watch = watch or AuditCallbacks()
-    with _claimed(plan.out):
+    with claim_folder(plan.out):
         run = _begin(plan)
         return _total(list(_variants(plan, run, watch)))
 
@@ -284,27 +282,9 @@ def _begin(plan: AuditConfig) -> AuditRun:
             f"expected the recipe of the run in {plan.out}, got another {' and '.join(changed)}; "
             "try another --out, or --overwrite to lose that run"
         )
+    # After a rejudge the numbers are again those of the judge that this command names.
+    run.use_judge(recipe["judge"], plan.command)
     return run
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}; try another --out") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"expected nobody else to write {folder}, got another audit doing so; try another --out"
-            ) from error
-        yield
-    finally:
-        os.close(lock)
 
 
 def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:

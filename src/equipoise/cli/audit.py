@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +11,11 @@ import typer
 from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.attack import AttackOptions
-from equipoise.cli.options.audit import HarmJudgeOptions, RequestOptions
+from equipoise.cli.options.audit import RequestOptions
 from equipoise.cli.options.compute import GradientOptions
+from equipoise.cli.options.endpoint import command_line
 from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.judge import JudgeOptions
 from equipoise.cli.options.param_types import ATTACK
 from equipoise.cli.report import open_with_summary
 from equipoise.errors import UsageError
@@ -101,7 +102,7 @@ def audit(
     out: RunFolder = None,
     json: o.Json = False,
     overwrite: OverwriteRun = False,
-    judges: HarmJudgeOptions = HarmJudgeOptions(),
+    judges: JudgeOptions = JudgeOptions(),
     settings: AttackOptions = AttackOptions(steps=50),
     attack_pictures: AttackPictures = 3,
     bystander: AuditBystanders = None,
@@ -144,7 +145,7 @@ def audit(
         connections=requests.connections,
         timeout=requests.timeout,
         retries=requests.retries,
-        command=shlex.join(["equipoise", *sys.argv[1:]]),
+        command=command_line(),
     )
     if overwrite:
         _clear(folder)
@@ -209,7 +210,7 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     if json:
         print_json(summary.to_json())
     else:
-        _print_summary(summary)
+        print_summary(summary)
         print_table("", f"report  {page}", f"numbers {folder / NAME}")
     for warning in summary.warnings if json else ():
         if warning.kind in FIRST_WARNINGS:
@@ -221,7 +222,7 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
         raise typer.Exit(UNFINISHED)
 
 
-def _print_summary(summary: AuditSummary) -> None:
+def print_summary(summary: AuditSummary) -> None:
     """A table with a row for each variant, and below it for each of its suites: always both failures.
 
     Warnings that the model was not reached stand before it; texts of servers, and other warnings, after it.
