@@ -105,7 +105,7 @@ class ReplyRow:
     by: str = "model"
     """Who spoke last: the model, or the defence that took its place."""
     error: str | None = None
-    """Why nothing came back. A row with an error is asked again when the run goes on."""
+    """Why nothing came back. A row with an error is asked again when the run goes on, unless it is `accepted`."""
     reasoning: str = ""
     """Reasoning trace, kept for people; judges read the reply."""
     seconds: float | None = None
@@ -113,6 +113,15 @@ class ReplyRow:
     detail: str = ""
     """What a server said beside a reply, such as the message of an error that names a policy; or what countermeasures
     did before it, one line a step."""
+    permanent: bool = False
+    """Whether the error is this prompt's own, so that sending it again cures nothing."""
+    accepted: bool = False
+    """Whether the user accepted a permanent error with `--max-failed`: not sent again, unscored, and not missing."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the prompt is to be sent again."""
+        return self.error is not None and not self.accepted
 
     def to_json(self) -> dict[str, Any]:
         """One flat object."""
@@ -235,7 +244,7 @@ class AuditCase:
     @property
     def pending(self) -> bool:
         """Whether there is no reply yet, for a reason that another try may cure."""
-        return self.sample.problem is None and (self.reply is None or self.reply.error is not None)
+        return self.sample.problem is None and (self.reply is None or self.reply.pending)
 
 
 @dataclass(frozen=True)

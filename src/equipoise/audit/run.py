@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from equipoise import __version__
 from equipoise.audit.engine.collect import collect_replies
 from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
+from equipoise.audit.failure_limit import FailureLimit, accept_failures
 from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
@@ -75,6 +76,10 @@ class AuditConfig:
     """Seconds that one try may take."""
     retries: int = 2
     """How often a prompt that failed is sent again; a refusal is never sent again."""
+    max_wait: float = 0.0
+    """Seconds for which a prompt is sent again beyond that while the server is busy, broken or away."""
+    max_failed: FailureLimit = field(default_factory=FailureLimit)
+    """How many prompts may fail for good; they count as unscored, and the run as finished."""
     command: str = ""
     """The command that makes this run, for the report."""
     hardware: str = ""
@@ -109,7 +114,9 @@ class AuditConfig:
             "model": self.target.name,
             "revision": self.target.revision,
             "max_new_tokens": self.max_new_tokens,
-            "decoding": "greedy",
+            "decoding": self.target.decoding,
+            **(self.target.endpoint.changed_settings if self.target.endpoint else {}),
+            **({"extra_body": body} if (body := self.target.settings.get("extra_body")) else {}),
         }
 
     @property
@@ -183,7 +190,8 @@ def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionO
     watch = watch or AuditCallbacks()
     with claim_folder(plan.out):
         run = _begin(plan)
-        return _total(list(_variants(plan, run, watch)))
+        total = _total(list(_variants(plan, run, watch)))
+        return replace(total, accepted=accept_failures(run, plan.max_failed))
 
 
 def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterator[CollectionOutcome]:
@@ -248,6 +256,7 @@ def _ask(
         connections=plan.connections,
         timeout=plan.timeout,
         retries=plan.retries,
+        max_wait=plan.max_wait,
         progress=watch.progress,
     )
 
@@ -292,7 +301,9 @@ def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:
         name: sum(getattr(outcome, name) for outcome in outcomes)
         for name in ("sent", "reused", "failed", "not_sent", "judged")
     }
-    return CollectionOutcome(**counts, fatal=next((outcome.fatal for outcome in outcomes if outcome.fatal), None))
+    notes = tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes))
+    fatal = next((outcome.fatal for outcome in outcomes if outcome.fatal), None)
+    return CollectionOutcome(**counts, fatal=fatal, notes=notes)
 
 
 def _versions() -> dict[str, str]:

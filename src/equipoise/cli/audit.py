@@ -119,12 +119,14 @@ def audit(
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
+    from equipoise.audit.failure_limit import FailureLimit
     from equipoise.audit.run import AuditConfig
     from equipoise.cli.options.target import defend_target, find_target, slug
     from equipoise.countermeasures.catalogue import parse
 
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = _perturbed_variant(settings, attack_pictures)
+    max_failed = FailureLimit.parse(requests.max_failed)
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
@@ -132,7 +134,7 @@ def audit(
     judge = judges.load(compute)
     is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
-    target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env)
+    target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env, requests.endpoint)
     config = AuditConfig(
         target=target,
         suites=suites,
@@ -145,6 +147,8 @@ def audit(
         connections=requests.connections,
         timeout=requests.timeout,
         retries=requests.retries,
+        max_wait=requests.max_wait,
+        max_failed=max_failed,
         command=command_line(),
     )
     if overwrite:
@@ -217,6 +221,10 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
             warn(f"{warning.variant}: {warning.text}")
     if outcome.fatal:
         warn(f"stopped early: {outcome.fatal}")
+    for note in outcome.notes:
+        warn(note)
+    if outcome.accepted:
+        warn(f"{outcome.accepted} samples failed for good and count as unscored")
     if not summary.complete:
         warn(f"{outcome.failed + outcome.not_sent} samples have no reply; the same command asks them again")
         raise typer.Exit(UNFINISHED)

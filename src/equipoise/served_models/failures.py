@@ -61,6 +61,11 @@ class Failure:
         return self.kind in ("transient", "unreachable")
 
     @property
+    def permanent(self) -> bool:
+        """Whether this prompt will fail again however often it is sent, while others pass: its 4xx, its picture."""
+        return self.kind == "broken"
+
+    @property
     def persistent(self) -> bool:
         """Whether the next prompt will most likely fail like this one."""
         return self.kind in ("fatal", "unreachable")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +59,7 @@ def collect_replies(
     connections: int | None = None,
     timeout: float | None = None,
     retries: int = 2,
+    max_wait: float = 0.0,
     progress: ProgressSink | None = None,
 ) -> CollectionOutcome:
     """Send the prompts that have no reply yet, and judge the replies that have no verdict yet.
@@ -75,6 +77,7 @@ def collect_replies(
         connections: prompts in flight at once; None is 10 for a server, and two batches for a model of this process.
         timeout: seconds that one try may take, rounded up to whole ones; None is as long as it takes.
         retries: how often a prompt that failed is sent again; a refusal never is.
+        max_wait: seconds for which a prompt is sent again beyond `retries` while the server is busy, broken or away.
         progress: called after each sample, from the thread that runs the evaluation.
 
     Returns:
@@ -92,7 +95,9 @@ def collect_replies(
     left = [
         (row, sample)
         for row, sample in sendable
-        if row.key not in earlier or earlier[row.key].error is not None or row.key not in judged
+        if row.key not in earlier
+        or earlier[row.key].pending
+        or (earlier[row.key].error is None and row.key not in judged)
     ]
     session = CollectionSession(
         target,
@@ -103,6 +108,7 @@ def collect_replies(
         total=len(sendable),
         done=len(sendable) - len(left),
         retries=retries,
+        max_wait=max_wait,
         connections=connection_count,
         progress=progress,
     )
@@ -118,7 +124,8 @@ def collect_replies(
             session.close()
     if session.error is not None:
         raise session.error
-    return session.outcome
+    learned = target.endpoint.parameters.notes if target.endpoint else []
+    return replace(session.outcome, notes=tuple(learned))
 
 
 def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
@@ -235,7 +242,7 @@ def _served(spec: str, target: EvaluationTarget) -> Model:
     from equipoise.served_models.openai_client import ServedClient
 
     key = os.environ.get(target.key_variable)
-    endpoint = ServedEndpoint.parse(spec, api_key=key)
+    endpoint = target.endpoint or ServedEndpoint.parse(spec, api_key=key)
     arguments: Mapping[str, Any] = {"api_key_var": target.key_variable, "max_retries": 0, **target.args}
     model = get_model(SERVED + endpoint.model, base_url=endpoint.url, api_key=key or "none", memoize=False, **arguments)
     api: Any = model.api

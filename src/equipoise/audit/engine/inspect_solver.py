@@ -96,16 +96,24 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
         return
     began = time.monotonic()
     backoff = Backoff(FIRST_PAUSE)
-    for tries in range(1, session.retries + 2):
+    tries, waited = 0, 0.0
+    while True:
+        tries += 1
         # The connection is given back during a pause, so that a prompt that waits does not block the others. A reply is
         # stored before the connection is free again: a kill loses at most the prompts in flight.
         async with session.in_flight:
             tried = await _try(get_model(), state)
             failure = tried.failure
-            if failure is None or not failure.again or session.fatal is not None or tries > session.retries:
+            over = tries > session.retries and waited >= session.max_wait
+            if failure is None or not failure.again or session.fatal is not None or over:
                 await _keep(session, state, tried, tries, time.monotonic() - began)
                 return
-        await anyio.sleep(backoff.seconds(failure.retry_after))
+        pause = backoff.seconds(failure.retry_after)
+        if tries > session.retries:
+            # The last try comes when the stated time is over, not a long pause later.
+            pause = min(pause, session.max_wait - waited)
+        waited += pause
+        await anyio.sleep(pause)
 
 
 async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, tries: int, seconds: float) -> None:
@@ -118,7 +126,16 @@ async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, t
         failure = tried.failure or Failure("broken", "no reply")
         session.record_failure(failure)
         why = failure.line + (f" (tried {tries} times)" if tries > 1 else "")
-        row = ReplyRow(key, "", "error", "text", session.target.who, error=why, seconds=round(seconds, 3))
+        row = ReplyRow(
+            key,
+            "",
+            "error",
+            "text",
+            session.target.who,
+            error=why,
+            seconds=round(seconds, 3),
+            permanent=failure.permanent,
+        )
     await wait(session.replies.submit(row))
     _note(state, row, tried.output)
     if row.error is not None:
