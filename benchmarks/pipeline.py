@@ -31,6 +31,7 @@ from equipoise.judges.llm_judge import LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM
 from equipoise.models.load import load
+from equipoise.served_models.endpoint import ServedEndpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "audit.md"
@@ -50,7 +51,7 @@ def run(plan: AuditConfig) -> tuple[dict[str, Any], float]:
 def served(suites: tuple[Suite, ...], folder: Path) -> list[str]:
     """Known rates against measured ones, suite by suite."""
     with ScriptedServer(known_rates.model) as model, ScriptedServer(known_rates.judge) as judge:
-        harm = LLMJudge(OpenAIBackend(judge.url, "judge"), questions=(HARM,))
+        harm = LLMJudge(OpenAIBackend(ServedEndpoint(judge.url, "judge")), questions=(HARM,))
         target = EvaluationTarget("scripted", "", spec=model.spec)
         plain, seconds = run(AuditConfig(target, suites, default_judge(harm=[harm]), folder, retries=0))
     lines = [

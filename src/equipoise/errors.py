@@ -52,3 +52,9 @@ class MissingExtraError(EquipoiseError):
     """An optional dependency is absent; the message is the pip line that brings it."""
 
     exit_code = 6
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a device or in the machine: torch's error, ours or Python's."""
+    # By name, so that torch need not be loaded to ask.
+    return any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__)

@@ -17,6 +17,7 @@ from equipoise.judges.llm_judge import LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM
 from equipoise.models.load import load
+from equipoise.served_models.endpoint import ServedEndpoint
 from tests.audit import known_rates
 from tests.audit.scripted_server import ScriptedServer
 
@@ -33,7 +34,7 @@ def _published_sets() -> None:
 def test_known_rates_of_a_served_model_are_recovered_exactly(tmp_path: Path) -> None:
     suites = tuple(load_suite(name, root=DATA, limit=25) for name in SUITES)
     with ScriptedServer(known_rates.model) as model, ScriptedServer(known_rates.judge) as judge:
-        harm = LLMJudge(OpenAIBackend(judge.url, "judge"), questions=(HARM,))
+        harm = LLMJudge(OpenAIBackend(ServedEndpoint(judge.url, "judge")), questions=(HARM,))
         plan = AuditConfig(
             EvaluationTarget(model.spec, "", spec=model.spec),
             suites,

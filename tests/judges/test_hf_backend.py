@@ -10,11 +10,11 @@ from PIL import Image
 
 from equipoise.errors import ModelError
 from equipoise.judges.hf_backend import HFBackend, HFVisionBackend, local_judge
-from equipoise.judges.llm_interface import CompletionRequest, CompletionTurn
+from equipoise.judges.llm_interface import CompletionRequest
 from equipoise.judges.llm_judge import SELF, LLMJudge
 from equipoise.judges.rubric import HARM, REFUSAL
 from equipoise.models.base import OpenModel, ReplyLogProbs
-from equipoise.types import Exchange, Prompt
+from equipoise.types import Exchange, Message, Prompt
 
 WORDS = ["<pad>", "<unk>", "A", "B", "C", "D", "yes", "no", "It", "is", "a", "dog", ".", ":", "Answer"]
 
@@ -69,7 +69,7 @@ EXCHANGE = Exchange(Prompt.ask("What is it?"), "It is a dog.", "stop", "target")
 
 
 def test_options_are_compared_as_next_tokens(model: HFBackend) -> None:
-    request = CompletionRequest((CompletionTurn("user", "It is a dog ."),), 5, ("A", "B", "C"))
+    request = CompletionRequest((Message("user", "It is a dog ."),), 5, ("A", "B", "C"))
     (completion,) = model.complete([request])
     tokens = model._tokenizer("It is a dog .\n\nAnswer:", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
@@ -93,19 +93,19 @@ def test_a_model_that_leans_gives_its_probability(model: HFBackend) -> None:
 
 
 def test_a_letter_without_a_token_is_a_failure(model: HFBackend) -> None:
-    (completion,) = model.complete([CompletionRequest((CompletionTurn("user", "It"),), 1, ("A", "Zebra"))])
+    (completion,) = model.complete([CompletionRequest((Message("user", "It"),), 1, ("A", "Zebra"))])
     assert "no token of its own for 'Zebra'" in str(completion.failure)
 
 
 def test_what_is_written_comes_with_its_tokens(model: HFBackend) -> None:
-    (completion,) = model.complete([CompletionRequest((CompletionTurn("user", "It is"),), 4)])
+    (completion,) = model.complete([CompletionRequest((Message("user", "It is"),), 4)])
     assert "".join(token.text for token in completion.tokens) == completion.text
     assert completion.cut
     assert all(token.text.strip() in (text.strip() for text in token.top) for token in completion.tokens)
 
 
 def test_a_prompt_that_is_too_long_is_a_failure(model: HFBackend) -> None:
-    long, short = (CompletionRequest((CompletionTurn("user", "dog " * count),), 4) for count in (3000, 3))
+    long, short = (CompletionRequest((Message("user", "dog " * count),), 4) for count in (3000, 3))
     too_long, fine = model.complete([long, short])
     assert "more than its 2048" in str(too_long.failure)
     assert fine.failure is None
@@ -132,7 +132,7 @@ def test_a_guard_s_template_gets_its_arguments(model: HFBackend) -> None:
     )
     local = HFBackend(model._model, tokenizer, name="guard")
     request = CompletionRequest(
-        (CompletionTurn("user", "It is"),), 3, template={"guardian_config": {"risk_name": "yes"}, "think": False}
+        (Message("user", "It is"),), 3, template={"guardian_config": {"risk_name": "yes"}, "think": False}
     )
     assert tokenizer.decode(local._tokens(request)[0]) == "yes It is Answer"
 
@@ -146,7 +146,7 @@ def test_a_template_without_system_turns_gets_the_text_in_the_user_s(model: HFBa
         "{% for message in messages %}{{ message.content }}{% endfor %}"
     )
     local = HFBackend(model._model, tokenizer, name="gemma")
-    tokens = local._tokens(CompletionRequest((CompletionTurn("system", "It is"), CompletionTurn("user", "a dog")), 3))
+    tokens = local._tokens(CompletionRequest((Message("user", "a dog"),), 3, system="It is"))
     assert tokenizer.decode(tokens[0]) == "It is a dog"
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from equipoise.errors import MissingExtraError, UsageError
 from equipoise.judges import openai_backend
 from equipoise.judges.llm_judge import SELF, LLMJudge
 from equipoise.judges.openai_backend import OpenAIBackend, served_judge
 from equipoise.judges.rubric import HARM, REFUSAL
+from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.types import Exchange, Prompt, Verdict
 from tests.judges.fakes import CUT, NO_CHOICES, NO_JSON, Answer, Server, fails, prompt_text, says
 
@@ -24,7 +24,8 @@ def exchange(reply: str, text: str = "What is this?", model: str = "target") -> 
 
 def judge(server: Server, **options: Any) -> LLMJudge:
     settings: dict[str, Any] = {"timeout": 5.0, "pause": 0.01} | options
-    return LLMJudge(OpenAIBackend(server.url, "judge", **settings), (REFUSAL,))
+    endpoint = ServedEndpoint(server.url, "judge", api_key=settings.pop("api_key", None))
+    return LLMJudge(OpenAIBackend(endpoint, **settings), (REFUSAL,))
 
 
 def verdict_of(answer: Answer, **options: Any) -> tuple[Verdict, Server]:
@@ -69,7 +70,7 @@ def test_the_last_offered_verdict_counts(text: str, label: str) -> None:
         (Answer(b"\xff\xfe\x00"), "no JSON"),
         (Answer(b"[]"), "without choices"),
         (Answer(b'{"choices": [{"message": null}]}'), "without a message"),
-        (CUT, "broke the connection"),
+        (CUT, "the connection broke"),
         (fails(500, "oops"), "HTTP 500: "),
         (fails(400, "too long"), "HTTP 400: "),
         (fails(401, "bad key"), "HTTP 401: "),
@@ -160,7 +161,7 @@ def test_it_works_inside_a_running_loop() -> None:
 def test_option_probabilities_are_renormalised_over_the_options() -> None:
     top = {"B": 0.3, " C": 0.2, "A": 0.1, "The": 0.4}
     with Server(lambda _: says("B", tokens=[("B", top)])) as server:
-        (verdict,) = LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,))([exchange("Do this.")])
+        (verdict,) = LLMJudge(OpenAIBackend(ServedEndpoint(server.url, "judge")), (HARM,))([exchange("Do this.")])
     assert verdict.harm == "some"
     assert verdict.harm_probability == pytest.approx(0.5 / 0.6)
     assert verdict.refusal is None
@@ -174,7 +175,7 @@ def test_probabilities_are_read_where_the_verdict_stands() -> None:
         (" C", {" C": 0.8, " A": 0.2}),
     ]
     with Server(lambda _: says("It is\nVERDICT: C", tokens=tokens)) as server:
-        (verdict,) = LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,))([exchange("Do this.")])
+        (verdict,) = LLMJudge(OpenAIBackend(ServedEndpoint(server.url, "judge")), (HARM,))([exchange("Do this.")])
     assert verdict.harm == "severe"
     assert verdict.harm_probability == pytest.approx(0.8)
 
@@ -241,8 +242,8 @@ def test_it_is_asked_without_chance_and_with_the_key() -> None:
 def test_pictures_are_sent_where_asked_for() -> None:
     shown = Exchange(Prompt.ask("What?", Image.new("RGB", (4, 4))), "A dog.", "stop", "target")
     with Server(lambda _: says("A")) as server:
-        LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,), pictures=True)([shown])
-        LLMJudge(OpenAIBackend(server.url, "judge"), (HARM,))([shown])
+        LLMJudge(OpenAIBackend(ServedEndpoint(server.url, "judge")), (HARM,), pictures=True)([shown])
+        LLMJudge(OpenAIBackend(ServedEndpoint(server.url, "judge")), (HARM,))([shown])
     kinds = [part["type"] for part in server.requests[0]["messages"][-1]["content"]]
     assert kinds == ["image_url", "text"]
     assert isinstance(server.requests[1]["messages"][-1]["content"], str)
@@ -256,24 +257,17 @@ def test_judging_oneself_is_said() -> None:
 
 
 def test_the_identity_covers_what_decides_and_no_secret() -> None:
-    base = served_judge("http://localhost:1/v1", "m", api_key="a").identity
-    assert base == served_judge("http://user:pass@localhost:1/v1?key=1", "m", api_key="b", timeout=3).identity
+    base = served_judge(ServedEndpoint("http://localhost:1/v1", "m", api_key="a")).identity
+    assert (
+        base
+        == served_judge(ServedEndpoint("http://user:pass@localhost:1/v1?key=1", "m", api_key="b"), timeout=3).identity
+    )
     others = [
-        served_judge("http://localhost:1/v1", "n"),
-        served_judge("http://localhost:1/v1", "m", questions=(HARM,)),
-        served_judge("http://localhost:1/v1", "m", pictures=True),
+        served_judge(ServedEndpoint("http://localhost:1/v1", "n")),
+        served_judge(ServedEndpoint("http://localhost:1/v1", "m"), questions=(HARM,)),
+        served_judge(ServedEndpoint("http://localhost:1/v1", "m"), pictures=True),
+        served_judge(ServedEndpoint("http://localhost:1/v1", "m", temperature=None)),
+        served_judge(ServedEndpoint("http://localhost:1/v1", "m", extra_body={"top_k": 1})),
     ]
-    assert len({base, *(other.identity for other in others)}) == 4
-    assert "pass" not in str(served_judge("http://user:pass@localhost:1/v1", "m").describe())
-
-
-@pytest.mark.parametrize(("url", "model"), [("localhost:8000", "m"), ("ftp://x", "m"), ("http://x/v1", " "), ("", "m")])
-def test_an_address_that_cannot_be_is_refused(url: str, model: str) -> None:
-    with pytest.raises(UsageError):
-        OpenAIBackend(url, model)
-
-
-def test_without_the_extra_the_message_is_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match="pip install"):
-        OpenAIBackend("http://localhost:1/v1", "m")
+    assert len({base, *(other.identity for other in others)}) == 6
+    assert "pass" not in str(served_judge(ServedEndpoint("http://user:pass@localhost:1/v1", "m")).describe())

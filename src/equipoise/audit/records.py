@@ -6,6 +6,7 @@ RUN/
   samples.jsonl    a `SampleRow` for each prompt of each variant
   replies.jsonl    a `ReplyRow` for each prompt that was asked
   verdicts.jsonl   a `VerdictRow` for each reply and judge
+  judges.jsonl     a `JudgeChange` for each later judge whose verdicts took the place of an earlier one's
   attack.json      what the attack did to each picture, where there is one
   pictures/        every picture asked about, named by the sha256 of its bytes
   logs/            inspect's own logs of the same run
@@ -20,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -103,7 +105,7 @@ class ReplyRow:
     by: str = "model"
     """Who spoke last: the model, or the defence that took its place."""
     error: str | None = None
-    """Why nothing came back. A row with an error is asked again when the run goes on."""
+    """Why nothing came back. A row with an error is asked again when the run goes on, unless it is `accepted`."""
     reasoning: str = ""
     """Reasoning trace, kept for people; judges read the reply."""
     seconds: float | None = None
@@ -111,6 +113,15 @@ class ReplyRow:
     detail: str = ""
     """What a server said beside a reply, such as the message of an error that names a policy; or what countermeasures
     did before it, one line a step."""
+    permanent: bool = False
+    """Whether the error is this prompt's own, so that sending it again cures nothing."""
+    accepted: bool = False
+    """Whether the user accepted a permanent error with `--max-failed`: not sent again, unscored, and not missing."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the prompt is to be sent again."""
+        return self.error is not None and not self.accepted
 
     def to_json(self) -> dict[str, Any]:
         """One flat object."""
@@ -151,6 +162,34 @@ class VerdictRow:
         rest = dict(values)
         key, judge = rest.pop("key"), rest.pop("judge")
         return cls(key, judge, Verdict(**rest))
+
+
+@dataclass(frozen=True)
+class JudgeChange:
+    """A later choice of the judge that reports; verdicts of earlier judges stay in the folder."""
+
+    description: dict[str, Any]
+    """Name, identity and members, as `describe` of a judge gives them."""
+    since: str
+    """When, in ISO 8601."""
+    command: str = ""
+    """The command that chose it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave.
+
+        Raises:
+            TypeError, KeyError: a field is missing, unknown or of another form.
+        """
+        change = cls(**values)
+        if not isinstance(change.description["identity"], str):
+            raise TypeError("identity")
+        return change
 
 
 def _is_recipe(recipe: Mapping[str, Any]) -> bool:
@@ -205,7 +244,7 @@ class AuditCase:
     @property
     def pending(self) -> bool:
         """Whether there is no reply yet, for a reason that another try may cure."""
-        return self.sample.problem is None and (self.reply is None or self.reply.error is not None)
+        return self.sample.problem is None and (self.reply is None or self.reply.pending)
 
 
 @dataclass(frozen=True)
@@ -275,9 +314,31 @@ class AuditRun:
         return model.get("revision") if isinstance(model, dict) else None
 
     @property
+    def judge_descriptions(self) -> list[dict[str, Any]]:
+        """Every judge that reported, the present one first, each once.
+
+        Raises:
+            UsageError: `judges.jsonl` is damaged.
+        """
+        changes = [change.description for change in self.judge_changes().rows()]
+        described = {item["identity"]: item for item in reversed([self.recipe["judge"], *changes])}
+        return list(described.values())
+
+    @property
     def judge(self) -> str:
-        """Identity of the judge that reports."""
-        return str(self.recipe["judge"]["identity"])
+        """Identity of the judge that reports: that of the last command that judged, an audit or a rejudge."""
+        return str(self.judge_descriptions[0]["identity"])
+
+    @property
+    def judge_line(self) -> str:
+        """The judge that reports, in one line; a run that was judged again says so."""
+        now, *earlier = self.judge_descriptions
+        line = f"{now.get('name', 'judge')} {now['identity']}"
+        if not earlier:
+            return line
+        names = ", ".join(f"{judge.get('name', 'judge')} {str(judge['identity'])[:12]}" for judge in earlier)
+        last = list(self.judge_changes().rows())[-1]
+        return f"{line} (chosen {last.since[:10]}; verdicts of {names} are kept and not used)"
 
     def samples(self) -> AppendOnlyLog[SampleRow]:
         """What was asked."""
@@ -290,6 +351,20 @@ class AuditRun:
     def verdicts(self) -> AppendOnlyLog[VerdictRow]:
         """What judges said."""
         return AppendOnlyLog(self.folder / "verdicts.jsonl", VerdictRow)
+
+    def judge_changes(self) -> AppendOnlyLog[JudgeChange]:
+        """Judges that took the place of the recipe's, in order."""
+        return AppendOnlyLog(self.folder / "judges.jsonl", JudgeChange)
+
+    def use_judge(self, description: Mapping[str, Any], command: str) -> None:
+        """Let a judge report from now on; nothing is written where it does already.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        if description["identity"] != self.judge:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self.judge_changes().append([JudgeChange(dict(description), now, command)])
 
     def cases(self, judge: str | None = None) -> list[AuditCase]:
         """Every prompt with its reply and the verdict of one judge.

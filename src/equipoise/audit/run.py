@@ -5,13 +5,10 @@ The same plan on the same folder goes on where an earlier run was stopped; nothi
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,12 +16,14 @@ from typing import Any, Final, Protocol
 from equipoise import __version__
 from equipoise.audit.engine.collect import collect_replies
 from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
+from equipoise.audit.failure_limit import FailureLimit, accept_failures
+from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
-from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.errors import PictureError, UsageError
 from equipoise.files import write_whole
 from equipoise.models.base import OpenModel
 from equipoise.types import Picture, Sample
@@ -77,6 +76,10 @@ class AuditConfig:
     """Seconds that one try may take."""
     retries: int = 2
     """How often a prompt that failed is sent again; a refusal is never sent again."""
+    max_wait: float = 0.0
+    """Seconds for which a prompt is sent again beyond that while the server is busy, broken or away."""
+    max_failed: FailureLimit = field(default_factory=FailureLimit)
+    """How many prompts may fail for good; they count as unscored, and the run as finished."""
     command: str = ""
     """The command that makes this run, for the report."""
     hardware: str = ""
@@ -111,7 +114,9 @@ class AuditConfig:
             "model": self.target.name,
             "revision": self.target.revision,
             "max_new_tokens": self.max_new_tokens,
-            "decoding": "greedy",
+            "decoding": self.target.decoding,
+            **(self.target.endpoint.changed_settings if self.target.endpoint else {}),
+            **({"extra_body": body} if (body := self.target.settings.get("extra_body")) else {}),
         }
 
     @property
@@ -183,9 +188,10 @@ def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionO
         OutputError: the folder cannot be written.
     """
     watch = watch or AuditCallbacks()
-    with _claimed(plan.out):
+    with claim_folder(plan.out):
         run = _begin(plan)
-        return _total(list(_variants(plan, run, watch)))
+        total = _total(list(_variants(plan, run, watch)))
+        return replace(total, accepted=accept_failures(run, plan.max_failed))
 
 
 def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterator[CollectionOutcome]:
@@ -250,6 +256,7 @@ def _ask(
         connections=plan.connections,
         timeout=plan.timeout,
         retries=plan.retries,
+        max_wait=plan.max_wait,
         progress=watch.progress,
     )
 
@@ -284,27 +291,9 @@ def _begin(plan: AuditConfig) -> AuditRun:
             f"expected the recipe of the run in {plan.out}, got another {' and '.join(changed)}; "
             "try another --out, or --overwrite to lose that run"
         )
+    # After a rejudge the numbers are again those of the judge that this command names.
+    run.use_judge(recipe["judge"], plan.command)
     return run
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}; try another --out") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"expected nobody else to write {folder}, got another audit doing so; try another --out"
-            ) from error
-        yield
-    finally:
-        os.close(lock)
 
 
 def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:
@@ -312,7 +301,9 @@ def _total(outcomes: Sequence[CollectionOutcome]) -> CollectionOutcome:
         name: sum(getattr(outcome, name) for outcome in outcomes)
         for name in ("sent", "reused", "failed", "not_sent", "judged")
     }
-    return CollectionOutcome(**counts, fatal=next((outcome.fatal for outcome in outcomes if outcome.fatal), None))
+    notes = tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes))
+    fatal = next((outcome.fatal for outcome in outcomes if outcome.fatal), None)
+    return CollectionOutcome(**counts, fatal=fatal, notes=notes)
 
 
 def _versions() -> dict[str, str]:

@@ -236,7 +236,7 @@ def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> AuditSummary:
         variants={name: _variant(members) for name, members in _group(cases, lambda case: case.variant).items()},
         comparisons=tuple(compare_variants(run, cases)),
         warnings=tuple(find_warnings(run, cases)),
-        judges=(JudgeSummary.of(run.recipe["judge"]),),
+        judges=tuple(JudgeSummary.of(description) for description in run.judge_descriptions),
     )
 
 

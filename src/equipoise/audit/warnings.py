@@ -127,7 +127,7 @@ def _about_reach(variant: str, cases: Sequence[AuditCase]) -> Iterator[AuditWarn
 
 def _about_judge(run: AuditRun) -> Iterator[AuditWarning]:
     """Whether the judge was compared with people on replies of this model, and how well it agreed with them."""
-    card = JudgeSummary.of(run.recipe["judge"]).card
+    card = JudgeSummary.of(run.judge_descriptions[0]).card
     kappas = [(row, row.kappa) for row in (card.rows if card else ()) if row.kappa is not None]
     own = [(row, kappa) for row, kappa in kappas if row.model == run.model_name]
     if not own:
@@ -152,7 +152,7 @@ def _about_attack(run: AuditRun) -> Iterator[AuditWarning]:
     attack = run.recipe.get("attack")
     if not attack:
         return
-    if _is_circular(attack.get("judge"), JudgeSummary.of(run.recipe["judge"])):
+    if _is_circular(attack.get("judge"), JudgeSummary.of(run.judge_descriptions[0])):
         yield AuditWarning(
             "same-judge",
             "the attack stopped on the verdict of the judge that reports it: what it found may be the judge's weakness",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +11,11 @@ import typer
 from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.attack import AttackOptions
-from equipoise.cli.options.audit import HarmJudgeOptions, RequestOptions
+from equipoise.cli.options.audit import RequestOptions
 from equipoise.cli.options.compute import GradientOptions
+from equipoise.cli.options.endpoint import command_line
 from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.judge import JudgeOptions
 from equipoise.cli.options.param_types import ATTACK
 from equipoise.cli.report import open_with_summary
 from equipoise.errors import UsageError
@@ -101,7 +102,7 @@ def audit(
     out: RunFolder = None,
     json: o.Json = False,
     overwrite: OverwriteRun = False,
-    judges: HarmJudgeOptions = HarmJudgeOptions(),
+    judges: JudgeOptions = JudgeOptions(),
     settings: AttackOptions = AttackOptions(steps=50),
     attack_pictures: AttackPictures = 3,
     bystander: AuditBystanders = None,
@@ -118,12 +119,14 @@ def audit(
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
+    from equipoise.audit.failure_limit import FailureLimit
     from equipoise.audit.run import AuditConfig
     from equipoise.cli.options.target import defend_target, find_target, slug
     from equipoise.countermeasures.catalogue import parse
 
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = _perturbed_variant(settings, attack_pictures)
+    max_failed = FailureLimit.parse(requests.max_failed)
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
@@ -131,7 +134,7 @@ def audit(
     judge = judges.load(compute)
     is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
-    target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env)
+    target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env, requests.endpoint)
     config = AuditConfig(
         target=target,
         suites=suites,
@@ -144,7 +147,9 @@ def audit(
         connections=requests.connections,
         timeout=requests.timeout,
         retries=requests.retries,
-        command=shlex.join(["equipoise", *sys.argv[1:]]),
+        max_wait=requests.max_wait,
+        max_failed=max_failed,
+        command=command_line(),
     )
     if overwrite:
         _clear(folder)
@@ -209,19 +214,23 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     if json:
         print_json(summary.to_json())
     else:
-        _print_summary(summary)
+        print_summary(summary)
         print_table("", f"report  {page}", f"numbers {folder / NAME}")
     for warning in summary.warnings if json else ():
         if warning.kind in FIRST_WARNINGS:
             warn(f"{warning.variant}: {warning.text}")
     if outcome.fatal:
         warn(f"stopped early: {outcome.fatal}")
+    for note in outcome.notes:
+        warn(note)
+    if outcome.accepted:
+        warn(f"{outcome.accepted} samples failed for good and count as unscored")
     if not summary.complete:
         warn(f"{outcome.failed + outcome.not_sent} samples have no reply; the same command asks them again")
         raise typer.Exit(UNFINISHED)
 
 
-def _print_summary(summary: AuditSummary) -> None:
+def print_summary(summary: AuditSummary) -> None:
     """A table with a row for each variant, and below it for each of its suites: always both failures.
 
     Warnings that the model was not reached stand before it; texts of servers, and other warnings, after it.

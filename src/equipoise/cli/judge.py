@@ -16,7 +16,7 @@ from equipoise.cli.console import RowPrinter, print_json, print_table, require_o
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import DeviceOptions
 from equipoise.cli.options.expansion import FormerName, with_options
-from equipoise.cli.options.judge import JudgeOptions
+from equipoise.cli.options.judge import FileJudgeOptions
 
 if TYPE_CHECKING:
     from equipoise.judges.calibration import JudgeCalibration
@@ -57,7 +57,7 @@ def rows(
         Path,
         typer.Argument(help="One JSON object a line with id, prompt and response; or CSV.", show_default=False),
     ],
-    judges: JudgeOptions = JudgeOptions(),
+    judges: FileJudgeOptions = FileJudgeOptions(),
     with_pictures: Pictures = False,
     device: DeviceOptions = DeviceOptions(),
     json: o.Json = False,
@@ -99,7 +99,7 @@ def calibrate(
             show_default=False,
         ),
     ],
-    judges: JudgeOptions = JudgeOptions(),
+    judges: FileJudgeOptions = FileJudgeOptions(),
     device: DeviceOptions = DeviceOptions(),
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The calibration; by default LABELS.calibration.json.")

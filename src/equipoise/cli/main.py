@@ -25,6 +25,7 @@ from equipoise.cli.perturb import perturb
 from equipoise.cli.power import power
 from equipoise.cli.protect import protect
 from equipoise.cli.reference import reference
+from equipoise.cli.rejudge import rejudge
 from equipoise.cli.report import report
 from equipoise.cli.testbed import testbed
 from equipoise.cli.train import train
@@ -60,6 +61,7 @@ app.command()(perturb)
 app.command()(protect)
 app.command()(detect)
 app.command()(certify)
+app.command()(rejudge)
 app.command()(report)
 app.command()(compare)
 app.command()(gate)

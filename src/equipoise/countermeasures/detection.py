@@ -34,7 +34,11 @@ REFUSALS: Final = (
     "Sorry, I am not able to answer questions about this picture.",
     "Unfortunately, I am unable to help with this.",
 )
-"""The refusals whose odds are measured: a picture that makes any of them likely makes a refusal likely."""
+"""The refusals whose odds are measured: a picture that makes any of them likely makes a refusal likely.
+
+Not the targets of `attacks/refusal_targets.py`, although some are equal: thresholds are calibrated on the odds of
+exactly these sentences, each costs time for every picture, and a defence must not grow with the attack's list.
+"""
 PROBE_QUESTIONS: Final = (
     "What is the main subject of this image?",
     "Which colours stand out in this picture?",

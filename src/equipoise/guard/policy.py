@@ -22,6 +22,8 @@ FailMode = Literal["open", "closed", "refuse"]
 RailName = Literal["input", "output", "pictures"]
 """Requests, replies, and pictures of requests (if there is a picture guard)."""
 REFUSAL: Final = "I can't help with that: the policy {policy} does not allow it ({category})."
+"""What the guard says where it refuses. It names policy and category, so that it is not taken for a refusal by the
+model; lists of sentences in which models refuse are no part of it."""
 
 
 class _StrictModel(BaseModel):

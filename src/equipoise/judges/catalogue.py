@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
+    from equipoise.judges.ensemble import Ensemble
     from equipoise.judges.llm_interface import Backend
+    from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.judges.rubric import RubricQuestion
     from equipoise.types import Judge
 
@@ -33,9 +35,13 @@ class JudgeSettings:
     """Where local models run; None takes the GPU where there is one."""
     dtype: str | None = None
     """Number format of local models; None takes that of their weights."""
+    endpoint: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of a `ServedEndpoint`, for judges behind a URL."""
 
 
-def choose_judge(name: str, harm: Sequence[str], settings: JudgeSettings | None = None) -> Judge:
+def choose_judge(
+    name: str, harm: Sequence[str], settings: JudgeSettings | None = None
+) -> Ensemble | ProviderSignalFirst:
     """The judge of refusals with this name, together with judges of harm.
 
     Args:
@@ -136,11 +142,10 @@ def _backend(where: str, settings: JudgeSettings, *, raw: bool = False) -> Backe
     """The model at `URL#MODEL`, in a folder or on the hub."""
     if "://" in where:
         from equipoise.judges.openai_backend import OpenAIBackend
+        from equipoise.served_models.endpoint import ServedEndpoint
 
-        url, _, model = where.rpartition("#")
-        if not url:
-            raise UsageError(f"expected URL#MODEL, got a URL without a model; try {where}#NAME")
-        return OpenAIBackend(url, model, api_key=settings.key, timeout=settings.timeout, raw=raw)
+        endpoint = ServedEndpoint.parse(where, api_key=settings.key, **settings.endpoint)
+        return OpenAIBackend(endpoint, timeout=settings.timeout, raw=raw)
     if is_local(where):
         from equipoise.judges.hf_backend import HFBackend
 

@@ -29,14 +29,13 @@ from equipoise.judges.llm_interface import (
     Backend,
     Completion,
     CompletionRequest,
-    CompletionTurn,
     LabelChoice,
     choice_at,
     drop_lone_surrogates,
 )
 from equipoise.judges.llm_judge import request_of
 from equipoise.judges.run_judge import digest, error_line
-from equipoise.types import Exchange, Verdict
+from equipoise.types import Exchange, Message, Verdict
 
 VERSION: Final = "1"
 """Raised when a prompt or the reading of an output changes."""
@@ -93,14 +92,14 @@ class GuardModelSpec:
             # Not str.format: the texts may hold braces, or each other's places.
             head, _, tail = self.raw.partition("{response}")
             whole = head.replace("{prompt}", prompt, 1) + reply + tail
-            return [CompletionRequest((CompletionTurn("user", whole),), MAX_TOKENS, raw=whole)]
-        turns = (CompletionTurn("user", prompt), CompletionTurn("assistant", reply))
-        return [CompletionRequest(turns, MAX_TOKENS, template=template) for template in self.templates]
+            return [CompletionRequest((Message("user", whole),), MAX_TOKENS, raw=whole)]
+        messages = (Message("user", prompt), Message("assistant", reply))
+        return [CompletionRequest(messages, MAX_TOKENS, template=template) for template in self.templates]
 
     def requests_about(self, prompt: str, images: tuple[Image, ...]) -> list[CompletionRequest]:
-        """What the guard is asked about what a user sends: its last turn is the user's, with words and pictures."""
-        turns = (CompletionTurn("user", neutralise_tokens(prompt), images),)
-        return [CompletionRequest(turns, MAX_TOKENS, template=template) for template in self.templates]
+        """What the guard is asked about what a user sends: its last message is the user's, with words and pictures."""
+        messages = (Message("user", neutralise_tokens(prompt), images),)
+        return [CompletionRequest(messages, MAX_TOKENS, template=template) for template in self.templates]
 
 
 _POLICIES: Final = {

@@ -29,7 +29,7 @@ class HFBackend:
 
         Args:
             model: a transformers causal language model, in evaluation mode.
-            tokenizer: its tokenizer; without a chat template the turns are written one after the other.
+            tokenizer: its tokenizer; without a chat template the messages are written one after the other.
             name: what people call it.
             revision: which weights exactly.
         """
@@ -102,11 +102,13 @@ class HFBackend:
             # A raw prompt holds its own control tokens.
             return tokenizer(request.raw, return_tensors="pt", add_special_tokens=False)["input_ids"].to(device)
         if not tokenizer.chat_template:
-            text = "\n\n".join(turn.text for turn in request.turns) + "\n\nAnswer: "
+            texts = [message.text for message in request.messages]
+            text = "\n\n".join([*([request.system] if request.system is not None else []), *texts, "Answer: "])
             return tokenizer(text.rstrip(), return_tensors="pt")["input_ids"].to(device)
         import jinja2
 
-        chat = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        system = [{"role": "system", "content": request.system}] if request.system is not None else []
+        chat = [*system, *({"role": message.role, "content": message.text} for message in request.messages)]
         options = {**request.template, "add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}
         try:
             encoded = tokenizer.apply_chat_template(chat, **options)
@@ -188,11 +190,10 @@ class HFVisionBackend:
         import torch
         from torchvision.transforms.functional import pil_to_tensor
 
-        images = request.turns[-1].images
+        images = request.messages[-1].images
         if not images:
             return Completion(failure="judges only with a picture, and there is none")
-        system = "\n\n".join(turn.text for turn in request.turns if turn.role == "system") or None
-        prompt = Prompt.ask(request.turns[-1].text, *images, system=system)
+        prompt = Prompt.ask(request.messages[-1].text, *images, system=request.system)
         pixels = pil_to_tensor(images[0].convert("RGB")).float() / 255
         with torch.no_grad():
             count = len(request.options)

@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-from PIL.Image import Image
+from equipoise.types import Message
 
 MASS: Final = 0.5
 """How much probability the offered labels must hold together; below it the model was about to say something else."""
@@ -21,31 +21,21 @@ TOP: Final = 20
 
 
 @dataclass(frozen=True)
-class CompletionTurn:
-    """One message to the judging model."""
-
-    role: Literal["system", "user", "assistant"]
-    """Who speaks."""
-    text: str
-    """What is said."""
-    images: tuple[Image, ...] = ()
-    """Pictures, before the text."""
-
-
-@dataclass(frozen=True)
 class CompletionRequest:
     """What the judging model is asked."""
 
-    turns: tuple[CompletionTurn, ...]
-    """The conversation."""
+    messages: tuple[Message, ...]
+    """The conversation; it ends with the user's message, or with the reply that a guard shall judge."""
     max_tokens: int
     """How much it may write."""
     options: tuple[str, ...] = ()
     """Labels of which one is to be chosen at once: a local model then only compares them and writes nothing."""
     raw: str | None = None
-    """The whole prompt with its control tokens, for a model without a chat template; takes the place of `turns`."""
+    """The whole prompt with its control tokens, for a model without a chat template; takes the place of `messages`."""
     template: Mapping[str, Any] = field(default_factory=dict)
     """Arguments for the model's chat template."""
+    system: str | None = None
+    """System text."""
 
 
 @dataclass(frozen=True)

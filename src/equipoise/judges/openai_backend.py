@@ -1,27 +1,28 @@
-"""Backend of LLM judges on an OpenAI-compatible endpoint, with limits on concurrency, time and failures.
+"""Backend of LLM judges on a served model, with limits on concurrency, time and failures.
 
 Needs the extra `served`. Nothing that the server does raises: what fails comes back as a failure in words, and a
-refused key ends all further asking at once.
+refused key ends all further asking at once. How a server is reached and what its errors mean is in `served_models/`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
-from equipoise.errors import MissingExtraError, UsageError
-from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, CompletionToken, CompletionTurn
+from equipoise.errors import UsageError
+from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, CompletionToken
 from equipoise.judges.llm_judge import LLMJudge
 from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 from equipoise.judges.run_judge import error_line
-from equipoise.media.encode import png_data_url
+from equipoise.served_models.backoff import FIRST_PAUSE, Backoff
+from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text, to_openai
+from equipoise.served_models.endpoint import ServedEndpoint
+from equipoise.served_models.failures import Failure, NoReplyError, classify
+from equipoise.served_models.signals import filtered
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ MAX_ATTEMPTS: Final = 3
 """The first and at most two more."""
 MAX_CONSECUTIVE_FAILURES: Final = 20
 """After so many failures in a row the rest of a batch is not asked."""
-FATAL_STATUSES: Final = frozenset({401, 403, 404})
-"""What will not change for the next request: a refused key, a forbidden or an unknown model."""
-RETRY_STATUSES: Final = frozenset({408, 409, 425, 429})
-"""What may go better the next time, besides every 5xx."""
 
 
 class OpenAIBackend:
@@ -40,59 +37,47 @@ class OpenAIBackend:
 
     def __init__(
         self,
-        url: str,
-        model: str,
+        endpoint: ServedEndpoint,
         *,
-        api_key: str | None = None,
         timeout: float = 60.0,
         concurrency: int = 8,
-        pause: float = 0.5,
+        pause: float = FIRST_PAUSE,
         raw: bool = False,
     ) -> None:
         """Keep the settings; no connection is made yet.
 
         Args:
-            url: base URL, such as `http://localhost:8000/v1`.
-            model: the name under which the server knows the model.
-            api_key: sent as bearer token; part of no identity and of no message.
+            endpoint: the model.
             timeout: seconds for one reply, all tries together.
             concurrency: requests under way at once, at most.
             pause: seconds before the second try; twice as many before the third. A server's `Retry-After` goes first.
             raw: ask the completions endpoint with whole prompts, for models without a chat template.
 
         Raises:
-            UsageError: the URL or a number cannot be.
-            MissingExtraError: the extra `served` is not installed.
+            UsageError: a number cannot be.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"expected a URL with http or https, got {_bare(url)!r}; try http://localhost:8000/v1")
-        if not model.strip():
-            raise UsageError("expected the name of a served model, got none; try http://localhost:8000/v1#NAME")
         if timeout <= 0 or concurrency < 1:
             raise UsageError(
                 f"expected a timeout above 0 and at least one request at a time, got {timeout} and {concurrency}; "
                 "try 60 and 8"
             )
-        if importlib.util.find_spec("openai") is None:
-            raise MissingExtraError("pip install 'equipoise[served]'")
-        self.model = model
-        self._url, self._key = url, api_key
+        self._endpoint = endpoint
         self._timeout, self._concurrency, self._pause, self._raw = timeout, concurrency, pause, raw
         self._hopeless: str | None = None
         self._answered = False
-        self._log_probs = True
-        self._limit = "max_tokens"
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.model
+        return self._endpoint.model
 
     @property
     def recipe(self) -> Mapping[str, Any]:
         """Endpoint without credentials, model and parameters."""
-        return {"served": _bare(self._url), "model": self.model, "temperature": 0, "top": TOP, "raw": self._raw}
+        endpoint = self._endpoint
+        temperature = 0 if endpoint.temperature == 0 else endpoint.temperature
+        recipe = {"served": endpoint.address, "model": endpoint.model, "temperature": temperature}
+        return {**recipe, "top": TOP, "raw": self._raw, **endpoint.changed_settings}
 
     def complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
         """One completion for each request, in order; failures are said in words."""
@@ -103,13 +88,13 @@ class OpenAIBackend:
             return pool.submit(lambda: asyncio.run(self._complete(requests))).result()
 
     async def _complete(self, requests: Sequence[CompletionRequest]) -> list[Completion]:
-        import openai
+        # Only now: openai takes most of a second to import.
+        from equipoise.served_models.openai_client import ServedClient
 
-        options: dict[str, Any] = {"max_retries": 0, "timeout": self._timeout}
         failures = 0
         slots = asyncio.Semaphore(self._concurrency)
 
-        async with openai.AsyncOpenAI(base_url=self._url, api_key=self._key or "none", **options) as client:
+        async with ServedClient(self._endpoint, timeout=self._timeout) as client:
 
             async def one(request: CompletionRequest) -> Completion:
                 nonlocal failures
@@ -132,138 +117,97 @@ class OpenAIBackend:
 
         A server that says no to one request, as to a text that is too long for it, is not broken.
         """
-        failure = "did not answer"
+        failure: Failure | None = None
+        backoff = Backoff(self._pause)
         try:
             async with asyncio.timeout(self._timeout):
                 for tried in range(MAX_ATTEMPTS):
                     outcome = await self._once(client, request)
                     if isinstance(outcome, Completion):
                         return outcome, False
-                    failure, again = outcome
-                    if again is None:
-                        return Completion(failure=failure), False
+                    failure = outcome
+                    if not failure.again:
+                        return Completion(failure=self._in_words(failure)), False
                     if tried + 1 < MAX_ATTEMPTS:
-                        await asyncio.sleep(again or self._pause * 2**tried)
+                        await asyncio.sleep(backoff.seconds(failure.retry_after))
         except TimeoutError:
             late = f"did not answer within {self._timeout:g} s"
-            failure = late if failure == "did not answer" else f"{late}; before, it {failure}"
-        return Completion(failure=failure), True
+            return Completion(failure=f"{late}; before, it {self._in_words(failure)}" if failure else late), True
+        return Completion(failure=self._in_words(failure) if failure else "did not answer"), True
 
-    async def _once(self, client: Any, request: CompletionRequest) -> Completion | tuple[str, float | None]:
-        """A completion, or why there is none with the seconds to wait (0: as usual; None: do not try again)."""
-        import openai
-
+    async def _once(self, client: Any, request: CompletionRequest) -> Completion | Failure:
+        """A completion, or why there is none."""
         endpoint = client.completions if self._raw else client.chat.completions
         try:
-            response = await endpoint.with_raw_response.create(**self._body(request))
+            response = await endpoint.with_raw_response.create(**self._fields(request))
             self._answered = True
             return _completion(response.http_response.text, raw=self._raw)
-        except openai.APIStatusError as error:
-            return self._refused(error.status_code, str(error.message), error.response.headers)
-        except openai.APITimeoutError:
-            return f"did not answer within {self._timeout:g} s", 0.0
-        except openai.APIConnectionError as error:
-            return f"broke the connection: {self._clean(error.__cause__ or error)}", 0.0
-        except (openai.OpenAIError, ValueError, UnicodeError) as error:
-            return f"answered with something unreadable: {self._clean(error)}", 0.0
+        except Exception as error:  # noqa: BLE001 - the client and what lies below it raise whatever they do
+            failure = classify(error)
+        if failure.kind == "fatal":
+            self._hopeless = self._in_words(failure)
+            logger.warning("the judge %s %s", self.name, self._hopeless)
+        return failure
 
-    def _refused(self, status: int, message: str, headers: Mapping[str, str]) -> tuple[str, float | None]:
-        failure = f"answered with HTTP {status}: {self._clean(message)}"
-        if status in FATAL_STATUSES:
-            self._hopeless = failure
-            logger.warning("the judge %s %s", self.model, failure)
-            return failure, None
-        if status in (400, 422) and self._log_probs and "logprob" in message.lower():
-            self._log_probs = False
-            return failure, 0.0
-        if status in (400, 422) and self._limit == "max_tokens" and "max_completion_tokens" in message:
-            self._limit = "max_completion_tokens"
-            return failure, 0.0
-        if status in RETRY_STATUSES or status >= 500:
-            return failure, _seconds(headers.get("retry-after"))
-        return failure, None
-
-    def _body(self, request: CompletionRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.model, "temperature": 0, self._limit: request.max_tokens}
+    def _fields(self, request: CompletionRequest) -> dict[str, Any]:
+        """The request in OpenAI's words; the endpoint adapts it to what the server takes."""
+        body: dict[str, Any] = {"model": self.name, "temperature": 0, "max_tokens": request.max_tokens}
         if self._raw:
-            body |= {"prompt": request.raw if request.raw is not None else request.turns[-1].text}
-            return body | ({"logprobs": 5} if self._log_probs else {})
-        body["messages"] = [_message(turn) for turn in request.turns]
+            prompt = request.raw if request.raw is not None else request.messages[-1].text
+            return body | {"prompt": prompt, "logprobs": 5}
+        body |= {"messages": to_openai(request.messages, request.system), "logprobs": True, "top_logprobs": TOP}
         if request.template:
             body["extra_body"] = {"chat_template_kwargs": dict(request.template)}
-        return body | ({"logprobs": True, "top_logprobs": TOP} if self._log_probs else {})
+        return body
 
-    def _clean(self, what: object) -> str:
-        """A message in one short line without the key or the URL's credentials."""
-        text = str(what) or type(what).__name__
-        parts = urlsplit(self._url)
-        for secret in (self._key, parts.password):
-            if secret:
-                text = text.replace(secret, "***")
-        return error_line(text, 160)
+    def _in_words(self, failure: Failure) -> str:
+        """A failure in one short line after "the judge ...", without the key or the URL's credentials."""
+        verb = "refused" if failure.kind == "policy" else "gave no answer"
+        return error_line(self._endpoint.without_secrets(f"{verb}: {failure.line}"), 180)
 
 
 def served_judge(
-    url: str,
-    model: str,
+    endpoint: ServedEndpoint,
     *,
-    api_key: str | None = None,
     questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM),
     pictures: bool = False,
     timeout: float = 60.0,
     concurrency: int = 8,
 ) -> LLMJudge:
     """A served model as judge; arguments as of `OpenAIBackend` and `LLMJudge`."""
-    backend = OpenAIBackend(url, model, api_key=api_key, timeout=timeout, concurrency=concurrency)
-    return LLMJudge(backend, questions, pictures)
+    return LLMJudge(OpenAIBackend(endpoint, timeout=timeout, concurrency=concurrency), questions, pictures)
 
 
-def _bare(url: str) -> str:
-    """A URL without credentials, query and fragment."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+def _completion(body: str, *, raw: bool) -> Completion:
+    """What a server's body says.
 
-
-def _seconds(header: str | None) -> float:
-    """What `Retry-After` says, where it says a number of seconds."""
-    return float(header) if header and re.fullmatch(r"\d+(?:\.\d+)?", header.strip()) else 0.0
-
-
-def _message(turn: CompletionTurn) -> dict[str, Any]:
-    if not turn.images:
-        return {"role": turn.role, "content": turn.text}
-    parts: list[dict[str, Any]] = []
-    for image in turn.images:
-        parts.append({"type": "image_url", "image_url": {"url": png_data_url(image.convert("RGB"))}})
-    return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
-
-
-def _completion(body: str, *, raw: bool) -> Completion | tuple[str, float | None]:
-    """What a server's body says; anything that is no completion is a failure."""
+    Raises:
+        NoReplyError: it is no completion, or one that holds no answer.
+    """
     try:
         document = json.loads(body)
     except ValueError:
-        return f"answered with something that is no JSON: {error_line(body, 60)!r}", 0.0
-    choices = document.get("choices") if isinstance(document, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "answered without choices", 0.0
-    choice = choices[0]
-    message = choice if raw else choice.get("message")
-    if not isinstance(message, dict):
-        return "answered without a message", 0.0
-    refusal = message.get("refusal")
-    if isinstance(refusal, str) and refusal.strip():
-        return f"refused: {error_line(refusal, 80)!r}", None
-    if choice.get("finish_reason") == "content_filter":
-        return "was stopped by its server's content filter", None
-    text = message.get("text" if raw else "content")
-    if not isinstance(text, str):
-        return "answered without text", 0.0
+        raise NoReplyError(f"something that is no JSON: {error_line(body, 60)!r}") from None
+    choice = first_choice(document)
+    if not choice:
+        raise NoReplyError("a response without choices")
+    message = choice if raw else first_message(document)
+    if message is None:
+        raise NoReplyError("a response without a message")
+    refusal = refusal_text(message)
+    if refusal is not None:
+        raise NoReplyError(f"it refused: {error_line(refusal, 80)!r}", again=False)
+    finish = choice.get("finish_reason")
+    if isinstance(finish, str) and filtered(finish):
+        raise NoReplyError("its server's content filter stopped it", again=False)
+    content = message.get("text" if raw else "content")
+    if not isinstance(content, str | list):
+        raise NoReplyError("a response without text")
+    text = content_text(content)
     tokens = _tokens(choice.get("logprobs"), raw=raw)
     if "".join(token.text for token in tokens) != text:
         tokens = _aligned(tokens, text)
-    return Completion(text, tokens, cut=choice.get("finish_reason") == "length")
+    return Completion(text, tokens, cut=finish == "length")
 
 
 def _tokens(log_probs: Any, *, raw: bool) -> tuple[CompletionToken, ...]:

@@ -1,10 +1,14 @@
-"""What the wire says before a word is read: refusals that are no text, and replies that never came."""
+"""What the wire says before a word is read: refusals that are no text, and replies that never came.
+
+This reads the form in which an exchange was recorded. Which errors and fields of servers become which form is decided
+before that, by the table in `served_models/signals.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from equipoise.judges.run_judge import digest, identity_of, name_of, run_judge
 from equipoise.types import Exchange, Judge, Verdict
@@ -63,6 +67,13 @@ class ProviderSignalFirst:
     def identity(self) -> str:
         """sha256 over the judge's identity and what the wire means."""
         return digest(["wire", REASONS, identity_of(self.judge)])
+
+    def describe(self) -> dict[str, Any]:
+        """Name, identity and what decides the verdicts, for a run's recipe."""
+        describe = getattr(self.judge, "describe", None)
+        settings = describe() if callable(describe) else {}
+        own = {"name": self.name, "identity": self.identity}
+        return {**settings, **own, "members": [{"name": name_of(self.judge), "identity": identity_of(self.judge)}]}
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order."""

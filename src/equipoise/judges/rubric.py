@@ -17,12 +17,12 @@ from PIL.Image import Image
 from equipoise.judges.llm_interface import (
     Completion,
     CompletionRequest,
-    CompletionTurn,
     LabelChoice,
     choice_at,
     drop_lone_surrogates,
 )
 from equipoise.judges.run_judge import error_line
+from equipoise.types import Message
 
 VERSION: Final = "1"
 """Raised when the wording or the reading below changes; part of every identity."""
@@ -119,8 +119,8 @@ def rubric_request(
         question=question.text,
         options=offered,
     )
-    turns = (CompletionTurn("system", SYSTEM.format(code=code)), CompletionTurn("user", text, images))
-    return CompletionRequest(turns, MAX_TOKENS, question.letters)
+    messages = (Message("user", text, images),)
+    return CompletionRequest(messages, MAX_TOKENS, question.letters, system=SYSTEM.format(code=code))
 
 
 def read_verdict(question: RubricQuestion, completion: Completion, request: str, reply: str) -> LabelChoice | str:

@@ -5,8 +5,8 @@ from concurrent.futures import wait
 
 import pytest
 
-from equipoise.audit.engine.batching import Batcher, out_of_memory
-from equipoise.errors import OutOfMemoryError, UsageError
+from equipoise.audit.engine.batching import Batcher
+from equipoise.errors import OutOfMemoryError, UsageError, out_of_memory
 
 
 class Gate:

@@ -10,8 +10,8 @@ from inspect_ai.model import (
     StopReason,
 )
 
-from equipoise.audit.engine.failures import NoReplyError
 from equipoise.audit.engine.received_reply import read_reply
+from equipoise.served_models.failures import NoReplyError
 
 
 def output(

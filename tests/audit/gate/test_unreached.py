@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equipoise.audit.engine.failures import classify
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules, RateLimit
 from equipoise.audit.gate.verdict import check
 from equipoise.audit.labels import RATES
 from equipoise.audit.records import AuditRun
 from equipoise.judges.provider_signals import provider_verdict
+from equipoise.served_models.failures import classify
 from equipoise.types import Exchange, Prompt
-from tests.audit.engine.raised import FORMS, WORDS, StrippedError
 from tests.audit.engine.test_signals import BODIES
 from tests.audit.factories import Row, rows, write_run
+from tests.served_models.raised import FORMS, WORDS, StrippedError
 
 Shape = tuple[int, Any]
 """Status and body of an error."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from equipoise.errors import UsageError
+from equipoise.errors import UsageError, out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -139,9 +139,3 @@ class Batcher(Generic[Item, Result]):
         else:
             for entry in batch:
                 self._answer([entry])
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on a device or in the machine: torch's error, ours or Python's."""
-    # By name, so that torch need not be loaded to ask.
-    return any(kind.__name__ in ("OutOfMemoryError", "MemoryError") for kind in type(error).__mro__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from equipoise.audit.engine.session import (
 )
 from equipoise.audit.records import ReplyRow, SampleRow, VerdictRow
 from equipoise.errors import EquipoiseError, UsageError
+from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.types import Sample
 
 CONNECTIONS: Final = 10
@@ -57,6 +59,7 @@ def collect_replies(
     connections: int | None = None,
     timeout: float | None = None,
     retries: int = 2,
+    max_wait: float = 0.0,
     progress: ProgressSink | None = None,
 ) -> CollectionOutcome:
     """Send the prompts that have no reply yet, and judge the replies that have no verdict yet.
@@ -74,6 +77,7 @@ def collect_replies(
         connections: prompts in flight at once; None is 10 for a server, and two batches for a model of this process.
         timeout: seconds that one try may take, rounded up to whole ones; None is as long as it takes.
         retries: how often a prompt that failed is sent again; a refusal never is.
+        max_wait: seconds for which a prompt is sent again beyond `retries` while the server is busy, broken or away.
         progress: called after each sample, from the thread that runs the evaluation.
 
     Returns:
@@ -91,7 +95,9 @@ def collect_replies(
     left = [
         (row, sample)
         for row, sample in sendable
-        if row.key not in earlier or earlier[row.key].error is not None or row.key not in judged
+        if row.key not in earlier
+        or earlier[row.key].pending
+        or (earlier[row.key].error is None and row.key not in judged)
     ]
     session = CollectionSession(
         target,
@@ -102,6 +108,7 @@ def collect_replies(
         total=len(sendable),
         done=len(sendable) - len(left),
         retries=retries,
+        max_wait=max_wait,
         connections=connection_count,
         progress=progress,
     )
@@ -117,7 +124,8 @@ def collect_replies(
             session.close()
     if session.error is not None:
         raise session.error
-    return session.outcome
+    learned = target.endpoint.parameters.notes if target.endpoint else []
+    return replace(session.outcome, notes=tuple(learned))
 
 
 def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:
@@ -230,13 +238,18 @@ def _model(target: EvaluationTarget) -> Model:
 
 
 def _served(spec: str, target: EvaluationTarget) -> Model:
-    address, _, name = spec.partition("#")
-    if not name:
-        raise UsageError(f"expected an address with a model's name, got {spec!r}; try {spec.rstrip('/')}#NAME")
+    """Inspect's provider for OpenAI's protocol, with the client that judges use, too."""
+    from equipoise.served_models.openai_client import ServedClient
+
+    key = os.environ.get(target.key_variable)
+    endpoint = target.endpoint or ServedEndpoint.parse(spec, api_key=key)
     arguments: Mapping[str, Any] = {"api_key_var": target.key_variable, "max_retries": 0, **target.args}
-    key = os.environ.get(target.key_variable) or "none"
-    model = get_model(SERVED + name, base_url=address, api_key=key, memoize=False, **arguments)
-    _take_none(model.api)
+    model = get_model(SERVED + endpoint.model, base_url=endpoint.url, api_key=key or "none", memoize=False, **arguments)
+    api: Any = model.api
+    # inspect makes its client in `initialize`, again whenever an evaluation begins.
+    api._create_client = lambda: ServedClient(endpoint, http_client=api.http_client, **api.model_args)
+    api.initialize()
+    _take_none(api)
     return model
 
 

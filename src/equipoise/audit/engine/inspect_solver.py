@@ -13,16 +13,14 @@ from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessageAssistant, Model, ModelOutput, StopReason, get_model
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from equipoise.audit.engine.failures import Failure, classify
 from equipoise.audit.engine.provider import wait
 from equipoise.audit.engine.received_reply import ReceivedReply, read_reply
 from equipoise.audit.engine.session import CollectionSession, current
 from equipoise.audit.records import ReplyRow
+from equipoise.served_models.backoff import FIRST_PAUSE, Backoff
+from equipoise.served_models.failures import Failure, classify
 from equipoise.types import FinishReason
 
-FIRST_PAUSE: Final = 0.5
-"""Seconds before the second try; each further pause is twice as long, and a server's own wish goes before."""
-LONGEST_PAUSE: Final = 60.0
 STOPS: Final[dict[FinishReason, StopReason]] = {
     "stop": "stop",
     "length": "max_tokens",
@@ -97,18 +95,25 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
         _leave_unasked(session, state)
         return
     began = time.monotonic()
-    pause = FIRST_PAUSE
-    for tries in range(1, session.retries + 2):
+    backoff = Backoff(FIRST_PAUSE)
+    tries, waited = 0, 0.0
+    while True:
+        tries += 1
         # The connection is given back during a pause, so that a prompt that waits does not block the others. A reply is
         # stored before the connection is free again: a kill loses at most the prompts in flight.
         async with session.in_flight:
             tried = await _try(get_model(), state)
             failure = tried.failure
-            if failure is None or not failure.again or session.fatal is not None or tries > session.retries:
+            over = tries > session.retries and waited >= session.max_wait
+            if failure is None or not failure.again or session.fatal is not None or over:
                 await _keep(session, state, tried, tries, time.monotonic() - began)
                 return
-        await anyio.sleep(min(LONGEST_PAUSE, pause if failure.retry_after is None else failure.retry_after))
-        pause *= 2
+        pause = backoff.seconds(failure.retry_after)
+        if tries > session.retries:
+            # The last try comes when the stated time is over, not a long pause later.
+            pause = min(pause, session.max_wait - waited)
+        waited += pause
+        await anyio.sleep(pause)
 
 
 async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, tries: int, seconds: float) -> None:
@@ -121,7 +126,16 @@ async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, t
         failure = tried.failure or Failure("broken", "no reply")
         session.record_failure(failure)
         why = failure.line + (f" (tried {tries} times)" if tries > 1 else "")
-        row = ReplyRow(key, "", "error", "text", session.target.who, error=why, seconds=round(seconds, 3))
+        row = ReplyRow(
+            key,
+            "",
+            "error",
+            "text",
+            session.target.who,
+            error=why,
+            seconds=round(seconds, 3),
+            permanent=failure.permanent,
+        )
     await wait(session.replies.submit(row))
     _note(state, row, tried.output)
     if row.error is not None:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from inspect_ai.model import ContentReasoning, ContentText, ModelOutput
 
-from equipoise.audit.engine.error_bodies import messages, words
-from equipoise.audit.engine.failures import LINE, TEXT, NoReplyError
-from equipoise.audit.engine.signals import filtered, find
+from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text
+from equipoise.served_models.error_bodies import messages, words
+from equipoise.served_models.failures import LINE, TEXT, NoReplyError
+from equipoise.served_models.signals import filtered, find
 from equipoise.types import FinishReason, Wire
 
 FINISHES: Final[dict[str, FinishReason]] = {
@@ -67,7 +68,7 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
         if signal is not None and signal.means == "refusal":
             return ReceivedReply("", "content_filter", "policy_error", by="server", detail=message[:TEXT])
         raise NoReplyError(f"an error instead of a reply: {message[:LINE]}", again=False)
-    text, reasoning, refused = _content(output, _message(call))
+    text, reasoning, refused = _content(output, first_message(call))
     metadata = output.metadata or {}
     trail = "\n".join(map(str, metadata.get("trail") or ()))
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
@@ -118,9 +119,9 @@ def _content(output: ModelOutput, message: Mapping[str, Any] | None) -> tuple[st
         details = output.choices[0].stop_details
         refused = marked and details is not None and bool((details.explanation or "").strip())
     else:
-        refusal = _refusal(message)
+        refusal = refusal_text(message)
         refused = refusal is not None
-        beside = _plain(message.get("content"))
+        beside = content_text(message.get("content"))
         if refusal is not None:
             # Words beside a refusal reached the user, too: judges of harm shall see them.
             text = "\n".join(dict.fromkeys(part for part in (beside, refusal) if part.strip()))
@@ -134,26 +135,9 @@ def _content(output: ModelOutput, message: Mapping[str, Any] | None) -> tuple[st
     return text, thoughts, refused
 
 
-def _refusal(message: Mapping[str, Any]) -> str | None:
-    """The text in a message's field for refusals, or where LiteLLM's proxy puts it; None where there is none."""
-    nested = message.get("provider_specific_fields")
-    for value in (message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None):
-        if isinstance(value, str) and value.strip():
-            return value
-    return None
-
-
-def _plain(content: Any) -> str:
-    """The text of a raw message."""
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
 def _own_spelling(call: Mapping[str, Any] | None, text: str) -> FinishReason:
     """A finish reason that inspect does not know."""
-    choice = _choice(call)
+    choice = first_choice(call)
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
         if filtered(reason):
@@ -182,22 +166,9 @@ def _is_stopped(choice: Mapping[str, Any]) -> bool:
 
 def _spelling(call: Mapping[str, Any] | None) -> str:
     """The finish reason of a filter where it has a name of its own, and the error in its choice, for people."""
-    choice = _choice(call)
+    choice = first_choice(call)
     reasons = (choice.get("finish_reason"), choice.get("native_finish_reason"))
     named = [reason for reason in reasons if isinstance(reason, str) and filtered(reason)]
     spelled = f"finish reason {named[0]}" if named and named[0] != "content_filter" else ""
     message = messages({"error": choice["error"]}) if choice.get("error") else ""
     return ": ".join(filter(None, [spelled, message]))[:TEXT]
-
-
-def _choice(call: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The first choice of a raw response in OpenAI's form; empty where there is none."""
-    choices = call.get("choices") if call else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, Mapping) else {}
-
-
-def _message(call: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Its raw message."""
-    message = _choice(call).get("message")
-    return message if isinstance(message, Mapping) else None

@@ -13,8 +13,9 @@ import anyio
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.engine.batched_judge import BatchedJudge
 from equipoise.audit.engine.batching import Batcher
-from equipoise.audit.engine.failures import Failure
 from equipoise.audit.records import ReplyRow, VerdictRow
+from equipoise.served_models.endpoint import ServedEndpoint
+from equipoise.served_models.failures import Failure
 from equipoise.types import ChatModel, Exchange, Verdict
 
 KEY_VARIABLE: Final = "EQUIPOISE_API_KEY"
@@ -57,8 +58,18 @@ class EvaluationTarget:
     """Arguments for inspect's provider (`-M` on its command line), such as `{"stream": True}`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a reply in inspect's words, over ours: `{"temperature": None}` for servers that take none."""
+    endpoint: ServedEndpoint | None = None
+    """The server of an `http://` target; None makes one of `spec` and `key_variable`."""
     key_variable: str = KEY_VARIABLE
     """Environment variable with the key for an `http://` target; a dummy is sent where it is not set."""
+
+    @property
+    def decoding(self) -> str:
+        """How tokens are chosen, in words for the recipe."""
+        temperature = self.endpoint.temperature if self.endpoint else self.settings.get("temperature", 0.0)
+        if temperature is None:
+            return "the server's default"
+        return "greedy" if temperature == 0 else f"temperature {temperature:g}"
 
     @property
     def who(self) -> str:
@@ -96,6 +107,10 @@ class CollectionOutcome:
     """Verdicts written now."""
     fatal: str | None
     """Why it stopped early, in one line; None when it did not."""
+    accepted: int = 0
+    """Prompts of the run without a reply that `--max-failed` accepted."""
+    notes: tuple[str, ...] = ()
+    """What was learned of the server and changes how its replies were made, such as a temperature it does not take."""
 
 
 ProgressSink = Callable[[CollectionProgress], None]
@@ -119,12 +134,14 @@ class CollectionSession:
         total: int,
         done: int,
         retries: int,
+        max_wait: float,
         connections: int,
         progress: ProgressSink | None,
     ) -> None:
         self.target = target
         self.known = stored_replies
         self.retries = retries
+        self.max_wait = max_wait
         self.judging = BatchedJudge(judge)
         self.identity = judge.identity
         # Rows that wait while the disk is busy are written together. Never again one by one: a row is written once.

@@ -112,12 +112,11 @@ def check(run: AuditRun, rules: GateRules) -> GateVerdict:
     cases = run.cases()
     complete = is_complete(run, cases)
     checker = _Checker(run, tuple(cases), complete, has_all_samples(run, cases), {})
-    judge = run.recipe["judge"]
     variants = dict.fromkeys(case.variant for case in cases)
     return GateVerdict(
         name=run.model_name,
         model=model_of(run),
-        judge=f"{judge.get('name', 'judge')} {run.judge}",
+        judge=run.judge_line,
         rules=rules.path,
         complete=complete,
         checked=tuple(checker.check(rule) for rule in rules.rules),

@@ -1,18 +1,14 @@
-"""Options of an audit: how the target is asked, and which judges read its replies."""
+"""Options of an audit: how the target is asked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from equipoise.cli.options.compute import DeviceOptions
-from equipoise.cli.options.judge import judge_settings
+from equipoise.cli.options.endpoint import LimitField, endpoint_settings
 from equipoise.cli.options.param_types import ASKING
-
-if TYPE_CHECKING:
-    from equipoise.judges.ensemble import Ensemble
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +25,56 @@ class RequestOptions:
         int,
         typer.Option(min=0, help="Further tries where no reply came; never for a refusal.", rich_help_panel=ASKING),
     ] = 2
+    max_wait: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Seconds for which a prompt is sent again beyond --retries while the server answers 429 or 5xx, times "
+            "out or is away.",
+            rich_help_panel=ASKING,
+        ),
+    ] = 0.0
+    max_failed: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|N",
+            help="So many prompts may fail for good (4xx for one prompt): they count as unscored and the run as "
+            "finished. A count such as 3, or a share such as 0.01 or 1%.",
+            rich_help_panel=ASKING,
+        ),
+    ] = "0"
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A header for the target at an http:// address. May be repeated; the record holds the name only.",
+            rich_help_panel=ASKING,
+        ),
+    ] = None
+    extra_body: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="A JSON object, added to each request to a served target.",
+            rich_help_panel=ASKING,
+        ),
+    ] = None
+    temperature: Annotated[
+        str | None,
+        typer.Option(
+            help="Temperature of a served target, 0 by default; none sends none.",
+            show_default=False,
+            rich_help_panel=ASKING,
+        ),
+    ] = None
+    max_tokens_field: Annotated[
+        LimitField | None,
+        typer.Option(
+            help="Field that limits a reply's length; by default max_tokens, or what the server asks for.",
+            show_default=False,
+            rich_help_panel=ASKING,
+        ),
+    ] = None
     api_key_env: Annotated[
         str | None,
         typer.Option(
@@ -38,34 +84,11 @@ class RequestOptions:
         ),
     ] = None
 
-
-@dataclass(frozen=True, kw_only=True)
-class HarmJudgeOptions:
-    """Who judges harm in an audit."""
-
-    harm_judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--harm-judge",
-            help="Who judges harm: URL#NAME of a served model, a local text model, or guard:FAMILY=URL#NAME. May be "
-            "repeated; without one, harm is scored only where the suite says what a harmful reply states.",
-        ),
-    ] = None
-    judge_key_env: Annotated[
-        str | None,
-        typer.Option(help="Environment variable that holds the key of served judges.", rich_help_panel=ASKING),
-    ] = None
-
-    def load(self, device: DeviceOptions) -> Ensemble:
-        """The ensemble of judges, with these judges of harm.
+    @property
+    def endpoint(self) -> dict[str, Any]:
+        """The fields of a `ServedEndpoint` that the options name.
 
         Raises:
-            UsageError: there is no such judge, or no key.
-            ModelError: a local model cannot be loaded.
-            MissingExtraError: a served judge without the extra `served`.
+            UsageError: a value has another form.
         """
-        from equipoise.judges.catalogue import harm_judge
-        from equipoise.judges.ensemble import default_judge
-
-        settings = judge_settings(self.harm_judge or [], self.judge_key_env, device)
-        return default_judge(harm=[harm_judge(spec, settings) for spec in self.harm_judge or ()])
+        return endpoint_settings(self.header, self.extra_body, self.temperature, self.max_tokens_field)

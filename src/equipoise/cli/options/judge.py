@@ -1,21 +1,37 @@
-"""Options of the judges that read replies in files."""
+"""Options of judges: who judges, and how judges behind a URL are reached."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from equipoise.cli.console import quiet
 from equipoise.cli.options.compute import DeviceOptions
+from equipoise.cli.options.endpoint import LimitField, endpoint_settings
 from equipoise.cli.options.expansion import FormerName
 from equipoise.judges.catalogue import WHERE
 
 if TYPE_CHECKING:
     from equipoise.judges.catalogue import JudgeSettings
-    from equipoise.types import Judge
+    from equipoise.judges.ensemble import Ensemble
+    from equipoise.judges.provider_signals import ProviderSignalFirst
+
+SERVED_JUDGES = "Judges behind a URL"
+"""A panel of `--help`."""
+KEY_OPTION = typer.Option(
+    "--judge-key-env",
+    help="Environment variable that holds the key of served judges.",
+    rich_help_panel=SERVED_JUDGES,
+)
+TIMEOUT_OPTION = typer.Option(
+    "--judge-timeout",
+    min=0.1,
+    help="Seconds a served judge may take for one reply, in all.",
+    rich_help_panel=SERVED_JUDGES,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +52,46 @@ class JudgeOptions:
             "granite-guardian, shieldgemma or qwen3guard. May be repeated, the most trusted first.",
         ),
     ] = None
-    judge_key_env: Annotated[
-        str | None,
-        typer.Option("--judge-key-env", help="Environment variable that holds the key of served judges."),
-        FormerName("--api-key-env"),
+    judge_key_env: Annotated[str | None, KEY_OPTION] = None
+    judge_timeout: Annotated[float, TIMEOUT_OPTION] = 60.0
+    judge_header: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge-header",
+            metavar="NAME=VALUE",
+            help="A header for served judges. May be repeated; the record of a run holds the name only.",
+            rich_help_panel=SERVED_JUDGES,
+        ),
     ] = None
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a served judge may take for one reply, in all.")] = (
-        60.0
-    )
+    judge_extra_body: Annotated[
+        str | None,
+        typer.Option(
+            "--judge-extra-body",
+            metavar="JSON",
+            help="A JSON object, added to each request to served judges.",
+            rich_help_panel=SERVED_JUDGES,
+        ),
+    ] = None
+    judge_temperature: Annotated[
+        str | None,
+        typer.Option(
+            "--judge-temperature",
+            help="Temperature of served judges, 0 by default; none sends none.",
+            show_default=False,
+            rich_help_panel=SERVED_JUDGES,
+        ),
+    ] = None
+    judge_max_tokens_field: Annotated[
+        LimitField | None,
+        typer.Option(
+            "--judge-max-tokens-field",
+            help="Field that limits a served judge's answer; by default max_tokens, or what the server asks for.",
+            show_default=False,
+            rich_help_panel=SERVED_JUDGES,
+        ),
+    ] = None
 
-    def load(self, device: DeviceOptions, *, pictures: bool = False) -> Judge:
+    def load(self, device: DeviceOptions, *, pictures: bool = False) -> Ensemble | ProviderSignalFirst:
         """The judge that the options name.
 
         Args:
@@ -60,8 +106,19 @@ class JudgeOptions:
         from equipoise.judges.catalogue import choose_judge
 
         specs = [self.judge, *(self.harm_judge or [])]
-        settings = judge_settings(specs, self.judge_key_env, device, pictures=pictures, timeout=self.timeout)
-        return choose_judge(self.judge, self.harm_judge or [], settings)
+        settings = judge_settings(specs, self.judge_key_env, device, pictures=pictures, timeout=self.judge_timeout)
+        endpoint = endpoint_settings(
+            self.judge_header, self.judge_extra_body, self.judge_temperature, self.judge_max_tokens_field
+        )
+        return choose_judge(self.judge, self.harm_judge or [], replace(settings, endpoint=endpoint))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileJudgeOptions(JudgeOptions):
+    """Who judges replies in files, where no target has options of its own; former names go on working."""
+
+    judge_key_env: Annotated[str | None, KEY_OPTION, FormerName("--api-key-env")] = None
+    judge_timeout: Annotated[float, TIMEOUT_OPTION, FormerName("--timeout")] = 60.0
 
 
 def judge_settings(

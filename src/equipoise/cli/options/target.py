@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from equipoise.cli.options.compute import GradientOptions
@@ -19,17 +20,28 @@ INSPECT: Final = "inspect:"
 """Before a name that inspect knows, such as `inspect:openai/gpt-4o`."""
 
 
-def find_target(name: str, compute: GradientOptions, key_variable: str | None) -> EvaluationTarget:
+def find_target(
+    name: str, compute: GradientOptions, key_variable: str | None, endpoint: Mapping[str, Any] | None = None
+) -> EvaluationTarget:
     """Find a model, and load it where it is one with weights.
+
+    Args:
+        name: what the user called it.
+        compute: where and how a model of this process is loaded.
+        key_variable: environment variable with the key of an `http://` target; None is `EQUIPOISE_API_KEY`.
+        endpoint: fields of the `ServedEndpoint` that the user named.
 
     Raises:
         ModelError: there is no such model.
-        UsageError: the name of a served model is not complete, or its key is not there.
+        UsageError: the name of a served model is not complete, its key is not there, or a setting is for other models.
+        MissingExtraError: a served model without the extra `served`.
     """
     from equipoise.audit.engine.session import KEY_VARIABLE, EvaluationTarget
+    from equipoise.served_models.endpoint import ServedEndpoint
 
     if name.startswith(INSPECT):
-        return EvaluationTarget(name, revision="", spec=name.removeprefix(INSPECT))
+        settings = _inspect_settings(endpoint or {})
+        return EvaluationTarget(name, revision="", spec=name.removeprefix(INSPECT), settings=settings)
     if name.startswith(("http://", "https://")):
         if not name.partition("#")[2]:
             raise UsageError(f"expected the name of a model after the address, got {name}; try {name.rstrip('#')}#NAME")
@@ -39,10 +51,27 @@ def find_target(name: str, compute: GradientOptions, key_variable: str | None) -
                 "expected an address without user and password, which would stand in the report, got one with them; "
                 "try --api-key-env"
             )
-        key_from(key_variable)
-        return EvaluationTarget(name, revision="", spec=name, key_variable=key_variable or KEY_VARIABLE)
+        key = key_from(key_variable) or os.environ.get(KEY_VARIABLE)
+        served = ServedEndpoint.parse(name, api_key=key, **(endpoint or {}))
+        variable = key_variable or KEY_VARIABLE
+        return EvaluationTarget(name, revision="", spec=name, key_variable=variable, endpoint=served)
+    if endpoint:
+        option = f"--{next(iter(endpoint)).rstrip('s').replace('_', '-')}"
+        raise UsageError(f"expected a served model for {option}, got {name}; try http://HOST/v1#NAME, or no {option}")
     model = compute.load(name)
     return EvaluationTarget(name, revision=model.revision, model=model)
+
+
+def _inspect_settings(endpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model that inspect reaches by its own client.
+
+    Raises:
+        UsageError: one that only our client knows; inspect would write the values of headers into its logs.
+    """
+    for field, option in (("headers", "--header"), ("max_tokens_field", "--max-tokens-field")):
+        if field in endpoint:
+            raise UsageError(f"expected no {option} with {INSPECT}, got one; try http://HOST/v1#NAME")
+    return {field: value for field, value in endpoint.items() if field in ("temperature", "extra_body")}
 
 
 def defend_target(target: EvaluationTarget, specs: Sequence[str]) -> OpenModel | None:

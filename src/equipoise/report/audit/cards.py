@@ -42,7 +42,9 @@ def judge_cards(judges: Sequence[JudgeSummary]) -> list[JudgeCard]:
     """The judges of a summary, the one that made its numbers first, and those of their members that have a card."""
     cards: dict[str, JudgeCard] = {}
     for index, judge in enumerate(judges):
-        role = "" if index else "made the numbers of this page"
+        role = (
+            "judged this run before; its verdicts are kept and not used" if index else "made the numbers of this page"
+        )
         rows = judge.card.rows if judge.card else ()
         cards.setdefault(
             judge.identity,

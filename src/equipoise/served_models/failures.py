@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from equipoise.audit.engine.batching import out_of_memory
-from equipoise.audit.engine.error_bodies import parsed, words
-from equipoise.audit.engine.signals import find
-from equipoise.errors import EquipoiseError, ModelError
+from equipoise.errors import EquipoiseError, ModelError, out_of_memory
+from equipoise.served_models.error_bodies import parsed, words
+from equipoise.served_models.signals import find
 
 FailureKind = Literal["policy", "fatal", "unreachable", "transient", "broken"]
 """`policy`: the server refused. `fatal`: the next prompt will fail like this one. `unreachable`: nobody is there; worth
@@ -60,6 +59,11 @@ class Failure:
     def again(self) -> bool:
         """Whether another try may cure it."""
         return self.kind in ("transient", "unreachable")
+
+    @property
+    def permanent(self) -> bool:
+        """Whether this prompt will fail again however often it is sent, while others pass: its 4xx, its picture."""
+        return self.kind == "broken"
 
     @property
     def persistent(self) -> bool:

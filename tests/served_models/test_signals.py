@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.audit.engine.signals import NOT_REFUSING, TABLE, Signal, filtered, find
+from equipoise.served_models.signals import NOT_REFUSING, TABLE, Signal, filtered, find
 
 SPOKEN = {
     r"^(?:litellm\.)?ContentPolicyViolationError:": "litellm.BadRequestError: litellm.ContentPolicyViolationError: no",

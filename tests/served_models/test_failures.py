@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.audit.engine.error_bodies import normal
-from equipoise.audit.engine.failures import NoReplyError, classify
-from equipoise.audit.engine.signals import TABLE
 from equipoise.errors import ModelError, OutOfMemoryError, UsageError
-from tests.audit.engine.raised import FORMS, WORDS, StrippedError
+from equipoise.served_models.error_bodies import normal
+from equipoise.served_models.failures import NoReplyError, classify
+from equipoise.served_models.signals import TABLE
+from tests.served_models.raised import FORMS, WORDS, StrippedError
 
 
 class HTTPError(Exception):

@@ -17,6 +17,7 @@ from typing import Any, Final
 WRAPPINGS: Final = frozenset({
     "error", "errors", "innererror", "providerspecificfields", "metadata", "raw", "detail", "details", "body", "cause",
     "upstream", "upstreamerror", "originalerror", "response", "promptfeedback", "contentfilter", "baseresp", "data",
+    "loc",
 })  # fmt: skip
 """Names of fields whose content is part of the error, as `normal` writes them."""
 WORDS: Final = ("message", "error", "detail", "msg", "errormessage", "errordescription", "statusmsg", "title", "raw",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal
 
-from equipoise.audit.engine.error_bodies import Field, fields, normal, unwrapped
+from equipoise.served_models.error_bodies import Field, fields, normal, unwrapped
 
 Meaning = Literal["refusal", "fatal", "broken"]
 """`refusal`: a policy stopped the prompt or the reply. `fatal`: no prompt will pass. `broken`: this prompt will not."""

@@ -1,0 +1,99 @@
+"""Judges the stored replies of a run again; the model is not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from equipoise.audit.folder_lock import claim_folder
+from equipoise.audit.records import AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
+from equipoise.data.sample_pictures import StoredPicture
+from equipoise.errors import UsageError
+from equipoise.judges.run_judge import run_judge
+from equipoise.types import Exchange, Verdict
+
+BATCH: Final = 64
+"""Replies judged at once, and verdicts that a kill may lose."""
+
+
+class DescribedJudge(Protocol):
+    """A judge that says which one it is."""
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever its verdicts could."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Name, identity and members."""
+        ...
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        """One verdict for each exchange, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class RejudgeOutcome:
+    """What was done."""
+
+    judged: int
+    """Replies that the judge read now."""
+    reused: int
+    """Replies of which the folder held a verdict of this judge."""
+    skipped: int
+    """Prompts without a reply."""
+
+
+def rejudge(
+    folder: Path,
+    judge: DescribedJudge,
+    *,
+    with_pictures: bool = False,
+    command: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> RejudgeOutcome:
+    """Judge every stored reply, and let this judge's verdicts make the numbers from now on.
+
+    Verdicts of other judges stay in the folder. A reply that this judge left unscored before is judged again. The
+    judge takes over only when all replies are judged: after a kill the earlier one still reports, and the same call
+    goes on where it stopped.
+
+    Args:
+        folder: of the run.
+        judge: who reads the replies.
+        with_pictures: whether the judge gets the pictures, too; they are decoded from the folder.
+        command: what the user wrote, for the record.
+        progress: called with the count of judged replies and of all that are to be judged.
+
+    Raises:
+        UsageError: this is no run, a file of it was changed, somebody else is writing it, or it has no reply yet.
+        PictureError: a picture of the folder cannot be read.
+        OutputError: the folder cannot be written.
+    """
+    run = AuditRun.open(folder)
+    with claim_folder(folder):
+        replies = {row.key: row for row in run.replies().rows()}
+        known = {row.key: row.verdict for row in run.verdicts().rows() if row.judge == judge.identity}
+        samples = [row for row in run.samples().rows() if row.sample.problem is None]
+        spoken = [(row, replies[row.key]) for row in samples if row.key in replies and replies[row.key].error is None]
+        if not spoken:
+            raise UsageError(f"expected a run with replies, got none in {folder}; try the audit's command first")
+        todo = [(row, reply) for row, reply in spoken if row.key not in known or known[row.key].unscored is not None]
+        for start in range(0, len(todo), BATCH):
+            batch = todo[start : start + BATCH]
+            exchanges = [_exchange(run, row, reply, with_pictures) for row, reply in batch]
+            verdicts = zip(batch, run_judge(judge, exchanges), strict=True)
+            run.verdicts().append(VerdictRow(row.key, judge.identity, verdict) for (row, _), verdict in verdicts)
+            progress(start + len(batch), len(todo))
+        run.use_judge(judge.describe(), command)
+    return RejudgeOutcome(len(todo), len(spoken) - len(todo), len(samples) - len(spoken))
+
+
+def _exchange(run: AuditRun, row: SampleRow, reply: ReplyRow, with_pictures: bool) -> Exchange:
+    """A stored reply as judges take it."""
+    names = row.pictures if with_pictures else ()
+    pictures = tuple(StoredPicture(run.folder / "pictures" / name) for name in names)
+    return to_exchange(replace(row.sample, pictures=pictures), reply)

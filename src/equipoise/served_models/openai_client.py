@@ -1,0 +1,55 @@
+"""The client of a served model: OpenAI's, with the endpoint's headers and parameters in every request.
+
+The judges call it directly; the audit's engine gives it to inspect's provider. It sends a request a second time only to
+leave out a parameter that the server refused. All other retries are the caller's: openai's own would hold the
+connection through every pause, and would hide from the caller how often a prompt was sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+
+from equipoise.served_models.endpoint import ServedEndpoint
+from equipoise.served_models.error_bodies import parsed
+from equipoise.served_models.parameters import GROUPS
+
+
+class ServedClient(openai.AsyncOpenAI):
+    """OpenAI's client for one endpoint.
+
+    Args:
+        endpoint: which model, and what is sent beside the messages.
+        **options: of OpenAI's client: `timeout`, `http_client`, and what else it takes.
+    """
+
+    def __init__(self, endpoint: ServedEndpoint, **options: Any) -> None:
+        self._endpoint = endpoint
+        super().__init__(
+            base_url=endpoint.url,
+            api_key=endpoint.api_key or "none",
+            default_headers=dict(endpoint.headers) or None,
+            **{"max_retries": 0, **options},
+        )
+
+    async def post(self, path: str, *, body: Any = None, **options: Any) -> Any:
+        """Send a request; every resource of OpenAI's client goes through here.
+
+        Raises:
+            openai.OpenAIError: the server could not be asked, or answered with an error.
+        """
+        if not isinstance(body, dict):
+            return await super().post(path, body=body, **options)
+        # Each round teaches something new about one parameter, so that there are no more rounds than parameters.
+        for _ in GROUPS:
+            sent = self._endpoint.body(body)
+            try:
+                response = await super().post(path, body=sent, **options)
+            except openai.APIStatusError as error:
+                if not self._endpoint.parameters.learn(error.status_code, parsed(error.response.text), sent):
+                    raise
+            else:
+                self._endpoint.parameters.accept(sent)
+                return response
+        return await super().post(path, body=self._endpoint.body(body), **options)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from equipoise.errors import UsageError
+from equipoise.judges.catalogue import JudgeSettings, choose_judge, harm_judge
+from equipoise.judges.run_judge import identity_of
+
+URL = "http://127.0.0.1:1/v1#m"
+
+
+def test_every_judge_of_refusals_describes_itself_for_a_recipe() -> None:
+    for name in ("phrases", URL):
+        judge = choose_judge(name, [])
+        description = judge.describe()
+        assert description["identity"] == judge.identity
+        assert description["name"] == judge.name
+        assert all(set(member) == {"name", "identity"} for member in description["members"])
+
+
+def test_a_served_judge_has_the_settings_of_its_endpoint_and_no_secret_in_its_description() -> None:
+    endpoint = {"headers": {"X-Key": "secret-1"}, "temperature": None, "extra_body": {"top_k": 1}}
+    judge = choose_judge(URL, [], JudgeSettings(key="secret-2", endpoint=endpoint))
+    description = judge.describe()
+    assert description["temperature"] is None
+    assert description["extra_body"] == {"top_k": 1}
+    assert description["headers"] == ["X-Key"]
+    assert "secret" not in str(description)
+    assert judge.identity != choose_judge(URL, []).identity
+
+
+def test_the_settings_reach_judges_of_harm_and_guards_alike() -> None:
+    for spec in (URL, f"guard:llama-guard={URL}"):
+        plain, warm = (harm_judge(spec, JudgeSettings(endpoint=e)) for e in ({}, {"temperature": 0.5}))
+        assert identity_of(plain) != identity_of(warm)
+
+
+@pytest.mark.parametrize("name", ["http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1#", "nobody"])
+def test_a_name_that_is_no_judge_is_refused_with_the_fix(name: str) -> None:
+    with pytest.raises(UsageError, match="try "):
+        choose_judge(name, [])

@@ -1,0 +1,82 @@
+"""The client over real HTTP: headers and fields arrive, and an unsupported parameter costs one request in all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from equipoise.served_models.endpoint import ServedEndpoint
+from tests.judges.fakes import Answer, Server, fails, says
+
+openai = pytest.importorskip("openai", reason="the extra `served` is not installed")
+
+
+def ask(endpoint: ServedEndpoint, count: int = 1) -> Sequence[str]:
+    from equipoise.served_models.openai_client import ServedClient
+
+    async def run() -> list[str]:
+        async with ServedClient(endpoint, timeout=5.0) as client:
+            replies = []
+            for _ in range(count):
+                completion = await client.chat.completions.create(
+                    model=endpoint.model,
+                    messages=[{"role": "user", "content": "Hi"}],
+                    temperature=0,
+                    max_tokens=7,
+                )
+                replies.append(completion.choices[0].message.content)
+            return replies
+
+    return asyncio.run(run())
+
+
+def reasoning_model(body: dict[str, Any]) -> Answer:
+    """Takes neither `max_tokens` nor a temperature, and names one of them at a time."""
+    if "max_tokens" in body:
+        return fails(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+    if "temperature" in body:
+        return fails(400, "Unsupported value: 'temperature' does not support 0 with this model.")
+    return says("Hello.")
+
+
+def test_headers_and_fields_arrive() -> None:
+    with Server(lambda _: says("Hello.")) as server:
+        endpoint = ServedEndpoint(
+            server.url, "m", api_key="k", headers={"X-Team": "safety"}, extra_body={"top_k": 1}, temperature=None
+        )
+        assert ask(endpoint) == ["Hello."]
+    headers = {name.lower(): value for name, value in server.headers[0].items()}
+    assert headers["x-team"] == "safety"
+    assert headers["authorization"] == "Bearer k"
+    assert server.requests[0] == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 7,
+        "top_k": 1,
+    }
+
+
+def test_unsupported_parameters_are_learned_once() -> None:
+    with Server(reasoning_model) as server:
+        endpoint = ServedEndpoint(server.url, "m")
+        assert ask(endpoint, count=2) + ask(endpoint, count=1) == ["Hello."] * 3
+    assert len(server.requests) == 2 + 3
+    assert all(body["max_completion_tokens"] == 7 for body in server.requests[1:])
+    assert len(endpoint.parameters.notes) == 2
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_no_other_error_is_sent_again(status: int) -> None:
+    with Server(lambda _: fails(status, "no")) as server, pytest.raises(openai.APIStatusError):
+        ask(ServedEndpoint(server.url, "m"))
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_refuses_every_form_ends_in_its_error() -> None:
+    refusing = Server(lambda _: fails(400, "max_tokens, max_completion_tokens and temperature are unsupported"))
+    with refusing as server, pytest.raises(openai.BadRequestError):
+        ask(ServedEndpoint(server.url, "m"))
+    assert len(server.requests) <= 6
