@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -138,7 +139,9 @@ def audit(
         judge=judge,
         out=folder,
         perturbing=perturbing if is_attacked else None,
-        bystanders=tuple(compute.load(name) for name in bystanders) if is_attacked else (),
+        bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders)
+        if is_attacked
+        else (),
         defended=defend_target(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
         connections=requests.connections,

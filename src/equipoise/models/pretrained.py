@@ -132,6 +132,11 @@ def _config(name: str, source: ModelSource) -> Any:
     try:
         return AutoConfig.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
     except (*_UNREADABLE, json.JSONDecodeError) as error:
+        if source.gguf is not None:
+            raise ModelError(
+                f"expected a whole GGUF file of an architecture that transformers {transformers.__version__} knows, "
+                f"got {name!r} ({first_line(error)}); try downloading it again, or another model"
+            ) from error
         raise ModelError(
             f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
             f"({first_line(error)}); try a newer transformers or another model"
