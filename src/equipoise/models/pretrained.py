@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +21,6 @@ from transformers import (
     AutoModelForMultimodalLM,
     AutoProcessor,
     AutoTokenizer,
-    GgufConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -101,10 +101,13 @@ def _weights(
 ) -> Any:
     placed_here = not options
     if source.gguf is not None:
-        # Without `dequantize` the weights would stay in blocks: they cannot be trained, merged or saved.
-        options = {"gguf_file": source.gguf, "quantization_config": GgufConfig(dequantize=True), **options}
+        options = _gguf_option(source) | options
+        # Newer versions of transformers keep the weights in blocks, which cannot be trained, merged or saved, unless
+        # they are told to unpack them; older ones always unpack.
+        if hasattr(transformers, "GgufConfig"):
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with _without_progress_bars():
+        with _without_progress_bars(), redirect_stderr(StringIO()) if source.gguf else nullcontext():
             model, loading = auto_class.from_pretrained(
                 source.where, revision=source.commit, dtype=dtype, output_loading_info=True, **options
             )
@@ -200,7 +203,7 @@ def read_template(path: Path) -> str:
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """Libraries stay quiet: loading draws no bars."""
+    """Libraries stay quiet: loading draws no bars. (The bar of GGUF files has no switch, so its stream is caught.)"""
     before = transformers_logging.is_progress_bar_enabled()
     try:
         transformers_logging.disable_progress_bar()
