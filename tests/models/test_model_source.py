@@ -90,7 +90,7 @@ def test_a_gguf_file_that_is_none(tmp_path: Path, content: bytes | None) -> None
 def test_reference_names(tmp_path: Path, cache: Path) -> None:
     whole, change = model(tmp_path / "reference" / "mllm"), adapter(tmp_path / "reference" / "lm")
     for name in ("reference/base", "reference/lm"):
-        with pytest.raises(ModelError, match="try equipoise reference install$"):
+        with pytest.raises(ModelError, match=r"try equipoise reference install$"):
             locate(name)
     base = model(cache / BASE)
     assert locate("reference/base") == ModelSource(str(base))

@@ -28,7 +28,7 @@ from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import merge_adapter
 from equipoise.models.model_source import ModelSource, first_line, locate
 
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     OSError,
     EOFError,
     ValueError,
@@ -101,12 +101,9 @@ def _weights(
 ) -> Any:
     placed_here = not options
     if source.gguf is not None:
-        options = _gguf_option(source) | options
-        # Newer versions of transformers keep the weights in blocks, which cannot be trained, merged or saved, unless
-        # they are told to unpack them; older ones always unpack.
-        if hasattr(transformers, "GgufConfig"):
-            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        options = weight_options(source)
     try:
+        # The progress bar of GGUF files has no switch, so the stream that it is drawn on is caught.
         with _without_progress_bars(), redirect_stderr(StringIO()) if source.gguf else nullcontext():
             model, loading = auto_class.from_pretrained(
                 source.where, revision=source.commit, dtype=dtype, output_loading_info=True, **options
@@ -117,7 +114,7 @@ def _weights(
             f"expected the weights of {name} to fit on {device}, got an out-of-memory error; "
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(
             f"expected loadable weights in {name}, got an error ({first_line(error)}); try another revision"
         ) from error
@@ -133,8 +130,8 @@ def _weights(
 
 def _config(name: str, source: ModelSource) -> Any:
     try:
-        return AutoConfig.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
-    except (*_UNREADABLE, json.JSONDecodeError) as error:
+        return AutoConfig.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
+    except (*UNREADABLE, json.JSONDecodeError) as error:
         if source.gguf is not None:
             raise ModelError(
                 f"expected a whole GGUF file of an architecture that transformers {transformers.__version__} knows, "
@@ -164,7 +161,7 @@ def _processor(name: str, source: ModelSource) -> Any:
     )
     try:
         processor = AutoProcessor.from_pretrained(source.where, revision=source.commit)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(line.format(first_line(error))) from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
@@ -174,15 +171,26 @@ def _processor(name: str, source: ModelSource) -> Any:
 
 def _tokenizer(name: str, source: ModelSource) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
-    except _UNREADABLE as error:
+        return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
+    except UNREADABLE as error:
         raise ModelError(
             f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); "
             "try tokenizer.save_pretrained into the model's folder"
         ) from error
 
 
-def _gguf_option(source: ModelSource) -> dict[str, str]:
+def weight_options(source: ModelSource) -> dict[str, Any]:
+    """Arguments of `from_pretrained` by which the weights of a GGUF file become floats; none for other files."""
+    options: dict[str, Any] = gguf_option(source)
+    # Newer versions of transformers keep the weights in blocks, which cannot be trained, merged or saved, unless they
+    # are told to unpack them; older ones always unpack.
+    if options and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    return options
+
+
+def gguf_option(source: ModelSource) -> dict[str, Any]:
+    """The argument of `from_pretrained` that names a GGUF file; none for other files."""
     return {} if source.gguf is None else {"gguf_file": source.gguf}
 
 
@@ -203,7 +211,7 @@ def read_template(path: Path) -> str:
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """Libraries stay quiet: loading draws no bars. (The bar of GGUF files has no switch, so its stream is caught.)"""
+    """Libraries stay quiet: loading draws no bars."""
     before = transformers_logging.is_progress_bar_enabled()
     try:
         transformers_logging.disable_progress_bar()
