@@ -66,14 +66,15 @@ def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path
 def test_pictures_are_unscored_for_a_model_that_reads_none(tmp_path: Path) -> None:
     texts = Suite("texts", (Sample("1", "texts", "What is it?", "answer"), Sample("2", "texts", "Why?", "answer")), "")
     model = TextOnlyModel()
-    config = replace(plan(tmp_path), target=EvaluationTarget(model.name, model.revision, model))
-    outcome = audit(replace(config, suites=(*config.suites, texts)))
+    pictures = plan(tmp_path)
+    target = EvaluationTarget(model.name, model.revision, model)
+    outcome = audit(replace(pictures, target=target, suites=(*pictures.suites, texts)))
     assert (outcome.sent, outcome.failed) == (2, 0)
     variant = summarise(AuditRun.open(tmp_path / "run")).variants["plain"]
     assert (variant.rates.needless_refusal.n, variant.rates.needless_refusal.unscored) == (2, 6)
     assert variant.unscored_reasons["toy/text reads no pictures"] == 9
     with pytest.raises(ModelError, match="toy/text reads no pictures"):
-        audit(replace(config, out=tmp_path / "other"))
+        replace(pictures, target=target)
 
 
 def test_the_perturbed_variant_asks_all_samples_of_its_pictures_about_the_changed_file(tmp_path: Path) -> None:
