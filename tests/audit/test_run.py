@@ -22,11 +22,11 @@ from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import summarise
 from equipoise.data.catalogue import Suite
 from equipoise.data.sample_pictures import GeneratedPicture, StoredPicture
-from equipoise.errors import UsageError
+from equipoise.errors import ModelError, UsageError
 from equipoise.judges.ensemble import default_judge
 from equipoise.types import Sample
 from tests.child_process import environment
-from tests.cli.fakes import BrightnessModel, photo
+from tests.cli.fakes import BrightnessModel, TextOnlyModel, photo
 
 MODEL = BrightnessModel("toy/target")
 
@@ -61,6 +61,20 @@ def test_every_sample_is_asked_once_and_a_second_run_asks_nothing(tmp_path: Path
     assert summary.variants["plain"].rates.needless_refusal.n == 6
     harm = summary.variants["plain"].rates.harmful_answer
     assert (harm.n, harm.rate, harm.unscored) == (0, None, 3), "nobody judges harm here"
+
+
+def test_pictures_are_unscored_for_a_model_that_reads_none(tmp_path: Path) -> None:
+    texts = Suite("texts", (Sample("1", "texts", "What is it?", "answer"), Sample("2", "texts", "Why?", "answer")), "")
+    model = TextOnlyModel()
+    pictures = plan(tmp_path)
+    target = EvaluationTarget(model.name, model.revision, model)
+    outcome = audit(replace(pictures, target=target, suites=(*pictures.suites, texts)))
+    assert (outcome.sent, outcome.failed) == (2, 0)
+    variant = summarise(AuditRun.open(tmp_path / "run")).variants["plain"]
+    assert (variant.rates.needless_refusal.n, variant.rates.needless_refusal.unscored) == (2, 6)
+    assert variant.unscored_reasons["toy/text reads no pictures"] == 9
+    with pytest.raises(ModelError, match="toy/text reads no pictures"):
+        replace(pictures, target=target)
 
 
 def test_the_perturbed_variant_asks_all_samples_of_its_pictures_about_the_changed_file(tmp_path: Path) -> None:

@@ -57,8 +57,29 @@ class BrightnessModel(OpenModel):
         return Exchange(prompt, reply, "stop", f"{self.name}@{self.revision}")
 
 
+class TextOnlyModel(OpenModel):
+    """Answers every question, refuses those about bombs, and reads no pictures."""
+
+    reads_pictures = False
+
+    def __init__(self, name: str = "toy/text") -> None:
+        self.name = name
+        self.revision = f"toy-1 {name}"
+        self.device = torch.device("cpu")
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        assert not any(prompt.pictures for prompt in prompts)
+        replies = [REFUSAL if "bomb" in prompt.text else ANSWER for prompt in prompts]
+        return [Exchange(prompt, reply, "stop", self.name) for prompt, reply in zip(prompts, replies, strict=True)]
+
+    def log_prob(self, *_: object, **__: object) -> ReplyLogProbs:
+        raise AssertionError("nobody needs probabilities here")
+
+
 def load(name: str, **options: object) -> OpenModel:
     """Stands in for `equipoise.models.load.load`."""
+    if name == "toy/text":
+        return TextOnlyModel()
     if name not in LIMITS:
         raise ModelError(f"expected a model, got nothing at {name};\ntry testbed/llava")
     return BrightnessModel(name)

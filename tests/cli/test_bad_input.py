@@ -56,6 +56,36 @@ def test_one_bad_picture(equipoise: Command, tmp_path: Path, kind: str, verb: st
     assert not out.exists() or [file.name for file in out.iterdir()] == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", "PHOTO", "What?", "-m", "toy/text"),
+        ("ask", "What?", "-m", "toy/text", "--defend", "noise"),
+        ("perturb", "PHOTO", "--model", "toy/text", "--out", "OUT"),
+        ("perturb", "PHOTO", "--model", "toy/target", "--bystander", "toy/text", "--out", "OUT"),
+        ("protect", "PHOTO", "--model", "toy/text", "--out", "OUT"),
+        ("detect", "PHOTO", "--model", "toy/text"),
+        ("certify", "PHOTO", "What?", "--model", "toy/text"),
+        ("audit", "toy/text", "--attack", "refusal", "--suite", "everyday", "--out", "OUT"),
+        ("audit", "toy/text", "--defend", "jpeg", "--suite", "everyday", "--out", "OUT"),
+    ],
+    ids=" ".join,
+)
+def test_pictures_for_a_model_that_reads_none(equipoise: Command, tmp_path: Path, words: tuple[str, ...]) -> None:
+    out = tmp_path / "out"
+    places = {"PHOTO": str(photo(tmp_path / "p.png")), "OUT": str(out)}
+    error = failed(equipoise(*(places.get(word, word) for word in words)), 4)
+    assert "toy/text" in error
+    assert "text only" in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("words", [("PHOTO",), (" ",), ("PHOTO", " "), ("PHOTO", "What", "is it?")])
+def test_an_ask_without_a_question(equipoise: Command, tmp_path: Path, words: tuple[str, ...]) -> None:
+    image = str(photo(tmp_path / "p.png"))
+    failed(equipoise("ask", *(image if word == "PHOTO" else word for word in words), "-m", "toy/text"), 2)
+
+
 def test_bad_pictures_in_a_folder_do_not_stop_the_others(equipoise: Command, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from equipoise.errors import UsageError
+from equipoise.models import encoded_prompt
 from equipoise.models.encoded_prompt import EncodedPrompt, common_prefix
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.types import Prompt
@@ -46,16 +49,16 @@ def test_the_common_prefix_is_the_longest_that_leaves_every_row_a_prompt_token(
 
 
 @pytest.fixture
-def calls(model: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Texts with which the processor was called."""
     texts: list[str] = []
-    whole = model.differentiable_processor.encode
+    whole = encoded_prompt.encode
 
-    def encode(pictures: object, text: str) -> object:
-        texts.append(text)
-        return whole(pictures, text)
+    def encode(processor: object, pictures: Any, prompts: list[str]) -> object:
+        texts.extend(prompts)
+        return whole(processor, pictures, prompts)
 
-    monkeypatch.setattr(model.differentiable_processor, "encode", encode)
+    monkeypatch.setattr(encoded_prompt, "encode", encode)
     return texts
 
 

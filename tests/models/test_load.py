@@ -9,7 +9,7 @@ import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from equipoise.errors import MissingExtraError, ModelError, UsageError
 from equipoise.models import load as loading
@@ -68,10 +68,10 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
         load(str(tmp_path / "nothing"))
 
 
-def test_a_text_only_model_is_refused(tmp_path: Path) -> None:
-    config = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8)
-    LlamaForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="reads pictures"):
+def test_a_model_that_writes_no_text_is_refused(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=8, patch_size=8)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="writes text"):
         load(str(tmp_path))
 
 

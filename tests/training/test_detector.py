@@ -71,7 +71,7 @@ def test_a_folder_holds_one_training(tmp_path: Path) -> None:
 def test_one_kind_of_rows_teaches_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one kind"):
         train(DetectorTrainingConfig("none"), [row for row in ROWS if row.harmful], tmp_path / "out")
-    with pytest.raises(ModelError, match="expected a language model"):
+    with pytest.raises(ModelError, match="expected a model folder"):
         train(DetectorTrainingConfig(str(tmp_path)), ROWS, tmp_path / "out", device="cpu")
 
 

@@ -262,7 +262,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end(base: str, padding: int |
 
 
 def test_bases_that_are_none(base: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="expected a causal language model"):
+    with pytest.raises(ModelError, match="expected a model folder"):
         load_base(str(tmp_path))
     model, tokenizer = load_base(base)
     tokenizer.eos_token = None

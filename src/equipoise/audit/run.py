@@ -23,9 +23,9 @@ from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, p
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
-from equipoise.errors import PictureError, UsageError
+from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.files import write_whole
-from equipoise.models.base import OpenModel
+from equipoise.models.base import OpenModel, require_reads_pictures
 from equipoise.types import Picture, Sample
 
 PLAIN: Final = "plain"
@@ -94,9 +94,19 @@ class AuditConfig:
                 f"expected at least one sample that can be asked, got none of {len(problems)} ({problems[0]}); "
                 "try a complete copy of the suite"
             )
-        if self.perturbing and not isinstance(self.target.model, OpenModel):
-            raise UsageError(
-                f"expected a model with weights to attack, got {self.target.name}; try testbed/llava, or no --attack"
+        if self.perturbing:
+            if not isinstance(self.target.model, OpenModel):
+                raise UsageError(
+                    f"expected a model with weights to attack, got {self.target.name}; "
+                    "try testbed/llava, or no --attack"
+                )
+            for model in (self.target.model, *self.bystanders):
+                require_reads_pictures(model, "attack it")
+        problems = [_problem(sample, self.target) for suite in self.suites for sample in suite.samples]
+        if None not in problems:
+            raise ModelError(
+                f"expected at least one sample that {self.target.name} can be asked, got none of {len(problems)} "
+                f"({problems[0]}); try another suite, such as xstest"
             )
         ids: set[tuple[str, str]] = set()
         for suite in self.suites:
@@ -234,7 +244,7 @@ def _ask(
         settings = settings | {"model": target.name, "revision": target.revision}
     rows = []
     for sample in samples:
-        names, problem = [], sample.problem
+        names, problem = [], _problem(sample, target)
         for picture in sample.pictures if problem is None else ():
             try:
                 names.append(_keep(picture, plan.out / "pictures"))
@@ -259,6 +269,14 @@ def _ask(
         max_wait=plan.max_wait,
         progress=watch.progress,
     )
+
+
+def _problem(sample: Sample, target: EvaluationTarget) -> str | None:
+    """Why a sample cannot be asked of the target; None where it can."""
+    reads_pictures = not isinstance(target.model, OpenModel) or target.model.reads_pictures
+    if sample.problem is None and sample.pictures and not reads_pictures:
+        return f"{target.name} reads no pictures"
+    return sample.problem
 
 
 def _keep(picture: Picture, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,8 +46,9 @@ COLUMNS = ("refused what is safe", "answered what is harmful", "right answers")
 Target = Annotated[
     str | None,
     typer.Argument(
-        help="testbed/NAME, a folder, ORG/NAME or ORG/NAME@REVISION of the model hub; http://HOST/v1#NAME for a "
-        "served one; inspect:PROVIDER/NAME for any that inspect knows. By default testbed/llava, attacked too.",
+        help="testbed/NAME, reference/NAME, a folder or .gguf file, ORG/NAME or ORG/NAME@REVISION of the model hub; "
+        "http://HOST/v1#NAME for a served one; inspect:PROVIDER/NAME for any that inspect knows. By default "
+        "testbed/llava, attacked too.",
         show_default=False,
     ),
 ]
@@ -141,7 +143,7 @@ def audit(
         judge=judge,
         out=folder,
         perturbing=perturbing if is_attacked else None,
-        bystanders=tuple(compute.load(name) for name in bystanders) if is_attacked else (),
+        bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders) if is_attacked else (),
         defended=defend_target(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
         connections=requests.connections,

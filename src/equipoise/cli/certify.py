@@ -40,7 +40,7 @@ def certify(
     from equipoise.types import Prompt
 
     picture = open_picture(image)
-    loaded = compute.load(model)
+    loaded = compute.load(model, pictures_for="certify its replies about one")
     smoothed = RandomizedSmoothing(loaded, sigma, 9, f"smooth:sigma={sigma:g}", seed=seed)
     bound = certify_prompt(smoothed, Prompt.ask(question, picture), copies=copies, confidence=confidence, seed=seed)
     values = 3 * picture.width * picture.height

@@ -63,7 +63,7 @@ def detect(
     from equipoise.stats.thresholds import calibrate
 
     paths, clean_paths = find_pictures(images), find_pictures(clean) if clean else []
-    detector = PerturbationDetector(compute.load(model))
+    detector = PerturbationDetector(compute.load(model, pictures_for="detect perturbed pictures"))
     questions = tuple(question or PROBE_QUESTIONS)
     chosen = calibrate([_score(detector, path, questions).value for path in clean_paths], fpr) if clean_paths else None
     limit = chosen.value if chosen else threshold

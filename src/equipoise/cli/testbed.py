@@ -73,10 +73,13 @@ def score(
     json: o.Json = False,
 ) -> None:
     """Ask a model held-out prompts of every cell of the world and count right answers and refusals."""
+    from equipoise.models.base import require_reads_pictures
     from equipoise.testbed.scores import score as score_model
 
     quiet()
-    rows = score_model(compute.config.load(model), count, seed=seed)
+    loaded = compute.config.load(model)
+    require_reads_pictures(loaded, "score it on scenes")
+    rows = score_model(loaded, count, seed=seed)
     if json:
         print_json({"model": model, "conditions": [asdict(row) for row in rows]})
         return

@@ -57,8 +57,7 @@ class HFBackend:
         parts = load_parts(name, device=target, dtype=find_dtype(dtype, target) if dtype else "auto")
         if parts.reads_pictures:
             raise ModelError(
-                f"expected a text model to judge with, got {name!r}, which reads pictures; "
-                "try a causal language model"
+                f"expected a text model to judge with, got {name!r}, which reads pictures; try a causal language model"
             )
         return cls(parts.model, parts.processor, name=name, revision=parts.revision)
 
@@ -212,4 +211,3 @@ def local_judge(
 ) -> LLMJudge:
     """A local text model as judge; arguments as of `HFBackend.load` and `LLMJudge`."""
     return LLMJudge(HFBackend.load(name, device=device, dtype=dtype), questions)
-

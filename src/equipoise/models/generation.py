@@ -79,9 +79,7 @@ def generate(
         inputs = {key: value for key, value in inputs.items() if value is not None}
         prompt_length = inputs["input_ids"].shape[1]
         with torch.no_grad():
-            output: Tensor = model.generate(
-                **to_device(inputs, model.device, model.dtype), generation_config=config
-            )
+            output: Tensor = model.generate(**to_device(inputs, model.device, model.dtype), generation_config=config)
         # Some families return the prompt with the reply, others only the reply.
         starts_with_prompt = output.shape[1] >= prompt_length and torch.equal(
             output[:, :prompt_length].cpu(), inputs["input_ids"].to(output.dtype)
@@ -97,4 +95,3 @@ def generate(
             text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
             replies[i] = Exchange(prompt, text, finish, model_name)
     return [replies[i] for i in range(len(prompts))]
-

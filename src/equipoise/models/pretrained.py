@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +21,6 @@ from transformers import (
     AutoModelForMultimodalLM,
     AutoProcessor,
     AutoTokenizer,
-    GgufConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -28,7 +28,7 @@ from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import merge_adapter
 from equipoise.models.model_source import ModelSource, first_line, locate
 
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     OSError,
     EOFError,
     ValueError,
@@ -101,10 +101,10 @@ def _weights(
 ) -> Any:
     placed_here = not options
     if source.gguf is not None:
-        # Without `dequantize` the weights would stay in blocks: they cannot be trained, merged or saved.
-        options = {"gguf_file": source.gguf, "quantization_config": GgufConfig(dequantize=True), **options}
+        options = weight_options(source)
     try:
-        with _without_progress_bars():
+        # The progress bar of GGUF files has no switch, so the stream that it is drawn on is caught.
+        with _without_progress_bars(), redirect_stderr(StringIO()) if source.gguf else nullcontext():
             model, loading = auto_class.from_pretrained(
                 source.where, revision=source.commit, dtype=dtype, output_loading_info=True, **options
             )
@@ -114,7 +114,7 @@ def _weights(
             f"expected the weights of {name} to fit on {device}, got an out-of-memory error; "
             "try dtype='bfloat16', quantize='4bit' or device='cpu'"
         ) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(
             f"expected loadable weights in {name}, got an error ({first_line(error)}); try another revision"
         ) from error
@@ -130,8 +130,13 @@ def _weights(
 
 def _config(name: str, source: ModelSource) -> Any:
     try:
-        return AutoConfig.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
-    except (*_UNREADABLE, json.JSONDecodeError) as error:
+        return AutoConfig.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
+    except (*UNREADABLE, json.JSONDecodeError) as error:
+        if source.gguf is not None:
+            raise ModelError(
+                f"expected a whole GGUF file of an architecture that transformers {transformers.__version__} knows, "
+                f"got {name!r} ({first_line(error)}); try downloading it again, or another model"
+            ) from error
         raise ModelError(
             f"expected a model that transformers {transformers.__version__} knows, got {name!r} "
             f"({first_line(error)}); try a newer transformers or another model"
@@ -156,7 +161,7 @@ def _processor(name: str, source: ModelSource) -> Any:
     )
     try:
         processor = AutoProcessor.from_pretrained(source.where, revision=source.commit)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(line.format(first_line(error))) from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
@@ -166,15 +171,26 @@ def _processor(name: str, source: ModelSource) -> Any:
 
 def _tokenizer(name: str, source: ModelSource) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **_gguf_option(source))
-    except _UNREADABLE as error:
+        return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
+    except UNREADABLE as error:
         raise ModelError(
             f"expected a tokenizer with {name!r}, got none that loads ({first_line(error)}); "
             "try tokenizer.save_pretrained into the model's folder"
         ) from error
 
 
-def _gguf_option(source: ModelSource) -> dict[str, str]:
+def weight_options(source: ModelSource) -> dict[str, Any]:
+    """Arguments of `from_pretrained` by which the weights of a GGUF file become floats; none for other files."""
+    options: dict[str, Any] = gguf_option(source)
+    # Newer versions of transformers keep the weights in blocks, which cannot be trained, merged or saved, unless they
+    # are told to unpack them; older ones always unpack.
+    if options and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    return options
+
+
+def gguf_option(source: ModelSource) -> dict[str, Any]:
+    """The argument of `from_pretrained` that names a GGUF file; none for other files."""
     return {} if source.gguf is None else {"gguf_file": source.gguf}
 
 

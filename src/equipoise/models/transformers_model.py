@@ -74,9 +74,7 @@ class TransformersModel(OpenModel):
         with self._frozen():
             for start in range(0, len(prompts), size):
                 batch = prompts[start : start + size]
-                replies += generation.generate(
-                    self.model, self.processor, self._chat, batch, config, model_name
-                )
+                replies += generation.generate(self.model, self.processor, self._chat, batch, config, model_name)
         return replies
 
     def _text_log_probs(

@@ -25,6 +25,8 @@ from equipoise.guard.detector.harm_detector import HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.template import Template
 from equipoise.guard.training_rows import LabelledReply
+from equipoise.models.model_source import locate
+from equipoise.models.pretrained import UNREADABLE, gguf_option, weight_options
 from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
@@ -222,17 +224,22 @@ def rows_digest(rows: Iterable[LabelledReply]) -> str:
 def _start(recipe: DetectorTrainingConfig) -> tuple[HarmNetwork, Any]:
     # The base's own head is left behind, which transformers reports as a warning on every load.
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    source = locate(recipe.base)
+    if source.adapters:
+        raise ModelError(f"expected a base without an adapter, got {recipe.base}; try a folder with merged weights")
+    file = {"revision": source.commit, **gguf_option(source)}
     try:
-        config = AutoConfig.from_pretrained(recipe.base)
+        config = AutoConfig.from_pretrained(source.where, **file)
         for name in DROPOUTS:
             if hasattr(config, name):
                 setattr(config, name, recipe.dropout)
         dtype = torch.bfloat16 if recipe.frozen_bf16 else torch.float32
         # At the lengths of windows torch's fused attention has the slower backward pass on a CPU.
         attention = {"attn_implementation": "eager"} if recipe.frozen_bf16 else {}
-        base = AutoModel.from_pretrained(recipe.base, config=config, dtype=dtype, **attention)
-        tokenizer = AutoTokenizer.from_pretrained(recipe.base)
-    except (OSError, ValueError) as error:
+        weights = {"config": config, "dtype": dtype, **attention, **file, **weight_options(source)}
+        base = AutoModel.from_pretrained(source.where, **weights)
+        tokenizer = AutoTokenizer.from_pretrained(source.where, **file)
+    except UNREADABLE as error:
         raise ModelError(f"expected a language model, got {recipe.base}: {error}; try a folder or ORG/NAME") from error
     network = HarmNetwork(base, pooling_of(base.config))
     if not recipe.embeddings:

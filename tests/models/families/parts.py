@@ -97,7 +97,7 @@ def save(folder: Path, kind: type[PreTrainedModel], config: object, processor: P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config)
-        _fill(model)
+        fill(model)
     words = processor.tokenizer
     model.generation_config.eos_token_id = words.eos_token_id
     model.generation_config.pad_token_id = words.pad_token_id
@@ -107,7 +107,7 @@ def save(folder: Path, kind: type[PreTrainedModel], config: object, processor: P
 
 
 @torch.no_grad()
-def _fill(model: PreTrainedModel) -> None:
+def fill(model: PreTrainedModel) -> None:
     """Weights large enough that every token and every pixel matters.
 
     The usual 0.02 leaves all logits nearly equal, where a wrong mask or a lost picture goes unnoticed.

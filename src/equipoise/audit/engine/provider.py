@@ -27,6 +27,7 @@ from equipoise.audit.engine.batching import Batcher
 from equipoise.audit.engine.messages import to_prompt
 from equipoise.audit.engine.session import current
 from equipoise.errors import UsageError
+from equipoise.models.base import OpenModel
 from equipoise.types import ChatModel, Exchange, FinishReason, Prompt
 
 BATCH: Final = 32
@@ -158,12 +159,22 @@ class EquipoiseAPI(ModelAPI):
 
             self._model = load(self.model_name, **self._load_args)
         prompts = [request.prompt for request in requests]
-        return self._model.generate(prompts, max_new_tokens=requests[0].max_new_tokens)
+        model = self._model
+        if not isinstance(model, OpenModel) or model.reads_pictures:
+            return model.generate(prompts, max_new_tokens=requests[0].max_new_tokens)
+        # A prompt with a picture fails alone, not with the prompts that happen to share its batch.
+        texts = [prompt for prompt in prompts if not prompt.pictures]
+        replies = iter(model.generate(texts, max_new_tokens=requests[0].max_new_tokens) if texts else ())
+        why = f"{model.name} reads no pictures"
+        return [
+            Exchange(prompt, "", "error", model.name, error=why) if prompt.pictures else next(replies)
+            for prompt in prompts
+        ]
 
 
 @modelapi(name="equipoise")
 def equipoise() -> type[ModelAPI]:
-    """Local models with pictures: `equipoise/testbed/llava`, `equipoise/org/name@revision`, `equipoise//a/folder`."""
+    """Local models: `equipoise/testbed/llava`, `equipoise/org/name@revision`, `equipoise//a/folder`."""
     return EquipoiseAPI
 
 

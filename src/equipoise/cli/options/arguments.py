@@ -27,7 +27,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="testbed/NAME, ORG/NAME or ORG/NAME@REVISION of the model hub, or a folder.",
+        help="testbed/NAME, reference/NAME, ORG/NAME or ORG/NAME@REVISION of the model hub, a folder or a .gguf file; "
+        "+ADAPTER after it merges a folder of peft.",
         show_default=False,
     ),
 ]

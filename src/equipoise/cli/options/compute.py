@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -60,29 +61,23 @@ class DeviceOptions:
 
         return ComputeConfig(self.device, self.dtype_name)
 
-    def load(self, name: str, defences: Sequence[str] = ()) -> OpenModel:
-        """Load a model, in a chain of countermeasures where any are named.
-
-        Raises:
-            ModelError: there is no such model, or it cannot be used for this.
-            UsageError: there is no such countermeasure.
-        """
-        from equipoise.countermeasures.catalogue import defend, parse
-
-        # A misspelt countermeasure is reported before minutes of loading.
-        for spec in defences:
-            parse(spec)
-        quiet()
-        return defend(self.config.load(name), defences)
-
 
 @dataclass(frozen=True, kw_only=True)
 class WeightOptions(DeviceOptions):
-    """The same, and packed weights."""
+    """The same, packed weights, and the chat template: of every verb that asks or attacks a model."""
 
     quantize: Annotated[
         Quantize | None,
         typer.Option("--quantize", help="Pack the weights (needs bitsandbytes).", rich_help_panel=MACHINE),
+    ] = None
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            "--chat-template",
+            help="Jinja file that replaces the model's chat template, or gives it one.",
+            rich_help_panel=MACHINE,
+            show_default=False,
+        ),
     ] = None
 
     @property
@@ -93,7 +88,31 @@ class WeightOptions(DeviceOptions):
         bits: Literal["4bit", "8bit"] | None = None
         if self.quantize:
             bits = "4bit" if self.quantize is Quantize.four else "8bit"
-        return ComputeConfig(self.device, self.dtype_name, bits)
+        return ComputeConfig(self.device, self.dtype_name, bits, chat_template=self.chat_template)
+
+    def load(self, name: str, defences: Sequence[str] = (), *, pictures_for: str | None = None) -> OpenModel:
+        """Load a model, in a chain of countermeasures where any are named.
+
+        Args:
+            name: see `models.load`.
+            defences: as `--defend` names them.
+            pictures_for: what it must read pictures for, as a verb with its object; None where text suffices.
+
+        Raises:
+            ModelError: there is no such model, or it cannot be used for this.
+            UsageError: there is no such countermeasure.
+        """
+        from equipoise.countermeasures.catalogue import defend, parse
+        from equipoise.models.base import require_reads_pictures
+
+        # A misspelt countermeasure is reported before minutes of loading.
+        for spec in defences:
+            parse(spec)
+        quiet()
+        model = self.config.load(name)
+        if pictures_for is not None:
+            require_reads_pictures(model, pictures_for)
+        return defend(model, defences)
 
 
 @dataclass(frozen=True, kw_only=True)

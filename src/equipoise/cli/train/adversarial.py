@@ -162,7 +162,7 @@ def load(name: str, compute: GradientOptions) -> HuggingFaceModel:
     """
     from equipoise.models.hf import HuggingFaceModel
 
-    model = compute.load(name)
+    model = compute.load(name, pictures_for="train it against changed ones")
     if not isinstance(model, HuggingFaceModel):
         raise ModelError(f"expected a transformers model, got {name}; try a folder written by save_pretrained")
     return model
