@@ -174,7 +174,8 @@ class _LoadedEncoder:
         import torch
 
         pieces = self.window.read(self.tokenizer, [(exchange.prompt.text, exchange.reply)])[0]
-        # Only the reply's positions are pooled: the prompt is read for context, but a prompt about refusals is none.
+        # The network averages over the reply's positions only: the prompt is read for context, but words of refusal in
+        # it are the user's.
         ids = torch.tensor([pieces.ids])
         reply = torch.arange(len(pieces.ids)) >= pieces.reply
         with torch.inference_mode():
