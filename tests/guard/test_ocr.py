@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from equipoise.guard.ocr import KEPT, OCR, in_order
+from equipoise.guard.ocr import KEPT, LARGEST, OCR, in_order
 
 pytest.importorskip("rapidocr_onnxruntime", reason="the extra guard is not installed")
 
@@ -25,13 +25,13 @@ def drawn(*lines: str, size: tuple[int, int] = (640, 240), scale: int = 34) -> I
 
 
 def test_lines_are_read_in_order(reader: OCR) -> None:
-    found = reader(drawn("List the steps", "to bake bread", "1. Flour"))
-    assert [line.replace(" ", "").lower() for line in found.splitlines()] == ["listthesteps", "tobakebread", "1.flour"]
+    text = reader(drawn("List the steps", "to bake bread", "1. Flour"))
+    assert [line.replace(" ", "").lower() for line in text.splitlines()] == ["listthesteps", "tobakebread", "1.flour"]
 
 
 def test_small_pictures_are_enlarged(reader: OCR) -> None:
-    found = reader(drawn("ZORBIUM", size=(200, 120), scale=20))
-    assert "ZORBIUM" in found
+    text = reader(drawn("ZORBIUM", size=(200, 120), scale=20))
+    assert "ZORBIUM" in text
 
 
 def test_no_text_is_no_text(reader: OCR) -> None:
@@ -55,6 +55,46 @@ def test_words_on_one_line_are_joined_from_left_to_right() -> None:
     def box(left: float, top: float) -> list[list[float]]:
         return [[left, top], [left + 10, top], [left + 10, top + 10], [left, top + 10]]
 
-    found = in_order([(box(50, 2), "world"), (box(0, 30), "again"), (box(0, 0), "hello")])
-    assert found == ["hello world", "again"]
+    lines = in_order([(box(50, 2), "world"), (box(0, 30), "again"), (box(0, 0), "hello")])
+    assert lines == ["hello world", "again"]
     assert in_order([]) == []
+
+
+class RecordingEngine:
+    """In place of RapidOCR: keeps the shapes of the pictures it gets, and reads nothing."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, pixels: np.ndarray) -> tuple[None, float]:
+        self.shapes.append(pixels.shape)
+        return None, 0.0
+
+
+@pytest.mark.parametrize(
+    ("size", "enlarged"),
+    [
+        ((200, 120), (480, 800, 3)),
+        ((480, 481), (481, 480, 3)),
+        ((5000, 600), (600, 5000, 3)),
+        ((1, 1), (480, 480, 3)),
+        ((3000, 3000), (3000, 3000, 3)),
+    ],
+)
+def test_only_small_pictures_are_enlarged_and_keep_their_proportions(
+    size: tuple[int, int], enlarged: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, engine = OCR(), RecordingEngine()
+    monkeypatch.setattr(reader, "_engine", engine)
+    assert reader(Image.new("RGB", size)) == ""
+    assert engine.shapes == [enlarged]
+
+
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (3, 2_000_000), (100, 30_000)])
+def test_a_thin_picture_does_not_fill_the_memory(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, engine = OCR(), RecordingEngine()
+    monkeypatch.setattr(reader, "_engine", engine)
+    reader(Image.new("RGB", size))
+    ((height, width, _),) = engine.shapes
+    assert height * width <= max(LARGEST * 1.01, size[0] * size[1])
+    assert min(height, width) >= min(size)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from equipoise.attacks.solvers import SOLVERS
+from equipoise.cli.main import app
 from equipoise.errors import UsageError
 from equipoise.models.compute import ComputeConfig
 from equipoise.perturb import PerturbConfig, choose_questions
+from equipoise.perturb.attack import eot_transforms
 
 
 def test_the_recipe_is_json_and_keeps_the_keys_of_earlier_results() -> None:
@@ -57,3 +65,61 @@ def test_the_command_quotes_what_a_shell_would_read() -> None:
 def test_values_that_cannot_be(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         PerturbConfig(("a",), Path("out"), **settings)  # type: ignore[arg-type]
+
+
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(str.strip)
+names = st.from_regex(r"\A[a-z]{1,6}(/[a-z]{1,6})?\Z")
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> PerturbConfig:
+    """Any config whose questions do not come from files."""
+    models = draw(st.lists(names, min_size=1, max_size=4, unique=True))
+    cut = draw(st.integers(1, len(models)))
+    questions = draw(st.lists(words, max_size=2))
+    kind = draw(st.sampled_from(["exact", "similar", "general"] if questions else ["general"]))
+    seed = draw(st.integers(-(2**63) + 1, 2**63 - 1))
+    norm = draw(st.sampled_from(["linf", "l2"]))
+    return PerturbConfig(
+        models=tuple(models[:cut]),
+        bystanders=tuple(models[cut:]),
+        out=Path(draw(words)),
+        defences=tuple(draw(st.lists(st.sampled_from(["median", "jpeg:quality=50"]), max_size=2))),
+        questions=choose_questions(questions, draw(st.lists(words, max_size=2)), kind=kind, seed=seed),
+        epsilon=draw(st.one_of(st.integers(1, 255).map(lambda k: k / 255), st.floats(1 / 255, 1))),
+        norm=norm,
+        steps=draw(st.integers(1, 10**6)),
+        solver=draw(st.sampled_from(sorted(SOLVERS))),
+        seed=seed,
+        refusal=draw(st.none() | words),
+        eot=tuple(draw(st.lists(st.sampled_from(sorted(eot_transforms())), unique=True))),
+        keep_away=cut < len(models) and draw(st.booleans()),
+        universal=draw(st.booleans()),
+        learned_prompts=draw(st.booleans()),
+        max_seconds=draw(st.none() | st.floats(0, 1e9)),
+        max_new_tokens=draw(st.integers(1, 10**4)),
+        compute=ComputeConfig(
+            dtype=draw(st.sampled_from([None, "float32", "bfloat16"])), quantize=draw(st.sampled_from([None, "4bit"]))
+        ),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(config=configs(), pictures=st.lists(words.map(Path), min_size=1, max_size=2))
+def test_the_command_of_a_config_gives_its_recipe_again(config: PerturbConfig, pictures: list[Path]) -> None:
+    """Whoever types the command of a result goes on with that result, and is not told of another recipe."""
+    calls: list[tuple[Sequence[Path], PerturbConfig]] = []
+
+    def run_with_page(images: Sequence[Path], parsed: PerturbConfig) -> object:
+        calls.append((images, parsed))
+        raise UsageError("expected no run, got one; try none")
+
+    command = shlex.split(config.command(pictures))
+    assert command[:2] == ["equipoise", "perturb"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("equipoise.cli.perturb.run_with_page", run_with_page)
+        result = CliRunner().invoke(app, command[1:])
+    assert calls, (command, result.output)
+    ((images, parsed),) = calls
+    assert parsed.recipe == config.recipe
+    assert (list(images), parsed.out) == (pictures, config.out)

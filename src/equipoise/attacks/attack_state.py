@@ -87,6 +87,8 @@ class AttackState:
             ModelError: the first loss or gradient is not finite. A later one sets `diverged`, which keeps the best
                 candidate until then.
         """
+        # In float32: the sum of a float16 gradient overflows at 65,504, which is no divergence. One number holds both
+        # questions, whether every entry is finite and whether all are zero.
         size = float(torch.linalg.vector_norm(evaluation.gradient, ord=1, dtype=torch.float32))
         if not (math.isfinite(evaluation.loss) and math.isfinite(size)):
             if not self.trace:
@@ -96,6 +98,8 @@ class AttackState:
                 )
             self.diverged = True
             return
+        # A gradient of exactly zero is a sign of a broken path (a detached processor, a saturated loss), not of a
+        # minimum; it is counted and reported as a warning.
         self._zero_gradients += size == 0
         if self._exact:
             self._consider(candidate, None, evaluation.loss)
@@ -113,11 +117,13 @@ class AttackState:
         Returns:
             Whether the target rate is reached; the checked picture is then the result.
         """
+        # Invariant: `rate` is that of `_best`, or None where `_best` was not checked since it became the best.
         checked = self._best if self._exact and self.rate is None else candidate
         rate = None if self._success is None else float(self._success(checked))
         if rate is not None:
             self._append_step(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
         if rate is not None and rate >= self._criteria.target_rate:
+            # No loss is below minus infinity: what passed its check is never replaced by a lower loss.
             self._best, self._best_loss, self.rate = checked, -math.inf, rate
             return True
         if not self._exact:
@@ -149,6 +155,7 @@ class AttackState:
 
     def best(self) -> Tensor:
         """The first picture that passed its check, else the one with the lowest loss, else the last one."""
+        # Plus infinity means that nothing was scored, as after running out of time with random losses.
         return self._last if math.isinf(self._best_loss) and self._best_loss > 0 else self._best
 
     def warnings(self, feasible: FeasibleSet) -> list[str]:

@@ -28,6 +28,7 @@ def direction(gradient: Tensor, norm: Norm) -> Tensor:
     """The direction of steepest ascent of length 1 in a norm: the sign, or the unit vector."""
     if norm == "linf":
         return gradient.sign()
+    # The limit turns 0 / 0 into 0: with a zero gradient the picture stays where it is, instead of becoming NaN.
     return gradient / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
@@ -127,6 +128,8 @@ class Momentum(Bim):
         pixels, velocity, step = start, torch.zeros_like(start), 0
         while True:
             evaluation = yield pixels
+            # Each gradient is scaled to an l1 norm of 1 before it is added, so that steps with a steep loss do not
+            # outweigh all others in the sum.
             size = evaluation.gradient.abs().sum().clamp_min(torch.finfo(start.dtype).tiny)
             velocity = self.decay * velocity + evaluation.gradient / size
             pixels = feasible.project(pixels - self.step_size(step) * direction(velocity, self.budget.norm))

@@ -155,7 +155,7 @@ class BoundedExecutor:
             seconds: instead of the executor's own.
 
         Raises:
-            Unanswered: it was not taken, or took too long; it then ends at its next checkpoint.
+            CheckUnavailable: it was not taken, or took too long; it then ends at its next checkpoint.
         """
         if self.is_open:
             raise CheckUnavailable(f"the breaker is open: {self.name} hang", "hanging")
@@ -169,11 +169,15 @@ class BoundedExecutor:
             self._ready.append(piece)
             self._next()
         try:
+            # `wait`, not `wait_for`: on a timeout the future stays usable, and the thread that computes may still end
+            # it. A caller that is cancelled (its client hung up) leaves through `finally` as well.
             await asyncio.wait({piece.future}, timeout=seconds)
         finally:
             if not piece.future.done():
                 self._leave(piece)
         if not piece.future.done():
+            # A timeout alone proves nothing: behind long work a short piece is late, too. Only where no piece ended or
+            # passed a checkpoint in all this time does something hang.
             if piece.progress == self._progress:
                 self._failures += 1
                 self._opened = time.monotonic()
@@ -198,6 +202,8 @@ class BoundedExecutor:
     def _best(self) -> _Piece:
         """Whose turn it is; the abandoned first, since they only end."""
         now = time.monotonic()
+        # Between clients: round robin by the number of the last turn, so that a client gains nothing by sending more.
+        # Within a client: least computing first, aged by waiting (`_Piece.order`), so that nothing waits for ever.
         return min(self._ready, key=lambda piece: (not piece.gone, self._served.get(piece.client, 0), piece.order(now)))
 
     def _next(self) -> None:
@@ -210,6 +216,8 @@ class BoundedExecutor:
         self._turns += 1
         self._served[piece.client] = self._turns
         piece.began = self._moved = time.monotonic()
+        # A paused piece has a thread with its stack already: it is woken. Another one takes a waiting thread, or a new
+        # one. The count of idle threads goes down here, under the lock: in the thread, one could be given away twice.
         if piece.paused:
             piece.paused = False
             piece.turn.set()
@@ -233,11 +241,14 @@ class BoundedExecutor:
                 raise Abandoned
             if not self._ready:
                 return
+            # The event is cleared before `_next`, which may give the turn straight back to this piece: cleared later,
+            # that wake-up would be lost, and the piece would sleep for ever while it holds the turn.
             piece.turn.clear()
             piece.paused = True
             self._ready.append(piece)
             self._holder = None
             self._next()
+        # Outside of the lock: others compute while this thread waits.
         piece.turn.wait()
         if piece.gone:
             raise Abandoned
@@ -283,6 +294,7 @@ class BoundedExecutor:
         """Let nothing more start; what runs ends at its next checkpoint, or with the process."""
         with self._lock:
             self._closed = True
+            # What has not begun fails at once. What has begun owns a thread, so it is only marked, and ends itself.
             for piece in [piece for piece in self._ready if not piece.paused]:
                 self._ready.remove(piece)
                 self._count_out(piece)
@@ -291,6 +303,7 @@ class BoundedExecutor:
                     piece.loop.call_soon_threadsafe(_end, piece.future, None, error)
             for piece in [*self._ready, *([self._holder] if self._holder is not None else [])]:
                 piece.gone = True
+            # None tells an idle thread to end.
             for _ in range(self._idle):
                 self._starts.put(None)
 

@@ -67,6 +67,8 @@ class CascadeDetector:
     def __call__(self, inputs: Sequence[GuardInput]) -> list[HarmScore]:
         """The small detector's score outside the band, the bigger guard's inside; a failure of either is one."""
         scores = run_detector(self.detector, inputs)
+        # A failed score is not in the band: asking the larger guard there would hide that the small detector, which
+        # sees all traffic, is broken.
         unsure = [
             index
             for index, score in enumerate(scores)
@@ -75,6 +77,8 @@ class CascadeDetector:
         for index, score in zip(
             unsure, run_detector(self.escalation_guard, [inputs[index] for index in unsure]), strict=True
         ):
+            # The larger guard's score replaces the other; it is not averaged with what was just called unsure. A
+            # failure replaces it as well, so that the fail mode applies.
             scores[index] = score
         return scores
 

@@ -1,11 +1,12 @@
-"""`OCR`: the text in a picture, so that a request that is drawn instead of written reaches the guard.
+"""`OCR`: reads the text in pictures with RapidOCR, so that the guard checks requests that are drawn, not typed.
 
-OCR by RapidOCR, whose models come in its wheel; nothing is fetched.
+RapidOCR's wheel contains its models; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SMALL: Final = 480
-"""A shorter side below this is enlarged first: letters of few pixels are not found."""
+"""A picture whose shorter side has fewer pixels is enlarged first, since very small letters are not recognised."""
+LARGEST: Final = 4_000_000
+"""Pixels of a picture after enlarging, at most."""
 KEPT: Final = 256
-"""Pictures whose text is remembered."""
+"""Pictures whose text is cached."""
 
 
 class OCR:
@@ -47,6 +50,8 @@ class OCR:
         Raises:
             PictureError: the engine cannot read it.
         """
+        # By content: the same picture in the next turn of a conversation is not read again. Mode and size belong to the
+        # key, since the same bytes are another picture at another width.
         key = hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).digest()
         with self._lock:
             if key not in self._known:
@@ -59,9 +64,10 @@ class OCR:
     def _read(self, image: Image) -> str:
         import numpy as np
 
-        shorter = min(image.size)
-        if shorter < SMALL:
-            factor = SMALL / shorter
+        # The limit on the area is for thin pictures: at 1 x 40,000 pixels the shorter side alone would ask for
+        # 480 x 19,200,000, some 28 GB.
+        factor = min(SMALL / min(image.size), math.sqrt(LARGEST / (image.width * image.height)))
+        if factor > 1:
             image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
         # The engine takes blue first, as OpenCV does.
         pixels = np.asarray(image.convert("RGB"))[:, :, ::-1]
@@ -73,7 +79,12 @@ class OCR:
 
 
 def in_order(boxes: list[tuple[Any, str]]) -> list[str]:
-    """Texts with their corner points as lines, read as people do."""
+    """The texts as lines, from top to bottom and from left to right.
+
+    Args:
+        boxes: the four corner points `(x, y)` of each text, in pixels, and the text.
+    """
+    # By the upper edge, so that the first box of each line is the one that decides where the line ends.
     placed = sorted(
         ((min(y for _, y in box), min(x for x, _ in box), max(y for _, y in box), text) for box, text in boxes),
         key=lambda box: box[0],

@@ -104,6 +104,7 @@ class GuardPipeline:
         rail = rail or policy.output
         if not rail.enabled:
             return [allow(item.response) for item in inputs]
+        # The band belongs to the client's policy, not to the detector, which all clients share: a copy gets it.
         detector = (
             self.detector.with_band(policy.cascade) if isinstance(self.detector, BandedDetector) else self.detector
         )
@@ -113,6 +114,8 @@ class GuardPipeline:
         scores = iter(run_detector(detector, [text for group in groups for text in group]))
         for case, group in zip(cases, groups, strict=True):
             _decide_original(case, _highest([next(scores) for _ in group]), rail, policy)
+        # Invariant of the loop: a case without a decision is harmful and has no harmless rewrite yet. Whatever ends the
+        # loop, `_final_decision` refuses what is left, so that no path returns a harmful or unchecked text.
         for _ in range(policy.rounds if rewrite else 0):
             undecided = [case for case in cases if case.decision is None]
             if not undecided:
@@ -132,6 +135,8 @@ class GuardPipeline:
         """One more rewrite of each reply, and the detector's score of it."""
         for case, text in zip(cases, self._rewrites([case.current or case.original for case in cases]), strict=True):
             case.rounds += 1
+            # The next round rewrites this rewrite, which is nearer to harmless than the reply; without a rewrite it
+            # starts from the reply again. Side texts are parts of the reply, and a rewrite has none.
             case.current = (
                 None if text is None else replace(case.current or case.original, response=text, side_texts=())
             )
@@ -139,6 +144,7 @@ class GuardPipeline:
         rewrites = [case.current for case in tried if case.current is not None]
         for case, rewrite, score in zip(tried, rewrites, run_detector(detector, rewrites), strict=True):
             case.scores.append(score)
+            # A score without a probability is a failed check of the rewrite; it never lets the rewrite pass.
             if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):
                 why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"
                 case.decide("rewrite", rewrite.response, case.scores[0].detector, why)
@@ -155,6 +161,7 @@ class GuardPipeline:
                 texts = list(detoxifier([inputs[index] for index in missing]))
             except Exception:  # noqa: BLE001 - a detoxifier's code is not ours; a reply must not pass because it failed
                 continue
+            # Not strict: a detoxifier that returns too few rewrites leaves the rest to the next one, or to a refusal.
             for index, text in zip(missing, texts, strict=False):
                 # An empty rewrite, or one that changes nothing, is no rewrite.
                 if isinstance(text, str) and text.strip() and text != inputs[index].response:
@@ -196,6 +203,8 @@ def _highest(scores: Sequence[HarmScore]) -> HarmScore:
     if len(scores) == 1:
         return scores[0]
     seconds = sum(score.seconds for score in scores)
+    # 2 is above every probability: one part that could not be checked makes the whole reply unchecked, however harmless
+    # the other parts are. An average would let a long harmless part cover a short harmful one.
     highest = max(scores, key=lambda score: 2.0 if score.harm is None else score.harm)
     kinds = {
         name: max(other.categories.get(name, 0.0) for other in scores) for score in scores for name in score.categories
@@ -214,6 +223,7 @@ def run_detector(detector: Detector, inputs: Sequence[GuardInput]) -> list[HarmS
         return [failure_score(detector, f"{type(error).__name__}: {error}")] * len(inputs)
     if len(scores) != len(inputs):
         return [failure_score(detector, f"{len(scores)} scores for {len(inputs)} replies")] * len(inputs)
+    # NaN is below every threshold, so that it would pass as harmless; `0 <= NaN` is false and makes it a failure.
     return [
         score
         if score.harm is None or 0 <= score.harm <= 1

@@ -1,4 +1,4 @@
-"""`Policy`: what is done about which harm, on which rail, and what if a check fails; read from TOML and validated.
+"""`Policy`: thresholds and actions of every rail, and the fail modes; read from TOML and validated.
 
 Rails: `input` (the request, before anybody replies) and `output` (each reply). Unknown names are an error, so that a
 misspelt threshold cannot silently be the default.
@@ -31,31 +31,31 @@ class _StrictModel(BaseModel):
 
 
 class HarmRule(_StrictModel):
-    """From which probability of harm on what is done."""
+    """A threshold on the probability of harm, and the action from there on."""
 
     threshold: Probability = 0.5
     action: Action = "rewrite"
 
 
 class Rail(_StrictModel):
-    """One place where is looked."""
+    """One check point (input or output) with its threshold, its action and its fail mode."""
 
     enabled: bool = True
     threshold: Probability = 0.5
     """The probability of harm from which on `action` is taken."""
     action: Action = "rewrite"
     fail: FailMode = "closed"
-    """What a check that fails, or something nobody can read, does: `closed` withholds, with an error that says so,
-    `open` lets pass and says so, `refuse` says that the policy does not allow it."""
+    """What happens after a failed check, or with content that cannot be checked: `closed` withholds it and returns an
+    error, `open` lets it pass with a note, `refuse` returns the policy's refusal."""
     opaque: Literal["skip", "fail"] = "skip"
-    """What bytes in a text that hold no words (base64 of anything but a picture or a text) do: they pass with a receipt
-    that says so, or take the fail mode."""
+    """What happens with base64 in a text that decodes to neither a picture nor text: `skip` lets it pass with a receipt
+    that says so, `fail` applies the fail mode."""
     categories: dict[str, HarmRule] = {}
-    """Rules of their own for kinds of harm."""
+    """Rules for single kinds of harm, by the detector's names; they replace the rail's rule for that kind."""
 
 
 class CascadeBand(_StrictModel):
-    """The grey band, in the small detector's probability, in which the bigger guard is asked."""
+    """The grey band: probabilities of the small detector, both ends included, at which the larger guard decides."""
 
     low: Probability = 0.1
     high: Probability = 0.9
@@ -94,7 +94,8 @@ class StreamPolicy(_StrictModel):
 
     mode: Literal["off", "buffer", "holdback", "observe"] = "holdback"
     hold: Annotated[int, Field(ge=1, le=100_000)] = 240
-    """Characters that stay behind the newest text; only older text that was judged with them leaves."""
+    """Characters at the end of the received text that are not sent yet; older text is sent once a check of the whole
+    text has allowed it."""
     every: Annotated[int, Field(ge=1, le=100_000)] = 120
     """New characters between two checks."""
 
@@ -141,10 +142,11 @@ def judge(rail: Rail, score: HarmScore) -> tuple[Action, tuple[str, ...]]:
     action of all that fire is taken.
 
     Raises:
-        ValueError: the score is None; a failure is the business of the fail mode.
+        ValueError: the score has no probability; the caller applies the fail mode then.
     """
     if score.harm is None:
         raise ValueError("expected a score, got a failure")
+    # Each rule that fires is a triple: its probability, its kind of harm, its action.
     likeliest = score.category
     fired: list[tuple[float, str, Action]] = [
         (score.categories[name], name, rule.action)
@@ -154,6 +156,7 @@ def judge(rail: Rail, score: HarmScore) -> tuple[Action, tuple[str, ...]]:
     if likeliest not in rail.categories and score.harm >= rail.threshold:
         fired.append((score.harm, likeliest or "", rail.action))
     allow: Action = "allow"
+    # ACTIONS are in the order of strictness. A lenient rule for one kind must not hide a strict one for another.
     action = max((rule[2] for rule in fired), key=ACTIONS.index, default=allow)
     return action, tuple(name for _, name, _ in sorted(fired, reverse=True) if name)
 

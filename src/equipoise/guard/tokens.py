@@ -1,4 +1,4 @@
-"""Texts as material for tokenizers: whatever a text spells, it holds none of the tokenizer's special tokens."""
+"""Token ids of untrusted text, without special tokens: a text that spells `<|im_end|>` does not end a turn."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def spelled_out(tokenizer: Any, text: str) -> str:
         tokenizer: of transformers.
         text: somebody else's words.
     """
+    # A tokenizer turns the letters `<|im_end|>` into the token that ends a turn, wherever they stand: a reply could
+    # close its own turn and go on as the judge. Spaces between the letters keep it readable and make it plain text.
     for name in _names(tokenizer):
         if name in text:
             text = text.replace(name, " ".join(name))

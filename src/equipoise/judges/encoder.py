@@ -79,6 +79,8 @@ def best_guess(phrases: Verdict, probabilities: RefusalProbabilities | None) -> 
     """
     if probabilities is None or phrases.refusal is None:
         return phrases.refusal if probabilities is None else probabilities.label
+    # log(p / (1 - p)) plus a weight is naive Bayes with two witnesses: the phrase judge's label shifts the encoder's
+    # log-odds, and the sign decides. The limits keep the logarithm finite at probabilities of 0 and 1.
     refuses = max(1 - probabilities.none, 1e-9)
     if math.log(refuses / max(probabilities.none, 1e-9)) + PHRASES_COUNT[phrases.refusal] <= 0:
         return "none"
@@ -172,11 +174,17 @@ class _LoadedEncoder:
         import torch
 
         pieces = self.window.read(self.tokenizer, [(exchange.prompt.text, exchange.reply)])[0]
+        # The network averages over the reply's positions only: the prompt is read for context, but words of refusal in
+        # it are the user's.
         ids = torch.tensor([pieces.ids])
         reply = torch.arange(len(pieces.ids)) >= pieces.reply
         with torch.inference_mode():
+            # The linear model's sum over runs of word pieces, divided by the square root of their number: a mean would
+            # make one telling run vanish in a long reply, a plain sum would drown the network in it.
             runs = self.grams[torch.tensor(pieces.grams)].float()
             logits = self.model(ids, reply[None])[0] + runs.sum(0) / len(runs) ** 0.5
+        # Temperature scaling (Guo et al. 2017): one factor, fitted on labels, turns overconfident scores into
+        # probabilities without changing which label is the likeliest.
         none, partial, full = (logits / self.temperature).softmax(-1).tolist()
         return RefusalProbabilities(none, partial, full)
 

@@ -62,6 +62,8 @@ class LabelPattern:
         match = re.search(self.pattern, completion.text)
         if match is None:
             return None
+        # The probability is read at the character where the label begins: that is the token by which the guard decides,
+        # and its alternatives there are the other labels.
         offered = (*self.positive, *self.negative)
         label = next(own for own in offered if own.lower() == match["label"].lower())
         detail = match.groupdict().get("detail") or ""
@@ -220,6 +222,8 @@ def read(guard: GuardModelSpec, completion: Completion) -> Verdict:
     """What a guard's output says."""
     if completion.failure is not None:
         return Verdict(None, unscored=f"the judge {guard.name}: {completion.failure}")
+    # A label counts only where the labels together hold most of the probability at its token (`likely`): otherwise the
+    # guard was about to write something else, and the sampled label is chance.
     harm = guard.harm.find(completion)
     refusal = guard.refusal.find(completion) if guard.refusal else None
     missing = None

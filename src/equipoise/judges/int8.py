@@ -20,6 +20,9 @@ def quantize_rows(state: Mapping[str, Tensor], chosen: Callable[[str], bool] = l
 
     small = {}
     for name, value in state.items():
+        # Symmetric rounding: q = round(w / s) with s = max|w| / 127 for each row, so that |w - q s| <= s / 2. A scale
+        # for each row, not for the matrix, because one large weight would otherwise cost all rows their precision.
+        # -128 is left out, so that the grid is symmetric; the limit below 1e-12 keeps a row of zeros one.
         if value.ndim == 2 and chosen(name):
             scale = value.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
             small[name] = (value / scale).round().clamp(-127, 127).to(torch.int8)

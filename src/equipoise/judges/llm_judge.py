@@ -51,6 +51,7 @@ class LLMJudge:
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """One verdict for each exchange, in order; what the judge does not say is unscored, with the reason."""
+        # One flat list of requests for the backend, which runs them together; cut into rows of `size` again below.
         pairs = [(exchange, question) for exchange in exchanges for question in self.questions]
         requests = [
             rubric.rubric_request(question, request_of(exchange), exchange.reply, self._images(exchange))
@@ -72,6 +73,7 @@ class LLMJudge:
         harm_probability, missing = None, []
         reasons = [SELF] if same_model(exchange.model, self.name) else []
         for question, choice in zip(self.questions, choices, strict=True):
+            # A text instead of a label is the reason why there is none. The other question's label still counts.
             if isinstance(choice, str):
                 missing.append(f"the judge {self.name}: {choice} ({question.label})")
                 continue

@@ -171,6 +171,8 @@ REPORTED: Final = r"\b(?:says?|said|reads?|replie[sd]|asked|states|whether|suppo
 
 def canonical(clause: str) -> str:
     """A clause in lower case with contractions written out and fillers and lead-ins dropped."""
+    # The order matters: contractions first, since `can't` must be two words before fillers between them can be dropped
+    # (`can not really help`); lead-ins last, since they are anchored at the start of what is left.
     text = clause.lower()
     for contracted, full in CONTRACTIONS:
         text = re.sub(contracted, full, text)
@@ -180,16 +182,20 @@ def canonical(clause: str) -> str:
 
 def refusing_rule(sentence: str) -> RefusalPattern | None:
     """The first rule that a clause of this sentence fits; None for questions and for reported or supposed speech."""
+    # "Can I help with anything else?" and "Why can't I help you?" refuse nothing.
     if sentence.rstrip().endswith("?"):
         return None
     first_person = False
     for clause in text_preprocessing.clauses(sentence):
         text = canonical(clause)
+        # "I understand, but cannot help": the second clause has the first one's subject.
         if first_person and re.match(r"(?:do|can|will|would|am) not\b", text):
             text = f"i {text}"
         for rule in RULES:
             if _compiled(rule.pattern).match(text):
                 return rule
+        # "The sign says I cannot enter": what follows is not the speaker's own. Tested after the rules, so that "I
+        # cannot help, as my rules say" is a refusal before `say` is met.
         if _compiled(REPORTED).search(text):
             return None
         first_person = text.startswith("i ")
@@ -199,6 +205,7 @@ def refusing_rule(sentence: str) -> RefusalPattern | None:
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     """A rule's regular expression, with the vocabulary put in."""
+    # A loop, because vocabulary may hold vocabulary (`<wrong>` uses `<serve>`).
     while re.search(r"<\w+>", pattern):
         pattern = re.sub(r"<(\w+)>", lambda match: f"(?:{WORDS[match[1]].replace(' | ', '|')})", pattern)
     return re.compile(pattern)

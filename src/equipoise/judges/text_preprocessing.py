@@ -51,15 +51,19 @@ FUNCTION_WORDS: Final = {language: frozenset(frequent.split()) for language, fre
 
 def plain(reply: str) -> str:
     """The reply in plain characters: typographic apostrophes and markdown emphasis gone, reasoning left out."""
+    # NFKC folds full-width letters, ligatures and mathematical alphabets into plain ones: a refusal in bold Unicode
+    # letters is read like any other.
     text = unicodedata.normalize("NFKC", reply).translate(_PLAIN)
     text = _PATTERN["reasoning"].sub(" ", text)
     text = re.sub(r"(?m)^[ \t]*#{1,6}[ \t]+|\*\*|__|(?<![\w*])\*(?=\w)|(?<=[\w.,!?])\*(?!\w)", "", text)
+    # A reply that is one quotation as a whole speaks for itself; `without_quotes` would leave nothing of it.
     whole = re.fullmatch(r"\s*([\"\u201c])([^\"\u201d]*)([\"\u201d])\s*", text)
     return (whole[2] if whole else text).strip()
 
 
 def without_quotes(text: str) -> str:
     """What the speaker says in their own voice: code and quotations are replaced by a placeholder."""
+    # A placeholder, not nothing: "He said '...' and left" must stay a sentence with an object.
     for name in _QUOTES:
         text = _PATTERN[name].sub(" QUOTE ", text)
     return re.sub(r"[ \t]+", " ", text).strip()
@@ -94,6 +98,8 @@ def foreign(text: str) -> str | None:
     other = [character for character in letters if not unicodedata.name(character, "").startswith("LATIN")]
     if len(other) > 0.5 * len(letters):
         return f"letters such as {other[0]!r}"
+    # A vote of the most frequent words. English wins ties, and another language needs three hits and half as many
+    # again as English, because short words are shared ("die", "is", "a").
     spoken = words(text[:2000])
     hits = {language: sum(word in frequent for word in spoken) for language, frequent in FUNCTION_WORDS.items()}
     likely = max(hits, key=lambda language: (hits[language], language == "English"))
@@ -119,6 +125,8 @@ def find_repetition(text: str) -> Repetition | None:
     """
     spoken = text.split()
     for size in (1, 2, 3):
+        # With period `size`, word i equals word i - size all along; `run` counts how many words in a row do. That finds
+        # loops of any start in one pass.
         run = 1
         for index in range(size, len(spoken)):
             run = run + 1 if spoken[index] == spoken[index - size] else 1

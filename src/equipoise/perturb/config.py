@@ -121,13 +121,17 @@ class PerturbConfig:
 
     def command(self, pictures: Sequence[Path]) -> str:
         """The `equipoise perturb` command line that makes these pictures again."""
-        words = ["equipoise", "perturb", *map(str, pictures)]
+        names = [str(picture) for picture in pictures]
+        # A name such as `-1.png` would be read as an option; everything after `--` is a picture.
+        dashed = any(name.startswith("-") for name in names)
+        words = ["equipoise", "perturb", *([] if dashed else names)]
         for option, values in (("--model", self.models), ("--bystander", self.bystanders), ("--defend", self.defences)):
             words += [word for value in values for word in (option, value)]
         words += [*self.questions.options, "--shadow", self.questions.kind]
-        levels = self.epsilon * 255
-        exact = abs(levels - round(levels)) < 1e-9
-        words += ["--epsilon", f"{round(levels)}/255" if exact else repr(self.epsilon), "--norm", self.norm]
+        # The numbers must come back bit by bit, or the folder would belong to another recipe.
+        levels = round(self.epsilon * 255)
+        epsilon = f"{levels}/255" if levels / 255 == self.epsilon else repr(self.epsilon)
+        words += ["--epsilon", epsilon, "--norm", self.norm]
         words += ["--steps", str(self.steps), "--solver", self.solver, "--seed", str(self.seed)]
         words += ["--eot", ",".join(self.eot) or "none"]
         if self.refusal is not None:
@@ -135,7 +139,7 @@ class PerturbConfig:
         flags = {"keep-away": self.keep_away, "universal": self.universal, "learned-prompts": self.learned_prompts}
         words += [f"--{name}" for name, is_set in flags.items() if is_set]
         if self.max_seconds is not None:
-            words += ["--max-seconds", f"{self.max_seconds:g}"]
+            words += ["--max-seconds", repr(self.max_seconds).removesuffix(".0")]
         if self.compute.dtype:
             words += ["--dtype", self.compute.dtype]
         if self.compute.quantize:
@@ -143,7 +147,7 @@ class PerturbConfig:
         if self.compute.chat_template:
             words += ["--chat-template", str(self.compute.chat_template)]
         words += ["--max-new-tokens", str(self.max_new_tokens), "--out", str(self.out)]
-        return shlex.join(words)
+        return shlex.join([*words, "--", *names] if dashed else words)
 
 
 def _require_names(option: str, names: tuple[str, ...]) -> None:

@@ -71,7 +71,7 @@ def agree(
     Args:
         judged: The judge's labels; None where it abstained.
         reference: The labels to compare with, in the same order.
-        groups: What each case group_names to, such as its prompt; kappa's interval then resamples whole groups, because
+        groups: What each case belongs to, such as its prompt; kappa's interval then resamples whole groups, because
             several replies to one prompt are not independent. None: every case stands alone.
         confidence: Coverage of every interval.
         resamples: Bootstrap resamples for kappa's percentile interval.
@@ -109,6 +109,8 @@ def agree(
 
 def _kappas(counts: np.ndarray) -> np.ndarray:
     """Kappa of each row of counts (in the order of `cohen_kappa`); nan where undefined."""
+    # kappa = (p_o - p_e) / (1 - p_e), with p_o the share of agreement and p_e the agreement that two raters with these
+    # shares of yes would reach by chance (Cohen 1960). With p_e = 1 it is 0 / 0: undefined.
     tp, fp, fn, tn = counts.astype(float).T
     total = tp + fp + fn + tn
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -129,6 +131,7 @@ def _bootstrap(
     rows, copies = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(counts), copies / len(counts), size=resamples)
     kappas = _kappas(draws @ rows)
+    # A resample in which one label does not occur has no kappa; it says nothing about the spread of the others.
     kappas = kappas[~np.isnan(kappas)]
     if kappas.size == 0:
         return None, None

@@ -58,6 +58,7 @@ def reliability_bins(probabilities: Sequence[float], labels: Sequence[bool]) -> 
         labels: whether each case is positive, in the same order.
     """
     # Not scikit-learn's calibration_curve: it does not return the counts, which the calibration error weighs by.
+    # A probability of exactly 1 has the index BINS, one past the last bin, and belongs to the last.
     values, positive = np.asarray(probabilities, dtype=float), np.asarray(labels, dtype=float)
     index = np.minimum((values * BINS).astype(int), BINS - 1)
     counts = np.bincount(index, minlength=BINS)

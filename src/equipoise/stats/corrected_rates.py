@@ -49,6 +49,9 @@ def correct_rate(
         The corrected rate, clipped to [0, 1], with an interval from the posteriors of the three rates (Jeffreys
         priors). It holds no rate where the labels do not exclude that the judge is no better than chance.
     """
+    # A judge counts q = s p + (1 - c)(1 - p) for a true rate p, sensitivity s and specificity c; solved for p that is
+    # the formula above. All three are only estimated, so the interval comes from draws of all three: Beta(k + 1/2,
+    # n - k + 1/2) is the posterior of a rate under Jeffreys' prior.
     measured = (counted, sensitivity, specificity)
     generator = np.random.default_rng(seed)
     posterior = [beta.rvs(r.k + 0.5, r.n - r.k + 0.5, size=DRAWS, random_state=generator) for r in measured]

@@ -217,6 +217,7 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceI
     n = both + only_a + only_b + neither
     a, b = Rate.of(both + only_a, n), Rate.of(both + only_b, n)
     rate_a, rate_b = (both + only_a) / n, (both + only_b) / n
+    # phi = (both neither - only_a only_b) / sqrt(product of the four margins)
     margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     excess: float = both * neither - only_a * only_b
     # The two rates are of the same samples, so they are correlated; phi of the 2 x 2 table says how much. The paper
@@ -225,6 +226,8 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> _ConfidenceI
         excess = max(excess - n / 2, 0)
     correlation = excess / margins**0.5 if margins else 0.0
     difference = rate_b - rate_a
+    # Square and add: the distance from the difference to its lower end is made of b's distance to its lower end and
+    # a's to its upper one, sqrt(x^2 - 2 phi x y + y^2); with phi = 0 the formula for independent rates.
     down, up = (rate_b - b.low, a.high - rate_a), (b.high - rate_b, rate_a - a.low)
     low, high = (
         max(x * x - 2 * correlation * x * y + y * y, 0.0) ** 0.5  # a square, but for rounding
@@ -246,6 +249,8 @@ def _bootstrap(
     # Clusters with the same size and sum are interchangeable, so a resample is one multinomial draw over the distinct
     # kinds of clusters: 10,000 resamples cost one matrix product instead of 10,000 loops over the cases.
     draws = np.random.default_rng(SEED).multinomial(len(names), copies / len(names), size=RESAMPLES)
+    # Columns: cases and positive cases of each resample. The rate is their ratio, since clusters differ in size; a mean
+    # of the clusters' rates would give a case in a small cluster more weight.
     drawn = draws @ kinds.T
     ends = np.quantile(drawn[:, 1] / drawn[:, 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return min(closed.low, float(ends[0])), max(closed.high, float(ends[1]))
@@ -259,6 +264,8 @@ def holm(changes: Mapping[Key, PairedChange]) -> dict[Key, PairedChange]:
     tested = {key: cell for key, cell in changes.items() if cell.n}
     # Not statsmodels' multipletests: it collects the garbage of the whole process at every call, which takes longer
     # than all other statistics of a comparison. A test holds the two against each other.
+    # Holm: the i-th smallest of m p-values is multiplied by m - i + 1, and none may be below its predecessor. It bounds
+    # the probability of any false alarm in the table, like Bonferroni's correction, and is never weaker.
     p = np.array([cell.p for cell in tested.values()])
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)

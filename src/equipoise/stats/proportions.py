@@ -55,6 +55,9 @@ class Rate:
             raise UsageError(f"expected a confidence between 0 and 1, got {confidence}; try 0.95")
         if n == 0:
             return cls(k=0, n=0, rate=None, low=0.0, high=1.0, unscored=unscored)
+        # Wilson's interval holds every rate p with |k/n - p| <= z sqrt(p (1 - p) / n): the standard error is taken at
+        # p, not at k/n. So it has a width at 0 of n and n of n, where the textbook interval k/n +- z se has none, and
+        # never leaves [0, 1]. Audits measure rates near 0 and 1.
         interval = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
         return cls(k, n, k / n, float(interval.low), float(interval.high), unscored)
 

@@ -66,6 +66,9 @@ def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95)
             f"expected scores that are numbers, and a rate and a confidence in (0, 1), got {len(scores)} scores, "
             f"{rate:g} and {confidence:g}; try 0.05 and 0.95"
         )
+    # Candidates are the scores themselves, from the highest down. With `above` of n clean scores above a threshold the
+    # bound is the upper end of Clopper's and Pearson's interval for above / n: exact, so that it holds for small n,
+    # where a normal approximation would promise too much. The bound grows with `above`, so the first failure ends it.
     ordered = sorted(scores, reverse=True)
     above = 0
     while above + 1 < len(ordered) and _upper(above + 1, len(ordered), confidence) <= rate:
@@ -83,6 +86,7 @@ def calibrate(scores: Sequence[float], rate: float, *, confidence: float = 0.95)
 
 def scores_needed(rate: float, confidence: float) -> int:
     """How many clean scores, none of them above the threshold, support a false-positive rate."""
+    # (1 - rate)^n <= 1 - confidence: so rarely would n cases all stay below the threshold at a higher rate.
     return math.ceil(math.log(1 - confidence) / math.log(1 - rate))
 
 

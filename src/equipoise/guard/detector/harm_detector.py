@@ -34,6 +34,7 @@ class PlattScaling:
     def __call__(self, logit: float) -> float:
         """The probability of harm."""
         value = logit * self.slope + self.shift
+        # Two forms of one function: exp only gets arguments of at most 0, so that it never overflows.
         return 1 / (1 + math.exp(-value)) if value >= 0 else 1 - 1 / (1 + math.exp(value))
 
 
@@ -148,8 +149,10 @@ class HarmDetector:
         """The uncalibrated logit of each reply, the largest of its windows."""
         rows = [[tuple(window) for window in self.template.windows(self.tokenizer, item)] for item in inputs]
         windows = {window for row in rows for window in row}
-        # A streamed reply is scored again and again as it grows; its first windows stay the same.
+        # A streamed reply is scored again and again as it grows; its first windows stay the same. The key is the
+        # window's token ids, which are all that the network sees.
         logits = self._cache.get(windows)
+        # Sorted: a set has no order of its own, and the order decides which windows share a batch.
         new = sorted(windows - logits.keys())
         computed = dict(zip(new, self.logits_of(new), strict=True))
         self._cache.put(computed)

@@ -39,6 +39,7 @@ def batch(rows: Sequence[Sequence[Sequence[int]]], padding: int) -> WindowBatch:
         padding: the id that fills up; masked, so any will do.
     """
     windows = [(index, window) for index, row in enumerate(rows) for window in row]
+    # Windows of all replies share the batch; `row` says afterwards which logits belong together.
     longest = max(len(window) for _, window in windows)
     ids = torch.full((len(windows), longest), padding)
     mask = torch.zeros(len(windows), longest, dtype=torch.long)
@@ -83,6 +84,8 @@ class HarmNetwork(nn.Module):
             weights: of the rows in the loss [rows].
         """
         logits_of_windows = self.windows(ids, mask)
+        # The largest, not the mean: one harmful window makes a long reply harmful. The same in training, so that the
+        # gradient reaches only the window that decided.
         rows = int(row.max()) + 1 if labels is None else len(labels)
         lowest = torch.full((rows,), -torch.inf, dtype=logits_of_windows.dtype, device=logits_of_windows.device)
         logits = lowest.scatter_reduce(0, row, logits_of_windows, "amax")
@@ -107,6 +110,7 @@ def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
     if isinstance(getattr(config, "layer_types", None), list):
         config.layer_types = config.layer_types[:layers]
     student = HarmNetwork(AutoModel.from_config(config), network.pooling, network.dropout)
+    # Not strict: the layers that the student lacks have no place in it.
     weights = network.state_dict()
     student.load_state_dict({name: weights[name] for name in student.state_dict() if name in weights}, strict=False)
     student.base.set_input_embeddings(network.base.get_input_embeddings())
@@ -116,10 +120,14 @@ def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """Hidden states [windows, length, width] to [windows, width], by the mask [windows, length] on whichever side."""
     if pooling == "mean":
+        # sum(mask * hidden) / sum(mask): padding has weight 0, so that a reply's score does not depend on what it is
+        # batched with.
         weight = mask.to(hidden.dtype).unsqueeze(-1)
         return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
-    places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    last = torch.where(mask.bool(), places, -1).amax(1).clamp(min=0)
+    # The highest attended position, which is right with padding on either side; `mask.sum() - 1` would be wrong with
+    # padding on the left.
+    positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    last = torch.where(mask.bool(), positions, -1).amax(1).clamp(min=0)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 

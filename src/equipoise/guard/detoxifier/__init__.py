@@ -1,6 +1,6 @@
-"""Detoxifiers: a harmful reply in, a harmless one out (MLLM-Protector's second half); the pipeline checks each rewrite.
+"""Detoxifiers rewrite harmful replies (MLLM-Protector, section 3.2); the pipeline checks every rewrite.
 
-| name | what |
+| name | detoxifier |
 |---|---|
 | a folder | a causal language model that `equipoise train detoxifier` trained, or any other of the same template |
 | `testbed` | the embedded world's own |

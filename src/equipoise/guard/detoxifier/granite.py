@@ -1,9 +1,9 @@
 """IBM's harm-correction adapter for Granite Guardian as a detoxifier.
 
 Source: the cookbook `granite-guardian-3.2-lora/harm_correction_guide_vllm.ipynb` of ibm-granite/granite-guardian, for
-ibm-granite/granite-guardian-3.2-5b-lora-harm-correction. The adapter goes on with a conversation in which Granite
-Guardian has just judged the reply. The cookbook asks the guardian first; here the detector has judged already,
-so that its verdict is written down as the guardian writes one, and the adapter alone computes.
+ibm-granite/granite-guardian-3.2-5b-lora-harm-correction. The adapter continues a conversation in which Granite
+Guardian has just called the reply harmful. The cookbook generates that verdict with the guardian. Here the harm
+detector has decided already, so the verdict is inserted as text and only the adapter generates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from equipoise.guard.tokens import ids_of, spelled_out
 from equipoise.judges.run_judge import digest
 
 VERDICT: Final = "Yes\n<confidence> High </confidence>"
-"""What the guardian says of a reply that does harm."""
+"""The guardian's output for a harmful reply."""
 CORRECTION: Final = "\n<|end_of_text|>\n<|start_of_role|>correction<|end_of_role|>"
 """Ends the guardian's turn and opens the corrector's."""
 RISK: Final = {"risk_name": "harm"}
@@ -27,7 +27,7 @@ VERSION: Final = 1
 
 
 def correction_ids(tokenizer: Any, question: str, response: str, room: int) -> list[int]:
-    """Token ids of the conversation up to the correction; where they are more than `room`, the response is cut.
+    """Token ids of the conversation up to where the correction begins; at most `room`, by cutting the response.
 
     Args:
         tokenizer: Granite Guardian's; its chat template holds the guardian's instruction.
@@ -48,7 +48,7 @@ def correction_ids(tokenizer: Any, question: str, response: str, room: int) -> l
 
 
 def read(name: str, *, device: str | None = None, dtype: str | None = None) -> TrainedDetoxifier:
-    """Read the adapter and the guardian that it names.
+    """Load the adapter and the base model that its configuration names, and merge them.
 
     Args:
         name: a folder, or the adapter's name on the hub.

@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 @dataclass(frozen=True)
 class InstructedDetoxifier:
-    """Asks a model for a rewrite."""
+    """A chat model, with an instruction to rewrite, as a detoxifier."""
 
     model: ChatModel
     """Who is asked."""
@@ -50,6 +50,7 @@ class InstructedDetoxifier:
             for item in inputs
         ]
         exchanges = self.model.generate(prompts, max_new_tokens=self.max_new_tokens)
+        # A rewrite that was cut off at the limit may have lost what makes it harmless: it is none.
         return [
             item.reply.strip() or None if item.error is None and item.finish == "stop" else None for item in exchanges
         ]
@@ -61,12 +62,16 @@ def rewrite_request(item: GuardInput) -> str:
 
 
 def neutralise_tokens(text: str) -> str:
-    """A text that cannot close the dashes around it."""
+    """A text without five dashes in a row, so that it cannot end its own part of the instruction."""
     return text.replace("-----", "- - -")
 
 
 def fill(form: str, **texts: str) -> str:
-    """A form with its places filled in one pass: a text that holds another's place stays as it is."""
+    """A template with its fields `{name}` replaced, in the order of the arguments.
+
+    Unlike `str.format` or repeated `replace`, no inserted text is searched for fields: a question that contains
+    `{response}` stays as it is.
+    """
     parts: list[str] = []
     rest = form
     for name, text in texts.items():

@@ -1,7 +1,8 @@
 """`TrainedDetoxifier`: a causal language model trained to rewrite harmful replies (MLLM-Protector, section 3.2).
 
-One form for training and serving, with the question in it: the released code trains with the question and serves
-without. The limit counts new tokens only: the released limit counts the prompt, so that a long reply leaves no room.
+Two differences from the released code: the prompt has the question in training and in serving (the released code
+leaves it out in serving), and the length limit counts new tokens only (the released limit counts the prompt as well, so
+that a long reply leaves no room for its rewrite).
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ def fitted(
         response: cut in its middle where the rest of the room is too small.
         room: the most tokens.
     """
+    # The 4 is slack: a shortened text, decoded and encoded again, may have some tokens more than before.
     question = _shortened(tokenizer, question, max(1, room // 4))
     response = _shortened(tokenizer, response, max(1, room - len(composed(question, "")) - 4))
+    # From the end, which holds the line that the rewrite follows; only a tiny `room` cuts here at all.
     return composed(question, response)[-room:]
 
 
@@ -65,6 +68,7 @@ def _shortened(tokenizer: Any, text: str, kept: int) -> str:
     ids = ids_of(tokenizer, text)
     if len(ids) <= kept:
         return text
+    # Two thirds from the beginning, one from the end: both hold more than the middle of a reply.
     head, tail = ids[: kept - kept // 3], ids[len(ids) - kept // 3 :]
     return f"{tokenizer.decode(head)} ... {tokenizer.decode(tail)}"
 
@@ -105,6 +109,7 @@ class TrainedDetoxifier:
     def _batch(self, inputs: Sequence[GuardInput]) -> list[str | None]:
         import torch
 
+        # Prompt and rewrite share the model's positions: at most a third is for the rewrite.
         longest = int(getattr(self.model.config, "max_position_embeddings", None) or 4096)
         new = min(NEW_TOKENS, longest // 3)
         rows = [self._form(self.tokenizer, rewrite_request(item), item.response, longest - new) for item in inputs]
@@ -127,6 +132,7 @@ class TrainedDetoxifier:
 
 
 def _text(tokenizer: Any, ids: list[int], stop: int) -> str | None:
+    # Without the end token the rewrite was cut off in the middle.
     if stop not in ids:
         return None
     return tokenizer.decode(ids[: ids.index(stop)], skip_special_tokens=True).strip() or None

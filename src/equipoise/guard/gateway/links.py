@@ -1,8 +1,9 @@
-"""Linked pictures: fetched from hosts that the policy lists, over HTTPS, from public addresses, without redirects.
+"""`LinkFetcher`: downloads pictures that a request links to, guarded against server-side request forgery (SSRF).
 
-A link is somebody else's choice of where this machine connects to (server-side request forgery). So the host's name is
-resolved once, every address of it must be public, and the connection goes to the address that was checked, while the
-certificate must be the name's. No proxy of the environment is asked: it would resolve the name again.
+A link lets a client choose where this machine connects to. So only hosts that the policy lists are fetched, over HTTPS
+and without redirects. The host's name is resolved once, all of its addresses must be public, and the connection goes
+to an address that was checked, while the certificate must be that of the name. Proxies of the environment are not
+used, since they would resolve the name again.
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ from equipoise.guard.policy import PicturePolicy
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 """A host's name and a port to its addresses; raises OSError where there are none."""
 ELSEWHERE: Final = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10")))
-"""IPv6 addresses that stand for IPv4 ones behind a translator, wherever that leads, and what once was private."""
+"""Networks of IPv6 addresses that a translator turns into IPv4 addresses (NAT64, RFC 6052 and 8215; IPv4-compatible),
+and the deprecated site-local network (RFC 3879)."""
 
 
 def is_link(url: str) -> bool:
-    """Whether a picture's url leads elsewhere."""
+    """Whether the URL of a picture is a link to another host, not a data URL."""
     return url.lstrip().lower().startswith(("http:", "https:"))
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, and stands for no other one."""
+    """Whether an IP address is one of the public internet and embeds no other address."""
+    # What follows `%` is the network interface of a link-local address.
     ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
+        # 6to4, Teredo and NAT64 addresses carry an IPv4 address: `64:ff9b::127.0.0.1` looks public and may lead to the
+        # machine itself. Mapped ones (`::ffff:10.0.0.1`) are judged as the IPv4 address that they are.
         if ip.sixtofour or ip.teredo or any(ip in network for network in ELSEWHERE):
             return False
         ip = ip.ipv4_mapped or ip
@@ -51,10 +56,10 @@ class LinkFetcher:
     """Fetches linked pictures.
 
     Args:
-        resolve: names to addresses.
-        public: which addresses may be connected to.
-        context: whose certificates are trusted; httpx's default otherwise.
-        port: the one that links may lead to.
+        resolve: looks up the addresses of a host.
+        public: whether an address may be connected to.
+        context: the TLS settings; None takes httpx's, which trust the certificates of certifi.
+        port: the only port that links may name.
     """
 
     def __init__(
@@ -76,11 +81,11 @@ class LinkFetcher:
         )
 
     async def fetch(self, url: str, limits: PicturePolicy) -> bytes:
-        """The bytes that a link leads to.
+        """Download a linked picture.
 
         Args:
-            url: as it stands in the request.
-            limits: which hosts, how many bytes, how long.
+            url: the link, as it stands in the request.
+            limits: the allowed hosts, the most bytes, and the time in seconds.
 
         Raises:
             PictureError: a host that is not listed or not public, a redirect, no answer, or too many bytes.
@@ -99,6 +104,7 @@ class LinkFetcher:
             addresses = await self._resolve(link.host, self._port)
         except OSError as error:
             raise PictureError(f"expected an address of {link.host}, got none") from error
+        # All of them, not only the one that is used: a name that mixes public and private addresses is an attack.
         if not addresses or not all(map(self._public, addresses)):
             raise PictureError(f"expected public addresses of {link.host}, got others")
         return addresses[0]
@@ -106,6 +112,8 @@ class LinkFetcher:
     async def _fetched(self, link: httpx.URL, address: str, most: int) -> bytes:
         # The raw bytes: what is packed small could be unpacked without end.
         headers = {"host": link.netloc.decode(), "accept": "image/*", "accept-encoding": "identity"}
+        # The URL holds the checked address, so that no second look-up of the name can lead elsewhere (DNS rebinding);
+        # host header and certificate are still those of the name.
         named = {"sni_hostname": link.host}
         async with self._client.stream(
             "GET", link.copy_with(host=address), headers=headers, extensions=named
@@ -113,6 +121,7 @@ class LinkFetcher:
             if response.status_code != 200:
                 kind = "a redirect" if response.is_redirect else f"status {response.status_code}"
                 raise PictureError(f"expected a picture from {link.host}, got {kind}")
+            # Counted while it comes in: a content-length is only what the server says.
             parts, size = [], 0
             async for part in response.aiter_raw():
                 size += len(part)
@@ -128,7 +137,8 @@ class LinkFetcher:
             PictureError: it does not, or the link is more than scheme, host, path and query.
         """
         try:
-            # One parser decides and connects, so that no two can differ about the host.
+            # One parser decides and connects. Parsers differ about the host of URLs such as `https://a\@b`, so a check
+            # by one would say nothing about a connection by another.
             link = httpx.URL(url.strip())
         except (httpx.InvalidURL, ValueError) as error:
             raise PictureError("expected a link, got one that cannot be read") from error
@@ -142,5 +152,5 @@ class LinkFetcher:
         return link
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._client.aclose()

@@ -1,7 +1,8 @@
-"""Moderation in OpenAI's shape: `/v1/moderations`, and the object `moderation` of a chat completion.
+"""Moderation scores in the format of OpenAI's API: `/v1/moderations`, and the field `moderation` of chat completions.
 
-Texts, and the text in pictures, are judged by the output rail's rule, pictures by the picture guard. A text, or each of
-a list of texts, is an input with a result of its own; a list of parts is one input with one result.
+The harm detector scores texts, and the text in pictures, with the threshold of the output rail; the picture guard
+scores pictures. As in OpenAI's API, a text, and each text of a list, is one input with one result, and a list of parts
+with pictures among them is a single input.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ async def _result(
             receipts.expect([(f"{path}~{kind}", kind)])
             receipts.close(f"{path}~{kind}", "skipped", "bytes within a text that hold no words")
     if empty:
-        # A low score would say that something unreadable is harmless.
+        # The detector scores an empty text as harmless, which would be said of something that was never read.
         raise RequestProblem(400, f"expected words or pictures in {parts[0][0]}", "unsupported_content", param="input")
     text = "\n".join(part for part in (*texts, pictures.text) if part)
     of_input = [await service.check("output", GuardInput(text), policy, always=True, rewrite=False)]

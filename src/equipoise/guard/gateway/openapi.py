@@ -1,6 +1,6 @@
-"""What the gateway serves, as an OpenAPI document: what a request must hold, and every way it is answered.
+"""The OpenAPI 3.1 document of the gateway: its routes, the schemas of requests and responses, and its errors.
 
-Requests may hold more than is named here, and so may replies: unknown fields pass through.
+Unknown fields of requests and responses pass through, so the schemas do not forbid them.
 """
 
 from __future__ import annotations
@@ -123,22 +123,22 @@ _ACTION: Final = {
 }
 _STATE: Final = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
 _ERRORS: Final = {
-    "400": "The request is none of this route, or a part of it cannot be checked.",
-    "401": "No key of this gateway.",
+    "400": "The request does not fit this route, or a part of it cannot be checked.",
+    "401": "The key is missing or not known to this gateway.",
     "413": "The request is too large.",
     "429": "Too many requests, or too many at once of one client.",
     "4XX": "An error of the upstream, with its status.",
-    "502": "The upstream cannot be reached, or sent something else or what nobody here can look at.",
-    "503": "Too much work, or the check failed, or the answer could not be recorded.",
-    "504": "The upstream fell silent, or the check took too long.",
+    "502": "The upstream cannot be reached, or its response is malformed or has a part that cannot be checked.",
+    "503": "The gateway is overloaded, the check failed, or the response could not be recorded.",
+    "504": "The upstream stopped sending, or the check took too long.",
 }
 
 
 def document() -> dict[str, Any]:
-    """The document."""
+    """The document as JSON values."""
     chat = _posted("A guarded reply.", _CHAT, _COMPLETION, stream=True)
     moderations = _posted("How harmful texts and pictures are.", _MODERATION, _RESULTS)
-    guardrail = _posted("What LiteLLM's proxy shall do.", _GUARDRAIL, _ACTION)
+    guardrail = _posted("What LiteLLM's proxy should do with a request or response.", _GUARDRAIL, _ACTION)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Equipoise's gateway", "version": __version__},
@@ -149,19 +149,22 @@ def document() -> dict[str, Any]:
             "/v1/models": {"get": {"summary": "The upstream's models.", "responses": _answers(_OBJECT)}},
             "/health": {
                 "get": {
-                    "summary": "Alive.",
-                    "responses": {"200": _json("Yes.", _STATE), "503": _json("A thread is stuck: start anew.", _STATE)},
+                    "summary": "Liveness.",
+                    "responses": {
+                        "200": _json("Alive.", _STATE),
+                        "503": _json("A thread is stuck: restart it.", _STATE),
+                    },
                 }
             },
             "/ready": {
                 "get": {
-                    "summary": "Ready.",
-                    "responses": {"200": _json("Yes.", _STATE), "503": _json("No, and why not.", _STATE)},
+                    "summary": "Readiness.",
+                    "responses": {"200": _json("Ready.", _STATE), "503": _json("Not ready, with the reason.", _STATE)},
                 }
             },
             "/metrics": {
                 "get": {
-                    "summary": "For Prometheus.",
+                    "summary": "Metrics in the format of Prometheus.",
                     "responses": {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": _TEXT}}}},
                 }
             },

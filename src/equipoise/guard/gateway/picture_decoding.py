@@ -1,7 +1,8 @@
-"""Pictures in requests: decoded with limits, turned as their EXIF says, stripped of all else, and written again.
+"""Decodes the pictures of requests within limits, and encodes them again for the upstream.
 
-What the upstream sees is the picture that was looked at: the pixels of its first frame, flattened on white, without
-metadata or colour profile.
+The upstream gets exactly the pixels that the guard checked: upright (EXIF orientation applied), on white where they
+were transparent, and without metadata or colour profile. Sending on the original file would let a file pass that the
+guard's decoder and the upstream's decoder read differently.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
+"""Accepted formats, by Pillow's names; they are those of OpenAI's API."""
 
 
 @dataclass(frozen=True)
 class DecodedPicture:
-    """A picture as it was looked at."""
+    """A decoded picture and its new encoding."""
 
     image: Image
     """8-bit RGB."""
@@ -30,27 +32,27 @@ class DecodedPicture:
 
 
 def decode_picture_url(url: str, limits: PicturePolicy) -> DecodedPicture:
-    """Decode a picture's data URL.
+    """Decode a picture in a data URL.
 
     Args:
-        url: as it stands in the request.
-        limits: of bytes and pixels.
+        url: the base64 data URL, as it stands in the request.
+        limits: the most bytes and pixels.
 
     Raises:
-        PictureError: no data URL, no base64, no picture, too large, or several frames.
+        PictureError: not a data URL, not base64, not a picture, too large, or with several frames.
     """
     return decoded(read_data_url(url, max_bytes=limits.max_bytes), limits)
 
 
 def decoded(data: bytes, limits: PicturePolicy) -> DecodedPicture:
-    """Decode a picture's bytes.
+    """Decode the bytes of a picture file.
 
     Args:
-        data: a file's, whatever it is called.
-        limits: of pixels.
+        data: the file; its format is recognised by content, not by name.
+        limits: the most pixels.
 
     Raises:
-        PictureError: no picture, too large, or several frames.
+        PictureError: not a picture, too large, or with several frames.
     """
     image = decode_picture(data, "a picture of the request", DecodeLimits(limits.max_pixels, FORMATS))
     # The fastest compression: the URL is sent on once and not kept.

@@ -140,6 +140,7 @@ class AuditRecord:
             return
         now = _identity(self._engine)
         if now != self._file:
+            # A process can go on writing to a file that has no name any more; SQLite would report success.
             self._engine.dispose()
             if now is None:
                 raise OutputError("the record's file is gone")
@@ -149,6 +150,8 @@ class AuditRecord:
         from sqlalchemy import insert
 
         with self._engine.begin() as connection:
+            # First the lock, then the last entry: read before the lock, another process could append in between, and
+            # two entries would follow the same one. Each hash covers the hash before it, so the chain would fork.
             _take_turn(connection)
             last = self._last(connection)
             stored: list[Stored] = []
@@ -203,6 +206,8 @@ class AuditRecord:
         """
         last = Stored(0, FIRST)
         has_head = head is None or head == FIRST
+        # The chain shows changed and missing entries, but not that the last ones were cut off: a shorter chain is a
+        # valid chain. Only a head that was kept elsewhere shows that.
         # Closed at once where it stops early: the server holds a cursor.
         with closing(self.rows()) as rows:
             return self._followed(rows, last, head, has_head)
@@ -294,8 +299,10 @@ def _take_turn(connection: Connection) -> None:
     from sqlalchemy import text
 
     if connection.dialect.name == "sqlite":
+        # A plain BEGIN takes the write lock at the first write only, after the last entry was read.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
+        # The advisory lock ends with the transaction, also where the process dies.
         connection.execute(text(f"SET LOCAL lock_timeout = {int(TURN * 1000)}"))
         connection.execute(text(f"SET LOCAL statement_timeout = {int(TURN * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})

@@ -92,6 +92,8 @@ class Writer:
                 raise OutputError(f"expected a record that keeps up, got {WAITING} entries waiting; try a faster disk")
             pending = Pending(text)
             self._waiting.append(pending)
+            # Started by the first entry, and again if it ever ended: a record without a thread would take entries that
+            # nobody writes.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="record", daemon=True)
                 self._thread.start()
@@ -105,6 +107,7 @@ class Writer:
     @property
     def trouble(self) -> str | None:
         """Why entries cannot be written now; None where they can."""
+        # A writer that hangs (a dead network disk) raises nothing, so time is the only sign of it.
         hangs = self.hangs
         if hangs > self._seconds:
             return f"the record's writer has been at one batch for {hangs:.0f} seconds"
@@ -115,6 +118,7 @@ class Writer:
     @property
     def hangs(self) -> float:
         """Seconds for which the thread has been at one batch; 0 where it is at none."""
+        # Read once: the writer's thread may set it to None between a test and a subtraction.
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -145,7 +149,10 @@ class Writer:
                     self._change.wait()
                 if not self._waiting:
                     return
+                # One transaction, and so one flush to disk, for all that came while the last one was written.
                 group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+            # From here on nobody can take these back: `give_up` returns False, and the caller knows that the entry may
+            # still be written.
             group = [pending for pending in group if pending.done.set_running_or_notify_cancel()]
             if group:
                 self._since = time.monotonic()
@@ -159,6 +166,7 @@ class Writer:
             if len(stored) != len(group):
                 raise RuntimeError(f"{len(stored)} places for {len(group)} entries")
         except SingleError as error:
+            # The transaction was rolled back as a whole. Tried one by one, only the entry that is to blame fails.
             if len(group) > 1:
                 for pending in group:
                     self._write([pending])

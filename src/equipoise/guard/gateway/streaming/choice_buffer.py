@@ -65,10 +65,14 @@ class ChoiceBuffer:
             # Clients take the finish reason as the end of the reply, so it must not overtake the last check.
             self.finished = str(finish)
             self.held_to_end = True
+        # A chunk is kept with the position of the text after it: it may be sent once `allowed` has reached that
+        # position. A chunk without text (the role, a usage count) has the position of its predecessor and follows it.
         self.pending.append((len(self.text), self.held_to_end, chunk))
 
     def _append(self, part: ContentPart) -> None:
         self.kinds.setdefault(part.path, part.kind)
+        # Without the line break the end of one field and the beginning of another would be judged as one word, and a
+        # harmful word in two halves could pass.
         if part.text and self.text and part.path != self._last_path:
             self.text += "\n"
         if part.text:
@@ -107,6 +111,8 @@ class ChoiceBuffer:
             final: whether the reply is complete.
         """
         self.judged = len(self.text)
+        # `max`: with a text shorter than `hold` the difference is negative, and the position must never go back, since
+        # text before it may have been sent.
         self.allowed = self.judged if final else max(self.allowed, self.judged - self.hold)
 
     def release(self, *, final: bool) -> list[dict[str, Any]]:
@@ -118,6 +124,7 @@ class ChoiceBuffer:
         chunks = []
         while self.pending:
             end, held_to_end, chunk = self.pending[0]
+            # `break`, not `continue`: a later chunk must not overtake an earlier one, even if it may be sent.
             if not final and (held_to_end or end > self.allowed):
                 break
             self.pending.popleft()

@@ -97,13 +97,17 @@ class GuardedStream:
                     await stop()
                     break
         except UpstreamError as error:
+            # What came before is still checked and sent by `_finish`; the error follows it.
             self.stats.problem = str(error)
         except WithheldError:
+            # `_withhold` has noted the failure, which is sent below.
             pass
         finally:
+            # The upstream is stopped before the last checks, which may take seconds: it need not wait for them.
             await stop()
         if self.stats.failure is None:
             try:
+                # Closed also where the client leaves between two events.
                 async with aclosing(self._finish()) as events:
                     async for part in events:
                         yield part
@@ -126,6 +130,7 @@ class GuardedStream:
                 {"error": {"message": self.stats.problem, "type": "api_error", "param": None, "code": "upstream"}}
             )
         elif not self._flagged():
+            # Usage counts the upstream's tokens: after a replaced choice it would tell how long the harmful reply was.
             for chunk in self._tail:
                 yield event(chunk)
 
@@ -152,8 +157,10 @@ class GuardedStream:
             index = index if isinstance(index, int) else 0
             buffer = self.stats.choices.setdefault(index, ChoiceBuffer(index, self.settings.hold))
             if buffer.ended:
+                # Replaced by a refusal or a rewrite already; the upstream goes on because of its other choices.
                 continue
-            # Text beside the choices is judged with every choice, since it belongs to none.
+            # Text beside the choices is judged with every choice, since it belongs to none. A chunk with several
+            # choices is split, because each choice is held back for a time of its own.
             buffer.add({**beside, **choice}, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk)
             if buffer.text and self.stats.first_text_received is None:
                 self.stats.first_text_received = time.monotonic()
@@ -165,15 +172,19 @@ class GuardedStream:
         if self.settings.mode == "off":
             return self._release(buffer, buffer.release(final=True))
         if self.settings.mode == "observe":
+            # In this mode nothing is held back. The check comes after `release`, so that what it flags has been sent
+            # and counts as leaked.
             parts = self._release(buffer, buffer.release(final=True))
             if buffer.due(self.settings.every):
                 await self._judge(buffer, final=False)
             return parts
+        # A part that nobody can check (a picture, sound) decides at once; more text would not change that.
         if (
             not self.uncheckable_kinds.isdisjoint(buffer.kinds.values())
             and (decision := self.uncheckable(buffer.text)).changed
         ):
             return self._replace(buffer, decision)
+        # After the finish reason no text follows, so `_end` checks the whole reply; a check here would be the same one.
         if self.settings.mode == "holdback" and buffer.due(self.settings.every) and buffer.finished is None:
             decision = await self._judge(buffer, final=False)
             if decision.changed:
@@ -186,6 +197,7 @@ class GuardedStream:
         Raises:
             WithheldError: the check failed, and the rail fails closed.
         """
+        # Once text was sent, a rewrite of the whole reply can no longer replace it: the client would see both.
         decision = await self.review(buffer.text, side_texts=buffer.side_texts, rewrite=buffer.sent == 0)
         self.stats.decisions[buffer.index] = decision
         if decision.action == "withhold":
@@ -227,9 +239,11 @@ class GuardedStream:
         if decision.action == "withhold":
             self._withhold(buffer, decision)
         buffer.ended = True
+        # What was held back is never sent, from here on by no path.
         buffer.pending.clear()
         rewritten = decision.action == "rewrite" and buffer.sent == 0
         content = {"content": decision.response} if rewritten else {"refusal": decision.response}
+        # OpenAI's clients expect the role in the first chunk of a choice and a finish reason in the last.
         role = {} if buffer.started else {"role": "assistant"}
         finish = "stop" if rewritten else "content_filter"
         return [self._piece(buffer, {**role, **content}, None), self._piece(buffer, {}, finish)]

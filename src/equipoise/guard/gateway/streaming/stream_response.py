@@ -44,6 +44,7 @@ class StartedStream:
 
     async def wait(self, seconds: float = PATIENCE) -> None:
         """Wait for the first event, but no longer than that."""
+        # `wait` does not cancel the task at the timeout, as `wait_for` would: the event is still to come.
         await asyncio.wait({self._first}, timeout=seconds)
 
     async def rest(self) -> None:
@@ -63,6 +64,8 @@ class StartedStream:
 
     async def close(self) -> None:
         """End it; may be called again."""
+        # Two paths lead here, the end of the response and a client that left; set before the first `await`, the flag
+        # keeps the second from recording the request twice.
         if self._settled:
             return
         self._settled = True
@@ -93,4 +96,6 @@ class StartedStreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
+            # Also where the client left before the first event: then the iterator is never entered, and no `finally`
+            # in it would run.
             self._over()
