@@ -16,7 +16,9 @@ from starlette.routing import Route
 from equipoise.errors import OutputError
 from equipoise.guard.gateway import chat, litellm
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
+from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
+from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.request_body import read_json
@@ -38,6 +40,7 @@ def create(service: GatewayState) -> Starlette:
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
         Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
+        Route("/v1/models/{name:path}", _guarded(service, _model), methods=["GET"]),
         Route("/openapi.json", _described, methods=["GET"]),
         Route("/health", _health(service), methods=["GET"]),
         Route("/ready", _ready(service), methods=["GET"]),
@@ -83,7 +86,7 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
             if span is not None:
                 span.end()
             raise
-        service.metrics.requests.labels(request.url.path, response.status_code).inc()
+        service.metrics.requests.labels(_metric_path(request), response.status_code).inc()
         service.tracing.answered(span, response.status_code, response.headers)
         if span is not None and isinstance(response, StreamingResponse):
             response.body_iterator = lasting(span, response.body_iterator)
@@ -94,21 +97,42 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
     return handle
 
 
+def _metric_path(request: Request) -> str:
+    """The route as a label; names of models are cut, so that clients cannot add labels at will."""
+    path = request.url.path
+    return "/v1/models/{name}" if path.startswith("/v1/models/") else path
+
+
 async def _moderations(service: GatewayState, request: Request) -> Response:
-    client = service.keys.client(request.headers.get("authorization"))
-    return as_json(await moderate(service, client, await read_json(request)))
+    client = service.keys.client(credential(request.headers))
+    body = await read_json(request)
+
+    async def work() -> Response:
+        return as_json(await moderate(service, client, body))
+
+    return await while_connected(request, work())
 
 
 async def _guardrail(service: GatewayState, request: Request) -> Response:
-    key = request.headers.get("authorization") or f"Bearer {request.headers.get('x-api-key', '')}"
-    client = service.keys.client(key)
-    return as_json(await litellm.guardrail(service, client, await read_json(request)))
+    client = service.keys.client(credential(request.headers))
+    body = await read_json(request)
+
+    async def work() -> Response:
+        return as_json(await litellm.guardrail(service, client, body))
+
+    return await while_connected(request, work())
 
 
 async def _models(service: GatewayState, request: Request) -> Response:
-    service.keys.client(request.headers.get("authorization"))
+    service.keys.client(credential(request.headers))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
     return as_json(parsed(await service.upstream.models(headers)))
+
+
+async def _model(service: GatewayState, request: Request) -> Response:
+    service.keys.client(credential(request.headers))
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    return as_json(await service.upstream.model(request.path_params["name"], headers))
 
 
 async def _described(request: Request) -> Response:

@@ -218,7 +218,7 @@ class GatewayState:
         """The client of a request, for fair shares: the name of its key, or its address."""
         if self.keys.known:
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            for value in (headers.get(b"authorization"), headers.get(b"x-api-key")):
+            for value in (headers.get(name) for name in (b"authorization", b"api-key", b"x-api-key")):
                 if value and (name := self.keys.name(value)) is not None:
                     return f"key {name}"
         return address(scope)
