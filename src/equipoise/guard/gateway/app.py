@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
 from equipoise.guard.gateway import chat, litellm
+from equipoise.guard.gateway.adapters.adapter import Adapter, handler
+from equipoise.guard.gateway.adapters.completions import CompletionsAdapter
+from equipoise.guard.gateway.adapters.messages import MessagesAdapter
+from equipoise.guard.gateway.adapters.responses import ResponsesAdapter
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
@@ -27,6 +33,12 @@ from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 
 log = logging.getLogger("equipoise.gateway")
+ADAPTERS: Final[Mapping[str, Adapter]] = {
+    "/v1/completions": CompletionsAdapter(),
+    "/v1/responses": ResponsesAdapter(),
+    "/v1/messages": MessagesAdapter(),
+}
+"""Other APIs by their routes."""
 
 
 def create(service: GatewayState) -> Starlette:
@@ -37,6 +49,10 @@ def create(service: GatewayState) -> Starlette:
     """
     routes = [
         Route("/v1/chat/completions", _guarded(service, chat.answer), methods=["POST"]),
+        *(
+            Route(path, _guarded(service, handler(adapter, path)), methods=["POST"])
+            for path, adapter in ADAPTERS.items()
+        ),
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
         Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
@@ -57,8 +73,24 @@ def create(service: GatewayState) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[Middleware(ConcurrencyLimit, who=service.client_of)],
+        middleware=[*_cross_origin(service), Middleware(ConcurrencyLimit, who=service.client_of)],
     )
+
+
+def _cross_origin(service: GatewayState) -> list[Middleware]:
+    """The headers that let pages of the listed origins call the gateway (CORS); none by default."""
+    if not service.origins:
+        return []
+    exposed = ["x-equipoise-request-id", "x-equipoise-receipts", "x-equipoise-decision", "retry-after"]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(service.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=exposed,
+        )
+    ]
 
 
 Handler = Callable[[GatewayState, Request], Awaitable[Response]]

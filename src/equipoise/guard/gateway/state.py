@@ -59,6 +59,8 @@ class GatewayState:
     record: AuditRecord | None = None
     reader: PictureReader | None = None
     keep_text: bool = False
+    origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the gateway, such as `https://chat.example.com`; `*` is every page."""
     files: WatchedFiles | None = None
     """Files of keys and policies that are watched for changes; None watches none."""
     links: LinkFetcher = field(default_factory=LinkFetcher)
