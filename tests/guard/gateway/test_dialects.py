@@ -68,7 +68,7 @@ async def test_a_whole_reply_passes_byte_for_byte(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("name", STREAMS)
 async def test_harm_in_a_dialects_stream_is_stopped(tmp_path: Path, name: str) -> None:
     text = json.dumps(STREAMS[name])
-    harmful = json.loads(text.replace("knead", "a bomb").replace("ough.", "bomb."))
+    harmful = json.loads(text.replace("ead th", "a bomb"))
     async with gateway(
         tmp_path, lambda body: pieces(*wire(harmful)), policy=Policy(output=Rail(action="refuse"))
     ) as served:
@@ -200,7 +200,6 @@ async def test_comments_come_while_text_is_held(tmp_path: Path) -> None:
     sent = [part for pause in pauses for part in (pause, wire(parts)[0])]
     policy = Policy(stream=StreamPolicy(keepalive=0.05))
     async with gateway(tmp_path, lambda _: pieces(*sent, *wire([chunk({}, "tool_calls")])), policy=policy) as served:
-        served.service  # noqa: B018 - the gateway is up
         response = await served.chat(stream=True)
         assert content_of(documents_of(response), "role") == ""
         assert response.text.endswith("data: [DONE]\n\n")

@@ -1,4 +1,4 @@
-"""`Adapter`: translates another API to a chat request and its reply back; the chat call between them is the guarded one."""
+"""`Adapter`: translates another API to a chat request and its reply back; the guarded chat call is between them."""
 
 from __future__ import annotations
 

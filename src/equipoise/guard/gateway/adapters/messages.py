@@ -111,7 +111,7 @@ def arguments_of(text: str) -> Any:
 
 
 def _content(value: Any, where: str) -> Any:
-    """Text or a list of blocks as content of a chat message; blocks of other types stay, to be refused by the checks."""
+    """Text or a list of blocks as content of a chat message; other blocks stay, to be refused by the checks."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):

@@ -26,12 +26,9 @@ _CANNOT: Final[Mapping[str, Any]] = {
     "prompt": None,
     "max_tool_calls": None,
 }
-_TAKEN: Final = ("input", "instructions", "max_output_tokens", "reasoning", "text", "tools", "tool_choice") + (
-    "truncation",
-    "include",
-    "store",
-    "stream_options",
-    "top_logprobs",
+_TAKEN: Final = frozenset(
+    {"input", "instructions", "max_output_tokens", "reasoning", "text", "tools", "tool_choice", "truncation"}
+    | {"include", "store", "stream_options", "top_logprobs"}
 )
 _ECHOED: Final[Mapping[str, Any]] = {
     "instructions": None,
@@ -63,7 +60,7 @@ class ResponsesAdapter:
         if body.get("instructions"):
             messages.append({"role": "system", "content": body["instructions"]})
         messages += _messages(body.get("input"))
-        chat = {name: value for name, value in body.items() if name not in (*_TAKEN, *_CANNOT)}
+        chat = {name: value for name, value in body.items() if name not in {*_TAKEN, *_CANNOT}}
         chat["messages"] = messages
         if body.get("max_output_tokens") is not None:
             chat["max_completion_tokens"] = body["max_output_tokens"]

@@ -35,17 +35,22 @@ class RepeatedFields:
         """
         latest = self._latest.get(path, [])
         self._latest[path] = texts
-        spoken = [text for text in spoken if len(text) >= SURE]
-        added = []
+        spoken = list(spoken)
+        added: list[str] = []
         for number, text in enumerate(texts):
             before = latest[number] if number < len(latest) else ""
             if text == before or self._is_known(text, spoken):
                 continue
-            # Joined to the text before it, as the field itself is.
-            added.append(text[len(before) :] if before and text.startswith(before) else text)
+            if before and text.startswith(before):
+                # Joined to the text before it, as the field itself is.
+                added.append(text[len(before) :])
+            else:
+                added.append(f"\n{text}" if number or len(latest) > 1 else text)
         return added
 
     def _is_known(self, text: str, spoken: Collection[str]) -> bool:
+        if text in spoken:
+            return True
         if len(text) < SURE:
             return False
         key = hash(text)
