@@ -98,6 +98,15 @@ class StreamPolicy(_StrictModel):
     text has allowed it."""
     every: Annotated[int, Field(ge=1, le=100_000)] = 120
     """New characters between two checks."""
+    keepalive: Annotated[float, Field(ge=0, le=600)] = 3.0
+    """Seconds of silence after which a comment is sent, so that nobody closes the connection; 0 sends none."""
+
+
+class AnswerPolicy(_StrictModel):
+    """The form in which the gateway refuses."""
+
+    refusal_in: Literal["refusal", "content"] = "refusal"
+    """The field with the words of a refusal: OpenAI's field for it, or the content, which every client shows."""
 
 
 class Policy(_StrictModel):
@@ -116,6 +125,7 @@ class Policy(_StrictModel):
     cascade: CascadeBand = CascadeBand()
     pictures: PicturePolicy = PicturePolicy()
     stream: StreamPolicy = StreamPolicy()
+    answer: AnswerPolicy = AnswerPolicy()
 
     @property
     def revision(self) -> str:
@@ -261,5 +271,9 @@ links = []                # hosts whose linked pictures are fetched, such as "im
 mode = "holdback"         # "buffer" lets nothing leave before the end, "observe" and "off" let all leave at once
 hold = 240                # characters that stay behind the newest text
 every = 120               # new characters between two checks
+keepalive = 3.0           # seconds of silence after which a comment keeps the connection open; 0 sends none
+
+[answer]                  # of the gateway
+refusal_in = "refusal"    # the field with the words of a refusal; "content" for clients that show nothing else
 """
 """The default policy as a file."""

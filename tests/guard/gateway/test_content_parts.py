@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.guard.gateway.content_parts import WORDLESS, ChatRequest, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.content_parts import ChatRequest, parse_reply, parse_request, replaced
+from equipoise.guard.gateway.dialects import WORDLESS
 
 NAMES = st.sampled_from(
     ["content", "name", "tool_calls", "refusal", "reasoning", "function_call", "odd", "a/b", "audio"]

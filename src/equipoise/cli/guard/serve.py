@@ -44,6 +44,10 @@ def serve(
     upstream_key_env: Annotated[
         str | None, typer.Option(help="Name of the environment variable that holds the upstream's key.")
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin of web pages that may call it, such as https://chat.example.com; may be repeated."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence after which the upstream hangs.")] = 120.0,
@@ -81,6 +85,7 @@ def serve(
         OCR() if reads else None,
         keep_text,
         files,
+        origins=tuple(allow_origin or ()),
         picture_guard=None if looker is None else AsyncGuard(GuardPipeline(looker), seconds=check_seconds),
     )
     listening = _bound(host, port)

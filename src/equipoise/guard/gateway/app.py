@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from equipoise.errors import OutputError
 from equipoise.guard.gateway import chat, litellm
+from equipoise.guard.gateway.adapters.adapter import Adapter, handler
+from equipoise.guard.gateway.adapters.completions import CompletionsAdapter
+from equipoise.guard.gateway.adapters.messages import MessagesAdapter
+from equipoise.guard.gateway.adapters.responses import ResponsesAdapter
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
+from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
+from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.request_body import read_json
@@ -25,6 +33,12 @@ from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 
 log = logging.getLogger("equipoise.gateway")
+ADAPTERS: Final[Mapping[str, Adapter]] = {
+    "/v1/completions": CompletionsAdapter(),
+    "/v1/responses": ResponsesAdapter(),
+    "/v1/messages": MessagesAdapter(),
+}
+"""Other APIs by their routes."""
 
 
 def create(service: GatewayState) -> Starlette:
@@ -35,9 +49,14 @@ def create(service: GatewayState) -> Starlette:
     """
     routes = [
         Route("/v1/chat/completions", _guarded(service, chat.answer), methods=["POST"]),
+        *(
+            Route(path, _guarded(service, handler(adapter, path)), methods=["POST"])
+            for path, adapter in ADAPTERS.items()
+        ),
         Route("/v1/moderations", _guarded(service, _moderations), methods=["POST"]),
         Route(litellm.ROUTE, _guarded(service, _guardrail), methods=["POST"]),
         Route("/v1/models", _guarded(service, _models), methods=["GET"]),
+        Route("/v1/models/{name:path}", _guarded(service, _model), methods=["GET"]),
         Route("/openapi.json", _described, methods=["GET"]),
         Route("/health", _health(service), methods=["GET"]),
         Route("/ready", _ready(service), methods=["GET"]),
@@ -54,8 +73,24 @@ def create(service: GatewayState) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[Middleware(ConcurrencyLimit, who=service.client_of)],
+        middleware=[*_cross_origin(service), Middleware(ConcurrencyLimit, who=service.client_of)],
     )
+
+
+def _cross_origin(service: GatewayState) -> list[Middleware]:
+    """The headers that let pages of the listed origins call the gateway (CORS); none by default."""
+    if not service.origins:
+        return []
+    exposed = ["x-equipoise-request-id", "x-equipoise-receipts", "x-equipoise-decision", "retry-after"]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(service.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=exposed,
+        )
+    ]
 
 
 Handler = Callable[[GatewayState, Request], Awaitable[Response]]
@@ -83,7 +118,7 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
             if span is not None:
                 span.end()
             raise
-        service.metrics.requests.labels(request.url.path, response.status_code).inc()
+        service.metrics.requests.labels(_metric_path(request), response.status_code).inc()
         service.tracing.answered(span, response.status_code, response.headers)
         if span is not None and isinstance(response, StreamingResponse):
             response.body_iterator = lasting(span, response.body_iterator)
@@ -94,21 +129,42 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
     return handle
 
 
+def _metric_path(request: Request) -> str:
+    """The route as a label; names of models are cut, so that clients cannot add labels at will."""
+    path = request.url.path
+    return "/v1/models/{name}" if path.startswith("/v1/models/") else path
+
+
 async def _moderations(service: GatewayState, request: Request) -> Response:
-    client = service.keys.client(request.headers.get("authorization"))
-    return as_json(await moderate(service, client, await read_json(request)))
+    client = service.keys.client(credential(request.headers))
+    body = await read_json(request)
+
+    async def work() -> Response:
+        return as_json(await moderate(service, client, body))
+
+    return await while_connected(request, work())
 
 
 async def _guardrail(service: GatewayState, request: Request) -> Response:
-    key = request.headers.get("authorization") or f"Bearer {request.headers.get('x-api-key', '')}"
-    client = service.keys.client(key)
-    return as_json(await litellm.guardrail(service, client, await read_json(request)))
+    client = service.keys.client(credential(request.headers))
+    body = await read_json(request)
+
+    async def work() -> Response:
+        return as_json(await litellm.guardrail(service, client, body))
+
+    return await while_connected(request, work())
 
 
 async def _models(service: GatewayState, request: Request) -> Response:
-    service.keys.client(request.headers.get("authorization"))
+    service.keys.client(credential(request.headers))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
     return as_json(parsed(await service.upstream.models(headers)))
+
+
+async def _model(service: GatewayState, request: Request) -> Response:
+    service.keys.client(credential(request.headers))
+    headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
+    return as_json(await service.upstream.model(request.path_params["name"], headers))
 
 
 async def _described(request: Request) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,10 +14,15 @@ from equipoise.guard.gateway import chat_request
 from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.chat_response import answer_whole, require_capacity
 from equipoise.guard.gateway.chat_stream import ChatStream
+from equipoise.guard.gateway.connection import while_connected
+from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.keys import Client, credential
 from equipoise.guard.gateway.moderation import without_moderation_field
 from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.state import GatewayState
+
+ROUTE: Final = "/v1/chat/completions"
 
 
 async def answer(service: GatewayState, http_request: Request) -> Response:
@@ -24,10 +31,30 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
     Raises:
         RequestProblem: there is no answer; if the request could be read, that is recorded first.
         OutputError: the record could not be written.
+        ClientDisconnect: the client left; that is recorded.
     """
-    client = service.keys.client(http_request.headers.get("authorization"))
+    client = service.keys.client(credential(http_request.headers))
     body = await read_json(http_request)
-    call = ChatCall(service, client, dict(http_request.headers))
+    return await while_connected(http_request, complete(service, client, dict(http_request.headers), body))
+
+
+async def complete(
+    service: GatewayState, client: Client, headers: Mapping[str, str], body: dict[str, Any], route: str = ROUTE
+) -> Response:
+    """The one chat call behind all routes that answer with a reply.
+
+    Args:
+        service: shared by all requests.
+        client: who asks.
+        headers: of the request.
+        body: a chat request.
+        route: the path that the client sent its request to.
+
+    Raises:
+        RequestProblem: there is no answer; that is recorded first.
+        OutputError: the record could not be written.
+    """
+    call = ChatCall(service, client, headers, route)
     try:
         body, call.wants_moderation = without_moderation_field(body)
         request = chat_request.parse(call, body)
@@ -37,8 +64,9 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
         if refusal is not None:
             return await chat_request.refuse(call, request, refusal, stream=stream)
         require_capacity(call, stream=stream)
-        headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
-        upstream = await service.upstream.send(json.dumps(body).encode(), headers, stream=stream)
+        upstream_headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
+        upstream = await service.upstream.send(json.dumps(body).encode(), upstream_headers, stream=stream)
+        call.upstream_headers = passed_back(upstream.headers)
         if stream:
             return await ChatStream(call, request, upstream).answer()
         return await answer_whole(call, request, upstream)
@@ -46,7 +74,7 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
         if not call.written:
             call.log.status = problem.status
             await call.write()
-        problem.headers.update(call.response_headers())
+        problem.headers = {**call.response_headers(), **problem.headers}
         raise
     except asyncio.CancelledError:
         # The client left. Its task ends here, so another one writes the entry.

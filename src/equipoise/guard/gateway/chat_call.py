@@ -21,14 +21,15 @@ class ChatCall:
         service: shared by all requests.
         client: name and policy of the client.
         headers: of the request.
+        route: the path that the client sent it to.
     """
 
-    def __init__(self, service: GatewayState, client: Client, headers: Mapping[str, str]) -> None:
+    def __init__(self, service: GatewayState, client: Client, headers: Mapping[str, str], route: str) -> None:
         self.service = service
         self.policy = client.policy
         self.rules = ReplyRules(client.policy)
         self.headers = headers
-        self.log = RequestLog(client, "/v1/chat/completions")
+        self.log = RequestLog(client, route)
         self.receipts = Receipts()
         self.decisions: list[tuple[GuardDecision, str]] = []
         """Decisions of all rails so far, and the texts that they are about."""
@@ -38,6 +39,10 @@ class ChatCall:
         """The picture guard's decision about the request."""
         self.wants_moderation = False
         """Whether the client asked for OpenAI's object `moderation`."""
+        self.wants_usage = False
+        """Whether the client asked for token counts in a stream."""
+        self.upstream_headers: dict[str, str] = {}
+        """Headers of the upstream's response that the client gets."""
         self.written = False
         """Whether the entry is in the record, or an attempt failed."""
 
@@ -52,9 +57,10 @@ class ChatCall:
         await self.service.write(self.log, self.receipts)
 
     def response_headers(self) -> dict[str, str]:
-        """The request's id, counts of receipts, and the actions of all decisions."""
+        """The upstream's headers, the request's id, counts of receipts, and the actions of all decisions."""
         actions = ",".join(decision.observed or decision.action for decision, _ in self.decisions)
         return {
+            **self.upstream_headers,
             "x-equipoise-request-id": self.log.id,
             "x-equipoise-receipts": self.receipts.header(),
             "x-equipoise-decision": actions or "none",

@@ -32,6 +32,8 @@ def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
     if not isinstance(body.get("stream"), bool | None):
         # Servers that accept "yes" as true would send a stream that this gateway does not expect.
         raise RequestProblem(400, "expected stream: true or false", "invalid_request", param="stream")
+    options = body.get("stream_options")
+    call.wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     call.receipts.expect((part.path, part.kind) for part in request.parts)
     return request
 
@@ -95,7 +97,8 @@ async def check_text(call: ChatCall, request: ChatRequest) -> GuardDecision | No
 
 async def refuse(call: ChatCall, request: ChatRequest, decision: GuardDecision, *, stream: bool) -> Response:
     """A refusal in the form of a reply; the upstream is not called."""
-    choice = replaced({}, None, decision.response, "content_filter")
+    field = call.policy.answer.refusal_in
+    choice = replaced({}, None, decision.response, "content_filter", refusal_in=field)
     moderation = await call.moderation_field(request, [])
     await call.write()
     document = {**completion(call.log.id, call.log.model, [choice]), **moderation}
@@ -104,7 +107,7 @@ async def refuse(call: ChatCall, request: ChatRequest, decision: GuardDecision, 
     frame = {name: value for name, value in document.items() if name not in ("choices", "usage", *moderation)}
     frame["object"] = "chat.completion.chunk"
     deltas: list[tuple[dict[str, Any], str | None]] = [
-        ({"role": "assistant", "refusal": decision.response}, None),
+        ({"role": "assistant", field: decision.response}, None),
         ({}, "content_filter"),
     ]
     events = [

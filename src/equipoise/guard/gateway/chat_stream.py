@@ -62,8 +62,12 @@ class ChatStream:
             close()
             raise
         # The entry is written before the stream's end is sent, but after its headers, so these have only the id.
-        headers = {"x-equipoise-request-id": self._call.log.id, "cache-control": "no-store"}
-        return StartedStreamResponse(opened, headers, close)
+        headers = {
+            **self._call.upstream_headers,
+            "x-equipoise-request-id": self._call.log.id,
+            "cache-control": "no-store",
+        }
+        return StartedStreamResponse(opened, headers, close, self._call.policy.stream.keepalive)
 
     async def _settle(self) -> None:
         """Record a stream that the client left before its end, and close the upstream's response."""
@@ -81,7 +85,15 @@ class ChatStream:
         mode = "observe" if policy.mode == "observe" and mode != "off" else mode
         settings = policy.stream.model_copy(update={"mode": mode})
         kinds = rules.uncheckable_kinds(stream=True)
-        guarded = GuardedStream(self._review, settings, self._stats, rules.uncheckable_decision, kinds)
+        guarded = GuardedStream(
+            self._review,
+            settings,
+            self._stats,
+            rules.uncheckable_decision,
+            kinds,
+            wants_usage=self._call.wants_usage,
+            refusal_field=policy.answer.refusal_in,
+        )
         async with aclosing(guarded.run(chunks(self._upstream), self._upstream.aclose)) as events:
             async for part in events:
                 yield await self._finish() if part == DONE else part

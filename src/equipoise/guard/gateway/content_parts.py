@@ -11,24 +11,24 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from equipoise.guard.gateway.blobs import read
+from equipoise.guard.gateway.dialects import (
+    CONTENT_FIELDS,
+    CONTENT_KINDS,
+    REASONING,
+    WORDLESS,
+    is_frame,
+    texts_beside,
+)
 from equipoise.guard.guard_input import GuardInput
 
 OPERATOR_ROLES: Final = frozenset({"system", "developer"})
 TOOL_ROLES: Final = frozenset({"tool", "function"})
-WORDLESS: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
-"""Fields that hold no words for people."""
-FRAME: Final = frozenset(
-    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "prompt_logprobs"}
-    | {"prompt_token_ids", "kv_transfer_params", "timings", "request_id", "obfuscation"}
-)
-"""Fields of a completion, or of a chunk of one, that hold nothing a model said."""
 SPOKEN: Final = ("text", "reasoning")
 """Kinds of parts that people read as running text."""
 PICTURES: Final = ("picture", "embedded picture")
 """Kinds of parts that are pictures, or called so."""
 DETAILS: Final = frozenset({"low", "high", "auto", "original"})
 """What stands beside a picture's address in OpenAI's API and says nothing."""
-REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def without_blobs(parts: Iterable[ContentPart]) -> Iterator[ContentPart]:
 def _message(path: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
-        where = f"{path}/{_escaped(name)}"
+        where = f"{path}/{escaped(name)}"
         if value is None or name in WORDLESS:
             continue
         if name == "content":
@@ -128,12 +128,22 @@ def _message(path: str, message: Mapping[str, Any], role: str) -> Iterator[Conte
         elif name == "audio":
             yield ContentPart(where, "unsupported")
         else:
-            words = words_in(value)
+            words = _reasoning_words(value) if name == "reasoning_details" else words_in(value)
             if words:
                 yield ContentPart(where, _kind(name), words)
 
 
-def _escaped(name: str) -> str:
+def _reasoning_words(value: Any) -> str:
+    """The words of OpenRouter's `reasoning_details`, without the names of their formats."""
+    if isinstance(value, list):
+        value = [
+            {name: word for name, word in item.items() if name != "format"} if isinstance(item, Mapping) else item
+            for item in value
+        ]
+    return "\n".join(_words(value, scalars=False))
+
+
+def escaped(name: str) -> str:
     """A field's name within a path; a slash in it as in a JSON pointer, so that no two parts have one path."""
     return name.replace("~", "~0").replace("/", "~1")
 
@@ -160,13 +170,30 @@ def _part(path: str, part: Any, kind: str) -> Iterator[ContentPart]:
         yield ContentPart(path, kind, part)
         return
     sort = part.get("type") if isinstance(part, Mapping) else None
-    if sort in ("text", "refusal") and isinstance(part.get(sort), str):
+    sort = sort if isinstance(sort, str) else ""
+    if sort in CONTENT_KINDS and _is_readable(part):
         # Whatever else the part holds is read, too.
-        yield ContentPart(path, kind if sort == "text" else "refusal", words_in(part))
+        what = CONTENT_KINDS[sort]
+        yield ContentPart(path, kind if what == "text" else what, "\n".join(_words(part, scalars=False)))
     elif sort == "image_url" and _url(part) is not None:
         yield from _image(path, part)
     else:
         yield ContentPart(path, "unsupported")
+
+
+def _is_readable(part: Mapping[str, Any]) -> bool:
+    """Whether the field that the part's type is about holds text, or a list of parts that do."""
+    values = [part[name] for name in CONTENT_FIELDS if name in part]
+    return all(isinstance(value, str) or (isinstance(value, list) and _all_text(value)) for value in values) and (
+        bool(values) or CONTENT_KINDS[part["type"]] in ("other text", "reasoning")
+    )
+
+
+def _all_text(parts: Sequence[Any]) -> bool:
+    return all(
+        isinstance(part, str) or (isinstance(part, Mapping) and part.get("type", "text") in CONTENT_KINDS)
+        for part in parts
+    )
 
 
 def _url(part: Mapping[str, Any]) -> str | None:
@@ -195,19 +222,24 @@ def words_in(value: Any) -> str:
     return "\n".join(_words(value))
 
 
-def _words(value: Any) -> Iterator[str]:
-    """All words in a value, keys of objects left out; those of numbers and truth values too: they may be arguments."""
+def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
+    """All words in a value, without the keys of objects.
+
+    Args:
+        value: of JSON.
+        scalars: whether numbers and truth values count: they may be the arguments of a tool.
+    """
     if isinstance(value, str):
         if value:
             yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if name not in WORDLESS or isinstance(item, Mapping | list):
-                yield from _words(item)
+                yield from _words(item, scalars=scalars)
     elif isinstance(value, Sequence):
         for item in value:
-            yield from _words(item)
-    elif value is not None:
+            yield from _words(item, scalars=scalars)
+    elif value is not None and scalars:
         yield str(value)
 
 
@@ -228,7 +260,11 @@ class ReplyChoice:
     @property
     def side_texts(self) -> tuple[str, ...]:
         """Content and reasoning separately, if the choice has more text than that."""
-        texts = {kind: "\n".join(part.text for part in self.parts if part.kind == kind) for kind in SPOKEN}
+        texts: dict[tuple[str, str], str] = {}
+        for part in self.parts:
+            # Clients join the parts of one list of content without a break.
+            key = (part.kind, root_of(part.path.removeprefix(f"choices/{self.index}/")))
+            texts[key] = texts.get(key, "") + part.text
         return side_texts_of(texts, self.text)
 
     @property
@@ -237,9 +273,20 @@ class ReplyChoice:
         return frozenset(part.kind for part in self.parts)
 
 
-def side_texts_of(texts: Mapping[str, str], whole: str) -> tuple[str, ...]:
-    """The texts, by kind, that are judged by themselves, beside the whole that they are part of."""
-    return tuple(texts[kind] for kind in SPOKEN if texts.get(kind) and texts[kind] != whole)
+def side_texts_of(texts: Mapping[tuple[str, str], str], whole: str) -> tuple[str, ...]:
+    """The distinct texts that are judged by themselves, beside the whole that they are part of.
+
+    Args:
+        texts: by kind and field.
+        whole: everything that the choice says.
+    """
+    spoken = [text for (kind, _), text in texts.items() if kind in SPOKEN and text and text != whole]
+    return tuple(dict.fromkeys(spoken))
+
+
+def root_of(path: str) -> str:
+    """The field that a part belongs to: `delta/content` for each part of a list of content."""
+    return "/".join(path.split("/")[:2])
 
 
 def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
@@ -259,46 +306,50 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
         path = f"choices/{at}"
         parts = list(_message(f"{path}/message", message, "assistant"))
         for name, value in choice.items():
-            words = "" if name == "message" or name in WORDLESS else words_in(value)
+            words = "" if name == "message" or is_frame(name, value) else "\n".join(texts_beside(value))
             if words:
-                parts.append(ContentPart(f"{path}/{_escaped(name)}", "other text", words))
+                parts.append(ContentPart(f"{path}/{escaped(name)}", "other text", words))
         replies.append(ReplyChoice(at, tuple(without_blobs(parts))))
     beside = beside_choices(body)
     if beside and not replies:
         raise ValueError("expected a choice")
     if beside:
         # Words beside the choices are judged with the first, which is what most clients show.
-        more = [ContentPart(_escaped(name), "other text", words_in(beside[name])) for name in beside]
+        more = [ContentPart(escaped(name), "other text", "\n".join(texts_beside(beside[name]))) for name in beside]
         replies[0] = ReplyChoice(0, (*replies[0].parts, *without_blobs(more)))
     return replies
 
 
 def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the choices that hold words and that no completion has by itself."""
-    return {name: value for name, value in body.items() if name not in FRAME and any(_words(value))}
+    return {name: value for name, value in body.items() if not is_frame(name, value) and any(texts_beside(value))}
 
 
 def delta_parts(choice: Mapping[str, Any]) -> list[ContentPart]:
-    """The parts of one streamed piece of a choice, as they stand; places are within the choice."""
+    """The parts of the delta of one streamed piece of a choice; paths are within the choice."""
     delta = choice.get("delta")
     parts = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
     if delta is not None and not isinstance(delta, Mapping):
         parts.append(ContentPart("delta", "unsupported", words_in(delta)))
-    for name, value in choice.items():
-        words = "" if name == "delta" or name in WORDLESS else words_in(value)
-        if words:
-            parts.append(ContentPart(_escaped(name), "other text", words))
+    if isinstance(choice.get("text"), str):
+        # The field of a legacy completion.
+        parts.append(ContentPart("text", "text", choice["text"]))
     return parts
 
 
-def replaced(choice: Mapping[str, Any], content: str | None, refusal: str | None, finish: str) -> dict[str, Any]:
-    """A choice with other words: its content, or a refusal in the field for it; everything else it said is gone.
+def replaced(
+    choice: Mapping[str, Any], content: str | None, refusal: str | None, finish: str, *, refusal_in: str = "refusal"
+) -> dict[str, Any]:
+    """A choice with other words: its content, or a refusal; everything else it said is gone.
 
     Args:
         choice: as the upstream sent it.
         content: what it says instead; None with a refusal.
         refusal: the refusal.
         finish: its finish reason.
+        refusal_in: the field for the refusal, `refusal` or `content`.
     """
+    if refusal is not None and refusal_in == "content":
+        content, refusal = refusal, None
     message = {"role": "assistant", "content": content, "refusal": refusal}
     return {"index": choice.get("index", 0), "message": message, "logprobs": None, "finish_reason": finish}

@@ -29,15 +29,17 @@ class RequestProblem(EquipoiseError):
         code: for programs.
         headers: of the answer.
         param: the part of the request that is to blame.
+        kind: the type of the error; None is OpenAI's for the status.
     """
 
     def __init__(
         self,
         status: int,
         message: str,
-        code: str,
+        code: str | int,
         headers: Mapping[str, str] | None = None,
         param: str | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -45,11 +47,7 @@ class RequestProblem(EquipoiseError):
         self.code = code
         self.headers = dict(headers or {})
         self.param = param
-
-    @property
-    def kind(self) -> str:
-        """OpenAI's type of this error."""
-        return _KINDS.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
+        self.kind = kind or _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
     def body(self) -> dict[str, Any]:
         """As OpenAI's clients read it."""

@@ -110,6 +110,12 @@ class ClientKeys:
             raise RequestProblem(429, message, "rate_limit_exceeded", {"retry-after": "10"})
 
 
+def credential(headers: Mapping[str, str]) -> str | None:
+    """The value of `authorization`; of clients of Azure and Anthropic the key in `api-key` or `x-api-key`."""
+    key = headers.get("api-key") or headers.get("x-api-key")
+    return headers.get("authorization") or (f"Bearer {key}" if key else None)
+
+
 def new(name: str) -> tuple[str, str]:
     """A new key, and the lines of the file of keys that let it in.
 

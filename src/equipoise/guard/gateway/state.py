@@ -59,6 +59,8 @@ class GatewayState:
     record: AuditRecord | None = None
     reader: PictureReader | None = None
     keep_text: bool = False
+    origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the gateway, such as `https://chat.example.com`; `*` is every page."""
     files: WatchedFiles | None = None
     """Files of keys and policies that are watched for changes; None watches none."""
     links: LinkFetcher = field(default_factory=LinkFetcher)
@@ -218,7 +220,7 @@ class GatewayState:
         """The client of a request, for fair shares: the name of its key, or its address."""
         if self.keys.known:
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            for value in (headers.get(b"authorization"), headers.get(b"x-api-key")):
+            for value in (headers.get(name) for name in (b"authorization", b"api-key", b"x-api-key")):
                 if value and (name := self.keys.name(value)) is not None:
                     return f"key {name}"
         return address(scope)

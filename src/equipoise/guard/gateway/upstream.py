@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
 from equipoise.errors import UsageError
+from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 LARGEST: Final = 64_000_000
 """Bytes of a reply that is not streamed."""
@@ -32,8 +35,11 @@ class Upstream:
         passed_on = {name: client[name] for name in PASSED_ON if name in client}
         if self.key is not None:
             passed_on["authorization"] = f"Bearer {self.key}"
-        elif pass_on and "authorization" in client:
-            passed_on["authorization"] = client["authorization"]
+        elif pass_on:
+            passed_on |= {name: client[name] for name in ("authorization", "api-key") if name in client}
+            given = client.get("api-key") or client.get("x-api-key")
+            if given and "authorization" not in client:
+                passed_on["authorization"] = f"Bearer {given}"
         return passed_on | {"content-type": "application/json"}
 
     async def send(self, body: bytes, headers: Mapping[str, str], *, stream: bool) -> httpx.Response:
@@ -52,6 +58,24 @@ class Upstream:
             Problem: no response, or one that is an error.
         """
         return await self._send(self.client.build_request("GET", "models", headers=dict(headers)), stream=False)
+
+    async def model(self, name: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        """The description of one model; of a server that describes none by its name, from its list.
+
+        Raises:
+            RequestProblem: no such model, no response, or one that is an error.
+        """
+        request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=dict(headers))
+        try:
+            return parsed(await self._send(request, stream=False))
+        except RequestProblem as problem:
+            if problem.status not in (404, 405):
+                raise
+            models = parsed(await self.models(headers)).get("data")
+        for model in models if isinstance(models, list) else []:
+            if isinstance(model, dict) and model.get("id") == name:
+                return model
+        raise RequestProblem(404, f"expected the name of a model, got {name[:200]}", "model_not_found", param="model")
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
@@ -84,8 +108,8 @@ async def _whole(response: httpx.Response) -> httpx.Response:
                 raise RequestProblem(502, "the upstream sent too long a reply", "upstream_invalid")
     finally:
         await response.aclose()
-    headers = {"content-type": "application/json"}
-    headers |= {name: response.headers[name] for name in ("content-type", "retry-after") if name in response.headers}
+    headers = {"content-type": response.headers.get("content-type", "application/json")}
+    headers |= passed_back(response.headers)
     return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
 
@@ -125,6 +149,9 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         ) from error
     if not isinstance(document, dict):
         raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
+    if is_error(document) and (reported := reported_error(document)) is not None:
+        # OpenRouter and some gateways report errors with status 200.
+        raise _problem(reported, reported.status or 502, passed_back(response.headers))
     return document
 
 
@@ -137,18 +164,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refused(response: httpx.Response) -> RequestProblem:
-    """An error of the upstream with its status; of its words only the message, in our shape."""
+    """An error of the upstream, in our form, with its status, code, type, message and headers."""
     status = response.status_code
     if 300 <= status < 400 or status < 200:
         return RequestProblem(502, "the upstream answered with a redirect", "upstream_invalid")
-    message, code = f"the upstream answered with status {status}", "upstream_error"
-    retry = response.headers.get("retry-after", "")
-    headers = {"retry-after": retry} if retry.isdecimal() and len(retry) < 8 else {}
     try:
-        error = json.loads(response.content).get("error")
-        if isinstance(error, dict) and isinstance(error.get("message"), str):
-            message = error["message"][:2000]
-            code = str(error.get("code") or code)
-    except (ValueError, AttributeError, RecursionError):
-        pass
-    return RequestProblem(status if 400 <= status < 500 else 502, message, code, headers)
+        reported = reported_error(json.loads(response.content))
+    except (ValueError, RecursionError):
+        is_text = response.headers.get("content-type", "").startswith("text/plain")
+        reported = reported_error(response.text) if is_text else None
+    headers = passed_back(response.headers)
+    if reported is None:
+        reported = ReportedError(f"the upstream answered with status {status}")
+    return _problem(reported, status if 400 <= status < 600 else 502, headers)
+
+
+def _problem(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
+    code = "upstream_error" if reported.code is None else reported.code
+    return RequestProblem(status, reported.message, code, headers, reported.param, reported.type)

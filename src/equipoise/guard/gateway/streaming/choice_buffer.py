@@ -7,12 +7,14 @@ characters, or the whole reply. Tool calls are sent only after the whole reply w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from equipoise.guard.gateway.blobs import in_blob
-from equipoise.guard.gateway.content_parts import ContentPart, delta_parts, side_texts_of
+from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, delta_parts, escaped, root_of, side_texts_of
+from equipoise.guard.gateway.dialects import is_frame, texts_beside
+from equipoise.guard.gateway.streaming.repeated_fields import RepeatedFields
 
 
 @dataclass
@@ -46,20 +48,32 @@ class ChoiceBuffer:
     """Chunks not sent yet: position of the text's end after the chunk, whether it waits for the end, and the chunk."""
     kinds: dict[str, str] = field(default_factory=dict)
     """Paths of the fields that held text, with their kinds; for receipts."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """The text so far by kind of part."""
-    _last_path: str = ""
-    """The field of the last text: texts of two fields are separated by a line break."""
+    texts: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The text so far by kind of part and field."""
+    _last: tuple[str, str] = ("", "")
+    """Kind and field of the last text: texts of two fields are separated by a line break."""
+    _begun: set[tuple[str, str]] = field(default_factory=set)
+    """Fields with text so far."""
+    _interrupted: set[tuple[str, str]] = field(default_factory=set)
+    """Fields whose text stands in several places of `text`, with others between them."""
+    _repeated: RepeatedFields = field(default_factory=RepeatedFields)
 
-    def add(self, choice: Mapping[str, Any], chunk: dict[str, Any]) -> None:
+    def add(self, choice: Mapping[str, Any], chunk: dict[str, Any], beside: Mapping[str, Any] | None = None) -> None:
         """Take a chunk from the upstream.
 
         Args:
             choice: the chunk's part about this choice.
             chunk: the chunk with this choice only.
+            beside: fields of the chunk beside its choices, which are judged with every choice.
         """
+        reasoning: set[str] = set()
         for part in delta_parts(choice):
-            self._append(part)
+            # vLLM and OpenRouter send the same reasoning in two fields: it is judged once.
+            mirrored = part.kind == "reasoning" and part.text in reasoning
+            reasoning |= {part.text} if part.kind == "reasoning" else set()
+            self._append(part, mirrored=mirrored)
+        self.add_beside({name: choice[name] for name in choice if name not in ("delta", "text")})
+        self.add_beside(beside or {})
         finish = choice.get("finish_reason")
         if finish is not None:
             # Clients take the finish reason as the end of the reply, so it must not overtake the last check.
@@ -69,24 +83,49 @@ class ChoiceBuffer:
         # position. A chunk without text (the role, a usage count) has the position of its predecessor and follows it.
         self.pending.append((len(self.text), self.held_to_end, chunk))
 
-    def _append(self, part: ContentPart) -> None:
+    def add_beside(self, fields: Mapping[str, Any]) -> None:
+        """Take fields beside the delta; servers repeat them with every chunk, so only what is new is added."""
+        for name, value in fields.items():
+            texts = [] if is_frame(name, value) else list(texts_beside(value))
+            if texts:
+                path = escaped(name)
+                self.kinds.setdefault(path, "other text")
+                added = self._repeated.new(path, texts, self.texts.values())
+                self.texts["other text", path] = "\n".join(texts)
+                self._say(added, ("other text", path))
+
+    def _append(self, part: ContentPart, *, mirrored: bool) -> None:
         self.kinds.setdefault(part.path, part.kind)
-        # Without the line break the end of one field and the beginning of another would be judged as one word, and a
-        # harmful word in two halves could pass.
-        if part.text and self.text and part.path != self._last_path:
-            self.text += "\n"
-        if part.text:
-            self._last_path = part.path
         if part.kind == "tool call":
             # A client may run a tool call as soon as it is complete, so none of it is sent before the last check.
             self.held_to_end = True
-        self.text += part.text
-        self.texts[part.kind] = self.texts.get(part.kind, "") + part.text
+        key = (part.kind, root_of(part.path))
+        text = part.text
+        if part.kind == "other text":
+            text = self._repeated.continued(part.path, text)
+        self.texts[key] = self.texts.get(key, "") + text
+        if not mirrored:
+            self._say([text], key)
+
+    def _say(self, texts: Iterable[str], key: tuple[str, str]) -> None:
+        """Append to the text that is judged."""
+        for text in texts:
+            if not text:
+                continue
+            if self.text and key != self._last:
+                self.text += "\n"
+                if key in self._begun:
+                    self._interrupted.add(key)
+            self._last = key
+            self._begun.add(key)
+            self.text += text
 
     @property
     def side_texts(self) -> tuple[str, ...]:
-        """Parts of `text` that are also scored separately."""
-        return side_texts_of(self.texts, self.text)
+        """Parts of `text` that are also scored separately: what is spoken, and fields that others interrupted."""
+        interrupted = [text for key, text in self.texts.items() if key in self._interrupted and key[0] not in SPOKEN]
+        together = ("\n".join(interrupted),) if interrupted else ()
+        return (*side_texts_of(self.texts, self.text), *together)
 
     @property
     def unjudged(self) -> int:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
 import httpx
-from httpx_sse import EventSource, SSEError
+
+from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 DONE: Final = b"data: [DONE]\n\n"
+KEEPALIVE: Final = b": keepalive\n\n"
+"""A comment, which clients ignore; it keeps proxies and clients from closing a silent connection."""
 LONGEST: Final = 4_000_000
 """Bytes of one line; an upstream that sends more is out of order."""
 
 
 class UpstreamError(Exception):
-    """What an upstream did that no stream does; the message is for the client."""
+    """What an upstream did that no stream does; the message is for the client.
+
+    Args:
+        message: in our words.
+        reported: the error in the upstream's words, if it sent one.
+    """
+
+    def __init__(self, message: str, reported: ReportedError | None = None) -> None:
+        super().__init__(message)
+        self.reported = reported
 
 
 class _LengthLimitedStream(httpx.AsyncByteStream):
@@ -38,8 +51,8 @@ class _LengthLimitedStream(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON objects of a stream, up to `[DONE]` or its end.
+async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | None, None]:
+    """The JSON objects of a stream, up to `[DONE]` or its end; None for each comment and ping that keeps it alive.
 
     Args:
         response: of the upstream, not read yet.
@@ -47,31 +60,65 @@ async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any], Non
     Raises:
         UpstreamError: no event stream, no JSON, an error instead of a chunk, or a connection that broke.
     """
+    if "text/event-stream" not in response.headers.get("content-type", ""):
+        raise UpstreamError("the upstream sent something else than an event stream")
     assert isinstance(response.stream, httpx.AsyncByteStream)
     response.stream = _LengthLimitedStream(response.stream)
+    kind, data = "", list[str]()
     try:
-        async with aclosing(EventSource(response).aiter_sse()) as events:
-            async for event in events:
-                if event.data.strip() == "[DONE]":
-                    return
-                yield _object(event.data)
-    except SSEError as error:
-        raise UpstreamError("the upstream sent something else than an event stream") from error
+        async with aclosing(_lines(response)) as lines:
+            async for line in lines:
+                name, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                if line and not name:
+                    yield None
+                elif name == "event":
+                    kind = value
+                elif name == "data":
+                    data.append(value)
+                elif not line and (kind or data):
+                    text = "\n".join(data)
+                    if text.strip() == "[DONE]":
+                        return
+                    yield _object(kind, text)
+                    kind, data = "", []
     except httpx.TimeoutException as error:
         raise UpstreamError("the upstream fell silent") from error
     except httpx.HTTPError as error:
         raise UpstreamError("the upstream's connection broke") from error
 
 
-def _object(data: str) -> dict[str, Any]:
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """The lines of a stream, which end in CR, LF or both; what follows the last line's end is dropped."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+    rest = ""
+    async for part in response.aiter_bytes():
+        text = rest + decoder.decode(part)
+        # A CR at the end may be the first half of a CRLF.
+        held = text[-1:] if text.endswith("\r") else ""
+        *lines, rest = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        rest += held
+        for line in lines:
+            yield line
+    if rest.endswith("\r"):
+        yield rest[:-1]
+
+
+def _object(kind: str, data: str) -> dict[str, Any] | None:
+    if not data.strip() or kind == "ping":
+        return None
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UpstreamError("the upstream sent an event that is not JSON") from error
+    if kind == "error":
+        raise UpstreamError("the upstream reported an error", reported_error(document))
     if not isinstance(document, dict):
         raise UpstreamError("the upstream sent an event that is no object")
-    if document.get("error"):
-        raise UpstreamError("the upstream reported an error")
+    if document.get("type") == "ping":
+        return None
+    if is_error(document):
+        raise UpstreamError("the upstream reported an error", reported_error(document))
     return document
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from equipoise.guard.decision import CheckFailure, GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
+from equipoise.guard.gateway.dialects import is_frame
 from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
-from equipoise.guard.gateway.streaming.events import DONE, UpstreamError, event
+from equipoise.guard.gateway.streaming.events import DONE, KEEPALIVE, UpstreamError, event
+from equipoise.guard.gateway.upstream_errors import ReportedError
 from equipoise.guard.policy import StreamPolicy
+
+DRAIN: Final = 2.0
+"""Seconds that a stream is read on after a block, for the usage that the client asked for."""
 
 
 class Review(Protocol):
@@ -50,6 +56,10 @@ class StreamStats:
     """When the first text was sent."""
     problem: str | None = None
     """What was wrong with the upstream's stream."""
+    reported: ReportedError | None = None
+    """The error that the upstream reported in its stream, if it did."""
+    usage: Any = None
+    """The last token counts of the upstream."""
     failure: CheckFailure | None = None
     """Why a choice could not be checked, if that ended the stream."""
     frame: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +76,8 @@ class GuardedStream:
         stats: is filled with what happens.
         uncheckable: the decision about a text with a part that cannot be checked.
         uncheckable_kinds: kinds of parts that cannot be checked.
+        wants_usage: whether the client asked for token counts.
+        refusal_field: the field of a delta that holds a refusal.
     """
 
     review: Review
@@ -73,10 +85,17 @@ class GuardedStream:
     stats: StreamStats
     uncheckable: Callable[[str], GuardDecision]
     uncheckable_kinds: frozenset[str] = frozenset({"unsupported"})
+    wants_usage: bool = False
+    refusal_field: Literal["refusal", "content"] = "refusal"
+    _head: list[dict[str, Any]] = field(default_factory=list)
+    """Chunks without a choice that came before the first choice."""
     _tail: list[dict[str, Any]] = field(default_factory=list)
+    """Chunks without a choice that came later, or that hold words."""
+    _beside: dict[str, Any] = field(default_factory=dict)
+    """Words of chunks without a choice; they are judged with every choice."""
 
     async def run(
-        self, upstream: AsyncIterator[dict[str, Any]], stop: Callable[[], Awaitable[None]]
+        self, upstream: AsyncIterator[dict[str, Any] | None], stop: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[bytes, None]:
         """Events for the client, ending in `[DONE]`.
 
@@ -86,6 +105,9 @@ class GuardedStream:
         """
         try:
             async for chunk in upstream:
+                if chunk is None:
+                    yield KEEPALIVE
+                    continue
                 for part in await self._step(chunk):
                     yield part
                 # The upstream need not compute what nobody will be sent.
@@ -94,11 +116,12 @@ class GuardedStream:
                     and all(buffer.ended for buffer in self.stats.choices.values())
                     and self._flagged()
                 ):
-                    await stop()
+                    await self._read_usage(upstream)
                     break
         except UpstreamError as error:
             # What came before is still checked and sent by `_finish`; the error follows it.
             self.stats.problem = str(error)
+            self.stats.reported = error.reported
         except WithheldError:
             # `_withhold` has noted the failure, which is sent below.
             pass
@@ -123,49 +146,91 @@ class GuardedStream:
         if self.stats.problem is None and (unfinished or not self.stats.choices):
             self.stats.problem = "the upstream ended in the middle of its reply"
         for buffer in self.stats.choices.values():
-            for part in await self._end(buffer):
+            for part in self._with_head(await self._end(buffer)):
                 yield part
         if self.stats.problem is not None:
-            yield event(
-                {"error": {"message": self.stats.problem, "type": "api_error", "param": None, "code": "upstream"}}
-            )
+            yield event({"error": await self._problem(self.stats.problem)})
         elif not self._flagged():
-            # Usage counts the upstream's tokens: after a replaced choice it would tell how long the harmful reply was.
-            for chunk in self._tail:
+            for chunk in (*self._head, *self._tail):
                 yield event(chunk)
+        elif self.stats.usage is not None:
+            # Token counts are kept, and nothing else that was judged with a blocked choice.
+            yield event({**self.stats.frame, "choices": [], "usage": self.stats.usage})
+
+    async def _problem(self, message: str) -> dict[str, Any]:
+        """The error object that ends a broken stream; the upstream's own words are judged like those of a reply."""
+        reported = self.stats.reported
+        if reported is None:
+            return {"message": message, "type": "api_error", "param": None, "code": "upstream"}
+        text = reported.message
+        if self.settings.mode not in ("off", "observe"):
+            decision = await self.review(text, side_texts=(), rewrite=False)
+            text = message if decision.changed else text
+        code = "upstream" if reported.code is None else reported.code
+        return {"message": text, "type": reported.type or "api_error", "param": reported.param, "code": code}
 
     def _flagged(self) -> bool:
         return any(decision.changed for decision in self.stats.decisions.values())
+
+    async def _read_usage(self, upstream: AsyncIterator[dict[str, Any] | None]) -> None:
+        """Read on for the token counts, if the client asked for them; nothing else of it is used."""
+        if not self.wants_usage:
+            return
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(DRAIN):
+                async for chunk in upstream:
+                    if chunk is not None and chunk.get("usage"):
+                        self.stats.usage = chunk["usage"]
+                        if not chunk.get("choices"):
+                            break
 
     async def _step(self, chunk: dict[str, Any]) -> list[bytes]:
         """The events to send after one chunk of the upstream."""
         choices = chunk.get("choices")
         beside = beside_choices(chunk)
-        frame = {name: chunk[name] for name in chunk if name not in ("choices", "usage", *beside)}
-        self.stats.frame = frame or self.stats.frame
+        self.stats.usage = chunk.get("usage") or self.stats.usage
         if not isinstance(choices, list) or not choices:
-            if beside:
-                raise UpstreamError("the upstream sent words that belong to no choice")
+            self._take_frame(chunk, beside)
             # Usage and the like are sent after all choices have been released.
-            self._tail.append(chunk)
+            (self._tail if beside or self.stats.choices else self._head).append(chunk)
             return []
+        self.stats.frame = frame_of(chunk)
         events: list[bytes] = []
         for choice in choices:
             if not isinstance(choice, dict):
                 raise UpstreamError("the upstream sent a choice that is no object")
             index = choice.get("index")
             index = index if isinstance(index, int) else 0
-            buffer = self.stats.choices.setdefault(index, ChoiceBuffer(index, self.settings.hold))
+            buffer = self.stats.choices.get(index)
+            if buffer is None:
+                buffer = self.stats.choices[index] = ChoiceBuffer(index, self.settings.hold)
+                buffer.add_beside(self._beside)
             if buffer.ended:
                 # Replaced by a refusal or a rewrite already; the upstream goes on because of its other choices.
                 continue
             # Text beside the choices is judged with every choice, since it belongs to none. A chunk with several
             # choices is split, because each choice is held back for a time of its own.
-            buffer.add({**beside, **choice}, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk)
+            buffer.add(choice, {**chunk, "choices": [choice]} if len(choices) > 1 else chunk, beside)
             if buffer.text and self.stats.first_text_received is None:
                 self.stats.first_text_received = time.monotonic()
             events += await self._advance(buffer)
-        return events
+        return self._with_head(events)
+
+    def _with_head(self, events: list[bytes]) -> list[bytes]:
+        """Events behind the chunks that came before the first choice, which are sent once."""
+        if not events or not self._head:
+            return events
+        head, self._head = [event(chunk) for chunk in self._head], []
+        return [*head, *events]
+
+    def _take_frame(self, chunk: dict[str, Any], beside: dict[str, Any]) -> None:
+        """Take a chunk without a choice: Azure's first one, token counts, or words that every choice is judged with."""
+        self.stats.frame = self.stats.frame or frame_of(chunk)
+        for name, value in beside.items():
+            self._beside[name] = value
+        for buffer in self.stats.choices.values():
+            if not buffer.ended:
+                buffer.add_beside(beside)
 
     async def _advance(self, buffer: ChoiceBuffer) -> list[bytes]:
         """The events of a choice that may be sent now, after a check if one is due."""
@@ -242,7 +307,11 @@ class GuardedStream:
         # What was held back is never sent, from here on by no path.
         buffer.pending.clear()
         rewritten = decision.action == "rewrite" and buffer.sent == 0
-        content = {"content": decision.response} if rewritten else {"refusal": decision.response}
+        words = decision.response
+        if not rewritten and self.refusal_field == "content" and buffer.sent:
+            # The client shows it behind the text that was sent.
+            words = f"\n\n{words}"
+        content = {"content" if rewritten else self.refusal_field: words}
         # OpenAI's clients expect the role in the first chunk of a choice and a finish reason in the last.
         role = {} if buffer.started else {"role": "assistant"}
         finish = "stop" if rewritten else "content_filter"
@@ -261,3 +330,8 @@ class GuardedStream:
     def _piece(self, buffer: ChoiceBuffer, delta: dict[str, Any], finish: str | None) -> bytes:
         choice = {"index": buffer.index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return event({**self.stats.frame, "choices": [choice]})
+
+
+def frame_of(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a chunk that all chunks of a stream share."""
+    return {name: value for name, value in chunk.items() if is_frame(name, value) and name not in ("choices", "usage")}

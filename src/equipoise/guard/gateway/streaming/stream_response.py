@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import StreamingResponse
 
+from equipoise.guard.gateway.streaming.events import KEEPALIVE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 PATIENCE: Final = 5.0
 """Seconds that a response waits for its first event; then it begins without one."""
@@ -40,7 +42,11 @@ class StartedStream:
         self._first.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _next(self) -> bytes:
-        return await anext(self._parts)
+        part = await anext(self._parts)
+        while part == KEEPALIVE:
+            # A comment does not begin a response, which could still be an error.
+            part = await anext(self._parts)
+        return part
 
     async def wait(self, seconds: float = PATIENCE) -> None:
         """Wait for the first event, but no longer than that."""
@@ -79,17 +85,23 @@ class StartedStream:
 
 
 class StartedStreamResponse(StreamingResponse):
-    """A response of an opened stream.
+    """A response of an opened stream, with comments while nothing is sent.
 
     Args:
         opened: the stream.
         headers: of the response.
         over: called when the response is over, whether or not it ever began.
+        keepalive: seconds of silence after which a comment is sent; 0 sends none.
     """
 
-    def __init__(self, opened: StartedStream, headers: Mapping[str, str], over: Callable[[], None]) -> None:
+    def __init__(
+        self, opened: StartedStream, headers: Mapping[str, str], over: Callable[[], None], keepalive: float
+    ) -> None:
         super().__init__(opened.__aiter__(), media_type="text/event-stream", headers=dict(headers))
         self._over = over
+        self._keepalive = keepalive
+        self._lock = asyncio.Lock()
+        self._last = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -99,3 +111,42 @@ class StartedStreamResponse(StreamingResponse):
             # Also where the client left before the first event: then the iterator is never entered, and no `finally`
             # in it would run.
             self._over()
+
+    def abandon(self) -> None:
+        """Close the stream of a response that is never sent."""
+        self._over()
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the events, and comments between them.
+
+        One timer runs beside the whole response. A timer around each event would need a task per event.
+        """
+        comments: asyncio.Task[None] | None = None
+
+        async def send_event(message: Message) -> None:
+            nonlocal comments
+            ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+            async with self._lock:
+                if ends and comments is not None:
+                    comments.cancel()
+                await send(message)
+                self._last = asyncio.get_running_loop().time()
+            if comments is None and not ends and self._keepalive:
+                comments = asyncio.create_task(self._comment(send))
+                # Reading the exception keeps asyncio from logging it: the client left, as the next event will show.
+                comments.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+        try:
+            await super().stream_response(send_event)
+        finally:
+            if comments is not None:
+                comments.cancel()
+
+    async def _comment(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(max(0.01, self._last + self._keepalive - loop.time()))
+            async with self._lock:
+                if loop.time() - self._last >= self._keepalive:
+                    await send({"type": "http.response.body", "body": KEEPALIVE, "more_body": True})
+                    self._last = loop.time()

@@ -1,0 +1,142 @@
+"""`Adapter`: translates another API to a chat request and its reply back; the guarded chat call is between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from equipoise.guard.gateway import chat
+from equipoise.guard.gateway.connection import while_connected
+from equipoise.guard.gateway.errors import RequestProblem, as_json
+from equipoise.guard.gateway.keys import credential
+from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.state import GatewayState
+
+
+class StreamTranslator(Protocol):
+    """The events of one streamed reply."""
+
+    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        """The events for one chunk of a chat completion."""
+        ...
+
+    def error(self, error: Mapping[str, Any]) -> list[bytes]:
+        """The events for the error that ends a stream."""
+        ...
+
+    def end(self) -> list[bytes]:
+        """The events for the end of a stream."""
+        ...
+
+
+class Adapter(Protocol):
+    """One API."""
+
+    def chat_request(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The chat request that a request of this API stands for.
+
+        Raises:
+            RequestProblem: it asks for something that no chat request can.
+        """
+        ...
+
+    def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+        """A chat completion as a reply of this API; `body` is the request."""
+        ...
+
+    def stream(self, body: Mapping[str, Any]) -> StreamTranslator:
+        """A translator of one stream; `body` is the request."""
+        ...
+
+    def problem(self, problem: RequestProblem) -> dict[str, Any]:
+        """The body of an error."""
+        ...
+
+
+def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], Awaitable[Response]]:
+    """The handler of a route that speaks another API.
+
+    Args:
+        adapter: translates.
+        route: its path, as the record names it.
+    """
+
+    async def handle(service: GatewayState, request: Request) -> Response:
+        try:
+            client = service.keys.client(credential(request.headers))
+            body = await read_json(request)
+            chat_body = adapter.chat_request(body)
+            work = chat.complete(service, client, dict(request.headers), chat_body, route)
+            response = await while_connected(request, work)
+        except RequestProblem as problem:
+            return as_json(adapter.problem(problem), problem.status, problem.headers)
+        if chat_body.get("stream") is True:
+            return _translated_stream(response, adapter.stream(body))
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        return as_json(adapter.reply(json.loads(bytes(response.body)), body), headers=headers)
+
+    return handle
+
+
+def _translated_stream(response: Response, translator: StreamTranslator) -> Response:
+    if isinstance(response, StreamingResponse):
+        response.body_iterator = _translated(response.body_iterator, translator)
+        return response
+    # A refusal of the request is complete at once.
+    events = b"".join(event for part in _events(bytes(response.body)) for event in _translate(part, translator))
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    return Response(events, response.status_code, headers)
+
+
+async def _translated(
+    parts: AsyncIterator[str | bytes | memoryview], translator: StreamTranslator
+) -> AsyncIterator[bytes]:
+    async for part in parts:
+        for event in _events(part.encode() if isinstance(part, str) else bytes(part)):
+            for translated in _translate(event, translator):
+                yield translated
+
+
+def _events(part: bytes) -> list[bytes]:
+    return [event for event in part.split(b"\n\n") if event]
+
+
+def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
+    if not event.startswith(b"data: "):
+        # A comment keeps the connection open in every API.
+        return [event + b"\n\n"]
+    data = event.removeprefix(b"data: ")
+    if data == b"[DONE]":
+        return translator.end()
+    document = json.loads(data)
+    return translator.error(document["error"]) if "error" in document else translator.chunk(document)
+
+
+def named_event(document: Mapping[str, Any]) -> bytes:
+    """A server-sent event with the name that is its document's type."""
+    data = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    return f"event: {document['type']}\ndata: {data}\n\n".encode()
+
+
+def refuse_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Refuse what a chat request cannot do.
+
+    Args:
+        body: the request.
+        fields: names of fields, with the value that changes nothing.
+
+    Raises:
+        RequestProblem: one of them has another value.
+    """
+    for name, harmless in fields.items():
+        if body.get(name) is not None and body[name] != harmless:
+            raise unsupported(f"expected no {name}, which this gateway cannot do", name)
+
+
+def unsupported(message: str, param: str) -> RequestProblem:
+    """The error for something that a chat request cannot hold."""
+    return RequestProblem(400, message, "unsupported_parameter", param=param)

@@ -1,0 +1,188 @@
+"""`/v1/messages`: Anthropic's messages, translated to a chat request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from equipoise.guard.gateway.adapters.adapter import refuse_fields, unsupported
+from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, stop_reason, tokens
+from equipoise.guard.gateway.errors import RequestProblem
+
+_PASSED: Final = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
+_CANNOT: Final[Mapping[str, Any]] = {"container": None, "mcp_servers": [], "context_management": None}
+_DROPPED: Final = (
+    "messages",
+    "system",
+    "tools",
+    "tool_choice",
+    "stop_sequences",
+    "metadata",
+    "thinking",
+    "service_tier",
+)
+_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
+_TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
+
+class MessagesAdapter:
+    """Anthropic's messages."""
+
+    def chat_request(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The messages, tools and settings in OpenAI's form; `thinking` is the upstream's own business.
+
+        Raises:
+            RequestProblem: no messages, or something that no chat request can hold.
+        """
+        refuse_fields(body, _CANNOT)
+        if not isinstance(body.get("messages"), list) or not body["messages"]:
+            raise RequestProblem(400, "expected messages, a list that is not empty", "invalid_request")
+        messages: list[dict[str, Any]] = []
+        if body.get("system"):
+            messages.append({"role": "system", "content": _content(body["system"], "system")})
+        for number, message in enumerate(body["messages"]):
+            if not isinstance(message, Mapping) or message.get("role") not in ("user", "assistant", "system"):
+                raise RequestProblem(400, f"expected a role in messages/{number}", "invalid_request")
+            messages += _assistant(message) if message["role"] == "assistant" else _user(message)
+        chat = {name: body[name] for name in _PASSED if name in body}
+        chat |= {name: value for name, value in body.items() if name not in (*_PASSED, *_DROPPED, *_CANNOT)}
+        chat["messages"] = messages
+        if body.get("stop_sequences"):
+            chat["stop"] = body["stop_sequences"]
+        if isinstance(body.get("metadata"), Mapping) and body["metadata"].get("user_id"):
+            chat["user"] = body["metadata"]["user_id"]
+        if body.get("tools"):
+            chat["tools"] = [_tool(tool) for tool in body["tools"]]
+        if isinstance(body.get("tool_choice"), Mapping):
+            chat |= _tool_choice(body["tool_choice"])
+        if body.get("stream") is True:
+            chat["stream_options"] = {"include_usage": True}
+        return chat
+
+    def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+        """The first choice as a list of blocks."""
+        choice = completion["choices"][0]
+        message, calls = choice["message"], ToolCalls()
+        calls.add(message)
+        blocks: list[dict[str, Any]] = [
+            {"type": "thinking", "thinking": text, "signature": ""}
+            if kind == "reasoning"
+            else {"type": "text", "text": text}
+            for kind, text in pieces_of(message)
+        ]
+        blocks += [
+            {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call.arguments)}
+            for call in calls.all()
+        ]
+        return {
+            "id": str(completion.get("id", "")).replace("chatcmpl", "msg"),
+            "type": "message",
+            "role": "assistant",
+            "model": completion.get("model", ""),
+            "content": blocks,
+            "stop_reason": stop_reason(choice.get("finish_reason")),
+            "stop_sequence": None,
+            "usage": tokens(completion.get("usage")),
+        }
+
+    def stream(self, body: Mapping[str, Any]) -> MessagesStream:
+        """A translator of one stream."""
+        return MessagesStream(str(body.get("model", "")))
+
+    def problem(self, problem: RequestProblem) -> dict[str, Any]:
+        """Anthropic's form."""
+        kind = _TYPES.get(problem.status, "api_error" if problem.status >= 500 else "invalid_request_error")
+        return {"type": "error", "error": {"type": kind, "message": problem.message, "code": problem.code}}
+
+
+def arguments_of(text: str) -> Any:
+    """The arguments of a tool as an object; what is no JSON stays a text."""
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return {"arguments": text}
+
+
+def _content(value: Any, where: str) -> Any:
+    """Text or a list of blocks as content of a chat message; other blocks stay, to be refused by the checks."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise RequestProblem(400, f"expected a text or a list of blocks in {where}", "invalid_request")
+    return [_block(block) for block in value]
+
+
+def _block(block: Any) -> Any:
+    if not isinstance(block, Mapping):
+        return block
+    source = block.get("source")
+    if block.get("type") == "text":
+        return {"type": "text", "text": block.get("text")}
+    if block.get("type") == "image" and isinstance(source, Mapping):
+        if source.get("type") == "base64":
+            url = f"data:{source.get('media_type')};base64,{source.get('data')}"
+            return {"type": "image_url", "image_url": {"url": url}}
+        if source.get("type") == "url":
+            return {"type": "image_url", "image_url": {"url": source.get("url")}}
+    return dict(block)
+
+
+def _user(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A user's message; the results of tools in it are messages of their own, which come first."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        yield {"role": message["role"], "content": _content(content, "content")}
+        return
+    rest = []
+    for block in content:
+        if isinstance(block, Mapping) and block.get("type") == "tool_result":
+            result = _content(block.get("content") or "", "tool_result")
+            yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": result}
+        else:
+            rest.append(_block(block))
+    if rest:
+        yield {"role": message["role"], "content": rest}
+
+
+def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """An earlier reply; its thinking is left out, as chat servers do with earlier reasoning."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        yield {"role": "assistant", "content": _content(content, "content")}
+        return
+    blocks, calls = [], []
+    for block in content:
+        kind = block.get("type") if isinstance(block, Mapping) else None
+        if kind == "tool_use":
+            function = {"name": block.get("name"), "arguments": json.dumps(block.get("input") or {})}
+            calls.append({"id": block.get("id"), "type": "function", "function": function})
+        elif kind not in ("thinking", "redacted_thinking"):
+            blocks.append(_block(block))
+    yield {"role": "assistant", "content": blocks or None} | ({"tool_calls": calls} if calls else {})
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    if not isinstance(tool, Mapping) or tool.get("type", "custom") != "custom" or "name" not in tool:
+        raise unsupported("expected tools of the client; the server's tools are not available", "tools")
+    function = {"name": tool["name"], "parameters": tool.get("input_schema") or {}}
+    if tool.get("description"):
+        function["description"] = tool["description"]
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if choice.get("type") == "tool":
+        settings["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
+    elif choice.get("type") in _CHOICES:
+        settings["tool_choice"] = _CHOICES[choice["type"]]
+    if choice.get("disable_parallel_tool_use") is True:
+        settings["parallel_tool_calls"] = False
+    return settings

@@ -1,0 +1,117 @@
+"""`MessagesStream`: chunks of a chat completion as events of Anthropic's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from equipoise.guard.gateway.adapters.adapter import named_event
+from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+
+_STOPS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "function_call": "tool_use"} | {
+    "content_filter": "refusal"
+}
+
+
+def stop_reason(finish: Any) -> str:
+    """Anthropic's name of a finish reason."""
+    return _STOPS.get(str(finish), "end_turn")
+
+
+def tokens(usage: Any) -> dict[str, Any]:
+    """Token counts under Anthropic's names."""
+    usage = usage if isinstance(usage, Mapping) else {}
+    return {"input_tokens": usage.get("prompt_tokens") or 0, "output_tokens": usage.get("completion_tokens") or 0}
+
+
+class MessagesStream:
+    """One stream.
+
+    Args:
+        model: that the client asked for.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._begun = False
+        self._index = -1
+        self._kind = ""
+        """The kind of the open block; empty if none is open."""
+        self._calls = ToolCalls()
+        self._finish: str | None = None
+        self._usage: Any = None
+        self._failed = False
+
+    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        """The events for the first choice of a chunk."""
+        events = self._begin(chunk)
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk.get("choices") or ():
+            if choice.get("index", 0) != 0:
+                continue
+            delta = choice.get("delta") or {}
+            self._calls.add(delta)
+            for kind, text in pieces_of(delta):
+                events += self._text("thinking" if kind == "reasoning" else "text", text)
+            self._finish = choice.get("finish_reason") or self._finish
+        return events
+
+    def error(self, error: Mapping[str, Any]) -> list[bytes]:
+        """The error; nothing follows it."""
+        self._failed = True
+        inner = {"type": error.get("type") or "api_error", "message": error.get("message"), "code": error.get("code")}
+        return [named_event({"type": "error", "error": inner})]
+
+    def end(self) -> list[bytes]:
+        """The tool calls, the reason for the end, and the end."""
+        if self._failed:
+            return []
+        events = [*self._begin({}), *self._close()]
+        for call in self._calls.all():
+            block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": call.arguments}
+            events += [*self._open("tool_use", block), self._delta(delta), *self._close()]
+        delta = {"stop_reason": stop_reason(self._finish), "stop_sequence": None}
+        events.append(named_event({"type": "message_delta", "delta": delta, "usage": tokens(self._usage)}))
+        return [*events, named_event({"type": "message_stop"})]
+
+    def _begin(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        if self._begun:
+            return []
+        self._begun = True
+        message = {
+            "id": str(chunk.get("id") or "msg").replace("chatcmpl", "msg"),
+            "type": "message",
+            "role": "assistant",
+            "model": chunk.get("model") or self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": tokens(None),
+        }
+        return [named_event({"type": "message_start", "message": message})]
+
+    def _text(self, kind: str, text: str) -> list[bytes]:
+        events: list[bytes] = []
+        if kind != self._kind:
+            block = (
+                {"type": "thinking", "thinking": "", "signature": ""}
+                if kind == "thinking"
+                else {"type": kind, kind: ""}
+            )
+            events += [*self._close(), *self._open(kind, block)]
+        return [*events, self._delta({"type": f"{kind}_delta", kind: text})]
+
+    def _open(self, kind: str, block: dict[str, Any]) -> list[bytes]:
+        self._index += 1
+        self._kind = kind
+        return [named_event({"type": "content_block_start", "index": self._index, "content_block": block})]
+
+    def _delta(self, delta: dict[str, Any]) -> bytes:
+        return named_event({"type": "content_block_delta", "index": self._index, "delta": delta})
+
+    def _close(self) -> list[bytes]:
+        if not self._kind:
+            return []
+        self._kind = ""
+        return [named_event({"type": "content_block_stop", "index": self._index})]

@@ -1,0 +1,195 @@
+"""`/v1/responses`: OpenAI's responses, translated to a chat request. Nothing is stored between requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from equipoise.guard.gateway.adapters.adapter import refuse_fields, unsupported
+from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.responses_items import (
+    call_item,
+    content_part,
+    ending,
+    message_item,
+    reasoning_item,
+    token_counts,
+)
+from equipoise.guard.gateway.adapters.responses_stream import ResponsesStream
+from equipoise.guard.gateway.errors import RequestProblem
+
+_CANNOT: Final[Mapping[str, Any]] = {
+    "previous_response_id": None,
+    "conversation": None,
+    "background": False,
+    "prompt": None,
+    "max_tool_calls": None,
+}
+_TAKEN: Final = frozenset(
+    {"input", "instructions", "max_output_tokens", "reasoning", "text", "tools", "tool_choice", "truncation"}
+    | {"include", "store", "stream_options", "top_logprobs"}
+)
+_ECHOED: Final[Mapping[str, Any]] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "reasoning": None,
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": None,
+    "truncation": "disabled",
+    "user": None,
+}
+
+
+class ResponsesAdapter:
+    """OpenAI's responses."""
+
+    def chat_request(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Input, tools and settings as a chat request.
+
+        Raises:
+            RequestProblem: no input, or something that no chat request can hold.
+        """
+        refuse_fields(body, _CANNOT)
+        messages: list[dict[str, Any]] = []
+        if body.get("instructions"):
+            messages.append({"role": "system", "content": body["instructions"]})
+        messages += _messages(body.get("input"))
+        chat = {name: value for name, value in body.items() if name not in {*_TAKEN, *_CANNOT}}
+        chat["messages"] = messages
+        if body.get("max_output_tokens") is not None:
+            chat["max_completion_tokens"] = body["max_output_tokens"]
+        if body.get("top_logprobs"):
+            chat |= {"logprobs": True, "top_logprobs": body["top_logprobs"]}
+        if isinstance(body.get("reasoning"), Mapping) and body["reasoning"].get("effort"):
+            chat["reasoning_effort"] = body["reasoning"]["effort"]
+        if isinstance(body.get("text"), Mapping):
+            chat |= _format(body["text"])
+        if body.get("tools"):
+            chat["tools"] = [_tool(tool) for tool in body["tools"]]
+        choice = body.get("tool_choice")
+        if isinstance(choice, Mapping):
+            choice = {"type": "function", "function": {"name": choice.get("name")}}
+        if choice is not None:
+            chat["tool_choice"] = choice
+        if body.get("stream") is True:
+            chat["stream_options"] = {"include_usage": True}
+        return chat
+
+    def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+        """The first choice as a response."""
+        choice = completion["choices"][0]
+        identity = str(completion.get("id", "")).removeprefix("chatcmpl-")
+        response = frame(identity, completion.get("model") or body.get("model"), body)
+        calls = ToolCalls()
+        calls.add(choice["message"])
+        texts: dict[str, str] = {}
+        for kind, text in pieces_of(choice["message"]):
+            texts[kind] = texts.get(kind, "") + text
+        output = []
+        if texts.get("reasoning"):
+            output.append(reasoning_item(identity, texts["reasoning"]))
+        parts = [content_part(kind, texts[kind]) for kind in ("text", "refusal") if texts.get(kind)]
+        if parts:
+            output.append(message_item(identity, parts))
+        output += [call_item(call) for call in calls.all()]
+        return {**response, "output": output, **ending(choice.get("finish_reason")), "usage": token_counts(completion)}
+
+    def stream(self, body: Mapping[str, Any]) -> ResponsesStream:
+        """A translator of one stream."""
+        return ResponsesStream(lambda identity, model: frame(identity, model or body.get("model"), body))
+
+    def problem(self, problem: RequestProblem) -> dict[str, Any]:
+        """OpenAI's form."""
+        return problem.body()
+
+
+def frame(identity: str, model: Any, body: Mapping[str, Any]) -> dict[str, Any]:
+    """A response without output.
+
+    Args:
+        identity: of the reply.
+        model: that replies.
+        body: the request, whose settings a response repeats.
+    """
+    return {
+        "id": f"resp_{identity}",
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "model": model,
+        "output": [],
+        "previous_response_id": None,
+        "store": False,
+        **{name: default if body.get(name) is None else body[name] for name, default in _ECHOED.items()},
+        "usage": None,
+    }
+
+
+def _messages(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list) or not value:
+        raise RequestProblem(400, "expected input: a text or a list of items", "invalid_request", param="input")
+    messages: list[dict[str, Any]] = []
+    for number, item in enumerate(value):
+        if not isinstance(item, Mapping):
+            raise RequestProblem(400, f"expected an object in input/{number}", "invalid_request", param="input")
+        kind = item.get("type") or "message"
+        if kind == "message" and isinstance(item.get("role"), str):
+            messages.append({"role": item["role"], "content": _content(item.get("content"))})
+        elif kind == "function_call":
+            function = {"name": item.get("name"), "arguments": item.get("arguments")}
+            call = {"id": item.get("call_id"), "type": "function", "function": function}
+            if not messages or messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant", "content": None})
+            messages[-1].setdefault("tool_calls", []).append(call)
+        elif kind == "function_call_output":
+            content = _content(item.get("output"))
+            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
+        elif kind != "reasoning":
+            # Earlier reasoning is left out, as chat servers do; anything else cannot be said in a chat request.
+            raise unsupported(f"expected messages and function calls in input/{number}", "input")
+    return messages
+
+
+def _content(value: Any) -> Any:
+    return [_part(item) for item in value] if isinstance(value, list) else value
+
+
+def _part(item: Any) -> Any:
+    """A part of content; those of other types stay as they are, to be refused by the checks."""
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if kind in ("input_text", "output_text", "text"):
+        return {"type": "text", "text": item.get("text")}
+    if kind == "input_image" and item.get("image_url"):
+        image = {"url": item["image_url"]}
+        return {"type": "image_url", "image_url": image | ({"detail": item["detail"]} if item.get("detail") else {})}
+    return item
+
+
+def _format(text: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    form = text.get("format")
+    if isinstance(form, Mapping) and form.get("type") == "json_schema":
+        schema = {name: value for name, value in form.items() if name != "type"}
+        settings["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif isinstance(form, Mapping) and form.get("type") == "json_object":
+        settings["response_format"] = {"type": "json_object"}
+    if text.get("verbosity"):
+        settings["verbosity"] = text["verbosity"]
+    return settings
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    if not isinstance(tool, Mapping) or tool.get("type") != "function":
+        raise unsupported("expected functions as tools; the server's tools are not available", "tools")
+    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}

@@ -1,0 +1,62 @@
+"""The items of a response of OpenAI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from equipoise.guard.gateway.adapters.message_pieces import ToolCall
+
+
+def content_part(kind: str, text: str) -> dict[str, Any]:
+    """A part of an output message: text or refusal."""
+    if kind == "refusal":
+        return {"type": "refusal", "refusal": text}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def message_item(identity: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message of a response."""
+    return {"id": f"msg_{identity}", "type": "message", "role": "assistant", "status": "completed", "content": parts}
+
+
+def reasoning_item(identity: str, text: str) -> dict[str, Any]:
+    """The reasoning of a response."""
+    content = [{"type": "reasoning_text", "text": text}]
+    return {"id": f"rs_{identity}", "type": "reasoning", "summary": [], "content": content, "status": "completed"}
+
+
+def call_item(call: ToolCall) -> dict[str, Any]:
+    """A function call of a response."""
+    return {
+        "id": f"fc_{call.id}",
+        "type": "function_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "status": "completed",
+    }
+
+
+def ending(finish: Any) -> dict[str, Any]:
+    """Status and details of a response by the finish reason of a choice."""
+    reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(str(finish))
+    if reason is None:
+        return {"status": "completed"}
+    return {"status": "incomplete", "incomplete_details": {"reason": reason}}
+
+
+def token_counts(completion: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Token counts under this API's names."""
+    usage = completion.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    reasoned = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    return {
+        "input_tokens": usage.get("prompt_tokens") or 0,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": usage.get("completion_tokens") or 0,
+        "output_tokens_details": {"reasoning_tokens": reasoned},
+        "total_tokens": usage.get("total_tokens") or 0,
+    }

@@ -1,0 +1,156 @@
+"""`ResponsesStream`: chunks of a chat completion as events of OpenAI's responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from equipoise.guard.gateway.adapters.adapter import named_event
+from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.responses_items import (
+    call_item,
+    content_part,
+    ending,
+    message_item,
+    reasoning_item,
+    token_counts,
+)
+
+_DELTAS = {"text": "response.output_text", "refusal": "response.refusal", "reasoning": "response.reasoning_text"}
+
+
+class ResponsesStream:
+    """One stream.
+
+    Args:
+        frame: makes a response without output from an id and the model's name.
+    """
+
+    def __init__(self, frame: Callable[[str, Any], dict[str, Any]]) -> None:
+        self._frame = frame
+        self._response: dict[str, Any] = {}
+        self._identity = ""
+        self._sequence = 0
+        self._output: list[dict[str, Any]] = []
+        """Items that are complete."""
+        self._item = ""
+        """The open item, `message` or `reasoning`; empty if none is open."""
+        self._parts: list[dict[str, Any]] = []
+        """Parts of the open message that are complete."""
+        self._kind, self._text = "", ""
+        """Kind and text of the open part."""
+        self._calls = ToolCalls()
+        self._finish: str | None = None
+        self._usage: Any = None
+        self._failed = False
+
+    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        """The events for the first choice of a chunk."""
+        events = self._begin(chunk)
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk.get("choices") or ():
+            if choice.get("index", 0) != 0:
+                continue
+            delta = choice.get("delta") or {}
+            self._calls.add(delta)
+            for kind, text in pieces_of(delta):
+                events += self._say(kind, text)
+            self._finish = choice.get("finish_reason") or self._finish
+        return events
+
+    def error(self, error: Mapping[str, Any]) -> list[bytes]:
+        """The error, and the response as failed."""
+        self._failed = True
+        code, message = error.get("code"), error.get("message")
+        events = [*self._begin({}), self._event("error", code=code, message=message, param=error.get("param"))]
+        failed = {**self._response, "status": "failed", "error": {"code": "server_error", "message": message}}
+        return [*events, self._event("response.failed", response=failed)]
+
+    def end(self) -> list[bytes]:
+        """The open item's end, the tool calls and the whole response."""
+        if self._failed:
+            return []
+        events = [*self._begin({}), *self._close_item()]
+        for call in self._calls.all():
+            item = call_item(call)
+            begun = {**item, "arguments": "", "status": "in_progress"}
+            at = {"item_id": item["id"], "output_index": len(self._output)}
+            events += [
+                self._event("response.output_item.added", output_index=len(self._output), item=begun),
+                self._event("response.function_call_arguments.delta", **at, delta=call.arguments),
+                self._event("response.function_call_arguments.done", **at, name=call.name, arguments=call.arguments),
+                self._event("response.output_item.done", output_index=len(self._output), item=item),
+            ]
+            self._output.append(item)
+        end = ending(self._finish)
+        response = {**self._response, **end, "output": self._output, "usage": token_counts({"usage": self._usage})}
+        return [*events, self._event(f"response.{end['status']}", response=response)]
+
+    def _begin(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        if self._response:
+            return []
+        self._identity = str(chunk.get("id") or "0").removeprefix("chatcmpl-")
+        self._response = self._frame(self._identity, chunk.get("model"))
+        return [self._event(f"response.{name}", response=self._response) for name in ("created", "in_progress")]
+
+    def _say(self, kind: str, text: str) -> list[bytes]:
+        item = "reasoning" if kind == "reasoning" else "message"
+        events: list[bytes] = []
+        if item != self._item:
+            events += [*self._close_item(), *self._open_item(item)]
+        if kind != self._kind:
+            events += [*self._close_part(), *self._open_part(kind)]
+        self._text += text
+        more = {"logprobs": []} if kind == "text" else {}
+        return [*events, self._event(f"{_DELTAS[kind]}.delta", **self._at(), delta=text, **more)]
+
+    def _open_item(self, item: str) -> list[bytes]:
+        self._item, self._parts = item, []
+        begun = {**self._whole_item(), "status": "in_progress", "content": []}
+        return [self._event("response.output_item.added", output_index=len(self._output), item=begun)]
+
+    def _open_part(self, kind: str) -> list[bytes]:
+        self._kind, self._text = kind, ""
+        return [self._event("response.content_part.added", **self._at(), part=self._part())]
+
+    def _close_part(self) -> list[bytes]:
+        if not self._kind:
+            return []
+        name = {"refusal": "refusal"}.get(self._kind, "text")
+        more = {"logprobs": []} if self._kind == "text" else {}
+        events = [
+            self._event(f"{_DELTAS[self._kind]}.done", **self._at(), **{name: self._text}, **more),
+            self._event("response.content_part.done", **self._at(), part=self._part()),
+        ]
+        self._parts.append(self._part())
+        self._kind = ""
+        return events
+
+    def _close_item(self) -> list[bytes]:
+        if not self._item:
+            return []
+        events = self._close_part()
+        item = self._whole_item()
+        events.append(self._event("response.output_item.done", output_index=len(self._output), item=item))
+        self._output.append(item)
+        self._item = ""
+        return events
+
+    def _whole_item(self) -> dict[str, Any]:
+        identity = f"{self._identity}_{len(self._output)}"
+        if self._item == "message":
+            return message_item(identity, list(self._parts))
+        return {**reasoning_item(identity, ""), "content": list(self._parts)}
+
+    def _part(self) -> dict[str, Any]:
+        if self._kind == "reasoning":
+            return {"type": "reasoning_text", "text": self._text}
+        return content_part(self._kind, self._text)
+
+    def _at(self) -> dict[str, Any]:
+        identity = self._whole_item()["id"]
+        return {"item_id": identity, "output_index": len(self._output), "content_index": len(self._parts)}
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        self._sequence += 1
+        return named_event({"type": kind, "sequence_number": self._sequence - 1, **fields})

@@ -1,0 +1,98 @@
+"""`ReportedError`: an error that an upstream reports, in whichever of the known forms it does.
+
+| form | sent by |
+|---|---|
+| `{"error": {"message", "type", "param", "code"}}` | OpenAI, Azure, vLLM since 0.10, SGLang, OpenRouter, Groq |
+| `{"error": "text"}` | Ollama, Text Generation Inference |
+| `{"object": "error", "message", "type", "param", "code"}` | vLLM before 0.10.1, Mistral |
+| `{"detail": "text"}`, `{"detail": [{"loc", "msg"}]}` | FastAPI |
+| `{"type": "error", "error": {"type", "message"}}` | Anthropic |
+| `{"message": "text"}`, `{"Message": "text"}` | AWS Bedrock, gateways |
+| `[{"error": {"message", "status", "code"}}]` | Google |
+| `{"errors": [{"message"}]}` | Cloudflare |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+LONGEST_MESSAGE: Final = 2000
+"""Characters of a message that are kept."""
+_MESSAGES: Final = ("message", "msg", "Message", "errorMessage", "error_message", "detail", "error", "description")
+"""Fields that hold the message, the likeliest first."""
+_DEPTH: Final = 4
+
+
+@dataclass(frozen=True)
+class ReportedError:
+    """One error."""
+
+    message: str
+    """In the upstream's words."""
+    type: str | None = None
+    """The upstream's name for the kind of error."""
+    code: str | int | None = None
+    """For programs."""
+    param: str | None = None
+    """The field of the request that is to blame."""
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status that the code stands for, if it is one."""
+        code = str(self.code)
+        return int(code) if code.isdecimal() and len(code) == 3 and code[0] in "45" else None
+
+
+def reported_error(document: Any) -> ReportedError | None:
+    """The error in a JSON document; None if it has none of the known forms."""
+    return _error(document, _DEPTH)
+
+
+def is_error(document: Mapping[str, Any]) -> bool:
+    """Whether a document that came with status 200 is an error and not a completion or a chunk of one."""
+    if document.get("error") or document.get("object") == "error" or document.get("type") == "error":
+        return True
+    return "choices" not in document and any(isinstance(document.get(name), str) for name in _MESSAGES)
+
+
+def _error(value: Any, depth: int) -> ReportedError | None:
+    if isinstance(value, str):
+        return ReportedError(value[:LONGEST_MESSAGE]) if value.strip() else None
+    if isinstance(value, list):
+        errors = [error for item in value[:8] if depth and (error := _error(item, depth - 1)) is not None]
+        if not errors:
+            return None
+        first = errors[0]
+        message = "; ".join(dict.fromkeys(error.message for error in errors))[:LONGEST_MESSAGE]
+        return ReportedError(message, first.type, first.code, first.param)
+    if not isinstance(value, Mapping) or not depth:
+        return None
+    inner = None
+    for name in (*_MESSAGES, "errors"):
+        if (inner := _error(value.get(name), depth - 1)) is not None:
+            break
+    if inner is None:
+        return None
+    kind = _text(value, "type") or _text(value, "error_type") or _text(value, "status")
+    code = value.get("code")
+    param = _text(value, "param") or _location(value.get("loc"))
+    return ReportedError(
+        inner.message,
+        inner.type or (kind if kind != "error" else None),
+        inner.code if inner.code is not None else code if isinstance(code, str | int) and code != "" else None,
+        inner.param or param,
+    )
+
+
+def _text(value: Mapping[str, Any], name: str) -> str | None:
+    text = value.get(name)
+    return text[:200] if isinstance(text, str) and text else None
+
+
+def _location(value: Any) -> str | None:
+    """FastAPI's path of a field, such as `["body", "messages", 0]`, without the first step."""
+    if not isinstance(value, list) or len(value) < 2:
+        return None
+    return ".".join(str(step) for step in value[1:])[:200]
