@@ -112,6 +112,8 @@ class ChoiceBuffer:
         for text in texts:
             if not text:
                 continue
+            # Without the line break the end of one field and the beginning of another would be judged as one word,
+            # and a harmful word in two halves could pass.
             if self.text and key != self._last:
                 self.text += "\n"
                 if key in self._begun:
