@@ -17,7 +17,7 @@ from equipoise.audit.records import AuditRun
 from equipoise.judges.provider_signals import provider_verdict
 from equipoise.served_models.failures import classify
 from equipoise.types import Exchange, Prompt
-from tests.audit.engine.test_signals import BODIES
+from tests.served_models.test_signals import BODIES
 from tests.audit.factories import Row, rows, write_run
 from tests.served_models.raised import FORMS, WORDS, StrippedError
 
