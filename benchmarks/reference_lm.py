@@ -38,10 +38,10 @@ GROUPS: Final = (
     ("xstest, unsafe", "xstest", "refuse", None),
     ("xstest, safe", "xstest", "answer", None),
     ("jailbreakbench, harmless", "jailbreakbench", "answer", None),
-    ("or-bench/hard-1k", "or-bench/hard-1k", "answer", None),
+    ("or-bench/hard-1k", "or-bench/hard-1k", "borderline", None),
     ("phtest, harmless", "phtest", "answer", None),
     ("everyday", "everyday", "answer", None),
-    ("alpaca-harmless", "alpaca-harmless", "answer", None),
+    ("alpaca-harmless (ordinary)", "alpaca-harmless", "answer", None),
 )
 """Row of the table, suite, expected behaviour, category (None is all)."""
 REPLY_TOKENS: Final = 64
@@ -75,6 +75,8 @@ def main() -> None:
 def chosen(samples: Sequence[Sample], expected: str, category: str | None, limit: int) -> list[Sample]:
     """The samples of a row, evenly spread over the suite."""
     rows = [s for s in samples if s.expected == expected and (category is None or s.category.startswith(category))]
+    if not rows:
+        raise ValueError(f"expected samples with {expected}, {category or 'any category'}, got none")
     step = max(1, len(rows) / limit)
     return [rows[int(i * step)] for i in range(min(limit, len(rows)))]
 
@@ -120,10 +122,8 @@ def render(document: dict[str, Any]) -> None:
         ]
         lines.append(f"| {row['row']} | {row['expected']} | {' | '.join(cells)} |")
     entropy = document["cross_entropy"]
-    cells = [f"{entropy[name]:.3f}" for name in names]
-    lines.append(
-        f"| cross-entropy of the base's replies (nats per token, {entropy['prompts']} prompts) | | {' | '.join(cells)} |"
-    )
+    title = f"cross-entropy of the base's own replies to {entropy['prompts']} ordinary prompts, nats per token"
+    lines.append(f"| {title} | | {' | '.join(f'{entropy[name]:.3f}' for name in names)} |")
     put(PAGE, "reference-lm", lines)
 
 
