@@ -83,6 +83,8 @@ class PicturePolicy(_StrictModel):
     max_bytes: Annotated[int, Field(gt=0)] = 20_000_000
     max_pixels: Annotated[int, Field(gt=0)] = 40_000_000
     max_count: Annotated[int, Field(gt=0)] = 16
+    metadata: Literal["strip", "keep"] = "strip"
+    """Whether the upstream gets the pictures' metadata: EXIF, comments, colour profiles."""
     seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
     """For fetching one, and for reading the text in one, waiting included."""
     links: tuple[Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$", max_length=253)], ...] = ()
@@ -264,6 +266,7 @@ action = "refuse"         # allow, flag or refuse
 max_bytes = 20000000
 max_pixels = 40000000
 max_count = 16
+metadata = "strip"        # "keep" passes EXIF, comments and colour profiles on
 seconds = 20.0            # for fetching one, and for reading the text in one, waiting included
 links = []                # hosts whose linked pictures are fetched, such as "images.example.com" or "*.example.com"
 

@@ -88,7 +88,7 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
     """The picture in a file, which is opened afresh at each call of `file`."""
     try:
         # Warnings concern metadata we drop, and the size, which is checked here.
-        with warnings.catch_warnings(action="ignore"), Image.open(file(), formats=limits.formats) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(file(), formats=_openers(limits)) as opened:
             # `open` has read the header only: what is refused here was never decoded.
             _require_still(opened, name, limits)
             _require_size(opened.size, name, limits)
@@ -111,6 +111,11 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
             f"expected a whole picture, got a damaged or truncated one in {name} ({reason}); "
             "try to copy or export it again"
         ) from None
+
+
+def _openers(limits: DecodeLimits) -> tuple[str, ...] | None:
+    """Pillow's openers of the accepted formats; an MPO file is opened as the JPEG that it begins with."""
+    return None if limits.formats is None else tuple(name for name in limits.formats if name != "MPO")
 
 
 def _require_content(path: Path) -> None:

@@ -92,3 +92,89 @@ def test_half_a_picture_is_no_picture() -> None:
     # A multiple of four, so that the base64 itself is whole.
     with pytest.raises(PictureError, match="damaged or truncated"):
         decode_picture_url(f"{head},{data[: len(data) // 8 * 4]}", LIMITS)
+
+
+def url_of(image: Image.Image, form: str, **more: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, form, **more)
+    return f"data:image/{form.lower()};base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def photo(size: tuple[int, int] = (400, 300)) -> Image.Image:
+    ramp = np.linspace(0, 255, size[0])[None, :, None] + np.random.default_rng(0).normal(0, 6, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(ramp, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        url_of(photo(), "JPEG", quality=85),
+        url_of(photo(), "PNG"),
+        url_of(photo(), "WEBP"),
+        url_of(photo().convert("L"), "JPEG"),
+        url_of(photo().convert("P"), "PNG"),
+        url_of(photo().convert("P"), "GIF"),
+    ],
+)
+def test_a_picture_that_needs_no_change_passes_byte_for_byte(url: str) -> None:
+    assert decode_picture_url(url, PicturePolicy()).url == url
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_metadata_goes_or_stays_by_policy(form: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a secret"
+    url = url_of(photo(), form, exif=exif)
+    assert decode_picture_url(url, PicturePolicy(metadata="keep")).url == url
+    stripped = decode_picture_url(url, PicturePolicy()).url
+    assert b"a secret" not in base64.b64decode(stripped.partition(",")[2])
+    assert abs(len(stripped) - len(url)) < 400
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_a_turned_picture_stays_in_its_kind_and_size(form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    url = url_of(photo(), form, exif=exif, quality=85)
+    picture = decode_picture_url(url, PicturePolicy())
+    assert picture.image.size == (300, 400)
+    assert picture.url.startswith(f"data:image/{form.lower()};")
+    assert len(picture.url) < 1.5 * len(url)
+    again = decode_picture_url(picture.url, PicturePolicy())
+    assert (again.url, again.image.tobytes()) == (picture.url, picture.image.tobytes())
+
+
+def test_sixteen_bits_are_scaled_and_cmyk_is_converted() -> None:
+    wide = Image.fromarray(np.tile(np.linspace(0, 65535, 256).astype("uint16"), (256, 1)))
+    grey = np.asarray(decode_picture_url(url_of(wide, "PNG"), PicturePolicy()).image)[0, :, 0]
+    assert np.array_equal(grey, np.arange(256))
+    cmyk = url_of(photo().convert("CMYK"), "JPEG", quality=85)
+    picture = decode_picture_url(cmyk, PicturePolicy())
+    sent = Image.open(io.BytesIO(base64.b64decode(picture.url.partition(",")[2])))
+    assert (sent.format, sent.mode) == ("JPEG", "RGB")
+    assert np.abs(np.asarray(sent).astype(int) - np.asarray(photo()).astype(int)).mean() < 12
+
+
+def test_transparency_is_flattened_on_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    for form in ("PNG", "WEBP"):
+        picture = decode_picture_url(
+            url_of(clear, form, **({"lossless": True} if form == "WEBP" else {})), PicturePolicy()
+        )
+        assert picture.image.getpixel((3, 3)) == (255, 255, 255)
+        assert Image.open(io.BytesIO(base64.b64decode(picture.url.partition(",")[2]))).mode == "RGB"
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF"])
+def test_animations_are_refused_with_the_reason(form: str) -> None:
+    frames = [photo((40, 30)), photo((40, 30)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    url = url_of(frames[0], form, save_all=True, append_images=frames[1:])
+    with pytest.raises(PictureError, match="frames"):
+        decode_picture_url(url, PicturePolicy())
+
+
+def test_the_previews_of_a_phone_s_picture_are_left_out() -> None:
+    url = url_of(photo(), "MPO", save_all=True, append_images=[photo((40, 30))]).replace("image/mpo", "image/jpeg")
+    picture = decode_picture_url(url, PicturePolicy())
+    sent = Image.open(io.BytesIO(base64.b64decode(picture.url.partition(",")[2])))
+    assert (sent.format, sent.size) == ("JPEG", (400, 300))

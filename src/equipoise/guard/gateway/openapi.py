@@ -22,7 +22,7 @@ _ERROR: Final = {
                 "message": _TEXT,
                 "type": _TEXT,
                 "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
+                "code": {"type": ["string", "integer", "null"]},
             },
         }
     },
@@ -121,6 +121,17 @@ _ACTION: Final = {
         "texts": _STRINGS,
     },
 }
+_PROMPT: Final = {"type": "object", "required": ["prompt"], "properties": {"prompt": _TEXT, "model": _TEXT}}
+_INPUT: Final = {
+    "type": "object",
+    "required": ["input"],
+    "properties": {"input": {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _OBJECT}]}, "model": _TEXT},
+}
+_MESSAGES: Final = {
+    "type": "object",
+    "required": ["messages"],
+    "properties": {"messages": {"type": "array", "minItems": 1, "items": _OBJECT}, "model": _TEXT},
+}
 _STATE: Final = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
 _ERRORS: Final = {
     "400": "The request does not fit this route, or a part of it cannot be checked.",
@@ -146,6 +157,11 @@ def document() -> dict[str, Any]:
             "/v1/chat/completions": {"post": chat},
             "/v1/moderations": {"post": moderations},
             "/beta/litellm_basic_guardrail_api": {"post": guardrail},
+            "/v1/completions": {"post": _posted("A guarded completion of a prompt.", _PROMPT, _OBJECT, stream=True)},
+            "/v1/responses": {"post": _posted("A guarded response.", _INPUT, _OBJECT, stream=True)},
+            "/v1/messages": {
+                "post": _posted("A guarded message, in Anthropic's form.", _MESSAGES, _OBJECT, stream=True)
+            },
             "/v1/models": {"get": {"summary": "The upstream's models.", "responses": _answers(_OBJECT)}},
             "/health": {
                 "get": {

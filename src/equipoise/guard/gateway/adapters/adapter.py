@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -15,6 +15,9 @@ from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.state import GatewayState
+
+_MALFORMED: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
+"""What translating a document raises whose fields have other types than the API's."""
 
 
 class StreamTranslator(Protocol):
@@ -69,7 +72,7 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
         try:
             client = service.keys.client(credential(request.headers))
             body = await read_json(request)
-            chat_body = adapter.chat_request(body)
+            chat_body = _chat_request(adapter, body)
             work = chat.complete(service, client, dict(request.headers), chat_body, route)
             response = await while_connected(request, work)
         except RequestProblem as problem:
@@ -77,9 +80,22 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
         if chat_body.get("stream") is True:
             return _translated_stream(response, adapter.stream(body))
         headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        return as_json(adapter.reply(json.loads(bytes(response.body)), body), headers=headers)
+        try:
+            return as_json(adapter.reply(json.loads(bytes(response.body)), body), headers=headers)
+        except _MALFORMED:
+            invalid = RequestProblem(502, "the upstream's reply has no form of this API", "upstream_invalid", headers)
+            return as_json(adapter.problem(invalid), invalid.status, headers)
 
     return handle
+
+
+def _chat_request(adapter: Adapter, body: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return adapter.chat_request(body)
+    except _MALFORMED as error:
+        raise RequestProblem(
+            400, "expected a request of this API, got fields of other types", "invalid_request"
+        ) from error
 
 
 def _translated_stream(response: Response, translator: StreamTranslator) -> Response:
@@ -113,7 +129,12 @@ def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
     if data == b"[DONE]":
         return translator.end()
     document = json.loads(data)
-    return translator.error(document["error"]) if "error" in document else translator.chunk(document)
+    try:
+        return translator.error(document["error"]) if "error" in document else translator.chunk(document)
+    except _MALFORMED:
+        return translator.error(
+            {"message": "the upstream sent a chunk that has no form of this API", "code": "upstream"}
+        )
 
 
 def named_event(document: Mapping[str, Any]) -> bytes:

@@ -55,7 +55,7 @@ def token_counts(completion: Mapping[str, Any]) -> dict[str, Any] | None:
     reasoned = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
     return {
         "input_tokens": usage.get("prompt_tokens") or 0,
-        "input_tokens_details": {"cached_tokens": cached},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
         "output_tokens": usage.get("completion_tokens") or 0,
         "output_tokens_details": {"reasoning_tokens": reasoned},
         "total_tokens": usage.get("total_tokens") or 0,

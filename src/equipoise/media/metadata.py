@@ -1,0 +1,84 @@
+"""`without_metadata`: a picture file without its metadata, whose coded pixels stay byte for byte.
+
+Removed are EXIF, XMP, comments, colour profiles, previews, and what follows the picture's end. JPEG: ITU-T T.81, annex
+B; PNG: W3C PNG 3, section 5; WebP: RFC 9649, section 2.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Final
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""The next marker in coded data: neither a stuffed byte nor a restart marker."""
+_WEBP_DROPPED: Final = frozenset({b"EXIF", b"XMP ", b"ICCP"})
+_WEBP_FLAGS: Final = 0b0001_0010
+"""Of a VP8X header: transparency and animation are kept; profile, EXIF and XMP are not."""
+
+
+def without_metadata(data: bytes, format: str) -> bytes | None:
+    """The file without metadata; the same object if it has none; None if its structure cannot be followed.
+
+    Args:
+        data: a file.
+        format: Pillow's name of its format.
+    """
+    strip = {"JPEG": _jpeg, "MPO": _jpeg, "PNG": _png, "WEBP": _webp}.get(format)
+    try:
+        stripped = data if strip is None else strip(data)
+    except (struct.error, IndexError, ValueError):
+        return None
+    return data if stripped == data else stripped
+
+
+def _jpeg(data: bytes) -> bytes:
+    parts, at = [data[:2]], 2
+    while True:
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            raise ValueError("expected a marker")
+        if marker == 0xD9:
+            return b"".join([*parts, data[at : at + 2]])
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        segment = data[at:end]
+        if marker == 0xDA:
+            # The coded data of a scan follows its header.
+            following = _MARKER.search(data, end)
+            if following is None:
+                raise ValueError("expected the picture's end")
+            segment, end = data[at : following.start()], following.start()
+        is_text = marker == 0xFE or (0xE0 <= marker <= 0xEF and marker != 0xEE and segment[4:9] != b"JFIF\0")
+        if not is_text:
+            parts.append(segment)
+        at = end
+
+
+def _png(data: bytes) -> bytes:
+    parts, at = [_PNG], len(_PNG)
+    while True:
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        if kind in _PNG_KEPT:
+            parts.append(data[at : at + 12 + length])
+        at += 12 + length
+        if kind == b"IEND":
+            return b"".join(parts)
+
+
+def _webp(data: bytes) -> bytes:
+    parts, at = [], 12
+    end = 8 + struct.unpack_from("<I", data, 4)[0]
+    while at + 8 <= end:
+        kind = data[at : at + 4]
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        chunk = data[at : at + 8 + length + length % 2]
+        if kind == b"VP8X":
+            chunk = chunk[:8] + bytes([chunk[8] & _WEBP_FLAGS]) + chunk[9:]
+        if kind not in _WEBP_DROPPED:
+            parts.append(chunk)
+        at += 8 + length + length % 2
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
