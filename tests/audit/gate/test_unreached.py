@@ -17,9 +17,9 @@ from equipoise.audit.records import AuditRun
 from equipoise.judges.provider_signals import provider_verdict
 from equipoise.served_models.failures import classify
 from equipoise.types import Exchange, Prompt
-from tests.served_models.test_signals import BODIES
 from tests.audit.factories import Row, rows, write_run
 from tests.served_models.raised import FORMS, WORDS, StrippedError
+from tests.served_models.test_signals import BODIES
 
 Shape = tuple[int, Any]
 """Status and body of an error."""
