@@ -84,7 +84,7 @@ def serve(
         AuditRecord(record) if record else None,
         OCR() if reads else None,
         keep_text,
-        files,
+        files=files,
         origins=tuple(allow_origin or ()),
         picture_guard=None if looker is None else AsyncGuard(GuardPipeline(looker), seconds=check_seconds),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from starlette.requests import Request
@@ -109,7 +109,7 @@ def _translated_stream(response: Response, translator: StreamTranslator) -> Resp
 
 
 async def _translated(
-    parts: AsyncIterator[str | bytes | memoryview], translator: StreamTranslator
+    parts: AsyncIterable[str | bytes | memoryview], translator: StreamTranslator
 ) -> AsyncIterator[bytes]:
     async for part in parts:
         for event in _events(part.encode() if isinstance(part, str) else bytes(part)):

@@ -71,15 +71,15 @@ class MessagesStream:
             block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": call.arguments}
             events += [*self._open("tool_use", block), self._delta(delta), *self._close()]
-        delta = {"stop_reason": stop_reason(self._finish), "stop_sequence": None}
-        events.append(named_event({"type": "message_delta", "delta": delta, "usage": tokens(self._usage)}))
+        end: dict[str, Any] = {"stop_reason": stop_reason(self._finish), "stop_sequence": None}
+        events.append(named_event({"type": "message_delta", "delta": end, "usage": tokens(self._usage)}))
         return [*events, named_event({"type": "message_stop"})]
 
     def _begin(self, chunk: Mapping[str, Any]) -> list[bytes]:
         if self._begun:
             return []
         self._begun = True
-        message = {
+        message: dict[str, Any] = {
             "id": str(chunk.get("id") or "msg").replace("chatcmpl", "msg"),
             "type": "message",
             "role": "assistant",

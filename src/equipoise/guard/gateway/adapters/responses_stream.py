@@ -101,7 +101,7 @@ class ResponsesStream:
         if kind != self._kind:
             events += [*self._close_part(), *self._open_part(kind)]
         self._text += text
-        more = {"logprobs": []} if kind == "text" else {}
+        more: dict[str, Any] = {"logprobs": []} if kind == "text" else {}
         return [*events, self._event(f"{_DELTAS[kind]}.delta", **self._at(), delta=text, **more)]
 
     def _open_item(self, item: str) -> list[bytes]:
@@ -117,7 +117,7 @@ class ResponsesStream:
         if not self._kind:
             return []
         name = {"refusal": "refusal"}.get(self._kind, "text")
-        more = {"logprobs": []} if self._kind == "text" else {}
+        more: dict[str, Any] = {"logprobs": []} if self._kind == "text" else {}
         events = [
             self._event(f"{_DELTAS[self._kind]}.done", **self._at(), **{name: self._text}, **more),
             self._event("response.content_part.done", **self._at(), part=self._part()),

@@ -311,7 +311,7 @@ class GuardedStream:
         if not rewritten and self.refusal_field == "content" and buffer.sent:
             # The client shows it behind the text that was sent.
             words = f"\n\n{words}"
-        content = {"content" if rewritten else self.refusal_field: words}
+        content: dict[str, Any] = {"content" if rewritten else self.refusal_field: words}
         # OpenAI's clients expect the role in the first chunk of a choice and a finish reason in the last.
         role = {} if buffer.started else {"role": "assistant"}
         finish = "stop" if rewritten else "content_filter"
