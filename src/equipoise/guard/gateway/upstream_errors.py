@@ -54,7 +54,7 @@ def is_error(document: Mapping[str, Any]) -> bool:
     """Whether a document that came with status 200 is an error and not a completion or a chunk of one."""
     if document.get("error") or document.get("object") == "error" or document.get("type") == "error":
         return True
-    return "choices" not in document and any(isinstance(document.get(name), str) for name in _MESSAGES)
+    return "choices" not in document and reported_error(document) is not None
 
 
 def _error(value: Any, depth: int) -> ReportedError | None:
