@@ -140,7 +140,7 @@ def test_a_model_in_the_local_cache_needs_no_network(
     shutil.copytree(llava_folder, snapshot)
     monkeypatch.setattr(sources, "HfApi", Unreachable)
     monkeypatch.setattr(sources, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "config.json"))
-    assert sources.locate("org/name@main") == sources.ModelSource("org/name", commit)
+    assert sources.locate("org/name@main") == sources.ModelLocation("org/name", commit)
 
 
 def test_a_name_the_hub_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ class HFBackend:
             UsageError: an unknown device or number format.
         """
         from equipoise.models.load import find_device, find_dtype
-        from equipoise.models.pretrained import load_parts
+        from equipoise.models.model_parts import load_parts
 
         target = find_device(device)
         parts = load_parts(name, device=target, dtype=find_dtype(dtype, target) if dtype else "auto")

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from equipoise.errors import MissingExtraError, ModelError
-from equipoise.models.model_source import first_line
+from equipoise.models.model_location import first_line
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:

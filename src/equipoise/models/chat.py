@@ -9,7 +9,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from equipoise.errors import ModelError
-from equipoise.models.model_source import first_line
+from equipoise.models.model_location import first_line
 from equipoise.types import Message, Prompt
 
 _PROBE = "Xylophone quartz"

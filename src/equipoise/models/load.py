@@ -13,7 +13,7 @@ import transformers
 from equipoise.errors import MissingExtraError, ModelError, UsageError
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
-from equipoise.models.pretrained import load_parts, read_template
+from equipoise.models.model_parts import load_parts, read_template
 from equipoise.models.text_model import TextModel, TextProcessor
 
 DTYPES = {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from equipoise.data.pictures import find_pictures
 from equipoise.errors import EquipoiseError, PictureError, UsageError
 from equipoise.media.decode import open_picture
-from equipoise.models.base import require_reads_pictures
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
 from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
@@ -91,6 +90,9 @@ def run(
         ModelError: a model that cannot be loaded or used.
         PictureError: the only picture cannot be read. Where there are several, `PerturbResults.errors` names it.
     """
+    # Reading the results of a run must not load torch, and importing this package is a part of that.
+    from equipoise.models.base import require_reads_pictures
+
     callbacks = callbacks or PerturbCallbacks()
     images = find_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
     _require_other_folder(images, config.out)

@@ -38,7 +38,7 @@ ACT_WORDINGS: Final = (
 """Requests for help with an act in the infinitive."""
 TEXT_WORDINGS: Final = ("Write {}.", "Write {}", "Create {}.", "Compose {}.", "Draft {}.", "Please write {} for me.")
 """Requests for a text."""
-Kind = Literal["harmful", "ordinary"]
+PromptKind = Literal["harmful", "ordinary"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AlignmentPrompt:
 
     text: str
     """The request."""
-    kind: Kind
+    kind: PromptKind
     """`harmful` requests are refused, `ordinary` ones answered."""
     topic: str
     """The act or text that is requested: prompts of one topic are never split between training and development."""
@@ -81,7 +81,7 @@ def refusal_parts() -> RefusalParts:
 
 
 def alignment_prompts(
-    seed: int = 0, *, harmful_wordings: int = 1, ordinary_wordings: int = 2, development: bool = False
+    seed: int = 0, *, harmful_wordings: int = 3, ordinary_wordings: int = 2, development: bool = False
 ) -> list[AlignmentPrompt]:
     """The prompts of the training split, or those of the development split: one topic in ten.
 
@@ -93,7 +93,7 @@ def alignment_prompts(
     """
     random = np.random.default_rng([seed, 17])
     prompts: list[AlignmentPrompt] = []
-    groups: tuple[tuple[str, Sequence[str], Kind, int], ...] = (
+    groups: tuple[tuple[str, Sequence[str], PromptKind, int], ...] = (
         ("harmful_acts", ACT_WORDINGS, "harmful", harmful_wordings),
         ("harmful_texts", TEXT_WORDINGS, "harmful", harmful_wordings),
         ("ordinary_acts", ACT_WORDINGS, "ordinary", ordinary_wordings),

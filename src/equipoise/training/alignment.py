@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +24,7 @@ from equipoise.errors import UsageError
 from equipoise.files import write_json, write_whole
 from equipoise.judges.phrases import judge_reply
 from equipoise.reference.alignment_prompts import alignment_prompts, refusal_parts
+from equipoise.reference.install import ReportStage
 from equipoise.training.causal_lm import CausalCollator, TokenRow, labelled_loss, load_base, token_row
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
@@ -35,9 +36,6 @@ ROWS: Final = "rows.jsonl"
 GENERATION_BATCH: Final = 48
 _OWN_PROMPT: Final = re.compile(r"\S.{10,300}", re.DOTALL)
 
-Report = Callable[[str], None]
-"""Called with a line about each stage."""
-
 
 @dataclass(frozen=True)
 class AlignmentTrainingConfig:
@@ -47,7 +45,7 @@ class AlignmentTrainingConfig:
     """A folder or a name of the model hub: a chat model."""
     epochs: int = 1
     """Times over the rows."""
-    rate: float = 2e-4
+    rate: float = 3e-4
     """Peak learning rate."""
     batch: int = 8
     """Rows in an optimiser step."""
@@ -81,7 +79,7 @@ def train(
     *,
     checkpoint_every: int = 50,
     progress: Progress | None = None,
-    report: Report = lambda _: None,
+    report: ReportStage = lambda _: None,
 ) -> Path:
     """Train the adapter; the same call goes on where it was killed.
 

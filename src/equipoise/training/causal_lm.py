@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 
 from equipoise.errors import ModelError
-from equipoise.models.pretrained import load_parts
+from equipoise.models.model_parts import load_parts
 
 IGNORED: Final = -100
 """The label of tokens that are not learned."""

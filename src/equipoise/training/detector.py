@@ -25,8 +25,8 @@ from equipoise.guard.detector.harm_detector import HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.template import Template
 from equipoise.guard.training_rows import LabelledReply
-from equipoise.models.model_source import locate
-from equipoise.models.pretrained import UNREADABLE, gguf_option, weight_options
+from equipoise.models.model_location import locate
+from equipoise.models.model_parts import UNREADABLE, gguf_option, weight_options
 from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded

@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import merge_adapter
-from equipoise.models.model_source import ModelSource, first_line, locate
+from equipoise.models.model_location import ModelLocation, first_line, locate
 
 UNREADABLE: Final = (
     OSError,
@@ -93,7 +93,7 @@ def load_parts(
 
 def _weights(
     name: str,
-    source: ModelSource,
+    source: ModelLocation,
     auto_class: Any,
     device: torch.device,
     dtype: torch.dtype | str,
@@ -128,7 +128,7 @@ def _weights(
     return model
 
 
-def _config(name: str, source: ModelSource) -> Any:
+def _config(name: str, source: ModelLocation) -> Any:
     try:
         return AutoConfig.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
     except (*UNREADABLE, json.JSONDecodeError) as error:
@@ -154,7 +154,7 @@ def _auto_class(name: str, config: Any) -> Any:
     )
 
 
-def _processor(name: str, source: ModelSource) -> Any:
+def _processor(name: str, source: ModelLocation) -> Any:
     line = (
         f"expected a processor (image processor and tokenizer) with {name!r}, got {{}}; "
         "try processor.save_pretrained into the model's folder"
@@ -169,7 +169,7 @@ def _processor(name: str, source: ModelSource) -> Any:
     return processor
 
 
-def _tokenizer(name: str, source: ModelSource) -> Any:
+def _tokenizer(name: str, source: ModelLocation) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source.where, revision=source.commit, **gguf_option(source))
     except UNREADABLE as error:
@@ -179,7 +179,7 @@ def _tokenizer(name: str, source: ModelSource) -> Any:
         ) from error
 
 
-def weight_options(source: ModelSource) -> dict[str, Any]:
+def weight_options(source: ModelLocation) -> dict[str, Any]:
     """Arguments of `from_pretrained` by which the weights of a GGUF file become floats; none for other files."""
     options: dict[str, Any] = gguf_option(source)
     # Newer versions of transformers keep the weights in blocks, which cannot be trained, merged or saved, unless they
@@ -189,7 +189,7 @@ def weight_options(source: ModelSource) -> dict[str, Any]:
     return options
 
 
-def gguf_option(source: ModelSource) -> dict[str, Any]:
+def gguf_option(source: ModelLocation) -> dict[str, Any]:
     """The argument of `from_pretrained` that names a GGUF file; none for other files."""
     return {} if source.gguf is None else {"gguf_file": source.gguf}
 

@@ -9,7 +9,7 @@ import pytest
 
 from equipoise.errors import ModelError
 from equipoise.models import model_source as sources
-from equipoise.models.model_source import ModelSource, locate
+from equipoise.models.model_location import ModelLocation, locate
 from equipoise.models.reference_base import BASE, VARIABLE
 
 LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
@@ -37,8 +37,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_folder_and_adapters_in_their_order(tmp_path: Path) -> None:
     base, first, second = model(tmp_path / "m"), adapter(tmp_path / "a"), adapter(tmp_path / "b", '{"r": 2}')
-    assert locate(str(base)) == ModelSource(str(base))
-    assert locate(f"{base}+{first}+{second}") == ModelSource(str(base), adapters=(first, second))
+    assert locate(str(base)) == ModelLocation(str(base))
+    assert locate(f"{base}+{first}+{second}") == ModelLocation(str(base), adapters=(first, second))
     plain, one, both = (
         locate(name).revision(None) for name in (str(base), f"{base}+{first}", f"{base}+{first}+{second}")
     )
@@ -50,7 +50,7 @@ def test_a_folder_and_adapters_in_their_order(tmp_path: Path) -> None:
 
 def test_a_plus_in_the_name_of_a_folder(tmp_path: Path) -> None:
     folder = model(tmp_path / "a+b")
-    assert locate(str(folder)) == ModelSource(str(folder))
+    assert locate(str(folder)) == ModelLocation(str(folder))
 
 
 @pytest.mark.parametrize("name", ["{0}/m+{0}/nothing", "{0}/m+{0}/m", "{0}/m+", "{0}/nothing+{0}/a", "+{0}/a"])
@@ -70,7 +70,7 @@ def test_a_gguf_file(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(b"GGUF and more")
     source = locate(str(path))
-    assert source == ModelSource(str(tmp_path), gguf="m.gguf")
+    assert source == ModelLocation(str(tmp_path), gguf="m.gguf")
     before = source.revision(None)
     path.write_bytes(b"GGUF and more and more")
     assert source.revision(None) != before
@@ -93,9 +93,9 @@ def test_reference_names(tmp_path: Path, cache: Path) -> None:
         with pytest.raises(ModelError, match=r"try equipoise reference install$"):
             locate(name)
     base = model(cache / BASE)
-    assert locate("reference/base") == ModelSource(str(base))
-    assert locate("reference/lm") == ModelSource(str(base), adapters=(change,))
-    assert locate("reference/mllm") == ModelSource(str(whole))
+    assert locate("reference/base") == ModelLocation(str(base))
+    assert locate("reference/lm") == ModelLocation(str(base), adapters=(change,))
+    assert locate("reference/mllm") == ModelLocation(str(whole))
     # An adapter is another model with another base, and the recorded revision says so.
     before = locate("reference/lm").revision(None)
     (base / "model.safetensors").write_bytes(b"others")

@@ -10,7 +10,7 @@ from gguf import GGUFReader
 
 from equipoise.errors import ModelError
 from equipoise.models.load import load
-from equipoise.models.pretrained import load_parts, read_template
+from equipoise.models.model_parts import load_parts, read_template
 from equipoise.types import Prompt
 from tests.models.families import causal
 

@@ -43,7 +43,7 @@ HUB_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class ModelLocation:
     """Where the parts of a model are."""
 
     where: str
@@ -73,7 +73,7 @@ class ModelSource:
         return "+".join([own, *map(folder_hash, self.adapters)])
 
 
-def locate(name: str) -> ModelSource:
+def locate(name: str) -> ModelLocation:
     """Where the files of a model's name are.
 
     Raises:
@@ -84,14 +84,14 @@ def locate(name: str) -> ModelSource:
         source = locate(model)
         return replace(source, adapters=(*source.adapters, _adapter(adapter, name)))
     if name.startswith("testbed/"):
-        return ModelSource(str(_shipped(TESTBED, name)))
+        return ModelLocation(str(_shipped(TESTBED, name)))
     if name == "reference/base":
-        return ModelSource(str(require_base()))
+        return ModelLocation(str(require_base()))
     if name.startswith("reference/"):
         folder = _shipped(REFERENCE, name, "reference/base")
         if (folder / ADAPTER_SETTINGS).is_file():
-            return ModelSource(str(require_base()), adapters=(folder,))
-        return ModelSource(str(folder))
+            return ModelLocation(str(require_base()), adapters=(folder,))
+        return ModelLocation(str(folder))
     if Path(name).is_dir():
         return _folder(Path(name))
     if name.endswith(".gguf"):
@@ -102,7 +102,7 @@ def locate(name: str) -> ModelSource:
             "try a folder written by save_pretrained, a .gguf file, or org/name for the Hugging Face hub"
         )
     hub, _, revision = name.partition("@")
-    return ModelSource(hub, _commit(hub, revision or None))
+    return ModelLocation(hub, _commit(hub, revision or None))
 
 
 def _shipped(weights: Path, name: str, *more: str) -> Path:
@@ -118,9 +118,9 @@ def _shipped(weights: Path, name: str, *more: str) -> Path:
     return folder
 
 
-def _folder(folder: Path) -> ModelSource:
+def _folder(folder: Path) -> ModelLocation:
     if (folder / "config.json").is_file():
-        return ModelSource(str(folder))
+        return ModelLocation(str(folder))
     instead = "one written by save_pretrained"
     if (folder / ADAPTER_SETTINGS).is_file():
         instead = f"MODEL+{folder}, as it holds an adapter"
@@ -138,7 +138,7 @@ def _adapter(folder: str, name: str) -> Path:
     return Path(folder)
 
 
-def _gguf(path: Path) -> ModelSource:
+def _gguf(path: Path) -> ModelLocation:
     try:
         with path.open("rb") as stream:
             begin = stream.read(4)
@@ -150,7 +150,7 @@ def _gguf(path: Path) -> ModelSource:
         raise ModelError(
             f"expected a GGUF file, got {str(path)!r}, which does not begin like one; try downloading it again"
         )
-    return ModelSource(str(path.parent), gguf=path.name)
+    return ModelLocation(str(path.parent), gguf=path.name)
 
 
 def _commit(hub: str, revision: str | None) -> str | None:
