@@ -13,7 +13,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from equipoise.errors import MissingExtraError, ModelError, UsageError
 from equipoise.models import load as loading
-from equipoise.models import model_source as sources
+from equipoise.models import model_location as sources
 from equipoise.models.load import load
 
 LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.errors import ModelError
-from equipoise.models import model_source as sources
+from equipoise.models import model_location as sources
 from equipoise.models.model_location import ModelLocation, locate
 from equipoise.models.reference_base import BASE, VARIABLE
 
