@@ -67,7 +67,7 @@ def load_parts(
     """Load the parts of a model.
 
     Args:
-        name: see `model_source`.
+        name: see `model_location`.
         device: where the weights go.
         dtype: their number format; `auto` is the one that they are stored in.
         options: further arguments of `from_pretrained`, which then places the weights itself: a quantisation.
