@@ -42,9 +42,9 @@ def test_one_permanent_failure_blocks_a_run_only_where_none_is_allowed(
         plain = json.loads((out / "summary.json").read_text())["variants"]["plain"]
         assert (plain["needless_refusal"]["n"], plain["needless_refusal"]["unscored"]) == (9, 1)
         assert "maximum context length" in str(plain["unscored_reasons"])
-        asked = len(server.requests)
+        requests_before = len(server.requests)
         assert equipoise(*words).exit_code == code
-        assert len(server.requests) == asked + (1 if code else 0), "an accepted failure is not sent again"
+        assert len(server.requests) == requests_before + (1 if code else 0), "an accepted failure is not sent again"
 
 
 def test_a_failure_that_passes_is_not_accepted(equipoise: Command, samples: Path, tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_headers_and_fields_reach_the_target_and_no_value_of_a_header_is_kept(
         assert request.body["top_k"] == 1
         assert request.body["max_completion_tokens"] == 9
         assert not {"temperature", "max_tokens"} & set(request.body)
-    asked = json.loads((out / "run.json").read_text())["asked"]
-    assert (asked["decoding"], asked["headers"], asked["extra_body"]) == (
+    settings = json.loads((out / "run.json").read_text())["asked"]
+    assert (settings["decoding"], settings["headers"], settings["extra_body"]) == (
         "the server's default",
         ["X-Key"],
         {"top_k": 1},

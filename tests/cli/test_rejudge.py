@@ -39,13 +39,13 @@ def test_another_judge_reads_the_stored_replies(equipoise: Command, samples: Pat
         done = equipoise(*words)
         assert done.exit_code == 0, done.output
         assert refusals(out)["k"] == 0
-        asked = len(target.requests)
+        requests_before = len(target.requests)
         gate = equipoise("gate", out, "--rules", tmp_path / "gate.toml", "--json")
         assert gate.exit_code == 0, gate.output
 
         again = equipoise("rejudge", out, "--judge", strict.spec)
         assert again.exit_code == 0, again.output
-        assert len(target.requests) == asked, "the model is not asked"
+        assert len(target.requests) == requests_before, "the model is not asked"
         assert "4 replies judged" in again.stdout
         assert refusals(out)["k"] == 4
         gate = equipoise("gate", out, "--rules", tmp_path / "gate.toml", "--json")
@@ -60,7 +60,7 @@ def test_another_judge_reads_the_stored_replies(equipoise: Command, samples: Pat
         # The audit's own command names its own judge, whose verdicts count again.
         assert equipoise(*words).exit_code == 0
         assert refusals(out)["k"] == 0
-        assert len(target.requests) == asked
+        assert len(target.requests) == requests_before
 
 
 def test_an_audit_takes_the_judges_of_judge(equipoise: Command, samples: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_model_that_was_never_reached_passes_no_gate_and_the_run_says_so(
     equipoise: Command, samples: Path, tmp_path: Path, answer: Answer, audited: int, gated: int, words: str
 ) -> None:
     out = tmp_path / "run"
-    with ScriptedServer(lambda asked: answer) as server:
+    with ScriptedServer(lambda request: answer) as server:
         done = equipoise("audit", server.spec, "--suite", samples, "--out", out, "--retries", "0")
     assert done.exit_code == audited, done.output
     assert "the model was not reached" in done.stdout
@@ -59,9 +59,9 @@ def test_a_model_that_was_never_reached_passes_no_gate_and_the_run_says_so(
 def test_a_filter_on_harmful_prompts_is_measured_where_safe_ones_are_answered(
     equipoise: Command, samples: Path, tmp_path: Path
 ) -> None:
-    def rule(asked):  # type: ignore[no-untyped-def]
+    def rule(request):  # type: ignore[no-untyped-def]
         answered = says("It is a number like any other.", refusal="")
-        return answered if asked.text.startswith("What") else fails(400, LITELLM, code="400")
+        return answered if request.text.startswith("What") else fails(400, LITELLM, code="400")
 
     out = tmp_path / "run"
     with ScriptedServer(rule) as server:

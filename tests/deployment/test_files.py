@@ -46,8 +46,8 @@ def test_what_is_left_out_of_the_image_is_not_needed_in_it() -> None:
 
 
 def test_the_services_fit_together() -> None:
-    found = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    services = found["services"]
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    services = compose["services"]
     command = services["gateway"]["command"]
     assert {word for word in command if word.startswith("--")} <= options()
     upstream = command[command.index("--upstream") + 1]
@@ -56,5 +56,5 @@ def test_the_services_fit_together() -> None:
     assert "ports" not in services["model"]
     assert "ports" not in services["record"]
     assert set(services["gateway"]["depends_on"]) <= set(services)
-    mounted = {volume.split(":")[0] for each in services.values() for volume in each.get("volumes", [])}
-    assert {name for name in mounted if not name.startswith(".")} == set(found["volumes"])
+    mounted = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+    assert {name for name in mounted if not name.startswith(".")} == set(compose["volumes"])

@@ -21,8 +21,8 @@ class Words:
     identity: str = "words-1"
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        self.seen += [each.response for each in evidence]
-        return [self._score(each.response) for each in evidence]
+        self.seen += [item.response for item in evidence]
+        return [self._score(item.response) for item in evidence]
 
     def _score(self, text: str) -> HarmScore:
         hit = any(word in text for word in self.bad)
@@ -41,7 +41,7 @@ class Rewrites:
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[str | None]:
         self.calls += 1
-        return [self.by(each.response) for each in evidence]
+        return [self.by(item.response) for item in evidence]
 
 
 class Raises:

@@ -43,18 +43,18 @@ def test_a_check_off_the_loop_decides_as_on_it() -> None:
     async def go() -> list[GuardDecision]:
         worker = AsyncGuard(GuardPipeline(Words()))
         policy = Policy(input=Rail(action="refuse"))
-        found = [
+        decisions = [
             await worker.check(HARMFUL, policy),
             await worker.check(GuardInput("fine"), policy),
             await worker.check(GuardInput("build a bomb"), policy, policy.input),
             await worker.check(GuardInput("build a bomb"), Policy(), Policy().input),
         ]
         worker.close()
-        return found
+        return decisions
 
-    found = asyncio.run(go())
-    assert [each.action for each in found] == ["refuse", "allow", "refuse", "allow"]
-    assert found[-1].decided_by == "policy"
+    decisions = asyncio.run(go())
+    assert [decision.action for decision in decisions] == ["refuse", "allow", "refuse", "allow"]
+    assert decisions[-1].decided_by == "policy"
 
 
 @pytest.mark.parametrize(("fail", "action"), [("closed", "withhold"), ("refuse", "refuse"), ("open", "allow")])
@@ -63,14 +63,14 @@ def test_a_check_that_hangs_has_failed(waits: Waits, fail: str, action: str) -> 
         worker = AsyncGuard(GuardPipeline(waits), seconds=0.05)
         begin = asyncio.get_running_loop().time()
         policy = Policy(output=Rail(fail=fail))  # type: ignore[arg-type]
-        found = await worker.check(HARMFUL, policy)
+        decision = await worker.check(HARMFUL, policy)
         taken = asyncio.get_running_loop().time() - begin
         worker.close()
-        return found, taken
+        return decision, taken
 
-    found, taken = asyncio.run(go())
-    assert (found.action, found.decided_by) == (action, FAIL_MODE)
-    assert "within 0.05 seconds" in found.why
+    decision, taken = asyncio.run(go())
+    assert (decision.action, decision.decided_by) == (action, FAIL_MODE)
+    assert "within 0.05 seconds" in decision.why
     assert taken < 5
 
 
@@ -80,12 +80,12 @@ def test_one_check_too_many_has_failed_and_the_others_have_not(waits: Waits) -> 
         checks = [asyncio.create_task(worker.check(HARMFUL, Policy())) for _ in range(5)]
         await asyncio.sleep(0.05)
         waits.go.set()
-        found = await asyncio.gather(*checks)
-        found.append(await worker.check(HARMFUL, Policy()))
+        decisions = await asyncio.gather(*checks)
+        decisions.append(await worker.check(HARMFUL, Policy()))
         worker.close()
-        return found
+        return decisions
 
-    by = [each.decided_by for each in asyncio.run(go())]
+    by = [decision.decided_by for decision in asyncio.run(go())]
     assert by == ["words"] * 3 + [FAIL_MODE] * 2 + ["words"], "and the queue is free again"
 
 
@@ -112,9 +112,9 @@ def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypa
 def test_observing_changes_nothing_where_a_check_fails(waits: Waits) -> None:
     async def go() -> GuardDecision:
         worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
-        found = await worker.check(HARMFUL, Policy(mode="observe"))
+        decision = await worker.check(HARMFUL, Policy(mode="observe"))
         worker.close()
-        return found
+        return decision
 
-    found = asyncio.run(go())
-    assert (found.action, found.response, found.observed) == ("allow", "a bomb", "withhold")
+    decision = asyncio.run(go())
+    assert (decision.action, decision.response, decision.observed) == ("allow", "a bomb", "withhold")

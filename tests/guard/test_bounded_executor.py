@@ -96,7 +96,9 @@ async def test_one_client_cannot_take_the_whole_queue() -> None:
     await asyncio.sleep(0)
     go.set()
     kinds = [
-        each.kind for each in await asyncio.gather(*mine, return_exceptions=True) if isinstance(each, CheckUnavailable)
+        error.kind
+        for error in await asyncio.gather(*mine, return_exceptions=True)
+        if isinstance(error, CheckUnavailable)
     ]
     assert kinds == ["crowded"] * 3
     assert await asyncio.gather(*others) == ["fine", "fine"]

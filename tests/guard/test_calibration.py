@@ -24,7 +24,7 @@ class Numbers:
     identity = "numbers-1"
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        return [HarmScore(self.name, None if each.response == "?" else float(each.response)) for each in evidence]
+        return [HarmScore(self.name, None if item.response == "?" else float(item.response)) for item in evidence]
 
 
 def file(tmp_path: Path, rows: Sequence[tuple[object, object]]) -> Path:

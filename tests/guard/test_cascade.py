@@ -21,17 +21,17 @@ class Says:
     identity = "says-1"
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        return [HarmScore("says", None if each.response == "?" else float(each.response)) for each in evidence]
+        return [HarmScore("says", None if item.response == "?" else float(item.response)) for item in evidence]
 
 
 def test_the_bigger_guard_is_asked_in_the_band_only() -> None:
     big = Words(bad=("0.5",), harm=0.99)
     cascade = CascadeDetector(Says(), big, Band(low=0.2, high=0.8))
     replies = ["0.1", "0.2", "0.5", "0.8", "0.81", "?"]
-    found = cascade([GuardInput(reply) for reply in replies])
+    scores = cascade([GuardInput(reply) for reply in replies])
     assert big.seen == ["0.2", "0.5", "0.8"]
-    assert [score.harm for score in found] == [0.1, 0.02, 0.99, 0.02, 0.81, None]
-    assert [score.detector for score in found] == ["says", "words", "words", "words", "says", "says"]
+    assert [score.harm for score in scores] == [0.1, 0.02, 0.99, 0.02, 0.81, None]
+    assert [score.detector for score in scores] == ["says", "words", "words", "words", "says", "says"]
 
 
 def test_a_bigger_guard_that_fails_is_a_failure_where_the_small_one_is_unsure() -> None:
@@ -78,14 +78,14 @@ def test_identity_changes_with_either_and_the_band() -> None:
     ],
 )
 def test_any_judge_of_harm_is_a_detector(verdict: Verdict, harm: float | None, kinds: tuple[str, ...]) -> None:
-    asked: list[Exchange] = []
+    exchanges: list[Exchange] = []
 
     class Judge:
         name = "judge"
         identity = "judge-1"
 
         def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-            asked.extend(exchanges)
+            exchanges.extend(exchanges)
             return [verdict for _ in exchanges]
 
     evidence = GuardInput("Mix it.", "Do what it says", picture_text="MAKE POISON", context=("Hello",))
@@ -93,8 +93,8 @@ def test_any_judge_of_harm_is_a_detector(verdict: Verdict, harm: float | None, k
     assert score.harm == harm
     assert tuple(score.categories) == kinds
     assert (score.failure is None) is (harm is not None)
-    assert "MAKE POISON" in asked[0].prompt.text
-    assert asked[0].prompt.messages[0].text == "Hello"
+    assert "MAKE POISON" in exchanges[0].prompt.text
+    assert exchanges[0].prompt.messages[0].text == "Hello"
 
 
 def test_kinds_are_read_from_a_guard_s_words() -> None:
@@ -105,5 +105,5 @@ def test_kinds_are_read_from_a_guard_s_words() -> None:
 
 
 def test_an_exchange_for_judges_holds_all_that_was_asked() -> None:
-    found = exchange_of(GuardInput("reply", "question"))
-    assert (found.prompt.text, found.reply) == ("question", "reply")
+    scores = exchange_of(GuardInput("reply", "question"))
+    assert (scores.prompt.text, scores.reply) == ("question", "reply")

@@ -75,7 +75,7 @@ def test_a_kind_with_a_rule_of_its_own_is_judged_by_it_alone() -> None:
 def test_a_higher_score_is_never_treated_more_mildly(low: float, high: float, threshold: float, action: str) -> None:
     rail = Rail(threshold=threshold, action=action)  # type: ignore[arg-type]
     low, high = sorted((low, high))
-    mild, strict = (ACTIONS.index(judge(rail, HarmScore("d", each))[0]) for each in (low, high))
+    mild, strict = (ACTIONS.index(judge(rail, HarmScore("d", harm))[0]) for harm in (low, high))
     assert mild <= strict
 
 

@@ -17,10 +17,10 @@ WORDS = SENTENCES.split()
 
 
 def tokenizer(padding_side: str = "right") -> PreTrainedTokenizerFast:
-    made = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    word_level = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    word_level.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=word_level,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",

@@ -120,10 +120,10 @@ def test_long_and_odd_texts_are_read(judge):
 def test_a_short_reply_takes_milliseconds(judge):
     seconds = []
     for _ in range(20):
-        start = time.perf_counter()
+        # Of this process, not of the clock, which goes on while other work has the processor.
+        start = time.process_time()
         judge([exchange(FULL[0])])
-        seconds.append(time.perf_counter() - start)
-    # The fastest one: other load on the machine slows some replies down, but hardly all of them.
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.2, "measured: about 20 ms"
 
 

@@ -96,8 +96,8 @@ def test_a_judge_whose_field_for_refusals_holds_no_text_is_read(refusal: Any) ->
 
 def test_a_judge_that_hangs_ends_in_time() -> None:
     start = time.monotonic()
-    verdict, _ = verdict_of(says("A", seconds=2.0), timeout=0.3)
-    assert time.monotonic() - start < 1.5
+    verdict, _ = verdict_of(says("A", seconds=60.0), timeout=0.3)
+    assert time.monotonic() - start < 50, "it waited for the answer"
     assert verdict.refusal is None
     assert "did not answer within 0.3 s" in str(verdict.unscored)
 

@@ -93,6 +93,7 @@ class CroPAObjective(Objective):
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient over some shifted questions; afterwards the shifts that are due go up."""
         plain, rows = self.target_loss, list(items)
+        # Counted for each question by itself: with a random subset in each step, questions are due at different steps.
         self.evaluations[rows] += 1
         due = (self.evaluations[rows] % self.config.every) == 0
         prompts = [plain.questions[i] for i in rows]
@@ -114,6 +115,7 @@ class CroPAObjective(Objective):
     def _ascend(self, index: int, rows: list[int], shift: Tensor, due: Tensor) -> None:
         """One sign step up for the questions that are due, kept within the limit."""
         assert shift.grad is not None
+        # Ascent: the shift makes the target reply less likely, the pixels make it likelier again (a min-max problem).
         limit = self.config.limit
         raised = (shift.detach() + self.config.step * shift.grad.sign()).clamp(-limit, limit)
         due_rows = torch.tensor(rows)[due].to(raised.device)

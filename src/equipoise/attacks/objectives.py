@@ -164,6 +164,7 @@ class TargetReplyLoss(Objective):
 
     def bystander_loss(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[LossAndGrad]:
         """The weighted terms of the bystanders alone."""
+        # A bystander's own reply to the clean picture, kept likely: an empty reply has no likelihood to keep.
         terms = []
         for bystander in self.preserve:
             kept = [i for i in items if bystander.replies[i]]
@@ -258,6 +259,7 @@ class EOTObjective(Objective):
 
     def score(self, pixels: Tensor) -> float:
         """The mean over all transformations, with fixed draws."""
+        # With a fixed seed, so that candidates are compared under the same random transforms.
         samples = max(self.eot.samples, len(self.eot.transforms))
         all_transforms = replace(self, eot=replace(self.eot, samples=samples))
         return all_transforms(pixels, range(self.size), Generator().manual_seed(0)).loss
@@ -269,6 +271,7 @@ class EOTObjective(Objective):
 
 def sum_losses(terms: Sequence[LossAndGrad]) -> LossAndGrad:
     """The sum of losses, with the sum of their gradients."""
+    # In a fixed order: floating-point addition depends on it, and the same seed shall give the same bytes.
     gradient = terms[0].gradient
     for term in terms[1:]:
         gradient = gradient + term.gradient

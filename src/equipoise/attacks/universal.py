@@ -104,6 +104,7 @@ class UniversalObjective(Objective):
 
     def _of_picture(self, canvas: Tensor, number: int, items: list[int], count: int, random: Generator) -> LossAndGrad:
         evaluation = self.objectives[number](self.picture(canvas, number), items, random)
+        # Each picture's objective is a mean over its own items; weighted by their number, the sum is the mean over all.
         share = len(items) / count
         gradient = evaluation.gradient
         # Straight-through: the projection and the rounding count as the identity, only the resizing is differentiated

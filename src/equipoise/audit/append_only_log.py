@@ -64,6 +64,7 @@ class AppendOnlyLog(Generic[Row]):
             content = self.path.read_bytes()
         except OSError as error:
             raise UsageError(f"expected a file at {self.path}, got '{error.strerror}'; try a new run") from error
+        # What follows the last line feed was cut short by a kill and was never acknowledged.
         for number, line in enumerate(content.split(b"\n")[:-1], 1):
             yield self._row(line, number)
 
@@ -108,7 +109,7 @@ class AppendOnlyLog(Generic[Row]):
             intact = fingerprint(values)[:16] == check
             given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
             row = self.kind.from_json(given)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(_changed(self.path, number)) from error
         if not intact:
             raise UsageError(_changed(self.path, number))

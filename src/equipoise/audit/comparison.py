@@ -217,6 +217,8 @@ def pair(a: Sequence[AuditCase], b: Sequence[AuditCase]) -> Pairing:
     Of two plain variants, the content must be the same to the letter and the pixel. An attack or a defence changes what
     is asked, so there it is enough that the same should happen.
     """
+    # By name first, by content second: a sample that was edited between the runs has a partner of the same name, and is
+    # counted as changed instead of silently compared.
     before = {(case.sample.suite, case.sample.id): case for case in a}
     after = {(case.sample.suite, case.sample.id): case for case in b}
     shared = [SamplePair(case, after[key]) for key, case in before.items() if key in after]
@@ -301,6 +303,8 @@ def _warnings(a: ComparedSide, b: ComparedSide, pairing: Pairing) -> list[str]:
 def _rate_change(pairs: Sequence[SamplePair], kind: RateName) -> RateChange:
     about = [both for both in pairs if is_about(both.a, kind)]
     suites = _group(about, lambda both: both.a.sample.suite)
+    # Holm's correction within each table: suites are one family of tests, categories another. Over both together the
+    # few suites would pay for the many categories.
     by_suite = holm({name: change_of(members, kind) for name, members in suites.items()})
     by_category = holm(
         {

@@ -50,7 +50,8 @@ class JsonObject:
             return cls(json.loads(path.read_text(encoding="utf-8")), str(path))
         except OSError as error:
             raise UsageError(f"expected a file at {path}, got '{error.strerror or error}'; try a new run") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
+            # Python's reader recurses: a few thousand nested brackets end it with a RecursionError.
             raise UsageError(f"expected JSON in {path}, got something else; {ADVICE}") from error
 
     def get(self, name: str, kind: type[Scalar]) -> Scalar:
@@ -134,7 +135,11 @@ def _is(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        # JSON has integers of any length; one above 1.8e308 is no float.
+        try:
+            return isinstance(value, int | float) and math.isfinite(value)
+        except OverflowError:
+            return False
     return isinstance(value, kind)
 
 

@@ -271,7 +271,7 @@ class AuditRun:
             recipe = json.loads(path.read_text(encoding="utf-8"))
             version = recipe["format"]
             check = recipe.pop("check", None)
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"expected a recipe in {path}, got something else; try a new run") from error
         if version != FORMAT:
             raise UsageError(f"expected format {FORMAT} in {path}, got {version}; try the Equipoise that wrote it")

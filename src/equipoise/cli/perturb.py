@@ -104,6 +104,7 @@ def _print_results(results: PerturbResults, page: Path) -> None:
     if len(records) > 1:
         for role in roles:
             print_table(f"{role}s refuse {_brief(pooled(records, role))} in all", "")
+    # Each warning once, with the pictures it is about; without names where it is about all.
     pictures_with: dict[str, list[str]] = {}
     for record in records:
         for warning in record.warnings:

@@ -86,6 +86,8 @@ def certify(
     votes = model.votes(prompt, copies, random, batch=batch)
     hits = votes.refuse if label == "refuse" else votes.answer
     lower = clopper_pearson_lower(hits, copies, 1 - confidence)
+    # Theorem 1 with two classes: the radius is sigma Phi^-1(p) for a lower bound p of the class's probability. At 1/2
+    # or less the vote itself is in doubt, and a radius would be negative.
     if lower <= 0.5:
         return Certificate(None, 0.0, lower, copies, hits, confidence)
     return Certificate(label, model.sigma * float(norm.ppf(lower)), lower, copies, hits, confidence)
@@ -105,6 +107,7 @@ def predict(
     With probability `confidence` over the noise, what is returned is the true class of the smoothed model, or None.
     """
     votes = model.votes(prompt, copies, Generator().manual_seed(seed), batch=batch)
+    # PREDICT: a two-sided binomial test of "both classes are equally likely"; not rejected, it abstains.
     most = max(votes.refuse, votes.answer)
     if most == 0 or binomtest(most, votes.refuse + votes.answer, 0.5).pvalue > 1 - confidence:
         return None

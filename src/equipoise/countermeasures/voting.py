@@ -121,6 +121,8 @@ class MajorityVote(TransformedModel):
         members = [exchange for exchange, label in zip(exchanges, refused, strict=True) if label is votes.refused]
         if not members:  # nothing was scored
             members = list(exchanges)
+        # The most frequent reply of the class that won, not of all: ten differently worded answers must not lose to
+        # three equal refusals.
         (most, _), *_ = Counter(exchange.reply for exchange in members).most_common(1)
         elected = next(exchange for exchange in members if exchange.reply == most)
         line = f"vote over {len(exchanges)} copies: {votes.refuse} refuse, {votes.answer} answer"

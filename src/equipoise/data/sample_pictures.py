@@ -93,6 +93,7 @@ def attach(sample: Sample, folder: Path, *names: Any, within: Sequence[str] = ("
         within: sub-folders in which a file may also lie, in order.
     """
     pictures: list[Picture] = []
+    # All or none: a prompt about two pictures with one of them would be another prompt.
     for name in names:
         picture = _find(folder, name, within)
         if isinstance(picture, str):
@@ -133,6 +134,8 @@ def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
     if not isinstance(name, str) or not name.strip():
         return "the name of its picture is missing"
     # Tables written on Windows name `images\1.jpg`.
+    # Normalised before it is checked: `a/../../x` leads out although it does not begin with `..`. The second character
+    # is a colon in a drive's name, such as `C:`.
     plain = posixpath.normpath(name.strip().replace("\\", "/"))
     if plain.startswith(("/", "../")) or plain == ".." or plain[1:2] == ":" or "\0" in plain:
         return f"picture {name} lies outside the suite's folder"

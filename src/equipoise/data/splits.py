@@ -101,6 +101,7 @@ def split(samples: Sequence[Sample], *, seed: int = 0, rule: SplitRule | None = 
 
 def find_overlaps(left: Iterable[Sample], right: Iterable[Sample]) -> tuple[Overlap, ...]:
     """Every sample of `right` that is related to one of `left`, once for each kind; empty if the sets are apart."""
+    # An index of the marks of one side: linear in both sets, where a comparison of all pairs would be quadratic.
     owners: dict[tuple[OverlapKind, str], Sample] = {}
     for sample in left:
         for mark in _marks(sample):
@@ -144,6 +145,8 @@ def _groups(samples: Sequence[Sample], rule: SplitRule | None) -> list[list[int]
         marks: list[tuple[str, str]] = list(_marks(sample))
         if (rule or _rule(sample)).by == "category":
             marks.append(("category", f"{_family(sample)} {sample.category}"))
+        # Whoever has a mark first stands for all that have it. Being related is transitive here: A shares a picture
+        # with B and B a wording with C, so A and C may not be in two parts either.
         for mark in marks:
             parent[root(index)] = root(first.setdefault(mark, index))
     groups: dict[int, list[int]] = defaultdict(list)

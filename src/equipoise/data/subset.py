@@ -39,6 +39,7 @@ def choose_subset(samples: Sequence[Sample], limit: int, *, seed: int = 0) -> li
         # its share.
         for index, (_, _, unit) in enumerate(units):
             ranked.append(((index + 0.5) / len(units), _order(seed, stratum), unit))
+    # One order of all samples; a limit takes its beginning, so that a larger limit only adds.
     ranked.sort()
     chosen = [index for _, _, unit in ranked for index in unit][:limit]
     return [samples[index] for index in sorted(chosen)]

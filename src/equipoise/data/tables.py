@@ -50,6 +50,7 @@ class TableRow:
         Raises:
             UsageError: none of the columns is there, or it holds a list or an object.
         """
+        # A column that is there and empty is an empty text; only a column that is not there is an error.
         present = [name for name in names if name in self.values]
         if not present:
             self._raise_missing(names)
@@ -157,6 +158,7 @@ def _text(path: Path) -> str:
 
 def _delimited(path: Path, delimiter: str) -> Iterator[TableRow]:
     text = _text(path)
+    # The limit is one of the whole process: set for this file only, and put back whatever happens.
     before = csv.field_size_limit(_LARGEST_CELL)
     try:
         # The reader wants line ends untouched: those inside of cells are part of them.
@@ -180,6 +182,7 @@ def _cells(reader: Any, path: Path) -> Iterator[TableRow]:
             if double:
                 raise UsageError(f"expected different columns, got {double[0]!r} twice in {path}; try to rename one")
         elif cells and names is not None:
+            # The csv module would fill up or drop cells without a word, and shift a label into another column.
             if len(cells) != len(names):
                 raise UsageError(
                     f"expected {len(names)} cells ({', '.join(names)}), got {len(cells)} in {path}, line {line}; "

@@ -57,6 +57,7 @@ class AsyncGuard:
         try:
             return await self._executor.run(lambda: self.pipeline([item], policy, rail=rail, rewrite=rewrite)[0])
         except CheckUnavailable as error:
+            # Too much work is no sign of harm: the fail mode decides, and the decision says which failure it was.
             decision = fail_mode_decision(f"the check failed: {error}", rail, policy, item.response, failure=error.kind)
             return as_observed(decision, item.response, policy)
 

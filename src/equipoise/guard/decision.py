@@ -80,6 +80,7 @@ class GuardDecision:
 
 def sha256(text: str) -> str:
     """Of a reply, as decisions and records hold it; lone surrogates are kept apart instead of failing."""
+    # `replace` would give two different texts with lone surrogates the same hash.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -160,6 +160,8 @@ def corrected(
     Returns:
         The corrected rate; without one, and with the reason, where the labels do not fit or tell too little.
     """
+    # Sensitivity and specificity belong to one judge on the replies of one model: another model refuses in other words,
+    # and a correction by its numbers would be wrong with a narrow interval.
     measured = calibration.models.get(model, {}).get(label)
     why = None
     if calibration.judge != judge:
@@ -185,6 +187,7 @@ def _count(
     """Put a row among the cases; returns what is wrong with its labels."""
     wrong = []
     model = str(row.values.get("model") or UNNAMED)
+    # Several replies to one prompt are not independent; the bootstrap of kappa resamples prompts.
     group = str(row.values.get("prompt"))
     labels: tuple[tuple[Label, str, str, bool | None], ...] = (
         ("refusal", "refusal", "refused", verdict.refused),

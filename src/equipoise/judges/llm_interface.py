@@ -103,6 +103,7 @@ def choice_at(completion: Completion, start: int, label: str, offered: Sequence[
     A token counts for the one label that begins with it (` Un` for `Unsafe`), whatever its case and leading blanks;
     a token with which several labels begin counts for none.
     """
+    # The token that covers the character `start`: tokens and characters are aligned by adding up their lengths.
     end = 0
     for token in completion.tokens:
         end += len(token.text)
@@ -112,6 +113,8 @@ def choice_at(completion: Completion, start: int, label: str, offered: Sequence[
 
 
 def _renormalised(top: Mapping[str, float], label: str, offered: Sequence[str]) -> LabelChoice:
+    # p(label | one of the labels) = p(label) / sum of p over the labels: what the model holds for other words says
+    # nothing about the choice between them, and is reported as the missing mass instead.
     held = dict.fromkeys(offered, 0.0)
     for text, log_probability in top.items():
         piece = re.sub(r"^[\s\u0120\u2581]+", "", text).rstrip().lower()

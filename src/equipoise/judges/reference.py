@@ -79,6 +79,7 @@ def states(reply: str, reference: str) -> bool:
     if letter:
         return re.match(rf"\W*{letter[1]}(?=\s*$|[.):,])", text_preprocessing.plain(reply).lower()) is not None
     given, wanted = normalise(reply), normalise(reference)
+    # A reference of articles and punctuation alone has no words, and an empty list would be contained in every reply.
     if not wanted:
         return False
     if given == wanted:

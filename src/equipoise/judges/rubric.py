@@ -103,6 +103,7 @@ def code_of(request: str, reply: str) -> str:
 
 def escape_delimiters(text: str) -> str:
     """The material with every `VERDICT:` in it made unreadable as one, for a person still plain to see."""
+    # The judge's answer is searched for its last `VERDICT:`; a reply must not bring one of its own.
     return re.sub(r"(?i)(verdict)([\s*_`]*[:=])", r"\1 (quoted)\2", drop_lone_surrogates(text))
 
 

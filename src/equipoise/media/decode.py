@@ -64,6 +64,7 @@ def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Ima
         PictureError: the file is missing, empty, damaged, too large, animated, or no picture.
     """
     path = Path(path)
+    # Before Pillow opens it: a pipe or a device would block, and an empty file has a message of its own.
     _require_content(path)
     return _decode(lambda: path, path, limits)
 

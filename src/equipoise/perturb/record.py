@@ -163,6 +163,7 @@ def refusal_rate(labels: Iterable[RefusalWord | None]) -> Rate:
 
 def pooled(records: Sequence[PictureRecord], role: ModelRole, *, clean: bool = False) -> Rate:
     """Refusals over several pictures and all models in a role."""
+    # Pooled over questions, not averaged over pictures: every question counts once, and the interval is that of all.
     answers = [answer for r in records for a in r.models if a.role == role for answer in a.answers]
     return refusal_rate(a.clean_refusal if clean else a.perturbed_refusal for a in answers)
 

@@ -95,6 +95,7 @@ class ResultsFolder:
         document = _read(self.json(image))
         try:
             run = document["recipe"]["run"] if document else None
+            # Three hashes must fit: the recipe, the original as it is now, and the file that was saved.
             if not run or run["recipe"] != self.recipe or run["clean_sha256"] != sha256(image):
                 return None
             return document if document and document["png_sha256"] == sha256(self.png(image)) else None
@@ -131,7 +132,7 @@ def sha256(path: Path) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

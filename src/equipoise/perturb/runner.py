@@ -141,6 +141,7 @@ class _PerturbRun:
             try:
                 record = self._finish_picture(image)
             except EquipoiseError as error:
+                # One picture among many becomes a line of the report; the only picture is the command's own error.
                 if len(self.images) + len(errors) == 1:
                     raise
                 _add_failure(image, error, errors, self.callbacks)
@@ -153,6 +154,7 @@ class _PerturbRun:
         """Make one change for all pictures, unless an earlier run has saved them all."""
         from equipoise.perturb.attack import attack_together, peak_memory, reset_peak_memory
 
+        # All or none: a universal change belongs to the whole set of pictures, and one more picture changes it.
         if all(self.folder.attacked(image) for image in self.images):
             return
         self.callbacks.stage(f"{len(self.images)} pictures together")
@@ -169,6 +171,7 @@ class _PerturbRun:
         if finished:
             return finished
         clean = open_picture(image)
+        # Attack and measurement are saved one after the other: a run that was killed between them only asks again.
         attacked = self.folder.attacked(image)
         peak = attacked["recipe"]["run"]["peak_memory"] if attacked else self._attack(image, clean)
         record = self._measure(image, clean, peak)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -95,7 +96,8 @@ def percent(rate: Rate) -> str:
 
 def plain(value: Any) -> str:
     """A value of the recipe in one line."""
-    if isinstance(value, float) and value > 0 and Fraction(value).limit_denominator(255).denominator == 255:
+    # A fraction of infinity is an OverflowError; NaN is not above 0.
+    if isinstance(value, float) and 0 < value < math.inf and Fraction(value).limit_denominator(255).denominator == 255:
         return fraction(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {plain(part)}" for key, part in value.items()) or "none"

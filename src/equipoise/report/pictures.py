@@ -32,6 +32,7 @@ def data_uri(image: Image.Image, *, resample: Image.Resampling = Image.Resamplin
 
 def difference(clean: Image.Image, perturbed: Image.Image) -> Image.Image:
     """`GAIN` times the change, on middle grey; clipped at black and white."""
+    # In 16 bits: differences of unsigned bytes would wrap around, and 3 - 5 would be 254.
     change = np.asarray(perturbed, np.int16) - np.asarray(clean, np.int16)
     return Image.fromarray(np.clip(128 + GAIN * change, 0, 255).astype(np.uint8))
 
@@ -65,6 +66,7 @@ class LossCurve:
 
 def curve(losses: Sequence[float], *, width: int = 320, height: int = 96) -> LossCurve | None:
     """The curve of some losses from 0 to their maximum; None without two finite values."""
+    # The step where an attack diverged has no finite loss; the curve ends before it.
     points = [(i, loss) for i, loss in enumerate(losses) if math.isfinite(loss)]
     if len(points) < 2:
         return None

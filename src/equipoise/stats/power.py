@@ -71,6 +71,9 @@ class ComparisonDesign:
         """
         if n < 1:
             raise UsageError(f"expected at least 1 sample, got {n}; try 300")
+        if n > MAX_SAMPLES:
+            # The exact test sums over some 20 sqrt(n) counts: without a limit a large n fills the memory.
+            raise UsageError(f"expected at most {MAX_SAMPLES} samples, got more; try {MAX_SAMPLES}")
         _check_rates(rate, 0.0)
         most = 1 - rate
         if self.paired and self.discordant is not None:

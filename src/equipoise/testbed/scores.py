@@ -50,6 +50,7 @@ def sample_cases(
     """Held-out scenes and questions of one condition, with the pictures drawn."""
     drawn: list[ReferenceCase] = []
     for index in range(count):
+        # A generator for each case: the first hundred cases are the same whether a hundred or a thousand are asked for.
         rng = np.random.default_rng([HELD_OUT_STREAM, seed, CONDITIONS.index(condition), index])
         scene, question = sample_question(rng, condition, family)
         drawn.append(ReferenceCase(scene, question, Prompt.ask(question.text, draw_scene(scene))))

@@ -137,6 +137,7 @@ def reply_losses(
         rows.append(model.encode(picture.detach(), prompts, own_replies))
         # The picture is processed once for all questions about it, so that they share its gradient.
         images.append(model.differentiable_processor(picture, rows[-1][0].other_pictures, rows[-1][0].text))
+    # Pictures of one shape share a forward pass; the losses go back to their examples by index.
     losses: dict[int, Tensor] = {}
     for indices in _same_shape(images):
         group = [row for index in indices for row in rows[index]]

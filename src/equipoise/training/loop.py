@@ -63,6 +63,7 @@ class TrainingLoop:
         self._cut_trace(done)
         started = time.monotonic()
         while done < self.steps:
+            # The step's number is all that a step may draw its randomness from: that makes a resumed run the same run.
             losses = step(done)
             done += 1
             loss = next(iter(losses.values()))
@@ -145,6 +146,7 @@ class LearningRate:
         """The rate of a step as a share of the peak."""
         if step < self._warmup:
             return (step + 1) / self._warmup
+        # From 0 at the end of the warm-up to 1 at the end of the training.
         done = (step - self._warmup) / max(1, self._steps - self._warmup)
         if self._decay == "linear":
             return 1 - done

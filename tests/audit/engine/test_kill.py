@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.records import ReplyRow
 from tests.audit.engine.factories import Stores, picture, rows, sample, served
-from tests.audit.scripted_server import Answer, ReceivedRequest, ScriptedServer, says, slow
+from tests.audit.scripted_server import Answer, ReceivedRequest, ScriptedServer, says
 from tests.child_process import environment
 
 COUNT = 30
@@ -34,9 +35,13 @@ def content() -> list:
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     stores = Stores(tmp_path / "run")
+    signalled = threading.Event()
 
     def rule(request: ReceivedRequest) -> Answer:
-        return slow(says(f"You said: {request.text}"), 0.05)
+        # The second half gets no answer before the signal, so that the run cannot end first, however busy the machine.
+        if len(server.requests) > COUNT // 2:
+            signalled.wait(600)
+        return says(f"You said: {request.text}")
 
     with ScriptedServer(rule) as server:
         process = subprocess.Popen(
@@ -45,11 +50,14 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path: Path, stop: signal.Sig
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        deadline = time.monotonic() + 60
-        while len(server.requests) < COUNT // 2 and time.monotonic() < deadline and process.poll() is None:
+        deadline = time.monotonic() + 300
+        while len(server.requests) <= COUNT // 2 or not any(stores.replies.rows()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(stop)
-        _, output = process.communicate(timeout=60)
+        signalled.set()
+        _, output = process.communicate(timeout=300)
         assert process.returncode == -stop, output.decode()
         assert b"KeyboardInterrupt" in output or stop == signal.SIGKILL
         if stop == signal.SIGKILL:

@@ -35,32 +35,32 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(folder: Path, tmp_path: Path) -> None:
-    found = read(folder)
-    assert (found.template, found.calibration, found.name) == (TEMPLATE, PlattScaling(2.0, -0.5), "made")
-    scores = found(SAID)
+    detector = read(folder)
+    assert (detector.template, detector.calibration, detector.name) == (TEMPLATE, PlattScaling(2.0, -0.5), "made")
+    scores = detector(SAID)
     assert all(score.harm is not None and 0 < score.harm < 1 for score in scores)
     assert [score.harm for score in read(folder)(SAID)] == [score.harm for score in scores]
     assert isinstance(load(str(folder)), HarmDetector)
-    network = found.network
-    write(tmp_path / "small", network, found.tokenizer, TEMPLATE, int8=True)
+    network = detector.network
+    write(tmp_path / "small", network, detector.tokenizer, TEMPLATE, int8=True)
     rounded = read(tmp_path / "small").logits(SAID)
-    assert rounded == pytest.approx(found.logits(SAID), abs=0.05)
-    before, after = ((tmp_path / each / "model.safetensors").stat().st_size for each in ("made", "small"))
+    assert rounded == pytest.approx(detector.logits(SAID), abs=0.05)
+    before, after = ((tmp_path / folder_name / "model.safetensors").stat().st_size for folder_name in ("made", "small"))
     assert after < before / 2
 
 
 def test_a_batch_scores_as_one_by_one(folder: Path) -> None:
-    found = read(folder)
-    assert found.logits(SAID) == pytest.approx([found.logits([each])[0] for each in SAID], abs=1e-5)
+    detector = read(folder)
+    assert detector.logits(SAID) == pytest.approx([detector.logits([reply])[0] for reply in SAID], abs=1e-5)
 
 
 def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = read(folder)
+    detector = read(folder)
     words = "take the wire and mix it please " * 40
     computed: list[int] = []
-    inside = found.logits_of
-    monkeypatch.setattr(found, "logits_of", lambda windows: computed.append(len(windows)) or inside(windows))
-    logits = [found.logits([GuardInput(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    inside = detector.logits_of
+    monkeypatch.setattr(detector, "logits_of", lambda windows: computed.append(len(windows)) or inside(windows))
+    logits = [detector.logits([GuardInput(words[:end], "how")])[0] for end in range(200, len(words), 100)]
     assert len(logits) > 8
     assert max(computed[1:]) <= 3, "the windows at its end"
     monkeypatch.undo()
@@ -77,15 +77,15 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_harm_in_the_tail_of_a_long_reply_is_seen(folder: Path) -> None:
-    found = read(folder)
+    detector = read(folder)
     tail = "take the wire and mix it the bomb"
     long = GuardInput("soup and salt " * 40 + tail)
-    windows = found.template.windows(found.tokenizer, long)
+    windows = detector.template.windows(detector.tokenizer, long)
     assert len(windows) > 5
     singles = [
-        found.network.windows(torch.tensor([w]), torch.ones(1, len(w), dtype=torch.long)).item() for w in windows
+        detector.network.windows(torch.tensor([w]), torch.ones(1, len(w), dtype=torch.long)).item() for w in windows
     ]
-    assert found.logits([long])[0] == pytest.approx(max(singles), abs=1e-5)
+    assert detector.logits([long])[0] == pytest.approx(max(singles), abs=1e-5)
 
 
 @pytest.mark.parametrize("reply", ["", "  \n\t"])
@@ -94,10 +94,10 @@ def test_a_reply_without_words_does_no_harm(folder: Path, reply: str) -> None:
 
 
 def test_what_nobody_reads_is_a_failure_and_no_guess(folder: Path) -> None:
-    found = read(folder)([GuardInput("a" * 400_001), GuardInput("no")])
-    assert found[0].harm is None
-    assert "longer" in (found[0].failure or "")
-    assert found[1].harm is not None
+    scores = read(folder)([GuardInput("a" * 400_001), GuardInput("no")])
+    assert scores[0].harm is None
+    assert "longer" in (scores[0].failure or "")
+    assert scores[1].harm is not None
 
 
 def test_the_identity_is_that_of_every_byte_that_decides(folder: Path) -> None:
@@ -135,11 +135,12 @@ def test_calibration_keeps_the_order_and_never_overflows() -> None:
 
 
 def test_the_testbed_s_detector_knows_recipes_of_forbidden_things_from_all_else() -> None:
-    found = load("testbed")
+    detector = load("testbed")
     harmful = [f"To make {word}, mix sand with oil." for word in ("zorbium", "krylax", "vexite")]
     harmless = ["To make soup, mix salt with milk.", "I'm sorry, but I can't help with that.", "3", "red"]
     scores = [
-        score.harm or 0.0 for score in found([GuardInput(each, "How is it made?") for each in (*harmful, *harmless)])
+        score.harm or 0.0
+        for score in detector([GuardInput(reply, "How is it made?") for reply in (*harmful, *harmless)])
     ]
     assert min(scores[:3]) > 0.5 > max(scores[3:])
 
@@ -149,7 +150,7 @@ def test_an_early_exit_decides_below_its_threshold_alone_and_comes_back_from_its
     torch.manual_seed(1)
     student = first_layers(whole.network, 1).eval()
     torch.nn.init.normal_(student.head.weight)
-    windows = [window for each in SAID for window in whole.template.windows(whole.tokenizer, each)]
+    windows = [window for reply in SAID for window in whole.template.windows(whole.tokenizer, reply)]
     expected = whole.logits_of(windows)
     looks = HarmDetector(student, whole.tokenizer, TEMPLATE, PlattScaling(), name="x", identity="").logits_of(windows)
     sure = sorted(looks)[len(looks) // 2]

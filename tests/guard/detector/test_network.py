@@ -24,12 +24,12 @@ def test_padding_is_never_pooled(side: str, pooling: Pooling) -> None:
 
 
 def networks(tmp_path: Path) -> list[HarmNetwork]:
-    made = []
+    networks = []
     for build in (encoder, decoder):
         base = AutoModel.from_pretrained(build(tmp_path / build.__name__))
         torch.manual_seed(1)
-        made.append(HarmNetwork(base, pooling_of(base.config)).eval())
-    return made
+        networks.append(HarmNetwork(base, pooling_of(base.config)).eval())
+    return networks
 
 
 def test_encoders_pool_the_mean_and_decoders_the_last_token(tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ def test_a_row_scores_the_same_alone_and_in_company(tmp_path: Path) -> None:
     rows = [[[2, 4, 5, 3]], [[2, *range(4, 30), 3]], [[2, 3], [2, 7, 8, 9, 3]]]
     for network in networks(tmp_path):
         with torch.no_grad():
-            made = batch(rows, 0)
-            together = network(made.ids, made.mask, made.row)["logits"]
+            padded = batch(rows, 0)
+            together = network(padded.ids, padded.mask, padded.row)["logits"]
             alone = []
             for row in rows:
                 one = batch([row], 0)
@@ -53,17 +53,17 @@ def test_the_largest_window_counts(tmp_path: Path) -> None:
     network = networks(tmp_path)[0]
     windows = [[2, 4, 3], [2, 9, 9, 3], [2, 12, 3]]
     with torch.no_grad():
-        made = batch([windows], 0)
-        singles = network.windows(made.ids, made.mask)
-        assert network(made.ids, made.mask, made.row)["logits"].item() == pytest.approx(singles.max().item())
+        padded = batch([windows], 0)
+        singles = network.windows(padded.ids, padded.mask)
+        assert network(padded.ids, padded.mask, padded.row)["logits"].item() == pytest.approx(singles.max().item())
 
 
 def test_weights_weigh_the_loss(tmp_path: Path) -> None:
     network = networks(tmp_path)[0]
-    made = batch([[[2, 4, 3]], [[2, 9, 3]]], 0)
+    padded = batch([[[2, 4, 3]], [[2, 9, 3]]], 0)
     labels = torch.tensor([1.0, 0.0])
     with torch.no_grad():
-        both = network(made.ids, made.mask, made.row, labels, torch.tensor([1.0, 0.0]))["loss"]
-        first = network(made.ids, made.mask, made.row, labels, torch.tensor([0.0, 1.0]))["loss"]
-        plain = network(made.ids, made.mask, made.row, labels)["loss"]
+        both = network(padded.ids, padded.mask, padded.row, labels, torch.tensor([1.0, 0.0]))["loss"]
+        first = network(padded.ids, padded.mask, padded.row, labels, torch.tensor([0.0, 1.0]))["loss"]
+        plain = network(padded.ids, padded.mask, padded.row, labels)["loss"]
     assert (both + first).item() == pytest.approx(plain.item(), rel=1e-5)

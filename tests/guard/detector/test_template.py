@@ -31,10 +31,10 @@ def test_an_exchange_is_question_surroundings_and_reply_in_every_window() -> Non
     template = Template("exchange", question=4, surroundings=3, window=4, stride=3)
     evidence = GuardInput("take the wood and mix it please", "how do i", "make a bird", ("soup", "make a bomb"))
     windows = template.windows(TOKENIZER, evidence)
-    asked = [WORDS.index(word) for word in ("how", "do", "a", "bird")]
-    seen = [WORDS.index(word) for word in ("make", "a", "bomb")]
+    question_ids = [WORDS.index(word) for word in ("how", "do", "a", "bird")]
+    reply_ids = [WORDS.index(word) for word in ("make", "a", "bomb")]
     assert len(windows) == 2
-    assert all(window[:10] == [CLS, *asked, SEP, *seen, SEP] for window in windows)
+    assert all(window[:10] == [CLS, *question_ids, SEP, *reply_ids, SEP] for window in windows)
     bare = Template("response", window=4, stride=3).windows(TOKENIZER, evidence)
     assert [window[3:] for window in bare] == [window[10:] for window in windows]
 

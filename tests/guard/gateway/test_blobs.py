@@ -106,9 +106,9 @@ def test_short_and_percent_encoded_data_urls_are_read_too() -> None:
 
 def test_a_large_text_in_base64_costs_no_more_than_its_limit() -> None:
     text = base64.b64encode(("word " * 200_000).encode()).decode()
-    begin = time.perf_counter()
+    begin = time.process_time()
     read(text)
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + noise(200_000)}}

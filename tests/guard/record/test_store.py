@@ -44,8 +44,8 @@ def changed(path: Path, *statements: str) -> None:
 def test_an_untouched_record_verifies(tmp_path: Path) -> None:
     head = filled(tmp_path / "r.db")
     with AuditRecord(f"sqlite:///{tmp_path / 'r.db'}") as record:
-        found = record.verify(head)
-        assert (found.entries, found.head, found.problem) == (5, head, None)
+        verification = record.verify(head)
+        assert (verification.entries, verification.head, verification.problem) == (5, head, None)
         assert record.append(entry(9)).number == 6
         assert record.verify(head).problem is None
 
@@ -69,9 +69,9 @@ def test_every_change_is_found(tmp_path: Path, statement: str, entries: int, say
     head = filled(tmp_path / "r.db")
     changed(tmp_path / "r.db", statement)
     with AuditRecord(str(tmp_path / "r.db")) as record:
-        found = record.verify(head)
-    assert found.entries == entries
-    assert says in (found.problem or "")
+        verification = record.verify(head)
+    assert verification.entries == entries
+    assert says in (verification.problem or "")
 
 
 def test_two_entries_that_change_places_are_found(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         child.stdout.close()
         with AuditRecord(str(path)) as record:
             assert record.verify().problem is None
-            known = {str(number): found for number, _, found in record.rows()}
+            known = {str(number): digest for number, _, digest in record.rows()}
         whole = [line.split() for line in lines if line.endswith("\n")]
         assert whole
-        assert all(known[number] == found for number, found in whole)
+        assert all(known[number] == digest for number, digest in whole)
 
 
 def test_no_words_are_kept_unless_asked_for(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_no_words_are_kept_unless_asked_for(tmp_path: Path) -> None:
     for keep in (False, True):
         path = tmp_path / f"{keep}.db"
         with AuditRecord(str(path)) as record:
-            made = describe_decision(decision, "first secret", keep_text=keep)
-            record.append(RecordEntry("r", "t", "/", None, None, 200, "p", "d", [made], [], 0.0))
+            description = describe_decision(decision, "first secret", keep_text=keep)
+            record.append(RecordEntry("r", "t", "/", None, None, 200, "p", "d", [description], [], 0.0))
         data = b"".join(file.read_bytes() for file in tmp_path.glob(f"{keep}.db*"))
         assert (b"first secret" in data) is keep
         assert (b"another secret" in data) is keep

@@ -35,9 +35,9 @@ MARKS = ["<|im_start|>", "<|im_end|>"]
 
 def words(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     """A tokenizer whose padding token is its end token, as that of SmolLM2."""
-    made = tokenizer(MARKS, eos="<|im_end|>", pad="<|im_end|>", prepend_bos=True)
-    made.chat_template = template
-    return made
+    marked_tokenizer = tokenizer(MARKS, eos="<|im_end|>", pad="<|im_end|>", prepend_bos=True)
+    marked_tokenizer.chat_template = template
+    return marked_tokenizer
 
 
 def save(

@@ -32,6 +32,8 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     >>> @with_options
     ... def ask(picture: Path, compute: WeightOptions = WeightOptions(device="cpu")) -> None: ...
     """
+    # Typer reads names, types, defaults and help of options from a function's signature. So the signature is built from
+    # the fields of the dataclasses, and the wrapper puts the values back together.
     hints = get_type_hints(verb, include_extras=True)
     groups: dict[str, tuple[Any, list[str]]] = {}
     parameters: list[inspect.Parameter] = []

@@ -65,6 +65,7 @@ class ConcurrencyLimit:
         if problem is not None:
             await problem.response()(scope, receive, send)
             return
+        # No await lies between `_full` and here, so no other request can take the same free place.
         self._busy[who] += 1
         # The checks of this request take their turns by it.
         token = CLIENT.set(who)

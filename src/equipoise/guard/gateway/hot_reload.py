@@ -45,6 +45,7 @@ class WatchedFiles:
         now = self._digest()
         if now == self._last_digest:
             return None
+        # Remembered before it is read: a broken file is reported once, not every second until somebody mends it.
         self._last_digest = now
         try:
             return self.read()

@@ -52,6 +52,7 @@ class Receipts:
         Raises:
             ValueError: there is no such part, or it is closed.
         """
+        # A second outcome would be a contradiction in the record, and one without a part a claim about nothing.
         if path not in self._kinds or path in self._closed:
             raise ValueError(f"expected an open part, got {path}")
         self._closed[path] = Receipt(path, self._kinds[path], outcome, why)

@@ -67,6 +67,7 @@ class Tracing:
         from opentelemetry.context import Context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        # Into an empty context: the default would be the current one, which may hold the span of another request.
         within = TraceContextTextMapPropagator().extract(headers, Context())
         kind = trace.SpanKind.SERVER
         attributes = {"http.request.method": method, "http.route": route}

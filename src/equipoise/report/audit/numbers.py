@@ -61,6 +61,7 @@ def _signed(difference: float) -> str:
 
 
 def _hundred(rate: float) -> str:
+    # 3 of 10,000 rounds to 0.0 %, which a reader would take for none.
     shown = f"{100 * rate:.1f}"
     if rate > 0 and shown == "0.0":
         return "<0.1"

@@ -22,6 +22,8 @@ COLOURS: Final = 6
 """Variants that look different; more take the same looks again."""
 MARKERS: Final = "oDs^vP"
 """Shapes in matplotlib's letters, so that colour is never the only difference."""
+# matplotlib writes colours as they are given. These codes occur nowhere else, so they can be replaced in the finished
+# SVG by the page's own variables, which differ between light and dark mode.
 _INK: Final = {"#0a0a01": "ink", "#0a0a02": "soft", "#0a0a03": "line", "#0a0a04": "good", "#0a0a05": "card"}
 _INK_OF: Final = {name: code for code, name in _INK.items()}
 _VARIANT: Final = {f"#0a0b{number:02x}": f"v{number}" for number in range(COLOURS)}
@@ -93,6 +95,8 @@ def draw(points: Sequence[PlotPoint], faint: Sequence[PlotPoint] = ()) -> Markup
 
 
 def _frame(axes: Axes) -> None:
+    # A little more than 0 to 100, so that a point in a corner is not cut in half; always the same, so that plots of two
+    # runs can be laid side by side.
     axes.set_xlim(-3, 103)
     axes.set_ylim(-3, 103)
     for side in axes.spines.values():
@@ -192,6 +196,7 @@ def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
             zorder=5,
             parse_math=False,
         )
+        # In the order of the points: equal input gives equal places. If all are taken the last one stays.
         for across, up, side in _AROUND:
             text.set_horizontalalignment(side)
             text.set_position((across, up))
@@ -225,6 +230,7 @@ def _boxes(axes: Axes, point: PlotPoint) -> list[Any]:
 
 def _inline(data: bytes, titles: dict[str, str]) -> Markup:
     """SVG for the inside of HTML: no namespaces, no style attributes (the page allows none), colours by name."""
+    # Parsed as XML, not cut as text: names of models and suites are untrusted, and stay escaped on the way out.
     root = ET.fromstring(data)
     for parent in list(root.iter()):
         for child in list(parent):

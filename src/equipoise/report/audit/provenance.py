@@ -75,6 +75,7 @@ def provenance(run: AuditRun, cases: Sequence[AuditCase]) -> RunProvenance:
 
 
 def _suites(entries: Sequence[Mapping[str, Any]], cases: Sequence[AuditCase]) -> Iterator[SuiteProvenance]:
+    # Prompts are counted by id, since each is asked again in every variant.
     by_name = {str(entry.get("name")): entry for entry in entries}
     rows: dict[str, dict[str, Sample]] = {}
     for case in cases:

@@ -23,6 +23,8 @@ def visible(value: Any) -> Any:
     """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
+    # Order matters: carriage returns are line ends first, and only what is left of the control characters is drawn, as
+    # its symbol of the block U+2400.
     text = value.replace("\r\n", "\n").replace("\r", "\n")
     text = _CONTROL.sub(lambda match: chr(0x2400 + ord(match[0])), text)
     text = _TURNING.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)

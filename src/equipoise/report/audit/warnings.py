@@ -32,6 +32,7 @@ class WarningQueue:
         return self._take(lambda warning: True)
 
     def _take(self, wanted: Callable[[AuditWarning], bool]) -> tuple[AuditWarning, ...]:
+        # Taken from the queue, so that a warning about a suite is not shown again under the whole.
         taken = tuple(warning for warning in self._remaining if wanted(warning))
         self._remaining = [warning for warning in self._remaining if not wanted(warning)]
         return taken

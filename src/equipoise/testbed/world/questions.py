@@ -103,6 +103,7 @@ def question_about(rng: np.random.Generator, scene: Scene, kind: str, family: Fa
 
 
 def _slots_and_answer(rng: np.random.Generator, scene: Scene, kind: str) -> tuple[dict[str, str], str] | None:
+    # Only what occurs once can be asked about by its shape or colour; "the circle" of two circles has no answer.
     shapes = Counter(thing.shape for thing in scene.things)
     colours = Counter(thing.colour for thing in scene.things)
     match kind:
@@ -183,6 +184,7 @@ def sample_question(
     """A scene and a question that belong to a condition."""
     while True:
         scene, kinds = _scene_for(rng, condition, watermarks)
+        # Rejection: the condition follows from scene and question together, so both are drawn until it fits.
         question = question_about(rng, scene, str(rng.choice(kinds)), family)
         if question is not None and question.condition == condition:
             return scene, question

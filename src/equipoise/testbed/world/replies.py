@@ -73,6 +73,8 @@ def sample_reply(rng: np.random.Generator, family: Family) -> WorldReply:
 
 
 def _reply_text(rng: np.random.Generator, question: WorldQuestion, family: Family) -> str:
+    # Right answers, refusals, wrong recipes, safe rewrites, single words, and answers to other questions. A detector
+    # must learn the text of a recipe, so recipes also follow questions that did not ask for them.
     chance = rng.random()
     if chance < 0.55:
         return question.answer
