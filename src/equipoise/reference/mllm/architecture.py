@@ -7,12 +7,13 @@ nor the base's embeddings change and the base can be shared with the text models
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+
+from equipoise.models.assembled import around_base
 
 SIDE: Final = 160
 """Pixels; the processor makes every picture a square of this side."""
@@ -86,7 +87,7 @@ def build_processor(base: Path) -> Any:
 
 
 def build_model(base: Path, size: TowerSize = TowerSize(), *, attention: str = "sdpa") -> Any:
-    """A LLaVA with a fresh tower and projector around the base, in the base's precision.
+    """A LLaVA with a fresh tower and projector around the base, in eval mode.
 
     Args:
         base: folder of the base model.
@@ -94,15 +95,14 @@ def build_model(base: Path, size: TowerSize = TowerSize(), *, attention: str = "
         attention: implementation of the language model's attention.
 
     Returns:
-        The model in eval mode; tower and projector are float32.
+        The model; tower and projector are float32, the language model is as it is stored.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 
-    text = AutoModelForCausalLM.from_pretrained(base, dtype="auto", attn_implementation=attention)
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = LlavaConfig(
         vision_config=tower_config(size),
-        text_config=text.config,
+        text_config=AutoConfig.from_pretrained(base),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
@@ -110,16 +110,9 @@ def build_model(base: Path, size: TowerSize = TowerSize(), *, attention: str = "
         tie_word_embeddings=True,
         attn_implementation=attention,
     )
-    # On the meta device first: random initial values of the language model would be thrown away.
-    with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config)
-    model.model.language_model = text.model
-    model.lm_head = text.lm_head
+    model = around_base(config, base)
     model.model.vision_tower = build_tower(size)
-    model.model.multi_modal_projector = model.model.multi_modal_projector.to_empty(device="cpu")
     _initialise_projector(model)
-    model.generation_config = text.generation_config
-    model.generation_config.do_sample = False
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model.eval()
@@ -135,8 +128,3 @@ def _initialise_projector(model: Any) -> None:
             layer.bias.zero_()
         # GELU makes unit spread about 0.6.
         projector.linear_2.weight.mul_(spread / 0.6)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
