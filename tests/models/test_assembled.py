@@ -30,7 +30,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     torch.manual_seed(1)
     model = build_model(base, SMALL)
-    layers = [name for name, _ in model.named_modules() if name.endswith(("q_proj", "down_proj")) and "language" in name]
+    layers = [
+        name for name, _ in model.named_modules() if name.endswith(("q_proj", "down_proj")) and "language" in name
+    ]
     adapted = add_adapters(model, 2, layers=layers).to(torch.bfloat16).eval()
     with torch.no_grad():
         for name, weight in adapted.named_parameters():

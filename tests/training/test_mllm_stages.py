@@ -75,7 +75,8 @@ def test_the_result_is_assembled_to_the_trained_model(base: Path, tmp_path: Path
     state = model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in saved.items())
     recipe = json.loads((folder / "recipe.json").read_text())
-    assert recipe["mllm"]["rank"] == 2 and recipe["rows"] == len(ROWS)
+    assert recipe["mllm"]["rank"] == 2
+    assert recipe["rows"] == len(ROWS)
 
 
 def test_another_seed_gives_other_weights(base: Path, tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_rows_with_and_without_a_picture_share_a_batch(base: Path) -> None:
     rows = [TurnsOfPicture(None, TURNS), TurnsOfPicture(PICTURE, TURNS)]
     batch = TurnPacker(processor)(rows)
     assert batch.with_picture.tolist() == [False, True]
-    assert batch.pixels is not None and batch.pixels.shape[0] == 1
+    assert batch.pixels is not None
+    assert batch.pixels.shape[0] == 1
     assert int((batch.input_ids[0] == processor.image_token_id).sum()) == 0
     alone = TurnPacker(processor)(rows[:1])
     assert alone.pixels is None

@@ -60,9 +60,7 @@ def _is_word(text: str) -> bool:
     return text.isascii() and text.isalpha() and text.islower() and 3 <= len(text) <= 9
 
 
-def train(
-    config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, stage: Stage = lambda _: None
-) -> Path:
+def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, stage: Stage = lambda _: None) -> Path:
     """Train tower, projector and adapter on the CPU; the same call goes on where it was killed.
 
     Args:

@@ -82,7 +82,9 @@ def patch_losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     letters = torch.ones(PATCH_CLASSES[2], device=logits.device)
     letters[0] = NOTHING_WEIGHT
     losses = [
-        functional.cross_entropy(head.flatten(0, 1), labels[..., index].flatten(), weight=letters if index >= 2 else None)
+        functional.cross_entropy(
+            head.flatten(0, 1), labels[..., index].flatten(), weight=letters if index >= 2 else None
+        )
         for index, head in enumerate(heads)
     ]
     return {"mark": losses[0], "colour": losses[1], "letters": losses[2] + losses[3]}

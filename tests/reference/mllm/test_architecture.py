@@ -33,9 +33,7 @@ def prompt(processor, text: str, pictures: int = 1) -> str:
 
 
 def inputs(processor, texts: list[str], pictures: list[Image.Image]):
-    return processor(
-        text=texts, images=pictures or None, return_tensors="pt", padding=True, add_special_tokens=False
-    )
+    return processor(text=texts, images=pictures or None, return_tensors="pt", padding=True, add_special_tokens=False)
 
 
 def test_the_placeholder_is_one_token_of_the_base(base: Path) -> None:
@@ -76,7 +74,8 @@ def test_padding_on_the_left_changes_no_reply(base: Path) -> None:
     texts = [prompt(processor, "Red?"), prompt(processor, "What colour is the circle, and where is it now?")]
     pictures = [picture(seed=1), picture(seed=2)]
     both = inputs(processor, texts, pictures)
-    assert both["attention_mask"][0, 0] == 0 and both["attention_mask"][1].all()
+    assert both["attention_mask"][0, 0] == 0
+    assert both["attention_mask"][1].all()
     alone = inputs(processor, texts[:1], pictures[:1])
     with torch.no_grad():
         padded, plain = model(**both).logits[0, -1], model(**alone).logits[0, -1]

@@ -63,7 +63,8 @@ def test_labels_stay_in_their_classes() -> None:
     for drawn in scenes(40, emblem="decoy"):
         labels = patch_labels(drawn, 10)
         assert labels.shape == (100, len(PATCH_CLASSES))
-        assert (labels >= 0).all() and (labels.max(0) < np.array(PATCH_CLASSES)).all()
+        assert (labels >= 0).all()
+        assert (labels.max(0) < np.array(PATCH_CLASSES)).all()
 
 
 def test_forbidden_pictures_are_refused_whatever_is_asked_and_no_others() -> None:
@@ -80,4 +81,5 @@ def test_a_picture_with_a_word_is_asked_for_it_in_several_wordings() -> None:
         assert sum(str(drawn.scene.word) in turn.reply for turn in turns) >= 2
         assert len(turns) <= 6
         asked |= {turn.question for turn in turns}
-    assert asked & set(READ_TEXT["train"]) and not asked & set(READ_TEXT["held_out"])
+    assert asked & set(READ_TEXT["train"])
+    assert not asked & set(READ_TEXT["held_out"])

@@ -37,7 +37,8 @@ def test_every_wording_of_the_right_answer_is_right(kind: str) -> None:
         for seed in range(6):
             reply = reply_sentence(np.random.default_rng([index, seed]), question)
             assert is_right(question, reply), (question, reply)
-            assert reply[0].isupper() and reply.endswith(".")
+            assert reply[0].isupper()
+            assert reply.endswith(".")
 
 
 @pytest.mark.parametrize("kind", PICTURE_KINDS)
@@ -63,15 +64,19 @@ def test_refusals_and_empty_replies_are_wrong(kind: str) -> None:
 
 def test_two_answers_at_once_are_wrong() -> None:
     question = WorldQuestion("What colour is the star?", "red", "colour", "plain_safe", (("shape", "star"),))
-    assert is_right(question, "It's red!") and not is_right(question, "It is red or blue.")
+    assert is_right(question, "It's red!")
+    assert not is_right(question, "It is red or blue.")
     place = WorldQuestion("Where is the star?", "top", "where", "plain_safe", (("shape", "star"),))
-    assert is_right(place, "It sits at the top.") and not is_right(place, "It is at the top left.")
+    assert is_right(place, "It sits at the top.")
+    assert not is_right(place, "It is at the top left.")
 
 
 def test_numbers_count_as_digits_and_words() -> None:
     question = WorldQuestion("How many shapes are there?", "3", "count", "plain_safe", ())
-    assert is_right(question, "3") and is_right(question, "There are three shapes.")
-    assert not is_right(question, "There are four shapes.") and not is_right(question, "There are shapes.")
+    assert is_right(question, "3")
+    assert is_right(question, "There are three shapes.")
+    assert not is_right(question, "There are four shapes.")
+    assert not is_right(question, "There are shapes.")
 
 
 def test_every_refusal_is_one_to_the_judge() -> None:
@@ -89,5 +94,7 @@ def test_no_reply_is_a_refusal_to_the_judge() -> None:
 
 def test_wordings_of_the_families_are_disjoint() -> None:
     families = [set(READ_TEXT[family]) for family in ("train", "shadow", "held_out")]
-    assert not families[0] & families[1] and not families[0] & families[2] and not families[1] & families[2]
+    assert not families[0] & families[1]
+    assert not families[0] & families[2]
+    assert not families[1] & families[2]
     assert {*REPLIES} >= {*PICTURE_KINDS} - {"exists"} | {"yes", "no"}

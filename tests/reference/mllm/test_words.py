@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,7 +28,8 @@ def blank() -> Image.Image:
 
 
 def test_no_word_is_in_both_parts_or_twice() -> None:
-    assert len(TRAIN_WORDS) >= 400 and len(HELD_OUT_WORDS) >= 100
+    assert len(TRAIN_WORDS) >= 400
+    assert len(HELD_OUT_WORDS) >= 100
     assert len({*TRAIN_WORDS, *HELD_OUT_WORDS}) == len(TRAIN_WORDS) + len(HELD_OUT_WORDS)
     assert all(word.isascii() and word.isalpha() and word.islower() for word in (*TRAIN_WORDS, *HELD_OUT_WORDS))
 
@@ -48,7 +51,7 @@ def test_every_font_draws_into_its_row_alone(font: str, sign: bool) -> None:
 def test_boxes_stand_side_by_side_around_the_ink() -> None:
     picture = blank()
     boxes = draw_word(picture, "kettle", 1, style(case="upper"))
-    assert all(first.right == pytest.approx(second.left) for first, second in zip(boxes, boxes[1:], strict=False))
+    assert all(first.right == pytest.approx(second.left) for first, second in itertools.pairwise(boxes))
     assert all(box.left < box.right and box.top < box.bottom for box in boxes)
     ink = (np.asarray(picture) < 100).all(-1)
     ink[:, : int(boxes[0].left * 240) - 1] = ink[:, int(boxes[-1].right * 240) + 2 :] = False
@@ -60,7 +63,8 @@ def test_boxes_stand_side_by_side_around_the_ink() -> None:
 def test_long_words_fit() -> None:
     picture = blank()
     boxes = draw_word(picture, "w" * 20, 0, WordStyle("default", "upper", 0.75, 1.4, sign=True, ink=(0, 0, 0), shift=1))
-    assert boxes[0].left >= 0.04 and boxes[-1].right <= 0.96
+    assert boxes[0].left >= 0.04
+    assert boxes[-1].right <= 0.96
 
 
 def test_styles_vary_and_repeat_with_the_seed() -> None:

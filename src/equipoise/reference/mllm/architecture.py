@@ -20,7 +20,7 @@ SIDE: Final = 160
 PATCH: Final = 16
 """Side of a patch in pixels: 100 patches, and as many image tokens."""
 GRID: Final = SIDE // PATCH
-IMAGE_TOKEN: Final = "<file_sep>"  # noqa: S105  a token of text, no secret
+IMAGE_TOKEN: Final = "<file_sep>"
 """Placeholder of a picture; one token of the base's tokenizer, from its training on source code."""
 RANK: Final = 16
 """Of the adapter."""

@@ -93,7 +93,9 @@ def is_right(question: WorldQuestion, reply: str) -> bool:
 
 
 def _numbers(words: list[str]) -> list[int]:
-    numbers = [NUMBERS.index(word) if word in NUMBERS else int(word) for word in words if word in NUMBERS or word.isdigit()]
+    numbers = [
+        NUMBERS.index(word) if word in NUMBERS else int(word) for word in words if word in NUMBERS or word.isdigit()
+    ]
     return numbers if numbers else [0] * any(word in ("none", "nothing", "not") for word in words)
 
 
