@@ -88,7 +88,7 @@ def mllm(
     checkpoint_every: Every = 50,
     seed: Seed = 0,
 ) -> None:
-    """Train reference/mllm: a picture tower on drawn scenes and words, then tower, projector and an adapter on the base.
+    """Train reference/mllm: a picture tower on drawn scenes, then tower, projector and an adapter on the base.
 
     The same command goes on where it was killed. Rows of text in OUT/rows.jsonl are taken where they are, such as those
     that `equipoise reference train lm` wrote; otherwise they are composed.

@@ -1,11 +1,12 @@
-"""A LLaVA that is kept in parts: tower and projector in its folder, an adapter beside them, the language model elsewhere.
+"""A LLaVA in parts: tower, projector and an adapter in its folder, the language model elsewhere.
 
 | file | what |
 |---|---|
 | `config.json` | of the whole model, as transformers writes it |
 | `model.safetensors` | tower and projector alone |
 | `adapter/` | low-rank adapter of the language model, as peft writes it |
-| `preprocessor_config.json`, `processor_config.json`, `chat_template.jinja` | the processor but its tokenizer, which is the base's |
+| `preprocessor_config.json` | of the image processor |
+| `processor_config.json`, `chat_template.jinja` | of the processor; the tokenizer is the base's |
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Float32 masters of weights that compute in bfloat16: the model is fast on CPUs with bf16 units, small updates count."""
+"""Float32 masters of weights that compute in bfloat16: fast on CPUs with bf16 units, and small updates count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about one picture packed into one sequence, so that the picture is computed once; text alone packs likewise.
+"""Questions about one picture packed into one sequence, so that the picture is computed once; text alone likewise.
 
 Every question attends to the prefix (system text and picture) and to itself, never to the other questions: a block mask
 and restarted positions make it exactly the single-question conversation in which the model is used later.

@@ -1,7 +1,7 @@
 """First stage of `reference/mllm`: the picture tower learns what each patch of a scene shows, letters included.
 
-Linear heads on the tower name the shape, the colour and the letters at every patch. They spare the second stage the long
-search for what there is to see, and are thrown away.
+Linear heads on the tower name the shape, the colour and the letters at every patch. They spare the second stage the
+long search for what there is to see, and are thrown away.
 """
 
 from __future__ import annotations
