@@ -40,7 +40,7 @@ Evaluate = Callable[[Any, Any, int], None]
 class MllmTrainingConfig:
     """Everything that decides the weights, beside the tower and the rows of text."""
 
-    steps: int = 1500
+    steps: int = 1200
     """Optimiser steps."""
     pictures: int = 8
     """Per step."""
@@ -60,7 +60,7 @@ class MllmTrainingConfig:
     """Of the adapter."""
     watermarks_from: int = 0
     """Step from which emblems may be as faint as watermarks."""
-    refused_share: float = 0.35
+    refused_share: float = 0.2
     """Share of harmful requests among the requests of text."""
     reply_tokens: int = 48
     """Longest reply to a request of text that is learned, in words; a longer one is cut and learned without its end."""
