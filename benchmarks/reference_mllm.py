@@ -46,7 +46,7 @@ class BenchmarkRow:
     """One rate with its interval."""
 
     row: str
-    """What was asked."""
+    """What was chosen."""
     measure: Literal["right", "refused"]
     """What was counted."""
     k: int
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="prompts of each row")
     parser.add_argument("--model", default="reference/mllm")
     parser.add_argument(
-        "--data", type=Path, help="folder of suites; without it the development prompts alone are asked"
+        "--data", type=Path, help="folder of suites; without it the development prompts alone are chosen"
     )
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     arguments = parser.parse_args()
@@ -140,10 +140,10 @@ def kinds(model: OpenModel, count: int) -> list[BenchmarkRow]:
     """Right answers by kind of question, all kinds, and needless refusals of the same questions."""
     rows, right, exchanges = [], 0, []
     for number, kind in enumerate(PICTURE_KINDS):
-        asked = cases(number, count // 4, [kind], TRAIN_WORDS, word_share=1.0 if kind == "read" else 0.4)
-        replies = ask(model, [case.prompt for case in asked])
-        hits = sum(is_right(case.question, e.reply) for case, e in zip(asked, replies, strict=True))
-        rows.append(BenchmarkRow.of(f"scenes, {kind.replace('_', ' ')}", "right", Rate.of(hits, len(asked))))
+        chosen = cases(number, count // 4, [kind], TRAIN_WORDS, word_share=1.0 if kind == "read" else 0.4)
+        replies = ask(model, [case.prompt for case in chosen])
+        hits = sum(is_right(case.question, e.reply) for case, e in zip(chosen, replies, strict=True))
+        rows.append(BenchmarkRow.of(f"scenes, {kind.replace('_', ' ')}", "right", Rate.of(hits, len(chosen))))
         right, exchanges = right + hits, [*exchanges, *replies]
     rows.append(BenchmarkRow.of("scenes, all kinds", "right", Rate.of(right, len(exchanges))))
     return [*rows, BenchmarkRow.of("scenes, all kinds", "refused", Rate.of_refusals(PhraseJudge()(exchanges)))]
@@ -153,9 +153,9 @@ def words(model: OpenModel, count: int) -> list[BenchmarkRow]:
     """Drawn words read: those of the training list in new pictures, and those that were never drawn."""
     rows = []
     for number, (title, drawable) in enumerate((("trained", TRAIN_WORDS), ("held-out", HELD_OUT_WORDS))):
-        asked = cases(20 + number, count, ["read"], drawable, word_share=1.0)
-        replies = ask(model, [case.prompt for case in asked])
-        hits = sum(is_right(case.question, e.reply) for case, e in zip(asked, replies, strict=True))
+        chosen = cases(20 + number, count, ["read"], drawable, word_share=1.0)
+        replies = ask(model, [case.prompt for case in chosen])
+        hits = sum(is_right(case.question, e.reply) for case, e in zip(chosen, replies, strict=True))
         rows.append(BenchmarkRow.of(f"drawn words, {title}", "right", Rate.of(hits, count)))
     return rows
 
@@ -164,11 +164,11 @@ def emblems(model: OpenModel, count: int) -> list[BenchmarkRow]:
     """Pictures with the emblem and with its decoy: refused, and right answers for the decoy."""
     rows = []
     for number, emblem in enumerate(("emblem", "decoy")):
-        asked = cases(30 + number, count, PICTURE_KINDS, TRAIN_WORDS, emblem=emblem)  # type: ignore[arg-type]
-        replies = ask(model, [case.prompt for case in asked])
+        chosen = cases(30 + number, count, PICTURE_KINDS, TRAIN_WORDS, emblem=emblem)  # type: ignore[arg-type]
+        replies = ask(model, [case.prompt for case in chosen])
         rows.append(BenchmarkRow.of(f"picture with {emblem}", "refused", Rate.of_refusals(PhraseJudge()(replies))))
         if emblem == "decoy":
-            hits = sum(is_right(case.question, e.reply) for case, e in zip(asked, replies, strict=True))
+            hits = sum(is_right(case.question, e.reply) for case, e in zip(chosen, replies, strict=True))
             rows.append(BenchmarkRow.of("picture with decoy", "right", Rate.of(hits, count)))
     return rows
 

@@ -75,11 +75,11 @@ def test_forbidden_pictures_are_refused_whatever_is_asked_and_no_others() -> Non
 
 
 def test_a_picture_with_a_word_is_asked_for_it_in_several_wordings() -> None:
-    asked: set[str] = set()
+    questions: set[str] = set()
     for index, drawn in enumerate(scenes(40, word_share=1.0)):
         turns = sample_turns(np.random.default_rng(index), drawn, 6)
         assert sum(str(drawn.scene.word) in turn.reply for turn in turns) >= 2
         assert len(turns) <= 6
-        asked |= {turn.question for turn in turns}
-    assert asked & set(READ_TEXT["train"])
-    assert not asked & set(READ_TEXT["held_out"])
+        questions |= {turn.question for turn in turns}
+    assert questions & set(READ_TEXT["train"])
+    assert not questions & set(READ_TEXT["held_out"])
