@@ -64,6 +64,7 @@ def test_the_folder_holds_nothing_of_the_base(saved, base: Path) -> None:
     folder, _ = saved
     own = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert not (folder / "tokenizer.json").exists()
+    assert not any(str(base) in path.read_text() for path in folder.rglob("*.json"))
     assert own < (base / "model.safetensors").stat().st_size + 100_000
 
 

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, build_processor
-from equipoise.reference.mllm.scenes import DrawnScene, Turn, sample_drawn_scene, sample_turns
+from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, Turn, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import add_adapters
 from equipoise.training.master_weights import MasterWeights
 from equipoise.training.packed_turns import TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
-from equipoise.training.reference_tower import PATCH_CLASSES, PatchNamer, label_batch, patch_losses
+from equipoise.training.reference_tower import PatchNamer, label_batch, patch_losses
 
 PATCH_WEIGHT: Final = 0.3
 """Weight of the patch losses beside the replies'."""

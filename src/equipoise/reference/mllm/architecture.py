@@ -103,13 +103,15 @@ def build_model(base: Path, size: TowerSize = TowerSize(), *, attention: str = "
     config = LlavaConfig(
         vision_config=tower_config(size),
         text_config=AutoConfig.from_pretrained(base),
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_index=tokenizer.convert_tokens_to_ids([IMAGE_TOKEN])[0],
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         image_seq_length=GRID * GRID,
         tie_word_embeddings=True,
-        attn_implementation=attention,
     )
+    config._attn_implementation = attention
+    # The folder of this machine's base is of no use to anybody else.
+    config.text_config._name_or_path = ""
     model = around_base(config, base)
     model.model.vision_tower = build_tower(size)
     _initialise_projector(model)

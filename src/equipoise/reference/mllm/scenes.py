@@ -75,7 +75,7 @@ def sample_drawn_scene(
         word_share: share of the scenes with one of `words`.
         watermarks: whether emblems and decoys may be as faint as watermarks.
     """
-    word = words[rng.integers(len(words))] if rng.random() < word_share else None
+    word = words[int(rng.integers(len(words)))] if rng.random() < word_share else None
     scene = sample_scene(rng, word=word, emblem=emblem, watermarks=watermarks)
     return draw(scene, sample_style(rng) if word is not None else WORLD_STYLE)
 

@@ -88,8 +88,17 @@ def is_right(question: WorldQuestion, reply: str) -> bool:
         case "read":
             return question.answer.lower() in words
         case "describe":
-            return _pairs(text) == _pairs(question.answer) and (question.answer != "nothing" or not _pairs(text))
+            return _describes(text, question.answer)
     raise ValueError(f"expected a question about what a picture shows, got {question.kind!r} with {slots}")
+
+
+def _describes(text: str, answer: str) -> bool:
+    """Whether a description names the same coloured shapes; without any, it has to name what else there is."""
+    pairs = _pairs(text)
+    if pairs != _pairs(answer):
+        return False
+    others = ["nothing", "background"] if answer == "nothing" else [part.split()[-1] for part in answer.split(", ")]
+    return bool(pairs) or any(name in text.split() for name in others)
 
 
 def _numbers(words: list[str]) -> list[int]:
