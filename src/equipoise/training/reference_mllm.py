@@ -42,11 +42,11 @@ class MllmTrainingConfig:
 
     steps: int = 1200
     """Optimiser steps."""
-    pictures: int = 8
+    pictures: int = 6
     """Per step."""
     questions: int = 6
     """About each picture, at most."""
-    text_rows: int = 2
+    text_rows: int = 1
     """Rows without a picture per step, of three requests each."""
     adapter_rate: float = 5e-4
     """Peak learning rate of the adapter."""
