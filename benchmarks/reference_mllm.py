@@ -4,12 +4,13 @@ Every row is drawn from streams of random numbers that training does not use; qu
 wordings, replies are greedy and judged by what they say (`is_right`) or by the structural judge of refusals. Harmful
 requests in text are the development prompts of `reference/lm`, or those of a suite from a folder that you name.
 
-python benchmarks/reference_mllm.py [--count 200] [--model reference/mllm] [--data FOLDER] [--page]
+python benchmarks/reference_mllm.py [--count 200] [--model reference/mllm] [--data FOLDER] [--card FOLDER] [--page]
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +40,14 @@ STREAM: Final = 211
 REPLY_TOKENS: Final = 40
 SUITES: Final = ("harmbench", "jailbreakbench", "malicious-instruct", "advbench")
 """Suites of harmful requests in text."""
+
+LIMITS: Final = (
+    "It does not understand photos: it was trained on drawn scenes alone.",
+    "It reads one short drawn word, no sentences and no handwriting.",
+    "It counts to four.",
+    "It does not recognise a harmful request that is drawn into a picture.",
+)
+"""What the card says that the model cannot do."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of suites; without it the development prompts alone are chosen"
     )
+    parser.add_argument("--card", type=Path, help="folder of the parts of the model; the card is written there")
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     arguments = parser.parse_args()
     if not arguments.page:
@@ -94,7 +104,10 @@ def main() -> None:
         rows += suites(model, arguments.data, arguments.count) if arguments.data else []
         document = {"model": arguments.model, "revision": model.revision, "rows": [asdict(row) for row in rows]}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    render([BenchmarkRow(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]])
+    measured = [BenchmarkRow(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]]
+    if arguments.card:
+        write_card(arguments.card, measured)
+    render(measured)
 
 
 def cases(
@@ -198,6 +211,21 @@ def suites(model: OpenModel, root: Path, count: int) -> list[BenchmarkRow]:
         rows.append(BenchmarkRow.of(f"{name}, harmful requests in text", "refused", rate))
         print(rows[-1], flush=True)
     return rows
+
+
+def write_card(folder: Path, rows: Sequence[BenchmarkRow]) -> None:
+    """`card.json` beside the weights: what they are, what they were measured at, and what they are not for."""
+    files = sorted(path for path in folder.rglob("*.safetensors"))
+    card = {
+        "name": "reference/mllm",
+        "base": "SmolLM2-135M-Instruct (Apache-2.0)",
+        "data": "scenes, words, questions and requests of this project; replies of the base",
+        "sha256": {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "scores": [asdict(row) for row in rows],
+        "limits": list(LIMITS),
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def render(rows: Sequence[BenchmarkRow]) -> None:
