@@ -99,19 +99,20 @@ def build_model(base: Path, size: TowerSize = TowerSize(), *, attention: str = "
     """
     from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    text: Any = AutoConfig.from_pretrained(base)
+    # The folder of this machine's base is of no use to anybody else.
+    text._name_or_path = ""
     config = LlavaConfig(
         vision_config=tower_config(size),
-        text_config=AutoConfig.from_pretrained(base),
-        image_token_index=tokenizer.convert_tokens_to_ids([IMAGE_TOKEN])[0],
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         image_seq_length=GRID * GRID,
         tie_word_embeddings=True,
     )
     config._attn_implementation = attention
-    # The folder of this machine's base is of no use to anybody else.
-    config.text_config._name_or_path = ""
     model = around_base(config, base)
     model.model.vision_tower = build_tower(size)
     _initialise_projector(model)
