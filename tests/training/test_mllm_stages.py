@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from equipoise.errors import UsageError
-from equipoise.models.assembled import assemble
+from equipoise.models.parts_over_base import assemble
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training import mllm_stages
 from equipoise.training.mllm_stages import MllmStagesConfig, drawn_words, train

@@ -39,7 +39,7 @@ REFERENCE = Path(equipoise.__file__).parent / "reference" / "weights"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
 """The file by which a folder of peft is told from a model's."""
 ADAPTER: Final = "adapter"
-"""The folder of the adapter in a folder with parts around the reference base; see `assembled`."""
+"""The folder of the adapter in a folder with parts around the reference base; see `parts_over_base`."""
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer."""
 
@@ -57,7 +57,7 @@ class ModelSource:
     adapters: tuple[Path, ...] = ()
     """Folders of adapters, in the order in which they are merged into the weights."""
     base: Path | None = None
-    """Folder of the language model, where `where` holds the other parts of a model alone; see `assembled`."""
+    """Folder of the language model, where `where` holds the other parts of a model alone; see `parts_over_base`."""
 
     @property
     def is_local(self) -> bool:
@@ -80,7 +80,7 @@ class ModelSource:
 
 
 def is_assembled(folder: Path) -> bool:
-    """Whether a folder holds the parts of a model around the reference base; see `assembled`."""
+    """Whether a folder holds the parts of a model around the reference base; see `parts_over_base`."""
     return (folder / ADAPTER / ADAPTER_SETTINGS).is_file() and (folder / "config.json").is_file()
 
 

@@ -26,8 +26,8 @@ from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import merge_adapter
-from equipoise.models.assembled import assemble
 from equipoise.models.model_source import ModelSource, first_line, locate
+from equipoise.models.parts_over_base import assemble
 
 UNREADABLE: Final = (
     OSError,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from equipoise.files import write_json, write_whole
-from equipoise.models.assembled import save_parts
+from equipoise.models.parts_over_base import save_parts
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
 from equipoise.training.causal_lm import load_base

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from equipoise.models.assembled import around_base
+from equipoise.models.parts_over_base import around_base
 
 SIDE: Final = 160
 """Pixels; the processor makes every picture a square of this side."""

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from equipoise.errors import ModelError
-from equipoise.models.assembled import assemble, save_parts
 from equipoise.models.load import load
 from equipoise.models.model_source import locate
+from equipoise.models.parts_over_base import assemble, save_parts
 from equipoise.reference.mllm.architecture import TowerSize, build_model, build_processor
 from equipoise.training.lora import add_adapters
 from equipoise.types import Prompt
