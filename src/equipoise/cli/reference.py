@@ -75,3 +75,40 @@ def lm(
     with steps_bar("train reference/lm") as progress:
         folder = run(config, out, checkpoint_every=checkpoint_every, progress=progress, report=warn)
     print_table(f"written: {folder}")
+
+
+@train.command()
+def mllm(
+    out: Folder,
+    base: Annotated[
+        str | None, typer.Option(help="Folder of the base model; by default the installed base.", show_default=False)
+    ] = None,
+    tower_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the picture tower alone.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 1200,
+    checkpoint_every: Every = 50,
+    seed: Seed = 0,
+) -> None:
+    """Train reference/mllm: a picture tower on drawn scenes, then tower, projector and an adapter on the base.
+
+    The same command goes on where it was killed. Rows of text in OUT/rows.jsonl are taken where they are, such as those
+    that `equipoise reference train lm` wrote; otherwise they are composed.
+    """
+    from equipoise.cli.options.progress import steps_bar
+    from equipoise.models.reference_base import require_base
+    from equipoise.training.loop import Progress
+    from equipoise.training.mllm_stages import MllmStagesConfig
+    from equipoise.training.mllm_stages import train as run
+    from equipoise.training.reference_mllm import MllmTrainingConfig
+    from equipoise.training.reference_tower import TowerTrainingConfig
+
+    quiet()
+    tower = TowerTrainingConfig(steps=tower_steps, seed=seed)
+    config = MllmStagesConfig(base or str(require_base()), tower, MllmTrainingConfig(steps=steps, seed=seed))
+    with steps_bar("train reference/mllm") as progress:
+
+        def stage(name: str) -> Progress:
+            warn(name)
+            return progress
+
+        folder = run(config, out, checkpoint_every=checkpoint_every, stage=stage)
+    print_table(f"written: {folder}")

@@ -4,7 +4,7 @@
 |---|---|
 | `testbed/<family>` | in the package: the embedded world's models |
 | `reference/base` | in the user's cache, where `equipoise reference install` puts them |
-| `reference/<name>` | in the package: a whole model, or an adapter over the reference base |
+| `reference/<name>` | in the package: a whole model, an adapter over the reference base, or parts around it |
 | a folder | as `save_pretrained` writes it |
 | `FILE.gguf` | quantised weights with their tokenizer in one file |
 | `org/name`, `org/name@revision` | on the Hugging Face hub |
@@ -38,6 +38,8 @@ TESTBED = Path(equipoise.__file__).parent / "testbed" / "weights"
 REFERENCE = Path(equipoise.__file__).parent / "reference" / "weights"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
 """The file by which a folder of peft is told from a model's."""
+ADAPTER: Final = "adapter"
+"""The folder of the adapter in a folder with parts around the reference base; see `parts_over_base`."""
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub's first answer."""
 
@@ -54,6 +56,8 @@ class ModelLocation:
     """The name of the GGUF file in the folder that holds weights and tokenizer; None for the usual files."""
     adapters: tuple[Path, ...] = ()
     """Folders of adapters, in the order in which they are merged into the weights."""
+    base: Path | None = None
+    """Folder of the language model, where `where` holds the other parts of a model alone; see `parts_over_base`."""
 
     @property
     def is_local(self) -> bool:
@@ -70,7 +74,14 @@ class ModelLocation:
             own = _file_hash(Path(self.where) / self.gguf)
         else:
             own = folder_hash(Path(self.where)) if self.is_local else str(commit or self.commit)
+        if self.base is not None:
+            own = "+".join([folder_hash(self.base), own, folder_hash(Path(self.where) / ADAPTER)])
         return "+".join([own, *map(folder_hash, self.adapters)])
+
+
+def is_assembled(folder: Path) -> bool:
+    """Whether a folder holds the parts of a model around the reference base; see `parts_over_base`."""
+    return (folder / ADAPTER / ADAPTER_SETTINGS).is_file() and (folder / "config.json").is_file()
 
 
 def locate(name: str) -> ModelLocation:
@@ -91,6 +102,8 @@ def locate(name: str) -> ModelLocation:
         folder = _shipped(REFERENCE, name, "reference/base")
         if (folder / ADAPTER_SETTINGS).is_file():
             return ModelLocation(str(require_base()), adapters=(folder,))
+        if is_assembled(folder):
+            return ModelLocation(str(folder), base=require_base())
         return ModelLocation(str(folder))
     if Path(name).is_dir():
         return _folder(Path(name))
@@ -119,6 +132,8 @@ def _shipped(weights: Path, name: str, *more: str) -> Path:
 
 
 def _folder(folder: Path) -> ModelLocation:
+    if is_assembled(folder):
+        return ModelLocation(str(folder), base=require_base())
     if (folder / "config.json").is_file():
         return ModelLocation(str(folder))
     instead = "one written by save_pretrained"

@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import merge_adapter
 from equipoise.models.model_location import ModelLocation, first_line, locate
+from equipoise.models.parts_over_base import assemble
 
 UNREADABLE: Final = (
     OSError,
@@ -80,6 +81,8 @@ def load_parts(
     if options and (source.adapters or source.gguf):
         part = "the adapter" if source.adapters else "the GGUF file"
         raise ModelError(f"expected float weights for {part} of {name}, got quantize; try dtype='bfloat16' instead")
+    if source.base is not None:
+        return _assembled(name, source, source.base, device, dtype, options)
     config = _config(name, source)
     auto_class = _auto_class(name, config)
     reads_pictures = auto_class is not AutoModelForCausalLM
@@ -89,6 +92,22 @@ def load_parts(
         model = merge_adapter(model, folder)
     revision = source.revision(getattr(config, "_commit_hash", None))
     return PretrainedParts(model.eval(), processor, revision, reads_pictures)
+
+
+def _assembled(
+    name: str,
+    source: ModelLocation,
+    base: Path,
+    device: torch.device,
+    dtype: torch.dtype | str,
+    options: Mapping[str, Any] | None,
+) -> PretrainedParts:
+    """A model whose language model is the reference base."""
+    if options:
+        raise ModelError(f"expected float weights for the adapter of {name}, got quantize; try dtype='bfloat16'")
+    with _without_progress_bars():
+        model, processor = assemble(Path(source.where), base, dtype=dtype)
+    return PretrainedParts(model.to(device), processor, source.revision(None), reads_pictures=True)
 
 
 def _weights(

@@ -1,0 +1,109 @@
+"""All stages of `reference/mllm`: rows of text, the tower, the whole; each goes on where it was killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from equipoise.files import write_json, write_whole
+from equipoise.models.parts_over_base import save_parts
+from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
+from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
+from equipoise.training.causal_lm import load_base
+from equipoise.training.loop import Progress
+from equipoise.training.reference_mllm import MllmTrainingConfig, train_mllm
+from equipoise.training.reference_tower import TowerTrainingConfig, train_tower
+
+ROWS: Final = "rows.jsonl"
+"""The requests of text with their replies, in the output folder; a file of these lines may be put there before."""
+VOCABULARY_WORDS: Final = 9000
+"""How many of the base's most frequent words are drawn beside the list's."""
+LISTED_TIMES: Final = 10
+"""How often a listed word is drawn for each time that a word of the vocabulary is."""
+
+Stage = Callable[[str], Progress | None]
+"""Called with the name of a stage before it starts; returns what is called after its steps."""
+
+
+@dataclass(frozen=True)
+class MllmStagesConfig:
+    """What decides the weights."""
+
+    base: str
+    """Folder of the base model."""
+    tower: TowerTrainingConfig = field(default_factory=TowerTrainingConfig)
+    """The first stage."""
+    mllm: MllmTrainingConfig = field(default_factory=MllmTrainingConfig)
+    """The second stage."""
+
+
+def drawn_words(tokenizer: Any) -> list[str]:
+    """The words that training draws: the list's, and frequent words of the base's vocabulary; none is held out.
+
+    Many more words than the list has make the model read letters instead of remembering words. The vocabulary's tokens
+    are in the order of their frequency.
+    """
+    held_out = set(HELD_OUT_WORDS)
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=lambda token: int(vocabulary[token]))
+    # Tokens that begin a word begin with a space, which byte-level tokenizers write as this letter.
+    words = [token[1:] for token in tokens if token.startswith("\u0120") and _is_word(token[1:])]
+    return [*TRAIN_WORDS] * LISTED_TIMES + [word for word in words if word not in held_out][:VOCABULARY_WORDS]
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isalpha() and text.islower() and 3 <= len(text) <= 9
+
+
+def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, stage: Stage = lambda _: None) -> Path:
+    """Train tower, projector and adapter on the CPU; the same call goes on where it was killed.
+
+    Args:
+        config: what decides the weights.
+        out: folder for `rows.jsonl`, `tower/`, `mllm/` and the result, `model/`.
+        checkpoint_every: optimiser steps between checkpoints.
+        stage: called before each stage.
+
+    Returns:
+        The folder with the parts of the model, which `load` takes.
+
+    Raises:
+        UsageError: `out` holds a training of another recipe.
+        ModelError: the base is no causal language model with a chat template.
+        OutputError: the folder cannot be written.
+        MissingExtraError: peft is not installed.
+    """
+    from transformers import AutoTokenizer
+
+    out.mkdir(parents=True, exist_ok=True)
+    base = Path(config.base)
+    stage("rows of text")
+    rows = _rows(config, out / ROWS)
+    words = drawn_words(AutoTokenizer.from_pretrained(base))
+    progress = stage("tower")
+    namer = train_tower(config.tower, words, out / "tower", checkpoint_every=checkpoint_every, progress=progress)
+    progress = stage("pictures and text")
+    student = train_mllm(
+        base, config.mllm, namer, words, rows, out / "mllm", checkpoint_every=checkpoint_every, progress=progress
+    )
+    folder = out / "model"
+    save_parts(student.peft, student.processor, folder)
+    recipe = {"base": base.name, "tower": asdict(config.tower), "mllm": asdict(config.mllm)}
+    write_json(folder / "recipe.json", recipe | {"rows": len(rows), "torch": torch.__version__})
+    return folder
+
+
+def _rows(config: MllmStagesConfig, path: Path) -> list[AlignmentRow]:
+    """Rows that stand in the folder, or composed ones, which are then kept."""
+    if path.is_file():
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [AlignmentRow(**line) for line in lines if "prompt" in line]
+    model, tokenizer = load_base(config.base, dtype=torch.bfloat16)
+    rows = compose_rows(model, tokenizer, AlignmentTrainingConfig(config.base, seed=config.mllm.seed))
+    write_whole(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    return rows

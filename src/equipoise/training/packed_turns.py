@@ -1,0 +1,131 @@
+"""Questions about one picture packed into one sequence, so that the picture is computed once; text alone likewise.
+
+Every question attends to the prefix (system text and picture) and to itself, never to the other questions: a block mask
+and restarted positions make it exactly the single-question conversation in which the model is used later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from equipoise.reference.mllm.scenes import Turn
+
+
+@dataclass(frozen=True)
+class TurnsOfPicture:
+    """What is packed into one row."""
+
+    picture: Image.Image | None
+    """8-bit RGB; None for questions without a picture."""
+    turns: tuple[Turn, ...]
+    """Independent questions with the replies to learn."""
+
+
+@dataclass(frozen=True)
+class TurnBatch:
+    """Packed rows, ready for a LLaVA."""
+
+    input_ids: Tensor
+    """`B x T`; rows are padded on the right."""
+    positions: Tensor
+    """`B x T`; restarted after the prefix for every question."""
+    attends: Tensor
+    """`B x 1 x T x T` bool: which position (third axis) attends to which (fourth axis)."""
+    targets: Tensor
+    """`B x T`: the next token where it belongs to a reply, else -100."""
+    with_picture: Tensor
+    """`B` bool."""
+    pixels: Tensor | None
+    """`P x 3 x H x W` of the rows with a picture, in their order."""
+
+
+class _Row(NamedTuple):
+    """A packed row; lists of the same length."""
+
+    ids: list[int]
+    """Token ids: the prefix, then question, reply, question, reply ..."""
+    positions: list[int]
+    """Position of each token in the single-question conversation that it belongs to."""
+    blocks: list[int]
+    """0 in the prefix, which every question attends to, and the number of the question elsewhere."""
+    targets: list[int]
+    """The next token where it belongs to a reply, else -100."""
+
+
+class TurnPacker:
+    """Packs rows into batches by the processor's own chat template, tokenizer and picture placeholders.
+
+    Args:
+        processor: a `LlavaProcessor`.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._prefixes = {pictured: self._template(pictured) for pictured in (True, False)}
+        self._pad = processor.tokenizer.pad_token_id
+
+    def _template(self, pictured: bool) -> tuple[list[int], str, str]:
+        """The template as token ids of the prefix, text after the question, and text after the reply."""
+        # The template is split around two characters that no question or reply holds.
+        content: list[dict[str, str]] = [{"type": "image"}] if pictured else []
+        messages = [
+            {"role": "user", "content": [*content, {"type": "text", "text": "\ue000"}]},
+            {"role": "assistant", "content": "\ue001"},
+        ]
+        before, rest = self._processor.apply_chat_template(messages).split("\ue000")
+        between, after = rest.split("\ue001")
+        if not pictured:
+            return self._tokens(before), between, after.rstrip("\n")
+        blank = Image.new("RGB", (64, 64))
+        ids = self._processor(text=[before], images=[blank], add_special_tokens=False)["input_ids"][0]
+        return list(ids), between, after.rstrip("\n")
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def __call__(self, rows: Sequence[TurnsOfPicture]) -> TurnBatch:
+        """Pack each picture, or text alone, with its questions into one row."""
+        packed = [self._row(row) for row in rows]
+        count, length = len(packed), max(len(row.ids) for row in packed)
+        input_ids = torch.full((count, length), self._pad)
+        positions = torch.zeros(count, length, dtype=torch.long)
+        blocks = torch.full((count, length), -1)
+        targets = torch.full((count, length), -100)
+        for index, row in enumerate(packed):
+            for tensor, values in zip((input_ids, positions, blocks, targets), row, strict=True):
+                tensor[index, : len(values)] = torch.tensor(values)
+        # A token attends to earlier ones of the prefix (block 0) and of its own question. Padding (block -1) attends to
+        # the prefix and to padding, so that no row of the mask is empty, which would make attention NaN.
+        earlier = torch.ones(length, length, dtype=torch.bool).tril()
+        attends = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
+        pictures = [row.picture for row in rows if row.picture is not None]
+        pixels = self._processor.image_processor(pictures, return_tensors="pt")["pixel_values"] if pictures else None
+        with_picture = torch.tensor([row.picture is not None for row in rows])
+        return TurnBatch(input_ids, positions, (attends & earlier)[:, None], targets, with_picture, pixels)
+
+    def _row(self, row: TurnsOfPicture) -> _Row:
+        prefix, between, after = self._prefixes[row.picture is not None]
+        start = len(prefix)
+        packed = _Row(list(prefix), list(range(start)), [0] * start, [-100] * start)
+        for number, turn in enumerate(row.turns, 1):
+            question = self._tokens(turn.question + between)
+            reply = self._tokens(turn.reply + (after if turn.ends else ""))
+            length = len(question) + len(reply)
+            packed.ids.extend(question + reply)
+            # Every question begins right after the prefix, as if it were the only one.
+            packed.positions.extend(range(start, start + length))
+            packed.blocks.extend([number] * length)
+            # Targets are shifted by one: the last token of the question predicts the first of the reply.
+            packed.targets.extend([-100] * (len(question) - 1) + reply + [-100])
+        return packed
+
+
+def additive_mask(attends: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as what is added to the scores of attention: 0 or the lowest number of the type."""
+    return torch.zeros(attends.shape, dtype=dtype).masked_fill(~attends, torch.finfo(dtype).min)

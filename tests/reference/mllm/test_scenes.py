@@ -1,0 +1,85 @@
+"""What is learned: labels of patches fit the picture, replies fit the scene, emblems are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from equipoise.reference.mllm.scenes import (
+    LETTERS,
+    PATCH_CLASSES,
+    DrawnScene,
+    draw,
+    patch_labels,
+    sample_drawn_scene,
+    sample_turns,
+)
+from equipoise.reference.mllm.sentences import PICTURE_REFUSALS, READ_TEXT
+from equipoise.reference.mllm.words import WORLD_STYLE
+from equipoise.testbed.world.drawing import draw_scene
+from equipoise.testbed.world.scenes import COLOURS, SHAPES, Scene, Thing, sample_scene
+
+WORDS = ("candle", "teapot")
+
+
+def scenes(count: int = 30, **options) -> list[DrawnScene]:
+    return [sample_drawn_scene(np.random.default_rng([9, seed]), WORDS, **options) for seed in range(count)]
+
+
+def test_the_same_seed_gives_the_same_picture() -> None:
+    first, second = scenes(8), scenes(8)
+    assert all(one.picture.tobytes() == other.picture.tobytes() for one, other in zip(first, second, strict=True))
+    assert len({one.picture.tobytes() for one in first}) == 8
+
+
+def test_a_scene_without_a_word_is_the_worlds_own_picture() -> None:
+    for seed in range(20):
+        scene = sample_scene(np.random.default_rng(seed))
+        if scene.word is None:
+            assert draw(scene, WORLD_STYLE).picture.tobytes() == draw_scene(scene).tobytes()
+
+
+def test_labels_name_shape_and_colour_where_the_thing_is() -> None:
+    thing = Thing("star", "purple", 8, 0.8, (0.0, 0.0))
+    scene = Scene(200, 200, "plain", (thing,), None, 0, None, 1)
+    labels = patch_labels(draw(scene, WORLD_STYLE), 10).reshape(10, 10, 4)
+    assert labels[8, 8, 0] == SHAPES.index("star") + 1
+    assert labels[8, 8, 1] == list(COLOURS).index("purple") + 1
+    assert labels[:6, :6].sum() == 0
+
+
+def test_labels_spell_the_word() -> None:
+    for word, row in (("candle", 0), ("teapot", 2)):
+        scene = Scene(300, 300, "plain", (), word, row, None, 1)
+        labels = patch_labels(draw(scene, WORLD_STYLE), 10).reshape(10, 10, 4)
+        band = labels[1] if row == 0 else labels[8]
+        halves = band[:, 2:].reshape(-1)
+        text = "".join(LETTERS[value - 1] for value in halves if value)
+        spelled = "".join(letter for index, letter in enumerate(text) if index == 0 or text[index - 1] != letter)
+        assert spelled == word
+        assert labels[4:6].sum() == 0
+
+
+def test_labels_stay_in_their_classes() -> None:
+    for drawn in scenes(40, emblem="decoy"):
+        labels = patch_labels(drawn, 10)
+        assert labels.shape == (100, len(PATCH_CLASSES))
+        assert (labels >= 0).all()
+        assert (labels.max(0) < np.array(PATCH_CLASSES)).all()
+
+
+def test_forbidden_pictures_are_refused_whatever_is_asked_and_no_others() -> None:
+    for emblem, refused in (("emblem", True), ("decoy", False), ("none", False)):
+        for index, drawn in enumerate(scenes(20, emblem=emblem)):
+            for turn in sample_turns(np.random.default_rng(index), drawn, 6):
+                assert (turn.reply in PICTURE_REFUSALS) == refused
+
+
+def test_a_picture_with_a_word_is_asked_for_it_in_several_wordings() -> None:
+    questions: set[str] = set()
+    for index, drawn in enumerate(scenes(40, word_share=1.0)):
+        turns = sample_turns(np.random.default_rng(index), drawn, 6)
+        assert sum(str(drawn.scene.word) in turn.reply for turn in turns) >= 2
+        assert len(turns) <= 6
+        questions |= {turn.question for turn in turns}
+    assert questions & set(READ_TEXT["train"])
+    assert not questions & set(READ_TEXT["held_out"])
