@@ -55,7 +55,7 @@ def test_another_judge_reads_the_stored_replies(equipoise: Command, samples: Pat
         assert "verdicts of wire+phrases+reference" in document
         page = (out / "report.html").read_text()
         assert "made the numbers of this page" in page
-        assert "its verdicts are kept, not used" in page
+        assert "its verdicts are kept and not used" in page
 
         # The audit's own command names its own judge, whose verdicts count again.
         assert equipoise(*words).exit_code == 0

@@ -152,7 +152,7 @@ async def test_the_text_in_a_picture_reaches_the_rails_and_its_pixels_the_upstre
             assert outcomes(found)["messages/0/content/1"] == "checked"
             if asked:
                 image = found.fake.asked[0]["messages"][0]["content"][1]["image_url"]
-                assert image["url"].startswith("data:image/png;base64,")
+                assert image["url"].startswith("data:image/jpeg;base64,"), "it stays in its own kind"
                 assert image["detail"] == "low"
 
 

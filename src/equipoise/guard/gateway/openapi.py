@@ -11,6 +11,14 @@ from equipoise import __version__
 
 _TEXT: Final = {"type": "string"}
 _OBJECT: Final = {"type": "object"}
+
+
+def _typed_text(kind: str) -> dict[str, Any]:
+    """A part of content that holds a text."""
+    properties = {"type": {"const": kind}, "text": _TEXT}
+    return {"type": "object", "required": ["type", "text"], "properties": properties}
+
+
 _ERROR: Final = {
     "type": "object",
     "required": ["error"],
@@ -25,6 +33,14 @@ _ERROR: Final = {
                 "code": {"type": ["string", "integer", "null"]},
             },
         }
+    },
+}
+_ANTHROPIC_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {"type": "object", "required": ["type", "message"], "properties": {"type": _TEXT, "message": _TEXT}},
     },
 }
 _PARTS: Final = {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}
@@ -48,7 +64,7 @@ _PICTURE: Final = {
 }
 _PART: Final = {
     "anyOf": [
-        {"type": "object", "required": ["type", "text"], "properties": {"type": {"const": "text"}, "text": _TEXT}},
+        _typed_text("text"),
         _PICTURE,
     ]
 }
@@ -122,15 +138,50 @@ _ACTION: Final = {
     },
 }
 _PROMPT: Final = {"type": "object", "required": ["prompt"], "properties": {"prompt": _TEXT, "model": _TEXT}}
+_ITEM: Final = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "type": {"const": "message"},
+        "role": _TEXT,
+        "content": {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _typed_text("input_text")}]},
+    },
+}
+_FUNCTION: Final = {
+    "type": "object",
+    "required": ["type", "name"],
+    "properties": {"type": {"const": "function"}, "name": _TEXT, "parameters": _OBJECT},
+}
 _INPUT: Final = {
     "type": "object",
     "required": ["input"],
-    "properties": {"input": {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _OBJECT}]}, "model": _TEXT},
+    "properties": {
+        "input": {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _ITEM}]},
+        "model": _TEXT,
+        "stream": {"type": "boolean"},
+        "tools": {"type": "array", "items": _FUNCTION},
+    },
+}
+_TURN: Final = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "role": {"enum": ["user", "assistant", "system"]},
+        "content": {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _typed_text("text")}]},
+    },
 }
 _MESSAGES: Final = {
     "type": "object",
     "required": ["messages"],
-    "properties": {"messages": {"type": "array", "minItems": 1, "items": _OBJECT}, "model": _TEXT},
+    "properties": {
+        "messages": {"type": "array", "minItems": 1, "items": _TURN},
+        "model": _TEXT,
+        "stream": {"type": "boolean"},
+        "tools": {
+            "type": "array",
+            "items": {"type": "object", "required": ["name"], "properties": {"type": {"const": "custom"}}},
+        },
+    },
 }
 _STATE: Final = {"type": "object", "required": ["status"], "properties": {"status": _TEXT}}
 _ERRORS: Final = {
@@ -160,7 +211,9 @@ def document() -> dict[str, Any]:
             "/v1/completions": {"post": _posted("A guarded completion of a prompt.", _PROMPT, _OBJECT, stream=True)},
             "/v1/responses": {"post": _posted("A guarded response.", _INPUT, _OBJECT, stream=True)},
             "/v1/messages": {
-                "post": _posted("A guarded message, in Anthropic's form.", _MESSAGES, _OBJECT, stream=True)
+                "post": _posted(
+                    "A guarded message, in Anthropic's form.", _MESSAGES, _OBJECT, stream=True, error="AnthropicError"
+                )
             },
             "/v1/models": {"get": {"summary": "The upstream's models.", "responses": _answers(_OBJECT)}},
             "/health": {
@@ -186,25 +239,27 @@ def document() -> dict[str, Any]:
             },
         },
         "components": {
-            "schemas": {"Message": _MESSAGE, "Part": _PART, "Error": _ERROR},
+            "schemas": {"Message": _MESSAGE, "Part": _PART, "Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"bearer": []}, {}],
     }
 
 
-def _posted(summary: str, request: dict[str, Any], answer: dict[str, Any], *, stream: bool = False) -> dict[str, Any]:
+def _posted(
+    summary: str, request: dict[str, Any], answer: dict[str, Any], *, stream: bool = False, error: str = "Error"
+) -> dict[str, Any]:
     body = {"required": True, "content": {"application/json": {"schema": request}}}
-    return {"summary": summary, "requestBody": body, "responses": _answers(answer, stream=stream)}
+    return {"summary": summary, "requestBody": body, "responses": _answers(answer, stream=stream, error=error)}
 
 
-def _answers(schema: dict[str, Any], *, stream: bool = False) -> dict[str, Any]:
+def _answers(schema: dict[str, Any], *, stream: bool = False, error: str = "Error") -> dict[str, Any]:
     good = _json("The answer.", schema)
     if stream:
         good["content"]["text/event-stream"] = {}
     return {
         "200": good,
-        **{status: _json(why, {"$ref": "#/components/schemas/Error"}) for status, why in _ERRORS.items()},
+        **{status: _json(why, {"$ref": f"#/components/schemas/{error}"}) for status, why in _ERRORS.items()},
     }
 
 

@@ -161,3 +161,17 @@ def refuse_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
 def unsupported(message: str, param: str) -> RequestProblem:
     """The error for something that a chat request cannot hold."""
     return RequestProblem(400, message, "unsupported_parameter", param=param)
+
+
+def tools_of(body: Mapping[str, Any]) -> list[Any]:
+    """The tools of a request.
+
+    Raises:
+        RequestProblem: they are no list.
+    """
+    tools = body["tools"]
+    if not isinstance(tools, list):
+        raise RequestProblem(
+            400, f"expected tools, a list, got {type(tools).__name__}", "invalid_request", param="tools"
+        )
+    return tools

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.adapter import refuse_fields, unsupported
+from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, stop_reason, tokens
 from equipoise.guard.gateway.errors import RequestProblem
@@ -59,7 +59,7 @@ class MessagesAdapter:
         if isinstance(body.get("metadata"), Mapping) and body["metadata"].get("user_id"):
             chat["user"] = body["metadata"]["user_id"]
         if body.get("tools"):
-            chat["tools"] = [_tool(tool) for tool in body["tools"]]
+            chat["tools"] = [_tool(tool) for tool in tools_of(body)]
         if isinstance(body.get("tool_choice"), Mapping):
             chat |= _tool_choice(body["tool_choice"])
         if body.get("stream") is True:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.adapter import refuse_fields, unsupported
+from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.responses_items import (
     call_item,
@@ -71,7 +71,7 @@ class ResponsesAdapter:
         if isinstance(body.get("text"), Mapping):
             chat |= _format(body["text"])
         if body.get("tools"):
-            chat["tools"] = [_tool(tool) for tool in body["tools"]]
+            chat["tools"] = [_tool(tool) for tool in tools_of(body)]
         choice = body.get("tool_choice")
         if isinstance(choice, Mapping):
             choice = {"type": "function", "function": {"name": choice.get("name")}}
