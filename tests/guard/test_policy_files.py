@@ -39,7 +39,7 @@ from equipoise.guard.policy import CascadeBand, PicturePolicy, Policy, Rail, Str
         "version = '1'",
         "output = 3",
         "[output.categories]\nhate = 0.5",
-        "[cascade]\nlow = 0.9",
+        "[cascade]\nlow = 0.95",
         "[unknown]",
         "\x00",
         "a = " + "[" * 3000,

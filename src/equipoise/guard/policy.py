@@ -220,6 +220,9 @@ def _validated(model: type[Model], text: str, where: str, what: str, hint: str) 
         return model.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
+    except RecursionError as error:
+        # tomllib recurses into nested arrays: some hundred brackets are more than any policy has.
+        raise UsageError(f"expected {what}, got {where}: nested too deeply; try {hint}") from error
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -72,7 +72,8 @@ JUDGE = JudgeSummary("ensemble", "id-1", (), ("says little",), AgreementCard("e"
 def test_the_first_judge_made_the_numbers_and_each_is_shown_once() -> None:
     other = replace(JUDGE, identity="id-2", card=None, notes=("", "old"))
     first, second = judge_cards([JUDGE, other, JUDGE])
-    assert (first.role, second.role) == ("made the numbers of this page", "")
+    assert first.role == "made the numbers of this page"
+    assert second.role.startswith("judged this run before")
     assert first.rows == (AGREEMENT,)
     assert (second.rows, second.notes) == ((), ("old",))
 
