@@ -171,9 +171,9 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> 
         assert "\n" not in str(refused.value)
 
 
-def test_the_check_leaves_no_probe(tmp_path: Path) -> None:
+def test_the_check_leaves_neither_probe_nor_folder(tmp_path: Path) -> None:
     ResultsFolder.check(tmp_path / "new", {}, overwrite=False)
-    assert list((tmp_path / "new").iterdir()) == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_stem_png_and_json_belong_together(folder: ResultsFolder) -> None:

@@ -139,11 +139,15 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _require_writable(path: Path) -> None:
     try:
+        is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         # Permissions say too little (read-only mounts, quotas); only writing tells.
         probe = path / f".equipoise-{uuid.uuid4().hex}"
         probe.touch()
         os.remove(probe)
+        if is_new:
+            # A run that ends before its first result leaves no empty folder behind; the first file makes it again.
+            path.rmdir()
     except OSError as error:
         raise OutputError(
             f"expected a folder that can be written, got '{error.strerror}' for {path}; try another --out"
