@@ -56,7 +56,7 @@ def lm(
         str | None,
         typer.Option(help="Another chat model to start from, a folder or ORG/NAME; by default the installed base."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
     checkpoint_every: Every = 50,
     seed: Seed = 0,

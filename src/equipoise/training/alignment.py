@@ -43,7 +43,7 @@ class AlignmentTrainingConfig:
 
     base: str
     """A folder or a name of the model hub: a chat model."""
-    epochs: int = 1
+    epochs: int = 3
     """Times over the rows."""
     rate: float = 3e-4
     """Peak learning rate."""
@@ -55,7 +55,7 @@ class AlignmentTrainingConfig:
     """Of the rows, the adapter and the order."""
     own_prompts: int = 768
     """Prompts that the base is asked to write; about two thirds of them can be used."""
-    reply_tokens: int = 80
+    reply_tokens: int = 32
     """Longest reply of the base that is learned; a longer one is cut and learned without its end."""
 
 
