@@ -12,9 +12,9 @@ from torch import nn
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.base import OpenModel
-from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.language_tower import LanguageTower
 from equipoise.models.state import frozen
+from equipoise.models.transformers_model import TransformersModel
 from equipoise.steering.self_test import SelfTest, run_self_test
 from equipoise.steering.token_positions import TokenLayout
 from equipoise.types import Prompt
@@ -51,7 +51,7 @@ class Steerable:
         self.name = name
         self.revision = revision
         self.picture_tokens = frozenset(picture_tokens)
-        self.open_model: HuggingFaceModel | None = None
+        self.open_model: TransformersModel | None = None
         self.tower = LanguageTower.of(model, inputs)
         with self.frozen(), torch.no_grad():
             self.self_test: SelfTest = run_self_test(self, inputs)
@@ -69,7 +69,7 @@ class Steerable:
             UsageError: not a model of transformers.
             ModelError: it cannot be steered.
         """
-        if not isinstance(model, HuggingFaceModel):
+        if not isinstance(model, TransformersModel):
             raise UsageError(
                 f"expected a model of transformers, got {type(model).__name__}; try the one inside its defences"
             )
@@ -112,8 +112,8 @@ class Steerable:
             yield
 
 
-def _probes(model: HuggingFaceModel) -> list[Prompt]:
-    if not getattr(model, "reads_pictures", True):
+def _probes(model: TransformersModel) -> list[Prompt]:
+    if not model.reads_pictures:
         return [Prompt.ask(text) for text in PROBES]
     ramp = torch.linspace(20, 235, 48 * 64).view(48, 64).byte().numpy()
     picture = Image.fromarray(ramp).convert("RGB")
