@@ -76,6 +76,11 @@ class Direction:
         """`width`, length 1."""
         return self.vector / self.vector.norm()
 
+    @property
+    def digest(self) -> str:
+        """sha256 of the vector, shortened: two directions with the same are the same."""
+        return hashlib.sha256(self.vector.numpy().tobytes()).hexdigest()[:16]
+
     def cosine(self, other: Direction) -> float:
         """Cosine of the angle to another direction of the same model."""
         self._check_same_stream(other)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equipoise.models.language_tower import edited_layer_inputs, projected_stream
+from equipoise.models.language_tower import StreamEdit, edited_layer_inputs, projected_stream
 from equipoise.models.stream_trace import stream_input
 from equipoise.steering.edits import ablate, add, capture, projection
 
@@ -83,7 +83,8 @@ def _measure(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
     vector = streams[middle][:, -1].float().mean(0)
     vector = vector / vector.norm().clamp_min(1e-12) + 0.1 * _noise(tower.width, 1).to(vector.device)
     unit = vector / vector.norm()
-    length = streams[middle].float().norm(dim=-1).mean()
+    # The median: the first token of many models is a thousand times longer than the others.
+    length = streams[middle].float().norm(dim=-1).median()
 
     ablated = _logits(steerable, inputs, ablate(steerable, unit))
     projected = _logits(steerable, inputs, projected_stream(tower, projection(unit)))
@@ -145,15 +146,16 @@ def _leak(steerable: Steerable, inputs: Mapping[str, Any], shift: Tensor, logits
 
     @contextmanager
     def shifted() -> Iterator[None]:
-        def move(stream: Tensor) -> Tensor:
-            return stream + shift.to(stream)
+        def move(sign: int) -> StreamEdit:
+            return lambda stream: stream + sign * shift.to(stream)
 
         embeddings = steerable.model.get_input_embeddings()  # type: ignore[operator]
-        handle = embeddings.register_forward_hook(lambda _module, _inputs, output: move(output))
-        layers = range(1, len(steerable.tower.layers) + 1)
+        handle = embeddings.register_forward_hook(lambda _module, _inputs, output: move(1)(output))
+        # There and back from layer to layer: a growing sum would drown the rest of the stream in rounding.
+        moves = {layer: move((-1) ** layer) for layer in range(1, len(steerable.tower.layers) + 1)}
         try:
             # Before the ablation's own hooks, as whatever writes to the stream comes before who reads it.
-            with edited_layer_inputs(steerable.tower, dict.fromkeys(layers, move)):
+            with edited_layer_inputs(steerable.tower, moves):
                 yield
         finally:
             handle.remove()
