@@ -87,7 +87,9 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("stage", ["replies to harmful-train prompts", "activations of harmless prompts", "refusal candidates"])
+@pytest.mark.parametrize(
+    "stage", ["replies to harmful-train prompts", "activations of harmless prompts", "refusal candidates"]
+)
 def test_a_killed_search_goes_on_to_the_same_result(
     planted_steerable: Steerable, planted_result: FindResult, tmp_path: Path, stage: str
 ) -> None:
