@@ -81,7 +81,9 @@ def _parts(words: list[str]) -> tuple[Path | None, str]:
         UsageError: no question, a picture alone, or more than two arguments.
     """
     if len(words) > 2:
-        raise UsageError(f"expected a picture and a question, got {len(words)} arguments; try quotes round the question")
+        raise UsageError(
+            f"expected a picture and a question, got {len(words)} arguments; try quotes round the question"
+        )
     *paths, text = words
     if not text.strip():
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")

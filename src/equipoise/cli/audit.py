@@ -139,9 +139,7 @@ def audit(
         judge=judge,
         out=folder,
         perturbing=perturbing if is_attacked else None,
-        bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders)
-        if is_attacked
-        else (),
+        bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders) if is_attacked else (),
         defended=defend_target(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
         connections=requests.connections,
