@@ -89,7 +89,12 @@ def _measure(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
     ablated = _logits(steerable, inputs, ablate(steerable, unit))
     projected = _logits(steerable, inputs, projected_stream(tower, projection(unit)))
     residue, cosine = _site_changes(steerable, inputs, unit)
-    leak = _leak(steerable, inputs, unit * length, (plain, ablated))
+    # Not along the stream: a model without its strongest direction is so far from its usual state that rounding shows.
+    other = _noise(tower.width, 3).to(unit.device)
+    held = _logits(steerable, inputs, ablate(steerable, other))
+    # Half the stream's own length at each layer: more would drown the rest of it in rounding.
+    lengths = {layer: 0.5 * float(stream.float().norm(dim=-1).median()) for layer, stream in streams.items()}
+    leak = _leak(steerable, inputs, other, lengths, (plain, held))
 
     shift = length * _noise(tower.width, 2).to(unit.device)
     rows = [index == 1 for index in range(len(plain))]
@@ -134,25 +139,32 @@ def _with_reason(test: SelfTest, dtype: torch.dtype) -> SelfTest:
     return replace(test, reason="; ".join(broken) or None)
 
 
-def _leak(steerable: Steerable, inputs: Mapping[str, Any], shift: Tensor, logits: tuple[Tensor, Tensor]) -> float:
+def _leak(
+    steerable: Steerable,
+    inputs: Mapping[str, Any],
+    unit: Tensor,
+    lengths: Mapping[int, float],
+    logits: tuple[Tensor, Tensor],
+) -> float:
     """Movement of the logits under a shift along the direction everywhere: ablated over plain.
 
     Args:
         steerable: the model.
         inputs: of the forward pass.
-        shift: `width`, along the direction.
+        unit: `width`, the direction.
+        lengths: of the shift at the input of each layer that runs.
         logits: without the shift, plain and under ablation.
     """
 
     @contextmanager
     def shifted() -> Iterator[None]:
-        def move(sign: int) -> StreamEdit:
-            return lambda stream: stream + sign * shift.to(stream)
+        def move(length: float) -> StreamEdit:
+            return lambda stream: stream + length * unit.to(stream)
 
         embeddings = steerable.model.get_input_embeddings()  # type: ignore[operator]
-        handle = embeddings.register_forward_hook(lambda _module, _inputs, output: move(1)(output))
-        # There and back from layer to layer: a growing sum would drown the rest of the stream in rounding.
-        moves = {layer: move((-1) ** layer) for layer in range(1, len(steerable.tower.layers) + 1)}
+        handle = embeddings.register_forward_hook(lambda _module, _inputs, output: move(lengths[0])(output))
+        # There and back from layer to layer, so that the shifts do not add up.
+        moves = {layer: move((-1) ** layer * length) for layer, length in lengths.items() if layer > 0}
         try:
             # Before the ablation's own hooks, as whatever writes to the stream comes before who reads it.
             with edited_layer_inputs(steerable.tower, moves):
@@ -163,7 +175,7 @@ def _leak(steerable: Steerable, inputs: Mapping[str, Any], shift: Tensor, logits
     plain, ablated = logits
     free = _logits(steerable, inputs, shifted())
     with shifted():
-        held = _logits(steerable, inputs, ablate(steerable, shift))
+        held = _logits(steerable, inputs, ablate(steerable, unit))
     return _ratio(held - ablated, free - plain)
 
 
