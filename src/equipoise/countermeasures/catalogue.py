@@ -73,16 +73,19 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
     "surgical": CountermeasureEntry(
         "ablate a false-refusal vector that is orthogonal to the refusal direction; file of `direction find`",
         {"file": "", "coefficient": "1"},
+        changes_pictures=False,
         ordered=True,
     ),
     "conditional": CountermeasureEntry(
         "add the refusal direction to prompts that look harmful inside the model; file of `direction find`",
         {"file": "", "coefficient": "1"},
+        changes_pictures=False,
         ordered=True,
     ),
     "steer": CountermeasureEntry(
         "add a direction, or ablate it, whatever the prompt: for research on attacks; file of `direction find`",
         {"file": "", "mode": "add", "coefficient": "1"},
+        changes_pictures=False,
         ordered=True,
     ),
     "tower": CountermeasureEntry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),

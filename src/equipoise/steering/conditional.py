@@ -242,7 +242,8 @@ def last_token_streams(
 def _fit(bad: Tensor, good: Tensor, method: ConditionMethod) -> tuple[Tensor, float]:
     if method == "difference":
         weight = bad.mean(0) - good.mean(0)
-        weight = weight / weight.norm()
+        # At the first layer the last token of all prompts is the same: a score of zero, which separates nothing.
+        weight = weight / weight.norm().clamp_min(1e-12)
         return weight, -float(weight @ (bad.mean(0) + good.mean(0)) / 2)
     from sklearn.linear_model import LogisticRegression
 

@@ -205,12 +205,13 @@ def mean_direction(directions: Sequence[Direction], weights: Sequence[float] | N
     shares = list(weights) if weights is not None else [1 / len(directions)] * len(directions)
     if len(shares) != len(directions):
         raise UsageError(f"expected a weight for each of {len(directions)} directions, got {len(shares)}; try none")
-    total = directions[0].scaled(shares[0])
-    for direction, share in zip(directions[1:], shares[1:], strict=True):
-        if (direction.layer, direction.position) != (total.layer, total.position):
+    first = directions[0]
+    for direction in directions[1:]:
+        first._check_same_stream(direction)
+        if (direction.layer, direction.position) != (first.layer, first.position):
             raise UsageError("expected directions of one layer and position, got several; try one of each")
-        total = total + direction.scaled(share)
-    return total
+    total = torch.stack([direction.vector * share for direction, share in zip(directions, shares, strict=True)]).sum(0)
+    return first._derived(total, f"mean of {len(directions)}")
 
 
 def save_with_document(path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> Path:
