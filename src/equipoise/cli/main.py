@@ -17,6 +17,7 @@ from equipoise.cli.certify import certify
 from equipoise.cli.compare import compare
 from equipoise.cli.console import warn
 from equipoise.cli.detect import detect
+from equipoise.cli.direction import direction
 from equipoise.cli.doctor import doctor
 from equipoise.cli.gate import gate
 from equipoise.cli.guard import guard
@@ -43,7 +44,7 @@ class Commands(TyperGroup):
             warn(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            warn("interrupted; the same audit, perturb, protect or train command goes on where it stopped")
+            warn("interrupted; the same audit, perturb, protect, train or direction command goes on where it stopped")
             raise typer.Exit(130) from None
 
 
@@ -67,6 +68,7 @@ app.command()(compare)
 app.command()(gate)
 app.command()(power)
 app.command()(doctor)
+app.add_typer(direction, name="direction")
 app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
 app.add_typer(reference, name="reference")

@@ -28,6 +28,8 @@ class CountermeasureEntry:
     """What it does, in a line."""
     keys: Mapping[str, str]
     """Settings and their defaults; with a `seed` where it is randomised."""
+    ordered: bool = False
+    """Whether values may be given without their keys, in the order of `keys`: `steer:FILE,ablate`."""
     changes_pictures: bool = True
     """Whether it acts on pictures, so that it means nothing for a model of text alone."""
 
@@ -68,6 +70,24 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
         {"detector": "embedded", "detoxifier": "none", "policy": "default", "read": "no"},
         changes_pictures=False,
     ),
+    "surgical": CountermeasureEntry(
+        "ablate a false-refusal vector that is orthogonal to the refusal direction; file of `direction find`",
+        {"file": "", "coefficient": "1"},
+        changes_pictures=False,
+        ordered=True,
+    ),
+    "conditional": CountermeasureEntry(
+        "add the refusal direction to prompts that look harmful inside the model; file of `direction find`",
+        {"file": "", "coefficient": "1"},
+        changes_pictures=False,
+        ordered=True,
+    ),
+    "steer": CountermeasureEntry(
+        "add a direction, or ablate it, whatever the prompt: for research on attacks; file of `direction find`",
+        {"file": "", "mode": "add", "coefficient": "1"},
+        changes_pictures=False,
+        ordered=True,
+    ),
     "tower": CountermeasureEntry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
 """Names, what they do and their settings; the page of the command line has them as a table."""
@@ -83,9 +103,13 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     name = name.strip()
     if name not in CATALOGUE:
         raise UsageError(f"expected a countermeasure of {', '.join(CATALOGUE)}, got {name!r}; try {example('noise')}")
-    values, given = dict(CATALOGUE[name].keys), set[str]()
+    entry = CATALOGUE[name]
+    values, given = dict(entry.keys), set[str]()
     for part in filter(None, (setting.strip() for setting in rest.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
+        if entry.ordered and not equals:
+            # The next setting that has no value yet.
+            key, equals, value = next((key for key in entry.keys if key not in given), ""), "=", part
         if not equals or key not in values or not value:
             raise UsageError(
                 f"expected settings of {name} as key=value with keys {', '.join(values)}, got {part!r}; "
@@ -100,7 +124,11 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
 
 def example(name: str) -> str:
     """A countermeasure with its settings, as one may write it."""
-    keys = {"id": "chs20/fare2-clip"} if name == "tower" else CATALOGUE[name].keys
+    keys = dict(CATALOGUE[name].keys)
+    if "file" in keys:
+        keys["file"] = "surgical.safetensors" if name == "surgical" else "refusal.safetensors"
+    if name == "tower":
+        keys["id"] = "chs20/fare2-clip"
     return f"{name}:{','.join(f'{key}={value}' for key, value in keys.items())}"
 
 
@@ -187,6 +215,13 @@ def _guarded(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
     return guarded(model, values["detector"], values["detoxifier"], values["policy"], spec, reads=reads)
 
 
+def _steered(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    coefficient = _number(name, values, "coefficient")
+    from equipoise.countermeasures.steered_model import steered
+
+    return steered(model, name, values["file"], spec, mode=values.get("mode", ""), coefficient=coefficient)
+
+
 def _with_tower(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.vision_tower import with_vision_tower
 
@@ -201,6 +236,9 @@ _BUILDERS: Final[dict[str, Callable[[Any, str, str, Values], OpenModel]]] = {
     "recover": _retrying,
     "second": _cross_checked,
     "guard": _guarded,
+    "surgical": _steered,
+    "conditional": _steered,
+    "steer": _steered,
     "tower": _with_tower,
 }
 """Those that are more than a transform; imports wait inside, so that the command line lists names without torch."""

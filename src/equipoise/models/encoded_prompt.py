@@ -137,7 +137,7 @@ class PromptEncoder:
             if key in _DROPPED or key in self._image_input_names or not isinstance(value, Tensor):
                 continue
             if value.ndim >= 2 and value.shape[1] == len(prompt_tokens) and not key.startswith("qformer"):
-                token_inputs[key] = _extend_over_reply(key, value, len(reply_tokens))
+                token_inputs[key] = extend_over_reply(key, value, len(reply_tokens))
             else:
                 text_inputs[key] = value
         picture_indices = torch.isin(prompt_tokens, self._picture_tokens).nonzero()
@@ -180,7 +180,7 @@ class PromptEncoder:
         return alone
 
 
-def _extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:
+def extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:
     """A token-aligned input, continued over the reply."""
     if key == "cross_attention_mask":
         tail = value[:, -1:].expand(-1, extra, *value.shape[2:])

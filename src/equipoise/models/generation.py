@@ -63,20 +63,15 @@ def generate(
     prompts: Sequence[Prompt],
     config: Any,
     model_name: str,
-) -> list[Exchange]:
-    """One exchange for each prompt; prompts with the same number of pictures share a batch."""
+) -> list[tuple[Exchange, list[int]]]:
+    """The exchange of each prompt with the tokens of its reply; prompts with as many pictures share a batch."""
     for prompt in prompts:
         require_supported_pictures(processor, chat, prompt)
-    replies: dict[int, Exchange] = {}
+    replies: dict[int, tuple[Exchange, list[int]]] = {}
     for count in sorted({len(prompt.pictures) for prompt in prompts}):
         indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
         batch = [prompts[i] for i in indices]
-        images = [list(prompt.pictures) for prompt in batch] if count else None
-        # Prompts with as many pictures each: processors cannot build a rectangular batch of others.
-        with left_padding(processor):
-            inputs = encode(processor, images, [chat.render(prompt) for prompt in batch], padding=True)
-        inputs.pop("labels", None)
-        inputs = {key: value for key, value in inputs.items() if value is not None}
+        inputs = prompt_inputs(processor, chat, batch)
         prompt_length = inputs["input_ids"].shape[1]
         with torch.no_grad():
             output: Tensor = model.generate(**to_device(inputs, model.device, model.dtype), generation_config=config)
@@ -93,5 +88,15 @@ def generate(
                 tokens = tokens[: int(ends[0])]
             finish: FinishReason = "stop" if len(ends) else "length"
             text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            replies[i] = Exchange(prompt, text, finish, model_name)
+            replies[i] = (Exchange(prompt, text, finish, model_name), tokens.tolist())
     return [replies[i] for i in range(len(prompts))]
+
+
+def prompt_inputs(processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Inputs of a forward pass over prompts with as many pictures each, padded on the left."""
+    # Processors cannot build a rectangular batch of prompts with different numbers of pictures.
+    images = [list(prompt.pictures) for prompt in prompts] if prompts[0].pictures else None
+    with left_padding(processor):
+        inputs = encode(processor, images, [chat.render(prompt) for prompt in prompts], padding=True)
+    inputs.pop("labels", None)
+    return {key: value for key, value in inputs.items() if value is not None}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -119,6 +120,16 @@ class HuggingFaceModel(TransformersModel):
         if leaf.grad is None:
             raise ModelError("expected a gradient at the pixels, got none; try another processor class")
         return losses.to(pixels.device), leaf.grad
+
+    @contextmanager
+    def plain_batches(self) -> Iterator[None]:
+        """No shared prefix inside: every row is a prompt of its own, as hooks that tell rows apart need it."""
+        before = self._sharing
+        try:
+            self._sharing = PrefixCacheSupport(False, "rows are treated differently")
+            yield
+        finally:
+            self._sharing = before
 
     def _accumulate(self, leaf: Tensor, group: list[EncodedPrompt], shift: Tensor | None) -> Tensor:
         """Losses of a group with the same pictures; gradients are accumulated in `leaf` and behind `shift`.

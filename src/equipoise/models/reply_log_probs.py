@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equipoise.models.encoded_prompt import EncodedPrompt
-from equipoise.models.state import shifted_embeddings
+from equipoise.models.state import prompt_lengths, shifted_embeddings
 
 
 def forward_logits(model: Any, keep: Tensor, **inputs: Any) -> Tensor:
@@ -76,7 +76,7 @@ def batch_log_probs(
     start = min(row.prompt_length for row in rows) - 1
     keep = torch.arange(start, tokens.shape[1], device=device)
     embedded = None if shift is None else _padded_shift(shift, rows, tokens.shape[1]).to(device)
-    with shifted_embeddings(model, embedded):
+    with shifted_embeddings(model, embedded), prompt_lengths([row.prompt_length for row in rows]):
         logits = forward_logits(model, keep, use_cache=False, **inputs)
     replies = [logits[i, row.prompt_length - 1 - start :][: row.reply_length] for i, row in enumerate(rows)]
     targets = [row.tokens[row.prompt_length :].to(device) for row in rows]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,6 +14,19 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 POSITION_ATTRIBUTES = ("rope_deltas",)
 """Attributes in which some families keep the positions of their last forward pass."""
+
+current_prompt_lengths: ContextVar[Sequence[int] | None] = ContextVar("current_prompt_lengths", default=None)
+"""Tokens of each row's prompt in a forward pass whose rows hold replies too; None where rows are prompts alone."""
+
+
+@contextmanager
+def prompt_lengths(lengths: Sequence[int]) -> Iterator[None]:
+    """Forward passes inside have rows of a prompt and its reply; what stands where is for hooks to read."""
+    token = current_prompt_lengths.set(lengths)
+    try:
+        yield
+    finally:
+        current_prompt_lengths.reset(token)
 
 
 @contextmanager

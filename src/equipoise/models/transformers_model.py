@@ -13,6 +13,7 @@ from equipoise.errors import ModelError, OutOfMemoryError, UsageError
 from equipoise.models import generation
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
+from equipoise.models.differentiable_processor import to_device
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
 from equipoise.models.reply_log_probs import plain_log_probs
 from equipoise.models.state import frozen, recomputed_activations
@@ -61,21 +62,38 @@ class TransformersModel(OpenModel):
         self.micro_batch = micro_batch
         self.embedding_width = model.get_input_embeddings().weight.shape[1]
         self._chat = ConversationFormat(processor)
+        self.picture_tokens = frozenset(picture_tokens)
         self._stops = _stop_tokens(model, processor)
         end = self._chat.end_token(self._stops)
         self._encoder = PromptEncoder(processor, self._chat, end, picture_tokens, image_input_names)
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""
+        return [exchange for exchange, _ in self.generate_tokens(prompts, max_new_tokens=max_new_tokens)]
+
+    def generate_tokens(
+        self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64
+    ) -> list[tuple[Exchange, list[int]]]:
+        """As `generate`, each exchange with the token ids of its reply."""
         config = generation.greedy_config(self.model, self._stops, max_new_tokens)
         size = self.micro_batch or GENERATION_BATCH
         model_name = f"{self.name}@{self.revision}"
-        replies: list[Exchange] = []
+        replies: list[tuple[Exchange, list[int]]] = []
         with self._frozen():
             for start in range(0, len(prompts), size):
                 batch = prompts[start : start + size]
                 replies += generation.generate(self.model, self.processor, self._chat, batch, config, model_name)
         return replies
+
+    def prompt_inputs(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        """Inputs of one forward pass over prompts with as many pictures each, padded on the left, on the device."""
+        inputs = generation.prompt_inputs(self.processor, self._chat, prompts)
+        return to_device(inputs, self.model.device, self.model.dtype)
+
+    @contextmanager
+    def plain_batches(self) -> Iterator[None]:
+        """No shared prefix inside: every row is a prompt of its own, as hooks that tell rows apart need it."""
+        yield
 
     def _text_log_probs(
         self, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None

@@ -194,3 +194,41 @@ def steps_bar(title: str) -> Iterator[Callable[[int, int, float], None]]:
             bar.update(task, completed=step, total=steps, description=f"{title}  loss {loss:.3f}")
 
         yield update
+
+
+class StageProgressBar(_TerminalBar):
+    """How far a run of several stages is, one stage after the other."""
+
+    def __init__(self) -> None:
+        """Nothing is shown yet."""
+        super().__init__()
+        self._stage = ""
+
+    def _columns(self) -> tuple[Any, ...]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        return (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Show a stage with its units done; without a terminal, a line when it is complete."""
+        if self._bar:
+            if stage != self._stage:
+                self._bar.reset(self._task, description=stage, total=total)
+            self._update(completed=done, total=total)
+        elif done >= total:
+            self._line(f"{stage}: {done}")
+        self._stage = stage
+
+
+@contextmanager
+def stage_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr over the stages of a run."""
+    with StageProgressBar() as bar:
+        yield bar.show

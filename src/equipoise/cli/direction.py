@@ -1,0 +1,294 @@
+"""`equipoise direction`: find the refusal direction of a model, measure it, and reply with it in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from equipoise.cli.console import print_json, print_table, table
+from equipoise.cli.options import arguments as o
+from equipoise.cli.options.compute import BatchOptions
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.param_types import usable_seed
+from equipoise.cli.options.progress import stage_bar
+from equipoise.errors import UsageError
+
+if TYPE_CHECKING:
+    from equipoise.steering.find import FindResult
+    from equipoise.steering.measurement import DirectionMeasurement
+    from equipoise.steering.prompt_sets import OwnSet, PromptSet
+
+direction = typer.Typer(
+    no_args_is_help=True, help="The direction in a model's activations that decides refusals: find, measure, apply."
+)
+
+DirectionFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="What `direction find` wrote: a .safetensors file.", show_default=False)
+]
+Harmful = Annotated[
+    Path | None,
+    typer.Option(help="Prompts that should be refused: one a line, or a table with a column prompt. Default: ours."),
+]
+Harmless = Annotated[Path | None, typer.Option(help="Prompts that should be answered, likewise. Default: ours.")]
+Pseudo = Annotated[
+    Path | None,
+    typer.Option("--pseudo-harmful", help="Harmless prompts that only look harmful, likewise. Default: ours."),
+]
+Count = Annotated[
+    int | None,
+    typer.Option("--count", min=16, help="Prompts of each set, at most; all by default.", show_default=False),
+]
+ReplyTokens = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
+Seed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
+
+
+@direction.command("find")
+@with_options
+def find(
+    model: o.Model,
+    out: o.Out,
+    harmful: Harmful = None,
+    harmless: Harmless = None,
+    pseudo_harmful: Pseudo = None,
+    count: Count = None,
+    keep: Annotated[
+        float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")
+    ] = 0.2,
+    fpr: Annotated[
+        float, typer.Option("--fpr", help="Share of harmless prompts that the condition may steer.")
+    ] = 0.025,
+    reply_tokens: ReplyTokens = 32,
+    seed: Seed = 0,
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+    compute: BatchOptions = BatchOptions(),
+) -> None:
+    """Find the refusal direction, and what `--defend surgical:` and `--defend conditional:` need.
+
+    Writes refusal.safetensors, surgical.safetensors and conditional.safetensors, each with a JSON file, and find.json
+    with every candidate. That no direction is valid is a result as well. The same command goes on after a stop.
+    """
+    if not 0 < keep <= 1 or not 0 < fpr < 1:
+        raise UsageError(f"expected --keep in (0, 1] and --fpr in (0, 1), got {keep:g} and {fpr:g}; try 0.2 and 0.025")
+    from dataclasses import asdict
+
+    from equipoise.files import write_json
+    from equipoise.judges.run_judge import identity_of
+    from equipoise.steering.conditional import fit_condition
+    from equipoise.steering.find import DirectionSearch, FindSettings, find_direction
+    from equipoise.steering.prompt_sets import own_prompts
+    from equipoise.steering.stage_folder import StageFolder
+    from equipoise.steering.steerable import Steerable
+
+    sets = {
+        "harmful": _prompts(harmful, "harmful", count),
+        "harmless": _prompts(harmless, "harmless", count),
+        "pseudo_harmful": _prompts(pseudo_harmful, "pseudo_harmful", count),
+    }
+    steerable = Steerable.of(compute.load(model))
+    settings = FindSettings(seed=seed, keep=keep, reply_tokens=reply_tokens)
+    with stage_bar() as progress:
+        search = DirectionSearch(steerable, settings, progress=progress)
+        recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
+        search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
+        result = find_direction(search, sets["harmful"], sets["harmless"], sets["pseudo_harmful"])
+        files: dict[str, str] = {}
+        document: dict[str, Any] = {"model": steerable.name, "revision": steerable.revision, "recipe": recipe}
+        document |= result.to_dict() | {"self_test": asdict(steerable.self_test), "condition": None}
+        if result.direction is not None:
+            files["refusal"] = str(result.direction.save(out / "refusal.safetensors"))
+            conditional = fit_condition(
+                steerable,
+                result.direction,
+                sets["harmful"],
+                sets["harmless"],
+                [sets["harmless"], own_prompts("ordinary")],
+                false_positives=fpr,
+                seed=seed,
+                progress=progress,
+            )
+            files["conditional"] = str(conditional.save(out / "conditional.safetensors"))
+            document["condition"] = conditional.describe() | dict(conditional.condition.calibration)
+        if result.surgical is not None:
+            files["surgical"] = str(result.surgical.save(out / "surgical.safetensors"))
+    document["files"] = files
+    write_json(out / "find.json", document)
+    if json:
+        print_json(document)
+        return
+    _print_result(result, files)
+
+
+@direction.command("measure")
+@with_options
+def measure(
+    file: DirectionFile,
+    model: o.Model,
+    out: o.Out,
+    harmful: Harmful = None,
+    harmless: Harmless = None,
+    pseudo_harmful: Pseudo = None,
+    count: Count = None,
+    coefficient: Annotated[
+        list[float] | None, typer.Option(help="Of an addition; may be repeated. By default -1, -0.5, 0.5, 1 and 1.5.")
+    ] = None,
+    random_directions: Annotated[
+        int, typer.Option("--random", min=20, help="Random directions of equal length to compare with.")
+    ] = 20,
+    reply_tokens: ReplyTokens = 32,
+    seed: Seed = 0,
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+    compute: BatchOptions = BatchOptions(),
+) -> None:
+    """Measure a direction: separation by layer, refusals under ablation and addition, a random null, side damage.
+
+    Writes measure.json and measure.html. Give prompts that the direction was not found with. The same command goes on
+    after a stop.
+    """
+    from dataclasses import asdict, replace
+
+    from equipoise.files import write_json
+    from equipoise.report.direction_page import write as write_page
+    from equipoise.steering.direction import Direction
+    from equipoise.steering.measure import DirectionMeasurer, MeasureSettings, measure_direction
+    from equipoise.steering.openers import RefusalOpeners
+    from equipoise.steering.stage_folder import StageFolder
+    from equipoise.steering.steerable import Steerable
+
+    loaded = Direction.load(file)
+    if "openers" not in loaded.details:
+        raise UsageError(f"expected a refusal direction in {file}, got a {loaded.kind} vector; try refusal.safetensors")
+    sets = {
+        "harmful": _prompts(harmful, "harmful", count),
+        "harmless": _prompts(harmless, "harmless", count),
+        "pseudo_harmful": _prompts(pseudo_harmful, "pseudo_harmful", count),
+    }
+    settings = MeasureSettings(random_directions=random_directions, reply_tokens=reply_tokens, seed=seed)
+    if coefficient:
+        settings = replace(settings, coefficients=tuple(sorted(set(coefficient))))
+    steerable = Steerable.of(compute.load(model))
+    recipe = _recipe(steerable.revision, sets, asdict(settings) | {"direction": loaded.digest})
+    with stage_bar() as progress:
+        measurer = DirectionMeasurer(steerable, loaded, sets, settings, progress=progress)
+        measurer.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
+        measurement = measure_direction(measurer, RefusalOpeners.from_dict(loaded.details["openers"]))
+    shared = [name for name, source in sets.items() if loaded.data.get(name) == source.sha256]
+    document = measurement.to_dict() | {"recipe": recipe, "found_with": shared}
+    write_json(out / "measure.json", document)
+    page = write_page(measurement, out, found_with=shared)
+    if json:
+        print_json(document | {"page": str(page)})
+        return
+    _print_measurement(measurement, page)
+
+
+@direction.command("apply")
+@with_options
+def apply(
+    file: DirectionFile,
+    prompt: Annotated[list[str], typer.Argument(help="Prompts.", show_default=False)],
+    model: o.Model,
+    mode: Annotated[str, typer.Option(help="ablate, add, or conditional (a file of a condition).")] = "ablate",
+    coefficient: Annotated[float, typer.Option(help="Times the direction.")] = 1.0,
+    max_new_tokens: o.MaxNewTokens = 64,
+    json: o.Json = False,
+    compute: BatchOptions = BatchOptions(),
+) -> None:
+    """Reply to prompts without and with a direction in place; nothing is written."""
+    names = {"ablate": "steer", "add": "steer", "conditional": "conditional"}
+    if mode not in names:
+        raise UsageError(f"expected --mode ablate, add or conditional, got {mode!r}; try ablate")
+    from equipoise.countermeasures.steered_model import steered
+    from equipoise.judges.phrases import PhraseJudge
+    from equipoise.types import Prompt
+
+    plain = compute.load(model)
+    spec = f"{names[mode]}:{file}" + ("" if mode == "conditional" else f",{mode},{coefficient:g}")
+    model_steered = steered(plain, names[mode], str(file), spec, mode=mode, coefficient=coefficient)
+    prompts = [Prompt.ask(text) for text in prompt]
+    before = plain.generate(prompts, max_new_tokens=max_new_tokens)
+    after = model_steered.generate(prompts, max_new_tokens=max_new_tokens)
+    judge = PhraseJudge()
+    rows = [
+        {
+            "prompt": text,
+            "plain": one.reply,
+            "plain_refused": first.refused,
+            "steered": other.reply,
+            "steered_refused": second.refused,
+        }
+        for text, one, other, first, second in zip(prompt, before, after, judge(before), judge(after), strict=True)
+    ]
+    if json:
+        print_json({"model": model_steered.name, "revision": model_steered.revision, "rows": rows})
+        return
+    for row in rows:
+        print_table(
+            f"> {row['prompt']}",
+            f"plain ({_refuses(row['plain_refused'])}): {row['plain']}",
+            f"{mode} ({_refuses(row['steered_refused'])}): {row['steered']}",
+            "",
+        )
+
+
+def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:
+    from equipoise.steering.prompt_sets import own_prompts, read_prompts
+
+    return (own_prompts(own) if path is None else read_prompts(path)).first(count)
+
+
+def _recipe(revision: str, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:
+    sources = {name: [source.sha256, len(source)] for name, source in sets.items()}
+    return {"revision": revision, "prompts": sources, "settings": settings}
+
+
+def _refuses(refused: bool | None) -> str:
+    return "unscored" if refused is None else "refuses" if refused else "answers"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _print_result(result: FindResult, files: dict[str, str]) -> None:
+    scored = [candidate for candidate in result.candidates if candidate.bypass is not None]
+    rows = [
+        (c.layer, c.position, f"{c.auroc:.3f}", *map(_number, (c.bypass, c.induce, c.kl)), c.rejected or "valid")
+        for c in scored
+    ]
+    if rows:
+        columns = ["layer", "position", "AUROC", "bypass", "induce", "KL", "verdict"]
+        print_table(table("candidates, best separated first", columns, rows))
+    print_table(*(f"{name}: {value}" for name, value in result.counts.items()))
+    if result.direction is None:
+        print_table(f"no valid direction: {result.reason}")
+    else:
+        cosine = result.direction.details["split_half_cosine"]
+        print_table(
+            f"direction at layer {result.direction.layer}, position {result.direction.position}, length "
+            f"{result.direction.norm:.3g}, split-half cosine {cosine:.3f}"
+        )
+    if result.surgical_reason:
+        print_table(f"no surgical vector: {result.surgical_reason}")
+    print_table(*(f"{name}: {path}" for name, path in files.items()))
+
+
+def _print_measurement(measurement: DirectionMeasurement, page: Path) -> None:
+    names = list(measurement.counts)
+    rows = [
+        (part.name, *(str(part.rates[name]) for name in names)) for part in (*measurement.conditions, *measurement.dose)
+    ]
+    print_table(table("refused", ["edit", *names], rows))
+    for null in measurement.null:
+        print_table(
+            f"{null.name}: {null.plain:.2f} plain, {null.value:.2f} with the direction; {null.stronger} of "
+            f"{len(null.random)} random directions are at least as strong (p = {null.p:.3f})"
+        )
+    for part in measurement.entropies:
+        print_table(
+            f"cross-entropy of {part.name}: {part.plain:.3f} plain, {part.ablated:.3f} ablated, {part.added:.3f} added"
+        )
+    print_table(f"page: {page}")

@@ -1,0 +1,256 @@
+"""Conditional steering: refusal is added only to rows whose prompt looks harmful inside the model (CAST, 2409.05907).
+
+The condition is a signed linear score of the stream at the last token of the prompt, fitted, calibrated and applied at
+the same layer input. The official code scores `|cos|` of row 0 alone, with a threshold tuned on its training rows; here
+every row has a gate of its own, the threshold has a stated false-positive rate on prompts of several kinds, and the
+gate is decided when the prompt is read and kept while the reply is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import ModelError, UsageError
+from equipoise.models.language_tower import StreamEdit, edited_layer_inputs
+from equipoise.stats.calibration import roc_auc
+from equipoise.stats.thresholds import Threshold, calibrate
+from equipoise.steering.direction import FORMAT, Direction, load_with_document, save_with_document
+from equipoise.steering.edits import capture, masked, translation
+from equipoise.steering.prompt_forward import StageProgress, forward_batches, no_progress, run_prompts
+from equipoise.steering.prompt_sets import PromptSet
+from equipoise.steering.steerable import Steerable
+from equipoise.steering.token_positions import Positions
+from equipoise.types import Prompt
+
+ConditionMethod = Literal["probe", "difference"]
+"""`probe`: logistic regression. `difference`: along the difference of the class means, centred between them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """When to refuse: a linear score of the stream, and its threshold."""
+
+    weight: Tensor
+    """`width` float32: the score is `x . weight + bias`, high is harmful."""
+    bias: float
+    """See `weight`."""
+    layer: int
+    """Input of this layer, at the last token of the prompt."""
+    threshold: float
+    """Rows above it are steered."""
+    method: ConditionMethod
+    """How the weight was fitted."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """The threshold with its bound, and the rate of each kind of prompts."""
+
+    def scores(self, values: Tensor) -> Tensor:
+        """`N` scores of `N x width` values."""
+        return values.float() @ self.weight.to(values.device) + self.bias
+
+
+@dataclass(frozen=True)
+class ConditionalAddition:
+    """Adds a direction to the rows that meet a condition."""
+
+    condition: Condition
+    """When."""
+    direction: Direction
+    """What is added, at its own layer, which is not below the condition's."""
+    coefficient: float = 1.0
+    """Times the direction."""
+
+    @contextmanager
+    def applied(self, steerable: Steerable) -> Iterator[RowGates]:
+        """The context in which the model is steered; the gates of the last prompts can be read from it."""
+        self.direction.check_model(steerable)
+        if self.condition.layer > self.direction.layer:
+            raise UsageError(
+                f"expected a condition at or below layer {self.direction.layer}, got layer {self.condition.layer}; "
+                "try another direction"
+            )
+        gates = RowGates()
+        layout = steerable.token_layout()
+
+        def decide(stream: Tensor) -> Tensor:
+            if layout.starts_prompt:
+                column = layout.positions_from_end(1)[:, 0].to(stream.device)
+                rows = stream.reshape(len(column), -1, stream.shape[-1])[
+                    torch.arange(len(column), device=stream.device), column
+                ]
+                gates.scores = self.condition.scores(rows)
+                gates.flags = gates.scores > self.condition.threshold
+            return stream
+
+        shift = translation(self.direction.vector, self.coefficient)
+        edit: StreamEdit = masked(shift, layout, Positions("all"), gates.current)
+        tower = steerable.tower
+        # The condition's hook is registered first, so that it sees the stream before the addition at the same layer.
+        with (
+            steerable.steered(plain_batches=True),
+            layout.watch(),
+            edited_layer_inputs(tower, {self.condition.layer: decide}),
+            edited_layer_inputs(tower, {self.direction.layer: edit}),
+        ):
+            yield gates
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "intervention": "conditional",
+            "coefficient": self.coefficient,
+            "direction": self.direction.digest,
+            "layer": self.direction.layer,
+            "condition_layer": self.condition.layer,
+            "threshold": self.condition.threshold,
+            "method": self.condition.method,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write `path` (safetensors) and its JSON document.
+
+        Raises:
+            OutputError: the files cannot be written.
+        """
+        condition = {key: value for key, value in vars(self.condition).items() if key != "weight"}
+        document = {
+            **self.direction.to_dict(),
+            "format": FORMAT,
+            "condition": condition,
+            "coefficient": self.coefficient,
+        }
+        return save_with_document(path, {"vector": self.direction.vector, "weight": self.condition.weight}, document)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConditionalAddition:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: no such file, damaged, or not a condition.
+        """
+        tensors, document = load_with_document(path)
+        if "weight" not in tensors or "condition" not in document:
+            raise UsageError(f"expected a condition in {path}, got something else; try `equipoise direction find`")
+        condition = Condition(weight=tensors["weight"], **document["condition"])
+        return cls(condition, Direction.load(path), float(document["coefficient"]))
+
+
+class RowGates:
+    """Which rows of the batch at hand are steered."""
+
+    def __init__(self) -> None:
+        self.flags: Tensor | None = None
+        """`B` bool."""
+        self.scores: Tensor | None = None
+        """`B` scores of the condition."""
+
+    def current(self) -> Tensor:
+        """The flags.
+
+        Raises:
+            ModelError: no prompt was read yet.
+        """
+        if self.flags is None:
+            raise ModelError(
+                "expected a prompt before its reply, got a step that continues a cache; "
+                "try generating inside the context"
+            )
+        return self.flags
+
+
+def fit_condition(
+    steerable: Steerable,
+    direction: Direction,
+    harmful: PromptSet,
+    harmless: PromptSet,
+    calibration: Sequence[PromptSet],
+    *,
+    false_positives: float = 0.025,
+    method: ConditionMethod = "probe",
+    seed: int = 0,
+    progress: StageProgress = no_progress,
+) -> ConditionalAddition:
+    """A condition that separates two sets of prompts, at the layer that does it best on the half kept back.
+
+    Args:
+        steerable: the model.
+        direction: what will be added; the condition stands at or below its layer.
+        harmful: half to fit on, half to choose the layer on.
+        harmless: likewise.
+        calibration: harmless prompts of several kinds (plain, maths, pictures), on which the threshold is set.
+        false_positives: share of these that may be steered.
+        method: how the score is fitted.
+        seed: of the split.
+        progress: told how far it is.
+    """
+    layers = range(direction.layer + 1)
+    parts = [part.prompts for source in (harmful, harmless) for part in source.split((0.5, 0.5), seed)]
+    streams = []
+    for number, part in enumerate([*parts, *(source.prompts for source in calibration)]):
+        streams.append(last_token_streams(steerable, part, layers))
+        progress("activations for the condition", number + 1, len(parts) + len(calibration))
+    bad, bad_kept, good, good_kept = streams[:4]
+    best: tuple[float, Condition] | None = None
+    for layer in layers:
+        if layer not in bad or layer not in good:
+            continue
+        weight, bias = _fit(bad[layer], good[layer], method)
+        condition = Condition(weight, bias, layer, 0.0, method)
+        area = roc_auc(condition.scores(bad_kept[layer]).tolist(), condition.scores(good_kept[layer]).tolist())
+        # At equal areas the later layer: the direction is then clearer, and the margin larger.
+        if best is None or area >= best[0]:
+            best = (area, condition)
+    if best is None:
+        raise ModelError("expected layers that run for every prompt, got none; try prompts with pictures")
+    area, condition = best
+    clean = {
+        source.name: condition.scores(values[condition.layer]).tolist()
+        for source, values in zip(calibration, streams[4:], strict=True)
+    }
+    pooled = [score for scores in clean.values() for score in scores]
+    threshold: Threshold = calibrate(pooled, false_positives)
+    rates = {name: sum(score > threshold.value for score in scores) / len(scores) for name, scores in clean.items()}
+    caught = (condition.scores(bad_kept[condition.layer]) > threshold.value).float().mean()
+    details = {"threshold": threshold.to_dict(), "rates": rates, "auroc": area, "harmful_steered": float(caught)}
+    condition = replace(condition, threshold=threshold.value, calibration=details)
+    return ConditionalAddition(condition, direction)
+
+
+def last_token_streams(
+    steerable: Steerable, prompts: Sequence[Prompt], layers: Sequence[int] | range
+) -> dict[int, Tensor]:
+    """Layer to `N x width` float32: the stream at the last token of each prompt, in order."""
+    values: dict[int, dict[int, Tensor]] = {layer: {} for layer in layers}
+    for indices, inputs in forward_batches(steerable, prompts):
+        with capture(steerable, last=1, layers=list(layers)) as captured:
+            run_prompts(steerable, inputs)
+        for layer in captured.values:
+            values[layer].update(zip(indices, captured.layer(layer)[:, 0], strict=True))
+    return {
+        layer: torch.stack([rows[i] for i in range(len(prompts))])
+        for layer, rows in values.items()
+        if len(rows) == len(prompts)
+    }
+
+
+def _fit(bad: Tensor, good: Tensor, method: ConditionMethod) -> tuple[Tensor, float]:
+    if method == "difference":
+        weight = bad.mean(0) - good.mean(0)
+        # At the first layer the last token of all prompts is the same: a score of zero, which separates nothing.
+        weight = weight / weight.norm().clamp_min(1e-12)
+        return weight, -float(weight @ (bad.mean(0) + good.mean(0)) / 2)
+    from sklearn.linear_model import LogisticRegression
+
+    rows = torch.cat([bad, good]).double()
+    centre, spread = rows.mean(0), rows.std(0).clamp_min(1e-6)
+    labels = [1] * len(bad) + [0] * len(good)
+    # Strong regularisation: there are more dimensions than prompts.
+    model = LogisticRegression(C=0.01, max_iter=1000).fit(((rows - centre) / spread).numpy(), labels)
+    weight = torch.from_numpy(model.coef_[0]) / spread
+    return weight.float(), float(model.intercept_[0] - weight @ centre)

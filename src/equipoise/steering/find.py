@@ -1,0 +1,318 @@
+"""`find_direction`: the refusal direction of a model, from its own replies to harmful and harmless prompts.
+
+Difference in means at every token after the instruction and every layer (Arditi et al. 2024, arXiv:2406.11717), with
+these changes: rows are kept by a judge's label of the model's own reply, openers are learned from these replies, and
+candidates are ranked by how well they separate validation prompts, so that only the best share of them goes through the
+expensive sweeps. That no candidate passes is a result, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import ModelError
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.steering.activation_sums import ActivationSums
+from equipoise.steering.candidates import Candidate, CandidateScorer, choose, prune, rank
+from equipoise.steering.direction import Direction, DirectionKind
+from equipoise.steering.edits import capture
+from equipoise.steering.openers import RefusalOpeners, learn_openers
+from equipoise.steering.prompt_forward import (
+    StageProgress,
+    forward_batches,
+    no_progress,
+    post_instruction_length,
+    run_prompts,
+)
+from equipoise.steering.prompt_sets import PromptSet, batches
+from equipoise.steering.stage_folder import StageFolder
+from equipoise.steering.steerable import Steerable
+from equipoise.types import Judge, Prompt
+
+LEAST_ROWS: Final = 8
+"""Judged prompts of each class below which no direction is looked for."""
+ClassName = Literal["harmful", "harmless", "pseudo"]
+
+
+@dataclass(frozen=True)
+class FindSettings:
+    """What decides the result beside model and prompts."""
+
+    seed: int = 0
+    """Of the split."""
+    validation: float = 0.2
+    """Share of each class that candidates are chosen on."""
+    keep: float = 0.2
+    """Share of the candidates that go through the expensive sweeps; 1 is all."""
+    kl_limit: float = 0.1
+    """Largest divergence on harmless prompts under ablation."""
+    layer_share: float = 0.8
+    """Candidates lie in this share of the layers, from below."""
+    reply_tokens: int = 32
+    """Length of the judged replies."""
+    surgical_share: float = 1.0
+    """Lambda: how much of the refusal direction is taken out of the false-refusal vector."""
+    surgical_kl_limit: float = 0.2
+    """Largest divergence of a surgical vector."""
+    surgical_loss_limit: float = 0.04
+    """Largest share of harmful validation prompts whose refusal a surgical vector may lose."""
+
+
+@dataclass(frozen=True)
+class FindResult:
+    """A direction, or the reason why there is none, with everything that was compared."""
+
+    direction: Direction | None
+    """The refusal direction; None where no candidate is valid."""
+    reason: str | None
+    """Why there is none."""
+    candidates: tuple[Candidate, ...]
+    """All that were ranked; only the scored ones have a bypass."""
+    openers: RefusalOpeners | None
+    """How this model refuses; None where it hardly does."""
+    counts: dict[str, int]
+    """Prompts by class: judged as needed of all, and forward passes."""
+    surgical: Direction | None = None
+    """The false-refusal vector without the refusal direction's part; None where none passes or none was wanted."""
+    surgical_reason: str | None = None
+    """Why there is none, where one was wanted."""
+    surgical_candidates: tuple[Candidate, ...] = ()
+    """As `candidates`, for the surgical vector."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, without vectors."""
+        return {
+            "direction": None if self.direction is None else self.direction.to_dict(),
+            "reason": self.reason,
+            "counts": self.counts,
+            "openers": None if self.openers is None else self.openers.to_dict(),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "surgical": None if self.surgical is None else self.surgical.to_dict(),
+            "surgical_reason": self.surgical_reason,
+            "surgical_candidates": [candidate.to_dict() for candidate in self.surgical_candidates],
+        }
+
+
+@dataclass
+class DirectionSearch:
+    """One run of `find_direction`; its parts are kept in `stages` as they are finished."""
+
+    steerable: Steerable
+    settings: FindSettings
+    judge: Judge = field(default_factory=PhraseJudge)
+    stages: StageFolder = field(default_factory=lambda: StageFolder(None, {}))
+    progress: StageProgress = no_progress
+    passes: int = 0
+    """Prompts that went through the model, one for each forward pass that they took part in."""
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.steerable.tower.layers)
+
+    def replies(self, name: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """Each prompt's reply: its tokens, its text, and whether the judge says it refuses (None: unscored)."""
+        model = self.steerable.open_model
+        if model is None:
+            raise ModelError("expected a model that generates, got bare weights; try Steerable.of(load(name))")
+        stage = f"replies-{name}"
+        rows: dict[str, dict[str, Any]] = self.stages.get(stage) or {}
+        for indices in batches(prompts, 32):
+            if str(indices[0]) not in rows:
+                pairs = model.generate_tokens([prompts[i] for i in indices], max_new_tokens=self.settings.reply_tokens)
+                self.passes += len(indices)
+                verdicts = self.judge([exchange for exchange, _ in pairs])
+                for i, (exchange, tokens), verdict in zip(indices, pairs, verdicts, strict=True):
+                    rows[str(i)] = {"tokens": tokens, "text": exchange.reply, "refused": verdict.refused}
+                self.stages.put(stage, rows)
+            self.progress(f"replies to {name} prompts", len(rows), len(prompts))
+        return [rows[str(i)] for i in range(len(prompts))]
+
+    def sums(self, name: str, prompts: Sequence[Prompt], positions: int) -> tuple[ActivationSums, ActivationSums]:
+        """Running sums of the two halves (even and odd prompts) of a class."""
+        width = self.steerable.tower.width
+        stage = f"sums-{name}"
+        stored = self.stages.get_tensors(stage)
+        halves = [ActivationSums.empty(self.depth, positions, width) for _ in range(2)]
+        finished = 0
+        if stored is not None:
+            halves = [ActivationSums.from_tensors(stored, str(half)) for half in range(2)]
+            finished = int(stored["finished"])
+        for number, (indices, inputs) in enumerate(forward_batches(self.steerable, prompts)):
+            if number < finished:
+                continue
+            even = torch.tensor([i % 2 == 0 for i in indices])
+
+            def take(layer: int, values: Tensor, even: Tensor = even) -> None:
+                for half, chosen in enumerate((even, ~even)):
+                    if bool(chosen.any()):
+                        halves[half].append(layer, values[chosen.to(values.device)])
+
+            with capture(self.steerable, last=positions, layers=range(self.depth), sink=take):
+                run_prompts(self.steerable, inputs)
+            self.passes += len(indices)
+            tensors = {"finished": torch.tensor(number + 1)}
+            tensors |= halves[0].to_tensors("0") | halves[1].to_tensors("1")
+            self.stages.put_tensors(stage, tensors)
+            self.progress(f"activations of {name} prompts", min((number + 1) * 16, len(prompts)), len(prompts))
+        return halves[0], halves[1]
+
+    def projections(self, name: str, prompts: Sequence[Prompt], units: Tensor) -> Tensor:
+        """`N x L x P`: the stream of each prompt along the unit vectors `L x P x width`, layer by layer."""
+        stage = f"projections-{name}"
+        stored = self.stages.get_tensors(stage)
+        if stored is not None:
+            return stored["values"]
+        values = torch.zeros(len(prompts), *units.shape[:2], dtype=torch.float64)
+        for indices, inputs in forward_batches(self.steerable, prompts):
+
+            def take(layer: int, rows: Tensor, indices: list[int] = indices) -> None:
+                values[indices, layer] = (rows.double().cpu() * units[layer]).sum(-1)
+
+            with capture(self.steerable, last=units.shape[1], layers=range(self.depth), sink=take):
+                run_prompts(self.steerable, inputs)
+            self.passes += len(indices)
+        self.stages.put_tensors(stage, {"values": values})
+        return values
+
+    def scored(
+        self, stage: str, candidates: Sequence[Candidate], score: Callable[[Candidate], Candidate]
+    ) -> list[Candidate]:
+        """The candidates with their scores, each kept as it is finished."""
+        results = []
+        for number, candidate in enumerate(candidates):
+            name = f"{stage}-{candidate.layer}{candidate.position}"
+            document = self.stages.get(name)
+            if document is None:
+                document = score(candidate).to_dict()
+                self.stages.put(name, document)
+            results.append(Candidate.from_dict(document))
+            self.progress(f"{stage} candidates", number + 1, len(candidates))
+        return results
+
+
+def find_direction(
+    search: DirectionSearch, harmful: PromptSet, harmless: PromptSet, pseudo: PromptSet | None = None
+) -> FindResult:
+    """The refusal direction, and with `pseudo` the surgical vector against false refusals.
+
+    Args:
+        search: the model and how to look.
+        harmful: prompts that the model should refuse.
+        harmless: prompts that it answers.
+        pseudo: harmless prompts that only look harmful; those it refuses make the false-refusal vector.
+    """
+    settings = search.settings
+    shares = (1 - settings.validation, settings.validation)
+    (harmful_train, harmful_val), (harmless_train, harmless_val) = (
+        part.split(shares, settings.seed) for part in (harmful, harmless)
+    )
+    labelled = {
+        name: (part.prompts, search.replies(name, part.prompts))
+        for name, part in (
+            ("harmful-train", harmful_train),
+            ("harmful-validation", harmful_val),
+            ("harmless-train", harmless_train),
+            ("harmless-validation", harmless_val),
+        )
+    }
+    kept = {name: _with_label(*pair, wanted=name.startswith("harmful")) for name, pair in labelled.items()}
+    counts = {f"{name} of {len(labelled[name][0])}": len(rows) for name, rows in kept.items()}
+    too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
+    if too_few:
+        what = "refuses" if too_few[0].startswith("harmful") else "answers"
+        reason = f"the model {what} {len(kept[too_few[0]])} of {len(labelled[too_few[0]][0])} prompts ({too_few[0]})"
+        return FindResult(None, reason, (), None, counts)
+    openers = learn_openers(*_reply_tokens([rows for _, rows in labelled.values()]))
+    positions = post_instruction_length(search.steerable)
+    means = {name: search.sums(name, kept[f"{name}-train"], positions) for name in ("harmful", "harmless")}
+    differences = (sum_pair(means["harmful"]).means() - sum_pair(means["harmless"]).means()).float()
+    reached = sum_pair(means["harmful"]).reached & sum_pair(means["harmless"]).reached
+    limit = int(settings.layer_share * search.depth)
+    eligible = reached & (torch.arange(search.depth) < limit) & (differences.norm(dim=-1) > 0).all(1)
+    units = torch.nn.functional.normalize(differences.double(), dim=-1)
+    ranked = rank(
+        search.projections("harmful", kept["harmful-validation"], units),
+        search.projections("harmless", kept["harmless-validation"], units),
+        eligible,
+    )
+    scorer = CandidateScorer(search.steerable, openers, kept["harmful-validation"], kept["harmless-validation"])
+
+    def score(candidate: Candidate) -> Candidate:
+        vector = differences[candidate.layer, candidate.position]
+        return scorer.score_refusal(candidate, vector, kl_limit=settings.kl_limit, layer_limit=limit)
+
+    pruned = prune(ranked, settings.keep)
+    scored = search.scored("refusal", pruned, score)
+    best = choose(scored)
+    result_candidates = (*scored, *ranked[len(pruned) :])
+    direction, reason = None, None
+    if best is None:
+        reason = "no candidate is valid: " + (scored[0].rejected or "none was ranked") if scored else "no candidates"
+    else:
+        direction = _direction(search, differences, best, "refusal", {"harmful": harmful, "harmless": harmless})
+        halves = [
+            (means["harmful"][half].means() - means["harmless"][half].means())[best.layer, best.position]
+            for half in range(2)
+        ]
+        cosine = float(torch.nn.functional.cosine_similarity(halves[0], halves[1], dim=0))
+        details = {"split_half_cosine": cosine, "openers": openers.to_dict(), "settings": asdict(settings)}
+        direction = _with_details(direction, {**details, "positions": positions})
+    counts |= {"scored candidates": len(scored), "ranked candidates": len(ranked)}
+    counts["forward passes"] = search.passes + scorer.passes
+    surgical: tuple[Direction | None, str | None, tuple[Candidate, ...]] = (None, None, ())
+    if pseudo is not None and direction is not None:
+        from equipoise.steering.surgical import find_surgical
+
+        surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible)
+        counts["forward passes"] = search.passes + scorer.passes
+    return FindResult(direction, reason, result_candidates, openers, counts, *surgical)
+
+
+def sum_pair(halves: tuple[ActivationSums, ActivationSums]) -> ActivationSums:
+    """Both halves together."""
+    return halves[0] + halves[1]
+
+
+def _with_label(prompts: Sequence[Prompt], rows: Sequence[dict[str, Any]], *, wanted: bool) -> list[Prompt]:
+    return [prompt for prompt, row in zip(prompts, rows, strict=True) if row["refused"] is wanted]
+
+
+def _reply_tokens(groups: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Tokens of all refusals and of all answers."""
+    rows = [row for group in groups for row in group]
+    return [row["tokens"] for row in rows if row["refused"] is True], [
+        row["tokens"] for row in rows if row["refused"] is False
+    ]
+
+
+def _direction(
+    search: DirectionSearch,
+    vectors: Tensor,
+    candidate: Candidate,
+    kind: DirectionKind,
+    sources: dict[str, PromptSet],
+) -> Direction:
+    names = ("auroc", "separation", "bypass", "induce", "kl", "kept")
+    metrics = {name: getattr(candidate, name) for name in names if getattr(candidate, name) is not None}
+    return Direction(
+        vectors[candidate.layer, candidate.position].clone(),
+        layer=candidate.layer,
+        position=candidate.position,
+        model=search.steerable.name,
+        revision=search.steerable.revision,
+        kind=kind,
+        data={name: source.sha256 for name, source in sources.items()},
+        metrics=metrics,
+    )
+
+
+def _with_details(direction: Direction, details: dict[str, Any]) -> Direction:
+    from dataclasses import replace
+
+    return replace(direction, details=details)

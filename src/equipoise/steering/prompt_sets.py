@@ -1,0 +1,107 @@
+"""Prompts that directions are found and measured with: files of the user, or ours."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, Literal
+
+from equipoise.data.tables import SUFFIXES, read_rows
+from equipoise.errors import UsageError
+from equipoise.media.decode import open_picture
+from equipoise.types import Prompt
+
+OwnSet = Literal["harmful", "harmless", "pseudo_harmful", "ordinary"]
+OWN_SETS: Final[tuple[OwnSet, ...]] = ("harmful", "harmless", "pseudo_harmful", "ordinary")
+"""Ours, written for this purpose and taken from no benchmark. `pseudo_harmful` only look harmful; `ordinary` are
+everyday and maths questions that a gate must leave alone."""
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts under one name, with the hash of where they come from."""
+
+    name: str
+    """What it is called in results: `harmful`, a file's name."""
+    prompts: tuple[Prompt, ...]
+    """In order."""
+    sha256: str
+    """Of the file."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def split(self, shares: Sequence[float], seed: int) -> list[PromptSet]:
+        """Disjoint parts in the given shares of the whole; the order is shuffled with the seed.
+
+        Args:
+            shares: of each part; their sum is at most 1.
+            seed: of the shuffle.
+        """
+        order = list(range(len(self.prompts)))
+        random.Random(f"{seed}:{self.sha256}").shuffle(order)
+        parts, start = [], 0
+        for share in shares:
+            stop = start + round(share * len(order))
+            parts.append(replace(self, prompts=tuple(self.prompts[i] for i in order[start:stop])))
+            start = stop
+        return parts
+
+    def first(self, count: int | None) -> PromptSet:
+        """The first prompts only; all where `count` is None."""
+        return replace(self, prompts=self.prompts[:count])
+
+
+def own_prompts(name: OwnSet) -> PromptSet:
+    """One of our own sets."""
+    content = files("equipoise.steering").joinpath(f"prompts/{name}.txt").read_bytes()
+    return _from_lines(name, content)
+
+
+def read_prompts(path: str | Path) -> PromptSet:
+    """Prompts of a file: one a line, or a table with a column `prompt` or `text` and perhaps `picture`.
+
+    Pictures are paths, relative to the file; several are separated by `|`.
+
+    Raises:
+        UsageError: no such file, no prompts, or an empty one.
+        PictureError: a picture that cannot be read.
+    """
+    file = Path(path)
+    if file.suffix not in SUFFIXES:
+        try:
+            return _from_lines(file.stem, file.read_bytes())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"expected a text file of prompts, one a line, got {file} ({error}); try a .txt, .csv or .jsonl file"
+            ) from error
+    prompts = []
+    for row in read_rows(file):
+        text = row.text("prompt", "text", "question", "goal")
+        names = row.text("picture", "image").split("|") if row.has("picture", "image") else []
+        if not text.strip():
+            raise UsageError(f"expected a prompt, got empty text in {row.where}; try removing the row")
+        prompts.append(Prompt.ask(text, *(open_picture(file.parent / name.strip()) for name in names)))
+    if not prompts:
+        raise UsageError(f"expected prompts in {file}, got none; try one prompt a row")
+    return PromptSet(file.stem, tuple(prompts), hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def _from_lines(name: str, content: bytes) -> PromptSet:
+    lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    prompts = tuple(Prompt.ask(line) for line in lines if line and not line.startswith("#"))
+    if not prompts:
+        raise UsageError(f"expected prompts in {name}, got none; try one prompt a line")
+    return PromptSet(name, prompts, hashlib.sha256(content).hexdigest())
+
+
+def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
+    """Indices of prompts that may share a forward pass: as many pictures each, at most `size`, in order."""
+    for count in sorted({len(prompt.pictures) for prompt in prompts}):
+        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]

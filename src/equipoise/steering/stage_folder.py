@@ -1,0 +1,77 @@
+"""`StageFolder`: finished parts of a long run, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from equipoise.errors import UsageError
+from equipoise.files import write_json, write_whole
+
+
+class StageFolder:
+    """JSON documents and tensors by name; a folder belongs to one recipe.
+
+    Args:
+        folder: where they are; None keeps them in memory.
+        recipe: everything that decides the results, as JSON.
+        overwrite: whether results of another recipe are replaced.
+
+    Raises:
+        UsageError: the folder holds results of another recipe.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, recipe: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self._folder = folder
+        self._documents: dict[str, Any] = {}
+        self._tensors: dict[str, dict[str, Tensor]] = {}
+        if folder is None:
+            return
+        file = folder / "recipe.json"
+        if file.exists():
+            if json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(recipe)):
+                return
+            if not overwrite:
+                raise UsageError(
+                    f"expected {folder} to hold this run, got one with another recipe; "
+                    "try another --out, or --overwrite"
+                )
+            shutil.rmtree(folder)
+        write_json(file, recipe)
+
+    def get(self, name: str) -> Any:
+        """A document; None where it is not finished."""
+        if self._folder is None:
+            return self._documents.get(name)
+        file = self._folder / f"{name}.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def put(self, name: str, document: Any) -> None:
+        """Keep a document, whole or not at all."""
+        if self._folder is None:
+            self._documents[name] = document
+        else:
+            write_json(self._folder / f"{name}.json", document)
+
+    def get_tensors(self, name: str) -> dict[str, Tensor] | None:
+        """Tensors; None where they are not finished."""
+        if self._folder is None:
+            return self._tensors.get(name)
+        file = self._folder / f"{name}.safetensors"
+        return load_tensors(file.read_bytes()) if file.exists() else None
+
+    def put_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors, whole or not at all."""
+        if self._folder is None:
+            self._tensors[name] = dict(tensors)
+        else:
+            content = save_tensors({key: value.contiguous() for key, value in tensors.items()})
+            write_whole(self._folder / f"{name}.safetensors", content)

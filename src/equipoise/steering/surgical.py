@@ -1,0 +1,110 @@
+"""The surgical vector: what makes a model refuse harmless prompts, without what makes it refuse harmful ones.
+
+`w = mean of refused harmless-but-suspicious prompts - mean of harmless ones`, `w' = w - lambda (w . r) r` with the
+refusal direction r *of the same layer and position* (Wang et al. 2024, arXiv:2410.03415). Ablating w' removes false
+refusals; whether it keeps the harmful ones is measured on held-out harmful prompts while choosing, because the raw
+vector, and some projected ones, remove both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from equipoise.steering.activation_sums import ActivationSums
+from equipoise.steering.candidates import Candidate, CandidateScorer, choose, prune, rank
+from equipoise.steering.direction import Direction
+from equipoise.steering.find import DirectionSearch, sum_pair
+from equipoise.steering.prompt_sets import PromptSet
+
+LEAST_PSEUDO = 4
+"""Refused harmless prompts below which no surgical vector is looked for."""
+SurgicalOutcome = tuple[Direction | None, str | None, tuple[Candidate, ...]]
+"""The vector, the reason why there is none, and the candidates."""
+
+
+def find_surgical(
+    search: DirectionSearch,
+    scorer: CandidateScorer,
+    pseudo: PromptSet,
+    harmless: ActivationSums,
+    refusal: Tensor,
+    eligible: Tensor,
+) -> SurgicalOutcome:
+    """The surgical vector of a model whose refusal directions are known.
+
+    Args:
+        search: the model and how to look.
+        scorer: with held-out harmful and harmless prompts.
+        pseudo: harmless prompts that look harmful; half of them are to choose on.
+        harmless: sums over harmless training prompts.
+        refusal: `L x P x width` refusal directions.
+        eligible: `L` bool, layers that may be chosen.
+    """
+    settings = search.settings
+    train, validation = pseudo.split((0.5, 0.5), settings.seed)
+    refused = [
+        [
+            prompt
+            for prompt, row in zip(part.prompts, search.replies(f"pseudo-{name}", part.prompts), strict=True)
+            if row["refused"] is True
+        ]
+        for name, part in (("train", train), ("validation", validation))
+    ]
+    if len(refused[0]) < LEAST_PSEUDO or len(refused[1]) < 2:
+        count = len(refused[0]) + len(refused[1])
+        return None, f"the model refuses {count} of {len(pseudo)} harmless prompts that look harmful: too few", ()
+    sums = sum_pair(search.sums("pseudo", refused[0], refusal.shape[1]))
+    raw = (sums.means() - harmless.means()).float()
+    vectors = project_out_each(raw, refusal, settings.surgical_share)
+    eligible = eligible & sums.reached & (vectors.norm(dim=-1) > 1e-6 * raw.norm(dim=-1)).all(1)
+    units = torch.nn.functional.normalize(vectors.double(), dim=-1)
+    ranked = rank(
+        search.projections("surgical-pseudo", refused[1], units),
+        search.projections("surgical-harmless", scorer.harmless, units),
+        eligible,
+    )
+
+    def score(candidate: Candidate) -> Candidate:
+        return scorer.score_surgical(
+            candidate,
+            vectors[candidate.layer, candidate.position],
+            refused[1],
+            kl_limit=settings.surgical_kl_limit,
+            loss_limit=settings.surgical_loss_limit,
+        )
+
+    scored = search.scored("surgical", prune(ranked, settings.keep), score)
+    candidates = (*scored, *ranked[len(scored) :])
+    best = choose(scored)
+    if best is None:
+        return None, _reason(scored), candidates
+    direction = Direction(
+        vectors[best.layer, best.position].clone(),
+        layer=best.layer,
+        position=best.position,
+        model=search.steerable.name,
+        revision=search.steerable.revision,
+        kind="false-refusal",
+        data={"pseudo_harmful": pseudo.sha256},
+        metrics={
+            name: value
+            for name, value in best.to_dict().items()
+            if isinstance(value, float) and name not in ("layer", "position")
+        },
+        details={"lambda": settings.surgical_share, "refused": len(refused[0]) + len(refused[1])},
+    )
+    return direction, None, candidates
+
+
+def project_out_each(vectors: Tensor, others: Tensor, share: float) -> Tensor:
+    """`w - share * (w . r) r` at every layer and position, with r of length 1."""
+    units = torch.nn.functional.normalize(others.double(), dim=-1)
+    wide = vectors.double()
+    return (wide - share * (wide * units).sum(-1, keepdim=True) * units).float()
+
+
+def _reason(scored: Sequence[Candidate]) -> str:
+    return "no candidate is valid: " + (scored[0].rejected or "") if scored else "no candidates"

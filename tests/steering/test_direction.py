@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from equipoise.errors import ModelError, UsageError
+from equipoise.steering.direction import Direction, mean_direction
+from equipoise.steering.steerable import Steerable
+
+
+def direction(seed: int = 0, **more) -> Direction:
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(seed)) * 3
+    settings = {"layer": 1, "position": -1, "model": "llama", "revision": "seed-0", "kind": "refusal"} | more
+    return Direction(vector, **settings)
+
+
+def test_a_direction_survives_its_file(tmp_path: Path) -> None:
+    original = direction(data={"harmful": "abc"}, metrics={"bypass": -3.5}, details={"openers": {"sequences": [[4]]}})
+
+    path = original.save(tmp_path / "refusal.safetensors")
+    loaded = Direction.load(path)
+
+    assert torch.equal(loaded.vector, original.vector)
+    assert loaded.to_dict() == original.to_dict()
+    assert loaded.digest == original.digest
+    assert Direction.load(tmp_path / "refusal").digest == original.digest
+    assert json.loads((tmp_path / "refusal.json").read_text())["norm"] == pytest.approx(original.norm)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "swapped", "no document"])
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, damage: str) -> None:
+    path = direction().save(tmp_path / "refusal.safetensors")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:40])
+    elif damage == "swapped":
+        direction(1).save(tmp_path / "other.safetensors")
+        path.write_bytes((tmp_path / "other.safetensors").read_bytes())
+    else:
+        path.with_suffix(".json").unlink()
+
+    with pytest.raises(UsageError, match="expected .*; try"):
+        Direction.load(path)
+
+
+def test_algebra() -> None:
+    one, other = direction(0), direction(1)
+
+    assert float(one.unit.norm()) == pytest.approx(1)
+    assert one.cosine(-one) == pytest.approx(-1)
+    assert (one + other - other).cosine(one) == pytest.approx(1)
+    assert one.scaled(2).norm == pytest.approx(2 * one.norm)
+    left = one.project_out(other)
+    assert left.cosine(other) == pytest.approx(0, abs=1e-6)
+    assert left.kind == "refusal"
+    half = one.project_out(other, 0.5)
+    assert half.vector @ other.unit == pytest.approx(0.5 * float(one.vector @ other.unit), rel=1e-5)
+    torch.testing.assert_close(mean_direction([one, other]).vector, (one.vector + other.vector) / 2)
+    assert mean_direction([one, other], [1, 0]).cosine(one) == pytest.approx(1)
+
+
+def test_directions_that_do_not_belong_together_are_not_combined() -> None:
+    one = direction()
+    with pytest.raises(UsageError, match="one model"):
+        one + replace(one, revision="other")
+    with pytest.raises(UsageError, match="one layer and position"):
+        one.project_out(direction(1, layer=2))
+    with pytest.raises(UsageError, match="one layer and position"):
+        mean_direction([one, direction(1, position=-2)])
+    with pytest.raises(UsageError, match="parallel"):
+        one.project_out(one.scaled(-3))
+    with pytest.raises(UsageError, match="at least one"):
+        mean_direction([])
+
+
+def test_a_zero_or_infinite_direction_is_none() -> None:
+    for vector in (torch.zeros(4), torch.tensor([1.0, torch.inf]), torch.ones(2, 2)):
+        with pytest.raises(UsageError, match="finite numbers"):
+            Direction(vector, layer=0, position=-1, model="m", revision="r")
+
+
+def test_it_is_refused_on_another_model(tiny_llama: Steerable) -> None:
+    direction().check_model(tiny_llama)
+    with pytest.raises(ModelError, match="direction find"):
+        direction(revision="seed-1").check_model(tiny_llama)
+
+
+def test_random_directions_have_its_length_and_no_part_in_it() -> None:
+    one = direction()
+    randoms = [one.random_like(seed) for seed in range(50)]
+    assert all(other.norm == pytest.approx(one.norm, rel=1e-5) for other in randoms)
+    assert abs(sum(other.cosine(one) for other in randoms) / 50) < 0.1
+    assert torch.equal(randoms[3].vector, one.random_like(3).vector)
+    assert randoms[0].kind == "random"
