@@ -62,7 +62,11 @@ def test_a_steered_model_scores_replies_as_it_writes_them(model: TextModel, fold
 
 
 def test_settings_may_come_without_their_names() -> None:
-    assert parse("steer:a.safetensors,ablate,0.5")[1] == {"file": "a.safetensors", "mode": "ablate", "coefficient": "0.5"}
+    assert parse("steer:a.safetensors,ablate,0.5")[1] == {
+        "file": "a.safetensors",
+        "mode": "ablate",
+        "coefficient": "0.5",
+    }
     assert parse("steer:coefficient=2,a.safetensors")[1]["file"] == "a.safetensors"
     assert parse("surgical:file=b")[1] == {"file": "b", "coefficient": "1"}
     with pytest.raises(UsageError, match="as key=value"):
@@ -95,7 +99,11 @@ def test_a_direction_of_another_model_is_refused_before_the_first_prompt(folder:
 
 
 def test_the_revision_tells_interventions_apart(model: TextModel, folder: Path) -> None:
-    specs = ["steer:{}/refusal.safetensors,add", "steer:{}/refusal.safetensors,ablate", "surgical:{}/surgical.safetensors"]
+    specs = [
+        "steer:{}/refusal.safetensors,add",
+        "steer:{}/refusal.safetensors,ablate",
+        "surgical:{}/surgical.safetensors",
+    ]
     revisions = {defend(model, [spec.format(folder)]).revision for spec in specs}
     assert len(revisions) == 3
     assert defend(model, [f"steer:file={folder}/refusal.json,mode=add"]).revision in revisions

@@ -29,7 +29,9 @@ def conditional(planted_steerable: Steerable, planted_result: FindResult) -> Con
 
 
 @pytest.mark.parametrize("method", ["probe", "difference"])
-def test_a_condition_separates_and_keeps_its_rate(planted_steerable: Steerable, planted_result: FindResult, method) -> None:
+def test_a_condition_separates_and_keeps_its_rate(
+    planted_steerable: Steerable, planted_result: FindResult, method
+) -> None:
     assert planted_result.direction is not None
     fitted = fit_condition(
         planted_steerable,
