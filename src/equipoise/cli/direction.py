@@ -212,7 +212,7 @@ def apply(
     before = plain.generate(prompts, max_new_tokens=max_new_tokens)
     after = model_steered.generate(prompts, max_new_tokens=max_new_tokens)
     judge = PhraseJudge()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "prompt": text,
             "plain": one.reply,

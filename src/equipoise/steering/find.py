@@ -226,8 +226,8 @@ def find_direction(
     too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
     if too_few:
         what = "refuses" if too_few[0].startswith("harmful") else "answers"
-        reason = f"the model {what} {len(kept[too_few[0]])} of {len(labelled[too_few[0]][0])} prompts ({too_few[0]})"
-        return FindResult(None, reason, (), None, counts)
+        few = f"the model {what} {len(kept[too_few[0]])} of {len(labelled[too_few[0]][0])} prompts ({too_few[0]})"
+        return FindResult(None, few, (), None, counts)
     openers = learn_openers(*_reply_tokens([rows for _, rows in labelled.values()]))
     positions = post_instruction_length(search.steerable)
     means = {name: search.sums(name, kept[f"{name}-train"], positions) for name in ("harmful", "harmless")}
@@ -251,7 +251,8 @@ def find_direction(
     scored = search.scored("refusal", pruned, score)
     best = choose(scored)
     result_candidates = (*scored, *ranked[len(pruned) :])
-    direction, reason = None, None
+    direction: Direction | None = None
+    reason = None
     if best is None:
         reason = "no candidate is valid: " + (scored[0].rejected or "none was ranked") if scored else "no candidates"
     else:

@@ -298,13 +298,18 @@ def _entropies(measurer: DirectionMeasurer) -> list[CrossEntropies]:
             for prompt, reply in zip(measurer.prompts["harmless"].prompts, replies, strict=True)
             if reply and not prompt.pictures
         ][:64]
-        edits = {"plain": nullcontext(), "ablated": measurer.ablation(), "added": measurer.addition()}
-        stored = {"ordinary text": {}, "own replies": {}}
+        edits: dict[str, AbstractContextManager[None]] = {
+            "plain": nullcontext(),
+            "ablated": measurer.ablation(),
+            "added": measurer.addition(),
+        }
+        measured: dict[str, dict[str, Any]] = {"ordinary text": {}, "own replies": {}}
         for name, context in edits.items():
             with context:
-                stored["ordinary text"][name] = _prose_entropy(measurer, passages)
+                measured["ordinary text"][name] = _prose_entropy(measurer, passages)
                 if pairs:
-                    stored["own replies"][name] = _reply_entropy(measurer, pairs)
+                    measured["own replies"][name] = _reply_entropy(measurer, pairs)
+        stored = measured
         measurer.stages.put("cross-entropy", stored)
     return [
         CrossEntropies(name, int(parts["plain"][1]), parts["plain"][0], parts["ablated"][0], parts["added"][0])

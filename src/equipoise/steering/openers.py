@@ -106,7 +106,9 @@ def learn_openers(refusals: Sequence[Sequence[int]], answers: Sequence[Sequence[
     if not refusals:
         raise ModelError("expected refusals to learn openers from, got none; try prompts that the model refuses")
     chosen: list[tuple[int, ...]] = []
-    pending = [(token,) for token, _ in Counter(reply[0] for reply in refusals if reply).most_common()]
+    pending: list[tuple[int, ...]] = [
+        (token,) for token, _ in Counter(reply[0] for reply in refusals if reply).most_common()
+    ]
     while pending and _share(refusals, chosen) < COVERAGE:
         sequence = pending.pop(0)
         if _share(answers, [sequence]) <= ANSWER_SHARE:

@@ -69,8 +69,9 @@ def run_self_test(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
         raise
     except FAILURES as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        infinite = float("inf")
-        return SelfTest(*[infinite] * 7, reason=f"{type(error).__name__} in the self-test ({line})")
+        worst = float("inf")
+        reason = f"{type(error).__name__} in the self-test ({line})"
+        return SelfTest(worst, worst, worst, worst, worst, worst, worst, reason)
 
 
 def _measure(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
