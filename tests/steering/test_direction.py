@@ -44,7 +44,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, damage: str) -> None:
     else:
         path.with_suffix(".json").unlink()
 
-    with pytest.raises(UsageError, match="expected .*; try"):
+    with pytest.raises(UsageError, match=r"expected .*; try"):
         Direction.load(path)
 
 

@@ -24,10 +24,13 @@ def test_an_edit_ends_with_its_context_also_after_an_exception(tiny_llama: Steer
     inputs = token_rows(7, 5)
     before = logits(tiny_llama, **inputs)
 
-    with pytest.raises(KeyError), ablate(tiny_llama, VECTOR), add(tiny_llama, VECTOR, layers=[1]):
-        assert not torch.allclose(logits(tiny_llama, **inputs), before)
-        raise KeyError
+    def fail() -> None:
+        with ablate(tiny_llama, VECTOR), add(tiny_llama, VECTOR, layers=[1]):
+            assert not torch.allclose(logits(tiny_llama, **inputs), before)
+            raise KeyError
 
+    with pytest.raises(KeyError):
+        fail()
     assert torch.equal(logits(tiny_llama, **inputs), before)
     assert "save_pretrained" not in vars(tiny_llama.model)
 
@@ -118,7 +121,10 @@ def test_the_last_token_of_a_prompt_is_found_behind_and_before_padding(tiny_llam
     if side == "right":
         inputs = {
             key: torch.stack(
-                [row.roll(int(mask.sum()) - len(row)) for row, mask in zip(value, inputs["attention_mask"])]
+                [
+                    row.roll(int(mask.sum()) - len(row))
+                    for row, mask in zip(value, inputs["attention_mask"], strict=True)
+                ]
             )
             for key, value in inputs.items()
         }
