@@ -35,6 +35,7 @@ NOUNS = {
     "preprocessing",
     "sharing",
     "squeezing",
+    "steering",
     "streaming",
     "testbed",
     "tracing",

@@ -8,17 +8,16 @@ import torch
 from typer.testing import CliRunner
 
 from equipoise.cli.main import app
-from equipoise.cli.options.compute import DeviceOptions, WeightOptions
+from equipoise.cli.options.compute import WeightOptions
 from equipoise.steering.direction import Direction
 from tests.steering.planted import planted_directions, planted_model, prompts
 
 
 @pytest.fixture
 def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name loads the planted model; `Sorry` alone is a refusal to the judge only with more words around it."""
+    """Every name loads the planted model, and a reply of `Sorry` is a refusal."""
     model = planted_model()
-    for options in (DeviceOptions, WeightOptions):
-        monkeypatch.setattr(options, "load", lambda *_args, **_kwargs: model)
+    monkeypatch.setattr(WeightOptions, "load", lambda *_args, **_kwargs: model)
     monkeypatch.setattr("equipoise.judges.phrases.PhraseJudge.__call__", _judge)
 
 

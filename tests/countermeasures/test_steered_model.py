@@ -9,7 +9,7 @@ from equipoise.countermeasures.catalogue import defend, parse
 from equipoise.countermeasures.steered_model import SteeredModel
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.text_model import TextModel
-from equipoise.steering.conditional import Condition, ConditionalAddition
+from equipoise.steering.conditional import HarmCondition, ConditionalAddition
 from equipoise.steering.direction import Direction
 from equipoise.steering.interventions import Addition
 from equipoise.types import Prompt
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     refusal = Direction(6 * harm, kind="refusal", **settings)
     refusal.save(folder / "refusal.safetensors")
     Direction(suspicion, kind="false-refusal", **settings).save(folder / "surgical.safetensors")
-    condition = Condition(harm, 0.0, 1, 0.5, "difference")
+    condition = HarmCondition(harm, 0.0, 1, 0.5, "difference")
     ConditionalAddition(condition, refusal).save(folder / "conditional.safetensors")
     return folder
 

@@ -41,7 +41,7 @@ Count = Annotated[
     typer.Option("--count", min=16, help="Prompts of each set, at most; all by default.", show_default=False),
 ]
 ReplyTokens = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
-Seed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
+DirectionSeed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
 
 
 @direction.command("find")
@@ -60,7 +60,7 @@ def find(
         float, typer.Option("--fpr", help="Share of harmless prompts that the condition may steer.")
     ] = 0.025,
     reply_tokens: ReplyTokens = 32,
-    seed: Seed = 0,
+    seed: DirectionSeed = 0,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
@@ -138,7 +138,7 @@ def measure(
         int, typer.Option("--random", min=20, help="Random directions of equal length to compare with.")
     ] = 20,
     reply_tokens: ReplyTokens = 32,
-    seed: Seed = 0,
+    seed: DirectionSeed = 0,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),

@@ -34,7 +34,7 @@ ConditionMethod = Literal["probe", "difference"]
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
+class HarmCondition:
     """When to refuse: a linear score of the stream, and its threshold."""
 
     weight: Tensor
@@ -59,7 +59,7 @@ class Condition:
 class ConditionalAddition:
     """Adds a direction to the rows that meet a condition."""
 
-    condition: Condition
+    condition: HarmCondition
     """When."""
     direction: Direction
     """What is added, at its own layer, which is not below the condition's."""
@@ -137,7 +137,7 @@ class ConditionalAddition:
         tensors, document = load_with_document(path)
         if "weight" not in tensors or "condition" not in document:
             raise UsageError(f"expected a condition in {path}, got something else; try `equipoise direction find`")
-        condition = Condition(weight=tensors["weight"], **document["condition"])
+        condition = HarmCondition(weight=tensors["weight"], **document["condition"])
         return cls(condition, Direction.load(path), float(document["coefficient"]))
 
 
@@ -196,12 +196,12 @@ def fit_condition(
         streams.append(last_token_streams(steerable, part, layers))
         progress("activations for the condition", number + 1, len(parts) + len(calibration))
     bad, bad_kept, good, good_kept = streams[:4]
-    best: tuple[float, Condition] | None = None
+    best: tuple[float, HarmCondition] | None = None
     for layer in layers:
         if layer not in bad or layer not in good:
             continue
         weight, bias = _fit(bad[layer], good[layer], method)
-        condition = Condition(weight, bias, layer, 0.0, method)
+        condition = HarmCondition(weight, bias, layer, 0.0, method)
         area = roc_auc(condition.scores(bad_kept[layer]).tolist(), condition.scores(good_kept[layer]).tolist())
         # At equal areas the later layer: the direction is then clearer, and the margin larger.
         if best is None or area >= best[0]:

@@ -64,9 +64,9 @@ def test_two_answers_at_once_are_wrong() -> None:
     question = WorldQuestion("What colour is the star?", "red", "colour", "plain_safe", (("shape", "star"),))
     assert is_right(question, "It's red!")
     assert not is_right(question, "It is red or blue.")
-    place = WorldQuestion("Where is the star?", "top", "where", "plain_safe", (("shape", "star"),))
-    assert is_right(place, "It sits at the top.")
-    assert not is_right(place, "It is at the top left.")
+    position = WorldQuestion("Where is the star?", "top", "where", "plain_safe", (("shape", "star"),))
+    assert is_right(position, "It sits at the top.")
+    assert not is_right(position, "It is at the top left.")
 
 
 def test_numbers_count_as_digits_and_words() -> None:
