@@ -9,7 +9,7 @@ from equipoise.countermeasures.catalogue import defend, parse
 from equipoise.countermeasures.steered_model import SteeredModel
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.text_model import TextModel
-from equipoise.steering.conditional import HarmCondition, ConditionalAddition
+from equipoise.steering.conditional import ConditionalAddition, HarmCondition
 from equipoise.steering.direction import Direction
 from equipoise.steering.interventions import Addition
 from equipoise.types import Prompt
