@@ -100,7 +100,7 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
             f"expected a decoder-only model, got the encoder-decoder {type(model).__name__}; try a causal model"
         )
     depth = getattr(config, "num_hidden_layers", None)
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model  # type: ignore[operator]
     # `get_decoder` may return the model itself: pictures then have a tower of their own, deeper inside.
     candidates: list[tuple[int, nn.ModuleList]] = []
     for root in (decoder, model):

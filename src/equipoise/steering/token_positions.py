@@ -44,7 +44,7 @@ class Positions:
         if isinstance(value, str):
             if value not in ("all", "text", "picture", "last"):
                 raise UsageError(f"expected positions all, text, picture or last, or spans, got {value!r}; try text")
-            return cls(cast("PositionKind", value))
+            return cls(value)
         return cls("spans", tuple((int(begin), int(end)) for begin, end in value))
 
     @property
