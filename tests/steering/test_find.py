@@ -135,8 +135,10 @@ def test_ranking_orders_by_area_and_leaves_out_other_layers() -> None:
     assert (ranked[0].layer, ranked[0].position) == (2, -1)
     assert len(ranked) == 6
     assert [candidate.auroc for candidate in ranked] == sorted((c.auroc for c in ranked), reverse=True)
-    assert prune(ranked, 0.2) == ranked[:3]
     assert prune(ranked, 1.0) == ranked
+    best = prune(ranked, 0.3)
+    assert [candidate.position for candidate in best].count(-1) == 1
+    assert best == [next(c for c in ranked if c.position == p) for p in dict.fromkeys(c.position for c in ranked)]
 
 
 def test_the_choice_is_the_least_bypass_that_is_not_rejected() -> None:

@@ -84,9 +84,23 @@ def rank(positive: Tensor, negative: Tensor, eligible: Tensor) -> list[Candidate
     return sorted(candidates, key=lambda candidate: (-candidate.auroc, -candidate.separation))
 
 
-def prune(ranked: Sequence[Candidate], share: float, *, least: int = 3) -> list[Candidate]:
-    """The best share of ranked candidates; at least `least`."""
-    return list(ranked[: max(least, math.ceil(share * len(ranked)))])
+def prune(ranked: Sequence[Candidate], share: float) -> list[Candidate]:
+    """The best share of the layers of each position, the best separated first.
+
+    Of each position by itself: with few prompts many candidates separate perfectly, and a position that tells the
+    wordings apart best is not the one where the model decides.
+    """
+    positions = {candidate.position for candidate in ranked}
+    kept = {
+        position: math.ceil(share * sum(candidate.position == position for candidate in ranked))
+        for position in positions
+    }
+    chosen = []
+    for candidate in ranked:
+        if kept[candidate.position] > 0:
+            kept[candidate.position] -= 1
+            chosen.append(candidate)
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ def find_direction(
     pruned = prune(ranked, settings.keep)
     scored = search.scored("refusal", pruned, score)
     best = choose(scored)
-    result_candidates = (*scored, *ranked[len(pruned) :])
+    result_candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
     direction: Direction | None = None
     reason = None
     if best is None:

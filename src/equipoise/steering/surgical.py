@@ -76,8 +76,9 @@ def find_surgical(
             loss_limit=settings.surgical_loss_limit,
         )
 
-    scored = search.scored("surgical", prune(ranked, settings.keep), score)
-    candidates = (*scored, *ranked[len(scored) :])
+    pruned = prune(ranked, settings.keep)
+    scored = search.scored("surgical", pruned, score)
+    candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
     best = choose(scored)
     if best is None:
         return None, _reason(scored), candidates
