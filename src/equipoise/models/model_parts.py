@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,6 +23,7 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
 )
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
@@ -232,9 +234,14 @@ def read_template(path: Path) -> str:
 def _without_progress_bars() -> Iterator[None]:
     """Libraries stay quiet: loading draws no bars."""
     before = transformers_logging.is_progress_bar_enabled()
+    reader: Any = gguf_reader
+    gguf_bar = reader.tqdm
     try:
         transformers_logging.disable_progress_bar()
+        # The reader of GGUF files draws a bar that this switch does not reach.
+        reader.tqdm = partial(gguf_bar, disable=True)
         yield
     finally:
+        reader.tqdm = gguf_bar
         if before:
             transformers_logging.enable_progress_bar()
