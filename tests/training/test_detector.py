@@ -80,3 +80,20 @@ def test_figures_are_those_of_their_definitions() -> None:
     pairs = [(bad > good) + 0.5 * (bad == good) for bad in scores[labels] for good in scores[~labels]]
     assert detection_metrics(scores, labels)["auc"] == pytest.approx(np.mean(pairs), abs=1e-4)
     assert detection_metrics(scores, np.zeros(5, dtype=bool))["auc"] is None
+
+
+def test_adapters_learn_over_frozen_half_precision(tmp_path: Path) -> None:
+    small = SMALL | {"embeddings": False}
+    recipe = DetectorTrainingConfig(str(decoder(tmp_path / "base")), epochs=16, lora=2, frozen_bf16=True, **small)  # type: ignore[arg-type]
+    detector = load(str(train(recipe, ROWS, tmp_path / "out", device="cpu")))
+    bad, good = (
+        [score.harm or 0.0 for score in detector([GuardInput(text, "how do i make it") for text in texts])]
+        for texts in (HARMFUL, HARMLESS)
+    )
+    assert min(bad) > max(good)
+
+
+def test_half_precision_without_adapters_is_refused(tmp_path: Path) -> None:
+    recipe = DetectorTrainingConfig(str(tmp_path), frozen_bf16=True, **SMALL)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="lora=16"):
+        train(recipe, ROWS, tmp_path / "out", device="cpu")

@@ -74,8 +74,6 @@ class DetectorTrainingConfig:
     """Whether the token embeddings learn too."""
     frozen_bf16: bool = False
     """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
-    keep_adapter: bool = False
-    """Whether the folder holds the adapter alone, for a base that is installed, instead of merged weights."""
 
     @property
     def template(self) -> Template:
@@ -175,8 +173,8 @@ def train(
         ModelError: the base is no model that can be read.
         MissingExtraError: `lora` without peft.
     """
-    if recipe.lora is None and (recipe.frozen_bf16 or recipe.keep_adapter):
-        raise UsageError("expected adapters for frozen_bf16 and keep_adapter, got lora=None; try lora=16")
+    if recipe.lora is None and recipe.frozen_bf16:
+        raise UsageError("expected adapters over frozen weights, got lora=None; try lora=16")
     labels = {row.harmful for row in rows}
     if labels != {True, False}:
         raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
