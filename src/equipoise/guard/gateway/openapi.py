@@ -49,9 +49,7 @@ _MESSAGE: Final = {
     "required": ["role"],
     "properties": {
         "role": _TEXT,
-        "content": {
-            "anyOf": [_TEXT, {"type": "null"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]
-        },
+        "content": {"anyOf": [_TEXT, {"type": "null"}, _PARTS]},
     },
 }
 _PICTURE: Final = {

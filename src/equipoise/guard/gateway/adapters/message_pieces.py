@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,6 +62,41 @@ def pieces_of(message: Mapping[str, Any]) -> Iterator[tuple[PieceKind, str]]:
                 yield ("text" if kind == "text" else "reasoning"), text
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         yield "refusal", message["refusal"]
+
+
+class FirstChoiceStream(ABC):
+    """Reads the chunks of a chat completion; a subclass writes what its API makes of them.
+
+    Only the first choice is read: the APIs that are served this way have one.
+    """
+
+    def __init__(self) -> None:
+        self._calls = ToolCalls()
+        self._finish: str | None = None
+        self._usage: Any = None
+        self._failed = False
+
+    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        """The events for the first choice of a chunk."""
+        events = self._begin(chunk)
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk.get("choices") or ():
+            if choice.get("index", 0) != 0:
+                continue
+            delta = choice.get("delta") or {}
+            self._calls.add(delta)
+            for kind, text in pieces_of(delta):
+                events += self._say(kind, text)
+            self._finish = choice.get("finish_reason") or self._finish
+        return events
+
+    @abstractmethod
+    def _begin(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        """The events before the first piece; none if they were sent."""
+
+    @abstractmethod
+    def _say(self, kind: PieceKind, text: str) -> list[bytes]:
+        """The events of a piece of text."""
 
 
 def _texts(part: Mapping[str, Any]) -> Iterator[str]:

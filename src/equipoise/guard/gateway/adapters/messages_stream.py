@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import named_event
-from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind
 
 _STOPS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "function_call": "tool_use"} | {
     "content_filter": "refusal"
@@ -24,7 +24,7 @@ def tokens(usage: Any) -> dict[str, Any]:
     return {"input_tokens": usage.get("prompt_tokens") or 0, "output_tokens": usage.get("completion_tokens") or 0}
 
 
-class MessagesStream:
+class MessagesStream(FirstChoiceStream):
     """One stream.
 
     Args:
@@ -32,29 +32,12 @@ class MessagesStream:
     """
 
     def __init__(self, model: str) -> None:
+        super().__init__()
         self._model = model
         self._begun = False
         self._index = -1
         self._kind = ""
         """The kind of the open block; empty if none is open."""
-        self._calls = ToolCalls()
-        self._finish: str | None = None
-        self._usage: Any = None
-        self._failed = False
-
-    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
-        """The events for the first choice of a chunk."""
-        events = self._begin(chunk)
-        self._usage = chunk.get("usage") or self._usage
-        for choice in chunk.get("choices") or ():
-            if choice.get("index", 0) != 0:
-                continue
-            delta = choice.get("delta") or {}
-            self._calls.add(delta)
-            for kind, text in pieces_of(delta):
-                events += self._text("thinking" if kind == "reasoning" else "text", text)
-            self._finish = choice.get("finish_reason") or self._finish
-        return events
 
     def error(self, error: Mapping[str, Any]) -> list[bytes]:
         """The error; nothing follows it."""
@@ -91,16 +74,13 @@ class MessagesStream:
         }
         return [named_event({"type": "message_start", "message": message})]
 
-    def _text(self, kind: str, text: str) -> list[bytes]:
+    def _say(self, kind: PieceKind, text: str) -> list[bytes]:
+        block = "thinking" if kind == "reasoning" else "text"
         events: list[bytes] = []
-        if kind != self._kind:
-            block = (
-                {"type": "thinking", "thinking": "", "signature": ""}
-                if kind == "thinking"
-                else {"type": kind, kind: ""}
-            )
-            events += [*self._close(), *self._open(kind, block)]
-        return [*events, self._delta({"type": f"{kind}_delta", kind: text})]
+        if block != self._kind:
+            start = {"type": block, block: ""} | ({"signature": ""} if block == "thinking" else {})
+            events += [*self._close(), *self._open(block, start)]
+        return [*events, self._delta({"type": f"{block}_delta", block: text})]
 
     def _open(self, kind: str, block: dict[str, Any]) -> list[bytes]:
         self._index += 1

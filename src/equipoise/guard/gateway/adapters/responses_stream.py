@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from equipoise.guard.gateway.adapters.adapter import named_event
-from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind
 from equipoise.guard.gateway.adapters.responses_items import (
     call_item,
     content_part,
@@ -19,7 +19,7 @@ from equipoise.guard.gateway.adapters.responses_items import (
 _DELTAS = {"text": "response.output_text", "refusal": "response.refusal", "reasoning": "response.reasoning_text"}
 
 
-class ResponsesStream:
+class ResponsesStream(FirstChoiceStream):
     """One stream.
 
     Args:
@@ -27,6 +27,7 @@ class ResponsesStream:
     """
 
     def __init__(self, frame: Callable[[str, Any], dict[str, Any]]) -> None:
+        super().__init__()
         self._frame = frame
         self._response: dict[str, Any] = {}
         self._identity = ""
@@ -39,24 +40,6 @@ class ResponsesStream:
         """Parts of the open message that are complete."""
         self._kind, self._text = "", ""
         """Kind and text of the open part."""
-        self._calls = ToolCalls()
-        self._finish: str | None = None
-        self._usage: Any = None
-        self._failed = False
-
-    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
-        """The events for the first choice of a chunk."""
-        events = self._begin(chunk)
-        self._usage = chunk.get("usage") or self._usage
-        for choice in chunk.get("choices") or ():
-            if choice.get("index", 0) != 0:
-                continue
-            delta = choice.get("delta") or {}
-            self._calls.add(delta)
-            for kind, text in pieces_of(delta):
-                events += self._say(kind, text)
-            self._finish = choice.get("finish_reason") or self._finish
-        return events
 
     def error(self, error: Mapping[str, Any]) -> list[bytes]:
         """The error, and the response as failed."""
@@ -93,7 +76,7 @@ class ResponsesStream:
         self._response = self._frame(self._identity, chunk.get("model"))
         return [self._event(f"response.{name}", response=self._response) for name in ("created", "in_progress")]
 
-    def _say(self, kind: str, text: str) -> list[bytes]:
+    def _say(self, kind: PieceKind, text: str) -> list[bytes]:
         item = "reasoning" if kind == "reasoning" else "message"
         events: list[bytes] = []
         if item != self._item:
