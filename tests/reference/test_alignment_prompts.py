@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,10 @@ from equipoise.data.suites import everyday
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import run_judge
 from equipoise.reference.alignment_prompts import ACT_WORDINGS, TEXT_WORDINGS, alignment_prompts, refusal_parts
+from equipoise.steering import prompt_sets
 from equipoise.types import Exchange, Prompt
+
+PROMPTS = Path(prompt_sets.__file__).parent / "prompts"
 
 
 def test_the_same_seed_gives_the_same_prompts_and_another_seed_others() -> None:
@@ -63,3 +68,10 @@ def test_refusals_come_in_many_wordings() -> None:
     replies = [parts.draw(random) for _ in range(300)]
     assert len(set(replies)) > 200
     assert {opening for opening in parts.openings if any(r.startswith(opening) for r in replies)} == set(parts.openings)
+
+
+def test_no_topic_stands_in_the_prompts_that_directions_are_found_and_measured_on() -> None:
+    """A direction is measured on prompts that the model has not learned."""
+    topics = {prompt.topic for dev in (False, True) for prompt in alignment_prompts(development=dev)}
+    lines = "\n".join(path.read_text(encoding="utf-8") for path in PROMPTS.glob("*.txt")).casefold()
+    assert [topic for topic in sorted(topics) if topic.casefold().strip(" ?.!") in lines] == []
