@@ -61,7 +61,7 @@ def lm(
     checkpoint_every: Every = 50,
     seed: Seed = 0,
 ) -> None:
-    """Train the adapter of reference/lm: ordinary safety tuning, about half an hour on two processor cores.
+    """Train the adapter of reference/lm: ordinary safety tuning, about an hour on two busy processor cores.
 
     Its rows are composed here: refusals of harmful requests, and the base's own replies to ordinary ones.
     """
