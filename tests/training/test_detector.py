@@ -97,3 +97,27 @@ def test_half_precision_without_adapters_is_refused(tmp_path: Path) -> None:
     recipe = DetectorTrainingConfig(str(tmp_path), frozen_bf16=True, **SMALL)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="lora=16"):
         train(recipe, ROWS, tmp_path / "out", device="cpu")
+
+
+def test_a_detector_of_an_adapter_alone_scores_as_the_merged_one(tmp_path: Path) -> None:
+    base = decoder(tmp_path / "base")
+    small = SMALL | {"embeddings": False}
+    whole = DetectorTrainingConfig(str(base), epochs=4, lora=2, **small)  # type: ignore[arg-type]
+    merged = load(str(train(whole, ROWS, tmp_path / "whole", device="cpu")))
+    out = train(replace(whole, adapter_only=True), ROWS, tmp_path / "adapter", device="cpu")
+    assert not (out / "model.safetensors").exists()
+    inputs = [GuardInput(text, "how do i make it") for text in (*HARMFUL, *HARMLESS)]
+    ours, others = ([score.harm for score in detector(inputs)] for detector in (load(str(out)), merged))
+    # The adapter is written in half precision.
+    assert ours == pytest.approx(others, abs=0.02)
+    assert load(str(out)).identity != merged.identity
+
+
+def test_a_detector_of_an_adapter_needs_its_base(tmp_path: Path) -> None:
+    base = decoder(tmp_path / "base")
+    small = SMALL | {"embeddings": False}
+    recipe = DetectorTrainingConfig(str(base), epochs=1, lora=2, adapter_only=True, **small)  # type: ignore[arg-type]
+    out = train(recipe, ROWS, tmp_path / "out", device="cpu")
+    decoder(base, seed=5)
+    with pytest.raises(ModelError, match="got others"):
+        load(str(out))

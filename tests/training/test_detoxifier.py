@@ -69,3 +69,20 @@ def test_what_cannot_be_trained_is_one_error(tmp_path: Path) -> None:
         train(
             DetoxifierTrainingConfig(base), [RewrittenReply("1", "q", "same", "same")], tmp_path / "other", device="cpu"
         )
+
+
+def test_an_adapter_alone_rewrites_over_its_base(tmp_path: Path) -> None:
+    base = str(decoder(tmp_path / "base"))
+    recipe = DetoxifierTrainingConfig(base, epochs=12, rate=2e-2, batch=8, longest=128, lora=4, adapter_only=True)
+    out = train(recipe, ROWS, tmp_path / "out", device="cpu")
+    assert not (out / "model.safetensors").exists()
+    assert load(str(out), dtype="float32")([GuardInput("take the wire", "how do i make a bomb")]) == [
+        "make a bird please"
+    ]
+
+
+def test_settings_of_adapters_need_adapters(tmp_path: Path) -> None:
+    base = str(decoder(tmp_path / "base"))
+    for recipe in (DetoxifierTrainingConfig(base, adapter_only=True), DetoxifierTrainingConfig(base, frozen_bf16=True)):
+        with pytest.raises(UsageError, match="lora=16"):
+            train(recipe, ROWS, tmp_path / "out", device="cpu")

@@ -1,4 +1,4 @@
-"""Adapters of peft on a loaded model: merged into its weights, so that the result is a model like any other."""
+"""Adapters of peft on a loaded model: beside its weights, or merged into them, which gives a model like any other."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         ModelError: the adapter belongs to another model, or cannot be read.
         MissingExtraError: peft is not installed.
     """
+    return load_adapter(model, folder).merge_and_unload()
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """A `PeftModel`: the model with an adapter beside its weights.
+
+    Args:
+        model: a transformers model; its modules are changed in place.
+        folder: as `save_pretrained` of peft writes it.
+
+    Raises:
+        ModelError: the adapter belongs to another model, or cannot be read.
+        MissingExtraError: peft is not installed.
+    """
     try:
         from peft import PeftConfig, PeftModel
     except ImportError as error:
@@ -35,15 +49,15 @@ def merge_adapter(model: Any, folder: Path) -> Any:
             adapted = PeftModel(model, config)
             # Loaded by name: an adapter of another architecture fits in part or not at all, of which peft only warns.
             loaded = adapted.load_adapter(str(folder), "default", torch_device=str(model.device))
-            strangers = [*loaded.missing_keys, *loaded.unexpected_keys]
-            if strangers:
-                raise ModelError(
-                    f"expected an adapter for this model in {folder}, got one with {len(strangers)} weights that do "
-                    f"not fit it, such as {strangers[0]}; try the model that it was trained on"
-                )
-            return adapted.merge_and_unload()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"expected an adapter for this model in {folder}, got an error ({first_line(error)}); "
             "try the model that it was trained on"
         ) from error
+    strangers = [*loaded.missing_keys, *loaded.unexpected_keys]
+    if strangers:
+        raise ModelError(
+            f"expected an adapter for this model in {folder}, got one with {len(strangers)} weights that do "
+            f"not fit it, such as {strangers[0]}; try the model that it was trained on"
+        )
+    return adapted

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
-from equipoise.guard.detector.folder import write
+from equipoise.guard.detector.folder import ADAPTER, write
 from equipoise.guard.detector.harm_detector import HarmDetector, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, batch, pooling_of
 from equipoise.guard.detector.template import Template
@@ -30,7 +30,7 @@ from equipoise.models.model_parts import UNREADABLE, gguf_option, weight_options
 from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.lora import add_adapters, merge_adapters
+from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
 from equipoise.training.supervised_training import SupervisedSettings, fit
 
 WINDOWS: Final = 4
@@ -74,6 +74,8 @@ class DetectorTrainingConfig:
     """Whether the token embeddings learn too."""
     frozen_bf16: bool = False
     """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
+    adapter_only: bool = False
+    """Whether the adapters are written alone: whoever reads the detector needs the base, and shares its weights."""
 
     @property
     def template(self) -> Template:
@@ -173,7 +175,7 @@ def train(
         ModelError: the base is no model that can be read.
         MissingExtraError: `lora` without peft.
     """
-    if recipe.lora is None and recipe.frozen_bf16:
+    if recipe.lora is None and (recipe.frozen_bf16 or recipe.adapter_only):
         raise UsageError("expected adapters over frozen weights, got lora=None; try lora=16")
     labels = {row.harmful for row in rows}
     if labels != {True, False}:
@@ -202,6 +204,9 @@ def train(
         lengths=[sum(len(window) for window in row["windows"]) for row in data],
         progress=progress,
     )
+    if recipe.adapter_only:
+        inner = network.base.get_base_model()
+        save_adapter(network.base, out / ADAPTER, recipe.base, prefix=inner.base_model_prefix)
     if recipe.lora is not None:
         network.base = merge_adapters(network.base)
     network = network.eval().cpu()

@@ -7,16 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from equipoise.errors import UsageError
 from equipoise.files import write_json
 from equipoise.guard.detoxifier.trained_detoxifier import prompt_ids
 from equipoise.guard.training_rows import RewrittenReply
 from equipoise.judges.phrases import judge_reply
 from equipoise.judges.run_judge import digest
-from equipoise.training.causal_lm import CausalCollator, TokenRow, load_base, token_row
+from equipoise.training.causal_lm import CausalCollator, TokenRow, labelled_loss, load_base, token_row
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.lora import add_adapters, merge_adapters
+from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
 from equipoise.training.supervised_training import SupervisedSettings, fit
 
 LORA_DROPOUT = 0.05
@@ -45,6 +47,10 @@ class DetoxifierTrainingConfig:
     """Tokens of a row; a longer response is cut in its middle, a longer rewrite leaves the row out."""
     bf16: bool = False
     """bfloat16 autocast."""
+    frozen_bf16: bool = False
+    """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
+    adapter_only: bool = False
+    """Whether the adapters are written alone: whoever reads the detoxifier needs the base, and shares its weights."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,12 @@ def train(
         prompt_format: the prompt that is also served.
 
     Raises:
-        UsageError: no usable row, or a folder of another recipe.
+        UsageError: no usable row, a folder of another recipe, or settings of adapters without adapters.
         ModelError: the base is no causal language model.
         MissingExtraError: `lora` without peft.
     """
+    if recipe.lora is None and (recipe.frozen_bf16 or recipe.adapter_only):
+        raise UsageError("expected adapters over frozen weights, got lora=None; try lora=16")
     settings = SupervisedSettings(
         recipe.epochs,
         recipe.rate,
@@ -128,17 +136,24 @@ def train(
     )
     full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows])}
     Checkpoint(out, full_recipe).require_same_recipe()
-    model, tokenizer = load_base(recipe.base)
+    model, tokenizer = load_base(recipe.base, dtype=torch.bfloat16 if recipe.frozen_bf16 else torch.float32)
+    if recipe.frozen_bf16:
+        # At these lengths torch's fused attention has the slower backward pass on a CPU.
+        model.set_attn_implementation("eager")
     data = token_rows(rows, tokenizer, recipe.longest, prompt_format)
     if not data:
         raise UsageError("expected rows with a rewrite of their own, got none; try rows with prompt, response, rewrite")
     if recipe.lora is not None:
         with seeded(recipe.seed):
             model = add_adapters(model, recipe.lora, dropout=LORA_DROPOUT)
-    fit(model, data, CausalCollator.of(tokenizer), settings, out, full_recipe, progress=progress)
-    if recipe.lora is not None:
-        model = merge_adapters(model)
-    model.cpu().save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    lengths = [len(row["input_ids"]) for row in data]
+    collate = CausalCollator.of(tokenizer)
+    fit(model, data, collate, settings, out, full_recipe, loss=labelled_loss, lengths=lengths, progress=progress)
+    if recipe.adapter_only:
+        save_adapter(model, out, recipe.base)
+    else:
+        model = merge_adapters(model) if recipe.lora is not None else model
+        model.cpu().save_pretrained(out)
+        tokenizer.save_pretrained(out)
     write_json(out / "recipe.json", full_recipe)
     return out

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from equipoise.errors import MissingExtraError
+from equipoise.models.shared_base import write_base_settings
 
 
 def add_adapters(
@@ -59,3 +62,32 @@ def scale_adapters(model: nn.Module, share: float) -> None:
             # An adapter's change is the product B A: scaling one of the two factors scales the product.
             if "lora_B" in name:
                 weight.mul_(share)
+
+
+def save_adapter(model: Any, folder: Path, base: str, *, prefix: str = "") -> None:
+    """Write adapters in bfloat16 as peft reads them, with the name of their base; see `models.shared_base`.
+
+    Args:
+        model: as `add_adapters` returned it.
+        folder: made where it is not there.
+        base: name of the model whose weights the adapters were trained over.
+        prefix: the name of the model inside the one that the adapters will be read onto, such as `model` for a decoder
+            inside a causal language model; empty where it is the same model.
+
+    Raises:
+        ModelError: the base is not there.
+    """
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    outer = "base_model.model."
+    inner = f"{outer}{prefix}." if prefix else outer
+    state = {
+        inner + name.removeprefix(outer): weight.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, weight in get_peft_model_state_dict(model).items()
+    }
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = model.peft_config["default"]
+    config.inference_mode, config.base_model_name_or_path = True, base
+    config.save_pretrained(folder)
+    write_base_settings(folder, base)

@@ -11,7 +11,7 @@ import typer
 from equipoise.cli.console import print_table, quiet, table, warn
 from equipoise.cli.options.compute import Device
 from equipoise.cli.options.expansion import FormerName, with_options
-from equipoise.cli.train.options import Every, Folder, Rank, Seed
+from equipoise.cli.train.options import AdapterOnly, Every, Folder, FrozenBf16, Rank, Seed
 from equipoise.errors import UsageError
 
 
@@ -73,6 +73,8 @@ def detector(
     lora: Rank = None,
     early_exit: EarlyExitLayers = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
+    frozen_bf16: FrozenBf16 = False,
+    adapter_only: AdapterOnly = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write matrices in 8 bits: a quarter of the bytes.")] = False,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
@@ -87,9 +89,22 @@ def detector(
     quiet()
     if early_exit is not None and held_out is None:
         raise UsageError("expected --held-out with --early-exit, got none; try a file of labelled replies")
+    if early_exit is not None and adapter_only:
+        raise UsageError("expected --early-exit with a detector's own weights, got --adapter-only; try one of them")
     learned = labelled(rows)
     watched = labelled(held_out) if held_out else ()
-    config = DetectorTrainingConfig(base, mode.value, epochs, learning_rate, batch, seed=seed, lora=lora, bf16=bf16)
+    config = DetectorTrainingConfig(
+        base,
+        mode.value,
+        epochs,
+        learning_rate,
+        batch,
+        seed=seed,
+        lora=lora,
+        bf16=bf16,
+        frozen_bf16=frozen_bf16,
+        adapter_only=adapter_only,
+    )
     with steps_bar("train detector") as progress:
         folder = train(
             config,

@@ -9,7 +9,7 @@ import typer
 
 from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.options.compute import Device
-from equipoise.cli.train.options import Every, Folder, Rank, Seed
+from equipoise.cli.train.options import AdapterOnly, Every, Folder, FrozenBf16, Rank, Seed
 
 
 def detoxifier(
@@ -36,6 +36,8 @@ def detoxifier(
     longest: Annotated[int, typer.Option(min=32, help="Tokens of a row.")] = 1024,
     lora: Rank = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
+    frozen_bf16: FrozenBf16 = False,
+    adapter_only: AdapterOnly = False,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
     device: Device = None,
@@ -52,7 +54,9 @@ def detoxifier(
         warn(f"{counts.refusals} of {len(learned)} rewrites refuse; they teach refusing, which is not detoxifying")
     if counts.same or counts.empty:
         warn(f"left out: {counts.same} rewrites that equal the reply, {counts.empty} empty ones")
-    recipe = DetoxifierTrainingConfig(base, epochs, learning_rate, batch, seed, lora, longest, bf16)
+    recipe = DetoxifierTrainingConfig(
+        base, epochs, learning_rate, batch, seed, lora, longest, bf16, frozen_bf16, adapter_only
+    )
     with steps_bar("train detoxifier") as progress:
         folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device, progress=progress)
     print_table(f"written: {folder}")

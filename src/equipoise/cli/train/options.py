@@ -38,3 +38,21 @@ def file_source(file: Path) -> str:
         return f"rows:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     except OSError as error:
         raise UsageError(f"expected a readable file, got {file} ({error.strerror}); try another --rows") from error
+
+
+FrozenBf16 = Annotated[
+    bool,
+    typer.Option(
+        "--frozen-bf16",
+        help="With --lora: keep the weights under the adapters in bfloat16, which is the fastest on a processor with "
+        "instructions for it.",
+    ),
+]
+AdapterOnly = Annotated[
+    bool,
+    typer.Option(
+        "--adapter-only",
+        help="With --lora: write the adapter alone. It is read over the base, whose weights a detector and a "
+        "detoxifier then share in memory.",
+    ),
+]

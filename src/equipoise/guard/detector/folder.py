@@ -2,7 +2,7 @@
 
 It holds the base model and its tokenizer as transformers writes them, `head.safetensors`, `detector.json`, and perhaps
 `glance.safetensors`. Matrices may be int8 with a scale for each row (`NAME.scale`), which is how the embedded detector
-ships.
+ships. Instead of a base it may hold `adapter/` alone, over a base that is installed elsewhere and shared.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from equipoise.judges.int8 import dequantize_rows, quantize_rows
 from equipoise.judges.run_judge import digest
 
 if TYPE_CHECKING:
+    import torch
+
     from equipoise.guard.detector.network import HarmNetwork
 
 SETTINGS: Final = "detector.json"
 HEAD: Final = "head.safetensors"
 GLANCE: Final = "glance.safetensors"
+ADAPTER: Final = "adapter"
+"""The folder of an adapter over a shared base, instead of a base."""
 
 
 def read(
@@ -51,24 +55,14 @@ def read(
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    detector = _DetectorFolder(folder).detector(name or folder.name, device or "cpu", early_exit)
-    if dtype is None and bfloat16 and (device or "cpu") == "cpu" and _has_bfloat16():
-        dtype = "bfloat16"
-    if dtype is not None:
-        import torch
-
-        number_format: torch.dtype = getattr(torch, dtype)
-        detector.network.base.to(number_format)
-        if detector.early_exit is not None:
-            detector.early_exit.network.base.to(number_format)
-    return detector
-
-
-def _has_bfloat16() -> bool:
     import torch
 
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(known.get("amx_bf16"))
+    from equipoise.models.shared_base import has_fast_bfloat16
+
+    if dtype is None and bfloat16 and (device or "cpu") == "cpu" and has_fast_bfloat16():
+        dtype = "bfloat16"
+    number_format: torch.dtype = getattr(torch, dtype or "float32")
+    return _DetectorFolder(folder).detector(name or folder.name, device or "cpu", number_format, early_exit)
 
 
 @dataclass(frozen=True)
@@ -89,11 +83,10 @@ class _DetectorFolder:
             raise ModelError(f"expected an object in {file}, got {type(document).__name__}; try training it again")
         return document
 
-    def detector(self, name: str, device: str, early_exit: bool) -> HarmDetector:
+    def detector(self, name: str, device: str, dtype: torch.dtype, early_exit: bool) -> HarmDetector:
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-        from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         from equipoise.guard.detector.network import HarmNetwork
 
@@ -102,16 +95,9 @@ class _DetectorFolder:
         try:
             template = dict(settings["template"])
             version = template.pop("version")
-            config = AutoConfig.from_pretrained(self.folder)
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
-            base = AutoModel.from_config(config)
-            state = dequantize_rows(load_file(self.folder / "model.safetensors"))
-            base.load_state_dict(state, strict=False)
+            base, tokenizer = self._base(device, dtype)
             network = HarmNetwork(base, settings["pooling"])
             network.head.load_state_dict(load_file(self.folder / HEAD))
-            missing = [key for key in base.state_dict() if key not in state and not _unused(key)]
-            if missing:
-                raise ModelError(f"expected all weights in {self.folder}, got none for {missing[0]}; try another copy")
             with torch.no_grad():
                 return HarmDetector(
                     network,
@@ -122,12 +108,32 @@ class _DetectorFolder:
                     # Of what decides the scores, not of where it lies.
                     identity=digest([version, folder_hash(self.folder), early_exit_settings is not None]),
                     device=device,
-                    early_exit=self._early_exit(network, early_exit_settings),
+                    early_exit=self._early_exit(network, early_exit_settings, dtype),
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
 
-    def _early_exit(self, network: HarmNetwork, settings: dict[str, Any] | None) -> EarlyExit | None:
+    def _base(self, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
+        """The network under the linear unit, and its tokenizer."""
+        from safetensors.torch import load_file
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        from equipoise.models.shared_base import adapted_base
+
+        if (self.folder / ADAPTER).is_dir():
+            model, tokenizer = adapted_base(self.folder / ADAPTER, device=device, dtype=dtype)
+            return model.base_model, tokenizer
+        base = AutoModel.from_config(AutoConfig.from_pretrained(self.folder))
+        state = dequantize_rows(load_file(self.folder / "model.safetensors"))
+        base.load_state_dict(state, strict=False)
+        missing = [key for key in base.state_dict() if key not in state and not _unused(key)]
+        if missing:
+            raise ModelError(f"expected all weights in {self.folder}, got none for {missing[0]}; try another copy")
+        return base.to(dtype), AutoTokenizer.from_pretrained(self.folder)
+
+    def _early_exit(
+        self, network: HarmNetwork, settings: dict[str, Any] | None, dtype: torch.dtype
+    ) -> EarlyExit | None:
         from safetensors.torch import load_file
 
         from equipoise.guard.detector.network import first_layers
@@ -141,6 +147,7 @@ class _DetectorFolder:
             raise ModelError(
                 f"expected the weights of an early exit in {self.folder / GLANCE}, got others; try another copy"
             )
+        student.base.to(dtype)
         return EarlyExit(student, float(settings["sure"]))
 
 
@@ -168,7 +175,7 @@ def write(
     """Write a detector into a folder.
 
     Args:
-        folder: made where it is not there.
+        folder: made where it is not there. Where it holds an adapter already, the base is not written.
         network: with merged weights; adapters are merged before.
         tokenizer: its tokenizer.
         template: what it was trained to read.
@@ -179,11 +186,12 @@ def write(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    network.base.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    known = network.base.state_dict()
-    state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
-    save_file(quantize_rows(state) if int8 else state, folder / "model.safetensors")
+    if not (folder / ADAPTER).is_dir():
+        network.base.config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        known = network.base.state_dict()
+        state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
+        save_file(quantize_rows(state) if int8 else state, folder / "model.safetensors")
     save_file({key: value.detach().cpu() for key, value in network.head.state_dict().items()}, folder / HEAD)
     scaling = calibration or PlattScaling()
     settings = {

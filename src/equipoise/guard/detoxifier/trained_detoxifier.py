@@ -141,14 +141,29 @@ def _text(tokenizer: Any, ids: list[int], stop: int) -> str | None:
 def read(
     folder: Path, *, name: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> TrainedDetoxifier:
-    """Read a detoxifier from a folder of transformers.
+    """Read a detoxifier from a folder of transformers, or from one with an adapter and the name of its base.
+
+    Args:
+        folder: as the training leaves it.
+        name: what people call it; the folder's name by default.
+        device: where it computes; the CPU by default.
+        dtype: number format of the weights; None is float32 for a whole model, and for an adapter bfloat16 where the
+            processor is fast with it.
 
     Raises:
         ModelError: no causal language model there.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from equipoise.models.shared_base import adapted_base, has_fast_bfloat16, holds_adapter
+
+    known = digest([VERSION, FORM, NEW_TOKENS, folder_hash(folder)])
+    if holds_adapter(folder):
+        number_format = getattr(torch, dtype or ("bfloat16" if has_fast_bfloat16() else "float32"))
+        adapted, tokenizer = adapted_base(folder, device=device or "cpu", dtype=number_format)
+        return TrainedDetoxifier(adapted, tokenizer, name=name or folder.name, identity=known)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "float32")
         model = model.to(device or "cpu").eval()
@@ -157,5 +172,4 @@ def read(
         raise ModelError(
             f"expected a causal language model in {folder}, got: {error}; try a folder of `equipoise train detoxifier`"
         ) from error
-    known = digest([VERSION, FORM, NEW_TOKENS, folder_hash(folder)])
     return TrainedDetoxifier(model, tokenizer, name=name or folder.name, identity=known)

@@ -1,0 +1,121 @@
+"""Several adapters over one base: each computes as if it were alone, and the weights are in memory once."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from equipoise.errors import ModelError
+from equipoise.models.shared_base import adapted_base, base_name, holds_adapter, sharing_copy
+from equipoise.training.causal_lm import load_base
+from equipoise.training.lora import add_adapters, save_adapter
+from tests.guard.tiny_models import decoder
+
+IDS = torch.tensor([[4, 5, 6, 7]])
+
+
+def adapter(base: Path, folder: Path, seed: int) -> Path:
+    """An adapter with a change of its own, as if trained."""
+    model = add_adapters(load_base(str(base))[0], 2)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    save_adapter(model, folder, str(base))
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return decoder(tmp_path / "base")
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def shared(folder: Path) -> Any:
+    return adapted_base(folder, device="cpu", dtype=torch.float32)[0]
+
+
+def test_an_adapter_computes_what_it_does_when_merged(base: Path, tmp_path: Path) -> None:
+    folder = adapter(base, tmp_path / "one", 1)
+    merged = load_base(f"{base}+{folder}")[0]
+    assert torch.allclose(logits(shared(folder)), logits(merged), atol=1e-4)
+    assert float((logits(shared(folder)) - logits(load_base(str(base))[0])).abs().max()) > 0.1
+
+
+def test_adapters_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
+    folders = [adapter(base, tmp_path / str(seed), seed) for seed in (1, 2)]
+    alone = [logits(shared(folder)) for folder in folders]
+    first, second = (shared(folder) for folder in folders)
+    assert torch.equal(logits(first), alone[0])
+    assert torch.equal(logits(second), alone[1])
+    assert not torch.allclose(alone[0], alone[1], atol=1e-2)
+
+
+def test_the_weights_are_in_memory_once(base: Path, tmp_path: Path) -> None:
+    first, second = (shared(adapter(base, tmp_path / str(seed), seed)) for seed in (1, 2))
+    stores = [
+        {weight.data_ptr() for name, weight in model.named_parameters() if "lora" not in name}
+        for model in (first, second)
+    ]
+    assert stores[0] == stores[1]
+    own = [
+        {weight.data_ptr() for name, weight in model.named_parameters() if "lora" in name} for model in (first, second)
+    ]
+    assert own[0]
+    assert not own[0] & own[1]
+
+
+def test_threads_need_not_take_turns(base: Path, tmp_path: Path) -> None:
+    folders = [adapter(base, tmp_path / str(seed), seed) for seed in (1, 2)]
+    models = [shared(folder) for folder in folders]
+    expected = [logits(model) for model in models]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda at: (at % 2, logits(models[at % 2])), range(64)))
+    assert all(torch.allclose(value, expected[at], atol=1e-5) for at, value in results)
+
+
+def test_adapters_on_a_sharing_copy_leave_the_original_alone(base: Path) -> None:
+    original = load_base(str(base))[0]
+    before, names = logits(original), [name for name, _ in original.named_modules()]
+    adapted = add_adapters(sharing_copy(original), 2)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.5)
+    assert torch.equal(logits(original), before)
+    assert [name for name, _ in original.named_modules()] == names
+
+
+def test_a_base_that_changed_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = adapter(base, tmp_path / "one", 1)
+    assert holds_adapter(folder)
+    decoder(base, seed=7)
+    with pytest.raises(ModelError, match=r"expected the weights of .*, got others; try"):
+        base_name(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"base": "x"}', "{", '{"base": "/nowhere", "sha256": "0"}'])
+def test_a_damaged_name_of_the_base_is_one_error(base: Path, tmp_path: Path, content: str) -> None:
+    folder = adapter(base, tmp_path / "one", 1)
+    (folder / "base.json").write_text(content)
+    with pytest.raises(ModelError, match=r"^expected [^\n]*, got [^\n]*; try [^\n]*$"):
+        shared(folder)
+
+
+def test_a_base_with_an_adapter_is_no_base(base: Path, tmp_path: Path) -> None:
+    folder = adapter(base, tmp_path / "one", 1)
+    settings = json.loads((folder / "base.json").read_text())
+    (folder / "base.json").write_text(json.dumps(settings | {"base": f"{base}+{folder}"}))
+    with pytest.raises(ModelError, match="without an adapter"):
+        base_name(folder)
