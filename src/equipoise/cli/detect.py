@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from equipoise.countermeasures.detection import DetectionScore, PerturbationDetector
+    from equipoise.models.base import OpenModel
     from equipoise.stats.thresholds import Threshold
+    from equipoise.steering.projection import ProjectionStatistic
 
 
 @with_options
@@ -42,13 +44,22 @@ def detect(
     threshold: Annotated[
         float | None, typer.Option(help="The threshold, instead of --clean.", show_default=False)
     ] = None,
+    direction: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure the projection on a direction of `equipoise direction find` instead of log-odds.",
+            show_default=False,
+        ),
+    ] = None,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
 ) -> None:
     """Score how far a picture's finest detail, and nothing a person sees, makes the model refuse.
 
-    The score is how much the log-odds of a refusal fall under small changes and without the picture. An attacker who
-    knows this can avoid it; docs/countermeasures.md has the figures.
+    The score is how much the log-odds of a refusal fall under small changes and without the picture, or with
+    --direction the projection of the model's state on its refusal direction. An attacker who knows this can avoid it;
+    docs/countermeasures.md has the figures.
     """
     if clean and threshold is not None:
         raise UsageError("expected --clean or --threshold, got both; try --clean alone")
@@ -63,7 +74,8 @@ def detect(
     from equipoise.stats.thresholds import calibrate
 
     paths, clean_paths = find_pictures(images), find_pictures(clean) if clean else []
-    detector = PerturbationDetector(compute.load(model, pictures_for="detect perturbed pictures"))
+    loaded = compute.load(model, pictures_for="detect perturbed pictures")
+    detector = PerturbationDetector(loaded, statistic=_statistic(loaded, direction))
     questions = tuple(question or PROBE_QUESTIONS)
     chosen = calibrate([_score(detector, path, questions).value for path in clean_paths], fpr) if clean_paths else None
     limit = chosen.value if chosen else threshold
@@ -79,7 +91,8 @@ def detect(
         rows = [
             (str(path), _odds(score), f"{score.value:.2f}", _verdict(score, limit)) for path, score in scores.items()
         ]
-        print_table(table("", ["picture", "log-odds: as it is, changed, grey", "score", "verdict"], rows))
+        measured = "projection" if direction else "log-odds"
+        print_table(table("", ["picture", f"{measured}: as it is, changed, grey", "score", "verdict"], rows))
         if chosen:
             print_table(
                 f"threshold {chosen.value:.3f}: {chosen.rate:.1%} of {chosen.count} clean pictures are above it, "
@@ -89,6 +102,19 @@ def detect(
             print_table("no verdicts without a threshold; try --clean FOLDER")
     if errors:
         raise typer.Exit(PictureError.exit_code)
+
+
+def _statistic(model: OpenModel, file: Path | None) -> ProjectionStatistic | None:
+    """The projection on the direction of a file; None is the default."""
+    if file is None:
+        return None
+    from equipoise.steering.direction import Direction
+    from equipoise.steering.projection import ProjectionStatistic
+    from equipoise.steering.steerable import Steerable
+
+    direction = Direction.load(file)
+    direction.check_model(Steerable.of(model))
+    return ProjectionStatistic(direction)
 
 
 def _score(detector: PerturbationDetector, path: Path, questions: Sequence[str]) -> DetectionScore:

@@ -11,7 +11,7 @@ it, while the certificate is built on a third: a package of their own would impo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,9 +51,13 @@ MAX_LOG_ODDS: Final = 30.0
 """Log-odds are clamped here: beyond it a float32 sum of log-probabilities is rounding error."""
 
 
+PictureStatistic = Callable[[OpenModel, Tensor, Sequence[Prompt]], float]
+"""Model, pixels (`3 x H x W` in `[0, 1]`) and prompts to a number that is higher the nearer the model is to a refusal."""
+
+
 @dataclass(frozen=True)
 class DetectionScore:
-    """The log-odds of a refusal, in nats, as means over the questions."""
+    """A statistic of the refusal, as means over the questions: its log-odds in nats, or what a detector was given."""
 
     plain: float
     """About the picture as it is."""
@@ -64,7 +68,7 @@ class DetectionScore:
 
     @property
     def value(self) -> float:
-        """By how much the log-odds of a refusal fall, at least, when the picture is changed or removed."""
+        """By how much the statistic falls, at least, when the picture is changed or removed."""
         return self.plain - max(self.changed, self.blank)
 
 
@@ -80,6 +84,8 @@ class PerturbationDetector:
     """Copies of each change."""
     seed: int = 0
     """Of the copies."""
+    statistic: PictureStatistic | None = None
+    """What is measured; None is `refusal_log_odds`, and `steering.projection.ProjectionStatistic` is another."""
 
     def __post_init__(self) -> None:
         if not self.changes or self.copies < 1:
@@ -103,13 +109,16 @@ class PerturbationDetector:
         blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
         random = Generator().manual_seed(self.seed)
         copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
-        changed = [refusal_log_odds(self.model, copy, prompts) for copy in copies]
-        plain, grey = (refusal_log_odds(self.model, version, prompts) for version in (pixels, blank))
+        measure = self.statistic or refusal_log_odds
+        changed = [measure(self.model, copy, prompts) for copy in copies]
+        plain, grey = (measure(self.model, version, prompts) for version in (pixels, blank))
         return DetectionScore(plain, sum(changed) / len(changed), grey)
 
     def describe(self) -> dict[str, Any]:
         """The settings as JSON."""
-        return {"changes": [change.describe() for change in self.changes], "copies": self.copies, "seed": self.seed}
+        settings = {"changes": [change.describe() for change in self.changes], "copies": self.copies, "seed": self.seed}
+        describe = getattr(self.statistic, "describe", None)
+        return settings | (describe() if describe else {})
 
 
 def refusal_log_odds(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt]) -> float:
