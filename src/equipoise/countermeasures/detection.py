@@ -52,7 +52,7 @@ MAX_LOG_ODDS: Final = 30.0
 
 
 PictureStatistic = Callable[[OpenModel, Tensor, Sequence[Prompt]], float]
-"""Model, pixels (`3 x H x W` in `[0, 1]`) and prompts to a number that is higher the nearer the model is to a refusal."""
+"""Model, pixels (`3 x H x W` in `[0, 1]`) and prompts to a number: the nearer the model is to a refusal, the higher."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def projections(steerable: Steerable, direction: Direction, prompts: Sequence[Pr
 
 @dataclass(frozen=True)
 class ProjectionStatistic:
-    """What `PerturbationDetector` may measure instead of log-odds: the mean projection over questions about a picture."""
+    """The mean projection over questions about a picture; `PerturbationDetector` takes it instead of log-odds."""
 
     direction: Direction
     """A refusal direction of the model that is asked."""
