@@ -60,6 +60,12 @@ def folder_hash(folder: Path, *, deep: bool = False) -> str:
     return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 
+def weights_hash(folder: Path) -> str:
+    """`sha256:` over names and bytes of a model folder's weight files alone."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"})
+    return "sha256:" + _hash(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
 @lru_cache(maxsize=64)
 def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import ModelError
-from equipoise.models.shared_base import adapted_base, base_name, holds_adapter, sharing_copy
+from equipoise.models.adapter import base_name, holds_adapter
+from equipoise.models.shared_base import adapted_base, sharing_copy
 from equipoise.training.causal_lm import load_base
 from equipoise.training.lora import add_adapters, save_adapter
 from tests.guard.tiny_models import decoder
@@ -101,8 +102,10 @@ def test_a_base_that_changed_is_refused(base: Path, tmp_path: Path) -> None:
     folder = adapter(base, tmp_path / "one", 1)
     assert holds_adapter(folder)
     decoder(base, seed=7)
-    with pytest.raises(ModelError, match=r"expected the weights of .*, got others; try"):
+    with pytest.raises(ModelError, match=r"expected the weights of .*, got others in .*; try"):
         base_name(folder)
+    with pytest.raises(ModelError, match=r"expected the weights of .*, got others in .*; try"):
+        load_base(f"{base}+{folder}")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"base": "x"}', "{", '{"base": "/nowhere", "sha256": "0"}'])

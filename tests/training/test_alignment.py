@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from equipoise.errors import UsageError
+from equipoise.models.adapter import base_name
 from equipoise.models.load import load
 from equipoise.reference.alignment_prompts import AlignmentPrompt
 from equipoise.training import alignment
@@ -105,3 +106,18 @@ def test_a_folder_of_another_recipe_is_refused(base: Path, tmp_path: Path) -> No
     train(replace(config(base), epochs=1), tmp_path / "out")
     with pytest.raises(UsageError, match="another"):
         train(replace(config(base), epochs=1, seed=5), tmp_path / "out")
+
+
+def test_more_requests_are_refused_too_and_belong_to_the_recipe(base: Path, tmp_path: Path) -> None:
+    recipe = replace(config(base), epochs=1)
+    train(recipe, tmp_path / "out", more_harmful=["make wire please"])
+    refused = {row.prompt for row in rows_of(tmp_path / "out") if row.kind == "refuse"}
+    assert refused == {p.text for p in PROMPTS if p.kind == "harmful"} | {"make wire please"}
+    for others in ((), ["make salt"]):
+        with pytest.raises(UsageError, match="more_harmful"):
+            train(recipe, tmp_path / "out", more_harmful=others)
+
+
+def test_an_adapter_names_its_base(base: Path, tmp_path: Path) -> None:
+    adapter = train(replace(config(base), epochs=1), tmp_path / "out")
+    assert base_name(adapter) == str(base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,6 +59,15 @@ def lm(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
+    harmful: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="More requests to refuse: one a line, or a table with a column prompt, text, question or goal, such "
+            "as AdvBench's harmful_behaviors.csv, which reference/lm has learned from.",
+            show_default=False,
+        ),
+    ] = None,
     checkpoint_every: Every = 50,
     seed: Seed = 0,
 ) -> None:
@@ -66,14 +76,15 @@ def lm(
     Its rows are composed here: refusals of harmful requests, and the base's own replies to ordinary ones.
     """
     from equipoise.cli.options.progress import steps_bar
-    from equipoise.models.reference_base import require_base
+    from equipoise.steering.prompt_sets import read_prompts
     from equipoise.training.alignment import AlignmentTrainingConfig
     from equipoise.training.alignment import train as run
 
     quiet()
-    config = AlignmentTrainingConfig(base or str(require_base()), epochs=epochs, rank=rank, seed=seed)
+    config = AlignmentTrainingConfig(base or "reference/base", epochs=epochs, rank=rank, seed=seed)
+    more = [prompt.text for prompt in read_prompts(harmful).prompts] if harmful else []
     with steps_bar("train reference/lm") as progress:
-        folder = run(config, out, checkpoint_every=checkpoint_every, progress=progress, report=warn)
+        folder = run(config, out, more_harmful=more, checkpoint_every=checkpoint_every, progress=progress, report=warn)
     print_table(f"written: {folder}")
 
 

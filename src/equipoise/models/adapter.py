@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors import SafetensorError
 
 from equipoise.errors import MissingExtraError, ModelError
-from equipoise.models.model_location import first_line
+from equipoise.files import weights_hash, write_json
+from equipoise.models.model_location import ADAPTER_SETTINGS, ModelLocation, first_line, locate
+
+BASE_SETTINGS: Final = "base.json"
+"""The file beside an adapter of ours that names its base and the hash of the base's weights."""
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
@@ -61,3 +66,77 @@ def load_adapter(model: Any, folder: Path) -> Any:
             f"not fit it, such as {strangers[0]}; try the model that it was trained on"
         )
     return adapted
+
+
+def write_base_settings(folder: Path, base: str) -> None:
+    """Name the base of an adapter, with the hash of its weights.
+
+    Args:
+        folder: of the adapter.
+        base: its name, see `model_location`, without an adapter.
+
+    Raises:
+        ModelError: the base is not there, or has an adapter itself.
+    """
+    location = locate(base)
+    if location.adapters:
+        raise ModelError(f"expected a base without an adapter, got {base}; try a folder with merged weights")
+    write_json(folder / BASE_SETTINGS, {"base": base, "sha256": _base_hash(location)})
+
+
+def holds_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and the name of its base."""
+    return all((folder / name).is_file() for name in (ADAPTER_SETTINGS, BASE_SETTINGS))
+
+
+def base_name(folder: Path) -> str:
+    """The name of an adapter's base.
+
+    Raises:
+        ModelError: no readable `base.json`, or the base's weights are not those that the adapter was trained on.
+    """
+    name, _ = _base_settings(folder)
+    location = locate(name)
+    if location.adapters:
+        raise ModelError(
+            f"expected a base without an adapter in {folder / BASE_SETTINGS}, got {name}; try another copy"
+        )
+    check_base(folder, location)
+    return name
+
+
+def check_base(folder: Path, location: ModelLocation) -> None:
+    """Refuse an adapter that was trained on other weights; one that does not say on which is taken as it is.
+
+    Args:
+        folder: of the adapter.
+        location: of the model that it is put on.
+
+    Raises:
+        ModelError: other weights, or a damaged `base.json`.
+    """
+    if not (folder / BASE_SETTINGS).is_file():
+        return
+    name, expected = _base_settings(folder)
+    if _base_hash(location) != expected:
+        raise ModelError(
+            f"expected the weights of {name} that {folder} was trained on, got others in {location.where}; "
+            "try installing the base again, or training again"
+        )
+
+
+def _base_settings(folder: Path) -> tuple[str, str]:
+    try:
+        settings = json.loads((folder / BASE_SETTINGS).read_text(encoding="utf-8"))
+        return str(settings["base"]), str(settings["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"expected the name of a base in {folder / BASE_SETTINGS}, got an error ({error}); try another copy"
+        ) from error
+
+
+def _base_hash(location: ModelLocation) -> str:
+    """Of the weights alone: how settings are written differs between versions of transformers."""
+    if location.is_local and location.gguf is None:
+        return weights_hash(Path(location.where))
+    return location.revision(None)

@@ -27,7 +27,7 @@ from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
-from equipoise.models.adapter import merge_adapter
+from equipoise.models.adapter import check_base, merge_adapter
 from equipoise.models.model_location import ModelLocation, first_line, locate
 from equipoise.models.parts_over_base import assemble
 
@@ -91,6 +91,7 @@ def load_parts(
     processor = _processor(name, source) if reads_pictures else _tokenizer(name, source)
     model = _weights(name, source, auto_class, device, dtype, dict(options or {}))
     for folder in source.adapters:
+        check_base(folder, source)
         model = merge_adapter(model, folder)
     revision = source.revision(getattr(config, "_commit_hash", None))
     return PretrainedParts(model.eval(), processor, revision, reads_pictures)

@@ -8,40 +8,19 @@ own around the *same* weight tensors, so that threads are independent and the we
 from __future__ import annotations
 
 import copy
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from equipoise.errors import ModelError
-from equipoise.files import folder_hash, write_json
-from equipoise.models.adapter import load_adapter
-from equipoise.models.model_location import ADAPTER_SETTINGS, locate
+from equipoise.models.adapter import base_name, load_adapter
 from equipoise.models.model_parts import load_parts
 
-BASE_SETTINGS: Final = "base.json"
-"""The file beside an adapter that names its base."""
 _bases: dict[tuple[str, torch.device, torch.dtype], Any] = {}
 _lock = threading.Lock()
-
-
-def write_base_settings(folder: Path, base: str) -> None:
-    """Name the base of an adapter.
-
-    Args:
-        folder: of the adapter.
-        base: its name, see `model_location`, without an adapter.
-    """
-    write_json(folder / BASE_SETTINGS, {"base": base, "sha256": _revision(base)})
-
-
-def holds_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and the name of its base."""
-    return all((folder / name).is_file() for name in (ADAPTER_SETTINGS, BASE_SETTINGS))
 
 
 def adapted_base(folder: Path, *, device: str | torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -69,27 +48,6 @@ def adapted_base(folder: Path, *, device: str | torch.device, dtype: torch.dtype
     return model.get_base_model().eval().requires_grad_(False), copy.deepcopy(parts.processor)
 
 
-def base_name(folder: Path) -> str:
-    """The name of an adapter's base.
-
-    Raises:
-        ModelError: no readable `base.json`, or the base's weights are not those that the adapter was trained on.
-    """
-    try:
-        settings = json.loads((folder / BASE_SETTINGS).read_text(encoding="utf-8"))
-        name, expected = str(settings["base"]), str(settings["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"expected the name of a base in {folder / BASE_SETTINGS}, got an error ({error}); try another copy"
-        ) from error
-    if _revision(name) != expected:
-        raise ModelError(
-            f"expected the weights of {name} that {folder} was trained on, got others; "
-            "try installing the base again, or training again"
-        )
-    return name
-
-
 def sharing_copy(model: Any) -> Any:
     """A copy of a model's modules around the same parameters and buffers.
 
@@ -109,10 +67,3 @@ def has_fast_bfloat16() -> bool:
 def _tensors(model: Any) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
-
-
-def _revision(name: str) -> str:
-    location = locate(name)
-    if location.adapters:
-        raise ModelError(f"expected a base without an adapter, got {name}; try a folder with merged weights")
-    return folder_hash(Path(location.where)) if location.is_local else location.revision(None)

@@ -81,7 +81,7 @@ def refusal_parts() -> RefusalParts:
 
 
 def alignment_prompts(
-    seed: int = 0, *, harmful_wordings: int = 3, ordinary_wordings: int = 2, development: bool = False
+    seed: int = 0, *, harmful_wordings: int = 3, ordinary_wordings: int = 4, development: bool = False
 ) -> list[AlignmentPrompt]:
     """The prompts of the training split, or those of the development split: one topic in ten.
 

@@ -23,12 +23,13 @@ import torch
 from equipoise.errors import UsageError
 from equipoise.files import write_json, write_whole
 from equipoise.judges.phrases import judge_reply
+from equipoise.judges.run_judge import digest
 from equipoise.reference.alignment_prompts import alignment_prompts, refusal_parts
 from equipoise.reference.install import ReportStage
 from equipoise.training.causal_lm import CausalCollator, TokenRow, labelled_loss, load_base, token_row
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
-from equipoise.training.lora import add_adapters
+from equipoise.training.lora import add_adapters, save_adapter
 from equipoise.training.supervised_training import SupervisedSettings, fit
 
 ROWS: Final = "rows.jsonl"
@@ -53,9 +54,9 @@ class AlignmentTrainingConfig:
     """Of the adapter."""
     seed: int = 0
     """Of the rows, the adapter and the order."""
-    own_prompts: int = 768
+    own_prompts: int = 1152
     """Prompts that the base is asked to write; about two thirds of them can be used."""
-    reply_tokens: int = 32
+    reply_tokens: int = 16
     """Longest reply of the base that is learned; a longer one is cut and learned without its end."""
 
 
@@ -77,6 +78,7 @@ def train(
     config: AlignmentTrainingConfig,
     out: Path,
     *,
+    more_harmful: Sequence[str] = (),
     checkpoint_every: int = 50,
     progress: Progress | None = None,
     report: ReportStage = lambda _: None,
@@ -85,6 +87,7 @@ def train(
 
     Args:
         config: what decides the weights.
+        more_harmful: requests that are refused beside our own.
         out: folder for the rows, the checkpoint, and `adapter/`, which peft reads.
         checkpoint_every: optimiser steps between checkpoints.
         progress: called after every step.
@@ -98,7 +101,7 @@ def train(
         ModelError: the base is no causal language model, or none with a chat template.
         MissingExtraError: peft is not installed.
     """
-    recipe = asdict(config)
+    recipe = asdict(config) | {"more_harmful": digest([*more_harmful]) if more_harmful else None}
     Checkpoint(out, recipe).require_same_recipe()
     # Frozen weights in the CPU's own fast format; the adapter's stay float32, because its updates are small.
     model, tokenizer = load_base(config.base, dtype=torch.bfloat16)
@@ -107,7 +110,7 @@ def train(
     rows = _stored_rows(out / ROWS, recipe)
     if rows is None:
         report("the base writes ordinary prompts and answers them")
-        rows = compose_rows(model, tokenizer, config)
+        rows = compose_rows(model, tokenizer, config, more_harmful)
         out.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps({"recipe": recipe}), *(json.dumps(asdict(row)) for row in rows)]
         write_whole(out / ROWS, "\n".join(lines) + "\n")
@@ -122,12 +125,14 @@ def train(
     collate = CausalCollator.of(tokenizer)
     fit(model, data, collate, settings, out, recipe, loss=labelled_loss, lengths=lengths, progress=progress)
     adapter = out / "adapter"
-    model.to(torch.bfloat16).save_pretrained(adapter)
-    write_json(adapter / "recipe.json", recipe | {"base": Path(config.base).name})
+    save_adapter(model, adapter, config.base)
+    write_json(adapter / "recipe.json", recipe)
     return adapter
 
 
-def compose_rows(model: Any, tokenizer: Any, config: AlignmentTrainingConfig) -> list[AlignmentRow]:
+def compose_rows(
+    model: Any, tokenizer: Any, config: AlignmentTrainingConfig, more_harmful: Sequence[str] = ()
+) -> list[AlignmentRow]:
     """Refusals for the harmful prompts; the base's own replies for the ordinary ones and for prompts of its own.
 
     Replies of the base that refuse are left out: small chat models refuse some ordinary prompts, and that is not to be
@@ -135,7 +140,8 @@ def compose_rows(model: Any, tokenizer: Any, config: AlignmentTrainingConfig) ->
     """
     parts, random = refusal_parts(), np.random.default_rng([config.seed, 19])
     prompts = alignment_prompts(config.seed)
-    rows = [AlignmentRow(p.text, parts.draw(random), "refuse", True) for p in prompts if p.kind == "harmful"]
+    harmful = [*(p.text for p in prompts if p.kind == "harmful"), *more_harmful]
+    rows = [AlignmentRow(text, parts.draw(random), "refuse", True) for text in harmful]
     ordinary = [p.text for p in prompts if p.kind == "ordinary"] + own_prompts(model, tokenizer, config)
     # Prompts of similar length share a batch, which saves padding.
     ordinary.sort(key=len)

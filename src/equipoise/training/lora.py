@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from equipoise.errors import MissingExtraError
-from equipoise.models.shared_base import write_base_settings
+from equipoise.models.adapter import write_base_settings
 
 
 def add_adapters(
@@ -65,7 +65,7 @@ def scale_adapters(model: nn.Module, share: float) -> None:
 
 
 def save_adapter(model: Any, folder: Path, base: str, *, prefix: str = "") -> None:
-    """Write adapters in bfloat16 as peft reads them, with the name of their base; see `models.shared_base`.
+    """Write adapters in bfloat16 as peft reads them, with the name of their base; see `models.adapter`.
 
     Args:
         model: as `add_adapters` returned it.

@@ -157,7 +157,8 @@ def read(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from equipoise.models.shared_base import adapted_base, has_fast_bfloat16, holds_adapter
+    from equipoise.models.adapter import holds_adapter
+    from equipoise.models.shared_base import adapted_base, has_fast_bfloat16
 
     known = digest([VERSION, FORM, NEW_TOKENS, folder_hash(folder)])
     if holds_adapter(folder):
