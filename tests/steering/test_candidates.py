@@ -1,0 +1,137 @@
+"""Candidates: separation by definition, ranking, pruning, scores under edits, and the choice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.steering.candidates import (
+    Candidate,
+    CandidateScorer,
+    auroc,
+    choose,
+    mean_divergence,
+    prune,
+    rank,
+    separation,
+)
+from equipoise.steering.openers import RefusalOpeners
+from equipoise.steering.steerable import Steerable
+from tests.steering.planted import DEPTH, planted_directions, prompts
+
+VALUES = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=12)
+OPENERS = RefusalOpeners(((6,),), 1.0, 0.0)
+
+
+def column(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values)[:, None, None]
+
+
+@given(VALUES, VALUES)
+def test_the_area_is_the_share_of_pairs_in_order(first: list[float], second: list[float]) -> None:
+    pairs = [(a > b) + 0.5 * (a == b) for a in first for b in second]
+    assert float(auroc(column(first), column(second))) == pytest.approx(sum(pairs) / len(pairs))
+    assert float(auroc(column(second), column(first))) == pytest.approx(1 - sum(pairs) / len(pairs))
+
+
+@given(VALUES, VALUES, st.floats(0.5, 4), st.floats(-3, 3))
+def test_the_distance_of_means_has_no_unit(first: list[float], second: list[float], scale: float, shift: float) -> None:
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return
+    plain = float(separation(column(first), column(second)))
+    moved = separation(column([scale * v + shift for v in first]), column([scale * v + shift for v in second]))
+    assert float(moved) == pytest.approx(plain, abs=1e-4)
+
+
+def test_ranking_is_by_area_then_distance_and_leaves_out_what_may_not_be_chosen() -> None:
+    positive, negative = torch.zeros(4, 3, 2), torch.zeros(4, 3, 2)
+    noise = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    for layer, index, shift in ((0, 0, 10.0), (1, 1, 20.0), (2, 1, 30.0), (1, 0, 1.0)):
+        positive[:, layer, index], negative[:, layer, index] = noise + shift, noise
+    ranked = rank(positive, negative, torch.tensor([True, True, False]))
+    assert [(c.layer, c.position) for c in ranked[:3]] == [(1, -1), (0, -2), (1, -2)]
+    assert {c.layer for c in ranked} == {0, 1}
+    assert len(ranked) == 4
+
+
+@pytest.mark.parametrize(("share", "left"), [(1.0, 10), (0.5, 6), (0.2, 2), (0.01, 2)])
+def test_pruning_keeps_a_share_of_every_position(share: float, left: int) -> None:
+    ranked = [Candidate(layer, position, 1 - layer / 10, 0.0) for layer in range(5) for position in (-1, -2)]
+    kept = prune(ranked, share)
+    assert len(kept) == left
+    assert {c.position for c in kept} == {-1, -2}
+    assert kept == [c for c in ranked if c in kept]
+    best = {position: min(c.layer for c in kept if c.position == position) for position in (-1, -2)}
+    assert best == {-1: 0, -2: 0}
+
+
+def test_the_choice_has_the_least_bypass_of_those_that_are_valid() -> None:
+    rejected = Candidate(1, -1, 1.0, 1.0, bypass=-9.0, rejected="too high")
+    unscored = Candidate(2, -1, 1.0, 1.0)
+    good, better = (Candidate(layer, -1, 1.0, 1.0, bypass=bypass) for layer, bypass in ((3, 0.0), (4, -2.0)))
+    assert choose([rejected, unscored, good, better]) == better
+    assert choose([rejected, unscored]) is None
+    assert choose([]) is None
+    assert Candidate.from_dict(rejected.to_dict()) == rejected
+
+
+def test_the_divergence_of_a_model_from_itself_is_zero_and_never_negative() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(5, 11, generator=generator).log_softmax(-1) for _ in range(2))
+    assert mean_divergence(one, one) == 0
+    assert mean_divergence(one, two) > 0
+    expected = (one.double().exp() * (one.double() - two.double())).sum(-1).mean()
+    assert mean_divergence(one, two) == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.fixture
+def scorer(planted_steerable: Steerable) -> CandidateScorer:
+    harmful, harmless = prompts("harmful", 6, "attack"), prompts("harmless", 5)
+    return CandidateScorer(planted_steerable, OPENERS, harmful.prompts, harmless.prompts)
+
+
+def test_the_planted_direction_scores_as_a_refusal_direction(scorer: CandidateScorer) -> None:
+    vector = 6 * planted_directions()[0]
+    scored = scorer.score_refusal(Candidate(2, -1, 1.0, 9.0), vector, kl_limit=0.1, layer_limit=DEPTH)
+    assert scored.rejected is None
+    assert scored.bypass is not None
+    assert scored.bypass < float(scorer.plain.harmful.mean()) - 2
+    assert scored.induce is not None
+    assert scored.induce > 0
+
+
+def test_every_condition_rejects_with_its_reason(scorer: CandidateScorer) -> None:
+    vector = 6 * planted_directions()[0]
+    candidate = Candidate(2, -1, 1.0, 9.0)
+    high = scorer.score_refusal(candidate, vector, kl_limit=0.1, layer_limit=2)
+    assert "layer" in str(high.rejected)
+    weak = scorer.score_refusal(candidate, 1e-3 * vector, kl_limit=0.1, layer_limit=DEPTH)
+    assert "does not induce" in str(weak.rejected)
+    strict = scorer.score_refusal(candidate, vector, kl_limit=-1.0, layer_limit=DEPTH)
+    assert "KL" in str(strict.rejected)
+
+
+def test_a_surgical_vector_that_loses_harmful_refusals_is_rejected(scorer: CandidateScorer) -> None:
+    harm, suspicion = planted_directions()
+    pseudo = prompts("pseudo", 5, "shoot").prompts
+    candidate = Candidate(2, -1, 1.0, 9.0)
+    limits = {"kl_limit": 10.0, "loss_limit": 0.04}
+    bad = scorer.score_surgical(candidate, harm, pseudo, **limits)
+    assert "loses" in str(bad.rejected)
+    assert bad.kept == -1
+    good = scorer.score_surgical(candidate, suspicion, pseudo, **limits)
+    assert good.rejected is None
+    assert good.kept == 0
+    assert good.bypass is not None
+    assert good.bypass < 0
+
+
+def test_passes_are_counted_and_the_plain_model_runs_once(scorer: CandidateScorer) -> None:
+    assert scorer.passes == 0
+    plain = scorer.plain
+    assert scorer.passes == 6 + 5
+    assert scorer.plain is plain
+    scorer.score_refusal(Candidate(2, -1, 1.0, 9.0), planted_directions()[0], kl_limit=0.1, layer_limit=DEPTH)
+    assert scorer.passes == (6 + 5) + (6 + 5 + 5)
