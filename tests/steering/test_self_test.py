@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import equipoise.steering.edits as edits
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.language_tower import LanguageTower, StreamEdit, edited_layer_inputs
-from equipoise.steering.self_test import run_self_test
+from equipoise.steering.self_test import _with_reason, run_self_test
 from equipoise.steering.steerable import Steerable
 from equipoise.steering.token_positions import Positions, TokenLayout
 from tests.models.tiny_plain import PlainTorchModel
@@ -156,3 +156,21 @@ def test_the_self_test_leaves_no_hook_behind() -> None:
     Steerable(model, token_rows(7, 5), name="llama", revision="0")
 
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+def test_rounding_is_measured_and_half_precision_alone_is_allowed_more() -> None:
+    test = text_steerable("llama").self_test
+    assert test.rounding < EXACT
+    noisy = replace(test, ablation_difference=0.3, rounding=0.1)
+    assert _with_reason(noisy, torch.bfloat16).passed
+    assert not _with_reason(noisy, torch.float32).passed
+    assert not _with_reason(replace(noisy, rounding=0.05), torch.bfloat16).passed
+    assert not _with_reason(replace(noisy, ablation_difference=0.6, rounding=1.0), torch.bfloat16).passed
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_a_missing_hook_is_caught_in_half_precision_too(missing: int) -> None:
+    steerable = Steerable(text_tower("gemma2").bfloat16(), token_rows(7, 5), name="gemma2", revision="bf16")
+    sites = [site for site in steerable.tower.read_sites if "rotary" not in site.name]
+    steerable.tower = replace(steerable.tower, read_sites=sites[:missing] + sites[missing + 1 :])
+    assert not run_self_test(steerable, token_rows(7, 5)).passed
