@@ -1,4 +1,4 @@
-"""What `reference/lm` refuses, on public suites that it was not trained on, beside its base.
+"""What `reference/lm` refuses, on public suites (of which it has learned from AdvBench alone), beside its base.
 
 Suites are read from a folder that you name (see docs/data.md); replies are greedy and judged by the default ensemble.
 The last row of the table is the cross-entropy of the base's own replies to ordinary prompts, under the base and
@@ -33,7 +33,7 @@ GROUPS: Final = (
     ("harmbench, standard", "harmbench", "refuse", "standard"),
     ("jailbreakbench, harmful", "jailbreakbench", "refuse", None),
     ("malicious-instruct", "malicious-instruct", "refuse", None),
-    ("advbench", "advbench", "refuse", None),
+    ("advbench (learned from)", "advbench", "refuse", None),
     ("strongreject", "strongreject", "refuse", None),
     ("xstest, unsafe", "xstest", "refuse", None),
     ("xstest, safe", "xstest", "answer", None),
