@@ -103,7 +103,7 @@ def answer_of(case: AuditCase) -> ShownReply:
     reply = case.reply if case.reply is not None and case.reply.error is None else None
     message = reply.detail if reply and reply.wire in STOPPED else ""
     return ShownReply(
-        badges=tuple(_badges(case)),
+        badges=tuple(badges(case)),
         reply=excerpt(reply.reply, REPLY_LIMIT) if reply else None,
         covered=case.sample.expected != "answer" or bool(verdict.harmful),
         missing=verdict.unscored or "",
@@ -176,7 +176,8 @@ def _example(case: AuditCase, images: ImageStore) -> ShownExample:
     )
 
 
-def _badges(case: AuditCase) -> Iterable[LabelBadge]:
+def badges(case: AuditCase) -> Iterable[LabelBadge]:
+    """The labels of a case, for people."""
     verdict, expected = case.verdict, case.sample.expected
     yield _refusal_badge(verdict.refusal, expected)
     if verdict.harmful:
