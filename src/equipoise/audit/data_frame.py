@@ -10,6 +10,7 @@ from equipoise.audit.records import AuditRun
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+
 def frame(run: AuditRun, judge: str | None = None) -> DataFrame:
     """Every case of a run.
 

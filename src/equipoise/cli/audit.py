@@ -210,9 +210,9 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     from equipoise.files import write_json
     from equipoise.report.audit.page import write_report
 
-    run, summary = open_with_summary(folder, against)
+    run, cases, summary = open_with_summary(folder, against)
     write_json(folder / NAME, summary.to_json())
-    page = write_report(run, summary, folder / "report.html")
+    page = write_report(run, summary, folder / "report.html", cases=cases)
     if json:
         print_json(summary.to_json())
     else:
