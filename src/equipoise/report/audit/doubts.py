@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from equipoise.audit.warnings import AuditWarning
+from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.warnings import AuditWarning, find_warnings
 from equipoise.report.audit.numbers import SPACE
 
 
@@ -30,7 +31,7 @@ class Doubt:
         if self.may_change is None:
             return "by an unknown amount"
         if self.may_change >= 0.995:
-            return "everything"
+            return "all of it"
         points = 100 * self.may_change
         return f"up to {points:.0f}{SPACE}points" if points >= 1 else f"less than 1{SPACE}point"
 
@@ -70,11 +71,19 @@ def _scope(warning: AuditWarning) -> str:
     return ", ".join(part for part in (warning.suite, rate, warning.variant) if part)
 
 
-def without_pools(warnings: Iterable[AuditWarning], noise: Iterable[str]) -> list[AuditWarning]:
-    """The warnings without those that say that a pool holds a suite of noise, where the page pools none."""
-    kept = set(noise)
-    return [
-        warning
-        for warning in warnings
-        if not (warning.kind == "other-world" and warning.suite is None and warning.text.split(" is among")[0] in kept)
-    ]
+def without_pools(
+    run: AuditRun, warnings: Sequence[AuditWarning], cases: Sequence[AuditCase], noise: frozenset[str]
+) -> list[AuditWarning]:
+    """The warnings about the numbers that the page shows: about each suite, and about a variant without its noise.
+
+    Args:
+        run: the run.
+        warnings: of the whole run, in which a variant's numbers hold every suite.
+        cases: of the run.
+        noise: suites that the page pools with no other.
+    """
+    kept = [case for case in cases if case.sample.suite not in noise]
+    if not kept or len(kept) == len(cases):
+        return list(warnings)
+    without = [warning for warning in find_warnings(run, kept) if warning.suite is None]
+    return [*without, *(warning for warning in warnings if warning.suite is not None)]

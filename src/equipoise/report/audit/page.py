@@ -216,7 +216,7 @@ def _page(
 ) -> AuditPage:
     noise = noise_suites(summary.warnings)
     # In this order: what stands at the top is taken first, then what belongs to a number, and the rest at the end.
-    warnings = WarningQueue(without_pools(summary.warnings, noise))
+    warnings = WarningQueue(without_pools(run, summary.warnings, cases, noise))
     unreached = warnings.first()
     doubts, numbers_of = list_doubts(warnings.remaining())
     variants = order_variants(summary.variants, warnings, cases, noise)

@@ -78,7 +78,7 @@ def draw(points: Sequence[PlotPoint], faint: Sequence[PlotPoint] = ()) -> Markup
         # The reader's browser has the letters that this font lacks: it is only measured here.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(5.6, 5.35), dpi=72)
-        axes = figure.add_axes((0.16, 0.12, 0.825, 0.86))
+        axes = figure.add_axes((0.165, 0.12, 0.785, 0.86))
         _frame(axes)
         for number, point in enumerate(part for part in faint if part.drawable):
             _faint(axes, point, f"faint-{number}")
