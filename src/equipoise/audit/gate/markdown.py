@@ -13,7 +13,6 @@ from equipoise.audit.gate.verdict import GateVerdict
 from equipoise.errors import OutputError
 from equipoise.files import write_whole
 
-
 LONGEST: Final = 900_000
 """Bytes of a document: GitHub drops a whole step summary of more than 1 MiB, with what other tools wrote."""
 CUT: Final = "\n\n(Cut here: the rest does not fit into the summary of a step; `--json` holds all of it.)\n"

@@ -105,4 +105,3 @@ def _entry(
         # GitHub knows a finding again by the first of these only, and would take the text of the line without it.
         "partialFingerprints": {"primaryLocationLineHash": f"{identity[:16]}:1", "equipoiseRule/v1": identity},
     }
-
