@@ -30,7 +30,7 @@ sys.meta_path.insert(0, Absent())
 
 def run_light(program: str, *words: object) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-c", PROGRAM + program, *map(str, words)]
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=300, check=False)
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment(), check=False)
 
 
 def equipoise(*words: object) -> subprocess.CompletedProcess[str]:
