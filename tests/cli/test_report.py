@@ -103,7 +103,7 @@ def test_tables_prices_and_calibrations(equipoise: Command, tmp_path: Path):
     csv, parquet = tmp_path / "rows.csv", tmp_path / "rows.parquet"
     done = equipoise("report", run.folder, "--csv", csv, "--parquet", parquet, "--price", "2.5,10")
     assert done.exit_code == 0, done.output
-    assert len(csv.read_text(encoding="utf-8-sig").splitlines()) == 144
+    assert len(csv.read_text(encoding="utf-8-sig").splitlines()) == 155
     assert parquet.read_bytes()[:4] == b"PAR1"
     assert "in the currency of these prices" in (run.folder / "report.html").read_text(encoding="utf-8")
     assert (run.folder / "report-replies.html").is_file()
