@@ -52,7 +52,8 @@ def list_doubts(warnings: Iterable[AuditWarning]) -> tuple[tuple[Doubt, ...], Ma
         if shorter is not None:
             groups[shorter] += groups.pop((kind, text))
     ordered = sorted(enumerate(groups.values()), key=lambda item: (-_weight(item[1]), item[0]))
-    doubts, numbers = [], {}
+    doubts: list[Doubt] = []
+    numbers: dict[AuditWarning, int] = {}
     for number, (_, members) in enumerate(ordered, 1):
         known = [warning.may_change for warning in members if warning.may_change is not None]
         about = tuple(dict.fromkeys(filter(None, map(_scope, members))))
