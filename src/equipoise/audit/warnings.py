@@ -83,7 +83,7 @@ class AuditWarning:
             variant=about.optional("variant", str),
             suite=about.optional("suite", str),
             rate=None if rate is None else about.one_of("rate", KINDS),
-            may_change=values.optional("may_change", float) if "may_change" in values.values else None,
+            may_change=values.optional("may_change", float),
         )
 
 
