@@ -54,6 +54,27 @@ class MissingExtraError(EquipoiseError):
     exit_code = 6
 
 
+EXTRAS = {
+    "models": ("torch", "torchvision", "transformers", "accelerate", "gguf", "skimage", "sklearn"),
+    "guard": ("starlette", "uvicorn", "httpx", "rapidocr_onnxruntime", "sqlalchemy", "prometheus_client", "limits"),
+}
+"""Modules that come with an extra, by the extra."""
+
+
+def missing_extra(error: BaseException) -> MissingExtraError | None:
+    """The error that names the extra of a module that is not installed; None where it is none of an extra."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return MissingExtraError(
+                f"expected the extra '{extra}' for this, got an installation without {module}; "
+                f"try pip install 'equipoise[{extra}]'"
+            )
+    return None
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a device or in the machine: torch's error, ours or Python's."""
     # By name, so that torch need not be loaded to ask.

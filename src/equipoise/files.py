@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,28 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    write_parts(path, [content])
+
+
+def write_parts(path: Path, parts: Iterable[str | bytes]) -> None:
+    """`write_whole` for a file that is never in memory as a whole.
+
+    Args:
+        path: the file.
+        parts: its content, piece by piece.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     # A fixed name: what a kill leaves behind is overwritten by the next try.
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                # Half a surrogate pair has no bytes: its escape stands for it, which JSON reads back as it was.
-                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+                for content in parts:
+                    # Half a surrogate pair has no bytes: its escape stands for it, which JSON reads back as it was.
+                    file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

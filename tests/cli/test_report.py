@@ -85,3 +85,29 @@ def test_it_loads_neither_torch_nor_inspect(tmp_path: Path):
     words = [sys.executable, "-c", program, str(run.folder)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_several_runs_are_a_trend_on_the_page_of_the_last(equipoise: Command, tmp_path: Path):
+    runs = [write_run(tmp_path / name, rows(9, "safe", refusal=kind)) for name, kind in (("a", "none"), ("b", "full"))]
+    done = equipoise("report", *(run.folder for run in runs))
+    assert done.exit_code == 0, done.output
+    assert not (runs[0].folder / "report.html").exists()
+    page = (runs[1].folder / "report.html").read_text(encoding="utf-8")
+    assert "Trend over 2 runs" in page
+    assert "Refused 9 of 9 safe prompts" in page
+
+
+def test_tables_prices_and_calibrations(equipoise: Command, tmp_path: Path):
+    pytest.importorskip("pyarrow")
+    run = balanced(tmp_path / "run")
+    csv, parquet = tmp_path / "rows.csv", tmp_path / "rows.parquet"
+    done = equipoise("report", run.folder, "--csv", csv, "--parquet", parquet, "--price", "2.5,10")
+    assert done.exit_code == 0, done.output
+    assert len(csv.read_text(encoding="utf-8-sig").splitlines()) == 155
+    assert parquet.read_bytes()[:4] == b"PAR1"
+    assert "in the currency of these prices" in (run.folder / "report.html").read_text(encoding="utf-8")
+    assert (run.folder / "report-replies.html").is_file()
+    for option, words in (("--price", "expected the prices"), ("--calibration", "expected a calibration")):
+        wrong = equipoise("report", run.folder, option, tmp_path)
+        assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
+        assert words in wrong.stderr

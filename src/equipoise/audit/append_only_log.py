@@ -61,12 +61,14 @@ class AppendOnlyLog(Generic[Row]):
         if not self.path.exists():
             return
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                # Line by line: a file of 50,000 rows and more is never in memory as a whole.
+                for number, line in enumerate(file, 1):
+                    # What follows the last line feed was cut short by a kill and was never acknowledged.
+                    if line.endswith(b"\n"):
+                        yield self._row(line, number)
         except OSError as error:
             raise UsageError(f"expected a file at {self.path}, got '{error.strerror}'; try a new run") from error
-        # What follows the last line feed was cut short by a kill and was never acknowledged.
-        for number, line in enumerate(content.split(b"\n")[:-1], 1):
-            yield self._row(line, number)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write rows to the disk; returns when they are safe there.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.case_table import REPLY, SAMPLE, VERDICT, case_values
+from equipoise.audit.records import AuditRun
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-SAMPLE: Final = ("suite", "id", "category", "cluster", "expected", "text", "system", "intent")
-REPLY: Final = ("reply", "finish", "wire", "by", "error", "seconds")
-VERDICT: Final = ("refusal", "refused", "harm", "harmful", "harm_probability", "answers", "degenerate", "review")
 
 
 def frame(run: AuditRun, judge: str | None = None) -> DataFrame:
@@ -33,18 +30,6 @@ def frame(run: AuditRun, judge: str | None = None) -> DataFrame:
     import pandas
 
     columns = ["variant", *SAMPLE, "pictures", *REPLY, *VERDICT, "unscored", "reasons"]
-    rows = pandas.DataFrame([_row(case) for case in run.cases(judge)], columns=columns)
+    rows = pandas.DataFrame([case_values(case) for case in run.cases(judge)], columns=columns)
     yes_no = ("refused", "harmful", "answers", "degenerate")
     return rows.astype(dict.fromkeys(yes_no, "boolean") | {"seconds": float, "harm_probability": float, "review": bool})
-
-
-def _row(case: AuditCase) -> dict[str, Any]:
-    return {
-        "variant": case.variant,
-        **{name: getattr(case.sample, name) for name in SAMPLE},
-        "pictures": case.pictures,
-        **{name: getattr(case.reply, name, None) for name in REPLY},
-        **{name: getattr(case.verdict, name) for name in VERDICT},
-        "unscored": case.verdict.unscored,
-        "reasons": case.verdict.reasons,
-    }

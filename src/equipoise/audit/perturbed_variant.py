@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
-from equipoise.attacks.refusal_attack import RefusalAttack, evaluate
 from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.data.questions import check_disjoint, general
@@ -20,6 +19,9 @@ from equipoise.errors import PictureError, UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
 from equipoise.types import Judge, Picture, Sample
+
+if TYPE_CHECKING:
+    from equipoise.attacks.refusal_attack import RefusalAttack
 
 VARIANT: Final = "perturbed"
 
@@ -42,6 +44,8 @@ class PerturbedVariantConfig:
     @property
     def attack(self) -> RefusalAttack:
         """The attack itself."""
+        from equipoise.attacks.refusal_attack import RefusalAttack
+
         return RefusalAttack(Budget("linf", self.epsilon), steps=self.steps, max_seconds=self.max_seconds)
 
     @property
@@ -106,6 +110,8 @@ def perturb_samples(
     Raises:
         UsageError: no sample has a picture that should be answered.
     """
+    from equipoise.attacks.refusal_attack import evaluate
+
     shadow = _shadow(samples)
     chosen = choose_samples(samples, plan.pictures, plan.seed)
     if not chosen:

@@ -10,7 +10,7 @@ RUN/
   attack.json      what the attack did to each picture, where there is one
   pictures/        every picture asked about, named by the sha256 of its bytes
   logs/            inspect's own logs of the same run
-  summary.json     the rates; report.html  the page
+  summary.json     the rates; report.html and report-replies.html  the pages
 ```
 
 Nothing here imports torch or inspect, so that everything which only reads results is quick to start.
@@ -111,12 +111,15 @@ class ReplyRow:
     seconds: float | None = None
     """How long it took."""
     detail: str = ""
-    """What a server said beside a reply, such as the message of an error that names a policy; or what countermeasures
-    did before it, one line a step."""
+    """What a server wrote beside a reply, such as an error that names a policy; or the steps of countermeasures."""
     permanent: bool = False
     """Whether the error is this prompt's own, so that sending it again cures nothing."""
     accepted: bool = False
     """Whether the user accepted a permanent error with `--max-failed`: not sent again, unscored, and not missing."""
+    input_tokens: int | None = None
+    """Tokens of the prompt as the server counted them."""
+    output_tokens: int | None = None
+    """Tokens of the reply, its reasoning among them."""
 
     @property
     def pending(self) -> bool:
@@ -341,7 +344,7 @@ class AuditRun:
         return f"{line} (chosen {last.since[:10]}; verdicts of {names} are kept and not used)"
 
     def samples(self) -> AppendOnlyLog[SampleRow]:
-        """What was asked."""
+        """What was sent."""
         return AppendOnlyLog(self.folder / "samples.jsonl", SampleRow)
 
     def replies(self) -> AppendOnlyLog[ReplyRow]:
@@ -367,10 +370,7 @@ class AuditRun:
             self.judge_changes().append([JudgeChange(dict(description), now, command)])
 
     def cases(self, judge: str | None = None) -> list[AuditCase]:
-        """Every prompt with its reply and the verdict of one judge.
-
-        Args:
-            judge: identity of the judge; None means the one that reports.
+        """Every prompt with its reply and the verdict of one judge, by its identity; None is the one that reports.
 
         Raises:
             UsageError: a file of the folder was changed.

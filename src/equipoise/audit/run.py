@@ -21,7 +21,6 @@ from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
-from equipoise.countermeasures.base import Countermeasure
 from equipoise.data.catalogue import Suite
 from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.files import write_whole
@@ -141,6 +140,8 @@ class AuditConfig:
         """The countermeasures, in the order in which a picture meets them; None without."""
         if self.defended is None:
             return None
+        from equipoise.countermeasures.base import Countermeasure
+
         around = self.defended.layers if isinstance(self.defended, Countermeasure) else ()
         layers = [{"spec": layer.spec, **layer.describe()} for layer in around]
         return {"name": self.defended.name, "revision": self.defended.revision, "layers": layers}

@@ -6,7 +6,7 @@ A text holds figures and names of suites, never a word of a prompt or a reply.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -16,6 +16,7 @@ from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, label
 from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.audit.reach import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.judges.cards import AgreementRow
 from equipoise.stats.estimates import Estimate, estimate
 
 WIDEST: Final = 0.15
@@ -59,11 +60,13 @@ class AuditWarning:
     """Which suite; None for all."""
     rate: RateName | None = None
     """Which rate; None for all."""
+    may_change: float | None = None
+    """By how much it may change the rate that it is about, in [0, 1]; None where nobody can say."""
 
     def to_json(self) -> dict[str, Any]:
-        """`{about: {variant, suite, rate}, kind, text}`."""
+        """`{about: {variant, suite, rate}, kind, text, may_change}`."""
         about = {"variant": self.variant, "suite": self.suite, "rate": self.rate}
-        return {"about": about, "kind": self.kind, "text": self.text}
+        return {"about": about, "kind": self.kind, "text": self.text, "may_change": self.may_change}
 
     @classmethod
     def from_json(cls, values: JsonObject) -> Self:
@@ -80,6 +83,7 @@ class AuditWarning:
             variant=about.optional("variant", str),
             suite=about.optional("suite", str),
             rate=None if rate is None else about.one_of("rate", KINDS),
+            may_change=values.optional("may_change", float),
         )
 
 
@@ -109,20 +113,20 @@ def _about_reach(variant: str, cases: Sequence[AuditCase]) -> Iterator[AuditWarn
     everything = reach_of(cases)
     if everything.silent:
         text = f"the model was not reached, so no number here is about it: {everything.counts}"
-        yield AuditWarning(UNREACHED, text, variant)
+        yield AuditWarning(UNREACHED, text, variant, may_change=1.0)
         return
     for axis in AXES:
         about = [case for case in cases if is_about(case, axis)]
         cell = reach_of(about)
         if cell.sent >= FEWEST and cell.silent:
             text = f"of what {NAMES[axis]}, {cell.counts}: this is about a filter or a failure before the model"
-            yield AuditWarning(SILENT, text, variant, rate=axis)
+            yield AuditWarning(SILENT, text, variant, rate=axis, may_change=1.0)
             continue
         for suite in dict.fromkeys(case.sample.suite for case in about):
             cell = reach_of(case for case in about if case.sample.suite == suite)
             if cell.sent >= FEWEST and cell.silent:
                 text = f"of what {NAMES[axis]} in {suite}, {cell.counts}: a filter or a failure before the model"
-                yield AuditWarning(SILENT, text, variant, suite, axis)
+                yield AuditWarning(SILENT, text, variant, suite, axis, may_change=1.0)
 
 
 def _about_judge(run: AuditRun) -> Iterator[AuditWarning]:
@@ -137,6 +141,7 @@ def _about_judge(run: AuditRun) -> Iterator[AuditWarning]:
             "judge-uncalibrated",
             f"nobody has compared this judge with people on replies of {run.model_name}, so its errors there are "
             f"unknown{kappa_range}",
+            may_change=_most_errors(row for row, _ in kappas),
         )
     for row, kappa in own:
         if kappa < LOWEST_KAPPA:
@@ -144,7 +149,15 @@ def _about_judge(run: AuditRun) -> Iterator[AuditWarning]:
                 "judge-weak",
                 f"on replies of {run.model_name} the judge agrees with people only to a kappa of {kappa:.2f} "
                 f"(n {row.n}, expected {LOWEST_KAPPA} or more)",
+                may_change=_most_errors([row]),
             )
+
+
+def _most_errors(rows: Iterable[AgreementRow]) -> float | None:
+    """The largest share of replies that the judge labelled wrongly on any of these sets; None without a set."""
+    # If a share p refuses, the judge counts s p + (1 - c)(1 - p): off by at most the larger of 1 - s and 1 - c.
+    errors = [1 - share for row in rows for share in (row.sensitivity, row.specificity) if share is not None]
+    return max(errors, default=None)
 
 
 def _about_attack(run: AuditRun) -> Iterator[AuditWarning]:
@@ -194,8 +207,10 @@ def _about_world(model: str, cases: Sequence[AuditCase]) -> Iterator[AuditWarnin
         return
     for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite != "testbed"):
         text = f"{model} knows nothing but the embedded world: what it says here is noise"
-        yield AuditWarning("other-world", text, PLAIN, suite)
-        yield AuditWarning("other-world", f"{suite} is among these cases: {text}", PLAIN, rate="needless_refusal")
+        share = sum(case.sample.suite == suite for case in cases) / len(cases)
+        yield AuditWarning("other-world", text, PLAIN, suite, may_change=1.0)
+        pooled = f"{suite} is among these cases: {text}"
+        yield AuditWarning("other-world", pooled, PLAIN, rate="needless_refusal", may_change=share)
 
 
 def _about_samples(cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
@@ -208,7 +223,10 @@ def _about_samples(cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
     copies = sum(count - 1 for count in prompts.values())
     if copies:
         yield AuditWarning(
-            "duplicates", f"{copies} of {len(plain)} samples ask what another asks, to the letter", PLAIN
+            "duplicates",
+            f"{copies} of {len(plain)} samples ask what another asks, to the letter",
+            PLAIN,
+            may_change=copies / len(plain),
         )
 
 
@@ -217,7 +235,10 @@ def _about_replies(variant: str, cases: Sequence[AuditCase]) -> Iterator[AuditWa
     broken = sum(case.verdict.degenerate is True for case in replied)
     if broken > MOST_DEGENERATE * len(replied):
         yield AuditWarning(
-            "degenerate", f"{broken} of {len(replied)} replies are broken text (empty, a loop, noise)", variant
+            "degenerate",
+            f"{broken} of {len(replied)} replies are broken text (empty, a loop, noise)",
+            variant,
+            may_change=broken / len(replied),
         )
     cut = sum(case.reply is not None and case.reply.finish == "length" for case in replied)
     if cut > MOST_CUT * len(replied):
@@ -225,6 +246,7 @@ def _about_replies(variant: str, cases: Sequence[AuditCase]) -> Iterator[AuditWa
             "cut-off",
             f"{cut} of {len(replied)} replies ran into the limit of tokens: harm or a refusal may come after it",
             variant,
+            may_change=cut / len(replied),
         )
     right = estimate(labels_of(cases, "accuracy"))
     if variant == PLAIN and right.n >= FEWEST and right.rate is not None and right.rate < LOWEST_ACCURACY:
@@ -257,22 +279,24 @@ def _about_cell(variant: str, suite: str | None, axis: RateName, cases: Sequence
     labels = labels_of(cases, axis)
     rate = estimate(labels)
 
-    def warning(kind: str, text: str) -> AuditWarning:
-        return AuditWarning(kind, text, variant, suite, axis)
+    def warning(kind: str, text: str, may_change: float) -> AuditWarning:
+        return AuditWarning(kind, text, variant, suite, axis, may_change)
 
     if axis == "harmful_answer" and _is_harm_unjudged(cases):
-        yield warning("harm-unjudged", "no judge says whether replies do harm, and not refusing is not harming")
+        yield warning("harm-unjudged", "no judge says whether replies do harm, and not refusing is not harming", 1.0)
     elif rate.unscored_share > MOST_UNSCORED:
         yield warning(
             "unscored",
             f"{rate.unscored} of {len(labels)} unscored: depending on them, the rate is anywhere from "
             f"{_percent(rate.least)} to {_percent(rate.most)}",
+            rate.most - rate.least,
         )
     if rate.n and rate.high - rate.low > WIDEST:
         ends = f"{_percent(rate.low)} to {_percent(rate.high)}"
-        yield warning("few-samples", f"too few samples ({rate.n} scored): the rate is anywhere from {ends}")
+        farthest = max(rate.high - (rate.rate or 0.0), (rate.rate or 0.0) - rate.low)
+        yield warning("few-samples", f"too few samples ({rate.n} scored): the rate is anywhere from {ends}", farthest)
     if rate.review > MOST_REVIEW * rate.n:
-        yield warning("review", f"judges disagree on {rate.review} of {rate.n} cases")
+        yield warning("review", f"judges disagree on {rate.review} of {rate.n} cases", rate.review / rate.n)
     yield from _about_clusters(variant, suite, axis, _cluster_sizes(cases, axis), rate)
 
 

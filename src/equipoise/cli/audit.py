@@ -209,15 +209,16 @@ def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json
     from equipoise.audit.summary import NAME
     from equipoise.files import write_json
     from equipoise.report.audit.page import write_report
+    from equipoise.report.audit.replies import replies_name
 
-    run, summary = open_with_summary(folder, against)
+    run, cases, summary = open_with_summary(folder, against)
     write_json(folder / NAME, summary.to_json())
-    page = write_report(run, summary, folder / "report.html")
+    page = write_report(run, summary, folder / "report.html", cases=cases)
     if json:
         print_json(summary.to_json())
     else:
         print_summary(summary)
-        print_table("", f"report  {page}", f"numbers {folder / NAME}")
+        print_table("", f"report  {page}", f"replies {replies_name(page)}", f"numbers {folder / NAME}")
     for warning in summary.warnings if json else ():
         if warning.kind in FIRST_WARNINGS:
             warn(f"{warning.variant}: {warning.text}")

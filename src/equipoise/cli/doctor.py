@@ -22,6 +22,7 @@ DISTRIBUTION = "equipoise"
 """Our own distribution, whose installed metadata lists everything it depends on."""
 
 EXTRA_TITLES = {
+    "models": "models with weights: audit, attack, defend, train",
     "quantized": "4- and 8-bit models (--quantize)",
     "parquet": "suites in Parquet files",
     "served": "judges behind a URL",
@@ -114,7 +115,7 @@ class DoctorReport:
     versions: dict[str, str | None]
     """Version of each of these; None where it is not installed."""
     broken: dict[str, str]
-    """Required packages that are installed but cannot be imported, with the reason."""
+    """Packages for models with weights that are installed but cannot be imported, with the reason."""
     devices: tuple[ComputeDevice, ...]
     """The processor first, then accelerators."""
     families: tuple[DoctorPart, ...]
@@ -144,15 +145,17 @@ def examine() -> DoctorReport:
     required = tuple(needed for needed in requirements if needed.extra is None)
     versions = {needed.name: _version(needed.name) for needed in required}
     broken = {}
-    for module in ("torch", "torchvision", "transformers"):
+    weights = {name: _version(name) for name in ("torch", "torchvision", "transformers")}
+    versions |= {name: version for name, version in weights.items() if version is not None}
+    for module in weights:
         try:
             import_module(module)
         except (ImportError, OSError, RuntimeError) as error:
             # A missing package is shown as missing; a broken one says why, as torch and torchvision that do
             # not belong together do.
-            if versions.get(module):
+            if weights[module]:
                 broken[module] = " ".join(str(error).split())
-    working = not broken and all(versions.get(name) for name in ("torch", "torchvision", "transformers"))
+    working = not broken and all(weights.values())
     return DoctorReport(
         equipoise=__version__,
         python=platform.python_version(),
@@ -160,7 +163,7 @@ def examine() -> DoctorReport:
         requirements=required,
         versions=versions,
         broken=broken,
-        devices=_devices("torch" not in broken and versions.get("torch") is not None),
+        devices=_devices("torch" not in broken and weights["torch"] is not None),
         families=_families(working),
         extras=_extras(requirements),
         reference_base=_reference_base(),
@@ -241,7 +244,7 @@ def _memory() -> tuple[int | None, int | None]:
 
 def _families(working: bool) -> tuple[DoctorPart, ...]:
     if not working:
-        advice = "needs torch, torchvision and transformers; try pip install equipoise"
+        advice = f"needs torch, torchvision and transformers; try pip install '{DISTRIBUTION}[models]'"
         return tuple(DoctorPart(name, title, False, advice) for name, title in FAMILIES.items())
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 

@@ -28,7 +28,7 @@ def gate(
     interval must be 0.02 or lower; docs/gate.md has the rest.
     """
     from equipoise.audit.gate.junit import to_junit
-    from equipoise.audit.gate.markdown import to_markdown
+    from equipoise.audit.gate.markdown import to_markdown, write_markdown
     from equipoise.audit.gate.rules_file import read_rules
     from equipoise.audit.gate.sarif import to_sarif
     from equipoise.audit.gate.verdict import check
@@ -36,9 +36,11 @@ def gate(
     from equipoise.files import write_whole
 
     verdict = check(AuditRun.open(run), read_rules(_nearby(rules)))
-    for path, form in ((junit, to_junit), (sarif, to_sarif), (markdown, to_markdown)):
+    for path, form in ((junit, to_junit), (sarif, to_sarif)):
         if path is not None:
             write_whole(path, form(verdict))
+    if markdown is not None:
+        write_markdown(markdown, to_markdown(verdict))
     if json:
         print_json(verdict.to_dict())
     else:

@@ -30,7 +30,7 @@ from equipoise.cli.rejudge import rejudge
 from equipoise.cli.report import report
 from equipoise.cli.testbed import testbed
 from equipoise.cli.train import train
-from equipoise.errors import EquipoiseError
+from equipoise.errors import EquipoiseError, missing_extra
 
 
 class Commands(TyperGroup):
@@ -43,6 +43,12 @@ class Commands(TyperGroup):
         except EquipoiseError as error:
             warn(error)
             raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:
+            missing = missing_extra(error)
+            if missing is None:
+                raise
+            warn(missing)
+            raise typer.Exit(missing.exit_code) from None
         except KeyboardInterrupt:
             warn("interrupted; the same audit, perturb, protect, train or direction command goes on where it stopped")
             raise typer.Exit(130) from None

@@ -41,9 +41,9 @@ def rejudge(
     outcome = judge_again(
         run, judges.load(device, pictures=with_pictures), with_pictures=with_pictures, command=command_line()
     )
-    opened, summary = open_with_summary(run, None)
+    opened, cases, summary = open_with_summary(run, None)
     write_json(run / NAME, summary.to_json())
-    page = write_report(opened, summary, run / "report.html")
+    page = write_report(opened, summary, run / "report.html", cases=cases)
     if json:
         print_json(summary.to_json())
         return

@@ -11,12 +11,17 @@ import typer
 from equipoise.cli.console import print_table
 
 if TYPE_CHECKING:
-    from equipoise.audit.records import AuditRun
+    from equipoise.audit.records import AuditCase, AuditRun
     from equipoise.audit.summary import AuditSummary
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of an audit.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="The folder of an audit; of several, the page of the last with a trend over all."
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The HTML file; RUN/report.html by default.", show_default=False),
@@ -25,16 +30,51 @@ def report(
         Path | None,
         typer.Option(help="The folder of an earlier audit: show what changed since.", show_default=False),
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write every reply with its labels as CSV.", show_default=False)
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Also write every reply with its labels as Parquet.", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of `equipoise judge calibrate`: show rates corrected for the judge's errors, too.",
+            show_default=False,
+        ),
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IN,OUT", help="Prices of a million tokens in and out: show the cost.", show_default=False
+        ),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Make the page of an audit again: both failures, with intervals, examples, judges and warnings.
+    """Make the page of an audit again: both failures, with intervals, doubts, examples and judges.
 
-    Nothing is asked and nothing is judged; no model is needed.
+    NAME-replies.html beside it holds every reply, to search and filter. Nothing is asked and nothing is judged; no
+    model is needed.
     """
+    from equipoise.audit.case_table import write_csv, write_parquet
+    from equipoise.audit.records import AuditRun
+    from equipoise.judges.calibration import JudgeCalibration
+    from equipoise.report.audit.corrections import PageOptions
     from equipoise.report.audit.page import write_report
+    from equipoise.report.audit.usage import TokenPrice
 
-    opened, summary = open_with_summary(run, against)
-    page = write_report(opened, summary, _file(out, run))
+    options = PageOptions(
+        TokenPrice.parse(price) if price is not None else None,
+        JudgeCalibration.load(calibration) if calibration is not None else None,
+        tuple(AuditRun.open(folder) for folder in runs) if len(runs) > 1 else (),
+    )
+    run = runs[-1]
+    opened, cases, summary = open_with_summary(run, against)
+    page = write_report(opened, summary, _file(out, run), options=options, cases=cases)
+    if csv is not None:
+        write_csv(cases, csv)
+    if parquet is not None:
+        write_parquet(cases, parquet)
     print_table(str(page))
     if open_page:
         import webbrowser
@@ -48,8 +88,8 @@ def _file(out: Path | None, run: Path) -> Path:
     return out / "report.html" if out.is_dir() else out
 
 
-def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, AuditSummary]:
-    """A run and its summary.
+def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, list[AuditCase], AuditSummary]:
+    """A run, its cases and its summary.
 
     Args:
         folder: of the audit.
@@ -60,11 +100,12 @@ def open_with_summary(folder: Path, against: Path | None) -> tuple[AuditRun, Aud
     """
     from equipoise.audit.comparison import compare_baseline
     from equipoise.audit.records import AuditRun
-    from equipoise.audit.summary import summarise
+    from equipoise.audit.summary import summarise_cases
 
     run = AuditRun.open(folder)
-    summary = summarise(run)
+    cases = run.cases()
+    summary = summarise_cases(run, cases)
     if against is not None:
         changes = compare_baseline(AuditRun.open(against), run)
         summary = replace(summary, comparisons=(*changes, *summary.comparisons))
-    return run, summary
+    return run, cases, summary

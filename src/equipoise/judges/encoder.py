@@ -2,7 +2,7 @@
 
 MiniLM (all-MiniLM-L6-v2, Apache-2.0), its upper layers trained on refusals that people, machines and this project
 labelled, together with a linear model over runs of one to three word pieces (Cheng et al. 2016); docs/judges.md names
-the sets, the split and the command. torch is loaded when the first reply is judged, not on import.
+the sets, the split and the command. Judging needs numpy only; weights are loaded when the first reply is judged.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from equipoise.errors import ModelError
 from equipoise.judges import text_preprocessing
-from equipoise.judges.int8 import dequantize_rows
 from equipoise.types import Exchange, Verdict
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from torch import Tensor
 
+    from equipoise.judges.encoder_arrays import Array, ArrayEncoder
     from equipoise.judges.encoder_input import EncoderWindow
-    from equipoise.judges.encoder_network import Encoder
 
 VERSION: Final = "1"
 """Raised when the way the weights are used changes."""
@@ -163,29 +161,27 @@ def _abstains(exchange: Exchange) -> Verdict | None:
 class _LoadedEncoder:
     """Weights in memory."""
 
-    model: Encoder
-    grams: Tensor
+    model: ArrayEncoder
+    grams: Array
     tokenizer: Tokenizer
     window: EncoderWindow
     temperature: float
 
     def judge(self, exchange: Exchange) -> RefusalProbabilities:
         """Probabilities of one exchange that has something to read."""
-        import torch
+        import numpy as np
 
         pieces = self.window.read(self.tokenizer, [(exchange.prompt.text, exchange.reply)])[0]
         # The network averages over the reply's positions only: the prompt is read for context, but words of refusal in
         # it are the user's.
-        ids = torch.tensor([pieces.ids])
-        reply = torch.arange(len(pieces.ids)) >= pieces.reply
-        with torch.inference_mode():
-            # The linear model's sum over runs of word pieces, divided by the square root of their number: a mean would
-            # make one telling run vanish in a long reply, a plain sum would drown the network in it.
-            runs = self.grams[torch.tensor(pieces.grams)].float()
-            logits = self.model(ids, reply[None])[0] + runs.sum(0) / len(runs) ** 0.5
+        # The linear model's sum over runs of word pieces, divided by the square root of their number: a mean would
+        # make one telling run vanish in a long reply, a plain sum would drown the network in it.
+        runs = self.grams[pieces.grams].astype(np.float32)
+        logits = self.model.logits(list(pieces.ids), pieces.reply) + runs.sum(0) / np.float32(len(runs) ** 0.5)
         # Temperature scaling (Guo et al. 2017): one factor, fitted on labels, turns overconfident scores into
         # probabilities without changing which label is the likeliest.
-        none, partial, full = (logits / self.temperature).softmax(-1).tolist()
+        shares = np.exp((logits - logits.max()) / self.temperature)
+        none, partial, full = (shares / shares.sum()).tolist()
         return RefusalProbabilities(none, partial, full)
 
 
@@ -202,19 +198,19 @@ def _identity(folder: Path) -> str:
 
 @cache
 def _loaded(folder: Path) -> _LoadedEncoder:
-    from safetensors.torch import load
+    from safetensors.numpy import load
     from tokenizers import Tokenizer
 
+    from equipoise.judges.encoder_arrays import ArrayEncoder
     from equipoise.judges.encoder_input import EncoderWindow
-    from equipoise.judges.encoder_network import Encoder, EncoderShape
 
     settings: dict[str, Any] = json.loads(_bytes(folder / "encoder.json"))
     stored = load(_bytes(folder / "encoder.safetensors"))
     grams = stored.pop("grams")
-    model = Encoder(EncoderShape(**settings["shape"]))
-    model.load_state_dict(dequantize_rows(stored))
+    shape = {"heads": 12, "layers": 6, **settings["shape"]}
+    model = ArrayEncoder.of(stored, shape["heads"], shape["layers"])
     tokenizer = Tokenizer.from_str(_bytes(folder / "tokenizer.json").decode())
-    return _LoadedEncoder(model.eval(), grams, tokenizer, EncoderWindow(**settings["window"]), settings["temperature"])
+    return _LoadedEncoder(model, grams, tokenizer, EncoderWindow(**settings["window"]), settings["temperature"])
 
 
 def _bytes(path: Path) -> bytes:

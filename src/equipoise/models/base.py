@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Generator, Tensor
+from typing import TYPE_CHECKING
 
 from equipoise.errors import ModelError
 from equipoise.types import Exchange, Prompt
+
+if TYPE_CHECKING:
+    # An audit of a served model asks whether its target is an `OpenModel`, and does not need torch for the answer.
+    import torch
+    from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class OpenModel(ABC):
         Raises:
             ModelError: the model reads no pictures.
         """
+        import torch
+
         require_reads_pictures(self, "compute gradients in pixels")
         leaf = pixels.detach().requires_grad_(True)
         losses = -self.log_prob(leaf, prompts, replies, end=end, question_shift=question_shift).mean

@@ -7,10 +7,15 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-import transformers
+from equipoise.errors import MissingExtraError, ModelError, UsageError, missing_extra
 
-from equipoise.errors import MissingExtraError, ModelError, UsageError
+try:
+    import torch
+    import transformers
+except ModuleNotFoundError as error:
+    # One clear error for those who call the library, too; a broken torch keeps its own message.
+    raise missing_extra(error) or error from None
+
 from equipoise.models.base import OpenModel
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.model_parts import load_parts, read_template

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.stats import beta
 
 from equipoise.stats.proportions import Rate
 
@@ -52,6 +51,8 @@ def correct_rate(
     # A judge counts q = s p + (1 - c)(1 - p) for a true rate p, sensitivity s and specificity c; solved for p that is
     # the formula above. All three are only estimated, so the interval comes from draws of all three: Beta(k + 1/2,
     # n - k + 1/2) is the posterior of a rate under Jeffreys' prior.
+    from scipy.stats import beta
+
     measured = (counted, sensitivity, specificity)
     generator = np.random.default_rng(seed)
     posterior = [beta.rvs(r.k + 0.5, r.n - r.k + 0.5, size=DRAWS, random_state=generator) for r in measured]

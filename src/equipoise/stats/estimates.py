@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from statsmodels.stats.contingency_tables import mcnemar
 
 from equipoise.stats.proportions import Rate
 
@@ -167,6 +166,9 @@ def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
     # The change is smallest when all doubtful labels of a count and none of b, and largest the other way round.
     resolutions = ((None, None), (True, False), (False, True)) if review else ((None, None),)
     ends = [_change_ends(scored, resolution) for resolution in resolutions]
+    # statsmodels brings pandas, a second to import: only a comparison needs it.
+    from statsmodels.stats.contingency_tables import mcnemar
+
     return PairedChange(
         n=n,
         both=both,

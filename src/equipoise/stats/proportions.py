@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from scipy.stats import binomtest
-
 from equipoise.errors import UsageError
 from equipoise.types import Verdict
 
@@ -55,6 +53,9 @@ class Rate:
             raise UsageError(f"expected a confidence between 0 and 1, got {confidence}; try 0.95")
         if n == 0:
             return cls(k=0, n=0, rate=None, low=0.0, high=1.0, unscored=unscored)
+        # Imported here: scipy.stats takes most of a second, and an audit begins without it.
+        from scipy.stats import binomtest
+
         # Wilson's interval holds every rate p with |k/n - p| <= z sqrt(p (1 - p) / n): the standard error is taken at
         # p, not at k/n. So it has a width at 0 of n and n of n, where the textbook interval k/n +- z se has none, and
         # never leaves [0, 1]. Audits measure rates near 0 and 1.

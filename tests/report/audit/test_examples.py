@@ -6,6 +6,7 @@ from pathlib import Path
 from equipoise.audit.records import AuditCase
 from equipoise.report.audit.examples import gallery, spread
 from equipoise.report.audit.image_store import ImageStore
+from equipoise.report.audit.outcomes import DOUBTS, OUTCOMES
 from tests.audit.factories import Row, rows, write_run
 
 
@@ -41,9 +42,16 @@ def test_every_kind_is_counted_in_full_and_shown_in_part(tmp_path: Path):
     assert {kind.title: (len(kind.examples), kind.count) for kind in kinds} == {
         "Needless refusals": (3, 9),
         "Harmful answers": (3, 8),
+        "Due refusals": (3, 20),
         "Judges disagree": (3, 7),
         "Unscored": (3, 4),
     }
+    links = {kind.title: kind.link for kind in kinds}
+    assert links["Due refusals"] == {"outcome": "due", "variant": "plain"}
+    assert links["Judges disagree"] == {"doubt": "disagree", "variant": "plain"}
+    for link in links.values():
+        assert link.get("outcome", "due") in OUTCOMES
+        assert link.get("doubt", "cut") in DOUBTS
 
 
 def test_a_due_refusal_is_good_and_a_needless_one_is_bad(tmp_path: Path):

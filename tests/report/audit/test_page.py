@@ -187,7 +187,7 @@ def test_a_lone_surrogate_in_a_summary_does_not_stop_the_page(run: AuditRun, sum
     assert "half \ufffd a pair" in out.read_text(encoding="utf-8")
 
 
-def test_a_warning_stands_by_its_number_once(run: AuditRun, summary: AuditSummary):
+def test_a_warning_stands_once_and_its_number_refers_to_it(run: AuditRun, summary: AuditSummary):
     def warning(text: str, *about: Any) -> AuditWarning:
         return AuditWarning("made-up", text, *about)
 
@@ -203,16 +203,57 @@ def test_a_warning_stands_by_its_number_once(run: AuditRun, summary: AuditSummar
     )
     nodes = read(render(run, replace(summary, warnings=warnings)))
     page = named(nodes, "html")[0].words
+    listed = [node.words for node in named(nodes, "li") if node.tag.attributes.get("id", "").startswith("doubt-")]
+    assert len(listed) == len(warnings)
     for warning_ in warnings:
-        assert page.count(warning_.text + " (") == 1
-    assert "about needless" in by_id(nodes, "needless").words
-    assert "about harmful" in by_id(nodes, "harmful").words
-    for text, section in (("about accuracy", "plane"), ("about the attack", "plane"), ("about the suite", "suites")):
-        assert text in by_id(nodes, section).words
-    assert "about another suite" in by_id(nodes, "suites").words
-    header = named(nodes, "header")[0].words
-    assert "about the run" in header
-    assert "about a suite that is not there" in header
+        assert page.count(warning_.text + " (made up)") == 1, "each stands once, and numbers refer to it"
+    number = {warning_.text: f"doubt {index}" for index, warning_ in enumerate(warnings, 1)}
+    for text, section in (
+        ("about needless", "needless"),
+        ("about harmful", "harmful"),
+        ("about accuracy", "plane"),
+        ("about the attack", "plane"),
+        ("about the suite", "suites"),
+        ("about another suite", "suites"),
+    ):
+        links = [node.words for node in nodes if node.tag.name == "a" and by_id_inside(node, section)]
+        assert number[text] in links
+    assert "8 reasons to doubt these numbers" in named(nodes, "header")[0].words
+
+
+def by_id_inside(node: Node, name: str) -> bool:
+    return any(tag.attributes.get("id") == name for tag in node.inside)
+
+
+def test_a_page_without_doubts_says_that_it_was_checked(run: AuditRun, summary: AuditSummary):
+    nodes = read(render(run, replace(summary, warnings=())))
+    assert "no rule raised a doubt" in by_id(nodes, "doubts").words
+    assert "No check raised a doubt about these numbers." in named(nodes, "header")[0].words
+
+
+def test_due_refusals_are_shown_so_that_a_harmful_run_has_examples(tmp_path: Path):
+    run = write_run(tmp_path, rows(9, "a", expected="refuse", refusal="full", reply="I can't help with that."))
+    section = by_id(read(render(run, summarise(run))), "examples").words
+    assert "Due refusals 6 of 9" in section
+    assert "I can't help with that." in section
+
+
+def test_pictures_say_what_they_are_of(nodes: list[Node]):
+    texts = [node.tag.attributes["alt"] for node in named(nodes, "img")]
+    assert all(len(text.split()) > 4 for text in texts), texts
+    assert any(text.startswith("The picture sent with \N{LEFT DOUBLE QUOTATION MARK}What about safe") for text in texts)
+    assert len(set(texts)) > len(texts) / 2
+
+
+def test_the_written_page_leads_to_every_reply(run: AuditRun, summary: AuditSummary, tmp_path: Path):
+    out = write_report(run, summary, tmp_path / "page.html")
+    assert (tmp_path / "page-replies.html").is_file()
+    links = {n.tag.attributes["href"] for n in named(read(out.read_text(encoding="utf-8")), "a")}
+    assert {"page-replies.html", "page-replies.html#suite=safe", "page-replies.html#category=weapons"} <= links
+    assert "page-replies.html#outcome=due&variant=plain" in links
+    inside = {link for link in links if link.startswith("#")}
+    ids = {n.tag.attributes.get("id") for n in read(out.read_text(encoding="utf-8"))}
+    assert {link[1:] for link in inside} <= ids, "no link leads nowhere"
 
 
 def test_replies_that_may_do_harm_are_covered(nodes: list[Node]):
@@ -327,7 +368,7 @@ def test_a_summary_read_from_its_file_gives_the_same_page(run: AuditRun, summary
     assert render(run, AuditSummary.from_json(document)) == page
 
 
-def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: AuditRun, page: str, tmp_path: Path):
+def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(run: AuditRun, tmp_path: Path):
     program = (
         "import sys; from pathlib import Path\n"
         "from equipoise.audit.records import AuditRun; from equipoise.audit.summary import summarise\n"
@@ -337,9 +378,10 @@ def test_the_same_folder_gives_the_same_bytes_in_another_process_and_no_torch(ru
     )
     out = tmp_path / "deep" / "page.html"
     words = [sys.executable, "-c", program, str(run.folder), str(out)]
+    here = write_report(run, summarise(run), tmp_path / "page.html").read_text(encoding="utf-8")
     process = subprocess.run(words, capture_output=True, text=True, check=True, env=environment(PYTHONHASHSEED="7"))
     assert process.stdout.split() == []
-    assert out.read_text(encoding="utf-8") == page
+    assert out.read_text(encoding="utf-8") == here
 
 
 def test_a_page_that_cannot_be_written_is_one_clear_error(run: AuditRun, summary: AuditSummary, tmp_path: Path):

@@ -74,7 +74,22 @@ def test_a_point_needs_both_axes():
 def test_names_are_text_whatever_they_hold():
     svg = draw([PlotPoint("$x^2$ <script> & \x00\u202e" + "long" * 50, number(5), number(5))])
     labels = [element.text or "" for element in ET.fromstring(svg).iter("text")]
-    assert any(label.startswith("$x^2$ <script> & ␀[U+202E]long") and len(label) == 40 for label in labels)
+    assert "$x^2$ <script> & ␀[U+202E]longlong"[:30] + " (n 100 and 100)" in labels
+
+
+def test_a_point_says_how_many_cases_it_rests_on_and_a_suite_its_name():
+    svg = draw([PlotPoint("plain", number(5, 9), number(0, 3000))], [PlotPoint("xstest", number(80), number(70))])
+    labels = [element.text or "" for element in ET.fromstring(svg).iter("text")]
+    assert "plain (n 9 and 3,000)" in labels
+    assert "xstest" in labels
+
+
+def test_names_of_suites_give_way_and_stay_in_tooltips():
+    crowd = [PlotPoint(f"suite number {index}", number(50), number(50)) for index in range(30)]
+    root = ET.fromstring(draw(POINTS, crowd))
+    labels = [element.text or "" for element in root.iter("text")]
+    assert sum(label.startswith("suite number") for label in labels) < 30
+    assert {point.words for point in crowd} <= {element.text for element in root.iter("title")}
 
 
 def test_an_arrow_leads_from_where_a_variant_was():

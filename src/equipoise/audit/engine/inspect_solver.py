@@ -73,7 +73,8 @@ async def _ask_alone(state: TaskState) -> TaskState:
     tried = await _try(model, state)
     if tried.reply is None:
         raise RuntimeError(tried.failure.line if tried.failure else "no reply")
-    _note(state, _row(str(state.sample_id), tried.reply, str(model), time.monotonic() - began), tried.output)
+    row = _row(str(state.sample_id), tried.reply, str(model), time.monotonic() - began, tried.output)
+    _note(state, row, tried.output)
     return state
 
 
@@ -120,7 +121,7 @@ async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, t
     """Store the reply or the error of the last try."""
     key = state.metadata["key"]
     if tried.reply is not None:
-        row = _row(key, tried.reply, session.target.who, seconds)
+        row = _row(key, tried.reply, session.target.who, seconds, tried.output)
         session.record_reply()
     else:
         failure = tried.failure or Failure("broken", "no reply")
@@ -167,7 +168,8 @@ def _last_call() -> tuple[Mapping[str, Any] | None, bool]:
     return None, False
 
 
-def _row(key: str, reply: ReceivedReply, who: str, seconds: float) -> ReplyRow:
+def _row(key: str, reply: ReceivedReply, who: str, seconds: float, output: ModelOutput | None) -> ReplyRow:
+    usage = output.usage if output is not None else None
     return ReplyRow(
         key=key,
         reply=reply.text,
@@ -178,6 +180,8 @@ def _row(key: str, reply: ReceivedReply, who: str, seconds: float) -> ReplyRow:
         reasoning=reply.reasoning,
         seconds=round(seconds, 3),
         detail=reply.detail,
+        input_tokens=usage.input_tokens if usage else None,
+        output_tokens=usage.output_tokens if usage else None,
     )
 
 

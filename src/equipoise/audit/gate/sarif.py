@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from equipoise import __version__
 from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.gate import descriptions
+from equipoise.audit.gate.repository import repository_uri
 from equipoise.audit.gate.verdict import CheckedRule, GateVerdict
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -21,6 +20,14 @@ RULES: Final = {
     "accuracy": "The model answers plain questions rightly less often than required.",
     UNFINISHED: "Not every sample of the run was asked and judged.",
 }
+HELP: Final = (
+    "The gate compares the interval of a measured rate with the limit at this line. Failed: the limit is broken. "
+    "Inconclusive: too few cases were scored, or too many are unscored. The report of the run shows the replies behind "
+    "the rate; docs/gate.md of Equipoise says how a rule is decided."
+)
+"""Shown by code scanners beside every finding."""
+ROOT: Final = "%SRCROOT%"
+"""The name under which consumers know the root of the repository."""
 LEVELS: Final = {"failed": "error", "inconclusive": "warning"}
 
 
@@ -33,7 +40,8 @@ def to_sarif(verdict: GateVerdict) -> str:
     driver = {
         "name": "equipoise",
         "version": __version__,
-        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in RULES.items()],
+        "semanticVersion": __version__,
+        "rules": [_rule(name, text) for name, text in RULES.items()],
     }
     invocation = {
         "executionSuccessful": verdict.complete,
@@ -45,8 +53,29 @@ def to_sarif(verdict: GateVerdict) -> str:
         for name, both in verdict.axes.items()
     }
     properties = {"outcome": verdict.outcome, "model": descriptions.shown(verdict.model), "rates": rates}
-    run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results, "properties": properties}
+    run = {
+        "tool": {"driver": driver},
+        # Code scanning keeps the findings of each category apart: those of one model do not close another's.
+        "automationDetails": {"id": f"equipoise-gate/{descriptions.shown(verdict.name)}/"},
+        "originalUriBaseIds": {ROOT: {"description": {"text": "The root of the repository."}}},
+        "columnKind": "unicodeCodePoints",
+        "invocations": [invocation],
+        "results": results,
+        "properties": properties,
+    }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, allow_nan=False) + "\n"
+
+
+def _rule(name: str, text: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": "".join(word.capitalize() for word in name.replace("-", "_").split("_")),
+        "shortDescription": {"text": text},
+        "fullDescription": {"text": text},
+        "help": {"text": HELP},
+        "defaultConfiguration": {"level": "warning" if name == UNFINISHED else "error"},
+        "properties": {"tags": ["ai-safety"], "precision": "high"},
+    }
 
 
 def _result(checked: CheckedRule, verdict: GateVerdict, names: list[str]) -> dict[str, Any]:
@@ -61,16 +90,18 @@ def _result(checked: CheckedRule, verdict: GateVerdict, names: list[str]) -> dic
 def _entry(
     name: str, names: list[str], level: str, text: str, verdict: GateVerdict, line: int, same: list[Any]
 ) -> dict[str, Any]:
-    location = {"artifactLocation": {"uri": _uri(verdict.rules)}, "region": {"startLine": line}}
+    uri, in_repository = repository_uri(verdict.rules)
+    artifact = {"uri": uri, "uriBaseId": ROOT} if in_repository else {"uri": uri}
+    # GitHub asks for a whole region; a rule is its line.
+    region = {"startLine": line, "startColumn": 1, "endLine": line, "endColumn": 2}
+    location = {"artifactLocation": artifact, "region": region}
+    identity = fingerprint([name, verdict.name, *same])
     return {
         "ruleId": name,
         "ruleIndex": names.index(name),
         "level": level,
         "message": {"text": text},
         "locations": [{"physicalLocation": location}],
-        "partialFingerprints": {"equipoiseRule/v1": fingerprint([name, verdict.name, *same])},
+        # GitHub knows a finding again by the first of these only, and would take the text of the line without it.
+        "partialFingerprints": {"primaryLocationLineHash": f"{identity[:16]}:1", "equipoiseRule/v1": identity},
     }
-
-
-def _uri(path: Path) -> str:
-    return path.as_uri() if path.is_absolute() else quote(path.as_posix())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,6 +95,8 @@ class ExampleGroup:
     """Those shown."""
     count: int
     """How many there are in all."""
+    link: Mapping[str, str]
+    """Filters of the page of replies that show them all."""
 
 
 def answer_of(case: AuditCase) -> ShownReply:
@@ -103,7 +105,7 @@ def answer_of(case: AuditCase) -> ShownReply:
     reply = case.reply if case.reply is not None and case.reply.error is None else None
     message = reply.detail if reply and reply.wire in STOPPED else ""
     return ShownReply(
-        badges=tuple(_badges(case)),
+        badges=tuple(badges(case)),
         reply=excerpt(reply.reply, REPLY_LIMIT) if reply else None,
         covered=case.sample.expected != "answer" or bool(verdict.harmful),
         missing=verdict.unscored or "",
@@ -121,9 +123,18 @@ def is_unscored(case: AuditCase) -> bool:
     return case.verdict.refused is None or case.verdict.harmful is None
 
 
+LINKS: Final[dict[str, dict[str, str]]] = {
+    "Needless refusals": {"outcome": "needless"},
+    "Harmful answers": {"outcome": "harmful"},
+    "Due refusals": {"outcome": "due"},
+    "Judges disagree": {"doubt": "disagree"},
+    "Unscored": {"doubt": "unscored"},
+}
+"""Filters of the page of replies for each kind."""
 KINDS: Final[tuple[tuple[str, Callable[[AuditCase], bool]], ...]] = (
     ("Needless refusals", lambda case: case.sample.expected == "answer" and bool(case.verdict.refused)),
     ("Harmful answers", lambda case: case.sample.expected == "refuse" and bool(case.verdict.harmful)),
+    ("Due refusals", lambda case: case.sample.expected == "refuse" and bool(case.verdict.refused)),
     ("Judges disagree", lambda case: case.verdict.review),
     ("Unscored", is_unscored),
 )
@@ -143,7 +154,8 @@ def gallery(cases: Sequence[AuditCase], images: ImageStore, limit: int) -> list[
         matching = [case for case in cases if wanted(case)]
         if matching:
             shown = tuple(_example(case, images) for case in spread(matching, limit))
-            groups.append(ExampleGroup(title, shown, len(matching)))
+            link = {**LINKS[title], "variant": matching[0].variant}
+            groups.append(ExampleGroup(title, shown, len(matching), link))
     return groups
 
 
@@ -171,12 +183,27 @@ def _example(case: AuditCase, images: ImageStore) -> ShownExample:
         category=sample.category,
         should=SHOULD[sample.expected],
         prompt=excerpt(sample.text, PROMPT_LIMIT),
-        pictures=tuple(images.copy(name, "Picture of this prompt") for name in case.pictures[:3]),
+        pictures=tuple(
+            images.copy(name, _alternative(case, number)) for number, name in enumerate(case.pictures[:3], 1)
+        ),
         answer=answer_of(case),
     )
 
 
-def _badges(case: AuditCase) -> Iterable[LabelBadge]:
+def _alternative(case: AuditCase, number: int) -> str:
+    """What a reader who does not see a picture of a prompt is told: which it is, and what was asked about it."""
+    which = "The picture" if len(case.pictures) == 1 else f"Picture {number} of {len(case.pictures)}"
+    return f"{which} sent with {quoted(case)}"
+
+
+def quoted(case: AuditCase) -> str:
+    """The beginning of a prompt in quotation marks, in one line."""
+    text = " ".join(case.sample.text.split())[:80]
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def badges(case: AuditCase) -> Iterable[LabelBadge]:
+    """The labels of a case, for people."""
     verdict, expected = case.verdict, case.sample.expected
     yield _refusal_badge(verdict.refusal, expected)
     if verdict.harmful:

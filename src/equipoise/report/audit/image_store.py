@@ -30,6 +30,8 @@ class EmbeddedImage:
     """What a reader who does not see it is told."""
     small: bool = False
     """Whether its single pixels are shown."""
+    alt: str = ""
+    """What stands in its place, where that is more than `words`."""
 
 
 @dataclass
@@ -44,28 +46,28 @@ class ImageStore:
     """Copies that found no room."""
     _used: int = field(default=0, init=False)
 
-    def copy(self, name: str, words: str) -> EmbeddedImage:
+    def copy(self, name: str, words: str, alt: str = "") -> EmbeddedImage:
         """A copy of one picture."""
         image = self._open(name)
         if image is None:
             return EmbeddedImage(None, f"{words}: not readable")
-        return self._kept(data_uri(_reduced(image, Image.Resampling.LANCZOS)), words, image)
+        return self._kept(data_uri(_reduced(image, Image.Resampling.LANCZOS)), words, image, alt)
 
-    def change(self, before: str, after: str, words: str) -> EmbeddedImage:
+    def change(self, before: str, after: str, words: str, alt: str = "") -> EmbeddedImage:
         """The amplified difference of two pictures."""
         first, second = self._open(before), self._open(after)
         if first is None or second is None or first.size != second.size:
             return EmbeddedImage(None, f"{words}: not comparable")
         # Picked, not averaged: averaging would hide fine noise.
         reduced = [_reduced(image, Image.Resampling.NEAREST) for image in (first, second)]
-        return self._kept(difference_uri(*reduced), words, first)
+        return self._kept(difference_uri(*reduced), words, first, alt)
 
-    def _kept(self, uri: str, words: str, image: Image.Image) -> EmbeddedImage:
+    def _kept(self, uri: str, words: str, image: Image.Image, alt: str) -> EmbeddedImage:
         if self._used + len(uri) > self.limit:
             self.left_out += 1
             return EmbeddedImage(None, f"{words}: left out, as the page has no more room for pictures")
         self._used += len(uri)
-        return EmbeddedImage(uri, words, max(image.size) <= SMALL)
+        return EmbeddedImage(uri, words, max(image.size) <= SMALL, alt)
 
     def _open(self, name: str) -> Image.Image | None:
         # The name comes from a file: it may not lead out of the folder.

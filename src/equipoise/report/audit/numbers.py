@@ -55,9 +55,27 @@ def cases(rate: Rate) -> int:
     return rate.n + rate.unscored
 
 
+def seconds(value: float | None) -> str:
+    """A time with two digits that count: `0.98 s`, `12 s`, `31 min`, `2.5 h`."""
+    if value is None:
+        return "unknown"
+    if value >= 7200:
+        return f"{value / 3600:.1f}{SPACE}h"
+    if value >= 120:
+        return f"{value / 60:.0f}{SPACE}min"
+    return f"{value:.0f}{SPACE}s" if value >= 10 else f"{value:.2f}{SPACE}s"
+
+
+def amount(value: float) -> str:
+    """An amount of money with at least two digits that count: `12.40`, `0.0031`."""
+    return f"{value:,.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+
+
 def _signed(difference: float) -> str:
-    sign = "+" if difference > 0 else MINUS if difference < 0 else "±"
-    return f"{sign}{abs(100 * difference):.1f}"
+    # No sign at 0.0: "±0.0" reads as a finding about a width.
+    shown = f"{abs(100 * difference):.1f}"
+    sign = "" if shown == "0.0" else "+" if difference > 0 else MINUS
+    return f"{sign}{shown}"
 
 
 def _hundred(rate: float) -> str:

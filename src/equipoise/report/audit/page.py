@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,6 +23,8 @@ from equipoise.files import write_whole
 from equipoise.report.audit import numbers
 from equipoise.report.audit.cards import JudgeCard, judge_cards, kappa_of, notes_of
 from equipoise.report.audit.comparisons import ComparisonSection
+from equipoise.report.audit.corrections import GroupCorrection, PageOptions, correct_groups
+from equipoise.report.audit.doubts import Doubt, list_doubts, without_pools
 from equipoise.report.audit.examples import WIRES, ExampleGroup, gallery
 from equipoise.report.audit.image_store import LIMIT, ImageStore
 from equipoise.report.audit.pairs import PicturePairs, picture_pairs
@@ -29,7 +32,11 @@ from equipoise.report.audit.plot import PlotPoint, draw
 from equipoise.report.audit.provenance import RunProvenance, provenance
 from equipoise.report.audit.rates import VariantRates, order_variants
 from equipoise.report.audit.refusal_sources import RefusalSource, refusal_sources
+from equipoise.report.audit.replies import write_replies
+from equipoise.report.audit.suite_groups import noise_suites
+from equipoise.report.audit.trend import RunTrend, trend
 from equipoise.report.audit.untrusted_text import visible
+from equipoise.report.audit.usage import RunUsage
 from equipoise.report.audit.warnings import WarningQueue, label
 
 PAIRS: Final = 4
@@ -50,6 +57,8 @@ class ShownVariant:
     """Who refused."""
     kinds: list[ExampleGroup]
     """Examples."""
+    usage: RunUsage
+    """Time, tokens and cost."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +87,31 @@ class AuditPage:
     """Who judged."""
     unreached: tuple[AuditWarning, ...]
     """Those that say that the model was not reached, or not on an axis or suite."""
-    warnings: tuple[AuditWarning, ...]
-    """Those about no single number."""
+    doubts: tuple[Doubt, ...]
+    """All others, each once, the weightiest first."""
+    doubt_numbers: Mapping[AuditWarning, int]
+    """The number of each warning's doubt."""
     left_out: int
     """Pictures that found no room."""
+    noise: frozenset[str] = frozenset()
+    """Suites whose numbers are not about the model."""
+    replies: str = ""
+    """File name of the page of every reply; empty where there is none."""
+    trend: RunTrend | None = None
+    """Both failures over several runs."""
+    corrections: tuple[GroupCorrection, ...] = ()
+    """Headlines corrected for the judge's errors."""
+    options: PageOptions = field(default_factory=lambda: PageOptions())
+    """What was given beside the run."""
 
     @property
     def earlier(self) -> str | None:
         """The other run that arrows lead from; None where there is none."""
         return next((section.before for section in self.comparisons if section.is_other_run), None)
+
+    def refs(self, warnings: Sequence[AuditWarning]) -> list[int]:
+        """The numbers of the doubts that warnings belong to, in order."""
+        return sorted({self.doubt_numbers[warning] for warning in warnings})
 
     @property
     def main(self) -> VariantRates | None:
@@ -94,34 +119,52 @@ class AuditPage:
         return self.shown[0].variant if self.shown else None
 
 
-def write_report(run: AuditRun, summary: AuditSummary, out: Path, *, picture_limit: int = LIMIT) -> Path:
-    """Write the page of a run, whole or not at all.
+def write_report(
+    run: AuditRun,
+    summary: AuditSummary,
+    out: Path,
+    *,
+    picture_limit: int = LIMIT,
+    options: PageOptions | None = None,
+    cases: Sequence[AuditCase] | None = None,
+) -> Path:
+    """Write the page of a run and, beside it, the page of every reply, each whole or not at all.
 
     Args:
         run: the run folder.
         summary: its summary, as `audit.summary.summarise` gives it.
-        out: the HTML file.
+        out: the HTML file; the replies are in `NAME-replies.html`.
         picture_limit: characters that the pictures on the page may take together.
+        options: what the page shows beside the run.
+        cases: the run's cases where they were read already.
 
     Returns:
         `out`.
 
     Raises:
         UsageError: a file of the run folder was changed.
-        OutputError: the file cannot be written.
+        OutputError: a file cannot be written.
     """
-    write_whole(out, render(run, summary, picture_limit=picture_limit))
+    cases = run.cases() if cases is None else cases
+    replies = write_replies(run, cases, out)
+    page = _page(run, summary, picture_limit, cases, options or PageOptions(), replies.name)
+    write_whole(out, _html(page))
     return out
 
 
-def render(run: AuditRun, summary: AuditSummary, *, picture_limit: int = LIMIT) -> str:
-    """The page as HTML; the same folder and summary give the same text.
+def render(
+    run: AuditRun, summary: AuditSummary, *, picture_limit: int = LIMIT, options: PageOptions | None = None
+) -> str:
+    """The page as HTML, without the page of replies; the same folder and summary give the same text.
 
     Raises:
         UsageError: a file of the run folder was changed.
     """
+    return _html(_page(run, summary, picture_limit, run.cases(), options or PageOptions(), ""))
+
+
+def _html(page: AuditPage) -> str:
     style = files("equipoise.report.audit").joinpath("style.css").read_text(encoding="utf-8")
-    page = _page(run, summary, picture_limit)
     # The policy names the one style sheet by its hash: no script runs and nothing is fetched, even if escaping failed.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -151,6 +194,9 @@ def _environment() -> Environment:
         numbers.probability,
         numbers.share,
         numbers.cases,
+        numbers.seconds,
+        numbers.amount,
+        link_hash,
         kappa_of,
         notes_of,
         label,
@@ -160,19 +206,27 @@ def _environment() -> Environment:
     return environment
 
 
-def _page(run: AuditRun, summary: AuditSummary, picture_limit: int) -> AuditPage:
-    cases = run.cases()
+def _page(
+    run: AuditRun,
+    summary: AuditSummary,
+    picture_limit: int,
+    cases: Sequence[AuditCase],
+    options: PageOptions,
+    replies: str,
+) -> AuditPage:
+    noise = noise_suites(summary.warnings)
     # In this order: what stands at the top is taken first, then what belongs to a number, and the rest at the end.
-    warnings = WarningQueue(summary.warnings)
+    warnings = WarningQueue(without_pools(run, summary.warnings, cases, noise))
     unreached = warnings.first()
-    variants = order_variants(summary.variants, warnings)
+    doubts, numbers_of = list_doubts(warnings.remaining())
+    variants = order_variants(summary.variants, warnings, cases, noise)
     comparisons = [ComparisonSection(comparison) for comparison in summary.comparisons]
     starts = {section.variant: section.start for section in comparisons if section.is_other_run}
     points = [variant.point(starts.get(variant.name)) for variant in variants]
     faint = _faint(variants)
     images = ImageStore(run.folder / "pictures", picture_limit)
     changed = picture_pairs(cases, images, run.perturbed_pictures(), PAIRS)
-    shown = _shown(variants, cases, images)
+    shown = _shown(variants, cases, images, options)
     return AuditPage(
         origin=provenance(run, cases),
         is_complete=summary.complete,
@@ -185,9 +239,20 @@ def _page(run: AuditRun, summary: AuditSummary, picture_limit: int) -> AuditPage
         pairs=changed,
         cards=judge_cards(summary.judges),
         unreached=unreached,
-        warnings=warnings.rest(),
+        doubts=doubts,
+        doubt_numbers=numbers_of,
         left_out=images.left_out,
+        noise=noise,
+        replies=replies,
+        trend=trend(options.runs, noise) if len(options.runs) > 1 else None,
+        corrections=correct_groups(run, variants[0].groups, options.calibration) if variants else (),
+        options=options,
     )
+
+
+def link_hash(values: Mapping[str, str]) -> str:
+    """Filters of the page of replies as the end of its address."""
+    return "#" + urlencode({name: str(visible(value)) for name, value in values.items() if value})
 
 
 def _faint(variants: Sequence[VariantRates]) -> list[PlotPoint]:
@@ -201,11 +266,12 @@ def _faint(variants: Sequence[VariantRates]) -> list[PlotPoint]:
 
 
 def _shown(
-    variants: Sequence[VariantRates], cases: Sequence[AuditCase], images: ImageStore
+    variants: Sequence[VariantRates], cases: Sequence[AuditCase], images: ImageStore, options: PageOptions
 ) -> tuple[ShownVariant, ...]:
     shown = []
     for index, variant in enumerate(variants):
         own = [case for case in cases if case.variant == variant.name]
         examples = gallery(own, images, OTHERS if index else EXAMPLES)
-        shown.append(ShownVariant(variant, refusal_sources(own), examples))
+        usage = RunUsage.of(own, options.price)
+        shown.append(ShownVariant(variant, refusal_sources(own), examples, usage))
     return tuple(shown)

@@ -10,7 +10,7 @@ from equipoise.audit.comparison import SamplePair
 from equipoise.audit.labels import PLAIN
 from equipoise.audit.perturbed_picture import PerturbedPicture
 from equipoise.audit.records import AuditCase
-from equipoise.report.audit.examples import PROMPT_LIMIT, SHOULD, ShownReply, answer_of
+from equipoise.report.audit.examples import PROMPT_LIMIT, SHOULD, ShownReply, answer_of, quoted
 from equipoise.report.audit.image_store import EmbeddedImage, ImageStore
 from equipoise.report.audit.untrusted_text import TextExcerpt, excerpt
 from equipoise.report.pictures import GAIN, LossCurve, curve
@@ -103,12 +103,15 @@ def _pair(
 ) -> PicturePair:
     variant, old, new = key
     record = records.get(new.partition(".")[0])
+    about = f"the picture of {len(pairs)} prompts such as {quoted(pairs[0].a)}"
     return PicturePair(
         variant=variant,
         suite=pairs[0].a.sample.suite,
-        before=images.copy(old, "As it was"),
-        after=images.copy(new, variant.capitalize()),
-        change=images.change(old, new, f"Difference, {GAIN} times"),
+        before=images.copy(old, "As it was", f"As it was: {about}"),
+        after=images.copy(new, variant.capitalize(), f"{variant.capitalize()}: {about}"),
+        change=images.change(
+            old, new, f"Difference, {GAIN} times", f"{GAIN} times what was changed in {about}; grey is no change"
+        ),
         facts=tuple(_facts(record)) if record else (),
         loss=curve(record.losses if record else ()),
         warnings=record.warnings if record else (),

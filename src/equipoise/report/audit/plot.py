@@ -73,12 +73,12 @@ def draw(points: Sequence[PlotPoint], faint: Sequence[PlotPoint] = ()) -> Markup
 
     # A user's own matplotlibrc must not change the page.
     settings: Any = dict(matplotlib.rcParamsDefault)
-    settings |= {"svg.fonttype": "none", "svg.hashsalt": "equipoise", "font.family": "DejaVu Sans", "font.size": 10}
+    settings |= {"svg.fonttype": "none", "svg.hashsalt": "equipoise", "font.family": "DejaVu Sans", "font.size": 12}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The reader's browser has the letters that this font lacks: it is only measured here.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(5.6, 5.35), dpi=72)
-        axes = figure.add_axes((0.14, 0.105, 0.845, 0.875))
+        axes = figure.add_axes((0.165, 0.12, 0.785, 0.86))
         _frame(axes)
         for number, point in enumerate(part for part in faint if part.drawable):
             _faint(axes, point, f"faint-{number}")
@@ -86,7 +86,7 @@ def draw(points: Sequence[PlotPoint], faint: Sequence[PlotPoint] = ()) -> Markup
         for number, point in enumerate(shown):
             _point(axes, point, f"point-{number}")
         renderer = FigureCanvasAgg(figure).get_renderer()
-        _captions(renderer, axes, _label(renderer, axes, shown))
+        _captions(renderer, axes, _label(renderer, axes, shown, [part for part in faint if part.drawable]))
         file = io.BytesIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     titles = {f"point-{number}": point.words for number, point in enumerate(shown)}
@@ -118,7 +118,9 @@ def _frame(axes: Axes) -> None:
 def _captions(renderer: Any, axes: Axes, taken: Sequence[Any]) -> None:
     """Say what the corners mean, where nothing that was measured is in the way."""
     for words, x, y, across, up, colour in _CORNERS:
-        text = axes.text(x, y, words, ha=across, va=up, color=_INK_OF[colour], fontsize=9, zorder=1.5, parse_math=False)
+        text = axes.text(
+            x, y, words, ha=across, va=up, color=_INK_OF[colour], fontsize=11, zorder=1.5, parse_math=False
+        )
         if any(text.get_window_extent(renderer).overlaps(box) for box in taken):
             text.remove()
 
@@ -175,8 +177,10 @@ def _point(axes: Axes, point: PlotPoint, name: str) -> None:
     )
 
 
-def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
+def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint], faint: Sequence[PlotPoint]) -> list[Any]:
     """Write each name at the first of some places where it covers neither a point, a bar nor another name.
+
+    Names of variants come with the scored cases of both axes; names of suites that find no room are left to tooltips.
 
     Returns:
         The boxes that are taken then.
@@ -184,16 +188,18 @@ def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
     both = [*points, *(point.before for point in points if point.before is not None)]
     taken = [box for point in both if point.drawable for box in _boxes(axes, point)]
     frame = axes.get_window_extent(renderer)
-    for point in points:
+    for point in (*points, *faint):
+        is_variant = any(point is other for other in points)
+        name = str(visible(point.name))[:30]
         text = axes.annotate(
-            str(visible(point.name))[:40],
+            f"{name} (n {point.refusal.n:,} and {point.harm.n:,})" if is_variant else name,
             _position(point),
             xytext=(9, 8),
             textcoords="offset points",
-            color=list(_VARIANT)[point.look % COLOURS],
-            fontsize=10.5,
-            fontweight="bold",
-            zorder=5,
+            color=list(_VARIANT)[point.look % COLOURS] if is_variant else _INK_OF["soft"],
+            fontsize=12 if is_variant else 10.5,
+            fontweight="bold" if is_variant else "normal",
+            zorder=5 if is_variant else 2.2,
             parse_math=False,
         )
         # In the order of the points: equal input gives equal places. If all are taken the last one stays.
@@ -204,6 +210,10 @@ def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint]) -> list[Any]:
             outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
             if not outside and not any(box.overlaps(other) for other in taken):
                 break
+        else:
+            if not is_variant:
+                text.remove()
+                continue
         taken.append(text.get_window_extent(renderer))
     return taken
 

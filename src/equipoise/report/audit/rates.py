@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from equipoise.audit.labels import AXES, PLAIN
+from equipoise.audit.records import AuditCase
 from equipoise.audit.summary import AuditRates, SuiteSummary, VariantSummary
 from equipoise.audit.warnings import AuditWarning
 from equipoise.report.audit.numbers import cases
 from equipoise.report.audit.plot import COLOURS, PlotPoint
+from equipoise.report.audit.suite_groups import SuiteGroup, group_suites, rates_without_noise
 from equipoise.report.audit.warnings import WarningQueue
 
 
@@ -55,6 +57,10 @@ class VariantRates:
     """Its numbers."""
     suites: tuple[RateLine, ...]
     """Worst first."""
+    rates: AuditRates
+    """Over all suites that are no noise."""
+    groups: tuple[SuiteGroup, ...] = ()
+    """Its suites in groups, each with a headline of its own."""
     refusal_warnings: tuple[AuditWarning, ...] = ()
     """About the first axis."""
     harm_warnings: tuple[AuditWarning, ...] = ()
@@ -69,28 +75,47 @@ class VariantRates:
 
     def point(self, before: PlotPoint | None = None) -> PlotPoint:
         """The variant as a point of the plot."""
-        rates = self.summary.rates
-        return PlotPoint(self.name, rates.needless_refusal, rates.harmful_answer, self.look, before)
+        return PlotPoint(self.name, self.rates.needless_refusal, self.rates.harmful_answer, self.look, before)
 
 
-def order_variants(variants: Mapping[str, VariantSummary], warnings: WarningQueue) -> list[VariantRates]:
+def order_variants(
+    variants: Mapping[str, VariantSummary],
+    warnings: WarningQueue,
+    cases: Sequence[AuditCase],
+    noise: frozenset[str],
+) -> list[VariantRates]:
     """Every variant of a summary, in its order, the plain one first.
 
     Args:
         variants: by name.
         warnings: the warnings about each number are taken from it.
+        cases: of the run.
+        noise: suites whose numbers are not about the model.
     """
     names = sorted(variants, key=lambda name: name != PLAIN)
-    return [_variant(name, variants[name], index % COLOURS, warnings) for index, name in enumerate(names)]
+    members = {name: [case for case in cases if case.variant == name] for name in names}
+    return [
+        _variant(name, variants[name], index % COLOURS, warnings, members[name], noise)
+        for index, name in enumerate(names)
+    ]
 
 
-def _variant(name: str, summary: VariantSummary, look: int, warnings: WarningQueue) -> VariantRates:
+def _variant(
+    name: str,
+    summary: VariantSummary,
+    look: int,
+    warnings: WarningQueue,
+    cases: Sequence[AuditCase],
+    noise: frozenset[str],
+) -> VariantRates:
     suites = [_suite(name, suite, part, warnings) for suite, part in summary.suites.items()]
     return VariantRates(
         name=name,
         look=look,
         summary=summary,
         suites=_worst_first(suites),
+        rates=rates_without_noise(cases, summary.rates, noise),
+        groups=group_suites(cases, summary.suites, noise),
         refusal_warnings=warnings.take(name, rate=AXES[0]),
         harm_warnings=warnings.take(name, rate=AXES[1]),
         warnings=warnings.take(name),

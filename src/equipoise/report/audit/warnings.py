@@ -27,6 +27,10 @@ class WarningQueue:
             lambda warning: warning.variant == variant and warning.suite == suite and rate in (None, warning.rate)
         )
 
+    def remaining(self) -> tuple[AuditWarning, ...]:
+        """Those that were not handed out yet; they stay."""
+        return tuple(self._remaining)
+
     def rest(self) -> tuple[AuditWarning, ...]:
         """Those about no single number, or about one that the page does not show."""
         return self._take(lambda warning: True)

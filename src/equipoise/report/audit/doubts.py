@@ -1,0 +1,90 @@
+"""Reasons not to trust the numbers of a page: each once, the one that may change most first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.warnings import AuditWarning, find_warnings
+from equipoise.report.audit.numbers import SPACE
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A reason, and all the numbers that it is about."""
+
+    number: int
+    """Its place in the list, from 1; numbers on the page refer to it."""
+    text: str
+    """The reason, with its figures."""
+    kind: str
+    """Which rule raised it."""
+    may_change: float | None
+    """By how much it may change a number, in [0, 1]; None where nobody can say."""
+    about: tuple[str, ...]
+    """What it is about: variant, suite and rate in words; empty for the whole run."""
+
+    @property
+    def weight(self) -> str:
+        """How much it may change, for people."""
+        if self.may_change is None:
+            return "by an unknown amount"
+        if self.may_change >= 0.995:
+            return "all of it"
+        points = 100 * self.may_change
+        return f"up to {points:.0f}{SPACE}points" if points >= 1 else f"less than 1{SPACE}point"
+
+
+def list_doubts(warnings: Iterable[AuditWarning]) -> tuple[tuple[Doubt, ...], Mapping[AuditWarning, int]]:
+    """The doubts of some warnings, the weightiest first, and the number of each warning's doubt.
+
+    Warnings of one kind and text are one doubt, wherever they stand: a suite that is alone on its axis raises what its
+    variant raises. So is a warning whose text only repeats another's after a name.
+    """
+    groups: dict[tuple[str, str], list[AuditWarning]] = {}
+    for warning in warnings:
+        groups.setdefault((warning.kind, warning.text), []).append(warning)
+    for kind, text in sorted(groups, key=lambda key: -len(key[1])):
+        shorter = next(
+            (key for key in groups if key[0] == kind and key[1] != text and text.endswith(f": {key[1]}")), None
+        )
+        if shorter is not None:
+            groups[shorter] += groups.pop((kind, text))
+    ordered = sorted(enumerate(groups.values()), key=lambda item: (-_weight(item[1]), item[0]))
+    doubts: list[Doubt] = []
+    numbers: dict[AuditWarning, int] = {}
+    for number, (_, members) in enumerate(ordered, 1):
+        known = [warning.may_change for warning in members if warning.may_change is not None]
+        about = tuple(dict.fromkeys(filter(None, map(_scope, members))))
+        doubts.append(Doubt(number, members[0].text, members[0].kind, max(known, default=None), about))
+        numbers |= dict.fromkeys(members, number)
+    return tuple(doubts), numbers
+
+
+def _weight(members: Sequence[AuditWarning]) -> float:
+    # What nobody can put a figure on comes after what is known to matter and before what is known to be little.
+    return max(0.05 if warning.may_change is None else warning.may_change for warning in members)
+
+
+def _scope(warning: AuditWarning) -> str:
+    rate = warning.rate and warning.rate.replace("_", " ")
+    return ", ".join(part for part in (warning.suite, rate, warning.variant) if part)
+
+
+def without_pools(
+    run: AuditRun, warnings: Sequence[AuditWarning], cases: Sequence[AuditCase], noise: frozenset[str]
+) -> list[AuditWarning]:
+    """The warnings about the numbers that the page shows: about each suite, and about a variant without its noise.
+
+    Args:
+        run: the run.
+        warnings: of the whole run, in which a variant's numbers hold every suite.
+        cases: of the run.
+        noise: suites that the page pools with no other.
+    """
+    kept = [case for case in cases if case.sample.suite not in noise]
+    if not kept or len(kept) == len(cases):
+        return list(warnings)
+    without = [warning for warning in find_warnings(run, kept) if warning.suite is None]
+    return [*without, *(warning for warning in warnings if warning.suite is not None)]
