@@ -133,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replies", type=int, default=60)
     parser.add_argument("--harmless", type=int, default=300)
+    parser.add_argument("--longest", type=int, default=1200, help="characters of the replies that are transformed")
     parser.add_argument("--no-page", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -140,7 +141,7 @@ def main() -> None:
     plain, further = Policy(output=Rail(readings=False)), Policy()
     held_out = [labelled.row for labelled in reported() if labelled.side == "test"]
     draw = random.Random(0)
-    bad = [row for row in held_out if row.harmful and 100 < len(row.response) < 1200]
+    bad = [row for row in held_out if row.harmful and 100 < len(row.response) < arguments.longest]
     draw.shuffle(bad)
     chosen: list[LabelledReply] = []
     for row in bad:

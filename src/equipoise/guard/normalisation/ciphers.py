@@ -30,19 +30,29 @@ def _shifts() -> tuple[dict[int, str], ...]:
     return (*shifts, str.maketrans(low + high, low[::-1] + high[::-1]))
 
 
+def _from_its_end(text: str) -> str:
+    return text[::-1]
+
+
 def _words_backwards(text: str) -> str:
     return re.sub(r"[A-Za-z]+", lambda match: match[0][::-1], text)
 
 
-def _ciphers() -> Iterator[Callable[[str], str]]:
-    yield lambda text: text[::-1]
-    yield _words_backwards
+def _ciphers(chunk: str) -> Iterator[Callable[[str], str]]:
+    # Both ways give the same words. A capital at the end of an early word was at the beginning of its sentence, so only
+    # the words are backwards.
+    capital = re.search(r"[a-z][A-Z]\b", chunk)
+    by_word = capital is not None and capital.start() * 2 < len(chunk)
+    yield from (_words_backwards, _from_its_end) if by_word else (_from_its_end, _words_backwards)
     for table in _shifts():
         yield lambda text, table=table: text.translate(table)  # type: ignore[misc]
 
 
 def deciphered(text: str) -> str:
     """A text with those of its sentences deciphered that are English only then."""
+    words = words_of(text)
+    if sum(map(len, words)) >= LEAST and known_share(words) < FOREIGN and (plain := _best(text)) != text:
+        return plain
     left = CHUNKS
 
     def of(match: re.Match[str]) -> str:
@@ -68,7 +78,7 @@ def backwards(text: str) -> str | None:
 
 def _best(chunk: str) -> str:
     sample = " ".join(words_of(chunk)[:SAMPLE])
-    for cipher in _ciphers():
+    for cipher in _ciphers(chunk):
         if known_share(words_of(cipher(sample))) >= ENGLISH:
             return cipher(chunk)
     return chunk

@@ -18,6 +18,8 @@ _BETWEEN: Final = re.compile(r"(?<=[A-Za-z])([^\w\s]|_)(?=[A-Za-z])")
 """A sign between two letters."""
 LEAST: Final = 0.5
 """Share of letters in known words, below which spaced letters are no words."""
+LIST: Final = 12
+"""Letters apart by commas that are a list, up to which number."""
 SURE: Final = 0.85
 """The same for words without spaces, which a long name in a program may also be."""
 DENSE: Final = 0.12
@@ -44,7 +46,8 @@ def _word(match: re.Match[str]) -> str:
     # The most frequent gap separates letters, every other one words: `h o w   t o`.
     words = "".join(part if number % 2 == 0 else "" if part == common else " " for number, part in enumerate(parts))
     words = re.sub(r"[A-Za-z]{3,}", lambda part: part[0] if is_word(part[0]) else segmented(part[0]), words)
-    # `a, b, c, d` is a list.
+    if "," in common and len(words) < LIST:
+        return run
     return words if known_share(words_of(words)) >= LEAST else run
 
 

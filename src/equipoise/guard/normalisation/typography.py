@@ -19,8 +19,9 @@ _FOLDED: Final = re.compile(r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*[^\x00-\
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
 _LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-z]*\s*\{([^{}]{0,2000})\}")
 _LINK: Final = re.compile(r"!?\[([^\[\]]{0,500})\]\([^()\s]{0,2000}\)")
-_MARKUP: Final = re.compile(r"[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)_+(?!\w)|\\(?=[*_~`|])")
-"""Marks of emphasis, code and the like beside a word, an underscore within a word excepted, and their escapes."""
+_MARKUP: Final = re.compile(r"[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)_+(?!\w)")
+"""Marks of emphasis, code and the like beside a word, an underscore within a word excepted."""
+_ESCAPE: Final = re.compile(r"\\(?=[*_~`|])")
 
 
 @lru_cache(maxsize=1)
@@ -99,5 +100,6 @@ def without_markup(text: str) -> tuple[str, int]:
         fallen += number
     if "](" in text:
         text = _LINK.sub(r"\1", text)
-    text, number = _MARKUP.subn("", text)
-    return text, fallen + number
+    text, escapes = _ESCAPE.subn("", text)
+    text, marks = _MARKUP.subn("", text)
+    return text, fallen + escapes + marks
