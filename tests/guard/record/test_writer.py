@@ -19,7 +19,7 @@ from equipoise.errors import OutputError
 from equipoise.guard.record import store, writer
 from equipoise.guard.record.entry import RecordEntry
 from equipoise.guard.record.store import AuditRecord
-from equipoise.guard.record.writer import SingleError, Stored, Writer
+from equipoise.guard.record.writer import TRIAL, SingleError, Stored, Writer
 
 
 def entry(at: int = 0, more: str = "") -> RecordEntry:
@@ -222,3 +222,37 @@ def test_a_full_disk_fails_an_entry_and_room_lets_the_next_be_written(tmp_path: 
             signal.signal(signal.SIGXFSZ, before)
         assert record.append(entry(2)).number == 2
         assert record.verify().problem is None
+
+
+def test_a_trial_asks_the_thread_and_leaves_no_entry() -> None:
+    disk = Disk()
+    line = Writer(disk, seconds=5)
+    assert line.send(None).done.result(5) == TRIAL
+    assert disk.written == []
+    disk.raises = OSError(28, "no space")
+    with pytest.raises(OutputError, match="no space"):
+        line.send(None).done.result(5)
+    assert line.trouble is not None
+    disk.raises = None
+    assert line.send(None).done.result(5) == TRIAL
+    assert line.trouble is None
+
+
+def test_trials_among_entries_take_none_of_their_places() -> None:
+    disk = Disk()
+    disk.go.clear()
+    line = Writer(disk, seconds=5)
+    line.send("first")
+    assert disk.entered.wait(5)
+    together = [line.send(text) for text in ("a", None, "b", None, "bad", "c")]
+    disk.go.set()
+    results = [pending.done.exception(5) or pending.done.result(5) for pending in together]
+    assert [result.hash if isinstance(result, Stored) else "error" for result in results] == [
+        "a",
+        "",
+        "b",
+        "",
+        "error",
+        "c",
+    ]
+    assert disk.written == ["first", "a", "b", "c"]

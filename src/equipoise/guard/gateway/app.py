@@ -27,6 +27,7 @@ from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
 from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
+from equipoise.guard.gateway.readiness import Readiness
 from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.tracing import lasting
@@ -183,8 +184,10 @@ def _health(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _ready(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
+    readiness = Readiness(service)
+
     async def handle(request: Request) -> Response:
-        problems = await service.problems()
+        problems = await readiness.problems()
         status = "not ready" if problems else "ok"
         return as_json({"status": status, "problems": problems}, 503 if problems else 200)
 
