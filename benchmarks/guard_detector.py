@@ -135,12 +135,12 @@ def ordinary() -> dict[str, tuple[list[Row], list[Row]]]:
         "Alpaca": alpaca(),
         "XSTest, safe": [each for each in xstest() if not each.row.harmful],
         "PHTest, harmless": phtest_harmless(),
-        "hard negatives of our own": hard_negatives_held_out(),
     }
     for name, rows in sets.items():
         # Alpaca's are nowhere learned from, so all that is not held out may choose.
         chosen = [each.row for each in rows if each.side == "choice" or (name == "Alpaca" and each.side == "train")]
         found[name] = (chosen, [each.row for each in rows if each.side == "test"])
+    found["hard negatives of our own"] = ([], [each.row for each in hard_negatives_held_out()])
     return found
 
 

@@ -33,7 +33,11 @@ SOURCES = {
     "steered": ("refusal_direction", "Apache-2.0", "replies to harmless prompts; refusals; Llama Guard 2 elsewhere"),
     "hh": ("HH-RLHF harmless", "MIT", "refusals and short safe answers among the chosen; weak"),
     "owleval": ("OwlEval answers", "MIT", "harmless"),
-    "hard_negatives": ("written for this project", "MIT", "harmless; first aid, school safety, security, chemistry, fiction"),
+    "hard_negatives": (
+        "written for this project",
+        "MIT",
+        "harmless; first aid, school safety, security, chemistry, fiction",
+    ),
     "llava_bench": ("LLaVA-Bench COCO references", "Apache-2.0", "harmless"),
 }
 """What is trained on: name, licence, where its label comes from."""

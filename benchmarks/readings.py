@@ -63,7 +63,9 @@ TRANSFORMS: dict[str, Callable[[str], str]] = {
     "bold on every third word": lambda text: " ".join(
         f"**{word}**" if at % 3 == 0 else word for at, word in enumerate(text.split(" "))
     ),
-    "HTML around each letter": lambda text: "".join(f"<b>{letter}</b>" if letter.isalpha() else letter for letter in text),
+    "HTML around each letter": lambda text: "".join(
+        f"<b>{letter}</b>" if letter.isalpha() else letter for letter in text
+    ),
     "character references": lambda text: "".join(f"&#{ord(letter)};" for letter in text),
     "spaced letters": _each_word(lambda word: " ".join(word) + " "),
     "spaced letters, no gaps": lambda text: " ".join("".join(text.split())),

@@ -140,9 +140,7 @@ class GuardPipeline:
             )
         tried = [case for case in cases if case.current is not None]
         rewrites = [case.current for case in tried if case.current is not None]
-        for case, rewrite, score in zip(
-            tried, rewrites, scored_in_all_readings(detector, rewrites, rail), strict=True
-        ):
+        for case, rewrite, score in zip(tried, rewrites, scored_in_all_readings(detector, rewrites, rail), strict=True):
             case.scores.append(score)
             # A score without a probability is a failed check of the rewrite; it never lets the rewrite pass.
             if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):

@@ -60,7 +60,9 @@ async def test_a_client_of_any_route_may_leave_at_any_await(tmp_path: Path, path
     opened: list[Pieces] = []
     async with gateway(tmp_path, answers(opened), policy=Policy(stream=StreamPolicy(hold=4, every=2))) as served:
         left = [await AskedElsewhere(served, path, stream=stream).leave_after(steps, how, 0) for steps in range(40)]
-        left += [await AskedElsewhere(served, path, stream=stream).leave_after(steps, how, 0.001) for steps in range(20)]
+        left += [
+            await AskedElsewhere(served, path, stream=stream).leave_after(steps, how, 0.001) for steps in range(20)
+        ]
         assert True in left
         assert (await asyncio.wait_for(served.chat(), 10)).status_code == 200
         while served.service._background:

@@ -36,9 +36,7 @@ async def ready(served: Gateway) -> list[str]:
     return problems
 
 
-async def test_the_detector_is_asked_with_a_new_text_each_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_detector_is_asked_with_a_new_text_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "FRESH", 0.0)
     detector = Words()
     async with gateway(tmp_path, says("hi"), detector=detector) as served:
@@ -113,9 +111,7 @@ async def test_the_writer_is_asked_and_no_entry_stays_of_it(tmp_path: Path, monk
         other.close()
 
 
-async def test_a_locked_record_is_a_red_light_until_it_is_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_locked_record_is_a_red_light_until_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "SECONDS", 0.05)
     async with gateway(tmp_path, says("hi")) as served:
         other = sqlite3.connect(tmp_path / "record.db", isolation_level=None)

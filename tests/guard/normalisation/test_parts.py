@@ -43,7 +43,10 @@ def test_words_are_told_apart_without_spaces(text: str) -> None:
         ("p_o_w_d_e_r", "powder"),
         ("The options are A, B, C, D, E, F.", "The options are A, B, C, D, E, F."),
         ("x, y, z, u, v, w = 1, 2, 3, 4, 5, 6", "x, y, z, u, v, w = 1, 2, 3, 4, 5, 6"),
-        ("well-known, up-to-date, easy-to-use tools of all kinds", "well known, up to date, easy to use tools of all kinds"),
+        (
+            "well-known, up-to-date, easy-to-use tools of all kinds",
+            "well known, up to date, easy to use tools of all kinds",
+        ),
     ],
 )
 def test_spaced_letters_are_words_and_lists_stay(text: str, words: str | None) -> None:
@@ -93,7 +96,12 @@ def test_what_is_no_cipher_stays(text: str) -> None:
 
 def test_only_what_says_words_is_decoded() -> None:
     assert decoded("data: " + base64.b64encode(bytes(range(256))).decode()).startswith("data: AAEC")
-    for text in ("deadbeefcafebabedeadbeef", "10 20 30 40 50 60 70 80", "0000000 1111111 0000000 1111111", "--- . --- ."):
+    for text in (
+        "deadbeefcafebabedeadbeef",
+        "10 20 30 40 50 60 70 80",
+        "0000000 1111111 0000000 1111111",
+        "--- . --- .",
+    ):
         assert decoded(text) == text
     assert decoded("... --- ... / .... . .-.. .--.").strip() == "sos help"
 

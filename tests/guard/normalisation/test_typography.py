@@ -41,7 +41,9 @@ def test_what_looks_alike_reads_alike(looks: str, reads: str) -> None:
     assert unified(looks)[0] == reads
 
 
-@pytest.mark.parametrize("text", ["Привет, как дела сегодня?", "Καλημέρα σας", "שלום עולם", "नमस्ते दुनिया", "これは本です"])
+@pytest.mark.parametrize(
+    "text", ["Привет, как дела сегодня?", "Καλημέρα σας", "שלום עולם", "नमस्ते दुनिया", "これは本です"]
+)
 def test_other_scripts_keep_their_words(text: str) -> None:
     words = unified(unicodedata.normalize("NFC", text))[0]
     assert unicodedata.normalize("NFC", words) == unicodedata.normalize("NFC", text)

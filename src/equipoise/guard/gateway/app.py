@@ -74,7 +74,10 @@ def create(service: GatewayState) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[*_cross_origin(service), Middleware(ConcurrencyLimit, who=service.client_of, answer=_problem_response)],
+        middleware=[
+            *_cross_origin(service),
+            Middleware(ConcurrencyLimit, who=service.client_of, answer=_problem_response),
+        ],
     )
 
 

@@ -100,8 +100,9 @@ async def _result(
 def scored(decisions: Sequence[GuardDecision], policy: Policy, input_types: Iterable[str]) -> dict[str, Any]:
     """A result in OpenAI's shape; the highest score of each kind of harm counts.
 
-    It has `harm`, the kinds that the detector tells, and OpenAI's 13 categories, which typed clients require. A category
-    that no kind stands for is false with a score of 0, and its list of applied input types is empty: nobody judged it.
+    It has `harm`, the kinds that the detector tells, and OpenAI's 13 categories, which typed clients require. A
+    category that no kind stands for is false with a score of 0, and its list of applied input types is empty: nobody
+    judged it.
 
     Args:
         decisions: about one input, none of them a failure.

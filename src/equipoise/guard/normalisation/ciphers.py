@@ -26,7 +26,10 @@ CHUNKS: Final = 64
 @lru_cache(maxsize=1)
 def _shifts() -> tuple[dict[int, str], ...]:
     low, high = string.ascii_lowercase, string.ascii_uppercase
-    shifts = [str.maketrans(low + high, low[by:] + low[:by] + high[by:] + high[:by]) for by in (13, *range(1, 13), *range(14, 26))]
+    shifts = [
+        str.maketrans(low + high, low[by:] + low[:by] + high[by:] + high[:by])
+        for by in (13, *range(1, 13), *range(14, 26))
+    ]
     return (*shifts, str.maketrans(low + high, low[::-1] + high[::-1]))
 
 

@@ -20,13 +20,42 @@ _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[\s,;:-]{
 _BINARY: Final = re.compile(r"(?<![0-9])(?:[01]{7,8}[\s,;-]{0,2}){4,}(?![0-9])")
 _DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,2}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
-_BACKSLASH: Final = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|U\+[0-9A-Fa-f]{4,6}\s?){3,}")
-_CODE: Final = re.compile(r"\\u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|U\+([0-9A-Fa-f]{4,6})\s?")
+_BACKSLASH: Final = re.compile(
+    r"(?:\\u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|U\+[0-9A-Fa-f]{4,6}\s?){3,}"
+)
+_CODE: Final = re.compile(
+    r"\\u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|U\+([0-9A-Fa-f]{4,6})\s?"
+)
 _MORSE: Final = re.compile(r"(?<![\w.-])(?:[.\u00b7\u2022-]{1,6}[ /|]{1,3}){4,}[.\u00b7\u2022-]{1,6}(?![\w.-])")
 _BRAILLE: Final = re.compile(r"[\u2801-\u283f][\u2800-\u283f ]{3,}")
-_MORSE_CODES: Final = (
-    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
-).split()
+_MORSE_CODES: Final = [
+    ".-",
+    "-...",
+    "-.-.",
+    "-..",
+    ".",
+    "..-.",
+    "--.",
+    "....",
+    "..",
+    ".---",
+    "-.-",
+    ".-..",
+    "--",
+    "-.",
+    "---",
+    ".--.",
+    "--.-",
+    ".-.",
+    "...",
+    "-",
+    "..-",
+    "...-",
+    ".--",
+    "-..-",
+    "-.--",
+    "--..",
+]
 _BRAILLE_CELLS: Final = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵"
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 LARGEST: Final = 400_000
@@ -131,7 +160,9 @@ def _escaped_text(run: str) -> str | None:
 def _morse_text(run: str) -> str | None:
     signs = run.replace("\u00b7", ".").replace("\u2022", ".")
     codes = dict(zip(_MORSE_CODES, _LETTERS, strict=True))
-    words = [[codes.get(code) for code in word.split()] for word in re.split(r"\s*[/|]\s*|\s{2,}", signs) if word.split()]
+    words = [
+        [codes.get(code) for code in word.split()] for word in re.split(r"\s*[/|]\s*|\s{2,}", signs) if word.split()
+    ]
     letters = ["".join(letter or "?" for letter in word) for word in words]
     joined = " ".join(letters)
     return None if "?" in joined or len(set(joined)) < 3 else joined

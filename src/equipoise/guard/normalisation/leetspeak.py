@@ -8,7 +8,18 @@ from typing import Final
 
 from equipoise.guard.normalisation.vocabulary import is_word
 
-LETTERS: Final = {"0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "6": "gb", "7": "t", "8": "b", "9": "g"} | {
+LETTERS: Final = {
+    "0": "o",
+    "1": "il",
+    "2": "z",
+    "3": "e",
+    "4": "a",
+    "5": "s",
+    "6": "gb",
+    "7": "t",
+    "8": "b",
+    "9": "g",
+} | {
     "@": "a",
     "$": "s",
     "!": "i",
@@ -25,7 +36,21 @@ LETTERS: Final = {"0": "o", "1": "il", "2": "z", "3": "e", "4": "a", "5": "s", "
     "§": "s",
 }
 """What a sign may stand for, the likeliest letter first."""
-_PAIRS: Final = (("|-|", "h"), ("|_|", "u"), ("|\\/|", "m"), ("|\\|", "n"), ("\\/\\/", "w"), ("\\/", "v"), ("/-\\", "a"), ("/\\", "a"), ("|<", "k"), ("|)", "d"), ("|>", "p"), ("()", "o"), ("ph", "ph"))
+_PAIRS: Final = (
+    ("|-|", "h"),
+    ("|_|", "u"),
+    ("|\\/|", "m"),
+    ("|\\|", "n"),
+    ("\\/\\/", "w"),
+    ("\\/", "v"),
+    ("/-\\", "a"),
+    ("/\\", "a"),
+    ("|<", "k"),
+    ("|)", "d"),
+    ("|>", "p"),
+    ("()", "o"),
+    ("ph", "ph"),
+)
 _TOKEN: Final = re.compile(r"\S+")
 _EDGES: Final = ".,;:?\"')]}"
 DENSE: Final = 0.15

@@ -27,7 +27,7 @@ DENSE: Final = 0.12
 
 
 def joined(text: str) -> tuple[str, int]:
-    """A text with its spaced letters put together into words and words without spaces apart, and how many signs fell."""
+    """A text with its spaced letters together and words without spaces apart, and how many signs fell."""
     text, fallen = _without_signs(_SPACED.sub(_word, text))
     return _LONG.sub(_apart, text), fallen
 

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Final
 
 TABLE: Final = Path(__file__).parent / "confusables.txt"
-_MARKS: Final = re.compile(r"(?<=[\x20-\x7e])[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
+_MARKS: Final = re.compile(
+    r"(?<=[\x20-\x7e])[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
 _TAGS: Final = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}
 """Unicode's tag characters, which are invisible, as the ASCII that they stand for."""
-_FOLDED: Final = re.compile(r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*[^\x00-\x7f][^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*")
+_FOLDED: Final = re.compile(
+    r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*[^\x00-\x7f][^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*"
+)
 """A word with a letter that is not ASCII."""
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
 _LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-z]*\s*\{([^{}]{0,2000})\}")

@@ -13,7 +13,35 @@ from typing import Final
 TOKENIZER: Final = Path(__file__).parent.parent / "weights" / "tokenizer.json"
 WORD: Final = re.compile(r"[A-Za-z]+")
 _SHORT: Final = frozenset(
-    "a i am an as at be by do go he if in is it me my no of on or so to up us we ok".split(),
+    [
+        "a",
+        "i",
+        "am",
+        "an",
+        "as",
+        "at",
+        "be",
+        "by",
+        "do",
+        "go",
+        "he",
+        "if",
+        "in",
+        "is",
+        "it",
+        "me",
+        "my",
+        "no",
+        "of",
+        "on",
+        "or",
+        "so",
+        "to",
+        "up",
+        "us",
+        "we",
+        "ok",
+    ],
 )
 """Words of one or two letters; the vocabulary holds every pair of letters."""
 _LONGEST: Final = 20

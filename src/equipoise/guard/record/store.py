@@ -327,9 +327,7 @@ def _take_turn(connection: Connection) -> None:
 def _prepare_probe(connection: Connection) -> None:
     """A table of one row, which trials write to."""
     connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS equipoise_probe (written BIGINT NOT NULL)")
-    connection.exec_driver_sql(
-        "INSERT INTO equipoise_probe SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM equipoise_probe)"
-    )
+    connection.exec_driver_sql("INSERT INTO equipoise_probe SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM equipoise_probe)")
 
 
 def _forbid_changes(connection: Connection) -> None:

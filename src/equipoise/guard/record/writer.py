@@ -67,8 +67,8 @@ class Writer:
     """Writes entries in batches, on one thread, in the order in which they came.
 
     Args:
-        commit: writes a batch and returns where its entries are; an empty one is a trial. `SingleError` says that each entry should be tried
-            by itself.
+        commit: writes a batch and returns where its entries are; an empty one is a trial. `SingleError` says that each
+            entry should be tried by itself.
         seconds: within which a batch must be written; one that takes longer is trouble.
     """
 
