@@ -2,9 +2,9 @@
 
     python benchmarks/confusables.py confusables.txt
 
-`confusables.txt` is the data file of Unicode Technical Standard 39 (https://www.unicode.org/Public/security/latest).
-Of its characters those are kept that NFKD does not turn into ASCII anyway. Characters that it maps to another character
-than ASCII are resolved by their names: `LATIN LETTER SMALL CAPITAL B` is a b. Letters in circles, squares and flags, and
+`confusables.txt` is the data file of Unicode Technical Standard 39, from https://www.unicode.org/Public/security/latest.
+Of its characters those are kept that NFKD does not turn into ASCII anyway. Characters that it maps to another one than
+ASCII are resolved by their names: `LATIN LETTER SMALL CAPITAL B` is a b. Letters in circles, squares and flags, and
 turned letters, are added by their names.
 """
 

@@ -115,8 +115,8 @@ def test_a_text_from_its_end_is_read_forwards() -> None:
 ORDINARY = [
     TEXT,
     "Sure! Here’s how: 1) mix — gently — the flour, 2) wait 45 minutes… Enjoy your café crème at 25 °C. 😀",
-    "## Steps\n\n1. **Mix** the flour and the water.\n2. *Knead* it well; use a well-known method.\n- `salt`: 5kg, mp3, "
-    "H2O, COVID-19, 2nd, A4",
+    "## Steps\n\n1. **Mix** the flour and the water.\n2. *Knead* it well; use a well-known method.\n- `salt`: 5kg, "
+    "mp3, H2O, COVID-19, 2nd, A4",
     "Mischen Sie Mehl, Wasser, Salz und Hefe, und kneten Sie den Teig zehn Minuten lang. Lassen Sie ihn dann gehen.",
     "Смешайте муку, воду, соль и дрожжи, вымесите тесто и оставьте на час. Это простой рецепт хлеба для всех.",
     "混合面粉、水、盐和酵母，揉面十分钟，然后静置一小时。",

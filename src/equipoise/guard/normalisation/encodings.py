@@ -28,34 +28,10 @@ _CODE: Final = re.compile(
 )
 _MORSE: Final = re.compile(r"(?<![\w.-])(?:[.\u00b7\u2022-]{1,6}[ /|]{1,3}){4,}[.\u00b7\u2022-]{1,6}(?![\w.-])")
 _BRAILLE: Final = re.compile(r"[\u2801-\u283f][\u2800-\u283f ]{3,}")
-_MORSE_CODES: Final = [
-    ".-",
-    "-...",
-    "-.-.",
-    "-..",
-    ".",
-    "..-.",
-    "--.",
-    "....",
-    "..",
-    ".---",
-    "-.-",
-    ".-..",
-    "--",
-    "-.",
-    "---",
-    ".--.",
-    "--.-",
-    ".-.",
-    "...",
-    "-",
-    "..-",
-    "...-",
-    ".--",
-    "-..-",
-    "-.--",
-    "--..",
-]
+_MORSE_CODES: Final = (
+    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
+)
+"""Of the letters from a to z."""
 _BRAILLE_CELLS: Final = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵"
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 LARGEST: Final = 400_000
@@ -159,7 +135,7 @@ def _escaped_text(run: str) -> str | None:
 
 def _morse_text(run: str) -> str | None:
     signs = run.replace("\u00b7", ".").replace("\u2022", ".")
-    codes = dict(zip(_MORSE_CODES, _LETTERS, strict=True))
+    codes = dict(zip(_MORSE_CODES.split(), _LETTERS, strict=True))
     words = [
         [codes.get(code) for code in word.split()] for word in re.split(r"\s*[/|]\s*|\s{2,}", signs) if word.split()
     ]

@@ -20,6 +20,12 @@ LEAST: Final = 0.5
 """Share of letters in known words, below which spaced letters are no words."""
 LIST: Final = 12
 """Letters apart by commas that are a list, up to which number."""
+_MEDIUM: Final = re.compile(r"[A-Za-z]{6,}")
+"""The same where all words of a text are long."""
+LONG_WORD: Final = 12
+"""Letters of a long word."""
+LONG_SHARE: Final = 0.3
+"""Share of a text's letters in long words, from which on words stand together; English has 0.05, German 0.2."""
 SURE: Final = 0.85
 """The same for words without spaces, which a long name in a program may also be."""
 DENSE: Final = 0.12
@@ -29,7 +35,10 @@ DENSE: Final = 0.12
 def joined(text: str) -> tuple[str, int]:
     """A text with its spaced letters together and words without spaces apart, and how many signs fell."""
     text, fallen = _without_signs(_SPACED.sub(_word, text))
-    return _LONG.sub(_apart, text), fallen
+    words = words_of(text)
+    # Where long words have that much of all letters, each is several words.
+    several = sum(len(word) for word in words if len(word) >= LONG_WORD) > max(LONG_SHARE * sum(map(len, words)), 24)
+    return (_MEDIUM if several else _LONG).sub(_apart, text), fallen
 
 
 def _apart(match: re.Match[str]) -> str:
@@ -60,9 +69,10 @@ def _without_signs(text: str) -> tuple[str, int]:
     for sign, number in signs.most_common(3):
         if number < 3 or number < DENSE * words:
             continue
-        within = re.compile(rf"(?<=[A-Za-z]){re.escape(sign)}(?=[A-Za-z])")
+        between = re.compile(rf"(?<=[A-Za-z]){re.escape(sign)}(?=[A-Za-z])")
+        within = re.compile(rf"(?<=\S){re.escape(sign)}(?=\S)")
         # A sign may stand within words or between them: what gives more English is taken.
-        candidates = [within.sub(" ", text), within.sub("", text)]
+        candidates = [between.sub(" ", text), within.sub("", text)]
         shares = [known_share(words_of(candidate)) for candidate in candidates]
         text = candidates[shares.index(max(shares))]
         fallen += number

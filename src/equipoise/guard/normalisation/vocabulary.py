@@ -12,37 +12,7 @@ from typing import Final
 
 TOKENIZER: Final = Path(__file__).parent.parent / "weights" / "tokenizer.json"
 WORD: Final = re.compile(r"[A-Za-z]+")
-_SHORT: Final = frozenset(
-    [
-        "a",
-        "i",
-        "am",
-        "an",
-        "as",
-        "at",
-        "be",
-        "by",
-        "do",
-        "go",
-        "he",
-        "if",
-        "in",
-        "is",
-        "it",
-        "me",
-        "my",
-        "no",
-        "of",
-        "on",
-        "or",
-        "so",
-        "to",
-        "up",
-        "us",
-        "we",
-        "ok",
-    ],
-)
+_SHORT: Final = "a i am an as at be by do go he if in is it me my no of on or so to up us we ok"
 """Words of one or two letters; the vocabulary holds every pair of letters."""
 _LONGEST: Final = 20
 """Letters of the longest word that `segmented` looks for."""
@@ -54,8 +24,9 @@ _THREE: Final = 6000
 def ranks() -> Mapping[str, int]:
     """Lower-case words with their positions, the most frequent first."""
     pieces = json.loads(TOKENIZER.read_text(encoding="utf-8"))["model"]["vocab"]
+    short = _SHORT.split()
     words = [piece for piece in sorted(pieces, key=pieces.__getitem__) if piece.isascii() and piece.isalpha()]
-    words = [word for word in words if len(word) > 2 or word in _SHORT]
+    words = [word for word in words if len(word) > 2 or word in short]
     return {word: rank for rank, word in enumerate(words) if len(word) != 3 or rank < _THREE}
 
 
