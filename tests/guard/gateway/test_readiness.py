@@ -65,9 +65,10 @@ async def test_a_detector_that_hangs_is_a_red_light(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(readiness, "SECONDS", 0.05)
     detector = Hangs()
     async with gateway(tmp_path, says("hi"), detector=detector) as served:
-        assert await ready(served) == ["checks give no answer within 0.05 seconds"]
+        # On a busy machine the upstream and the record may be late, too.
+        assert "checks give no answer within 0.05 seconds" in await ready(served)
         detector.go.set()
-        monkeypatch.setattr(readiness, "SECONDS", 5.0)
+        monkeypatch.setattr(readiness, "SECONDS", 60.0)
         assert await ready(served) == []
 
 
@@ -116,11 +117,10 @@ async def test_a_locked_record_is_a_red_light_until_it_is_free(tmp_path: Path, m
     async with gateway(tmp_path, says("hi")) as served:
         other = sqlite3.connect(tmp_path / "record.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        (problem,) = await ready(served)
-        assert problem.startswith("the record cannot be written")
+        assert any(problem.startswith("the record cannot be written") for problem in await ready(served))
         other.execute("ROLLBACK")
         other.close()
-        monkeypatch.setattr(readiness, "SECONDS", 10.0)
+        monkeypatch.setattr(readiness, "SECONDS", 60.0)
         assert await ready(served) == []
         assert (await served.chat()).status_code == 200
 
