@@ -223,7 +223,7 @@ async def test_300_clients_get_right_answers_or_are_told_when_to_come_back(tmp_p
         word = body["messages"][0]["content"]
         return pieces(delta(f"fine {word}"), *ENDS) if body.get("stream") else whole(message(f"fine {word}"))
 
-    async with gateway(tmp_path, answer, detector=Slow(), keys=keys(a="ka", b="kb"), seconds=30) as served:
+    async with gateway(tmp_path, answer, detector=Slow(), keys=keys(a="ka", b="kb"), seconds=300) as served:
 
         async def ask(number: int) -> tuple[int, str]:
             key = "kb" if number % 10 == 0 else "ka"

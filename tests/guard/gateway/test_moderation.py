@@ -146,7 +146,7 @@ async def test_scores_of_a_request_are_those_of_its_pictures_too(tmp_path: Path)
         (result,) = told["input"]["results"]
         assert result["flagged"]
         assert result["category_scores"]["harm"] == 0.9
-        assert result["category_applied_input_types"] == {"harm": ["text", "image"]}
+        assert result["category_applied_input_types"]["harm"] == ["text", "image"]
 
 
 async def test_refused_requests_and_failed_checks_tell_so(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class AuditRecord:
         try:
             return pending.done.result(self._seconds)
         except Late:
-            raise self._late(pending) from None
+            raise self._late(pending, self._seconds) from None
 
     async def aappend(self, entry: RecordEntry) -> Stored:
         """`append` for an event loop. A task that is cancelled while it waits leaves its entry to be written."""
@@ -112,13 +112,13 @@ class AuditRecord:
         try:
             return await asyncio.wait_for(asyncio.shield(waiting), seconds)
         except TimeoutError:
-            raise self._late(pending) from None
+            raise self._late(pending, seconds) from None
 
-    def _late(self, pending: Pending) -> OutputError:
+    def _late(self, pending: Pending, seconds: float) -> OutputError:
         """The error after too long a wait; an entry that is not being written yet is removed."""
         taken = self._writer.give_up(pending)
         what = "taken back" if taken else "perhaps written later"
-        return OutputError(f"expected an entry on disk within {self._seconds:g} seconds; it is {what}")
+        return OutputError(f"expected an entry on disk within {seconds:g} seconds; it is {what}")
 
     def close(self) -> None:
         """Write what waits, as far as that can be done in time, and close."""
