@@ -62,8 +62,8 @@ async def test_a_client_of_any_route_may_leave_at_any_await(tmp_path: Path, path
         for steps in range(30):
             # Turns of the event loop, then time for the threads that check and record.
             for pause in (0.0, 0.001) if steps < 10 else (0.0,):
-                asked = AskedElsewhere(served, path, stream=stream)
-                left.append(await asked.leave_after(steps, "cancel" if steps % 2 else "disconnect", pause))
+                client = AskedElsewhere(served, path, stream=stream)
+                left.append(await client.leave_after(steps, "cancel" if steps % 2 else "disconnect", pause))
         assert True in left
         assert (await asyncio.wait_for(served.chat(), 10)).status_code == 200
         while served.service._background:
@@ -270,22 +270,22 @@ async def test_timed_comments_arrive_while_the_upstream_is_silent(tmp_path: Path
 
     policy = Policy(stream=StreamPolicy(hold=4, every=2, keepalive=0.01))
     async with gateway(tmp_path, answer, policy=policy) as served:
-        asked = Asked(served, stream=True)
+        client = Asked(served, stream=True)
         several = asyncio.Event()
-        sent = asked.send
+        sent = client.send
 
         async def send(event: Any) -> None:
             await sent(event)
-            if [part.get("body") for part in asked.sent].count(b": keepalive\n\n") >= 3:
+            if [part.get("body") for part in client.sent].count(b": keepalive\n\n") >= 3:
                 several.set()
 
-        asked.send = send  # type: ignore[method-assign]
-        task = asyncio.create_task(asked.run("2.3"))
+        client.send = send  # type: ignore[method-assign]
+        task = asyncio.create_task(client.run("2.3"))
         # The upstream sends nothing more until three comments have come, so that these were timed.
         await asyncio.wait_for(several.wait(), 20)
         paused.go.set()
         await asyncio.wait_for(task, 20)
-        body = b"".join(part.get("body", b"") for part in asked.sent)
+        body = b"".join(part.get("body", b"") for part in client.sent)
         assert body.endswith(b"data: [DONE]\n\n")
         assert body.count(b": keepalive\n\n") >= 3
         # No comment stands within an event.

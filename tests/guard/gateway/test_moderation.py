@@ -168,14 +168,14 @@ async def test_typed_clients_get_openais_categories_whether_or_not_kinds_are_tol
         async with gateway(tmp_path, says(""), detector=detector) as served:
             body = {"input": ["a bomb", "bread"]}
             harmful, harmless = (await served.client.post("/v1/moderations", json=body)).json()["results"]
-        told = detector.kind is not None
+        tells = detector.kind is not None
         for result in (harmful, harmless):
             assert set(OPENAI_CATEGORIES) <= set(result["categories"])
             assert all(type(value) is bool for value in result["categories"].values())
             assert all(isinstance(result["category_scores"][name], float) for name in OPENAI_CATEGORIES)
-        assert harmful["categories"]["violence"] is told
-        assert harmful["category_scores"]["illicit/violent"] == (0.9 if told else 0.0)
+        assert harmful["categories"]["violence"] is tells
+        assert harmful["category_scores"]["illicit/violent"] == (0.9 if tells else 0.0)
         # A category that nobody judged says so.
-        assert harmful["category_applied_input_types"]["violence"] == (["text"] if told else [])
+        assert harmful["category_applied_input_types"]["violence"] == (["text"] if tells else [])
         assert harmful["category_applied_input_types"]["sexual"] == []
         assert not any(harmless["categories"].values())

@@ -51,15 +51,15 @@ def test_every_metric_and_label_exists(expression: str) -> None:
     names = set(re.findall(r"equipoise_\w+", expression))
     assert names <= SAMPLES.keys()
     known = ADDED.union(*(SAMPLES[name] for name in names))
-    asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression))
-    asked |= {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
-    assert asked <= known
+    used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression))
+    used |= {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
+    assert used <= known
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
-    asked = " ".join(target["expr"] for panel in BOARD["panels"] for target in panel["targets"])
+    used = " ".join(target["expr"] for panel in BOARD["panels"] for target in panel["targets"])
     families = {re.sub(r"_(total|bucket|sum|count|created)$", "", name) for name in SAMPLES}
-    assert {name for name in families if name not in asked} == set()
+    assert {name for name in families if name not in used} == set()
 
 
 def test_panels_have_titles_places_and_the_chosen_source() -> None:

@@ -10,7 +10,7 @@ import pytest
 from equipoise.guard.normalisation import leetspeak
 from equipoise.guard.normalisation.ciphers import backwards, deciphered
 from equipoise.guard.normalisation.encodings import decoded, from_base64, text_of
-from equipoise.guard.normalisation.spacing import joined
+from equipoise.guard.normalisation.letter_gaps import joined
 from equipoise.guard.normalisation.vocabulary import is_word, known_share, ranks, segmented, words_of
 
 

@@ -16,7 +16,7 @@ from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.normalisation import leetspeak
 from equipoise.guard.normalisation.ciphers import backwards, deciphered
 from equipoise.guard.normalisation.encodings import decoded
-from equipoise.guard.normalisation.spacing import joined
+from equipoise.guard.normalisation.letter_gaps import joined
 from equipoise.guard.normalisation.typography import unified, without_markup
 
 LARGEST: Final = 400_000
