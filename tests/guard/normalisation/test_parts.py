@@ -62,6 +62,8 @@ def test_spaced_letters_are_words_and_lists_stay(text: str, words: str | None) -
         ("k1ll and k!ll", "kill and kill"),
         ("Use an mp3, 2nd of May, 5kg, H2O, B2B, win32, x86, COVID19", None),
         ("It costs $100 or 20% more (see 3a).", None),
+        ("Call exit() and hashlib.sha256(text.encode()).hexdigest(), or main(): they are functions.", None),
+        ("a b()mb of p()wder", "a bomb of powder"),
         ("m4k3 4 b0mb 1n y0ur h0us3", "make a bomb in your house"),
         ("m@k3 @ b0m8 w!+h p0wd3r", "make a bomb with powder"),
         ("|<ill |-|im w1th p0ison n0w", "kill him with poison now"),

@@ -49,8 +49,8 @@ _PAIRS: Final = (
     ("|)", "d"),
     ("|>", "p"),
     ("()", "o"),
-    ("ph", "ph"),
 )
+"""Signs that together draw a letter, the longest first."""
 _TOKEN: Final = re.compile(r"\S+")
 _EDGES: Final = ".,;:?\"')]}"
 DENSE: Final = 0.15
@@ -66,8 +66,11 @@ def read(text: str) -> str:
     letters and signs, all are, digits included.
     """
     for pair, letter in _PAIRS:
-        if not pair.isalpha() and pair in text:
-            text = re.sub(rf"(?<=\w){re.escape(pair)}|{re.escape(pair)}(?=\w)", letter, text)
+        if pair in text:
+            # `exit()` is a call; within a word `()` is an o.
+            before = rf"(?<=\w){re.escape(pair)}(?=\w)" if pair == "()" else rf"(?<=\w){re.escape(pair)}"
+            after = "" if pair == "()" else rf"|{re.escape(pair)}(?=\w)"
+            text = re.sub(before + after, letter, text)
     tokens = _TOKEN.findall(text)
     mixed = sum(map(_mixes, tokens))
     if not mixed:
