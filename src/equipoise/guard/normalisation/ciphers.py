@@ -24,7 +24,7 @@ CHUNKS: Final = 64
 
 
 @lru_cache(maxsize=1)
-def _shifts() -> tuple[dict[int, str], ...]:
+def _shifts() -> tuple[dict[int, int], ...]:
     low, high = string.ascii_lowercase, string.ascii_uppercase
     shifts = [
         str.maketrans(low + high, low[by:] + low[:by] + high[by:] + high[:by])
