@@ -28,7 +28,7 @@ from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.proportions import Rate
 from equipoise.stats.thresholds import calibrate
-from guard_rows import REPORTED, Labelled, alpaca, phtest_harmless, reported, safe_rlhf, xstest
+from guard_rows import REPORTED, Labelled, alpaca, hard_negatives_held_out, phtest_harmless, reported, safe_rlhf, xstest
 from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +140,7 @@ def ordinary() -> dict[str, tuple[list[Row], list[Row]]]:
         # Alpaca's are nowhere learned from, so all that is not held out may choose.
         chosen = [each.row for each in rows if each.side == "choice" or (name == "Alpaca" and each.side == "train")]
         found[name] = (chosen, [each.row for each in rows if each.side == "test"])
+    found["hard negatives of our own"] = ([], [each.row for each in hard_negatives_held_out()])
     return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from encoder_rows import _csv, _jsonl, shared_data
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.judges.phrases import judge_reply
+from guard_hard_negatives import HELD_OUT, LEARNED
 
 REPORTED = ("gptfuzz", "harmbench_val", "jailbreakbench", "msts")
 SOURCES = {
@@ -32,6 +33,11 @@ SOURCES = {
     "steered": ("refusal_direction", "Apache-2.0", "replies to harmless prompts; refusals; Llama Guard 2 elsewhere"),
     "hh": ("HH-RLHF harmless", "MIT", "refusals and short safe answers among the chosen; weak"),
     "owleval": ("OwlEval answers", "MIT", "harmless"),
+    "hard_negatives": (
+        "written for this project",
+        "MIT",
+        "harmless; first aid, school safety, security, chemistry, fiction",
+    ),
     "llava_bench": ("LLaVA-Bench COCO references", "Apache-2.0", "harmless"),
 }
 """What is trained on: name, licence, where its label comes from."""
@@ -194,14 +200,27 @@ def _pictures() -> Iterator[Labelled]:
         yield _labelled("llava_bench", at, row["instruction"], row["output"], False)
 
 
+def _hard_negatives() -> Iterator[Labelled]:
+    """Harmless replies that look harmful; they count three times, since they are few."""
+    for at, (prompt, reply) in enumerate(LEARNED):
+        yield _labelled("hard_negatives", at, prompt, reply, False, f"learned {at}", weight=3.0)
+
+
+def hard_negatives_held_out() -> list[Labelled]:
+    """Of other situations than those that are trained on."""
+    return [_labelled("hard_negatives", at, *pair, False) for at, pair in enumerate(HELD_OUT)]
+
+
 def lessons() -> list[Row]:
     """What is trained on; no question of any test or choice row among them."""
     rows = [*reported(), *xstest(), *_phtest(), *_rbr(), *_moderation(), *_steered(), *_hh(), *_pictures()]
     held = {key(each.row.prompt) for each in rows if each.side != "train"}
-    held |= {key(each.row.prompt) for each in (*safe_rlhf(), *alpaca())}
-    return [
+    held |= {key(each.row.prompt) for each in (*safe_rlhf(), *alpaca(), *hard_negatives_held_out())}
+    kept = [
         each.row for each in rows if each.side == "train" and (not each.row.prompt or key(each.row.prompt) not in held)
     ]
+    # None of these is for choices or tests, which have rows of their own.
+    return [*kept, *(each.row for each in _hard_negatives())]
 
 
 def choices() -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from equipoise.guard.bounded_executor import BoundedExecutor, CheckUnavailable
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.pipeline import GuardPipeline, as_observed, fail_mode_decision
+from equipoise.guard.pipeline import GuardPipeline, as_observed, fail_mode_decision, run_detector
 from equipoise.guard.policy import Policy, Rail
 
 
@@ -59,7 +59,23 @@ class AsyncGuard:
         except CheckUnavailable as error:
             # Too much work is no sign of harm: the fail mode decides, and the decision says which failure it was.
             decision = fail_mode_decision(f"the check failed: {error}", rail, policy, item.response, failure=error.kind)
-            return as_observed(decision, item.response, policy)
+        except Exception as error:  # noqa: BLE001 - a worker that died, or a bug: nothing was checked
+            decision = fail_mode_decision(f"the check failed: {error}", rail, policy, item.response)
+        return as_observed(decision, item.response, policy)
+
+    async def probe(self, text: str, seconds: float) -> str | None:
+        """Why the detector cannot score a text now; None if it can.
+
+        Args:
+            text: harmless.
+            seconds: time limit, waiting included.
+
+        Raises:
+            CheckUnavailable: the check was not accepted, or not done in time.
+        """
+        detector = self.pipeline.detector
+        (score,) = await self._executor.run(lambda: run_detector(detector, [GuardInput(text)]), seconds)
+        return score.failure if score.harm is None else None
 
     def close(self) -> None:
         """Accept no more checks; the one that runs is not waited for."""

@@ -225,7 +225,25 @@ class BoundedExecutor:
             self._idle -= 1
             self._starts.put(piece)
         else:
+            self._start(piece)
+
+    def _start(self, piece: _Piece) -> None:
+        """Begin a piece on a new thread; the lock is held."""
+        try:
             threading.Thread(target=self._work, args=(piece,), name=self.name, daemon=True).start()
+        except RuntimeError as error:
+            # The system has no thread left. The turn must go on to the next piece, or nothing would ever be checked
+            # again; a paused one needs no new thread.
+            self._holder = None
+            self._count_out(piece)
+            self._tell(piece, None, CheckUnavailable(f"no thread for {self.name}: {error}", "overloaded"))
+            self._next()
+
+    @staticmethod
+    def _tell(piece: _Piece, result: Any, error: BaseException | None) -> None:
+        """Give a piece's end to the caller, whose event loop may have been closed meanwhile."""
+        with suppress(RuntimeError):
+            piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
 
     def _pause(self, piece: _Piece) -> None:
         with self._lock:
@@ -269,9 +287,7 @@ class BoundedExecutor:
             finally:
                 _own.current = None
             self._count_done(piece)
-            with suppress(RuntimeError):
-                # The loop may have been closed meanwhile.
-                piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
+            self._tell(piece, result, error)
             # Neither may be kept alive while this thread waits.
             result = error = None
             with self._lock:
@@ -298,9 +314,7 @@ class BoundedExecutor:
             for piece in [piece for piece in self._ready if not piece.paused]:
                 self._ready.remove(piece)
                 self._count_out(piece)
-                error = CheckUnavailable("the gateway is closing", "overloaded")
-                with suppress(RuntimeError):
-                    piece.loop.call_soon_threadsafe(_end, piece.future, None, error)
+                self._tell(piece, None, CheckUnavailable("the gateway is closing", "overloaded"))
             for piece in [*self._ready, *([self._holder] if self._holder is not None else [])]:
                 piece.gone = True
             # None tells an idle thread to end.

@@ -38,6 +38,8 @@ class HarmScore:
     """Why `harm` is None."""
     seconds: float = 0.0
     """How long it took."""
+    reading: str = ""
+    """How the text was read that has this score, such as `decoded`; empty where as it stands."""
 
     @property
     def category(self) -> str | None:

@@ -23,6 +23,7 @@ from equipoise.guard.decision import (
     sha256,
 )
 from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.normalisation.readings import variants
 from equipoise.guard.policy import CascadeBand, FailMode, Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
@@ -109,11 +110,8 @@ class GuardPipeline:
             self.detector.with_band(policy.cascade) if isinstance(self.detector, BandedDetector) else self.detector
         )
         cases = [_PipelineCase(item) for item in inputs]
-        # One call for all texts, so that they share batches: each reply is followed by its side texts.
-        groups = [(item, *_side_inputs(item)) for item in inputs]
-        scores = iter(run_detector(detector, [text for group in groups for text in group]))
-        for case, group in zip(cases, groups, strict=True):
-            _decide_original(case, _highest([next(scores) for _ in group]), rail, policy)
+        for case, score in zip(cases, scored_in_all_readings(detector, inputs, rail), strict=True):
+            _decide_original(case, score, rail, policy)
         # Invariant of the loop: a case without a decision is harmful and has no harmless rewrite yet. Whatever ends the
         # loop, `_final_decision` refuses what is left, so that no path returns a harmful or unchecked text.
         for _ in range(policy.rounds if rewrite else 0):
@@ -142,7 +140,7 @@ class GuardPipeline:
             )
         tried = [case for case in cases if case.current is not None]
         rewrites = [case.current for case in tried if case.current is not None]
-        for case, rewrite, score in zip(tried, rewrites, run_detector(detector, rewrites), strict=True):
+        for case, rewrite, score in zip(tried, rewrites, scored_in_all_readings(detector, rewrites, rail), strict=True):
             case.scores.append(score)
             # A score without a probability is a failed check of the rewrite; it never lets the rewrite pass.
             if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):
@@ -174,6 +172,27 @@ def _side_inputs(item: GuardInput) -> list[GuardInput]:
     return [replace(item, response=text, side_texts=()) for text in item.side_texts]
 
 
+def scored_in_all_readings(detector: Detector, inputs: Sequence[GuardInput], rail: Rail) -> list[HarmScore]:
+    """The highest score of each reply: of its text, its side texts, and their further readings.
+
+    Args:
+        detector: scores them.
+        inputs: replies with their requests.
+        rail: says whether further readings are judged.
+    """
+    groups: list[list[tuple[str, GuardInput]]] = []
+    for item in inputs:
+        texts = [item, *_side_inputs(item)]
+        further = [variant for text in texts for variant in variants(text)] if rail.readings else []
+        groups.append([*(("", text) for text in texts), *further])
+    # One call for all texts, so that they share batches.
+    scores = iter(run_detector(detector, [item for group in groups for _, item in group]))
+    return [
+        _highest([replace(next(scores), reading=name) if name else next(scores) for name, _ in group])
+        for group in groups
+    ]
+
+
 def _decide_original(case: _PipelineCase, score: HarmScore, rail: Rail, policy: Policy) -> None:
     """Decide about a reply by its own score; a reply that shall be rewritten stays undecided."""
     case.scores.append(score)
@@ -199,7 +218,7 @@ def _final_decision(case: _PipelineCase, policy: Policy) -> GuardDecision:
 
 
 def _highest(scores: Sequence[HarmScore]) -> HarmScore:
-    """The highest score of a reply and its side texts; if one of them failed, the whole check failed."""
+    """The highest score of a reply, its side texts and readings; if one of them failed, the whole check failed."""
     if len(scores) == 1:
         return scores[0]
     seconds = sum(score.seconds for score in scores)
@@ -281,7 +300,8 @@ def fail_mode_decision(
 
 def _why(score: HarmScore) -> str:
     kind = f" ({score.category})" if score.category else ""
-    return f"{score.detector} says {score.harm:.3f}{kind}"
+    reading = f" of another reading ({score.reading})" if score.reading else ""
+    return f"{score.detector} says {score.harm:.3f}{kind}{reading}"
 
 
 def _kind(case: _PipelineCase) -> str | None:

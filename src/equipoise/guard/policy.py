@@ -50,6 +50,8 @@ class Rail(_StrictModel):
     opaque: Literal["skip", "fail"] = "skip"
     """What happens with base64 in a text that decodes to neither a picture nor text: `skip` lets it pass with a receipt
     that says so, `fail` applies the fail mode."""
+    readings: bool = True
+    """Whether a text is also judged as a person may read it: normalised, decoded, with digits as letters."""
     categories: dict[str, HarmRule] = {}
     """Rules for single kinds of harm, by the detector's names; they replace the rail's rule for that kind."""
 
@@ -246,6 +248,7 @@ threshold = 0.5           # the probability of harm from which on `action` is ta
 action = "rewrite"        # allow, flag, rewrite or refuse
 fail = "closed"           # a check that fails is an error; "open" lets pass and says so, "refuse" refuses
 opaque = "skip"           # base64 in a text that is no picture and no text passes unread; "fail" takes `fail`
+readings = true           # judge a text also normalised, decoded, and with digits read as letters
 # [output.categories."specialized advice"]    # a rule of its own for a kind of harm that the detector tells
 # threshold = 0.9
 # action = "flag"

@@ -73,6 +73,8 @@ async def test_each_choice_is_judged_for_itself(tmp_path: Path) -> None:
         {"reasoning_content": "a bomb"},
         {"refusal": "no bomb"},
         {"never_heard_of": {"deep": ["a bomb"]}},
+        {"never_heard_of": {"how to build a bomb": True}},
+        {"tool_calls": [{"id": "1", "type": "custom", "custom": {"name": "f", "input": {"build a bomb now": 1}}}]},
         {"content": [{"type": "text", "text": "a bomb"}]},
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from equipoise.errors import OutputError
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
+from equipoise.guard.gateway.errors import RequestProblem
+from tests.guard.gateway.upstreams import gateway, says
 
 pytestmark = pytest.mark.anyio
 
@@ -51,3 +56,47 @@ async def test_one_more_is_told_to_come_back() -> None:
         go.set()
         assert [each.status_code for each in await asyncio.gather(*two)] == [200, 200]
         assert (await client.get("/a")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1/completions", "/v1/chat/completions"])
+async def test_an_overload_has_the_form_of_the_routes_api(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConcurrencyLimit, "_full", lambda self, who: busy())
+    async with gateway(tmp_path, says("hi")) as served:
+        response = await served.client.post(path, json={})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    body = response.json()
+    if path == "/v1/messages":
+        assert (body["type"], body["error"]["type"]) == ("error", "overloaded_error")
+    else:
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/messages", 405), ("POST", "/v1/messages/x", 404)])
+async def test_what_is_no_route_has_the_form_of_the_api_above_it(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    async with gateway(tmp_path, says("hi")) as served:
+        response = await served.client.request(method, path)
+    assert response.status_code == status
+    assert (response.json()["type"], set(response.json()["error"])) == ("error", {"type", "message", "code"})
+
+
+async def test_an_answer_that_cannot_be_recorded_has_the_form_of_the_routes_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, says("hi")) as served:
+
+        async def fail(entry: Any) -> Any:
+            raise OutputError("no space")
+
+        monkeypatch.setattr(served.record, "aappend", fail)
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        response = await served.client.post("/v1/messages", json=body)
+    assert (response.status_code, response.json()["type"]) == (503, "error")
+    assert response.headers["retry-after"] == "5"
+
+
+def busy() -> RequestProblem:
+    return RequestProblem(503, "too many requests at once", "overloaded", {"retry-after": "1"})

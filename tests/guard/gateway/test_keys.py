@@ -36,6 +36,31 @@ async def test_keys_let_in_their_owners_with_their_own_policy(tmp_path: Path) ->
         assert "authorization" not in found.fake.heard[-1]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer secret"},
+        {"authorization": "bearer secret"},
+        {"authorization": "BEARER  secret "},
+        {"authorization": "secret"},
+        {"api-key": "secret"},
+        {"x-api-key": "secret"},
+    ],
+)
+async def test_a_key_is_taken_in_every_header_and_case_of_its_scheme(tmp_path: Path, headers: dict[str, str]) -> None:
+    keys = keyed()
+    async with gateway(tmp_path, says("hi"), keys=keys) as served:
+        served.client.headers.update(headers)
+        assert (await served.chat()).status_code == 200
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        assert served.service.client_of({"headers": raw, "client": ("10.0.0.1", 1)}) == "key team"
+
+
+@pytest.mark.parametrize("header", ["Basic secret", "Bearersecret", "bearer", "bearer bearer secret", ""])
+def test_another_scheme_is_nobodys_key(header: str) -> None:
+    assert keyed().name(header) is None
+
+
 async def test_without_keys_the_clients_own_goes_on(tmp_path: Path) -> None:
     async with gateway(tmp_path, says("hi")) as found:
         found.client.headers["authorization"] = "Bearer theirs"

@@ -77,7 +77,7 @@ class Asked:
             task.cancel()
         else:
             self.gone.set()
-        await asyncio.wait({task}, timeout=5)
+        await asyncio.wait({task}, timeout=60)
         assert task.done(), "a request whose client left has an end"
         return left
 

@@ -15,6 +15,7 @@ from equipoise.guard.decision import HarmScore
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail
+from equipoise.guard.taxonomy import OPENAI_CATEGORIES
 from tests.guard.fakes import Raises, Words
 from tests.guard.gateway.picture import drawn
 from tests.guard.gateway.upstreams import delta, gateway, outcomes, pieces, says
@@ -69,7 +70,7 @@ async def test_a_guard_of_pictures_judges_those_of_moderations(tmp_path: Path) -
         found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
         body = (await found.client.post("/v1/moderations", json={"input": [PICTURE]})).json()
         assert body["results"][0]["flagged"]
-        assert body["results"][0]["category_scores"] == {"harm": 0.9}
+        assert body["results"][0]["category_scores"]["harm"] == 0.9
         assert outcomes(found) == {"input/0": "checked"}
 
 
@@ -144,8 +145,8 @@ async def test_scores_of_a_request_are_those_of_its_pictures_too(tmp_path: Path)
         told = (await found.chat([{"type": "text", "text": "look"}, PICTURE], moderation=ASKED)).json()["moderation"]
         (result,) = told["input"]["results"]
         assert result["flagged"]
-        assert result["category_scores"] == {"harm": 0.9}
-        assert result["category_applied_input_types"] == {"harm": ["text", "image"]}
+        assert result["category_scores"]["harm"] == 0.9
+        assert result["category_applied_input_types"]["harm"] == ["text", "image"]
 
 
 async def test_refused_requests_and_failed_checks_tell_so(tmp_path: Path) -> None:
@@ -160,3 +161,21 @@ async def test_refused_requests_and_failed_checks_tell_so(tmp_path: Path) -> Non
     ) as found:
         told = (await found.chat("x", moderation=ASKED)).json()["moderation"]
         assert told["input"]["type"] == told["output"]["type"] == "error"
+
+
+async def test_typed_clients_get_openais_categories_whether_or_not_kinds_are_told(tmp_path: Path) -> None:
+    for detector in (Words(kind="violent crimes"), Words()):
+        async with gateway(tmp_path, says(""), detector=detector) as served:
+            body = {"input": ["a bomb", "bread"]}
+            harmful, harmless = (await served.client.post("/v1/moderations", json=body)).json()["results"]
+        tells = detector.kind is not None
+        for result in (harmful, harmless):
+            assert set(OPENAI_CATEGORIES) <= set(result["categories"])
+            assert all(type(value) is bool for value in result["categories"].values())
+            assert all(isinstance(result["category_scores"][name], float) for name in OPENAI_CATEGORIES)
+        assert harmful["categories"]["violence"] is tells
+        assert harmful["category_scores"]["illicit/violent"] == (0.9 if tells else 0.0)
+        # A category that nobody judged says so.
+        assert harmful["category_applied_input_types"]["violence"] == (["text"] if tells else [])
+        assert harmful["category_applied_input_types"]["sexual"] == []
+        assert not any(harmless["categories"].values())

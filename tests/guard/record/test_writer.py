@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from equipoise.errors import OutputError
 from equipoise.guard.record import store, writer
 from equipoise.guard.record.entry import RecordEntry
 from equipoise.guard.record.store import AuditRecord
-from equipoise.guard.record.writer import SingleError, Stored, Writer
+from equipoise.guard.record.writer import TRIAL, SingleError, Stored, Writer
 
 
 def entry(at: int = 0, more: str = "") -> RecordEntry:
@@ -164,18 +164,16 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def test_waiting_for_a_locked_record_has_an_end(tmp_path: Path) -> None:
-    with AuditRecord(str(tmp_path / "r.db"), seconds=0.2) as record:
+    with AuditRecord(str(tmp_path / "r.db"), seconds=60) as record:
         record.append(entry())
+        record._seconds = record._writer._seconds = 0.2
         with locked(tmp_path / "r.db"):
             for make in (lambda: record.append(entry(1)), lambda: asyncio.run(record.aappend(entry(2)))):
                 with pytest.raises(OutputError, match=r"within 0\.2 seconds"):
                     make()
             assert record.trouble is not None
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with suppress(OutputError):
-                record.append(entry(3))
-                break
+        record._seconds = record._writer._seconds = 60
+        record.append(entry(3))
         assert record.trouble is None
         assert record.verify().problem is None
 
@@ -222,3 +220,37 @@ def test_a_full_disk_fails_an_entry_and_room_lets_the_next_be_written(tmp_path: 
             signal.signal(signal.SIGXFSZ, before)
         assert record.append(entry(2)).number == 2
         assert record.verify().problem is None
+
+
+def test_a_trial_asks_the_thread_and_leaves_no_entry() -> None:
+    disk = Disk()
+    line = Writer(disk, seconds=5)
+    assert line.send(None).done.result(5) == TRIAL
+    assert disk.written == []
+    disk.raises = OSError(28, "no space")
+    with pytest.raises(OutputError, match="no space"):
+        line.send(None).done.result(5)
+    assert line.trouble is not None
+    disk.raises = None
+    assert line.send(None).done.result(5) == TRIAL
+    assert line.trouble is None
+
+
+def test_trials_among_entries_take_none_of_their_places() -> None:
+    disk = Disk()
+    disk.go.clear()
+    line = Writer(disk, seconds=5)
+    line.send("first")
+    assert disk.entered.wait(5)
+    together = [line.send(text) for text in ("a", None, "b", None, "bad", "c")]
+    disk.go.set()
+    results = [pending.done.exception(5) or pending.done.result(5) for pending in together]
+    assert [result.hash if isinstance(result, Stored) else "error" for result in results] == [
+        "a",
+        "",
+        "b",
+        "",
+        "error",
+        "c",
+    ]
+    assert disk.written == ["first", "a", "b", "c"]

@@ -27,6 +27,7 @@ from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
 from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
+from equipoise.guard.gateway.readiness import Readiness
 from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.tracing import lasting
@@ -73,7 +74,10 @@ def create(service: GatewayState) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
-        middleware=[*_cross_origin(service), Middleware(ConcurrencyLimit, who=service.client_of)],
+        middleware=[
+            *_cross_origin(service),
+            Middleware(ConcurrencyLimit, who=service.client_of, answer=_problem_response),
+        ],
     )
 
 
@@ -101,18 +105,20 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
         span = service.tracing.begin(request.method, request.url.path, request.headers)
         try:
             response = await handler(service, request)
-        except RequestProblem as problem:
-            response = problem.response()
+        except RequestProblem as error:
+            response = _problem_response(request.url.path, error)
         except OutputError:
             log.exception("the record could not be written")
             service.metrics.unrecorded.inc()
-            response = unrecorded().response()
+            response = _problem_response(request.url.path, unrecorded())
         except ClientDisconnect:
-            response = RequestProblem(400, "the client went away", "client_closed_request").response()
+            gone = RequestProblem(400, "the client went away", "client_closed_request")
+            response = _problem_response(request.url.path, gone)
         except Exception:
             # A bug of ours must neither answer in another shape nor let anything pass.
             log.exception("a request could not be worked on")
-            response = RequestProblem(503, "the gateway could not work on this request", "internal").response()
+            bug = RequestProblem(503, "the gateway could not work on this request", "internal")
+            response = _problem_response(request.url.path, bug)
         except BaseException:
             # The client left, or the gateway ends.
             if span is not None:
@@ -181,8 +187,10 @@ def _health(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _ready(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
+    readiness = Readiness(service)
+
     async def handle(request: Request) -> Response:
-        problems = await service.problems()
+        problems = await readiness.problems()
         status = "not ready" if problems else "ok"
         return as_json({"status": status, "problems": problems}, 503 if problems else 200)
 
@@ -199,4 +207,13 @@ def _metrics(service: GatewayState) -> Callable[[Request], Awaitable[Response]]:
 async def _unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return RequestProblem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code).response()
+    problem = RequestProblem(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code)
+    return _problem_response(request.url.path, problem)
+
+
+def _problem_response(path: str, problem: RequestProblem) -> Response:
+    """The response for a problem, in the form of the API that has this path or one above it."""
+    for route, adapter in ADAPTERS.items():
+        if path == route or path.startswith(f"{route}/"):
+            return as_json(adapter.problem(problem), problem.status, problem.headers)
+    return problem.response()

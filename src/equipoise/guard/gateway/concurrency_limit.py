@@ -12,6 +12,7 @@ from equipoise.guard.bounded_executor import CLIENT, SHARE
 from equipoise.guard.gateway.errors import RequestProblem
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 AT_ONCE: Final = 256
@@ -40,6 +41,7 @@ class ConcurrencyLimit:
         at_once: requests.
         per_client: requests of one client; None is three quarters of all, so that one client cannot block all others.
         who: whose request it is; None goes by its address.
+        answer: the response for a problem on a path, in the form of the API there; None is OpenAI's.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class ConcurrencyLimit:
         at_once: int = AT_ONCE,
         per_client: int | None = None,
         who: Callable[[Scope], str] | None = None,
+        answer: Callable[[str, RequestProblem], Response] | None = None,
     ) -> None:
         self._app = app
         self._at_once = at_once
         self._each = math.ceil(at_once * SHARE) if per_client is None else per_client
         self._who = who or address
+        self._answer = answer or (lambda _, problem: problem.response())
         self._busy: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +67,7 @@ class ConcurrencyLimit:
         who = self._who(scope)
         problem = self._full(who)
         if problem is not None:
-            await problem.response()(scope, receive, send)
+            await self._answer(scope["path"], problem)(scope, receive, send)
             return
         # No await lies between `_full` and here, so no other request can take the same free place.
         self._busy[who] += 1

@@ -17,6 +17,7 @@ from equipoise.guard.gateway.dialects import (
     REASONING,
     WORDLESS,
     is_frame,
+    is_prose,
     texts_beside,
 )
 from equipoise.guard.guard_input import GuardInput
@@ -223,7 +224,7 @@ def words_in(value: Any) -> str:
 
 
 def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
-    """All words in a value, without the keys of objects.
+    """All words in a value; the key of an object counts only if it is more than a name.
 
     Args:
         value: of JSON.
@@ -234,6 +235,8 @@ def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
             yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
+            if is_prose(name):
+                yield name
             if name not in WORDLESS or isinstance(item, Mapping | list):
                 yield from _words(item, scalars=scalars)
     elif isinstance(value, Sequence):

@@ -62,6 +62,9 @@ CONTENT_KINDS: Final[Mapping[str, str]] = {
 CONTENT_FIELDS: Final = ("text", "refusal", "thinking", "reasoning", "summary")
 """The field of a part of content that holds its text, if the part has one."""
 
+LONGEST_KEY: Final = 60
+"""Characters of a key that is only a name."""
+
 REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "reasoning_text")
 """Fields of a message that hold its reasoning: DeepSeek and vLLM, vLLM since 0.11, OpenRouter, Ollama, others."""
 
@@ -87,6 +90,11 @@ def is_frame(name: str, value: Any) -> bool:
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)
 
 
+def is_prose(key: str) -> bool:
+    """Whether the key of an object says more than a key: a model may write its text there."""
+    return len(key) > LONGEST_KEY or len(key.split()) > 2
+
+
 def texts_beside(value: Any) -> Iterator[str]:
     """The texts of a field beside the message, without labels, numbers and truth values."""
     if isinstance(value, str):
@@ -94,6 +102,8 @@ def texts_beside(value: Any) -> Iterator[str]:
             yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
+            if is_prose(name):
+                yield name
             if name not in WORDLESS or isinstance(item, Mapping | list):
                 yield from texts_beside(item)
     elif isinstance(value, Sequence):

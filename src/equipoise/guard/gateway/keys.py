@@ -91,7 +91,10 @@ class ClientKeys:
 
     def name(self, authorization: str | None) -> str | None:
         """Whose key a request's header holds; None where it is nobody's."""
-        given = (authorization or "").removeprefix("Bearer ").strip()
+        given = (authorization or "").strip()
+        scheme, _, rest = given.partition(" ")
+        # RFC 9110, section 11.1: the name of the scheme has no case.
+        given = rest.strip() if scheme.lower() == "bearer" else given
         digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()
         # All keys are compared, each in constant time, so that the time of an answer tells nothing about a key.
         matching = [name for name, key in self.known.items() if secrets.compare_digest(key.sha256, digest)]

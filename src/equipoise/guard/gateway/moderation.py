@@ -20,6 +20,7 @@ from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.state import GatewayState, RequestLog
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
+from equipoise.guard.taxonomy import OPENAI_CATEGORIES, openai_categories
 
 Part = str | Mapping[str, Any]
 """A text, or a picture in OpenAI's format."""
@@ -99,6 +100,10 @@ async def _result(
 def scored(decisions: Sequence[GuardDecision], policy: Policy, input_types: Iterable[str]) -> dict[str, Any]:
     """A result in OpenAI's shape; the highest score of each kind of harm counts.
 
+    It has `harm`, the kinds that the detector tells, and OpenAI's 13 categories, which typed clients require. A
+    category that no kind stands for is false with a score of 0, and its list of applied input types is empty: nobody
+    judged it.
+
     Args:
         decisions: about one input, none of them a failure.
         policy: whose threshold a kind of harm must reach.
@@ -106,15 +111,17 @@ def scored(decisions: Sequence[GuardDecision], policy: Policy, input_types: Iter
     """
     kinds: dict[str, float] = {}
     for decision in decisions:
-        for name, value in ({"harm": decision.harm or 0.0} | dict(decision.scores[0].categories)).items():
+        own = dict(decision.scores[0].categories)
+        for name, value in ({"harm": decision.harm or 0.0} | own | openai_categories(own)).items():
             kinds[name] = max(value, kinds.get(name, 0.0))
     flagged = any((decision.observed or decision.action) != "allow" for decision in decisions)
     types = sorted(set(input_types), reverse=True)
+    values = dict.fromkeys(OPENAI_CATEGORIES, 0.0) | kinds
     return {
         "flagged": flagged,
-        "categories": {name: flagged and value >= policy.output.threshold for name, value in kinds.items()},
-        "category_scores": kinds,
-        "category_applied_input_types": dict.fromkeys(kinds, types),
+        "categories": {name: flagged and value >= policy.output.threshold for name, value in values.items()},
+        "category_scores": values,
+        "category_applied_input_types": {name: types if name in kinds else [] for name in values},
     }
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
-
 from equipoise.errors import OutputError, PictureError
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.bounded_executor import BoundedExecutor
@@ -32,8 +30,6 @@ from equipoise.guard.record.entry import RecordEntry, describe_decision
 from equipoise.guard.record.store import AuditRecord
 
 log = logging.getLogger("equipoise.gateway")
-PROBE: Final = 5.0
-"""Time limit, in seconds, for reading the record."""
 STUCK: Final = 90.0
 """Seconds without progress after which a thread counts as stuck."""
 ENDING: Final = 15.0
@@ -73,7 +69,6 @@ class GatewayState:
         self.metrics = GatewayMetrics()
         self.tracing = Tracing.from_environment()
         self._reading = BoundedExecutor("readings")
-        self._probing = BoundedExecutor("looks at the record", seconds=PROBE, waiting=8)
         self._background: set[asyncio.Task[object]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -184,28 +179,6 @@ class GatewayState:
                 self.metrics.unrecorded.inc()
             log.error("a request's background work failed", exc_info=error)
 
-    async def problems(self) -> list[str]:
-        """The reasons why the gateway is not ready; empty if it is."""
-        problems = []
-        try:
-            response = await self.upstream.client.get("models", timeout=5.0)
-            if response.status_code >= 500:
-                problems.append(f"the upstream answers with status {response.status_code}")
-        except httpx.HTTPError:
-            problems.append("the upstream cannot be reached")
-        if self.guard.is_open or (self.picture_guard is not None and self.picture_guard.is_open):
-            problems.append("checks hang: the breaker is open")
-        problems += self.stuck()
-        record = self.record
-        if record is not None:
-            if (trouble := record.trouble) is not None:
-                problems.append(trouble)
-            try:
-                await self._probing.run(record.head)
-            except Exception:  # noqa: BLE001 - whatever a driver raises
-                problems.append("the record cannot be read")
-        return list(dict.fromkeys(problems))
-
     def stuck(self) -> list[str]:
         """Threads without progress, which need a restart; empty if there are none."""
         problems = []
@@ -237,7 +210,6 @@ class GatewayState:
             if guard is not None:
                 guard.close()
         self._reading.close()
-        self._probing.close()
         await self.links.close()
         self.tracing.close()
         await self.upstream.client.aclose()

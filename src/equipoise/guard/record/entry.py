@@ -64,6 +64,7 @@ def describe_decision(decision: GuardDecision, original: str, *, keep_text: bool
                 "detector": score.detector,
                 "harm": score.harm,
                 "failure": score.failure,
+                "reading": score.reading,
                 "seconds": round(score.seconds, 6),
             }
             for score in decision.scores

@@ -90,24 +90,35 @@ class AuditRecord:
         try:
             return pending.done.result(self._seconds)
         except Late:
-            raise self._late(pending) from None
+            raise self._late(pending, self._seconds) from None
 
     async def aappend(self, entry: RecordEntry) -> Stored:
         """`append` for an event loop. A task that is cancelled while it waits leaves its entry to be written."""
-        pending = self._writer.send(entry.canonical())
+        return await self._sent(entry.canonical(), self._seconds)
+
+    async def probe(self, seconds: float) -> None:
+        """Let the writer commit a transaction that is no entry: the thread, the lock and the disk are asked.
+
+        Raises:
+            OutputError: an entry could not be written now, or not in time.
+        """
+        await self._sent(None, seconds)
+
+    async def _sent(self, text: str | None, seconds: float) -> Stored:
+        pending = self._writer.send(text)
         waiting = asyncio.wrap_future(pending.done)
         # Cancelling the wrapped future would cancel the entry; nobody may be there to hear of its failure.
         waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
-            return await asyncio.wait_for(asyncio.shield(waiting), self._seconds)
+            return await asyncio.wait_for(asyncio.shield(waiting), seconds)
         except TimeoutError:
-            raise self._late(pending) from None
+            raise self._late(pending, seconds) from None
 
-    def _late(self, pending: Pending) -> OutputError:
+    def _late(self, pending: Pending, seconds: float) -> OutputError:
         """The error after too long a wait; an entry that is not being written yet is removed."""
         taken = self._writer.give_up(pending)
         what = "taken back" if taken else "perhaps written later"
-        return OutputError(f"expected an entry on disk within {self._seconds:g} seconds; it is {what}")
+        return OutputError(f"expected an entry on disk within {seconds:g} seconds; it is {what}")
 
     def close(self) -> None:
         """Write what waits, as far as that can be done in time, and close."""
@@ -147,20 +158,24 @@ class AuditRecord:
             self._file = now
 
     def _inserted(self, texts: Sequence[str]) -> list[Stored]:
-        from sqlalchemy import insert
+        from sqlalchemy import insert, text
 
         with self._engine.begin() as connection:
             # First the lock, then the last entry: read before the lock, another process could append in between, and
             # two entries would follow the same one. Each hash covers the hash before it, so the chain would fork.
             _take_turn(connection)
+            if not texts:
+                # A trial writes, since reading works on a full disk as well; the row is outside of the chain.
+                connection.execute(text("UPDATE equipoise_probe SET written = written + 1"))
+                return []
             last = self._last(connection)
             stored: list[Stored] = []
-            for text in texts:
-                last = Stored(last.number + 1, chained(last.hash, text))
+            for entry in texts:
+                last = Stored(last.number + 1, chained(last.hash, entry))
                 stored.append(last)
             rows = [
-                {"number": location.number, "entry": text, "hash": location.hash}
-                for location, text in zip(stored, texts, strict=True)
+                {"number": location.number, "entry": entry, "hash": location.hash}
+                for location, entry in zip(stored, texts, strict=True)
             ]
             connection.execute(insert(self._table), rows)
         return stored
@@ -260,6 +275,7 @@ def _opened(url: str) -> tuple[Engine, Table]:
         with engine.begin() as connection:
             _take_turn(connection)
             metadata.create_all(connection)
+            _prepare_probe(connection)
             _forbid_changes(connection)
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[postgresql]'") from error
@@ -306,6 +322,12 @@ def _take_turn(connection: Connection) -> None:
         connection.execute(text(f"SET LOCAL lock_timeout = {int(TURN * 1000)}"))
         connection.execute(text(f"SET LOCAL statement_timeout = {int(TURN * 1000)}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+
+def _prepare_probe(connection: Connection) -> None:
+    """A table of one row, which trials write to."""
+    connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS equipoise_probe (written BIGINT NOT NULL)")
+    connection.exec_driver_sql("INSERT INTO equipoise_probe SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM equipoise_probe)")
 
 
 def _forbid_changes(connection: Connection) -> None:

@@ -37,6 +37,10 @@ class Stored:
     """Over it and all before it."""
 
 
+TRIAL: Final = Stored(0, "")
+"""What a trial returns, which leaves no entry."""
+
+
 class SingleError(Exception):
     """A batch failed because of one of its entries; the others can be written without it."""
 
@@ -45,8 +49,8 @@ class SingleError(Exception):
 class Pending:
     """An entry on its way to the disk."""
 
-    text: str
-    """Its canonical JSON."""
+    text: str | None
+    """Its canonical JSON; None asks only whether entries can be written."""
     done: Future[Stored] = field(default_factory=Future)
     """Ends when it is on disk, or cannot be."""
 
@@ -63,8 +67,8 @@ class Writer:
     """Writes entries in batches, on one thread, in the order in which they came.
 
     Args:
-        commit: writes a batch and returns where its entries are. `SingleError` says that each entry should be tried
-            by itself.
+        commit: writes a batch and returns where its entries are; an empty one is a trial. `SingleError` says that each
+            entry should be tried by itself.
         seconds: within which a batch must be written; one that takes longer is trouble.
     """
 
@@ -79,8 +83,8 @@ class Writer:
         self._failure = ""
         self._failed_at = 0.0
 
-    def send(self, text: str) -> Pending:
-        """Put an entry in the line.
+    def send(self, text: str | None) -> Pending:
+        """Put an entry in the line; None is a trial of the thread and of what it writes to.
 
         Raises:
             OutputError: it is closed, or too many wait.
@@ -95,10 +99,24 @@ class Writer:
             # Started by the first entry, and again if it ever ended: a record without a thread would take entries that
             # nobody writes.
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="record", daemon=True)
-                self._thread.start()
+                self._begin(pending)
             self._change.notify_all()
         return pending
+
+    def _begin(self, pending: Pending) -> None:
+        """Start the thread; the lock is held.
+
+        Raises:
+            OutputError: the system has no thread left; the entry is out of the line again.
+        """
+        thread = threading.Thread(target=self._run, name="record", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._waiting.remove(pending)
+            self._failure, self._failed_at = "no thread", time.monotonic()
+            raise OutputError(f"expected a thread that writes the record, got none: {error}") from error
+        self._thread = thread
 
     def give_up(self, pending: Pending) -> bool:
         """Take an entry out of the line again; False where its batch is being written already."""
@@ -162,9 +180,11 @@ class Writer:
     def _write(self, group: Sequence[Pending]) -> None:
         """Write a batch and tell everybody who waits for it; raises nothing."""
         try:
-            stored = self._commit([pending.text for pending in group])
-            if len(stored) != len(group):
-                raise RuntimeError(f"{len(stored)} places for {len(group)} entries")
+            texts = [pending.text for pending in group if pending.text is not None]
+            stored = iter(self._commit(texts))
+            locations = [TRIAL if pending.text is None else next(stored, None) for pending in group]
+            if None in locations or next(stored, None) is not None:
+                raise RuntimeError(f"expected {len(texts)} places for entries, got others")
         except SingleError as error:
             # The transaction was rolled back as a whole. Tried one by one, only the entry that is to blame fails.
             if len(group) > 1:
@@ -176,7 +196,8 @@ class Writer:
             self._fail(group, error)
         else:
             self._failure = ""
-            for pending, location in zip(group, stored, strict=True):
+            for pending, location in zip(group, locations, strict=True):
+                assert location is not None
                 pending.end(location)
 
     def _fail(self, group: Sequence[Pending], error: BaseException) -> None:

@@ -128,6 +128,25 @@ async def test_responses_with_the_official_client(tmp_path: Path) -> None:
         assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
 
 
+async def test_a_refusal_reaches_the_official_client_of_responses(tmp_path: Path) -> None:
+    async with gateway(tmp_path, answers("a bomb"), policy=REFUSES) as served:
+        whole_reply: Any = await sdk(served).responses.create(model="m", input="hi")
+        async with sdk(served).responses.stream(model="m", input="hi") as stream:
+            async for _ in stream:
+                pass
+            streamed: Any = await stream.get_final_response()
+        for response in (whole_reply, streamed):
+            assert response.status == "completed"
+            assert "policy default" in response.output[-1].content[-1].refusal
+
+
+@pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
+async def test_a_reply_that_the_upstream_cut_is_incomplete(tmp_path: Path, finish: str, reason: str) -> None:
+    async with gateway(tmp_path, lambda _: whole({**message("fine"), "finish_reason": finish})) as served:
+        response = (await ask(served, "/v1/responses")).json()
+        assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": reason})
+
+
 async def test_function_calls_in_responses(tmp_path: Path) -> None:
     tools: Any = [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}]
     history: Any = [

@@ -28,6 +28,7 @@ _TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 403:
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
+    504: "timeout_error",
     529: "overloaded_error",
 }
 
@@ -99,6 +100,7 @@ class MessagesAdapter:
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """Anthropic's form."""
         kind = _TYPES.get(problem.status, "api_error" if problem.status >= 500 else "invalid_request_error")
+        kind = "overloaded_error" if problem.code == "overloaded" else kind
         return {"type": "error", "error": {"type": kind, "message": problem.message, "code": problem.code}}
 
 

@@ -98,7 +98,12 @@ class ResponsesAdapter:
         if parts:
             output.append(message_item(identity, parts))
         output += [call_item(call) for call in calls.all()]
-        return {**response, "output": output, **ending(choice.get("finish_reason")), "usage": token_counts(completion)}
+        return {
+            **response,
+            "output": output,
+            **ending(choice.get("finish_reason"), output),
+            "usage": token_counts(completion),
+        }
 
     def stream(self, body: Mapping[str, Any]) -> ResponsesStream:
         """A translator of one stream."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equipoise.guard.gateway.adapters.message_pieces import ToolCall
@@ -38,8 +38,15 @@ def call_item(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def ending(finish: Any) -> dict[str, Any]:
-    """Status and details of a response by the finish reason of a choice."""
+def ending(finish: Any, output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Status and details of a response by the finish reason of a choice.
+
+    A refusal is complete, as OpenAI's models' own refusals are: clients raise an error for a response that is not, and
+    nobody would see its words.
+    """
+    parts = [part for item in output if item["type"] == "message" for part in item["content"]]
+    if finish == "content_filter" and any(part["type"] == "refusal" for part in parts):
+        return {"status": "completed"}
     reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(str(finish))
     if reason is None:
         return {"status": "completed"}

@@ -65,7 +65,7 @@ class ResponsesStream(FirstChoiceStream):
                 self._event("response.output_item.done", output_index=len(self._output), item=item),
             ]
             self._output.append(item)
-        end = ending(self._finish)
+        end = ending(self._finish, self._output)
         response = {**self._response, **end, "output": self._output, "usage": token_counts({"usage": self._usage})}
         return [*events, self._event(f"response.{end['status']}", response=response)]
 

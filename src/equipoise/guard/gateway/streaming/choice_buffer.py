@@ -15,6 +15,7 @@ from equipoise.guard.gateway.blobs import in_blob
 from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, delta_parts, escaped, root_of, side_texts_of
 from equipoise.guard.gateway.dialects import is_frame, texts_beside
 from equipoise.guard.gateway.streaming.repeated_fields import RepeatedFields
+from equipoise.guard.normalisation.holdback import holdback_start
 
 
 @dataclass
@@ -145,8 +146,8 @@ class ChoiceBuffer:
     def allow(self, *, final: bool) -> None:
         """Note that a check allowed the text.
 
-        The last `hold` characters stay: harm may only show with the text that follows, and what was sent cannot be
-        taken back.
+        The last characters stay that say as much as `hold` ordinary ones: harm may only show with the text that
+        follows, and what was sent cannot be taken back.
 
         Args:
             final: whether the reply is complete.
@@ -154,7 +155,7 @@ class ChoiceBuffer:
         self.judged = len(self.text)
         # `max`: with a text shorter than `hold` the difference is negative, and the position must never go back, since
         # text before it may have been sent.
-        self.allowed = self.judged if final else max(self.allowed, self.judged - self.hold)
+        self.allowed = self.judged if final else max(self.allowed, holdback_start(self.text, self.hold))
 
     def release(self, *, final: bool) -> list[dict[str, Any]]:
         """Remove and return the chunks that may be sent now, in order; a chunk without text goes with the next one.

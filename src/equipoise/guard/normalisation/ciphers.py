@@ -1,0 +1,87 @@
+"""Text in a letter cipher (rot13 and every other shift, Atbash) or backwards, recognised by the words that it gives."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Final
+
+from equipoise.guard.normalisation.vocabulary import known_share, words_of
+
+_CHUNK: Final = re.compile(r"[^.!?:;\n\"]+[.!?:;\n\"]*")
+LEAST: Final = 12
+"""Letters of a chunk that is looked at; fewer prove nothing."""
+ENGLISH: Final = 0.55
+"""Share of letters in known words of a text that is English."""
+FOREIGN: Final = 0.4
+"""Share below which a text is not."""
+SAMPLE: Final = 24
+"""Words of a chunk on which the ciphers are tried."""
+CHUNKS: Final = 64
+"""Chunks of one text on which ciphers are tried."""
+
+
+@lru_cache(maxsize=1)
+def _shifts() -> tuple[dict[int, int], ...]:
+    low, high = string.ascii_lowercase, string.ascii_uppercase
+    shifts = [
+        str.maketrans(low + high, low[by:] + low[:by] + high[by:] + high[:by])
+        for by in (13, *range(1, 13), *range(14, 26))
+    ]
+    return (*shifts, str.maketrans(low + high, low[::-1] + high[::-1]))
+
+
+def _from_its_end(text: str) -> str:
+    return text[::-1]
+
+
+def _words_backwards(text: str) -> str:
+    return re.sub(r"[A-Za-z]+", lambda match: match[0][::-1], text)
+
+
+def _ciphers(chunk: str) -> Iterator[Callable[[str], str]]:
+    # Both ways give the same words. A capital at the end of an early word was at the beginning of its sentence, so only
+    # the words are backwards.
+    capital = re.search(r"[a-z][A-Z]\b", chunk)
+    by_word = capital is not None and capital.start() * 2 < len(chunk)
+    yield from (_words_backwards, _from_its_end) if by_word else (_from_its_end, _words_backwards)
+    for table in _shifts():
+        yield lambda text, table=table: text.translate(table)  # type: ignore[misc]
+
+
+def deciphered(text: str) -> str:
+    """A text with those of its sentences deciphered that are English only then."""
+    words = words_of(text)
+    if sum(map(len, words)) >= LEAST and known_share(words) < FOREIGN and (plain := _best(text)) != text:
+        return plain
+    left = CHUNKS
+
+    def of(match: re.Match[str]) -> str:
+        nonlocal left
+        chunk = match[0]
+        words = words_of(chunk)
+        if not left or sum(map(len, words)) < LEAST or known_share(words) >= FOREIGN:
+            return chunk
+        left -= 1
+        return _best(chunk)
+
+    return _CHUNK.sub(of, text)
+
+
+def backwards(text: str) -> str | None:
+    """A whole text read from its end, if only that makes it English; None otherwise."""
+    words = words_of(text)
+    if sum(map(len, words)) < LEAST or known_share(words) >= FOREIGN:
+        return None
+    turned = text[::-1]
+    return turned if known_share(words_of(turned)) >= ENGLISH else None
+
+
+def _best(chunk: str) -> str:
+    sample = " ".join(words_of(chunk)[:SAMPLE])
+    for cipher in _ciphers(chunk):
+        if known_share(words_of(cipher(sample))) >= ENGLISH:
+            return cipher(chunk)
+    return chunk

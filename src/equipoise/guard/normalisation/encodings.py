@@ -1,0 +1,163 @@
+"""Text in an encoding: base64, base32, hex, binary, character codes, percent and backslash escapes, Morse, Braille."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote
+
+from equipoise.guard.normalisation.vocabulary import known_share, words_of
+
+_BASE64: Final = re.compile(
+    r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}={0,2}(?:\r?\n[A-Za-z0-9+/_-]{16,}={0,2})*"
+    r"(?:\r?\n[A-Za-z0-9+/_-]{1,76}={1,2})?(?![A-Za-z0-9+/_-])"
+)
+_BASE32: Final = re.compile(r"(?<![A-Z2-7])[A-Z2-7]{16,}={0,6}(?![A-Z2-7])")
+_HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[\s,;:-]{0,2}){6,}(?![0-9A-Za-z])")
+_BINARY: Final = re.compile(r"(?<![0-9])(?:[01]{7,8}[\s,;-]{0,2}){4,}(?![0-9])")
+_DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,2}){5,}\d{2,3}(?![0-9])")
+_PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
+_BACKSLASH: Final = re.compile(
+    r"(?:\\u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|U\+[0-9A-Fa-f]{4,6}\s?){3,}"
+)
+_CODE: Final = re.compile(
+    r"\\u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|U\+([0-9A-Fa-f]{4,6})\s?"
+)
+_MORSE: Final = re.compile(r"(?<![\w.-])(?:[.\u00b7\u2022-]{1,6}[ /|]{1,3}){4,}[.\u00b7\u2022-]{1,6}(?![\w.-])")
+_BRAILLE: Final = re.compile(r"[\u2801-\u283f][\u2800-\u283f ]{3,}")
+_MORSE_CODES: Final = (
+    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
+)
+"""Of the letters from a to z."""
+_BRAILLE_CELLS: Final = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵"
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+LARGEST: Final = 400_000
+"""Characters of a text that is decoded; a longer one is read as it stands."""
+
+
+def decoded(text: str) -> str:
+    """A text with its encoded stretches decoded, where they give text."""
+    if len(text) > LARGEST:
+        return text
+    for pattern, decode in _DECODERS:
+        text = pattern.sub(_replacing(decode), text)
+    return text
+
+
+def _replacing(decode: Callable[[str], str | None]) -> Callable[[re.Match[str]], str]:
+    def of(match: re.Match[str]) -> str:
+        plain = decode(match[0])
+        return match[0] if plain is None else f" {plain} "
+
+    return of
+
+
+def text_of(data: bytes) -> str | None:
+    """Bytes as the text that they are; None where they are none."""
+    for encoding in ("utf-8", "utf-16") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8",):
+        # A run may have been cut within a letter.
+        for cut in range(min(4, len(data))):
+            try:
+                text = data[: len(data) - cut].decode(encoding)
+            except UnicodeDecodeError:
+                continue
+            odd = sum(not (letter.isprintable() or letter in "\r\n\t\f") for letter in text)
+            return text if text and odd * 50 <= len(text) else None
+    return None
+
+
+def from_base64(run: str) -> bytes | None:
+    """The bytes of base64, of either alphabet, line breaks and a missing end allowed; None where it is none."""
+    packed = run.translate(_BLANK)
+    packed = packed[: len(packed) - 1] if len(packed) % 4 == 1 else packed
+    try:
+        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+_BLANK: Final = str.maketrans("-_", "+/", "\\\r\n\t =")
+
+
+def _base64_text(run: str) -> str | None:
+    data = from_base64(run)
+    text = None if data is None else text_of(data)
+    # Words decode to bytes that are rarely UTF-8 and still more rarely printable ASCII.
+    return text if text is not None and _says_words(text) else None
+
+
+def _says_words(text: str) -> bool:
+    letters = sum(character.isalpha() or character == " " for character in text)
+    return letters * 10 >= len(text) * 7
+
+
+def _base32_text(run: str) -> str | None:
+    packed = run.rstrip("=")
+    try:
+        return _ascii(base64.b32decode(packed + "=" * (-len(packed) % 8)))
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _hex_text(run: str) -> str | None:
+    digits = re.sub(r"0x|\\x|[^0-9A-Fa-f]", "", run)
+    return _ascii(bytes.fromhex(digits[: len(digits) // 2 * 2]))
+
+
+def _binary_text(run: str) -> str | None:
+    groups = re.findall(r"[01]{7,8}", run)
+    return _ascii(bytes(int(group, 2) for group in groups))
+
+
+def _decimal_text(run: str) -> str | None:
+    codes = [int(code) for code in re.findall(r"\d+", run)]
+    text = _ascii(bytes(codes)) if max(codes) < 256 else None
+    # Any list of numbers below 256 gives letters; only words are taken for text.
+    return text if text is not None and known_share(words_of(text)) >= 0.5 else None
+
+
+def _ascii(data: bytes) -> str | None:
+    text = text_of(data)
+    return text if text is not None and _says_words(text) else None
+
+
+def _escaped_text(run: str) -> str | None:
+    def character(match: re.Match[str]) -> str:
+        octal = match[4]
+        code = int(octal, 8) if octal else int(next(group for group in match.groups() if group), 16)
+        return chr(code) if code < 0x110000 else ""
+
+    return _CODE.sub(character, run)
+
+
+def _morse_text(run: str) -> str | None:
+    signs = run.replace("\u00b7", ".").replace("\u2022", ".")
+    codes = dict(zip(_MORSE_CODES.split(), _LETTERS, strict=True))
+    words = [
+        [codes.get(code) for code in word.split()] for word in re.split(r"\s*[/|]\s*|\s{2,}", signs) if word.split()
+    ]
+    letters = ["".join(letter or "?" for letter in word) for word in words]
+    joined = " ".join(letters)
+    return None if "?" in joined or len(set(joined)) < 3 else joined
+
+
+def _braille_text(run: str) -> str | None:
+    cells = {ord(cell): letter for cell, letter in zip(_BRAILLE_CELLS, _LETTERS, strict=True)}
+    return run.translate({**cells, 0x2800: " "})
+
+
+_DECODERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str | None]], ...]] = (
+    (_PERCENT, unquote),
+    (_BACKSLASH, _escaped_text),
+    (_BINARY, _binary_text),
+    (_HEX, _hex_text),
+    (_DECIMAL, _decimal_text),
+    (_BASE32, _base32_text),
+    (_BASE64, _base64_text),
+    (_MORSE, _morse_text),
+    (_BRAILLE, _braille_text),
+)
+"""In this order: digits are looked at as binary before hex, and as hex before base64."""

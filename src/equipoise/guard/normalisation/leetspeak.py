@@ -1,0 +1,112 @@
+"""Digits and signs that stand for letters: `b0mb`, `expl0$1v3`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Final
+
+from equipoise.guard.normalisation.vocabulary import is_word
+
+LETTERS: Final = {
+    "0": "o",
+    "1": "il",
+    "2": "z",
+    "3": "e",
+    "4": "a",
+    "5": "s",
+    "6": "gb",
+    "7": "t",
+    "8": "b",
+    "9": "g",
+} | {
+    "@": "a",
+    "$": "s",
+    "!": "i",
+    "|": "li",
+    "+": "t",
+    "(": "c",
+    "<": "c",
+    "€": "e",
+    "£": "l",
+    "¢": "c",
+    "¥": "y",
+    "%": "o",
+    "#": "h",
+    "§": "s",
+}
+"""What a sign may stand for, the likeliest letter first."""
+_PAIRS: Final = (
+    ("|-|", "h"),
+    ("|_|", "u"),
+    ("|\\/|", "m"),
+    ("|\\|", "n"),
+    ("\\/\\/", "w"),
+    ("\\/", "v"),
+    ("/-\\", "a"),
+    ("/\\", "a"),
+    ("|<", "k"),
+    ("|)", "d"),
+    ("|>", "p"),
+    ("()", "o"),
+)
+"""Signs that together draw a letter, the longest first."""
+_TOKEN: Final = re.compile(r"\S+")
+_EDGES: Final = ".,;:?\"')]}"
+DENSE: Final = 0.15
+"""Share of tokens that mix letters with signs for letters, from which on a whole text is read so."""
+_MOST: Final = 16
+"""Combinations of letters that are tried for one word."""
+
+
+def read(text: str) -> str:
+    """A text with the signs in its words read as letters.
+
+    Alone, a token is read so only if that makes a word of four letters or more of what is none; where many tokens mix
+    letters and signs, all are, digits included.
+    """
+    for pair, letter in _PAIRS:
+        if pair in text:
+            # `exit()` is a call; within a word `()` is an o.
+            before = rf"(?<=\w){re.escape(pair)}(?=\w)" if pair == "()" else rf"(?<=\w){re.escape(pair)}"
+            after = "" if pair == "()" else rf"|{re.escape(pair)}(?=\w)"
+            text = re.sub(before + after, letter, text)
+    tokens = _TOKEN.findall(text)
+    mixed = sum(map(_mixes, tokens))
+    if not mixed:
+        return text
+    dense = mixed >= max(3, DENSE * len(tokens))
+    return _TOKEN.sub(lambda match: _word(match[0], dense=dense), text)
+
+
+def _mixes(token: str) -> bool:
+    core = token.strip(_EDGES + "(!")
+    letters = sum(character.isalpha() for character in core)
+    signs = sum(character in LETTERS for character in core)
+    # `5kg` and `60fps` have their digits before all letters, `mp3` and `PS5` behind them.
+    within = re.search(r"[A-Za-z][^A-Za-z]+[A-Za-z]", core) is not None
+    return letters > 0 and signs > 0 and letters + signs == len(core) and (within or is_word(_plain(core)))
+
+
+def _plain(token: str) -> str:
+    return "".join(LETTERS.get(character, character)[0] for character in token)
+
+
+def _word(token: str, *, dense: bool) -> str:
+    begin = len(token) - len(token.lstrip("\"'([{"))
+    core = token[begin:].rstrip(_EDGES)
+    end = token[begin + len(core) :]
+    signs = sum(character in LETTERS for character in core)
+    if not signs or (not dense and not _mixes(core)):
+        return token
+    choices = [LETTERS.get(character, character.lower()) for character in core]
+    candidates = ["".join(letters) for letters in itertools.islice(itertools.product(*choices), _MOST)]
+    word = next(filter(is_word, candidates), None)
+    # The last sign may be punctuation after all: `b0mb!`.
+    if word is None and core[-1] in "!|" and len(core) > 2:
+        shorter = _word(core[:-1], dense=dense)
+        return f"{token[:begin]}{shorter}{core[-1]}{end}"
+    if dense:
+        keep = core.isdigit() and word is None
+        return token if keep else f"{token[:begin]}{word or candidates[0]}{end}"
+    return token if word is None or len(word) < 4 else f"{token[:begin]}{word}{end}"

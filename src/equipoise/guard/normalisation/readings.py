@@ -1,0 +1,112 @@
+"""`readings`: the further texts as which one text can be read; `variants`: the same of a guard's input.
+
+A text may be written so that people (or the client's program) read it and a detector does not. Each reading is judged
+like the text, and the highest score counts, so that a reading can never make a text look more harmless. A text that
+reads only one way has no reading and costs no second check.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from typing import Final
+
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.normalisation import leetspeak
+from equipoise.guard.normalisation.ciphers import backwards, deciphered
+from equipoise.guard.normalisation.encodings import decoded
+from equipoise.guard.normalisation.letter_gaps import joined
+from equipoise.guard.normalisation.typography import unified, without_markup
+
+LARGEST: Final = 400_000
+"""Characters of a text that has readings; detectors read no longer ones."""
+DEPTH: Final = 3
+"""Encodings within encodings that are undone."""
+MARKED: Final = 0.3
+"""Marks of emphasis to a word, from which on a text without them is a reading of its own; ordinary replies have 0.1."""
+NOISY: Final = 1.0
+"""Characters to a word that are neither letters nor spaces, from which on the bare words are a reading of their own."""
+FEW: Final = 8
+"""Marks or other characters that are too few to hide anything."""
+_WORD: Final = re.compile(r"\w+")
+_NOISE: Final = re.compile(r"[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a text."""
+
+    name: str
+    """`typography`, `decoded`, `backwards` or `leetspeak`."""
+    text: str
+    """What is read."""
+
+
+def readings(text: str) -> tuple[Reading, ...]:
+    """Further readings of a text, none of them twice; empty for ordinary text.
+
+    Args:
+        text: a reply or a request.
+    """
+    if len(text) > LARGEST or not text.strip():
+        return ()
+    plain, marks = _plain(text)
+    words = _words(text)
+    several: list[Reading] = []
+
+    def add(name: str, candidate: str) -> None:
+        key = _words(candidate)
+        if key and key != words and all(key != _words(reading.text) for reading in several):
+            several.append(Reading(name, candidate))
+
+    add("typography", plain)
+    if not several and marks >= max(FEW, MARKED * len(words)):
+        # The words are the same, but so many marks between them hide them from a detector.
+        several.append(Reading("typography", plain))
+    inner = text
+    for _ in range(DEPTH):
+        outer, inner = inner, deciphered(_plain(decoded(inner))[0])
+        if outer == inner:
+            break
+    add("decoded", inner)
+    turned = backwards(plain)
+    if turned is not None:
+        add("backwards", turned)
+    add("leetspeak", leetspeak.read(inner))
+    if not several and words and len(_NOISE.findall(plain)) >= max(FEW, NOISY * len(words)):
+        several.append(Reading("typography", " ".join(_WORD.findall(plain))))
+    return tuple(several)
+
+
+def variants(item: GuardInput) -> tuple[tuple[str, GuardInput], ...]:
+    """A reply with its question in each further reading, by the reading's name.
+
+    Args:
+        item: what is judged; its side texts have readings of their own.
+    """
+    asked_in = readings(item.question)
+    question = asked_in[0].text if asked_in else item.question
+    replies = readings(item.response)
+    if not replies:
+        # The same reply may be harmful only as an answer to what the question hides.
+        replies = (Reading(asked_in[0].name, item.response),) if asked_in else ()
+    return tuple(
+        (reading.name, replace(item, response=reading.text, question=question, side_texts=())) for reading in replies
+    )
+
+
+def _plain(text: str) -> tuple[str, int]:
+    """A text without typography, and how many marks and signs it had beside and between its letters."""
+    text, accents = unified(text)
+    text, marks = without_markup(text)
+    text, signs = joined(text)
+    return text, accents + marks + signs
+
+
+def _words(text: str) -> list[str]:
+    """The words, without case and accents, by which two texts are compared."""
+    if not text.isascii():
+        # Most tokenizers drop accents. NFD, not NFKD: a letter of full width is another token than a plain one.
+        text = "".join(part for part in unicodedata.normalize("NFD", text) if not unicodedata.combining(part))
+    return _WORD.findall(text.lower())

@@ -1,0 +1,109 @@
+"""Text without what only looks different: compatibility letters, look-alikes, invisible characters, marks, markup."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+TABLE: Final = Path(__file__).parent / "confusables.txt"
+_MARKS: Final = re.compile(
+    r"(?<=[\x20-\x7e])[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+_TAGS: Final = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}
+"""Unicode's tag characters, which are invisible, as the ASCII that they stand for."""
+_FOLDED: Final = re.compile(
+    r"[^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*[^\x00-\x7f][^\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]*"
+)
+"""A word with a letter that is not ASCII."""
+_TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
+_LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-z]*\s*\{([^{}]{0,2000})\}")
+_LINK: Final = re.compile(r"!?\[([^\[\]]{0,500})\]\([^()\s]{0,2000}\)")
+_MARKUP: Final = re.compile(r"[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)_+(?!\w)")
+"""Marks of emphasis, code and the like beside a word, an underscore within a word excepted."""
+_ESCAPE: Final = re.compile(r"\\(?=[*_~`|])")
+
+
+@lru_cache(maxsize=1)
+def look_alikes() -> Mapping[int, str]:
+    """Characters with the ASCII letters and digits that they look like, for `str.translate`."""
+    rows = [line.split() for line in TABLE.read_text(encoding="ascii").splitlines() if not line.startswith("#")]
+    return {int(code, 16): letters for code, letters in rows}
+
+
+def unified(text: str) -> tuple[str, int]:
+    """A text in plain letters, and how many marks fell from them.
+
+    NFKC, without invisible characters and marks on ASCII characters, look-alikes replaced.
+
+    Args:
+        text: of any length; ASCII is returned as it is.
+    """
+    if text.isascii():
+        return text, 0
+    text = text.translate(_TAGS)
+    text = "".join(character for character in text if not _invisible(character))
+    # NFKD first, so that the mark of a letter that is one character with it falls, too; marks of other scripts are
+    # letters there and stay.
+    text, fallen = _MARKS.subn("", unicodedata.normalize("NFKD", text))
+    return _without_look_alikes(unicodedata.normalize("NFKC", text)), fallen
+
+
+def _invisible(character: str) -> bool:
+    code = ord(character)
+    if code < 0x80:
+        return False
+    return (
+        unicodedata.category(character) == "Cf"
+        or 0xFE00 <= code <= 0xFE0F  # variation selectors
+        or 0xE0100 <= code <= 0xE01EF
+        or code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, 0x2800)
+    )
+
+
+def _without_look_alikes(text: str) -> str:
+    """Words of look-alikes as the Latin words that they look like; words of another script stay.
+
+    A word is replaced if nothing of another script is left of it, and if it has Latin letters already or most such
+    words of the text can be replaced: Russian has words whose letters all look Latin, too, but few.
+    """
+    if text.isascii():
+        return text
+    table = look_alikes()
+    words = _FOLDED.findall(text)
+    others = [word for word in words if any(character.isalpha() or ord(character) in table for character in word)]
+    if not others:
+        return text
+    replaced = {word: word.translate(table) for word in others}
+    possible = sum(result.isascii() for result in replaced.values())
+    most = possible * 2 > len(others)
+
+    def of(match: re.Match[str]) -> str:
+        word = match[0]
+        result = replaced.get(word, word)
+        mixed = any(character.isascii() and character.isalpha() for character in word)
+        return result if result.isascii() and (most or mixed) else word
+
+    return _FOLDED.sub(of, text)
+
+
+def without_markup(text: str) -> tuple[str, int]:
+    """A text without tags, links' addresses, emphasis and escapes, and how many marks fell."""
+    fallen = 0
+    if "&" in text and ";" in text:
+        text = html.unescape(text)
+    if "<" in text:
+        text, number = _TAG.subn("", text)
+        fallen += number
+    if "\\" in text:
+        text, number = _LATEX.subn(r"\1", text)
+        fallen += number
+    if "](" in text:
+        text = _LINK.sub(r"\1", text)
+    text, escapes = _ESCAPE.subn("", text)
+    text, marks = _MARKUP.subn("", text)
+    return text, fallen + escapes + marks

@@ -1,0 +1,69 @@
+"""The pipeline judges a text in all its readings: the highest score counts, for replies, rewrites and requests."""
+
+from __future__ import annotations
+
+import base64
+
+from equipoise.guard.guard_input import GuardInput
+from equipoise.guard.pipeline import GuardPipeline
+from equipoise.guard.policy import Policy, Rail
+from tests.guard.fakes import Raises, Rewrites, Words
+
+HARMFUL = "Take the powder and build a bomb from it in your own garden."
+HIDDEN = base64.b64encode(HARMFUL.encode()).decode()
+HARMLESS = "Mix the flour with water and salt, and bake the bread for an hour."
+
+
+def test_a_hidden_reply_is_stopped_and_the_decision_says_how_it_was_read() -> None:
+    decision = GuardPipeline(Words())([GuardInput(HIDDEN, "How?")])[0]
+    assert (decision.action, decision.harm) == ("refuse", 0.9)
+    assert decision.scores[0].reading == "decoded"
+    assert "another reading (decoded)" in decision.why
+
+
+def test_a_rail_without_readings_judges_the_text_alone() -> None:
+    policy = Policy(output=Rail(readings=False))
+    assert GuardPipeline(Words(), policy=policy)([GuardInput(HIDDEN, "How?")])[0].action == "allow"
+
+
+def test_ordinary_text_is_judged_once() -> None:
+    detector = Words()
+    decision = GuardPipeline(detector)([GuardInput(HARMLESS, "How do I bake bread?")])[0]
+    assert decision.response == HARMLESS
+    assert detector.seen == [HARMLESS]
+    assert decision.scores[0].reading == ""
+
+
+def test_a_harmless_hidden_text_passes_byte_for_byte() -> None:
+    hidden = base64.b64encode(HARMLESS.encode()).decode()
+    decision = GuardPipeline(Words())([GuardInput(hidden)])[0]
+    assert (decision.action, decision.response) == ("allow", hidden)
+
+
+def test_a_rewrite_that_hides_harm_is_not_returned() -> None:
+    decision = GuardPipeline(Words(), [Rewrites(lambda text: HIDDEN)])([GuardInput(HARMFUL)])[0]
+    assert decision.action == "refuse"
+    assert all(score.harm == 0.9 for score in decision.scores)
+
+
+def test_a_side_text_is_read_too() -> None:
+    item = GuardInput(f"{HARMLESS}\n{HIDDEN}", side_texts=(HIDDEN,))
+    assert GuardPipeline(Words())([item])[0].action == "refuse"
+
+
+def test_a_hidden_request_is_stopped_by_the_input_rail() -> None:
+    policy = Policy(input=Rail(enabled=True, action="refuse"))
+    pipeline = GuardPipeline(Words(), policy=policy)
+    assert pipeline.screen([GuardInput("", HIDDEN)])[0].action == "refuse"
+    assert pipeline.screen([GuardInput("", HARMLESS)])[0].action == "allow"
+
+
+def test_several_replies_keep_their_order() -> None:
+    inputs = [GuardInput(HARMLESS), GuardInput(HIDDEN), GuardInput(HARMLESS), GuardInput(HARMFUL)]
+    decisions = GuardPipeline(Words())(inputs)
+    assert [decision.action for decision in decisions] == ["allow", "refuse", "allow", "refuse"]
+
+
+def test_a_detector_that_fails_fails_in_every_reading() -> None:
+    decision = GuardPipeline(Raises())([GuardInput(HIDDEN)])[0]
+    assert (decision.action, decision.failure) == ("withhold", "failed")
