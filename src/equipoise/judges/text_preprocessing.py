@@ -11,8 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from equipoise.served_models.reasoning_traces import without_traces
+
 READING: Final[dict[str, str]] = {
-    "reasoning": r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)",
     "code block": r"(```|~~~).*?(?:\1|\Z)",
     "inline code": r"`[^`\n]{1,400}`",
     "quoted line": r"(?m)^[ \t]*>.*$",
@@ -27,8 +28,7 @@ READING: Final[dict[str, str]] = {
 """The patterns of this module by what they find; the identity of a judge that reads this way covers them."""
 
 _PATTERN: Final = {
-    name: re.compile(pattern, re.DOTALL if name in ("reasoning", "code block") else 0)
-    for name, pattern in READING.items()
+    name: re.compile(pattern, re.DOTALL if name == "code block" else 0) for name, pattern in READING.items()
 }
 _QUOTES: Final = ("code block", "inline code", "quoted line", "quoted speech", "quoted speech, single")
 _PLAIN: Final = str.maketrans(
@@ -53,8 +53,8 @@ def plain(reply: str) -> str:
     """The reply in plain characters: typographic apostrophes and markdown emphasis gone, reasoning left out."""
     # NFKC folds full-width letters, ligatures and mathematical alphabets into plain ones: a refusal in bold Unicode
     # letters is read like any other.
-    text = unicodedata.normalize("NFKC", reply).translate(_PLAIN)
-    text = _PATTERN["reasoning"].sub(" ", text)
+    # Traces go first: NFKC changes the marks of some.
+    text = unicodedata.normalize("NFKC", without_traces(reply)).translate(_PLAIN)
     text = re.sub(r"(?m)^[ \t]*#{1,6}[ \t]+|\*\*|__|(?<![\w*])\*(?=\w)|(?<=[\w.,!?])\*(?!\w)", "", text)
     # A reply that is one quotation as a whole speaks for itself; `without_quotes` would leave nothing of it.
     whole = re.fullmatch(r"\s*([\"\u201c])([^\"\u201d]*)([\"\u201d])\s*", text)
