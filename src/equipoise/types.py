@@ -36,6 +36,18 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """An earlier turn of a sample's conversation."""
+
+    role: Role
+    """Who speaks."""
+    text: str
+    """The text of the turn."""
+    pictures: int = 0
+    """How many of the sample's pictures belong to it, after those of the turns before it."""
+
+
+@dataclass(frozen=True)
 class Prompt:
     """What a user sends: messages of text and pictures, optionally a system text."""
 
@@ -135,11 +147,21 @@ class Sample:
     """Its licence."""
     problem: str | None = None
     """Why it cannot be evaluated (its picture is missing, say); it is then unscored for this reason."""
+    earlier: tuple[Turn, ...] = ()
+    """Turns of the conversation before `text`; their pictures come first among `pictures`."""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The whole conversation, `text` last."""
+        before = sum(turn.pictures for turn in self.earlier)
+        return (*self.earlier, Turn("user", self.text, max(len(self.pictures) - before, 0)))
 
     @property
     def prompt(self) -> Prompt:
         """As a model receives it; opens the pictures."""
-        return Prompt.ask(self.text, *(picture.open() for picture in self.pictures), system=self.system)
+        images = iter([picture.open() for picture in self.pictures])
+        messages = (Message(turn.role, turn.text, tuple(islice(images, turn.pictures))) for turn in self.turns)
+        return Prompt(tuple(messages), self.system)
 
     @property
     def request(self) -> str:

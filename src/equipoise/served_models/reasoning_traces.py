@@ -132,6 +132,11 @@ def _paired(text: str) -> list[Span]:
             if not line.strip() or not _BEGINS[name].search(text, at, lone[0]):
                 spans.append((0, lone[1]))
             at = lone[1]
+    spans = _disjoint(spans)
+    # "<thinking>...</thinking><reasoning>...</reasoning>": where a trace came first, another may follow.
+    if spans and spans[0][0] == 0 and spans[0][1] < len(text):
+        begin = spans[0][1]
+        spans += [(start + begin, end + begin) for start, end in _paired(text[begin:]) if start == 0]
     return _disjoint(spans)
 
 

@@ -90,7 +90,10 @@ REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
         choice({"content": [{"type": "refusal", "refusal": "I can't."}]}, "stop"),
         ("refusal_field", "stop", "I can't."),
     ),
-    "speaks": (choice({"content": None, "audio": {"id": "a", "transcript": "Paris."}}, "stop"), ("text", "stop", "Paris.")),
+    "speaks": (
+        choice({"content": None, "audio": {"id": "a", "transcript": "Paris."}}, "stop"),
+        ("text", "stop", "Paris."),
+    ),
     "only calls a tool": (choice({"content": None, "tool_calls": [CALL]}, "tool_calls"), ("text", "stop", "")),
     "thinks in a field": (says("Paris.", reasoning_content="Hm."), ("text", "stop", "Paris.")),
 }  # fmt: skip
