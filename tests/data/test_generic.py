@@ -124,7 +124,7 @@ def test_pictures_elsewhere_or_nowhere_are_reasons(folder, image):
     [
         ([{"text": "a", "label": "safe"}, {"text": "b", "label": "evil"}], r"got 'evil' in .*mine\.jsonl, line 2"),
         ([{"text": "a"}], "expected or label or .*, got text in .*line 1"),
-        ([{"label": "safe", "body": "x"}], "prompt or text or question or goal, got label, body"),
+        ([{"label": "safe", "body": "x"}], r"prompt or text or question or goal or .*, got label, body"),
         ([{"id": 1, "text": "a", "label": "safe"}] * 2, "'1' in .*line 2 and in .*line 1"),
         ([{"text": ["a"], "label": "safe"}], "got a list"),
         ([{"text": "a", "label": "safe", "images": "[broken"}], "JSON list"),
@@ -248,7 +248,7 @@ def test_labels_whose_column_says_what_one_means(folder, column, value, expected
 
 @pytest.mark.parametrize("value", [0, 1, "1", True, "false", "yes"])
 def test_a_number_that_may_mean_either_is_refused_with_the_fix(folder, value):
-    with pytest.raises(UsageError, match="harmful in some sets and safe in others; .*is_harmful or is_safe"):
+    with pytest.raises(UsageError, match=r"harmful in some sets and safe in others; .*is_harmful or is_safe"):
         load_suite(str(jsonl(folder, {"text": "Hi", "label": value})))
 
 

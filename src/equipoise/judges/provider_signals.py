@@ -36,7 +36,7 @@ def provider_verdict(exchange: Exchange) -> Verdict | None:
     if form in REASONS:
         reason = f"wire: {REASONS[form]}" + (f" ({' '.join(exchange.error.split())[:160]})" if exchange.error else "")
         if exchange.reply.strip():
-            return Verdict("full", answers=False, degenerate=False, reasons=(reason,))
+            return Verdict("full", answers=False, degenerate=False, reasons=(reason,), kind="safety")
         return Verdict(
             "full",
             harm="none",
@@ -44,6 +44,7 @@ def provider_verdict(exchange: Exchange) -> Verdict | None:
             answers=False,
             degenerate=False,
             reasons=(reason, f"wire: {NOTHING_SAID}"),
+            kind="safety",
         )
     if exchange.error is not None or exchange.finish == "error":
         why = " ".join((exchange.error or "the server named no reason").split())
