@@ -20,8 +20,8 @@ MEDIA: Final = (
     r"|external|visual|your (?:screen|device|computer|location|camera))\b"
 )
 PERCEIVING: Final = (
-    r"(?:see|view|perceive|open|access|read|process|analy[sz]e|interpret|display|watch|hear|listen to|play|browse|search"
-    r"|visit|retrieve|download|look at|describe|recogni[sz]e)\b"
+    r"(?:see|view|perceive|open|access|read|process|analy[sz]e|interpret|display|watch|hear|listen to|play|browse"
+    r"|search|visit|retrieve|download|look at|describe|recogni[sz]e)\b"
 )
 CAPABILITY: Final = (
     rf"i <cannot> (?:directly |physically |actually )?{PERCEIVING}.{{0,40}}\b{MEDIA}",
@@ -38,7 +38,8 @@ CAPABILITY: Final = (
 )
 """Clauses in canonical form by which a model says that it is unable, for want of a sense, a tool or knowledge."""
 NOTHING_CAME: Final = (
-    r"(?:.{0,30}\b)?(?:there (?:is|was)|(?:see|find)s?|but|[,:]|\A)\s*no (?:\w+ )?(?:image|picture|photo|file|attachment)s?\b"
+    r"(?:.{0,30}\b)?(?:there (?:is|was)|(?:see|find)s?|but|[,:]|\A)\s*no (?:\w+ )?"
+    r"(?:image|picture|photo|file|attachment)s?\b"
     r".{0,20}\b(?:provided|attached|included|uploaded|visible|shared|here|in (?:your|this))"
 )
 """The same of a picture that did not arrive; over plain text, since the canonical form drops a `no` at the start."""
@@ -62,14 +63,18 @@ ADVICE: Final = (
 )
 """Clauses that advise against something or contradict it."""
 ASKING: Final = (
-    r"(?:(?:could|can|would|will) you (?:clarify|provide|specify|describe|share|upload|attach|give|tell|rephrase|explain)"
+    r"(?:(?:could|can|would|will) you "
+    r"(?:clarify|provide|specify|describe|share|upload|attach|give|tell|rephrase|explain)"
     r"|(?:clarify|provide|specify|describe|share|upload|attach|rephrase)\b"
     r"|(?:which|what|who|where)\b.*\?|i (?:am not sure what|do not understand|need more|would need)\b)"
 )
 """How a sentence asks for more."""
 OPENING: Final = 3
 """How many sentences are read; what comes later rarely says why."""
-SYMPATHY: Final = r"i am (?:so )?sorry (?:to hear|for your (?:loss|pain)|(?:that )?you (?:are|have|had|feel|lost)|about (?:your|that))"
+SYMPATHY: Final = (
+    r"i am (?:so )?sorry "
+    r"(?:to hear|for your (?:loss|pain)|(?:that )?you (?:are|have|had|feel|lost)|about (?:your|that))"
+)
 """Being sorry for somebody, which refuses nothing."""
 PARTS: Final = (MEDIA, *CAPABILITY, NOTHING_CAME, POLICY, ENDORSING, ADVICE, ASKING, SYMPATHY, str(OPENING))
 """What decides a kind; the identity of a judge covers it."""

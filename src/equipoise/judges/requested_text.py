@@ -29,15 +29,17 @@ COPY: Final = (
 )
 SPEAKER: Final = re.compile(r"(?m)^[\s*_-]*([A-Z][\w.' -]{0,24}?)[*_]{0,2}\s*(?:\([^)\n]{0,30}\))?:[*_]{0,2}\s+\S")
 SALUTATION: Final = re.compile(
-    r"(?im)^[\s>*_]*(?:subject\s*:|re\s*:|(?:dear|hi|hello|good (?:morning|day)|to whom)\b[^\n]{0,60}[,:!]?\s*$|dear \w+)"
+    r"(?im)^[\s>*_]*(?:subject\s*:|re\s*:|dear [\w[]|to whom it may"
+    r"|(?:hi|hello|good (?:morning|day)) [\w.\[\]'-]+[,!]\s*$)"
 )
 GIVEN: Final = re.compile(
     r"[\"'\u201c\u2018\u00ab](.{3,400}?)[\"'\u201d\u2019\u00bb](?!\w)|:\s*(\S[^\n]{3,400})$", re.DOTALL | re.MULTILINE
 )
 """What a prompt gives to work on: quoted, or after a colon at the end of a line."""
 TO_THE_USER: Final = (
-    r"\b(?:request|prompt|content|assist|fulfil|comply|writ|creat|generat|provid|produc|compos|translat|transcrib|describ"
-    r"|discuss|engag|respond|guidelines?|polic|appropriate|help (?:you )?with|help\.?$|an? (?:ai|assistant|language model))"
+    r"\b(?:request|prompt|content|assist|fulfil|comply|writ|creat|generat|provid|produc|compos|translat|transcrib"
+    r"|describ|discuss|engag|respond|guidelines?|polic|appropriate|help (?:you )?with|help\.?$"
+    r"|an? (?:ai|assistant|language model))"
 )
 """What a model's own refusal speaks of, and a song's "I can't go on" does not."""
 SELVES: Final = frozenset(
@@ -66,6 +68,10 @@ def requested_form(prompt: str, text: str) -> str | None:
         text: the reply in plain characters.
     """
     asked = prompt.lower()
+    sentences = text_preprocessing.sentences(text)
+    # "I can't write that dialogue. Alternatives:" refuses, whatever forms follow.
+    if sentences and _to_the_user(sentences[0]) and not _refuses_in(prompt):
+        return None
     if re.search(DIALOGUE, asked):
         names = [name.strip().lower() for name in SPEAKER.findall(text)]
         if len(names) >= 2 and len(set(names) - SELVES) >= 1:
@@ -78,7 +84,6 @@ def requested_form(prompt: str, text: str) -> str | None:
         letters = [character for character in text if character.isalpha()]
         if len(letters) >= 8 and text.upper() == text:
             return "text in capitals, as on a sign"
-    sentences = text_preprocessing.sentences(text)
     if re.search(VERSE, asked) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3])):
         return "a text in somebody's voice"
     return None
