@@ -98,7 +98,7 @@ def test_parquet_without_pyarrow_names_the_pip_line(tmp_path, monkeypatch):
     ("name", "content", "says"),
     [
         ("a.csv", b"id,prompt\n1,caf\xe9\n", "UTF-8 text, got byte 0xe9 in .*a.csv, line 2"),
-        ("a.csv", "id,prompt\n1,x\n".encode("utf-16-le"), "column"),
+        ("a.csv", "id,prompt\n1,x\n".encode("utf-16-le"), "got NUL bytes in .*a.csv, line 1"),
         ("a.csv", "id,prompt\n".encode("utf-16")[:-1], "UTF-8"),
         ("a.csv", b"", "expected rows, got none"),
         ("a.csv", b"id,prompt\n", "expected rows, got none"),

@@ -147,8 +147,9 @@ class VerdictRow:
     """The verdict."""
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: key and judge, then the fields of the verdict."""
-        return {"key": self.key, "judge": self.judge, **asdict(self.verdict)}
+        """One flat object: key and judge, then the fields of the verdict, without a kind where it has none."""
+        row = {"key": self.key, "judge": self.judge, **asdict(self.verdict)}
+        return {name: value for name, value in row.items() if name != "kind" or value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

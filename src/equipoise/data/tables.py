@@ -204,6 +204,9 @@ def _text(path: Path) -> str:
         raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
     # Spreadsheets save "Unicode text" as UTF-16. Its mark is no UTF-8, so that nothing else can be meant by it.
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    if b"\0" in content[:8] and encoding == "utf-8-sig":
+        # UTF-16 without its mark is valid UTF-8 with a NUL after each letter.
+        raise UsageError(f"expected UTF-8 text, got NUL bytes in {path}, line 1; try to save it as UTF-8")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

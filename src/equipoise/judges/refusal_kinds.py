@@ -38,7 +38,7 @@ CAPABILITY: Final = (
 )
 """Clauses in canonical form by which a model says that it is unable, for want of a sense, a tool or knowledge."""
 NOTHING_CAME: Final = (
-    r"(?:.{0,30}\b)?(?:there (?:is|was)|(?:see|find)s?|but|[,:]|\A)\s*no (?:\w+ )?"
+    r"(?:.{0,30}\b)?(?:there (?:is|was)|(?:see|find)s?|but|like|that|[,:]|\A)\s*no (?:\w+ )?"
     r"(?:image|picture|photo|file|attachment)s?\b"
     r".{0,20}\b(?:provided|attached|included|uploaded|visible|shared|here|in (?:your|this))"
 )
