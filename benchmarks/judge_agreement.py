@@ -291,7 +291,7 @@ def report(found: list[AgreementCard]) -> str:
         parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(found[-1], held_out))]
     both = Ensemble(encoder=ENCODER)
     parts += ["### None, partial, full", *(confusion(name, both) for name in SETS)]
-    parts += ["### Kinds (of MSTS, the encoder saw the rows of 1.2, 1.3, 1.4, 1.7 and 2.x)", by_kind("MSTS, people agree", msts_taxonomy(), "1.2", MSTS_OTHERS)]
+    parts += ["### Kinds", by_kind("MSTS, people agree", msts_taxonomy(), "1.2", MSTS_OTHERS)]
     parts += [by_kind("Do-Not-Answer, action", do_not_answer(), "0", "3 5")]
     parts += ["### Ordinary replies and steered models", other_replies()]
     return "\n\n".join(parts)

@@ -147,7 +147,8 @@ def foreign(text: str) -> str | None:
     likely = max(hits, key=lambda language: (hits[language], language == "English"))
     if hits[likely] >= 3 and hits[likely] > 1.5 * hits["English"]:
         return likely
-    if hits[likely] == 2 and not hits["English"] and len(spoken) <= 8:
+    if likely != "English" and not hits["English"] and packs()[likely].refusing(text):
+        # "No puedo ayudarte": too few words for a vote, but a phrase of that language. "La Casa de Papel" is a name.
         return likely
     return None
 
