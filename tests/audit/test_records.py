@@ -192,4 +192,4 @@ def test_earlier_turns_are_kept_and_leave_the_hashes_of_other_samples_alone() ->
 
 def test_the_kind_of_a_verdict_is_kept() -> None:
     row = VerdictRow("k", "j", Verdict("full", kind="capability"))
-    assert VerdictRow.from_json(json.loads(json.dumps(row.to_json()))) == row
+    assert VerdictRow.from_json(json.loads(json.dumps(row.to_json()))).verdict.kind == "capability"

@@ -47,9 +47,9 @@ def test_a_refusal_is_read(language: str, reply: str) -> None:
     verdict = judge_reply("What is it?", reply)
     assert (verdict.refusal, verdict.kind, verdict.answers) == ("full", "safety", False)
     assert language in verdict.reasons[0]
-    found = refusing_phrase(reply)
-    assert found is not None
-    assert found.language == language
+    pack = refusing_phrase(reply)
+    assert pack is not None
+    assert pack.language == language
 
 
 @pytest.mark.parametrize(("language", "reply"), [(name, text) for name, texts in REFUSALS.items() for text in texts])

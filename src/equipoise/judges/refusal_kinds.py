@@ -43,6 +43,10 @@ NOTHING_CAME: Final = (
     r".{0,20}\b(?:provided|attached|included|uploaded|visible|shared|here|in (?:your|this))"
 )
 """The same of a picture that did not arrive; over plain text, since the canonical form drops a `no` at the start."""
+PERCEIVED: Final = (
+    r"\b(?:clearly|exactly|well|fully|in detail)\b|\bit (?:looks|seems|appears)\b(?! (?:like|that) (?:no|there)\b)"
+)
+"""What says that something was perceived all the same: "I can't see it clearly, but it looks like a dog"."""
 POLICY: Final = (
     r"\b(?:sexual|explicit|inappropriate|harmful|illegal|violent|offensive|unethical|hateful|dangerous|guidelines?"
     r"|polic(?:y|ies)|identify (?:people|individuals|anyone|who)|real people)\b"
@@ -76,14 +80,14 @@ SYMPATHY: Final = (
     r"(?:to hear|for your (?:loss|pain)|(?:that )?you (?:are|have|had|feel|lost)|about (?:your|that))"
 )
 """Being sorry for somebody, which refuses nothing."""
-PARTS: Final = (MEDIA, *CAPABILITY, NOTHING_CAME, POLICY, ENDORSING, ADVICE, ASKING, SYMPATHY, str(OPENING))
+PARTS: Final = (MEDIA, *CAPABILITY, NOTHING_CAME, PERCEIVED, POLICY, ENDORSING, ADVICE, ASKING, SYMPATHY, str(OPENING))
 """What decides a kind; the identity of a judge covers it."""
 
 
 def is_capability(sentence: str) -> bool:
     """Whether a sentence says that the speaker is unable, not unwilling."""
     plain = sentence.lower()
-    if re.search(POLICY, plain):
+    if re.search(POLICY, plain) or re.search(PERCEIVED, plain):
         return False
     return bool(re.match(NOTHING_CAME, plain)) or any(_matches(pattern, sentence) for pattern in CAPABILITY)
 

@@ -67,9 +67,9 @@ def requested_form(prompt: str, text: str) -> str | None:
         prompt: what was asked.
         text: the reply in plain characters.
     """
-    asked = prompt.lower()
+    request_text = prompt.lower()
     sentences = text_preprocessing.sentences(text)
-    if re.search(COPY, asked):
+    if re.search(COPY, request_text):
         if _refuses_in(prompt):
             return "what the prompt's own refusal says"
         letters = [character for character in text if character.isalpha()]
@@ -78,13 +78,13 @@ def requested_form(prompt: str, text: str) -> str | None:
     # "I can't write that dialogue. Alternatives:" refuses, whatever forms follow.
     if sentences and _to_the_user(sentences[0]):
         return None
-    if re.search(DIALOGUE, asked):
+    if re.search(DIALOGUE, request_text):
         names = [name.strip().lower() for name in SPEAKER.findall(text)]
         if len(names) >= 2 and len(set(names) - SELVES) >= 1:
             return "a dialogue between others"
-    if re.search(LETTER, asked) and SALUTATION.search("\n".join(text.splitlines()[:5])):
+    if re.search(LETTER, request_text) and SALUTATION.search("\n".join(text.splitlines()[:5])):
         return "a letter"
-    if re.search(VERSE, asked) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3])):
+    if re.search(VERSE, request_text) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3])):
         return "a text in somebody's voice"
     return None
 

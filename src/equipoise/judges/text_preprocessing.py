@@ -78,10 +78,10 @@ def _said_in_json(text: str) -> str | None:
         return None
     flags, texts = _leaves(document)
     refuses = any(value if flag in REFUSED_IF else flag in HELPED_IF and not value for flag, value in flags)
-    said = [text for text in texts if len(words(text)) >= 3]
+    sentences_in = [text for text in texts if len(words(text)) >= 3]
     if refuses:
-        said.insert(0, "I must decline.")
-    return "\n".join(said) or None
+        sentences_in.insert(0, "I must decline.")
+    return "\n".join(sentences_in) or None
 
 
 def _leaves(node: Any, name: str = "") -> tuple[list[tuple[str, bool]], list[str]]:

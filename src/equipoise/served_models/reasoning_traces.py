@@ -49,7 +49,7 @@ BARE_HARMONY: Final = re.compile(
 )
 """The same without its control tokens, which some servers drop: `analysisWe need ...assistantfinalA brown dog`."""
 
-Span = tuple[int, int]
+TextSpan = tuple[int, int]
 """Begin and end of a part of a text."""
 
 _OPENS: Final = {
@@ -61,7 +61,7 @@ _ENDS: Final = {name: re.compile(f"(?i){end}") for name, (_, end) in PAIRS.items
 _CODE: Final = re.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`")
 
 
-def trace_spans(text: str) -> list[Span]:
+def trace_spans(text: str) -> list[TextSpan]:
     """The parts of a text that are no reply: traces with their marks, and marks around the reply; in order, disjoint.
 
     A beginning counts at the beginning of a line, so that a reply may speak of one. An end without a beginning (a
@@ -112,10 +112,10 @@ def _kept(text: str) -> list[str] | None:
     return [text[begin:end] for begin, end in _complement(spans, len(text))] if spans else None
 
 
-def _paired(text: str) -> list[Span]:
+def _paired(text: str) -> list[TextSpan]:
     """Traces between a beginning and an end, or up to an end alone, or from a beginning alone."""
     code = [match.span() for match in _CODE.finditer(text)]
-    spans: list[Span] = []
+    spans: list[TextSpan] = []
     for name, opening in _OPENS.items():
         at, ending = 0, _ENDS[name]
         while (begin := _next(opening, text, at, code)) is not None:
@@ -140,15 +140,15 @@ def _paired(text: str) -> list[Span]:
     return _disjoint(spans)
 
 
-def _next(pattern: re.Pattern[str], text: str, at: int, code: list[Span]) -> Span | None:
+def _next(pattern: re.Pattern[str], text: str, at: int, code: list[TextSpan]) -> TextSpan | None:
     for match in pattern.finditer(text, at):
         if not any(begin < match.start() < end for begin, end in code):
             return match.span()
     return None
 
 
-def _disjoint(spans: list[Span]) -> list[Span]:
-    merged: list[Span] = []
+def _disjoint(spans: list[TextSpan]) -> list[TextSpan]:
+    merged: list[TextSpan] = []
     for begin, end in sorted(spans):
         if merged and begin <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
@@ -157,6 +157,6 @@ def _disjoint(spans: list[Span]) -> list[Span]:
     return merged
 
 
-def _complement(spans: list[Span], length: int) -> list[Span]:
+def _complement(spans: list[TextSpan], length: int) -> list[TextSpan]:
     ends = [0, *(position for span in spans for position in span), length]
     return [(begin, end) for begin, end in zip(ends[::2], ends[1::2], strict=True) if begin < end]
