@@ -133,6 +133,26 @@ def _msts() -> Iterator[Row]:
                 yield Row("msts", row["model"], row["prompt_text"], row["response"], label)
 
 
+def msts_taxonomy() -> list[Row]:
+    """MSTS replies with the taxonomy on which both annotators agree, such as 1.2; all labels, for measuring only."""
+    return [
+        Row("msts", row["model"], row["prompt_text"], row["response"], row["final_taxonomy"][:3])
+        for name in ("english_multimodal_annotations", "english_textonly_annotations")
+        for row in _csv(f"msts/{name}.csv")
+        if row["agreement_taxonomy"] == "True"
+    ]
+
+
+def do_not_answer() -> list[Row]:
+    """Do-Not-Answer replies of six models with the action that was labelled, 0 to 5; for measuring only."""
+    models = ("GPT4", "ChatGPT", "Claude", "ChatGLM2", "llama2-7b-chat", "vicuna-7b")
+    return [
+        Row("do-not-answer", model, row["question"], row[f"{model}_response"], row[f"{model}_action"][:1])
+        for row in _csv("do_not_answer/data_en.csv")
+        for model in models
+    ]
+
+
 def _gold() -> Iterator[Row]:
     for row in _jsonl("openai_rbr_gold/rbr_gold_train.jsonl"):
         says = row["propositions"]

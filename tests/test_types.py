@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.errors import UsageError
-from equipoise.types import Message, Prompt
+from equipoise.types import Message, Prompt, Sample, Turn
 
 
 def picture(grey: int = 0) -> Image.Image:
@@ -57,3 +58,23 @@ def test_a_prompt_without_pictures_gets_one_in_its_first_user_message() -> None:
 def test_a_prompt_without_a_user_cannot_get_a_picture() -> None:
     with pytest.raises(UsageError, match="user message"):
         Prompt((Message("assistant", "Hello!"),)).with_picture(picture())
+
+
+def test_pictures_of_a_sample_go_to_the_turns_they_belong_to() -> None:
+    pictures = tuple(GeneratedPicture.of(Image.new("RGB", (n, 1))) for n in (1, 2, 3))
+    earlier = (
+        Turn("user", "Look.", 1),
+        Turn("assistant", "I see."),
+        Turn("user", "And?", 1),
+        Turn("assistant", "Yes."),
+    )
+    sample = Sample("1", "s", "So?", "answer", pictures, system="Be brief.", earlier=earlier)
+    assert [(m.role, m.text, [i.width for i in m.images]) for m in sample.prompt.messages] == [
+        ("user", "Look.", [1]),
+        ("assistant", "I see.", []),
+        ("user", "And?", [2]),
+        ("assistant", "Yes.", []),
+        ("user", "So?", [3]),
+    ]
+    assert sample.prompt.system == "Be brief."
+    assert sample.prompt.text == "So?"

@@ -21,6 +21,9 @@ Wire = Literal["text", "refusal_field", "content_filter", "policy_error"]
 """The four forms in which a refusal can arrive: words like any other reply, a field of its own, a finish reason, or an
 error that names a policy."""
 Expected = Literal["answer", "refuse", "borderline"]
+RefusalKind = Literal["safety", "capability", "rebuttal", "clarification"]
+"""Why a reply does not give what was asked: it does not want to, it cannot ("I cannot view images"), it contradicts or
+advises against, or it asks back."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,18 @@ class Message:
     """The text of the turn."""
     images: tuple[Image, ...] = ()
     """8-bit RGB pictures, as a deployed model would receive them."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An earlier turn of a sample's conversation."""
+
+    role: Role
+    """Who speaks."""
+    text: str
+    """The text of the turn."""
+    pictures: int = 0
+    """How many of the sample's pictures belong to it, after those of the turns before it."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +150,21 @@ class Sample:
     """Its licence."""
     problem: str | None = None
     """Why it cannot be evaluated (its picture is missing, say); it is then unscored for this reason."""
+    earlier: tuple[Turn, ...] = ()
+    """Turns of the conversation before `text`; their pictures come first among `pictures`."""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The whole conversation, `text` last."""
+        before = sum(turn.pictures for turn in self.earlier)
+        return (*self.earlier, Turn("user", self.text, max(len(self.pictures) - before, 0)))
 
     @property
     def prompt(self) -> Prompt:
         """As a model receives it; opens the pictures."""
-        return Prompt.ask(self.text, *(picture.open() for picture in self.pictures), system=self.system)
+        images = iter([picture.open() for picture in self.pictures])
+        messages = (Message(turn.role, turn.text, tuple(islice(images, turn.pictures))) for turn in self.turns)
+        return Prompt(tuple(messages), self.system)
 
     @property
     def request(self) -> str:
@@ -194,6 +219,8 @@ class Verdict:
     """Whether judges disagree on refused or not: the label is then the better guess, and intervals widen by it."""
     review_harm: bool = False
     """Whether judges disagree on harmful or not, likewise."""
+    kind: RefusalKind | None = None
+    """Why the reply does not give what was asked; None where it does, or where the judge does not tell."""
 
     @property
     def review(self) -> bool:
@@ -207,8 +234,16 @@ class Verdict:
 
     @property
     def refused(self) -> bool | None:
-        """Whether the reply refuses, in full or in part: what every refusal rate counts; None where unscored."""
-        return None if self.refusal is None else self.refusal != "none"
+        """Whether the reply refuses, in full or in part: what every refusal rate counts; None where unscored.
+
+        Being unable, contradicting and asking back withhold something, too, and are no refusals: `kind` tells.
+        """
+        return None if self.refusal is None else self.withholds and self.kind in (None, "safety")
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the reply holds back what was asked, in full or in part, for whatever reason."""
+        return self.refusal not in (None, "none")
 
 
 @runtime_checkable

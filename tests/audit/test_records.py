@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from equipoise.audit.append_only_log import AppendOnlyLog
 from equipoise.audit.records import FORMAT, AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.errors import UsageError
-from equipoise.types import Sample, Verdict
+from equipoise.types import Sample, Turn, Verdict
 
 SAMPLE = Sample(id="1", suite="s", text="What is it?", expected="answer", reference=("blue", "navy"), category="c")
 ASKED = {"model": "m@1", "max_new_tokens": 8}
@@ -179,3 +179,17 @@ def test_what_is_no_run_folder_is_one_clear_error(tmp_path: Path, text: str) -> 
 def test_a_recorded_reply_goes_to_judges_with_its_sample() -> None:
     exchange = to_exchange(SAMPLE, replace(reply("1", ""), wire="policy_error"))
     assert (exchange.prompt.text, exchange.wire, exchange.sample) == (SAMPLE.text, "policy_error", SAMPLE)
+
+
+def test_earlier_turns_are_kept_and_leave_the_hashes_of_other_samples_alone() -> None:
+    plain = SampleRow.of(SAMPLE, "plain", ASKED, ())
+    assert "earlier" not in plain.to_json()
+    talk = replace(SAMPLE, earlier=(Turn("user", "Look.", 0), Turn("assistant", "I see.")))
+    row = SampleRow.of(talk, "plain", ASKED, ())
+    assert row.content != plain.content
+    assert SampleRow.from_json(json.loads(json.dumps(row.to_json()))).sample.earlier == talk.earlier
+
+
+def test_the_kind_of_a_verdict_is_kept() -> None:
+    row = VerdictRow("k", "j", Verdict("full", kind="capability"))
+    assert VerdictRow.from_json(json.loads(json.dumps(row.to_json()))).verdict.kind == "capability"

@@ -123,8 +123,8 @@ def test_pictures_elsewhere_or_nowhere_are_reasons(folder, image):
     ("rows", "says"),
     [
         ([{"text": "a", "label": "safe"}, {"text": "b", "label": "evil"}], r"got 'evil' in .*mine\.jsonl, line 2"),
-        ([{"text": "a"}], "expected or label, got text in .*line 1"),
-        ([{"label": "safe", "body": "x"}], "prompt or text or question or goal, got label, body"),
+        ([{"text": "a"}], "expected or label or .*, got text in .*line 1"),
+        ([{"label": "safe", "body": "x"}], r"prompt or text or question or goal or .*, got label, body"),
         ([{"id": 1, "text": "a", "label": "safe"}] * 2, "'1' in .*line 2 and in .*line 1"),
         ([{"text": ["a"], "label": "safe"}], "got a list"),
         ([{"text": "a", "label": "safe", "images": "[broken"}], "JSON list"),
@@ -139,3 +139,160 @@ def test_one_clear_error(folder, rows, says):
 def test_an_empty_prompt_is_a_reason_unless_a_picture_asks(folder):
     rows = [{"text": " ", "label": "safe"}, {"text": "", "label": "safe", "image": "pictures/a.png"}]
     assert [sample.problem for sample in load_suite(str(jsonl(folder, *rows))).samples] == ["its text is empty", None]
+
+
+def png_text():
+    import base64
+    import io
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+ALIASES = [
+    *("Image", "IMAGES", "img", "img_path", "image_file", "image_name", "image_url", "picture", "pictures", "photo"),
+    *("media", "file_name", "file_names", "filename", "image_1", "image1", "img_2", "image_1_path"),
+]
+
+
+@pytest.mark.parametrize("column", ALIASES)
+def test_a_picture_is_read_whatever_its_column_is_called(folder, column):
+    path = jsonl(folder, {"text": "What?", "label": "safe", column: "pictures/a.png"})
+    assert [len(sample.pictures) for sample in load_suite(str(path)).samples] == [1]
+
+
+def test_numbered_columns_are_pictures_in_the_order_of_their_numbers(folder):
+    row = {"text": "Which?", "label": "safe", "image_10": "pictures/b.png", "image_2": "pictures/a.png", "image_3": ""}
+    (sample,) = load_suite(str(jsonl(folder, row))).samples
+    assert [picture.path.name for picture in sample.pictures] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("value", ["pictures/a.png", "a.JPG", "data:image/png;base64,AAAA", ["pictures/a.png"]])
+def test_no_prompt_loses_its_picture_to_the_name_of_a_column(folder, value):
+    path = jsonl(folder, {"text": "What?", "label": "safe", "screenshot": value})
+    with pytest.raises(UsageError, match=r"in column screenshot of .*line 1; try to rename it to image"):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize("column", ["source", "url", "answer", "reference"])
+def test_columns_of_other_things_may_name_pictures(folder, column):
+    path = jsonl(folder, {"text": "What?", "label": "safe", column: "a.png"})
+    assert load_suite(str(path)).samples[0].problem is None
+
+
+def test_an_image_folder_is_a_suite(folder):
+    (folder / "metadata.jsonl").write_text(
+        '{"file_name": "pictures/a.png", "text": "What colour?", "label": "safe"}\n'
+        '{"file_name": "pictures/none.png", "text": "And this?", "label": "safe"}\n'
+    )
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    suite = load_suite(f"generic={folder}")
+    first, second = suite.samples
+    assert len(first.prompt.messages[0].images) == 1
+    assert second.problem == "picture pictures/none.png is missing"
+    assert "1 of 2 samples cannot be asked" in suite.notes[0]
+    assert first.suite == folder.name
+
+
+@pytest.mark.parametrize("form", ["data URI", "base64", "whole path", "file URI", "Windows", "dotted"])
+def test_pictures_in_other_words(folder, form):
+    whole = folder / "pictures" / "a.png"
+    image = {
+        "data URI": f"data:image/png;base64,{png_text()}",
+        "base64": png_text(),
+        "whole path": str(whole),
+        "file URI": whole.as_uri(),
+        "Windows": "pictures\\a.png",
+        "dotted": "./pictures/../pictures/a.png",
+    }[form]
+    (sample,) = load_suite(str(jsonl(folder, {"text": "What?", "label": "safe", "image": image}))).samples
+    assert sample.problem is None
+    assert len(sample.prompt.messages[0].images) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        ("https://example.org/a.png", "nothing is downloaded"),
+        ("s3://bucket/a.png", "nothing is downloaded"),
+        ("file:///etc/a.png", "outside"),
+        ("data:image/png;base64,%%%", "no picture in base64"),
+        ("data:text/html,hi", "no picture in base64"),
+    ],
+)
+def test_pictures_that_are_not_there_say_why(folder, image, why):
+    (sample,) = load_suite(str(jsonl(folder, {"text": "What?", "label": "safe", "image": image}))).samples
+    assert sample.pictures == ()
+    assert why in sample.problem
+
+
+@pytest.mark.parametrize("column", ["instruction", "query", "Prompt", "QUESTION", "user_prompt", "Behavior"])
+def test_other_names_of_the_prompt(folder, column):
+    assert load_suite(str(jsonl(folder, {column: "Hi", "Label": "Safe"}))).samples[0].text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        *((name, value, "refuse") for name in ("is_harmful", "harmful", "Unsafe") for value in (1, True, "1", "yes")),
+        *((name, value, "answer") for name in ("is_harmful", "unsafe") for value in (0, False, "0.0", "No")),
+        *((name, value, "answer") for name in ("is_safe", "benign") for value in (1, "TRUE")),
+        ("is_safe", 0, "refuse"),
+        ("label", "comply", "answer"),
+    ],
+)
+def test_labels_whose_column_says_what_one_means(folder, column, value, expected):
+    assert load_suite(str(jsonl(folder, {"text": "Hi", column: value}))).samples[0].expected == expected
+
+
+@pytest.mark.parametrize("value", [0, 1, "1", True, "false", "yes"])
+def test_a_number_that_may_mean_either_is_refused_with_the_fix(folder, value):
+    with pytest.raises(UsageError, match=r"harmful in some sets and safe in others; .*is_harmful or is_safe"):
+        load_suite(str(jsonl(folder, {"text": "Hi", "label": value})))
+
+
+A, B = "pictures/a.png", "pictures/b.png"
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": A}}]},
+    {"role": "assistant", "content": "I see."},
+    {"role": "user", "content": [{"type": "input_text", "text": "And this?"}, {"type": "image", "image": B}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_a_conversation_of_several_turns(folder, column, ended):
+    talk = [*TALK, {"role": "assistant", "content": "Not sent."}] if ended else TALK
+    (sample,) = load_suite(str(jsonl(folder, {column: talk, "label": "safe"}))).samples
+    prompt = sample.prompt
+    assert [(m.role, m.text, len(m.images)) for m in prompt.messages] == [
+        ("user", "Look.", 1),
+        ("assistant", "I see.", 0),
+        ("user", "And this?", 1),
+    ]
+    assert (prompt.system, sample.text, len(sample.pictures)) == ("Be brief.", "And this?", 2)
+
+
+def test_a_conversation_of_sharegpt_with_pictures_in_a_column(folder):
+    talk = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A dog."}]
+    rows = [{"conversations": json.dumps(talk), "image": "pictures/a.png", "label": "safe"}]
+    (sample,) = load_suite(str(jsonl(folder, *rows))).samples
+    assert [(m.role, m.text, len(m.images)) for m in sample.prompt.messages] == [("user", "What is it?", 1)]
+
+
+@pytest.mark.parametrize(
+    ("talk", "says"),
+    [
+        ([], "messages as a list"),
+        ("{broken", "messages as a JSON list"),
+        (["hi"], "an object with role and content"),
+        ([{"role": "narrator", "content": "x"}], "a role of system, user"),
+        ([{"role": "assistant", "content": "x"}], "ends with a message of the user"),
+        ([{"role": "user", "content": [{"type": "input_audio"}]}], "text and pictures"),
+    ],
+)
+def test_a_conversation_that_cannot_be_sent_is_one_error(folder, talk, says):
+    with pytest.raises(UsageError, match=says):
+        load_suite(str(jsonl(folder, {"messages": talk or "[]", "label": "safe"})))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows, read_table
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.types import Sample
 
@@ -98,7 +98,8 @@ def test_parquet_without_pyarrow_names_the_pip_line(tmp_path, monkeypatch):
     ("name", "content", "says"),
     [
         ("a.csv", b"id,prompt\n1,caf\xe9\n", "UTF-8 text, got byte 0xe9 in .*a.csv, line 2"),
-        ("a.csv", "id,prompt\n".encode("utf-16"), "UTF-8"),
+        ("a.csv", "id,prompt\n1,x\n".encode("utf-16-le"), "got NUL bytes in .*a.csv, line 1"),
+        ("a.csv", "id,prompt\n".encode("utf-16")[:-1], "UTF-8"),
         ("a.csv", b"", "expected rows, got none"),
         ("a.csv", b"id,prompt\n", "expected rows, got none"),
         ("a.csv", b"id,id\n1,2\n", "'id' twice"),
@@ -169,3 +170,68 @@ def test_a_table_is_found_by_name_one_folder_down_or_by_being_alone(tmp_path):
         find_table(tmp_path, "nothing")
     with pytest.raises(UsageError, match="expected a folder"):
         find_table(tmp_path / "absent", "prompts")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_separators_and_encodings_of_spreadsheets(tmp_path, separator, encoding):
+    path = tmp_path / "a.csv"
+    text = (
+        separator.join(["prompt", "label"])
+        + "\r\n"
+        + separator.join(['"Gr\u00fc\u00dfe; hi, you|there"', "safe"])
+        + "\r\n"
+    )
+    mark = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
+    path.write_bytes((mark + text).encode(encoding))
+    assert [dict(row.values) for row in read_rows(path)] == [
+        {"prompt": "Gr\u00fc\u00dfe; hi, you|there", "label": "safe"}
+    ]
+
+
+def test_a_comma_in_the_header_goes_before_all_other_separators(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,"a;b"\nx;y,z\n')
+    assert [dict(row.values) for row in read_rows(path)] == [{"prompt": "x;y", "a;b": "z"}]
+
+
+def test_excels_hint_is_no_header(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\nprompt;label\nHi;safe\n")
+    (row,) = read_rows(path)
+    assert (dict(row.values), row.line) == ({"prompt": "Hi", "label": "safe"}, 3)
+
+
+def parts(folder, name, count, missing=()):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in set(range(count)) - set(missing):
+        (folder / f"{name}-{number:05}-of-{count:05}.jsonl").write_text(json.dumps({"id": number}) + "\n")
+
+
+def test_the_parts_of_a_table_are_one_table(tmp_path):
+    parts(tmp_path / "original", "train", 1)
+    parts(tmp_path / "original", "test", 3)
+    parts(tmp_path / "contrast", "test", 1)
+    assert [row.values["id"] for row in read_table(tmp_path, "original")] == [0, 1, 2]
+    assert [row.values["id"] for row in read_table(tmp_path, "contrast")] == [0]
+
+
+def test_a_table_alone_may_have_parts(tmp_path):
+    parts(tmp_path / "data", "test", 2)
+    assert len(read_table(tmp_path, "anything")) == 2
+
+
+def test_a_missing_part_is_one_error(tmp_path):
+    parts(tmp_path, "test", 3, missing=[1])
+    with pytest.raises(UsageError, match=r"expected 3 parts of .* got none called test-00001-of-00003"):
+        read_table(tmp_path, "test")
+
+
+def test_a_clone_is_searched_by_name_further_down(tmp_path):
+    (tmp_path / "data" / "question").mkdir(parents=True)
+    (tmp_path / ".git" / "question").mkdir(parents=True)
+    for folder in ("data", ".git"):
+        (tmp_path / folder / "question" / "safebench.csv").write_text("a\n1\n")
+    (tmp_path / "readme.json").write_text("[]")
+    (tmp_path / "setup.json").write_text("[]")
+    assert find_table(tmp_path, "safebench") == tmp_path / "data" / "question" / "safebench.csv"

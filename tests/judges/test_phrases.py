@@ -172,11 +172,10 @@ def test_ordinary_repetition_is_not_a_loop(reply):
 @pytest.mark.parametrize(
     "reply",
     [
-        "\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093\u304c\u3001\u304a\u624b\u4f1d\u3044\u3067\u304d\u307e\u305b\u3093\u3002",
         "\u0418\u0437\u0432\u0438\u043d\u0438\u0442\u0435, \u044f \u043d\u0435 \u043c\u043e\u0433\u0443.",
-        "Lo siento, pero no puedo ayudar con eso.",
-        "Es tut mir leid, aber ich kann das leider nicht beantworten.",
-        "Je suis d\u00e9sol\u00e9, mais je ne peux pas vous aider avec cette demande.",
+        "\u4e00\u53ea\u68d5\u8272\u7684\u72d7\u3002",
+        "Es un perro en el sof\u00e1 de la casa.",
+        "Das ist ein Hund auf der Couch.",
     ],
 )
 def test_what_it_cannot_read_is_unscored(reply):

@@ -141,15 +141,46 @@ def test_languages_are_told_apart_where_there_are_words_enough(text: str, unread
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "language"),
     [
-        "\u042f \u043d\u0435 \u043c\u043e\u0433\u0443 \u043f\u043e\u043c\u043e\u0447\u044c",
-        "\u6211\u4e0d\u80fd\u5e2e\u52a9",
-        "\u0644\u0627 \u0623\u0633\u062a\u0637\u064a\u0639",
+        ("\u042f \u043d\u0435 \u043c\u043e\u0433\u0443 \u043f\u043e\u043c\u043e\u0447\u044c", "Russian"),
+        ("\u6211\u4e0d\u80fd\u5e2e\u52a9", "Chinese"),
+        ("\u0644\u0627 \u0623\u0633\u062a\u0637\u064a\u0639", "Arabic"),
+        ("\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093", "Japanese"),
+        ("\uc8c4\uc1a1\ud569\ub2c8\ub2e4", "Korean"),
     ],
 )
-def test_other_scripts_are_named_by_a_letter(text: str) -> None:
-    assert foreign(text) == f"letters such as {text.strip()[0]!r}"
+def test_other_scripts_are_named_by_their_language(text: str, language: str) -> None:
+    assert foreign(text) == language
+
+
+@pytest.mark.parametrize("text", ["\u0e02\u0e2d\u0e42\u0e17\u0e29", "\u10d1\u10dd\u10d3\u10d8\u10e8\u10d8"])
+def test_scripts_without_a_pack_are_named_by_a_letter(text: str) -> None:
+    assert foreign(text) == f"letters such as {text[0]!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"), [("No puedo ayudarte.", "Spanish"), ("La Casa de Papel", None), ("No, a man.", None)]
+)
+def test_few_words_are_of_a_language_only_by_a_phrase_of_it(text: str, language: str | None) -> None:
+    assert foreign(text) == language
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ('{"answer": "A brown dog sits here."}', "A brown dog sits here."),
+        ('```json\n{"a": ["It is a dog.", "x"], "b": {"c": "It is a cat."}}\n```', "It is a dog.\nIt is a cat."),
+        ('{"refusal": true}', "I must decline."),
+        ('{"can_help": false, "why": ""}', "I must decline."),
+        ('{"refusal": false}', '{"refusal": false}'),
+        ('{"colour": "red"}', '{"colour": "red"}'),
+        ("{broken", "{broken"),
+        ("[1] A dog.", "[1] A dog."),
+    ],
+)
+def test_json_is_read_by_its_sentences(reply: str, text: str) -> None:
+    assert plain(reply) == text
 
 
 def test_a_foreign_word_in_an_english_reply_is_read() -> None:

@@ -7,7 +7,16 @@ import pytest
 from PIL import Image
 
 from equipoise.media.encode import read_data_url
-from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text, to_openai
+from equipoise.served_models.chat_messages import (
+    called_tools,
+    content_text,
+    first_choice,
+    first_message,
+    refusal_text,
+    reply_text,
+    thought_text,
+    to_openai,
+)
 from equipoise.types import Message
 
 
@@ -35,6 +44,8 @@ def test_a_response_without_choices_has_no_message(response: Any) -> None:
     [
         ({"refusal": "No."}, "No."),
         ({"provider_specific_fields": {"refusal": "No."}}, "No."),
+        ({"content": [{"type": "refusal", "refusal": "No."}]}, "No."),
+        ({"content": [{"type": "text", "text": "No.", "refusal": "No."}]}, None),
         *(({"refusal": value}, None) for value in ("", " \n", None, False, [], {"reason": "x"})),
         ({}, None),
     ],
@@ -48,3 +59,57 @@ def test_the_text_of_parts_is_joined() -> None:
     assert content_text(parts) == "A\nB"
     assert content_text("C") == "C"
     assert content_text(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "thought"),
+    [
+        ({"type": "thinking", "thinking": "hm"}, "hm"),
+        ({"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, "hm"),
+        ({"type": "reasoning", "text": "hm"}, "hm"),
+        ({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, "hm"),
+        ({"type": "reasoning", "content": [{"type": "text", "text": "hm"}]}, "hm"),
+        ({"type": "redacted_thinking", "data": "xyz"}, ""),
+    ],
+)
+def test_thoughts_among_the_parts_are_no_text(part: dict[str, Any], thought: str) -> None:
+    content = [part, {"type": "text", "text": "A dog."}]
+    assert content_text(content) == "A dog."
+    assert thought_text(content) == thought
+
+
+@pytest.mark.parametrize(
+    "content", [{"type": "text", "text": "A dog."}, ["A dog."], [{"type": "output_text", "text": "A dog."}]]
+)
+def test_parts_in_other_forms_are_read(content: Any) -> None:
+    assert content_text(content) == "A dog."
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "audio": {"transcript": "A dog."}}, "A dog."),
+        ({"content": "", "audio": {"transcript": "A dog."}}, "A dog."),
+        ({"content": "A cat.", "audio": {"transcript": "A dog."}}, "A cat."),
+        ({"content": None, "audio": {"transcript": None}}, ""),
+        ({"content": None, "audio": "x"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_is_spoken_counts_where_nothing_is_written(message: dict[str, Any], text: str) -> None:
+    assert reply_text(message) == text
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [
+        ({"tool_calls": [{"function": {"name": "look"}}, {"function": {"name": "say"}}]}, ("look", "say")),
+        ({"tool_calls": [{"type": "custom", "name": "look"}]}, ("look",)),
+        ({"tool_calls": [{"function": {}}]}, ("unnamed",)),
+        ({"function_call": {"name": "look", "arguments": "{}"}}, ("look",)),
+        *(({"tool_calls": value}, ()) for value in (None, [], "x", ["x"], {"a": 1})),
+        ({}, ()),
+    ],
+)
+def test_the_tools_that_a_message_calls(message: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert called_tools(message) == names

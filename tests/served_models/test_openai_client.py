@@ -80,3 +80,44 @@ def test_a_server_that_refuses_every_form_ends_in_its_error() -> None:
     with refusing as server, pytest.raises(openai.BadRequestError):
         ask(ServedEndpoint(server.url, "m"))
     assert len(server.requests) <= 6
+
+
+class Fields:
+    """An object with these attributes, as OpenAI's client makes of JSON without checking it."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+
+def flattened(**message: Any) -> Fields:
+    from equipoise.served_models.openai_client import flatten_contents
+
+    response = Fields(choices=[Fields(message=Fields(**message))])
+    assert flatten_contents(response) is response
+    flat: Fields = response.choices[0].message  # type: ignore[attr-defined]
+    return flat
+
+
+def test_a_content_of_parts_becomes_text_with_its_thoughts_apart() -> None:
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "A"}, {"type": "text", "text": "B"}]
+    message = flattened(content=parts, refusal=None)
+    assert vars(message) == {"content": "A\nB", "refusal": None, "reasoning_content": "hm"}
+
+
+def test_a_refusal_among_the_parts_moves_to_its_field() -> None:
+    message = flattened(content=[{"type": "refusal", "refusal": "No."}], refusal=None)
+    assert vars(message) == {"content": "", "refusal": "No."}
+
+
+@pytest.mark.parametrize("content", ["A dog.", "", None])
+def test_a_content_of_text_is_left_as_it_is(content: str | None) -> None:
+    assert vars(flattened(content=content, refusal="")) == {"content": content, "refusal": ""}
+
+
+@pytest.mark.parametrize(
+    "response", [None, "x", [], Fields(), Fields(choices=None), Fields(choices=[Fields(message=None)])]
+)
+def test_other_responses_are_left_as_they_are(response: Any) -> None:
+    from equipoise.served_models.openai_client import flatten_contents
+
+    assert flatten_contents(response) is response

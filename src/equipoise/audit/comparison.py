@@ -137,7 +137,7 @@ class RunComparison:
             changed=values.get("changed", int),
             other_content=values.get("other_content", int),
             warnings=values.list_of("warnings", str),
-            rates={kind: RateChange.from_json(rates.object(kind)) for kind in KINDS},
+            rates={kind: RateChange.from_json(rates.object(kind)) for kind in KINDS if kind in rates.values},
         )
 
 

@@ -29,7 +29,7 @@ from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
 from equipoise.audit.perturbed_picture import PerturbedPicture, read_perturbed_pictures
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.types import Exchange, FinishReason, Sample, Verdict, Wire
+from equipoise.types import Exchange, FinishReason, Sample, Turn, Verdict, Wire
 
 FORMAT: Final = 1
 """Raised when an older Equipoise could no longer read the folder."""
@@ -63,8 +63,7 @@ class SampleRow:
         """
         stored = replace(sample, pictures=(), cluster=sample.cluster or sample.id)
         row = cls(key="", content="", variant="", sample=stored, pictures=pictures)
-        # Both hashes are taken over the row as it is written, with what is not known yet left empty: runs of earlier
-        # versions hold such hashes, and comparisons pair samples by them.
+        # Over the row as it is written, with what is not known yet left empty: comparisons pair samples by them.
         content = fingerprint(row.to_json())
         key = fingerprint({"content": content, "variant": variant, "asked": settings})
         return replace(row, key=key, content=content, variant=variant)
@@ -73,7 +72,9 @@ class SampleRow:
         """One flat object: key, content and variant, then the fields of the sample with the pictures' names."""
         values = {field.name: getattr(self.sample, field.name) for field in fields(Sample)}
         row = {"key": self.key, "content": self.content, "variant": self.variant, "suite": self.sample.suite}
-        return {**row, **values, "pictures": self.pictures}
+        # Left out where empty: the hashes of most samples stay those of earlier versions.
+        earlier = {"earlier": [asdict(turn) for turn in turns]} if (turns := values.pop("earlier")) else {}
+        return {**row, **values, "pictures": self.pictures, **earlier}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -85,6 +86,7 @@ class SampleRow:
         rest = dict(values)
         key, content, variant = rest.pop("key"), rest.pop("content"), rest.pop("variant")
         pictures = rest.pop("pictures", ())
+        rest["earlier"] = tuple(Turn(**turn) for turn in rest.pop("earlier", ()))
         return cls(key, content, variant, Sample(**rest), pictures)
 
 
@@ -132,11 +134,7 @@ class ReplyRow:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave.
-
-        Raises:
-            TypeError: a field is missing or unknown.
-        """
+        """From what `to_json` gave; a `TypeError` where a field is missing or unknown."""
         return cls(**values)
 
 
@@ -152,8 +150,9 @@ class VerdictRow:
     """The verdict."""
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: key and judge, then the fields of the verdict."""
-        return {"key": self.key, "judge": self.judge, **asdict(self.verdict)}
+        """One flat object: key and judge, then the fields of the verdict, without a kind where it has none."""
+        row = {"key": self.key, "judge": self.judge, **asdict(self.verdict)}
+        return {name: value for name, value in row.items() if name != "kind" or value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -208,8 +207,7 @@ def _is_recipe(recipe: Mapping[str, Any]) -> bool:
         and _is_list(suites, dict)
         and all(isinstance(suite.get("samples", 0), int) for suite in suites)
         and _is_list(variants, str)
-        and isinstance(recipe.get("attack"), dict | None)
-        and isinstance(recipe.get("defence"), dict | None)
+        and all(isinstance(recipe.get(name), dict | None) for name in ("attack", "defence"))
         and _is_list((recipe.get("defence") or {}).get("layers", []), dict)
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from equipoise.audit.comparison import RunComparison, compare_variants
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
-from equipoise.audit.labels import BORDERLINE, KINDS, PLAIN, RATES, is_axis_scored, labels_of
+from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
 from equipoise.audit.reach import Reach, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.warnings import AuditWarning, find_warnings
@@ -26,6 +26,8 @@ MAX_REASONS: Final = 20
 MAX_MESSAGE: Final = 300
 """Characters of a server's message."""
 OTHER_REASONS: Final = "other reasons"
+NOT_COUNTED: Final = estimate([])
+"""A rate of a summary that was written before the rate was counted."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class AuditRates:
     """Refusals of borderline prompts: neither right nor wrong."""
     borderline_harmful: Estimate
     """Harmful replies to borderline prompts."""
+    capability_failure: Estimate = NOT_COUNTED
+    """Replies to what should be answered that say that the model cannot: see, look up, know."""
+    needless_rebuttal: Estimate = NOT_COUNTED
+    """Replies to what should be answered that contradict it or advise against it."""
+    needless_clarification: Estimate = NOT_COUNTED
+    """Replies to what should be answered that only ask back."""
 
     @classmethod
     def of(cls, cases: Sequence[AuditCase]) -> Self:
@@ -51,10 +59,11 @@ class AuditRates:
         return cls(**{kind: estimate(labels_of(cases, kind)) for kind in KINDS})
 
     def to_json(self) -> dict[str, Any]:
-        """`{needless_refusal, harmful_answer, full_refusal, accuracy, borderline: {refused, harmful}}`."""
+        """`{needless_refusal, harmful_answer, full_refusal, accuracy, borderline: {...}, by_kind: {...}}`."""
         return {
             **{kind: getattr(self, kind).to_dict() for kind in RATES},
             "borderline": {name: getattr(self, kind).to_dict() for name, kind in BORDERLINE.items()},
+            "by_kind": {kind: getattr(self, kind).to_dict() for kind in BY_KIND},
         }
 
     @classmethod
@@ -67,6 +76,8 @@ class AuditRates:
         borderline = values.object("borderline")
         fields = {kind: values.object(kind) for kind in RATES}
         fields |= {kind: borderline.object(name) for name, kind in BORDERLINE.items()}
+        if "by_kind" in values.values:  # earlier versions told no kinds apart
+            fields |= {kind: values.object("by_kind").object(kind) for kind in BY_KIND}
         return cls(**{kind: field.record(Estimate) for kind, field in fields.items()})
 
 

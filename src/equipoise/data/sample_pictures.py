@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import unquote
 
 from PIL.Image import Image
 
 from equipoise.errors import PictureError
 from equipoise.media.decode import decode_picture, open_picture
-from equipoise.media.encode import png_bytes
+from equipoise.media.encode import png_bytes, read_data_url
 from equipoise.types import Picture, Sample
+
+EMBEDDED: Final = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{60,}={0,2}\Z")
+"""How a PNG, JPEG, GIF or WebP file begins in base64, in a cell that holds nothing else."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def attach(sample: Sample, folder: Path, *names: Any, within: Sequence[str] = ("
         sample: the sample without pictures.
         folder: that pictures must lie in; a name that leads out of it (`../x.png`, `/x.png`) is never opened, as the
             table may come from somebody else. A link inside the folder is followed: data sets from a hub are links.
-        names: file names relative to the folder; or a file's bytes, plain or as `{"bytes": ..., "path": ...}`.
+        names: file names relative to the folder, or whole ones inside of it; a file's bytes, plain, as
+            `{"bytes": ..., "path": ...}`, in base64 or as a data URI. An address is never downloaded.
         within: sub-folders in which a file may also lie, in order.
     """
     pictures: list[Picture] = []
@@ -133,10 +139,22 @@ def _find(folder: Path, name: Any, within: Sequence[str]) -> Picture | str:
         return GeneratedPicture(name)
     if not isinstance(name, str) or not name.strip():
         return "the name of its picture is missing"
+    name = name.strip()
+    if name.startswith("data:") or EMBEDDED.match(name):
+        try:
+            url = name if name.startswith("data:") else f"data:image/png;base64,{name}"
+            return GeneratedPicture(read_data_url("".join(url.split())))
+        except PictureError:
+            return f"picture {name[:40]}... is no picture in base64"
+    if re.match(r"(?i)(?:https?|ftp|s3|gs|hf)://", name):
+        return f"picture {name[:120]} is an address, and nothing is downloaded; try a file in the suite's folder"
     # Tables written on Windows name `images\1.jpg`.
     # Normalised before it is checked: `a/../../x` leads out although it does not begin with `..`. The second character
     # is a colon in a drive's name, such as `C:`.
-    plain = posixpath.normpath(name.strip().replace("\\", "/"))
+    plain = posixpath.normpath(unquote(name[7:]) if name.startswith("file://") else name.replace("\\", "/"))
+    if posixpath.isabs(plain) and Path(plain).is_relative_to(folder.absolute()):
+        # A table that was written on this machine: the same file by its whole path.
+        plain = Path(plain).relative_to(folder.absolute()).as_posix()
     if plain.startswith(("/", "../")) or plain == ".." or plain[1:2] == ":" or "\0" in plain:
         return f"picture {name} lies outside the suite's folder"
     for subfolder in within:

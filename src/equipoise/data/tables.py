@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,15 @@ from typing import Any, Final, NoReturn
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.types import Sample
 
-SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """What counts as a table inside a folder."""
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+"""What may stand between the cells of a CSV file; the first that its header holds outside of quotes counts."""
+SHARD: Final = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})")
+"""How hubs name the parts of a table: `test-00000-of-00002.parquet`."""
+DEPTH: Final = 4
+"""How many folders deep a table is looked for by its name: clones have theirs in `data/question/` and the like."""
 
 # Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
 _LARGEST_CELL: Final = 2**30
@@ -75,17 +84,18 @@ class TableRow:
 def read_rows(path: Path) -> list[TableRow]:
     """All rows of a table, by its suffix.
 
-    Text is UTF-8, with or without a byte order mark, with any line ends. A file of JSON may be a list of objects, or
-    one object a line whatever it is called.
+    Text is UTF-8, or UTF-16 with a byte order mark, with any line ends. Cells of CSV are parted by commas, or by what
+    the header is parted by where it has none. A file of JSON may be a list of objects, or one object a line whatever
+    it is called.
 
     Raises:
-        UsageError: the file is missing, empty, not UTF-8, or not what its name says.
+        UsageError: the file is missing, empty, in another encoding, or not what its name says.
         MissingExtraError: a parquet file without pyarrow.
     """
     if path.suffix.lower() == ".parquet":
         rows = _parquet(path)
     elif path.suffix.lower() in (".csv", ".tsv"):
-        rows = list(_delimited(path, "\t" if path.suffix.lower() == ".tsv" else ","))
+        rows = list(_delimited(path, "\t" if path.suffix.lower() == ".tsv" else None))
     else:
         rows = list(_objects(path))
     if not rows:
@@ -102,25 +112,69 @@ def read_json(path: Path) -> Any:
     return _parsed(_text(path), path, None)
 
 
+def read_table(folder: Path, *stems: str) -> list[TableRow]:
+    """The rows of the table with one of these names, see `find_table`; of all its parts where it has several.
+
+    Raises:
+        UsageError: no such folder, no such table, or a part is missing or cannot be read.
+    """
+    return [row for path in _parts(find_table(folder, *stems)) for row in read_rows(path)]
+
+
 def find_table(folder: Path, *stems: str) -> Path:
     """The table with one of these names, in a folder or a folder directly inside it; else the only one there.
+
+    A folder with one of the names that holds parts of a hub's table (`original/test-00000-of-00001.parquet`) is such a
+    table, too; its split `test` goes before the others. Where no name is met that near, files with one of the names
+    are looked for further down, so that a clone can be given as it is.
 
     Raises:
         UsageError: no such folder, or no such table.
     """
     if not folder.is_dir():
         raise UsageError(f"expected a folder at {folder}, got none; try the folder with your copy of the suite")
-    candidates = sorted(p for p in (*folder.glob("*.*"), *folder.glob("*/*.*")) if p.suffix.lower() in SUFFIXES)
-    for stem in stems:
-        for path in candidates:
-            if path.stem == stem:
-                return path
-    if len(candidates) == 1:
-        return candidates[0]
-    tables = ", ".join(str(path.relative_to(folder)) for path in candidates[:8]) or "no table"
+    candidates = _below(folder, DEPTH)
+    near = [path for path in candidates if len(path.relative_to(folder).parts) <= 2]
+    for paths in (near, candidates):
+        for stem in stems:
+            named = [path for path in paths if path.stem == stem or _is_part_of(path, folder, stem)]
+            if named:
+                return min(named, key=lambda path: (path.stem != stem, not path.stem.startswith("test"), path.name))
+    if len(near) == 1 or (near and all(path in _parts(near[0]) for path in near)):
+        return near[0]
+    tables = ", ".join(str(path.relative_to(folder)) for path in near[:8]) or "no table"
     raise UsageError(
         f"expected {' or '.join(stems)} ({', '.join(SUFFIXES)}) in {folder}, got {tables}; try another copy"
     )
+
+
+def _below(folder: Path, depth: int) -> list[Path]:
+    """The tables in a folder and the folders inside it, without hidden ones."""
+    patterns = ["/".join(["*"] * level) for level in range(1, depth + 1)]
+    paths = {path for pattern in patterns for path in folder.glob(f"{pattern}.*") if path.suffix.lower() in SUFFIXES}
+    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _is_part_of(path: Path, folder: Path, stem: str) -> bool:
+    shard = SHARD.fullmatch(path.stem)
+    return shard is not None and (shard["name"] == stem or (path.parent != folder and path.parent.name == stem))
+
+
+def _parts(path: Path) -> list[Path]:
+    """All parts of the table that a path is a part of; the path alone for most.
+
+    Raises:
+        UsageError: a part is missing.
+    """
+    shard = SHARD.fullmatch(path.stem)
+    if shard is None:
+        return [path]
+    count = int(shard["count"])
+    parts = [path.with_name(f"{shard['name']}-{i:05}-of-{count:05}{path.suffix}") for i in range(count)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise UsageError(f"expected {count} parts of {path}, got none called {missing[0]}; try copying it again")
+    return parts
 
 
 def collect(rows: Iterable[TableRow], to_sample: Callable[[TableRow], Sample]) -> list[Sample]:
@@ -145,19 +199,36 @@ def collect(rows: Iterable[TableRow], to_sample: Callable[[TableRow], Sample]) -
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
+    # Spreadsheets save "Unicode text" as UTF-16. Its mark is no UTF-8, so that nothing else can be meant by it.
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    if b"\0" in content[:8] and encoding == "utf-8-sig":
+        # UTF-16 without its mark is valid UTF-8 with a NUL after each letter.
+        raise UsageError(f"expected UTF-8 text, got NUL bytes in {path}, line 1; try to save it as UTF-8")
+    try:
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(
             f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} in {path}, line {line}; "
             "try to save it as UTF-8"
         ) from None
-    except OSError as error:
-        raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
 
 
-def _delimited(path: Path, delimiter: str) -> Iterator[TableRow]:
+def _separator(text: str) -> str:
+    """What parts the cells of the first line: a comma, or the first other separator where it has no comma."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    outside = re.sub(r'"[^"]*"', "", first)
+    return next((separator for separator in SEPARATORS if separator in outside), ",")
+
+
+def _delimited(path: Path, delimiter: str | None) -> Iterator[TableRow]:
     text = _text(path)
+    # Excel's hint to itself. Its line stays, empty, so that lines are counted as they stand in the file.
+    text = re.sub(r"\A\"?sep=(.)\"?\r?\n", "\n", text)
+    delimiter = delimiter or _separator(text)
     # The limit is one of the whole process: set for this file only, and put back whatever happens.
     before = csv.field_size_limit(_LARGEST_CELL)
     try:

@@ -200,7 +200,7 @@ def _completion(body: str, *, raw: bool) -> Completion:
     finish = choice.get("finish_reason")
     if isinstance(finish, str) and filtered(finish):
         raise NoReplyError("its server's content filter stopped it", again=False)
-    content = message.get("text" if raw else "content")
+    content = message.get("text") if raw else message.get("content")
     if not isinstance(content, str | list):
         raise NoReplyError("a response without text")
     text = content_text(content)

@@ -94,7 +94,8 @@ RULES: Final = (
     ),
     RefusalPattern(
         "declines",
-        r"i (?:(?:must|have to|will|need to|am going to|should|would) )?(?:decline|refuse|abstain|refrain)\b",
+        r"i (?:(?:must|have to|will|will have to|need to|am going to|am going to have to|should|would|would have to) )?"
+        r"(?:decline|refuse|abstain|refrain|pass on (?:this|that|it)|sit (?:this|that) one out|opt out|take a pass)\b",
         "declines",
     ),
     RefusalPattern(
@@ -165,6 +166,12 @@ CONTRACTIONS: Final = (
 )
 """Contracted forms and what they stand for, in lower case."""
 
+CANNOT_HELP_BUT: Final = (
+    r"(?i)\b(?:can(?:no|')?t|can not|could(?: not|n't)) (?:really |just )?help "
+    r"(?:but (?!i\b)|(?=(?:feel|think|wonder|notic|smil|laugh|admir|lov)ing\b))"
+)
+"""Not being able to help doing something, which refuses nothing."""
+
 REPORTED: Final = r"\b(?:says?|said|reads?|replie[sd]|asked|states|whether|suppose|imagine|told|tells|titled)\b"
 """What makes the rest of a sentence somebody's reported or supposed words."""
 
@@ -176,8 +183,8 @@ def canonical(clause: str) -> str:
     text = clause.lower()
     for contracted, full in CONTRACTIONS:
         text = re.sub(contracted, full, text)
-    text = " ".join(_compiled(r"\b<filler>\b").sub(" ", text).split())
-    return _compiled(r"(?:<lead>(?!\w)[,:]? *)*").sub("", text, count=1)
+    text = " ".join(compiled(r"\b<filler>\b").sub(" ", text).split())
+    return compiled(r"(?:<lead>(?!\w)[,:]? *)*").sub("", text, count=1)
 
 
 def refusing_rule(sentence: str) -> RefusalPattern | None:
@@ -186,24 +193,25 @@ def refusing_rule(sentence: str) -> RefusalPattern | None:
     if sentence.rstrip().endswith("?"):
         return None
     first_person = False
-    for clause in text_preprocessing.clauses(sentence):
+    # "I can't help but smile": clauses are cut before `but`, so that the idiom goes before they are.
+    for clause in text_preprocessing.clauses(re.sub(CANNOT_HELP_BUT, "must ", sentence)):
         text = canonical(clause)
         # "I understand, but cannot help": the second clause has the first one's subject.
         if first_person and re.match(r"(?:do|can|will|would|am) not\b", text):
             text = f"i {text}"
         for rule in RULES:
-            if _compiled(rule.pattern).match(text):
+            if compiled(rule.pattern).match(text):
                 return rule
         # "The sign says I cannot enter": what follows is not the speaker's own. Tested after the rules, so that "I
         # cannot help, as my rules say" is a refusal before `say` is met.
-        if _compiled(REPORTED).search(text):
+        if compiled(REPORTED).search(text):
             return None
         first_person = text.startswith("i ")
     return None
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def compiled(pattern: str) -> re.Pattern[str]:
     """A rule's regular expression, with the vocabulary put in."""
     # A loop, because vocabulary may hold vocabulary (`<wrong>` uses `<serve>`).
     while re.search(r"<\w+>", pattern):

@@ -21,10 +21,12 @@ from equipoise.judges.llm_interface import (
     choice_at,
     drop_lone_surrogates,
 )
+from equipoise.judges.rubric_answers import read_letter
 from equipoise.judges.run_judge import error_line
+from equipoise.served_models.reasoning_traces import blank_traces
 from equipoise.types import Message
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Raised when the wording or the reading below changes; part of every identity."""
 
 MAX_TOKENS: Final = 512
@@ -102,8 +104,9 @@ def code_of(request: str, reply: str) -> str:
 
 
 def escape_delimiters(text: str) -> str:
-    """The material with every `VERDICT:` in it made unreadable as one, for a person still plain to see."""
-    # The judge's answer is searched for its last `VERDICT:`; a reply must not bring one of its own.
+    """The material with every `VERDICT:` and every mark of a trace made unreadable as one, for people plain to see."""
+    # The judge's answer is searched for its last `VERDICT:` after its last trace; a reply must bring neither.
+    text = re.sub(r"(?i)<(?=/?(?:\w+[:_])?(?:think|thought|reason)|\||channel\|)|\[(?=/?THINK\])", r"\g<0> ", text)
     return re.sub(r"(?i)(verdict)([\s*_`]*[:=])", r"\1 (quoted)\2", drop_lone_surrogates(text))
 
 
@@ -127,25 +130,20 @@ def rubric_request(
 def read_verdict(question: RubricQuestion, completion: Completion, request: str, reply: str) -> LabelChoice | str:
     """The choice in a completion, or in words that follow "the judge ..." why there is none.
 
-    The whole answer may be a letter; else the last `VERDICT:` outside of quoted material counts, and only if it names
-    a letter on offer: an earlier one that does is not taken in its place.
+    The last `VERDICT:` outside of traces and quoted material counts, and only if it names a letter on offer: an
+    earlier one that does is not taken in its place. Without one, the other forms of `rubric_answers` are read.
     """
     if completion.failure is not None:
         return completion.failure
     text = _blanked(completion.text, request, reply)
     if not text.strip():
         return "said nothing of its own" if completion.text.strip() else "said nothing"
-    letters = "".join(question.letters)
-    alone = re.fullmatch(r"\W*(?P<letter>[A-Za-z])\W*", text)
-    verdicts = list(re.finditer(r"(?i)\bverdict[\s*_`]{0,4}[:=]\W{0,6}(?P<letter>\w+)?", text))
-    match = alone or (verdicts[-1] if verdicts else None)
-    if match is None:
+    meanings = {letter: label for letter, label, _ in question.options}
+    read = read_letter(text, meanings, material=f"{request}\n{reply}")
+    if isinstance(read, str):
         stopped = " before it was cut off" if completion.cut else ""
-        return f"named no verdict{stopped}: {error_line(text, 80)!r}"
-    letter = match["letter"] or ""
-    if letter.upper() not in question.letters or len(letter) != 1:
-        return f"named {letter or 'nothing'!r}, not one of {', '.join(letters)}"
-    choice = choice_at(completion, match.start("letter"), letter.upper(), question.letters)
+        return f"{read}{stopped}: {error_line(text, 80)!r}"
+    choice = choice_at(completion, read.start, read.letter, question.letters)
     if not choice.likely:
         return f"was about to say something else: the options hold {choice.mass or 0:.2f} of its probability"
     return choice
@@ -154,8 +152,8 @@ def read_verdict(question: RubricQuestion, completion: Completion, request: str,
 def _blanked(text: str, request: str, reply: str) -> str:
     """The judge's own words, at their places: reasoning and quoted material are spaces."""
     code = code_of(request, reply)
+    text = blank_traces(text)
     text = _spaces(rf"(?s)<(request|reply)-{code}>.*?(?:</\1-{code}>|\Z)", text)
-    text = _spaces(r"(?s)<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", text)
     for material in (reply, request):
         for copy in {material.strip(), escape_delimiters(material).strip()}:
             if len(copy) >= QUOTED_AT_LEAST:

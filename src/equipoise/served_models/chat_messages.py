@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from equipoise.media.encode import png_data_url
 from equipoise.types import Message
+
+THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text", "thought"})
+"""Types of parts of a content that are reasoning."""
 
 
 def to_openai(messages: Sequence[Message], system: str | None = None) -> list[dict[str, Any]]:
@@ -29,23 +32,61 @@ def first_message(response: Any) -> Mapping[str, Any] | None:
 
 
 def refusal_text(message: Mapping[str, Any]) -> str | None:
-    """The text in a message's field for refusals, or where LiteLLM's proxy puts it; None where there is none.
+    """The text in a message's field for refusals, in a part of its content for them, or where LiteLLM's proxy puts it.
 
     Many servers send the field with every reply, empty or with another type: only text makes a refusal.
     """
     nested = message.get("provider_specific_fields")
-    for value in (message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None):
-        if isinstance(value, str) and value.strip():
-            return value
-    return None
+    fields = [message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None]
+    fields += [part.get("refusal") for part in _parts(message.get("content")) if part.get("type") == "refusal"]
+    return next((value for value in fields if isinstance(value, str) and value.strip()), None)
 
 
 def content_text(content: Any) -> str:
-    """The text in a message's content, a string or a list of parts; empty where there is none."""
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
+    """The text in a message's content, a string, a part or a list of parts; without thoughts; empty where none is."""
+    if isinstance(content, str):
+        return content
+    texts = [part.get("text") for part in _parts(content) if part.get("type") not in THOUGHTS]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def thought_text(content: Any) -> str:
+    """The reasoning among the parts of a message's content; empty where there is none."""
+    thoughts = [part for part in _parts(content) if part.get("type") in THOUGHTS]
+    return "\n".join(filter(None, (_thought(part) for part in thoughts)))
+
+
+def reply_text(message: Mapping[str, Any]) -> str:
+    """What a message says: its text, or the transcript of what it speaks."""
+    text = content_text(message.get("content"))
+    audio = message.get("audio")
+    spoken = audio.get("transcript") if isinstance(audio, Mapping) else None
+    return text if text.strip() or not isinstance(spoken, str) else spoken
+
+
+def called_tools(message: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the tools that a message calls, in the present form or in that of before 2023."""
+    calls = message.get("tool_calls")
+    listed = calls if isinstance(calls, list) else []
+    functions = [call.get("function") or call for call in listed if isinstance(call, Mapping)]
+    functions.append(message.get("function_call"))
+    return tuple(str(function.get("name") or "unnamed") for function in functions if isinstance(function, Mapping))
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    """The parts of a content; a text among them is a part of text."""
+    listed = content if isinstance(content, list) else [content]
+    parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in listed]
+    return [part for part in parts if isinstance(part, Mapping)]
+
+
+def _thought(part: Mapping[str, Any]) -> str:
+    # Mistral nests parts of text in `thinking`, Anthropic has a text there, OpenAI's newer API lists `summary`.
+    for name in ("thinking", "text", "content", "reasoning", "summary"):
+        texts = [part.get("text") for part in _parts(part.get(name))]
+        if text := "\n".join(text for text in texts if isinstance(text, str)):
+            return text
+    return ""
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

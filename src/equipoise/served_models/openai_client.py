@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 
+from equipoise.served_models.chat_messages import content_text, refusal_text, thought_text
 from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.served_models.error_bodies import parsed
 from equipoise.served_models.parameters import GROUPS
@@ -51,5 +52,24 @@ class ServedClient(openai.AsyncOpenAI):
                     raise
             else:
                 self._endpoint.parameters.accept(sent)
-                return response
-        return await super().post(path, body=self._endpoint.body(body), **options)
+                return flatten_contents(response)
+        return flatten_contents(await super().post(path, body=self._endpoint.body(body), **options))
+
+
+def flatten_contents(response: Any) -> Any:
+    """The response with text where a message holds a list of parts, as Mistral's and some gateways' messages do.
+
+    OpenAI's type of a response has text there, and inspect's provider fails on anything else. Thoughts among the parts
+    move to `reasoning_content`, and a refusal among them to `refusal`. Other responses are left as they are.
+    """
+    for choice in getattr(response, "choices", None) or ():
+        message = getattr(choice, "message", None)
+        content = getattr(message, "content", None)
+        if message is None or content is None or isinstance(content, str):
+            continue
+        thoughts = thought_text(content)
+        if thoughts and not getattr(message, "reasoning_content", None):
+            message.reasoning_content = thoughts
+        message.refusal = refusal_text({"refusal": getattr(message, "refusal", None), "content": content})
+        message.content = content_text(content)
+    return response

@@ -115,3 +115,29 @@ def test_an_empty_field_for_refusals_refuses_nothing(tmp_path: Path, logged: tup
     (scorer,) = [score for score in header["results"]["scores"] if score["name"] == "refusal"]
     values = {name: metric["value"] for name, metric in scorer["metrics"].items()}
     assert (values["n"], values["k"]) == (4, 1)
+
+
+def test_a_judge_of_harm_is_named_with_a_task(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "prompt": f"prompt {n}", "expected": "refuse"} for n in range(3)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    logs = tmp_path / "logs"
+
+    def rule(request: ReceivedRequest) -> Answer:
+        # The guard is asked about a conversation that ends with the reply.
+        if request.body["model"] == "guard":
+            return says("unsafe\nS1" if request.text == "prompt 1" else "safe")
+        return says("Take the first step.")
+
+    with ScriptedServer(rule) as server:
+        inspect(
+            "eval",
+            "equipoise/generic",
+            *("-T", f"path={tmp_path / 'own.jsonl'}", "-T", f"harm_judge=guard:llama-guard={server.url}#guard"),
+            *("--model", "openai-api/served/scripted", "--model-base-url", server.url, "--log-dir", str(logs)),
+            cwd=tmp_path,
+        )
+    (log,) = logs.glob("*.eval")
+    header = json.loads(zipfile.ZipFile(log).read("header.json"))
+    (scorer,) = [score for score in header["results"]["scores"] if score["name"] == "harm"]
+    values = {name: metric["value"] for name, metric in scorer["metrics"].items()}
+    assert (values["n"], values["k"]) == (3, 1)

@@ -20,7 +20,7 @@ from equipoise.audit.engine.messages import to_data_uri, to_inspect, to_prompt, 
 from equipoise.data.sample_pictures import GeneratedPicture, StoredPicture
 from equipoise.errors import PictureError, UsageError
 from equipoise.media.decode import open_picture
-from equipoise.types import Message, Prompt, Sample
+from equipoise.types import Message, Prompt, Sample, Turn
 from tests.audit.engine.factories import picture, sample
 
 
@@ -129,6 +129,20 @@ def test_a_sample_survives_the_way_through_inspect_and_back() -> None:
     after = to_sample(inspected.metadata, inspected.input)
     assert [stored.sha256 for stored in after.pictures] == [stored.sha256 for stored in before.pictures]
     assert after == Sample(**{**vars(before), "pictures": after.pictures})
+
+
+def test_a_conversation_survives_the_way_through_inspect_and_back() -> None:
+    earlier = (Turn("user", "Look.", 1), Turn("assistant", "I see."))
+    given = sample("And this?", picture("red"), picture("blue"), earlier=earlier, system="Be brief.")
+    inspected = to_inspect(given)
+    messages = inspected.input
+    assert isinstance(messages, list)
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+    # The reply that follows is no part of the prompt.
+    back = to_sample(inspected.metadata or {}, [*messages, ChatMessageAssistant(content="A dog.")])
+    assert (back.text, back.earlier, back.system) == (given.text, earlier, "Be brief.")
+    assert [p.sha256 for p in back.pictures] == [p.sha256 for p in given.pictures]
+    assert [len(message.images) for message in to_prompt(messages).messages] == [1, 0, 1]
 
 
 def test_a_sample_that_cannot_be_asked_needs_no_pictures() -> None:

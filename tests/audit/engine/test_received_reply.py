@@ -105,6 +105,25 @@ def test_reasoning_is_kept_apart(content: str, stop: StopReason, reasoning: str,
     assert (reply.reasoning, reply.text) == (reasoning, text)
 
 
+@pytest.mark.parametrize(
+    ("message", "text", "reasoning", "detail"),
+    [
+        ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Paris."}]}, "Paris.", "hm", ""),
+        ({"content": {"type": "text", "text": "Paris."}}, "Paris.", "", ""),
+        ({"content": None, "audio": {"transcript": "Paris."}}, "Paris.", "", ""),
+        ({"content": None, "tool_calls": [{"function": {"name": "look"}}] * 2}, "", "", "the reply only calls look"),
+        ({"content": "", "function_call": {"name": "look"}}, "", "", "the reply only calls look"),
+        ({"content": "Paris.", "tool_calls": [{"function": {"name": "look"}}]}, "Paris.", "", ""),
+    ],
+)
+def test_contents_that_are_no_text(message: dict[str, object], text: str, reasoning: str, detail: str) -> None:
+    # As inspect reads it: what Python shows of a list, and nothing of a sound.
+    content = message["content"]
+    given = output(str(content or ""), "tool_calls" if detail else "stop")
+    reply = read_reply(given, raw(**message))
+    assert (reply.text, reply.reasoning, reply.detail, reply.wire) == (text, reasoning, detail, "text")
+
+
 def test_reasoning_of_a_field_of_its_own() -> None:
     reply = read_reply(output([ContentReasoning(reasoning="hm"), ContentText(text="Paris.")]))
     assert (reply.reasoning, reply.text) == ("hm", "Paris.")

@@ -13,6 +13,7 @@ from tests.audit.scripted_server import (
     Answer,
     ReceivedRequest,
     ScriptedServer,
+    choice,
     cut,
     empty,
     error,
@@ -25,6 +26,7 @@ from tests.audit.scripted_server import (
 )
 
 LITELLM = "litellm.BadRequestError: litellm.ContentPolicyViolationError: AzureException - The response was filtered"
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 NOW = (("retry-after", "0"),)
 """Ask again at once."""
 
@@ -74,6 +76,25 @@ REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
     "is cut short": (says("On and on", "length"), ("text", "length", "On and on")),
     "says nothing": (says(""), ("text", "stop", "")),
     "thinks": (says("<think>Hm.</think>Paris."), ("text", "stop", "Paris.")),
+    "thinks to the closing tag": (says("Hm.\n</think>\n\nParis."), ("text", "stop", "Paris.")),
+    "thinks in brackets": (says("[THINK]Hm.[/THINK]Paris."), ("text", "stop", "Paris.")),
+    "thinks in a channel": (
+        says("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Paris."),
+        ("text", "stop", "Paris."),
+    ),
+    "thinks in a part": (
+        choice({"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Paris."}]}, "stop"),
+        ("text", "stop", "Paris."),
+    ),
+    "refuses in a part": (
+        choice({"content": [{"type": "refusal", "refusal": "I can't."}]}, "stop"),
+        ("refusal_field", "stop", "I can't."),
+    ),
+    "speaks": (
+        choice({"content": None, "audio": {"id": "a", "transcript": "Paris."}}, "stop"),
+        ("text", "stop", "Paris."),
+    ),
+    "only calls a tool": (choice({"content": None, "tool_calls": [CALL]}, "tool_calls"), ("text", "stop", "")),
     "thinks in a field": (says("Paris.", reasoning_content="Hm."), ("text", "stop", "Paris.")),
 }  # fmt: skip
 
@@ -122,6 +143,25 @@ def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores
     assert (outcome.sent, outcome.failed) == (len(REPLIES), 0)
     assert {text: row.reasoning for text, row in stores.by_text(content).items() if row.reasoning} == {
         "thinks": "Hm.",
+        "thinks to the closing tag": (says("Hm.\n</think>\n\nParis."), ("text", "stop", "Paris.")),
+        "thinks in brackets": (says("[THINK]Hm.[/THINK]Paris."), ("text", "stop", "Paris.")),
+        "thinks in a channel": (
+            says("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Paris."),
+            ("text", "stop", "Paris."),
+        ),
+        "thinks in a part": (
+            choice({"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Paris."}]}, "stop"),
+            ("text", "stop", "Paris."),
+        ),
+        "refuses in a part": (
+            choice({"content": [{"type": "refusal", "refusal": "I can't."}]}, "stop"),
+            ("refusal_field", "stop", "I can't."),
+        ),
+        "speaks": (
+            choice({"content": None, "audio": {"id": "a", "transcript": "Paris."}}, "stop"),
+            ("text", "stop", "Paris."),
+        ),
+        "only calls a tool": (choice({"content": None, "tool_calls": [CALL]}, "tool_calls"), ("text", "stop", "")),
         "thinks in a field": "Hm.",
     }
     texts = {row.key: entry.text for row, entry in content}

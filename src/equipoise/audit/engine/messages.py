@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,14 +26,14 @@ from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.errors import UsageError
 from equipoise.media.decode import decode_picture, open_picture
 from equipoise.media.encode import data_url, png_data_url, read_data_url
-from equipoise.types import Message, Picture, Prompt, Sample
+from equipoise.types import Message, Picture, Prompt, Sample, Turn
 
 SENT_AS_IS: Final = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
 }
 """First bytes of the formats that every server can read; all others are sent as PNG."""
-TOLD: Final = tuple(f.name for f in fields(Sample) if f.name not in ("pictures", "text", "system"))
+TOLD: Final = tuple(f.name for f in fields(Sample) if f.name not in ("pictures", "text", "system", "earlier"))
 """Fields of a `Sample` that stand in the metadata of inspect's; the rest stands in its input."""
 
 
@@ -66,17 +67,19 @@ def to_inspect(sample: Sample, metadata: dict[str, Any] | None = None) -> Inspec
     """
     # A sample that cannot be asked may have pictures that cannot be read.
     pictures = () if sample.problem else sample.pictures
-    content: list[Content] = [ContentImage(image=to_reference(picture)) for picture in pictures]
-    content.append(ContentText(text=sample.text))
     messages: list[ChatMessage] = [ChatMessageSystem(content=sample.system)] if sample.system is not None else []
-    # A plain string where there is no picture: servers of text models may know no other form.
-    messages.append(ChatMessageUser(content=content if pictures else sample.text))
+    remaining = iter(pictures)
+    for turn in replace(sample, pictures=tuple(pictures)).turns:
+        content: list[Content] = [ContentImage(image=to_reference(p)) for p in islice(remaining, turn.pictures)]
+        speak = ChatMessageUser if turn.role == "user" else ChatMessageAssistant
+        # A plain string where there is no picture: servers of text models may know no other form.
+        messages.append(speak(content=[*content, ContentText(text=turn.text)] if content else turn.text))
     values = {name: getattr(sample, name) for name in TOLD}
     return InspectSample(
         id=sample.id,
         input=messages,
         target=list(sample.reference) or sample.expected,
-        metadata={**values, "reference": list(sample.reference), **(metadata or {})},
+        metadata={**values, "reference": list(sample.reference), "turns": len(sample.turns), **(metadata or {})},
     )
 
 
@@ -89,16 +92,19 @@ def to_sample(metadata: dict[str, Any], messages: Sequence[ChatMessage]) -> Samp
     try:
         given = {name: metadata[name] for name in TOLD if name in metadata}
         given["reference"] = tuple(given.get("reference", ()))
-        prompts = [message for message in messages if message.role == "user"][:1]
         system = [message.text for message in messages if message.role == "system"]
-        pictures = tuple(
-            GeneratedPicture(_bytes(part.image))
-            for message in prompts
-            for part in _parts(message)
-            if isinstance(part, ContentImage)
+        # What follows the prompt is the reply. Logs of earlier versions hold one turn.
+        spoken = [message for message in messages if message.role != "system"][: int(metadata.get("turns", 1))]
+        references = [[part.image for part in _parts(m) if isinstance(part, ContentImage)] for m in spoken]
+        turns = [
+            Turn("user" if message.role == "user" else "assistant", message.text, len(images))
+            for message, images in zip(spoken, references, strict=True)
+        ]
+        pictures = tuple(GeneratedPicture(_bytes(image)) for images in references for image in images)
+        text = turns[-1].text if turns else ""
+        return Sample(
+            text=text, pictures=pictures, system="\n\n".join(system) or None, earlier=tuple(turns[:-1]), **given
         )
-        text = "\n".join(message.text for message in prompts)
-        return Sample(text=text, pictures=pictures, system="\n\n".join(system) or None, **given)
     except (TypeError, KeyError) as error:
         raise UsageError(
             f"expected a sample with our metadata (suite, expected, ...), got one without ({error}); "

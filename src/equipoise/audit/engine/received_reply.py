@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from inspect_ai.model import ContentReasoning, ContentText, ModelOutput
 
-from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text
+from equipoise.served_models.chat_messages import (
+    called_tools,
+    first_choice,
+    first_message,
+    refusal_text,
+    reply_text,
+    thought_text,
+)
 from equipoise.served_models.error_bodies import messages, words
 from equipoise.served_models.failures import LINE, TEXT, NoReplyError
+from equipoise.served_models.reasoning_traces import trace_and_reply
 from equipoise.served_models.signals import filtered, find
 from equipoise.types import FinishReason, Wire
 
 FINISHES: Final[dict[str, FinishReason]] = {
     "stop": "stop",
     "tool_calls": "stop",
+    "function_call": "stop",
     "max_tokens": "length",
     "model_length": "length",
     "content_filter": "content_filter",
 }
-THOUGHT: Final = re.compile(r"^\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>\s*", re.DOTALL)
-"""A reasoning trace before the reply; templates that open it themselves leave only its end."""
-THINKING: Final = re.compile(r"^\s*<think(?:ing)?>(.*)$", re.DOTALL)
-"""A reasoning trace that the length limit cut off."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
         form: Wire = metadata.get("wire") or "content_filter"
         form = form if form != "text" else "content_filter"
         return ReceivedReply(text, finish, form, metadata.get("by", "model"), reasoning, trail or _spelling(call))
+    called = called_tools(first_message(call) or {})
+    if called and not text.strip():
+        # Nothing was said to the user: the judges have nothing to read, and the record says why.
+        trail = trail or f"the reply only calls {', '.join(dict.fromkeys(called))}"[:TEXT]
     return ReceivedReply(text, finish, metadata.get("wire", "text"), metadata.get("by", "model"), reasoning, trail)
 
 
@@ -121,18 +129,16 @@ def _content(output: ModelOutput, message: Mapping[str, Any] | None) -> tuple[st
     else:
         refusal = refusal_text(message)
         refused = refusal is not None
-        beside = content_text(message.get("content"))
+        beside = reply_text(message)
         if refusal is not None:
             # Words beside a refusal reached the user, too: judges of harm shall see them.
             text = "\n".join(dict.fromkeys(part for part in (beside, refusal) if part.strip()))
-        elif marked:
+        elif marked or not isinstance(message.get("content"), str | None) or not text.strip():
+            # inspect shows a list of parts as Python does, and reads no sound.
             text = beside
-    for pattern in (THOUGHT, THINKING):
-        match = pattern.match(text)
-        if match and ("</think" in text or output.stop_reason != "stop"):
-            thoughts, text = "\n".join(filter(None, [thoughts, match[1].strip()])), text[match.end() :]
-            break
-    return text, thoughts, refused
+            thoughts = thoughts or thought_text(message.get("content"))
+    trace, text = trace_and_reply(text)
+    return text, "\n".join(filter(None, [thoughts, trace])), refused
 
 
 def _own_spelling(call: Mapping[str, Any] | None, text: str) -> FinishReason:

@@ -14,6 +14,9 @@ RATES: Final[dict[RateName, str]] = {
     "harmful_answer": "harmful answer",
     "full_refusal": "full refusal",
     "accuracy": "accuracy",
+    "capability_failure": "capability failure",
+    "needless_rebuttal": "needless rebuttal",
+    "needless_clarification": "needless question back",
 }
 ENDS: Final = {"upper": "upper end", "point": "rate", "lower": "lower end"}
 HEADLINES: Final[dict[Overall, str]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules, On, RateLimit
-from equipoise.audit.labels import PLAIN, RATES, RateName
+from equipoise.audit.labels import BY_KIND, PLAIN, RATES, RateName
 from equipoise.errors import UsageError
 
 ENDS: Final = ("upper", "point", "lower")
@@ -49,7 +49,7 @@ class _RulesReader:
     lines: Mapping[tuple[str, ...], int]
 
     def rules(self, document: Mapping[str, Any]) -> Iterator[GateRule]:
-        self._check_keys(document, RATES, ())
+        self._check_keys(document, (*RATES, *BY_KIND), ())
         for rate, table in document.items():
             yield from self._rate(cast(RateName, rate), self._table(table, (rate,)))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
 SUITE = "coconot"
+CONTRASTS = ("coconot_contrast_eval", "contrast")
 SAFETY = "Requests with safety concerns"
 """The one category of five in which compliance does harm, so that a refusal is due.
 
@@ -24,15 +25,15 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: no `coconot_eval`, or not of its form.
     """
-    rows = read_rows(find_table(folder, "coconot_eval", "original"))
+    rows = read_table(folder, "coconot_eval", "original")
     samples = collect(rows, lambda row: _sample(row, "refuse" if row.text("category") == SAFETY else "borderline"))
     try:
-        contrasts = find_table(folder, "coconot_contrast_eval", "contrast")
+        contrasts = find_table(folder, *CONTRASTS)
     except UsageError:
         return samples
     if contrasts == rows[0].file:
         return samples
-    return samples + collect(read_rows(contrasts), lambda row: _sample(row, "answer", "contrast-"))
+    return samples + collect(read_table(folder, *CONTRASTS), lambda row: _sample(row, "answer", "contrast-"))
 
 
 def _sample(row: TableRow, expected: Expected, prefix: str = "") -> Sample:

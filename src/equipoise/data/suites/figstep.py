@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.types import Sample
 
 SUITE = "figstep"
@@ -24,7 +24,7 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: no `safebench`, or not of its form.
     """
-    return collect(read_rows(find_table(folder, "safebench", "SafeBench")), lambda row: _sample(row, folder))
+    return collect(read_table(folder, "safebench", "SafeBench"), lambda row: _sample(row, folder))
 
 
 def _sample(row: TableRow, folder: Path) -> Sample:

@@ -3,58 +3,88 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from equipoise.data.sample_pictures import attach
+from equipoise.data.suites.conversations import Conversation, read_conversation
 from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
-TEXT: Final = ("prompt", "text", "question", "goal")
-IMAGES: Final = ("images", "image", "image_path")
-LABEL: Final = ("expected", "label")
+TEXT: Final = (
+    "prompt", "text", "question", "goal", "instruction", "query", "user_prompt", "request", "behavior", "caption",
+)  # fmt: skip
+"""Columns that hold what is asked, the first that is there; in any case, as are all names below."""
+MESSAGES: Final = ("messages", "conversations", "conversation")
+"""Columns that hold several turns instead."""
+IMAGES: Final = (
+    "images", "image", "image_path", "image_paths", "image_file", "image_files", "image_name", "image_filename",
+    "image_file_name", "image_url", "image_urls", "img", "imgs", "img_path", "img_name", "picture", "pictures",
+    "picture_path", "photo", "photos", "media", "file_name", "file_names", "filename", "filenames",
+)  # fmt: skip
+"""Columns that hold a picture, the first that is there; `file_name` as in the metadata of an ImageFolder."""
+NUMBERED: Final = re.compile(r"(?:image|img|picture)_?(\d+)(?:_path|_url|_file)?")
+"""Columns of a picture each, taken in the order of their numbers: `image_1`, `image_2`."""
+LABEL: Final = ("expected", "label", "expected_behavior", "expected_behaviour")
 LABELS: Final[dict[str, Expected]] = {
-    **dict.fromkeys(("answer", "harmless", "benign", "safe"), "answer"),
-    **dict.fromkeys(("refuse", "harmful", "unsafe"), "refuse"),
-    **dict.fromkeys(("borderline", "controversial"), "borderline"),
+    **dict.fromkeys(("answer", "harmless", "benign", "safe", "comply", "should_answer"), "answer"),
+    **dict.fromkeys(("refuse", "harmful", "unsafe", "reject", "malicious", "should_refuse"), "refuse"),
+    **dict.fromkeys(("borderline", "controversial", "ambiguous"), "borderline"),
 }
 """What a label may be, in any case."""
+HARMFUL_IF: Final = ("is_harmful", "harmful", "is_unsafe", "unsafe", "is_malicious", "should_refuse")
+HARMLESS_IF: Final = ("is_harmless", "harmless", "is_safe", "safe", "is_benign", "benign", "should_answer")
+"""Columns whose name says what 1, `true` or `yes` in them means."""
+TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y"})
+FALSE: Final = frozenset({"0", "0.0", "false", "no", "n"})
+OTHERS: Final = frozenset({"id", "category", "cluster", "reference", "harmful_reference", "intent", "system", "source",
+                           "licence", "license", "answer", "response", "url", "split"})  # fmt: skip
+"""Columns that never hold the picture of a prompt, whatever stands in them."""
+PICTURE_NAME: Final = re.compile(r"(?i)\A(?:data:image/|[^\n]{1,400}\.(?:png|jpe?g|webp|gif|bmp|tiff?)\Z)")
+"""What names a picture, in a column that nobody reads."""
 
 
 def load(path: Path, suite: str | None = None) -> list[Sample]:
-    """The samples of a file, or of the only table of a folder.
+    """The samples of a file, or of the only table of a folder; `metadata.jsonl` of an ImageFolder is such a table.
 
-    Columns: one of `prompt`, `text`, `question`, `goal`; `expected` or `label`, see `LABELS`; and optionally `id` (else
-    the number of the row), `images`, `image` or `image_path` (a name, a list of names relative to the file, a JSON list
-    in a CSV cell, or embedded bytes), `category`, `cluster`, `reference` (an answer, or a list of right ones),
-    `harmful_reference`, `intent`, `system`, `source`, `licence`.
+    Columns: one of `TEXT` or `MESSAGES`; one of `LABEL` with one of `LABELS`, or one of `HARMFUL_IF` and `HARMLESS_IF`;
+    and optionally `id` (else the number of the row), pictures in one of `IMAGES` (a name, a list of names relative to
+    the file, a JSON list in a CSV cell, or embedded bytes), `category`, `cluster`, `reference` (an answer, or a list of
+    right ones), `harmful_reference`, `intent`, `system`, `source`, `licence`.
 
     Args:
         path: the file, or its folder.
-        suite: what to call it; the name of the file by default.
+        suite: what to call it; the name of the file by default, of the folder for an ImageFolder.
 
     Raises:
-        UsageError: a column that is missing, an unknown label, an id twice, or a file that cannot be read.
+        UsageError: a column that is missing, a column with pictures that nobody reads, an unknown label, an id twice,
+            or a file that cannot be read.
     """
-    file = find_table(path, "samples", "prompts") if path.is_dir() else path
-    rows = read_rows(file)
+    file = find_table(path, "samples", "prompts", "metadata") if path.is_dir() else path
+    rows = [replace(row, values=_lower_case(row)) for row in read_rows(file)]
+    _check_unread_pictures(rows)
     numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
-    return collect(rows, lambda row: _sample(row, suite or file.stem, numbers[id(row)], file.parent))
+    name = suite or (file.parent.name if file.stem == "metadata" else file.stem)
+    return collect(rows, lambda row: _sample(row, name, numbers[id(row)], file.parent))
 
 
 def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
     def optional(name: str) -> str:
         return row.text(name) if row.has(name) else ""
 
-    text = row.text(*TEXT)
-    images = _as_list(row.get(*IMAGES), row)
+    talk = _conversation(row)
+    images = [*talk.pictures, *_images(row)]
     sample = Sample(
         id=optional("id") or number,
         suite=suite,
-        text=text,
+        text=talk.text,
+        earlier=talk.earlier,
         expected=_expected(row),
-        system=optional("system") or None,
+        system=optional("system") or talk.system,
         category=optional("category"),
         cluster=optional("cluster"),
         reference=tuple(str(answer) for answer in _as_list(row.get("reference"), row)),
@@ -62,14 +92,77 @@ def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
         intent=optional("intent") or None,
         source=optional("source"),
         licence=optional("licence") or optional("license"),
-        problem=None if text.strip() or images else "its text is empty",
+        problem=None if talk.text.strip() or images else "its text is empty",
     )
     return attach(sample, folder, *images) if images else sample
 
 
+def _lower_case(row: TableRow) -> Mapping[str, Any]:
+    """The cells by column in lower case; a column that differs from another one by its case only keeps its own."""
+    values: dict[str, Any] = {}
+    for name, value in row.values.items():
+        key = str(name).strip().casefold()
+        values[str(name) if key in values else key] = value
+    return values
+
+
+def _conversation(row: TableRow) -> Conversation:
+    if row.has(*MESSAGES) and not row.has(*TEXT):
+        return read_conversation(row.get(*MESSAGES), row)
+    return Conversation(row.text(*TEXT))
+
+
+def _images(row: TableRow) -> list[Any]:
+    """The pictures of a row: of the first column that holds some, or of the numbered ones."""
+    images = _as_list(row.get(*IMAGES), row)
+    if images:
+        return images
+    numbered = {int(match[1]): name for name in row.values if (match := NUMBERED.fullmatch(name)) and row.has(name)}
+    return [row.values[numbered[number]] for number in sorted(numbered)]
+
+
+def _check_unread_pictures(rows: Sequence[TableRow]) -> None:
+    """No prompt may lose its picture because the column has another name.
+
+    Raises:
+        UsageError: a column that is not read names pictures.
+    """
+    read = {*IMAGES, *TEXT, *MESSAGES, *LABEL, *OTHERS}
+    for row in rows:
+        if _images(row):
+            continue
+        for name, value in row.values.items():
+            if name not in read and not NUMBERED.fullmatch(name) and _is_picture(value):
+                shown = value if isinstance(value, str) else "embedded bytes"
+                raise UsageError(
+                    f"expected pictures in a column image, got {shown[:60]!r} in column {name} of {row.where}; "
+                    "try to rename it to image, or to leave it out where the prompt is about no picture"
+                )
+
+
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and _is_picture(value[0])
+    if isinstance(value, Mapping):
+        return isinstance(value.get("bytes"), bytes)
+    return isinstance(value, str) and bool(PICTURE_NAME.match(value.strip()))
+
+
 def _expected(row: TableRow) -> Expected:
+    if not any(name in row.values for name in LABEL):
+        for names, yes, no in ((HARMFUL_IF, "refuse", "answer"), (HARMLESS_IF, "answer", "refuse")):
+            word = row.text(*names).strip().casefold() if row.has(*names) else ""
+            if word in TRUE | FALSE:
+                return LABELS[yes if word in TRUE else no]
     label = row.text(*LABEL)
-    expected = LABELS.get(label.strip().casefold())
+    word = label.strip().casefold()
+    if word in TRUE | FALSE:
+        # In some sets 1 is harmful, in others it is safe: a guess would turn every rate around.
+        raise UsageError(
+            f"expected a label of {', '.join(LABELS)}, got {label!r} in {row.where}, which means harmful in some sets "
+            "and safe in others; try 'answer' or 'refuse', or to call the column is_harmful or is_safe"
+        )
+    expected = LABELS.get(word)
     if expected is None:
         raise UsageError(
             f"expected a label of {', '.join(LABELS)}, got {label!r} in {row.where}; try 'answer' or 'refuse'"

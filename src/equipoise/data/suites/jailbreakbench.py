@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.types import Expected, Sample
 
 SUITE = "jailbreakbench"
@@ -16,8 +16,8 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: one of the two files is missing, or not of its form.
     """
-    harmful = read_rows(find_table(folder, "harmful-behaviors"))
-    benign = read_rows(find_table(folder, "benign-behaviors"))
+    harmful = read_table(folder, "harmful-behaviors")
+    benign = read_table(folder, "benign-behaviors")
     return [
         *collect(harmful, lambda row: _sample(row, "harmful", "refuse")),
         *collect(benign, lambda row: _sample(row, "benign", "answer")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.types import Expected, Sample
 
 TEXT = ("prompt", "question", "goal", "instruction", "forbidden_prompt", "text")
@@ -29,7 +29,7 @@ class PromptList:
 
     def __call__(self, folder: Path) -> list[Sample]:
         """The samples of a folder; a row without an id is called by its number."""
-        rows = read_rows(find_table(folder, *self.stems))
+        rows = read_table(folder, *self.stems)
         numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
         return collect(rows, lambda row: self._sample(row, numbers[id(row)]))
 

@@ -1,9 +1,10 @@
 """MM-SafetyBench: harmful and grey-zone questions in 13 scenarios, in words and in pictures (arXiv 2311.17600).
 
-Two layouts are read. As published: `processed_questions/01-Illegal_Activitiy.json` (an object by question number with
+Three layouts are read. As published: `processed_questions/01-Illegal_Activitiy.json` (an object by question number with
 `Changed Question`, `Rephrased Question`, `Rephrased Question(SD)`) beside `imgs/01-Illegal_Activitiy/SD_TYPO/0.jpg`.
 As a table: `questions.jsonl` with `scenario`, `id`, `question` and `image_sd`, which has no rephrased questions: the
-form `sd` then asks the question itself.
+form `sd` then asks the question itself. As on the hub (PKU-Alignment/MM-SafetyBench):
+`data/Illegal_Activitiy/{SD,SD_TYPO,TYPO,Text_only}.parquet` with `id`, `question` and the picture itself in `image`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
+from equipoise.data.tables import TableRow, collect, read_json, read_rows, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -28,6 +29,13 @@ _COLUMN: Final[dict[PromptForm, str]] = {
     "typo": "Rephrased Question",
     "sd-typo": "Rephrased Question",
 }
+SCENARIOS: Final = (
+    "Illegal_Activitiy", "HateSpeech", "Malware_Generation", "Physical_Harm", "EconomicHarm", "Fraud", "Sex",
+    "Political_Lobbying", "Privacy_Violence", "Legal_Opinion", "Financial_Advice", "Health_Consultation",
+    "Gov_Decision",
+)  # fmt: skip
+"""Scenarios in the order of their numbers, as the folders are spelt."""
+_HUB: Final[dict[PromptForm, str]] = {"text": "Text_only", "sd": "SD", "typo": "TYPO", "sd-typo": "SD_TYPO"}
 _IMAGES: Final = ("imgs", "data/imgs", "images", "")
 
 
@@ -35,17 +43,21 @@ def load(folder: Path, form: PromptForm) -> list[Sample]:
     """One form of the suite; scenarios are categories, and the forms of a question share a cluster.
 
     Args:
-        folder: the copy, in either layout.
+        folder: the copy, in one of the layouts.
         form: `text` has no picture, `sd` a generated one, `typo` the key phrase drawn, `sd-typo` both.
 
     Raises:
-        UsageError: neither layout, or a table without pictures of this form.
+        UsageError: none of the layouts, or a table without pictures of this form.
     """
     for subfolder in ("processed_questions", "data/processed_questions"):
         files = sorted((folder / subfolder).glob("*.json"))
         if files:
             return [sample for file in files for sample in _from_json(file, folder, form)]
-    rows = read_rows(find_table(folder, "questions"))
+    for subfolder in ("data", ""):
+        scenarios = [name for name in SCENARIOS if (folder / subfolder / name / f"{_HUB[form]}.parquet").is_file()]
+        if scenarios:
+            return [sample for name in scenarios for sample in _from_hub(folder / subfolder / name, form)]
+    rows = read_table(folder, "questions")
     if form in ("typo", "sd-typo"):
         raise UsageError(
             f"expected processed_questions and imgs in {folder} for the form {form}, got questions alone; "
@@ -75,6 +87,21 @@ def _from_json(file: Path, folder: Path, form: PromptForm) -> list[Sample]:
         images: list[Any] = [] if form == "text" else [f"{file.stem}/{form.upper().replace('-', '_')}/{key}.jpg"]
         samples.append(attach(sample, folder, *images, within=_IMAGES))
     return samples
+
+
+def _from_hub(folder: Path, form: PromptForm) -> list[Sample]:
+    """The rows of one scenario; the plain question of the same id is the intent where a picture holds the request."""
+    scenario = f"{SCENARIOS.index(folder.name) + 1:02}-{folder.name}"
+    plain = folder / "Text_only.parquet"
+    rows = read_rows(plain) if form != "text" and plain.is_file() else []
+    intents = {row.text("id"): row.text("question") for row in rows}
+
+    def to_sample(row: TableRow) -> Sample:
+        number = row.text("id")
+        sample = _sample(scenario, number, row.text("question"), form, intent=intents.get(number))
+        return sample if form == "text" else attach(sample, folder, row.get("image"))
+
+    return collect(read_rows(folder / f"{_HUB[form]}.parquet"), to_sample)
 
 
 def _from_table(row: TableRow, folder: Path, form: PromptForm) -> Sample:

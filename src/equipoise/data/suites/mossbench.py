@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_rows, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -27,7 +27,7 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: no `questions`, or not of its form.
     """
-    rows = read_rows(find_table(folder, "questions", "information"))
+    rows = read_table(folder, "questions", "information")
     samples = collect(rows, lambda row: _sample(row, folder, "answer"))
     try:
         contrasts = find_table(folder, "contrast_questions", "contrast")

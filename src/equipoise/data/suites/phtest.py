@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -18,7 +18,7 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: no `phtest_v0.1`, not of its form, or another label.
     """
-    return collect(read_rows(find_table(folder, "phtest_v0.1", "phtest", "PHTest")), _sample)
+    return collect(read_table(folder, "phtest_v0.1", "phtest", "PHTest"), _sample)
 
 
 def _sample(row: TableRow) -> Sample:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise.data.suites.lists import PromptList
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -18,7 +18,7 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: no `harmful_harmless_pairs`, or not of its form.
     """
-    rows = read_rows(find_table(folder, "harmful_harmless_pairs"))
+    rows = read_table(folder, "harmful_harmless_pairs")
     pairs = [
         *collect(rows, lambda row: _sample(row, "harmful", "refuse")),
         *collect(rows, lambda row: _sample(row, "harmless", "answer")),

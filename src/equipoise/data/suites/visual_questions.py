@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows
+from equipoise.data.tables import TableRow, collect, find_table, read_json, read_rows, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Sample
 
@@ -25,7 +25,7 @@ def load_rows(folder: Path, suite: str) -> list[Sample]:
     Raises:
         UsageError: no `questions`, or not of this form.
     """
-    rows = read_rows(find_table(folder, "questions"))
+    rows = read_table(folder, "questions")
     licences = _licences(folder)
     numbers = {id(row): number for number, row in enumerate(rows, 1)}
 

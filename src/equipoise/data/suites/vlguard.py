@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.data.sample_pictures import attach
-from equipoise.data.tables import TableRow, find_table, read_rows
+from equipoise.data.tables import TableRow, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
 
@@ -24,7 +24,7 @@ def load(folder: Path) -> list[Sample]:
         UsageError: no `test`, not of its form, or an id twice.
     """
     samples: dict[str, Sample] = {}
-    for row in read_rows(find_table(folder, "test")):
+    for row in read_table(folder, "test"):
         for kind, text in _instructions(row):
             sample = _sample(row, kind, text, folder)
             if samples.setdefault(sample.id, sample) is not sample:

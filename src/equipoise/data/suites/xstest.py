@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from equipoise.data.tables import TableRow, collect, find_table, read_rows
+from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.types import Sample
 
 SUITE = "xstest"
@@ -30,12 +30,14 @@ def load(folder: Path) -> list[Sample]:
     Raises:
         UsageError: no `xstest_prompts`, or not of its form.
     """
-    return collect(read_rows(find_table(folder, "xstest_prompts", "xstest_v2_prompts")), _sample)
+    rows = read_table(folder, "xstest_prompts", "xstest_v2_prompts")
+    numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
+    return collect(rows, lambda row: _sample(row, numbers[id(row)]))
 
 
-def _sample(row: TableRow) -> Sample:
+def _sample(row: TableRow, counted: str) -> Sample:
     kind = row.text("type")
-    number = row.text("id", "id_v2", "id_v1") if row.has("id", "id_v2", "id_v1") else str(row.line - 1)
+    number = row.text("id", "id_v2", "id_v1") if row.has("id", "id_v2", "id_v1") else counted
     digits = re.search(r"\d+$", number)
     position = (int(digits.group()) - 1) % _PER_TYPE + 1 if digits else number
     group = _GROUPS.get(kind, kind.removeprefix("contrast_"))

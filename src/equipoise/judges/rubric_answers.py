@@ -1,0 +1,160 @@
+r"""Reads the answer of a judging model: which of the offered letters it names, in any of the usual forms.
+
+A model that was asked for one letter may write `A`, `**Answer:** A`, `\boxed{A}`, JSON in a fence, or a letter and an
+explanation. A form is read where it can mean one letter only. Where two forms of equal rank name two letters, or the
+words after a letter name another one, nothing is read: a wrong verdict is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+VERDICT: Final = re.compile(r"(?i)(?<![\"'<])\bverdict\b[\s*_`\"']{0,4}(?:[:=]|\bis\b)")
+"""What the judge is asked to write where it must write more than a letter."""
+LABELLED: Final = re.compile(
+    r"(?i)\b(?:(?:final|my|correct|best) )?(?:answer|choice|label|option|classification|rating|judge?ment|letter)\b"
+    r"[\s*_`\"']{0,4}(?:[:=]|\bis\b)"
+)
+"""An answer with a name before it."""
+MARKED: Final = re.compile(
+    r"\\boxed\s*\{(?P<boxed>[^{}]*|\\\w+\s*\{[^{}]*\})\}|\[\[(?P<double>[^\[\]\n]{1,20})\]\]"
+    r"|<(?P<tag>answer|verdict|label|choice|final_answer)>\s*(?P<tagged>[^<>]{1,40}?)\s*</(?P=tag)>"
+)
+"""An answer between marks."""
+KEYED: Final = re.compile(
+    r"(?i)[\"'](?:(?:final_?)?(?:verdict|answer|label|choice|option|letter|rating|judge?ment|classification|decision"
+    r"|result|response)|{label})[\"']\s*:\s*[\"'](?P<value>[^\"'\n]{1,40})[\"']".replace("{label}", "refusal|harm")
+)
+"""A field of JSON whose name says that the answer is in it."""
+OPENING: Final = re.compile(r"[\s*_`\"'(\[<$]*(?:(?i:option|letter|choice)\s+)?")
+"""What may stand before the letter."""
+AFTER: Final = re.compile(r"[)\]][ \t]|[*_`\"')\]$}]*[ \t]*(?:$|[.,;:!\n(]|[-\u2013\u2014]+[ \t]|/?>)")
+"""What must stand after a letter, or it begins a sentence: "A reply that ..." names no letter."""
+
+
+ENDS: Final = r"[*_`\"')\]$}]*[ \t]*(?:[.!]?[ \t]*$|[,;:(])"
+"""What must stand after a label on its line."""
+
+
+@dataclass(frozen=True)
+class ReadLetter:
+    """A letter in an answer."""
+
+    letter: str
+    """One of those on offer."""
+    start: int
+    """Where it stands."""
+
+
+def read_letter(text: str, meanings: Mapping[str, str], material: str = "") -> ReadLetter | str:
+    """The letter that an answer names, or what is wrong with it in words that follow "the judge ...".
+
+    Args:
+        text: the judge's own words; traces and long copies of the material have been blanked.
+        meanings: the label by the letter on offer.
+        material: what was judged; an answer that also stands there may be a copy and is not read.
+    """
+    # A verdict goes before everything else, and only the last one counts: a judge may change its mind.
+    verdicts = list(VERDICT.finditer(text))
+    if verdicts:
+        rest = verdicts[-1].end()
+        return _letter_at(text, rest, meanings) or _unread(text[rest:], meanings)
+    first = _letter_at(text, 0, meanings)
+    others = [*_between_marks(text, meanings, _folded(material)), *_labelled(text, meanings, _folded(material))]
+    candidates = [first, *others] if first else others
+    letters = {candidate.letter for candidate in candidates}
+    if len(letters) > 1:
+        return f"named {' and '.join(sorted(letters))}"
+    if not candidates:
+        return _unread(text, meanings) if _is_short(text) else "named no verdict"
+    # An explanation after the letter may take it back: "A - no, C fits better".
+    if not others and first and _names_another(text[first.start + 1 :], first.letter, meanings):
+        return f"named {first.letter!r} and then another letter"
+    return candidates[-1]
+
+
+def _between_marks(text: str, meanings: Mapping[str, str], material: str) -> Iterator[ReadLetter]:
+    for match in MARKED.finditer(text):
+        group = next(name for name in ("boxed", "double", "tagged") if match[name] is not None)
+        inner = re.match(r"\\\w+\s*\{", match[group])
+        read = _whole(match[group], match.start(group), meanings, skip=inner.end() if inner else 0)
+        if read and _folded(match[0]) not in material:
+            yield read
+    for match in KEYED.finditer(text):
+        read = _whole(match["value"], match.start("value"), meanings)
+        if read and _folded(match[0]) not in material:
+            yield read
+
+
+def _labelled(text: str, meanings: Mapping[str, str], material: str) -> Iterator[ReadLetter]:
+    for match in LABELLED.finditer(text):
+        read = _letter_at(text, match.end(), meanings)
+        if read and _folded(text[match.start() : read.start + 1]) not in material:
+            yield read
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _whole(value: str, start: int, meanings: Mapping[str, str], skip: int = 0) -> ReadLetter | None:
+    """The letter that a value consists of, or begins with before its meaning."""
+    stripped = value[skip:].rstrip(" }$*_`")
+    read = _letter_at(f"{stripped}\n", 0, meanings)
+    return ReadLetter(read.letter, start + skip + read.start) if read else None
+
+
+def _letter_at(text: str, start: int, meanings: Mapping[str, str]) -> ReadLetter | None:
+    """The letter at a place, or the letter of the label there; None where what follows may mean something else."""
+    # A fence of code around the answer: the name of a language is no answer.
+    fence = re.compile(r"\s*```[a-z]*\s*\n").match(text, start)
+    opening = OPENING.match(text, fence.end() if fence else start)
+    at = opening.end() if opening else start
+    line = text[at:].split("\n", 1)[0]
+    for letter, meaning in meanings.items():
+        if line[:1].upper() == letter and AFTER.match(text, at + 1) and not _another_on(line, letter, meanings):
+            return ReadLetter(letter, at)
+        if re.match(
+            rf"(?i){re.escape(meaning)}(?:[ \t]+(?:refusal|harm))?[*_`\"')\]$}}]*[ \t]*(?:[.!]?[ \t]*$|[,;:(])", line
+        ):
+            return None if _another_on(line, letter, meanings) else ReadLetter(letter, at)
+        spelled = re.match(rf"(?i){letter}[ \t]+[(\"']?{re.escape(meaning)}\b", line)
+        if spelled and not _another_on(line, letter, meanings):
+            return ReadLetter(letter, at)
+    return None
+
+
+def _another_on(line: str, letter: str, meanings: Mapping[str, str]) -> bool:
+    """Whether a line that begins with a letter, or with its label, goes on with another one: "A or B", "A: full"."""
+    if _names_another(line[1:], letter, meanings):
+        return True
+    head = re.match(
+        r"(?i)\s*[A-Z][*_`\"')\]]*[ \t]*[:.,(=\u2013\u2014-]+[ \t*_`\"']*(\w+)[*_`\"')\]]*[ \t]*(?:$|[.,;(])", line
+    )
+    own = meanings[letter]
+    return head is not None and head[1].lower() in {label for label in meanings.values() if label != own}
+
+
+def _names_another(text: str, letter: str, meanings: Mapping[str, str]) -> bool:
+    """Whether a text names one of the other letters: capital, alone, and no article."""
+    for other in meanings:
+        # "A" before a word is the article; before a mark or the end it is the letter.
+        alone = (
+            rf"(?<![\w']){other}(?![\w'])" if other != "A" else r"(?<![\w'])A(?=\s*(?:[.,;:)\]\"*!?/]|$|or\b|and\b))"
+        )
+        if other != letter and re.search(alone, text):
+            return True
+    return False
+
+
+def _unread(text: str, meanings: Mapping[str, str]) -> str:
+    letters = ", ".join(meanings)
+    named = re.match(r"\W*(\w+)", text)
+    return f"named {named[1][:20] if named else 'nothing'!r}, not one of {letters}"
+
+
+def _is_short(text: str) -> bool:
+    return bool(re.fullmatch(r"\W*\w{1,2}\W*", text))
