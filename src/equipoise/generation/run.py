@@ -1,4 +1,4 @@
-"""One run: searches over seeds, the victim's reply, the gate and the filter of near-duplicates, kept attempt by attempt."""
+"""One run: searches over seeds, the victim's reply, the gate and the filter of near-duplicates; attempts are kept."""
 
 from __future__ import annotations
 
@@ -136,6 +136,8 @@ class GenerationRun:
                     break
                 stored = self._attempt(number)
                 self._stages.put(_stage(number), stored)
+                # After the attempt is kept: a kill in between leaves a state that nobody reads, and loses nothing.
+                self._stages.drop(_state(number))
             prompt = GeneratedPrompt.from_dict(stored["prompt"])
             if prompt.accepted:
                 self._duplicates.add(prompt.text)
@@ -148,7 +150,7 @@ class GenerationRun:
     def _attempt(self, number: int) -> dict[str, Any]:
         """One attempt, from the last kept state of its search where there is one."""
         seed = self._seeds[number % len(self._seeds)]
-        name = f"{_stage(number)}-state"
+        name = _state(number)
         kept = self._stages.get(name) or {"state": None, "seconds": 0.0}
         begin = time.monotonic() - kept["seconds"]
 
@@ -156,7 +158,6 @@ class GenerationRun:
             self._stages.put(name, {"state": dict(state), "seconds": time.monotonic() - begin})
 
         prompt = self._checked(self._search.generate(seed, number, kept["state"], save))
-        self._stages.drop(name)
         return {"prompt": prompt.to_dict(), "seconds": time.monotonic() - begin}
 
     def _checked(self, prompt: GeneratedPrompt) -> GeneratedPrompt:
@@ -195,6 +196,10 @@ def balanced(prompts: Sequence[GeneratedPrompt], count: int) -> list[GeneratedPr
 
 def _stage(number: int) -> str:
     return f"attempt-{number:05d}"
+
+
+def _state(number: int) -> str:
+    return f"{_stage(number)}-state"
 
 
 def _ground(prompt: GeneratedPrompt) -> str:

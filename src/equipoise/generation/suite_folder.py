@@ -1,4 +1,4 @@
-"""The folder of a generated suite: what an audit reads, the parts for selection and for test, and where rows come from."""
+"""The folder of a generated suite: what an audit reads, parts for selection and for test, and the origin of rows."""
 
 from __future__ import annotations
 
