@@ -10,8 +10,11 @@ import pytest
 from equipoise.generation.generated_prompt import GeneratedPrompt, RequestVerdict, SaveState, SeedPrompt, ignore_state
 from equipoise.generation.request_judges import HarmlessnessGate
 from equipoise.generation.victims import OpenVictim
+from equipoise.models.hf import HuggingFaceModel
+from equipoise.models.load import load
 from equipoise.models.text_model import TextModel
 from equipoise.types import Exchange, Prompt, Verdict
+from tests.models.families.llava import llava
 from tests.steering.planted import planted_model, sorry_judge
 
 
@@ -77,7 +80,9 @@ class ListedSearch:
         save({"number": number})
         text = self.texts[number % len(self.texts)]
         failure = None if text else "no end of a sentence within 40 tokens"
-        return GeneratedPrompt(text, seed, self.method, number, {"refusal": -1.0, "seed_refusal": -5.0}, failure=failure)
+        return GeneratedPrompt(
+            text, seed, self.method, number, {"refusal": -1.0, "seed_refusal": -5.0}, failure=failure
+        )
 
 
 @pytest.fixture
@@ -94,3 +99,13 @@ def chatty() -> TextModel:
 @pytest.fixture
 def victim(chatty: TextModel) -> OpenVictim:
     return OpenVictim(chatty, "Sorry", sorry_judge)
+
+
+@pytest.fixture(scope="session")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceModel:
+    """A tiny random model that reads pictures."""
+    folder = tmp_path_factory.mktemp("llava")
+    llava(folder)
+    model = load(str(folder), device="cpu")
+    assert isinstance(model, HuggingFaceModel)
+    return model

@@ -81,7 +81,9 @@ def test_banned_words_never_appear(chatty: TextModel, victim: OpenVictim) -> Non
 
 def test_writer_and_victim_may_have_other_vocabularies(victim: OpenVictim) -> None:
     writer = planted_model(seed=3, more_words=("zeta", ".", "?"))
-    assert writer.processor.tokenizer.convert_tokens_to_ids(".") != victim.model.processor.tokenizer.convert_tokens_to_ids(  # type: ignore[attr-defined]
+    assert writer.processor.tokenizer.convert_tokens_to_ids(
+        "."
+    ) != victim.model.processor.tokenizer.convert_tokens_to_ids(  # type: ignore[attr-defined]
         "."
     )
     texts = grown(GrownSearch(writer, victim, SETTINGS), range(3))

@@ -94,9 +94,10 @@ def test_replies_come_with_verdicts(victim: OpenVictim) -> None:
     assert (first.refused, second.refused) == (False, True)
 
 
-def test_a_picture_is_sent_with_every_prompt(model: HuggingFaceModel, picture: Image.Image) -> None:
-    plain = OpenVictim(model, "I cannot", sorry_judge, picture=picture)
-    red = OpenVictim(model, "I cannot", sorry_judge, picture=Image.new("RGB", (40, 40), "red"))
+def test_a_picture_is_sent_with_every_prompt(looking: HuggingFaceModel) -> None:
+    picture = Image.effect_noise((45, 61), 80).convert("RGB")
+    plain = OpenVictim(looking, "I cannot", sorry_judge, picture=picture)
+    red = OpenVictim(looking, "I cannot", sorry_judge, picture=Image.new("RGB", (40, 40), "red"))
     texts = ["What is this?", "What is in the picture?"]
     assert plain.scores(texts) != pytest.approx(red.scores(texts), abs=1e-6)
     assert plain.prompt("x").pictures == (picture,)
@@ -104,9 +105,9 @@ def test_a_picture_is_sent_with_every_prompt(model: HuggingFaceModel, picture: I
     assert bool(gradient.abs().sum() > 0)
 
 
-def test_a_text_model_takes_no_picture(chatty: TextModel, picture: Image.Image) -> None:
+def test_a_text_model_takes_no_picture(chatty: TextModel) -> None:
     with pytest.raises(ModelError, match="reads text only"):
-        OpenVictim(chatty, "Sorry", sorry_judge, picture=picture)
+        OpenVictim(chatty, "Sorry", sorry_judge, picture=Image.new("RGB", (8, 8)))
 
 
 def test_a_model_of_ones_own_is_scored_but_has_no_gradient() -> None:

@@ -52,8 +52,8 @@ def write_suite(
 ) -> Path:
     """Write a suite.
 
-    `samples.jsonl` holds all rows with a column `part`; `parts/selection.jsonl` and `parts/test.jsonl` hold those to
-    train or select on and those to report on. No seed has prompts in both.
+    `samples.jsonl` holds all rows with a column `part`; `selection.jsonl` and `test.jsonl` hold those to train or select
+    on and those to report on. No seed has prompts in both.
 
     Args:
         folder: where.
@@ -83,7 +83,7 @@ def write_suite(
     table = folder / "samples.jsonl"
     _write_lines(table, rows)
     for name in ("selection", "test"):
-        _write_lines(folder / "parts" / f"{name}.jsonl", [row for row in rows if row["part"] == name])
+        _write_lines(folder / f"{name}.jsonl", [row for row in rows if row["part"] == name])
     _write_lines(folder / ATTEMPTS, [prompt.to_dict() for prompt in attempts])
     write_sheet([(prompt_id(prompt), prompt) for prompt in prompts], folder)
     document = {"recipe": dict(recipe), "transfer": [row.to_dict() for row in transfer]}
