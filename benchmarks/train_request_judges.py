@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from encoder_rows import shared_data
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from encoder_rows import shared_data
 from equipoise.data.catalogue import load_suite
 from equipoise.data.splits import find_overlaps, split
 from equipoise.generation.encoder_judge import request_vectors

@@ -83,11 +83,8 @@ def test_rows_that_no_text_encodes_to_are_told_apart(chatty: TextModel) -> None:
             return "".join(self.convert_ids_to_tokens(index) for index in ids)
 
         def __call__(self, texts: list[str], **_options: bool) -> dict[str, list[list[int]]]:
-            return {
-                "input_ids": [
-                    [2] if text == "ab" else ["a", "b", "ab", " a"].index(text) and [3] or [0] for text in texts
-                ]
-            }
+            ids = {"a": 0, "b": 1, "ab": 2, " a": 3}
+            return {"input_ids": [[ids[text]] for text in texts]}
 
     merging = TokenFilter(Merging(), 4)
     # "a" + "b" is encoded as the one token "ab"; " a" would be trimmed.

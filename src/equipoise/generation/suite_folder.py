@@ -52,8 +52,8 @@ def write_suite(
 ) -> Path:
     """Write a suite.
 
-    `samples.jsonl` holds all rows with a column `part`; `selection.jsonl` and `test.jsonl` hold those to train or select
-    on and those to report on. No seed has prompts in both.
+    `samples.jsonl` holds all rows with a column `part`; `selection.jsonl` and `test.jsonl` hold those to train or
+    select on and those to report on. No seed has prompts in both.
 
     Args:
         folder: where.
