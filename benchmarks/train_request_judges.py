@@ -1,11 +1,12 @@
-"""Train the judges of requests that ship with `equipoise.generation`: the linear unit and the n-gram judge.
+"""Train the judges of requests that ship with `equipoise.generation`: a unit on an encoder, and two over n-grams.
 
-    python benchmarks/train_request_judges.py            # writes src/equipoise/generation/weights/ and prints the table
+    python benchmarks/train_request_judges.py            # writes src/equipoise/generation/weights/ and the page's table
 
 Rows: the project's own prompts (alignment prompts, prompts of the steering package) and published sets under MIT:
 openai_rbr_gold (train split; response type of single requests), openai_moderation (short texts, half weight), AdvBench
-(the selection part of the split registry). XSTest, PHTest, JailbreakBench, OR-Bench and Alpaca are read for the table
-only. The two judges are trained on disjoint halves of the rows, by the hash of the topic.
+(the selection part of the split registry). XSTest, PHTest, JailbreakBench and Alpaca are read for the table only. The
+judges of the gate (encoder, words) are trained on one half of the rows, by the hash of the topic, and the held-out
+judge (characters) on the other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +29,16 @@ from encoder_rows import shared_data
 from equipoise.data.catalogue import load_suite
 from equipoise.data.splits import find_overlaps, split
 from equipoise.generation.encoder_judge import request_vectors
-from equipoise.generation.linear_judge import BUCKETS, hashed_features
+from equipoise.generation.linear_judge import BUCKETS, RunKind, hashed_features
 from equipoise.reference.alignment_prompts import alignment_prompts
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.types import Sample
+from page import put
 
-OUT = Path(__file__).parents[1] / "src" / "equipoise" / "generation" / "weights"
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "src" / "equipoise" / "generation" / "weights"
+PAGE = ROOT / "docs" / "generation.md"
+TABLE = ROOT / "benchmarks" / "results" / "request_judges.json"
 SPECIFICITY, SENSITIVITY = 0.9, 0.9
 """Bands: below `harmless` lie at most 1 - sensitivity of the harmful development rows; from `harmful` on at most
 1 - specificity of the ordinary ones."""
@@ -49,7 +55,7 @@ class RequestRow:
 
     @property
     def half(self) -> int:
-        """0 trains the encoder's unit, 1 the n-gram judge."""
+        """0 trains the judges of the gate, 1 the held-out one."""
         return hashlib.sha256(self.group.encode()).digest()[0] % 2
 
 
@@ -103,11 +109,11 @@ def tests() -> dict[str, list[tuple[str, bool]]]:
     }
 
 
-def sparse(texts: Sequence[str]) -> csr_matrix:
+def sparse(texts: Sequence[str], kind: RunKind) -> csr_matrix:
     """Hashed features as a matrix."""
-    rows = [hashed_features(text) for text in texts]
-    indices = np.concatenate([list(row) for row in rows])
-    values = np.concatenate([list(row.values()) for row in rows])
+    rows = [hashed_features(text, kind) for text in texts]
+    indices = np.concatenate([np.array(list(row), dtype=int) for row in rows])
+    values = np.concatenate([np.array(list(row.values())) for row in rows])
     return csr_matrix((values, indices, np.cumsum([0, *map(len, rows)])), shape=(len(texts), BUCKETS))
 
 
@@ -119,44 +125,65 @@ def fit(features: Callable[[Sequence[str]], object], rows: Sequence[RequestRow],
     )
 
 
+def document_of(name: str, model: LogisticRegression, bands: tuple[float, float], rows: int) -> dict:
+    """What the judge's weight file holds."""
+    values = [round(float(value), 4) for value in model.coef_[0]]
+    weights = values if name == "encoder" else {str(i): value for i, value in enumerate(values) if abs(value) > 1e-3}
+    return {
+        "bias": round(float(model.intercept_[0]), 5),
+        "bands": [round(band, 4) for band in bands],
+        "rows": rows,
+        "weights": weights,
+    }
+
+
+def measured(name: str, features: Callable[[Sequence[str]], object], model: LogisticRegression, bands: tuple) -> list:
+    """Lines of the table: AUROC, and the shares of each class that are called harmless, and harmful."""
+    lines = []
+    for test, pairs in tests().items():
+        scores = model.predict_proba(features([text for text, _ in pairs]))[:, 1]
+        labels = np.array([label for _, label in pairs])
+        both = 0 < labels.sum() < len(labels)
+        classes = (False, True) if both else (False,)
+        passed = " / ".join(f"{100 * (scores[labels == kind] < bands[0]).mean():.0f} %" for kind in classes)
+        stopped = " / ".join(f"{100 * (scores[labels == kind] >= bands[1]).mean():.0f} %" for kind in classes)
+        area = f"{roc_auc_score(labels, scores):.3f}" if both else "-"
+        lines.append(f"| {name} | {test} | {len(pairs)} | {area} | {passed} | {stopped} |")
+    return lines
+
+
 def main() -> None:
-    """Train, write and report both."""
+    """Train, write and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-write", action="store_true")
+    parser.add_argument("--judge", action="append", choices=["words", "characters", "encoder"], help="only this one")
     arguments = parser.parse_args()
     rows = training_rows()
     development = [(p.text, p.kind == "harmful") for p in alignment_prompts(development=True)]
-    print(f"{len(rows)} rows, {sum(row.harmful for row in rows)} harmful; development {len(development)}", flush=True)
-    for name, features, strength, half in (("linear", sparse, 30.0, 1), ("encoder", request_vectors, 3.0, 0)):
+    harmful = np.array([label for _, label in development])
+    stored = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
+    recipes = {
+        "encoder": (request_vectors, 3.0, 0),
+        "words": (partial(sparse, kind="words"), 30.0, 0),
+        "characters": (partial(sparse, kind="characters"), 30.0, 1),
+    }
+    for name in arguments.judge or recipes:
+        features, strength, half = recipes[name]
         own = [row for row in rows if row.half == half]
         model = fit(features, own, strength)
         scores = model.predict_proba(features([text for text, _ in development]))[:, 1]
-        harmful = np.array([label for _, label in development])
-        low = float(np.clip(np.quantile(scores[harmful], 1 - SENSITIVITY), 0.05, 0.5))
-        high = float(np.clip(np.quantile(scores[~harmful], SPECIFICITY), max(low, 0.5), 0.95))
-        coefficients, bias = model.coef_[0], float(model.intercept_[0])
-        document = {
-            "bias": round(bias, 5),
-            "bands": [round(low, 4), round(high, 4)],
-            "rows": len(own),
-            "weights": [round(float(value), 4) for value in coefficients]
-            if name == "encoder"
-            else {str(i): round(float(value), 3) for i, value in enumerate(coefficients) if abs(value) > 1e-3},
-        }
-        if not arguments.no_write:
-            (OUT / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
-        print(f"\n{name}: {len(own)} rows, bands {low:.3f} {high:.3f}, development AUROC "
-              f"{roc_auc_score(harmful, scores):.3f}")  # fmt: skip
-        for test, pairs in tests().items():
-            scores = model.predict_proba(features([text for text, _ in pairs]))[:, 1]
-            labels = np.array([label for _, label in pairs])
-            area = f"{roc_auc_score(labels, scores):.3f}" if 0 < labels.sum() < len(labels) else "-"
-            shares = [f"{float((scores[labels == kind] < low).mean()):.3f}" for kind in (False, True)]
-            blocked = [f"{float((scores[labels == kind] >= high).mean()):.3f}" for kind in (False, True)]
-            print(
-                f"| {name} | {test} | {len(pairs)} | {area} | {' / '.join(shares)} | {' / '.join(blocked)} |",
-                flush=True,
-            )
+        low = float(np.clip(np.quantile(scores[harmful], 1 - SENSITIVITY), 0.2, 0.4))
+        high = float(np.clip(np.quantile(scores[~harmful], SPECIFICITY), 0.6, 0.8))
+        document = document_of(name, model, (low, high), len(own))
+        (OUT / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+        print(f"{name}: {len(own)} rows, development AUROC {roc_auc_score(harmful, scores):.3f}", flush=True)
+        stored[name] = measured(name, features, model, (low, high))
+        print("\n".join(stored[name]), flush=True)
+        TABLE.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    head = [
+        "| judge | set | n | AUROC | called harmless: first / second class | called harmful |",
+        "|---|---|---:|---:|---|---|",
+    ]
+    put(PAGE, "request_judges", [*head, *(line for name in recipes for line in stored.get(name, []))])
 
 
 if __name__ == "__main__":

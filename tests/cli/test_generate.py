@@ -49,7 +49,9 @@ def seeds(tmp_path: Path) -> Path:
 
 
 def generate(out: Path, seeds: Path, *more: object) -> tuple[int, str, str]:
-    settings = ("--refusal", "Sorry", "--ban", "sure", "--candidates", 12, "--weight", 8)
+    # Few words are left, so that the ends of sentences are drawn soon enough.
+    bans = [word for name in ("sure", *(f"w{number}" for number in range(8, 40))) for word in ("--ban", name)]
+    settings = ("--refusal", "Sorry", *bans, "--candidates", 12, "--weight", 8)
     return run("generate", "pseudo-harmful", "x", "-o", out, "--seeds", seeds, *settings, *more)
 
 

@@ -13,7 +13,11 @@ from equipoise.generation.victims import OpenVictim
 from equipoise.models.text_model import TextModel
 from tests.steering.planted import planted_model, sorry_judge
 
-SETTINGS = GrowthSettings(candidates=12, ramp=2, most_tokens=24, least_words=4, banned=("sorry", "sure"), weight=8.0)
+UNUSED = tuple(f"w{number}" for number in range(8, 40))
+"""Banned, so that the ends of sentences are drawn soon enough."""
+SETTINGS = GrowthSettings(
+    candidates=12, ramp=2, most_tokens=40, least_words=4, banned=("sorry", "sure", *UNUSED), weight=8.0
+)
 SEED = SeedPrompt("w1 w2 w3", "everyday")
 
 
@@ -71,7 +75,7 @@ def test_a_stopped_search_goes_on_where_it_was(chatty: TextModel, victim: OpenVi
 
 
 def test_banned_words_never_appear(chatty: TextModel, victim: OpenVictim) -> None:
-    settings = GrowthSettings(**{**vars(SETTINGS), "banned": ("sorry", "sure", "attack")})
+    settings = GrowthSettings(**{**vars(SETTINGS), "banned": (*SETTINGS.banned, "attack")})
     search = GrownSearch(chatty, victim, settings)
     texts = grown(search, range(4))
     assert all("attack" not in text.split() and "Sure" not in text.split() for text in texts)

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from equipoise.errors import ModelError, UsageError
+from equipoise.generation.encoder_judge import EncoderRequestJudge, embed, request_vectors
 from equipoise.generation.generated_prompt import RequestVerdict
 from equipoise.generation.lexicon import LexiconJudge
-from equipoise.generation.linear_judge import WEIGHTS, LinearRequestJudge, hashed_features
+from equipoise.generation.judge_weights import FOLDER
+from equipoise.generation.linear_judge import LinearRequestJudge, hashed_features
 from equipoise.generation.request_judges import (
     GuardRequestJudge,
     HarmlessnessGate,
@@ -92,37 +95,72 @@ def test_the_lexicon_lets_ordinary_prompts_pass_and_stops_harmful_ones() -> None
     assert harmful.count("harmful") / len(harmful) > 0.3
 
 
-def test_features_of_words_are_hashed_the_same_everywhere() -> None:
-    features = hashed_features("How do I kill time?")
-    assert features == hashed_features("how DO i kill time")
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_features_are_hashed_the_same_everywhere(kind: str) -> None:
+    features = hashed_features("How do I kill time?", kind)  # type: ignore[arg-type]
+    assert features == hashed_features("how DO i kill time", kind)  # type: ignore[arg-type]
+    assert features != hashed_features("how do i save time", kind)  # type: ignore[arg-type]
     assert sum(value * value for value in features.values()) == pytest.approx(1.0)
-    assert hashed_features("") == {} or len(hashed_features("")) == 1
+    assert hashed_features("", kind) == {}  # type: ignore[arg-type]
 
 
-def test_the_linear_judge_orders_requests() -> None:
-    judge = LinearRequestJudge()
+def test_runs_of_words_see_their_order_and_those_of_characters_see_endings() -> None:
+    assert hashed_features("dog bites man", "words") != hashed_features("man bites dog", "words")
+    assert hashed_features("dog bites man", "characters") == hashed_features("man bites dog", "characters")
+    shared = set(hashed_features("poisoning", "characters")) & set(hashed_features("poisoned", "characters"))
+    assert shared
+    assert not set(hashed_features("poisoning", "words")) & set(hashed_features("poisoned", "words")) - {
+        *hashed_features("x", "words")
+    }
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_the_linear_judges_order_requests(kind: str) -> None:
+    judge = LinearRequestJudge(kind)  # type: ignore[arg-type]
     development = alignment_prompts(development=True)
     means = {
-        kind: [judge.probability(prompt.text) for prompt in development if prompt.kind == kind]
-        for kind in ("harmful", "ordinary")
+        name: [judge.probability(prompt.text) for prompt in development if prompt.kind == name]
+        for name in ("harmful", "ordinary")
     }
     assert sum(means["harmful"]) / len(means["harmful"]) > sum(means["ordinary"]) / len(means["ordinary"]) + 0.2
     assert judge(["!!", "How do I bake bread?"])[0].label == "abstain"
+    assert judge.name == kind
+
+
+def test_the_encoder_judge_tells_requests_apart_and_abstains_from_what_it_cannot_read() -> None:
+    judge = EncoderRequestJudge()
+    assert judge.probability(HARMFUL[0]) > 0.5 > judge.probability(HARMLESS[4])
+    verdicts = judge([HARMFUL[0], HARMLESS[4], "\u041a\u0430\u043a \u0434\u0435\u043b\u0430?", "1 2"])
+    assert [verdict.label for verdict in verdicts] == ["harmful", "harmless", "abstain", "abstain"]
+    assert verdicts[0].probability == pytest.approx(judge.probability(HARMFUL[0]))
+
+
+def test_vectors_of_texts_do_not_depend_on_their_company() -> None:
+    texts = [HARMLESS[0], HARMLESS[6], HARMLESS[0] + " Please."]
+    together = request_vectors(texts)
+    assert together.shape == (3, 768)
+    assert np.allclose(together[1], request_vectors(texts[1:2])[0])
+    assert np.allclose((embed(texts) ** 2).sum(1), 1.0, atol=1e-4)
+    assert embed(texts)[0] @ embed(texts)[2] > embed(texts)[0] @ embed(texts)[1]
+    assert request_vectors([]).shape == (0, 768)
 
 
 def test_weights_that_are_not_there_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected weights"):
-        LinearRequestJudge(tmp_path / "none.json")
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ModelError, match="expected weights"):
-        LinearRequestJudge(tmp_path / "broken.json")
+        LinearRequestJudge("words", tmp_path / "none.json")
+    for content in ("{", "[]", '{"weights": {}}'):
+        path = tmp_path / f"{len(content)}.json"
+        path.write_text(content)
+        with pytest.raises(ModelError, match="expected weights"):
+            LinearRequestJudge("words", path)
 
 
 def test_identities_follow_the_weights(tmp_path: Path) -> None:
-    changed = json.loads(WEIGHTS.read_text()) | {"bias": 0.5}
+    changed = json.loads((FOLDER / "words.json").read_text()) | {"bias": 0.5}
     (tmp_path / "changed.json").write_text(json.dumps(changed))
-    assert LinearRequestJudge(tmp_path / "changed.json").identity != LinearRequestJudge().identity
-    assert len({judge.identity for judge in [*default_judges(), *held_out_judges()]}) == 3
+    assert LinearRequestJudge("words", tmp_path / "changed.json").identity != LinearRequestJudge("words").identity
+    judges = [*default_judges(), *held_out_judges()]
+    assert len({judge.identity for judge in judges}) == len({judge.name for judge in judges}) == 4
 
 
 def test_no_judge_that_measures_the_gate_is_part_of_it() -> None:

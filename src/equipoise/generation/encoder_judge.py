@@ -6,8 +6,6 @@ and permissively licensed rows. docs/generation.md has the sets and the measured
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -18,12 +16,13 @@ from typing import Any, Final
 import numpy as np
 
 import equipoise.guard
-from equipoise.errors import ModelError
+from equipoise.files import folder_hash
 from equipoise.generation.generated_prompt import RequestVerdict
+from equipoise.generation.judge_weights import FOLDER, read_weights, weights_identity
 from equipoise.generation.request_judges import ProbabilityBands
 
-WEIGHTS: Final = Path(__file__).parent / "weights" / "encoder.json"
-"""What `benchmarks/train_request_judges.py` writes."""
+ENCODER: Final = Path(equipoise.guard.__file__).parent / "weights"
+"""The frozen encoder: the guard's detector."""
 LAYERS: Final = (3, 6)
 """Hidden states that are read: the third is near the pretrained encoder's, the last knows harm."""
 TOKENS: Final = 96
@@ -59,7 +58,7 @@ def _vector(text: str) -> Any:
 def _encoder() -> tuple[Any, Any]:
     from equipoise.guard.detector.folder import read
 
-    detector = read(Path(equipoise.guard.__file__).parent / "weights", early_exit=False)
+    detector = read(ENCODER, early_exit=False)
     return detector.network.base, detector.tokenizer
 
 
@@ -72,17 +71,17 @@ class EncoderRequestJudge:
 
     name = "encoder"
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
+    def __init__(self, weights: Path = FOLDER / "encoder.json") -> None:
         self._path = weights
-        document = _document(weights)
+        document = read_weights(weights)
         self._weights = np.asarray(document["weights"], np.float32)
         self._bias = float(document["bias"])
         self._bands = ProbabilityBands(*document["bands"])
 
     @property
     def identity(self) -> str:
-        """sha256 over the weights, and those of the encoder."""
-        return hashlib.sha256(json.dumps(_document(self._path), sort_keys=True).encode()).hexdigest()
+        """sha256 over the unit's weights and those of the encoder."""
+        return weights_identity(self._path, folder_hash(ENCODER))
 
     def probability(self, text: str) -> float:
         """Probability that a request is harmful."""
@@ -100,11 +99,3 @@ class EncoderRequestJudge:
             probability = self.probability(text)
             verdicts.append(RequestVerdict(self.name, self._bands.label(probability), probability))
         return verdicts
-
-
-@cache
-def _document(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"expected weights in {path}, got {error}; try installing again") from error

@@ -49,8 +49,8 @@ class GrowthSettings:
     """Of the draw of the appended token."""
     rounds: int = 3
     """Gradient steps at a position, at most."""
-    floor: float = -9.0
-    """Least log-probability of a token under the writer, which keeps the text readable."""
+    floor: float = -7.0
+    """How much less likely than the writer's likeliest word a token may be (log), which keeps the text readable."""
     least_words: int = 6
     """A sentence may not end before."""
     most_tokens: int = 40
@@ -205,10 +205,12 @@ class GrownSearch:
         }
 
     def _allowed(self, tokens: Sequence[int], writer: Tensor) -> Tensor:
-        allowed = self._filter.allowed & (writer >= self.settings.floor)
+        allowed = self._filter.allowed
         if len(self._filter.decode(tokens).split()) < self.settings.least_words:
             allowed = allowed & ~self._filter.ends
-        return allowed
+        # Relative to the likeliest of these: a writer may want a line end or a quotation mark above all.
+        likeliest = writer.masked_fill(~allowed, -torch.inf).max()
+        return allowed & (writer >= likeliest + self.settings.floor)
 
     def _canonical(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[int]:
         kept = self._filter.round_trips([[*tokens, token] for token in candidates])

@@ -134,15 +134,19 @@ def joined(verdicts: Sequence[RequestVerdict]) -> RequestLabel:
 
 
 def default_judges() -> list[RequestJudge]:
-    """The judges of the gate that ship with the package: rules over words, and a linear unit on a frozen encoder."""
+    """The judges of the gate that ship with the package: rules, a unit on a frozen encoder, regression over words.
+
+    Three, because the rules abstain from alarming words: two others are then left to decide.
+    """
     from equipoise.generation.encoder_judge import EncoderRequestJudge
     from equipoise.generation.lexicon import LexiconJudge
+    from equipoise.generation.linear_judge import LinearRequestJudge
 
-    return [LexiconJudge(), EncoderRequestJudge()]
+    return [LexiconJudge(), EncoderRequestJudge(), LinearRequestJudge("words")]
 
 
 def held_out_judges() -> list[RequestJudge]:
     """Judges that no search and no gate sees, for measuring what the gate lets through."""
     from equipoise.generation.linear_judge import LinearRequestJudge
 
-    return [LinearRequestJudge()]
+    return [LinearRequestJudge("characters")]
