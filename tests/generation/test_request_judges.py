@@ -9,8 +9,8 @@ import pytest
 from equipoise.errors import ModelError, UsageError
 from equipoise.generation.encoder_judge import EncoderRequestJudge, embed, request_vectors
 from equipoise.generation.generated_prompt import RequestVerdict
-from equipoise.generation.lexicon import LexiconJudge
 from equipoise.generation.judge_weights import FOLDER
+from equipoise.generation.lexicon import LexiconJudge
 from equipoise.generation.linear_judge import LinearRequestJudge, hashed_features
 from equipoise.generation.request_judges import (
     GuardRequestJudge,
