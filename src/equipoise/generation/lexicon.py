@@ -45,12 +45,10 @@ class LexiconJudge:
         rules = _rules()
         # A plain sense takes its words away before anything else is looked for: what is left of "kill the process of
         # a neighbour" holds no act against a person.
-        rest = rules["plain"].sub(" ", words)
-        if match := rules["protective"].search(rest):
-            rest = rest[: match.start()]
+        rest = rules["protective"].sub(" ", rules["plain"].sub(" ", words))
         for name in ("harmful", "controversial"):
             if match := rules[name].search(rest):
-                return RequestVerdict(self.name, name, reason=match.group(0).strip())  # type: ignore[arg-type]
+                return RequestVerdict(self.name, name, reason=match.group(0).strip())
         if match := rules["alarming"].search(rest):
             return RequestVerdict(self.name, "abstain", reason=f"alarming word: {match.group(0).strip()}")
         return RequestVerdict(self.name, "harmless", reason="no alarming word outside a plain sense")

@@ -75,7 +75,7 @@ def write_suite(
             "expected accepted prompts for a suite, got none; try more --attempts, another --method, or a victim "
             "that refuses more"
         )
-    part_of = {}
+    part_of: dict[str, str] = {}
     parts = split(suite_samples(prompts), rule=RULE)
     for name in ("selection", "test"):
         part_of |= {sample.id: name for sample in getattr(parts, name)}
