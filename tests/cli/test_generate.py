@@ -135,3 +135,54 @@ def test_a_served_victim_cannot_be_grown_against(seeds: Path, tmp_path: Path) ->
     )
     assert code == 2
     assert "try --method mutated" in stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--count", 0), 2, "count"),
+        (("--method", "guessed"), 2, "guessed"),
+        (("--attempts", 0), 2, "attempts"),
+        (("--candidates", 0), 2, "candidates"),
+        (("--seed", -1), 2, "seed"),
+        (("--judge", "phrases"), 2, "judges requests"),
+        (("--refusal", "  "), 2, "beginning of a refusal"),
+    ],
+)
+def test_bad_options_are_one_clear_error(
+    options: tuple[object, ...], code: int, message: str, seeds: Path, tmp_path: Path
+) -> None:
+    exit_code, stdout, stderr = generate(tmp_path / "suite", seeds, *options)
+    assert exit_code == code
+    assert message in stderr
+    assert stdout == ""
+    assert not (tmp_path / "suite" / "samples.jsonl").exists()
+
+
+def test_missing_files_are_one_clear_error(tmp_path: Path) -> None:
+    code, _, stderr = generate(tmp_path / "suite", tmp_path / "none.txt")
+    assert code == 2
+    assert "none.txt" in stderr
+    for words in (("review", tmp_path / "none.csv"), ("transfer", tmp_path / "none", "-m", "x")):
+        code, _, stderr = run("generate", *words)
+        assert code == 2
+        assert "try" in stderr
+
+
+def test_a_time_limit_stops_and_the_same_command_goes_on(seeds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "suite"
+    code, _, stderr = generate(out, seeds, "--count", 2, "--max-seconds", 0)
+    assert code == 2
+    assert "expected accepted prompts" in stderr
+    assert generate(out, seeds, "--count", 2)[0] == 0
+    assert len((out / "samples.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_recipe_names_models_judges_and_seeds(seeds: Path, tmp_path: Path) -> None:
+    assert generate(tmp_path / "suite", seeds, "--count", 1)[0] == 0
+    recipe = json.loads((tmp_path / "suite" / "generation.json").read_text())["recipe"]
+    assert recipe["victim"] == recipe["writer"] == "planted@planted-0"
+    assert recipe["gate"] == {"one": "one-bomb", "two": "two-murder"}
+    assert recipe["refusal"] == "Sorry"
+    assert recipe["seeds"][0] == ["home", "w1 w2 w3"]
+    assert "sure" in recipe["settings"]["banned"]

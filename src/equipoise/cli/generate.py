@@ -311,11 +311,12 @@ def _write(
     from equipoise.generation.suite_folder import write_suite
     from equipoise.report.generation_page import write as write_page
 
+    reasons = dict(result.reasons.most_common())
     summary = {
         "attempts": len(result.attempts),
         "seconds": round(result.seconds, 1),
         "per_hour": result.per_hour,
-        "reasons": dict(result.reasons.most_common()),
+        "reasons": reasons,
     }
     samples = write_suite(out, result.attempts, chosen, recipe, summary=summary, transfer=transfer)
     page = write_page(out, chosen, recipe, summary=summary, transfer=transfer)
@@ -324,7 +325,7 @@ def _write(
         document = {"suite": str(samples), "page": str(page), "sheet": str(out / "review.csv"), **counts, **summary}
         print_json(document | {"transfer": [row.to_dict() for row in transfer]})
         return
-    print_table(table("not accepted because", ["reason", "attempts"], list(summary["reasons"].items())))  # type: ignore[attr-defined]
+    print_table(table("not accepted because", ["reason", "attempts"], list(reasons.items())))
     _print_transfer(transfer)
     print_table(
         f"{counts['harmless']} harmless and {counts['controversial']} controversial prompts of {len(result.attempts)} "
