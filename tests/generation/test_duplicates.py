@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 from equipoise.data.questions import fold
 from equipoise.generation.duplicates import NEAR, DuplicateIndex
 
-WORDS = st.lists(
-    st.sampled_from(
-        ["how", "do", "I", "kill", "a", "process", "on", "my", "old", "computer", "without", "losing", "any", "work"]
-    ),
-    min_size=1,
-)
+SENTENCE = "how do I kill a process on my old computer without losing any work"
+WORDS = st.lists(st.sampled_from(sorted(set(SENTENCE.split()))), min_size=1)
 TEXTS = WORDS.map(" ".join)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from equipoise.generation.request_judges import HarmlessnessGate
     from equipoise.generation.run import GenerationResult, PromptSearch
     from equipoise.generation.transfer import TransferRow
-    from equipoise.generation.victims import PromptVictim
+    from equipoise.generation.victims import OpenVictim, PromptVictim
     from equipoise.types import ChatModel, Judge
 
 generate = typer.Typer(
@@ -122,6 +122,8 @@ def pseudo_harmful(
     replies_judge = default_judge()
     models = _Models(compute)
     victim = _victim(models.chat(model, temperature=1.0), refusal, replies_judge)
+    if pictures is not PictureChoice.none:
+        _require_pictures(victim)
     search = _search(method, models, writer or model, victim, gate, seed, _growth(candidates, weight, ban, seed))
     recipe = search.recipe | {
         "gate": gate.recipe,
@@ -188,16 +190,19 @@ class _Models:
         self._loaded: dict[str, ChatModel] = {}
 
     def chat(self, name: str, *, temperature: float = 0.0) -> ChatModel:
-        if name not in self._loaded:
-            if name.startswith(("http://", "https://")):
+        served = name.startswith(("http://", "https://"))
+        # A served model is another one at another temperature; weights are loaded once.
+        key = f"{name} {temperature:g}" if served else name
+        if key not in self._loaded:
+            if served:
                 from equipoise.generation.backend_chat import BackendChat
                 from equipoise.judges.openai_backend import OpenAIBackend
                 from equipoise.served_models.endpoint import ServedEndpoint
 
-                self._loaded[name] = BackendChat(OpenAIBackend(ServedEndpoint.parse(name, temperature=temperature)))
+                self._loaded[key] = BackendChat(OpenAIBackend(ServedEndpoint.parse(name, temperature=temperature)))
             else:
-                self._loaded[name] = self._compute.load(name)
-        return self._loaded[name]
+                self._loaded[key] = self._compute.load(name)
+        return self._loaded[key]
 
 
 def _gate(specs: list[str]) -> HarmlessnessGate:
@@ -264,6 +269,17 @@ def _chosen(result: GenerationResult, count: int) -> list[GeneratedPrompt]:
     return balanced(result.accepted, count) + balanced(result.controversial, count)
 
 
+def _require_pictures(victim: PromptVictim) -> OpenVictim:
+    """The victim, if pictures can be sent to it and scored; checked before minutes of search."""
+    from equipoise.generation.victims import OpenVictim
+    from equipoise.models.base import require_reads_pictures
+
+    if not isinstance(victim, OpenVictim):
+        raise UsageError("expected a victim with weights for --pictures, got a served one; try --pictures none")
+    require_reads_pictures(victim.model, "refuse prompts with a picture")
+    return victim
+
+
 def _pictured(
     kind: PictureChoice,
     folders: list[Path],
@@ -276,16 +292,12 @@ def _pictured(
     """The chosen prompts with pictures, and the attempts with them in their places."""
     from equipoise.generation.picture_prompts import choose_picture, drawn_pictures, read_pool, with_pictures
     from equipoise.generation.run import GenerationResult
-    from equipoise.generation.victims import OpenVictim
-    from equipoise.models.base import require_reads_pictures
 
-    if not isinstance(victim, OpenVictim):
-        raise UsageError("expected a victim with weights for --pictures, got a served one; try --pictures none")
-    require_reads_pictures(victim.model, "refuse prompts with a picture")
+    open_victim = _require_pictures(victim)
     look: Any = kind.value
     items = read_pool(folders, look) if folders else drawn_pictures(look)
     rows = with_pictures(
-        chosen, lambda prompt: choose_picture(victim.model, victim.refusal, judge, prompt.text, items), out
+        chosen, lambda prompt: choose_picture(open_victim.model, open_victim.refusal, judge, prompt.text, items), out
     )
     by_number = {row.number: row for row in rows}
     attempts = [by_number.get(prompt.number, prompt) for prompt in result.attempts]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-PLAIN: Final = re.compile(r"\s?[A-Za-z0-9'’-]+|\s?[,;:]|[.?!]")
+PLAIN: Final = re.compile(r" ?[A-Za-z0-9'’-]+|[,;:.?!]")
 """Words, parts of words and the marks of sentences; no line ends, no markup, nothing beyond ASCII but an apostrophe."""
 END_OF_SENTENCE: Final = re.compile(r"[.?!]$")
 """What a finished prompt ends with."""
