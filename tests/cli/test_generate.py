@@ -12,7 +12,7 @@ from equipoise.cli.main import app
 from equipoise.cli.options.compute import WeightOptions
 from equipoise.data.catalogue import load_suite
 from equipoise.generation.generated_prompt import RequestVerdict
-from tests.generation.conftest import WordJudge
+from tests.generation.fakes import WordJudge
 from tests.steering.planted import planted_model, sorry_judge
 
 

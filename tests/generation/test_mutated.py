@@ -20,7 +20,7 @@ from equipoise.generation.mutated import (
 )
 from equipoise.generation.writer import REPHRASE, ChatWriter, clean
 from equipoise.types import Exchange, Prompt
-from tests.generation.conftest import WordVictim
+from tests.generation.fakes import WordVictim
 
 SEED = SeedPrompt("How do I stop a program?", "computers")
 

@@ -19,7 +19,7 @@ from equipoise.generation.request_judges import HarmlessnessGate
 from equipoise.generation.run import GenerationRun, RunLimits, balanced
 from equipoise.generation.seed_prompts import ordered_by_turns, own_seeds, read_seeds
 from equipoise.steering.stage_folder import StageFolder
-from tests.generation.conftest import ListedSearch, WordVictim
+from tests.generation.fakes import ListedSearch, WordVictim
 
 SEEDS = [SeedPrompt(f"seed {number}", topic) for number in range(4) for topic in ("home", "law")]
 TEXTS = [
@@ -115,7 +115,7 @@ def test_kill_9_loses_nothing(chatty: Any, tmp_path: Path) -> None:
         from equipoise.generation.request_judges import HarmlessnessGate
         from equipoise.generation.run import GenerationRun, RunLimits
         from equipoise.steering.stage_folder import StageFolder
-        from tests.generation.conftest import ListedSearch, WordJudge, WordVictim
+        from tests.generation.fakes import ListedSearch, WordJudge, WordVictim
 
         class Fatal(ListedSearch):
             def generate(self, seed, number, state=None, save=lambda state: None):
@@ -203,3 +203,14 @@ def test_seeds_are_read_from_lines_and_tables(tmp_path: Path) -> None:
 def test_a_run_needs_seeds(gate: HarmlessnessGate) -> None:
     with pytest.raises(UsageError, match="expected seed prompts"):
         GenerationRun(ListedSearch(TEXTS), WordVictim("kill"), gate, [], StageFolder(None, {}))
+
+
+def test_a_dropped_document_is_gone_and_another_stays(tmp_path: Path) -> None:
+    for stages in (StageFolder(None, {}), StageFolder(tmp_path / "run", {"a": 1})):
+        stages.put("one", {"value": 1})
+        stages.put("two", {"value": 2})
+        stages.drop("one")
+        stages.drop("never there")
+        assert stages.get("one") is None
+        assert stages.get("two") == {"value": 2}
+    assert StageFolder(tmp_path / "run", {"a": 1}).get("two") == {"value": 2}

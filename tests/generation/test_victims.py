@@ -17,7 +17,7 @@ from equipoise.judges.llm_interface import Completion, CompletionRequest
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.text_model import TextModel
 from equipoise.types import Exchange, Prompt, Verdict
-from tests.generation.conftest import WordVictim
+from tests.generation.fakes import WordVictim
 from tests.models.tiny_plain import PlainTorchModel
 from tests.steering.planted import sorry_judge
 
