@@ -29,7 +29,7 @@ from equipoise.data.catalogue import load_suite
 from equipoise.generation.encoder_judge import embed
 from equipoise.generation.generated_prompt import GeneratedPrompt
 from equipoise.generation.grown import GrownSearch, GrowthSettings
-from equipoise.generation.mutated import MutatedSearch, ParaphraseSearch
+from equipoise.generation.mutation import MutatedSearch, ParaphraseSearch
 from equipoise.generation.refusal_target import PROMPTS, find_refusal_target
 from equipoise.generation.request_judges import HarmlessnessGate, default_judges, held_out_judges
 from equipoise.generation.run import GenerationResult, GenerationRun, PromptSearch, RunLimits, balanced

@@ -35,14 +35,16 @@ def test_the_planted_word_is_found(chatty: TextModel, victim: OpenVictim) -> Non
 
 def test_the_victims_weight_is_what_finds_it(chatty: TextModel, victim: OpenVictim) -> None:
     free = GrowthSettings(**{**vars(SETTINGS), "weight": 0.0})
-    shares = []
-    for settings in (SETTINGS, free):
-        search = GrownSearch(chatty, victim, settings)
-        # The first words after the ramp, before the refusal is certain and nothing can raise it any more.
-        words = [word for text in grown(search, range(5)) for word in text.split()[2:4]]
-        shares.append(sum(word in ("attack", "shoot") for word in words) / len(words))
-    assert shares[0] > 0.7
-    assert shares[1] < 0.5
+    # Among the first words: later the refusal is certain, nothing can raise it any more, and words are drawn freely.
+    hits = [
+        sum(
+            bool({"attack", "shoot"} & set(text.split()[:4]))
+            for text in grown(GrownSearch(chatty, victim, own), range(6))
+        )
+        for own in (SETTINGS, free)
+    ]
+    assert hits[0] == 6
+    assert hits[1] <= 5
 
 
 def test_every_finished_prompt_ends_a_sentence_and_survives_encoding(chatty: TextModel, victim: OpenVictim) -> None:

@@ -52,11 +52,11 @@ Victim = Annotated[
         show_default=False,
     ),
 ]
-HeldOut = Annotated[
+HeldOutVictims = Annotated[
     list[str] | None,
     typer.Option("--held-out", help="A model that the search does not see, for the table of transfer; repeatable."),
 ]
-Suite = Annotated[Path, typer.Argument(metavar="SUITE", help="What `generate pseudo-harmful` wrote.")]
+GeneratedSuite = Annotated[Path, typer.Argument(metavar="SUITE", help="What `generate pseudo-harmful` wrote.")]
 
 
 @generate.command("pseudo-harmful")
@@ -86,7 +86,7 @@ def pseudo_harmful(
         list[str] | None,
         typer.Option(help="A guard model as a further judge of requests, guard:FAMILY=URL#MODEL; repeatable."),
     ] = None,
-    held_out: HeldOut = None,
+    held_out: HeldOutVictims = None,
     pictures: Annotated[
         PictureChoice, typer.Option(help="Send each prompt with the picture of the pool that is refused most.")
     ] = PictureChoice.none,
@@ -120,7 +120,7 @@ def pseudo_harmful(
     rows = own_seeds() if seeds is None else read_seeds(seeds)
     gate = _gate(judge or [])
     replies_judge = default_judge()
-    models = _Models(compute)
+    models = _ModelCache(compute)
     victim = _victim(models.chat(model, temperature=1.0), refusal, replies_judge)
     if pictures is not PictureChoice.none:
         _require_pictures(victim)
@@ -166,7 +166,7 @@ def review(
 @generate.command("transfer")
 @with_options
 def transfer(
-    suite: Suite,
+    suite: GeneratedSuite,
     model: o.Models,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
@@ -175,14 +175,14 @@ def transfer(
     from equipoise.generation.suite_folder import read_suite
     from equipoise.judges.ensemble import default_judge
 
-    rows = _transfer(_Models(compute), model, read_suite(suite), default_judge())
+    rows = _transfer(_ModelCache(compute), model, read_suite(suite), default_judge())
     if json:
         print_json({"transfer": [row.to_dict() for row in rows]})
         return
     _print_transfer(rows)
 
 
-class _Models:
+class _ModelCache:
     """Models by name, each loaded once."""
 
     def __init__(self, compute: BatchOptions) -> None:
@@ -236,7 +236,7 @@ def _growth(candidates: int, weight: float, ban: list[str] | None, seed: int) ->
 
 def _search(
     method: SearchMethod,
-    models: _Models,
+    models: _ModelCache,
     writer: str,
     victim: PromptVictim,
     gate: HarmlessnessGate,
@@ -244,7 +244,7 @@ def _search(
     growth: Any,
 ) -> PromptSearch:
     from equipoise.generation.grown import GrownSearch
-    from equipoise.generation.mutated import MutatedSearch, MutationSettings, ParaphraseSearch
+    from equipoise.generation.mutation import MutatedSearch, MutationSettings, ParaphraseSearch
     from equipoise.generation.victims import OpenVictim
     from equipoise.generation.writer import ChatWriter, SampledWriter, require_text_model
     from equipoise.models.transformers_model import TransformersModel
@@ -304,7 +304,7 @@ def _pictured(
     return rows, GenerationResult(attempts, result.seconds)
 
 
-def _transfer(models: _Models, names: list[str], prompts: list[GeneratedPrompt], judge: Judge) -> list[TransferRow]:
+def _transfer(models: _ModelCache, names: list[str], prompts: list[GeneratedPrompt], judge: Judge) -> list[TransferRow]:
     from equipoise.generation.transfer import measure_transfer
 
     texts = [prompt.text for prompt in prompts if prompt.label == "harmless"]

@@ -9,7 +9,7 @@ import pytest
 
 from equipoise.errors import UsageError
 from equipoise.generation.generated_prompt import RequestLabel, SeedPrompt
-from equipoise.generation.mutated import (
+from equipoise.generation.mutation import (
     CONTEXTS,
     EMOTIONS,
     RECOMBINATION,
