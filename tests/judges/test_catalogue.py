@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from equipoise.errors import UsageError
-from equipoise.judges.catalogue import JudgeSettings, choose_judge, harm_judge
+from equipoise.judges.catalogue import JudgeSettings, choose_judge, harm_judge, request_judge
 from equipoise.judges.run_judge import identity_of
 
 URL = "http://127.0.0.1:1/v1#m"
@@ -39,3 +39,21 @@ def test_the_settings_reach_judges_of_harm_and_guards_alike() -> None:
 def test_a_name_that_is_no_judge_is_refused_with_the_fix(name: str) -> None:
     with pytest.raises(UsageError, match="try "):
         choose_judge(name, [])
+
+
+@pytest.mark.parametrize("family", ["llama-guard", "qwen3guard", "shieldgemma", "granite-guardian"])
+def test_guards_with_a_template_judge_requests(family: str) -> None:
+    judge = request_judge(f"guard:{family}={URL}")
+    assert judge.sent  # type: ignore[attr-defined]
+    assert identity_of(judge) != identity_of(harm_judge(f"guard:{family}={URL}"))
+
+
+@pytest.mark.parametrize("name", ["", "phrases", URL, f"guard:wildguard={URL}"])
+def test_what_judges_replies_only_is_no_judge_of_requests(name: str) -> None:
+    with pytest.raises(UsageError, match=r"expected a guard that judges requests, got .*; try guard:llama-guard="):
+        request_judge(name)
+
+
+def test_an_unknown_family_of_guards_is_named() -> None:
+    with pytest.raises(UsageError, match="nobody"):
+        request_judge(f"guard:nobody={URL}")

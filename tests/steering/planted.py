@@ -53,10 +53,10 @@ def planted_directions(seed: int = 0) -> tuple[Tensor, Tensor]:
     return basis[:, 0], basis[:, 1]
 
 
-def planted_model(seed: int = 0) -> TextModel:
-    """The model, ready to be asked."""
+def planted_model(seed: int = 0, more_words: Sequence[str] = ()) -> TextModel:
+    """The model, ready to be asked, perhaps with further words at the end of its vocabulary."""
     config = LlamaConfig(
-        vocab_size=len(_MARKS) + len(_WORDS) + len(_PROBE_ENDS),
+        vocab_size=len(_MARKS) + len(_WORDS) + len(_PROBE_ENDS) + len(more_words),
         hidden_size=WIDTH,
         intermediate_size=WIDTH,
         num_hidden_layers=DEPTH,
@@ -75,7 +75,7 @@ def planted_model(seed: int = 0) -> TextModel:
                 if weight.ndim >= 2:
                     weight.normal_(0.0, 0.02)
             _plant(model, seed)
-    return TextModel(model, TextProcessor(_tokenizer()), name="planted", revision=f"planted-{seed}")
+    return TextModel(model, TextProcessor(_tokenizer(more_words)), name="planted", revision=f"planted-{seed}")
 
 
 def _plant(model: LlamaForCausalLM, seed: int) -> None:
@@ -100,8 +100,8 @@ def _plant(model: LlamaForCausalLM, seed: int) -> None:
         head[2] += 40 * embeddings[_MARKS.index(word)]
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {word: number for number, word in enumerate([*_MARKS, *_WORDS, *_PROBE_ENDS])}
+def _tokenizer(more_words: Sequence[str]) -> PreTrainedTokenizerFast:
+    vocabulary = {word: number for number, word in enumerate([*_MARKS, *_WORDS, *_PROBE_ENDS, *more_words])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -20,6 +20,7 @@ from equipoise.cli.detect import detect
 from equipoise.cli.direction import direction
 from equipoise.cli.doctor import doctor
 from equipoise.cli.gate import gate
+from equipoise.cli.generate import generate
 from equipoise.cli.guard import guard
 from equipoise.cli.judge import judge
 from equipoise.cli.perturb import perturb
@@ -50,7 +51,9 @@ class Commands(TyperGroup):
             warn(missing)
             raise typer.Exit(missing.exit_code) from None
         except KeyboardInterrupt:
-            warn("interrupted; the same audit, perturb, protect, train or direction command goes on where it stopped")
+            warn(
+                "interrupted; the same audit, perturb, protect, train, direction or generate command goes on from there"
+            )
             raise typer.Exit(130) from None
 
 
@@ -75,6 +78,7 @@ app.command()(gate)
 app.command()(power)
 app.command()(doctor)
 app.add_typer(direction, name="direction")
+app.add_typer(generate, name="generate")
 app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
 app.add_typer(reference, name="reference")

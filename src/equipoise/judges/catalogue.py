@@ -112,6 +112,24 @@ def picture_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
     return GuardJudge(guard_named(family), _backend(where, settings), sent=True)
 
 
+def request_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
+    """A judge of what users send, before anybody answered: `guard:FAMILY=WHERE` with a family that has a chat template.
+
+    Raises:
+        UsageError: there is no such guard, or it reads a request only together with a reply.
+        ModelError: a local model cannot be loaded.
+        MissingExtraError: a served judge without the extra `served`.
+    """
+    from equipoise.judges.guard_models import GuardJudge, guard_named
+
+    family, _, where = spec.removeprefix("guard:").partition("=")
+    if not spec.startswith("guard:") or guard_named(family).raw is not None:
+        raise UsageError(
+            f"expected a guard that judges requests, got {spec!r}; try guard:llama-guard=http://HOST/v1#NAME"
+        )
+    return GuardJudge(guard_named(family), _backend(where, settings or JudgeSettings()), sent=True)
+
+
 def is_local(spec: str) -> bool:
     """Whether a judge's name means a model on this machine: a folder, a GGUF file, or ORG/NAME of the hub."""
     where = spec.partition("=")[2] if spec.startswith("guard:") else spec

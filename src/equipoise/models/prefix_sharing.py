@@ -144,7 +144,8 @@ def _values_and_gradients(
 
     with torch.enable_grad():
         values = torch.cat(score({key: leaf(value) for key, value in images.items()}))
-        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True)
+        # Prompts of text alone have no image inputs: only their values are compared.
+        gradients = torch.autograd.grad(values.sum(), leaves, allow_unused=True) if leaves else ()
     flat = [gradient.flatten().float() for gradient in gradients if gradient is not None]
     return values.detach(), torch.cat(flat) if flat else values.new_zeros(1)
 

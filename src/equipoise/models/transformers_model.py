@@ -11,10 +11,13 @@ from torch import Tensor
 
 from equipoise.errors import ModelError, OutOfMemoryError, UsageError
 from equipoise.models import generation
+from equipoise.models.attention import CannotShareError
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import to_device
-from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder
+from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder, common_prefix
+from equipoise.models.prefix import run_prefix, suffix_log_probs
+from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
 from equipoise.models.reply_log_probs import plain_log_probs
 from equipoise.models.state import frozen, recomputed_activations
 from equipoise.types import Exchange, Prompt
@@ -66,6 +69,7 @@ class TransformersModel(OpenModel):
         self._stops = _stop_tokens(model, processor)
         end = self._chat.end_token(self._stops)
         self._encoder = PromptEncoder(processor, self._chat, end, picture_tokens, image_input_names)
+        self._text_sharing: PrefixCacheSupport | None = None
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """One exchange for each prompt, in order, by greedy decoding; the same replies as one at a time."""
@@ -90,10 +94,72 @@ class TransformersModel(OpenModel):
         inputs = generation.prompt_inputs(self.processor, self._chat, prompts)
         return to_device(inputs, self.model.device, self.model.dtype)
 
+    @property
+    def stop_tokens(self) -> list[int]:
+        """Token ids that end a reply."""
+        return list(self._stops)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside, the model is in eval mode and its weights need no gradients; both are put back afterwards."""
+        with self._frozen():
+            yield
+
+    def encode_rows(
+        self, prompts: Sequence[Prompt], replies: Sequence[str], *, pixels: Tensor | None = None, end: bool = True
+    ) -> list[EncodedPrompt]:
+        """Prompts with their replies as rows of tokens; errors as in `log_prob`."""
+        return self._encode_rows(pixels, prompts, replies, end, None)
+
     @contextmanager
     def plain_batches(self) -> Iterator[None]:
         """No shared prefix inside: every row is a prompt of its own, as hooks that tell rows apart need it."""
         yield
+
+    @property
+    def text_sharing(self) -> PrefixCacheSupport | None:
+        """Whether prompts of text alone share a prefix, and why not; None before `shared_log_prob` was called."""
+        return self._text_sharing
+
+    @torch.no_grad()
+    def shared_log_prob(self, prompts: Sequence[Prompt], replies: Sequence[str], *, end: bool = True) -> ReplyLogProbs:
+        """As `log_prob` of prompts without pictures, without gradients; what all prompts begin with is computed once.
+
+        It pays for many prompts that differ in their last words only. Where the model's attention cannot share a
+        prefix, or the prompts have none in common, the result is that of the plain batch.
+        """
+        rows = self._encode_rows(None, prompts, replies, end, None)
+        with self._frozen():
+            tokens = self._after_shared_prefix(rows) if len(rows) > 1 else None
+        return self._text_log_probs(prompts, replies, end, None) if tokens is None else pad_log_probs(tokens)
+
+    def _after_shared_prefix(self, rows: list[EncodedPrompt]) -> list[Tensor] | None:
+        if self._text_sharing is None:
+            self._text_sharing = self._check_text_sharing()
+        window = sliding_window(self.model)
+        too_long = window is not None and max(len(row.tokens) for row in rows) > window
+        if not self._text_sharing.shared or too_long or not common_prefix(rows):
+            return None
+        # Packed rows need logits at the tokens of their replies only, so that more of them fit than of a plain batch.
+        size = self.micro_batch or max(LOGITS_AT_ONCE // max(row.reply_length for row in rows), 1)
+        tokens: list[Tensor] = []
+        try:
+            prefix = run_prefix(self.model, rows, {})
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                tokens += suffix_log_probs(self.model, prefix, part, fused=self._text_sharing.fused)
+        except CannotShareError:
+            return None
+        return tokens
+
+    def _check_text_sharing(self) -> PrefixCacheSupport:
+        """Whether sharing is exact for prompts of text alone: rules on the settings, then one comparison."""
+        probes = [Prompt.ask("How do bees fly?"), Prompt.ask("How do bees find their way home?")]
+        rows = [self._encoder.encode(probe, None, "They do.", end=True) for probe in probes]
+        reason = unsupported_reason(self.model, rows[0])
+        if reason is None and not common_prefix(rows):
+            reason = "its prompts have no beginning in common"
+        return PrefixCacheSupport(False, reason) if reason is not None else self_check(self.model, rows, {})
 
     def _text_log_probs(
         self, prompts: Sequence[Prompt], replies: Sequence[str], end: bool, shift: Tensor | None

@@ -61,6 +61,12 @@ class StageFolder:
         else:
             write_json(self._folder / f"{name}.json", document)
 
+    def drop(self, name: str) -> None:
+        """Forget a document, where there is one."""
+        self._documents.pop(name, None)
+        if self._folder is not None:
+            (self._folder / f"{name}.json").unlink(missing_ok=True)
+
     def get_tensors(self, name: str) -> dict[str, Tensor] | None:
         """Tensors; None where they are not finished."""
         if self._folder is None:

@@ -1,0 +1,238 @@
+"""Grown prompts: written token by token so that they read like a rephrased seed and are close to a refusal.
+
+Our reconstruction of the generator behind PHTest (An et al. 2024, arXiv:2409.00598), of which a diagram is public but
+no code, with the inner loop of AutoDAN (Zhu et al. 2023, arXiv:2310.15140). Weights, candidates and temperature are
+ours.
+
+For every new position, with text q so far:
+
+    v        = argmax log p_writer(. | "Rephrase the following text:" + seed, q)
+    repeat   s1(w) = weight * gradient at v + log p_writer(w | ...)          for all w; the best B are candidates
+             s2(w) = weight * log p_victim(refusal | template(q w)) + log p_writer(w | ...)     exact, for the B
+             v     = the best by s2; until v was the best before
+    append   w ~ softmax(s2 / temperature)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import UsageError
+from equipoise.generation.generated_prompt import GeneratedPrompt, SaveState, SeedPrompt, ignore_state
+from equipoise.generation.token_filter import TokenFilter, best_allowed
+from equipoise.generation.victims import OpenVictim
+from equipoise.generation.vocabulary_map import VocabularyMap
+from equipoise.generation.writer import GrowingWriter
+from equipoise.models.transformers_model import TransformersModel
+
+REFUSAL_WORDS: Final = ("sorry", "cannot", "refuse", "unable", "apologize", "apologise")
+"""Banned by default: a prompt that speaks of refusing makes the model repeat it, which is no needless refusal."""
+
+
+@dataclass(frozen=True)
+class GrowthSettings:
+    """How prompts are grown."""
+
+    candidates: int = 48
+    """B: tokens whose exact score is computed in a round."""
+    weight: float = 12.0
+    """Of the victim's log-probability per token against the writer's log-probability of the token, at full strength."""
+    ramp: int = 6
+    """Positions over which the weight grows from 0: the first words say nothing of what is asked."""
+    temperature: float = 0.6
+    """Of the draw of the appended token."""
+    rounds: int = 3
+    """Gradient steps at a position, at most."""
+    floor: float = -7.0
+    """How much less likely than the writer's likeliest word a token may be (log), which keeps the text readable."""
+    least_words: int = 6
+    """A sentence may not end before."""
+    most_tokens: int = 40
+    """A prompt without the end of a sentence by then is given up."""
+    gradient_weight: float = 3.0
+    """Of the first-order gain in the choice of candidates, relative to `weight`."""
+    banned: tuple[str, ...] = REFUSAL_WORDS
+    """Words that no prompt may hold."""
+    seed: int = 0
+    """Of all draws."""
+
+    def __post_init__(self) -> None:
+        if min(self.candidates, self.rounds, self.most_tokens) < 1 or self.temperature <= 0 or self.ramp < 0:
+            raise UsageError(
+                "expected candidates, rounds and tokens of at least 1, a temperature above 0 and a ramp of at least 0, "
+                f"got {self.candidates}, {self.rounds}, {self.most_tokens}, {self.temperature:g} and {self.ramp}; "
+                "try the defaults"
+            )
+
+    def weight_at(self, position: int) -> float:
+        """The victim's weight at a position: 0 at the first, full after `ramp` more."""
+        return self.weight * min(1.0, position / self.ramp if self.ramp else 1.0)
+
+
+@dataclass
+class _GrowthState:
+    """A prompt in the making: enough to go on after a kill, as each position has random numbers of its own."""
+
+    tokens: list[int] = field(default_factory=list)
+    trace: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"tokens": list(self.tokens), "trace": list(self.trace)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any] | None) -> _GrowthState:
+        return cls() if document is None else cls(list(document["tokens"]), list(document["trace"]))
+
+
+class GrownSearch:
+    """Grows prompts against one victim.
+
+    Args:
+        writer: a text model that says which token comes next; it may be the victim itself or another model.
+        victim: a model with weights.
+        settings: how.
+    """
+
+    method = "grown"
+
+    def __init__(
+        self, writer: TransformersModel, victim: OpenVictim, settings: GrowthSettings = GrowthSettings()
+    ) -> None:
+        self.writer, self.victim, self.settings = writer, victim, settings
+        tokenizer = writer.processor.tokenizer
+        self._filter = TokenFilter(tokenizer, writer.model.get_output_embeddings().weight.shape[0], settings.banned)
+        if not bool(self._filter.allowed.any()):
+            raise UsageError(f"expected words of plain text in the tokenizer of {writer.name}, got none; try another")
+        self._map: VocabularyMap | None = None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides the prompts beside the seeds, as JSON."""
+        names = {"writer": f"{self.writer.name}@{self.writer.revision}", "victim": self.victim.name}
+        return {"method": self.method, **names, "refusal": self.victim.refusal, "settings": vars(self.settings).copy()}
+
+    def generate(
+        self,
+        seed: SeedPrompt,
+        number: int,
+        state: Mapping[str, Any] | None = None,
+        save: SaveState = ignore_state,
+    ) -> GeneratedPrompt:
+        """Grow one prompt.
+
+        Args:
+            seed: what it rephrases.
+            number: of the attempt, which decides its random numbers.
+            state: what `save` was last called with in a search that was stopped.
+            save: called after each position.
+        """
+        growth = _GrowthState.from_dict(state)
+        writer = GrowingWriter(self.writer, seed.text, growth.tokens)
+        total = sum(step["writer"] for step in growth.trace)
+        failure: str | None = f"no end of a sentence within {self.settings.most_tokens} tokens"
+        while len(growth.tokens) < self.settings.most_tokens:
+            if growth.tokens and bool(self._filter.ends[growth.tokens[-1]]):
+                failure = None
+                break
+            step = self._position(growth.tokens, writer.log_probs, number)
+            if step is None:
+                failure = "no token that survives decoding and encoding"
+                break
+            growth.tokens.append(step["token"])
+            growth.trace.append(step)
+            total += step["writer"]
+            writer.append(step["token"])
+            save(growth.to_dict())
+        if growth.tokens and bool(self._filter.ends[growth.tokens[-1]]):
+            failure = None
+        return self._finished(seed, number, growth, total, failure)
+
+    def _finished(
+        self, seed: SeedPrompt, number: int, growth: _GrowthState, total: float, failure: str | None
+    ) -> GeneratedPrompt:
+        text = self._filter.decode(growth.tokens)
+        if failure is None and not self._filter.round_trips([growth.tokens])[0]:
+            failure = "its tokens do not survive decoding and encoding"
+        if failure is None and self._filter.holds_banned(text):
+            failure = "it holds a banned word"
+        refusal, seed_refusal = self.victim.scores([text or seed.text, seed.text])
+        scores = {"refusal": refusal, "seed_refusal": seed_refusal, "writer": total / max(len(growth.tokens), 1)}
+        return GeneratedPrompt(text, seed, self.method, number, scores, trace=tuple(growth.trace), failure=failure)
+
+    def _position(self, tokens: Sequence[int], writer: Tensor, number: int) -> dict[str, Any] | None:
+        """The next token with its scores; None where no candidate is left."""
+        settings = self.settings
+        weight = settings.weight_at(len(tokens))
+        allowed = self._allowed(tokens, writer)
+        start = self._canonical(tokens, best_allowed(writer, allowed, 4 * settings.candidates))
+        if not start:
+            return None
+        # Scores are kept over the rounds of a position: a later round computes its new candidates only.
+        exact: dict[int, float] = {}
+        explored: set[int] = set()
+        best, rounds = start[0], 0
+        while rounds < settings.rounds:
+            rounds += 1
+            preliminary = writer
+            if weight > 0:
+                gain = self._gain(self._filter.decode([*tokens, best]))
+                preliminary = writer + weight * settings.gradient_weight * gain
+            ranked = best_allowed(preliminary, allowed, 2 * settings.candidates)
+            chosen = self._canonical(tokens, ranked)[: settings.candidates]
+            new = [token for token in dict.fromkeys([best, *chosen]) if token not in exact]
+            refusal = self._refusal(tokens, new) if weight > 0 else [0.0] * len(new)
+            exact |= {token: weight * value + float(writer[token]) for token, value in zip(new, refusal, strict=True)}
+            explored.add(best)
+            best = max(exact, key=lambda token: (exact[token], -token))
+            # Converged: the best token is one at which the gradient was taken before.
+            if weight == 0 or best in explored:
+                break
+        token = self._draw(exact, len(tokens), number)
+        return {
+            "token": token,
+            "text": self._filter.texts[token],
+            "weight": round(weight, 4),
+            "rounds": rounds,
+            "scored": len(exact),
+            "writer": float(writer[token]),
+            "score": exact[token],
+        }
+
+    def _allowed(self, tokens: Sequence[int], writer: Tensor) -> Tensor:
+        allowed = self._filter.allowed
+        if len(self._filter.decode(tokens).split()) < self.settings.least_words:
+            allowed = allowed & ~self._filter.ends
+        # Relative to the likeliest of these: a writer may want a line end or a quotation mark above all.
+        likeliest = writer.masked_fill(~allowed, -torch.inf).max()
+        return allowed & (writer >= likeliest + self.settings.floor)
+
+    def _canonical(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[int]:
+        kept = self._filter.round_trips([[*tokens, token] for token in candidates])
+        return [token for token, keeps in zip(candidates, kept, strict=True) if keeps]
+
+    def _gain(self, text: str) -> Tensor:
+        gradient = self.victim.gradient(text)
+        if self._map is None:
+            assert isinstance(self.victim.model, TransformersModel)
+            self._map = VocabularyMap(self._filter.texts, self.victim.model.processor.tokenizer)
+        gain = self._map.carry(gradient)
+        # The scale of a first-order estimate means little; its ranking does.
+        return gain / gain[self._filter.allowed].std(unbiased=False).clamp_min(1e-8) * 0.1
+
+    def _refusal(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[float]:
+        return self.victim.scores([self._filter.decode([*tokens, token]) for token in candidates])
+
+    def _draw(self, exact: Mapping[int, float], position: int, number: int) -> int:
+        candidates = sorted(exact)
+        scores = torch.tensor([exact[token] for token in candidates], dtype=torch.float64)
+        # A generator for each position: a search that goes on after a kill draws what it would have drawn.
+        name = f"{self.settings.seed} {number} {position}".encode()
+        random = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:6], "big"))
+        shares = (scores / self.settings.temperature).softmax(-1)
+        return candidates[int(torch.multinomial(shares, 1, generator=random))]
