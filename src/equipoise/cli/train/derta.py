@@ -10,7 +10,6 @@ import typer
 
 from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.options.compute import Device
-from equipoise.cli.options.expansion import with_options
 from equipoise.cli.train.options import Every, Seed
 
 
@@ -18,7 +17,7 @@ class CutPlace(StrEnum):
     """Where a harmful answer is cut."""
 
     word = "word"
-    token = "token"  # noqa: S105 - the word of the field, no secret
+    token = "token"
 
 
 class FrozenDtype(StrEnum):
@@ -49,7 +48,6 @@ Openers = Annotated[
 ]
 
 
-@with_options
 def derta(
     model: Model,
     rows: RefusalRows,
