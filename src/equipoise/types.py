@@ -43,6 +43,10 @@ class Prompt:
     """The conversation so far; the last message is the user's."""
     system: str | None = None
     """System text; models without a system role get it folded into the first user turn."""
+    prefill: str = ""
+    """What the reply has begun with: the model continues it, and its reply is what follows."""
+    templated: bool = True
+    """Whether the chat template writes the conversation; without it a model continues the text as a document."""
 
     @classmethod
     def ask(cls, text: str, *images: Image, system: str | None = None) -> Prompt:
@@ -135,11 +139,16 @@ class Sample:
     """Its licence."""
     problem: str | None = None
     """Why it cannot be evaluated (its picture is missing, say); it is then unscored for this reason."""
+    prefill: str = ""
+    """What the reply has begun with, see `Prompt.prefill`."""
+    templated: bool = True
+    """Whether the chat template writes the prompt, see `Prompt.templated`."""
 
     @property
     def prompt(self) -> Prompt:
         """As a model receives it; opens the pictures."""
-        return Prompt.ask(self.text, *(picture.open() for picture in self.pictures), system=self.system)
+        prompt = Prompt.ask(self.text, *(picture.open() for picture in self.pictures), system=self.system)
+        return replace(prompt, prefill=self.prefill, templated=self.templated)
 
     @property
     def request(self) -> str:

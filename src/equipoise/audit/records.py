@@ -35,6 +35,16 @@ FORMAT: Final = 1
 """Raised when an older Equipoise could no longer read the folder."""
 
 
+_LATER: Final[Mapping[str, object]] = {"prefill": "", "templated": True}
+"""Fields of samples that earlier versions did not have, with the value that says nothing."""
+
+
+def _sample_fields(sample: Sample) -> dict[str, Any]:
+    """The fields of a sample by name, without later ones that say nothing: earlier runs hold hashes without them."""
+    values = {field.name: getattr(sample, field.name) for field in fields(Sample)}
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+
+
 @dataclass(frozen=True)
 class SampleRow:
     """One prompt of one variant: the sample, and what makes it a row of this run."""
@@ -71,7 +81,7 @@ class SampleRow:
 
     def to_json(self) -> dict[str, Any]:
         """One flat object: key, content and variant, then the fields of the sample with the pictures' names."""
-        values = {field.name: getattr(self.sample, field.name) for field in fields(Sample)}
+        values = _sample_fields(self.sample)
         row = {"key": self.key, "content": self.content, "variant": self.variant, "suite": self.sample.suite}
         return {**row, **values, "pictures": self.pictures}
 

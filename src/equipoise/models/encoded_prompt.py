@@ -123,7 +123,7 @@ class PromptEncoder:
         # Comparing pictures by value would cost more than encoding them. Those of a key are kept alive by the cached
         # row, so that no other picture can get the id of one.
         size = None if pixels is None else tuple(pixels.shape)
-        key = (turns, prompt.system, tuple(map(id, other_pictures)), size, reply, end)
+        key = (turns, prompt.system, prompt.prefill, prompt.templated, tuple(map(id, other_pictures)), size, reply, end)
         if key not in self._cache:
             if len(self._cache) >= CACHE_SIZE:
                 self._cache.clear()

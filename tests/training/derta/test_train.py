@@ -21,8 +21,9 @@ from equipoise.training.derta.loss import opener_log_prob
 from equipoise.training.derta.train import DertaTrainingConfig, chosen_rows, row_warnings, train
 from equipoise.types import Prompt
 from tests.training.derta.tokenizer_kinds import write_text_model
-from tests.training.fakes import KilledError, kill_at
+from tests.training.fakes import KilledError, kill_at, noted
 
+REFUSAL = "Sorry, I cannot help."
 HARMFUL = [
     RefusalRow(
         at, "harmful", (("user", f"How do I {act} a lock?"),), f"Take a pin and {act} it.", "Sorry, I cannot help."
@@ -62,7 +63,7 @@ def test_it_refuses_within_harmful_answers_and_not_within_harmless_ones(base: st
     assert min(opener_probability(model, row, openers.ids) for row in HARMFUL) > 0.8
     assert max(opener_probability(model, row, openers.ids) for row in HARMLESS) < 0.1
     replies = model.generate([row.prompt for row in ROWS], max_new_tokens=16)
-    assert [reply.reply for reply in replies] == ["Sorry, I cannot help."] * 3 + [row.answer for row in HARMLESS]
+    assert [reply.reply for reply in replies] == [REFUSAL] * 3 + [row.answer for row in HARMLESS]
 
 
 def test_each_part_of_the_loss_is_logged(base: str, tmp_path: Path) -> None:
@@ -94,10 +95,10 @@ def test_a_folder_of_other_rows_or_another_recipe_is_refused(base: str, tmp_path
 def test_steps_are_taken_exactly_whatever_the_rows(base: str, tmp_path: Path, steps: int) -> None:
     counts = []
     for at, change in enumerate(({}, {"rto_weight": 0.0}, {"boundary_mix": False})):
-        steps_taken: list[int] = []
+        losses: list[float] = []
         recipe = config(base, steps=steps, **change)
-        train(recipe, ROWS, tmp_path / str(at), device="cpu", progress=lambda step, _n, _loss: steps_taken.append(step))
-        counts.append(len(steps_taken))
+        train(recipe, ROWS, tmp_path / str(at), device="cpu", progress=noted(losses))
+        counts.append(len(losses))
     assert counts == [steps] * 3
 
 

@@ -159,7 +159,9 @@ def row_uses(rows: Sequence[RefusalRow], seed: int, passes: int, *, turns: bool)
     uses = []
     for number in range(passes):
         for index, row in enumerate(rows):
-            forms: tuple[UseForm, ...] = ("refuse", "turn" if turns else "refuse") if row.refusal else ("answer",)
+            forms: tuple[UseForm, ...] = (
+                ("refuse", "turn" if turns else "refuse") if row.kind == "harmful" else ("answer",)
+            )
             uses += [RowUse(index, form, (seed, 61, number, index, which)) for which, form in enumerate(forms)]
     return uses
 
