@@ -5,10 +5,10 @@ Nothing here imports torch, so that everything which only reads results stays qu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 from equipoise.errors import UsageError
 
@@ -154,6 +154,16 @@ class Sample:
     def request(self) -> str:
         """The request in plain words, for judges: `intent` where there is one, else `text`."""
         return self.intent or self.text
+
+
+_LATER: Final[Mapping[str, object]] = {"prefill": "", "templated": True}
+"""Fields of samples that earlier versions did not have, with the value that says nothing."""
+
+
+def sample_values(sample: Sample) -> dict[str, Any]:
+    """The fields of a sample by name, without later ones that say nothing: earlier runs hold hashes without them."""
+    values = {field.name: getattr(sample, field.name) for field in fields(Sample)}
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,20 +29,10 @@ from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
 from equipoise.audit.perturbed_picture import PerturbedPicture, read_perturbed_pictures
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.types import Exchange, FinishReason, Sample, Verdict, Wire
+from equipoise.types import Exchange, FinishReason, Sample, Verdict, Wire, sample_values
 
 FORMAT: Final = 1
 """Raised when an older Equipoise could no longer read the folder."""
-
-
-_LATER: Final[Mapping[str, object]] = {"prefill": "", "templated": True}
-"""Fields of samples that earlier versions did not have, with the value that says nothing."""
-
-
-def _sample_fields(sample: Sample) -> dict[str, Any]:
-    """The fields of a sample by name, without later ones that say nothing: earlier runs hold hashes without them."""
-    values = {field.name: getattr(sample, field.name) for field in fields(Sample)}
-    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ class SampleRow:
 
     def to_json(self) -> dict[str, Any]:
         """One flat object: key, content and variant, then the fields of the sample with the pictures' names."""
-        values = _sample_fields(self.sample)
+        values = sample_values(self.sample)
         row = {"key": self.key, "content": self.content, "variant": self.variant, "suite": self.sample.suite}
         return {**row, **values, "pictures": self.pictures}
 

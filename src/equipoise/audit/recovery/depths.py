@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Self
 
 from equipoise.audit.json_reader import JsonObject
@@ -160,5 +161,5 @@ def _positions(cases: Sequence[AuditCase]) -> dict[str, int]:
             position = refusal_position(case.reply.reply)
             if position is not None:
                 counts[bisect_right(BINS, position) - 1] += 1
-    names = [f"{low}-{high - 1}" for low, high in zip(BINS, BINS[1:], strict=False)] + [f"{BINS[-1]}+"]
+    names = [f"{low}-{high - 1}" for low, high in pairwise(BINS)] + [f"{BINS[-1]}+"]
     return {name: counts[index] for index, name in enumerate(names)}

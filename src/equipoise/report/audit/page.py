@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from equipoise import __version__
 from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.recovery.curve_file import read_curve
 from equipoise.audit.summary import AuditSummary
 from equipoise.audit.warnings import AuditWarning
 from equipoise.files import write_whole
@@ -28,6 +29,7 @@ from equipoise.report.audit.pairs import PicturePairs, picture_pairs
 from equipoise.report.audit.plot import PlotPoint, draw
 from equipoise.report.audit.provenance import RunProvenance, provenance
 from equipoise.report.audit.rates import VariantRates, order_variants
+from equipoise.report.audit.recovery import RecoverySection, recovery_section
 from equipoise.report.audit.refusal_sources import RefusalSource, refusal_sources
 from equipoise.report.audit.untrusted_text import visible
 from equipoise.report.audit.warnings import WarningQueue, label
@@ -82,6 +84,8 @@ class AuditPage:
     """Those about no single number."""
     left_out: int
     """Pictures that found no room."""
+    recovery: RecoverySection | None = None
+    """How often begun replies turn into refusals; None where they were not asked."""
 
     @property
     def earlier(self) -> str | None:
@@ -187,6 +191,9 @@ def _page(run: AuditRun, summary: AuditSummary, picture_limit: int) -> AuditPage
         unreached=unreached,
         warnings=warnings.rest(),
         left_out=images.left_out,
+        recovery=recovery_section(
+            [(variant.name, variant.look) for variant in variants], summary.recovery, read_curve(run.folder)
+        ),
     )
 
 
