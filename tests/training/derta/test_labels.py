@@ -118,10 +118,10 @@ def test_two_pictures_are_masked_and_never_counted(pictured: HuggingFaceModel) -
     plain = label_use(pictured, HARMFUL, Prompt.ask("How many shapes are there?"), RowUse(0, "turn", (0,)), WHOLE)
     labels = label_use(pictured, HARMFUL, prompt, RowUse(0, "turn", (0,)), WHOLE)
     tokens = labels.encoded.tokens.tolist()
-    (place,) = pictured.picture_tokens
+    (patch,) = pictured.picture_tokens
     # Two pictures of 16 patches each stand in the prompt, and the reply is the same as without them.
-    assert tokens.count(place) == 32
-    assert all(index < labels.encoded.prompt_length for index, token in enumerate(tokens) if token == place)
+    assert tokens.count(patch) == 32
+    assert all(index < labels.encoded.prompt_length for index, token in enumerate(tokens) if token == patch)
     assert tokens[labels.encoded.prompt_length :] == plain.encoded.tokens[plain.encoded.prompt_length :].tolist()
     assert labels.openers.count(WANTED) == plain.openers.count(WANTED) == labels.encoded.reply_length
     refusal = label_refusal(pictured, prompt, "Take a pin", "Sorry, no.")

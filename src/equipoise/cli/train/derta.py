@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.options.compute import Device
+from equipoise.cli.options.expansion import with_options
 from equipoise.cli.train.options import Every, Seed
+
+if TYPE_CHECKING:
+    from equipoise.training.derta.train import DertaTrainingConfig
 
 
 class CutPlace(StrEnum):
@@ -27,7 +32,7 @@ class FrozenDtype(StrEnum):
     float32 = "float32"
 
 
-Model = Annotated[
+ChatModelName = Annotated[
     str, typer.Argument(help="A chat model, with pictures or without: all names that audit takes.", show_default=False)
 ]
 RefusalRows = Annotated[
@@ -42,49 +47,70 @@ RefusalRows = Annotated[
 AdapterFolder = Annotated[
     Path, typer.Option("--out", "-o", help="Folder of the adapter, for MODEL+FOLDER; resumes where it stopped.")
 ]
-Openers = Annotated[
-    list[str] | None,
-    typer.Option("--opener", help="How refusals begin. May be repeated; by default learned from the rows' refusals."),
-]
 
 
-def derta(
-    model: Model,
-    rows: RefusalRows,
-    out: AdapterFolder,
-    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows, each with cuts of its own.")] = 2,
+@dataclass(frozen=True, kw_only=True)
+class DertaOptions:
+    """What is learned, and how."""
+
+    epochs: Annotated[int, typer.Option(min=1, help="Times over the rows, each with cuts of its own.")] = 2
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps, in place of --epochs.", show_default=False)
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="At its peak.")] = 1e-4,
-    batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 8,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
+    ] = None
+    learning_rate: Annotated[float, typer.Option(help="At its peak.")] = 1e-4
+    batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 8
+    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8
     prefix: Annotated[
         bool, typer.Option("--prefix/--no-prefix", help="Learn refusals after the beginning of a harmful answer.")
-    ] = True,
+    ] = True
     rto_weight: Annotated[
         float, typer.Option(help="Weight of wanting a refusal at every token of a harmful answer; 0 leaves it out.")
-    ] = 1.0,
+    ] = 1.0
     negative_weight: Annotated[
         float, typer.Option(help="Weight of not wanting one at the tokens of a harmless answer.")
-    ] = 1.0,
+    ] = 1.0
     keep_fraction: Annotated[
         float, typer.Option(help="Share of an answer's tokens at which that is learned, drawn anew for each epoch.")
-    ] = 1.0,
-    cut: Annotated[CutPlace, typer.Option(help="Where harmful answers are cut.")] = CutPlace.word,
+    ] = 1.0
+    cut: Annotated[CutPlace, typer.Option(help="Where harmful answers are cut.")] = CutPlace.word
     boundary_mix: Annotated[
         bool,
         typer.Option(
             "--boundary-mix/--no-boundary-mix", help="Learn from boundary rows; without, it refuses more of them."
         ),
-    ] = True,
-    opener: Openers = None,
-    longest: Annotated[int, typer.Option(min=16, help="Tokens of a row at most.")] = 1024,
-    dtype: Annotated[
-        FrozenDtype, typer.Option(help="Number format of the weights that do not learn.")
-    ] = FrozenDtype.bfloat16,
+    ] = True
+    opener: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--opener", help="How refusals begin. May be repeated; by default learned from the rows' refusals."
+        ),
+    ] = None
+    longest: Annotated[int, typer.Option(min=16, help="Tokens of a row at most.")] = 1024
+    dtype: Annotated[FrozenDtype, typer.Option(help="Number format of the weights that do not learn.")] = (
+        FrozenDtype.bfloat16
+    )
+    seed: Seed = 0
+
+    def config(self, model: str) -> DertaTrainingConfig:
+        """The training of a model with these options.
+
+        Raises:
+            UsageError: a fraction or weight out of range.
+        """
+        from equipoise.training.derta.train import DertaTrainingConfig
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {"rate": values.pop("learning_rate"), "openers": tuple(values.pop("opener") or ())}
+        return DertaTrainingConfig(model=model, **values | {"cut": self.cut.value, "dtype": self.dtype.value})
+
+
+@with_options
+def derta(
+    model: ChatModelName,
+    rows: RefusalRows,
+    out: AdapterFolder,
+    options: DertaOptions = DertaOptions(),
     checkpoint_every: Every = 100,
-    seed: Seed = 0,
     device: Device = None,
 ) -> None:
     """Train a chat model to refuse at any position of a reply (DeRTa): harmful prefixes, and a refusal at every token.
@@ -94,27 +120,10 @@ def derta(
     """
     from equipoise.cli.options.progress import steps_bar
     from equipoise.data.refusal_rows import read_refusal_rows
-    from equipoise.training.derta.train import DertaTrainingConfig, row_warnings, train
+    from equipoise.training.derta.train import row_warnings, train
 
     quiet()
-    config = DertaTrainingConfig(
-        model=model,
-        epochs=epochs,
-        steps=steps,
-        rate=learning_rate,
-        batch=batch,
-        rank=rank,
-        seed=seed,
-        prefix=prefix,
-        rto_weight=rto_weight,
-        negative_weight=negative_weight,
-        keep_fraction=keep_fraction,
-        cut=cut.value,
-        boundary_mix=boundary_mix,
-        openers=tuple(opener or ()),
-        longest=longest,
-        dtype=dtype.value,
-    )
+    config = options.config(model)
     learned = read_refusal_rows(rows)
     counts = row_warnings(learned)
     if counts.refusals or counts.harmful_answers or counts.answers:
@@ -122,7 +131,7 @@ def derta(
             f"as the structural judge reads them, {counts.refusals} refusals do not refuse, {counts.harmful_answers} "
             f"harmful answers refuse, and {counts.answers} answers to harmless prompts refuse"
         )
-    if not boundary_mix:
+    if not config.boundary_mix:
         warn("without boundary rows a model trained so refuses many more harmless prompts")
     with steps_bar("train derta") as progress:
         folder, wanted = train(

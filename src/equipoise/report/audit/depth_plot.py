@@ -102,8 +102,8 @@ def _bars(axes: Any, line: DepthLine, places: Sequence[float]) -> None:
         zorder=3,
         clip_on=False,
     )
-    for place, point in zip(places, line.points, strict=True):
-        axes.plot([place, place], [100 * point.low, 100 * point.high], color=colour, linewidth=1.2, zorder=2)
+    for across, point in zip(places, line.points, strict=True):
+        axes.plot([across, across], [100 * point.low, 100 * point.high], color=colour, linewidth=1.2, zorder=2)
 
 
 def _settings() -> Any:
