@@ -154,7 +154,7 @@ def _pictures(row: TableRow) -> tuple[Picture, ...]:
     # `attach` never opens a path that leads out of the folder of the file.
     sample = attach(Sample(id="row", suite="", text="", expected="answer"), row.file.parent, *names)
     if sample.problem:
-        raise UsageError(f"expected its pictures beside the file, got: {sample.problem}")
+        raise UsageError(f"expected its pictures beside the file, got {sample.problem}")
     for picture in sample.pictures:
         try:
             picture.open()
