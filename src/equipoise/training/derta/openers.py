@@ -77,7 +77,9 @@ def learn_opener_tokens(
     named = {token: str(tokenizer.decode([token])) for token in frequent}
     # White space, and the bytes of half a character, say nothing of what follows.
     spoken = [token for token in frequent if any(letter.isalnum() for letter in named[token])]
-    chosen = [token for token in spoken if openings.get(token, 0.0) <= RARE and anywhere.get(token, 0.0) <= RARE]
+    # `I` and ` I` are one word: where answers use one form, they use the other as well, in other rows.
+    used = {named[token].strip() for token in spoken if max(openings.get(token, 0.0), anywhere.get(token, 0.0)) > RARE}
+    chosen = [token for token in spoken if named[token].strip() not in used]
     left_out = tuple(named[token] for token in spoken if token not in chosen)
     if not chosen:
         raise UsageError(
