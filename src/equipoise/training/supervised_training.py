@@ -117,7 +117,7 @@ def fit(
         ):
             value = loss(model, batch)
         parts = {"loss": value} if isinstance(value, Tensor) else dict(value)
-        next(iter(parts.values())).backward()  # type: ignore[no-untyped-call]
+        next(iter(parts.values())).backward()
         nn.utils.clip_grad_norm_(weights.weights, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from equipoise.models.text_model import TextModel, TextProcessor
+from tests.models.families.parts import fill
 
 KINDS = ("bpe", "bpe-bos", "sentencepiece", "sentencepiece-bos")
 SENTENCES = (
@@ -119,5 +120,8 @@ def _llama(words: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
+        fill(model)
+        # Adapters leave the output layer alone: with small weights there no reply could ever be likely.
+        torch.nn.init.normal_(model.lm_head.weight, std=0.5)
     model.generation_config.eos_token_id = words.eos_token_id
     return model.eval()

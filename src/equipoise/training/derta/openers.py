@@ -75,8 +75,7 @@ def learn_opener_tokens(
     frequent = [token for token, count in counts.most_common() if count >= RARE * len(refusals)]
     tokenizer = model.processor.tokenizer
     named = {token: str(tokenizer.decode([token])) for token in frequent}
-    # White space, and the bytes of half a character, say nothing of what follows.
-    spoken = [token for token in frequent if any(letter.isalnum() for letter in named[token])]
+    spoken = [token for token in frequent if _is_spoken(named[token])]
     # `I` and ` I` are one word: where answers use one form, they use the other as well, in other rows.
     used = {named[token].strip() for token in spoken if max(openings.get(token, 0.0), anywhere.get(token, 0.0)) > RARE}
     chosen = [token for token in spoken if named[token].strip() not in used]
@@ -92,8 +91,15 @@ def learn_opener_tokens(
 
 def _first_token(model: TransformersModel, prompt: Prompt, prefix: str, refusal: str) -> int:
     """The token that a refusal begins with, at the beginning of a reply or after a word."""
-    labels = label_refusal(model, prompt, prefix, refusal).labels
-    return next(label for label in labels if label != IGNORED)
+    labels = [label for label in label_refusal(model, prompt, prefix, refusal).labels if label != IGNORED]
+    # Some tokenizers write the space before a word as a token of its own, which says nothing of what follows.
+    spoken = (label for label in labels if _is_spoken(model.processor.tokenizer.decode([label])))
+    return next(spoken, labels[0])
+
+
+def _is_spoken(text: str) -> bool:
+    """Whether a token holds a letter or digit; white space and the bytes of half a character do not."""
+    return any(letter.isalnum() for letter in text)
 
 
 def _answer_tokens(model: TransformersModel, prompt: Prompt, answer: str) -> list[int]:
