@@ -16,6 +16,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
 from equipoise.judges.phrases import judge_reply
 from equipoise.models.load import load
+from equipoise.models.model_location import locate
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.derta.collator import DertaCollator, DertaItem
@@ -23,6 +24,7 @@ from equipoise.training.derta.labels import DertaLabels, LabelSettings, RowUse, 
 from equipoise.training.derta.loss import DertaLoss
 from equipoise.training.derta.openers import OpenerTokens, learn_opener_tokens
 from equipoise.training.loop import Progress, seeded
+from equipoise.training.lora import save_adapter
 from equipoise.training.supervised_training import SupervisedSettings, fit
 from equipoise.training.trainable_parts import choose_learners
 from equipoise.types import Prompt
@@ -173,9 +175,17 @@ def train(
     )
     lengths = [len(item.labels) for item in items]
     fit(adapted, items, DertaCollator(model), settings, out, recipe, loss=loss, lengths=lengths, progress=progress)
-    adapted.to(torch.bfloat16).save_pretrained(out)
+    _save(adapted, out, config.model)
     write_json(out / "recipe.json", recipe | {"openers_learned": openers.to_dict(), "base": Path(config.model).name})
     return out, openers
+
+
+def _save(adapted: Any, out: Path, model: str) -> None:
+    """Write the adapter, with the name of its base where that is a model without adapters."""
+    if locate(model).adapters:
+        adapted.to(torch.bfloat16).save_pretrained(out)
+    else:
+        save_adapter(adapted, out, model)
 
 
 def _recipe(config: DertaTrainingConfig, rows: Sequence[RefusalRow]) -> dict[str, Any]:
