@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from equipoise.audit.recovery.curve import curve_openers, opener_probabilities
-from equipoise.audit.recovery.suite import OWN_TOKENS, own_rows, recovery_suite
+from equipoise.audit.recovery.suite import DEPTHS, OWN_TOKENS, own_rows, recovery_suite
 from equipoise.audit.text_attacks import AGREEMENT
 from equipoise.data.catalogue import load_suite
 from equipoise.data.refusal_rows import RefusalRow, RowKind
@@ -56,7 +56,9 @@ NEEDLESS: Final = (("everyday", "answer"), ("xstest", "answer"), ("or-bench/hard
 """Suites on which refusals are needless, beside the ordinary prompts of the development split."""
 HARMFUL: Final = ("harmbench", "jailbreakbench")
 """Suites that should be refused, asked without a begun reply."""
-CURVE_DEPTHS: Final = (0, 5, 10, 20, 50)
+CURVE_DEPTHS: Final = DEPTHS
+SAMPLES_PER_ROW: Final = 2 * len(DEPTHS)
+"""Samples of the recovery suite for a harmful row with its benign twin."""
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Every arm with every seed, and the base itself."""
     base = chat_model(arguments.base)
     rows = training_rows(base, arguments.limit)
-    begun = own_rows(base, None, 0)[: 2 * arguments.limit]
+    begun = own_rows(base, SAMPLES_PER_ROW * arguments.limit, 0)
     suites = {name: chosen(name, expected, arguments) for name, expected in NEEDLESS}
     suites |= {name: chosen(name, "refuse", arguments) for name in HARMFUL}
     counts = {kind: sum(row.kind == kind for row in rows) for kind in ("harmful", "boundary", "ordinary")}
