@@ -63,7 +63,7 @@ def test_the_description_says_every_value() -> None:
     svg = draw_depths(LINES, "recovery", "Refusals by depth", "refused")
     words = ET.fromstring(svg).findtext("desc")
     assert words is not None
-    assert re.search(r"plain, harmful answers: 90\S* ?% at depth 0, 50\S* ?% at depth 5, 10\S* ?% at depth 20", words)
+    assert re.search(r"plain, harmful answers: 90[^,]* at depth 0, 50[^,]* at depth 5, 10[^,]* at depth 20", words)
     assert ET.fromstring(svg).findtext("title") == "Refusals by depth"
 
 
