@@ -140,7 +140,7 @@ def _turns(row: TableRow) -> tuple[tuple[Role, str], ...]:
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
         if role not in get_args(Role) or not isinstance(content, str) or not content.strip():
             raise UsageError("expected messages with role user or assistant and content in words, got another")
-        turns.append((role, content))
+        turns.append(("user" if role == "user" else "assistant", content))
     if not turns or turns[-1][0] != "user":
         raise UsageError("expected a prompt that ends with a turn of the user, got none")
     return tuple(turns)
