@@ -73,7 +73,7 @@ def test_what_cannot_be_encoded_is_one_error(picture: Image.Image) -> None:
     with pytest.raises(ModelError, match="reads text only"):
         text_model("bpe").encode_reply(Prompt.ask("What?", picture), REPLY)
     with pytest.raises(UsageError, match="reply with words"):
-        text_model("bpe").encode_reply(PROMPT, " ", end=False)
+        text_model("bpe").encode_reply(PROMPT, "", end=False)
 
 
 def test_a_begun_reply_belongs_to_the_prompt() -> None:
