@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from PIL import Image
 
 from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.errors import UsageError
-from equipoise.types import Message, Prompt, Sample, Turn
+from equipoise.types import Message, Prompt, Sample, Turn, sample_values
 
 
 def picture(grey: int = 0) -> Image.Image:
@@ -78,3 +80,25 @@ def test_pictures_of_a_sample_go_to_the_turns_they_belong_to() -> None:
     ]
     assert sample.prompt.system == "Be brief."
     assert sample.prompt.text == "So?"
+
+
+def test_a_sample_that_begins_no_reply_has_the_fields_that_it_always_had() -> None:
+    plain = Sample("a", "toy", "How?", "answer")
+    assert not {"prefill", "templated"} & set(sample_values(plain))
+    assert sample_values(replace(plain, prefill="Mix"))["prefill"] == "Mix"
+    assert sample_values(replace(plain, templated=False))["templated"] is False
+    assert Sample(**sample_values(replace(plain, prefill="Mix", templated=False))) == replace(
+        plain, prefill="Mix", templated=False
+    )
+
+
+def test_a_sample_hands_its_beginning_to_its_prompt() -> None:
+    sample = Sample("a", "toy", "How?", "answer", prefill="Mix", templated=False, system="Be brief.")
+    assert (sample.prompt.prefill, sample.prompt.templated, sample.prompt.system) == ("Mix", False, "Be brief.")
+    assert sample.prompt.text == "How?"
+
+
+def test_pictures_are_replaced_within_a_begun_reply() -> None:
+    prompt = replace(Prompt.ask("How?", picture()), prefill="Mix", templated=False)
+    for changed in (prompt.with_picture(picture(9)), prompt.with_pictures([picture(9)])):
+        assert (changed.prefill, changed.templated) == ("Mix", False)

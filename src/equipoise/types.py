@@ -5,10 +5,10 @@ Nothing here imports torch, so that everything which only reads results stays qu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 from equipoise.errors import UsageError
 
@@ -58,6 +58,10 @@ class Prompt:
     """The conversation so far; the last message is the user's."""
     system: str | None = None
     """System text; models without a system role get it folded into the first user turn."""
+    prefill: str = ""
+    """What the reply has begun with: the model continues it, and its reply is what follows."""
+    templated: bool = True
+    """Whether the chat template writes the conversation; without it a model continues the text as a document."""
 
     @classmethod
     def ask(cls, text: str, *images: Image, system: str | None = None) -> Prompt:
@@ -150,6 +154,10 @@ class Sample:
     """Its licence."""
     problem: str | None = None
     """Why it cannot be evaluated (its picture is missing, say); it is then unscored for this reason."""
+    prefill: str = ""
+    """What the reply has begun with, see `Prompt.prefill`."""
+    templated: bool = True
+    """Whether the chat template writes the prompt, see `Prompt.templated`."""
     earlier: tuple[Turn, ...] = ()
     """Turns of the conversation before `text`; their pictures come first among `pictures`."""
 
@@ -164,12 +172,22 @@ class Sample:
         """As a model receives it; opens the pictures."""
         images = iter([picture.open() for picture in self.pictures])
         messages = (Message(turn.role, turn.text, tuple(islice(images, turn.pictures))) for turn in self.turns)
-        return Prompt(tuple(messages), self.system)
+        return Prompt(tuple(messages), self.system, prefill=self.prefill, templated=self.templated)
 
     @property
     def request(self) -> str:
         """The request in plain words, for judges: `intent` where there is one, else `text`."""
         return self.intent or self.text
+
+
+_LATER: Final[Mapping[str, object]] = {"prefill": "", "templated": True}
+"""Fields of samples that earlier versions did not have, with the value that says nothing."""
+
+
+def sample_values(sample: Sample) -> dict[str, Any]:
+    """The fields of a sample by name, without later ones that say nothing: earlier runs hold hashes without them."""
+    values = {field.name: getattr(sample, field.name) for field in fields(Sample)}
+    return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from equipoise.data.catalogue import SUITES, load_suite
+from equipoise.data.catalogue import SUITES, Suite, load_suite
 from equipoise.errors import UsageError
+from equipoise.types import Sample
 
 ROWS = "id,prompt,type,label\n" + "".join(
     f"{n},Prompt {n}?,{'contrast_' if n > 25 else ''}homonyms,{'unsafe' if n > 25 else 'safe'}\n" for n in range(1, 51)
@@ -148,3 +152,17 @@ def test_loading_suites_needs_none_of_the_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_begun_reply_changes_the_hash_of_a_suite_and_none_leaves_it_as_it_was() -> None:
+    plain = Sample("a", "toy", "How?", "answer")
+    hashes = {
+        Suite("toy", (sample,), "here").sha256
+        for sample in (plain, replace(plain, prefill="Mix"), replace(plain, templated=False))
+    }
+    assert len(hashes) == 3
+    # As versions computed it in which samples could not begin a reply.
+    values = {field.name: getattr(plain, field.name) for field in fields(plain)}
+    values = {name: value for name, value in values.items() if name not in ("prefill", "templated")} | {"pictures": []}
+    document = json.dumps(values, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    assert Suite("toy", (plain,), "here").sha256 == hashlib.sha256(document).hexdigest()

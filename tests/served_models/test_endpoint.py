@@ -106,3 +106,16 @@ def test_a_temperature_is_a_number_or_none() -> None:
     assert [parse_temperature(text) for text in ("none", "None", "0", "0.7")] == [None, None, 0.0, 0.7]
     with pytest.raises(UsageError, match="hot"):
         parse_temperature("hot")
+
+
+def test_a_begun_reply_is_asked_to_be_continued_until_the_server_refuses_the_fields() -> None:
+    endpoint = ServedEndpoint("http://host/v1", "m")
+    begun = {"messages": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Take"}]}
+    plain = {"messages": [{"role": "user", "content": "How?"}]}
+    assert endpoint.body(begun)["continue_final_message"] is True
+    assert endpoint.body(begun)["add_generation_prompt"] is False
+    assert "continue_final_message" not in endpoint.body(plain)
+    error = {"error": {"message": "Unrecognized request argument supplied: continue_final_message"}}
+    assert endpoint.parameters.learn(400, error, endpoint.body(begun))
+    assert not {"continue_final_message", "add_generation_prompt"} & set(endpoint.body(begun))
+    assert endpoint.body(begun)["messages"] == begun["messages"]

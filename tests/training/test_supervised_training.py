@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -51,6 +52,19 @@ def test_the_loss_falls_and_the_model_is_ready_to_use(base: str, tmp_path: Path)
     assert len(losses) == 6 * 4
     assert losses[-1] < 0.5 * losses[0]
     assert not any(module.training for module in model.modules())
+
+
+def test_parts_of_a_loss_are_logged_and_the_first_is_minimised(base: str, tmp_path: Path) -> None:
+    def parts(model: Any, batch: Any) -> dict[str, Tensor]:
+        loss = model(**batch)["loss"]
+        return {"loss": loss, "tenfold": 10 * loss}
+
+    alone, reported = model_of(base), model_of(base)
+    fit(alone, ROWS, COLLATE, SETTINGS, tmp_path / "alone", {})
+    fit(reported, ROWS, COLLATE, SETTINGS, tmp_path / "parts", {}, loss=parts)
+    last = json.loads((tmp_path / "parts" / "training.jsonl").read_text().splitlines()[-1])
+    assert last["tenfold"] == pytest.approx(10 * last["loss"], rel=1e-5)
+    assert all(torch.equal(one, two) for one, two in zip(weights_of(alone), weights_of(reported), strict=True))
 
 
 @pytest.mark.parametrize("killed", [1, 4, 7])

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -29,7 +29,7 @@ from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
 from equipoise.audit.perturbed_picture import PerturbedPicture, read_perturbed_pictures
 from equipoise.errors import UsageError
 from equipoise.files import write_json
-from equipoise.types import Exchange, FinishReason, Sample, Turn, Verdict, Wire
+from equipoise.types import Exchange, FinishReason, Sample, Turn, Verdict, Wire, sample_values
 
 FORMAT: Final = 1
 """Raised when an older Equipoise could no longer read the folder."""
@@ -70,7 +70,7 @@ class SampleRow:
 
     def to_json(self) -> dict[str, Any]:
         """One flat object: key, content and variant, then the fields of the sample with the pictures' names."""
-        values = {field.name: getattr(self.sample, field.name) for field in fields(Sample)}
+        values = sample_values(self.sample)
         row = {"key": self.key, "content": self.content, "variant": self.variant, "suite": self.sample.suite}
         # Left out where empty: the hashes of most samples stay those of earlier versions.
         earlier = {"earlier": [asdict(turn) for turn in turns]} if (turns := values.pop("earlier")) else {}

@@ -21,6 +21,8 @@ from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
+from equipoise.audit.text_attacks import VARIANTS as TEXT_VARIANTS
+from equipoise.audit.text_attacks import TextAttack, attack_recipe, attacked_samples
 from equipoise.data.catalogue import Suite
 from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.files import write_whole
@@ -35,7 +37,7 @@ DEFENDED_PERTURBED: Final = "defended perturbed"
 DEFENDED_ADAPTIVE: Final = "defended adaptive"
 """Pictures attacked through the defence."""
 DISTRIBUTIONS: Final = ("inspect_ai", "torch", "torchvision", "transformers", "numpy", "scipy", "statsmodels", "pillow")
-DECIDING: Final = ("format", "model", "asked", "suites", "attack", "defence", "judge")
+DECIDING: Final = ("format", "model", "asked", "suites", "attack", "text_attack", "defence", "judge")
 """Keys of the recipe that decide the numbers: a folder holds the run of one such recipe."""
 EXTENSIONS: Final = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp"}
 """How the files of pictures begin, and what they are called in the run folder."""
@@ -65,6 +67,8 @@ class AuditConfig:
     """The attack, for the perturbed variant; needs a target with weights."""
     bystanders: tuple[OpenModel, ...] = ()
     """Models that are not attacked and should not refuse the perturbed pictures either."""
+    text_attack: TextAttack | None = None
+    """An attack on the form of the requests, for a variant of its own."""
     defended: OpenModel | None = None
     """The target's model in countermeasures, for the defended variants."""
     max_new_tokens: int = 64
@@ -101,6 +105,11 @@ class AuditConfig:
                 )
             for model in (self.target.model, *self.bystanders):
                 require_reads_pictures(model, "attack it")
+        if self.text_attack == "completing" and not isinstance(self.target.model, OpenModel):
+            raise UsageError(
+                f"expected a model with weights for --attack completing, got {self.target.name}, whose server writes "
+                "the chat template; try --attack prefill"
+            )
         problems = [_problem(sample, self.target) for suite in self.suites for sample in suite.samples]
         if None not in problems:
             raise ModelError(
@@ -133,7 +142,11 @@ class AuditConfig:
         """The variants of the run, in the order in which they are asked."""
         attacked, defended = self.perturbing is not None, self.defended is not None
         names = [PLAIN, *([VARIANT] if attacked else []), *([DEFENDED] if defended else [])]
-        return (*names, *([DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []))
+        names += [DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []
+        if self.text_attack is not None:
+            own = TEXT_VARIANTS[self.text_attack]
+            names += [own, *([f"{DEFENDED} {own}"] if defended else [])]
+        return tuple(names)
 
     @property
     def defence(self) -> dict[str, Any] | None:
@@ -169,6 +182,7 @@ class AuditConfig:
             ],
             "variants": list(self.variants),
             "attack": self.attack,
+            "text_attack": attack_recipe(self.text_attack) if self.text_attack else None,
             "defence": self.defence,
             "judge": self.judge.describe(),
             "hardware": self.hardware or platform.machine(),
@@ -210,6 +224,10 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
     samples = [sample for suite in plan.suites for sample in suite.samples]
     pictures: list[PerturbedPicture] = []
     attacked: dict[str, tuple[Sample, ...]] = {PLAIN: tuple(samples), DEFENDED: tuple(samples)}
+    if plan.text_attack is not None:
+        changed_texts = attacked_samples(plan.text_attack, samples)
+        own = TEXT_VARIANTS[plan.text_attack]
+        attacked |= {own: changed_texts, f"{DEFENDED} {own}": changed_texts}
     for variant in plan.variants:
         model = plan.defended if variant == DEFENDED_ADAPTIVE else plan.target.model
         if variant in (VARIANT, DEFENDED_ADAPTIVE):

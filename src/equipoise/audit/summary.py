@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -15,6 +15,7 @@ from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
 from equipoise.audit.reach import Reach, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
+from equipoise.audit.recovery.depths import RecoverySummary, recovery_of
 from equipoise.audit.warnings import AuditWarning, find_warnings
 from equipoise.errors import UsageError
 from equipoise.files import write_json
@@ -177,9 +178,12 @@ class AuditSummary:
     """Reasons not to trust a number."""
     judges: tuple[JudgeSummary, ...]
     """Who judged; the first made the numbers."""
+    recovery: Mapping[str, RecoverySummary] = field(default_factory=dict)
+    """Recovery of begun replies by variant; empty where the suite `recovery-depth` was not asked."""
 
     def to_json(self) -> dict[str, Any]:
-        """`{format, run, complete, variants, comparisons, warnings, judges}`."""
+        """`{format, run, complete, variants, comparisons, warnings, judges}`, and `recovery` where there is any."""
+        recovery = {name: part.to_json() for name, part in self.recovery.items()}
         return {
             "format": FORMAT,
             "run": dict(self.run),
@@ -188,6 +192,7 @@ class AuditSummary:
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "warnings": [warning.to_json() for warning in self.warnings],
             "judges": [judge.to_json() for judge in self.judges],
+            **({"recovery": recovery} if recovery else {}),
         }
 
     @classmethod
@@ -224,6 +229,9 @@ class AuditSummary:
             comparisons=tuple(RunComparison.from_json(comparison) for comparison in values.items("comparisons")),
             warnings=tuple(AuditWarning.from_json(warning) for warning in values.items("warnings")),
             judges=tuple(JudgeSummary.from_json(judge) for judge in values.items("judges")),
+            recovery={name: RecoverySummary.from_json(part) for name, part in values.objects("recovery").items()}
+            if "recovery" in values.values
+            else {},
         )
 
 
@@ -241,13 +249,15 @@ def summarise(run: AuditRun) -> AuditSummary:
 
 def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> AuditSummary:
     """`summarise` for a caller that has read the cases already."""
+    variants = _group(cases, lambda case: case.variant)
     return AuditSummary(
         run=_recipe(run),
         complete=is_complete(run, cases),
-        variants={name: _variant(members) for name, members in _group(cases, lambda case: case.variant).items()},
+        variants={name: _variant(members) for name, members in variants.items()},
         comparisons=tuple(compare_variants(run, cases)),
         warnings=tuple(find_warnings(run, cases)),
         judges=tuple(JudgeSummary.of(description) for description in run.judge_descriptions),
+        recovery={name: part for name, members in variants.items() if (part := recovery_of(members)) is not None},
     )
 
 

@@ -24,6 +24,8 @@ from equipoise.errors import UsageError
 if TYPE_CHECKING:
     from equipoise.audit.engine.session import CollectionOutcome
     from equipoise.audit.perturbed_variant import PerturbedVariantConfig
+    from equipoise.audit.recovery.begun_replies import BegunReplies
+    from equipoise.audit.recovery.depths import RecoverySummary
     from equipoise.audit.run import AuditConfig
     from equipoise.audit.summary import AuditRates, AuditSummary, VariantSummary
     from equipoise.audit.warnings import AuditWarning
@@ -57,8 +59,8 @@ Suites = Annotated[
     typer.Option(
         "--suite",
         "-s",
-        help="NAME, NAME=FOLDER, NAME=hub:ORG/NAME@REVISION, or a file of your own samples. May be repeated. "
-        "By default the embedded ones: testbed and everyday.",
+        help="NAME, NAME=FOLDER, NAME=hub:ORG/NAME@REVISION, a file of your own samples, or recovery-depth[=FILE], "
+        "which begins replies. May be repeated. By default the embedded ones: testbed and everyday.",
     ),
 ]
 AuditBystanders = Annotated[
@@ -77,7 +79,12 @@ DataFolder = Annotated[
     typer.Option(help="Folder that holds suites by name.", envvar="EQUIPOISE_DATA", show_default=False),
 ]
 AttackName = Annotated[
-    str | None, typer.Option(help="Measure also on pictures attacked so: refusal, or none.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Measure also under an attack: refusal (perturbed pictures), prefill (the reply has begun to agree), "
+        "completing (no chat template), or none.",
+        show_default=False,
+    ),
 ]
 AttackPictures = Annotated[
     int, typer.Option("--attack-pictures", min=1, help="How many pictures to attack.", rich_help_panel=ATTACK)
@@ -119,24 +126,31 @@ def audit(
     With --defend the defended model is asked as well, and with an attack also about pictures attacked through the
     defence, as an attacker who knows it would.
     """
-    if attack not in (None, "none", "refusal"):
-        raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
     from equipoise.audit.failure_limit import FailureLimit
+    from equipoise.audit.recovery.begun_replies import BegunReplies
     from equipoise.audit.run import AuditConfig
+    from equipoise.audit.text_attacks import TEXT_ATTACKS
     from equipoise.cli.options.target import defend_target, find_target, slug
     from equipoise.countermeasures.catalogue import parse
 
+    if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
+        names = ", ".join(("refusal", *TEXT_ATTACKS))
+        raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = _perturbed_variant(settings, attack_pictures)
     max_failed = FailureLimit.parse(requests.max_failed)
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
-    suites = _load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed)
+    specs = tuple(suite or EMBEDDED_SUITES)
+    suites = _load_suites(specs, data, limit, settings.seed)
+    begun = BegunReplies.of_specs(specs)
     judge = judges.load(compute)
     is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
     target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env, requests.endpoint)
+    if begun is not None:
+        suites = (*suites, begun.suite(target.model, limit, settings.seed))
     config = AuditConfig(
         target=target,
         suites=suites,
@@ -144,6 +158,7 @@ def audit(
         out=folder,
         perturbing=perturbing if is_attacked else None,
         bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders) if is_attacked else (),
+        text_attack=next((name for name in TEXT_ATTACKS if name == attack), None),
         defended=defend_target(target, tuple(defend or ())),
         max_new_tokens=max_new_tokens,
         connections=requests.connections,
@@ -156,7 +171,10 @@ def audit(
     if overwrite:
         _clear(folder)
     _print_notes(config)
-    _report(config.out, against, _run(config), json)
+    outcome = _run(config)
+    if begun is not None:
+        _write_curve(begun, config)
+    _report(config.out, against, outcome, json)
 
 
 def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
@@ -172,11 +190,14 @@ def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVaria
 
 
 def _load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+    from equipoise.audit.recovery.suite import is_recovery_depth
     from equipoise.data.catalogue import load_suite
     from equipoise.testbed.suite import NAME, load
 
     return tuple(
-        load(limit, seed) if spec == NAME else load_suite(spec, root=data, limit=limit, seed=seed) for spec in specs
+        load(limit, seed) if spec == NAME else load_suite(spec, root=data, limit=limit, seed=seed)
+        for spec in specs
+        if not is_recovery_depth(spec)
     )
 
 
@@ -203,6 +224,14 @@ def _run(config: AuditConfig) -> CollectionOutcome:
 
     with AuditProgressBar() as bar:
         return audit(config, bar.callbacks())
+
+
+def _write_curve(begun: BegunReplies, config: AuditConfig) -> None:
+    from equipoise.audit.records import AuditRun
+
+    why_none = begun.write_curve(config.target.model, AuditRun.open(config.out))
+    if why_none:
+        warn(why_none)
 
 
 def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json: bool) -> None:
@@ -249,11 +278,24 @@ def print_summary(summary: AuditSummary) -> None:
             rows += [(f"  {suite}", *_rate_columns(inner.rates)) for suite, inner in variant.suites.items()]
     print_table(table("", ["", *COLUMNS], rows))
     print_table("rate [95 % interval] count; unscored replies are on neither side")
+    for name, recovery in summary.recovery.items():
+        _print_recovery(name, recovery)
     for name, variant in summary.variants.items():
         _print_server_texts(name, variant)
     for warning in warnings:
         if warning.kind not in FIRST_WARNINGS:
             print_table(f"warning: {_scope(warning)}{warning.text}")
+
+
+def _print_recovery(variant: str, recovery: RecoverySummary) -> None:
+    rows = [
+        (f"depth {rates.depth}", _brief(rates.recovered), _brief(rates.needless), _brief(rates.harmful))
+        for rates in recovery.depths
+    ]
+    columns = [f"begun replies, {variant}", "harmful ones broken off", "harmless ones broken off", COLUMNS[1]]
+    print_table(table("", columns, rows))
+    if recovery.doubt:
+        print_table(f"warning: {variant}: {recovery.doubt}")
 
 
 def _rate_columns(rates: AuditRates) -> tuple[str, str, str]:

@@ -6,10 +6,10 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from equipoise.data.sample_pictures import check_pictures
 from equipoise.data.subset import choose_subset
@@ -32,7 +32,7 @@ from equipoise.data.suites import (
 )
 from equipoise.data.tables import SUFFIXES
 from equipoise.errors import UsageError
-from equipoise.types import Sample
+from equipoise.types import Sample, sample_values
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def _unknown(name: str) -> str:
 def _fingerprint(samples: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
-        values: dict[str, Any] = asdict(replace(sample, pictures=()))
+        values = sample_values(replace(sample, pictures=()))
         values["pictures"] = [picture.sha256 for picture in sample.pictures]
         digest.update(json.dumps(values, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()

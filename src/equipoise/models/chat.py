@@ -41,17 +41,33 @@ class ConversationFormat:
             self.system_role = self._supports_system()
 
     def render(self, prompt: Prompt) -> str:
+        """The conversation up to where the reply begins, or goes on where it has begun."""
+        begun = self._beginning(prompt)
+        return begun + self._separator(prompt, begun) + prompt.prefill if prompt.prefill else begun
+
+    def _beginning(self, prompt: Prompt) -> str:
         """The conversation up to where the reply begins."""
         prompt = self._fold_system(prompt)
-        if self.form == "plain":
-            return "\n".join(self._plain_text(message) for message in prompt.messages)
+        if self.form == "plain" or not prompt.templated:
+            return self._start(prompt) + "\n".join(self._plain_text(message) for message in prompt.messages)
         return self._apply_template(self._turns(prompt), begin_reply=True)
+
+    def _start(self, prompt: Prompt) -> str:
+        """The token that a text begins with, where the template would have written it."""
+        tokenizer = self._processor.tokenizer
+        if prompt.templated or tokenizer.bos_token is None:
+            return ""
+        # Models that were trained with it write noise without it.
+        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        return str(tokenizer.bos_token) if begins else ""
 
     def reply_separator(self, prompt: Prompt) -> str:
         """White space that the template puts between the prompt and a reply that is given to it."""
-        if self.form == "plain":
+        return "" if prompt.prefill else self._separator(prompt, self._beginning(prompt))
+
+    def _separator(self, prompt: Prompt, begun: str) -> str:
+        if self.form == "plain" or not prompt.templated:
             return ""
-        begun = self.render(prompt)
         turns = [*self._turns(self._fold_system(prompt)), self._turn(Message("assistant", _PROBE))]
         try:
             with_reply = self._apply_template(turns, begin_reply=False)
@@ -112,7 +128,7 @@ class ConversationFormat:
         messages = list(prompt.messages)
         first = next(i for i, message in enumerate(messages) if message.role == "user")
         messages[first] = replace(messages[first], text=f"{prompt.system}\n\n{messages[first].text}")
-        return Prompt(tuple(messages))
+        return replace(prompt, messages=tuple(messages), system=None)
 
     def _turns(self, prompt: Prompt) -> list[dict[str, Any]]:
         system = [{"role": "system", "content": self._content(prompt.system, 0)}] if prompt.system else []

@@ -23,6 +23,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.media.quantize import to_image
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import encode
+from equipoise.models.reply_tokens import reply_tokens
 from equipoise.types import Prompt
 
 CACHE_SIZE = 4096
@@ -48,6 +49,9 @@ class EncodedPrompt:
     """The prompt as rendered."""
     other_pictures: tuple[Image, ...]
     """The prompt's pictures after the first."""
+    reply_starts: tuple[int, ...] = ()
+    """For each token of the reply but the one that ends it, the index of its first character in the reply's text;
+    below zero for white space of the template in front of it."""
 
     @property
     def reply_length(self) -> int:
@@ -119,7 +123,7 @@ class PromptEncoder:
         # Comparing pictures by value would cost more than encoding them. Those of a key are kept alive by the cached
         # row, so that no other picture can get the id of one.
         size = None if pixels is None else tuple(pixels.shape)
-        key = (turns, prompt.system, tuple(map(id, other_pictures)), size, reply, end)
+        key = (turns, prompt.system, prompt.prefill, prompt.templated, tuple(map(id, other_pictures)), size, reply, end)
         if key not in self._cache:
             if len(self._cache) >= CACHE_SIZE:
                 self._cache.clear()
@@ -127,17 +131,36 @@ class PromptEncoder:
             self._cache[key] = self._encode(prompt, first + other_pictures, reply, end)
         return self._cache[key]
 
+    def encode_with_pictures(self, prompt: Prompt, reply: str, *, end: bool) -> EncodedPrompt:
+        """The row of a prompt with the pictures that it holds, as a training reads it; nothing is cached.
+
+        Raises:
+            UsageError: a number of pictures that the processor cannot take, or a reply without tokens.
+            ModelError: pictures for a processor that takes none.
+        """
+        require_supported_pictures(self._processor, self._chat, prompt)
+        return self._encode(prompt, prompt.pictures, reply, end)
+
+    def image_inputs(self, prompt: Prompt) -> dict[str, Any]:
+        """What the processor makes of the prompt's pictures; empty without pictures."""
+        if not prompt.pictures:
+            return {}
+        outputs = encode(self._processor, [list(prompt.pictures)], [self._chat.render(prompt)])
+        return {key: value for key, value in outputs.items() if key in self._image_input_names}
+
     def _encode(self, prompt: Prompt, pictures: tuple[Image, ...], reply: str, end: bool) -> EncodedPrompt:
         text = self._chat.render(prompt)
         encoded = self._processor_outputs(text, pictures)
         prompt_tokens: Tensor = encoded["input_ids"][0].cpu()
-        reply_tokens = self._reply_tokens(text, self._chat.reply_separator(prompt) + reply) + [self._end] * end
+        separator = self._chat.reply_separator(prompt)
+        tokens = reply_tokens(self._processor.tokenizer, text, separator + reply)
+        ids = [*tokens.ids, *([self._end] if end else [])]
         token_inputs, text_inputs = {}, {}
         for key, value in encoded.items():
             if key in _DROPPED or key in self._image_input_names or not isinstance(value, Tensor):
                 continue
             if value.ndim >= 2 and value.shape[1] == len(prompt_tokens) and not key.startswith("qformer"):
-                token_inputs[key] = extend_over_reply(key, value, len(reply_tokens))
+                token_inputs[key] = extend_over_reply(key, value, len(ids))
             else:
                 text_inputs[key] = value
         picture_indices = torch.isin(prompt_tokens, self._picture_tokens).nonzero()
@@ -146,13 +169,14 @@ class PromptEncoder:
                 "expected picture tokens in the prompt, got none; try a processor that belongs to the model"
             )
         return EncodedPrompt(
-            tokens=torch.cat([prompt_tokens, torch.tensor(reply_tokens, dtype=prompt_tokens.dtype)]),
+            tokens=torch.cat([prompt_tokens, torch.tensor(ids, dtype=prompt_tokens.dtype)]),
             prompt_length=len(prompt_tokens),
             picture_end=int(picture_indices.max()) + 1 if len(picture_indices) else 0,
             token_inputs=token_inputs,
             text_inputs=text_inputs,
             text=text,
             other_pictures=pictures[1:],
+            reply_starts=tuple(start - len(separator) for start in tokens.starts),
         )
 
     def _processor_outputs(self, text: str, pictures: tuple[Image, ...]) -> Mapping[str, Any]:
@@ -162,22 +186,6 @@ class PromptEncoder:
         if key != self._last_key:
             self._last_key, self._last = key, encode(self._processor, [list(pictures)] if pictures else None, [text])
         return self._last
-
-    def _reply_tokens(self, text: str, reply: str) -> list[int]:
-        """Tokens of the reply as a continuation of the prompt.
-
-        Most tokenizers write the first word of a text differently from a later one, so the reply is tokenized together
-        with the prompt. Where a token would reach over the border of the two, the reply is tokenized alone.
-        """
-        tokenizer = self._processor.tokenizer
-        before = tokenizer(text, add_special_tokens=False)["input_ids"]
-        together = tokenizer(text + reply, add_special_tokens=False)["input_ids"]
-        if together[: len(before)] == before and len(together) > len(before):
-            return list(together[len(before) :])
-        alone = list(tokenizer(reply.strip(), add_special_tokens=False)["input_ids"])
-        if not alone:
-            raise UsageError(f"expected a reply with words, got {reply!r}, which has no tokens; try a sentence")
-        return alone
 
 
 def extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:

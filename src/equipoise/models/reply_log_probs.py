@@ -64,14 +64,14 @@ def batch_log_probs(
     """
     device = model.device
     # The last token of a reply predicts nothing that is wanted.
-    tokens = _pad_right([row.tokens[None, :-1] for row in rows]).to(device)
+    tokens = pad_right([row.tokens[None, :-1] for row in rows]).to(device)
     lengths = torch.tensor([len(row.tokens) - 1 for row in rows], device=device)
     mask = (torch.arange(tokens.shape[1], device=device) < lengths[:, None]).long()
     inputs = {**images, "input_ids": tokens, "attention_mask": mask}
     for key in rows[0].token_inputs:
-        inputs[key] = _pad_right([row.token_inputs[key][:, :-1] for row in rows]).to(device)
+        inputs[key] = pad_right([row.token_inputs[key][:, :-1] for row in rows]).to(device)
     for key in rows[0].text_inputs:
-        inputs[key] = _pad_right([row.text_inputs[key] for row in rows]).to(device)
+        inputs[key] = pad_right([row.text_inputs[key] for row in rows]).to(device)
     # The logits at token t predict token t + 1: those from the last prompt token on predict the reply.
     start = min(row.prompt_length for row in rows) - 1
     keep = torch.arange(start, tokens.shape[1], device=device)
@@ -103,7 +103,7 @@ def concatenate_images(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _pad_right(rows: Sequence[Tensor]) -> Tensor:
+def pad_right(rows: Sequence[Tensor]) -> Tensor:
     """`1 x T x ...` tensors in one batch, zeros to the right."""
     longest = max(row.shape[1] for row in rows)
     return torch.cat(

@@ -94,11 +94,6 @@ class TransformersModel(OpenModel):
         inputs = generation.prompt_inputs(self.processor, self._chat, prompts)
         return to_device(inputs, self.model.device, self.model.dtype)
 
-    @property
-    def stop_tokens(self) -> list[int]:
-        """Token ids that end a reply."""
-        return list(self._stops)
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Inside, the model is in eval mode and its weights need no gradients; both are put back afterwards."""
@@ -110,6 +105,24 @@ class TransformersModel(OpenModel):
     ) -> list[EncodedPrompt]:
         """Prompts with their replies as rows of tokens; errors as in `log_prob`."""
         return self._encode_rows(pixels, prompts, replies, end, None)
+
+    def encode_reply(self, prompt: Prompt, reply: str, *, end: bool = True) -> EncodedPrompt:
+        """A prompt, with the pictures that it holds, and a reply to it as one row of tokens.
+
+        Args:
+            prompt: what is asked.
+            reply: what follows it; not empty.
+            end: whether the token that ends a reply belongs to it.
+
+        Raises:
+            UsageError: a number of pictures that the model cannot take, or a reply without tokens.
+            ModelError: pictures for a model that reads none.
+        """
+        return self._encoder.encode_with_pictures(prompt, reply, end=end)
+
+    def image_inputs(self, prompt: Prompt) -> dict[str, Any]:
+        """Image inputs of the model for one prompt, by name; empty for a prompt without pictures."""
+        return self._encoder.image_inputs(prompt)
 
     @contextmanager
     def plain_batches(self) -> Iterator[None]:

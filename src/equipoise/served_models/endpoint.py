@@ -99,7 +99,7 @@ class ServedEndpoint:
         Args:
             fields: the body in OpenAI's words, with `max_tokens` and `temperature`.
         """
-        body = {**fields, **self.extra_body}
+        body = {**fields, **_continuation(fields), **self.extra_body}
         if self.temperature is None:
             body.pop("temperature", None)
         elif "temperature" in body:
@@ -117,6 +117,19 @@ class ServedEndpoint:
             if secret and len(secret) > 3:
                 text = text.replace(secret, "***")
         return text
+
+
+def _continuation(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What asks a server to continue the last message, where that is the assistant's.
+
+    vLLM and SGLang begin a new reply otherwise. Servers that always continue it, or never do, do not know the fields;
+    they are left out after the first error.
+    """
+    messages = fields.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        return {"continue_final_message": True, "add_generation_prompt": False}
+    return {}
 
 
 def parse_headers(values: list[str]) -> dict[str, str]:

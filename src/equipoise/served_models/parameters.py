@@ -20,8 +20,10 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "max_completion_tokens": ("max_completion_tokens",),
     "temperature": ("temperature",),
     "logprobs": ("logprobs", "top_logprobs"),
+    "continue_final_message": ("continue_final_message", "add_generation_prompt"),
 }
-"""Parameters that may be left out or renamed, with all fields of each. None of them decides what is asked."""
+"""Parameters that may be left out or renamed, with all fields of each. None of them decides what is asked: a server
+that knows no `continue_final_message` continues a begun reply anyway, or not at all."""
 OTHER_LIMIT: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 CODES: Final = frozenset({"unsupportedparameter", "unsupportedvalue", "unknownparameter", "extraforbidden"})
 """Codes by which servers say that they do not take a parameter, as `normal` writes them."""

@@ -46,11 +46,6 @@ def token_row(prompt: Sequence[int], reply: Sequence[int]) -> TokenRow:
 def labelled_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The mean cross-entropy of the labelled tokens, computed at their positions alone.
 
-    transformers computes logits for every position, prompts and padding included: with a vocabulary of 50,000 that is
-    more work than the layers of a small model. Here the output layer sees only the hidden states from which a label is
-    predicted. What a family does to its logits afterwards (scaling, soft caps) still happens, as the layer's own
-    input is what is replaced.
-
     Args:
         model: a causal language model, or adapters around one.
         batch: `input_ids`, `labels` and `attention_mask` [rows, length].
@@ -58,6 +53,23 @@ def labelled_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor
     labels = batch["labels"]
     # The state at position t predicts the token at t + 1.
     chosen = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED) != IGNORED
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    return torch.nn.functional.cross_entropy(logits_at(model, inputs, chosen), labels[:, 1:][chosen[:, :-1]])
+
+
+def logits_at(model: Any, inputs: Mapping[str, Any], chosen: torch.Tensor) -> torch.Tensor:
+    """`N x V` float32 logits at the chosen positions alone, row by row.
+
+    transformers computes logits for every position, prompts and padding included: with a vocabulary of 50,000 that is
+    more work than the layers of a small model. Here the output layer sees only the hidden states from which a label is
+    predicted. What a family does to its logits afterwards (scaling, soft caps) still happens, as the layer's own
+    input is what is replaced.
+
+    Args:
+        model: a model of transformers that writes text, or adapters around one.
+        inputs: keyword arguments of its forward pass.
+        chosen: `rows x length` bool, N of them true.
+    """
 
     def keep_chosen(_layer: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         # Indexing also makes the states contiguous: a strided slice would take a far slower product.
@@ -65,10 +77,10 @@ def labelled_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor
 
     handle = model.get_output_embeddings().register_forward_pre_hook(keep_chosen)
     try:
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
     finally:
         handle.remove()
-    return torch.nn.functional.cross_entropy(logits[0].float(), labels[:, 1:][chosen[:, :-1]])
+    return logits[0].float()
 
 
 @dataclass(frozen=True)

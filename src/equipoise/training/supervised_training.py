@@ -24,8 +24,10 @@ from equipoise.training.checkpointing import LearnedWeights
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 
 Row = TypeVar("Row")
-Loss = Callable[[Any, Mapping[str, Tensor]], Tensor]
-"""Model and collated batch to the mean loss, a scalar."""
+LossParts = Mapping[str, Tensor]
+"""Scalars by name: the first is minimised, the others are its parts, for the log."""
+Loss = Callable[[Any, Mapping[str, Any]], Tensor | LossParts]
+"""Model and collated batch to the mean loss, a scalar, alone or with its parts."""
 WARMUP_SHARE: Final = 0.06
 """Share of the steps in which the learning rate rises; afterwards it falls linearly to zero."""
 WEIGHT_DECAY: Final = 0.01
@@ -65,7 +67,7 @@ def model_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 def fit(
     model: nn.Module,
     rows: Sequence[Row],
-    collate: Callable[[Sequence[Row]], Mapping[str, Tensor]],
+    collate: Callable[[Sequence[Row]], Mapping[str, Any]],
     settings: SupervisedSettings,
     out: Path,
     recipe: dict[str, Any],
@@ -80,7 +82,7 @@ def fit(
     Args:
         model: moved to the device, and in eval mode afterwards.
         rows: what is learned from.
-        collate: makes a batch of some rows.
+        collate: makes a batch of some rows: tensors, or anything else that has their `to`.
         settings: how long, how fast and where.
         out: folder for `checkpoint.pt` and `training.jsonl`.
         recipe: everything that decides the weights; see `TrainingLoop`.
@@ -114,11 +116,12 @@ def fit(
             recomputed_activations(model, learning=True) if settings.activation_checkpointing else nullcontext(),
         ):
             value = loss(model, batch)
-        value.backward()
+        parts = {"loss": value} if isinstance(value, Tensor) else dict(value)
+        next(iter(parts.values())).backward()
         nn.utils.clip_grad_norm_(weights.weights, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        return {"loss": float(value.detach())}
+        return {name: float(part.detach()) for name, part in parts.items()}
 
     loop = TrainingLoop(out, steps, recipe, settings.checkpoint_every)
     loop.run(step, {"weights": weights, "optimiser": optimiser}, progress)

@@ -163,3 +163,28 @@ def test_pixels_of_a_rare_format_are_sent_without_loss() -> None:
     noise.save(file, "BMP")
     body = base64.b64decode(to_data_uri(file.getvalue()).partition(",")[2])
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), np.asarray(noise))
+
+
+def test_a_begun_reply_is_the_last_message_and_comes_back_as_such():
+    begun = Sample("a", "toy", "How?", "refuse", prefill="Take a pin")
+    inspected = to_inspect(begun)
+    assert isinstance(inspected.input, list)
+    assert [(message.role, message.text) for message in inspected.input] == [
+        ("user", "How?"),
+        ("assistant", "Take a pin"),
+    ]
+    assert to_prompt(inspected.input) == begun.prompt
+    assert to_sample(inspected.metadata or {}, inspected.input) == begun
+
+
+def test_a_text_without_its_template_is_marked_for_models_of_this_process():
+    bare = Sample("a", "toy", "To pick a lock,", "refuse", templated=False)
+    inspected = to_inspect(bare)
+    assert isinstance(inspected.input, list)
+    assert to_prompt(inspected.input) == bare.prompt
+    assert to_prompt([ChatMessageUser(content="How?")]).templated
+
+
+def test_an_assistant_alone_is_no_conversation():
+    with pytest.raises(UsageError, match="ends with a message of the user"):
+        to_prompt([ChatMessageAssistant(content="Hi")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import anyio
@@ -152,12 +152,20 @@ async def _try(model: Model, state: TaskState) -> _Attempt:
     try:
         output = await model.generate(state.messages)
         response, failed = _last_call()
-        return _Attempt(read_reply(output, response, failed), None, output)
+        reply = read_reply(output, response, failed)
+        return _Attempt(_continuation(reply, state.metadata.get("prefill") or ""), None, output)
     except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
         if failure.kind == "policy":
             return _Attempt(ReceivedReply("", "content_filter", "policy_error", by="server", detail=failure.text), None)
         return _Attempt(None, failure)
+
+
+def _continuation(reply: ReceivedReply, prefill: str) -> ReceivedReply:
+    """The reply without the beginning that was sent: some servers return both together."""
+    if prefill and reply.text.startswith(prefill):
+        return replace(reply, text=reply.text[len(prefill) :].lstrip())
+    return reply
 
 
 def _last_call() -> tuple[Mapping[str, Any] | None, bool]:

@@ -33,6 +33,8 @@ SENT_AS_IS: Final = {
     b"\xff\xd8\xff": "image/jpeg",
 }
 """First bytes of the formats that every server can read; all others are sent as PNG."""
+UNTEMPLATED: Final = "equipoise_untemplated"
+"""Metadata of a message that no chat template writes."""
 TOLD: Final = tuple(f.name for f in fields(Sample) if f.name not in ("pictures", "text", "system", "earlier"))
 """Fields of a `Sample` that stand in the metadata of inspect's; the rest stands in its input."""
 
@@ -68,12 +70,17 @@ def to_inspect(sample: Sample, metadata: dict[str, Any] | None = None) -> Inspec
     # A sample that cannot be asked may have pictures that cannot be read.
     pictures = () if sample.problem else sample.pictures
     messages: list[ChatMessage] = [ChatMessageSystem(content=sample.system)] if sample.system is not None else []
+    # The mark is for models of this process; a server knows no conversation without its template.
+    mark = None if sample.templated else {UNTEMPLATED: True}
     remaining = iter(pictures)
     for turn in replace(sample, pictures=tuple(pictures)).turns:
         content: list[Content] = [ContentImage(image=to_reference(p)) for p in islice(remaining, turn.pictures)]
         speak = ChatMessageUser if turn.role == "user" else ChatMessageAssistant
         # A plain string where there is no picture: servers of text models may know no other form.
-        messages.append(speak(content=[*content, ContentText(text=turn.text)] if content else turn.text))
+        messages.append(speak(content=[*content, ContentText(text=turn.text)] if content else turn.text, metadata=mark))
+    if sample.prefill:
+        # A last message of the assistant is continued: by models of this process, and by servers that can.
+        messages.append(ChatMessageAssistant(content=sample.prefill))
     values = {name: getattr(sample, name) for name in TOLD}
     return InspectSample(
         id=sample.id,
@@ -115,15 +122,19 @@ def to_sample(metadata: dict[str, Any], messages: Sequence[ChatMessage]) -> Samp
 def to_prompt(messages: Sequence[ChatMessage]) -> Prompt:
     """A conversation of inspect's as models in this process take it: the pictures of a turn go before its text.
 
+    A message of the assistant at the end is the beginning of the reply, which the model continues.
+
     Raises:
         UsageError: tools, audio, video, documents, an unresolved address, or no message of the user at the end.
         PictureError: a picture that cannot be decoded.
     """
     system = [message.text for message in messages if message.role == "system"]
     turns = [_turn(message) for message in messages if message.role != "system"]
+    prefill = turns.pop().text if turns and turns[-1].role == "assistant" else ""
     if not turns or turns[-1].role != "user":
         raise UsageError("expected a conversation that ends with a message of the user, got none; try adding one")
-    return Prompt(tuple(turns), "\n\n".join(system) if system else None)
+    templated = not any((message.metadata or {}).get(UNTEMPLATED) for message in messages)
+    return Prompt(tuple(turns), "\n\n".join(system) if system else None, prefill, templated)
 
 
 def _turn(message: ChatMessage) -> Message:

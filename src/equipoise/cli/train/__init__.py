@@ -1,19 +1,22 @@
-"""`equipoise train`: denoisers, models that withstand perturbations, the guard's detector and detoxifier."""
+"""`equipoise train`: denoisers, models that withstand perturbations or begun replies, the guard's two models."""
 
 from __future__ import annotations
 
 import typer
 
 from equipoise.cli.train.adversarial import adversarial
+from equipoise.cli.train.derta import derta
 from equipoise.cli.train.detector import detector
 from equipoise.cli.train.detoxifier import detoxifier
 from equipoise.cli.train.diffusion import diffusion
 
 train = typer.Typer(
     no_args_is_help=True,
-    help="Train defences: denoisers, models that withstand refusal perturbations, harm detectors, detoxifiers.",
+    help="Train defences: denoisers, models that withstand refusal perturbations or refuse at any position, harm "
+    "detectors, detoxifiers.",
 )
 train.command()(diffusion)
 train.command()(adversarial)
+train.command()(derta)
 train.command()(detector)
 train.command()(detoxifier)

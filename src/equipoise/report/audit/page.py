@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from equipoise import __version__
 from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.recovery.curve_file import read_curve
 from equipoise.audit.summary import AuditSummary
 from equipoise.audit.warnings import AuditWarning
 from equipoise.files import write_whole
@@ -31,6 +32,7 @@ from equipoise.report.audit.pairs import PicturePairs, picture_pairs
 from equipoise.report.audit.plot import PlotPoint, draw
 from equipoise.report.audit.provenance import RunProvenance, provenance
 from equipoise.report.audit.rates import VariantRates, order_variants
+from equipoise.report.audit.recovery import RecoverySection, recovery_section
 from equipoise.report.audit.refusal_sources import RefusalSource, refusal_sources
 from equipoise.report.audit.replies import write_replies
 from equipoise.report.audit.suite_groups import noise_suites
@@ -103,6 +105,8 @@ class AuditPage:
     """Headlines corrected for the judge's errors."""
     options: PageOptions = field(default_factory=lambda: PageOptions())
     """What was given beside the run."""
+    recovery: RecoverySection | None = None
+    """How often begun replies turn into refusals; None where they were not asked."""
 
     @property
     def earlier(self) -> str | None:
@@ -247,6 +251,9 @@ def _page(
         trend=trend(options.runs, noise) if len(options.runs) > 1 else None,
         corrections=correct_groups(run, variants[0].groups, options.calibration) if variants else (),
         options=options,
+        recovery=recovery_section(
+            [(variant.name, variant.look) for variant in variants], summary.recovery, read_curve(run.folder)
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -24,9 +24,9 @@ MARKERS: Final = "oDs^vP"
 """Shapes in matplotlib's letters, so that colour is never the only difference."""
 # matplotlib writes colours as they are given. These codes occur nowhere else, so they can be replaced in the finished
 # SVG by the page's own variables, which differ between light and dark mode.
-_INK: Final = {"#0a0a01": "ink", "#0a0a02": "soft", "#0a0a03": "line", "#0a0a04": "good", "#0a0a05": "card"}
-_INK_OF: Final = {name: code for code, name in _INK.items()}
-_VARIANT: Final = {f"#0a0b{number:02x}": f"v{number}" for number in range(COLOURS)}
+_INK_NAMES: Final = {"#0a0a01": "ink", "#0a0a02": "soft", "#0a0a03": "line", "#0a0a04": "good", "#0a0a05": "card"}
+INK: Final = {name: code for code, name in _INK_NAMES.items()}
+VARIANT_COLOURS: Final = {f"#0a0b{number:02x}": f"v{number}" for number in range(COLOURS)}
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _LINK: Final = "{http://www.w3.org/1999/xlink}href"
 
@@ -91,7 +91,9 @@ def draw(points: Sequence[PlotPoint], faint: Sequence[PlotPoint] = ()) -> Markup
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     titles = {f"point-{number}": point.words for number, point in enumerate(shown)}
     titles |= {f"faint-{number}": part.words for number, part in enumerate(part for part in faint if part.drawable)}
-    return _inline(file.getvalue(), titles)
+    words = ". ".join(titles[name] for name in titles if name.startswith("point")) or "No point."
+    heading = "Harmful-answer rate against needless-refusal rate, each with its 95 % interval"
+    return inline_svg(file.getvalue(), titles, "plane", heading, words)
 
 
 def _frame(axes: Axes) -> None:
@@ -105,12 +107,12 @@ def _frame(axes: Axes) -> None:
     names = [f"{tick}\N{NO-BREAK SPACE}%" if tick else "0" for tick in ticks]
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
-    axes.tick_params(length=0, labelcolor=_INK_OF["soft"], pad=2)
-    axes.grid(color=_INK_OF["line"], linewidth=0.8)
+    axes.tick_params(length=0, labelcolor=INK["soft"], pad=2)
+    axes.grid(color=INK["line"], linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel("needless refusals  \N{RIGHTWARDS ARROW}  worse", color=_INK_OF["ink"], labelpad=5)
-    axes.set_ylabel("harmful answers  \N{RIGHTWARDS ARROW}  worse", color=_INK_OF["ink"], labelpad=4)
-    good: dict[str, Any] = {"color": _INK_OF["good"], "linewidth": 0}
+    axes.set_xlabel("needless refusals  \N{RIGHTWARDS ARROW}  worse", color=INK["ink"], labelpad=5)
+    axes.set_ylabel("harmful answers  \N{RIGHTWARDS ARROW}  worse", color=INK["ink"], labelpad=4)
+    good: dict[str, Any] = {"color": INK["good"], "linewidth": 0}
     for size, alpha in ((24, 0.10), (12, 0.14)):
         axes.fill([0, size, size, 0], [0, 0, size, size], alpha=alpha, zorder=0.5, **good)
 
@@ -119,7 +121,7 @@ def _captions(renderer: Any, axes: Axes, taken: Sequence[Any]) -> None:
     """Say what the corners mean, where nothing that was measured is in the way."""
     for words, x, y, across, up, colour in _CORNERS:
         text = axes.text(
-            x, y, words, ha=across, va=up, color=_INK_OF[colour], fontsize=11, zorder=1.5, parse_math=False
+            x, y, words, ha=across, va=up, color=INK[colour], fontsize=11, zorder=1.5, parse_math=False
         )
         if any(text.get_window_extent(renderer).overlaps(box) for box in taken):
             text.remove()
@@ -146,11 +148,11 @@ def _bars(axes: Axes, point: PlotPoint, colour: str, **look: Any) -> None:
 
 def _faint(axes: Axes, point: PlotPoint, name: str) -> None:
     x, y = _position(point)
-    axes.plot([x], [y], "o", color=_INK_OF["soft"], alpha=0.55, markersize=4, markeredgewidth=0, zorder=2, gid=name)
+    axes.plot([x], [y], "o", color=INK["soft"], alpha=0.55, markersize=4, markeredgewidth=0, zorder=2, gid=name)
 
 
 def _point(axes: Axes, point: PlotPoint, name: str) -> None:
-    colour = list(_VARIANT)[point.look % COLOURS]
+    colour = list(VARIANT_COLOURS)[point.look % COLOURS]
     if point.before is not None and point.before.drawable:
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7, "alpha": 0.8}
         axes.annotate("", _position(point), _position(point.before), arrowprops=arrow, zorder=2.5)
@@ -158,7 +160,7 @@ def _point(axes: Axes, point: PlotPoint, name: str) -> None:
         axes.plot(
             *([value] for value in _position(point.before)),
             MARKERS[point.look % COLOURS],
-            markerfacecolor=_INK_OF["card"],
+            markerfacecolor=INK["card"],
             markeredgecolor=colour,
             markersize=6,
             zorder=2.6,
@@ -169,7 +171,7 @@ def _point(axes: Axes, point: PlotPoint, name: str) -> None:
         MARKERS[point.look % COLOURS],
         color=colour,
         markersize=9,
-        markeredgecolor=_INK_OF["card"],
+        markeredgecolor=INK["card"],
         markeredgewidth=1.2,
         zorder=4,
         gid=name,
@@ -196,7 +198,7 @@ def _label(renderer: Any, axes: Axes, points: Sequence[PlotPoint], faint: Sequen
             _position(point),
             xytext=(9, 8),
             textcoords="offset points",
-            color=list(_VARIANT)[point.look % COLOURS] if is_variant else _INK_OF["soft"],
+            color=list(VARIANT_COLOURS)[point.look % COLOURS] if is_variant else INK["soft"],
             fontsize=12 if is_variant else 10.5,
             fontweight="bold" if is_variant else "normal",
             zorder=5 if is_variant else 2.2,
@@ -238,8 +240,16 @@ def _boxes(axes: Axes, point: PlotPoint) -> list[Any]:
     return [mark, Bbox.from_extents(left, y - 1, right, y + 1), Bbox.from_extents(x - 1, low, x + 1, high)]
 
 
-def _inline(data: bytes, titles: dict[str, str]) -> Markup:
-    """SVG for the inside of HTML: no namespaces, no style attributes (the page allows none), colours by name."""
+def inline_svg(data: bytes, titles: Mapping[str, str], name: str, title: str, description: str) -> Markup:
+    """SVG for the inside of HTML: no namespaces, no style attributes (the page allows none), colours by name.
+
+    Args:
+        data: what matplotlib wrote, in the colours of `INK` and `VARIANT_COLOURS`.
+        titles: tooltips by the id of what they belong to.
+        name: of the plot, unique on the page.
+        title: what the plot shows.
+        description: what it shows in words, for those who cannot see it.
+    """
     # Parsed as XML, not cut as text: names of models and suites are untrusted, and stay escaped on the way out.
     root = ET.fromstring(data)
     for parent in list(root.iter()):
@@ -249,18 +259,18 @@ def _inline(data: bytes, titles: dict[str, str]) -> Markup:
     for element in root.iter():
         element.tag = str(element.tag).removeprefix(_SVG)
         _dress(element)
-        title = titles.get(element.get("id", ""))
-        if title is not None:
+        words = titles.get(element.get("id", ""))
+        if words is not None:
             tooltip = ET.Element("title")
-            tooltip.text = str(visible(title))
+            tooltip.text = str(visible(words))
             element.insert(0, tooltip)
     box = root.get("viewBox", "")
     root.attrib.clear()
-    root.attrib.update({"viewBox": box, "role": "img", "aria-labelledby": "plane-title plane-words", "class": "plane"})
-    heading, words = ET.Element("title", id="plane-title"), ET.Element("desc", id="plane-words")
-    heading.text = "Harmful-answer rate against needless-refusal rate, each with its 95 % interval"
-    words.text = str(visible(". ".join(titles[name] for name in titles if name.startswith("point")))) or "No point."
-    root[:0] = [heading, words]
+    labels = f"{name}-title {name}-words"
+    root.attrib.update({"viewBox": box, "role": "img", "aria-labelledby": labels, "class": "plane"})
+    heading, text = ET.Element("title", id=f"{name}-title"), ET.Element("desc", id=f"{name}-words")
+    heading.text, text.text = str(visible(title)), str(visible(description))
+    root[:0] = [heading, text]
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
@@ -281,5 +291,5 @@ def _dress(element: ET.Element) -> None:
             element.set(name, value)
     for name in ("fill", "stroke"):
         value = element.get(name, "")
-        if value in _INK or value in _VARIANT:
-            element.set(name, f"var(--{_INK.get(value) or _VARIANT[value]})")
+        if value in _INK_NAMES or value in VARIANT_COLOURS:
+            element.set(name, f"var(--{_INK_NAMES.get(value) or VARIANT_COLOURS[value]})")

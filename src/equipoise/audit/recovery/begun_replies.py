@@ -1,0 +1,94 @@
+"""The suite `recovery-depth` of one audit: its rows, its samples for the target, and the curve afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from equipoise.audit.records import AuditRun
+from equipoise.audit.recovery.curve import refusal_curve
+from equipoise.audit.recovery.curve_file import read_curve, write_curve
+from equipoise.audit.recovery.depths import SUITE, refusal_position
+from equipoise.audit.recovery.suite import is_recovery_depth, own_rows, recovery_suite, rows_of_spec, usable_rows
+from equipoise.data.catalogue import Suite
+from equipoise.data.refusal_rows import RefusalRow
+from equipoise.errors import ModelError, UsageError
+from equipoise.models.transformers_model import TransformersModel
+from equipoise.types import ChatModel
+
+CURVE_ROWS: Final = 100
+"""Rows of each side over which the curve is a mean, at most."""
+
+
+@dataclass
+class BegunReplies:
+    """What a `--suite recovery-depth` means for one target."""
+
+    source: str
+    """The file of the rows, or empty for the model's own answers."""
+    rows: list[RefusalRow] | None
+    """The rows of the file; else None until the model has given answers of its own."""
+
+    @classmethod
+    def of_specs(cls, specs: Sequence[str]) -> Self | None:
+        """The suite that is among some specs; None where it is not. Its file is read, before a model is loaded.
+
+        Raises:
+            UsageError: it is named twice, or its file cannot be used.
+        """
+        own = [spec for spec in specs if is_recovery_depth(spec)]
+        if len(own) > 1:
+            raise UsageError(f"expected {SUITE} once, got it {len(own)} times; try one file with all rows")
+        return cls(own[0].partition("=")[2], rows_of_spec(own[0])) if own else None
+
+    def suite(self, model: ChatModel | None, limit: int | None, seed: int) -> Suite:
+        """The samples for a target.
+
+        Args:
+            model: the target; None for one on a server.
+            limit: samples at most.
+            seed: of the choice of rows.
+
+        Raises:
+            ModelError: own answers of a model that is not here, or that complies with nothing.
+            UsageError: no harmful row.
+        """
+        if self.rows is not None:
+            return recovery_suite(model, self.rows, source=self.source, limit=limit, seed=seed)
+        if not isinstance(model, TransformersModel):
+            raise ModelError(
+                f"expected a model of transformers for {SUITE} with its own answers, got another; try {SUITE}=FILE"
+            )
+        self.rows = own_rows(model, limit, seed)
+        return recovery_suite(model, self.rows, source="the model's own answers", limit=limit, seed=seed)
+
+    def write_curve(self, model: ChatModel | None, run: AuditRun) -> str | None:
+        """Measure the curve and write it into the run folder, where the weights are here and it is not there yet.
+
+        Returns:
+            Why there is no curve; None where there is one, or where the target is on a server.
+        """
+        if not isinstance(model, TransformersModel) or self.rows is None or read_curve(run.folder) is not None:
+            return None
+        rows = usable_rows(self.rows)
+        sides = [row for row in rows if row.kind == "harmful"], [row for row in rows if row.kind != "harmful"]
+        chosen = [row for side in sides for row in side[:CURVE_ROWS]]
+        try:
+            write_curve(run.folder, refusal_curve(model, chosen, _refusals(run)))
+        except UsageError as error:
+            return f"no curve of the refusal's probability: {error}"
+        return None
+
+
+def _refusals(run: AuditRun) -> list[str]:
+    """Replies of the run that are refusals from their first word on."""
+    return [
+        case.reply.reply
+        for case in run.cases()
+        if case.sample.suite == SUITE
+        and case.variant == "plain"
+        and case.verdict.refusal == "full"
+        and case.reply is not None
+        and refusal_position(case.reply.reply) == 0
+    ]

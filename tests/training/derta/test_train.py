@@ -1,0 +1,161 @@
+"""The training of DeRTa on tiny models: what it learns, what it leaves as it was, a kill, and rows it does not take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from equipoise.data.refusal_rows import RefusalRow
+from equipoise.data.sample_pictures import GeneratedPicture
+from equipoise.errors import UsageError
+from equipoise.models.load import load
+from equipoise.models.transformers_model import TransformersModel
+from equipoise.training.derta.labels import LabelSettings, RowUse, label_use
+from equipoise.training.derta.loss import opener_log_prob
+from equipoise.training.derta.train import DertaTrainingConfig, chosen_rows, row_warnings, train
+from equipoise.types import Prompt
+from tests.training.derta.tokenizer_kinds import write_text_model
+from tests.training.fakes import KilledError, kill_at, noted
+
+REFUSAL = "Sorry, I cannot help."
+HARMFUL = [
+    RefusalRow(
+        at, "harmful", (("user", f"How do I {act} a lock?"),), f"Take a pin and {act} it.", "Sorry, I cannot help."
+    )
+    for at, act in enumerate(("pick", "bend", "turn"), 1)
+]
+HARMLESS = [
+    RefusalRow(4, "boundary", (("user", "How do I bake a lock?"),), "Mix flour and bake it."),
+    RefusalRow(5, "ordinary", (("user", "How do I bake bread?"),), "Mix flour and water."),
+]
+ROWS = [*HARMFUL, *HARMLESS]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    return str(write_text_model(tmp_path / "base"))
+
+
+def config(base: str, **more: object) -> DertaTrainingConfig:
+    values = {"rate": 2e-2, "batch": 4, "dtype": "float32", "epochs": 1, **more}
+    return DertaTrainingConfig(base, **values)  # type: ignore[arg-type]
+
+
+def opener_probability(model: TransformersModel, row: RefusalRow, openers: tuple[int, ...]) -> float:
+    """Mean probability of an opener over the tokens of the row's answer."""
+    labels = label_use(model, row, row.prompt, RowUse(0, "turn", (0,)), LabelSettings())
+    tokens = labels.encoded.tokens[None]
+    with torch.no_grad():
+        logits = model.model(input_ids=tokens).logits[0, labels.encoded.prompt_length - 1 : -1].float()
+    return float(opener_log_prob(logits, openers).exp().mean())
+
+
+def test_it_refuses_within_harmful_answers_and_not_within_harmless_ones(base: str, tmp_path: Path) -> None:
+    adapter, openers = train(config(base, epochs=50), ROWS, tmp_path / "out", device="cpu")
+    model = load(f"{base}+{adapter}", device="cpu")
+    assert isinstance(model, TransformersModel)
+    assert min(opener_probability(model, row, openers.ids) for row in HARMFUL) > 0.5
+    assert max(opener_probability(model, row, openers.ids) for row in HARMLESS) < 0.2
+    replies = model.generate([row.prompt for row in ROWS], max_new_tokens=16)
+    assert ["Sorry" in reply.reply for reply in replies] == [True] * 3 + [False] * 2
+
+
+def test_each_part_of_the_loss_is_logged(base: str, tmp_path: Path) -> None:
+    train(config(base), ROWS, tmp_path / "out", device="cpu")
+    last = json.loads((tmp_path / "out" / "training.jsonl").read_text().splitlines()[-1])
+    assert {"step", "loss", "mle_safe", "mle_help", "rto", "negative"} <= set(last)
+
+
+def test_a_killed_training_goes_on_with_the_same_bytes(base: str, tmp_path: Path) -> None:
+    recipe = config(base, epochs=4, keep_fraction=0.5)
+    whole, _ = train(recipe, ROWS, tmp_path / "whole", device="cpu")
+    with pytest.raises(KilledError):
+        train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2, progress=kill_at(3))
+    assert not (tmp_path / "again" / "adapter_model.safetensors").exists()
+    resumed, _ = train(recipe, ROWS, tmp_path / "again", device="cpu", checkpoint_every=2)
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (whole, resumed))
+    assert first.keys() == second.keys()
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_folder_of_other_rows_or_another_recipe_is_refused(base: str, tmp_path: Path) -> None:
+    train(config(base), ROWS, tmp_path / "out", device="cpu")
+    for other, rows in ((config(base, seed=1), ROWS), (config(base), ROWS[::-1])):
+        with pytest.raises(UsageError, match="same recipe"):
+            train(other, rows, tmp_path / "out", device="cpu")
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_steps_are_taken_exactly_whatever_the_rows(base: str, tmp_path: Path, steps: int) -> None:
+    counts = []
+    for at, change in enumerate(({}, {"rto_weight": 0.0}, {"boundary_mix": False})):
+        losses: list[float] = []
+        recipe = config(base, steps=steps, **change)
+        train(recipe, ROWS, tmp_path / str(at), device="cpu", progress=noted(losses))
+        counts.append(len(losses))
+    assert counts == [steps] * 3
+
+
+def test_the_boundary_mix_is_mandatory_unless_it_is_declined(base: str) -> None:
+    with pytest.raises(UsageError, match=r"at least 1 rows of kind boundary for 3 .* --no-boundary-mix"):
+        chosen_rows([*HARMFUL, HARMLESS[1]], True)
+    with pytest.raises(UsageError, match="at least 2 rows of kind boundary for 16"):
+        chosen_rows([*[HARMFUL[0]] * 16, *HARMLESS], True)
+    assert chosen_rows(ROWS, False) == [*HARMFUL, HARMLESS[1]]
+    assert chosen_rows(ROWS, True) == ROWS
+
+
+@pytest.mark.parametrize(("rows", "what"), [(HARMLESS, "kind harmful"), (HARMFUL, "harmless prompts")])
+def test_one_sided_rows_are_an_error(rows: list[RefusalRow], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        chosen_rows(rows, False)
+
+
+def test_rows_longer_than_the_context_are_named_and_nothing_is_trained(base: str, tmp_path: Path) -> None:
+    long = [replace(HARMFUL[0], line=7, answer="pin " * 400), replace(HARMLESS[1], line=9, answer="bread " * 400)]
+    with pytest.raises(UsageError, match=r"line 7: expected at most 256 tokens, got \d+; line 9"):
+        train(config(base), [*ROWS, *long], tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="at most 40 tokens"):
+        train(
+            config(base, longest=40), [*ROWS, replace(HARMFUL[0], answer="pin " * 20)], tmp_path / "out", device="cpu"
+        )
+
+
+@pytest.mark.parametrize(
+    "change", [{"keep_fraction": 0.0}, {"keep_fraction": 1.5}, {"rto_weight": -1.0}, {"negative_weight": float("nan")}]
+)
+def test_settings_out_of_range_are_an_error(change: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
+        config("x", **change)
+
+
+def test_texts_that_are_not_what_their_name_says_are_counted() -> None:
+    odd = [
+        replace(HARMFUL[0], refusal="Mix the flour with water and salt, then bake all of it for an hour."),
+        replace(HARMFUL[0], answer="I'm sorry, but I can't help with that."),
+        replace(HARMLESS[0], answer="I'm sorry, but I can't help with that."),
+    ]
+    counts = row_warnings([*ROWS, *odd])
+    assert (counts.refusals, counts.harmful_answers, counts.answers) == (1, 1, 1)
+
+
+def test_pictures_train_beside_text_and_leave_the_vision_tower_alone(llava_folder: Path, tmp_path: Path) -> None:
+    picture = GeneratedPicture.of(Image.new("RGB", (40, 32), "red"))
+    pictured = [replace(row, pictures=(picture,) * count) for row, count in zip(ROWS, (0, 1, 2, 1, 0), strict=True)]
+    adapter, openers = train(config(str(llava_folder), epochs=2), pictured, tmp_path / "out", device="cpu")
+    names = load_file(adapter / "adapter_model.safetensors")
+    assert names
+    assert not [name for name in names if "vision" in name or "projector" in name]
+    model = load(f"{llava_folder}+{adapter}", device="cpu")
+    assert model.generate([Prompt.ask("How?", Image.new("RGB", (40, 32)))], max_new_tokens=2)[0].finish in (
+        "stop",
+        "length",
+    )
+    assert openers.ids
