@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from equipoise.errors import UsageError
+from equipoise import toml_file
 from equipoise.guard.decision import ACTIONS, Action, HarmScore
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -179,7 +178,7 @@ def load(path: Path) -> Policy:
     Raises:
         UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
     """
-    return read(Policy, path, "a policy", "`equipoise guard policy`")
+    return toml_file.read(Policy, path, "a policy", "`equipoise guard policy`")
 
 
 def parse(text: str, where: str = "policy") -> Policy:
@@ -188,48 +187,7 @@ def parse(text: str, where: str = "policy") -> Policy:
     Raises:
         UsageError: not TOML, or a setting that cannot be.
     """
-    return _validated(Policy, text, where, "a policy", "`equipoise guard policy`")
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def read(model: type[Model], path: Path, what: str, hint: str) -> Model:
-    """Read and check a TOML file.
-
-    Args:
-        model: what it should be.
-        path: where it is.
-        what: what people call it.
-        hint: the command that shows a good one.
-
-    Raises:
-        UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"expected {what}, got {path}: {error.strerror}; try {hint}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"expected UTF-8, got {path}; try saving it as UTF-8") from error
-    return _validated(model, text, str(path), what, hint)
-
-
-def _validated(model: type[Model], text: str, where: str, what: str, hint: str) -> Model:
-    try:
-        return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
-    except RecursionError as error:
-        # tomllib recurses into nested arrays: some hundred brackets are more than any policy has.
-        raise UsageError(f"expected {what}, got {where}: nested too deeply; try {hint}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"]) or "the file"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(
-            f"expected {what}, got {where}: {setting}: {first['msg'].lower()}{more}; try {hint}"
-        ) from error
+    return toml_file.validated(Policy, text, where, "a policy", "`equipoise guard policy`")
 
 
 ANNOTATED: Final = """\
