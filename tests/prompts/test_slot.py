@@ -106,15 +106,16 @@ def test_the_model_is_as_it_was(model: TextModel, slot: PromptSlot) -> None:
     assert torch.equal(next_logits(model, PROMPTS), before)
 
 
-class TestWithPictures:
-    @pytest.fixture(scope="class", params=PICTURE_FAMILIES)
-    def pictured(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TransformersModel:
-        folder = tmp_path_factory.mktemp("family")
-        FAMILIES[request.param](folder)
-        model = load(str(folder), device="cpu")
-        assert isinstance(model, TransformersModel)
-        return model
+@pytest.fixture(scope="module", params=PICTURE_FAMILIES)
+def pictured(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TransformersModel:
+    folder = tmp_path_factory.mktemp("family")
+    FAMILIES[request.param](folder)
+    model = load(str(folder), device="cpu")
+    assert isinstance(model, TransformersModel)
+    return model
 
+
+class TestWithPictures:
     def test_the_slot_stands_beside_pictures_and_gives_the_texts_logits(self, pictured: TransformersModel) -> None:
         slot = find_slot(pictured, TEXT, seed=0)
         second = Prompt(

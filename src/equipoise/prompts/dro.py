@@ -197,6 +197,8 @@ class _Optimisation:
             "settings": asdict(settings),
             "judge": identity_of(self.judge),
             "anchors": {kind: sum(a.kind == kind for a in anchors) for kind in sorted({a.kind for a in anchors})},
+            # In full, so that a test split can be held against them.
+            "requests": [[anchor.kind, anchor.prompt.text] for anchor in anchors],
             "complied": float(data.comply.mean()),
             "space": space.to_dict(),
             "cross_validation": {str(m): loss for m, loss in cross_validation.items()},

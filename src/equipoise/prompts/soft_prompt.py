@@ -19,6 +19,7 @@ from torch.nn import functional
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json, write_whole
 from equipoise.models.transformers_model import TransformersModel
+from equipoise.types import Sample
 
 FORMAT: Final = 1
 """Of the JSON document; raised when a reader of the old one would misread it."""
@@ -56,6 +57,15 @@ class SoftPrompt:
     def digest(self) -> str:
         """sha256 of the embeddings, shortened: two soft prompts with the same are the same."""
         return hashlib.sha256(self.embeddings.numpy().tobytes()).hexdigest()[:16]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The requests that it was optimised on, to look for overlaps with a test set."""
+        rows = self.details.get("requests", ())
+        return tuple(
+            Sample(str(i), "anchors", str(text), "refuse" if kind == "harmful" else "answer")
+            for i, (kind, text) in enumerate(rows)
+        )
 
     def check_model(self, model: TransformersModel) -> None:
         """Refuse another model.
