@@ -119,10 +119,10 @@ class TestDetectorGate:
         assert DetectorGate(detector, 0.5)([talk]) == [False]
 
     def test_a_picture_that_nobody_reads_is_undecided(self) -> None:
-        asked = [Prompt.ask("Is it red?", picture(1)), Prompt.ask("Why?")]
-        assert DetectorGate(Words(), 0.5)(asked) == [None, True]
-        assert DetectorGate(Words(), 0.5, lambda image: "a bomb")(asked) == [False, True]
-        assert DetectorGate(Words(), 0.5, lambda image: "")(asked) == [True, True]
+        requests = [Prompt.ask("Is it red?", picture(1)), Prompt.ask("Why?")]
+        assert DetectorGate(Words(), 0.5)(requests) == [None, True]
+        assert DetectorGate(Words(), 0.5, lambda image: "a bomb")(requests) == [False, True]
+        assert DetectorGate(Words(), 0.5, lambda image: "")(requests) == [True, True]
 
     def test_a_detector_without_a_score_is_undecided(self) -> None:
         class Silent(Words):

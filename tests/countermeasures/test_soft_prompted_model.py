@@ -37,26 +37,26 @@ def text_form(model: TransformersModel, move: float = 0.0) -> SoftPrompt:
 def test_the_soft_form_of_a_text_replies_and_scores_as_the_text(template: str) -> None:
     model = templated_model(template)
     soft = SoftPromptedModel(model, text_form(model), "dro")
-    asked = [system(TEXT).apply(prompt) for prompt in PROMPTS]
+    requests = [system(TEXT).apply(prompt) for prompt in PROMPTS]
     replies = soft.generate(PROMPTS, max_new_tokens=6)
-    assert [e.reply for e in replies] == [e.reply for e in model.generate(asked, max_new_tokens=6)]
+    assert [e.reply for e in replies] == [e.reply for e in model.generate(requests, max_new_tokens=6)]
     assert [e.prompt for e in replies] == PROMPTS
-    expected = model.log_prob(None, asked, ["Yes.", "No.", "A red circle."]).total
+    expected = model.log_prob(None, requests, ["Yes.", "No.", "A red circle."]).total
     result = soft.log_prob(None, PROMPTS, ["Yes.", "No.", "A red circle."]).total
     torch.testing.assert_close(result, expected, atol=1e-3, rtol=1e-4)
     moved = SoftPromptedModel(model, text_form(model, 0.5), "dro").log_prob(None, PROMPTS, ["Yes."] * 3).total
-    assert not torch.allclose(moved, model.log_prob(None, asked, ["Yes."] * 3).total, atol=1e-2)
+    assert not torch.allclose(moved, model.log_prob(None, requests, ["Yes."] * 3).total, atol=1e-2)
 
 
 def test_gradients_in_the_pixels_flow_beside_it_with_and_without_a_shared_prefix(tmp_path: Path) -> None:
     model = picture_model("LLaVA-1.5", tmp_path)
     soft = SoftPromptedModel(model, text_form(model, 0.3), "dro")
     pixels = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(1))
-    asked, replies = [Prompt.ask("What is this?"), Prompt.ask("Why is it here?")], ["No.", "Yes."]
-    losses, gradient = soft.loss_and_grad(pixels, asked, replies)
+    requests, replies = [Prompt.ask("What is this?"), Prompt.ask("Why is it here?")], ["No.", "Yes."]
+    losses, gradient = soft.loss_and_grad(pixels, requests, replies)
     with model.plain_batches():
-        alone, alone_gradient = soft.loss_and_grad(pixels, asked, replies)
-    plain, _ = model.loss_and_grad(pixels, asked, replies)
+        alone, alone_gradient = soft.loss_and_grad(pixels, requests, replies)
+    plain, _ = model.loss_and_grad(pixels, requests, replies)
     torch.testing.assert_close(losses, alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(gradient, alone_gradient, atol=1e-5, rtol=1e-3)
     assert not torch.allclose(losses, plain, atol=1e-3)

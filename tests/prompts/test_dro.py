@@ -190,12 +190,12 @@ class TestLabels:
         assert data.comply[2:4].tolist() == [1.0, 1.0]
 
     def test_samples_are_drawn_with_a_seed_and_leave_the_callers_randomness(self, model: TextModel) -> None:
-        asked = [anchor.prompt for anchor in anchors(count=2)]
+        requests = [anchor.prompt for anchor in anchors(count=2)]
         state = torch.random.get_rng_state()
-        replies = sampled_replies(model, 3, 4, seed=1)(asked)
+        replies = sampled_replies(model, 3, 4, seed=1)(requests)
         assert torch.equal(torch.random.get_rng_state(), state)
-        assert [len(group) for group in replies] == [3] * len(asked)
-        again = sampled_replies(model, 3, 4, seed=1)(asked)
+        assert [len(group) for group in replies] == [3] * len(requests)
+        again = sampled_replies(model, 3, 4, seed=1)(requests)
         assert [[e.reply for e in group] for group in again] == [[e.reply for e in group] for group in replies]
 
 

@@ -63,9 +63,9 @@ def test_a_frame_for_pictures_is_taken_where_the_last_turn_has_one() -> None:
 
 def test_exemplars_with_pictures_need_a_request_with_one_and_a_model_that_takes_several() -> None:
     policy = few_shot(3, POOL, "first", refusals=0)
-    asked = Prompt.ask("What?", PICTURE)
-    assert len(policy.apply(asked).pictures) == 2
-    assert len(policy.apply(asked, several_pictures=False).pictures) == 1
+    pictured = Prompt.ask("What?", PICTURE)
+    assert len(policy.apply(pictured).pictures) == 2
+    assert len(policy.apply(pictured, several_pictures=False).pictures) == 1
     assert len(policy.apply(Prompt.ask("What?")).pictures) == 0
 
 

@@ -54,12 +54,12 @@ def test_it_stands_in_a_system_message_of_its_own_or_in_front_of_the_users() -> 
 def test_it_may_stand_in_the_first_user_message_beside_pictures() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:x"}}
     messages = [{"role": "user", "content": [picture, {"type": "text", "text": "Why?"}]}]
-    (user,) = with_soft_prompt(messages, SOFT, place="user")
+    (user,) = with_soft_prompt(messages, SOFT, role="user")
     assert [part["type"] for part in user["content"]] == ["prompt_embeds", "text", "image_url", "text"]
     assert messages[0]["content"][0] is picture
     assert len(messages[0]["content"]) == 2, "the client's own messages were changed"
-    with pytest.raises(UsageError, match="place='system'"):
-        with_soft_prompt([{"role": "assistant", "content": "x"}], SOFT, place="user")
+    with pytest.raises(UsageError, match="role='system'"):
+        with_soft_prompt([{"role": "assistant", "content": "x"}], SOFT, role="user")
 
 
 def test_punctuation_before_the_text_stays_a_text() -> None:

@@ -123,11 +123,11 @@ def test_p_values_are_corrected_over_the_table_and_pairs_are_of_the_same_samples
 
 def test_a_pool_that_holds_test_rows_is_refused_before_anything_is_asked() -> None:
     registry = suite()
-    asked = model(careful)
-    leaky = PromptCandidate("few-shot", asked, ((registry.test[0],),))
+    target = model(careful)
+    leaky = PromptCandidate("few-shot", target, ((registry.test[0],),))
     with pytest.raises(UsageError, match="a pool of few-shot without test samples"):
         select(model(plain), [leaky], registry, judge)
-    assert asked.requests == []  # type: ignore[attr-defined]
+    assert target.requests == []  # type: ignore[attr-defined]
 
 
 def test_retries_and_tokens_are_part_of_the_report() -> None:

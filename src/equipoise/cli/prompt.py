@@ -28,7 +28,7 @@ prompt = typer.Typer(
     no_args_is_help=True, help="Safety prompts: choose one on held-out types, optimise a soft one, apply, show."
 )
 
-Policy = Annotated[
+PolicyName = Annotated[
     str,
     typer.Argument(
         metavar="POLICY",
@@ -234,7 +234,7 @@ def optimise(
 @prompt.command("apply")
 @with_options
 def apply(
-    policy: Policy,
+    policy: PolicyName,
     question: Annotated[list[str], typer.Argument(help="Prompts.", show_default=False)],
     model: o.Model,
     max_new_tokens: o.MaxNewTokens = 64,
@@ -279,7 +279,7 @@ def apply(
 @prompt.command("show")
 @with_options
 def show(
-    policy: Policy,
+    policy: PolicyName,
     model: Annotated[
         str | None,
         typer.Option(

@@ -29,7 +29,7 @@ def apply_to_messages(policy: PromptPolicy, messages: Sequence[ChatMessage]) -> 
 
 
 def _with_system(messages: list[ChatMessage], step: SystemText) -> list[ChatMessage]:
-    if step.place == "user":
+    if step.role == "user":
         index = next((i for i, message in enumerate(messages) if message.get("role") == "user"), None)
     else:
         index = 0 if messages and messages[0].get("role") in _INSTRUCTIONS else None

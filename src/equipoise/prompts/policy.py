@@ -20,7 +20,7 @@ from equipoise.types import Exchange, Message, Prompt
 
 SLOT: Final = "{request}"
 """Where a template holds the user's words."""
-SystemPlace = Literal["system", "user"]
+SystemRole = Literal["system", "user"]
 
 
 class PromptPolicy(ABC):
@@ -66,7 +66,7 @@ class SystemText(PromptPolicy):
 
     text: str
     """What it says."""
-    place: SystemPlace = "system"
+    role: SystemRole = "system"
     """The system role, in front of a system text that the user has; or the beginning of the first user turn."""
 
     def __post_init__(self) -> None:
@@ -75,13 +75,13 @@ class SystemText(PromptPolicy):
 
     def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
         """The text, then what was there."""
-        if self.place == "system":
+        if self.role == "system":
             return replace(prompt, system=joined(self.text, prompt.system))
         return _with_user_text(prompt, first=True, change=lambda text: joined(self.text, text))
 
     def describe(self) -> dict[str, Any]:
-        """Text and place."""
-        return {"kind": "system", "text": self.text, "place": self.place}
+        """Text and role."""
+        return {"kind": "system", "text": self.text, "role": self.role}
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,9 @@ class ComposedPolicy(PromptPolicy):
         return {"kind": "compose", "steps": [step.describe() for step in self.steps]}
 
 
-def system(text: str, place: SystemPlace = "system") -> SystemText:
+def system(text: str, role: SystemRole = "system") -> SystemText:
     """A text in front of the conversation."""
-    return SystemText(text, place)
+    return SystemText(text, role)
 
 
 def contextual(template: str, picture_template: str = "") -> Contextual:

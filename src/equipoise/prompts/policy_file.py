@@ -18,7 +18,7 @@ from equipoise.prompts.policy import (
     FewShot,
     PromptPolicy,
     Retry,
-    SystemPlace,
+    SystemRole,
     SystemText,
 )
 
@@ -36,11 +36,11 @@ class SystemStep(_StrictStep):
 
     kind: Literal["system"]
     text: str
-    place: SystemPlace = "system"
+    role: SystemRole = "system"
 
     def policy(self, folder: Path) -> PromptPolicy:
         """The value."""
-        return SystemText(self.text.strip(), self.place)
+        return SystemText(self.text.strip(), self.role)
 
 
 class ContextualStep(_StrictStep):

@@ -24,7 +24,7 @@ from equipoise.types import Exchange, FinishReason, Prompt
 
 DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 """Number formats that a server may run in; the tensor has to be in the server's."""
-PartPlace = Literal["system", "user"]
+PartRole = Literal["system", "user"]
 
 
 def embeds_part(prompt: SoftPrompt, dtype: str = "bfloat16") -> dict[str, str]:
@@ -49,7 +49,7 @@ def with_soft_prompt(
     prompt: SoftPrompt,
     *,
     dtype: str = "bfloat16",
-    place: PartPlace = "system",
+    role: PartRole = "system",
 ) -> list[dict[str, Any]]:
     """Messages of a chat request with the soft prompt in front.
 
@@ -60,14 +60,14 @@ def with_soft_prompt(
         messages: as OpenAI's protocol has them; they themselves stay as they are.
         prompt: the embeddings.
         dtype: of the served model.
-        place: the system message, or the first user message for templates without a system role.
+        role: the system message, or the first user message for templates without a system role.
 
     Raises:
         UsageError: no user message to put it into.
     """
     head, _, tail = split_text(prompt.text)
     # The text behind it begins with the same line break that the slot had behind it.
-    index = next((i for i, message in enumerate(messages) if message.get("role") == place), None)
+    index = next((i for i, message in enumerate(messages) if message.get("role") == role), None)
     rest = [] if index is None else _parts(messages[index].get("content"))
     after = tail + ("\n\n" if rest else "")
     texts = [[{"type": "text", "text": text}] if text else [] for text in (head, after)]
@@ -75,10 +75,10 @@ def with_soft_prompt(
     result = [dict(message) for message in messages]
     if index is not None:
         result[index]["content"] = parts
-    elif place == "system":
+    elif role == "system":
         result.insert(0, {"role": "system", "content": parts})
     else:
-        raise UsageError("expected a user message for a soft prompt, got none; try place='system'")
+        raise UsageError("expected a user message for a soft prompt, got none; try role='system'")
     return result
 
 
@@ -89,7 +89,7 @@ class ServedSoftPrompt:
         endpoint: the server.
         prompt: the embeddings, made for the same weights.
         dtype: of the served model.
-        place: as in `with_soft_prompt`.
+        role: as in `with_soft_prompt`.
         timeout: seconds for one reply.
     """
 
@@ -99,13 +99,13 @@ class ServedSoftPrompt:
         prompt: SoftPrompt,
         *,
         dtype: str = "bfloat16",
-        place: PartPlace = "system",
+        role: PartRole = "system",
         timeout: float = 60.0,
     ) -> None:
         self.endpoint = endpoint
         self.prompt = prompt
         self.dtype = dtype
-        self.place: PartPlace = place
+        self.role: PartRole = role
         self.timeout = timeout
         self.name = f"{endpoint.model} + soft prompt {prompt.digest}"
 
@@ -125,7 +125,7 @@ class ServedSoftPrompt:
         messages = to_openai(prompt.messages, prompt.system)
         body = {
             "model": self.endpoint.model,
-            "messages": with_soft_prompt(messages, self.prompt, dtype=self.dtype, place=self.place),
+            "messages": with_soft_prompt(messages, self.prompt, dtype=self.dtype, role=self.role),
             "max_tokens": limit,
             "temperature": 0.0,
         }
