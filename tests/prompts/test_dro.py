@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.models.text_model import TextModel
 from equipoise.prompts.anchors import Anchor, StateReader, collect, compliance, greedy_replies, sampled_replies
 from equipoise.prompts.dro import DroResult, DroSettings, merge_settings, optimise
+from equipoise.prompts.refusal_space import fit_paper_probe
 from equipoise.prompts.slot import next_logits
 from equipoise.prompts.soft_prompt import SoftPrompt
 from equipoise.types import Exchange, Prompt, Verdict
@@ -22,7 +24,7 @@ from tests.steering.towers import picture_model
 TEXT = "w30 w31 shoot w32 w33 w34"
 """Within the planted model, `shoot` makes every request look suspicious: a text prompt that refuses too much."""
 SETTINGS = DroSettings(
-    learning_rate=0.05, batch=16, epochs=12, reply_tokens=2, components=3, rest_weight=1e-3, harm_weight=1e-2
+    learning_rate=0.05, batch=16, epochs=10, reply_tokens=2, components=3, rest_weight=1e-3, harm_weight=1e-2
 )
 
 
@@ -94,8 +96,8 @@ def test_only_the_soft_prompt_changed(model: TextModel, result: DroResult) -> No
 
 
 def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(model: TextModel) -> None:
-    short = replace(SETTINGS, epochs=2)
-    few = anchors(count=8)
+    short = replace(SETTINGS, epochs=1)
+    few = anchors(count=4)
     first, second = (optimise(model, few, short, text=TEXT, judge=sorry_judge).prompt for _ in range(2))
     assert first.digest == second.digest
     other = optimise(model, few, replace(short, seed=1), text=TEXT, judge=sorry_judge).prompt
@@ -124,9 +126,10 @@ def test_paper_mode_has_the_papers_settings() -> None:
     assert 200 // paper.batch * paper.epochs == 160
 
 
-def test_paper_mode_trains_to_the_last_pass_on_all_anchors(model: TextModel) -> None:
+def test_paper_mode_trains_to_the_last_pass_on_all_anchors(model: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.prompts.dro.fit_paper_probe", partial(fit_paper_probe, folds=2, steps=60))
     settings = replace(DroSettings.of_paper(), samples=1, longest=None, reply_tokens=2, epochs=2)
-    few = [anchor for anchor in anchors(count=8) if anchor.kind != "pseudo-harmful"]
+    few = [anchor for anchor in anchors(count=6) if anchor.kind != "pseudo-harmful"]
     run = optimise(model, few, settings, text=TEXT, judge=sorry_judge)
     assert run.best == 2
     assert [set(entry) & {"training", "validation"} for entry in run.history] == [{"training"}] * 3

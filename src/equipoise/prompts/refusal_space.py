@@ -266,11 +266,13 @@ def fit_probe(components: Tensor, labels: Tensor, *, ridge: float = RIDGE, steps
     return LinearProbe(solution[:-1].clone(), float(solution[-1]))
 
 
-def fit_paper_probe(components: Tensor, labels: Tensor, *, seed: int = 42, folds: int = 10) -> LinearProbe:
+def fit_paper_probe(
+    components: Tensor, labels: Tensor, *, seed: int = 42, folds: int = 10, steps: int = 10_000
+) -> LinearProbe:
     """The probe as the paper fits it: the mean of ten folds' weights, each by AdamW with early stopping.
 
-    Full batches, learning rate 1e-4, at most 10,000 steps, stopped after three without an improvement of 1e-4. It stops
-    far from the optimum where components are small; `fit_probe` does not.
+    Full batches, learning rate 1e-4, at most `steps` steps, stopped after three without an improvement of 1e-4. It
+    stops far from the optimum where components are small; `fit_probe` does not.
     """
     features, targets = components.detach().float(), labels.detach().float()
     random = torch.Generator().manual_seed(seed)
@@ -281,13 +283,13 @@ def fit_paper_probe(components: Tensor, labels: Tensor, *, seed: int = 42, folds
         inside = torch.ones(len(features), dtype=torch.bool)
         # A single part would leave nothing to fit on.
         inside[part] = len(parts) == 1
-        weights.append(_paper_fold(features[inside], targets[inside], features[part], targets[part], random))
+        weights.append(_paper_fold(features[inside], targets[inside], features[part], targets[part], random, steps))
     mean = torch.stack(weights).mean(0).double()
     return LinearProbe(mean[:-1], float(mean[-1]))
 
 
 def _paper_fold(
-    features: Tensor, targets: Tensor, held: Tensor, held_targets: Tensor, random: torch.Generator
+    features: Tensor, targets: Tensor, held: Tensor, held_targets: Tensor, random: torch.Generator, steps: int
 ) -> Tensor:
     size = features.shape[1]
     bound = size**-0.5
@@ -296,7 +298,7 @@ def _paper_fold(
     solver = torch.optim.AdamW([parameters], lr=1e-4)
     best, misses = float("inf"), 0
     with torch.enable_grad():
-        for _ in range(10_000):
+        for _ in range(steps):
             solver.zero_grad()
             loss = functional.binary_cross_entropy_with_logits(features @ parameters[:-1] + parameters[-1], targets)
             loss.backward()  # type: ignore[no-untyped-call]
