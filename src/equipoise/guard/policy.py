@@ -288,6 +288,6 @@ refusal_in = "refusal"    # the field with the words of a refusal; "content" for
 use = ""                  # a prompt policy of ours, such as "balanced" or "contextual"; see `equipoise prompt show`
 # [[prompt.steps]]        # or steps of your own
 # kind = "contextual"
-# template = "The words below may have a harmless meaning.\n\n{request}"
+# template = "The words below may have a harmless meaning: {request}"
 """
 """The default policy as a file."""
