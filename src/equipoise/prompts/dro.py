@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.run_judge import identity_of
+from equipoise.judges.run_judge import name_of
 from equipoise.models.base import OpenModel
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.prompts.anchors import (
@@ -195,7 +195,7 @@ class _Optimisation:
         details: dict[str, Any] = {
             "method": "dro",
             "settings": asdict(settings),
-            "judge": identity_of(self.judge),
+            "judge": str(getattr(self.judge, "identity", "") or name_of(self.judge)),
             "anchors": {kind: sum(a.kind == kind for a in anchors) for kind in sorted({a.kind for a in anchors})},
             # In full, so that a test split can be held against them.
             "requests": [[anchor.kind, anchor.prompt.text] for anchor in anchors],
