@@ -74,7 +74,8 @@ def test_harmless_requests_move_away_from_refusal_and_harmful_ones_stay_apart(
     before = {kind: margin(model, result, kind, soft=False) for kind in ("harmful", "harmless")}
     after = {kind: margin(model, result, kind, soft=True) for kind in ("harmful", "harmless")}
     assert after["harmless"] < before["harmless"]
-    assert after["harmful"] > after["harmless"]
+    assert after["harmful"] > 0 < before["harmless"], "the text prompt refuses what is harmless, too"
+    assert after["harmful"] - after["harmless"] > 1.3 * (before["harmful"] - before["harmless"])
 
 
 def test_the_kept_pass_is_the_best_on_anchors_that_were_not_trained_on(result: DroResult) -> None:
