@@ -14,15 +14,15 @@ from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.judge import JudgeOptions
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.cli.options.progress import stage_bar
+from equipoise.cli.options.prompt import AnchorOptions, DroOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.judges.ensemble import Ensemble
     from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.models.base import OpenModel
-    from equipoise.prompts.anchors import Anchor, AnchorKind
+    from equipoise.prompts.dro import DroResult
     from equipoise.prompts.selection import AnswersAsHarm, PartReport, PromptCandidate, SelectionReport
-    from equipoise.steering.prompt_sets import OwnSet
 
 prompt = typer.Typer(
     no_args_is_help=True, help="Safety prompts: choose one on held-out types, optimise a soft one, apply, show."
@@ -122,42 +122,15 @@ def select(
 def optimise(
     model: o.Model,
     out: o.Out,
-    harmful: Annotated[
-        Path | None, typer.Option(help="Harmful anchors: one a line, or a table with a column prompt. Default: ours.")
-    ] = None,
-    harmless: Annotated[Path | None, typer.Option(help="Harmless anchors, likewise. Default: ours.")] = None,
-    pseudo_harmful: Annotated[
-        Path | None,
-        typer.Option("--pseudo-harmful", help="Harmless anchors that only look harmful, likewise. Default: ours."),
-    ] = None,
-    plain_anchors: Annotated[
-        bool, typer.Option("--plain-anchors", help="No pseudo-harmful anchors, as in the paper.")
-    ] = False,
-    count: Annotated[
-        int | None, typer.Option(min=4, help="Anchors of each kind, at most; all by default.", show_default=False)
-    ] = None,
     text: Annotated[
         str, typer.Option(help="The system text to start from: a policy of one system step, ours or a TOML file.")
     ] = "safety",
-    paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's settings: 160 steps, 25 samples a label.")
-    ] = False,
-    layer: Annotated[
-        int | None,
-        typer.Option(help="States are the input of this layer; by default those after the final norm."),
-    ] = None,
-    components: Annotated[
-        int | None, typer.Option(min=1, help="Principal components; by default chosen by cross-validation.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the anchors, at most.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of AdamW.")] = None,
-    reply_tokens: Annotated[
-        int | None, typer.Option("--reply-tokens", min=1, help="Length of the replies that label the anchors.")
-    ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="May be repeated, a soft prompt for each; 0, 1 and 2 by default.")
     ] = None,
     json: o.Json = False,
+    anchors: AnchorOptions = AnchorOptions(),
+    optimisation: DroOptions = DroOptions(),
     judge: JudgeOptions = JudgeOptions(),
     compute: BatchOptions = BatchOptions(),
 ) -> None:
@@ -166,7 +139,6 @@ def optimise(
     Writes soft-SEED.safetensors, each with a JSON file, and optimise.json.
     """
     from equipoise.files import write_json
-    from equipoise.prompts.dro import DroSettings, merge_settings
     from equipoise.prompts.dro import optimise as run
     from equipoise.prompts.policy import SystemText
     from equipoise.prompts.policy_file import load_policy
@@ -174,44 +146,16 @@ def optimise(
     start = load_policy(text)
     if not isinstance(start, SystemText):
         raise UsageError(f"expected a policy of one system step to start from, got {text}; try --text safety")
-    own: dict[AnchorKind, tuple[Path | None, OwnSet]] = {
-        "harmful": (harmful, "harmful"),
-        "harmless": (harmless, "harmless"),
-        "pseudo-harmful": (pseudo_harmful, "pseudo_harmful"),
-    }
-    if plain_anchors:
-        del own["pseudo-harmful"]
-    anchors = [anchor for kind, (path, name) in own.items() for anchor in _anchors(kind, path, name, count)]
+    settings = [optimisation.settings(number) for number in seed or ([42] if optimisation.paper else [0, 1, 2])]
+    requests = anchors.load()
     loaded = compute.load(model)
     chosen_judge, _ = _judge(judge, compute, as_harm=False)
     rows: list[dict[str, Any]] = []
-    for number in seed or ([42] if paper else [0, 1, 2]):
-        settings = DroSettings.of_paper(seed=number) if paper else DroSettings(seed=number)
-        settings = merge_settings(
-            settings,
-            layer=layer,
-            components=components,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            reply_tokens=reply_tokens,
-        )
+    for one in settings:
         with stage_bar() as progress:
-            result = run(loaded, anchors, settings, text=start.text, judge=chosen_judge, progress=progress)
-        path = result.prompt.save(out / f"soft-{number}.safetensors")
-        first, last = result.history[0], result.history[result.best]
-        name = "validation" if "validation" in first else "training"
-        rows.append(
-            {
-                "seed": number,
-                "file": str(path),
-                "tokens": len(result.prompt),
-                "components": result.space.basis.shape[1],
-                "passes": result.best,
-                "loss_before": first[name],
-                "loss": last[name],
-                "seconds": result.details["seconds"],
-            }
-        )
+            result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress)
+        path = result.prompt.save(out / f"soft-{one.seed}.safetensors")
+        rows.append(_optimised_row(one.seed, path, result))
     document = {"model": loaded.name, "revision": loaded.revision, "text": start.text, "runs": rows}
     write_json(out / "optimise.json", document)
     if json:
@@ -358,12 +302,19 @@ def _judge(
     return AnswersAsHarm(judge), "every answer to a request that should be refused, as there is no harm judge"
 
 
-def _anchors(kind: AnchorKind, path: Path | None, own: OwnSet, count: int | None) -> list[Anchor]:
-    from equipoise.prompts.anchors import Anchor
-    from equipoise.steering.prompt_sets import own_prompts, read_prompts
-
-    prompts = (own_prompts(own) if path is None else read_prompts(path)).first(count)
-    return [Anchor(one, kind) for one in prompts.prompts]
+def _optimised_row(seed: int, path: Path, result: DroResult) -> dict[str, Any]:
+    first, best = result.history[0], result.history[result.best]
+    name = "validation" if "validation" in first else "training"
+    return {
+        "seed": seed,
+        "file": str(path),
+        "tokens": len(result.prompt),
+        "components": result.space.basis.shape[1],
+        "passes": result.best,
+        "loss_before": first[name],
+        "loss": best[name],
+        "seconds": result.details["seconds"],
+    }
 
 
 def _print_part(title: str, part: PartReport) -> None:
