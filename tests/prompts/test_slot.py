@@ -107,7 +107,7 @@ def test_the_model_is_as_it_was(model: TextModel, slot: PromptSlot) -> None:
 
 
 @pytest.fixture(scope="module", params=PICTURE_FAMILIES)
-def pictured(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TransformersModel:
+def pictured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TransformersModel:
     folder = tmp_path_factory.mktemp("family")
     FAMILIES[request.param](folder)
     model = load(str(folder), device="cpu")
