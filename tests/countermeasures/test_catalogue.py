@@ -18,8 +18,8 @@ from equipoise.transforms.noise import Noise
 from tests.countermeasures.fakes import PROMPTS, RecordingModel, seen_by
 from tests.models.tiny_plain import PlainTorchModel
 
-STEERED = ("surgical", "conditional", "steer")
-"""Those that need a file of a direction; `test_steered_model` builds them."""
+STEERED = ("surgical", "conditional", "steer", "dro")
+"""Those that need a file; `test_steered_model` and `test_soft_prompted_model` build them."""
 WEIGHTLESS = [name for name in CATALOGUE if name not in ("diffpure", "tower", *STEERED)]
 
 

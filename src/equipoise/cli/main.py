@@ -25,6 +25,7 @@ from equipoise.cli.guard import guard
 from equipoise.cli.judge import judge
 from equipoise.cli.perturb import perturb
 from equipoise.cli.power import power
+from equipoise.cli.prompt import prompt
 from equipoise.cli.protect import protect
 from equipoise.cli.reference import reference
 from equipoise.cli.rejudge import rejudge
@@ -79,6 +80,7 @@ app.command()(power)
 app.command()(doctor)
 app.add_typer(direction, name="direction")
 app.add_typer(generate, name="generate")
+app.add_typer(prompt, name="prompt")
 app.add_typer(judge, name="judge")
 app.add_typer(testbed, name="testbed")
 app.add_typer(reference, name="reference")

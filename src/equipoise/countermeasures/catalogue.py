@@ -88,6 +88,19 @@ CATALOGUE: Final[dict[str, CountermeasureEntry]] = {
         changes_pictures=False,
         ordered=True,
     ),
+    "prompt": CountermeasureEntry(
+        "change what the model is asked by a policy: safety, balanced, contextual, few-shot, interactive, combined, or "
+        "a TOML file",
+        {"file": "balanced"},
+        changes_pictures=False,
+        ordered=True,
+    ),
+    "dro": CountermeasureEntry(
+        "put a soft prompt in front of every conversation; file of `prompt optimise`",
+        {"file": ""},
+        changes_pictures=False,
+        ordered=True,
+    ),
     "tower": CountermeasureEntry("another CLIP vision tower, such as chs20/fare2-clip; innermost", {"id": ""}),
 }
 """Names, what they do and their settings; the page of the command line has them as a table."""
@@ -122,11 +135,14 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     return name, values
 
 
+_EXAMPLE_FILES: Final = {"surgical": "surgical.safetensors", "prompt": "balanced", "dro": "soft_prompt.safetensors"}
+
+
 def example(name: str) -> str:
     """A countermeasure with its settings, as one may write it."""
     keys = dict(CATALOGUE[name].keys)
     if "file" in keys:
-        keys["file"] = "surgical.safetensors" if name == "surgical" else "refusal.safetensors"
+        keys["file"] = _EXAMPLE_FILES.get(name, "refusal.safetensors")
     if name == "tower":
         keys["id"] = "chs20/fare2-clip"
     return f"{name}:{','.join(f'{key}={value}' for key, value in keys.items())}"
@@ -222,6 +238,18 @@ def _steered(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
     return steered(model, name, values["file"], spec, mode=values.get("mode", ""), coefficient=coefficient)
 
 
+def _prompted(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.prompted_model import prompted
+
+    return prompted(model, values["file"], spec)
+
+
+def _soft_prompted(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+    from equipoise.countermeasures.soft_prompted_model import soft_prompted
+
+    return soft_prompted(model, values["file"], spec)
+
+
 def _with_tower(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.vision_tower import with_vision_tower
 
@@ -239,6 +267,8 @@ _BUILDERS: Final[dict[str, Callable[[Any, str, str, Values], OpenModel]]] = {
     "surgical": _steered,
     "conditional": _steered,
     "steer": _steered,
+    "prompt": _prompted,
+    "dro": _soft_prompted,
     "tower": _with_tower,
 }
 """Those that are more than a transform; imports wait inside, so that the command line lists names without torch."""

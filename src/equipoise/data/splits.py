@@ -117,6 +117,16 @@ def find_overlaps(left: Iterable[Sample], right: Iterable[Sample]) -> tuple[Over
     return tuple(overlaps)
 
 
+def related_groups(samples: Sequence[Sample], *, by_category: bool) -> list[list[int]]:
+    """Indices of samples that are related, directly or through others.
+
+    Args:
+        samples: all that are compared.
+        by_category: whether samples of one category of a family are related.
+    """
+    return _groups(samples, SplitRule(by="category" if by_category else "cluster"))
+
+
 def _marks(sample: Sample) -> Iterator[tuple[OverlapKind, str]]:
     yield "cluster", f"{_family(sample)} {sample.cluster or sample.id}"
     for picture in sample.pictures:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from equipoise import toml_file
 from equipoise.errors import UsageError
 from equipoise.guard.decision import ACTIONS, Action, HarmScore
+from equipoise.prompts.exemplars import OWN_POOL
+from equipoise.prompts.policy import PromptPolicy
+from equipoise.prompts.policy_file import NAMED, PolicyStep, build, load_policy
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 FailMode = Literal["open", "closed", "refuse"]
@@ -113,6 +117,44 @@ class AnswerPolicy(_StrictModel):
     """The field with the words of a refusal: OpenAI's field for it, or the content, which every client shows."""
 
 
+class PromptSection(_StrictModel):
+    """What the gateway adds to requests before the upstream gets them; see docs/prompts.md."""
+
+    use: str = ""
+    """Name of a policy of ours; empty adds nothing, unless there are steps."""
+    steps: tuple[PolicyStep, ...] = ()
+    """Steps of a policy of your own, as in a policy file of prompts."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> PromptSection:
+        if self.use and self.use not in NAMED:
+            raise ValueError(f"expected use to be one of {', '.join(NAMED)}, got {self.use!r}")
+        if self.use and self.steps:
+            raise ValueError("expected use or steps, got both")
+        # The revision of a policy is the hash of its settings: a table on disk could change behind it.
+        if any(getattr(step, "pool", OWN_POOL) != OWN_POOL for step in self.steps):
+            raise ValueError("expected the pool 'ours' in a gateway, got a file")
+        try:
+            policy = self.policy
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        if policy is not None and policy.retry is not None:
+            raise ValueError("expected no interactive step in a gateway, which calls the upstream once")
+        return self
+
+    @property
+    def policy(self) -> PromptPolicy | None:
+        """The policy; None where nothing is added."""
+        return _prompt_policy(self)
+
+
+@lru_cache(maxsize=64)
+def _prompt_policy(section: PromptSection) -> PromptPolicy | None:
+    if section.use:
+        return load_policy(section.use)
+    return build(section.steps, Path()) if section.steps else None
+
+
 class Policy(_StrictModel):
     """What a guard does; see docs/guard.md for an annotated file."""
 
@@ -130,6 +172,7 @@ class Policy(_StrictModel):
     pictures: PicturePolicy = PicturePolicy()
     stream: StreamPolicy = StreamPolicy()
     answer: AnswerPolicy = AnswerPolicy()
+    prompt: PromptSection = PromptSection()
 
     @property
     def revision(self) -> str:
@@ -181,7 +224,7 @@ def load(path: Path) -> Policy:
     Raises:
         UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
     """
-    return read(Policy, path, "a policy", "`equipoise guard policy`")
+    return toml_file.read(Policy, path, "a policy", "`equipoise guard policy`")
 
 
 def parse(text: str, where: str = "policy") -> Policy:
@@ -190,48 +233,7 @@ def parse(text: str, where: str = "policy") -> Policy:
     Raises:
         UsageError: not TOML, or a setting that cannot be.
     """
-    return _validated(Policy, text, where, "a policy", "`equipoise guard policy`")
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def read(model: type[Model], path: Path, what: str, hint: str) -> Model:
-    """Read and check a TOML file.
-
-    Args:
-        model: what it should be.
-        path: where it is.
-        what: what people call it.
-        hint: the command that shows a good one.
-
-    Raises:
-        UsageError: nothing there, not UTF-8, not TOML, or a setting that cannot be; the message names the setting.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"expected {what}, got {path}: {error.strerror}; try {hint}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"expected UTF-8, got {path}; try saving it as UTF-8") from error
-    return _validated(model, text, str(path), what, hint)
-
-
-def _validated(model: type[Model], text: str, where: str, what: str, hint: str) -> Model:
-    try:
-        return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"expected TOML, got {where}: {error}; try checking that line") from error
-    except RecursionError as error:
-        # tomllib recurses into nested arrays: some hundred brackets are more than any policy has.
-        raise UsageError(f"expected {what}, got {where}: nested too deeply; try {hint}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"]) or "the file"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(
-            f"expected {what}, got {where}: {setting}: {first['msg'].lower()}{more}; try {hint}"
-        ) from error
+    return toml_file.validated(Policy, text, where, "a policy", "`equipoise guard policy`")
 
 
 ANNOTATED: Final = """\
@@ -284,5 +286,11 @@ keepalive = 3.0           # seconds of silence after which a comment keeps the c
 
 [answer]                  # of the gateway
 refusal_in = "refusal"    # the field with the words of a refusal; "content" for clients that show nothing else
+
+[prompt]                  # of the gateway: what is added to requests before the upstream gets them
+use = ""                  # a prompt policy of ours, such as "balanced" or "contextual"; see `equipoise prompt show`
+# [[prompt.steps]]        # or steps of your own
+# kind = "contextual"
+# template = "The words below may have a harmless meaning: {request}"
 """
 """The default policy as a file."""

@@ -89,6 +89,20 @@ class TransformersModel(OpenModel):
                 replies += generation.generate(self.model, self.processor, self._chat, batch, config, model_name)
         return replies
 
+    def render(self, prompt: Prompt) -> str:
+        """The conversation as the model's template writes it, up to where the reply begins."""
+        return self._chat.render(prompt)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether a chat template writes conversations; otherwise pictures and texts stand one after the other."""
+        return self._chat.form != "plain"
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a reply."""
+        return tuple(self._stops)
+
     def prompt_inputs(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """Inputs of one forward pass over prompts with as many pictures each, padded on the left, on the device."""
         inputs = generation.prompt_inputs(self.processor, self._chat, prompts)

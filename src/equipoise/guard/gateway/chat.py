@@ -64,6 +64,7 @@ async def complete(
         if refusal is not None:
             return await chat_request.refuse(call, request, refusal, stream=stream)
         require_capacity(call, stream=stream)
+        body = chat_request.with_prompt(call, body)
         upstream_headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
         upstream = await service.upstream.send(json.dumps(body).encode(), upstream_headers, stream=stream)
         call.upstream_headers = passed_back(upstream.headers)

@@ -14,6 +14,7 @@ from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
 from equipoise.guard.gateway.replies import raise_if_withheld
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.streaming.events import DONE, event
+from equipoise.prompts.chat_messages import apply_to_messages
 
 
 def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
@@ -93,6 +94,25 @@ async def check_text(call: ChatCall, request: ChatRequest) -> GuardDecision | No
     call.decisions.append((decision, item.request_text))
     raise_if_withheld(decision, "request")
     return decision if decision.changed else None
+
+
+def with_prompt(call: ChatCall, body: dict[str, Any]) -> dict[str, Any]:
+    """The body as the upstream gets it: with the policy's prompt, and a receipt that says so.
+
+    Checks read the request as the client sent it, and the reply is judged with that: what the operator adds must change
+    neither.
+    """
+    section = call.policy.prompt
+    policy = section.policy
+    if policy is None:
+        return body
+    call.receipts.expect([("prompt", "prompt policy")])
+    what = f"{section.use or 'steps of the policy'}, revision {policy.revision}"
+    if call.policy.mode == "observe":
+        call.receipts.close("prompt", "skipped", f"not added, as the policy observes: {what}")
+        return body
+    call.receipts.close("prompt", "skipped", f"the operator's own words, added: {what}")
+    return {**body, "messages": apply_to_messages(policy, body["messages"])}
 
 
 async def refuse(call: ChatCall, request: ChatRequest, decision: GuardDecision, *, stream: bool) -> Response:

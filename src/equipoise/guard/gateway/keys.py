@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from equipoise.errors import UsageError
 from equipoise.guard.gateway.errors import RequestProblem
-from equipoise.guard.policy import Policy, read
+from equipoise.guard.policy import Policy
 from equipoise.guard.policy import load as load_policy
+from equipoise.toml_file import read
 
 
 class ClientKey(BaseModel):

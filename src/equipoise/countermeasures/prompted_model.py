@@ -1,0 +1,180 @@
+"""`PromptedModel`: a model whose prompts a policy changes, and which is asked again where the policy says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from torch import Tensor
+
+from equipoise.countermeasures.base import Countermeasure
+from equipoise.errors import ModelError
+from equipoise.guard.guard_input import GuardInput
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.models.base import OpenModel, ReplyLogProbs
+from equipoise.models.transformers_model import TransformersModel
+from equipoise.prompts.policy import PromptPolicy
+from equipoise.prompts.policy_file import load_policy
+from equipoise.prompts.retries import HarmGate, PolicyRun, TokenCount, run_policy
+from equipoise.types import Exchange, Judge, Prompt
+
+if TYPE_CHECKING:
+    from equipoise.guard.decision import Detector
+    from equipoise.guard.guard_input import PictureReader
+
+_BLANK = Image.new("RGB", (1, 1))
+
+
+class DetectorGate:
+    """A harm gate that is a detector of the guard: benign is a request below a probability of harm.
+
+    Args:
+        detector: scores the request, without a reply.
+        threshold: probability from which on a request is not benign.
+        reader: reads the text in pictures; without one a request with pictures is undecided, because a detector of
+            text would judge the harmless words beside a harmful picture.
+    """
+
+    def __init__(self, detector: Detector, threshold: float, reader: PictureReader | None = None) -> None:
+        self.detector = detector
+        self.threshold = threshold
+        self.reader = reader
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[bool | None]:
+        """Benign, not benign or undecided, for each prompt."""
+        readable = [i for i, prompt in enumerate(prompts) if self.reader is not None or not prompt.pictures]
+        items = [
+            GuardInput.from_exchange(Exchange(prompts[i], "", "stop", ""), self.reader).request_only() for i in readable
+        ]
+        results: list[bool | None] = [None] * len(prompts)
+        for index, score in zip(readable, self.detector(items) if items else [], strict=True):
+            results[index] = None if score.harm is None else score.harm < self.threshold
+        return results
+
+
+class PromptedModel(Countermeasure):
+    """A model under a prompt policy.
+
+    Args:
+        model: the model to ask.
+        policy: what prompts become.
+        spec: how a user writes it.
+        judge: decides what a refusal is, for a policy with a retry; None means `PhraseJudge()`.
+        gate: decides what is benign; None means the detector that the policy names.
+    """
+
+    def __init__(
+        self,
+        model: OpenModel,
+        policy: PromptPolicy,
+        spec: str,
+        *,
+        judge: Judge | None = None,
+        gate: HarmGate | None = None,
+    ) -> None:
+        super().__init__(model, spec)
+        self.policy = policy
+        self._judge = judge or PhraseJudge()
+        self._gate = gate
+
+    def describe(self) -> dict[str, Any]:
+        """The policy."""
+        return {"countermeasure": "prompt", "policy": self.policy.describe()}
+
+    @cached_property
+    def gate(self) -> HarmGate | None:
+        """The harm gate; None where the policy never asks again."""
+        retry = self.policy.retry
+        if retry is None or self._gate is not None:
+            return self._gate
+        from equipoise.guard.detector import load
+
+        reader = None
+        if retry.read_pictures:
+            from equipoise.guard.ocr import OCR
+
+            reader = OCR()
+        return DetectorGate(load(retry.gate), retry.threshold, reader)
+
+    @cached_property
+    def several_pictures(self) -> bool:
+        """Whether the model takes prompts with more pictures than the user sent."""
+        # Q-Former models merge one picture with the whole text.
+        return self.reads_pictures and not hasattr(getattr(self.core, "processor", None), "num_query_tokens")
+
+    def run(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> PolicyRun:
+        """The replies with every round that led to them, and their cost."""
+        return run_policy(
+            self.model,
+            self.policy,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            several_pictures=self.several_pictures,
+            judge=self._judge,
+            gate=self.gate,
+            count=token_count(self.core),
+        )
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        """The final replies, under the prompts that the user sent."""
+        return list(self.run(prompts, max_new_tokens=max_new_tokens).exchanges)
+
+    def gradient_prompts(self, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+        """The prompts as the policy changes them, for pixels that take the place of the user's first picture.
+
+        Raises:
+            ModelError: an exemplar has a picture, which the pixels would replace.
+        """
+        # A prompt without a picture would get the pixels in its first user message, which may be an exemplar's: a blank
+        # picture keeps the user's own place.
+        pictured = [prompt if prompt.pictures else prompt.with_picture(_BLANK) for prompt in prompts]
+        changed = [self.policy.apply(prompt, several_pictures=self.several_pictures) for prompt in pictured]
+        if any(len(new.pictures) > len(old.pictures) for new, old in zip(changed, pictured, strict=True)):
+            raise ModelError(
+                "expected exemplars without pictures for gradients in the pixels, got a picture in an exemplar; "
+                "try a pool of text"
+            )
+        return changed
+
+    def log_prob(
+        self,
+        pixels: Tensor | None,
+        prompts: Sequence[Prompt],
+        replies: Sequence[str],
+        *,
+        end: bool = True,
+        question_shift: Tensor | None = None,
+    ) -> ReplyLogProbs:
+        """Log-probabilities of replies to the first request, as the policy changes it."""
+        if pixels is None:
+            prompts = [self.policy.apply(prompt, several_pictures=self.several_pictures) for prompt in prompts]
+        return super().log_prob(pixels, prompts, replies, end=end, question_shift=question_shift)
+
+
+def token_count(model: OpenModel) -> TokenCount | None:
+    """Counts the text tokens of prompts in a model's own template; None for a model without a tokenizer."""
+    if not isinstance(model, TransformersModel):
+        return None
+
+    def count(prompt: Prompt) -> int:
+        # A picture's mark is one token here, whatever the processor makes of it: both sides of a difference have it.
+        tokens = model.processor.tokenizer(model.render(prompt), add_special_tokens=False)["input_ids"]
+        return len(tokens)
+
+    return count
+
+
+def prompted(model: OpenModel, name: str, spec: str) -> PromptedModel:
+    """A model as `--defend prompt:NAME` or `prompt:FILE` names it.
+
+    Args:
+        model: the model to ask.
+        name: of a policy of ours, or its TOML file.
+        spec: how the user wrote it.
+
+    Raises:
+        UsageError: no such policy, or one that cannot be.
+    """
+    return PromptedModel(model, load_policy(name), spec)

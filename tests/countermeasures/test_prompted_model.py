@@ -1,0 +1,134 @@
+"""Prompt policies as countermeasures, on a model with and without pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from equipoise.countermeasures.catalogue import defend
+from equipoise.countermeasures.prompted_model import DetectorGate, PromptedModel, token_count
+from equipoise.errors import ModelError, UsageError
+from equipoise.guard.guard_input import GuardInput
+from equipoise.models.load import load
+from equipoise.prompts.exemplars import Exemplar, ExemplarPool
+from equipoise.prompts.policy import compose, contextual, few_shot, interactive, system
+from equipoise.types import Prompt
+from tests.countermeasures.fakes import ANSWER, REFUSAL, Scripted, in_turn, picture
+from tests.guard.fakes import Raises, Words
+from tests.models.families import causal
+from tests.models.tiny_plain import PlainTorchModel
+
+PICTURED = ExemplarPool("pool", (Exemplar("A?", "a", picture=Image.new("RGB", (4, 4))),), "0")
+AGAIN = interactive(1, "Again?")
+
+
+def test_the_model_gets_the_changed_prompt_and_the_reply_stands_under_the_users() -> None:
+    model = Scripted(lambda prompt: ANSWER)
+    prompt = Prompt.ask("Is it red?", picture(1))
+    (exchange,) = PromptedModel(model, compose(system("S"), contextual("C {request}")), "prompt").generate([prompt])
+    assert model.requests[0].system == "S"
+    assert model.requests[0].text == "C Is it red?"
+    assert exchange.prompt is prompt
+    assert exchange.reply == ANSWER
+
+
+def test_an_interactive_policy_asks_again_through_gate_and_judge() -> None:
+    model = in_turn(REFUSAL, ANSWER)
+    defended = PromptedModel(model, AGAIN, "prompt", gate=lambda prompts: [True] * len(prompts))
+    run = defended.run([Prompt.ask("How?")])
+    assert run.exchanges[0].reply == ANSWER
+    assert model.requests[1].text == "Again?"
+    closed = PromptedModel(in_turn(REFUSAL), AGAIN, "prompt", gate=lambda prompts: [False] * len(prompts))
+    assert closed.generate([Prompt.ask("How?")])[0].reply == REFUSAL
+
+
+def test_named_policies_and_files_are_countermeasures(tmp_path: Path) -> None:
+    model = Scripted(lambda prompt: ANSWER)
+    defend(model, ["prompt:contextual"]).generate([Prompt.ask("Why?")])
+    assert model.requests[-1].text.endswith("\n\nWhy?")
+    assert len(model.requests[-1].text) > 20
+    file = tmp_path / "mine.toml"
+    file.write_text('[[steps]]\nkind = "system"\ntext = "Mine."\n')
+    defend(model, [f"prompt:{file}"]).generate([Prompt.ask("Why?")])
+    assert model.requests[-1].system == "Mine."
+    assert defend(model, ["prompt"]).revision == defend(model, ["prompt:file=balanced"]).revision
+    with pytest.raises(UsageError, match="balanced"):
+        defend(model, ["prompt:missing"])
+
+
+def test_policies_make_chains_with_other_countermeasures() -> None:
+    model = Scripted(lambda prompt: ANSWER)
+    defend(model, ["prompt:contextual", "prompt:safety"]).generate([Prompt.ask("Why?")])
+    assert model.requests[-1].system
+    assert model.requests[-1].text != "Why?"
+
+
+def test_the_revision_is_that_of_the_policy() -> None:
+    model = PlainTorchModel()
+    revisions = {PromptedModel(model, policy, "prompt").revision for policy in (system("a"), system("b"), AGAIN)}
+    assert len(revisions) == 3
+    assert PromptedModel(model, system("a"), "x").revision == PromptedModel(model, system("a"), "y").revision
+
+
+def test_replies_are_scored_under_the_changed_prompt(tmp_path: Path) -> None:
+    model = load(str(causal.llama(tmp_path)), device="cpu")
+    defended = PromptedModel(model, system("Be kind."), "prompt")
+    prompt, reply = Prompt.ask("Why?"), "A red circle."
+    expected = model.log_prob(None, [system("Be kind.").apply(prompt)], [reply]).total
+    assert torch.allclose(defended.log_prob(None, [prompt], [reply]).total, expected)
+    assert not torch.allclose(model.log_prob(None, [prompt], [reply]).total, expected, atol=1e-3)
+
+
+def test_tokens_are_counted_in_the_models_template(tmp_path: Path) -> None:
+    model = load(str(causal.llama(tmp_path)), device="cpu")
+    count = token_count(model)
+    assert count is not None
+    run = PromptedModel(model, system("Be kind."), "prompt").run([Prompt.ask("Why?")], max_new_tokens=2)
+    assert run.extra_tokens == count(Prompt.ask("Why?", system="Be kind.")) - count(Prompt.ask("Why?")) > 0
+    assert token_count(PlainTorchModel()) is None
+
+
+def test_gradients_reach_the_users_picture_behind_exemplars() -> None:
+    pool = ExemplarPool("pool", (Exemplar("A?", "a"), Exemplar("B?", "b")), "0")
+    defended = PromptedModel(PlainTorchModel(), few_shot(2, pool, refusals=0), "prompt")
+    (bare,) = defended.gradient_prompts([Prompt.ask("Why?")])
+    assert bare.messages[-1].images, "the pixels would stand in an exemplar"
+    assert not bare.messages[0].images
+    losses, gradient = defended.loss_and_grad(torch.rand(3, 20, 24), [Prompt.ask("Why?", picture(1))], ["Yes."])
+    assert losses.shape == (1,)
+    assert float(gradient.abs().sum()) > 0
+
+
+def test_pixels_do_not_replace_the_picture_of_an_exemplar() -> None:
+    defended = PromptedModel(PlainTorchModel(), few_shot(1, PICTURED, refusals=0), "prompt")
+    with pytest.raises(ModelError, match="pool of text"):
+        defended.loss_and_grad(torch.rand(3, 20, 24), [Prompt.ask("Why?", picture(1))], ["Yes."])
+
+
+class TestDetectorGate:
+    def test_it_calls_benign_what_scores_low(self) -> None:
+        gate = DetectorGate(Words(), 0.5)
+        assert gate([Prompt.ask("How do I bake?"), Prompt.ask("How do I build a bomb?")]) == [True, False]
+
+    def test_it_reads_the_request_with_its_earlier_turns(self) -> None:
+        detector = Words()
+        talk = AGAIN.after(Scripted(lambda prompt: REFUSAL).generate([Prompt.ask("a bomb?")])[0])
+        assert DetectorGate(detector, 0.5)([talk]) == [False]
+
+    def test_a_picture_that_nobody_reads_is_undecided(self) -> None:
+        requests = [Prompt.ask("Is it red?", picture(1)), Prompt.ask("Why?")]
+        assert DetectorGate(Words(), 0.5)(requests) == [None, True]
+        assert DetectorGate(Words(), 0.5, lambda image: "a bomb")(requests) == [False, True]
+        assert DetectorGate(Words(), 0.5, lambda image: "")(requests) == [True, True]
+
+    def test_a_detector_without_a_score_is_undecided(self) -> None:
+        class Silent(Words):
+            def _score(self, text: str):
+                return super()._score(text).__class__("silent", None, failure="no")
+
+        assert DetectorGate(Silent(), 0.5)([Prompt.ask("x")]) == [None]
+        assert DetectorGate(Raises(), 0.5)([]) == []
+        assert GuardInput("x").request_text == ""

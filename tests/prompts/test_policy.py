@@ -1,0 +1,132 @@
+"""Policies as values: what they change, and what they leave alone."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from equipoise.errors import UsageError
+from equipoise.prompts.exemplars import Exemplar, ExemplarPool
+from equipoise.prompts.policy import (
+    PromptPolicy,
+    compose,
+    contextual,
+    few_shot,
+    fill,
+    interactive,
+    system,
+)
+from equipoise.types import Exchange, Message, Prompt
+
+LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
+PICTURE = Image.new("RGB", (4, 4))
+POOL = ExemplarPool(
+    "pool",
+    (Exemplar("A?", "a"), Exemplar("B?", "b"), Exemplar("C?", "No.", "refuse"), Exemplar("D?", "d", picture=PICTURE)),
+    "0",
+)
+TALK = Prompt(
+    (Message("user", "Hi.", (PICTURE,)), Message("assistant", "Hello."), Message("user", "Why {request}?")),
+    system="Be brief.",
+)
+
+
+def test_a_system_text_stands_in_front_of_the_users_own() -> None:
+    prompt = system("Be kind.").apply(TALK)
+    assert prompt.system == "Be kind.\n\nBe brief."
+    assert prompt.messages == TALK.messages
+    assert system("Be kind.").apply(Prompt.ask("Q")).system == "Be kind."
+
+
+def test_a_system_text_may_begin_the_first_user_turn() -> None:
+    prompt = system("Be kind.", "user").apply(TALK)
+    assert prompt.system == "Be brief."
+    assert prompt.messages[0].text == "Be kind.\n\nHi."
+    assert prompt.messages[0].images == TALK.messages[0].images
+    assert prompt.messages[1:] == TALK.messages[1:]
+
+
+def test_a_frame_is_put_around_the_last_request_whatever_it_contains() -> None:
+    prompt = contextual("<< {request} >>").apply(TALK)
+    assert prompt.text == "<< Why {request}? >>"
+    assert prompt.messages[:-1] == TALK.messages[:-1]
+    assert fill("a {request} {b}", "{c}") == "a {c} {b}"
+
+
+def test_a_frame_for_pictures_is_taken_where_the_last_turn_has_one() -> None:
+    policy = contextual("T {request}", "P {request}")
+    assert policy.apply(Prompt.ask("x", PICTURE)).text == "P x"
+    assert policy.apply(Prompt.ask("x")).text == "T x"
+    assert policy.apply(TALK).text == "T Why {request}?", "the picture belongs to an earlier turn"
+    assert contextual("T {request}").apply(Prompt.ask("x", PICTURE)).text == "T x"
+
+
+def test_exemplars_with_pictures_need_a_request_with_one_and_a_model_that_takes_several() -> None:
+    policy = few_shot(3, POOL, "first", refusals=0)
+    pictured = Prompt.ask("What?", PICTURE)
+    assert len(policy.apply(pictured).pictures) == 2
+    assert len(policy.apply(pictured, several_pictures=False).pictures) == 1
+    assert len(policy.apply(Prompt.ask("What?")).pictures) == 0
+
+
+def test_a_composition_applies_its_parts_in_order() -> None:
+    policy = compose(
+        contextual("1 {request}"), compose(contextual("2 {request}"), system("S")), interactive(1, "Again.")
+    )
+    prompt = policy.apply(Prompt.ask("x"))
+    assert prompt.text == "2 1 x"
+    assert prompt.system == "S"
+    assert len(policy.steps) == 4
+    assert policy.retry is not None
+    assert policy.retry.follow_up == "Again."
+
+
+def test_a_retry_leaves_the_first_request_alone_and_goes_on_after_the_refusal() -> None:
+    policy = interactive(2, "Really?", picture_follow_up="Look again.")
+    assert policy.apply(TALK) == TALK
+    after = policy.after(Exchange(TALK, "I can't.", "stop", "m"))
+    assert [message.text for message in after.messages[-2:]] == ["I can't.", "Look again."]
+    assert after.messages[:-2] == TALK.messages
+    plain = policy.after(Exchange(Prompt.ask("x"), "", "stop", "m"))
+    assert plain.messages[1].text, "an empty turn is dropped or refused by some templates"
+    assert plain.text == "Really?"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: system("  "),
+        lambda: contextual("no slot"),
+        lambda: contextual("{request} {request}"),
+        lambda: contextual("{request}", "no slot"),
+        lambda: few_shot(0, POOL),
+        lambda: few_shot(5, POOL),
+        lambda: few_shot(1, POOL, refusals=2),
+        lambda: interactive(0, "x"),
+        lambda: interactive(6, "x"),
+        lambda: interactive(1, ""),
+        lambda: interactive(1, "x", threshold=0.0),
+        lambda: compose(),
+        lambda: compose(interactive(1, "x"), interactive(1, "y")),
+    ],
+)
+def test_a_policy_that_cannot_be_is_one_clear_error(build) -> None:
+    with pytest.raises(UsageError, match=LINE):
+        build()
+
+
+def test_the_revision_tells_policies_apart() -> None:
+    policies: list[PromptPolicy] = [
+        system("a"),
+        system("a", "user"),
+        system("b"),
+        contextual("{request}"),
+        few_shot(2, POOL),
+        few_shot(2, POOL, refusals=0),
+        interactive(1, "a"),
+        compose(system("a"), contextual("{request}")),
+        compose(contextual("{request}"), system("a")),
+    ]
+    assert len({policy.revision for policy in policies}) == len(policies)
+    assert system("a").revision == system("a").revision
+    assert compose(system("a"), few_shot(2, POOL)).pools == (POOL,)
