@@ -120,9 +120,7 @@ def _frame(axes: Axes) -> None:
 def _captions(renderer: Any, axes: Axes, taken: Sequence[Any]) -> None:
     """Say what the corners mean, where nothing that was measured is in the way."""
     for words, x, y, across, up, colour in _CORNERS:
-        text = axes.text(
-            x, y, words, ha=across, va=up, color=INK[colour], fontsize=11, zorder=1.5, parse_math=False
-        )
+        text = axes.text(x, y, words, ha=across, va=up, color=INK[colour], fontsize=11, zorder=1.5, parse_math=False)
         if any(text.get_window_extent(renderer).overlaps(box) for box in taken):
             text.remove()
 
