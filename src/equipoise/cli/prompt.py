@@ -320,7 +320,7 @@ def _optimised_row(seed: int, path: Path, result: DroResult) -> dict[str, Any]:
 def _print_part(title: str, part: PartReport) -> None:
     rows = []
     for outcome in part.outcomes:
-        changes = [part.changes.get((outcome.name, axis)) for axis in ("needless", "harmful")]  # type: ignore[arg-type]
+        changes = [part.changes.get((outcome.name, axis)) for axis in ("needless", "harmful")]
         p = ["" if change is None or change.p_adjusted is None else f"{change.p_adjusted:.3f}" for change in changes]
         tokens = "-" if outcome.extra_tokens is None else f"{outcome.extra_tokens:.0f}"
         cells = (

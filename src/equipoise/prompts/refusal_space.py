@@ -261,7 +261,7 @@ def fit_probe(components: Tensor, labels: Tensor, *, ridge: float = RIDGE, steps
         return loss
 
     with torch.enable_grad():
-        solver.step(closure)  # type: ignore[no-untyped-call]
+        solver.step(closure)
     solution = parameters.detach()
     return LinearProbe(solution[:-1].clone(), float(solution[-1]))
 
@@ -301,7 +301,7 @@ def _paper_fold(
         for _ in range(steps):
             solver.zero_grad()
             loss = functional.binary_cross_entropy_with_logits(features @ parameters[:-1] + parameters[-1], targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             solver.step()
             with torch.no_grad():
                 logits = held @ parameters[:-1] + parameters[-1]

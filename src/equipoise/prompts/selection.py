@@ -322,4 +322,4 @@ def labels_of(
 def _fixed_tokens(model: ChatModel) -> float | None:
     """Tokens that a soft prompt adds to every request; None where that is unknown."""
     prompt = getattr(model, "prompt", None)
-    return float(len(prompt)) if hasattr(prompt, "embeddings") else None
+    return float(len(prompt)) if prompt is not None and hasattr(prompt, "embeddings") else None

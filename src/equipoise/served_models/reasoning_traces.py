@@ -135,8 +135,8 @@ def _paired(text: str) -> list[TextSpan]:
     spans = _disjoint(spans)
     # "<thinking>...</thinking><reasoning>...</reasoning>": where a trace came first, another may follow.
     if spans and spans[0][0] == 0 and spans[0][1] < len(text):
-        begin = spans[0][1]
-        spans += [(start + begin, end + begin) for start, end in _paired(text[begin:]) if start == 0]
+        first = spans[0][1]
+        spans += [(start + first, stop + first) for start, stop in _paired(text[first:]) if start == 0]
     return _disjoint(spans)
 
 
