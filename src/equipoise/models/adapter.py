@@ -45,7 +45,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
     try:
         from peft import PeftConfig, PeftModel
     except ImportError as error:
-        raise MissingExtraError("pip install 'equipoise[lora]'") from error
+        raise MissingExtraError("pip install 'equipoise[models]'") from error
     try:
         # peft asks transformers for something by a name that will go away, and warns of a base that was renamed.
         with warnings.catch_warnings(action="ignore"):

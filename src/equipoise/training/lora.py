@@ -35,7 +35,7 @@ def add_adapters(
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise MissingExtraError("pip install 'equipoise[lora]'") from error
+        raise MissingExtraError("pip install 'equipoise[models]'") from error
     targets = layers if isinstance(layers, str) else list(layers)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=targets)
     # peft asks transformers for something by a name that will go away.

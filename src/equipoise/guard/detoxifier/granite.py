@@ -65,7 +65,7 @@ def read(name: str, *, device: str | None = None, dtype: str | None = None) -> T
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise MissingExtraError("pip install 'equipoise[lora]'") from error
+        raise MissingExtraError("pip install 'equipoise[models]'") from error
     folder = _folder(name)
     try:
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
