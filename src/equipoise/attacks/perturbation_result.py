@@ -29,6 +29,10 @@ StopReason = Literal["success", "converged", "steps", "time", "diverged"]
 """Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
 or the loss was no longer finite."""
 
+ChoiceRule = Literal["check", "rate", "loss"]
+"""How the result was chosen: it passed a check; its checked success rate was the highest of a run without success; or
+its loss was the lowest among those of the same rate, or where nothing was checked."""
+
 
 @dataclass(frozen=True)
 class TraceStep:

@@ -10,16 +10,18 @@ from typing import Final, Protocol
 from PIL import Image
 from torch import Tensor
 
+from equipoise.attacks.aims import AIM_KINDS, AimKind, Aims
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
-from equipoise.attacks.refusal_targets import most_likely_refusal
+from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
-from equipoise.attacks.success_checks import refusal_rate_check
+from equipoise.attacks.success_checks import AimingCheck, OwnWordsJudge, RefusalRateCheck
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
+from equipoise.attacks.wordings import OwnRefusals
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
@@ -110,7 +112,12 @@ class RefusalAttack:
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
     reply: str | None = None
-    """The target reply, a refusal or any other; None takes the most likely of `TARGET_REFUSALS`."""
+    """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
+    check shows other words."""
+    own_refusals: tuple[OwnRefusals, ...] = ()
+    """How targets refuse, as `elicitation.elicit` found; one that is not here is aimed at `TARGET_REFUSALS`."""
+    aim: AimKind = "sentence"
+    """What is aimed at where no reply is given: the likeliest sentence, a set of them, or openings only."""
     end: bool = True
     """Whether the reply should also end there."""
     bystander_weight: float = 1.0
@@ -135,6 +142,8 @@ class RefusalAttack:
             raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
+        if self.aim not in AIM_KINDS:
+            raise UsageError(f"expected an aim of {', '.join(AIM_KINDS)}, got {self.aim!r}; try sentence")
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 
@@ -164,17 +173,18 @@ class RefusalAttack:
             UsageError: no models, no or empty questions, or settings that make no sense.
         """
         started = time.perf_counter()
-        objective, prompts = self._objective(picture, models, questions, bystanders, seed)
+        objective, prompts, aims = self._objective(picture, models, questions, bystanders)
         prepared = time.perf_counter() - started
         result = self._solver()(
             objective,
             to_pixels(picture),
             seed=seed,
-            success=self._success(models, prompts, judge),
+            success=self._success(models, prompts, judge, aims),
             stop=self._stop_criteria(prepared),
             progress=progress,
         )
-        return replace(result, seconds=result.seconds + prepared)
+        warnings = (*result.warnings, *self._aim_warnings(models))
+        return replace(result, seconds=result.seconds + prepared, warnings=warnings)
 
     def run_universal(
         self,
@@ -198,9 +208,9 @@ class RefusalAttack:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")
         objectives, checks = [], []
         for picture in pictures:
-            objective, prompts = self._objective(picture, models, questions, bystanders, seed)
+            objective, prompts, aims = self._objective(picture, models, questions, bystanders)
             objectives.append(objective)
-            checks.append(self._success(models, prompts, judge))
+            checks.append(self._success(models, prompts, judge, aims))
 
         def success(candidates: Sequence[Tensor]) -> float:
             rates = [check(pixels) for check, pixels in zip(checks, candidates, strict=True) if check]
@@ -220,7 +230,7 @@ class RefusalAttack:
         """The limits of the solver, `spent` seconds after the start."""
         # A limit must be positive; a spent one stops the attack before its first step.
         left = None if self.max_seconds is None else max(self.max_seconds - spent, 1e-3)
-        return StopCriteria(self.check_every or self.steps, self.target_rate, left)
+        return StopCriteria(self.check_every or self.steps, self.target_rate, left, early=bool(self.check_every))
 
     def _solver(self) -> Attack:
         factory = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver
@@ -234,28 +244,49 @@ class RefusalAttack:
         models: Sequence[OpenModel],
         questions: Sequence[str],
         bystanders: Sequence[OpenModel],
-        seed: int,
-    ) -> tuple[Objective, list[Prompt]]:
+    ) -> tuple[Objective, list[Prompt], Aims | None]:
         prompts = prompts_about(picture, questions, self.system)
         preserve = tuple(PreserveReplies.observe(model, prompts, weight=self.bystander_weight) for model in bystanders)
-        reply = self.reply or most_likely_refusal(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
-        target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws)
+        aims = None
+        if self.reply is None:
+            aims = Aims(models, [self._own(model) for model in models], self.aim)
+            aims.choose(to_pixels(picture), prompts[:SENTENCE_QUESTIONS])
+        reply = self.reply or TARGET_REFUSALS[0]
+        target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws, aims)
         objective: Objective = target_loss
         if self.learned_prompts:
             objective = CroPAObjective(target_loss, self.learned_prompts)
         if self.eot:
             objective = EOTObjective(objective, self.eot)
-        return objective, prompts
+        return objective, prompts, aims
+
+    def _own(self, model: OpenModel) -> OwnRefusals | None:
+        """How a target refuses; a defended one is called what the model inside is called, and refuses in its words."""
+        return next((own for own in self.own_refusals if model.name.split(" + ")[0] == own.model), None)
+
+    def _aim_warnings(self, models: Sequence[OpenModel]) -> list[str]:
+        """For each target that refused nothing, what that means."""
+        silent = [own for model in models if (own := self._own(model)) and not own.refused and self.reply is None]
+        return [
+            f"{own.model} refused none of {own.asked} requests for harm: it has no refusals to aim at, so a sentence "
+            "of ours was taken; refusals of its own are harder to make"
+            for own in silent
+        ]
 
     def _success(
-        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None
+        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None, aims: Aims | None
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        transforms = self.eot.transforms if self.eot else ()
-        return refusal_rate_check(
-            models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms, draws=self.draws
+        check = RefusalRateCheck(
+            models,
+            prompts,
+            target_rate=self.target_rate,
+            judges=[OwnWordsJudge(judge or PhraseJudge(), self._own(model)) for model in models],
+            transforms=self.eot.transforms if self.eot else (),
+            draws=self.draws,
         )
+        return check if aims is None else AimingCheck(check, aims, self.target_rate)
 
 
 def perturb_to_refuse(
