@@ -21,7 +21,7 @@ from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
 from equipoise.attacks.success_checks import AimingCheck, OwnWordsJudge, RefusalRateCheck
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
-from equipoise.attacks.wordings import OwnRefusals
+from equipoise.attacks.wordings import OwnRefusals, no_refusals
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
@@ -266,12 +266,8 @@ class RefusalAttack:
 
     def _aim_warnings(self, models: Sequence[OpenModel]) -> list[str]:
         """For each target that refused nothing, what that means."""
-        silent = [own for model in models if (own := self._own(model)) and not own.refused and self.reply is None]
-        return [
-            f"{own.model} refused none of {own.asked} requests for harm: it has no refusals to aim at, so a sentence "
-            "of ours was taken; refusals of its own are harder to make"
-            for own in silent
-        ]
+        known = [self._own(model) for model in models] if self.reply is None else []
+        return [no_refusals(own) for own in known if own is not None and not own.refused]
 
     def _success(
         self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None, aims: Aims | None

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from equipoise.errors import ModelError
-from equipoise.steering.openers import learn_openers
 from equipoise.types import Exchange, Verdict
 
 SENTENCES: Final = 6
@@ -86,6 +85,14 @@ class OwnRefusals:
         return cls(**{**document, **wordings, "echoes": tuple(document["echoes"])})
 
 
+def no_refusals(own: OwnRefusals) -> str:
+    """What it means for an attack that a model refused nothing, in one line."""
+    return (
+        f"{own.model} refused none of {own.asked} requests for harm: it has no refusals of its own to aim at, so that "
+        "a sentence of ours is taken, which is harder to reach"
+    )
+
+
 def learn_refusals(
     model: str,
     revision: str,
@@ -129,6 +136,9 @@ def _openings(refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> tupl
 
     Words, because a target may be a defended model or one of the user's, of which no tokens are known.
     """
+    # Results are read without torch, which the module of openers loads.
+    from equipoise.steering.openers import learn_openers
+
     numbers: dict[str, int] = {}
 
     def numbered(exchange: Exchange) -> list[int]:

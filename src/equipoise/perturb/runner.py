@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
+    from equipoise.attacks.wordings import OwnRefusals
     from equipoise.models.base import OpenModel
+    from equipoise.types import Judge
 
 
 def _ignore(*_: object) -> None:
@@ -40,6 +42,8 @@ class PerturbCallbacks:
     """A step of the attack."""
     finish: Callable[[PictureRecord], None] = _ignore
     """A picture is done, now or in an earlier run."""
+    note: Callable[[str], None] = _ignore
+    """Something to know before it starts, in one line."""
     failure: Callable[[Path, str], None] = _ignore
     """A picture failed, with the reason in one line; the run goes on with the others."""
 
@@ -101,7 +105,7 @@ def run(
     if len(images) == 1:
         open_picture(images[0])
     callbacks.stage("loading models")
-    targets = tuple(_load_defended(config, name) for name in config.models)
+    targets, own_refusals = _load_targets(config, callbacks)
     bystanders = tuple(config.compute.of_bystanders.load(name) for name in config.bystanders)
     for model in (*targets, *bystanders):
         require_reads_pictures(model, "perturb pictures")
@@ -115,7 +119,7 @@ def run(
         recipe["universal_over"] = [sha256(image) for image in images]
     folder = ResultsFolder(config.out, recipe)
     folder.claim(tuple(images), overwrite=config.overwrite)
-    job = _PerturbRun(config, tuple(images), targets, bystanders, folder, callbacks)
+    job = _PerturbRun(config, tuple(images), targets, bystanders, folder, callbacks, own_refusals)
     if config.universal:
         job.attack_together()
     records = job.finish_pictures(errors)
@@ -132,6 +136,8 @@ class _PerturbRun:
     bystanders: tuple[OpenModel, ...]
     folder: ResultsFolder
     callbacks: PerturbCallbacks
+    own_refusals: tuple[OwnRefusals, ...] = ()
+    """How the targets refuse; empty where a sentence is given."""
 
     def finish_pictures(self, errors: dict[str, str]) -> list[PictureRecord]:
         """The records of all pictures that can be done; adds the others to `errors`, unless there is only one."""
@@ -160,7 +166,9 @@ class _PerturbRun:
         self.callbacks.stage(f"{len(self.images)} pictures together")
         reset_peak_memory(self.targets)
         clean = [open_picture(image) for image in self.images]
-        results = attack_together(self.config, clean, self.targets, self.bystanders, self.callbacks.step)
+        results = attack_together(
+            self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+        )
         peak = peak_memory(self.targets)
         for image, result in zip(self.images, results, strict=True):
             self._save(image, result, peak)
@@ -183,7 +191,9 @@ class _PerturbRun:
         from equipoise.perturb.attack import attack_picture, peak_memory, reset_peak_memory
 
         reset_peak_memory(self.targets)
-        result = attack_picture(self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step)
+        result = attack_picture(
+            self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+        )
         peak = peak_memory(self.targets)
         self._save(image, result, peak)
         return peak
@@ -217,6 +227,7 @@ class _PerturbRun:
                 config.questions.held_out,
                 max_new_tokens=config.max_new_tokens,
                 batch_size=config.compute.micro_batch,
+                judge=self._judge_of(model),
             )
             for role, model in roles
         ]
@@ -240,15 +251,39 @@ class _PerturbRun:
             command=self._command(image),
         )
 
+    def _judge_of(self, model: OpenModel) -> Judge:
+        """The structural judge, and for a target also what its refusals are word for word."""
+        from equipoise.attacks.success_checks import OwnWordsJudge
+        from equipoise.judges.phrases import PhraseJudge
+
+        own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
+        return OwnWordsJudge(PhraseJudge(), own)
+
     def _command(self, image: Path) -> str:
         """The command line that makes the picture again; a universal change needs all pictures for it."""
         return self.config.command(self.images if self.config.universal else (image,))
 
 
-def _load_defended(config: PerturbConfig, name: str) -> OpenModel:
+def _load_targets(
+    config: PerturbConfig, callbacks: PerturbCallbacks
+) -> tuple[tuple[OpenModel, ...], tuple[OwnRefusals, ...]]:
+    """The targets with their defences, and how each refuses without them."""
+    from equipoise.attacks.elicitation import elicit
+    from equipoise.attacks.wordings import no_refusals
     from equipoise.countermeasures.catalogue import defend
+    from equipoise.models.base import require_reads_pictures
 
-    return defend(config.compute.load(name), config.defences)
+    targets, own_refusals = [], []
+    for name in config.models:
+        model = config.compute.load(name)
+        require_reads_pictures(model, "perturb pictures")
+        if config.refusal is None:
+            callbacks.stage(f"asking {name} what it refuses")
+            own_refusals.append(elicit(model, file=config.elicit))
+            if not own_refusals[-1].refused:
+                callbacks.note(no_refusals(own_refusals[-1]))
+        targets.append(defend(model, config.defences))
+    return tuple(targets), tuple(own_refusals)
 
 
 def _require_other_folder(images: Sequence[Path], out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -73,9 +74,25 @@ class FullAttackOptions(RobustAttackOptions):
     refusal: Annotated[
         str | None,
         typer.Option(
-            help="The sentence to aim at; random draws one of ours for each picture. By default that of ours which "
-            "the models are likeliest to say anyway.",
+            help="The sentence to aim at; random draws one of ours for each picture. By default each model is aimed "
+            "at its own refusals, which it is asked for first.",
             rich_help_panel=ATTACK,
+        ),
+    ] = None
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What to aim at without --refusal: sentence, the likeliest; set, any of a few; openings, whatever "
+            "follows them.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = "sentence"
+    elicit: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of prompts that the models refuse, one a line, to learn their refusals from beside ours.",
+            rich_help_panel=ATTACK,
+            show_default=False,
         ),
     ] = None
     keep_away: Annotated[
@@ -101,6 +118,8 @@ class FullAttackOptions(RobustAttackOptions):
             "norm": self.norm.value,
             "solver": self.solver,
             "refusal": self.refusal,
+            "objective": self.objective,
+            "elicit": self.elicit,
             "keep_away": self.keep_away,
             "universal": self.universal,
             "learned_prompts": self.learned_prompts,
