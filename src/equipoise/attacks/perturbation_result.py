@@ -6,9 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -17,6 +16,8 @@ from equipoise import __version__
 from equipoise.attacks.budgets import NORMS, Budget
 from equipoise.errors import OutputError, PictureError
 from equipoise.files import write_whole
+from equipoise.media.appearance import Appearance, on_white
+from equipoise.media.decode import decode_picture
 from equipoise.media.encode import png_bytes
 from equipoise.media.quantize import to_image, to_pixels
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from equipoise.models.base import OpenModel
 
+STRIP: Final = 2**21
+"""Pixels of a picture whose similarity is measured at once."""
 StopReason = Literal["success", "converged", "steps", "time", "diverged"]
 """Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
 or the loss was no longer finite."""
@@ -144,10 +147,23 @@ class PerturbationResult:
         """The picture as `3 x H x W` float32 in `[0, 1]`."""
         return to_pixels(self.image)
 
-    def save(self, stem: str | Path) -> Path:
+    def with_appearance(self, appearance: Appearance, clean: Tensor) -> Self:
+        """The result as its file will hold it: with the transparency of the original, measured anew on white."""
+        if appearance.rgba is None:
+            return self
+        original = to_image(clean)
+        levels = round(self.linf * 255)
+        seen = to_pixels(on_white(appearance.applied(self.image, original, levels)))
+        return replace(self, **_measured(seen, clean))
+
+    def save(self, stem: str | Path, appearance: Appearance | None = None) -> Path:
         """Write `<stem>.png`, then `<stem>.json`, each whole or not at all.
 
         A JSON that is there means that both are complete; the JSON of an older result is removed first.
+
+        Args:
+            stem: path without suffix.
+            appearance: profile and transparency that the PNG gets; None for none.
 
         Returns:
             The PNG's path.
@@ -156,7 +172,7 @@ class PerturbationResult:
             OutputError: the folder or a file cannot be written.
         """
         picture, record = _paths(stem)
-        png = png_bytes(self.image)
+        png = self._png(appearance or Appearance())
         text = json.dumps(self._record(png), indent=1, allow_nan=False, ensure_ascii=False)
         try:
             record.unlink(missing_ok=True)
@@ -167,6 +183,10 @@ class PerturbationResult:
         write_whole(picture, png)
         write_whole(record, text + "\n")
         return picture
+
+    def _png(self, appearance: Appearance) -> bytes:
+        image = appearance.applied(self.image, self.image, levels=255)
+        return png_bytes(image, icc_profile=appearance.profile)
 
     def _record(self, png: bytes) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self).items() if name not in ("image", "trace")}
@@ -203,8 +223,7 @@ class PerturbationResult:
                 fields[name] = tuple(ModelSource(**source) for source in fields[name])
             fields["budget"] = Budget(**fields["budget"])
             fields["warnings"] = tuple(fields["warnings"])
-            with Image.open(BytesIO(png)) as image:
-                return cls(image=image.convert("RGB"), trace=trace, **fields)
+            return cls(image=decode_picture(png, picture), trace=trace, **fields)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise PictureError(
@@ -218,8 +237,16 @@ def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float |
 
     new, old = np.asarray(image), np.asarray(original)
     psnr = float(peak_signal_noise_ratio(old, new)) if (new != old).any() else None
-    ssim = float(structural_similarity(old, new, channel_axis=2)) if min(new.shape[:2]) >= 7 else None
-    return psnr, ssim
+    if min(new.shape[:2]) < 7:
+        return psnr, None
+    # Strips of about a megapixel, weighted by their height: the whole of a phone's photo would take gigabytes.
+    rows = max(7, STRIP // new.shape[1])
+    starts = range(0, max(len(new) - 6, 1), rows)
+    strips = [slice(start, len(new) if start + rows > len(new) - 7 else start + rows) for start in starts]
+    strips = strips[: next(i for i, strip in enumerate(strips) if strip.stop == len(new)) + 1]
+    heights = [strip.stop - strip.start for strip in strips]
+    values = [structural_similarity(old[strip], new[strip], channel_axis=2) for strip in strips]
+    return psnr, float(np.average(values, weights=heights))
 
 
 def _measured(pixels: Tensor, clean: Tensor) -> dict[str, Any]:

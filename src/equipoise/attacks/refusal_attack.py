@@ -15,6 +15,7 @@ from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
+from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
@@ -173,6 +174,15 @@ class RefusalAttack:
             UsageError: no models, no or empty questions, or settings that make no sense.
         """
         started = time.perf_counter()
+        size = working_size(picture.size, seen_pixels(models, picture)) if picture.width * picture.height > LARGE else None
+        if size is not None and size != picture.size:
+            smaller = replace(self, budget=budget_at(self.budget, picture.size, size))
+            arguments = {"bystanders": bystanders, "seed": seed, "judge": judge, "progress": progress}
+            result = smaller(shrunk(picture, size), models, questions, **arguments)  # type: ignore[arg-type]
+            prompts = prompts_about(picture, questions, self.system)
+            check = self._check(models, prompts, judge) if self.check_every else None
+            carried = carry_up(result, picture, self.budget, None if check is None else check.in_full)
+            return replace(carried, seconds=time.perf_counter() - started)
         objective, prompts, aims = self._objective(picture, models, questions, bystanders)
         prepared = time.perf_counter() - started
         result = self._solver()(
@@ -274,7 +284,13 @@ class RefusalAttack:
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        check = RefusalRateCheck(
+        check = self._check(models, prompts, judge)
+        return check if aims is None else AimingCheck(check, aims, self.target_rate)
+
+    def _check(
+        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None
+    ) -> RefusalRateCheck:
+        return RefusalRateCheck(
             models,
             prompts,
             target_rate=self.target_rate,
@@ -282,7 +298,6 @@ class RefusalAttack:
             transforms=self.eot.transforms if self.eot else (),
             draws=self.draws,
         )
-        return check if aims is None else AimingCheck(check, aims, self.target_rate)
 
 
 def perturb_to_refuse(

@@ -18,9 +18,14 @@ def warn(problem: object) -> None:
     print("equipoise:", " ".join(str(problem).split()), file=sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    """Text that every UTF-8 stream takes: half a surrogate pair, as in a file name that is no UTF-8, is escaped."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """The one JSON document of a run, on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print(printable(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 class RowPrinter:

@@ -85,6 +85,11 @@ class DifferentiableProcessor:
         suffices = self._picture_part_suffices[sizes]
         return suffices, self._picture_part(files) if suffices else self.image_inputs(files, text)
 
+    def seen_pixels(self, picture: Image) -> int:
+        """How many pixels of a picture the model receives, those of all tiles together."""
+        # Patches may be flattened, so that only the number of values says how many pixels there are.
+        return sum(tensor.numel() for tensor in float_tensors(self._picture_part([picture]))) // 3
+
     def image_inputs(self, pictures: Sequence[Any], text: str) -> dict[str, Any]:
         """Image outputs of the processor called with text and pictures, as it is deployed."""
         outputs = encode(self._processor, [list(pictures)], [text])

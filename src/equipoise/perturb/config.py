@@ -68,6 +68,8 @@ class PerturbConfig:
     """Tokens of a reply at most."""
     overwrite: bool = False
     """Whether results of another recipe in the folder may be replaced."""
+    estimate: bool = False
+    """Whether a step is timed before the first attack, to say how long all pictures take."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Where and how models run."""
 

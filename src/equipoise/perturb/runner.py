@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equipoise.data.pictures import find_pictures
+from equipoise.data.pictures import select_pictures
 from equipoise.errors import EquipoiseError, PictureError, UsageError
+from equipoise.media.appearance import read_appearance
 from equipoise.media.decode import open_picture
+from equipoise.media.quantize import to_pixels
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
 from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
@@ -58,11 +60,17 @@ class PerturbResults:
     """The paths of the pictures that failed, with the reason."""
     out: Path
     """The folder of the results."""
+    left_out: tuple[Path, ...] = ()
+    """Other files in the given folders, which are no pictures by their names."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `equipoise perturb --json`."""
         errors = [{"image": image, "error": reason} for image, reason in self.errors.items()]
-        return {"images": [record.summary() for record in self.records], "errors": errors}
+        return {
+            "images": [record.summary() for record in self.records],
+            "errors": errors,
+            "left_out": [str(file) for file in self.left_out],
+        }
 
 
 def run(
@@ -98,7 +106,11 @@ def run(
     from equipoise.models.base import require_reads_pictures
 
     callbacks = callbacks or PerturbCallbacks()
-    images = find_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
+    selection = select_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
+    images = list(selection.pictures)
+    if selection.left_out:
+        names = ", ".join(file.name for file in selection.left_out)
+        callbacks.note(f"not done, because they are no pictures by their names: {names}")
     _require_other_folder(images, config.out)
     callbacks.pictures(len(images))
     ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
@@ -122,8 +134,10 @@ def run(
     job = _PerturbRun(config, tuple(images), targets, bystanders, folder, callbacks, own_refusals)
     if config.universal:
         job.attack_together()
+    if config.estimate:
+        job.say_how_long()
     records = job.finish_pictures(errors)
-    return PerturbResults(tuple(records), errors, config.out)
+    return PerturbResults(tuple(records), errors, config.out, selection.left_out)
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,17 @@ class _PerturbRun:
                 records.append(record)
                 self.callbacks.finish(record)
         return records
+
+    def say_how_long(self) -> None:
+        """Time a step on the first picture that is to be attacked, and say how long all of them take at most."""
+        from equipoise.perturb.duration import in_words, most_seconds
+
+        waiting = [image for image in self.images if not self.folder.attacked(image)]
+        clean = [picture for image in waiting if (picture := _opened(image)) is not None]
+        if clean:
+            self.callbacks.stage("timing a step")
+            seconds = most_seconds(self.config, [picture.size for picture in clean], clean[0], self.targets)
+            self.callbacks.note(f"{len(clean)} pictures take {in_words(seconds)} at most, asking not counted")
 
     def attack_together(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
@@ -206,7 +231,10 @@ class _PerturbRun:
             "command": self._command(image),
             "peak_memory": peak,
         }
-        replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image))
+        appearance = read_appearance(image)
+        if appearance.rgba is not None:
+            result = result.with_appearance(appearance, to_pixels(open_picture(image)))
+        replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image), appearance)
 
     def _measure(self, image: Path, clean: Image, peak: int | None) -> PictureRecord:
         from equipoise.attacks.perturbation_result import PerturbationResult
@@ -330,6 +358,14 @@ def _readable(images: Sequence[Path], errors: dict[str, str], callbacks: Perturb
     if not readable:
         raise PictureError(f"expected a readable picture, got none among {len(images)}; try other files")
     return readable
+
+
+def _opened(image: Path) -> Image | None:
+    """The picture; None where it cannot be read, which its own turn will report."""
+    try:
+        return open_picture(image)
+    except PictureError:
+        return None
 
 
 def _add_failure(image: Path, error: EquipoiseError, errors: dict[str, str], callbacks: PerturbCallbacks) -> None:
