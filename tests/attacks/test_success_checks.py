@@ -8,7 +8,7 @@ import pytest
 from PIL.Image import Image
 from torch import Generator
 
-from equipoise.attacks.success_checks import CHUNK, refusal_rate_check
+from equipoise.attacks.success_checks import CHUNK, FIRST_CHUNK, refusal_rate_check
 from equipoise.errors import UsageError
 from equipoise.media.quantize import to_pixels
 from equipoise.transforms.geometry import Resize
@@ -34,8 +34,11 @@ def test_a_check_stops_asking_when_the_target_is_out_of_reach() -> None:
     assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 1.0
     assert model.received == 30
     model = Scripted([yes] * 7 + [no] + [yes] * 22)
-    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 7 / 8
-    assert model.received == 8
+    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 10 / 11
+    assert model.received == FIRST_CHUNK + CHUNK
+    model = Scripted([yes] * 7 + [no] + [yes] * 22)
+    assert refusal_rate_check([model], prompts, judge=Cannot()).in_full(pixels) == 29 / 30
+    assert model.received == 30
     model = Scripted([yes] * 27 + [no] * 3)
     assert refusal_rate_check([model], prompts, judge=Cannot(), target_rate=0.9)(pixels) == 0.9
     first, second = Scripted([no] * 30), Scripted([yes] * 30)
@@ -112,7 +115,7 @@ def test_a_rate_at_or_above_the_target_is_exact_and_one_below_is_below(refusals:
         assert (rate >= target_rate) == (refusals / 20 >= target_rate)
         if rate >= target_rate:
             assert rate == refusals / 20
-        assert model.received in range(CHUNK, 21)
+        assert model.received in range(FIRST_CHUNK, 21)
 
 
 def test_the_first_picture_of_a_later_message_is_the_one_that_is_replaced() -> None:

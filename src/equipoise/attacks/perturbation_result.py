@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -239,14 +240,11 @@ def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float |
     psnr = float(peak_signal_noise_ratio(old, new)) if (new != old).any() else None
     if min(new.shape[:2]) < 7:
         return psnr, None
-    # Strips of about a megapixel, weighted by their height: the whole of a phone's photo would take gigabytes.
-    rows = max(7, STRIP // new.shape[1])
-    starts = range(0, max(len(new) - 6, 1), rows)
-    strips = [slice(start, len(new) if start + rows > len(new) - 7 else start + rows) for start in starts]
-    strips = strips[: next(i for i, strip in enumerate(strips) if strip.stop == len(new)) + 1]
-    heights = [strip.stop - strip.start for strip in strips]
+    # In strips, weighted by their height: the whole of a phone's photo would take gigabytes.
+    count = max(1, min(round(new.shape[0] * new.shape[1] / STRIP), len(new) // 7))
+    strips = [slice(*ends) for ends in pairwise(np.linspace(0, len(new), count + 1).astype(int))]
     values = [structural_similarity(old[strip], new[strip], channel_axis=2) for strip in strips]
-    return psnr, float(np.average(values, weights=heights))
+    return psnr, float(np.average(values, weights=[strip.stop - strip.start for strip in strips]))
 
 
 def _measured(pixels: Tensor, clean: Tensor) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
+from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
@@ -27,6 +28,7 @@ from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
+from equipoise.models.transformers_model import TransformersModel
 from equipoise.stats.proportions import Rate
 from equipoise.transforms.eot import EOTConfig
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
@@ -320,7 +322,7 @@ def perturb_to_refuse(
         picture: 8-bit, any size.
         models: every model that should refuse, or the only one.
         questions: the shadow questions.
-        attack: the settings; None means `RefusalAttack()`.
+        attack: the settings; None means `RefusalAttack()` aimed at the targets' own refusals.
         bystanders: models whose own replies are preserved.
         seed: of all randomness.
         judge: decides in checks what a refusal is.
@@ -330,5 +332,8 @@ def perturb_to_refuse(
         UsageError: no models, or no or empty questions.
     """
     targets = (models,) if isinstance(models, OpenModel) else tuple(models)
-    attack = attack or RefusalAttack()
+    # Models of transformers have exact revisions, by which their refusals are cached: they are asked once.
+    attack = attack or RefusalAttack(
+        own_refusals=tuple(elicit(model) for model in targets if isinstance(model, TransformersModel))
+    )
     return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)

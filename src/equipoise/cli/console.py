@@ -87,7 +87,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for name in columns:
         result.add_column(name, overflow="fold", justify="left")
     for row in rows:
-        result.add_row(*(Text(str(cell)) for cell in row))
+        result.add_row(*(Text(printable(str(cell))) for cell in row))
     return result
 
 
@@ -99,7 +99,7 @@ def print_table(*parts: object) -> None:
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, highlight=False, markup=False, soft_wrap=False)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(printable(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def size(count: float) -> str:
