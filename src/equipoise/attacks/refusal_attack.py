@@ -15,6 +15,7 @@ from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
+from equipoise.attacks.direction_loss import DirectionLoss
 from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
@@ -30,6 +31,7 @@ from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.stats.proportions import Rate
+from equipoise.steering.direction import Direction
 from equipoise.transforms.eot import EOTConfig
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
@@ -121,6 +123,8 @@ class RefusalAttack:
     """How targets refuse, as `elicitation.elicit` found; one that is not here is aimed at `TARGET_REFUSALS`."""
     aim: AimKind = "sentence"
     """What is aimed at where no reply is given: the likeliest sentence, a set of them, or openings only."""
+    directions: tuple[Direction, ...] = ()
+    """Directions of refusal, one for each target: the attack moves the targets along them instead of towards words."""
     end: bool = True
     """Whether the reply should also end there."""
     bystander_weight: float = 1.0
@@ -145,6 +149,8 @@ class RefusalAttack:
             raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
+        if self.directions and (self.learned_prompts or self.reply is not None):
+            raise UsageError("expected directions or a reply or learned prompts, got two of them; try directions alone")
         if self.aim not in AIM_KINDS:
             raise UsageError(f"expected an aim of {', '.join(AIM_KINDS)}, got {self.aim!r}; try sentence")
         if self.check_every < 0:
@@ -260,12 +266,12 @@ class RefusalAttack:
         prompts = prompts_about(picture, questions, self.system)
         preserve = tuple(PreserveReplies.observe(model, prompts, weight=self.bystander_weight) for model in bystanders)
         aims = None
-        if self.reply is None:
+        if self.reply is None and not self.directions:
             aims = Aims(models, [self._own(model) for model in models], self.aim)
             aims.choose(to_pixels(picture), prompts[:SENTENCE_QUESTIONS])
         reply = self.reply or TARGET_REFUSALS[0]
         target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws, aims)
-        objective: Objective = target_loss
+        objective: Objective = DirectionLoss(target_loss, self.directions) if self.directions else target_loss
         if self.learned_prompts:
             objective = CroPAObjective(target_loss, self.learned_prompts)
         if self.eot:

@@ -75,6 +75,7 @@ def build_attack(config: PerturbConfig, name: str, own_refusals: Sequence[OwnRef
     from equipoise.attacks.budgets import Budget
     from equipoise.attacks.cropa import CroPAConfig
     from equipoise.attacks.refusal_attack import RefusalAttack
+    from equipoise.steering.direction import Direction
 
     return RefusalAttack(
         Budget(config.norm, config.epsilon),
@@ -82,7 +83,8 @@ def build_attack(config: PerturbConfig, name: str, own_refusals: Sequence[OwnRef
         steps=config.steps,
         reply=_refusal_sentence(config, name),
         own_refusals=tuple(own_refusals),
-        aim=config.objective,
+        aim="sentence" if config.objective == "direction" else config.objective,
+        directions=tuple(Direction.load(path) for path in config.directions),
         eot=_eot_config(config.eot),
         learned_prompts=CroPAConfig() if config.learned_prompts else None,
         max_seconds=config.max_seconds,

@@ -13,9 +13,9 @@ from equipoise.errors import UsageError
 from equipoise.models.compute import ComputeConfig
 from equipoise.perturb.questions import QuestionSets, choose_questions
 
-ObjectiveName = Literal["sentence", "set", "openings"]
-OBJECTIVES: Final[tuple[ObjectiveName, ...]] = ("sentence", "set", "openings")
-"""What an attack without a given refusal aims at; `attacks.aims` says what each is."""
+ObjectiveName = Literal["sentence", "set", "openings", "direction"]
+OBJECTIVES: Final[tuple[ObjectiveName, ...]] = ("sentence", "set", "openings", "direction")
+"""What an attack without a given refusal aims at; `attacks.aims` and `attacks.direction_loss` say what each is."""
 RANDOM_REFUSAL = "random"
 """In place of a refusal sentence: one of ours, drawn for each picture."""
 
@@ -51,7 +51,9 @@ class PerturbConfig:
     refusal: str | None = None
     """The sentence to aim at; `random` draws one for each picture, None aims at each target's own refusals."""
     objective: ObjectiveName = "sentence"
-    """What is aimed at without `refusal`: the likeliest sentence, a set of sentences, or openings only."""
+    """What is aimed at without `refusal`: the likeliest sentence, a set of sentences, openings only, or `directions`."""
+    directions: tuple[Path, ...] = ()
+    """Files of directions (see `steering.direction`), one for each target; for the objective `direction`."""
     elicit: Path | None = None
     """A file of further prompts that the targets refuse, by which their own refusals are learned."""
     eot: tuple[str, ...] = ()
@@ -99,6 +101,16 @@ class PerturbConfig:
             raise UsageError(
                 "expected --refusal or the targets' own refusals (--objective, --elicit), got both; try one of them"
             )
+        if (self.objective == "direction") != (len(self.directions) == len(self.models) and bool(self.directions)):
+            raise UsageError(
+                f"expected --objective direction with one --direction FILE for each of {len(self.models)} models, got "
+                f"--objective {self.objective} and {len(self.directions)}; try equipoise direction find"
+            )
+        if self.objective == "direction" and (self.defences or self.learned_prompts):
+            raise UsageError(
+                "expected --objective direction on a model without defences and learned prompts, got one of them; "
+                "try --objective sentence"
+            )
         if self.elicit is not None and not self.elicit.is_file():
             raise UsageError(f"expected a file of prompts after --elicit, got {self.elicit}; try one prompt a line")
         if self.refusal is not None and not self.refusal.strip():
@@ -128,6 +140,7 @@ class PerturbConfig:
             "seed": self.seed,
             "refusal": self.refusal,
             **({"objective": self.objective} if self.objective != "sentence" else {}),
+            **({"directions": [str(path) for path in self.directions]} if self.directions else {}),
             **({"elicit": str(self.elicit)} if self.elicit else {}),
             "eot": list(self.eot),
             "keep_away": self.keep_away,
@@ -159,6 +172,7 @@ class PerturbConfig:
             words += ["--refusal", self.refusal]
         if self.objective != "sentence":
             words += ["--objective", self.objective]
+        words += [word for path in self.directions for word in ("--direction", str(path))]
         if self.elicit is not None:
             words += ["--elicit", str(self.elicit)]
         flags = {"keep-away": self.keep_away, "universal": self.universal, "learned-prompts": self.learned_prompts}

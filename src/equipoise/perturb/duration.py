@@ -32,7 +32,9 @@ def most_seconds(
     seen = seen_pixels(targets, picture)
     worked = [width * height for width, height in (working_size(size, seen) for size in sizes)]
     copy = shrunk(picture, working_size(picture.size, seen))
-    attack = replace(build_attack(config, ""), steps=1, check_every=0, reply="I can't help with that.", max_seconds=None)
+    attack = replace(build_attack(config, ""), steps=1, check_every=0, max_seconds=None)
+    if not attack.directions:
+        attack = replace(attack, reply="I can't help with that.")
     # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
     seconds = 0.0
     for _ in range(2):

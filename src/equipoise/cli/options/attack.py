@@ -83,10 +83,18 @@ class FullAttackOptions(RobustAttackOptions):
         str,
         typer.Option(
             help="What to aim at without --refusal: sentence, the likeliest; set, any of a few; openings, whatever "
-            "follows them.",
+            "follows them; direction, the model's inner one.",
             rich_help_panel=ATTACK,
         ),
     ] = "sentence"
+    direction: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --objective direction: the refusal direction of each --model, as direction find writes it.",
+            rich_help_panel=ATTACK,
+            show_default=False,
+        ),
+    ] = None
     elicit: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +128,7 @@ class FullAttackOptions(RobustAttackOptions):
             "refusal": self.refusal,
             "objective": self.objective,
             "elicit": self.elicit,
+            "directions": tuple(self.direction or ()),
             "keep_away": self.keep_away,
             "universal": self.universal,
             "learned_prompts": self.learned_prompts,
