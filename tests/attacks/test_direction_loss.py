@@ -46,7 +46,7 @@ def direction(model: HuggingFaceModel) -> Direction:
 def test_projections_are_those_of_the_captured_stream(model: HuggingFaceModel, direction: Direction) -> None:
     steerable = Steerable.of(model)
     for number, prompt in enumerate(QUESTIONS):
-        with capture(steerable, layers=[1], positions="last") as captured:
+        with capture(steerable, last=1, layers=[1]) as captured:
             run_prompts(steerable, prompt_inputs(steerable, [prompt.with_picture(to_image(CLEAN))]))
         expected = captured.layer(1).reshape(-1, 32)[-1].float() @ direction.unit
         with torch.no_grad():
@@ -76,7 +76,9 @@ def test_an_attack_follows_the_direction(model: HuggingFaceModel, direction: Dir
     assert result.recipe["objective"]["directions"][0]["digest"] == direction.digest
 
 
-def test_what_does_not_belong_together_is_refused(model: HuggingFaceModel, direction: Direction, tmp_path: Path) -> None:
+def test_what_does_not_belong_together_is_refused(
+    model: HuggingFaceModel, direction: Direction, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="a direction for each of 1 targets, got 2"):
         DirectionLoss(TargetReplyLoss((model,), QUESTIONS, "-"), (direction, direction))
     with pytest.raises(ModelError, match="without defences"):

@@ -1,4 +1,4 @@
-"""`equipoise protect`: what people see stays, every model is judged by itself, and no file is passed over in silence."""
+"""`equipoise protect`: what people see stays, each model is judged by itself, no file is passed over in silence."""
 
 from __future__ import annotations
 

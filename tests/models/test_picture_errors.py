@@ -112,7 +112,7 @@ def test_a_processor_whose_floats_have_no_gradient_is_named(model: HuggingFaceMo
 
     path._picture_part = cut  # type: ignore[method-assign]
     try:
-        with pytest.raises(ModelError, match="its float outputs have no gradient.*can be asked but not attacked"):
+        with pytest.raises(ModelError, match=r"its float outputs have no gradient.*can be asked but not attacked"):
             path(pixels.clone().requires_grad_(True), (), "<image>")
     finally:
         del path._picture_part
@@ -130,6 +130,8 @@ def test_a_copy_without_its_chat_template_is_an_error_with_the_fix(llava_folder:
     for file in llava_folder.iterdir():
         if file.name != "chat_template.jinja":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ModelError, match=r"a llava model, got none; try copying chat_template\.jinja .* --chat-template"):
+    with pytest.raises(
+        ModelError, match=r"a llava model, got none; try copying chat_template\.jinja .* --chat-template"
+    ):
         load(str(tmp_path))
     load(str(tmp_path), chat_template=llava_folder / "chat_template.jinja")

@@ -138,9 +138,7 @@ def _pool(own: OwnRefusals | None, kind: AimKind) -> tuple[Wording, ...]:
     return learned[:POOL] or ours
 
 
-def wording_costs(
-    model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt], wordings: Sequence[Wording]
-) -> Tensor:
+def wording_costs(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt], wordings: Sequence[Wording]) -> Tensor:
     """The cross-entropy per token of each wording, mean over prompts; the lowest is the likeliest.
 
     Per token and not in all: what an attack must change are the few tokens at which a reply turns to a refusal, and a

@@ -186,7 +186,9 @@ class AttackState:
         if (not self._exact or self._lowest.rate is None) and self.check(candidate):
             return True
         # Twice the same picture would ask the same questions twice.
-        distinct = {id(waiting.pixels): waiting for waiting in (*self._waiting, self._lowest) if self._is_candidate(waiting)}
+        distinct = {
+            id(waiting.pixels): waiting for waiting in (*self._waiting, self._lowest) if self._is_candidate(waiting)
+        }
         scored = [w if self._is_scored(w) else replace(w, loss=self._score(w.pixels)) for w in distinct.values()]
         finalists = sorted(scored, key=lambda waiting: waiting.rank, reverse=True)[:_FINALISTS]
         in_full = getattr(self._success, "in_full", None)

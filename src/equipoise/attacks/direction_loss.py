@@ -39,8 +39,8 @@ class DirectionLoss(Objective):
     def __post_init__(self) -> None:
         if len(self.directions) != len(self.target_loss.targets):
             raise UsageError(
-                f"expected a direction for each of {len(self.target_loss.targets)} targets, got {len(self.directions)}; "
-                "try --direction FILE once for each --model"
+                f"expected a direction for each of {len(self.target_loss.targets)} targets, got "
+                f"{len(self.directions)}; try --direction FILE once for each --model"
             )
         for model, direction in zip(self.target_loss.targets, self.directions, strict=True):
             if not isinstance(model, HuggingFaceModel):
@@ -91,7 +91,8 @@ class DirectionLoss(Objective):
             "questions": plain["questions"],
             "bystander_weights": plain["bystander_weights"],
             "directions": [
-                {"model": d.model, "layer": d.layer, "position": d.position, "digest": d.digest} for d in self.directions
+                {"model": d.model, "layer": d.layer, "position": d.position, "digest": d.digest}
+                for d in self.directions
             ],
         }
 

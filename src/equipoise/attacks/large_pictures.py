@@ -79,8 +79,8 @@ def carry_up(
     if rate is not None and small.rate is not None and rate < small.rate:
         warnings = (
             *warnings,
-            f"carried up from {copy.width} x {copy.height} pixels, at which {small.rate:.0%} of the shadow questions were "
-            f"refused: at the picture's own resolution {rate:.0%} are",
+            f"carried up from {copy.width} x {copy.height} pixels, at which {small.rate:.0%} of the shadow questions "
+            f"were refused: at the picture's own resolution {rate:.0%} are",
         )
     return replace(
         carried,

@@ -182,7 +182,9 @@ class RefusalAttack:
             UsageError: no models, no or empty questions, or settings that make no sense.
         """
         started = time.perf_counter()
-        size = working_size(picture.size, seen_pixels(models, picture)) if picture.width * picture.height > LARGE else None
+        size = (
+            working_size(picture.size, seen_pixels(models, picture)) if picture.width * picture.height > LARGE else None
+        )
         if size is not None and size != picture.size:
             smaller = replace(self, budget=budget_at(self.budget, picture.size, size))
             arguments = {"bystanders": bystanders, "seed": seed, "judge": judge, "progress": progress}
@@ -295,9 +297,7 @@ class RefusalAttack:
         check = self._check(models, prompts, judge)
         return check if aims is None else AimingCheck(check, aims, self.target_rate)
 
-    def _check(
-        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None
-    ) -> RefusalRateCheck:
+    def _check(self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None) -> RefusalRateCheck:
         return RefusalRateCheck(
             models,
             prompts,

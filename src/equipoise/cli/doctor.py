@@ -35,6 +35,7 @@ EXTRA_TITLES = {
 }
 """Purpose of extras in words; an extra without an entry is shown as well."""
 
+
 @dataclass(frozen=True)
 class ComputeDevice:
     """Something that a model can run on."""

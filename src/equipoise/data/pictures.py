@@ -9,8 +9,10 @@ from pathlib import Path
 from equipoise.errors import PictureError, UsageError
 
 SUFFIXES = frozenset(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .j2k .mpo .pbm .pgm .png .pnm .ppm .tga .tif "
-    ".tiff .webp".split()
+    [
+        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".j2k"),
+        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    ]
 )
 """What counts as a picture inside a folder; a file that is named itself may end in anything."""
 

@@ -49,7 +49,7 @@ class Appearance:
             return flat
         colours, alpha = self.rgba[..., :3], self.rgba[..., 3:].astype(np.float64) / 255
         wanted = np.asarray(flat, dtype=np.float64)
-        # On white a colour c of opacity a is seen as a c + (1 - a) 255; solved for c, and rounded into what a file holds.
+        # On white a colour c of opacity a is seen as a c + (1 - a) 255; solved for c, and rounded.
         solved = (wanted - 255 * (1 - alpha)) / np.maximum(alpha, 1 / 255)
         solved = np.clip(np.rint(solved), 0, 255).astype(np.uint8)
         solved = np.where(alpha > 0, solved, colours)

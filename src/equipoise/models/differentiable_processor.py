@@ -27,7 +27,15 @@ from equipoise.errors import EquipoiseError, ModelError, PictureError
 from equipoise.media.quantize import to_image
 from equipoise.models.model_location import first_line
 
-PROCESSOR_ERRORS: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+PROCESSOR_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What processors raise for pictures that they cannot take."""
 
 
@@ -133,7 +141,9 @@ class DifferentiableProcessor:
         # Classes of transformers that work on torch tensors are in modules without `_pil` and have a `backend` property
         # or the older suffix `Fast`; only where such a class exists would torchvision help.
         missing = importlib.util.find_spec("torchvision") is None
-        advice = "installing torchvision, which brings processors on tensors" if missing else "a family of doctor's list"
+        advice = (
+            "installing torchvision, which brings processors on tensors" if missing else "a family of doctor's list"
+        )
         return ModelError(
             f"expected an image processor that passes gradients, got {name} ({line}); the model can be asked but not "
             f"attacked; try {advice}"

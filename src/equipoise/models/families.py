@@ -62,21 +62,27 @@ _CHECKED: Final = (
 )
 _CHECKED_PLAIN: Final = (("blip-2", "BLIP-2"), ("instructblip", "InstructBLIP"), ("paligemma", "PaliGemma"))
 _UNTESTED: Final = (
-    "aria cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 deepseek_vl deepseek_vl_hybrid "
-    "dots3_note ernie4_5_vl_moe exaone4_5 fast_vlm gemma3n gemma4 gemma4_unified glm46v glm4v_moe glm5_next glm_ocr "
-    "glmga granite4_vision granite_docling hunyuan_vl hyperclovax_vision_v2 inkling2 inkling_mm_model janus kimi_k25 "
-    "lfm3_vl lighton_ocr llama4 llava_next_video minicpm_ocr minicpmv4_6 minicpmv4_7 minimax_m3_vl mistral4 "
-    "mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni ovis2 paddleocr_vl qianfan_ocr "
-    "qwen2_5_omni_thinker qwen3_5 qwen3_5_moe qwen3_omni_moe_thinker qwen3_vl_moe qwen4_exp step3p7 unlimited_ocr "
-    "video_llama_3"
-).split()
+    *("aria", "cohere2_vision", "cohere_compass", "cosmos3_edge", "cosmos3_omni", "deepseek_ocr2"),
+    *("deepseek_vl", "deepseek_vl_hybrid", "dots3_note", "ernie4_5_vl_moe", "exaone4_5", "fast_vlm", "gemma3n"),
+    *("gemma4", "gemma4_unified", "glm46v", "glm4v_moe", "glm5_next", "glm_ocr", "glmga", "granite4_vision"),
+    *("granite_docling", "hunyuan_vl", "hyperclovax_vision_v2", "inkling2", "inkling_mm_model", "janus"),
+    *("kimi_k25", "lfm3_vl", "lighton_ocr", "llama4", "llava_next_video", "minicpm_ocr", "minicpmv4_6"),
+    *("minicpmv4_7", "minimax_m3_vl", "mistral4", "mistral_large4", "molmo2", "muse_glimmer", "muse_spark"),
+    *("nemotron_h_omni", "ovis2", "paddleocr_vl", "qianfan_ocr", "qwen2_5_omni_thinker", "qwen3_5"),
+    *("qwen3_5_moe", "qwen3_omni_moe_thinker", "qwen3_vl_moe", "qwen4_exp", "step3p7", "unlimited_ocr"),
+    *("video_llama_3"),
+)
 
 FAMILIES: Final[tuple[ModelFamily, ...]] = (
     *(ModelFamily(kind, title, "checked") for kind, title in _CHECKED),
     *(ModelFamily(kind, title, "checked", plain=True) for kind, title in _CHECKED_PLAIN),
     *(ModelFamily(kind, kind, "untested") for kind in _UNTESTED),
     ModelFamily(
-        "perception_lm", "PerceptionLM", "untested", "pictures of different sizes are asked about one by one", alone=True
+        "perception_lm",
+        "PerceptionLM",
+        "untested",
+        "pictures of different sizes are asked about one by one",
+        alone=True,
     ),
     ModelFamily("t5gemma2", "T5Gemma 2", "untested", "an encoder reads the prompt"),
     ModelFamily("blip", "BLIP", "asks", "it reads the picture apart from the text", plain=True),
@@ -88,7 +94,9 @@ FAMILIES: Final[tuple[ModelFamily, ...]] = (
     ModelFamily("video_llava", "Video-LLaVA", "asks", "its processor passes no gradient"),
     ModelFamily("instructblipvideo", "InstructBLIP for videos", "no", "it reads videos", plain=True),
     ModelFamily("florence2", "Florence-2", "no", "it answers task tokens such as <CAPTION>, not questions", plain=True),
-    ModelFamily("fuyu", "Fuyu", "no", "its processor writes the picture into the prompt in a way of its own", plain=True),
+    ModelFamily(
+        "fuyu", "Fuyu", "no", "its processor writes the picture into the prompt in a way of its own", plain=True
+    ),
     ModelFamily("got_ocr2", "GOT-OCR 2", "no", "it transcribes pictures and answers no questions"),
     ModelFamily("pp_chart2table", "PP-Chart2Table", "no", "it transcribes pictures and answers no questions"),
     ModelFamily("pp_formulanet", "PP-FormulaNet", "no", "it transcribes pictures and answers no questions"),
@@ -99,7 +107,9 @@ FAMILIES: Final[tuple[ModelFamily, ...]] = (
     ModelFamily("shieldgemma2", "ShieldGemma 2", "no", "it classifies pictures by a policy and writes no replies"),
     ModelFamily("evolla", "Evolla", "no", "it reads proteins, not pictures"),
     ModelFamily("pi0", "pi0", "no", "it moves robots and writes no replies"),
-    ModelFamily("diffusion_gemma", "DiffusionGemma", "no", "it writes by diffusion, so that a reply has no probability"),
+    ModelFamily(
+        "diffusion_gemma", "DiffusionGemma", "no", "it writes by diffusion, so that a reply has no probability"
+    ),
 )
 """In the order of the documentation."""
 

@@ -134,8 +134,8 @@ class HuggingFaceModel(TransformersModel):
             question_shift.grad = gradient if question_shift.grad is None else question_shift.grad + gradient
         if leaf.grad is None:
             raise ModelError(
-                f"expected a gradient at the pixels, got none from {type(self.model).__name__}, whose forward pass cuts "
-                "it; try another model"
+                f"expected a gradient at the pixels, got none from {type(self.model).__name__}, whose forward pass "
+                "cuts it; try another model"
             )
         return losses.to(pixels.device), leaf.grad
 

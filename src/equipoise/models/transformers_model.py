@@ -63,9 +63,7 @@ class TransformersModel(OpenModel):
         self.gradient_checkpointing = gradient_checkpointing
         self.micro_batch = micro_batch
         # An encoder reads the question at places of its own, which a shift of the reply's prompt does not know.
-        self.embedding_width = (
-            None if is_encoder_decoder(model) else model.get_input_embeddings().weight.shape[1]
-        )
+        self.embedding_width = None if is_encoder_decoder(model) else model.get_input_embeddings().weight.shape[1]
         self._alone = model.config.model_type in ALONE
         self._chat = ConversationFormat(processor)
         self.picture_tokens = frozenset(picture_tokens)
@@ -91,7 +89,9 @@ class TransformersModel(OpenModel):
                 replies += self._generate_batch(batch, config, model_name)
         return replies
 
-    def _generate_batch(self, batch: Sequence[Prompt], config: Any, model_name: str) -> list[tuple[Exchange, list[int]]]:
+    def _generate_batch(
+        self, batch: Sequence[Prompt], config: Any, model_name: str
+    ) -> list[tuple[Exchange, list[int]]]:
         """Replies to prompts together; one after the other where the model cannot take them together."""
         arguments = (self.model, self.processor, self._chat)
         try:

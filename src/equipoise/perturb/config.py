@@ -51,7 +51,7 @@ class PerturbConfig:
     refusal: str | None = None
     """The sentence to aim at; `random` draws one for each picture, None aims at each target's own refusals."""
     objective: ObjectiveName = "sentence"
-    """What is aimed at without `refusal`: the likeliest sentence, a set of sentences, openings only, or `directions`."""
+    """What is aimed at without `refusal`: the likeliest sentence, a set of them, openings only, or `directions`."""
     directions: tuple[Path, ...] = ()
     """Files of directions (see `steering.direction`), one for each target; for the objective `direction`."""
     elicit: Path | None = None

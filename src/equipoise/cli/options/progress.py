@@ -75,7 +75,9 @@ class PerturbProgressBar(_TerminalBar):
         """What `perturb.run` calls."""
         from equipoise.perturb.runner import PerturbCallbacks
 
-        return PerturbCallbacks(self._begin, self._start, self._stage, self._step, self._finish, self._note, self._failure)
+        return PerturbCallbacks(
+            self._begin, self._start, self._stage, self._step, self._finish, self._note, self._failure
+        )
 
     def _columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
