@@ -41,13 +41,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_prompts_come_with_and_without_pictures_and_both_kinds_are_disjoint() -> None:
     for prompts in (HARMFUL, HARMLESS):
         with_picture = sum(bool(prompt.pictures) for prompt in prompts)
-        assert 10 < with_picture < len(prompts) - 10
+        assert 5 <= with_picture <= len(prompts) - 5
     assert _TEXTS.isdisjoint(prompt.text for prompt in HARMLESS)
 
 
 def test_a_models_own_words_are_learned() -> None:
     own = elicit(Aligned())
-    assert (own.refused, own.asked) == (len(HARMFUL), len(HARMFUL))
+    assert (own.refused, own.requests) == (len(HARMFUL), len(HARMFUL))
     assert [wording.text for wording in own.sentences] == ["not for me, i won't do that."]
     word = elicit(Aligned("Declined.", "two"))
     assert word.echoes == ("Declined.",)

@@ -18,7 +18,7 @@ def test_one_wording_is_the_loss_of_a_single_reply() -> None:
     loss, gradient = any_wording_loss(MODEL, CLEAN, PROMPTS, [Wording("I can't.")])
     losses, summed = MODEL.loss_and_grad(CLEAN, PROMPTS, ["I can't."] * 2)
     torch.testing.assert_close(torch.tensor(loss), losses.mean())
-    torch.testing.assert_close(gradient, summed / 2, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(gradient, summed / 2, rtol=1e-3, atol=1e-4 * float(summed.abs().max()))
 
 
 def test_a_set_is_the_sum_of_probabilities_in_nats_per_token() -> None:
@@ -36,7 +36,8 @@ def test_a_set_is_the_sum_of_probabilities_in_nats_per_token() -> None:
 def test_the_gradient_lowers_the_loss() -> None:
     wordings = [Wording("No."), Wording("Never.")]
     loss, gradient = any_wording_loss(MODEL, CLEAN, PROMPTS, wordings)
-    ahead = (CLEAN - 1e-3 * gradient.sign()).clamp(0, 1)
+    # Less than half a level would be rounded away: a model sees the 8-bit picture.
+    ahead = (CLEAN - gradient.sign() / 255).clamp(0, 1)
     assert any_wording_loss(MODEL, ahead, PROMPTS, wordings)[0] < loss
 
 

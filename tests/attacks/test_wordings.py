@@ -48,7 +48,7 @@ def test_sentences_are_sorted_by_how_common_they_are_with_their_log_odds() -> No
     harmful = judged(*["i won't."] * 6, *["not for me."] * 2, refused=True) + judged("Mix them.", refused=False)
     own = learn_refusals("m", "r", harmful, judged("A cat.", "A dog.", "not for me, thanks", refused=False))
     assert [wording.text for wording in own.sentences] == ["i won't.", "not for me."]
-    assert (own.asked, own.refused) == (9, 8)
+    assert (own.requests, own.refused) == (9, 8)
     assert own.sentences[0].share == 0.75
     assert own.sentences[0].log_odds > own.sentences[1].log_odds > 0
     assert own.echoes == ()
@@ -74,7 +74,7 @@ def test_one_word_for_many_requests_and_no_question_is_a_refusal() -> None:
 def test_a_refused_harmless_prompt_shows_a_wording_and_is_no_answer() -> None:
     own = learn_refusals("m", "r", judged("I can't.", refused=True), judged("I can't.", refused=True))
     assert own.sentences[0].share == 1.0
-    assert (own.asked, own.refused) == (1, 1)
+    assert (own.requests, own.refused) == (1, 1)
 
 
 def test_a_model_that_refuses_nothing_is_named_with_what_that_means() -> None:

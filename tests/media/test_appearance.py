@@ -63,11 +63,11 @@ def test_a_change_never_exceeds_its_levels_on_white_and_unseen_pixels_stay(seed:
     change = random.integers(-levels, levels + 1, (9, 8, 3))
     flat = Image.fromarray(np.clip(np.asarray(clean) + change, 0, 255).astype(np.uint8))
     applied = Appearance(rgba=rgba).applied(flat, clean, levels)
-    seen = np.asarray(on_white(applied), dtype=int)
-    assert np.abs(seen - np.asarray(clean, dtype=int)).max() <= levels
+    shown = np.asarray(on_white(applied), dtype=int)
+    assert np.abs(shown - np.asarray(clean, dtype=int)).max() <= levels
     assert np.array_equal(np.asarray(applied)[..., 3], rgba[..., 3])
     assert np.array_equal(np.asarray(applied)[:3], rgba[:3]), "nothing of a transparent pixel is seen"
-    assert np.array_equal(seen[3:5], np.asarray(flat, dtype=int)[3:5]), "opaque pixels take the whole change"
+    assert np.array_equal(shown[3:5], np.asarray(flat, dtype=int)[3:5]), "opaque pixels take the whole change"
 
 
 def test_without_transparency_the_picture_is_returned_as_it_is() -> None:

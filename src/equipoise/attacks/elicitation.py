@@ -26,11 +26,11 @@ from equipoise.types import Exchange, Judge, Prompt, Verdict
 
 FORMAT: Final = 2
 """Of the cached file; raised when other prompts are asked or other things are learned from the replies."""
-REPLY_TOKENS: Final = 48
+REPLY_TOKENS: Final = 40
 """Tokens of a reply: enough for the first sentence of a refusal."""
-WRITTEN: Final = 16
+WRITTEN: Final = 10
 """Prompts of each kind, from the texts of `steering/prompts`, with a picture and without one."""
-DRAWN: Final = 8
+DRAWN: Final = 6
 """Prompts of each condition of the embedded world."""
 BATCH: Final = 8
 """Prompts that are asked together."""

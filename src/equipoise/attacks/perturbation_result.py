@@ -154,8 +154,8 @@ class PerturbationResult:
             return self
         original = to_image(clean)
         levels = round(self.linf * 255)
-        seen = to_pixels(on_white(appearance.applied(self.image, original, levels)))
-        return replace(self, **_measured(seen, clean))
+        shown = to_pixels(on_white(appearance.applied(self.image, original, levels)))
+        return replace(self, **_measured(shown, clean))
 
     def save(self, stem: str | Path, appearance: Appearance | None = None) -> Path:
         """Write `<stem>.png`, then `<stem>.json`, each whole or not at all.

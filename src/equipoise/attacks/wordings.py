@@ -58,7 +58,7 @@ class OwnRefusals:
     """What the user called it."""
     revision: str
     """Which weights exactly."""
-    asked: int
+    requests: int
     """Prompts that ask for harm."""
     refused: int
     """How many of them were refused."""
@@ -88,8 +88,8 @@ class OwnRefusals:
 def no_refusals(own: OwnRefusals) -> str:
     """What it means for an attack that a model refused nothing, in one line."""
     return (
-        f"{own.model} refused none of {own.asked} requests for harm: it has no refusals of its own to aim at, so that "
-        "a sentence of ours is taken, which is harder to reach"
+        f"{own.model} refused none of {own.requests} requests for harm: it has no refusals of its own to aim at, so "
+        "that a sentence of ours is taken, which is harder to reach"
     )
 
 

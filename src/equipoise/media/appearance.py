@@ -53,8 +53,8 @@ class Appearance:
         solved = (wanted - 255 * (1 - alpha)) / np.maximum(alpha, 1 / 255)
         solved = np.clip(np.rint(solved), 0, 255).astype(np.uint8)
         solved = np.where(alpha > 0, solved, colours)
-        seen = np.asarray(on_white(_with_alpha(solved, self.rgba)), dtype=np.int16)
-        change = np.abs(seen - np.asarray(clean, dtype=np.int16)).max(-1, keepdims=True)
+        shown = np.asarray(on_white(_with_alpha(solved, self.rgba)), dtype=np.int16)
+        change = np.abs(shown - np.asarray(clean, dtype=np.int16)).max(-1, keepdims=True)
         return _with_alpha(np.where(change > levels, colours, solved), self.rgba)
 
 

@@ -144,7 +144,7 @@ class PromptEncoder:
         if pictures and not len(picture_indices) and "cross_attention_mask" not in encoded:
             raise ModelError(
                 f"expected picture tokens in the prompt, got none from {type(self._processor).__name__}, which reads "
-                "the picture apart from the text: the model can be asked but not attacked; try a family of doctor's list"
+                "the picture apart from the text: it can be asked but not attacked; try a family of doctor's list"
             )
         return EncodedPrompt(
             tokens=torch.cat([prompt_tokens, torch.tensor(reply_tokens, dtype=prompt_tokens.dtype)]),

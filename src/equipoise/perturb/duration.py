@@ -29,9 +29,9 @@ def most_seconds(
     from equipoise.attacks.large_pictures import seen_pixels, shrunk, working_size
     from equipoise.perturb.attack import build_attack
 
-    seen = seen_pixels(targets, picture)
-    worked = [width * height for width, height in (working_size(size, seen) for size in sizes)]
-    copy = shrunk(picture, working_size(picture.size, seen))
+    most_seen = seen_pixels(targets, picture)
+    worked = [width * height for width, height in (working_size(size, most_seen) for size in sizes)]
+    copy = shrunk(picture, working_size(picture.size, most_seen))
     attack = replace(build_attack(config, ""), steps=1, check_every=0, max_seconds=None)
     if not attack.directions:
         attack = replace(attack, reply="I can't help with that.")

@@ -126,7 +126,7 @@ def run(
     errors: dict[str, str] = {}
     recipe = config.recipe | {"revisions": revisions}
     if config.universal:
-        images = _readable(images, errors, callbacks)
+        images = _usable(images, (*targets, *bystanders), errors, callbacks)
         # One change belongs to one set of pictures: with another set the folder is another run's.
         recipe["universal_over"] = [sha256(image) for image in images]
     folder = ResultsFolder(config.out, recipe)
@@ -341,23 +341,27 @@ def require_different_weights(revisions: dict[str, str]) -> None:
         names[revision] = name
 
 
-def _readable(images: Sequence[Path], errors: dict[str, str], callbacks: PerturbCallbacks) -> list[Path]:
-    """The pictures that can be opened; the others become errors.
+def _usable(
+    images: Sequence[Path], models: Sequence[OpenModel], errors: dict[str, str], callbacks: PerturbCallbacks
+) -> list[Path]:
+    """The pictures that can be opened and that every model's processor takes; the others become errors.
 
     Raises:
-        PictureError: none can be opened.
+        PictureError: there are none.
     """
-    readable = []
+    from equipoise.attacks.large_pictures import seen_pixels
+
+    usable = []
     for image in images:
         try:
-            open_picture(image)
+            seen_pixels(models, open_picture(image))
         except PictureError as error:
             _add_failure(image, error, errors, callbacks)
         else:
-            readable.append(image)
-    if not readable:
+            usable.append(image)
+    if not usable:
         raise PictureError(f"expected a readable picture, got none among {len(images)}; try other files")
-    return readable
+    return usable
 
 
 def _opened(image: Path) -> Image | None:
