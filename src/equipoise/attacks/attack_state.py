@@ -94,7 +94,6 @@ class AttackState:
         self.started = time.perf_counter()
         self.trace: list[TraceStep] = []
         self.steps = 0
-        self.rate: float | None = None
         self.diverged = False
         self._objective = objective
         self._criteria = criteria
@@ -104,12 +103,12 @@ class AttackState:
         self.chosen_by: ChoiceRule = "loss"
         """Which rule chose the result."""
         self._version = objective.version
-        self._passed: Tensor | None = None
-        self._clean = clean
+        self._chosen: _Waiting | None = None
+        self._start: list[_Waiting] = [] if exact else [_Waiting(clean, None)]
         self._last = clean
         self._lowest = _Waiting(clean, None)
         """Where losses are exact, the candidate with the lowest."""
-        self._waiting: list[_Waiting] = [] if exact else [_Waiting(clean, None)]
+        self._waiting = list(self._start)
         self._loss_at_check = math.inf
         self._checked_step = 0
         self._zero_gradients = 0
@@ -178,34 +177,38 @@ class AttackState:
 
         Losses of candidates are scored on all items only now: an attack that succeeds never pays for that.
         """
+        self._renew()
         if self._exact:
-            self._renew()
             loss = self._score(candidate)
             if loss < self._lowest.loss:
                 self._lowest = _Waiting(candidate, None, loss)
         if (not self._exact or self._lowest.rate is None) and self.check(candidate):
             return True
+        self._renew()
         # Twice the same picture would ask the same questions twice.
-        distinct = {
-            id(waiting.pixels): waiting for waiting in (*self._waiting, self._lowest) if self._is_candidate(waiting)
-        }
-        scored = [w if self._is_scored(w) else replace(w, loss=self._score(w.pixels)) for w in distinct.values()]
+        scored = [*self._waiting, *([self._lowest] if math.isfinite(self._lowest.loss) else [])]
+        distinct = {id(waiting.pixels): waiting for waiting in scored}.values()
+        scored = [w if math.isfinite(w.loss) else replace(w, loss=self._score(w.pixels)) for w in distinct]
         finalists = sorted(scored, key=lambda waiting: waiting.rank, reverse=True)[:_FINALISTS]
         in_full = getattr(self._success, "in_full", None)
         if in_full is not None and len(finalists) > 1:
-            checked = []
-            for waiting in finalists:
-                checked.append(replace(waiting, rate=float(in_full(waiting.pixels))))
-                if self._pass(checked[-1]):
+            for number, waiting in enumerate(finalists):
+                finalists[number] = replace(waiting, rate=float(in_full(waiting.pixels)))
+                if self._pass(finalists[number]):
                     return True
-            finalists = sorted(checked, key=lambda waiting: waiting.rank, reverse=True)
-        if finalists:
-            best = finalists[0]
-            others = {waiting.rate for waiting in scored if waiting.pixels is not best.pixels}
-            self._lowest, self.rate = best, best.rate
-            self.chosen_by = "loss" if best.rate is None or best.rate in others else "rate"
-        self._waiting.clear()
+            finalists.sort(key=lambda waiting: waiting.rank, reverse=True)
+        best = finalists[0]
+        decided = best.rate is not None and all(best.rate != other.rate for other in finalists[1:])
+        self._chosen, self.chosen_by = best, "rate" if decided else "loss"
+        # Another start competes with what this one has reached.
+        self._waiting = [*self._start, best]
         return False
+
+    @property
+    def rate(self) -> float | None:
+        """Success rate of `best()` in its own check; None where that was not checked."""
+        best = self._best
+        return None if best is None else best.rate
 
     def out_of_time(self) -> bool:
         """Whether the time is spent."""
@@ -213,14 +216,16 @@ class AttackState:
         return limit is not None and time.perf_counter() - self.started > limit
 
     def best(self) -> Tensor:
-        """The first picture that passed its check, else the one that `finalize` chose, else that of lowest loss."""
-        if self._passed is not None:
-            return self._passed
-        if not math.isinf(self._lowest.loss):
-            return self._lowest.pixels
-        # Nothing was scored, as after running out of time with random losses: the best rate, or the last candidate.
-        checked = [waiting for waiting in self._waiting if waiting.rate]
-        return max(checked, key=lambda waiting: waiting.rank).pixels if checked else self._last
+        """The picture that passed its check, else what `finalize` chose, else the best rate, else the lowest loss."""
+        return self._last if self._best is None else self._best.pixels
+
+    @property
+    def _best(self) -> _Waiting | None:
+        if self._chosen is not None:
+            return self._chosen
+        # The run was cut short by its time, or not begun. A rate of zero says less than a low loss.
+        checked = max((waiting for waiting in self._waiting if waiting.rate), key=lambda w: w.rank, default=None)
+        return checked if checked is not None or math.isinf(self._lowest.loss) else self._lowest
 
     def warnings(self, feasible: FeasibleSet) -> list[str]:
         """Reasons not to trust the result, in words."""
@@ -242,24 +247,16 @@ class AttackState:
         """Make a candidate the result if its rate reaches the target."""
         if checked.rate is None or checked.rate < self._criteria.target_rate:
             return False
-        self._passed, self.rate, self.chosen_by = checked.pixels, checked.rate, "check"
+        self._chosen, self.chosen_by = checked, "check"
         return True
 
     def _forget(self) -> None:
         """Keep the clean picture where losses are random, the last candidates, and the one of the best rate."""
-        first = 0 if self._exact else 1
-        if len(self._waiting) <= first + _KEPT:
-            return
+        first = len(self._start)
         old = self._waiting[first:-_KEPT]
-        best = max(old, key=lambda waiting: waiting.rank)
-        self._waiting[first:-_KEPT] = [best] if best.rate else []
-
-    def _is_candidate(self, waiting: _Waiting) -> bool:
-        """The clean picture stands in for the lowest loss until there is one."""
-        return waiting is not self._lowest or not math.isinf(waiting.loss)
-
-    def _is_scored(self, waiting: _Waiting) -> bool:
-        return not math.isinf(waiting.loss) and self._objective.version == self._version
+        if old:
+            best = max(old, key=lambda waiting: waiting.rank)
+            self._waiting[first:-_KEPT] = [best] if best.rate else []
 
     def _renew(self) -> None:
         """Score the candidate of lowest loss again where the objective asks for something else since."""

@@ -40,6 +40,9 @@ DEFAULT_BUDGET: Final = Budget("linf", 8 / 255)
 SENTENCE_QUESTIONS: Final = 3
 """Shadow questions on which the target sentence is chosen."""
 
+CARRIED_QUESTIONS: Final = 8
+"""Shadow questions that are asked about a large picture, to which a change was carried up."""
+
 
 class SolverFactory(Protocol):
     """A class of `SOLVERS`, or anything that makes an attack from a budget and a number of steps."""
@@ -187,9 +190,12 @@ class RefusalAttack:
         )
         if size is not None and size != picture.size:
             smaller = replace(self, budget=budget_at(self.budget, picture.size, size))
-            arguments = {"bystanders": bystanders, "seed": seed, "judge": judge, "progress": progress}
-            result = smaller(shrunk(picture, size), models, questions, **arguments)  # type: ignore[arg-type]
-            prompts = prompts_about(picture, questions, self.system)
+            copy = shrunk(picture, size)
+            result = smaller(
+                copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress
+            )
+            # A few questions: each costs the processor a pass over all pixels.
+            prompts = prompts_about(picture, questions[:CARRIED_QUESTIONS], self.system)
             check = self._check(models, prompts, judge) if self.check_every else None
             carried = carry_up(result, picture, self.budget, None if check is None else check.in_full)
             return replace(carried, seconds=time.perf_counter() - started)

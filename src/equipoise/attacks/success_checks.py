@@ -21,6 +21,8 @@ OPENING: Final = 24
 """Tokens of a reply that a check during the attack decodes: enough to see a refusal begin."""
 CHUNK: Final = 8
 """Questions that a check asks in one batch; it stops as soon as the target is out of reach."""
+WHOLE_CHUNK: Final = 32
+"""Questions of a batch where all are asked anyway."""
 FIRST_CHUNK: Final = 3
 """Questions of the first batch: most checks of a young attack end with it."""
 
@@ -95,7 +97,7 @@ class RefusalRateCheck:
     def _rate_of(self, number: int, model: OpenModel, image: Image.Image, whole: bool) -> float:
         refused = replied = 0
         while replied < len(self.prompts):
-            size = CHUNK if whole or replied else FIRST_CHUNK
+            size = WHOLE_CHUNK if whole else CHUNK if replied else FIRST_CHUNK
             questions = self.prompts[replied : replied + size]
             exchanges = model.generate(
                 [prompt.with_picture(image) for prompt in questions], max_new_tokens=self._max_new_tokens
