@@ -214,6 +214,10 @@ def test_a_model_that_refuses_nothing_is_said_at_once(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Meek(fakes.BrightnessModel):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.revision = "meek"
+
         def _reply(self, prompt: Prompt) -> Exchange:
             return Exchange(prompt, fakes.ANSWER, "stop", self.name)
 
@@ -232,6 +236,10 @@ def test_one_word_of_a_models_own_counts_as_its_refusal(
 
     class Terse(fakes.BrightnessModel):
         """Says one word instead of a sentence, and says it to harmful requests whatever the picture."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.revision = "terse"
 
         def _reply(self, prompt: Prompt) -> Exchange:
             plain = super()._reply(prompt)

@@ -191,9 +191,7 @@ class RefusalAttack:
         if size is not None and size != picture.size:
             smaller = replace(self, budget=budget_at(self.budget, picture.size, size))
             copy = shrunk(picture, size)
-            result = smaller(
-                copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress
-            )
+            result = smaller(copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)
             # A few questions: each costs the processor a pass over all pixels.
             prompts = prompts_about(picture, questions[:CARRIED_QUESTIONS], self.system)
             check = self._check(models, prompts, judge) if self.check_every else None
