@@ -80,7 +80,7 @@ class DirectionLoss(Objective):
             with torch.enable_grad():
                 loss = -projections(model, leaf, prompts, direction).mean() / direction.norm
                 (gradient,) = torch.autograd.grad(loss, leaf)
-            terms.append(LossAndGrad(float(loss), gradient.to(pixels)))
+            terms.append(LossAndGrad(float(loss.detach()), gradient.to(pixels)))
         return sum_losses([*terms, *self.target_loss.bystander_loss(pixels, items, random)])
 
     def describe(self) -> dict[str, Any]:

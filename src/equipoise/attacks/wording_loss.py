@@ -45,4 +45,4 @@ def any_wording_loss(
         weights = together.detach().softmax(1)
         losses = -together.logsumexp(1) / (weights * torch.cat(lengths, 1)).sum(1)
         (gradient,) = torch.autograd.grad(losses.mean(), leaf)
-    return float(losses.mean()), gradient.to(pixels)
+    return float(losses.detach().mean()), gradient.to(pixels)
