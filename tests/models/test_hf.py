@@ -183,7 +183,7 @@ def test_the_model_is_left_as_found(
     hook = layer.register_forward_pre_hook(boom) if fails else None
     try:
         if fails:
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(ModelError, match="ZeroDivisionError"):
                 job(model, pixels)
         else:
             job(model, pixels)
