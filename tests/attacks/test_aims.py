@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.attacks.aims import IN_SET, POOL, Aims, wording_costs
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
-from equipoise.attacks.wordings import OwnRefusals, Wording
+from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 from equipoise.models.base import ReplyLogProbs
 from equipoise.types import Exchange, Prompt
 from tests.attacks.fakes import CLEAN
@@ -34,8 +34,8 @@ class Priced(PlainTorchModel):
 
 
 def own(*texts: str, openings: Sequence[str] = ()) -> OwnRefusals:
-    begins = tuple(Wording(text, ends=False) for text in openings)
-    return OwnRefusals("plain", "r", 9, 9, tuple(Wording(text) for text in texts), begins)
+    begins = tuple(RefusalWording(text, ends=False) for text in openings)
+    return OwnRefusals("plain", "r", 9, 9, tuple(RefusalWording(text) for text in texts), begins)
 
 
 def replies(*texts: str) -> list[Exchange]:
@@ -43,7 +43,9 @@ def replies(*texts: str) -> list[Exchange]:
 
 
 def test_costs_are_per_token_and_mean_over_questions() -> None:
-    costs = wording_costs(Priced({"a": 1.0, "b": 3.0}), CLEAN, PROMPTS, [Wording("a"), Wording("b", ends=False)])
+    costs = wording_costs(
+        Priced({"a": 1.0, "b": 3.0}), CLEAN, PROMPTS, [RefusalWording("a"), RefusalWording("b", ends=False)]
+    )
     torch.testing.assert_close(costs, torch.tensor([1.0, 3.0]))
 
 

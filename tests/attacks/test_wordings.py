@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.attacks.wordings import ECHO_COUNT, LONGEST, OwnRefusals, Wording, learn_refusals, no_refusals
+from equipoise.attacks.wordings import ECHO_COUNT, LONGEST, OwnRefusals, RefusalWording, learn_refusals, no_refusals
 from equipoise.types import Exchange, FinishReason, Prompt, Verdict
 
 PROMPT = Prompt.ask("?")
@@ -33,15 +33,15 @@ def judged(*replies: str, refused: bool) -> list[tuple[Exchange, Verdict]]:
 def test_a_wording_is_the_first_sentence_and_knows_whether_the_reply_ends_there(
     reply: str, finish: FinishReason, text: str, ends: bool
 ) -> None:
-    wording = Wording.of_reply(exchange(reply, finish))
+    wording = RefusalWording.of_reply(exchange(reply, finish))
     assert wording is not None
     assert (wording.text, wording.ends) == (text, ends)
 
 
 def test_an_empty_reply_has_no_wording_and_a_long_sentence_is_cut() -> None:
-    assert Wording.of_reply(exchange("  ")) is None
-    long = Wording.of_reply(exchange(" ".join(["word"] * (LONGEST + 5)) + "."))
-    assert long == Wording(" ".join(["word"] * LONGEST), ends=False)
+    assert RefusalWording.of_reply(exchange("  ")) is None
+    long = RefusalWording.of_reply(exchange(" ".join(["word"] * (LONGEST + 5)) + "."))
+    assert long == RefusalWording(" ".join(["word"] * LONGEST), ends=False)
 
 
 def test_sentences_are_sorted_by_how_common_they_are_with_their_log_odds() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
-from equipoise.attacks.wordings import OwnRefusals, Wording
+from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ POOL: Final = 8
 class Aim:
     """What one target shall say: any of these wordings."""
 
-    wordings: tuple[Wording, ...]
+    wordings: tuple[RefusalWording, ...]
     """The likeliest first; a loss over several takes the sum of their probabilities."""
 
     @property
@@ -93,7 +93,7 @@ class Aims:
             exchanges: replies of the check that refuse.
             unrefused: questions that were answered: what the aim must still be reached on.
         """
-        wordings = (Wording.of_reply(exchange) for exchange in exchanges)
+        wordings = (RefusalWording.of_reply(exchange) for exchange in exchanges)
         heard = Counter(wording for wording in wordings if wording is not None)
         pool = self.pools[number]
         known = {wording.text for wording in pool}
@@ -128,17 +128,19 @@ class Aims:
         return Aim(tuple(self.pools[number][i] for i in order))
 
 
-def _pool(own: OwnRefusals | None, kind: AimKind) -> tuple[Wording, ...]:
+def _pool(own: OwnRefusals | None, kind: AimKind) -> tuple[RefusalWording, ...]:
     """What a target can be aimed at: its own wordings where it has any, else ours."""
     learned = () if own is None else own.openings if kind == "openings" and own.openings else own.sentences
-    ours = tuple(Wording(text) for text in TARGET_REFUSALS)
+    ours = tuple(RefusalWording(text) for text in TARGET_REFUSALS)
     if kind == "openings":
         # A whole sentence without its end: what a model adds to it is its own affair.
         learned, ours = (tuple(replace(w, ends=False) for w in group) for group in (learned, ours))
     return learned[:POOL] or ours
 
 
-def wording_costs(model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt], wordings: Sequence[Wording]) -> Tensor:
+def wording_costs(
+    model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt], wordings: Sequence[RefusalWording]
+) -> Tensor:
     """The cross-entropy per token of each wording, mean over prompts; the lowest is the likeliest.
 
     Per token and not in all: what an attack must change are the few tokens at which a reply turns to a refusal, and a

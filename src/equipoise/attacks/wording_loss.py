@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from equipoise.attacks.wordings import Wording
+from equipoise.attacks.wordings import RefusalWording
 from equipoise.models.base import OpenModel
 from equipoise.types import Prompt
 
 
 def any_wording_loss(
-    model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt], wordings: Sequence[Wording], *, end: bool = True
+    model: OpenModel, pixels: Tensor, prompts: Sequence[Prompt], wordings: Sequence[RefusalWording], *, end: bool = True
 ) -> tuple[float, Tensor]:
     """How unlikely it is that replies are any of some wordings, and the gradient.
 

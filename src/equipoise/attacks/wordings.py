@@ -23,7 +23,7 @@ _END: Final = re.compile(r"[.!?\N{IDEOGRAPHIC FULL STOP}](?=\s|$)|[\N{IDEOGRAPHI
 
 
 @dataclass(frozen=True)
-class Wording:
+class RefusalWording:
     """Words that a reply may begin with."""
 
     text: str
@@ -36,7 +36,7 @@ class Wording:
     """Log of the odds among refusals over the odds among answers, with half a reply added to every count."""
 
     @classmethod
-    def of_reply(cls, exchange: Exchange) -> Wording | None:
+    def of_reply(cls, exchange: Exchange) -> RefusalWording | None:
         """The first sentence of a reply; None for an empty one."""
         text = exchange.reply.strip()
         end = _END.search(text)
@@ -62,9 +62,9 @@ class OwnRefusals:
     """Prompts that ask for harm."""
     refused: int
     """How many of them were refused."""
-    sentences: tuple[Wording, ...] = ()
+    sentences: tuple[RefusalWording, ...] = ()
     """First sentences of refusals, the commonest first."""
-    openings: tuple[Wording, ...] = ()
+    openings: tuple[RefusalWording, ...] = ()
     """A few words that refusals begin with and answers do not."""
     echoes: tuple[str, ...] = ()
     """Replies that no judge calls a refusal, but that many prompts asking for harm get word for word, and no harmless
@@ -81,7 +81,7 @@ class OwnRefusals:
         Raises:
             TypeError, KeyError: it was written by something else.
         """
-        wordings = {key: tuple(Wording(**w) for w in document[key]) for key in ("sentences", "openings")}
+        wordings = {key: tuple(RefusalWording(**w) for w in document[key]) for key in ("sentences", "openings")}
         return cls(**{**document, **wordings, "echoes": tuple(document["echoes"])})
 
 
@@ -113,9 +113,9 @@ def learn_refusals(
     refusals += [exchange for exchange, verdict in harmless if verdict.refused]
     answers = [exchange for exchange, verdict in harmless if verdict.refused is False]
     refused = sum(bool(verdict.refused) or exchange.reply.strip() in echoes for exchange, verdict in harmful)
-    counts: Counter[Wording] = Counter()
+    counts: Counter[RefusalWording] = Counter()
     for exchange in refusals:
-        if wording := Wording.of_reply(exchange):
+        if wording := RefusalWording.of_reply(exchange):
             counts[wording] += 1
     sentences = tuple(_rated(wording, refusals, answers) for wording, _ in counts.most_common(SENTENCES))
     return OwnRefusals(
@@ -123,15 +123,15 @@ def learn_refusals(
     )
 
 
-def _rated(wording: Wording, refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> Wording:
+def _rated(wording: RefusalWording, refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> RefusalWording:
     """The wording with its share and log-odds."""
     hits, false = (sum(e.reply.strip().startswith(wording.text) for e in group) for group in (refusals, answers))
     odds = (hits + 0.5) / (len(refusals) - hits + 0.5)
     other = (false + 0.5) / (len(answers) - false + 0.5)
-    return Wording(wording.text, wording.ends, hits / len(refusals), math.log(odds / other))
+    return RefusalWording(wording.text, wording.ends, hits / len(refusals), math.log(odds / other))
 
 
-def _openings(refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> tuple[Wording, ...]:
+def _openings(refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> tuple[RefusalWording, ...]:
     """Openings by the rule of `steering.openers`, over words instead of tokens.
 
     Words, because a target may be a defended model or one of the user's, of which no tokens are known.
@@ -151,7 +151,7 @@ def _openings(refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> tupl
         return ()
     words = list(numbers)
     texts = [" ".join(words[number] for number in sequence) for sequence in learned.sequences]
-    return tuple(_rated(Wording(text, ends=False), refusals, answers) for text in texts)
+    return tuple(_rated(RefusalWording(text, ends=False), refusals, answers) for text in texts)
 
 
 def _echoes(
