@@ -20,15 +20,15 @@ from tests.attacks.fakes import QUESTIONS, photo, reply, within
 from tests.models.tiny_plain import PlainTorchModel
 
 
-@given(width=st.integers(1, 6000), height=st.integers(1, 6000), seen=st.sampled_from([0, 336 * 336, 10**7]))
-def test_small_pictures_keep_their_size_and_large_ones_their_shape(width: int, height: int, seen: int) -> None:
-    working = working_size((width, height), seen)
+@given(width=st.integers(1, 6000), height=st.integers(1, 6000), most_seen=st.sampled_from([0, 336 * 336, 10**7]))
+def test_small_pictures_keep_their_size_and_large_ones_their_shape(width: int, height: int, most_seen: int) -> None:
+    working = working_size((width, height), most_seen)
     if width * height <= LARGE:
         assert working == (width, height)
     assert working[0] <= width
     assert working[1] <= height
     if working != (width, height):
-        assert working[0] * working[1] <= 1.2 * max(LEAST, 4 * seen) or 1 in working
+        assert working[0] * working[1] <= 1.2 * max(LEAST, 4 * most_seen) or 1 in working
         if min(working) > 20:
             assert abs(math.log(working[0] / working[1] * height / width)) < 0.06
 
