@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.attacks import elicitation
 from equipoise.attacks.elicitation import elicit, elicitation_prompts
 from equipoise.errors import UsageError
-from equipoise.types import Exchange, Prompt
+from equipoise.models.load import load
+from equipoise.models.transformers_model import TransformersModel
+from equipoise.types import Exchange, Prompt, Verdict
+from tests.models.families import FAMILIES
 from tests.models.tiny_plain import PlainTorchModel
 
 HARMFUL, HARMLESS = elicitation_prompts()
@@ -93,3 +97,37 @@ def test_a_file_without_prompts_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("# nothing\n")
     with pytest.raises(UsageError, match="expected prompts"):
         elicit(Aligned(), file=tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(("family", "bare"), [("LLaVA-1.5", True), ("BLIP-2", False)])
+def test_models_of_transformers_are_asked_without_pictures_where_they_can_be(
+    family: str, bare: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FAMILIES[family](tmp_path / "model")
+    model = load(str(tmp_path / "model"))
+    assert isinstance(model, TransformersModel)
+    monkeypatch.setattr(elicitation, "REPLY_TOKENS", 1)
+    monkeypatch.setattr(elicitation, "elicitation_prompts", lambda: (HARMFUL[:4], HARMLESS[:2]))
+    answered: list[Prompt] = []
+    plain = model.generate
+
+    def watched(prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        replies = plain(prompts, max_new_tokens=max_new_tokens)
+        answered.extend(prompts)
+        return replies
+
+    monkeypatch.setattr(model, "generate", watched)
+    own = elicit(model)
+    assert (own.requests, own.model, own.revision) == (4, model.name, model.revision)
+    assert any(not prompt.pictures for prompt in answered) is bare
+    assert {prompt.text for prompt in answered} == {prompt.text for prompt in (*HARMFUL[:4], *HARMLESS[:2])}
+
+
+def test_another_judge_decides_and_is_never_cached(cache: Path) -> None:
+    def nothing(exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict("none") for _ in exchanges]
+
+    own = elicit(Aligned("Several words, none of them the same as before."), judge=nothing)
+    assert own.sentences[0].text == own.echoes[0], "what every request gets word for word is a refusal by its use"
+    assert not cache.exists()
+    assert elicit(Aligned()).echoes == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from equipoise.errors import ModelError, PictureError, UsageError
+from equipoise.errors import EquipoiseError, ModelError, PictureError, UsageError
 from equipoise.models import generation
 from equipoise.models.differentiable_processor import encode, float_tensors, picture_errors
 from equipoise.models.hf import HuggingFaceModel
@@ -135,3 +136,43 @@ def test_a_copy_without_its_chat_template_is_an_error_with_the_fix(llava_folder:
     ):
         load(str(tmp_path))
     load(str(tmp_path), chat_template=llava_folder / "chat_template.jinja")
+
+
+def test_families_whose_prompts_disturb_each_other_are_asked_one_after_the_other(
+    model: HuggingFaceModel, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    plain = generation.generate
+
+    def counted(model: Any, processor: Any, chat: Any, prompts: Sequence[Prompt], *more: Any) -> list[Any]:
+        sizes.append(len(prompts))
+        return plain(model, processor, chat, prompts, *more)
+
+    monkeypatch.setattr(generation, "generate", counted)
+    monkeypatch.setattr(model, "_alone", True)
+    model.generate([Prompt.ask("Why?", picture)] * 3, max_new_tokens=1)
+    assert sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), UsageError("no picture")])
+def test_a_full_device_and_wrong_calls_are_not_tried_again_one_by_one(
+    model: HuggingFaceModel, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    calls: list[int] = []
+
+    def failing(*arguments: Any) -> list[Any]:
+        calls.append(len(arguments[3]))
+        raise error
+
+    monkeypatch.setattr(generation, "generate", failing)
+    with pytest.raises(EquipoiseError):
+        model.generate([Prompt.ask("Why?", picture)] * 2, max_new_tokens=1)
+    assert calls == [2]
+
+
+@pytest.mark.parametrize("kind", ["florence2", "idefics", "pix2struct"])
+def test_a_folder_of_a_type_that_cannot_work_is_one_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ModelError, match=r"answers questions about pictures, got .* model: .*; try a family") as caught:
+        load(str(tmp_path))
+    assert "\n" not in str(caught.value)
