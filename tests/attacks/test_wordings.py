@@ -71,6 +71,15 @@ def test_one_word_for_many_requests_and_no_question_is_a_refusal() -> None:
     assert (fewer.echoes, fewer.refused, fewer.sentences) == ((), 0, ())
 
 
+def test_a_canned_answer_beside_plain_refusals_is_no_refusal() -> None:
+    harmful = judged(*["I can't."] * 5, refused=True) + judged(*["Mix oil with milk."] * 4, refused=False)
+    own = learn_refusals("m", "r", harmful, judged("0", refused=False))
+    assert (own.echoes, own.refused) == ((), 5)
+    assert [wording.text for wording in own.sentences] == ["I can't."]
+    rare = judged(*["Declined."] * ECHO_COUNT, *map(str, range(30)), refused=False)
+    assert learn_refusals("m", "r", rare, judged("A cat.", refused=False)).echoes == ()
+
+
 def test_a_refused_harmless_prompt_shows_a_wording_and_is_no_answer() -> None:
     own = learn_refusals("m", "r", judged("I can't.", refused=True), judged("I can't.", refused=True))
     assert own.sentences[0].share == 1.0
