@@ -51,11 +51,11 @@ class Appearance:
         wanted = np.asarray(flat, dtype=np.float64)
         # On white a colour c of opacity a is seen as a c + (1 - a) 255; solved for c, and rounded.
         solved = (wanted - 255 * (1 - alpha)) / np.maximum(alpha, 1 / 255)
-        solved = np.clip(np.rint(solved), 0, 255).astype(np.uint8)
-        solved = np.where(alpha > 0, solved, colours)
-        shown = np.asarray(on_white(_with_alpha(solved, self.rgba)), dtype=np.int16)
+        rounded = np.clip(np.rint(solved), 0, 255).astype(np.uint8)
+        rounded = np.where(alpha > 0, rounded, colours)
+        shown = np.asarray(on_white(_with_alpha(rounded, self.rgba)), dtype=np.int16)
         change = np.abs(shown - np.asarray(clean, dtype=np.int16)).max(-1, keepdims=True)
-        return _with_alpha(np.where(change > levels, colours, solved), self.rgba)
+        return _with_alpha(np.where(change > levels, colours, rounded), self.rgba)
 
 
 def read_appearance(path: Path) -> Appearance:

@@ -144,5 +144,5 @@ def _picture_text(processor: Any) -> str:
     if token is not None:
         return str(getattr(token, "content", token))
     # A text that the tokenizer does not know as one token would be read as words (BLIP, GIT).
-    known = getattr(processor.tokenizer, "get_vocab", dict)()
+    known: dict[str, int] = getattr(processor.tokenizer, "get_vocab", dict)()
     return "<image>" if "<image>" in known else ""
