@@ -48,7 +48,7 @@ def elicitation_prompts() -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     picture = draw_scene(scene)
     prompts: dict[str, list[Prompt]] = {}
     for name in ("harmful", "harmless"):
-        texts = own_prompts(name).prompts  # type: ignore[arg-type]
+        texts = own_prompts(name).prompts
         chosen = texts[:: max(len(texts) // (2 * WRITTEN), 1)][: 2 * WRITTEN]
         prompts[name] = [
             Prompt.ask(prompt.text, picture) if number % 2 else prompt for number, prompt in enumerate(chosen)

@@ -83,8 +83,8 @@ class RefusalRateCheck:
         return self._lowest(pixels, whole=True)
 
     def _lowest(self, pixels: Tensor, *, whole: bool) -> float:
-        for records in (*self.refused, *self.unrefused):
-            records.clear()
+        self.refused = [[] for _ in self.refused]
+        self.unrefused = [[] for _ in self.unrefused]
         lowest = 1.0
         for transform in self._transforms:
             image = to_image(transform(pixels, Generator().manual_seed(0)))
