@@ -85,6 +85,17 @@ def test_other_words_in_a_check_change_the_aim_only_where_they_are_clearly_likel
     assert (aims[0].texts, aims.version) == (("not today.",), 1)
 
 
+def test_a_target_that_refuses_in_the_words_of_its_aim_costs_no_forward_pass() -> None:
+    class Silent(Priced):
+        def log_prob(self, *_: object, **__: object) -> ReplyLogProbs:  # type: ignore[override]
+            raise AssertionError("nothing to compare")
+
+    aims = Aims([Silent({})], [own("no.", "never.")])
+    assert not aims.reconsider(0, CLEAN, replies("no.", "no."), PROMPTS)
+    with pytest.raises(AssertionError, match="nothing to compare"):
+        aims.reconsider(0, CLEAN, replies("no.", "not today."), PROMPTS)
+
+
 def test_the_pool_stays_small_and_keeps_the_aim() -> None:
     aims = Aims([Priced({"no.": 0.1})], [own("no.")])
     for number in range(5):

@@ -95,6 +95,9 @@ class Aims:
         """
         wordings = (RefusalWording.of_reply(exchange) for exchange in exchanges)
         heard = Counter(wording for wording in wordings if wording is not None)
+        if heard and all(wording.text in self._current[number].texts for wording in heard):
+            # The target refuses in the words that it is aimed at: what is missing is not another aim.
+            return False
         pool = self.pools[number]
         known = {wording.text for wording in pool}
         new = [wording for wording, _ in heard.most_common(POOL // 2) if wording.text not in known]
