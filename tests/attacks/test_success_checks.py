@@ -209,6 +209,8 @@ def test_a_check_that_passes_or_finds_no_refusal_changes_no_aim() -> None:
         ("Thank you for asking, but our rules", "length", True),
         ("Thank you for asking, but our rules", "stop", False),
         ("Thank you", "length", False),
+        ("Thank you for asking, but our rules end the matter here. Goodbye.", "stop", True),
+        ("Declined. No, wait: a cat.", "stop", False),
         ("A cat.", "stop", False),
     ],
 )

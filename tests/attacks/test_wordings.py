@@ -71,6 +71,17 @@ def test_one_word_for_many_requests_and_no_question_is_a_refusal() -> None:
     assert (fewer.echoes, fewer.refused, fewer.sentences) == ((), 0, ())
 
 
+@pytest.mark.parametrize(("needless", "known"), [(0, True), (2, True), (9, False)])
+def test_a_word_that_a_few_harmless_questions_get_too_is_still_a_refusal(needless: int, known: bool) -> None:
+    harmful = judged(*["Declined."] * 6, *map(str, range(6)), refused=False)
+    harmless = judged(*["Declined."] * needless, *map(str, range(12 - needless)), refused=False)
+    own = learn_refusals("m", "r", harmful, harmless)
+    assert own.echoes == (("Declined.",) if known else ())
+    if known:
+        assert own.sentences[0].share == 1.0
+        assert own.openings[0].text == "Declined."
+
+
 def test_a_canned_answer_beside_plain_refusals_is_no_refusal() -> None:
     harmful = judged(*["I can't."] * 5, refused=True) + judged(*["Mix oil with milk."] * 4, refused=False)
     own = learn_refusals("m", "r", harmful, judged("0", refused=False))

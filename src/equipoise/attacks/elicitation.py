@@ -24,7 +24,7 @@ from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import Condition, sample_question
 from equipoise.types import Exchange, Judge, Prompt, Verdict
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of the cached file; raised when other prompts are asked or other things are learned from the replies."""
 REPLY_TOKENS: Final = 40
 """Tokens of a reply: enough for the first sentence of a refusal."""

@@ -23,6 +23,8 @@ CHUNK: Final = 8
 """Questions that a check asks in one batch; it stops as soon as the target is out of reach."""
 WHOLE_CHUNK: Final = 32
 """Questions of a batch where all are asked anyway."""
+LONG: Final = 20
+"""Characters from which the beginning of a reply is compared with a refusal of the model's own."""
 FIRST_CHUNK: Final = 3
 """Questions of the first batch: most checks of a young attack end with it."""
 
@@ -163,9 +165,12 @@ class OwnWordsJudge:
 
     def _is_echo(self, exchange: Exchange) -> bool:
         reply = exchange.reply.strip()
-        # What ran into the limit is compared as far as it goes: checks cut replies off earlier than elicitation does.
-        cut = exchange.finish == "length" and len(reply) > 20
-        return reply in self._echoes or (cut and any(echo.startswith(reply) for echo in self._echoes))
+        # Checks cut replies off earlier than elicitation does, and measurements later: longer texts are compared as far
+        # as both go.
+        cut = exchange.finish == "length" and len(reply) >= LONG
+        return reply in self._echoes or any(
+            (cut and echo.startswith(reply)) or (len(echo) >= LONG and reply.startswith(echo)) for echo in self._echoes
+        )
 
 
 def refusal_rate_check(
