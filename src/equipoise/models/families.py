@@ -56,6 +56,7 @@ _CHECKED: Final = (
     ("gemma3", "Gemma 3"),
     ("internvl", "InternVL"),
     ("aya_vision", "Aya Vision"),
+    ("Cohere2 Vision"),
     ("mllama", "Mllama"),
     ("llava", "Pixtral"),
     ("mistral3", "Mistral 3"),

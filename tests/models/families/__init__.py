@@ -14,7 +14,7 @@ from tests.models.families.llava import llava, llava_next, llava_next_video, lla
 from tests.models.families.mistral import mistral3, pixtral
 from tests.models.families.phi import phi4_multimodal
 from tests.models.families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
-from tests.models.families.tiles import aya_vision, internvl, mllama
+from tests.models.families.tiles import aya_vision, cohere2_vision, internvl, mllama
 
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "LLaVA-1.5": llava,
@@ -36,6 +36,7 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     "PaliGemma": paligemma,
     "InternVL": internvl,
     "Aya Vision": aya_vision,
+    "Cohere2 Vision": cohere2_vision,
     "Mllama": mllama,
     "Pixtral": pixtral,
     "Mistral 3": mistral3,
