@@ -56,7 +56,7 @@ _CHECKED: Final = (
     ("gemma3", "Gemma 3"),
     ("internvl", "InternVL"),
     ("aya_vision", "Aya Vision"),
-    ("Cohere2 Vision"),
+    ("cohere2_vision", "Cohere2 Vision"),
     ("mllama", "Mllama"),
     ("llava", "Pixtral"),
     ("mistral3", "Mistral 3"),
@@ -65,7 +65,7 @@ _CHECKED: Final = (
 )
 _CHECKED_PLAIN: Final = (("blip-2", "BLIP-2"), ("instructblip", "InstructBLIP"), ("paligemma", "PaliGemma"))
 _UNTESTED: Final = (
-    *("aria", "cohere2_vision", "cohere_compass", "cosmos3_edge", "cosmos3_omni", "deepseek_ocr2"),
+    *("aria", "cohere_compass", "cosmos3_edge", "cosmos3_omni", "deepseek_ocr2"),
     *("deepseek_vl", "deepseek_vl_hybrid", "dots3_note", "ernie4_5_vl_moe", "exaone4_5", "fast_vlm", "gemma3n"),
     *("gemma4", "gemma4_unified", "glm46v", "glm4v_moe", "glm5_next", "glm_ocr", "glmga", "granite4_vision"),
     *("granite_docling", "hunyuan_vl", "hyperclovax_vision_v2", "inkling2", "inkling_mm_model", "janus"),
