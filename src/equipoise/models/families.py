@@ -73,7 +73,7 @@ _UNTESTED: Final = (
     *("minicpmv4_7", "minimax_m3_vl", "mistral4", "mistral_large4", "molmo2", "muse_glimmer", "muse_spark"),
     *("nemotron_h_omni", "ovis2", "paddleocr_vl", "qianfan_ocr", "qwen2_5_omni_thinker", "qwen3_5"),
     *("qwen3_5_moe", "qwen3_omni_moe_thinker", "qwen4_exp", "step3p7", "unlimited_ocr"),
-    *("video_llama_3"),
+    "video_llama_3",
 )
 
 FAMILIES: Final[tuple[ModelFamily, ...]] = (
