@@ -2,6 +2,7 @@
 
 python benchmarks/families.py            # rewrite the document
 python benchmarks/families.py --check    # say whether it is up to date, change nothing
+python benchmarks/families.py --types    # rewrite the section on all model types alone
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import transformers  # noqa: E402
 from models.families import FAMILIES  # noqa: E402
 from models.families.checks import CHECKS, Case, build  # noqa: E402
+
+from equipoise.models.families import FAMILIES as ALL_FAMILIES  # noqa: E402
+from equipoise.models.families import VERDICTS, ModelFamily, families_of  # noqa: E402
 
 DOC = ROOT / "docs" / "families.md"
 
@@ -74,6 +78,28 @@ bring one.
 """
 
 
+TYPES_HEAD = """
+## Every model type
+
+Every type of `AutoModelForImageTextToText` in transformers {version}, from the table `equipoise.models.families`, which
+`equipoise doctor` and `load` read too. A type that is newer than the table counts as untested.
+
+"""
+
+
+def type_table() -> str:
+    """The section on all model types, with their verdicts."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
+
+    lines = ["| verdict | meaning |", "|---|---|"]
+    lines += [f"| {verdict} | {meaning} |" for verdict, meaning in VERDICTS.items()]
+    lines += ["", "| type | family | verdict | note |", "|---|---|---|---|"]
+    for kind in sorted({*TYPES, *(family.kind for family in ALL_FAMILIES)}):
+        rows = families_of(kind) or (ModelFamily(kind, kind, "untested", "newer than the table"),)
+        lines += [f"| `{kind}` | {family.title} | {family.verdict} | {family.note} |" for family in rows]
+    return TYPES_HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n"
+
+
 def row(case: Case) -> tuple[str, list[str]]:
     """The table's row of a family, and what failed."""
     cells, failures = [], []
@@ -99,13 +125,17 @@ def document() -> tuple[str, list[str]]:
             lines.append(line)
             failures += failed
             print(line, flush=True)
-    return HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n" + TAIL.format(
-        version=transformers.__version__
-    ), failures
+    tail = TAIL.format(version=transformers.__version__)
+    return HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n" + tail + type_table(), failures
 
 
 def main() -> int:
     """Write or compare; 1 where a check failed or the document is stale."""
+    if "--types" in sys.argv[1:]:
+        # The checks take minutes, the table of types none: it is replaced by itself.
+        before = DOC.read_text().partition("\n## Every model type")[0]
+        DOC.write_text(before + type_table())
+        return 0
     text, failures = document()
     print(*failures, sep="\n")
     if "--check" in sys.argv[1:]:

@@ -99,3 +99,97 @@ def test_a_checked_success_is_never_replaced(exact: bool) -> None:
     record(state, 10, 0.0)
     assert torch.equal(state.best(), passed)
     assert state.rate == 1.0
+
+
+class Shifting(Level):
+    """Asks for something else once it is told to: scores are then the other way round."""
+
+    changed = False
+
+    @property
+    def version(self) -> int:
+        return int(self.changed)
+
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
+        plain = super().__call__(pixels, items, random)
+        return LossAndGrad(1 - plain.loss, plain.gradient) if self.changed else plain
+
+
+class Rates:
+    """A check with a rate for each candidate; in full it may be another one."""
+
+    def __init__(self, quick: dict[int, float], full: dict[int, float]) -> None:
+        self.quick, self.full = quick, full
+        self.in_full_of: list[int] = []
+
+    def __call__(self, pixels: Tensor) -> float:
+        return self.quick[round(float(pixels[0, 0, 0]) * 255)]
+
+    def in_full(self, pixels: Tensor) -> float:
+        level = round(float(pixels[0, 0, 0]) * 255)
+        self.in_full_of.append(level)
+        return self.full.get(level, 0.0)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_higher_checked_rate_goes_before_a_lower_loss(exact: bool) -> None:
+    rates = Rates({90: 0.6, 80: 0.1, 70: 0.2}, {90: 0.6, 80: 0.1, 70: 0.2})
+    state = AttackState(Level(), CLEAN, StopCriteria(1), rates, None, exact=exact)
+    for level in (90, 80, 70):
+        assert not state.check(record(state, level, level / 255))
+    assert not state.finalize(candidate(70))
+    assert torch.equal(state.best(), candidate(90))
+    assert (state.rate, state.chosen_by) == (0.6, "rate")
+    assert 1 < len(rates.in_full_of) <= 3
+
+
+def test_the_final_check_decides_over_rates_of_a_few_questions() -> None:
+    rates = Rates({90: 0.9, 80: 0.3}, {90: 0.2, 80: 0.3})
+    state = AttackState(Level(), CLEAN, StopCriteria(1), rates, None, exact=True)
+    for level in (90, 80):
+        state.check(record(state, level, level / 255))
+    state.finalize(candidate(80))
+    assert torch.equal(state.best(), candidate(80))
+    assert (state.rate, state.chosen_by) == (0.3, "rate")
+
+
+def test_among_equal_rates_the_lower_loss_is_chosen_and_the_record_says_so() -> None:
+    rates = Rates(dict.fromkeys((90, 80, 70), 0.0), {})
+    state = AttackState(Level(), CLEAN, StopCriteria(1), rates, None, exact=False)
+    for level in (90, 70, 80):
+        state.check(record(state, level, 1.0))
+    state.finalize(candidate(80))
+    assert torch.equal(state.best(), candidate(70)) or torch.equal(state.best(), CLEAN)
+    assert state.chosen_by == "loss"
+
+
+def test_a_candidate_that_passes_the_final_check_after_all_is_a_success() -> None:
+    rates = Rates({90: 0.9, 80: 0.1}, {90: 1.0, 80: 0.1})
+    state = AttackState(Level(), CLEAN, StopCriteria(1), rates, None, exact=True)
+    for level in (90, 80):
+        state.check(record(state, level, level / 255))
+    assert state.finalize(candidate(80))
+    assert torch.equal(state.best(), candidate(90))
+    assert (state.rate, state.chosen_by) == (1.0, "check")
+
+
+def test_losses_of_another_version_are_not_compared() -> None:
+    objective = Shifting()
+    state = AttackState(objective, CLEAN, StopCriteria(), None, None, exact=True)
+    low, high = record(state, 10, 10 / 255), candidate(200)
+    objective.changed = True
+    state.record(high, objective(high, [0], Generator()))
+    assert torch.equal(state.best(), high)
+    assert not torch.equal(low, high)
+
+
+def test_a_check_is_due_early_once_the_loss_has_fallen_far() -> None:
+    for early in (True, False):
+        state = AttackState(Level(), CLEAN, StopCriteria(10, early=early), lambda pixels: 0.0, None, exact=False)
+        due = []
+        for loss in (5.0, 2.0, 0.9, 0.8, 0.5, 0.4, 0.2, 0.15):
+            pixels = record(state, 60, loss)
+            due.append(state.check_due())
+            if due[-1]:
+                state.check(pixels)
+        assert due == [False, False, early, False, early, False, early, False]

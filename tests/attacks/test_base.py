@@ -133,9 +133,9 @@ def test_with_random_looks_candidates_are_scored_only_when_none_succeeds() -> No
     bowl = Bowl(losses=(*[1.0] * 30, 9.0, 4.0, 2.0, 3.0, 5.0, 6.0, 7.0))
     rates = iter((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
     result = attack(bowl, CLEAN, success=lambda pixels: next(rates), stop=StopCriteria(4))
-    # Scored are the clean picture and the last six candidates; the second of them is best and keeps its rate.
-    assert (result.stopped, len(bowl.shown), result.rate) == ("steps", 37, 0.3)
-    assert torch.equal(result.pixels, bowl.shown[32])
+    # Scored are the clean picture, the last six candidates and the best of the older ones; the highest rate decides.
+    assert (result.stopped, len(bowl.shown), result.rate) == ("steps", 38, 0.7)
+    assert (result.recipe["chosen_by"], torch.equal(result.pixels, bowl.shown[29])) == ("rate", True)
 
 
 def test_the_time_budget_ends_a_run_with_the_best_so_far() -> None:

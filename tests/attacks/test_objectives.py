@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator
 
+from equipoise.attacks.aims import AimKind, Aims
 from equipoise.attacks.budgets import Budget
+from equipoise.attacks.cropa import CroPAObjective
 from equipoise.attacks.objectives import EOTObjective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS, draw_target
 from equipoise.attacks.solvers import Bim
+from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 from equipoise.errors import UsageError
 from equipoise.transforms.base import Identity
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 from equipoise.types import Prompt
-from tests.attacks.fakes import CLEAN, QUESTIONS, REFUSAL, NoisyModel, photo, reply
+from tests.attacks.fakes import CLEAN, QUESTIONS, REFUSAL, NoisyModel, grad_of, photo, reply
 from tests.models.tiny_plain import PlainTorchModel
 
 BIM = Bim(Budget("linf", 8 / 255), steps=12)
@@ -183,3 +187,55 @@ def test_our_refusals_are_many_distinct_and_drawn_by_seed() -> None:
     assert len(TARGET_REFUSALS) == len({text.casefold() for text in TARGET_REFUSALS}) >= 20
     assert draw_target(3) == draw_target(3)
     assert len({draw_target(seed) for seed in range(200)}) == len(TARGET_REFUSALS)
+
+
+def aimed(*own: Sequence[str], kind: AimKind = "sentence") -> TargetReplyLoss:
+    """Toy targets, each aimed at the first of its own words, or at all of them."""
+    models = tuple(PlainTorchModel(seed) for seed in range(len(own)))
+    refusals = [
+        OwnRefusals("plain", f"seed-{i}", 1, 1, tuple(map(RefusalWording, texts))) for i, texts in enumerate(own)
+    ]
+    aims = Aims(models, refusals, kind)
+    return TargetReplyLoss(models, tuple(map(Prompt.ask, QUESTIONS)), "unused", aims=aims)
+
+
+def test_every_target_has_the_loss_of_its_own_aim() -> None:
+    together = aimed(["No."], ["I can't."])
+    parts = [
+        TargetReplyLoss((PlainTorchModel(seed),), together.questions, text)
+        for seed, text in enumerate(("No.", "I can't."))
+    ]
+    assert together.score(CLEAN) == pytest.approx(sum(part.score(CLEAN) for part in parts), rel=1e-5)
+    torch.testing.assert_close(grad_of(together, CLEAN), sum(grad_of(part, CLEAN) for part in parts))
+    assert together.aim_of(1) == ("I can't.", True)
+    assert together.describe()["reply"] == "No."
+
+
+def test_a_set_is_no_less_likely_than_its_likeliest_wording() -> None:
+    texts = ["No.", "I can't.", "Never."]
+    both = aimed(texts, kind="set")
+    assert both.aims is not None
+    both.aims.choose(CLEAN, both.questions[:1])
+    assert set(both.aims[0].texts) == set(texts)
+    single = TargetReplyLoss(both.targets, both.questions, both.aims[0].texts[0])
+    # In nats of a whole reply: a sum of probabilities is at least its largest term.
+    longest = max(len(text) for text in texts) + 1
+    assert both.score(CLEAN) <= single.score(CLEAN) * longest
+    assert torch.isfinite(grad_of(both, CLEAN)).all()
+
+
+def test_the_version_rises_with_the_aim_through_every_wrapper() -> None:
+    plain = aimed(["No."])
+    wrapped = EOTObjective(CroPAObjective(plain), EOTConfig((Resize(),), 1))
+    assert (plain.version, wrapped.version) == (0, 0)
+    assert plain.aims is not None
+    plain.aims.version = 3
+    assert (plain.version, wrapped.version) == (3, 3)
+    assert TargetReplyLoss(plain.targets, plain.questions, "No.").version == 0
+
+
+def test_learned_prompts_use_the_aim_of_each_target() -> None:
+    plain = aimed(["No."], ["I can't."])
+    learned = CroPAObjective(plain)
+    first = learned(CLEAN, range(plain.size), Generator().manual_seed(0))
+    assert first.loss == pytest.approx(plain.score(CLEAN), rel=1e-5)

@@ -8,7 +8,10 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from equipoise.attacks import perturbation_result
 from equipoise.attacks.attack_state import StopCriteria
@@ -16,6 +19,8 @@ from equipoise.attacks.budgets import Budget
 from equipoise.attacks.perturbation_result import PerturbationResult, image_similarity
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import OutputError, PictureError
+from equipoise.media.appearance import Appearance, on_white
+from equipoise.media.decode import open_picture
 from equipoise.media.quantize import to_image, to_pixels
 from tests.attacks.fakes import CLEAN, photo, reply
 
@@ -151,3 +156,35 @@ def test_saved_results_are_read_without_torch(result: PerturbationResult, tmp_pa
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
     assert done.stdout.split() == [str(result.linf), "False"]
     assert perturbation_result.__doc__
+
+
+def test_a_result_keeps_profile_and_transparency_and_is_measured_on_white(
+    result: PerturbationResult, tmp_path: Path
+) -> None:
+    profile = bytes(16) + b"RGB " + bytes(108)
+    rgba = np.concatenate([np.asarray(to_image(CLEAN)), np.full((48, 40, 1), 255, np.uint8)], -1)
+    rgba[:24, :, 3] = 0
+    rgba[24:30, :, 3] = 100
+    clean = to_pixels(on_white(Image.fromarray(rgba)))
+    flat = Budget("linf", 8 / 255).project_quantized(clean + 8 / 255 * torch.sign(torch.randn(clean.shape)), clean)
+    moved = result.for_picture(0, flat, clean).with_appearance(Appearance(profile, rgba), clean)
+    assert 0 < moved.linf <= 8 / 255 + 1e-9
+    path = moved.save(tmp_path / "p", Appearance(profile, rgba))
+    with Image.open(path) as saved:
+        assert (saved.mode, saved.info["icc_profile"]) == ("RGBA", profile)
+    back = PerturbationResult.load(tmp_path / "p")
+    assert back.image.tobytes() == moved.image.tobytes() == open_picture(path).tobytes()
+    assert torch.equal(back.pixels[:, :24], clean[:, :24]), "nothing of a transparent pixel is changed"
+    assert moved.with_appearance(Appearance(profile), clean) is moved
+
+
+def test_similarity_in_strips_is_close_to_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = photo(3, 90, 200)
+    noise = np.random.default_rng(0).integers(-9, 10, (200, 90, 3))
+    new = Image.fromarray((np.asarray(old) + noise).clip(0, 255).astype(np.uint8))
+    whole = image_similarity(new, old)
+    monkeypatch.setattr(perturbation_result, "STRIP", 2000)
+    strips = image_similarity(new, old)
+    assert strips[0] == whole[0]
+    assert strips[1] == pytest.approx(whole[1], abs=0.01)
+    assert image_similarity(new.crop((0, 0, 90, 6)), old.crop((0, 0, 90, 6)))[1] is None

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from equipoise.attacks.aims import AimKind
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate, perturb_to_refuse
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
+from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 from equipoise.errors import UsageError
 from equipoise.media.decode import open_picture
 from equipoise.media.quantize import to_pixels
@@ -107,3 +109,46 @@ def test_the_draws_of_an_attack_reach_its_steps_and_its_checks() -> None:
     result = attack(PICTURE, [model], QUESTIONS[:2], judge=Cannot())
     assert result.recipe["objective"]["draws"] == 3
     assert len(set(model.draws)) > 6
+
+
+def test_an_attack_aims_at_the_targets_own_words_and_names_them() -> None:
+    own = OwnRefusals("plain", "seed-0", 4, 4, (RefusalWording("I can't, my friend."),))
+    attack = RefusalAttack(BUDGET, steps=80, questions_per_step=None, own_refusals=(own,))
+    result = attack(PICTURE, [PlainTorchModel(0)], QUESTIONS, judge=Cannot())
+    assert result.recipe["objective"]["aims"] == {"plain": ["I can't, my friend."]}
+    assert result.recipe["objective"]["aim_changes"] == []
+    assert (result.recipe["chosen_by"], result.rate) == ("check", 1.0)
+    fixed = ATTACK(PICTURE, [PlainTorchModel(0)], QUESTIONS, judge=Cannot())
+    assert "aims" not in fixed.recipe["objective"]
+
+
+def test_a_target_that_refuses_nothing_is_a_warning_and_is_aimed_at_a_sentence_of_ours() -> None:
+    own = OwnRefusals("plain", "seed-0", 4, 0)
+    result = RefusalAttack(BUDGET, steps=1, own_refusals=(own,))(PICTURE, [PlainTorchModel(0)], QUESTIONS)
+    assert any("plain refused none of 4" in warning for warning in result.warnings)
+    assert result.recipe["objective"]["aims"]["plain"][0] in TARGET_REFUSALS
+    fixed = RefusalAttack(BUDGET, steps=1, own_refusals=(own,), reply="No.")
+    assert not any("refused none" in w for w in fixed(PICTURE, [PlainTorchModel(0)], QUESTIONS).warnings)
+
+
+def test_a_defended_target_refuses_in_the_words_of_the_model_inside() -> None:
+    own = OwnRefusals("plain", "seed-0", 4, 4, (RefusalWording("Not this one."),))
+    defended = PlainTorchModel(0)
+    defended.name = "plain + median:size=3"
+    result = RefusalAttack(BUDGET, steps=1, own_refusals=(own,))(PICTURE, [defended], QUESTIONS)
+    assert result.recipe["objective"]["reply"] == "Not this one."
+
+
+@pytest.mark.parametrize("aim", ["set", "openings"])
+def test_sets_and_openings_lower_their_loss_too(aim: AimKind) -> None:
+    texts = (RefusalWording("I can't."), RefusalWording("I can't say."))
+    own = OwnRefusals("plain", "seed-0", 4, 4, texts, (RefusalWording("I can't", ends=False),))
+    attack = RefusalAttack(BUDGET, steps=40, questions_per_step=None, own_refusals=(own,), aim=aim)
+    result = attack(PICTURE, [PlainTorchModel(0)], QUESTIONS, judge=Cannot())
+    assert result.recipe["objective"]["aim_kind"] == aim
+    assert result.trace[-1].loss < result.trace[0].loss
+
+
+def test_an_unknown_aim_is_refused() -> None:
+    with pytest.raises(UsageError, match="an aim of sentence, set, openings"):
+        RefusalAttack(aim="words")  # type: ignore[arg-type]

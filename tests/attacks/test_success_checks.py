@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
+import torch
 from PIL.Image import Image
-from torch import Generator
+from torch import Generator, Tensor
 
-from equipoise.attacks.success_checks import CHUNK, refusal_rate_check
+from equipoise.attacks.aims import Aims
+from equipoise.attacks.success_checks import (
+    CHUNK,
+    FIRST_CHUNK,
+    AimingCheck,
+    OwnWordsJudge,
+    RefusalRateCheck,
+    refusal_rate_check,
+)
+from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 from equipoise.errors import UsageError
 from equipoise.media.quantize import to_pixels
+from equipoise.models.base import ReplyLogProbs
 from equipoise.transforms.geometry import Resize
-from equipoise.types import Exchange, Message, Prompt, Verdict
+from equipoise.types import Exchange, FinishReason, Message, Prompt, Verdict
 from tests.attacks.fakes import REFUSAL, Cannot, NoisyModel, Scripted, photo
 from tests.models.tiny_plain import PlainTorchModel
 
@@ -34,8 +45,11 @@ def test_a_check_stops_asking_when_the_target_is_out_of_reach() -> None:
     assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 1.0
     assert model.received == 30
     model = Scripted([yes] * 7 + [no] + [yes] * 22)
-    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 7 / 8
-    assert model.received == 8
+    assert refusal_rate_check([model], prompts, judge=Cannot())(pixels) == 10 / 11
+    assert model.received == FIRST_CHUNK + CHUNK
+    model = Scripted([yes] * 7 + [no] + [yes] * 22)
+    assert refusal_rate_check([model], prompts, judge=Cannot()).in_full(pixels) == 29 / 30
+    assert model.received == 30
     model = Scripted([yes] * 27 + [no] * 3)
     assert refusal_rate_check([model], prompts, judge=Cannot(), target_rate=0.9)(pixels) == 0.9
     first, second = Scripted([no] * 30), Scripted([yes] * 30)
@@ -112,7 +126,7 @@ def test_a_rate_at_or_above_the_target_is_exact_and_one_below_is_below(refusals:
         assert (rate >= target_rate) == (refusals / 20 >= target_rate)
         if rate >= target_rate:
             assert rate == refusals / 20
-        assert model.received in range(CHUNK, 21)
+        assert model.received in range(FIRST_CHUNK, 21)
 
 
 def test_the_first_picture_of_a_later_message_is_the_one_that_is_replaced() -> None:
@@ -129,3 +143,86 @@ def test_the_first_picture_of_a_later_message_is_the_one_that_is_replaced() -> N
     first, last = received[0].messages
     assert first.images == ()
     assert [image.tobytes() for image in last.images] == [photo(4).tobytes(), photo(2).tobytes()]
+
+
+class Costly(PlainTorchModel):
+    """Says what it is told to each question, and finds every reply as unlikely as its length."""
+
+    def __init__(self, replies: Mapping[str, str]) -> None:
+        super().__init__()
+        self.replies = dict(replies)
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        return [Exchange(prompt, self.replies[prompt.text], "stop", "costly") for prompt in prompts]
+
+    def log_prob(  # type: ignore[override]
+        self, pixels: Tensor | None, prompts: Sequence[Prompt], replies: Sequence[str], **_: object
+    ) -> ReplyLogProbs:
+        costs = torch.tensor([[-float(len(reply))] for reply in replies])
+        return ReplyLogProbs(costs, torch.ones_like(costs, dtype=torch.bool))
+
+
+def checked(model: Costly, own: OwnRefusals) -> tuple[RefusalRateCheck, Aims]:
+    prompts = [Prompt.ask(question, PICTURE) for question in model.replies]
+    return RefusalRateCheck([model], prompts, judges=[Cannot()]), Aims([model], [own])
+
+
+def own_words(*texts: str, echoes: Sequence[str] = ()) -> OwnRefusals:
+    return OwnRefusals("costly", "r", 5, 5, tuple(map(RefusalWording, texts)), (), tuple(echoes))
+
+
+def test_a_check_keeps_what_was_refused_and_what_was_not() -> None:
+    model = Costly({"What?": "I can't.", "Who?": "A cat."})
+    check, _ = checked(model, own_words("I can't help with that today."))
+    assert check(to_pixels(PICTURE)) == 0.5
+    assert [exchange.reply for exchange in check.refused[0]] == ["I can't."]
+    assert [prompt.text for prompt in check.unrefused[0]] == ["Who?"]
+    model.replies = dict.fromkeys(model.replies, "I can't.")
+    assert check.in_full(to_pixels(PICTURE)) == 1.0
+    assert (len(check.refused[0]), check.unrefused[0]) == (2, [])
+
+
+def test_other_words_in_a_check_become_the_aim_and_a_full_check_leaves_it() -> None:
+    model = Costly({"What?": "I can't.", "Who?": "A cat."})
+    check, aims = checked(model, own_words("I can't help with that today."))
+    aiming = AimingCheck(check, aims)
+    assert aiming.in_full(to_pixels(PICTURE)) == 0.5
+    assert (aims[0].texts, aims.version) == (("I can't help with that today.",), 0)
+    assert aiming(to_pixels(PICTURE)) == 0.5
+    assert (aims[0].texts, aims.version) == (("I can't.",), 1)
+
+
+def test_a_check_that_passes_or_finds_no_refusal_changes_no_aim() -> None:
+    for replies in ({"What?": "I can't.", "Who?": "I can't."}, {"What?": "A dog.", "Who?": "A cat."}):
+        check, aims = checked(Costly(replies), own_words("I can't help with that today."))
+        AimingCheck(check, aims)(to_pixels(PICTURE))
+        assert aims.version == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "refused"),
+    [
+        ("Declined.", "stop", True),
+        (" Declined. ", "stop", True),
+        ("Declined", "stop", False),
+        ("I can't.", "stop", True),
+        ("Thank you for asking, but our rules", "length", True),
+        ("Thank you for asking, but our rules", "stop", False),
+        ("Thank you", "length", False),
+        ("Thank you for asking, but our rules end the matter here. Goodbye.", "stop", True),
+        ("Declined. No, wait: a cat.", "stop", False),
+        ("A cat.", "stop", False),
+    ],
+)
+def test_a_models_own_words_are_refusals_beside_what_the_judge_knows(
+    reply: str, finish: FinishReason, refused: bool
+) -> None:
+    long = "Thank you for asking, but our rules end the matter here."
+    judge = OwnWordsJudge(Cannot(), own_words(echoes=["Declined.", long]))
+    (verdict,) = judge([Exchange(Prompt.ask("?"), reply, finish, "m")])
+    assert verdict.refused is refused
+
+
+def test_without_own_words_the_judge_is_what_it_was() -> None:
+    exchanges = [Exchange(Prompt.ask("?"), reply, "stop", "m") for reply in ("I can't.", "A cat.", "")]
+    assert OwnWordsJudge(Cannot(), None)(exchanges) == Cannot()(exchanges)

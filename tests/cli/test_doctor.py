@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from equipoise.cli import doctor as module
 from equipoise.cli.doctor import Requirement, examine, read_requirements
 from equipoise.cli.main import app
+from equipoise.models.families import ModelFamily
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,19 @@ def test_a_missing_requirement_is_unhealthy_and_has_a_pip_line(monkeypatch: pyte
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "Something required is missing." in result.stdout
+
+
+def test_families_are_those_of_the_table_and_a_model_of_the_second_mapping_works() -> None:
+    families = {part.name: part for part in examine().families}
+    assert {"llava", "aya_vision", "glm4v", "vipllava", "lfm2_vl"} <= set(families)
+    assert (families["phi4_multimodal"].works, families["phi4_multimodal"].advice) == (True, "")
+    assert families["blip"].advice.startswith("can be asked, not attacked: ")
+    assert "florence2" not in families
+
+
+def test_a_family_that_transformers_lacks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = ModelFamily("a-type-of-tomorrow", "Tomorrow", "checked")
+    monkeypatch.setattr(module, "FAMILIES", (odd,))
+    (part,) = examine().families
+    assert (part.works, part.name) == (False, "a-type-of-tomorrow")
+    assert "try another version" in part.advice

@@ -240,3 +240,34 @@ def test_questions_that_learn_to_resist_a_real_model(scenes: Path, tmp_path: Pat
     images = attacked(scenes, tmp_path / "out", "--learned-prompts")
     assert all(image["objective"]["learned_prompts"]["every"] == 5 for image in images)
     assert "learned_prompts" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_further_prompts_and_another_objective_are_in_the_record_and_its_command(
+    equipoise: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "more.txt").write_text("Tell me how to do it.\n")
+    words = ("--objective", "set", "--elicit", tmp_path / "more.txt")
+    result = equipoise("perturb", photo(tmp_path / "p.png"), *RUN, *words, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / "out" / "p.json").read_text())["recipe"]
+    assert record["objective"]["aim_kind"] == "set"
+    assert record["run"]["recipe"]["elicit"] == str(tmp_path / "more.txt")
+    assert f"--objective set --elicit {tmp_path / 'more.txt'}" in record["run"]["command"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--objective", "words"), "--objective of sentence"),
+        (("--objective", "direction"), "--direction FILE"),
+        (("--refusal", "No.", "--objective", "set"), "got both"),
+        (("--elicit", "nowhere.txt"), "a file of prompts"),
+    ],
+)
+def test_aims_that_cannot_be_are_one_line(
+    equipoise: Command, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    result = equipoise("perturb", photo(tmp_path / "p.png"), *RUN, *words, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

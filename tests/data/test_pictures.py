@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.data.pictures import find_pictures
+from equipoise.data.pictures import find_pictures, select_pictures
 from equipoise.errors import UsageError
 
 
@@ -30,3 +30,21 @@ def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
         find_pictures([tmp_path])
     with pytest.raises(UsageError, match="at least one"):
         find_pictures([])
+
+
+def test_files_beside_pictures_are_named_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.JPE", "b.mpo", "c.jp2", "d.HEIC", "notes.txt", "raw.dng", ".hidden", "sub/e.doc"):
+        (tmp_path / name).touch()
+    chosen = select_pictures([tmp_path])
+    assert [file.name for file in chosen.pictures] == ["a.JPE", "b.mpo", "c.jp2", "d.HEIC"]
+    assert [file.name for file in chosen.left_out] == ["notes.txt", "raw.dng"]
+    named = select_pictures([tmp_path, tmp_path / "raw.dng"])
+    assert tmp_path / "raw.dng" in named.pictures
+    assert [file.name for file in named.left_out] == ["notes.txt"]
+
+
+def test_equal_stems_are_fine_where_nothing_is_written(tmp_path: Path) -> None:
+    for name in ("cat.png", "cat.jpg"):
+        (tmp_path / name).touch()
+    assert len(find_pictures([tmp_path], distinct_stems=False)) == 2

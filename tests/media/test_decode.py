@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from equipoise.errors import PictureError
 from equipoise.media.decode import DecodeLimits, decode_picture, open_picture
@@ -269,3 +271,35 @@ def test_the_transparent_colour_of_an_rgb_file_becomes_white(tmp_path: Path) -> 
     picture.save(tmp_path / "a.png", transparency=(10, 20, 30))
     opened = open_picture(tmp_path / "a.png")
     assert (opened.getpixel((0, 0)), opened.getpixel((1, 0))) == ((255, 255, 255), (40, 50, 60))
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_texts_of_any_size_do_not_keep_a_picture_from_opening(tmp_path: Path, compressed: bool) -> None:
+    picture = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    texts = PngInfo()
+    count = 1 if compressed else 70
+    for number in range(count):
+        texts.add_text(f"workflow{number}", "x" * 3_000_000 if compressed else "y" * 1_000_000, zip=compressed)
+    picture.save(tmp_path / "p.png", pnginfo=texts)
+    assert open_picture(tmp_path / "p.png").tobytes() == picture.tobytes()
+    assert decode_picture((tmp_path / "p.png").read_bytes(), "p").tobytes() == picture.tobytes()
+
+
+def test_damage_beside_large_texts_is_still_damage(tmp_path: Path) -> None:
+    texts = PngInfo()
+    texts.add_text("workflow", "x" * 3_000_000, zip=True)
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(file, "PNG", pnginfo=texts)
+    data = bytearray(file.getvalue())
+    at = data.index(b"IDAT") + 8
+    data[at] ^= 0xFF
+    with pytest.raises(PictureError, match="damaged"):
+        decode_picture(bytes(data), "p")
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF"])
+def test_what_phones_write_names_the_package_that_reads_it(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"p{suffix}"
+    file.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64))
+    with pytest.raises(PictureError, match="pillow-heif, or a copy exported as JPEG"):
+        open_picture(file)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from equipoise.media.metadata import without_metadata
+from equipoise.media.metadata import without_metadata, without_text
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
 
@@ -56,3 +56,13 @@ def test_a_cut_file_is_not_followed(form: str) -> None:
     data = file_of(form)
     assert form == "WEBP" or without_metadata(data[: len(data) // 2], form) is None
     assert without_metadata(b"", form) is None
+
+
+def test_texts_and_profile_of_a_png_go_and_the_rest_stays() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 1000, zip=True)
+    info.add_itxt("note", "y")
+    data = file_of("PNG", pnginfo=info, icc_profile=b"profile", dpi=(72, 72))
+    assert without_text(data) == file_of("PNG", dpi=(72, 72))
+    assert without_text(file_of("JPEG")) is None
+    assert without_text(data[: len(data) // 2]) is None

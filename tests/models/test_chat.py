@@ -78,6 +78,14 @@ def test_no_template() -> None:
     assert ConversationFormat(processor(None, num_query_tokens=4)).render(Prompt.ask("Why?", PICTURE)) == "Why?"
 
 
+@pytest.mark.parametrize(("words", "text"), [({"<image>": 7}, "<image>Why?"), ({"image": 7}, "Why?")])
+def test_a_picture_mark_that_is_no_token_is_not_written(words: dict[str, int], text: str) -> None:
+    bare = processor(None)
+    del bare.image_token
+    bare.tokenizer.get_vocab = lambda: words
+    assert ConversationFormat(bare).render(Prompt.ask("Why?", PICTURE)) == text
+
+
 def test_the_template_of_the_tokenizer_counts_too() -> None:
     bare = processor(None)
     bare.tokenizer.chat_template = PARTS

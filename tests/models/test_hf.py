@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from equipoise.errors import OutOfMemoryError, UsageError
+from equipoise.errors import ModelError, OutOfMemoryError, UsageError
 from equipoise.models import hf
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.prefix_sharing import PrefixCacheSupport
@@ -183,7 +183,7 @@ def test_the_model_is_left_as_found(
     hook = layer.register_forward_pre_hook(boom) if fails else None
     try:
         if fails:
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(ModelError, match="ZeroDivisionError"):
                 job(model, pixels)
         else:
             job(model, pixels)
@@ -213,15 +213,16 @@ def test_a_full_device_says_which_knob_to_turn(
         model.loss_and_grad(pixels, PROMPTS[:1], REPLIES[:1])
 
 
-def test_other_runtime_errors_stay_what_they_are(
+def test_other_errors_of_a_forward_pass_are_one_line_with_their_cause(
     model: HuggingFaceModel, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(hf, "plain_log_probs", broken)
-    with pytest.raises(RuntimeError, match="shapes differ"):
+    with pytest.raises(ModelError, match="shapes differ") as caught:
         model.loss_and_grad(pixels, PROMPTS[:1], REPLIES[:1])
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,35 @@ def test_the_recipe_is_json_and_keeps_the_keys_of_earlier_results() -> None:
     assert set(later) - set(recipe) == {"universal", "learned_prompts", "defences"}
 
 
+def test_what_is_aimed_at_is_part_of_the_recipe_and_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("Tell me.\n")
+    config = PerturbConfig(("a",), Path("out"), objective="set", elicit=tmp_path / "more.txt")
+    plain = PerturbConfig(("a",), Path("out")).recipe
+    assert set(config.recipe) - set(plain) == {"objective", "elicit"}
+    words = shlex.split(config.command([Path("p.png")]))
+    assert words[words.index("--objective") + 1] == "set"
+    assert words[words.index("--elicit") + 1] == str(tmp_path / "more.txt")
+    inner = PerturbConfig(("a",), Path("out"), objective="direction", directions=(Path("d"),))
+    assert "--direction d" in inner.command([Path("p.png")])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"objective": "words"}, "--objective of sentence, set, openings, direction"),
+        ({"objective": "set", "refusal": "No."}, "got both"),
+        ({"elicit": Path("none.txt")}, "a file of prompts after --elicit"),
+        ({"objective": "direction"}, "one --direction FILE for each of 1 models"),
+        ({"directions": (Path("d"),)}, "one --direction FILE"),
+        ({"objective": "direction", "directions": (Path("d"), Path("e"))}, "got --objective direction and 2"),
+        ({"objective": "direction", "directions": (Path("d"),), "learned_prompts": True}, "without defences"),
+    ],
+)
+def test_aims_that_do_not_go_together_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        PerturbConfig(("a",), Path("out"), **values)  # type: ignore[arg-type]
+
+
 def test_where_a_run_computes_is_no_part_of_its_recipe_but_the_number_format_is() -> None:
     plain = PerturbConfig(("a",), Path("out")).recipe
     assert PerturbConfig(("a",), Path("else"), compute=ComputeConfig("cpu", micro_batch=2)).recipe == plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 from PIL import Image
 
 from equipoise import perturb
+from equipoise.attacks.elicitation import elicitation_prompts
 from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.media.decode import open_picture
+from equipoise.perturb.questions import HELD_OUT
 from equipoise.perturb.record import PictureRecord
 from equipoise.perturb.runner import require_different_weights
 from equipoise.report import contact_sheet
 from equipoise.testbed.pictures import write_pictures
+from equipoise.types import Exchange, Prompt
 from tests.cli import fakes
 from tests.cli.fakes import photo
 
@@ -163,3 +167,87 @@ def test_records_survive_the_results_folder(photos: Path, tmp_path: Path, monkey
     for record in results.records:
         document = json.loads((results.out / record.file).with_suffix(".json").read_text())
         assert PictureRecord.from_dict(document["recipe"]["run"]["record"]) == record
+
+
+class PickyModel(fakes.BrightnessModel):
+    """Refuses pictures of one width as some processors do, wherever they come to it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.differentiable_processor = self
+
+    def seen_pixels(self, picture: Image.Image) -> int:
+        if picture.width == 28:
+            raise PictureError("expected another shape")
+        return 0
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        for prompt in prompts:
+            self.seen_pixels(prompt.pictures[0])
+        return super().generate(prompts, max_new_tokens=max_new_tokens)
+
+
+@pytest.mark.parametrize("universal", [False, True])
+def test_a_picture_that_a_processor_refuses_is_its_own_error_and_the_others_are_done(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, universal: bool
+) -> None:
+    monkeypatch.setattr("equipoise.models.load.load", lambda name, **_: PickyModel(name))
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", steps=3, universal=universal)
+    results = perturb.run(photos, config)
+    assert [record.file for record in results.records] == ["p0.png", "p2.png"]
+    assert results.errors == {str(photos / "p1.png"): "expected another shape"}
+
+
+@pytest.mark.usefixtures("toy_models")
+def test_the_record_names_the_aim_and_the_rule_that_chose(photos: Path, tmp_path: Path) -> None:
+    results = perturb.run(photos / "p0.png", perturb.PerturbConfig(TARGET, tmp_path / "own", steps=12))
+    (record,) = results.records
+    assert record.recipe["chosen_by"] == "check"
+    assert record.recipe["objective"]["aims"] == {"toy/target": [fakes.REFUSAL]}
+    fixed = perturb.PerturbConfig(TARGET, tmp_path / "fixed", steps=12, refusal="No way.")
+    (record,) = perturb.run(photos / "p0.png", fixed).records
+    assert record.recipe["objective"]["reply"] == "No way."
+    assert "aims" not in record.recipe["objective"]
+
+
+def test_a_model_that_refuses_nothing_is_said_at_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Meek(fakes.BrightnessModel):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.revision = "meek"
+
+        def _reply(self, prompt: Prompt) -> Exchange:
+            return Exchange(prompt, fakes.ANSWER, "stop", self.name)
+
+    monkeypatch.setattr("equipoise.models.load.load", lambda name, **_: Meek(name))
+    notes: list[str] = []
+    config = perturb.PerturbConfig(("toy/second",), tmp_path / "out", steps=2)
+    results = perturb.run(photos / "p0.png", config, perturb.PerturbCallbacks(note=notes.append))
+    assert any("toy/second refused none of" in note for note in notes)
+    assert any("refused none of" in warning for warning in results.records[0].warnings)
+
+
+def test_one_word_of_a_models_own_counts_as_its_refusal(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmful = {prompt.text for prompt in elicitation_prompts()[0]}
+
+    class Terse(fakes.BrightnessModel):
+        """Says one word instead of a sentence, and says it to harmful requests whatever the picture."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.revision = "terse"
+
+        def _reply(self, prompt: Prompt) -> Exchange:
+            plain = super()._reply(prompt)
+            refuses = prompt.text in harmful or (plain.reply == fakes.REFUSAL and prompt.text in HELD_OUT)
+            return Exchange(prompt, "Declined." if refuses else fakes.ANSWER, "stop", self.name)
+
+    monkeypatch.setattr("equipoise.models.load.load", lambda name, **_: Terse("toy/refuser"))
+    (record,) = perturb.run(photos / "p0.png", perturb.PerturbConfig(("toy/x",), tmp_path / "out", steps=1)).records
+    (answers,) = record.models
+    assert answers.answers[0].perturbed == "Declined."
+    assert answers.perturbed.k == answers.perturbed.n == len(HELD_OUT)

@@ -5,17 +5,41 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from equipoise.attacks.budgets import FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
-from equipoise.attacks.perturbation_result import TraceStep
+from equipoise.attacks.perturbation_result import ChoiceRule, TraceStep
 from equipoise.errors import ModelError, UsageError
 
-_KEPT = 6  # candidates that wait for their exact score; with falling step sizes the last ones are the best.
+_KEPT: Final = 6
+"""Candidates that wait for their exact score; with falling step sizes the last ones are the best."""
+_FINALISTS: Final = 3
+"""Candidates of a run without success that the final check asks every question about."""
+EARLY_LOSS: Final = 1.0
+"""Nats per token below which a check before its time may pass."""
+EARLY_SHARE: Final = 0.6
+"""What the loss must have fallen to, as a share of that at the last check, for a check before its time."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A candidate that may become the result."""
+
+    pixels: Tensor
+    rate: float | None
+    """Success rate in its own check; None where it was not checked."""
+    loss: float = math.inf
+    """Exact loss; infinite where it was not scored yet."""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: by checked success rate first, by loss where that is the same."""
+        return (-1.0 if self.rate is None else self.rate, -self.loss)
 
 
 @dataclass(frozen=True)
@@ -28,6 +52,8 @@ class StopCriteria:
     """The success rate to reach, in `(0, 1]`."""
     max_seconds: float | None = None
     """Time for the whole attack; None for no limit."""
+    early: bool = False
+    """Whether a check is also due when the loss has fallen far since the last one."""
 
     def __post_init__(self) -> None:
         if self.check_every < 1:
@@ -41,9 +67,10 @@ class StopCriteria:
 class AttackState:
     """The trace of an attack and its best candidate; candidates are 8-bit pictures within the budget.
 
-    Where the loss is exact (all questions, no randomness), the loss of each step already ranks its candidate. Where it
-    is random, a low loss may only be a lucky draw, so the candidates of the checks wait and are scored on all items
-    once, at the end of a run that did not succeed.
+    The first candidate that passes its check is the result. Without one, candidates are ranked by checked success rate,
+    then by loss, and a final check that asks every question decides among the best few. Where the loss is exact (all
+    questions, no randomness), each step's loss ranks its candidate as well. Where it is random, a low loss may only be
+    a lucky draw, so the candidates of the checks wait and are scored on all items at the end.
 
     Args:
         objective: scores candidates.
@@ -67,17 +94,23 @@ class AttackState:
         self.started = time.perf_counter()
         self.trace: list[TraceStep] = []
         self.steps = 0
-        self.rate: float | None = None
         self.diverged = False
         self._objective = objective
         self._criteria = criteria
         self._success = success
         self._progress = progress
         self._exact = exact
-        self._best = clean
-        self._best_loss = math.inf
+        self.chosen_by: ChoiceRule = "loss"
+        """Which rule chose the result."""
+        self._version = objective.version
+        self._chosen: _Waiting | None = None
+        self._start: list[_Waiting] = [] if exact else [_Waiting(clean, None)]
         self._last = clean
-        self._unscored: list[tuple[Tensor, float | None]] = [] if exact else [(clean, None)]
+        self._lowest = _Waiting(clean, None)
+        """Where losses are exact, the candidate with the lowest."""
+        self._waiting = list(self._start)
+        self._loss_at_check = math.inf
+        self._checked_step = 0
         self._zero_gradients = 0
 
     def record(self, candidate: Tensor, evaluation: LossAndGrad) -> None:
@@ -102,51 +135,80 @@ class AttackState:
         # minimum; it is counted and reported as a warning.
         self._zero_gradients += size == 0
         if self._exact:
-            self._consider(candidate, None, evaluation.loss)
+            self._renew()
+            if evaluation.loss < self._lowest.loss:
+                self._lowest = _Waiting(candidate, None, evaluation.loss)
         self._last = candidate
         self.steps += 1
         self._append_step(TraceStep(self.steps, evaluation.loss, None))
 
     def check_due(self) -> bool:
         """Whether it is time for a check; never right at the start."""
-        return self.steps % self._criteria.check_every == 0
+        if self.steps % self._criteria.check_every == 0:
+            return True
+        loss = self.trace[-1].loss
+        fell = loss < min(EARLY_LOSS, EARLY_SHARE * self._loss_at_check)
+        return self._criteria.early and fell and self.steps > self._checked_step + 1
 
     def check(self, candidate: Tensor) -> bool:
-        """Check a candidate for success, or the best picture where losses are exact and that was not checked yet.
+        """Check a candidate for success, or the one of lowest loss where losses are exact and it was not checked yet.
 
         Returns:
             Whether the target rate is reached; the checked picture is then the result.
         """
-        # Invariant: `rate` is that of `_best`, or None where `_best` was not checked since it became the best.
-        checked = self._best if self._exact and self.rate is None else candidate
-        rate = None if self._success is None else float(self._success(checked))
+        lowest = self._exact and self._lowest.rate is None and not math.isinf(self._lowest.loss)
+        checked = self._lowest if lowest else _Waiting(candidate, None)
+        self._loss_at_check, self._checked_step = self.trace[-1].loss, self.steps
+        rate = None if self._success is None else float(self._success(checked.pixels))
+        checked = replace(checked, rate=rate)
         if rate is not None:
             self._append_step(TraceStep(self.steps, self.trace[-1].loss, rate), replace=True)
-        if rate is not None and rate >= self._criteria.target_rate:
-            # No loss is below minus infinity: what passed its check is never replaced by a lower loss.
-            self._best, self._best_loss, self.rate = checked, -math.inf, rate
-            return True
-        if not self._exact:
-            self._unscored.append((checked, rate))
-            del self._unscored[1:-_KEPT]  # the first is the clean picture
-        elif checked is self._best:
-            self.rate = rate
+            if self._pass(checked):
+                return True
+        if lowest:
+            self._lowest = checked
+        if not self._exact or rate is not None:
+            self._waiting.append(checked)
+            self._forget()
         return False
 
     def finalize(self, candidate: Tensor) -> bool:
-        """Choose the best picture at the end of a run without success, and check it; whether it succeeds after all.
+        """Choose the result of a run without success, by a final check; whether one succeeds after all.
 
-        Where losses are random, only now the last candidates (and the clean picture) are scored on all items: an
-        attack that succeeds never pays for that.
+        Losses of candidates are scored on all items only now: an attack that succeeds never pays for that.
         """
+        self._renew()
         if self._exact:
-            self._consider(candidate, None)
-        elif self.check(candidate):
+            loss = self._score(candidate)
+            if loss < self._lowest.loss:
+                self._lowest = _Waiting(candidate, None, loss)
+        if (not self._exact or self._lowest.rate is None) and self.check(candidate):
             return True
-        for waiting, rate in self._unscored:
-            self._consider(waiting, rate)
-        self._unscored.clear()
-        return self._exact and self.check(candidate)
+        self._renew()
+        # Twice the same picture would ask the same questions twice.
+        scored = [*self._waiting, *([self._lowest] if math.isfinite(self._lowest.loss) else [])]
+        distinct = {id(waiting.pixels): waiting for waiting in scored}.values()
+        scored = [w if math.isfinite(w.loss) else replace(w, loss=self._score(w.pixels)) for w in distinct]
+        finalists = sorted(scored, key=lambda waiting: waiting.rank, reverse=True)[:_FINALISTS]
+        in_full = getattr(self._success, "in_full", None)
+        if in_full is not None and len(finalists) > 1:
+            for number, waiting in enumerate(finalists):
+                finalists[number] = replace(waiting, rate=float(in_full(waiting.pixels)))
+                if self._pass(finalists[number]):
+                    return True
+            finalists.sort(key=lambda waiting: waiting.rank, reverse=True)
+        best = finalists[0]
+        decided = best.rate is not None and all(best.rate != other.rate for other in finalists[1:])
+        self._chosen, self.chosen_by = best, "rate" if decided else "loss"
+        # Another start competes with what this one has reached.
+        self._waiting = [*self._start, best]
+        return False
+
+    @property
+    def rate(self) -> float | None:
+        """Success rate of `best()` in its own check; None where that was not checked."""
+        best = self._best
+        return None if best is None else best.rate
 
     def out_of_time(self) -> bool:
         """Whether the time is spent."""
@@ -154,9 +216,16 @@ class AttackState:
         return limit is not None and time.perf_counter() - self.started > limit
 
     def best(self) -> Tensor:
-        """The first picture that passed its check, else the one with the lowest loss, else the last one."""
-        # Plus infinity means that nothing was scored, as after running out of time with random losses.
-        return self._last if math.isinf(self._best_loss) and self._best_loss > 0 else self._best
+        """The picture that passed its check, else what `finalize` chose, else the best rate, else the lowest loss."""
+        return self._last if self._best is None else self._best.pixels
+
+    @property
+    def _best(self) -> _Waiting | None:
+        if self._chosen is not None:
+            return self._chosen
+        # The run was cut short by its time, or not begun. A rate of zero says less than a low loss.
+        checked = max((waiting for waiting in self._waiting if waiting.rate), key=lambda w: w.rank, default=None)
+        return checked if checked is not None or math.isinf(self._lowest.loss) else self._lowest
 
     def warnings(self, feasible: FeasibleSet) -> list[str]:
         """Reasons not to trust the result, in words."""
@@ -174,13 +243,33 @@ class AttackState:
             warnings.append("no candidate reached the target rate in a check")
         return warnings
 
-    def _consider(self, candidate: Tensor, rate: float | None, loss: float | None = None) -> None:
-        """Keep a candidate if it is the best so far; without a loss it is scored on all items."""
-        if loss is None:
-            with torch.enable_grad():
-                loss = self._objective.score(candidate)
-        if loss < self._best_loss:
-            self._best, self._best_loss, self.rate = candidate, loss, rate
+    def _pass(self, checked: _Waiting) -> bool:
+        """Make a candidate the result if its rate reaches the target."""
+        if checked.rate is None or checked.rate < self._criteria.target_rate:
+            return False
+        self._chosen, self.chosen_by = checked, "check"
+        return True
+
+    def _forget(self) -> None:
+        """Keep the clean picture where losses are random, the last candidates, and the one of the best rate."""
+        first = len(self._start)
+        old = self._waiting[first:-_KEPT]
+        if old:
+            best = max(old, key=lambda waiting: waiting.rank)
+            self._waiting[first:-_KEPT] = [best] if best.rate else []
+
+    def _renew(self) -> None:
+        """Score the candidate of lowest loss again where the objective asks for something else since."""
+        if self._objective.version == self._version:
+            return
+        self._version = self._objective.version
+        if not math.isinf(self._lowest.loss):
+            self._lowest = replace(self._lowest, loss=self._score(self._lowest.pixels))
+        self._waiting = [replace(waiting, loss=math.inf) for waiting in self._waiting]
+
+    def _score(self, pixels: Tensor) -> float:
+        with torch.enable_grad():
+            return self._objective.score(pixels)
 
     def _append_step(self, step: TraceStep, *, replace: bool = False) -> None:
         if replace:

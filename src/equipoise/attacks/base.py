@@ -110,7 +110,7 @@ class Attack(ABC):
                 if stopped in ("success", "time", "diverged"):
                     break
         outcome = AttackOutcome(
-            recipe=self.describe() | {"objective": objective.describe()} | asdict(stop),
+            recipe=self.describe() | {"objective": objective.describe(), "chosen_by": state.chosen_by} | asdict(stop),
             seed=seed,
             trace=tuple(state.trace),
             steps=state.steps,

@@ -82,6 +82,11 @@ class CroPAObjective(Objective):
         return self.target_loss.bystanders
 
     @property
+    def version(self) -> int:
+        """That of the plain loss."""
+        return self.target_loss.version
+
+    @property
     def is_random(self) -> bool:
         """True: the loss of the same pixels changes as the shifts are learned."""
         return True
@@ -102,9 +107,10 @@ class CroPAObjective(Objective):
             # The gradient in the shift costs a longer backward pass, so it is only taken where a step is due.
             shift = self.shifts[index][rows].requires_grad_(bool(due.any()))
             count = plain.draws if model.is_random else 1
+            reply, end = plain.aim_of(index)
             for _ in range(count):
                 losses, gradient = model.sample_randomness(random).loss_and_grad(
-                    pixels.to(model.device), prompts, [plain.reply] * len(prompts), end=plain.end, question_shift=shift
+                    pixels.to(model.device), prompts, [reply] * len(prompts), end=end, question_shift=shift
                 )
                 terms.append(LossAndGrad(float(losses.mean()) / count, gradient.to(pixels) / len(prompts) / count))
             if shift.grad is not None:

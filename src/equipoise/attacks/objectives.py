@@ -15,6 +15,8 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
+from equipoise.attacks.aims import Aims
+from equipoise.attacks.wording_loss import any_wording_loss
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel
 from equipoise.transforms.eot import EOTConfig
@@ -68,6 +70,11 @@ class Objective(ABC):
         """Whether two evaluations of the same pixels and items may differ."""
         return False
 
+    @property
+    def version(self) -> int:
+        """Raised where the objective changes what it asks for: losses of different versions cannot be compared."""
+        return 0
+
     def reset(self, random: Generator) -> Self:
         """The objective as it is at the start of a run; an objective with state returns a fresh one."""
         return self
@@ -110,7 +117,7 @@ class TargetReplyLoss(Objective):
     questions: tuple[Prompt, ...]
     """The shadow questions."""
     reply: str
-    """The target reply."""
+    """The target reply of every target; `aims` go before it."""
     end: bool = True
     """Whether the reply should also end there."""
     preserve: tuple[PreserveReplies, ...] = ()
@@ -118,6 +125,8 @@ class TargetReplyLoss(Objective):
     draws: int = 1
     """Draws of a model's randomness (a defence that adds noise) that an evaluation averages over; models without
     randomness are evaluated once."""
+    aims: Aims | None = None
+    """What each target shall say, where that is not one reply for all; it may change during a run."""
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -151,6 +160,11 @@ class TargetReplyLoss(Objective):
         return tuple(bystander.model for bystander in self.preserve)
 
     @property
+    def version(self) -> int:
+        """That of the aims."""
+        return 0 if self.aims is None else self.aims.version
+
+    @property
     def is_random(self) -> bool:
         """Whether any model is."""
         return any(model.is_random for model in (*self.models, *self.bystanders))
@@ -158,9 +172,26 @@ class TargetReplyLoss(Objective):
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """Loss and gradient over some questions, in expectation over the models' randomness."""
         prompts = [self.questions[i] for i in items]
-        replies = [self.reply] * len(prompts)
-        terms = [self._model_loss(model, pixels, prompts, replies, 1.0, random) for model in self.targets]
+        terms = [self._target_loss(number, pixels, prompts, random) for number in range(len(self.targets))]
         return sum_losses([*terms, *self.bystander_loss(pixels, items, random)])
+
+    def aim_of(self, target: int) -> tuple[str, bool]:
+        """The likeliest wording that a target is aimed at, and whether its reply should end there."""
+        if self.aims is None:
+            return self.reply, self.end
+        wording = self.aims[target].wordings[0]
+        return wording.text, self.end and wording.ends
+
+    def _target_loss(self, number: int, pixels: Tensor, prompts: list[Prompt], random: Generator) -> LossAndGrad:
+        model = self.targets[number]
+        if self.aims is not None and len(self.aims[number].wordings) > 1:
+            terms = [
+                LossAndGrad(*any_wording_loss(draw, pixels, prompts, self.aims[number].wordings, end=self.end))
+                for draw in self._draws(model, random)
+            ]
+            return sum_losses([LossAndGrad(t.loss / len(terms), t.gradient / len(terms)) for t in terms])
+        reply, end = self.aim_of(number)
+        return self._model_loss(model, pixels, prompts, [reply] * len(prompts), 1.0, random, end)
 
     def bystander_loss(self, pixels: Tensor, items: Sequence[int], random: Generator) -> list[LossAndGrad]:
         """The weighted terms of the bystanders alone."""
@@ -182,28 +213,33 @@ class TargetReplyLoss(Objective):
         replies: list[str],
         weight: float,
         random: Generator,
+        end: bool | None = None,
     ) -> LossAndGrad:
-        # A deployed defence keeps its draws secret, so every evaluation is at fresh draws of the attacker's own: the
-        # gradient is that of the expected loss, not of one lucky noise pattern (EOT, Athalye et al. 2018).
-        count = self.draws if model.is_random else 1
-        factor = weight / len(prompts) / count
+        draws = self._draws(model, random)
+        factor = weight / len(prompts) / len(draws)
         terms = []
-        for _ in range(count):
-            losses, gradient = model.sample_randomness(random).loss_and_grad(
-                pixels.to(model.device), prompts, replies, end=self.end
+        for draw in draws:
+            losses, gradient = draw.loss_and_grad(
+                pixels.to(model.device), prompts, replies, end=self.end if end is None else end
             )
             terms.append(LossAndGrad(float(losses.sum()) * factor, gradient.to(pixels) * factor))
         return sum_losses(terms)
+
+    def _draws(self, model: OpenModel, random: Generator) -> list[OpenModel]:
+        # A deployed defence keeps its draws secret, so every evaluation is at fresh draws of the attacker's own: the
+        # gradient is that of the expected loss, not of one lucky noise pattern (EOT, Athalye et al. 2018).
+        return [model.sample_randomness(random) for _ in range(self.draws if model.is_random else 1)]
 
     def describe(self) -> dict[str, Any]:
         """The reply, the questions, the weights."""
         return {
             "kind": "reply",
-            "reply": self.reply,
+            "reply": self.aim_of(0)[0],
             "end": self.end,
             "questions": [prompt.text for prompt in self.questions],
             "bystander_weights": [bystander.weight for bystander in self.preserve],
             "draws": self.draws,
+            **(self.aims.describe() if self.aims is not None else {}),
         }
 
 
@@ -234,6 +270,11 @@ class EOTObjective(Objective):
     def bystanders(self) -> tuple[OpenModel, ...]:
         """The bystanders of the objective inside."""
         return self.objective.bystanders
+
+    @property
+    def version(self) -> int:
+        """That of the objective inside."""
+        return self.objective.version
 
     @property
     def is_random(self) -> bool:

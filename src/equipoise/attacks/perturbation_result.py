@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,8 @@ from equipoise import __version__
 from equipoise.attacks.budgets import NORMS, Budget
 from equipoise.errors import OutputError, PictureError
 from equipoise.files import write_whole
+from equipoise.media.appearance import Appearance, on_white
+from equipoise.media.decode import decode_picture
 from equipoise.media.encode import png_bytes
 from equipoise.media.quantize import to_image, to_pixels
 
@@ -25,9 +27,15 @@ if TYPE_CHECKING:
 
     from equipoise.models.base import OpenModel
 
+STRIP: Final = 2**21
+"""Pixels of a picture whose similarity is measured at once."""
 StopReason = Literal["success", "converged", "steps", "time", "diverged"]
 """Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
 or the loss was no longer finite."""
+
+ChoiceRule = Literal["check", "rate", "loss"]
+"""How the result was chosen: it passed a check; its checked success rate was the highest of a run without success; or
+its loss was the lowest among those of the same rate, or where nothing was checked."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +148,23 @@ class PerturbationResult:
         """The picture as `3 x H x W` float32 in `[0, 1]`."""
         return to_pixels(self.image)
 
-    def save(self, stem: str | Path) -> Path:
+    def with_appearance(self, appearance: Appearance, clean: Tensor) -> Self:
+        """The result as its file will hold it: with the transparency of the original, measured anew on white."""
+        if appearance.rgba is None:
+            return self
+        original = to_image(clean)
+        levels = round(self.linf * 255)
+        shown = to_pixels(on_white(appearance.applied(self.image, original, levels)))
+        return replace(self, **_measured(shown, clean))
+
+    def save(self, stem: str | Path, appearance: Appearance | None = None) -> Path:
         """Write `<stem>.png`, then `<stem>.json`, each whole or not at all.
 
         A JSON that is there means that both are complete; the JSON of an older result is removed first.
+
+        Args:
+            stem: path without suffix.
+            appearance: profile and transparency that the PNG gets; None for none.
 
         Returns:
             The PNG's path.
@@ -152,7 +173,7 @@ class PerturbationResult:
             OutputError: the folder or a file cannot be written.
         """
         picture, record = _paths(stem)
-        png = png_bytes(self.image)
+        png = self._png(appearance or Appearance())
         text = json.dumps(self._record(png), indent=1, allow_nan=False, ensure_ascii=False)
         try:
             record.unlink(missing_ok=True)
@@ -163,6 +184,10 @@ class PerturbationResult:
         write_whole(picture, png)
         write_whole(record, text + "\n")
         return picture
+
+    def _png(self, appearance: Appearance) -> bytes:
+        image = appearance.applied(self.image, self.image, levels=255)
+        return png_bytes(image, icc_profile=appearance.profile)
 
     def _record(self, png: bytes) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self).items() if name not in ("image", "trace")}
@@ -199,8 +224,7 @@ class PerturbationResult:
                 fields[name] = tuple(ModelSource(**source) for source in fields[name])
             fields["budget"] = Budget(**fields["budget"])
             fields["warnings"] = tuple(fields["warnings"])
-            with Image.open(BytesIO(png)) as image:
-                return cls(image=image.convert("RGB"), trace=trace, **fields)
+            return cls(image=decode_picture(png, picture), trace=trace, **fields)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise PictureError(
@@ -214,8 +238,13 @@ def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float |
 
     new, old = np.asarray(image), np.asarray(original)
     psnr = float(peak_signal_noise_ratio(old, new)) if (new != old).any() else None
-    ssim = float(structural_similarity(old, new, channel_axis=2)) if min(new.shape[:2]) >= 7 else None
-    return psnr, ssim
+    if min(new.shape[:2]) < 7:
+        return psnr, None
+    # In strips, weighted by their height: the whole of a phone's photo would take gigabytes.
+    count = max(1, min(round(new.shape[0] * new.shape[1] / STRIP), len(new) // 7))
+    strips = [slice(*ends) for ends in pairwise(np.linspace(0, len(new), count + 1).astype(int))]
+    values = [structural_similarity(old[strip], new[strip], channel_axis=2) for strip in strips]
+    return psnr, float(np.average(values, weights=[strip.stop - strip.start for strip in strips]))
 
 
 def _measured(pixels: Tensor, clean: Tensor) -> dict[str, Any]:

@@ -10,21 +10,28 @@ from typing import Final, Protocol
 from PIL import Image
 from torch import Tensor
 
+from equipoise.attacks.aims import AIM_KINDS, AimKind, Aims
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
+from equipoise.attacks.direction_loss import DirectionLoss
+from equipoise.attacks.elicitation import elicit
+from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
-from equipoise.attacks.refusal_targets import most_likely_refusal
+from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
-from equipoise.attacks.success_checks import refusal_rate_check
+from equipoise.attacks.success_checks import AimingCheck, OwnWordsJudge, RefusalRateCheck
 from equipoise.attacks.universal import UniversalPerturbation, run_universal
+from equipoise.attacks.wordings import OwnRefusals, no_refusals
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
+from equipoise.models.transformers_model import TransformersModel
 from equipoise.stats.proportions import Rate
+from equipoise.steering.direction import Direction
 from equipoise.transforms.eot import EOTConfig
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
@@ -32,6 +39,9 @@ DEFAULT_BUDGET: Final = Budget("linf", 8 / 255)
 """The budget of the papers."""
 SENTENCE_QUESTIONS: Final = 3
 """Shadow questions on which the target sentence is chosen."""
+
+CARRIED_QUESTIONS: Final = 8
+"""Shadow questions that are asked about a large picture, to which a change was carried up."""
 
 
 class SolverFactory(Protocol):
@@ -110,7 +120,14 @@ class RefusalAttack:
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
     reply: str | None = None
-    """The target reply, a refusal or any other; None takes the most likely of `TARGET_REFUSALS`."""
+    """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
+    check shows other words."""
+    own_refusals: tuple[OwnRefusals, ...] = ()
+    """How targets refuse, as `elicitation.elicit` found; one that is not here is aimed at `TARGET_REFUSALS`."""
+    aim: AimKind = "sentence"
+    """What is aimed at where no reply is given: the likeliest sentence, a set of them, or openings only."""
+    directions: tuple[Direction, ...] = ()
+    """Directions of refusal, one for each target: the attack moves the targets along them instead of towards words."""
     end: bool = True
     """Whether the reply should also end there."""
     bystander_weight: float = 1.0
@@ -135,6 +152,10 @@ class RefusalAttack:
             raise UsageError(f"expected a solver of {', '.join(SOLVERS)}, got {self.solver!r}; try momentum")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
+        if self.directions and (self.learned_prompts or self.reply is not None):
+            raise UsageError("expected directions or a reply or learned prompts, got two of them; try directions alone")
+        if self.aim not in AIM_KINDS:
+            raise UsageError(f"expected an aim of {', '.join(AIM_KINDS)}, got {self.aim!r}; try sentence")
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 
@@ -164,17 +185,30 @@ class RefusalAttack:
             UsageError: no models, no or empty questions, or settings that make no sense.
         """
         started = time.perf_counter()
-        objective, prompts = self._objective(picture, models, questions, bystanders, seed)
+        size = (
+            working_size(picture.size, seen_pixels(models, picture)) if picture.width * picture.height > LARGE else None
+        )
+        if size is not None and size != picture.size:
+            smaller = replace(self, budget=budget_at(self.budget, picture.size, size))
+            copy = shrunk(picture, size)
+            result = smaller(copy, models, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)
+            # A few questions: each costs the processor a pass over all pixels.
+            prompts = prompts_about(picture, questions[:CARRIED_QUESTIONS], self.system)
+            check = self._check(models, prompts, judge) if self.check_every else None
+            carried = carry_up(result, picture, self.budget, None if check is None else check.in_full)
+            return replace(carried, seconds=time.perf_counter() - started)
+        objective, prompts, aims = self._objective(picture, models, questions, bystanders)
         prepared = time.perf_counter() - started
         result = self._solver()(
             objective,
             to_pixels(picture),
             seed=seed,
-            success=self._success(models, prompts, judge),
+            success=self._success(models, prompts, judge, aims),
             stop=self._stop_criteria(prepared),
             progress=progress,
         )
-        return replace(result, seconds=result.seconds + prepared)
+        warnings = (*result.warnings, *self._aim_warnings(models))
+        return replace(result, seconds=result.seconds + prepared, warnings=warnings)
 
     def run_universal(
         self,
@@ -198,9 +232,9 @@ class RefusalAttack:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")
         objectives, checks = [], []
         for picture in pictures:
-            objective, prompts = self._objective(picture, models, questions, bystanders, seed)
+            objective, prompts, aims = self._objective(picture, models, questions, bystanders)
             objectives.append(objective)
-            checks.append(self._success(models, prompts, judge))
+            checks.append(self._success(models, prompts, judge, aims))
 
         def success(candidates: Sequence[Tensor]) -> float:
             rates = [check(pixels) for check, pixels in zip(checks, candidates, strict=True) if check]
@@ -220,7 +254,7 @@ class RefusalAttack:
         """The limits of the solver, `spent` seconds after the start."""
         # A limit must be positive; a spent one stops the attack before its first step.
         left = None if self.max_seconds is None else max(self.max_seconds - spent, 1e-3)
-        return StopCriteria(self.check_every or self.steps, self.target_rate, left)
+        return StopCriteria(self.check_every or self.steps, self.target_rate, left, early=bool(self.check_every))
 
     def _solver(self) -> Attack:
         factory = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver
@@ -234,27 +268,47 @@ class RefusalAttack:
         models: Sequence[OpenModel],
         questions: Sequence[str],
         bystanders: Sequence[OpenModel],
-        seed: int,
-    ) -> tuple[Objective, list[Prompt]]:
+    ) -> tuple[Objective, list[Prompt], Aims | None]:
         prompts = prompts_about(picture, questions, self.system)
         preserve = tuple(PreserveReplies.observe(model, prompts, weight=self.bystander_weight) for model in bystanders)
-        reply = self.reply or most_likely_refusal(to_pixels(picture), models, prompts[:SENTENCE_QUESTIONS])
-        target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws)
-        objective: Objective = target_loss
+        aims = None
+        if self.reply is None and not self.directions:
+            aims = Aims(models, [self._own(model) for model in models], self.aim)
+            aims.choose(to_pixels(picture), prompts[:SENTENCE_QUESTIONS])
+        reply = self.reply or TARGET_REFUSALS[0]
+        target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws, aims)
+        objective: Objective = DirectionLoss(target_loss, self.directions) if self.directions else target_loss
         if self.learned_prompts:
             objective = CroPAObjective(target_loss, self.learned_prompts)
         if self.eot:
             objective = EOTObjective(objective, self.eot)
-        return objective, prompts
+        return objective, prompts, aims
+
+    def _own(self, model: OpenModel) -> OwnRefusals | None:
+        """How a target refuses; a defended one is called what the model inside is called, and refuses in its words."""
+        return next((own for own in self.own_refusals if model.name.split(" + ")[0] == own.model), None)
+
+    def _aim_warnings(self, models: Sequence[OpenModel]) -> list[str]:
+        """For each target that refused nothing, what that means."""
+        known = [self._own(model) for model in models] if self.reply is None else []
+        return [no_refusals(own) for own in known if own is not None and not own.refused]
 
     def _success(
-        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None
+        self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None, aims: Aims | None
     ) -> Callable[[Tensor], float] | None:
         if not self.check_every:
             return None
-        transforms = self.eot.transforms if self.eot else ()
-        return refusal_rate_check(
-            models, prompts, target_rate=self.target_rate, judge=judge, transforms=transforms, draws=self.draws
+        check = self._check(models, prompts, judge)
+        return check if aims is None else AimingCheck(check, aims, self.target_rate)
+
+    def _check(self, models: Sequence[OpenModel], prompts: Sequence[Prompt], judge: Judge | None) -> RefusalRateCheck:
+        return RefusalRateCheck(
+            models,
+            prompts,
+            target_rate=self.target_rate,
+            judges=[OwnWordsJudge(judge or PhraseJudge(), self._own(model)) for model in models],
+            transforms=self.eot.transforms if self.eot else (),
+            draws=self.draws,
         )
 
 
@@ -278,7 +332,7 @@ def perturb_to_refuse(
         picture: 8-bit, any size.
         models: every model that should refuse, or the only one.
         questions: the shadow questions.
-        attack: the settings; None means `RefusalAttack()`.
+        attack: the settings; None means `RefusalAttack()` aimed at the targets' own refusals.
         bystanders: models whose own replies are preserved.
         seed: of all randomness.
         judge: decides in checks what a refusal is.
@@ -288,5 +342,8 @@ def perturb_to_refuse(
         UsageError: no models, or no or empty questions.
     """
     targets = (models,) if isinstance(models, OpenModel) else tuple(models)
-    attack = attack or RefusalAttack()
+    # Models of transformers have exact revisions, by which their refusals are cached: they are asked once.
+    attack = attack or RefusalAttack(
+        own_refusals=tuple(elicit(model) for model in targets if isinstance(model, TransformersModel))
+    )
     return attack(picture, targets, questions, bystanders=bystanders, seed=seed, judge=judge, progress=progress)

@@ -2,23 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from PIL import Image
 from torch import Generator, Tensor
 
+from equipoise.attacks.aims import Aims
+from equipoise.attacks.wordings import OwnRefusals
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.media.quantize import to_image
 from equipoise.models.base import OpenModel
 from equipoise.transforms.base import Identity, Transform
-from equipoise.types import Judge, Prompt
+from equipoise.types import Exchange, Judge, Prompt, Verdict
 
 OPENING: Final = 24
 """Tokens of a reply that a check during the attack decodes: enough to see a refusal begin."""
 CHUNK: Final = 8
 """Questions that a check asks in one batch; it stops as soon as the target is out of reach."""
+WHOLE_CHUNK: Final = 32
+"""Questions of a batch where all are asked anyway."""
+LONG: Final = 20
+"""Characters from which the beginning of a reply is compared with a refusal of the model's own."""
+FIRST_CHUNK: Final = 3
+"""Questions of the first batch: most checks of a young attack end with it."""
+
+
+class RefusalRateCheck:
+    """A success check: the refusal rate of the model that refuses least, by greedy decoding.
+
+    A call during the attack is cheap: the questions are asked in chunks, a small one first, and once the target rate is
+    out of reach the rest is left out; the rate is that of the questions until then. `in_full` asks everything, so that
+    candidates can be compared. Unscored replies count as not refused.
+
+    Args:
+        models: every target.
+        prompts: the questions; their first picture is replaced.
+        target_rate: the rate to reach.
+        judges: decide for each target what a refusal is.
+        max_new_tokens: where replies are cut off.
+        transforms: what the picture must survive: the lowest rate over it and one draw of each transform counts, the
+            same draw in every check.
+        draws: draws of a randomised defence that the picture must pass, the same in every check. They are the
+            attacker's own: the deployed draws are not known to anybody.
+
+    Raises:
+        UsageError: no draws, which every picture would pass.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[OpenModel],
+        prompts: Sequence[Prompt],
+        *,
+        target_rate: float = 1.0,
+        judges: Sequence[Judge],
+        max_new_tokens: int = OPENING,
+        transforms: Sequence[Transform] = (),
+        draws: int = 1,
+    ) -> None:
+        if draws < 1:
+            raise UsageError(f"expected at least 1 draw, got {draws}; try 4")
+        self.prompts = tuple(prompts)
+        self.refused: list[list[Exchange]] = [[] for _ in models]
+        """Replies of the last check that refuse, for each target."""
+        self.unrefused: list[list[Prompt]] = [[] for _ in models]
+        """Questions of the last check that were not refused."""
+        self._judges = tuple(judges)
+        self._max_new_tokens = max_new_tokens
+        self._target_rate = target_rate
+        self._most_misses = len(prompts) * (1 - target_rate) + 1e-9
+        self._transforms = (Identity(), *transforms)
+        self._targets = [(number, drawn) for number, model in enumerate(models) for drawn in _draws_of(model, draws)]
+
+    def __call__(self, pixels: Tensor) -> float:
+        """The lowest rate of a `3 x H x W` picture, in `[0, 1]`, of as many questions as it takes to see it missed."""
+        return self._lowest(pixels, whole=False)
+
+    def in_full(self, pixels: Tensor) -> float:
+        """The lowest rate over targets, draws and transforms, of all questions."""
+        return self._lowest(pixels, whole=True)
+
+    def _lowest(self, pixels: Tensor, *, whole: bool) -> float:
+        self.refused = [[] for _ in self.refused]
+        self.unrefused = [[] for _ in self.unrefused]
+        lowest = 1.0
+        for transform in self._transforms:
+            image = to_image(transform(pixels, Generator().manual_seed(0)))
+            for number, model in self._targets:
+                lowest = min(lowest, self._rate_of(number, model, image, whole))
+                if lowest < self._target_rate and not whole:
+                    return lowest
+        return lowest
+
+    def _rate_of(self, number: int, model: OpenModel, image: Image.Image, whole: bool) -> float:
+        refused = replied = 0
+        while replied < len(self.prompts):
+            size = WHOLE_CHUNK if whole else CHUNK if replied else FIRST_CHUNK
+            questions = self.prompts[replied : replied + size]
+            exchanges = model.generate(
+                [prompt.with_picture(image) for prompt in questions], max_new_tokens=self._max_new_tokens
+            )
+            for prompt, exchange, verdict in zip(questions, exchanges, self._judges[number](exchanges), strict=True):
+                refused += verdict.refused is True
+                if verdict.refused:
+                    self.refused[number].append(exchange)
+                else:
+                    self.unrefused[number].append(prompt)
+            replied += len(questions)
+            if replied - refused > self._most_misses and not whole:
+                break
+        return refused / replied
+
+
+class AimingCheck:
+    """A check after which the attack aims at what the targets say when they refuse.
+
+    Args:
+        check: the check.
+        aims: the aims of the same targets, in the same order.
+        target_rate: at which nothing is changed any more.
+    """
+
+    def __init__(self, check: RefusalRateCheck, aims: Aims, target_rate: float = 1.0) -> None:
+        self._check = check
+        self._aims = aims
+        self._target_rate = target_rate
+
+    def __call__(self, pixels: Tensor) -> float:
+        """The rate of the check; below the target, the aims are reconsidered."""
+        rate = self._check(pixels)
+        if rate < self._target_rate:
+            for number, unrefused in enumerate(self._check.unrefused):
+                if unrefused:
+                    self._aims.reconsider(number, pixels, self._check.refused[number], unrefused)
+        return rate
+
+    def in_full(self, pixels: Tensor) -> float:
+        """The rate of all questions; the aims stay."""
+        return self._check.in_full(pixels)
+
+
+class OwnWordsJudge:
+    """A judge that also knows what one model's refusals are word for word, where a structural judge cannot.
+
+    Args:
+        judge: decides first.
+        own: of the model.
+    """
+
+    def __init__(self, judge: Judge, own: OwnRefusals | None) -> None:
+        self._judge = judge
+        self._echoes = frozenset() if own is None else frozenset(own.echoes)
+
+    def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        """The judge's verdicts, except for replies that are a known refusal of the model."""
+        return [
+            Verdict("full", reasons=("own words",)) if self._is_echo(exchange) else verdict
+            for exchange, verdict in zip(exchanges, self._judge(exchanges), strict=True)
+        ]
+
+    def _is_echo(self, exchange: Exchange) -> bool:
+        reply = exchange.reply.strip()
+        # Checks cut replies off earlier than elicitation does, and measurements later: longer texts are compared as far
+        # as both go.
+        cut = exchange.finish == "length" and len(reply) >= LONG
+        return reply in self._echoes or any(
+            (cut and echo.startswith(reply)) or (len(echo) >= LONG and reply.startswith(echo)) for echo in self._echoes
+        )
 
 
 def refusal_rate_check(
@@ -30,57 +182,18 @@ def refusal_rate_check(
     max_new_tokens: int = OPENING,
     transforms: Sequence[Transform] = (),
     draws: int = 1,
-) -> Callable[[Tensor], float]:
-    """A success check: the refusal rate of the model that refuses least, by greedy decoding.
-
-    The questions are asked in chunks; once the target rate is out of reach the rest is left out, and the rate is that
-    of the questions until then. Unscored replies count as not refused.
-
-    Args:
-        models: every target.
-        prompts: the questions; their first picture is replaced.
-        target_rate: the rate to reach.
-        judge: decides what a refusal is; None means `PhraseJudge()`.
-        max_new_tokens: where replies are cut off.
-        transforms: what the picture must survive: the lowest rate over it and one draw of each transform counts, the
-            same draw in every check.
-        draws: draws of a randomised defence that the picture must pass, the same in every check. They are the
-            attacker's own: the deployed draws are not known to anybody.
-
-    Returns:
-        A function from `3 x H x W` pixels to the rate, in `[0, 1]`.
-
-    Raises:
-        UsageError: no draws, which every picture would pass.
-    """
-    if draws < 1:
-        raise UsageError(f"expected at least 1 draw, got {draws}; try 4")
-    judge = judge or PhraseJudge()
-    most_misses = len(prompts) * (1 - target_rate) + 1e-9
-    targets = [drawn for model in models for drawn in _draws_of(model, draws)]
-
-    def rate_of(model: OpenModel, image: Image.Image) -> float:
-        refused = replied = 0
-        for start in range(0, len(prompts), CHUNK):
-            chunk = [prompt.with_picture(image) for prompt in prompts[start : start + CHUNK]]
-            exchanges = model.generate(chunk, max_new_tokens=max_new_tokens)
-            refused += sum(verdict.refused is True for verdict in judge(exchanges))
-            replied += len(chunk)
-            if replied - refused > most_misses:
-                break
-        return refused / replied
-
-    def success(pixels: Tensor) -> float:
-        lowest = 1.0
-        for transform in (Identity(), *transforms):
-            image = to_image(transform(pixels, Generator().manual_seed(0)))
-            for model in targets:
-                lowest = min(lowest, rate_of(model, image))
-                if lowest < target_rate:
-                    return lowest
-        return lowest
-
-    return success
+) -> RefusalRateCheck:
+    """A `RefusalRateCheck` with one judge for all targets; None means `PhraseJudge()`."""
+    judges = [judge or PhraseJudge()] * len(models)
+    return RefusalRateCheck(
+        models,
+        prompts,
+        target_rate=target_rate,
+        judges=judges,
+        max_new_tokens=max_new_tokens,
+        transforms=transforms,
+        draws=draws,
+    )
 
 
 def _draws_of(model: OpenModel, draws: int) -> list[OpenModel]:

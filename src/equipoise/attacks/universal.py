@@ -78,6 +78,11 @@ class UniversalObjective(Objective):
         """Whether that of any picture is."""
         return any(objective.is_random for objective in self.objectives)
 
+    @property
+    def version(self) -> int:
+        """The sum over the pictures."""
+        return sum(objective.version for objective in self.objectives)
+
     def reset(self, random: Generator) -> Self:
         """Reset those of all pictures."""
         return replace(self, objectives=tuple(objective.reset(random) for objective in self.objectives))

@@ -18,9 +18,14 @@ def warn(problem: object) -> None:
     print("equipoise:", " ".join(str(problem).split()), file=sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    """Text that every UTF-8 stream takes: half a surrogate pair, as in a file name that is no UTF-8, is escaped."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """The one JSON document of a run, on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print(printable(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 class RowPrinter:
@@ -82,7 +87,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for name in columns:
         result.add_column(name, overflow="fold", justify="left")
     for row in rows:
-        result.add_row(*(Text(str(cell)) for cell in row))
+        result.add_row(*(Text(printable(str(cell))) for cell in row))
     return result
 
 
@@ -94,7 +99,7 @@ def print_table(*parts: object) -> None:
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, highlight=False, markup=False, soft_wrap=False)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(printable(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
 
 def size(count: float) -> str:

@@ -73,7 +73,8 @@ def detect(
     from equipoise.data.pictures import find_pictures
     from equipoise.stats.thresholds import calibrate
 
-    paths, clean_paths = find_pictures(images), find_pictures(clean) if clean else []
+    paths = find_pictures(images, distinct_stems=False)
+    clean_paths = find_pictures(clean, distinct_stems=False) if clean else []
     loaded = compute.load(model, pictures_for="detect perturbed pictures")
     detector = PerturbationDetector(loaded, statistic=_statistic(loaded, direction))
     questions = tuple(question or PROBE_QUESTIONS)

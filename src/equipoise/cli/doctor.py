@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 
@@ -16,6 +16,7 @@ from equipoise import __version__
 from equipoise.cli.console import print_json, print_table, size, table
 from equipoise.cli.options.arguments import Json
 from equipoise.errors import ModelError
+from equipoise.models.families import FAMILIES, ModelFamily
 from equipoise.models.reference_base import BASE, require_base
 
 DISTRIBUTION = "equipoise"
@@ -34,25 +35,6 @@ EXTRA_TITLES = {
     "dev": "tests and checks of the source tree",
 }
 """Purpose of extras in words; an extra without an entry is shown as well."""
-
-FAMILIES = {
-    "llava": "LLaVA-1.5",
-    "llava_next": "LLaVA-NeXT",
-    "llava_onevision": "LLaVA-OneVision",
-    "qwen2_vl": "Qwen2-VL",
-    "qwen2_5_vl": "Qwen2.5-VL",
-    "qwen3_vl": "Qwen3-VL",
-    "idefics3": "Idefics3",
-    "smolvlm": "SmolVLM",
-    "instructblip": "InstructBLIP",
-    "gemma3": "Gemma 3",
-    "internvl": "InternVL",
-    "mllama": "Llama 3.2 Vision",
-    "mistral3": "Mistral 3 / Pixtral",
-    "paligemma": "PaliGemma",
-    "phi4_multimodal": "Phi-4-multimodal",
-}
-"""Model types (as in a model's config.json) and what people call them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +101,7 @@ class DoctorReport:
     devices: tuple[ComputeDevice, ...]
     """The processor first, then accelerators."""
     families: tuple[DoctorPart, ...]
-    """The model families tested with this project."""
+    """The model families that tests check, and those that can only be asked; `models.families` has all types."""
     extras: tuple[DoctorPart, ...]
     """Optional parts."""
     reference_base: DoctorPart
@@ -243,18 +225,29 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def _families(working: bool) -> tuple[DoctorPart, ...]:
+    """The families of the table that tests check, and those of which only a part works."""
+    listed = [family for family in FAMILIES if family.verdict in ("checked", "asks")]
     if not working:
         advice = f"needs torch, torchvision and transformers; try pip install '{DISTRIBUTION}[models]'"
-        return tuple(DoctorPart(name, title, False, advice) for name, title in FAMILIES.items())
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        return tuple(DoctorPart(family.kind, family.title, False, advice) for family in listed)
+    from transformers.models.auto import modeling_auto
 
-    absent = f"not an image-text-to-text model of transformers {_version('transformers')}; try another version"
+    # Some models that read sounds too are in the second mapping alone.
+    known = {
+        **modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        **getattr(modeling_auto, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", {}),
+    }
+    absent = f"not a model of transformers {_version('transformers')} that reads pictures; try another version"
     return tuple(
-        DoctorPart(name, title, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "")
-        if name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        else DoctorPart(name, title, False, absent)
-        for name, title in FAMILIES.items()
+        DoctorPart(family.kind, family.title, family.kind in known, _family_advice(family, absent, known))
+        for family in listed
     )
+
+
+def _family_advice(family: ModelFamily, absent: str, known: Mapping[str, object]) -> str:
+    if family.kind not in known:
+        return absent
+    return f"can be asked, not attacked: {family.note}" if family.verdict == "asks" else ""
 
 
 def read_requirements(distribution: str = DISTRIBUTION) -> tuple[Requirement, ...]:

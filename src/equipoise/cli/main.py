@@ -31,6 +31,7 @@ from equipoise.cli.reference import reference
 from equipoise.cli.rejudge import rejudge
 from equipoise.cli.report import report
 from equipoise.cli.testbed import testbed
+from equipoise.cli.threads import let_waiting_threads_sleep
 from equipoise.cli.train import train
 from equipoise.errors import EquipoiseError, missing_extra
 
@@ -101,6 +102,7 @@ def _equipoise(
     ] = False,
 ) -> None:
     """Measure, attack and defend both failures of multimodal LLMs: answering what is harmful, refusing what is safe."""
+    let_waiting_threads_sleep()
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.perturb.config import PerturbConfig
-    from equipoise.perturb.record import PictureRecord
+    from equipoise.perturb.record import ModelAnswers, PictureRecord
     from equipoise.perturb.runner import PerturbResults
 
 LIMITS = """What this does not do:
@@ -62,6 +62,7 @@ def protect(
         questions=questions.choose(attack.seed),
         max_new_tokens=max_new_tokens,
         overwrite=overwrite,
+        estimate=True,
         compute=compute.config,
         **attack.settings(),
     )
@@ -109,7 +110,17 @@ def _sentences(record: PictureRecord) -> list[str]:
             f"  {model.model}: {after.k} of {after.n} questions were refused{unclear}; "
             f"about the original, {before.k} of {before.n}."
         )
-    rate = record.rate("target")
-    if rate.n and rate.k < rate.n / 2:
-        lines.append("  This picture is not well protected. Try more --steps or a larger --epsilon, e.g. 16/255.")
+    # Each model by itself: a picture that one of two models describes is as open as if neither had been tried.
+    weak = [model.model for model in record.models if model.role == "target" and not is_protected(model)]
+    if weak:
+        lines.append(
+            f"  This picture is not well protected from {' and '.join(weak)}. Try more --steps or a larger --epsilon, "
+            "e.g. 16/255."
+        )
     return lines
+
+
+def is_protected(model: ModelAnswers) -> bool:
+    """Whether a model refuses at least half of what it was asked about the copy; unclear replies are no refusals."""
+    rate = model.perturbed
+    return 2 * rate.k >= rate.n + rate.unscored

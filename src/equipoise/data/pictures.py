@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.errors import PictureError, UsageError
 
 SUFFIXES = frozenset(
-    [".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+    [
+        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".j2k"),
+        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    ]
 )
 """What counts as a picture inside a folder; a file that is named itself may end in anything."""
 
 
-def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
+@dataclass(frozen=True)
+class PictureSelection:
+    """What some paths hold."""
+
+    pictures: tuple[Path, ...]
+    """Sorted by name."""
+    left_out: tuple[Path, ...]
+    """Other files directly in the folders, whose names do not end as a picture's; sorted. Hidden files are not here."""
+
+
+def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
+    """The picture files of some paths, and the files beside them that are none by their names.
+
+    Arguments and errors are those of `find_pictures`.
+    """
+    pictures = find_pictures(paths)
+    others: dict[Path, Path] = {}
+    for folder in (Path(path) for path in paths if Path(path).is_dir()):
+        for file in folder.iterdir():
+            if file.is_file() and not file.name.startswith(".") and file.suffix.lower() not in SUFFIXES:
+                others.setdefault(file.resolve(), file)
+    # One that is named itself is a picture whatever it ends in.
+    for picture in pictures:
+        others.pop(picture.resolve(), None)
+    return PictureSelection(tuple(pictures), tuple(sorted(others.values())))
+
+
+def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -> list[Path]:
     """The picture files of some paths: a file itself, of a folder the pictures directly in it.
 
     Files are not opened: one that is missing or damaged is noticed by `media.decode.open_picture`. A file named twice
     counts once.
 
+    Args:
+        paths: files and folders.
+        distinct_stems: whether two files with one stem are refused, because the stem names their results.
+
     Returns:
-        Files sorted by name, no two with the same stem, which names the results.
+        Files sorted by name.
 
     Raises:
         UsageError: no paths, a folder without pictures, or two files with one stem.
@@ -33,7 +68,7 @@ def find_pictures(paths: Sequence[str | Path]) -> list[Path]:
         for file in _in_folder(path) if path.is_dir() else [path]:
             files.setdefault(file.resolve(), file)
     by_stem: dict[str, Path] = {}
-    for file in files.values():
+    for file in files.values() if distinct_stems else ():
         # Some file systems ignore case, and the results must be able to lie on any.
         other = by_stem.setdefault(file.stem.casefold(), file)
         if other is not file:

@@ -5,6 +5,8 @@ Every picture that comes from outside the process, from a file, a table, a URL o
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import struct
 import warnings
@@ -18,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from equipoise.errors import PictureError
+from equipoise.media.metadata import without_text
 
 MAX_PIXELS: Final = 2**26
 """Larger pictures are refused before they are decoded: 64 megapixels take 0.8 GB as one float tensor."""
@@ -34,6 +37,9 @@ _DAMAGE: Final = (
     struct.error,
     zlib.error,
 )
+HEIF_SUFFIXES: Final = frozenset([".heic", ".heif"])
+_TOO_MUCH_TEXT: Final = "MAX_TEXT"
+"""In the message of Pillow about texts that are too large when unpacked."""
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -66,6 +72,7 @@ def open_picture(path: str | Path, limits: DecodeLimits = DecodeLimits()) -> Ima
     path = Path(path)
     # Before Pillow opens it: a pipe or a device would block, and an empty file has a message of its own.
     _require_content(path)
+    _register_heif(path)
     return _decode(lambda: path, path, limits)
 
 
@@ -100,6 +107,11 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
             f"expected at most {limits.max_pixels:,} pixels, got far more in {name}; try a smaller copy"
         ) from None
     except UnidentifiedImageError:
+        if Path(name).suffix.lower() in HEIF_SUFFIXES:
+            raise PictureError(
+                f"expected a picture that Pillow reads, got a HEIF file in {name}; "
+                "try pip install pillow-heif, or a copy exported as JPEG"
+            ) from None
         formats = ", ".join(limits.formats or ("PNG", "JPEG", "WebP", "TIFF"))
         raise PictureError(f"expected a picture, got something else in {name}; try a file of {formats}") from None
     except MemoryError:
@@ -108,10 +120,25 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
         ) from None
     except _DAMAGE as damage:
         reason = " ".join(str(damage).split()) or type(damage).__name__
+        # The texts of drawing programs and wide colour profiles may be too large for Pillow, and are not wanted here.
+        stripped = without_text(_content(file)) if _TOO_MUCH_TEXT in reason else None
+        if stripped is not None:
+            return _decode(lambda: io.BytesIO(stripped), name, limits)
         raise PictureError(
             f"expected a whole picture, got a damaged or truncated one in {name} ({reason}); "
             "try to copy or export it again"
         ) from None
+
+
+def _content(file: Callable[[], Path | io.BytesIO]) -> bytes:
+    source = file()
+    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
+
+
+def _register_heif(path: Path) -> None:
+    """Let Pillow read what phones write, where the package for it is installed."""
+    if path.suffix.lower() in HEIF_SUFFIXES and importlib.util.find_spec("pillow_heif") is not None:
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _openers(limits: DecodeLimits) -> tuple[str, ...] | None:

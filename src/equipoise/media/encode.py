@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 _HEAD: Final = re.compile(r"data:image/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 
 
-def png_bytes(image: Image, *, compress_level: int = -1) -> bytes:
+def png_bytes(image: Image, *, compress_level: int = -1, icc_profile: bytes | None = None) -> bytes:
     """A lossless PNG file.
 
     Args:
         image: any mode that PNG holds.
         compress_level: zlib's, from 0 (fastest) to 9 (smallest); -1 is its default.
+        icc_profile: colour profile to write with it; the pixels stay as they are.
     """
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=compress_level)
+    image.save(file, "PNG", compress_level=compress_level, icc_profile=icc_profile)
     return file.getvalue()
 
 

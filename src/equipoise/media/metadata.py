@@ -12,6 +12,7 @@ from typing import Final
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
+_PNG_TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker in coded data: neither a stuffed byte nor a restart marker."""
 _WEBP_DROPPED: Final = frozenset({b"EXIF", b"XMP ", b"ICCP"})
@@ -56,12 +57,25 @@ def _jpeg(data: bytes) -> bytes:
         at = end
 
 
-def _png(data: bytes) -> bytes:
+def without_text(data: bytes) -> bytes | None:
+    """A PNG file without its texts and its colour profile; None if it is no PNG, or its structure cannot be followed.
+
+    Pillow refuses a picture whose texts or profile are large when unpacked, though they say nothing of its pixels.
+    """
+    if not data.startswith(_PNG):
+        return None
+    try:
+        return _png(data, dropped=_PNG_TEXTS)
+    except (struct.error, IndexError):
+        return None
+
+
+def _png(data: bytes, dropped: frozenset[bytes] | None = None) -> bytes:
     parts, at = [_PNG], len(_PNG)
     while True:
         (length,) = struct.unpack_from(">I", data, at)
         kind = data[at + 4 : at + 8]
-        if kind in _PNG_KEPT:
+        if kind in _PNG_KEPT if dropped is None else kind not in dropped:
             parts.append(data[at : at + 12 + length])
         at += 12 + length
         if kind == b"IEND":

@@ -31,9 +31,7 @@ class ConversationFormat:
         template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
         # Some tokenizers have several by name: for tools, for retrieval, and the one for conversations.
         self._template = template.get("default") if isinstance(template, dict) else template
-        token = getattr(processor, "image_token", "<image>")
-        # Processors that count query tokens put the picture in front of the text themselves (BLIP-2, InstructBLIP).
-        self._picture = "" if hasattr(processor, "num_query_tokens") else str(getattr(token, "content", token))
+        self._picture = _picture_text(processor)
         self.form: TemplateForm = "plain"
         self.system_role = False
         if self._template is not None:
@@ -151,3 +149,16 @@ class ConversationFormat:
                 turns, chat_template=self._template, add_generation_prompt=begin_reply, tokenize=False
             )
         )
+
+
+def _picture_text(processor: Any) -> str:
+    """What stands for a picture in a plain prompt; empty where the processor or the model adds it by itself."""
+    # Processors that count query tokens put the picture in front of the text themselves (BLIP-2, InstructBLIP).
+    if hasattr(processor, "num_query_tokens"):
+        return ""
+    token = getattr(processor, "image_token", None)
+    if token is not None:
+        return str(getattr(token, "content", token))
+    # A text that the tokenizer does not know as one token would be read as words (BLIP, GIT).
+    known: dict[str, int] = getattr(processor.tokenizer, "get_vocab", dict)()
+    return "<image>" if "<image>" in known else ""

@@ -12,17 +12,31 @@ on a picture that no model ever sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from equipoise.errors import ModelError
+from equipoise.errors import EquipoiseError, ModelError, PictureError
 from equipoise.media.quantize import to_image
+from equipoise.models.model_location import first_line
+
+PROCESSOR_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What processors raise for pictures that they cannot take."""
 
 
 class DifferentiableProcessor:
@@ -58,9 +72,12 @@ class DifferentiableProcessor:
         # Some processors read a picture's numbers in the text part only; with text, they fail on a gradient.
         try:
             smooth = self._picture_part(pictures) if suffices else self.image_inputs(pictures, text)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise self._not_differentiable(str(error)) from error
-        return {key: self._straight_through(value, smooth.get(key)) for key, value in exact.items()}
+        except (RuntimeError, TypeError, ValueError, PictureError) as error:
+            raise self._not_differentiable(str(error.__cause__ or error)) from error
+        outputs = {key: self._straight_through(value, smooth.get(key)) for key, value in exact.items()}
+        if not any(tensor.requires_grad for tensor in float_tensors(outputs)):
+            raise self._not_differentiable("its float outputs have no gradient")
+        return outputs
 
     def _try_picture_part(self, files: list[Image], text: str) -> tuple[bool, dict[str, Any]]:
         """Whether the processor's picture part alone gives the image inputs of these pictures, and these inputs.
@@ -76,6 +93,11 @@ class DifferentiableProcessor:
         suffices = self._picture_part_suffices[sizes]
         return suffices, self._picture_part(files) if suffices else self.image_inputs(files, text)
 
+    def seen_pixels(self, picture: Image) -> int:
+        """How many pixels of a picture the model receives, those of all tiles together."""
+        # Patches may be flattened, so that only the number of values says how many pixels there are.
+        return sum(tensor.numel() for tensor in float_tensors(self._picture_part([picture]))) // 3
+
     def image_inputs(self, pictures: Sequence[Any], text: str) -> dict[str, Any]:
         """Image outputs of the processor called with text and pictures, as it is deployed."""
         outputs = encode(self._processor, [list(pictures)], [text])
@@ -89,7 +111,8 @@ class DifferentiableProcessor:
 
     def _picture_part(self, pictures: Sequence[Any], like: dict[str, Any] | None = None) -> dict[str, Any]:
         """Outputs of the image processor alone; only those that `like` has, where it is given."""
-        outputs = self._processor.image_processor([list(pictures)], return_tensors="pt")
+        with picture_errors(self._processor, [list(pictures)]):
+            outputs = self._processor.image_processor([list(pictures)], return_tensors="pt")
         return {key: value for key, value in outputs.items() if like is None or key in like}
 
     def _move(self, value: Any) -> Any:
@@ -115,10 +138,62 @@ class DifferentiableProcessor:
     def _not_differentiable(self, why: str) -> ModelError:
         name = type(self._processor.image_processor).__name__
         line = why.splitlines()[0] if why else "unknown"
-        return ModelError(
-            f"expected an image processor that passes gradients, got {name} ({line}); "
-            "try loading the model with torchvision installed, which brings the fast processors"
+        # Classes of transformers that work on torch tensors are in modules without `_pil` and have a `backend` property
+        # or the older suffix `Fast`; only where such a class exists would torchvision help.
+        missing = importlib.util.find_spec("torchvision") is None
+        advice = (
+            "installing torchvision, which brings processors on tensors" if missing else "a family of doctor's list"
         )
+        return ModelError(
+            f"expected an image processor that passes gradients, got {name} ({line}); the model can be asked but not "
+            f"attacked; try {advice}"
+        )
+
+
+@contextmanager
+def picture_errors(processor: Any, pictures: Sequence[Sequence[Any]] | None) -> Iterator[None]:
+    """Turn what a processor raises about pictures into an error of the picture, or of the processor.
+
+    Raises:
+        PictureError: the processor takes a plain grey picture, so that this one is the reason.
+        ModelError: it takes no picture at all.
+    """
+    try:
+        yield
+    except EquipoiseError:
+        raise
+    except PROCESSOR_ERRORS as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        first = next((picture for row in pictures or [] for picture in row), None)
+        if first is None:
+            raise
+        line, name = first_line(error), type(processor).__name__
+        # Processors raise all kinds of errors about shapes. One picture that they must take tells whose fault it is.
+        try:
+            processor.image_processor([[to_pil_image(torch.full((3, 96, 96), 128, dtype=torch.uint8))]])
+        except PROCESSOR_ERRORS:
+            raise ModelError(
+                f"expected an image processor that reads pictures as other models' do, got {name} ({line}); "
+                "try another model"
+            ) from error
+        raise PictureError(
+            f"expected a picture that {name} takes, got one of {_size(first)} pixels ({line}); "
+            "try a copy cut or resized to another shape"
+        ) from error
+
+
+def _size(picture: Any) -> str:
+    """Width and height of a PIL image or of `... x H x W` pixels."""
+    return "{} x {}".format(*(picture.size if isinstance(picture, Image) else tuple(picture.shape[-2:])[::-1]))
+
+
+def float_tensors(value: Any) -> list[Tensor]:
+    """All float tensors of image inputs, also those in lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value] * value.is_floating_point()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [tensor for part in inner for tensor in float_tensors(part)]
 
 
 def to_device(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -137,7 +212,8 @@ def encode(processor: Any, pictures: list[list[Any]] | None, texts: list[str], *
         options["add_special_tokens"] = False
     flat = hasattr(processor, "num_query_tokens") and pictures is not None
     images: Any = [picture for row in pictures or [] for picture in row] if flat else pictures
-    return dict(processor(images=images, text=texts, return_tensors="pt", **options))
+    with picture_errors(processor, pictures):
+        return dict(processor(images=images, text=texts, return_tensors="pt", **options))
 
 
 def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:

@@ -166,7 +166,8 @@ class PromptEncoder:
         picture_indices = torch.isin(prompt_tokens, self._picture_tokens).nonzero()
         if pictures and not len(picture_indices) and "cross_attention_mask" not in encoded:
             raise ModelError(
-                "expected picture tokens in the prompt, got none; try a processor that belongs to the model"
+                f"expected picture tokens in the prompt, got none from {type(self._processor).__name__}, which reads "
+                "the picture apart from the text: it can be asked but not attacked; try a family of doctor's list"
             )
         return EncodedPrompt(
             tokens=torch.cat([prompt_tokens, torch.tensor(ids, dtype=prompt_tokens.dtype)]),

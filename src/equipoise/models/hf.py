@@ -13,8 +13,9 @@ from equipoise.errors import ModelError
 from equipoise.media.quantize import check_pixels
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.base import ReplyLogProbs
-from equipoise.models.differentiable_processor import DifferentiableProcessor
+from equipoise.models.differentiable_processor import DifferentiableProcessor, float_tensors
 from equipoise.models.encoded_prompt import EncodedPrompt
+from equipoise.models.families import PLAIN_PROMPTS
 from equipoise.models.prefix import Prefix, run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
 from equipoise.models.reply_log_probs import plain_log_probs
@@ -56,6 +57,20 @@ class HuggingFaceModel(TransformersModel):
             image_input_names=self._pixels.image_input_names,
         )
         self._sharing: PrefixCacheSupport | None = None
+        self._require_template()
+
+    def _require_template(self) -> None:
+        """Raise an error where a conversation would be written without the marks that the model learned.
+
+        Raises:
+            ModelError: the model's own release has a chat template, and this copy has none.
+        """
+        kind = self.model.config.model_type
+        if self._chat.form == "plain" and not (kind in PLAIN_PROMPTS or hasattr(self.processor, "num_query_tokens")):
+            raise ModelError(
+                f"expected a chat template with {self.name}, a {kind} model, got none; try copying chat_template.jinja "
+                "from the model's release into its folder, or --chat-template FILE"
+            )
 
     @property
     def sharing(self) -> str:
@@ -118,7 +133,10 @@ class HuggingFaceModel(TransformersModel):
             gradient = shift.grad.to(question_shift.device)
             question_shift.grad = gradient if question_shift.grad is None else question_shift.grad + gradient
         if leaf.grad is None:
-            raise ModelError("expected a gradient at the pixels, got none; try another processor class")
+            raise ModelError(
+                f"expected a gradient at the pixels, got none from {type(self.model).__name__}, whose forward pass "
+                "cuts it; try another model"
+            )
         return losses.to(pixels.device), leaf.grad
 
     @contextmanager
@@ -155,7 +173,7 @@ class HuggingFaceModel(TransformersModel):
             losses.append(loss.detach().cpu())
         if prefix is not None and detached_prefix is not None:
             _backward_through((*prefix.keys, *prefix.values), (*detached_prefix.keys, *detached_prefix.values))
-        _backward_through(_float_tensors(images), _float_tensors(detached_images))
+        _backward_through(float_tensors(images), float_tensors(detached_images))
         return torch.cat(losses)
 
     def _scorer(
@@ -233,19 +251,6 @@ def _group_by_pictures(rows: Sequence[EncodedPrompt]) -> list[list[int]]:
         begin = row.tokens[: row.picture_end].numpy().tobytes()
         groups.setdefault((begin, tuple(map(id, row.other_pictures))), []).append(i)
     return list(groups.values())
-
-
-def _float_tensors(images: dict[str, Any]) -> tuple[Tensor, ...]:
-    """All float tensors of image inputs, also those in lists."""
-    tensors: list[Tensor] = []
-    stack = list(images.values())
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Tensor):
-            tensors += [value] * value.is_floating_point()
-        elif isinstance(value, list | tuple):
-            stack += value
-    return tuple(tensors)
 
 
 def _detach(value: Any) -> Any:

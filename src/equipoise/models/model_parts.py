@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from equipoise.errors import ModelError, OutOfMemoryError
 from equipoise.models.adapter import check_base, merge_adapter
+from equipoise.models.families import require_supported
 from equipoise.models.model_location import ModelLocation, first_line, locate
 from equipoise.models.parts_over_base import assemble
 
@@ -86,6 +87,7 @@ def load_parts(
     if source.base is not None:
         return _assembled(name, source, source.base, device, dtype, options)
     config = _config(name, source)
+    require_supported(config.model_type, name)
     auto_class = _auto_class(name, config)
     reads_pictures = auto_class is not AutoModelForCausalLM
     processor = _processor(name, source) if reads_pictures else _tokenizer(name, source)

@@ -20,7 +20,7 @@ from torch import Tensor
 from equipoise.models.attention import IMPLEMENTATION, CannotShareError
 from equipoise.models.encoded_prompt import EncodedPrompt
 from equipoise.models.prefix import run_prefix, suffix_log_probs
-from equipoise.models.reply_log_probs import plain_log_probs
+from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
 
 CheckpointingContext = Callable[[str | None], AbstractContextManager[None]]
 """A context, for the attention implementation given, in which layers compute their activations again."""
@@ -49,6 +49,8 @@ class PrefixCacheSupport:
 
 def unsupported_reason(model: Any, row: EncodedPrompt) -> str | None:
     """Why the prefix of such rows cannot be shared, as far as the model's settings and inputs tell; else None."""
+    if is_encoder_decoder(model):
+        return "an encoder reads the prompt"
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
     if any(not kind.endswith("attention") or "linear" in kind for kind in types):
         return "some of its layers are no attention and keep a state instead of keys"

@@ -17,7 +17,7 @@ WEIGHTS: Final = "model.safetensors"
 
 def base_folder() -> Path:
     """The folder of the reference base model, which `equipoise reference install` writes; it need not exist."""
-    return _cache_folder() / BASE
+    return cache_folder() / BASE
 
 
 def require_base() -> Path:
@@ -34,8 +34,8 @@ def require_base() -> Path:
     return folder
 
 
-def _cache_folder() -> Path:
-    """The cache folder by the rules of the platform (XDG on Linux)."""
+def cache_folder() -> Path:
+    """The cache folder of the user: `VARIABLE`, or by the rules of the platform (XDG on Linux)."""
     if given := os.environ.get(VARIABLE):
         return Path(given).expanduser()
     if sys.platform == "darwin":

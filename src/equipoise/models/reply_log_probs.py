@@ -62,6 +62,8 @@ def batch_log_probs(
         images: image inputs of all prompts, as `concatenate_images` returns them.
         shift: as in `plain_log_probs`.
     """
+    if is_encoder_decoder(model):
+        return _decoder_log_probs(model, rows, images)
     device = model.device
     # The last token of a reply predicts nothing that is wanted.
     tokens = pad_right([row.tokens[None, :-1] for row in rows]).to(device)
@@ -81,6 +83,43 @@ def batch_log_probs(
     replies = [logits[i, row.prompt_length - 1 - start :][: row.reply_length] for i, row in enumerate(rows)]
     targets = [row.tokens[row.prompt_length :].to(device) for row in rows]
     return [target_log_probs(reply, target) for reply, target in zip(replies, targets, strict=True)]
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether the prompt is read by an encoder and the reply written by a decoder, as in Flan-T5 and BART."""
+    text = model.config.get_text_config()
+    return bool(getattr(text, "is_encoder_decoder", False) or getattr(model.config, "is_encoder_decoder", False))
+
+
+def _decoder_log_probs(model: Any, rows: Sequence[EncodedPrompt], images: Mapping[str, Any]) -> list[Tensor]:
+    """As `batch_log_probs`, where an encoder reads the prompt: the decoder sees its start token and the reply."""
+    device = model.device
+    prompts = pad_right([row.tokens[None, : row.prompt_length] for row in rows]).to(device)
+    lengths = torch.tensor([row.prompt_length for row in rows], device=device)
+    inputs = {**images, "input_ids": prompts}
+    inputs["attention_mask"] = (torch.arange(prompts.shape[1], device=device) < lengths[:, None]).long()
+    for key in rows[0].token_inputs:
+        inputs[key] = pad_right([row.token_inputs[key][:, : row.prompt_length] for row in rows]).to(device)
+    for key in rows[0].text_inputs:
+        inputs[key] = pad_right([row.text_inputs[key] for row in rows]).to(device)
+    replies = [row.tokens[row.prompt_length :] for row in rows]
+    begin = torch.tensor([decoder_start(model)])
+    # Padding on the right is never seen from the left, so that it needs no mask in a causal decoder.
+    decoder = pad_right([torch.cat([begin, reply[:-1]])[None] for reply in replies]).to(device)
+    logits = model(**inputs, decoder_input_ids=decoder, use_cache=False, return_dict=True).logits
+    return [target_log_probs(logits[i, : len(reply)], reply.to(device)) for i, reply in enumerate(replies)]
+
+
+def decoder_start(model: Any) -> int:
+    """The token that a decoder begins with."""
+    text = model.config.get_text_config()
+    candidates = [
+        getattr(owner, name, None)
+        for owner in (model.generation_config, text, model.config)
+        for name in ("decoder_start_token_id",)
+    ]
+    candidates += [getattr(text, "bos_token_id", None), getattr(text, "pad_token_id", None)]
+    return int(next(token for token in candidates if token is not None))
 
 
 def repeat_images(images: Mapping[str, Any], count: int) -> dict[str, Any]:

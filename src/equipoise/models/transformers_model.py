@@ -9,16 +9,18 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from equipoise.errors import ModelError, OutOfMemoryError, UsageError
+from equipoise.errors import EquipoiseError, ModelError, OutOfMemoryError, PictureError, UsageError
 from equipoise.models import generation
 from equipoise.models.attention import CannotShareError
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.chat import ConversationFormat
-from equipoise.models.differentiable_processor import to_device
+from equipoise.models.differentiable_processor import PROCESSOR_ERRORS, to_device
 from equipoise.models.encoded_prompt import EncodedPrompt, PromptEncoder, common_prefix
+from equipoise.models.families import ALONE
+from equipoise.models.model_location import first_line
 from equipoise.models.prefix import run_prefix, suffix_log_probs
 from equipoise.models.prefix_sharing import PrefixCacheSupport, self_check, sliding_window, unsupported_reason
-from equipoise.models.reply_log_probs import plain_log_probs
+from equipoise.models.reply_log_probs import is_encoder_decoder, plain_log_probs
 from equipoise.models.state import frozen, recomputed_activations
 from equipoise.types import Exchange, Prompt
 
@@ -63,7 +65,9 @@ class TransformersModel(OpenModel):
         self.processor = processor
         self.gradient_checkpointing = gradient_checkpointing
         self.micro_batch = micro_batch
-        self.embedding_width = model.get_input_embeddings().weight.shape[1]
+        # An encoder reads the question at places of its own, which a shift of the reply's prompt does not know.
+        self.embedding_width = None if is_encoder_decoder(model) else model.get_input_embeddings().weight.shape[1]
+        self._alone = model.config.model_type in ALONE
         self._chat = ConversationFormat(processor)
         self.picture_tokens = frozenset(picture_tokens)
         self._stops = _stop_tokens(model, processor)
@@ -80,14 +84,29 @@ class TransformersModel(OpenModel):
     ) -> list[tuple[Exchange, list[int]]]:
         """As `generate`, each exchange with the token ids of its reply."""
         config = generation.greedy_config(self.model, self._stops, max_new_tokens)
-        size = self.micro_batch or GENERATION_BATCH
+        size = 1 if self._alone else self.micro_batch or GENERATION_BATCH
         model_name = f"{self.name}@{self.revision}"
         replies: list[tuple[Exchange, list[int]]] = []
         with self._frozen():
             for start in range(0, len(prompts), size):
                 batch = prompts[start : start + size]
-                replies += generation.generate(self.model, self.processor, self._chat, batch, config, model_name)
+                replies += self._generate_batch(batch, config, model_name)
         return replies
+
+    def _generate_batch(
+        self, batch: Sequence[Prompt], config: Any, model_name: str
+    ) -> list[tuple[Exchange, list[int]]]:
+        """Replies to prompts together; one after the other where the model cannot take them together."""
+        arguments = (self.model, self.processor, self._chat)
+        try:
+            return generation.generate(*arguments, batch, config, model_name)
+        except (PictureError, *PROCESSOR_ERRORS) as error:
+            if len(batch) == 1 or isinstance(error, torch.OutOfMemoryError | UsageError):
+                raise
+            # Tiles of pictures of different sizes cannot be stacked in some families. A prompt that fails by itself
+            # raises again here.
+            singles = [generation.generate(*arguments, [prompt], config, model_name) for prompt in batch]
+            return [single[0] for single in singles]
 
     def render(self, prompt: Prompt) -> str:
         """The conversation as the model's template writes it, up to where the reply begins."""
@@ -247,15 +266,25 @@ class TransformersModel(OpenModel):
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
-        """The model in eval mode without weight gradients; an out-of-memory error names the options that help."""
+        """The model in eval mode without weight gradients; what it raises inside becomes an error of ours.
+
+        Raises:
+            OutOfMemoryError: the device is full; the message names the options that help.
+            ModelError: the forward pass fails, as those of some families do for pictures of unusual shapes.
+        """
         try:
             with frozen(self.model):
                 yield
-        except RuntimeError as error:
+        except EquipoiseError:
+            raise
+        except PROCESSOR_ERRORS as error:
             # CUDA has an exception of its own; the CPU allocator raises a plain RuntimeError.
             full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
             if not full:
-                raise
+                raise ModelError(
+                    f"expected {type(self.model).__name__} to run on this prompt, got {type(error).__name__} "
+                    f"({first_line(error)}); try a picture of another size or shape, or another model"
+                ) from error
             raise OutOfMemoryError(
                 f"expected the work to fit into the memory of {self.device}, got an out-of-memory error; "
                 f"try micro_batch={max((self.micro_batch or 2) // 2, 1)}, gradient_checkpointing=True, "

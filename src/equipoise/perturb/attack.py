@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
     from equipoise.attacks.refusal_attack import RefusalAttack
+    from equipoise.attacks.wordings import OwnRefusals
     from equipoise.models.base import OpenModel
     from equipoise.transforms.base import Transform
     from equipoise.transforms.eot import EOTConfig
@@ -26,6 +27,7 @@ def attack_picture(
     targets: Sequence[OpenModel],
     bystanders: Sequence[OpenModel],
     progress: Callable[[TraceStep], None],
+    own_refusals: Sequence[OwnRefusals] = (),
 ) -> PerturbationResult:
     """Perturb one picture.
 
@@ -36,8 +38,9 @@ def attack_picture(
         targets: models that are to refuse.
         bystanders: models that are not; the attack takes them into account only with `keep_away`.
         progress: called after every step.
+        own_refusals: how the targets refuse.
     """
-    return build_attack(config, name)(
+    return build_attack(config, name, own_refusals)(
         clean,
         targets,
         config.questions.shadow,
@@ -53,9 +56,10 @@ def attack_together(
     targets: Sequence[OpenModel],
     bystanders: Sequence[OpenModel],
     progress: Callable[[TraceStep], None],
+    own_refusals: Sequence[OwnRefusals] = (),
 ) -> tuple[PerturbationResult, ...]:
     """Perturb pictures with one and the same change; one result for each, in order. Arguments as for one picture."""
-    universal = build_attack(config, "").run_universal(
+    universal = build_attack(config, "", own_refusals).run_universal(
         clean,
         targets,
         config.questions.shadow,
@@ -66,17 +70,21 @@ def attack_together(
     return universal.pictures
 
 
-def build_attack(config: PerturbConfig, name: str) -> RefusalAttack:
-    """The attack that a config describes, for the picture of this name."""
+def build_attack(config: PerturbConfig, name: str, own_refusals: Sequence[OwnRefusals] = ()) -> RefusalAttack:
+    """The attack that a config describes, for the picture of this name, on targets that refuse in these words."""
     from equipoise.attacks.budgets import Budget
     from equipoise.attacks.cropa import CroPAConfig
     from equipoise.attacks.refusal_attack import RefusalAttack
+    from equipoise.steering.direction import Direction
 
     return RefusalAttack(
         Budget(config.norm, config.epsilon),
         solver=config.solver,
         steps=config.steps,
         reply=_refusal_sentence(config, name),
+        own_refusals=tuple(own_refusals),
+        aim="sentence" if config.objective == "direction" else config.objective,
+        directions=tuple(Direction.load(path) for path in config.directions),
         eot=_eot_config(config.eot),
         learned_prompts=CroPAConfig() if config.learned_prompts else None,
         max_seconds=config.max_seconds,
@@ -118,7 +126,7 @@ def peak_memory(models: Sequence[OpenModel]) -> int | None:
 
 
 def _refusal_sentence(config: PerturbConfig, name: str) -> str | None:
-    """The sentence to aim at; None leaves it to the attack, which takes the most likely of ours."""
+    """The sentence to aim at; None leaves it to the attack, which aims at the targets' own refusals."""
     if config.refusal != RANDOM_REFUSAL:
         return config.refusal
     from equipoise.attacks.refusal_targets import draw_target

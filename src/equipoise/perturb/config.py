@@ -6,13 +6,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from equipoise.attacks.budgets import Norm
 from equipoise.errors import UsageError
 from equipoise.models.compute import ComputeConfig
 from equipoise.perturb.questions import QuestionSets, choose_questions
 
+ObjectiveName = Literal["sentence", "set", "openings", "direction"]
+OBJECTIVES: Final[tuple[ObjectiveName, ...]] = ("sentence", "set", "openings", "direction")
+"""What an attack without a given refusal aims at; `attacks.aims` and `attacks.direction_loss` say what each is."""
 RANDOM_REFUSAL = "random"
 """In place of a refusal sentence: one of ours, drawn for each picture."""
 
@@ -46,7 +49,13 @@ class PerturbConfig:
     seed: int = 0
     """Seed of all randomness."""
     refusal: str | None = None
-    """The sentence to aim at; `random` draws one for each picture, None takes the most likely of ours."""
+    """The sentence to aim at; `random` draws one for each picture, None aims at each target's own refusals."""
+    objective: ObjectiveName = "sentence"
+    """What is aimed at without `refusal`: the likeliest sentence, a set of them, openings only, or `directions`."""
+    directions: tuple[Path, ...] = ()
+    """Files of directions (see `steering.direction`), one for each target; for the objective `direction`."""
+    elicit: Path | None = None
+    """A file of further prompts that the targets refuse, by which their own refusals are learned."""
     eot: tuple[str, ...] = ()
     """Names of the transformations that the change must survive (see `perturb.attack.eot_transforms`)."""
     keep_away: bool = False
@@ -61,6 +70,8 @@ class PerturbConfig:
     """Tokens of a reply at most."""
     overwrite: bool = False
     """Whether results of another recipe in the folder may be replaced."""
+    estimate: bool = False
+    """Whether a step is timed before the first attack, to say how long all pictures take."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Where and how models run."""
 
@@ -82,6 +93,26 @@ class PerturbConfig:
             raise UsageError(f"expected other bystanders than targets, got {min(both)} as both; try another model")
         if self.keep_away and not self.bystanders:
             raise UsageError("expected a bystander to keep away from, got none; try --bystander MODEL")
+        if self.objective not in OBJECTIVES:
+            raise UsageError(
+                f"expected --objective of {', '.join(OBJECTIVES)}, got {self.objective!r}; try --objective sentence"
+            )
+        if self.refusal is not None and (self.objective != "sentence" or self.elicit is not None):
+            raise UsageError(
+                "expected --refusal or the targets' own refusals (--objective, --elicit), got both; try one of them"
+            )
+        if (self.objective == "direction") != (len(self.directions) == len(self.models) and bool(self.directions)):
+            raise UsageError(
+                f"expected --objective direction with one --direction FILE for each of {len(self.models)} models, got "
+                f"--objective {self.objective} and {len(self.directions)}; try equipoise direction find"
+            )
+        if self.objective == "direction" and (self.defences or self.learned_prompts):
+            raise UsageError(
+                "expected --objective direction on a model without defences and learned prompts, got one of them; "
+                "try --objective sentence"
+            )
+        if self.elicit is not None and not self.elicit.is_file():
+            raise UsageError(f"expected a file of prompts after --elicit, got {self.elicit}; try one prompt a line")
         if self.refusal is not None and not self.refusal.strip():
             raise UsageError('expected a refusal sentence, got empty text; try --refusal "I can\'t help with that."')
         unknown = set(self.eot) - set(eot_transforms())
@@ -108,6 +139,9 @@ class PerturbConfig:
             "solver": self.solver,
             "seed": self.seed,
             "refusal": self.refusal,
+            **({"objective": self.objective} if self.objective != "sentence" else {}),
+            **({"directions": [str(path) for path in self.directions]} if self.directions else {}),
+            **({"elicit": str(self.elicit)} if self.elicit else {}),
             "eot": list(self.eot),
             "keep_away": self.keep_away,
             **({"universal": True} if self.universal else {}),
@@ -136,6 +170,11 @@ class PerturbConfig:
         words += ["--eot", ",".join(self.eot) or "none"]
         if self.refusal is not None:
             words += ["--refusal", self.refusal]
+        if self.objective != "sentence":
+            words += ["--objective", self.objective]
+        words += [word for path in self.directions for word in ("--direction", str(path))]
+        if self.elicit is not None:
+            words += ["--elicit", str(self.elicit)]
         flags = {"keep-away": self.keep_away, "universal": self.universal, "learned-prompts": self.learned_prompts}
         words += [f"--{name}" for name, is_set in flags.items() if is_set]
         if self.max_seconds is not None:

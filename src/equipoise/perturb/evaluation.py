@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from equipoise.attacks.refusal_attack import RefusalEvaluation
     from equipoise.models.base import OpenModel
+    from equipoise.types import Judge
 
 
 def evaluate_both(
@@ -23,6 +24,7 @@ def evaluate_both(
     *,
     max_new_tokens: int,
     batch_size: int | None = None,
+    judge: Judge | None = None,
 ) -> ModelAnswers:
     """Ask every question about both pictures, by greedy decoding, and judge the replies.
 
@@ -34,9 +36,10 @@ def evaluate_both(
         questions: what to ask.
         max_new_tokens: tokens of a reply at most.
         batch_size: questions in one batch; None for all.
+        judge: decides what a refusal is; None means the structural judge.
     """
-    before = _evaluate(model, clean, questions, max_new_tokens, batch_size)
-    after = _evaluate(model, perturbed, questions, max_new_tokens, batch_size)
+    before = _evaluate(model, clean, questions, max_new_tokens, batch_size, judge)
+    after = _evaluate(model, perturbed, questions, max_new_tokens, batch_size, judge)
     pairs = zip(questions, before.exchanges, before.verdicts, after.exchanges, after.verdicts, strict=True)
     return ModelAnswers(
         model.name,
@@ -50,13 +53,18 @@ def evaluate_both(
 
 
 def _evaluate(
-    model: OpenModel, picture: Image, questions: Sequence[str], max_new_tokens: int, batch_size: int | None
+    model: OpenModel,
+    picture: Image,
+    questions: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int | None,
+    judge: Judge | None,
 ) -> RefusalEvaluation:
     from equipoise.attacks.refusal_attack import RefusalEvaluation, evaluate
 
     size = batch_size or len(questions)
     parts = [
-        evaluate(model, picture, questions[start : start + size], max_new_tokens=max_new_tokens)
+        evaluate(model, picture, questions[start : start + size], max_new_tokens=max_new_tokens, judge=judge)
         for start in range(0, len(questions), size)
     ]
     return RefusalEvaluation.of(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equipoise.data.pictures import find_pictures
+from equipoise.data.pictures import select_pictures
 from equipoise.errors import EquipoiseError, PictureError, UsageError
+from equipoise.media.appearance import read_appearance
 from equipoise.media.decode import open_picture
+from equipoise.media.quantize import to_pixels
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
 from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
+    from equipoise.attacks.wordings import OwnRefusals
     from equipoise.models.base import OpenModel
+    from equipoise.types import Judge
 
 
 def _ignore(*_: object) -> None:
@@ -40,6 +44,8 @@ class PerturbCallbacks:
     """A step of the attack."""
     finish: Callable[[PictureRecord], None] = _ignore
     """A picture is done, now or in an earlier run."""
+    note: Callable[[str], None] = _ignore
+    """Something to know before it starts, in one line."""
     failure: Callable[[Path, str], None] = _ignore
     """A picture failed, with the reason in one line; the run goes on with the others."""
 
@@ -54,11 +60,17 @@ class PerturbResults:
     """The paths of the pictures that failed, with the reason."""
     out: Path
     """The folder of the results."""
+    left_out: tuple[Path, ...] = ()
+    """Other files in the given folders, which are no pictures by their names."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `equipoise perturb --json`."""
         errors = [{"image": image, "error": reason} for image, reason in self.errors.items()]
-        return {"images": [record.summary() for record in self.records], "errors": errors}
+        return {
+            "images": [record.summary() for record in self.records],
+            "errors": errors,
+            "left_out": [str(file) for file in self.left_out],
+        }
 
 
 def run(
@@ -94,14 +106,18 @@ def run(
     from equipoise.models.base import require_reads_pictures
 
     callbacks = callbacks or PerturbCallbacks()
-    images = find_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
+    selection = select_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
+    images = list(selection.pictures)
+    if selection.left_out:
+        names = ", ".join(file.name for file in selection.left_out)
+        callbacks.note(f"not done, because they are no pictures by their names: {names}")
     _require_other_folder(images, config.out)
     callbacks.pictures(len(images))
     ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
     if len(images) == 1:
         open_picture(images[0])
     callbacks.stage("loading models")
-    targets = tuple(_load_defended(config, name) for name in config.models)
+    targets, own_refusals = _load_targets(config, callbacks)
     bystanders = tuple(config.compute.of_bystanders.load(name) for name in config.bystanders)
     for model in (*targets, *bystanders):
         require_reads_pictures(model, "perturb pictures")
@@ -110,16 +126,18 @@ def run(
     errors: dict[str, str] = {}
     recipe = config.recipe | {"revisions": revisions}
     if config.universal:
-        images = _readable(images, errors, callbacks)
+        images = _usable(images, (*targets, *bystanders), errors, callbacks)
         # One change belongs to one set of pictures: with another set the folder is another run's.
         recipe["universal_over"] = [sha256(image) for image in images]
     folder = ResultsFolder(config.out, recipe)
     folder.claim(tuple(images), overwrite=config.overwrite)
-    job = _PerturbRun(config, tuple(images), targets, bystanders, folder, callbacks)
+    job = _PerturbRun(config, tuple(images), targets, bystanders, folder, callbacks, own_refusals)
     if config.universal:
         job.attack_together()
+    if config.estimate:
+        job.say_how_long()
     records = job.finish_pictures(errors)
-    return PerturbResults(tuple(records), errors, config.out)
+    return PerturbResults(tuple(records), errors, config.out, selection.left_out)
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,8 @@ class _PerturbRun:
     bystanders: tuple[OpenModel, ...]
     folder: ResultsFolder
     callbacks: PerturbCallbacks
+    own_refusals: tuple[OwnRefusals, ...] = ()
+    """How the targets refuse; empty where a sentence is given."""
 
     def finish_pictures(self, errors: dict[str, str]) -> list[PictureRecord]:
         """The records of all pictures that can be done; adds the others to `errors`, unless there is only one."""
@@ -150,6 +170,17 @@ class _PerturbRun:
                 self.callbacks.finish(record)
         return records
 
+    def say_how_long(self) -> None:
+        """Time a step on the first picture that is to be attacked, and say how long all of them take at most."""
+        from equipoise.perturb.duration import in_words, most_seconds
+
+        waiting = [image for image in self.images if not self.folder.attacked(image)]
+        clean = [picture for image in waiting if (picture := _opened(image)) is not None]
+        if clean:
+            self.callbacks.stage("timing a step")
+            seconds = most_seconds(self.config, [picture.size for picture in clean], clean[0], self.targets)
+            self.callbacks.note(f"{len(clean)} pictures take {in_words(seconds)} at most, asking not counted")
+
     def attack_together(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
         from equipoise.perturb.attack import attack_together, peak_memory, reset_peak_memory
@@ -160,7 +191,9 @@ class _PerturbRun:
         self.callbacks.stage(f"{len(self.images)} pictures together")
         reset_peak_memory(self.targets)
         clean = [open_picture(image) for image in self.images]
-        results = attack_together(self.config, clean, self.targets, self.bystanders, self.callbacks.step)
+        results = attack_together(
+            self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+        )
         peak = peak_memory(self.targets)
         for image, result in zip(self.images, results, strict=True):
             self._save(image, result, peak)
@@ -183,7 +216,9 @@ class _PerturbRun:
         from equipoise.perturb.attack import attack_picture, peak_memory, reset_peak_memory
 
         reset_peak_memory(self.targets)
-        result = attack_picture(self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step)
+        result = attack_picture(
+            self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+        )
         peak = peak_memory(self.targets)
         self._save(image, result, peak)
         return peak
@@ -196,7 +231,10 @@ class _PerturbRun:
             "command": self._command(image),
             "peak_memory": peak,
         }
-        replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image))
+        appearance = read_appearance(image)
+        if appearance.rgba is not None:
+            result = result.with_appearance(appearance, to_pixels(open_picture(image)))
+        replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image), appearance)
 
     def _measure(self, image: Path, clean: Image, peak: int | None) -> PictureRecord:
         from equipoise.attacks.perturbation_result import PerturbationResult
@@ -217,6 +255,7 @@ class _PerturbRun:
                 config.questions.held_out,
                 max_new_tokens=config.max_new_tokens,
                 batch_size=config.compute.micro_batch,
+                judge=self._judge_of(model),
             )
             for role, model in roles
         ]
@@ -240,15 +279,39 @@ class _PerturbRun:
             command=self._command(image),
         )
 
+    def _judge_of(self, model: OpenModel) -> Judge:
+        """The structural judge, and for a target also what its refusals are word for word."""
+        from equipoise.attacks.success_checks import OwnWordsJudge
+        from equipoise.judges.phrases import PhraseJudge
+
+        own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
+        return OwnWordsJudge(PhraseJudge(), own)
+
     def _command(self, image: Path) -> str:
         """The command line that makes the picture again; a universal change needs all pictures for it."""
         return self.config.command(self.images if self.config.universal else (image,))
 
 
-def _load_defended(config: PerturbConfig, name: str) -> OpenModel:
+def _load_targets(
+    config: PerturbConfig, callbacks: PerturbCallbacks
+) -> tuple[tuple[OpenModel, ...], tuple[OwnRefusals, ...]]:
+    """The targets with their defences, and how each refuses without them."""
+    from equipoise.attacks.elicitation import elicit
+    from equipoise.attacks.wordings import no_refusals
     from equipoise.countermeasures.catalogue import defend
+    from equipoise.models.base import require_reads_pictures
 
-    return defend(config.compute.load(name), config.defences)
+    targets, own_refusals = [], []
+    for name in config.models:
+        model = config.compute.load(name)
+        require_reads_pictures(model, "perturb pictures")
+        if config.refusal is None:
+            callbacks.stage(f"asking {name} what it refuses")
+            own_refusals.append(elicit(model, file=config.elicit))
+            if not own_refusals[-1].refused:
+                callbacks.note(no_refusals(own_refusals[-1]))
+        targets.append(defend(model, config.defences))
+    return tuple(targets), tuple(own_refusals)
 
 
 def _require_other_folder(images: Sequence[Path], out: Path) -> None:
@@ -278,23 +341,35 @@ def require_different_weights(revisions: dict[str, str]) -> None:
         names[revision] = name
 
 
-def _readable(images: Sequence[Path], errors: dict[str, str], callbacks: PerturbCallbacks) -> list[Path]:
-    """The pictures that can be opened; the others become errors.
+def _usable(
+    images: Sequence[Path], models: Sequence[OpenModel], errors: dict[str, str], callbacks: PerturbCallbacks
+) -> list[Path]:
+    """The pictures that can be opened and that every model's processor takes; the others become errors.
 
     Raises:
-        PictureError: none can be opened.
+        PictureError: there are none.
     """
-    readable = []
+    from equipoise.attacks.large_pictures import seen_pixels
+
+    usable = []
     for image in images:
         try:
-            open_picture(image)
+            seen_pixels(models, open_picture(image))
         except PictureError as error:
             _add_failure(image, error, errors, callbacks)
         else:
-            readable.append(image)
-    if not readable:
+            usable.append(image)
+    if not usable:
         raise PictureError(f"expected a readable picture, got none among {len(images)}; try other files")
-    return readable
+    return usable
+
+
+def _opened(image: Path) -> Image | None:
+    """The picture; None where it cannot be read, which its own turn will report."""
+    try:
+        return open_picture(image)
+    except PictureError:
+        return None
 
 
 def _add_failure(image: Path, error: EquipoiseError, errors: dict[str, str], callbacks: PerturbCallbacks) -> None:

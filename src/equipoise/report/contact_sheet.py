@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -115,7 +116,8 @@ def _card(record: PictureRecord, folder: Path) -> ContactSheetCard:
         data_uri(perturbed) if perturbed else None,
         difference_uri(clean, perturbed) if both and clean and perturbed else None,
         curve(record.trace),
-        quote(record.file),
+        # A name may hold bytes that are no UTF-8, as half surrogate pairs; a link holds the bytes.
+        quote(os.fsencode(record.file)),
         perturbed is not None and max(perturbed.size) <= 160,
     )
 

@@ -10,20 +10,22 @@ from tests.models.families.gemma import gemma3, paligemma
 from tests.models.families.glm import glm4v
 from tests.models.families.idefics import idefics2, idefics3, smolvlm
 from tests.models.families.lfm import lfm2_vl
-from tests.models.families.llava import llava, llava_next, llava_onevision, vipllava
+from tests.models.families.llava import llava, llava_next, llava_next_video, llava_onevision, vipllava
 from tests.models.families.mistral import mistral3, pixtral
 from tests.models.families.phi import phi4_multimodal
-from tests.models.families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
-from tests.models.families.tiles import aya_vision, internvl, mllama
+from tests.models.families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
+from tests.models.families.tiles import aya_vision, cohere2_vision, internvl, mllama
 
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "LLaVA-1.5": llava,
     "VipLLaVA": vipllava,
     "LLaVA-NeXT": llava_next,
+    "LLaVA-NeXT-Video": llava_next_video,
     "LLaVA-OneVision": llava_onevision,
     "Qwen2-VL": qwen2_vl,
     "Qwen2.5-VL": qwen2_5_vl,
     "Qwen3-VL": qwen3_vl,
+    "Qwen3-VL-MoE": qwen3_vl_moe,
     "GLM-4V": glm4v,
     "Idefics2": idefics2,
     "Idefics3": idefics3,
@@ -34,6 +36,7 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     "PaliGemma": paligemma,
     "InternVL": internvl,
     "Aya Vision": aya_vision,
+    "Cohere2 Vision": cohere2_vision,
     "Mllama": mllama,
     "Pixtral": pixtral,
     "Mistral 3": mistral3,

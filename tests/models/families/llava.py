@@ -14,6 +14,10 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
+    LlavaNextVideoProcessor,
+    LlavaNextVideoVideoProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionImageProcessor,
@@ -117,3 +121,26 @@ def llava_onevision(folder: Path) -> None:
         chat_template=templates.chatml("<image>\n"),
     )
     save(folder, LlavaOnevisionForConditionalGeneration, config, processor)
+
+
+def llava_next_video(folder: Path) -> None:
+    """LLaVA-NeXT-Video, asked about still pictures: the tiles of LLaVA-NeXT."""
+    words = tokenizer(["<image>", "<video>"], prepend_bos=True)
+    config = LlavaNextVideoConfig(
+        vision_config=CLIPVisionConfig(**vision()),
+        text_config=LlamaConfig(**text(words)),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=words.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=_PINPOINTS,
+        image_seq_length=(SIDE // PATCH) ** 2,
+    )
+    processor = LlavaNextVideoProcessor(
+        LlavaNextVideoVideoProcessor(size={"shortest_edge": SIDE}),
+        LlavaNextImageProcessor(image_grid_pinpoints=_PINPOINTS, **_CROP),
+        words,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=templates.vicuna(),
+    )
+    save(folder, LlavaNextVideoForConditionalGeneration, config, processor)

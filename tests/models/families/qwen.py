@@ -16,6 +16,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
@@ -98,26 +100,41 @@ def qwen2_5_vl(folder: Path) -> None:
     save(folder, Qwen2_5_VLForConditionalGeneration, config, processor)
 
 
-def qwen3_vl(folder: Path) -> None:
-    """Qwen3-VL: features of earlier tower layers are added inside the language model."""
-    words = _words()
-    tower = {
-        "depth": LAYERS,
-        "hidden_size": HIDDEN,
-        "intermediate_size": 2 * HIDDEN,
-        "num_heads": HEADS,
-        "patch_size": PATCH,
-        "spatial_merge_size": _MERGE,
-        "out_hidden_size": HIDDEN,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0],
-    }
-    language = _text(words, mrope_interleaved=True) | {"head_dim": HIDDEN // HEADS}
-    config = Qwen3VLConfig(vision_config=tower, text_config=language, **_ids(words))
-    processor = Qwen3VLProcessor(
+_TOWER = {
+    "depth": LAYERS,
+    "hidden_size": HIDDEN,
+    "intermediate_size": 2 * HIDDEN,
+    "num_heads": HEADS,
+    "patch_size": PATCH,
+    "spatial_merge_size": _MERGE,
+    "out_hidden_size": HIDDEN,
+    "num_position_embeddings": 64,
+    "deepstack_visual_indexes": [0],
+}
+"""The tower of Qwen3-VL."""
+
+
+def _qwen3_processor(words: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
+    return Qwen3VLProcessor(
         Qwen2VLImageProcessor(**_SIZES),
         words,
         Qwen3VLVideoProcessor(**_SIZES),
         chat_template=templates.chatml(_IMAGE),
     )
-    save(folder, Qwen3VLForConditionalGeneration, config, processor)
+
+
+def qwen3_vl(folder: Path) -> None:
+    """Qwen3-VL: features of earlier tower layers are added inside the language model."""
+    words = _words()
+    language = _text(words, mrope_interleaved=True) | {"head_dim": HIDDEN // HEADS}
+    config = Qwen3VLConfig(vision_config=_TOWER, text_config=language, **_ids(words))
+    save(folder, Qwen3VLForConditionalGeneration, config, _qwen3_processor(words))
+
+
+def qwen3_vl_moe(folder: Path) -> None:
+    """Qwen3-VL with experts: each token goes through two of four."""
+    words = _words()
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": HIDDEN}
+    language = _text(words, mrope_interleaved=True) | {"head_dim": HIDDEN // HEADS} | experts
+    config = Qwen3VLMoeConfig(vision_config=_TOWER, text_config=language, **_ids(words))
+    save(folder, Qwen3VLMoeForConditionalGeneration, config, _qwen3_processor(words))

@@ -9,6 +9,10 @@ from transformers import (
     AyaVisionForConditionalGeneration,
     AyaVisionProcessor,
     Cohere2Config,
+    Cohere2VisionConfig,
+    Cohere2VisionForConditionalGeneration,
+    Cohere2VisionImageProcessor,
+    Cohere2VisionProcessor,
     GotOcr2ImageProcessor,
     InternVLConfig,
     InternVLForConditionalGeneration,
@@ -82,6 +86,31 @@ def aya_vision(folder: Path) -> None:
         chat_template=templates.cohere("<image>"),
     )
     save(folder, AyaVisionForConditionalGeneration, config, processor)
+
+
+def cohere2_vision(folder: Path) -> None:
+    """Command A Vision: SigLIP tiles over Cohere2, with a mark at the end of each tile."""
+    marks = {
+        "boi_token": "<|START_OF_IMG|>",
+        "eoi_token": "<|END_OF_IMG|>",
+        "image_token": "<|IMG_PATCH|>",
+        "img_line_break_token": "<|IMG_LINE_BREAK|>",
+    }
+    turns = ["<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>"]
+    words = tokenizer(
+        [*turns, "<|CHATBOT_TOKEN|>"], marks, bos="<BOS_TOKEN>", eos="<|END_OF_TURN_TOKEN|>", prepend_bos=True
+    )
+    language = text(words, sliding_window=512, layer_types=["sliding_attention", "full_attention"])
+    config = Cohere2VisionConfig(
+        vision_config=SiglipVisionConfig(**vision(vision_use_head=False)),
+        text_config=Cohere2Config(**language),
+        downsample_factor=2,
+        image_token_id=words.convert_tokens_to_ids("<|IMG_PATCH|>"),
+        alignment_intermediate_size=4 * HIDDEN,
+    )
+    images = Cohere2VisionImageProcessor(size=_SIZE, max_patches=4, patch_size=SIDE // PATCH // 2)
+    processor = Cohere2VisionProcessor(images, words, chat_template=templates.cohere("<|IMG_PATCH|>"))
+    save(folder, Cohere2VisionForConditionalGeneration, config, processor)
 
 
 def mllama(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -73,9 +74,33 @@ class FullAttackOptions(RobustAttackOptions):
     refusal: Annotated[
         str | None,
         typer.Option(
-            help="The sentence to aim at; random draws one of ours for each picture. By default that of ours which "
-            "the models are likeliest to say anyway.",
+            help="The sentence to aim at; random draws one of ours for each picture. By default each model is aimed "
+            "at its own refusals, which it is asked for first.",
             rich_help_panel=ATTACK,
+        ),
+    ] = None
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What to aim at without --refusal: sentence, the likeliest; set, any of a few; openings, whatever "
+            "follows them; direction, the model's inner one.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = "sentence"
+    direction: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --objective direction: the refusal direction of each --model, as direction find writes it.",
+            rich_help_panel=ATTACK,
+            show_default=False,
+        ),
+    ] = None
+    elicit: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of prompts that the models refuse, one a line, to learn their refusals from beside ours.",
+            rich_help_panel=ATTACK,
+            show_default=False,
         ),
     ] = None
     keep_away: Annotated[
@@ -101,6 +126,9 @@ class FullAttackOptions(RobustAttackOptions):
             "norm": self.norm.value,
             "solver": self.solver,
             "refusal": self.refusal,
+            "objective": self.objective,
+            "elicit": self.elicit,
+            "directions": tuple(self.direction or ()),
             "keep_away": self.keep_away,
             "universal": self.universal,
             "learned_prompts": self.learned_prompts,

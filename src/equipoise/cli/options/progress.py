@@ -75,7 +75,9 @@ class PerturbProgressBar(_TerminalBar):
         """What `perturb.run` calls."""
         from equipoise.perturb.runner import PerturbCallbacks
 
-        return PerturbCallbacks(self._begin, self._start, self._stage, self._step, self._finish, self._failure)
+        return PerturbCallbacks(
+            self._begin, self._start, self._stage, self._step, self._finish, self._note, self._failure
+        )
 
     def _columns(self) -> tuple[Any, ...]:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -114,6 +116,9 @@ class PerturbProgressBar(_TerminalBar):
             f"{self._number}/{self._pictures} {self._name}: {record.steps} steps, {record.seconds:.1f} s, "
             f"refused {rate.k} of {rate.n}"
         )
+
+    def _note(self, text: str) -> None:
+        warn(text)
 
     def _failure(self, image: Path, message: str) -> None:
         warn(message if str(image) in message else f"{image}: {message}")

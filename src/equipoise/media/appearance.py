@@ -1,0 +1,84 @@
+"""What people see of a picture file beside its colours on white: a colour profile, and transparency.
+
+Image processors of chat models drop both, and so does `media.decode.open_picture`. A copy for people keeps them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from equipoise.media.decode import open_picture
+
+_COLOUR_SPACE: Final = slice(16, 20)
+"""Bytes of an ICC profile's header that name its colour space (ICC.1:2022, 7.2.6)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """A picture's profile and transparency, upright."""
+
+    profile: bytes | None = None
+    """ICC profile of RGB colours; None for none, and for one of another colour space."""
+    rgba: NDArray[np.uint8] | None = None
+    """`H x W x 4` colours with their alpha; None where nothing is transparent."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the picture is nothing but its colours."""
+        return self.profile is None and self.rgba is None
+
+    def applied(self, flat: Image.Image, clean: Image.Image, levels: int) -> Image.Image:
+        """A perturbed picture with the transparency of the clean one.
+
+        On white it looks like `flat` as nearly as its alpha allows, and nowhere differs from `clean` by more than
+        `levels`: fully transparent pixels stay as they are, because nothing of them is seen.
+
+        Args:
+            flat: the perturbed picture on white, 8-bit RGB.
+            clean: the clean picture on white.
+            levels: largest change of any value on white.
+        """
+        if self.rgba is None:
+            return flat
+        colours, alpha = self.rgba[..., :3], self.rgba[..., 3:].astype(np.float64) / 255
+        wanted = np.asarray(flat, dtype=np.float64)
+        # On white a colour c of opacity a is seen as a c + (1 - a) 255; solved for c, and rounded.
+        solved = (wanted - 255 * (1 - alpha)) / np.maximum(alpha, 1 / 255)
+        rounded = np.clip(np.rint(solved), 0, 255).astype(np.uint8)
+        rounded = np.where(alpha > 0, rounded, colours)
+        shown = np.asarray(on_white(_with_alpha(rounded, self.rgba)), dtype=np.int16)
+        change = np.abs(shown - np.asarray(clean, dtype=np.int16)).max(-1, keepdims=True)
+        return _with_alpha(np.where(change > levels, colours, rounded), self.rgba)
+
+
+def read_appearance(path: Path) -> Appearance:
+    """The appearance of a picture that `open_picture` reads.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    open_picture(path)
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
+        profile = opened.info.get("icc_profile")
+        upright = ImageOps.exif_transpose(opened)
+        rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
+    if rgba is not None and bool((rgba[..., 3] == 255).all()):
+        rgba = None
+    is_rgb = isinstance(profile, bytes) and profile[_COLOUR_SPACE] == b"RGB "
+    return Appearance(profile if is_rgb else None, rgba)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An RGBA picture as it is seen on white, 8-bit RGB."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _with_alpha(colours: NDArray[np.uint8], rgba: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(np.concatenate([colours, rgba[..., 3:]], -1))

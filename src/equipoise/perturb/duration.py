@@ -1,0 +1,56 @@
+"""How long a run will take at most: one step is timed on one picture, and scaled to the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from equipoise.perturb.config import PerturbConfig
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from equipoise.models.base import OpenModel
+
+
+def most_seconds(
+    config: PerturbConfig, sizes: Sequence[tuple[int, int]], picture: Image, targets: Sequence[OpenModel]
+) -> float:
+    """Seconds that the attacks of a run take at most, without asking afterwards.
+
+    Args:
+        config: of the run.
+        sizes: width and height of the pictures.
+        picture: the one that is timed.
+        targets: the models.
+    """
+    from equipoise.attacks.large_pictures import seen_pixels, shrunk, working_size
+    from equipoise.perturb.attack import build_attack
+
+    most_seen = seen_pixels(targets, picture)
+    worked = [width * height for width, height in (working_size(size, most_seen) for size in sizes)]
+    copy = shrunk(picture, working_size(picture.size, most_seen))
+    attack = replace(build_attack(config, ""), steps=1, check_every=0, max_seconds=None)
+    if not attack.directions:
+        attack = replace(attack, reply="I can't help with that.")
+    # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        attack(copy, targets, config.questions.shadow)
+        seconds = time.perf_counter() - started
+    by_picture = [config.steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
+    if config.max_seconds is not None:
+        by_picture = [min(value, config.max_seconds) for value in by_picture]
+    return by_picture[0] if config.universal and config.max_seconds is not None else sum(by_picture)
+
+
+def in_words(seconds: float) -> str:
+    """A time in round words: `40 seconds`, `7 minutes`, `2.5 hours`."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} seconds"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"

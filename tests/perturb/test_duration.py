@@ -1,0 +1,52 @@
+"""How long a run takes at most: a step is timed once and scaled by pixels, pictures and limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from equipoise.perturb import PerturbConfig, duration
+from equipoise.perturb.duration import in_words, most_seconds
+from tests.attacks.fakes import photo
+from tests.models.tiny_plain import PlainTorchModel
+
+CONFIG = PerturbConfig(models=("plain",), out=Path("out"), steps=50)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock is two seconds after the one before."""
+    times = iter(range(0, 10**6, 2))
+    monkeypatch.setattr(duration.time, "perf_counter", lambda: float(next(times)))
+
+
+def seconds(config: PerturbConfig, *sizes: tuple[int, int]) -> float:
+    return most_seconds(config, sizes, photo(), [PlainTorchModel()])
+
+
+def test_steps_and_pictures_multiply() -> None:
+    one = seconds(CONFIG, (40, 48))
+    assert one > 0
+    assert seconds(CONFIG, (40, 48), (40, 48)) == 2 * one
+    assert seconds(replace(CONFIG, steps=100), (40, 48)) == 2 * one
+
+
+def test_larger_pictures_take_longer_and_smaller_ones_count_as_the_timed_one() -> None:
+    one = seconds(CONFIG, (40, 48))
+    assert seconds(CONFIG, (80, 48)) == 2 * one
+    assert seconds(CONFIG, (4, 4)) == one
+
+
+def test_a_limit_holds_for_each_picture_or_for_all_together() -> None:
+    limited = replace(CONFIG, max_seconds=3.0)
+    assert seconds(limited, (40, 48), (40, 48)) == 6.0
+    assert seconds(replace(limited, universal=True), (40, 48), (40, 48)) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.2, "1 seconds"), (40, "40 seconds"), (420, "7 minutes"), (9000, "2.5 hours")]
+)
+def test_times_are_in_round_words(value: float, words: str) -> None:
+    assert in_words(value) == words
