@@ -127,12 +127,12 @@ def audit(
     from equipoise.countermeasures.catalogue import parse
 
     # Everything that can be wrong without a model is checked before one is loaded.
-    perturbing = _perturbed_variant(settings, attack_pictures)
+    perturbing = perturbed_variant(settings, attack_pictures)
     max_failed = FailureLimit.parse(requests.max_failed)
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
-    suites = _load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed)
+    suites = load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed)
     judge = judges.load(compute)
     is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
@@ -159,7 +159,8 @@ def audit(
     _report(config.out, against, _run(config), json)
 
 
-def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
+def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
+    """The attack of an audit, from its options."""
     from equipoise.audit.perturbed_variant import PerturbedVariantConfig
 
     return PerturbedVariantConfig(
@@ -171,7 +172,8 @@ def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVaria
     )
 
 
-def _load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+def load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+    """The suites of `--suite`."""
     from equipoise.data.catalogue import load_suite
     from equipoise.testbed.suite import NAME, load
 

@@ -19,6 +19,7 @@ from equipoise.cli.console import warn
 from equipoise.cli.detect import detect
 from equipoise.cli.direction import direction
 from equipoise.cli.doctor import doctor
+from equipoise.cli.frontier import frontier
 from equipoise.cli.gate import gate
 from equipoise.cli.guard import guard
 from equipoise.cli.judge import judge
@@ -44,7 +45,9 @@ class Commands(TyperGroup):
             warn(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            warn("interrupted; the same audit, perturb, protect, train or direction command goes on where it stopped")
+            warn(
+                "interrupted; the same audit, frontier, perturb, protect, train or direction command goes on where it stopped"
+            )
             raise typer.Exit(130) from None
 
 
@@ -65,6 +68,7 @@ app.command()(certify)
 app.command()(rejudge)
 app.command()(report)
 app.command()(compare)
+app.command()(frontier)
 app.command()(gate)
 app.command()(power)
 app.command()(doctor)
