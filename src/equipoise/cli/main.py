@@ -46,7 +46,8 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             warn(
-                "interrupted; the same audit, frontier, perturb, protect, train or direction command goes on where it stopped"
+                "interrupted; the same audit, frontier, perturb, protect, train or direction command goes on where it "
+                "stopped"
             )
             raise typer.Exit(130) from None
 

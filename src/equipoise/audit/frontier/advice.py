@@ -50,8 +50,8 @@ def advise(frontier: Frontier) -> FrontierAdvice:
     """Choose a row and put all rows into words.
 
     Chosen is, of the rows that measurably lower one failure without measurably raising the other, the one with the
-    lowest sum of both measured rates; equal sums go to the faster one. Rows that were tuned on data that nobody declared
-    are described and never chosen: they may have been tuned on the test split.
+    lowest sum of both measured rates; equal sums go to the faster one. Rows that were tuned on undeclared data are
+    described and never chosen: they may have been tuned on the test split.
     """
     candidates = [row for row in frontier.rows if row.complete and row.tuning != NOT_DECLARED and _improves(row)]
     sentences = {row.name: sentence(row) for row in frontier.rows if row.changes}

@@ -14,7 +14,7 @@ from typing import Final
 
 from equipoise.audit.records import AuditRun, SampleRow
 from equipoise.countermeasures.guarded_model import apply_decision
-from equipoise.data.pictures import StoredPicture
+from equipoise.data.sample_pictures import StoredPicture
 from equipoise.errors import UsageError
 from equipoise.guard.guard import Guard
 from equipoise.types import Exchange, Prompt, Sample
