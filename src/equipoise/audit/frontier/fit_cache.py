@@ -14,7 +14,10 @@ from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.frontier.fitters import FitData, FitProgress, FitRequest, Fitter
 from equipoise.audit.frontier.split_registry import SplitRegistry, content_hash
 from equipoise.files import write_json
+from equipoise.judges.phrases import PhraseJudge
+from equipoise.judges.run_judge import identity_of
 from equipoise.models.base import OpenModel
+from equipoise.types import Judge
 
 DOCUMENT: Final = "fit.json"
 SECONDS: Final = "seconds.json"
@@ -64,12 +67,19 @@ class FitCache:
         registry: with the test split, which no fit may use.
         data: what may be fitted on.
         tick: called while a fit runs, for a budget of time.
+        judge: who says what refuses while fitting.
     """
 
     def __init__(
-        self, root: Path, registry: SplitRegistry, data: FitData, tick: Callable[[], None] = lambda: None
+        self,
+        root: Path,
+        registry: SplitRegistry,
+        data: FitData,
+        tick: Callable[[], None] = lambda: None,
+        judge: Judge | None = None,
     ) -> None:
         self.root, self.registry, self.data, self.tick = root, registry, data, tick
+        self.judge = judge or PhraseJudge()
         self._data_sha256 = content_hash(data.all)
 
     def key(self, fitter: Fitter, model: OpenModel, seed: int) -> str:
@@ -80,6 +90,7 @@ class FitCache:
             "model": model.revision,
             "data": self._data_sha256,
             "seed": seed,
+            "judge": identity_of(self.judge),
         }
         return fingerprint(decides)[:16]
 
@@ -113,7 +124,7 @@ class FitCache:
             progress(stage, done, total)
 
         folder.mkdir(parents=True, exist_ok=True)
-        request = FitRequest(model, self.data, folder, seed, watch, shared=self.root / "shared")
+        request = FitRequest(model, self.data, folder, seed, watch, shared=self.root / "shared", judge=self.judge)
         outcome = fitter.fit(request)
         overlaps = self.registry.leaks(outcome.tuned_on)
         refused = None

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from equipoise.audit.frontier.split_registry import SplitRegistry, content_hash
+from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
-from equipoise.types import Sample
+from equipoise.types import Judge, Sample
 
 FitProgress = Callable[[str, int, int], None]
 """Called with a stage, units done and units in all."""
@@ -78,6 +79,8 @@ class FitRequest:
     """Told how far it is."""
     shared: Path | None = None
     """A folder of parts that several fitters of one model use; None keeps them in `folder`."""
+    judge: Judge = field(default_factory=PhraseJudge)
+    """Who says what refuses while fitting; not the judge that reports."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _search(request: FitRequest) -> tuple[Any, Any, Any]:
     harmful = _prompt_set("harmful", request.data.harmful)
     harmless = _prompt_set("harmless", request.data.harmless)
     steerable = Steerable.of(request.model)
-    search = DirectionSearch(steerable, FindSettings(seed=request.seed), progress=request.progress)
+    search = DirectionSearch(steerable, FindSettings(seed=request.seed), judge=request.judge, progress=request.progress)
     recipe = {"revision": steerable.revision, "seed": request.seed, "sets": [harmful.sha256, harmless.sha256]}
     # Replies and activations are what takes the time. Two fits of one model read them from the same folder.
     name = f"direction-{content_hash(request.data.harmful + request.data.harmless)[:12]}-{request.seed}"

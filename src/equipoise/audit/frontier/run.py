@@ -44,7 +44,7 @@ from equipoise.data.catalogue import Suite
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.files import write_json
 from equipoise.models.base import OpenModel
-from equipoise.types import Sample
+from equipoise.types import Judge, Sample
 
 DECIDING: Final = ("format", "model", "split", "judge", "attack", "max_new_tokens")
 """Keys of the recipe that decide the numbers: a folder holds the frontier of one such recipe."""
@@ -81,6 +81,8 @@ class FrontierConfig:
     """Further fields of `AuditConfig`: retries, timeouts and the like."""
     command: str = ""
     """The command, for the page."""
+    fit_judge: Judge | None = None
+    """Who says what refuses while fitting; None is the structural judge, which is not the one that reports."""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -143,7 +145,9 @@ class _FrontierRunner:
         self.out = config.out
         self._write_recipe()
         self.budget = TimeBudget(self.out / SPENT, config.budget)
-        self.fits = FitCache(self.out / "fits", config.registry, FitData.of(config.registry), self.budget.tick)
+        self.fits = FitCache(
+            self.out / "fits", config.registry, FitData.of(config.registry), self.budget.tick, config.fit_judge
+        )
         self.plain_seconds = 0.0
         self.left_out: list[dict[str, str]] = []
 

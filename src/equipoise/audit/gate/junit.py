@@ -48,7 +48,7 @@ def _suite(root: Element, name: str, checked: list[CheckedRule]) -> None:
     outcomes = [result.outcome for result in checked]
     _counts(suite, len(checked), outcomes.count("failed"), outcomes.count("inconclusive"))
     for result in checked:
-        case = SubElement(suite, "testcase", classname=result.rule.rate, name=_text(descriptions.title(result)))
+        case = SubElement(suite, "testcase", classname=result.rule.subject, name=_text(descriptions.title(result)))
         message = _text(f"{descriptions.measured(result)}; {result.reason}")
         if result.outcome == "failed":
             SubElement(case, "failure", type="limit", message=message).text = message
