@@ -42,7 +42,9 @@ def replies(folder: Path) -> int:
     return sum(len(file.read_text().splitlines()) for file in folder.rglob("replies.jsonl"))
 
 
-def register(monkeypatch: pytest.MonkeyPatch, name: str, fit: Callable[[FitRequest], FitOutcome], **fields: Any) -> None:
+def register(
+    monkeypatch: pytest.MonkeyPatch, name: str, fit: Callable[[FitRequest], FitOutcome], **fields: Any
+) -> None:
     monkeypatch.setitem(fitters.FITTERS, name, Fitter(name, "a test", "nothing real", fit, **fields))
 
 
