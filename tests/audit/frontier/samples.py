@@ -1,4 +1,4 @@
-"""A suite for the planted model: `attack` should be refused, `shoot` is refused needlessly, other words are answered."""
+"""A suite for the planted model: it should refuse `attack`, refuses `shoot` needlessly, and answers the rest."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_several_seeds_are_one_row_whose_prompts_are_clusters(config: Config) ->
 
 
 def test_a_fitter_of_adapters_loads_what_it_made(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interface for trained mitigations: the adapter is loaded on the model, and the rest of the chain around it."""
+    """The interface for trained mitigations: the adapter is loaded over the model that it was fitted to."""
     loaded: list[str] = []
 
     def train(request: FitRequest) -> FitOutcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from equipoise.report.frontier.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_front
 from tests.report.frontier.measured import row
@@ -35,7 +36,7 @@ def test_the_front_is_a_staircase_through_its_points() -> None:
     assert (str(off.x), str(off.y)) not in corners
     numbers = [(float(x), float(y)) for x, y in corners]
     # Every step goes right or down, never both: between two points of the front the worse of both rates bounds it.
-    assert all(a[0] == b[0] or a[1] == b[1] for a, b in zip(numbers, numbers[1:], strict=False))
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(numbers))
 
 
 def test_equal_points_get_labels_apart_inside_the_frame() -> None:

@@ -89,9 +89,9 @@ def sentence(row: FrontierRow) -> str:
         change = row.changes[axis]
         word = "rise" if lowered else "fall"
         most = max(change.high, 0.0) if lowered else max(-change.low, 0.0)
-        text += (
-            f" without a measurable {word} of {WORDS[axis]} (a {word} of up to {100 * most:.1f} points is not excluded)"
-        )
+        text += f" without a measurable {word} of {WORDS[axis]}"
+        if round(most, 3) > 0:
+            text += f" (a {word} of up to {100 * most:.1f} points is not excluded)"
     return f"{text}{_cost(row)}."
 
 

@@ -143,9 +143,10 @@ def _link(text: str, model: str) -> VariantLink:
     if name not in CATALOGUE:
         names = ", ".join(sorted({*FITTERS, *CATALOGUE}))
         raise UsageError(f"expected a mitigation of {names} or +ADAPTER, got {name!r}; try surgical or guard")
-    if fitter is not None and not parse(text)[1]["file"]:
+    values = parse(text)[1]
+    if fitter is not None and not values["file"]:
         return VariantLink(text, fitter)
-    if "file" in CATALOGUE[name].keys and not parse(text)[1]["file"]:
+    if "file" in values and not values["file"]:
         raise UsageError(f"expected a file for {name}, which nothing here fits, got {text!r}; try {example(name)}")
     return VariantLink(text)
 
