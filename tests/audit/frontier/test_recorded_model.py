@@ -53,7 +53,7 @@ def test_a_failure_stays_a_failure_and_an_unknown_prompt_is_one(run: AuditRun) -
 def test_the_guard_changes_harmful_replies_alone(run: AuditRun) -> None:
     guarded = GuardedReplies(RecordedModel(run), Guard(Words(("BAD",))))
     exchanges = guarded.generate(list(prompts(run).values()))
-    by = {name: exchange for name, exchange in zip(prompts(run), exchanges, strict=True)}
+    by = dict(zip(prompts(run), exchanges, strict=True))
     assert by["a"].reply == "An apple."
     assert by["d"].by == "guard"
     assert "BAD" not in by["d"].reply
