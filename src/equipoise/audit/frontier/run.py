@@ -222,10 +222,12 @@ class _FrontierRunner:
         if fatal is not None:
             self.watch.variant(f"stopped: {fatal}")
             return False
+        self.plain_seconds = seconds
         if (folder / RECORD).exists():
             # A later command reuses the replies in no time; what the first one took is what the budget needs.
-            seconds = max(seconds, float(VariantRecord.read(folder).cost.get("audit_seconds", 0.0)))
-        self.plain_seconds = seconds
+            stored = float(VariantRecord.read(folder).cost.get("audit_seconds", 0.0))
+            self.plain_seconds = max(seconds, stored)
+            return True
         cost = {**VariantCost(latency_ratio=1.0).to_json(), **self._plain_probe(), "audit_seconds": round(seconds, 3)}
         tuning = "nothing is fitted"
         VariantRecord(PLAIN, 0, [], self.config.target.name, {}, tuning, [], cost).write(folder)
