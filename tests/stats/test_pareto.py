@@ -96,3 +96,65 @@ def test_the_same_labels_give_the_same_membership() -> None:
 def test_axes_over_other_variants_are_refused(axes: list[AxisLabels]) -> None:
     with pytest.raises(UsageError, match="expected axes over the same variants"):
         front_membership(axes)
+
+
+def naive(axes: list[AxisLabels], resamples: int, seed: int) -> list[float]:
+    """The same bootstrap, case by case: clusters are drawn with the same weights, everything else is spelt out."""
+    names = sorted({name for part in axes for name in part.clusters})
+    random = np.random.default_rng(seed)
+    hits = [0] * len(axes[0].values)
+    for _ in range(resamples):
+        weights = dict(zip(names, random.multinomial(len(names), [1 / len(names)] * len(names)), strict=True))
+        points = []
+        for variant in range(len(axes[0].values)):
+            point = []
+            for part in axes:
+                scored = [
+                    (weights[cluster], value)
+                    for cluster, value in zip(part.clusters, part.values[variant], strict=True)
+                    if not np.isnan(value)
+                ]
+                total = sum(weight for weight, _ in scored)
+                point.append(sum(weight * value for weight, value in scored) / total if total else None)
+            points.append(point)
+        for index, point in enumerate(points):
+            if None in point:
+                continue
+            hits[index] += not any(
+                None not in other
+                and all(a <= b for a, b in zip(other, point, strict=True))
+                and any(a < b for a, b in zip(other, point, strict=True))
+                for other in points
+            )
+    return [hit / resamples for hit in hits]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shares_equal_those_of_a_plain_loop(seed: int) -> None:
+    """Values are 0 and 1 and clusters are small, so sums are exact and both ways see the same ties."""
+    random = np.random.default_rng(seed)
+    axes = []
+    for size in (14, 9):
+        values = random.integers(0, 2, (3, size)).astype(float)
+        values[random.random((3, size)) < 0.15] = np.nan
+        axes.append(AxisLabels(values, tuple(f"c{i}" for i in random.integers(0, 8, size))))
+    results = front_membership(axes, resamples=60, seed=seed)
+    expected = naive(axes, 60, seed)
+    for result, share in zip(results, expected, strict=True):
+        if result is not None:
+            assert result.share == pytest.approx(share)
+
+
+def test_more_resamples_than_a_chunk_are_all_drawn() -> None:
+    result = front_membership([axis(0.5), axis(0.5)], resamples=1234)[0]
+    assert result is not None
+    assert result.share == 1.0, "the share of all 1,234, not of a chunk"
+
+
+def test_variants_measured_with_seeds_count_by_their_mean() -> None:
+    values = np.array([[0.5] * 10, [1.0] * 10, [0.0] * 10])
+    labels = AxisLabels(values, tuple(f"c{i}" for i in range(10)))
+    results = front_membership([labels, labels])
+    assert [result.on_front for result in results if result] == [False, False, True]
+    assert results[1] is not None
+    assert results[1].dominated_by == (0, 2)

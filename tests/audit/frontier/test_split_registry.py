@@ -56,3 +56,39 @@ def test_the_hash_of_content_sees_text_and_expectation() -> None:
     one, two = (Sample("a", "s", "w1", expected) for expected in ("answer", "refuse"))
     assert content_hash([one]) != content_hash([two])
     assert content_hash([one]) == content_hash([one])
+
+
+def test_related_samples_of_two_suites_fall_into_one_part() -> None:
+    suite = planted_suite(60)
+    twin = Suite("twin", tuple(Sample(s.id, "twin", s.text, s.expected) for s in suite.samples), "")
+    parts = SplitRegistry.of([suite, twin]).parts
+    for part in (parts.selection, parts.development, parts.test):
+        texts = [sample.text for sample in part]
+        assert len(texts) == 2 * len(set(texts)), "every text is there from both suites"
+
+
+def test_suites_that_are_for_tests_alone_give_nothing_to_fit_on() -> None:
+    samples = tuple(Sample(str(i), "mossbench", f"w{i} w{i + 1} w{i + 2}", "answer") for i in range(30))
+    parts = SplitRegistry.of([Suite("mossbench", samples, "")]).parts
+    assert len(parts.test) == 30
+    assert parts.selection == ()
+
+
+def test_the_order_of_the_samples_changes_no_part() -> None:
+    suite = planted_suite(60)
+    turned = Suite("own", tuple(reversed(suite.samples)), "")
+    first, second = (SplitRegistry.of([part]).parts.test for part in (suite, turned))
+    assert {sample.id for sample in first} == {sample.id for sample in second}
+
+
+def test_a_shared_picture_is_a_leak() -> None:
+    from tests.audit.frontier.pictures import BytesPicture
+
+    shared = BytesPicture(b"same bytes")
+    samples = tuple(
+        Sample(str(i), "own", f"w{i} w{i + 1}", "answer", pictures=(BytesPicture(str(i).encode()),)) for i in range(30)
+    )
+    divided = SplitRegistry.of([Suite("own", samples, "")])
+    test = divided.parts.test[0]
+    assert divided.leaks([Sample("x", "other", "anything else", "answer", pictures=test.pictures)])
+    assert not divided.leaks([Sample("x", "other", "anything else", "answer", pictures=(shared,))])

@@ -132,3 +132,71 @@ def test_figures_in_words() -> None:
         "12 MB",
         "not measured",
     )
+
+
+def test_a_number_is_the_same_row_in_plot_and_tables(measured: Frontier) -> None:
+    text = page(measured)
+    badges = dict(re.findall(r'<span class="badge t\d">(\d+)</span><bdi>([^<]+)</bdi>', text))
+    titles = dict(re.findall(r"<title>(\d+) ([a-z]+): needless", text))
+    assert badges == titles
+    assert badges["0"] == "plain"
+
+
+def test_the_chosen_row_is_marked_once(measured: Frontier) -> None:
+    text = page(measured)
+    assert text.count('<tr class="chosen">') == 1
+    start = text.index('<tr class="chosen">')
+    assert "surgical" in text[start : start + 200]
+
+
+def test_where_nothing_is_better_the_model_is_shipped_as_it_is() -> None:
+    text = page(frontier(row("plain", 60, 10), row("worse", 80, 30, 0.0)))
+    assert "Ship: the model as it is" in text
+    assert '<tr class="chosen">' in text
+
+
+def test_changes_give_interval_pairs_and_both_p_values(measured: Frontier) -> None:
+    text = page(measured)
+    changes = text[text.index('id="changes"') : text.index('id="cost"')]
+    assert changes.count("(Holm)") == 6, "three mitigations, two axes"
+    assert "40 mended" in changes
+    assert "200 pairs" in changes
+    assert changes.count("measurably lower") == 2
+    assert changes.count("measurably higher") == 2
+
+
+def test_a_row_that_is_beaten_names_by_whom() -> None:
+    from equipoise.stats.pareto import FrontMembership
+
+    beaten = row("worse", 80, 30, membership=FrontMembership(False, 0.0, (0, 1)))
+    text = page(frontier(row("plain", 60, 10), row("good", 50, 9), beaten))
+    assert "measured worse on both than 0, 1" in text
+
+
+def test_seeds_and_unfinished_rows_are_said(measured: Frontier) -> None:
+    rows = (*measured.rows[:-1], replace(measured.rows[-1], folders=("a", "b", "c"), complete=False))
+    text = page(replace(measured, rows=rows))
+    assert "3 seeds" in text
+    assert "unfinished" in text
+
+
+def test_the_division_and_the_judge_stand_at_the_end(measured: Frontier) -> None:
+    text = page(measured)
+    origin = text[text.index('id="origin"') :]
+    assert "160 to fit on, 90 for settings, 400 to report on" in origin
+    assert "ensemble 0123" in origin
+    assert "equipoise frontier ORG/NAME" in origin
+
+
+def test_a_frontier_of_the_model_alone_is_a_page() -> None:
+    text = page(frontier(row("plain", 60, 10)))
+    assert "No mitigation was measured." in text
+    assert "0 mitigations" in text
+
+
+def test_no_figure_runs_out_of_a_phone() -> None:
+    """Tables scroll in their own box, and every cell of the narrow layout has its label."""
+    text = page(attacked(frontier(row("plain", 60, 10), row("guard", 60, 2)), [(60, 60), (60, 58)]))
+    assert text.count("<table") == text.count('<div class="scroll"')
+    cells = re.findall(r"<td( class=\"rate\")?( data-label=)?( colspan)?", text)
+    assert all(label or span for _, label, span in cells)
