@@ -56,7 +56,7 @@ class FrontMembership:
 
 def dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether points `... x A` dominate others of the same axes; never where an axis of either is unknown."""
-    return (a <= b).all(axis=-1) & (a < b).any(axis=-1)
+    return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
 
 
 def front_membership(
