@@ -48,7 +48,7 @@ Declared = Annotated[
         "related to the test split. May be repeated.",
     ),
 ]
-Budget = Annotated[
+MinutesBudget = Annotated[
     float | None,
     typer.Option(
         min=0.1, metavar="MINUTES", help="Work on the folder in all; what does not fit is left out and named."
@@ -71,7 +71,7 @@ def frontier(
     data: DataFolder = None,
     attack: AttackName = None,
     tuned_on: Declared = None,
-    budget: Budget = None,
+    budget: MinutesBudget = None,
     seeds: Seeds = 1,
     split_seed: Annotated[int, typer.Option(help="Of the division into selection, development and test.")] = 0,
     limit: Limit = None,

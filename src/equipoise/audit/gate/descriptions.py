@@ -15,7 +15,9 @@ RATES: Final[dict[RateName, str]] = {
     "full_refusal": "full refusal",
     "accuracy": "accuracy",
 }
-SUBJECTS: Final[dict[str, str]] = {**RATES, "frontier": "front of both axes"}
+SUBJECTS: Final[dict[str, str]] = {str(rate): words for rate, words in RATES.items()} | {
+    "frontier": "front of both axes"
+}
 """What rules limit, by `GateRule.subject`."""
 ENDS: Final = {"upper": "upper end", "point": "rate", "lower": "lower end"}
 HEADLINES: Final[dict[Overall, str]] = {
