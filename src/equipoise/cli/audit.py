@@ -137,13 +137,13 @@ def audit(
         names = ", ".join(("refusal", *TEXT_ATTACKS))
         raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
     # Everything that can be wrong without a model is checked before one is loaded.
-    perturbing = _perturbed_variant(settings, attack_pictures)
+    perturbing = perturbed_variant(settings, attack_pictures)
     max_failed = FailureLimit.parse(requests.max_failed)
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     specs = tuple(suite or EMBEDDED_SUITES)
-    suites = _load_suites(specs, data, limit, settings.seed)
+    suites = load_suites(specs, data, limit, settings.seed)
     begun = BegunReplies.of_specs(specs)
     judge = judges.load(compute)
     is_attacked = attack == "refusal" or (attack is None and model is None)
@@ -177,7 +177,8 @@ def audit(
     _report(config.out, against, outcome, json)
 
 
-def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
+def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
+    """The attack of an audit, from its options."""
     from equipoise.audit.perturbed_variant import PerturbedVariantConfig
 
     return PerturbedVariantConfig(
@@ -189,7 +190,8 @@ def _perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVaria
     )
 
 
-def _load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+def load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
+    """The suites of `--suite`."""
     from equipoise.audit.recovery.suite import is_recovery_depth
     from equipoise.data.catalogue import load_suite
     from equipoise.testbed.suite import NAME, load

@@ -35,7 +35,7 @@ that of the gateway's upstream.
 | 6 | an optional part is not installed; the message says how to install it |
 | 10, 11 | `gate`: a limit is broken; the numbers do not decide |
 | 12 | `audit`, `gate`: unfinished; some samples have no reply yet, the same `audit` command asks them again |
-| 130 | interrupted; the same `audit`, `perturb`, `protect`, `train` or `direction` command goes on where it stopped |
+| 130 | interrupted; the same `audit`, `frontier`, `perturb`, `protect`, `train` or `direction` command goes on |
 
 ## How `perturb` goes on after a stop
 

@@ -69,7 +69,7 @@ def _print(verdict: GateVerdict) -> None:
     rows = [
         (
             checked.outcome,
-            f"{descriptions.RATES[checked.rule.rate]} ({descriptions.scope(checked)})",
+            f"{descriptions.SUBJECTS[checked.rule.subject]} ({descriptions.scope(checked)})",
             descriptions.limit(checked),
             descriptions.measured(checked),
             "" if checked.outcome == "passed" else checked.reason,

@@ -19,6 +19,7 @@ from equipoise.cli.console import warn
 from equipoise.cli.detect import detect
 from equipoise.cli.direction import direction
 from equipoise.cli.doctor import doctor
+from equipoise.cli.frontier import frontier
 from equipoise.cli.gate import gate
 from equipoise.cli.generate import generate
 from equipoise.cli.guard import guard
@@ -54,7 +55,8 @@ class Commands(TyperGroup):
             raise typer.Exit(missing.exit_code) from None
         except KeyboardInterrupt:
             warn(
-                "interrupted; the same audit, perturb, protect, train, direction or generate command goes on from there"
+                "interrupted; the same audit, frontier, perturb, protect, train, direction or generate command goes on "
+                "from there"
             )
             raise typer.Exit(130) from None
 
@@ -76,6 +78,7 @@ app.command()(certify)
 app.command()(rejudge)
 app.command()(report)
 app.command()(compare)
+app.command()(frontier)
 app.command()(gate)
 app.command()(power)
 app.command()(doctor)

@@ -18,6 +18,10 @@ RATES: Final[dict[RateName, str]] = {
     "needless_rebuttal": "needless rebuttal",
     "needless_clarification": "needless question back",
 }
+SUBJECTS: Final[dict[str, str]] = {str(rate): words for rate, words in RATES.items()} | {
+    "frontier": "front of both axes"
+}
+"""What rules limit, by `GateRule.subject`."""
 ENDS: Final = {"upper": "upper end", "point": "rate", "lower": "lower end"}
 HEADLINES: Final[dict[Overall, str]] = {
     "passed": "passed: every limit is kept",
@@ -57,7 +61,9 @@ def scope(checked: CheckedRule) -> str:
 
 def limit(checked: CheckedRule) -> str:
     """What a rule asks for: `upper end at most 5.0 %`."""
-    bound, against = checked.rule.limit, checked.rule.against
+    bound, against, front = checked.rule.limit, checked.rule.against, checked.rule.front
+    if front is not None:
+        return f"on the front of {shown(front.run)} in at least {percent(front.min_share)} of resamples"
     if against is None:
         return f"{ENDS[bound.on]} at {'most' if bound.side == 'max' else 'least'} {percent(bound.value)}"
     end = "change" if bound.on == "point" else f"{ENDS[bound.on]} of the change"
@@ -67,11 +73,14 @@ def limit(checked: CheckedRule) -> str:
 
 def title(checked: CheckedRule) -> str:
     """The rule in one line."""
-    return f"{RATES[checked.rule.rate]} ({scope(checked)}): {limit(checked)}"
+    return f"{SUBJECTS[checked.rule.subject]} ({scope(checked)}): {limit(checked)}"
 
 
 def measured(checked: CheckedRule) -> str:
     """What was measured, with its interval and counts."""
+    if checked.standing is not None:
+        share = checked.standing.share
+        return "unknown" if share is None else f"on the front in {percent(share)} of resamples"
     if checked.change is not None:
         return in_points(checked.change)
     return in_percent(checked.estimate) if checked.estimate is not None else ""

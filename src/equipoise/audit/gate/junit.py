@@ -53,7 +53,7 @@ def _suite(root: Element, name: str, checked: list[CheckedRule]) -> None:
     for result in checked:
         name_of_rule = _text(descriptions.title(result))
         # Readers add up the times of cases, and some take a missing one for no number.
-        case = SubElement(suite, "testcase", classname=f"gate.{result.rule.rate}", name=name_of_rule, time="0")
+        case = SubElement(suite, "testcase", classname=f"gate.{result.rule.subject}", name=name_of_rule, time="0")
         message = _text(f"{descriptions.measured(result)}; {result.reason}")
         if result.outcome == "failed":
             SubElement(case, "failure", type="limit", message=message).text = message

@@ -66,9 +66,11 @@ def _lines(verdict: GateVerdict) -> list[str]:
         [
             [
                 f"**{result.outcome}**" if result.outcome != "passed" else result.outcome,
-                descriptions.RATES[result.rule.rate],
+                descriptions.SUBJECTS[result.rule.subject],
                 _code(descriptions.scope(result)),
-                _code(descriptions.limit(result)) if result.rule.against else descriptions.limit(result),
+                _code(descriptions.limit(result))
+                if result.rule.against or result.rule.front
+                else descriptions.limit(result),
                 descriptions.measured(result),
                 _plain(result.reason),
             ]

@@ -20,6 +20,10 @@ max_increase = 0.02
 
 [accuracy]
 min = 0.80                     # the lower end of the interval must not be lower (on = "lower", the default)
+
+[frontier]                     # among the mitigations of a frontier, nothing is better on both axes
+run = "frontier-model"
+min_share = 0.5                # on the front in at least this share of resamples (the default)
 ```
 """
 
@@ -57,8 +61,18 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class FrontLimit:
+    """A front of measured mitigations on which a release must be."""
+
+    run: Path
+    """Folder of the frontier."""
+    min_share: float = 0.5
+    """Share of the resamples in which the release must be on the front."""
+
+
+@dataclass(frozen=True)
 class GateRule:
-    """One limit on one rate of one variant."""
+    """One limit on one rate of one variant, or on its place on a front."""
 
     rate: RateName
     """Which rate."""
@@ -76,8 +90,15 @@ class GateRule:
     """Share of unscored cases (pairs) above which it is inconclusive."""
     against: Baseline | None = None
     """Baseline; None means that the rate itself is limited."""
+    front: FrontLimit | None = None
+    """The front of both axes; the rate and its limit then count for nothing."""
     line: int = 1
     """Where in the file it stands."""
+
+    @property
+    def subject(self) -> str:
+        """What is limited: the rate, or `frontier`."""
+        return self.rate if self.front is None else "frontier"
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from equipoise.audit.gate.rules import Baseline, GateRule, GateRules, On, RateLimit
+from equipoise.audit.gate.rules import Baseline, FrontLimit, GateRule, GateRules, On, RateLimit
 from equipoise.audit.labels import BY_KIND, PLAIN, RATES, RateName
 from equipoise.errors import UsageError
 
 ENDS: Final = ("upper", "point", "lower")
 SETTINGS: Final = ("on", "min_n", "max_unscored", "variant", "variants")
 """Keys that the tables of suites and categories take over from the one above."""
+FRONTIER: Final = "frontier"
+"""The table of the rule on the front of a frontier."""
 HIGH_IS_GOOD: Final = ("accuracy",)
 """Rates that have a lowest value instead of a highest."""
 
@@ -49,9 +51,24 @@ class _RulesReader:
     lines: Mapping[tuple[str, ...], int]
 
     def rules(self, document: Mapping[str, Any]) -> Iterator[GateRule]:
-        self._check_keys(document, (*RATES, *BY_KIND), ())
+        self._check_keys(document, (*RATES, *BY_KIND, FRONTIER), ())
         for rate, table in document.items():
+            if rate == FRONTIER:
+                yield from self._front(self._table(table, (FRONTIER,)))
+                continue
             yield from self._rate(cast(RateName, rate), self._table(table, (rate,)))
+
+    def _front(self, table: Mapping[str, Any]) -> Iterator[GateRule]:
+        """The rule of `[frontier]`, once for each variant."""
+        at = (FRONTIER,)
+        self._check_keys(table, ("run", "min_share", "variant", "variants"), at)
+        run, share = table.get("run"), self._share(table.get("min_share", 0.5), (*at, "min_share"))
+        if not isinstance(run, str) or not run:
+            raise self._wrong((*at, "run"), "the folder of a frontier", run)
+        front = FrontLimit(self.path.parent / run, share)
+        blank = GateRule("needless_refusal", RateLimit(share, "min", "point"), front=front, line=self._line(at))
+        for variant in self._variants(table, at):
+            yield replace(blank, variant=variant)
 
     def _rate(self, rate: RateName, table: Mapping[str, Any]) -> Iterator[GateRule]:
         limits = ("min",) if rate in HIGH_IS_GOOD else ("max",)

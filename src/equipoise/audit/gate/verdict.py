@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from equipoise.audit.comparison import change_of, model_of, of_variant, pair
 from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
+from equipoise.audit.gate.front import FrontStanding, stand
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
 from equipoise.audit.reach import reach_of
@@ -41,6 +42,8 @@ class CheckedRule:
     """The change that was limited."""
     baseline: str | None = None
     """What the change is against: model and variant."""
+    standing: FrontStanding | None = None
+    """Where the run stands to a front that was limited."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,11 @@ class _Checker:
         if self.complete:
             self._names(rule)
         cases = [case for case in self.cases if case.variant == rule.variant and _in_scope(rule, case)]
-        done = self._rate(rule, cases) if rule.against is None else self._change(rule, rule.against, cases)
+        if rule.front is not None:
+            standing = stand(rule.front, self.run.judge, cases)
+            done = CheckedRule(rule, standing.outcome, standing.reason, standing=standing)
+        else:
+            done = self._rate(rule, cases) if rule.against is None else self._change(rule, rule.against, cases)
         if silence := _silence(self.cases, rule.variant):
             return replace(done, outcome="inconclusive", reason=silence)
         if self.complete or (done.outcome == "failed" and self._stays_failed(rule, done)):
@@ -242,7 +249,7 @@ def _to_dict(checked: CheckedRule) -> dict[str, Any]:
     rule = checked.rule
     against = rule.against
     return {
-        "rate": rule.rate,
+        "rate": rule.subject,
         "variant": rule.variant,
         "suites": list(rule.suites),
         "category": rule.category,
@@ -250,10 +257,12 @@ def _to_dict(checked: CheckedRule) -> dict[str, Any]:
         "min_n": rule.min_n,
         "max_unscored": rule.max_unscored,
         "against": against and {"run": None if against.run is None else str(against.run), "variant": against.variant},
+        "front": rule.front and {"run": str(rule.front.run), "min_share": rule.front.min_share},
         "line": rule.line,
         "outcome": checked.outcome,
         "reason": checked.reason,
         "estimate": checked.estimate and checked.estimate.to_dict(),
         "change": checked.change and checked.change.to_dict(),
         "baseline": checked.baseline,
+        "front_share": checked.standing and checked.standing.share,
     }

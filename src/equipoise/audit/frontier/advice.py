@@ -1,0 +1,164 @@
+"""What the figures of a frontier say, in sentences that need no statistics; and how to deploy the chosen row.
+
+A change counts as measured if its interval excludes zero and its p-value, after Holm's correction over all rows, is
+below 0.05. "No measurable rise" is weaker than "no rise", so the sentence gives the largest rise that the interval
+still allows.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from equipoise.audit.frontier.document import Frontier, FrontierRow
+from equipoise.audit.labels import AXES, PLAIN, RateName
+from equipoise.stats.estimates import PairedChange
+
+NOT_DECLARED: Final = "not declared"
+"""`FrontierRow.tuning` of a row that came with files of unknown origin."""
+CERTAIN: Final = 0.05
+"""Corrected p-value below which a change counts as measured."""
+WORDS: Final[dict[RateName, str]] = {"needless_refusal": "needless refusals", "harmful_answer": "harmful answers"}
+
+
+@dataclass(frozen=True)
+class FrontierAdvice:
+    """What to ship, and why."""
+
+    ship: str
+    """Name of the row: `plain` where no mitigation is measurably better."""
+    headline: str
+    """In one sentence."""
+    sentences: tuple[str, ...]
+    """One for each other row."""
+    command: str
+    """What deploys the chosen row."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field under its name."""
+        return {
+            "ship": self.ship,
+            "headline": self.headline,
+            "sentences": list(self.sentences),
+            "command": self.command,
+        }
+
+
+def advise(frontier: Frontier) -> FrontierAdvice:
+    """Choose a row and put all rows into words.
+
+    Chosen is, of the rows that measurably lower one failure without measurably raising the other, the one with the
+    lowest sum of both measured rates; equal sums go to the faster one. Rows that were tuned on undeclared data are
+    described and never chosen: they may have been tuned on the test split.
+    """
+    candidates = [row for row in frontier.rows if row.complete and row.tuning != NOT_DECLARED and _improves(row)]
+    sentences = {row.name: sentence(row) for row in frontier.rows if row.changes}
+    if not candidates:
+        reason = "No mitigation here measurably lowers one failure without raising the other: ship the model as it is."
+        if not sentences:
+            reason = "No mitigation was measured."
+        elif any(row.membership is None for row in frontier.rows):
+            reason = "One axis is unknown for some rows, so nothing is recommended over the model as it is."
+        return FrontierAdvice(PLAIN, reason, tuple(sentences.values()), deploy_command(frontier, frontier.plain))
+    best = min(candidates, key=lambda row: (_sum(row), row.cost.get("latency_ratio") or 1.0))
+    rest = tuple(text for name, text in sentences.items() if name != best.name)
+    return FrontierAdvice(best.name, sentences[best.name], rest, deploy_command(frontier, best))
+
+
+def sentence(row: FrontierRow) -> str:
+    """What a row changes, from its paired changes and its cost."""
+    lowered = [axis for axis in AXES if direction(row.changes[axis]) == -1]
+    raised = [axis for axis in AXES if direction(row.changes[axis]) == 1]
+    open_ = [axis for axis in AXES if axis not in lowered and axis not in raised]
+    unknown = [axis for axis in AXES if row.changes[axis].change is None]
+    if unknown:
+        names = " and ".join(WORDS[axis] for axis in unknown)
+        return f"{row.name}: {names} could not be compared with the plain model."
+    parts = [f"lowers {_from_to(row, axis)}" for axis in lowered]
+    parts += [f"raises {_from_to(row, axis)}" for axis in raised]
+    if not parts:
+        return (
+            f"{row.name} changes neither failure measurably: needless refusals {_points(row.changes[AXES[0]])}, "
+            f"harmful answers {_points(row.changes[AXES[1]])}."
+        )
+    text = f"{row.name} {' and '.join(parts)}"
+    if open_:
+        axis = open_[0]
+        change = row.changes[axis]
+        word = "rise" if lowered else "fall"
+        most = max(change.high, 0.0) if lowered else max(-change.low, 0.0)
+        text += f" without a measurable {word} of {WORDS[axis]}"
+        if round(most, 3) > 0:
+            text += f" (a {word} of up to {100 * most:.1f} points is not excluded)"
+    return f"{text}{_cost(row)}."
+
+
+def direction(change: PairedChange) -> int:
+    """-1 where a rate measurably fell, 1 where it measurably rose, 0 where neither was measured."""
+    p = change.p if change.p_adjusted is None else change.p_adjusted
+    if change.change is None or p >= CERTAIN or change.low <= 0 <= change.high:
+        return 0
+    return 1 if change.change > 0 else -1
+
+
+def deploy_command(frontier: Frontier, row: FrontierRow) -> str:
+    """The command that puts a row to use."""
+    model = str(frontier.recipe["model"]["name"])
+    guard = next((spec for spec in row.specs if spec.partition(":")[0] == "guard"), None)
+    if frontier.recipe["model"].get("served"):
+        upstream = model.partition("#")[0]
+        if guard is None:
+            return f"# no change: keep calling {model}"
+        return " ".join(["equipoise guard serve --upstream", shlex.quote(upstream), *_guard_options(guard)])
+    specs = " ".join(f"--defend {shlex.quote(spec)}" for spec in row.specs)
+    return f"equipoise ask 'QUESTION' --model {shlex.quote(row.model)} {specs}".strip()
+
+
+def _guard_options(spec: str) -> list[str]:
+    from equipoise.countermeasures.catalogue import parse
+
+    _, values = parse(spec)
+    options = [f"--detector {shlex.quote(values['detector'])}"]
+    if values["detoxifier"] != "none":
+        options += [f"--detoxifier {shlex.quote(name)}" for name in values["detoxifier"].split("+")]
+    if values["policy"] != "default":
+        options.append(f"--policy {shlex.quote(values['policy'])}")
+    return options
+
+
+def _improves(row: FrontierRow) -> bool:
+    if not row.changes:
+        return False
+    directions = [direction(row.changes[axis]) for axis in AXES]
+    return -1 in directions and 1 not in directions
+
+
+def _sum(row: FrontierRow) -> float:
+    return sum(row.rates[axis].rate or 0.0 for axis in AXES)
+
+
+def _from_to(row: FrontierRow, axis: RateName) -> str:
+    change = row.changes[axis]
+    return f"{WORDS[axis]} from {_percent(change.rate_a)} to {_percent(change.rate_b)}"
+
+
+def _cost(row: FrontierRow) -> str:
+    ratio = row.cost.get("latency_ratio")
+    return "" if ratio is None else f", at {ratio:.1f} times the time of a reply"
+
+
+def _percent(rate: float | None) -> str:
+    return "unknown" if rate is None else f"{100 * rate:.1f} %"
+
+
+def _points(change: PairedChange) -> str:
+    return f"{100 * (change.change or 0):+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+
+
+def rank(rows: Sequence[FrontierRow]) -> list[FrontierRow]:
+    """The rows as the page lists them: the plain model, then those most surely on the front."""
+    plain = [row for row in rows if not row.changes]
+    others = [row for row in rows if row.changes]
+    return plain + sorted(others, key=lambda row: (-(row.membership.share if row.membership else -1.0), _sum(row)))

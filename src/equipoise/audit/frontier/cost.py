@@ -1,0 +1,112 @@
+"""What a mitigation costs: time, tokens and memory of a reply, beside the plain model in the same minute."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from equipoise.types import ChatModel, Exchange, Prompt
+
+PROMPTS: Final = 6
+"""Prompts of the selection split that are timed."""
+
+
+@dataclass(frozen=True)
+class VariantCost:
+    """Cost of a variant; None where it was not measured."""
+
+    fit_seconds: float = 0.0
+    """Of everything that was fitted."""
+    latency_ratio: float | None = None
+    """Time of a reply over that of the plain model, prompts in turn on the same machine."""
+    seconds: float | None = None
+    """Of one reply."""
+    reply_tokens: float | None = None
+    """Mean length of a reply."""
+    memory: int | None = None
+    """Bytes: peak of the GPU during a reply, or growth of the process's peak since the plain model on a CPU."""
+    memory_kind: str = ""
+    """Which of the two."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field under its name."""
+        return asdict(self)
+
+
+def measure_cost(
+    plain: ChatModel, variant: ChatModel, prompts: Sequence[Prompt], *, max_new_tokens: int, peak_before: int
+) -> VariantCost:
+    """Time both models on the same prompts, one after the other for every prompt.
+
+    Args:
+        plain: the model without mitigation.
+        variant: with it.
+        prompts: of the selection split; the first is asked once before anything is timed.
+        max_new_tokens: length of a reply at most.
+        peak_before: peak memory of the process before the variant was built, in bytes.
+    """
+    if not prompts:
+        return VariantCost()
+    is_gpu = _reset_gpu(variant)
+    times: dict[str, float] = {"plain": 0.0, "variant": 0.0}
+    replies: list[Exchange] = []
+    # Other work on the machine comes and goes. Taking turns puts both models under the same load, so that the ratio
+    # holds even where the seconds do not.
+    for model in (plain, variant):
+        model.generate([prompts[0]], max_new_tokens=max_new_tokens)
+    for prompt in prompts:
+        for name, model in (("plain", plain), ("variant", variant)):
+            start = time.perf_counter()
+            exchanges = model.generate([prompt], max_new_tokens=max_new_tokens)
+            times[name] += time.perf_counter() - start
+            if name == "variant":
+                replies += exchanges
+    count = token_counter(variant)
+    answered = [exchange.reply for exchange in replies if exchange.error is None]
+    return VariantCost(
+        latency_ratio=times["variant"] / times["plain"] if times["plain"] else None,
+        seconds=times["variant"] / len(prompts),
+        reply_tokens=sum(map(count, answered)) / len(answered) if count and answered else None,
+        memory=_gpu_peak(variant) if is_gpu else max(process_peak() - peak_before, 0),
+        memory_kind="peak of the GPU" if is_gpu else "growth of the process's peak",
+    )
+
+
+def token_counter(model: ChatModel) -> Callable[[str], int] | None:
+    """How many tokens of the model a text has; None where its tokenizer is not at hand."""
+    core = getattr(model, "core", model)
+    tokenizer = getattr(getattr(core, "processor", None), "tokenizer", None)
+    if tokenizer is None:
+        return None
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def process_peak() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device_of(model: ChatModel) -> Any:
+    device = getattr(model, "device", None)
+    return device if getattr(device, "type", "") == "cuda" else None
+
+
+def _reset_gpu(model: ChatModel) -> bool:
+    device = _device_of(model)
+    if device is None:
+        return False
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(device)
+    return True
+
+
+def _gpu_peak(model: ChatModel) -> int:
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(_device_of(model)))

@@ -1,0 +1,396 @@
+"""The frontier itself: audit the model plain and under each mitigation, fit what needs fitting, keep everything.
+
+The same command on the same folder goes on where an earlier one was stopped: finished fits and replies are reused.
+Further variants may be added to a folder; another model, split, judge or attack needs another folder.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from equipoise import __version__
+from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.folder_lock import claim_folder
+from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, process_peak
+from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
+from equipoise.audit.frontier.fitters import FitData, FitProgress
+from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
+from equipoise.audit.frontier.split_registry import SplitRegistry
+from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
+from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
+from equipoise.audit.frontier.variant_record import (
+    FORMAT,
+    LEFT_OUT,
+    RECIPE,
+    RECORD,
+    RUNS,
+    SPENT,
+    STATIC,
+    VariantRecord,
+    read_left_out,
+)
+from equipoise.audit.perturbed_variant import VARIANT as PERTURBED
+from equipoise.audit.perturbed_variant import PerturbedVariantConfig
+from equipoise.audit.records import AuditRun
+from equipoise.audit.run import AuditCallbacks, AuditConfig, ReportingJudge, audit
+from equipoise.audit.summary import is_complete
+from equipoise.countermeasures.catalogue import defend
+from equipoise.data.catalogue import Suite
+from equipoise.errors import EquipoiseError, UsageError
+from equipoise.files import write_json
+from equipoise.models.base import OpenModel
+from equipoise.types import Judge, Sample
+
+DECIDING: Final = ("format", "model", "split", "judge", "attack", "max_new_tokens")
+"""Keys of the recipe that decide the numbers: a folder holds the frontier of one such recipe."""
+NOT_DECLARED: Final = "tuned on data that is not declared, which may hold test prompts (--tuned-on declares it)"
+
+
+@dataclass(frozen=True)
+class FrontierConfig:
+    """What a frontier shall measure."""
+
+    target: EvaluationTarget
+    """The model."""
+    registry: SplitRegistry
+    """The samples in their parts."""
+    judge: ReportingJudge
+    """Whose verdicts make all numbers."""
+    out: Path
+    """The folder."""
+    variants: tuple[FrontierVariant, ...]
+    """The mitigations, in the order in which they are measured."""
+    load: Callable[[str], OpenModel] | None = None
+    """Loads `MODEL+ADAPTER`; None where no adapter can be loaded."""
+    perturbing: PerturbedVariantConfig | None = None
+    """The attack of the third axis."""
+    declared: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    """What mitigations of the user were tuned on, by name of the variant."""
+    seeds: int = 1
+    """How many seeds variants with chance are measured with."""
+    budget: float | None = None
+    """Seconds of work over all commands; None is no limit."""
+    max_new_tokens: int = 64
+    """Length of a reply at most, in tokens."""
+    requests: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of `AuditConfig`: retries, timeouts and the like."""
+    command: str = ""
+    """The command, for the page."""
+    fit_judge: Judge | None = None
+    """Who says what refuses while fitting; None is the structural judge, which is not the one that reports."""
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"expected every mitigation once, got {twice!r} again; try giving --with once")
+        unknown = next((name for name in self.declared if name not in names), None)
+        if unknown is not None:
+            raise UsageError(f"expected a mitigation of --with for --tuned-on, got {unknown!r}; try one of {names}")
+        for name, samples in self.declared.items():
+            self.registry.require_apart(name, samples)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides the numbers, with the command."""
+        return {
+            "format": FORMAT,
+            "equipoise": __version__,
+            "command": self.command,
+            "model": {"name": self.target.name, "revision": self.target.revision, "served": self.target.model is None},
+            "split": self.registry.to_json(),
+            "judge": self.judge.identity,
+            "attack": None if self.perturbing is None else self.perturbing.recipe,
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+
+@dataclass(frozen=True)
+class FrontierCallbacks:
+    """Where a caller looks while a frontier is measured."""
+
+    audit: AuditCallbacks = field(default_factory=AuditCallbacks)
+    """Of every audit."""
+    fit: FitProgress = lambda stage, done, total: None
+    """Of every fit."""
+    variant: Callable[[str], None] = lambda text: None
+    """One line for each variant: that it begins, or why it is left out."""
+
+
+def run_frontier(config: FrontierConfig, watch: FrontierCallbacks | None = None) -> Path:
+    """Measure all variants, or what is left of them.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the folder holds the frontier of another recipe, or somebody edited it.
+        OutputError: the folder cannot be written.
+    """
+    with claim_folder(config.out):
+        _FrontierRunner(config, watch or FrontierCallbacks()).run()
+    return config.out
+
+
+class _FrontierRunner:
+    """One command on one folder."""
+
+    def __init__(self, config: FrontierConfig, watch: FrontierCallbacks) -> None:
+        self.config, self.watch = config, watch
+        self.out = config.out
+        self._write_recipe()
+        self.budget = TimeBudget(self.out / SPENT, config.budget)
+        self.fits = FitCache(
+            self.out / "fits", config.registry, FitData.of(config.registry), self.budget.tick, config.fit_judge
+        )
+        self.plain_seconds = 0.0
+        self.left_out: list[dict[str, str]] = []
+
+    def run(self) -> None:
+        """The plain model first: everything is measured against it."""
+        if not self._measure_plain():
+            return
+        for variant in self.config.variants:
+            for seed in range(self.config.seeds if variant.takes_seed else 1):
+                name = variant.name if seed == 0 else f"{variant.name} (seed {seed})"
+                try:
+                    reason = self._measure(variant, seed)
+                except EquipoiseError as error:
+                    # One mitigation that cannot be built must not cost the others their numbers.
+                    reason = str(error)
+                if reason is not None:
+                    self.left_out.append({"name": name, "reason": reason})
+                    self.watch.variant(f"{name}: left out: {reason}")
+                self.budget.tick(final=True)
+                write_json(self.out / LEFT_OUT, self._all_left_out())
+
+    def _all_left_out(self) -> list[dict[str, str]]:
+        """Those of this command, and of earlier ones about other variants."""
+        current = {variant.name for variant in self.config.variants}
+        earlier = [item for item in read_left_out(self.out) if item["name"].partition(" (seed")[0] not in current]
+        return [*earlier, *self.left_out]
+
+    def _write_recipe(self) -> None:
+        recipe, file = self.config.recipe, self.out / RECIPE
+        order = [variant.slug for variant in self.config.variants]
+        if file.exists():
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            changed = [key for key in DECIDING if stored.get(key) != json.loads(json.dumps(recipe[key]))]
+            if changed:
+                raise UsageError(
+                    f"expected the recipe of the frontier in {self.out}, got another {' and '.join(changed)}; "
+                    "try another --out"
+                )
+            order = list(dict.fromkeys([*stored.get("order", []), *order]))
+        elif any(self.out.glob("*.jsonl")):
+            raise UsageError(f"expected {self.out} empty or with a frontier in it, got an audit; try another --out")
+        write_json(file, {**recipe, "order": order})
+
+    def _audit_config(self, target: EvaluationTarget, folder: Path) -> AuditConfig:
+        return AuditConfig(
+            target=target,
+            suites=self.config.registry.test_suites,
+            judge=self.config.judge,
+            out=folder,
+            perturbing=self.config.perturbing,
+            max_new_tokens=self.config.max_new_tokens,
+            command=self.config.command,
+            **self.config.requests,
+        )
+
+    def _audit(self, config: AuditConfig) -> str | None:
+        """Carry out an audit; returns why it stopped for good."""
+        watch = self.watch.audit
+
+        def progress(state: Any) -> None:
+            self.budget.tick()
+            watch.progress(state)
+
+        return audit(config, replace(watch, progress=progress)).fatal
+
+    def _measure_plain(self) -> bool:
+        folder = self.out / RUNS / PLAIN
+        self.watch.variant(PLAIN)
+        start = time.monotonic()
+        fatal = self._audit(self._audit_config(self.config.target, folder))
+        seconds = time.monotonic() - start
+        if fatal is not None:
+            self.watch.variant(f"stopped: {fatal}")
+            return False
+        self.plain_seconds = seconds
+        if (folder / RECORD).exists():
+            # A later command reuses the replies in no time; what the first one took is what the budget needs.
+            stored = float(VariantRecord.read(folder).cost.get("audit_seconds", 0.0))
+            self.plain_seconds = max(seconds, stored)
+            return True
+        cost = {**VariantCost(latency_ratio=1.0).to_json(), **self._plain_probe(), "audit_seconds": round(seconds, 3)}
+        tuning = "nothing is fitted"
+        VariantRecord(PLAIN, 0, [], self.config.target.name, {}, tuning, [], cost).write(folder)
+        return True
+
+    def _plain_probe(self) -> dict[str, Any]:
+        model = self.config.target.model
+        if not isinstance(model, OpenModel):
+            return {}
+        probe = self._probe_prompts()
+        cost = measure_cost(model, model, probe, max_new_tokens=self.config.max_new_tokens, peak_before=process_peak())
+        return {"seconds": cost.seconds, "reply_tokens": cost.reply_tokens}
+
+    def _probe_prompts(self) -> list[Any]:
+        model = self.config.target.model
+        reads = not isinstance(model, OpenModel) or model.reads_pictures
+        data = self.fits.data
+        usable = [sample for sample in data.harmful[:PROMPTS] + data.harmless[:PROMPTS] if reads or not sample.pictures]
+        # Half of them harmful: a guard or a gate takes another path there.
+        return [sample.prompt for sample in usable[:: max(len(usable) // PROMPTS, 1)][:PROMPTS]]
+
+    def _folder(self, variant: FrontierVariant, seed: int) -> Path:
+        return self.out / RUNS / (variant.slug if seed == 0 else f"{variant.slug}-seed{seed}")
+
+    def _is_finished(self, folder: Path) -> bool:
+        parts = [folder, *([folder / STATIC] if self.config.perturbing else [])]
+        if not (folder / RECORD).exists() or not all((part / "run.json").exists() for part in parts):
+            return False
+        runs = [AuditRun.open(part) for part in parts]
+        return all(is_complete(run, run.cases()) for run in runs)
+
+    def _measure(self, variant: FrontierVariant, seed: int) -> str | None:
+        """Fit, build and audit one variant; returns why it is left out, None where it was measured."""
+        folder = self._folder(variant, seed)
+        if self._is_finished(folder):
+            self.watch.variant(f"{variant.name}: measured already")
+            return None
+        if not isinstance(self.config.target.model, OpenModel):
+            return self._measure_served(variant, folder)
+        if not self.config.target.model.reads_pictures and any(link.changes_pictures for link in variant.links):
+            return f"{self.config.target.name} reads no pictures"
+        self.watch.variant(f"{variant.name}" + (f", seed {seed}" if seed else ""))
+        base, path = self._base(variant)
+        if reason := self.budget.shortfall(self._estimate(variant, base, seed)):
+            return reason
+        peak = process_peak()
+        fits = [self.fits.fit(fitter, base, seed, self.watch.fit) for fitter in variant.fitters]
+        for fit in fits:
+            if fit.refused or fit.artefact is None:
+                return fit.refused or f"nothing fitted: {fit.reason}"
+        model, path = self._build(variant, base, path, fits, seed)
+        target = self._target(variant, model, fits)
+        cost = measure_cost(
+            self.config.target.model,
+            model,
+            self._probe_prompts(),
+            max_new_tokens=self.config.max_new_tokens,
+            peak_before=peak,
+        )
+        if reason := self.budget.shortfall(self.plain_seconds * (cost.latency_ratio or 1.0)):
+            return f"{reason} (fitted)" if fits else reason
+        return self._finish(
+            variant, seed, folder, target, replace(cost, fit_seconds=sum(f.seconds for f in fits)), path, fits
+        )
+
+    def _base(self, variant: FrontierVariant) -> tuple[OpenModel, str]:
+        """The model that is mitigated, with the adapter of a chain that begins with one, and its name."""
+        model = self.config.target.model
+        assert isinstance(model, OpenModel)
+        adapter = next((link.adapter for link in variant.links if link.adapter), None)
+        if adapter is None:
+            return model, self.config.target.name
+        return self._load(f"{self.config.target.name}+{adapter}")
+
+    def _load(self, name: str) -> tuple[OpenModel, str]:
+        if self.config.load is None:
+            raise UsageError(f"expected a way to load {name}, got none; try a model with weights")
+        return self.config.load(name), name
+
+    def _build(
+        self, variant: FrontierVariant, base: OpenModel, path: str, fits: Sequence[CachedFit], seed: int
+    ) -> tuple[OpenModel, str]:
+        """The mitigated model, and the name that loads the weights under its countermeasures."""
+        remaining = iter(fits)
+        artefacts = [next(remaining).path if link.fitter else None for link in variant.links]
+        for link, artefact in zip(variant.links, artefacts, strict=True):
+            if link.fitter is not None and link.fitter.makes == "adapter":
+                base, path = self._load(f"{path}+{artefact}")
+        return defend(base, variant.specs(artefacts, seed)), path
+
+    def _target(self, variant: FrontierVariant, model: OpenModel, fits: Sequence[CachedFit]) -> EvaluationTarget:
+        # Not the paths of fitted files, which may be moved: the keys of the fits decide the weights.
+        revision = "+".join([model.revision, *(fit.key for fit in fits)])
+        return EvaluationTarget(f"{self.config.target.name} with {variant.name}", revision, model)
+
+    def _estimate(self, variant: FrontierVariant, base: OpenModel, seed: int) -> float:
+        """Seconds that fits, replies and attack will take, roughly."""
+        samples = sum(len(suite.samples) for suite in self.config.registry.test_suites)
+        reply = self.plain_seconds / max(samples, 1)
+        missing = [fitter for fitter in variant.fitters if self.fits.get(fitter, base, seed) is None]
+        fitting = sum(fitter.forwards for fitter in missing) * len(self.fits.data.all) * reply
+        specs = variant.specs([Path("fitted") if link.fitter else None for link in variant.links], seed)
+        return fitting + self.plain_seconds * guessed_ratio(specs)
+
+    def _measure_served(self, variant: FrontierVariant, folder: Path) -> str | None:
+        if not variant.guard_alone:
+            return f"needs the weights of {self.config.target.name}; behind a server only its replies are here"
+        self.watch.variant(variant.name)
+        plain = AuditRun.open(self.out / RUNS / PLAIN)
+        guarded = guard_replies(plain, variant.links[0].text)
+        name = f"{self.config.target.name} with {variant.name}"
+        target = EvaluationTarget(name, guarded.revision, guarded)
+        return self._finish(variant, 0, folder, target, _guard_cost(plain, guarded), self.config.target.name, ())
+
+    def _finish(
+        self,
+        variant: FrontierVariant,
+        seed: int,
+        folder: Path,
+        target: EvaluationTarget,
+        cost: VariantCost,
+        path: str,
+        fits: Sequence[CachedFit],
+    ) -> str | None:
+        """Audit a variant and write its record."""
+        artefacts = iter([fit.path for fit in fits])
+        specs = variant.specs([next(artefacts) if link.fitter else None for link in variant.links], seed)
+        tuned: dict[str, int] = {}
+        for fit in fits:
+            tuned |= fit.tuned_on
+        doubts = [doubt for fit in fits for doubt in fit.doubts]
+        tuning = "; ".join(dict.fromkeys(fitter.fitted_on for fitter in variant.fitters)) or "nothing is fitted"
+        if any(link.is_given for link in variant.links):
+            samples = self.config.declared.get(variant.name)
+            tuning = f"declared: {len(samples)} prompts" if samples else "not declared"
+            doubts += [] if samples else [NOT_DECLARED]
+        record = VariantRecord(
+            variant.name, seed, list(specs), path, tuned, tuning, doubts, cost.to_json(), [fit.key for fit in fits]
+        )
+        record.write(folder)
+        fatal = self._audit(self._audit_config(target, folder))
+        if fatal is None and self.config.perturbing is not None:
+            fatal = self._audit(self._static_config(target, folder / STATIC))
+        return None if fatal is None else f"stopped: {fatal}"
+
+    def _static_config(self, target: EvaluationTarget, folder: Path) -> AuditConfig:
+        """The pictures that were attacked on the plain model: the attack that does not know of the mitigation."""
+        plain = AuditRun.open(self.out / RUNS / PLAIN)
+        rows = [row for row in plain.samples().rows() if row.variant == PERTURBED]
+        samples = tuple(stored_sample(plain, row) for row in rows)
+        config = self._audit_config(target, folder)
+        return replace(config, suites=(Suite("attacked", samples, str(plain.folder)),), perturbing=None)
+
+
+def _guard_cost(plain: AuditRun, guarded: Any) -> VariantCost:
+    """The guard's own time on recorded replies, added to the time that the server took."""
+    cases = [case for case in plain.cases() if case.reply is not None and case.reply.error is None][: 2 * PROMPTS]
+    if not cases:
+        return VariantCost()
+    prompts = [stored_sample(plain, case.row).prompt for case in cases]
+    guarded.generate(prompts[:1])
+    start = time.perf_counter()
+    guarded.generate(prompts)
+    own = (time.perf_counter() - start) / len(prompts)
+    served = sum(case.reply.seconds or 0.0 for case in cases if case.reply) / len(cases)
+    return VariantCost(latency_ratio=(served + own) / served if served else None, seconds=served + own)

@@ -1,0 +1,66 @@
+"""`TimeBudget`: how long the work on a frontier took so far, over all its commands, and what still fits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from equipoise.countermeasures.catalogue import parse
+from equipoise.files import write_json
+
+WRITE_EVERY: Final = 1.0
+"""Seconds between two writes."""
+RATIOS: Final = {"smooth": 9.0, "vote": 5.0, "diffpure": 9.0, "recover": 3.0, "second": 2.0, "guard": 1.5}
+"""Time of a reply over that of the plain model before it is measured, roughly; 1.2 for all others."""
+OTHER_RATIO: Final = 1.2
+
+
+class TimeBudget:
+    """Seconds of work, kept in a file so that a killed command counts.
+
+    Args:
+        file: where they are kept.
+        limit: seconds that may be used in all; None is no limit.
+    """
+
+    def __init__(self, file: Path, limit: float | None) -> None:
+        self._file, self.limit = file, limit
+        self._before = float(json.loads(file.read_text())["seconds"]) if file.exists() else 0.0
+        self._start = self._written = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + time.monotonic() - self._start
+
+    def tick(self, *, final: bool = False) -> None:
+        """Write the time so far, now and then."""
+        now = time.monotonic()
+        if final or now - self._written >= WRITE_EVERY:
+            write_json(self._file, {"seconds": self.seconds})
+            self._written = now
+
+    def shortfall(self, needed: float) -> str | None:
+        """Why something is left out that needs so many seconds; None where it fits."""
+        if self.limit is None:
+            return None
+        left = max(self.limit - self.seconds, 0.0)
+        if needed <= left:
+            return None
+        return f"budget: needs about {_minutes(needed)}, {_minutes(left)} of {_minutes(self.limit)} left"
+
+
+def guessed_ratio(specs: Sequence[str]) -> float:
+    """Time of a reply through a chain over that of the plain model, before anything was measured."""
+    ratio = 1.0
+    for spec in specs:
+        name, values = parse(spec)
+        ratio *= float(values["copies"]) if values.get("copies", "").isdigit() else RATIOS.get(name, OTHER_RATIO)
+    return ratio
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"

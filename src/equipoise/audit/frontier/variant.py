@@ -1,0 +1,167 @@
+"""`FrontierVariant`: one way to mitigate a model, as `--with` names it.
+
+`SPEC` or a chain `SPEC then SPEC`; a link is a spec of `--defend`, the name of a fitter (`surgical`), an adapter
+(`+FOLDER`, first in the chain), or a fitter of adapters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from equipoise.audit.frontier.fitters import FITTERS, Fitter
+from equipoise.countermeasures.catalogue import CATALOGUE, example, parse
+from equipoise.errors import UsageError
+
+PLAIN: Final = "plain"
+"""The model without any mitigation."""
+THEN: Final = re.compile(r"\s+then\s+")
+
+
+@dataclass(frozen=True)
+class VariantLink:
+    """One mitigation of a chain."""
+
+    text: str
+    """As the user wrote it."""
+    fitter: Fitter | None = None
+    """What fits it; None where nothing is fitted."""
+    adapter: str | None = None
+    """Folder of an adapter; None where it is no adapter."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it comes with a file that the user tuned on data that this program does not see."""
+        if self.adapter is not None:
+            return True
+        file = parse(self.text)[1].get("file") if self.fitter is None else None
+        # A policy that ships with Equipoise is named, not a file, and tuned on nothing.
+        return bool(file) and Path(str(file)).exists()
+
+    @property
+    def takes_seed(self) -> bool:
+        """Whether another seed makes another mitigation, and the user did not fix it."""
+        if self.adapter is not None:
+            return False
+        if self.fitter is not None:
+            return self.fitter.has_chance
+        return "seed" in CATALOGUE[parse(self.text)[0]].keys and "seed=" not in self.text
+
+    @property
+    def changes_pictures(self) -> bool:
+        """Whether it means nothing for a model of text alone."""
+        if self.adapter is not None or self.fitter is not None:
+            return False
+        return CATALOGUE[parse(self.text)[0]].changes_pictures
+
+    def spec(self, artefact: Path | None, seed: int) -> str:
+        """The spec of `--defend`, with the fitted file and the seed filled in."""
+        if self.fitter is not None:
+            name, _, rest = self.text.partition(":")
+            return f"{name}:file={artefact}" + (f",{rest}" if rest else "")
+        if self.takes_seed and seed:
+            return self.text + (f",seed={seed}" if ":" in self.text else f":seed={seed}")
+        return self.text
+
+
+@dataclass(frozen=True)
+class FrontierVariant:
+    """One row of the frontier."""
+
+    name: str
+    """As the user wrote it, with single spaces; `plain` for the model itself."""
+    links: tuple[VariantLink, ...]
+    """In the order in which a prompt meets them; empty for the model itself."""
+
+    @property
+    def slug(self) -> str:
+        """Its folder's name."""
+        return re.sub(r"[^A-Za-z0-9.=+]+", "-", self.name).strip("-.")[:80] or "variant"
+
+    @property
+    def takes_seed(self) -> bool:
+        """Whether it is worth measuring with several seeds."""
+        return any(link.takes_seed for link in self.links)
+
+    @property
+    def fitters(self) -> tuple[Fitter, ...]:
+        """What has to be fitted."""
+        return tuple(link.fitter for link in self.links if link.fitter is not None)
+
+    @property
+    def guard_alone(self) -> bool:
+        """Whether it is the guard and nothing else, so that it works on the replies of any model."""
+        return len(self.links) == 1 and self.links[0].text.partition(":")[0].strip() == "guard"
+
+    def specs(self, artefacts: Sequence[Path | None], seed: int) -> tuple[str, ...]:
+        """The specs of its countermeasures; adapters are no countermeasures.
+
+        Args:
+            artefacts: one for each link, None where nothing was fitted.
+            seed: of what is randomised.
+        """
+        return tuple(
+            link.spec(artefact, seed)
+            for link, artefact in zip(self.links, artefacts, strict=True)
+            if link.adapter is None and not (link.fitter and link.fitter.makes == "adapter")
+        )
+
+
+def parse_variant(text: str, model: str) -> FrontierVariant:
+    """Read one `--with`.
+
+    Args:
+        text: `SPEC`, or several joined by ` then `.
+        model: name of the model, which may stand before `+ADAPTER`.
+
+    Raises:
+        UsageError: a link that is neither a countermeasure nor a fitter, or an adapter that is not first.
+    """
+    parts = [part for part in THEN.split(text.strip()) if part]
+    if not parts or text.strip() == PLAIN:
+        raise UsageError(f"expected a mitigation for --with, got {text!r}; try {example('guard')}")
+    links = [_link(part, model) for part in parts]
+    late = [link.text for link in links[1:] if link.adapter or (link.fitter and link.fitter.makes == "adapter")]
+    if late:
+        raise UsageError(f"expected an adapter first in the chain, got {late[0]} after others; try it first")
+    return FrontierVariant(" then ".join(parts), tuple(links))
+
+
+def _link(text: str, model: str) -> VariantLink:
+    name = text.partition(":")[0]
+    if text.startswith((f"{model}+", "+")):
+        folder = text.removeprefix(model).removeprefix("+")
+        if not folder:
+            raise UsageError(f"expected the folder of an adapter after +, got {text!r}; try +FOLDER")
+        return VariantLink(text, adapter=folder)
+    fitter = FITTERS.get(name)
+    if fitter is not None and fitter.makes == "adapter":
+        return VariantLink(text, fitter)
+    if name not in CATALOGUE:
+        names = ", ".join(sorted({*FITTERS, *CATALOGUE}))
+        raise UsageError(f"expected a mitigation of {names} or +ADAPTER, got {name!r}; try surgical or guard")
+    values = parse(text)[1]
+    if fitter is not None and not values["file"]:
+        return VariantLink(text, fitter)
+    if "file" in values and not values["file"]:
+        raise UsageError(f"expected a file for {name}, which nothing here fits, got {text!r}; try {example(name)}")
+    return VariantLink(text)
+
+
+def default_variants(*, reads_pictures: bool, attacked: bool, served: bool) -> tuple[str, ...]:
+    """What is measured where no `--with` is given: the cheapest of every kind first.
+
+    Args:
+        reads_pictures: whether the model takes pictures.
+        attacked: whether attacked pictures are measured, which countermeasures on pictures are for.
+        served: whether only its replies are here.
+    """
+    policies = tuple(f"prompt:{name}" for name in ("balanced", "contextual")) if "prompt" in CATALOGUE else ()
+    if served:
+        return ("guard", *policies)
+    fitted = ("surgical", "conditional", "surgical then conditional", "surgical then guard")
+    pictures = ("median", "crop", "recover") if reads_pictures and attacked else ()
+    return ("guard", *policies, *fitted, *pictures)

@@ -1,0 +1,93 @@
+"""Sentences for people who decide: only what was measured is claimed, and what is not excluded is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from equipoise.audit.frontier.advice import advise, deploy_command, direction, rank, sentence
+from equipoise.stats.estimates import PairedChange
+from tests.report.frontier.measured import frontier, row
+
+
+def change(value: float | None, low: float, high: float, p: float) -> PairedChange:
+    return PairedChange(100, 0, 0, 0, 0, value, low, high, p, p_adjusted=p)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (change(-0.2, -0.3, -0.1, 0.001), -1),
+        (change(0.2, 0.1, 0.3, 0.001), 1),
+        (change(-0.2, -0.3, -0.1, 0.06), 0),
+        (change(-0.2, -0.4, 0.01, 0.001), 0),
+        (change(None, -1, 1, 1.0), 0),
+    ],
+)
+def test_a_change_counts_where_interval_and_corrected_p_agree(cell: PairedChange, expected: int) -> None:
+    assert direction(cell) == expected
+
+
+def test_the_row_with_the_lowest_sum_of_both_failures_is_chosen() -> None:
+    measured = frontier(row("plain", 60, 40), row("small", 40, 40), row("large", 10, 40))
+    assert advise(measured).ship == "large"
+    assert "large lowers needless refusals from 30.0 % to 5.0 %" in advise(measured).headline
+
+
+def test_a_row_that_raises_the_other_failure_is_never_chosen() -> None:
+    measured = frontier(row("plain", 60, 10), row("yes to all", 0, 120))
+    advice = advise(measured)
+    assert advice.ship == "plain"
+    assert "ship the model as it is" in advice.headline
+    assert advice.sentences[0].startswith("yes to all lowers needless refusals")
+    assert "raises harmful answers from 5.0 % to 60.0 %" in advice.sentences[0]
+
+
+def test_no_measurable_rise_says_how_much_is_not_excluded() -> None:
+    text = sentence(frontier(row("plain", 60, 10), row("guard", 20, 12)).rows[1])
+    assert "without a measurable rise of harmful answers (a rise of up to" in text
+    assert "points is not excluded" in text
+
+
+def test_a_row_tuned_on_undeclared_data_is_described_and_not_chosen() -> None:
+    measured = frontier(row("plain", 60, 10), row("mine", 5, 10, tuning="not declared"))
+    advice = advise(measured)
+    assert advice.ship == "plain"
+    assert any(text.startswith("mine lowers") for text in advice.sentences)
+
+
+def test_an_unfinished_row_is_not_chosen() -> None:
+    assert advise(frontier(row("plain", 60, 10), row("half", 5, 10, complete=False))).ship == "plain"
+
+
+def test_without_any_measured_change_plain_is_shipped() -> None:
+    advice = advise(frontier(row("plain", 60, 10), row("same", 60, 10)))
+    assert advice.ship == "plain"
+    assert "changes neither failure measurably" in advice.sentences[0]
+    assert advise(frontier(row("plain", 60, 10))).headline == "No mitigation was measured."
+
+
+def test_the_command_deploys_the_chain_and_the_adapter() -> None:
+    measured = frontier(row("plain", 60, 10), row("x", 5, 10, specs=("surgical:file=a b", "guard"), model="M+A"))
+    assert deploy_command(measured, measured.rows[1]) == (
+        "equipoise ask 'QUESTION' --model M+A --defend 'surgical:file=a b' --defend guard"
+    )
+
+
+def test_behind_a_server_the_guard_is_deployed_as_a_gateway() -> None:
+    measured = frontier(row("plain", 60, 10), row("guard:detoxifier=testbed", 60, 1), served=True)
+    measured = replace(
+        measured, rows=(measured.rows[0], replace(measured.rows[1], specs=("guard:detoxifier=testbed",)))
+    )
+    assert deploy_command(measured, measured.rows[1]) == (
+        "equipoise guard serve --upstream http://host/v1 --detector embedded --detoxifier testbed"
+    )
+    assert deploy_command(measured, measured.plain).startswith("# no change")
+
+
+def test_rows_are_listed_by_how_surely_they_are_on_the_front() -> None:
+    rows = frontier(
+        row("plain", 60, 10, 0.0), row("off", 61, 11, 0.1), row("unknown", 1, 1, None), row("on", 5, 5)
+    ).rows
+    assert [part.name for part in rank(rows)] == ["plain", "on", "off", "unknown"]

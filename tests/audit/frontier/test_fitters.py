@@ -1,0 +1,66 @@
+"""What may be fitted on, and the table of fitters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from equipoise.audit.frontier.fitters import FITTERS, FitData
+from equipoise.audit.frontier.split_registry import SplitRegistry
+from equipoise.countermeasures.catalogue import CATALOGUE
+from equipoise.data.catalogue import Suite
+from equipoise.steering.prompt_sets import own_prompts
+from equipoise.types import Sample
+from tests.audit.frontier.samples import planted_suite, registry
+
+
+def test_every_fitter_of_files_has_a_countermeasure_that_takes_the_file() -> None:
+    for name, fitter in FITTERS.items():
+        assert fitter.name == name
+        assert fitter.about
+        assert fitter.fitted_on
+        if fitter.makes == "file":
+            assert CATALOGUE[name].keys["file"] == ""
+
+
+def test_data_are_the_selection_part_and_our_own_prompts() -> None:
+    divided = registry()
+    data = FitData.of(divided)
+    assert {s.id for s in data.all if s.suite == "own"} == {s.id for s in divided.parts.selection}
+    assert all(sample.expected == "refuse" for sample in data.harmful)
+    assert all(sample.expected == "answer" for sample in data.harmless)
+    assert sum(s.suite == "equipoise-harmful" for s in data.harmful) == len(own_prompts("harmful"))
+    assert divided.leaks(data.all) == ()
+
+
+def test_a_prompt_of_ours_that_a_suite_asks_as_well_is_dropped() -> None:
+    text = own_prompts("harmful").prompts[0].text
+    suite = planted_suite(60)
+    test = SplitRegistry.of([suite]).parts.test[0]
+    changed = replace(test, text=text, expected="refuse")
+    samples = tuple(changed if sample.id == test.id else sample for sample in suite.samples)
+    divided = SplitRegistry.of([Suite("own", samples, "")])
+    assert changed in divided.parts.test, "the part follows the cluster, not the words"
+    data = FitData.of(divided)
+    assert text not in {sample.text for sample in data.all}
+    assert sum(s.suite == "equipoise-harmful" for s in data.harmful) == len(own_prompts("harmful")) - 1
+
+
+def test_a_sample_that_cannot_be_asked_is_not_fitted_on() -> None:
+    suite = planted_suite(60)
+    samples = tuple(replace(sample, problem="its picture is missing") for sample in suite.samples)
+    data = FitData.of(SplitRegistry.of([Suite("own", samples, "")]))
+    assert not [sample for sample in data.all if sample.suite == "own"]
+
+
+def test_borderline_samples_are_fitted_on_by_nobody() -> None:
+    samples = tuple(Sample(str(i), "own", f"w{i} w{i + 1}", "borderline") for i in range(40))
+    data = FitData.of(SplitRegistry.of([Suite("own", samples, "")]))
+    assert not [sample for sample in data.all if sample.suite == "own"]
+
+
+@pytest.mark.parametrize("name", ["harmful", "harmless", "pseudo_harmful", "ordinary"])
+def test_our_own_prompts_stand_under_their_own_name(name: str) -> None:
+    data = FitData.of(registry())
+    assert any(sample.suite == f"equipoise-{name}" for sample in data.all)
