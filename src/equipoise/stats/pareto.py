@@ -78,7 +78,7 @@ def front_membership(
     if not axes or len({len(axis.values) for axis in axes}) != 1:
         raise UsageError("expected axes over the same variants, got others; try one row for each variant on every axis")
     points = np.stack([axis.rates() for axis in axes], axis=-1)
-    known = ~np.isnan(points).any(axis=-1)
+    known: NDArray[np.bool_] = np.asarray(~np.isnan(points).any(axis=-1))
     shares = _shares(axes, resamples, seed) if known.any() else np.zeros(len(points))
     results: list[FrontMembership | None] = []
     for index, point in enumerate(points):
@@ -104,7 +104,7 @@ def _shares(axes: Sequence[AxisLabels], resamples: int, seed: int) -> NDArray[np
             number = weights @ counts
             rates.append(np.divide(weights @ sums, number, out=np.full(number.shape, np.nan), where=number > 0))
         points = np.stack(rates, axis=-1)
-        known = ~np.isnan(points).any(axis=-1)
+        known: NDArray[np.bool_] = np.asarray(~np.isnan(points).any(axis=-1))
         # R x V x V: whether the second variant dominates the first. NaN compares as false, so unknown points neither
         # dominate nor are dominated; they are taken off the front here.
         beaten = dominates(points[:, None, :, :], points[:, :, None, :]).any(axis=2)
