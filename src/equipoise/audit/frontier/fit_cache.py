@@ -130,7 +130,7 @@ class FitCache:
         refused = None
         if overlaps:
             refused = (
-                f"refused: fitted on {len(overlaps)} samples that are related to the test split "
+                f"refused: fitted on {len({overlap.right for overlap in overlaps})} samples that are related to the test split "
                 f"({overlaps[0].right} shares its {overlaps[0].kind} with {overlaps[0].left})"
             )
         finished = CachedFit(

@@ -60,9 +60,9 @@ class SplitRegistry:
         """
         overlaps = self.leaks(samples)
         if overlaps:
-            first = overlaps[0]
+            first, count = overlaps[0], len({overlap.right for overlap in overlaps})
             raise UsageError(
-                f"expected {name} fitted apart from the test split, got {len(overlaps)} related samples ({first.right} "
+                f"expected {name} fitted apart from the test split, got {count} related samples ({first.right} "
                 f"shares its {first.kind} with {first.left}); try fitting on the selection split"
             )
 
