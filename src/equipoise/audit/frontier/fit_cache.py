@@ -129,8 +129,9 @@ class FitCache:
         overlaps = self.registry.leaks(outcome.tuned_on)
         refused = None
         if overlaps:
+            count = len({overlap.right for overlap in overlaps})
             refused = (
-                f"refused: fitted on {len({overlap.right for overlap in overlaps})} samples that are related to the test split "
+                f"refused: fitted on {count} samples that are related to the test split "
                 f"({overlaps[0].right} shares its {overlaps[0].kind} with {overlaps[0].left})"
             )
         finished = CachedFit(
