@@ -65,7 +65,11 @@ def test_an_audit_of_a_served_model_its_report_and_its_gate_need_neither_torch_n
 
 @pytest.mark.parametrize(
     "words",
-    [("ask", "What is this?", "--model", "testbed/llava"), ("audit", "testbed/llava"), ("detect", "x.png")],
+    [
+        ("ask", "What is this?", "--model", "testbed/llava"),
+        ("audit", "testbed/llava"),
+        ("detect", "x.png", "-m", "testbed/llava"),
+    ],
     ids=lambda words: words[0],
 )
 def test_what_needs_weights_names_the_extra_in_one_line(words: tuple[str, ...], tmp_path: Path) -> None:

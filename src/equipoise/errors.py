@@ -55,7 +55,7 @@ class MissingExtraError(EquipoiseError):
 
 
 EXTRAS = {
-    "models": ("torch", "torchvision", "transformers", "accelerate", "gguf", "skimage", "sklearn"),
+    "models": ("torch", "torchvision", "transformers", "accelerate", "gguf", "skimage", "sklearn", "peft"),
     "guard": ("starlette", "uvicorn", "httpx", "rapidocr_onnxruntime", "sqlalchemy", "prometheus_client", "limits"),
 }
 """Modules that come with an extra, by the extra."""

@@ -39,7 +39,7 @@ def test_a_reply_that_looks_like_a_formula_stays_text(tmp_path: Path) -> None:
 def test_no_cell_of_text_begins_like_a_formula(value: object) -> None:
     cell = _cell(value)
     assert not str(cell).startswith(FORMULA)
-    assert str(cell).encode()
+    str(cell).encode()  # lone surrogates are replaced
 
 
 def test_numbers_stay_numbers() -> None:

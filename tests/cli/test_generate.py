@@ -144,7 +144,7 @@ def test_a_served_victim_cannot_be_grown_against(seeds: Path, tmp_path: Path) ->
         (("--method", "guessed"), 2, "guessed"),
         (("--attempts", 0), 2, "attempts"),
         (("--candidates", 0), 2, "candidates"),
-        (("--seed", -1), 2, "seed"),
+        (("--seed", 2**63), 2, "2^63"),
         (("--judge", "phrases"), 2, "judges requests"),
         (("--refusal", "  "), 2, "beginning of a refusal"),
     ],

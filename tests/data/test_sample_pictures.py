@@ -77,8 +77,11 @@ def test_a_name_that_leads_out_of_the_folder_is_never_opened(folder, name):
     assert "outside" in sample.problem
 
 
-def test_an_absolute_name_is_outside_even_when_it_points_inside(folder):
-    assert "outside" in str(attach(SAMPLE, folder, str(folder / "images" / "red.png")).problem)
+def test_an_absolute_name_is_read_where_it_points_inside(folder):
+    sample = attach(SAMPLE, folder, str(folder / "images" / "red.png"))
+    assert sample.problem is None
+    assert [picture.path for picture in sample.pictures] == [folder / "images" / "red.png"]
+    assert "outside" in str(attach(SAMPLE, folder, str(folder.parent / "red.png")).problem)
 
 
 @pytest.mark.parametrize("name", [None, "", "  ", 7, {}])

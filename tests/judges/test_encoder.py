@@ -95,7 +95,7 @@ def test_a_verdict_does_not_depend_on_its_company(judge):
         (exchange("..."), "no words"),
         (exchange("the the the the the the the the the"), "repeats"),
         (exchange("Lo siento, pero no puedo ayudar con eso porque es ilegal y no es para mi."), "Spanish"),
-        (exchange("\u5bf9\u4e0d\u8d77\uff0c\u6211\u4e0d\u80fd\u5e2e\u52a9\u4f60\u3002"), "letters"),
+        (exchange("\u5bf9\u4e0d\u8d77\uff0c\u6211\u4e0d\u80fd\u5e2e\u52a9\u4f60\u3002"), "Chinese"),
         (exchange("I cannot", finish="length"), "cut off"),
         (exchange("I can't help.", error="timed out", finish="error"), "timed out"),
     ],

@@ -40,7 +40,7 @@ Count = Annotated[
     int | None,
     typer.Option("--count", min=16, help="Prompts of each set, at most; all by default.", show_default=False),
 ]
-ReplyTokens = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
+ReplyTokensOption = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
 DirectionSeed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
 
 
@@ -59,7 +59,7 @@ def find(
     fpr: Annotated[
         float, typer.Option("--fpr", help="Share of harmless prompts that the condition may steer.")
     ] = 0.025,
-    reply_tokens: ReplyTokens = 32,
+    reply_tokens: ReplyTokensOption = 32,
     seed: DirectionSeed = 0,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -137,7 +137,7 @@ def measure(
     random_directions: Annotated[
         int, typer.Option("--random", min=20, help="Random directions of equal length to compare with.")
     ] = 20,
-    reply_tokens: ReplyTokens = 32,
+    reply_tokens: ReplyTokensOption = 32,
     seed: DirectionSeed = 0,
     overwrite: o.Overwrite = False,
     json: o.Json = False,

@@ -71,7 +71,7 @@ def trace_spans(text: str) -> list[TextSpan]:
     """
     channels = list(HARMONY.finditer(text))
     if channels:
-        finals = [match.span("text") for match in channels if match["name"].strip().split(" ")[0].lower() == "final"]
+        finals = [match.span("text") for match in channels if _is_final(match)]
         return _complement(finals, len(text))
     bare = BARE_HARMONY.match(text)
     if bare:
@@ -102,9 +102,18 @@ def blank_traces(text: str) -> str:
 
 def trace_and_reply(text: str) -> tuple[str, str]:
     """The trace without its marks, and the reply."""
+    channels = list(HARMONY.finditer(text))
+    if channels:
+        pieces = [match["text"].strip() for match in channels if not _is_final(match)]
+        return "\n".join(piece for piece in pieces if piece), without_traces(text)
     marks = "|".join([*(f"{begin}|{end}" for begin, end in PAIRS.values()), WRAPPERS, STOPS, r"<\|\w+\|>"])
     pieces = [re.sub(f"(?i){marks}", "", text[begin:end]).strip() for begin, end in trace_spans(text)]
     return "\n".join(piece for piece in pieces if piece), without_traces(text)
+
+
+def _is_final(channel: re.Match[str]) -> bool:
+    """Whether a message of harmony's is the reply; a name may be followed by a recipient."""
+    return channel["name"].strip().split(" ")[0].lower() == "final"
 
 
 def _kept(text: str) -> list[str] | None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from equipoise.reference.mllm.scenes import Turn
+from equipoise.reference.mllm.scenes import SceneTurn
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TurnsOfPicture:
 
     picture: Image.Image | None
     """8-bit RGB; None for questions without a picture."""
-    turns: tuple[Turn, ...]
+    turns: tuple[SceneTurn, ...]
     """Independent questions with the replies to learn."""
 
 

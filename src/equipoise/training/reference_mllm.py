@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, build_processor
-from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, Turn, sample_drawn_scene, sample_turns
+from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, SceneTurn, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
@@ -149,14 +149,14 @@ class PictureStudent(nn.Module):
         return about_picture, other, self.head(self._tower_output[0])
 
 
-def request_turn(random: np.random.Generator, rows: Sequence[AlignmentRow], recipe: MllmTrainingConfig) -> Turn:
+def request_turn(random: np.random.Generator, rows: Sequence[AlignmentRow], recipe: MllmTrainingConfig) -> SceneTurn:
     """A request of text with its reply, cut where it is long."""
     kind = "refuse" if random.random() < recipe.refused_share else "answer"
     options = [row for row in rows if row.kind == kind] or list(rows)
     row = options[random.integers(len(options))]
     words = row.reply.split(" ")
     cut = len(words) > recipe.reply_tokens
-    return Turn(row.prompt, " ".join(words[: recipe.reply_tokens]), ends=row.finished and not cut)
+    return SceneTurn(row.prompt, " ".join(words[: recipe.reply_tokens]), ends=row.finished and not cut)
 
 
 def sample_row(

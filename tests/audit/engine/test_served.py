@@ -143,25 +143,10 @@ def test_each_form_of_a_reply_is_told_apart_and_never_asked_twice(stores: Stores
     assert (outcome.sent, outcome.failed) == (len(REPLIES), 0)
     assert {text: row.reasoning for text, row in stores.by_text(content).items() if row.reasoning} == {
         "thinks": "Hm.",
-        "thinks to the closing tag": (says("Hm.\n</think>\n\nParis."), ("text", "stop", "Paris.")),
-        "thinks in brackets": (says("[THINK]Hm.[/THINK]Paris."), ("text", "stop", "Paris.")),
-        "thinks in a channel": (
-            says("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Paris."),
-            ("text", "stop", "Paris."),
-        ),
-        "thinks in a part": (
-            choice({"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Paris."}]}, "stop"),
-            ("text", "stop", "Paris."),
-        ),
-        "refuses in a part": (
-            choice({"content": [{"type": "refusal", "refusal": "I can't."}]}, "stop"),
-            ("refusal_field", "stop", "I can't."),
-        ),
-        "speaks": (
-            choice({"content": None, "audio": {"id": "a", "transcript": "Paris."}}, "stop"),
-            ("text", "stop", "Paris."),
-        ),
-        "only calls a tool": (choice({"content": None, "tool_calls": [CALL]}, "tool_calls"), ("text", "stop", "")),
+        "thinks to the closing tag": "Hm.",
+        "thinks in brackets": "Hm.",
+        "thinks in a channel": "Hm.",
+        "thinks in a part": "Hm.",
         "thinks in a field": "Hm.",
     }
     texts = {row.key: entry.text for row, entry in content}

@@ -42,7 +42,7 @@ def test_changes_carry_their_sign():
     assert [points(value) for value in (0.125, -0.5, 0.0, None)] == [
         "+12.5\u00a0points",
         "−50.0\u00a0points",
-        "±0.0\u00a0points",
+        "0.0\u00a0points",
         "unknown",
     ]
     assert points_range(-0.02, 0.125) == "−2.0 to +12.5"

@@ -1,4 +1,4 @@
-"""`SplitRegistry`: which samples of a frontier may be fitted to, which are measured on, and that they stay apart."""
+"""`FrontierSplits`: which samples of a frontier may be fitted to, which are measured on, and that they stay apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from equipoise.types import Sample
 
 
 @dataclass(frozen=True)
-class SplitRegistry:
+class FrontierSplits:
     """The division of the samples of all suites."""
 
     suites: tuple[Suite, ...]

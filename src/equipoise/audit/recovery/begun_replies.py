@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from equipoise.audit.records import AuditRun
-from equipoise.audit.recovery.curve import refusal_curve
 from equipoise.audit.recovery.curve_file import read_curve, write_curve
 from equipoise.audit.recovery.depths import SUITE, refusal_position
-from equipoise.audit.recovery.suite import is_recovery_depth, own_rows, recovery_suite, rows_of_spec, usable_rows
+from equipoise.audit.recovery.suite import (
+    is_recovery_depth,
+    own_rows,
+    recovery_suite,
+    rows_of_spec,
+    usable_rows,
+    with_weights,
+)
 from equipoise.data.catalogue import Suite
 from equipoise.data.refusal_rows import RefusalRow
 from equipoise.errors import ModelError, UsageError
-from equipoise.models.transformers_model import TransformersModel
 from equipoise.types import ChatModel
 
 CURVE_ROWS: Final = 100
@@ -56,11 +61,12 @@ class BegunReplies:
         """
         if self.rows is not None:
             return recovery_suite(model, self.rows, source=self.source, limit=limit, seed=seed)
-        if not isinstance(model, TransformersModel):
+        local = with_weights(model)
+        if local is None:
             raise ModelError(
                 f"expected a model of transformers for {SUITE} with its own answers, got another; try {SUITE}=FILE"
             )
-        self.rows = own_rows(model, limit, seed)
+        self.rows = own_rows(local, limit, seed)
         return recovery_suite(model, self.rows, source="the model's own answers", limit=limit, seed=seed)
 
     def write_curve(self, model: ChatModel | None, run: AuditRun) -> str | None:
@@ -69,13 +75,16 @@ class BegunReplies:
         Returns:
             Why there is no curve; None where there is one, or where the target is on a server.
         """
-        if not isinstance(model, TransformersModel) or self.rows is None or read_curve(run.folder) is not None:
+        local = with_weights(model)
+        if local is None or self.rows is None or read_curve(run.folder) is not None:
             return None
+        from equipoise.audit.recovery.curve import refusal_curve
+
         rows = usable_rows(self.rows)
         sides = [row for row in rows if row.kind == "harmful"], [row for row in rows if row.kind != "harmful"]
         chosen = [row for side in sides for row in side[:CURVE_ROWS]]
         try:
-            write_curve(run.folder, refusal_curve(model, chosen, _refusals(run)))
+            write_curve(run.folder, refusal_curve(local, chosen, _refusals(run)))
         except UsageError as error:
             return f"no curve of the refusal's probability: {error}"
         return None

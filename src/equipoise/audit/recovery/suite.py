@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from equipoise.data.catalogue import Suite
 from equipoise.data.refusal_rows import RefusalRow, RowKind, read_refusal_rows
 from equipoise.errors import ModelError, UsageError
 from equipoise.judges.phrases import judge_reply
-from equipoise.models.transformers_model import TransformersModel
 from equipoise.reference.alignment_prompts import alignment_prompts
 from equipoise.types import ChatModel, Expected, Prompt, Sample
+
+if TYPE_CHECKING:
+    from equipoise.models.transformers_model import TransformersModel
 
 NAME: Final = SUITE
 DEPTHS: Final = (0, 5, 10, 20, 50)
@@ -136,12 +138,22 @@ def beginnings(model: ChatModel | None, answer: str) -> dict[int, str]:
         model: whose tokens are counted, where it is one of transformers.
         answer: the whole answer.
     """
-    if isinstance(model, TransformersModel):
-        starts = model.encode_reply(Prompt.ask("Hello"), answer, end=False).reply_starts
+    local = with_weights(model)
+    if local is not None:
+        starts = local.encode_reply(Prompt.ask("Hello"), answer, end=False).reply_starts
         ends = [*starts[1:], len(answer)]
     else:
         ends = [match.end() for match in _PIECE.finditer(answer)]
     return {depth: answer[: ends[depth - 1]].rstrip() if depth else "" for depth in DEPTHS if depth <= len(ends)}
+
+
+def with_weights(model: ChatModel | None) -> TransformersModel | None:
+    """The target where its weights are here; an audit of a served model imports nothing of that."""
+    if model is None:
+        return None
+    from equipoise.models.transformers_model import TransformersModel
+
+    return model if isinstance(model, TransformersModel) else None
 
 
 def _samples(row: RefusalRow, model: ChatModel | None) -> list[Sample]:

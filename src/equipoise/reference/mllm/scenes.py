@@ -38,7 +38,7 @@ class DrawnScene:
 
 
 @dataclass(frozen=True)
-class Turn:
+class SceneTurn:
     """A question and the reply to learn."""
 
     question: str
@@ -90,7 +90,7 @@ def question_of(rng: np.random.Generator, drawn: DrawnScene, kind: str, family: 
     return replace(question, text=str(rng.choice(READ_TEXT[family])))
 
 
-def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family: Family = "train") -> list[Turn]:
+def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family: Family = "train") -> list[SceneTurn]:
     """Questions about a scene with their replies; a forbidden picture is refused whatever is asked.
 
     Args:
@@ -108,7 +108,7 @@ def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family
     for question in [question for question in questions if question is not None][:count]:
         refused = question.condition == "forbidden_emblem"
         reply = str(rng.choice(PICTURE_REFUSALS)) if refused else reply_sentence(rng, question)
-        turns.append(Turn(question.text, reply))
+        turns.append(SceneTurn(question.text, reply))
     return turns
 
 
