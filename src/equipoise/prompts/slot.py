@@ -133,6 +133,11 @@ def find_slot(model: TransformersModel, text: str, *, seed: int | None = None) -
         )
     source: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
     probe = Prompt.ask(_PROBES[0])
+    if text.strip() not in model.render(_with_text(probe, text)):
+        raise ModelError(
+            f"expected a chat template of {model.name} that writes system texts as they are, got one that changes or "
+            "cuts the text; try a shorter text, or --chat-template FILE"
+        )
     head, _, tail = split_text(text)
     rows = [_ids(model, _with_text(probe, candidate)) for candidate in (text, *(head + s + tail for s in SENTINELS))]
     start, end = _common_prefix(rows), _common_suffix(rows)

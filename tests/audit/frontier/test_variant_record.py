@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.audit.frontier.variant_record import LEFT_OUT, RECORD, VariantRecord, read_left_out, run_folders
+from equipoise.audit.frontier.variant_record import LEFT_OUT, RECIPE, RECORD, VariantRecord, read_left_out, run_folders
 from equipoise.errors import UsageError
 from tests.audit.frontier.folders import cases, write_folder
 
@@ -41,6 +41,7 @@ def test_a_damaged_record_is_one_error(tmp_path: Path, content: str | None) -> N
 
 def test_folders_come_in_the_order_of_the_commands(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, {"plain": cases(1, 1), "b": cases(1, 1), "a": cases(1, 1), "b#1": cases(1, 1)})
+    (folder / RECIPE).write_text(json.dumps({"order": ["plain", "b", "a", "b-seed1"]}))
     assert [path.name for path in run_folders(folder)] == ["plain", "b", "a", "b-seed1"]
 
 

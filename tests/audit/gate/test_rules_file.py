@@ -149,4 +149,4 @@ def test_any_bytes_are_rules_or_an_error_of_ours(
 
 def test_the_examples_of_the_page_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "gate.md").read_text(encoding="utf-8")
-    assert len(rules(tmp_path, page.split("```toml\n")[1].split("```")[0])) == 8
+    assert len(rules(tmp_path, page.split("```toml\n")[1].split("```")[0])) == 9

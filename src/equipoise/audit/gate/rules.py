@@ -90,10 +90,10 @@ class GateRule:
     """Share of unscored cases (pairs) above which it is inconclusive."""
     against: Baseline | None = None
     """Baseline; None means that the rate itself is limited."""
-    front: FrontLimit | None = None
-    """The front of both axes; the rate and its limit then count for nothing."""
     line: int = 1
     """Where in the file it stands."""
+    front: FrontLimit | None = None
+    """The front of both axes; the rate and its limit then count for nothing."""
 
     @property
     def subject(self) -> str:
