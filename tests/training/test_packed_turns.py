@@ -9,11 +9,15 @@ import torch
 from PIL import Image
 
 from equipoise.reference.mllm.architecture import TowerSize, build_model, build_processor
-from equipoise.reference.mllm.scenes import Turn
+from equipoise.reference.mllm.scenes import SceneTurn
 from equipoise.training.packed_turns import TurnPacker, TurnsOfPicture, additive_mask
 from tests.reference.tiny_base import write_tiny_base
 
-TURNS = (Turn("What colour?", "Red."), Turn("Where is the circle?", "On the left.", ends=False), Turn("Hi", "Yes"))
+TURNS = (
+    SceneTurn("What colour?", "Red."),
+    SceneTurn("Where is the circle?", "On the left.", ends=False),
+    SceneTurn("Hi", "Yes"),
+)
 PICTURE = Image.new("RGB", (60, 80), (10, 200, 30))
 
 
@@ -22,7 +26,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
-def conversation(processor, turn: Turn, picture: Image.Image | None):
+def conversation(processor, turn: SceneTurn, picture: Image.Image | None):
     """The same question alone, by template and processor, and where its reply begins."""
     content = ([{"type": "image"}] if picture is not None else []) + [{"type": "text", "text": turn.question}]
     chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
