@@ -95,7 +95,7 @@ class DoctorReport:
     requirements: tuple[Requirement, ...]
     """What every installation needs, from the installed metadata."""
     versions: dict[str, str | None]
-    """Version of each of these; None where it is not installed."""
+    """Version of each of these, None where it is not installed, and of packages for models with weights that are."""
     broken: dict[str, str]
     """Packages for models with weights that are installed but cannot be imported, with the reason."""
     devices: tuple[ComputeDevice, ...]
@@ -167,11 +167,11 @@ def doctor(
 
 def _print(report: DoctorReport) -> None:
     print_table(f"equipoise {report.equipoise}, Python {report.python}, {report.system}", "")
+    missing = {needed.name: f"missing: pip install {needed.pip_argument}" for needed in report.requirements}
     rows = []
-    for needed in report.requirements:
-        version = report.versions[needed.name] or f"missing: pip install {needed.pip_argument}"
-        problem = f", broken: {report.broken[needed.name]}" if needed.name in report.broken else ""
-        rows.append((needed.name, version + problem))
+    for name, installed in report.versions.items():
+        problem = f", broken: {report.broken[name]}" if name in report.broken else ""
+        rows.append((name, (installed or missing[name]) + problem))
     print_table(table("Packages", ["package", "version"], rows))
     devices = [
         (d.name, d.hardware, size(d.memory) if d.memory else "unknown", size(d.free) if d.free else "unknown")
