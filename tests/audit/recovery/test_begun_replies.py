@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from equipoise.audit.records import AuditRun
-from equipoise.audit.recovery import begun_replies
 from equipoise.audit.recovery.begun_replies import BegunReplies
 from equipoise.audit.recovery.curve_file import CurvePoint, RefusalCurve, read_curve, write_curve
 from equipoise.data.refusal_rows import RefusalRow
@@ -65,7 +64,7 @@ def test_openers_are_those_of_refusals_from_the_first_word_on(run: AuditRun, mon
         refusals.extend(own)
         return RefusalCurve(("Sorry",), (), ())
 
-    monkeypatch.setattr(begun_replies, "refusal_curve", curve)
+    monkeypatch.setattr("equipoise.audit.recovery.curve.refusal_curve", curve)
     begun().write_curve(text_model("bpe"), run)
     assert refusals == [REFUSAL]
 
