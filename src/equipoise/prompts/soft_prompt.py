@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.nn import functional
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.files import write_json, write_whole
+from equipoise.models.tensor_file import load_with_document, save_with_document
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.types import Sample
 
@@ -117,11 +113,7 @@ class SoftPrompt:
         Raises:
             OutputError: the files cannot be written.
         """
-        target = _tensor_file(path)
-        content = save_tensors({"embeddings": self.embeddings.contiguous()})
-        write_whole(target, content)
-        write_json(target.with_suffix(".json"), self.to_dict() | {"sha256": hashlib.sha256(content).hexdigest()})
-        return target
+        return save_with_document(path, {"embeddings": self.embeddings}, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> SoftPrompt:
@@ -130,22 +122,7 @@ class SoftPrompt:
         Raises:
             UsageError: a file is missing or damaged, the two do not belong together, or it is no soft prompt.
         """
-        target = _tensor_file(path)
-        try:
-            content = target.read_bytes()
-            document = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
-            tensors = load_tensors(content)
-        except (OSError, ValueError, SafetensorError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0][:100]
-            raise UsageError(
-                f"expected a soft prompt in {target} with its JSON file beside it, got '{reason}'; "
-                "try `equipoise prompt optimise`"
-            ) from error
-        if not isinstance(document, dict) or document.get("sha256") != hashlib.sha256(content).hexdigest():
-            raise UsageError(
-                f"expected {target.with_suffix('.json').name} to belong to {target.name}, got another hash; "
-                "try the two files of one run"
-            )
+        tensors, document = load_with_document(path, "a soft prompt", "equipoise prompt optimise")
         if "embeddings" not in tensors or document.get("format") != FORMAT:
             raise UsageError(f"expected a soft prompt in {path}, got something else; try `equipoise prompt optimise`")
         return cls(
@@ -155,8 +132,3 @@ class SoftPrompt:
             revision=str(document["revision"]),
             details=document.get("details") or {},
         )
-
-
-def _tensor_file(path: str | Path) -> Path:
-    target = Path(path)
-    return target.with_suffix(".safetensors") if target.suffix in ("", ".json") else target

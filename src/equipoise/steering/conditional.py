@@ -19,9 +19,10 @@ from torch import Tensor
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.language_tower import StreamEdit, edited_layer_inputs
+from equipoise.models.tensor_file import load_with_document, save_with_document
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.thresholds import Threshold, calibrate
-from equipoise.steering.direction import FORMAT, Direction, load_with_document, save_with_document
+from equipoise.steering.direction import FORMAT, Direction
 from equipoise.steering.edits import capture, masked, translation
 from equipoise.steering.prompt_forward import StageProgress, forward_batches, no_progress, run_prompts
 from equipoise.steering.prompt_sets import PromptSet
@@ -134,7 +135,7 @@ class ConditionalAddition:
         Raises:
             UsageError: no such file, damaged, or not a condition.
         """
-        tensors, document = load_with_document(path)
+        tensors, document = load_with_document(path, "a direction", "equipoise direction find")
         if "weight" not in tensors or "condition" not in document:
             raise UsageError(f"expected a condition in {path}, got something else; try `equipoise direction find`")
         condition = HarmCondition(weight=tensors["weight"], **document["condition"])

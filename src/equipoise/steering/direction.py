@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.nn import functional
 
 from equipoise.errors import ModelError, UsageError
-from equipoise.files import write_json, write_whole
+from equipoise.models.tensor_file import load_with_document, save_with_document
 
 if TYPE_CHECKING:
     from equipoise.steering.steerable import Steerable
@@ -164,7 +160,7 @@ class Direction:
         Raises:
             UsageError: no such file, damaged, or not a direction.
         """
-        tensors, document = load_with_document(path)
+        tensors, document = load_with_document(path, "a direction", "equipoise direction find")
         if "vector" not in tensors or document.get("format") != FORMAT or "layer" not in document:
             raise UsageError(f"expected a direction in {path}, got something else; try `equipoise direction find`")
         return cls(
@@ -212,46 +208,3 @@ def mean_direction(directions: Sequence[Direction], weights: Sequence[float] | N
             raise UsageError("expected directions of one layer and position, got several; try one of each")
     total = torch.stack([direction.vector * share for direction, share in zip(directions, shares, strict=True)]).sum(0)
     return first._derived(total, f"mean of {len(directions)}")
-
-
-def save_with_document(path: str | Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> Path:
-    """Write tensors, and beside them the JSON document with their sha256.
-
-    Raises:
-        OutputError: the files cannot be written.
-    """
-    target = _tensor_file(path)
-    content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-    write_whole(target, content)
-    write_json(target.with_suffix(".json"), {**document, "sha256": hashlib.sha256(content).hexdigest()})
-    return target
-
-
-def load_with_document(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_with_document` wrote.
-
-    Raises:
-        UsageError: a file is missing or damaged, or the two do not belong together.
-    """
-    target = _tensor_file(path)
-    try:
-        content = target.read_bytes()
-        document = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
-        tensors = load_tensors(content)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0][:100]
-        raise UsageError(
-            f"expected a direction in {target} with its JSON file beside it, got '{reason}'; "
-            "try `equipoise direction find`"
-        ) from error
-    if not isinstance(document, dict) or document.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise UsageError(
-            f"expected {target.with_suffix('.json').name} to belong to {target.name}, got another hash; "
-            "try the two files of one run"
-        )
-    return tensors, document
-
-
-def _tensor_file(path: str | Path) -> Path:
-    target = Path(path)
-    return target.with_suffix(".safetensors") if target.suffix in ("", ".json") else target

@@ -17,8 +17,6 @@ counts for nothing: each stretch of characters is looked at by itself.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -26,6 +24,8 @@ from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
+
+from equipoise.guard.normalisation.encodings import from_base64, text_of
 
 SHORTEST: Final = 60
 """Characters in a row from which on they may be base64; lines of mails and certificates have 64 or 76."""
@@ -62,7 +62,6 @@ _FREQUENT: Final = (
     "ne ea ra ce li ch ll be ma si om ur"
 )
 _FORMATS: Final = (b"%PDF", b"PK\x03\x04", b"RIFF", b"OggS", b"ID3", b"\x1f\x8b", b"\x1a\x45\xdf\xa3", b"fLaC")
-_BLANK: Final = str.maketrans("-_", "+/", "\\\r\n=")
 _PICTURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*")
 _TAIL: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{SHORTEST}}}\Z")
 _URL: Final = re.compile(r"\s*data:image/[\w.+-]+(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=_-]+\s*\Z", re.IGNORECASE)
@@ -114,8 +113,8 @@ def read(text: str, depth: int = DEPTH) -> Read:
     at, room = 0, LARGEST_TEXT
     for match in _RUN.finditer(text):
         run = match["run"]
-        decoded = _decoded(run)
-        inner = _as_text(decoded) if depth and decoded is not None and len(run) * 3 // 4 <= room else None
+        decoded = from_base64(run)
+        inner = text_of(decoded) if depth and decoded is not None and len(run) * 3 // 4 <= room else None
         if inner is not None:
             room -= len(inner)
             deeper = read(inner, depth - 1)
@@ -157,36 +156,12 @@ def _small(text: str, depth: int) -> str:
         return text
 
     def also(match: re.Match[str]) -> str:
-        decoded = _decoded(match["run"])
-        inner = _as_text(decoded) if decoded is not None else None
+        decoded = from_base64(match["run"])
+        inner = text_of(decoded) if decoded is not None else None
         return match[0] if inner is None else f"{match[0]}\n{read(inner, depth - 1).words}\n"
 
     text = _SHORT.sub(also, text)
     return _PERCENT.sub(lambda match: f"{match[0]}\n{unquote(match['body'])}\n", text)
-
-
-def _decoded(run: str) -> bytes | None:
-    """The bytes of base64, of either alphabet, line breaks and a missing end allowed; None where it is none."""
-    packed = run.translate(_BLANK)
-    packed = packed[: len(packed) - 1] if len(packed) % 4 == 1 else packed
-    try:
-        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _as_text(data: bytes) -> str | None:
-    """Bytes as the text that they are; None where they are none."""
-    for encoding in ("utf-8", "utf-16") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8",):
-        # A run may have been cut within a letter.
-        for cut in range(min(4, len(data))):
-            try:
-                text = data[: len(data) - cut].decode(encoding)
-            except UnicodeDecodeError:
-                continue
-            odd = sum(not (letter.isprintable() or letter in "\r\n\t\f") for letter in text)
-            return text if text and odd * 50 <= len(text) else None
-    return None
 
 
 def _is_picture(data: bytes) -> bool:
