@@ -29,7 +29,7 @@ def test_files_of_two_runs_and_damaged_ones_are_one_clear_error(tmp_path: Path) 
         load_with_document(tmp_path / "a", "a thing", "make things")
     (tmp_path / "b.safetensors").write_bytes(b"cut")
     for name in ("b", "missing"):
-        with pytest.raises(UsageError, match="expected a thing in .*; try `make things`"):
+        with pytest.raises(UsageError, match=r"expected a thing in .*; try `make things`"):
             load_with_document(tmp_path / name, "a thing", "make things")
     (tmp_path / "a.json").write_text(json.dumps([]))
     with pytest.raises(UsageError, match="another hash"):
