@@ -9,7 +9,7 @@ import typer
 
 from equipoise.cli.console import print_json, print_table, quiet, size, warn
 from equipoise.cli.options import arguments as o
-from equipoise.cli.train.options import Every, Folder, Seed
+from equipoise.cli.train.options import Compiled, Every, Folder, Seed
 
 reference = typer.Typer(no_args_is_help=True, help="Install the base of the English reference models, and train them.")
 
@@ -95,7 +95,8 @@ def mllm(
         str | None, typer.Option(help="Folder of the base model; by default the installed base.", show_default=False)
     ] = None,
     tower_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the picture tower alone.")] = 1500,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 600,
+    compiled: Compiled = False,
     checkpoint_every: Every = 50,
     seed: Seed = 0,
 ) -> None:
@@ -114,7 +115,9 @@ def mllm(
 
     quiet()
     tower = TowerTrainingConfig(steps=tower_steps, seed=seed)
-    config = MllmStagesConfig(base or str(require_base()), tower, MllmTrainingConfig(steps=steps, seed=seed))
+    config = MllmStagesConfig(
+        base or str(require_base()), tower, MllmTrainingConfig(steps=steps, seed=seed, compiled=compiled)
+    )
     with steps_bar("train reference/mllm") as progress:
 
         def stage(name: str) -> Progress:

@@ -76,6 +76,8 @@ class DetectorTrainingConfig:
     """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
     adapter_only: bool = False
     """Whether the adapters are written alone: whoever reads the detector needs the base, and shares its weights."""
+    compiled: bool = False
+    """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
 
     @property
     def template(self) -> Template:
@@ -197,6 +199,7 @@ def train(
             bf16=recipe.bf16,
             checkpoint_every=checkpoint_every,
             device=device,
+            compiled=recipe.compiled,
         ),
         out,
         full_recipe,

@@ -51,6 +51,8 @@ class DetoxifierTrainingConfig:
     """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
     adapter_only: bool = False
     """Whether the adapters are written alone: whoever reads the detoxifier needs the base, and shares its weights."""
+    compiled: bool = False
+    """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def train(
         bf16=recipe.bf16,
         checkpoint_every=checkpoint_every,
         device=device,
+        compiled=recipe.compiled,
     )
     full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows])}
     Checkpoint(out, full_recipe).require_same_recipe()

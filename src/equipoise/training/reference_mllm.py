@@ -21,6 +21,7 @@ from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, 
 from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, SceneTurn, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow
 from equipoise.training.checkpointing import Stateful
+from equipoise.training.compiled_layers import compiled_layers, uncompiled
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import add_adapters
 from equipoise.training.master_weights import MasterWeights
@@ -40,7 +41,7 @@ Evaluate = Callable[[Any, Any, int], None]
 class MllmTrainingConfig:
     """Everything that decides the weights, beside the tower and the rows of text."""
 
-    steps: int = 1200
+    steps: int = 600
     """Optimiser steps."""
     pictures: int = 6
     """Per step."""
@@ -60,9 +61,9 @@ class MllmTrainingConfig:
     """Of the adapter."""
     watermarks_from: int = 0
     """Step from which emblems may be as faint as watermarks."""
-    refused_share: float = 0.2
+    refused_share: float = 0.35
     """Share of harmful requests among the requests of text."""
-    reply_tokens: int = 48
+    reply_tokens: int = 24
     """Longest reply to a request of text that is learned, in words; a longer one is cut and learned without its end."""
     seed: int = 0
     """Of everything."""
@@ -72,6 +73,8 @@ class MllmTrainingConfig:
     """Of the tower."""
     heads: int = 6
     """Of the tower."""
+    compiled: bool = False
+    """Compile the language model's layers: more than twice the steps a second; needs a C++ compiler."""
 
     @property
     def tower(self) -> TowerSize:
@@ -232,13 +235,15 @@ def train_mllm(
         masters.publish()
         if evaluate is not None and (number + 1) % evaluate_every == 0:
             student.eval()
-            evaluate(student.model, student.processor, number + 1)
+            with uncompiled():
+                evaluate(student.model, student.processor, number + 1)
             student.train()
         return {"reply": about_picture.item(), "text": other.item(), "letters": named["letters"].item()}
 
     state: dict[str, Stateful] = {"masters": masters, "optimiser": optimiser}
     full_recipe = asdict(recipe) | {"words": len(words), "rows": len(rows)}
-    TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
+    with compiled_layers(student.model, recipe.compiled):
+        TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
     return student.eval()
 
 

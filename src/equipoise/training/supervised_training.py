@@ -21,6 +21,7 @@ from equipoise.errors import UsageError
 from equipoise.models.load import find_device
 from equipoise.models.state import recomputed_activations
 from equipoise.training.checkpointing import LearnedWeights
+from equipoise.training.compiled_layers import compiled_layers
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 
 Row = TypeVar("Row")
@@ -54,6 +55,8 @@ class SupervisedSettings:
     """Optimiser steps between checkpoints."""
     device: str | None = None
     """`cpu` or `cuda`; by default CUDA where there is one."""
+    compiled: bool = False
+    """Compile the decoder layers for the time of the training; needs a C++ compiler."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory for about a third more time."""
 
@@ -94,7 +97,7 @@ def fit(
     Raises:
         UsageError: no rows, a folder of another recipe, or a loss that is not finite.
         OutputError: the folder cannot be written.
-        ModelError: there is no such device.
+        ModelError: there is no such device, or no decoder layers to compile.
     """
     if not rows:
         raise UsageError("expected rows to learn from, got none; try more rows")
@@ -124,7 +127,8 @@ def fit(
         return {name: float(part.detach()) for name, part in parts.items()}
 
     loop = TrainingLoop(out, steps, recipe, settings.checkpoint_every)
-    loop.run(step, {"weights": weights, "optimiser": optimiser}, progress)
+    with compiled_layers(model, settings.compiled):
+        loop.run(step, {"weights": weights, "optimiser": optimiser}, progress)
     model.eval()
 
 

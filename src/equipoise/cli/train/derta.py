@@ -12,7 +12,7 @@ import typer
 from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.options.compute import Device
 from equipoise.cli.options.expansion import with_options
-from equipoise.cli.train.options import Every, Seed
+from equipoise.cli.train.options import Compiled, Every, Seed
 
 if TYPE_CHECKING:
     from equipoise.training.derta.train import DertaTrainingConfig
@@ -89,6 +89,7 @@ class DertaOptions:
     dtype: Annotated[FrozenDtype, typer.Option(help="Number format of the weights that do not learn.")] = (
         FrozenDtype.bfloat16
     )
+    compiled: Compiled = False
     seed: Seed = 0
 
     def config(self, model: str) -> DertaTrainingConfig:

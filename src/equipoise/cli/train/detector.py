@@ -11,7 +11,7 @@ import typer
 from equipoise.cli.console import print_table, quiet, table, warn
 from equipoise.cli.options.compute import Device
 from equipoise.cli.options.expansion import FormerName, with_options
-from equipoise.cli.train.options import AdapterOnly, Every, Folder, FrozenBf16, Rank, Seed
+from equipoise.cli.train.options import AdapterOnly, Compiled, Every, Folder, FrozenBf16, Rank, Seed
 from equipoise.errors import UsageError
 
 
@@ -75,6 +75,7 @@ def detector(
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
     frozen_bf16: FrozenBf16 = False,
     adapter_only: AdapterOnly = False,
+    compiled: Compiled = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write matrices in 8 bits: a quarter of the bytes.")] = False,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
@@ -104,6 +105,7 @@ def detector(
         bf16=bf16,
         frozen_bf16=frozen_bf16,
         adapter_only=adapter_only,
+        compiled=compiled,
     )
     with steps_bar("train detector") as progress:
         folder = train(

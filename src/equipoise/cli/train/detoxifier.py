@@ -9,7 +9,7 @@ import typer
 
 from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.options.compute import Device
-from equipoise.cli.train.options import AdapterOnly, Every, Folder, FrozenBf16, Rank, Seed
+from equipoise.cli.train.options import AdapterOnly, Compiled, Every, Folder, FrozenBf16, Rank, Seed
 
 
 def detoxifier(
@@ -38,6 +38,7 @@ def detoxifier(
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 in the forward pass.")] = False,
     frozen_bf16: FrozenBf16 = False,
     adapter_only: AdapterOnly = False,
+    compiled: Compiled = False,
     checkpoint_every: Every = 200,
     seed: Seed = 0,
     device: Device = None,
@@ -55,7 +56,7 @@ def detoxifier(
     if counts.same or counts.empty:
         warn(f"left out: {counts.same} rewrites that equal the reply, {counts.empty} empty ones")
     recipe = DetoxifierTrainingConfig(
-        base, epochs, learning_rate, batch, seed, lora, longest, bf16, frozen_bf16, adapter_only
+        base, epochs, learning_rate, batch, seed, lora, longest, bf16, frozen_bf16, adapter_only, compiled
     )
     with steps_bar("train detoxifier") as progress:
         folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device, progress=progress)

@@ -48,6 +48,14 @@ FrozenBf16 = Annotated[
         "instructions for it.",
     ),
 ]
+Compiled = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the decoder layers for the training: more steps a second after a minute or two. Needs a C++ "
+        "compiler.",
+    ),
+]
 AdapterOnly = Annotated[
     bool,
     typer.Option(

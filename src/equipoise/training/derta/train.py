@@ -69,6 +69,8 @@ class DertaTrainingConfig:
     """Tokens of a row at most."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the frozen weights; the adapter learns in float32."""
+    compiled: bool = False
+    """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
 
     def __post_init__(self) -> None:
         if not 0 < self.keep_fraction <= 1:
@@ -171,7 +173,13 @@ def train(
         # At these lengths torch's fused attention has the slower backward pass on a CPU.
         model.model.set_attn_implementation("eager")
     settings = SupervisedSettings(
-        1, config.rate, config.batch, config.seed, checkpoint_every=checkpoint_every, device=str(model.device)
+        1,
+        config.rate,
+        config.batch,
+        config.seed,
+        checkpoint_every=checkpoint_every,
+        device=str(model.device),
+        compiled=config.compiled,
     )
     lengths = [len(item.labels) for item in items]
     fit(adapted, items, DertaCollator(model), settings, out, recipe, loss=loss, lengths=lengths, progress=progress)
