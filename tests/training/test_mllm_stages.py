@@ -16,11 +16,13 @@ from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training import mllm_stages
 from equipoise.training.mllm_stages import MllmStagesConfig, drawn_words, train
 from equipoise.training.reference_mllm import MllmTrainingConfig, PictureStudent
+from equipoise.training.reference_projector import ProjectorTrainingConfig
 from equipoise.training.reference_tower import TowerTrainingConfig, train_tower
 from tests.reference.tiny_base import write_tiny_base
 
 SIZE = {"width": 16, "layers": 1, "heads": 2}
 TOWER = TowerTrainingConfig(steps=4, rows=2, warmup=1, **SIZE)
+PROJECTOR = ProjectorTrainingConfig(steps=3, rows=2, warmup=1)
 MLLM = MllmTrainingConfig(steps=4, pictures=2, questions=3, text_rows=1, warmup=1, rank=2, **SIZE)
 ROWS = [
     {"prompt": "How do I steal a car?", "reply": "I can't help with that.", "kind": "refuse", "finished": True},
@@ -48,9 +50,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_training_ends_like_an_undisturbed_one(base: Path, tmp_path: Path) -> None:
-    config = MllmStagesConfig(str(base), TOWER, MLLM)
+    config = MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM)
     whole = train(config, prepared(tmp_path / "whole"), checkpoint_every=1)
-    for stage_to_kill, step_to_kill in (("tower", 2), ("pictures and text", 3)):
+    for stage_to_kill, step_to_kill in (("tower", 2), ("projector", 2), ("pictures and text", 3)):
 
         def stage(name: str, wanted: str = stage_to_kill, last: int = step_to_kill):
             def progress(done: int, _: int, __: float) -> None:
@@ -68,7 +70,7 @@ def test_a_killed_training_ends_like_an_undisturbed_one(base: Path, tmp_path: Pa
 
 
 def test_the_result_is_assembled_to_the_trained_model(base: Path, tmp_path: Path) -> None:
-    folder = train(MllmStagesConfig(str(base), TOWER, MLLM), prepared(tmp_path))
+    folder = train(MllmStagesConfig(str(base), TOWER, PROJECTOR, MLLM), prepared(tmp_path))
     model, processor = assemble(folder, base)
     assert processor.image_token == "<file_sep>"
     saved = load_file(folder / "model.safetensors")
@@ -126,7 +128,7 @@ def test_rows_are_composed_once(base: Path, tmp_path: Path, monkeypatch: pytest.
         return [mllm_stages.AlignmentRow(**row) for row in ROWS]  # type: ignore[arg-type]
 
     monkeypatch.setattr(mllm_stages, "compose_rows", compose)
-    config = MllmStagesConfig(str(base), replace(TOWER, steps=1), replace(MLLM, steps=1))
+    config = MllmStagesConfig(str(base), replace(TOWER, steps=1), replace(PROJECTOR, steps=1), replace(MLLM, steps=1))
     train(config, tmp_path)
     train(config, tmp_path)
     assert len(calls) == 1

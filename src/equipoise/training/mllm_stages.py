@@ -1,4 +1,4 @@
-"""All stages of `reference/mllm`: rows of text, the tower, the whole; each goes on where it was killed."""
+"""All stages of `reference/mllm`: rows of text, tower, projector, the whole; each goes on where it was killed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import torch
 
 from equipoise.files import write_json, write_whole
 from equipoise.models.parts_over_base import save_parts
+from equipoise.reference.mllm.architecture import build_model
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training.alignment import AlignmentRow, AlignmentTrainingConfig, compose_rows
 from equipoise.training.causal_lm import load_base
-from equipoise.training.loop import Progress
+from equipoise.training.loop import Progress, seeded
 from equipoise.training.reference_mllm import MllmTrainingConfig, train_mllm
+from equipoise.training.reference_projector import ProjectorTrainingConfig, train_projector
 from equipoise.training.reference_tower import TowerTrainingConfig, train_tower
 
 ROWS: Final = "rows.jsonl"
@@ -38,6 +40,8 @@ class MllmStagesConfig:
     """Folder of the base model."""
     tower: TowerTrainingConfig = field(default_factory=TowerTrainingConfig)
     """The first stage."""
+    projector: ProjectorTrainingConfig = field(default_factory=ProjectorTrainingConfig)
+    """Between the two."""
     mllm: MllmTrainingConfig = field(default_factory=MllmTrainingConfig)
     """The second stage."""
 
@@ -65,7 +69,7 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
 
     Args:
         config: what decides the weights.
-        out: folder for `rows.jsonl`, `tower/`, `mllm/` and the result, `model/`.
+        out: folder for `rows.jsonl`, `tower/`, `projector/`, `mllm/` and the result, `model/`.
         checkpoint_every: optimiser steps between checkpoints.
         stage: called before each stage.
 
@@ -84,16 +88,35 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
     base = Path(config.base)
     stage("rows of text")
     rows = _rows(config, out / ROWS)
-    words = drawn_words(AutoTokenizer.from_pretrained(base))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    words = drawn_words(tokenizer)
     progress = stage("tower")
     namer = train_tower(config.tower, words, out / "tower", checkpoint_every=checkpoint_every, progress=progress)
+    progress = stage("projector")
+    with seeded(config.projector.seed):
+        fresh = build_model(base, config.mllm.tower)
+    projector = fresh.model.multi_modal_projector.float()
+    embeddings = fresh.get_input_embeddings().weight.detach()
+    train_projector(
+        config.projector, namer, projector, embeddings, tokenizer, words, out / "projector", progress=progress
+    )
+    del fresh
     progress = stage("pictures and text")
     student = train_mllm(
-        base, config.mllm, namer, words, rows, out / "mllm", checkpoint_every=checkpoint_every, progress=progress
+        base,
+        config.mllm,
+        namer,
+        words,
+        rows,
+        out / "mllm",
+        projector=projector.state_dict(),
+        checkpoint_every=checkpoint_every,
+        progress=progress,
     )
     folder = out / "model"
     save_parts(student.peft, student.processor, folder)
-    recipe = {"base": base.name, "tower": asdict(config.tower), "mllm": asdict(config.mllm)}
+    recipe: dict[str, Any] = {"base": base.name}
+    recipe |= {name: asdict(getattr(config, name)) for name in ("tower", "projector", "mllm")}
     write_json(folder / "recipe.json", recipe | {"rows": len(rows), "torch": torch.__version__})
     return folder
 

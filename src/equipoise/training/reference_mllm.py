@@ -41,7 +41,7 @@ Evaluate = Callable[[Any, Any, int], None]
 class MllmTrainingConfig:
     """Everything that decides the weights, beside the tower and the rows of text."""
 
-    steps: int = 600
+    steps: int = 450
     """Optimiser steps."""
     pictures: int = 6
     """Per step."""
@@ -89,15 +89,24 @@ class PictureStudent(nn.Module):
         base: folder of the base model.
         recipe: how it is trained.
         namer: the tower of the first stage with its heads; fresh ones without.
+        projector: weights of a fitted projector; fresh ones without.
     """
 
-    def __init__(self, base: Path, recipe: MllmTrainingConfig, namer: PatchNamer | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        recipe: MllmTrainingConfig,
+        namer: PatchNamer | None = None,
+        projector: dict[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.processor = build_processor(base)
         # The fused attention's backward pass is the slower one on CPUs at these lengths.
         model = build_model(base, recipe.tower, attention="eager")
         if namer is not None:
             model.model.vision_tower.load_state_dict(namer.tower.state_dict())
+        if projector is not None:
+            model.model.multi_modal_projector.load_state_dict(projector)
         model.requires_grad_(False)
         # By their full names: the tower has layers q_proj and v_proj, too.
         layers = [
@@ -188,6 +197,7 @@ def train_mllm(
     rows: Sequence[AlignmentRow],
     out: Path,
     *,
+    projector: dict[str, Tensor] | None = None,
     checkpoint_every: int = 50,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
@@ -202,6 +212,7 @@ def train_mllm(
         words: that are drawn; held-out words are not among them.
         rows: requests of text with their replies.
         out: folder for the checkpoint and the trace.
+        projector: weights of the fitted projector.
         checkpoint_every: steps between checkpoints.
         progress: called after every step with the loss of the replies about pictures.
         evaluate: called now and then.
@@ -213,7 +224,7 @@ def train_mllm(
         MissingExtraError: peft is not installed.
     """
     with seeded(recipe.seed):
-        student = PictureStudent(base, recipe, namer).train()
+        student = PictureStudent(base, recipe, namer, projector).train()
     parts = student.parts()
     masters = MasterWeights([weight for weights in parts.values() for weight in weights])
     optimiser = torch.optim.AdamW(_groups(parts, masters, recipe), betas=(0.9, 0.98), weight_decay=0.0)

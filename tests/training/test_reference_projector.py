@@ -1,0 +1,91 @@
+"""The projector before the second stage of `reference/mllm`: what patches say, and that it is learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from equipoise.reference.mllm.architecture import TowerSize, build_model, build_tower
+from equipoise.reference.mllm.scenes import PATCH_CLASSES
+from equipoise.reference.mllm.words import TRAIN_WORDS
+from equipoise.training.loop import seeded
+from equipoise.training.reference_projector import (
+    ProjectorTrainingConfig,
+    patch_embeddings,
+    patch_words,
+    train_projector,
+)
+from equipoise.training.reference_tower import PatchNamer
+from tests.reference.tiny_base import write_tiny_base
+
+SIZE = TowerSize(width=16, layers=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+def test_every_class_of_every_head_has_a_token_or_says_nothing(base: Path) -> None:
+    words = patch_words(AutoTokenizer.from_pretrained(base))
+    assert tuple(map(len, words)) == PATCH_CLASSES
+    for tokens in words:
+        assert tokens[0] is None
+        assert None not in tokens[1:]
+
+
+def test_a_patch_says_the_sum_of_its_words_and_bare_ground_its_own() -> None:
+    embeddings = torch.eye(6)
+    words = [[None, 0, 1], [None, 2], [None, 3], [None, 4]]
+    labels = torch.tensor([[[1, 1, 0, 0], [2, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]])
+    expected = [[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
+    assert torch.equal(patch_embeddings(labels, words, embeddings, nothing=5), torch.tensor([expected]).float())
+
+
+def fitted(base: Path, out: Path, steps: int, kill_at: int | None = None) -> tuple[Any, PatchNamer]:
+    with seeded(0):
+        namer = PatchNamer(build_tower(SIZE)).eval()
+        model = build_model(base, SIZE)
+    projector = model.model.multi_modal_projector.float()
+
+    def progress(done: int, _: int, __: float) -> None:
+        if done == kill_at:
+            raise KeyboardInterrupt
+
+    train_projector(
+        ProjectorTrainingConfig(steps=steps, rows=2, warmup=2, learning_rate=1e-2),
+        namer,
+        projector,
+        model.get_input_embeddings().weight.detach(),
+        AutoTokenizer.from_pretrained(base),
+        TRAIN_WORDS,
+        out,
+        checkpoint_every=2,
+        progress=progress,
+    )
+    return projector, namer
+
+
+def test_it_comes_closer_to_the_words_and_leaves_the_tower_alone(base: Path, tmp_path: Path) -> None:
+    _, namer = fitted(base, tmp_path, 25)
+    trace = [json.loads(line)["loss"] for line in (tmp_path / "training.jsonl").read_text().splitlines()]
+    assert trace[-1] < 0.8 * trace[0]
+    with seeded(0):
+        untouched = PatchNamer(build_tower(SIZE)).eval()
+    for left, right in zip(namer.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(left, right)
+        assert left.grad is None
+
+
+def test_a_killed_fit_ends_like_an_undisturbed_one(base: Path, tmp_path: Path) -> None:
+    whole, _ = fitted(base, tmp_path / "whole", 6)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(base, tmp_path / "killed", 6, kill_at=5)
+    resumed, _ = fitted(base, tmp_path / "killed", 6)
+    for left, right in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(left, right)
