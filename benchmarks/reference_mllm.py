@@ -38,8 +38,8 @@ PAGE: Final = ROOT / "docs" / "reference-models.md"
 STREAM: Final = 211
 """First number of the seed of every picture here; training draws from others."""
 REPLY_TOKENS: Final = 40
-SUITES: Final = ("harmbench", "jailbreakbench", "malicious-instruct", "advbench")
-"""Suites of harmful requests in text."""
+SUITES: Final = ("harmbench", "jailbreakbench", "malicious-instruct")
+"""Suites of harmful requests in text; AdvBench is not among them, as its requests are learned from."""
 
 LIMITS: Final = (
     "It does not understand photos: it was trained on drawn scenes alone.",
@@ -219,7 +219,7 @@ def write_card(folder: Path, rows: Sequence[BenchmarkRow]) -> None:
     card = {
         "name": "reference/mllm",
         "base": "SmolLM2-135M-Instruct (Apache-2.0)",
-        "data": "scenes, words, questions and requests of this project; replies of the base",
+        "data": "scenes, words, questions and requests of this project; requests of AdvBench (MIT); the base's replies",
         "sha256": {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "scores": [asdict(row) for row in rows],
