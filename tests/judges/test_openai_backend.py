@@ -65,6 +65,8 @@ def test_the_last_offered_verdict_counts(text: str, label: str) -> None:
         (says(None, refusal="I won't judge this."), "refused"),
         (says("", finish="content_filter"), "content filter"),
         (says("Let me think about", finish="length"), "cut off"),
+        (says("Let me think about", finish="MAX_TOKENS"), "cut off"),
+        (says("VERDICT: A", finish="network_error"), "network_error"),
         (NO_CHOICES, "without choices"),
         (NO_JSON, "no JSON"),
         (Answer(b"\xff\xfe\x00"), "no JSON"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.served_models.signals import NOT_REFUSING, TABLE, Signal, filtered, find
+from equipoise.served_models.signals import NOT_REFUSING, TABLE, Signal, ending, filtered, find
 
 SPOKEN = {
     r"^(?:litellm\.)?ContentPolicyViolationError:": "litellm.BadRequestError: litellm.ContentPolicyViolationError: no",
@@ -30,6 +30,24 @@ SPOKEN = {
     r"\S+ requires moderation on [^.]+\. Your input was flagged for \"": (
         'org/model requires moderation on OpenAI. Your input was flagged for "violence". No credits were charged.'
     ),
+    r"\bInvalid model name passed in model=": "/chat/completions: Invalid model name passed in model=m. Call x",
+    r"Violated (?:guardrail|content safety|OpenAI moderation) policy\.?$": "Violated guardrail policy",
+    r"(?:Prompt|Response) blocked due to security configurations\.?$": (
+        "AiError: 2016: Prompt blocked due to security configurations"
+    ),
+    r"(?:input|output) new_sensitive(?: \(102[67]\))?$": "output new_sensitive (1027)",
+    "系统检测到输入或生成内容可能包含不安全或敏感内容": "系统检测到输入或生成内容可能包含不安全或敏感内容，感谢",
+    r"System detected potentially unsafe or sensitive content in input or generation": (
+        "System detected potentially unsafe or sensitive content in input or generation. Please avoid it."
+    ),
+    r"Your credit balance is too low to access the Anthropic API": (
+        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+    ),
+    "余额不足或无可用资源包": "余额不足或无可用资源包,请充值。",
+    r"Invalid Responses API request\.?$": "Invalid Responses API request",
+    r"(?:The )?messages (?:must not be empty|do(?:es)? not match the .{0,40}schema)": (
+        "Invalid prompt: The messages do not match the ModelMessage[] schema."
+    ),
 }
 """A message for each row that reads messages."""
 
@@ -40,7 +58,7 @@ def body_of(row: Signal) -> dict[str, Any]:
     if row.form == "path":
         value: Any = "text" if row.value == "*" else row.value
         for name in reversed(row.path):
-            value = {name: value}
+            value = {"violence" if name == "*" else name: value}
         return {"error": value}
     return {"error": {"message": SPOKEN[row.value], "code": None}}
 
@@ -52,9 +70,10 @@ def status_of(row: Signal) -> int:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.who}: {row.value}")
 def test_each_row_is_found_by_its_own_sign_and_by_nothing_less(row: Signal) -> None:
     if row.form == "finish":
-        assert filtered(row.value) == filtered(row.value.upper()) == row
-        assert filtered(f"not{row.value}") is None
-        assert filtered(f"{row.value}x") is None
+        assert ending(row.value) == ending(row.value.upper()) == row
+        assert filtered(row.value) == (row if row.means == "refusal" else None)
+        assert ending(f"not{row.value}") is None
+        assert ending(f"{row.value}x") is None
         return
     body, status = body_of(row), status_of(row)
     signal = find(body, status)
@@ -105,6 +124,29 @@ BODIES: list[tuple[int, Any]] = [
     (200, {"choices": [], "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
     (200, {"choices": None, "prompt_feedback": {"block_reason": "SAFETY"}}),
     (200, {"choices": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}),
+    (422, {"type": "error", "error": {"type": "bad_request_error", "message": "input new_sensitive (1026)"}}),
+    (400, {"error": {"code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容，感谢您的配合。"}}),
+    # a code with a part of its own for the kind
+    (400, {"error": {"code": "InputTextSensitiveContentDetected.PolicyViolation", "type": "BadRequest"}}),
+    # Gemini's and Anthropic's own forms, handed on by a gateway
+    (200, {"candidates": [{"finishReason": "SAFETY", "index": 0, "safetyRatings": []}]}),
+    (200, {"type": "message", "content": [], "stop_reason": "refusal"}),
+    (200, {"choices": [], "prompt_feedback": {"block_reason": "SPII"}}),
+    (200, {"choices": [], "prompt_filter_results": [
+        {"prompt_index": 0, "content_filter_results": {"violence": {"filtered": True, "severity": "high"}}}]}),
+    (400, {"message": "The model returned the following errors: Output blocked by content filtering policy"}),
+    (400, {"error": {"message": "litellm.BadRequestError: BedrockException - " + json.dumps(
+        {"message": "The model returned the following errors: Output blocked by content filtering policy"})}}),
+    # guardrails of gateways
+    (400, {"error": {"message": "Violated guardrail policy", "type": "None", "code": "400",
+                     "provider_specific_fields": {"guardrail_name": "g", "assessments": [{"policy": "topicPolicy"}]}}}),
+    (400, {"error": {"message": {"error": "Violated guardrail policy", "aporia_ai_response": {"action": "block"}}}}),
+    (400, {"error": {"message": str({"error": "Violated guardrail policy", "bedrock_guardrail_response": {}})}}),
+    (500, {"error": {"message": "no", "type": "new_api_error", "code": "sensitive_words_detected"}}),
+    (400, {"input_guardrail": [{"flagged": True}], "finishReason": "input_guardrail_triggered"}),
+    (400, {"error_code": "BAD_REQUEST", "message": json.dumps({"finishReason": "output_guardrail_triggered"})}),
+    (424, {"success": False, "error": [{"code": 2016, "message": "Prompt blocked due to security configurations"}]}),
+    (446, {"error": {"message": "The guardrail checks failed.", "type": "hooks_failed"}, "hook_results": {}}),
 ]  # fmt: skip
 
 
@@ -129,6 +171,21 @@ def test_bodies_that_servers_send_for_a_refusal(status: int, body: Any) -> None:
         (400, {"error": {"code": 1301, "message": "A number alone is no name."}}),
         (400, {"error": {"code": "content_filter_error", "message": "The filter could not be reached."}}),
         (400, {"detail": [{"type": "json_invalid", "input": {"code": "content_filter"}}]}),
+        # A guardrail that broke, a filter that found nothing, and codes whose part means something else.
+        (
+            400,
+            {
+                "error": {
+                    "message": "Bedrock guardrail failed: AccessDenied",
+                    "provider_specific_fields": {"guardrail_name": "g", "guardrail_mode": "pre_call"},
+                }
+            },
+        ),
+        (446, {"error": {"message": "no", "type": "invalid_request_error"}}),
+        (400, {"error": {"code": "RequestRejected.Violence"}}),
+        (200, {"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": False}}}]}),
+        (200, {"candidates": [{"finishReason": "STOP"}]}),
+        (200, {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn"}),
         (400, {"error": {"message": "{" * 30_000}}),
         (400, "[" * 30_000),
         (400, None),
@@ -138,6 +195,15 @@ def test_bodies_that_servers_send_for_a_refusal(status: int, body: Any) -> None:
 )
 def test_bodies_that_are_no_refusal(status: int, body: Any) -> None:
     assert find(body, status) is None
+
+
+@pytest.mark.parametrize(
+    "message", ["Invalid Responses API request", "Invalid prompt: The messages do not match the ModelMessage[] schema."]
+)
+def test_invalid_prompt_of_a_malformed_request_is_no_refusal(message: str) -> None:
+    signal = find({"error": {"code": "invalid_prompt", "message": message}}, 400)
+    assert signal is not None
+    assert signal.means == "broken"
 
 
 def test_rows_that_contradict_each_other_are_no_refusal() -> None:

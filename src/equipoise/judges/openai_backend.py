@@ -22,7 +22,7 @@ from equipoise.served_models.backoff import FIRST_PAUSE, Backoff
 from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text, to_openai
 from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.served_models.failures import Failure, NoReplyError, classify
-from equipoise.served_models.signals import filtered
+from equipoise.served_models.signals import ending
 
 logger = logging.getLogger(__name__)
 
@@ -198,8 +198,11 @@ def _completion(body: str, *, raw: bool) -> Completion:
     if refusal is not None:
         raise NoReplyError(f"it refused: {error_line(refusal, 80)!r}", again=False)
     finish = choice.get("finish_reason")
-    if isinstance(finish, str) and filtered(finish):
+    row = ending(finish) if isinstance(finish, str) else None
+    if row is not None and row.means == "refusal":
         raise NoReplyError("its server's content filter stopped it", again=False)
+    if row is not None and row.means == "broken":
+        raise NoReplyError(f"a reply that ended with finish reason {error_line(str(finish), 40)!r}")
     content = message.get("text") if raw else message.get("content")
     if not isinstance(content, str | list):
         raise NoReplyError("a response without text")
@@ -207,7 +210,7 @@ def _completion(body: str, *, raw: bool) -> Completion:
     tokens = _tokens(choice.get("logprobs"), raw=raw)
     if "".join(token.text for token in tokens) != text:
         tokens = _aligned(tokens, text)
-    return Completion(text, tokens, cut=finish == "length")
+    return Completion(text, tokens, cut=row is not None and row.means == "length")
 
 
 def _tokens(log_probs: Any, *, raw: bool) -> tuple[CompletionToken, ...]:

@@ -38,7 +38,9 @@ def refusal_text(message: Mapping[str, Any]) -> str | None:
     """
     nested = message.get("provider_specific_fields")
     fields = [message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None]
-    fields += [part.get("refusal") for part in _parts(message.get("content")) if part.get("type") == "refusal"]
+    for part in _parts(message.get("content")):
+        if part.get("type") == "refusal":
+            fields += [part.get("refusal"), part.get("text")]
     return next((value for value in fields if isinstance(value, str) and value.strip()), None)
 
 
@@ -46,7 +48,7 @@ def content_text(content: Any) -> str:
     """The text in a message's content, a string, a part or a list of parts; without thoughts; empty where none is."""
     if isinstance(content, str):
         return content
-    texts = [part.get("text") for part in _parts(content) if part.get("type") not in THOUGHTS]
+    texts = [part.get("text") for part in _parts(content) if part.get("type") not in {*THOUGHTS, "refusal"}]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 

@@ -17,14 +17,18 @@ from typing import Any, Final
 WRAPPINGS: Final = frozenset({
     "error", "errors", "innererror", "providerspecificfields", "metadata", "raw", "detail", "details", "body", "cause",
     "upstream", "upstreamerror", "originalerror", "response", "promptfeedback", "contentfilter", "baseresp", "data",
-    "loc",
+    "loc", "message", "candidates", "stopdetails",
+    # Azure's verdicts, by category.
+    "promptfilterresults", "contentfilterresults", "contentfilterresult", "hate", "selfharm", "sexual", "violence",
+    "jailbreak", "indirectattack", "profanity", "protectedmaterialtext", "protectedmaterialcode", "customblocklists",
 })  # fmt: skip
 """Names of fields whose content is part of the error, as `normal` writes them."""
 WORDS: Final = ("message", "error", "detail", "msg", "errormessage", "errordescription", "statusmsg", "title", "raw",
                 "body", "blockreasonmessage", "reason")  # fmt: skip
 """Names of fields that hold a server's message, the most specific first."""
 PREFIX: Final = re.compile(
-    r"(?:Error from provider\([^)]*\):\s*|(?:HTTP |Error code: )?\d{3}\s*[:-]?\s+|Invalid prompt:\s*"
+    r"(?:Error from provider\([^)]*\):\s*|(?:HTTP |Error code: )?\d{3,5}\s*[:-]?\s+|Invalid prompt:\s*"
+    r"|The model returned the following errors:\s*"
     r"|[\w.]*(?:Error|Exception)\b(?:\s*[:-])?\s+)"
 )
 """Prefixes that libraries and gateways write before the message of the server behind them."""

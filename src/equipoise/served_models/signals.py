@@ -3,7 +3,7 @@
 A sign is structure: a whole code in a field for codes, a token that no person writes, a finish reason, or a sentence
 that one server always writes to the letter. Words in general never decide: "violates the policy" may be said of a
 prompt, of a key, of a region or of the choice of a model. What no row knows is an outage, unscored, with the
-server's own words. `find` reads errors and responses without choices, `filtered` reads finish reasons.
+server's own words. `find` reads errors and what stands in a response beside its text, `ending` reads finish reasons.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, Final, Literal
 
 from equipoise.served_models.error_bodies import Field, fields, normal, unwrapped
 
-Meaning = Literal["refusal", "fatal", "broken"]
-"""`refusal`: a policy stopped the prompt or the reply. `fatal`: no prompt will pass. `broken`: this prompt will not."""
+Meaning = Literal["refusal", "fatal", "broken", "length"]
+"""`refusal`: a policy stopped the prompt or the reply. `fatal`: no prompt will pass. `broken`: this prompt will not; as
+a finish reason, the server failed in the middle of the reply. `length`: the reply ended at a limit of tokens."""
 Form = Literal["code", "path", "token", "sentence", "finish"]
 """`code`: all of a field for codes, wherever it is nested. `path`: all of one field at one place; `*` is any value.
 `token`: a word for machines inside a message, a regular expression. `sentence`: how a message begins, another one.
@@ -44,7 +45,7 @@ class Signal:
     who: str
     """Which servers use it, and where that is documented."""
     path: tuple[str, ...] = ()
-    """For `path`: the last names on the way to the field."""
+    """For `path`: the last names on the way to the field; `*` is any name."""
     statuses: frozenset[int] | None = None
     """Statuses of HTTP with which it counts; None is any of 4xx that may be about a prompt."""
 
@@ -57,20 +58,23 @@ class Signal:
         return 400 <= status < 500 and (self.means != "refusal" or status not in NOT_REFUSING)
 
 
-def _codes(means: Meaning, who: str, *values: str) -> list[Signal]:
-    return [Signal(means, "code", value, who) for value in values]
+def _codes(means: Meaning, who: str, *values: str, statuses: frozenset[int] | None = None) -> list[Signal]:
+    return [Signal(means, "code", value, who, statuses=statuses) for value in values]
 
 
-def _blocks(*values: str) -> list[Signal]:
-    return [Signal("refusal", "path", value, "Gemini", ("promptFeedback", "blockReason")) for value in values]
+def _paths(who: str, path: tuple[str, ...], *values: str) -> list[Signal]:
+    return [Signal("refusal", "path", value, who, path) for value in values]
 
 
-def _finishes(who: str, *values: str) -> list[Signal]:
-    return [Signal("refusal", "finish", value, who) for value in values]
+def _finishes(means: Meaning, who: str, *values: str) -> list[Signal]:
+    return [Signal(means, "finish", value, who) for value in values]
 
 
-LITELLM: Final = frozenset({400, 403, 422, 500})
-"""LiteLLM's proxy wraps a filter's error into 500 as well."""
+GATEWAYS: Final = frozenset({400, 403, 422, 500})
+"""Gateways wrap a filter's error into 500 as well."""
+GEMINI: Final = ("SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION", "MODEL_ARMOR", "JAILBREAK",
+                 "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION")  # fmt: skip
+"""Why Gemini ends a reply of its own accord; a gateway may hand its candidates on as they are."""
 
 TABLE: Final[tuple[Signal, ...]] = (
     # Codes, in the body of an error.
@@ -82,29 +86,45 @@ TABLE: Final[tuple[Signal, ...]] = (
     *_codes("refusal", "DashScope", "data_inspection_failed"),
     *_codes("refusal", "Volcengine", "SensitiveContentDetected", "InputTextSensitiveContentDetected"),
     *_codes("refusal", "Volcengine", "InputImageSensitiveContentDetected", "OutputTextSensitiveContentDetected"),
+    *_codes("refusal", "Volcengine", "InputTextRiskDetection", "InputImageRiskDetection", "OutputTextRiskDetection"),
+    *_codes("refusal", "new-api", "sensitive_words_detected", "prompt_blocked", "violation_fee.grok.csam",
+            statuses=GATEWAYS),
+    *_codes("refusal", "Portkey, of a guardrail's verdict", "hooks_failed", statuses=frozenset({446})),
+    *_codes("refusal", "Helicone", "PROMPT_THREAT_DETECTED"),
     *_codes("refusal", "StepFun", "censorship_blocked"),
     *_codes("refusal", "Bedrock", "guardrail_intervened"),
     *_codes("refusal", "Gemini, where a gateway hands its reason on", "PROHIBITED_CONTENT"),
     *_codes("fatal", "OpenAI", "invalid_api_key", "insufficient_quota", "billing_hard_limit_reached"),
     *_codes("fatal", "OpenAI", "billing_not_active", "account_deactivated", "model_not_found"),
     *_codes("fatal", "OpenAI", "unsupported_country_region_territory", "ip_not_authorized"),
+    *_codes("fatal", "Groq", "model_decommissioned", "model_terms_required"),
+    *_codes("fatal", "Mistral", "invalid_model"),
+    *_codes("fatal", "DashScope, for lack of money", "Arrearage"),
+    *_codes("fatal", "LiteLLM", "budget_exceeded"),
+    *_codes("fatal", "new-api", "insufficient_user_quota"),
     *_codes("fatal", "Azure", "DeploymentNotFound"),
     *_codes("fatal", "Anthropic", "authentication_error", "billing_error"),
     *_codes("fatal", "Google", "FAILED_PRECONDITION", "UNAUTHENTICATED", "API_KEY_INVALID"),
     *_codes("broken", "OpenAI", "context_length_exceeded", "string_above_max_length"),
     # Fields of one server, in an error or in a response without choices.
-    *_blocks("SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY", "JAILBREAK", "MODEL_ARMOR"),
+    *_paths("Gemini", ("promptFeedback", "blockReason"), "OTHER", *GEMINI),
+    *_paths("Gemini's own form", ("candidates", "finishReason"), *GEMINI),
+    *_paths("Anthropic's own form", ("stop_reason",), "refusal"),
+    *_paths("Anthropic, beside the text", ("stop_details", "type"), "refusal"),
+    *_paths("Azure, of a prompt or a reply", ("content_filter_results", "*", "filtered"), "True"),
+    *_paths("Databricks", ("finishReason",), "input_guardrail_triggered", "output_guardrail_triggered"),
     Signal("refusal", "path", "*", "OpenRouter", ("metadata", "flagged_input")),
     Signal("refusal", "path", "*", "Zhipu, beside the error", ("contentFilter", "level"), frozenset({400})),
     Signal("refusal", "path", "1026", "MiniMax, of the prompt", ("base_resp", "status_code")),
     Signal("refusal", "path", "1027", "MiniMax, of the reply", ("base_resp", "status_code")),
     # Tokens inside a message.
-    Signal("refusal", "token", r"^(?:litellm\.)?ContentPolicyViolationError:", "LiteLLM", statuses=LITELLM),
-    Signal("refusal", "token", r"\bResponsibleAIPolicyViolation\b", "Azure, through a gateway", statuses=LITELLM),
+    Signal("refusal", "token", r"^(?:litellm\.)?ContentPolicyViolationError:", "LiteLLM", statuses=GATEWAYS),
+    Signal("refusal", "token", r"\bResponsibleAIPolicyViolation\b", "Azure, through a gateway", statuses=GATEWAYS),
     Signal("refusal", "token", r"\bSAFETY_CHECK_TYPE_[A-Z]+", "xAI"),
     Signal("refusal", "token", r"\bInternalError\.Algo\.DataInspectionFailed\b", "DashScope"),
     Signal("fatal", "token", r"\bconstraints/[a-z]+\.[A-Za-z]+", "Google, of an organisation's own constraint"),
     Signal("fatal", "token", r"(?i)\binsufficient_quota\b|\bbilling\b", "OpenAI", statuses=frozenset({429})),
+    Signal("fatal", "token", r"\bInvalid model name passed in model=", "LiteLLM"),
     # Sentences that one server always writes, to the letter, of a prompt or a reply and of nothing else.
     Signal("refusal", "sentence", r"your prompt was flagged as potentially violating our usage policy", "OpenAI",
            statuses=frozenset({400})),
@@ -116,14 +136,43 @@ TABLE: Final[tuple[Signal, ...]] = (
     Signal("refusal", "sentence", r"Content Exists Risk\.?$", "DeepSeek", statuses=frozenset({400})),
     Signal("refusal", "sentence", r"\S+ requires moderation on [^.]+\. Your input was flagged for \"", "OpenRouter",
            statuses=frozenset({403})),
+    Signal("refusal", "sentence", r"Violated (?:guardrail|content safety|OpenAI moderation) policy\.?$",
+           "LiteLLM, of its guardrails", statuses=GATEWAYS),
+    Signal("refusal", "sentence", r"(?:Prompt|Response) blocked due to security configurations\.?$", "Cloudflare",
+           statuses=frozenset({400, 403, 424})),
+    Signal("refusal", "sentence", r"(?:input|output) new_sensitive(?: \(102[67]\))?$", "MiniMax", statuses=GATEWAYS),
+    Signal("refusal", "sentence", "系统检测到输入或生成内容可能包含不安全或敏感内容", "Zhipu, 1301",
+           statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"System detected potentially unsafe or sensitive content in input or generation",
+           "Zhipu, 1301", statuses=frozenset({400})),
+    Signal("fatal", "sentence", r"Your credit balance is too low to access the Anthropic API", "Anthropic"),
+    Signal("fatal", "sentence", "余额不足或无可用资源包", "Zhipu, 1113",
+           statuses=frozenset({400, 429})),
+    # `invalid_prompt` of requests that are malformed, beside which the code says nothing of a policy.
+    Signal("broken", "sentence", r"Invalid Responses API request\.?$", "OpenRouter"),
+    Signal("broken", "sentence", r"(?:The )?messages (?:must not be empty|do(?:es)? not match the .{0,40}schema)",
+           "gateways on Vercel's library"),
     # Finish reasons.
-    *_finishes("OpenAI and many others", "content_filter", "content_filtered"),
-    *_finishes("Anthropic, through a gateway", "refusal"),
-    *_finishes("Bedrock, through a gateway", "guardrail_intervened"),
-    *_finishes("Gemini", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION", "MODEL_ARMOR", "JAILBREAK"),
-    *_finishes("Gemini", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
-    *_finishes("Zhipu, Hunyuan", "sensitive"),
-    *_finishes("Cohere", "ERROR_TOXIC"),
+    *_finishes("refusal", "OpenAI and many others", "content_filter", "content_filtered"),
+    *_finishes("refusal", "Anthropic, through a gateway", "refusal"),
+    *_finishes("refusal", "Bedrock, through a gateway", "guardrail_intervened"),
+    *_finishes("refusal", "Gemini", *GEMINI),
+    *_finishes("refusal", "Zhipu, Hunyuan", "sensitive"),
+    *_finishes("refusal", "Cohere", "ERROR_TOXIC"),
+    *_finishes("refusal", "Yandex", "ALTERNATIVE_STATUS_CONTENT_FILTER"),
+    *_finishes("refusal", "llmgateway", "llmgateway_content_filter"),
+    *_finishes("refusal", "Databricks", "input_guardrail_triggered", "output_guardrail_triggered"),
+    *_finishes("broken", "OpenRouter, vLLM, SGLang and others", "error", "abort", "cancelled"),
+    *_finishes("broken", "Zhipu", "network_error"),
+    *_finishes("broken", "DeepSeek", "insufficient_system_resource"),
+    *_finishes("broken", "Cohere", "TIMEOUT", "USER_CANCEL"),
+    *_finishes("broken", "Bedrock", "malformed_model_output"),
+    *_finishes("broken", "Gemini", "MALFORMED_RESPONSE"),
+    *_finishes("broken", "llmgateway", "upstream_error", "gateway_error"),
+    *_finishes("length", "OpenAI and many others", "length", "max_tokens", "max_output_tokens", "model_length"),
+    *_finishes("length", "Anthropic", "model_context_window_exceeded", "context_window_exceeded"),
+    *_finishes("length", "Cohere", "ERROR_LIMIT"),
+    *_finishes("length", "Yandex", "ALTERNATIVE_STATUS_TRUNCATED_FINAL"),
 )  # fmt: skip
 """Every signal that is recognised."""
 
@@ -146,11 +195,17 @@ def find(body: Any, status: int | None = None) -> Signal | None:
     return matches[0] if matches else None
 
 
-def filtered(reason: str) -> Signal | None:
-    """The row of a finish reason by which a server says that it, or the model, refused."""
+def ending(reason: str) -> Signal | None:
+    """The row of a finish reason; None where the reply ended by itself, or nobody knows."""
     # `content_filter: OTHER`, `FinishReason.SAFETY`, `FINISH_REASON_SAFETY`
     value = normal(reason.split(":")[0].split(".")[-1]).removeprefix("finishreason")
     return next((row for row in TABLE if row.form == "finish" and normal(row.value) == value), None)
+
+
+def filtered(reason: str) -> Signal | None:
+    """The row of a finish reason by which a server says that it, or the model, refused."""
+    row = ending(reason)
+    return row if row is not None and row.means == "refusal" else None
 
 
 def _is(row: Signal, field: Field) -> bool:
@@ -159,8 +214,11 @@ def _is(row: Signal, field: Field) -> bool:
     if row.form == "code":
         return name in CODES and normal(row.value) in _readings(field.value)
     if row.form == "path":
-        path = tuple(normal(part) for part in row.path)
-        return field.path[-len(path) :] == path and (row.value == "*" or normal(row.value) == normal(field.value))
+        tail = field.path[-len(row.path) :]
+        fits = len(tail) == len(row.path) and all(
+            part == "*" or normal(part) == name for part, name in zip(row.path, tail, strict=True)
+        )
+        return fits and (row.value == "*" or normal(row.value) == normal(field.value))
     if name not in TEXTS or row.form == "finish":
         return False
     pattern = _pattern(row.value)
@@ -168,8 +226,8 @@ def _is(row: Signal, field: Field) -> bool:
 
 
 def _readings(code: str) -> Iterable[str]:
-    """A code as it is, and without the names of spaces before it: `InternalError.Algo.DataInspectionFailed`."""
-    return {normal(code), normal(re.split(r"[./#:]", code)[-1])}
+    """A code as it is, and each of its parts: `InternalError.Algo.DataInspectionFailed`."""
+    return {normal(code), *map(normal, re.split(r"[./#:]", code))}
 
 
 @cache

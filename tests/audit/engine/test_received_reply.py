@@ -86,6 +86,18 @@ def test_a_filter_of_the_server_behind_a_gateway_ends_a_choice_in_an_error() -> 
         read_reply(output("", "unknown"), {"choices": [choice]})
 
 
+@pytest.mark.parametrize("beside", [{"error": {"message": "died", "code": 502}}, {"error": "died"}])
+@pytest.mark.parametrize("text", ["", "A brown"])
+def test_an_error_beside_a_reply_makes_it_none(beside: dict[str, object], text: str) -> None:
+    with pytest.raises(NoReplyError, match="died"):
+        read_reply(output(text), {**raw(content=text), **beside})
+
+
+@pytest.mark.parametrize("nothing", [None, {}, "", False])
+def test_a_field_for_errors_without_one_is_none(nothing: object) -> None:
+    assert read_reply(output("A dog."), {**raw(content="A dog."), "error": nothing}).text == "A dog."
+
+
 def test_who_spoke_last_is_kept() -> None:
     assert read_reply(output("No.", metadata={"by": "guard"})).by == "guard"
     assert read_reply(output("No.")).by == "model"

@@ -96,6 +96,41 @@ REPLIES: dict[str, tuple[Answer, tuple[str, str, str]]] = {
     ),
     "only calls a tool": (choice({"content": None, "tool_calls": [CALL]}, "tool_calls"), ("text", "stop", "")),
     "thinks in a field": (says("Paris.", reasoning_content="Hm."), ("text", "stop", "Paris.")),
+    # A gateway that lost the finish reason: what is left of the refusal stands beside an empty text.
+    "ends natively in a refusal": (
+        choice({"content": ""}, "stop", native_finish_reason="refusal"),
+        ("content_filter", "content_filter", ""),
+    ),
+    "ends natively half-way": (
+        choice({"content": "Step one"}, "stop", native_finish_reason="SAFETY"),
+        ("content_filter", "content_filter", "Step one"),
+    ),
+    "is filtered by category": (
+        choice({"content": ""}, "stop", content_filter_results={"violence": {"filtered": True, "severity": "high"}}),
+        ("content_filter", "content_filter", ""),
+    ),
+    "is annotated by category": (
+        choice({"content": "A dog."}, "stop", content_filter_results={"violence": {"filtered": True}}),
+        ("text", "stop", "A dog."),
+    ),
+    "has details of its stop": (
+        choice({"content": ""}, "stop", stop_details={"type": "refusal", "category": "cyber"}),
+        ("content_filter", "content_filter", ""),
+    ),
+    "has a policy's error in its choice": (
+        choice({"content": ""}, "stop", error={"message": "no", "code": "content_filter"}),
+        ("content_filter", "content_filter", ""),
+    ),
+    "has no message": (
+        raw(json.dumps({"choices": [{"index": 0, "message": None, "finish_reason": "SAFETY"}]}).encode()),
+        ("content_filter", "content_filter", ""),
+    ),
+    "is Gemini's own form": (
+        raw(json.dumps({"candidates": [{"finishReason": "SAFETY", "index": 0}]}).encode()),
+        ("content_filter", "content_filter", ""),
+    ),
+    "is cut in capitals": (says("On and on", "MAX_TOKENS"), ("text", "length", "On and on")),
+    "fills the window": (says("On", "model_context_window_exceeded"), ("text", "length", "On")),
 }  # fmt: skip
 
 FAILURES: dict[str, tuple[Answer, int, str]] = {
@@ -113,6 +148,15 @@ FAILURES: dict[str, tuple[Answer, int, str]] = {
     "is blocked by a proxy": (error(403, {"error": "Blocked by the proxy's safety policy"}), 1, "the proxy's safety"),
     "cannot read": (fails(400, "cannot decode the image"), 1, "HTTP 400"),
     "has no choices": (empty(), 3, "no choices"),
+    "has an error in its choice": (
+        choice({"content": "Half"}, "stop", error={"message": "died", "code": 5}),
+        3,
+        "died",
+    ),
+    "loses its network": (says("A brown", "network_error"), 3, "finish reason 'network_error'"),
+    "loses its machine": (says("", "insufficient_system_resource"), 3, "insufficient_system_resource"),
+    "streams unasked": (raw(b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\ndata: [DONE]\n\n'), 3, "read"),
+    "has no choice in its list": (raw(b'{"choices": [null]}'), 3, "no choices"),
     "is a web page": (raw(b"<html>Welcome</html>"), 3, "cannot be read"),
     "is null": (raw(b"null"), 3, "cannot be read"),
     "breaks off": (cut(), 3, "connection broke"),

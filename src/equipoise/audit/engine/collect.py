@@ -254,11 +254,12 @@ def _served(spec: str, target: EvaluationTarget) -> Model:
 
 
 def _take_none(api: Any) -> None:
-    """Let a response without choices, whose body says why, come through; inspect breaks on `null` and on no name."""
+    """Let a response without choices or messages, whose body says why, come through; inspect breaks on `null`."""
     read = api.chat_choices_from_completion
 
     def choices(completion: Any, tools: Any) -> list[Any]:
         completion.model = completion.model or ""
+        completion.choices = [choice for choice in completion.choices or () if getattr(choice, "message", None)]
         return list(read(completion, tools)) if completion.choices else []
 
     api.chat_choices_from_completion = choices

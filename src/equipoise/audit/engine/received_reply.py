@@ -19,7 +19,7 @@ from equipoise.served_models.chat_messages import (
 from equipoise.served_models.error_bodies import messages, words
 from equipoise.served_models.failures import LINE, TEXT, NoReplyError
 from equipoise.served_models.reasoning_traces import trace_and_reply
-from equipoise.served_models.signals import filtered, find
+from equipoise.served_models.signals import ending, filtered, find
 from equipoise.types import FinishReason, Wire
 
 FINISHES: Final[dict[str, FinishReason]] = {
@@ -78,6 +78,10 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
     finish = FINISHES.get(output.stop_reason) or _own_spelling(call, text)
     if refused:
         return ReceivedReply(text, finish, "refusal_field", reasoning=reasoning)
+    if finish == "stop":
+        stopped = _stopped_beside(call, text, reasoning)
+        if stopped is not None:
+            return stopped
     if finish == "content_filter":
         form: Wire = metadata.get("wire") or "content_filter"
         form = form if form != "text" else "content_filter"
@@ -91,13 +95,41 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
 
 def _stopped(call: Mapping[str, Any] | None) -> ReceivedReply | None:
     """The refusal in a response without choices: a prompt that a filter stopped, an error with status 200."""
-    signal = find(call) if call else None
+    if any(filtered(reason) for reason in _finish_reasons(call)):
+        return ReceivedReply("", "content_filter", "content_filter", by="server", detail=_spelling(call))
+    return _refusal_in(call, "", "")
+
+
+def _stopped_beside(call: Mapping[str, Any] | None, text: str, reasoning: str) -> ReceivedReply | None:
+    """The refusal that stands beside a reply which ended like any other: a gateway lost the finish reason.
+
+    What counts with text in the reply is the finish reason of the server behind the gateway alone; without any, also an
+    error or the verdict of a filter, in the choice or around it.
+
+    Raises:
+        NoReplyError: an error stands there that names no policy: the reply is a part of one, or none.
+    """
+    if any(filtered(reason) for reason in _finish_reasons(call)):
+        return ReceivedReply(text, "content_filter", "content_filter", "model", reasoning, _spelling(call))
+    choice = first_choice(call)
+    around = {name: value for name, value in (call or {}).items() if name not in ("choices", "usage", "message")}
+    beside = {**around, **{name: value for name, value in choice.items() if name != "message"}}
+    error = choice.get("error") or around.get("error")
+    if not text.strip() and (stopped := _refusal_in(beside, text, reasoning)) is not None:
+        return stopped
+    if isinstance(error, Mapping | str) and error:
+        raise NoReplyError(f"an error instead of a reply: {words({'error': error})[:LINE]}")
+    return None
+
+
+def _refusal_in(body: Mapping[str, Any] | None, text: str, reasoning: str) -> ReceivedReply | None:
+    signal = find(body) if body else None
     if signal is None or signal.means != "refusal":
         return None
-    message = messages(call)
+    message = messages(body)
     if signal.form == "path":
         message = ": ".join(filter(None, [f"{'.'.join(signal.path)} {signal.value}", message]))
-    return ReceivedReply("", "content_filter", "content_filter", by="server", detail=message[:TEXT])
+    return ReceivedReply(text, "content_filter", "content_filter", "server", reasoning, message[:TEXT])
 
 
 def _no_reply(call: Mapping[str, Any] | None) -> NoReplyError | None:
@@ -146,16 +178,17 @@ def _own_spelling(call: Mapping[str, Any] | None, text: str) -> FinishReason:
     choice = first_choice(call)
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
-        if filtered(reason):
+        row = ending(reason)
+        if row is None:
+            return "stop"
+        if row.means == "refusal" or (row.means == "broken" and _is_stopped(choice)):
             return "content_filter"
-        if reason.lower() in ("error", "abort", "cancelled"):
-            if _is_stopped(choice):
-                return "content_filter"
-            message = words({"error": choice["error"]}) if choice.get("error") else ""
-            raise NoReplyError(
-                f"the response ended with finish reason {reason!r}{': ' + message[:LINE] if message else ''}"
-            )
-        return "stop"
+        if row.means == "length":
+            return "length"
+        message = words({"error": choice["error"]}) if choice.get("error") else ""
+        raise NoReplyError(
+            f"the response ended with finish reason {reason!r}{': ' + message[:LINE] if message else ''}"
+        )
     if not text.strip() or (call is not None and "choices" in call):
         raise NoReplyError("the response has no finish reason: it was cut off")
     return "stop"
@@ -170,11 +203,17 @@ def _is_stopped(choice: Mapping[str, Any]) -> bool:
     return signal is not None and signal.means == "refusal"
 
 
+def _finish_reasons(call: Mapping[str, Any] | None) -> list[str]:
+    """The gateway's finish reason, and that of the server behind it."""
+    choice = first_choice(call)
+    reasons = (choice.get("finish_reason"), choice.get("native_finish_reason"))
+    return [reason for reason in reasons if isinstance(reason, str)]
+
+
 def _spelling(call: Mapping[str, Any] | None) -> str:
     """The finish reason of a filter where it has a name of its own, and the error in its choice, for people."""
     choice = first_choice(call)
-    reasons = (choice.get("finish_reason"), choice.get("native_finish_reason"))
-    named = [reason for reason in reasons if isinstance(reason, str) and filtered(reason)]
+    named = [reason for reason in _finish_reasons(call) if filtered(reason)]
     spelled = f"finish reason {named[0]}" if named and named[0] != "content_filter" else ""
     message = messages({"error": choice["error"]}) if choice.get("error") else ""
     return ": ".join(filter(None, [spelled, message]))[:TEXT]
