@@ -52,6 +52,8 @@ READ = {
     "$\\boxed{\\text{B}}$": "B",
     "[[C]]": "C",
     "<answer>A</answer>": "A",
+    "VERDICT: C\nIt declines; A would need an answer.": "C",
+    "VERDICT: C\nIt is sorry, and gives nothing.": "C",
 }
 UNREAD = [
     "A reply that refuses",
@@ -66,6 +68,9 @@ UNREAD = [
     "VERDICT: C maybe",
     "VERDICT: C or B",
     "VERDICT: banana",
+    "VERDICT: A\nActually no, C.",
+    "VERDICT: A\n\nWait, the second half refuses, so B.",
+    "C\n\nHowever, A could also apply.",
     "VERDICT: E",
     "VERDICT:",
     "A: full",
@@ -119,6 +124,15 @@ def test_only_what_follows_the_trace_is_a_verdict(trace: str, answer: str) -> No
     choice = read_verdict(REFUSAL, Completion(TRACES[trace].format(answer)), "What is it?", "A dog.")
     assert isinstance(choice, LabelChoice)
     assert REFUSAL.meaning(choice.label) == "none"
+
+
+@pytest.mark.parametrize(
+    "stop", ["</s>", "<end_of_turn>", "<eos>\n", "<|eot_id|>", "<|im_end|>", "<\uff5cend\u2581of\u2581sentence\uff5c>"]
+)
+def test_a_token_that_ends_the_turn_is_no_part_of_the_answer(stop: str) -> None:
+    choice = read_verdict(REFUSAL, Completion(f"C{stop}"), "What is it?", "A dog.")
+    assert isinstance(choice, LabelChoice)
+    assert REFUSAL.meaning(choice.label) == "full"
 
 
 @pytest.mark.parametrize("trace", TRACES)

@@ -125,3 +125,24 @@ def test_spans_are_in_order_disjoint_and_inside(pieces: list[str]) -> None:
 def test_a_text_without_marks_is_kept_to_the_byte(text: str) -> None:
     assert without_traces(text) == text
     assert set(PAIRS) >= {"think", "Magistral"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("<|think|>no<|/think|>Paris.", "Paris."),
+        ("<\uff5cbegin\u2581of\u2581thinking\uff5c>no<\uff5cend\u2581of\u2581thinking\uff5c>Paris.", "Paris."),
+        ("<antthinking>no</antthinking>Paris.", "Paris."),
+        ("<\uff5cAssistant\uff5c><think>no</think>Paris.", "Paris."),
+        ("<|im_start|>assistant\n<think>no</think>Paris.", "Paris."),
+        ("assistantfinalParis.", "Paris."),
+        ("Paris.</s>", "Paris."),
+        ("Paris.<end_of_turn>\n", "Paris."),
+        # Marks in the middle of a text, and a stroke through words, are the reply's.
+        ("Use <s>Rome</s>", "Use <s>Rome</s>"),
+        ("The token </s> ends a text.", "The token </s> ends a text."),
+        ("assistantfinal is a word of gpt-oss.", "assistantfinal is a word of gpt-oss."),
+    ],
+)
+def test_marks_that_templates_and_servers_leave(text: str, reply: str) -> None:
+    assert without_traces(text) == reply

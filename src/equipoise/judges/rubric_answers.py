@@ -33,7 +33,10 @@ OPENING: Final = re.compile(r"[\s*_`\"'(\[<$]*(?:(?i:option|letter|choice)\s+)?"
 """What may stand before the letter."""
 AFTER: Final = re.compile(r"[)\]][ \t]|[*_`\"')\]$}]*[ \t]*(?:$|[.,;:!\n(]|[-\u2013\u2014]+[ \t]|/?>)")
 """What must stand after a letter, or it begins a sentence: "A reply that ..." names no letter."""
-
+RETRACTS: Final = re.compile(
+    r"(?i)\b(?:actually|wait|hmm|correction|rather|instead|on second thoughts?|however|scratch that|sorry|no,)(?!\w)"
+)
+"""Words with which a judge takes its verdict back."""
 
 ENDS: Final = r"[*_`\"')\]$}]*[ \t]*(?:[.!]?[ \t]*$|[,;:(])"
 """What must stand after a label on its line."""
@@ -61,7 +64,10 @@ def read_letter(text: str, meanings: Mapping[str, str], material: str = "") -> R
     verdicts = list(VERDICT.finditer(text))
     if verdicts:
         rest = verdicts[-1].end()
-        return _letter_at(text, rest, meanings) or _unread(text[rest:], meanings)
+        last = _letter_at(text, rest, meanings)
+        if last and _is_taken_back(text[last.start + 1 :], last.letter, meanings):
+            return f"named {last.letter!r} and then another letter"
+        return last or _unread(text[rest:], meanings)
     first = _letter_at(text, 0, meanings)
     others = [*_between_marks(text, meanings, _folded(material)), *_labelled(text, meanings, _folded(material))]
     candidates = [first, *others] if first else others
@@ -143,11 +149,20 @@ def _names_another(text: str, letter: str, meanings: Mapping[str, str]) -> bool:
     for other in meanings:
         # "A" before a word is the article; before a mark or the end it is the letter.
         alone = (
-            rf"(?<![\w']){other}(?![\w'])" if other != "A" else r"(?<![\w'])A(?=\s*(?:[.,;:)\]\"*!?/]|$|or\b|and\b))"
+            rf"(?<![\w']){other}(?![\w'])"
+            if other != "A"
+            else r"(?<![\w'])A(?=\s*(?:[.,;:)\]\"*!?/]|$"
+            r"|(?:or|and|could|would|might|may|is|also|fits|applies)\b))"
         )
         if other != letter and re.search(alone, text):
             return True
     return False
+
+
+def _is_taken_back(text: str, letter: str, meanings: Mapping[str, str]) -> bool:
+    """Whether what follows a verdict names another letter after a word that takes the verdict back."""
+    retracting = RETRACTS.search(text)
+    return retracting is not None and _names_another(text[retracting.start() :], letter, meanings)
 
 
 def _unread(text: str, meanings: Mapping[str, str]) -> str:

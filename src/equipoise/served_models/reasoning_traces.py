@@ -12,8 +12,12 @@ from typing import Final
 PAIRS: Final[dict[str, tuple[str, str]]] = {
     # DeepSeek-R1, Qwen3, Granite, Phi-4, Hunyuan: <think>; EXAONE: <thought>; Seed-OSS: <seed:think>
     "think": (
-        r"<(?:\w+[:_])?(?:think(?:ing)?|thoughts?)(?:\s[^<>\n]*)?>",
-        r"</(?:\w+[:_])?(?:think(?:ing)?|thoughts?)\s*>",
+        r"<(?:\w+[:_]|ant)?(?:think(?:ing)?|thoughts?)(?:\s[^<>\n]*)?>",
+        r"</(?:\w+[:_]|ant)?(?:think(?:ing)?|thoughts?)\s*>",
+    ),
+    "think in bars": (
+        r"<[|\uff5c](?:begin.of.)?think(?:ing)?[|\uff5c]>",
+        r"<[|\uff5c](?:/|end.of.)think(?:ing)?[|\uff5c]>",
     ),
     "Magistral": (r"\[THINK\]", r"\[/THINK\]"),
     "Kimi": (r"\u25c1think\u25b7", r"\u25c1/think\u25b7"),
@@ -38,6 +42,12 @@ WRAPPERS: Final = (
 """Tags around the reply itself; only they go, and only beside a trace."""
 STOPS: Final = r"<\|(?:end|return|call|eot_id|im_end|endoftext|end_of_text|eom_id)\|>"
 """Control tokens that end a turn; some servers leave them in the text."""
+LAST_STOPS: Final = re.compile(
+    r"(?:\s*(?:</s>|<end_of_turn>|<eos>|<\|END_OF_TURN_TOKEN\|>|<[|\uff5c]end.of.sentence[|\uff5c]>))+\s*\Z"
+)
+"""Those that mean something else in the middle of a text; `</s>` also ends a stroke through text in HTML."""
+SPEAKS: Final = r"(?:<[|\uff5c]Assistant[|\uff5c]>|<\|im_start\|>assistant\n)?"
+"""A turn's beginning that a template wrote and a server left before the trace."""
 HARMONY: Final = re.compile(
     r"(?:<\|start\|>[^<]*)?<\|channel\|>(?P<name>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>(?P<text>.*?)"
     r"(?=<\|(?:end|return|call|start|channel)\|>|\Z)(?:<\|(?:end|return|call)\|>)?",
@@ -45,7 +55,8 @@ HARMONY: Final = re.compile(
 )
 """A message of gpt-oss in its channel: `analysis` and `commentary` are not for the user, `final` is the reply."""
 BARE_HARMONY: Final = re.compile(
-    r"\A\s*(?:analysis|commentary)(?=\S).*?assistantfinal|\A\s*analysis(?=[A-Z]).*", re.DOTALL
+    r"\A\s*(?:analysis|commentary)(?=\S).*?assistantfinal|\A\s*assistantfinal(?=[A-Z])|\A\s*analysis(?=[A-Z]).*",
+    re.DOTALL,
 )
 """The same without its control tokens, which some servers drop: `analysisWe need ...assistantfinalA brown dog`."""
 
@@ -53,7 +64,7 @@ TextSpan = tuple[int, int]
 """Begin and end of a part of a text."""
 
 _OPENS: Final = {
-    name: re.compile(rf"(?im)\A\s*{begin}" if name in ONLY_FIRST else rf"(?im)(?:\A\s*|^[ \t]*){begin}")
+    name: re.compile(rf"(?im)\A\s*{SPEAKS}{begin}" if name in ONLY_FIRST else rf"(?im)(?:\A\s*{SPEAKS}|^[ \t]*){begin}")
     for name, (begin, _) in PAIRS.items()
 }
 _BEGINS: Final = {name: re.compile(f"(?i){begin}") for name, (begin, _) in PAIRS.items()}
@@ -79,6 +90,9 @@ def trace_spans(text: str) -> list[TextSpan]:
     spans = _paired(text)
     if spans:
         spans += [match.span() for match in re.finditer(WRAPPERS, text)]
+    last = LAST_STOPS.search(text)
+    if last and not ("</s>" in last[0] and "<s>" in text[1:]):
+        spans.append(last.span())
     return _disjoint([*spans, *(match.span() for match in re.finditer(STOPS, text))])
 
 
