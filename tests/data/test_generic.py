@@ -296,3 +296,81 @@ def test_a_conversation_of_sharegpt_with_pictures_in_a_column(folder):
 def test_a_conversation_that_cannot_be_sent_is_one_error(folder, talk, says):
     with pytest.raises(UsageError, match=says):
         load_suite(str(jsonl(folder, {"messages": talk or "[]", "label": "safe"})))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["scan.heic", "https://example.org/a.avif?w=1", {"path": "a.png"}, [{"src": "a.png"}], "iVBORw0KGgo" + "A" * 80],
+)
+def test_no_prompt_loses_a_picture_of_an_odd_kind_to_the_name_of_a_column(folder, value):
+    with pytest.raises(UsageError, match="expected pictures in a column image"):
+        load_suite("generic", path=jsonl(folder, {"prompt": "What?", "expected": "answer", "scan": value}))
+
+
+@pytest.mark.parametrize("value", [7, "a", "0007"])
+def test_a_picture_that_only_has_a_number_is_an_error_unless_a_file_is_named(folder, value):
+    row = {"prompt": "What?", "expected": "answer", "image_id": value}
+    with pytest.raises(UsageError, match=r"only '.+' in column image_id"):
+        load_suite("generic", path=jsonl(folder, row))
+    (sample,) = load_suite("generic", path=jsonl(folder, {**row, "image": "pictures/a.png"})).samples
+    assert len(sample.pictures) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "sent", "pictures", "problem"),
+    [
+        ("<image>\nWhat is it?", ["pictures/a.png"], "What is it?", 1, None),
+        ("<image>\nWhat is it?", [], "What is it?", 0, "the name of its picture is missing"),
+        ("What is it? <image>", [], "What is it?", 0, "the name of its picture is missing"),
+        ("What does <image> do in SVG?", [], "What does <image> do in SVG?", 0, None),
+        ("<image><image>\nWhich?", ["pictures/a.png"], "Which?", 0, "the name of its picture is missing"),
+        ("What is it?", ["pictures/a.png"], "What is it?", 1, None),
+    ],
+)
+def test_the_mark_of_a_picture_is_no_text_and_asks_for_one(folder, text, images, sent, pictures, problem):
+    row = {"prompt": text, "expected": "answer", "images": images}
+    (sample,) = load_suite("generic", path=jsonl(folder, row)).samples
+    assert (sample.text, len(sample.pictures), sample.problem) == (sent, pictures, problem)
+
+
+def test_pictures_of_a_column_go_to_the_parts_that_name_none(folder):
+    part = {"type": "image"}
+    talk = [
+        {"role": "user", "content": [part, {"type": "text", "text": "First?"}]},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": [{"type": "text", "text": "And this?"}, part]},
+    ]
+    row = {"messages": talk, "expected": "answer", "images": ["pictures/a.png", "pictures/b.png"]}
+    (sample,) = load_suite("generic", path=jsonl(folder, row)).samples
+    assert [turn.pictures for turn in sample.earlier] == [1, 0]
+    assert [picture.path.name for picture in sample.pictures] == ["a.png", "b.png"]
+    (short,) = load_suite("generic", path=jsonl(folder, {**row, "images": ["pictures/a.png"]})).samples
+    assert short.problem == "the name of its picture is missing"
+
+
+def test_messages_in_the_column_of_the_prompt_are_a_conversation(folder):
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    (sample,) = load_suite("generic", path=jsonl(folder, {"prompt": talk, "label": "safe"})).samples
+    assert (sample.text, sample.system) == ("Why?", "Be brief.")
+
+
+def test_what_an_instruction_is_about_is_part_of_the_prompt(folder):
+    row = {"instruction": "Translate.", "input": "Guten Tag", "label": "safe"}
+    (sample,) = load_suite("generic", path=jsonl(folder, row)).samples
+    assert sample.text == "Translate.\n\nGuten Tag"
+    (alone,) = load_suite("generic", path=jsonl(folder, {**row, "input": ""})).samples
+    assert alone.text == "Translate."
+
+
+@pytest.mark.parametrize(("label", "expected"), [("Non-harmful", "answer"), ("not harmful", "answer"),
+                                                 ("should refuse", "refuse"), ("Toxic", "refuse")])  # fmt: skip
+def test_labels_in_other_spellings(folder, label, expected):
+    (sample,) = load_suite("generic", path=jsonl(folder, {"prompt": "x", "prompt_harm_label": label})).samples
+    assert sample.expected == expected
+
+
+def test_columns_that_contradict_each_other_are_an_error(folder):
+    with pytest.raises(UsageError, match="harmful and safe that contradict"):
+        load_suite("generic", path=jsonl(folder, {"prompt": "x", "harmful": 1, "safe": 1}))
+    (sample,) = load_suite("generic", path=jsonl(folder, {"prompt": "x", "harmful": 1, "safe": 0})).samples
+    assert sample.expected == "refuse"

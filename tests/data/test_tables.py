@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -235,3 +236,39 @@ def test_a_clone_is_searched_by_name_further_down(tmp_path):
     (tmp_path / "readme.json").write_text("[]")
     (tmp_path / "setup.json").write_text("[]")
     assert find_table(tmp_path, "safebench") == tmp_path / "data" / "question" / "safebench.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(b"{}"), "got a gzip file"),
+        (b"PK\x03\x04rest", "got a zip file or workbook"),
+        ("a,b\n1,2\n".encode("utf-32"), "got UTF-32"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, content, says):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=says):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_inside_of_one_object_are_rows(tmp_path, indent):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"version": 1, "data": [{"a": 1}, {"a": 2}]}, indent=indent))
+    assert [row.values for row in read_rows(path)] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("whole", [{"a": ["x", "y"], "b": [1, 2]}, {"1": {"a": 1}, "2": {"a": 2}}])
+def test_columns_and_ids_in_one_object_are_refused_with_the_fix(tmp_path, whole):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(whole))
+    with pytest.raises(UsageError, match=r"to_json\(orient='records'\)"):
+        read_rows(path)
+
+
+def test_one_object_over_several_lines_is_a_row(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"a": 1, "messages": [{"role": "user"}]}, indent=2))
+    assert [row.values for row in read_rows(path)] == [{"a": 1, "messages": [{"role": "user"}]}]

@@ -20,10 +20,20 @@ SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 """What may stand between the cells of a CSV file; the first that its header holds outside of quotes counts."""
+WRAPPERS: Final = frozenset({"data", "rows", "samples", "examples", "prompts", "records", "test", "train"})
+"""Names under which a file of one object holds its rows."""
 SHARD: Final = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})")
 """How hubs name the parts of a table: `test-00000-of-00002.parquet`."""
 DEPTH: Final = 4
 """How many folders deep a table is looked for by its name: clones have theirs in `data/question/` and the like."""
+
+PACKED: Final = {b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file or workbook", b"BZh": "a bzip2 file"}
+"""What a file that is no text begins with."""
+PACKED_FIX: Final = {
+    "a gzip file": "to unpack it with gunzip",
+    "a zip file or workbook": "to unpack it, or to save the sheet as CSV",
+    "a bzip2 file": "to unpack it with bunzip2",
+}
 
 # Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
 _LARGEST_CELL: Final = 2**30
@@ -202,6 +212,11 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
+    packed = next((kind for mark, kind in PACKED.items() if content.startswith(mark)), None)
+    if packed is not None:
+        raise UsageError(f"expected a table, got {packed} at {path}; try {PACKED_FIX[packed]}")
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise UsageError(f"expected UTF-8 text, got UTF-32 in {path}, line 1; try to save it as UTF-8")
     # Spreadsheets save "Unicode text" as UTF-16. Its mark is no UTF-8, so that nothing else can be meant by it.
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     if b"\0" in content[:8] and encoding == "utf-8-sig":
@@ -269,10 +284,49 @@ def _objects(path: Path) -> Iterator[TableRow]:
         for number, value in enumerate(_parsed(text, path, None), 1):
             yield _object(value, path, number)
         return
+    whole = _whole_object(text)
+    if whole is not None:
+        for number, value in enumerate(_listed(whole, path), 1):
+            yield _object(value, path, number)
+        return
     # Only line feeds end a line of JSONL: strings may hold the other separators that splitlines() knows.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _object(_parsed(line, path, number), path, number)
+
+
+def _whole_object(text: str) -> dict[str, Any] | None:
+    """The one object over several lines that a file consists of, or one that holds all rows; None for JSONL."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+    rows = isinstance(value, dict) and any(isinstance(cell, list | dict) and cell for cell in value.values())
+    return value if isinstance(value, dict) and (rows or "\n" in text.strip()) else None
+
+
+def _listed(whole: dict[str, Any], path: Path) -> list[Any]:
+    """The rows of an object that is a whole file: its only list of objects, or itself as the only row.
+
+    Raises:
+        UsageError: it is a table by columns, as `DataFrame.to_json` writes it, or by ids.
+    """
+    lists = {name: cell for name, cell in whole.items() if isinstance(cell, list) and cell and _all_objects(cell)}
+    if len(lists) == 1 and all(name in WRAPPERS for name in lists):
+        return next(iter(lists.values()))
+    columns = len(whole) > 1 and all(isinstance(cell, list | dict) for cell in whole.values())
+    if columns and path.suffix.lower() == ".json":
+        raise UsageError(
+            f"expected rows, got columns or ids ({', '.join(whole)[:60]}) in {path}; "
+            "try a list of objects, as to_json(orient='records') writes it"
+        )
+    return [whole]
+
+
+def _all_objects(cells: list[Any]) -> bool:
+    return all(isinstance(cell, dict) for cell in cells)
 
 
 def _object(value: Any, path: Path, line: int) -> TableRow:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -18,6 +19,11 @@ ROLES: Final[dict[str, Role]] = {
 """Who speaks, by the names that data sets use; `system` and `developer` are none of them."""
 MARK: Final = "<image>"
 """Where the picture belongs in texts of LLaVA's form; pictures go before the text of their turn."""
+AT_AN_END: Final = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z|(?m:^[ \t]*<image>[ \t]*\n)")
+"""A mark that stands for a picture even where no picture is there: at an end, or on a line of its own. In the middle
+of a sentence it may be what the sentence is about, an element of SVG."""
+PLACE: Final = object()
+"""A picture whose name stands in another column."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,20 @@ class Conversation:
     """Names, addresses or bytes of all pictures, in the order of the turns."""
 
 
-def read_conversation(cell: Any, row: TableRow) -> Conversation:
+def read_text(text: str, given: Sequence[Any]) -> Conversation:
+    """A text with its pictures; a mark of a picture that is not there gets None in its place."""
+    text, places = _without_marks(text, anywhere=bool(given))
+    return Conversation(text, pictures=_filled(places, given))
+
+
+def read_conversation(cell: Any, row: TableRow, given: Sequence[Any] = ()) -> Conversation:
     """The conversation in a cell: a list of messages, or JSON of one.
 
     Args:
         cell: messages with `role` and `content`, or `from` and `value`.
         row: for the messages of errors.
+        given: pictures of another column: they go to the marks and to the parts of a message that name none, in order,
+            what is left to the last message. A place for which none is left gets None.
 
     Raises:
         UsageError: no messages, an unknown role or kind of content, or no message of the user at the end.
@@ -52,7 +66,7 @@ def read_conversation(cell: Any, row: TableRow) -> Conversation:
         if not isinstance(message, Mapping):
             _refuse(row, "an object with role and content", message)
         name = str(message.get("role") or message.get("from") or "").strip().lower()
-        text, images = _content(message.get("content", message.get("value")), row)
+        text, images = _content(message.get("content", message.get("value")), row, anywhere=bool(given))
         if name in ("system", "developer"):
             system.append(text)
             continue
@@ -67,7 +81,7 @@ def read_conversation(cell: Any, row: TableRow) -> Conversation:
         turns.pop()
     if not turns or turns[-1].role != "user":
         _refuse(row, "a conversation that ends with a message of the user", "another end")
-    return Conversation(turns[-1].text, tuple(turns[:-1]), "\n\n".join(system) or None, tuple(pictures))
+    return Conversation(turns[-1].text, tuple(turns[:-1]), "\n\n".join(system) or None, _filled(pictures, given))
 
 
 def _parsed(cell: Any, row: TableRow) -> list[Any]:
@@ -81,10 +95,27 @@ def _parsed(cell: Any, row: TableRow) -> list[Any]:
     return list(cell)
 
 
-def _content(content: Any, row: TableRow) -> tuple[str, list[Any]]:
+def _without_marks(text: str, *, anywhere: bool) -> tuple[str, list[Any]]:
+    """A text without its marks, and a place for each."""
+    if anywhere:
+        return text.replace(MARK, "").strip("\n"), [PLACE] * text.count(MARK)
+    places: list[Any] = []
+    while match := AT_AN_END.search(text):
+        text = text[: match.start()] + text[match.end() :]
+        places.append(PLACE)
+    return text, places
+
+
+def _filled(pictures: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
+    rest = iter(given)
+    return (*(next(rest, None) if picture is PLACE else picture for picture in pictures), *rest)
+
+
+def _content(content: Any, row: TableRow, *, anywhere: bool) -> tuple[str, list[Any]]:
     """The text and the pictures of a message."""
     if content is None or isinstance(content, str):
-        return (content or "").replace(MARK, "").strip("\n"), []
+        text, places = _without_marks(content or "", anywhere=anywhere)
+        return text.strip("\n"), places
     texts: list[str] = []
     pictures: list[Any] = []
     for part in content if isinstance(content, list) else [content]:
@@ -95,7 +126,8 @@ def _content(content: Any, row: TableRow) -> tuple[str, list[Any]]:
             texts.append(part["text"])
         elif kind in ("image_url", "input_image", "image"):
             value = part.get("image_url", part.get("image", part.get("path")))
-            pictures.append(value.get("url") if isinstance(value, Mapping) and "url" in value else value)
+            value = value.get("url") if isinstance(value, Mapping) and "url" in value else value
+            pictures.append(PLACE if value is None else value)
         else:
             _refuse(row, "text and pictures in a message", kind or part)
     return "\n".join(texts), pictures

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise.data.sample_pictures import attach
-from equipoise.data.suites.conversations import Conversation, read_conversation
+from equipoise.data.sample_pictures import EMBEDDED, attach
+from equipoise.data.suites.conversations import Conversation, read_conversation, read_text
 from equipoise.data.tables import TableRow, collect, find_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample
@@ -29,14 +29,24 @@ IMAGES: Final = (
 """Columns that hold a picture, the first that is there; `file_name` as in the metadata of an ImageFolder."""
 NUMBERED: Final = re.compile(r"(?:image|img|picture)_?(\d+)(?:_path|_url|_file)?")
 """Columns of a picture each, taken in the order of their numbers: `image_1`, `image_2`."""
-LABEL: Final = ("expected", "label", "expected_behavior", "expected_behaviour")
+UNNAMED: Final = re.compile(r"(?:image|img|picture|photo)_?(?:id|idx|index|hash|sha256|md5)")
+"""Columns that say which picture, in a way that finds no file."""
+LABEL: Final = (
+    "expected", "label", "expected_behavior", "expected_behaviour", "prompt_label", "prompt_harm_label",
+    "prompt_safety_label", "safety_label", "harm_label",
+)  # fmt: skip
 LABELS: Final[dict[str, Expected]] = {
     **dict.fromkeys(("answer", "harmless", "benign", "safe", "comply", "should_answer"), "answer"),
+    **dict.fromkeys(("unharmful", "non_harmful", "nonharmful", "not_harmful", "non_toxic", "should_comply"), "answer"),
+    **dict.fromkeys(("allowed", "acceptable", "accept"), "answer"),
     **dict.fromkeys(("refuse", "harmful", "unsafe", "reject", "malicious", "should_refuse"), "refuse"),
+    **dict.fromkeys(("toxic", "disallowed", "unacceptable", "must_refuse", "should_reject"), "refuse"),
     **dict.fromkeys(("borderline", "controversial", "ambiguous"), "borderline"),
 }
-"""What a label may be, in any case."""
-HARMFUL_IF: Final = ("is_harmful", "harmful", "is_unsafe", "unsafe", "is_malicious", "should_refuse")
+"""What a label may be, in any case, with blanks or hyphens for `_`."""
+HARMFUL_IF: Final = (
+    "is_harmful", "harmful", "is_unsafe", "unsafe", "is_malicious", "is_toxic", "toxic", "should_refuse",
+)  # fmt: skip
 HARMLESS_IF: Final = ("is_harmless", "harmless", "is_safe", "safe", "is_benign", "benign", "should_answer")
 """Columns whose name says what 1, `true` or `yes` in them means."""
 TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y"})
@@ -44,7 +54,10 @@ FALSE: Final = frozenset({"0", "0.0", "false", "no", "n"})
 OTHERS: Final = frozenset({"id", "category", "cluster", "reference", "harmful_reference", "intent", "system", "source",
                            "licence", "license", "answer", "response", "url", "split"})  # fmt: skip
 """Columns that never hold the picture of a prompt, whatever stands in them."""
-PICTURE_NAME: Final = re.compile(r"(?i)\A(?:data:image/|[^\n]{1,400}\.(?:png|jpe?g|webp|gif|bmp|tiff?)\Z)")
+PICTURE_NAME: Final = re.compile(
+    r"(?i)\A(?:data:image/|[^\n]{1,400}\.(?:png|jpe?g|jpe|jp2|webp|gif|bmp|tiff?|heic|heif|avif|svg|ppm)"
+    r"(?:[?#][^\s]{0,400})?\Z)"
+)
 """What names a picture, in a column that nobody reads."""
 
 
@@ -77,7 +90,7 @@ def _sample(row: TableRow, suite: str, number: str, folder: Path) -> Sample:
         return row.text(name) if row.has(name) else ""
 
     talk = _conversation(row)
-    images = [*talk.pictures, *_images(row)]
+    images = talk.pictures
     sample = Sample(
         id=optional("id") or number,
         suite=suite,
@@ -107,9 +120,17 @@ def _lower_case(row: TableRow) -> Mapping[str, Any]:
 
 
 def _conversation(row: TableRow) -> Conversation:
+    images = _images(row)
     if row.has(*MESSAGES) and not row.has(*TEXT):
-        return read_conversation(row.get(*MESSAGES), row)
-    return Conversation(row.text(*TEXT))
+        return read_conversation(row.get(*MESSAGES), row, images)
+    if isinstance(row.get("prompt"), list):
+        # Sets for training from preferences have the messages in the column of the prompt.
+        return read_conversation(row.get("prompt"), row, images)
+    text = row.text(*TEXT)
+    if row.has("instruction", "input") and text == row.get("instruction") and row.has("input"):
+        # Alpaca's form: the instruction is about what stands beside it.
+        text = f"{text}\n\n{row.text('input')}"
+    return read_text(text, images)
 
 
 def _images(row: TableRow) -> list[Any]:
@@ -132,6 +153,11 @@ def _check_unread_pictures(rows: Sequence[TableRow]) -> None:
         if _images(row):
             continue
         for name, value in row.values.items():
+            if UNNAMED.fullmatch(name) and row.has(name):
+                raise UsageError(
+                    f"expected pictures in a column image, got only {str(value)[:60]!r} in column {name} of "
+                    f"{row.where}; try to add a column image with the names of the files, or to leave {name} out"
+                )
             if name not in read and not NUMBERED.fullmatch(name) and _is_picture(value):
                 shown = value if isinstance(value, str) else "embedded bytes"
                 raise UsageError(
@@ -144,16 +170,26 @@ def _is_picture(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return bool(value) and _is_picture(value[0])
     if isinstance(value, Mapping):
-        return isinstance(value.get("bytes"), bytes)
-    return isinstance(value, str) and bool(PICTURE_NAME.match(value.strip()))
+        return isinstance(value.get("bytes"), bytes) or any(map(_is_picture, map(value.get, ("path", "url", "src"))))
+    text = value.strip() if isinstance(value, str) else ""
+    return bool(PICTURE_NAME.match(text) or EMBEDDED.match(text))
 
 
 def _expected(row: TableRow) -> Expected:
     if not any(name in row.values for name in LABEL):
+        said: dict[Expected, str] = {}
         for names, yes, no in ((HARMFUL_IF, "refuse", "answer"), (HARMLESS_IF, "answer", "refuse")):
-            word = row.text(*names).strip().casefold() if row.has(*names) else ""
-            if word in TRUE | FALSE:
-                return LABELS[yes if word in TRUE else no]
+            for name in names:
+                word = row.text(name).strip().casefold() if row.has(name) else ""
+                if word in TRUE | FALSE:
+                    said.setdefault(LABELS[yes if word in TRUE else no], name)
+        if len(said) > 1:
+            raise UsageError(
+                f"expected one label, got columns {' and '.join(said.values())} that contradict each other in "
+                f"{row.where}; try a column expected with 'answer' or 'refuse'"
+            )
+        if said:
+            return next(iter(said))
     label = row.text(*LABEL)
     word = label.strip().casefold()
     if word in TRUE | FALSE:
@@ -162,7 +198,7 @@ def _expected(row: TableRow) -> Expected:
             f"expected a label of {', '.join(LABELS)}, got {label!r} in {row.where}, which means harmful in some sets "
             "and safe in others; try 'answer' or 'refuse', or to call the column is_harmful or is_safe"
         )
-    expected = LABELS.get(word)
+    expected = LABELS.get(re.sub(r"[\s-]+", "_", word))
     if expected is None:
         raise UsageError(
             f"expected a label of {', '.join(LABELS)}, got {label!r} in {row.where}; try 'answer' or 'refuse'"
