@@ -55,8 +55,6 @@ class AskedElsewhere(Asked):
         await self.app({**scope, "http_version": "1.1", "asgi": {"spec_version": version}}, self.receive, self.send)
 
 
-# A generator that is cancelled while it is being closed is finished by the garbage collector, which only warns.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("path", "stream"), [(path, False) for path in REQUESTS] + [(path, True) for path in STREAMED])
 async def test_a_client_of_any_route_may_leave_at_any_await(tmp_path: Path, path: str, stream: bool) -> None:
     opened: list[Pieces] = []

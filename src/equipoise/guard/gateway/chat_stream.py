@@ -94,7 +94,11 @@ class ChatStream:
             wants_usage=self._call.wants_usage,
             refusal_field=policy.answer.refusal_in,
         )
-        async with aclosing(guarded.run(chunks(self._upstream), self._upstream.aclose)) as events:
+        # Both are closed here, in this order: a client may leave while either waits.
+        async with (
+            aclosing(chunks(self._upstream)) as upstream,
+            aclosing(guarded.run(upstream, self._upstream.aclose)) as events,
+        ):
             async for part in events:
                 yield await self._finish() if part == DONE else part
 

@@ -12,6 +12,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -123,11 +124,12 @@ class LinkFetcher:
                 raise PictureError(f"expected a picture from {link.host}, got {kind}")
             # Counted while it comes in: a content-length is only what the server says.
             parts, size = [], 0
-            async for part in response.aiter_raw():
-                size += len(part)
-                if size > most:
-                    raise PictureError(f"expected a picture of at most {most} bytes, got a larger one")
-                parts.append(part)
+            async with aclosing(response.aiter_raw()) as received:
+                async for part in received:
+                    size += len(part)
+                    if size > most:
+                        raise PictureError(f"expected a picture of at most {most} bytes, got a larger one")
+                    parts.append(part)
         return b"".join(parts)
 
     def _allowed(self, url: str, limits: PicturePolicy) -> httpx.URL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -20,11 +21,12 @@ async def read_json(request: Request) -> dict[str, Any]:
         RequestProblem: the body is too long, or no JSON object.
     """
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST:
-            raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
-        parts.append(part)
+    async with aclosing(request.stream()) as received:
+        async for part in received:
+            size += len(part)
+            if size > LARGEST:
+                raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
+            parts.append(part)
     try:
         document = json.loads(b"".join(parts), parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ Attributes follow OpenTelemetry's conventions for HTTP and generative AI. No wor
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -121,10 +121,12 @@ class Tracing:
             self._provider.shutdown()
 
 
-async def lasting(span: Span, parts: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def lasting(span: Span, parts: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
     """A stream whose span ends with it."""
     try:
         async for part in parts:
             yield part
     finally:
         span.end()
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,6 +14,7 @@ import httpx
 from equipoise.errors import UsageError
 from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.received_bytes import ReceivedBytes
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 LARGEST: Final = 64_000_000
@@ -101,11 +103,12 @@ async def _whole(response: httpx.Response) -> httpx.Response:
     """
     parts, size = [], 0
     try:
-        async for part in response.aiter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > LARGEST:
-                raise RequestProblem(502, "the upstream sent too long a reply", "upstream_invalid")
+        async with aclosing(ReceivedBytes(response)) as received:
+            async for part in received:
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST:
+                    raise RequestProblem(502, "the upstream sent too long a reply", "upstream_invalid")
     finally:
         await response.aclose()
     headers = {"content-type": response.headers.get("content-type", "application/json")}

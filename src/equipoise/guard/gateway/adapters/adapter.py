@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from starlette.requests import Request
@@ -110,11 +110,15 @@ def _translated_stream(response: Response, translator: StreamTranslator) -> Resp
 
 async def _translated(
     parts: AsyncIterable[str | bytes | memoryview], translator: StreamTranslator
-) -> AsyncIterator[bytes]:
-    async for part in parts:
-        for event in _events(part.encode() if isinstance(part, str) else bytes(part)):
-            for translated in _translate(event, translator):
-                yield translated
+) -> AsyncGenerator[bytes, None]:
+    try:
+        async for part in parts:
+            for event in _events(part.encode() if isinstance(part, str) else bytes(part)):
+                for translated in _translate(event, translator):
+                    yield translated
+    finally:
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
 
 
 def _events(part: bytes) -> list[bytes]:

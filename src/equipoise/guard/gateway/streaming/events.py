@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
 import httpx
 
+from equipoise.guard.gateway.received_bytes import ReceivedBytes
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -32,25 +33,6 @@ class UpstreamError(Exception):
         self.reported = reported
 
 
-class _LengthLimitedStream(httpx.AsyncByteStream):
-    """The bytes as they come, as long as lines have an end."""
-
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        since = 0
-        async for part in self._stream:
-            end = max(part.rfind(b"\n"), part.rfind(b"\r"))
-            since = since + len(part) if end < 0 else len(part) - end - 1
-            if since > LONGEST:
-                raise UpstreamError("the upstream sent a line without an end")
-            yield part
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | None, None]:
     """The JSON objects of a stream, up to `[DONE]` or its end; None for each comment and ping that keeps it alive.
 
@@ -62,8 +44,6 @@ async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | No
     """
     if "text/event-stream" not in response.headers.get("content-type", ""):
         raise UpstreamError("the upstream sent something else than an event stream")
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    response.stream = _LengthLimitedStream(response.stream)
     kind, data = "", list[str]()
     try:
         async with aclosing(_lines(response)) as lines:
@@ -89,17 +69,27 @@ async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | No
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """The lines of a stream, which end in CR, LF or both; what follows the last line's end is dropped."""
+    """The lines of a stream, which end in CR, LF or both; what follows the last line's end is dropped.
+
+    Raises:
+        UpstreamError: a line has no end.
+    """
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
     rest = ""
-    async for part in response.aiter_bytes():
-        text = rest + decoder.decode(part)
-        # A CR at the end may be the first half of a CRLF.
-        held = text[-1:] if text.endswith("\r") else ""
-        *lines, rest = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        rest += held
-        for line in lines:
-            yield line
+    since = 0
+    async with aclosing(ReceivedBytes(response)) as parts:
+        async for part in parts:
+            end = max(part.rfind(b"\n"), part.rfind(b"\r"))
+            since = since + len(part) if end < 0 else len(part) - end - 1
+            if since > LONGEST:
+                raise UpstreamError("the upstream sent a line without an end")
+            text = rest + decoder.decode(part)
+            # A CR at the end may be the first half of a CRLF.
+            held = text[-1:] if text.endswith("\r") else ""
+            *lines, rest = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            rest += held
+            for line in lines:
+                yield line
     if rest.endswith("\r"):
         yield rest[:-1]
 

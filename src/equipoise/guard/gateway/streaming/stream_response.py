@@ -8,7 +8,7 @@ is recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -60,7 +60,7 @@ class StartedStream:
             async for _ in self._parts:
                 pass
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         try:
             yield await self._first
         except StopAsyncIteration:
@@ -111,6 +111,8 @@ class StartedStreamResponse(StreamingResponse):
             # Also where the client left before the first event: then the iterator is never entered, and no `finally`
             # in it would run.
             self._over()
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
 
     def abandon(self) -> None:
         """Close the stream of a response that is never sent."""
