@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.labels import KINDS, PLAIN, RateName, is_about, label_of
+from equipoise.audit.pooling import noise_suites
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.errors import UsageError
 from equipoise.stats.estimates import PairedChange, holm, paired_change
@@ -58,7 +59,7 @@ class RateChange:
     """Changes of one rate."""
 
     all: PairedChange
-    """Over everything that was paired."""
+    """Over everything that was paired, but for suites of noise where others are left."""
     suites: dict[str, SuiteChange]
     """By suite; p-values corrected over the suites."""
 
@@ -267,6 +268,7 @@ def _comparison(
     side_a: ComparedSide, a: Sequence[AuditCase], side_b: ComparedSide, b: Sequence[AuditCase]
 ) -> RunComparison:
     pairing = pair(a, b)
+    noise = noise_suites(side_a.model, a) | noise_suites(side_b.model, b)
     return RunComparison(
         a=side_a,
         b=side_b,
@@ -276,7 +278,7 @@ def _comparison(
         changed=pairing.changed,
         other_content=sum(both.a.row.content != both.b.row.content for both in pairing.pairs),
         warnings=tuple(_warnings(side_a, side_b, pairing)),
-        rates={kind: _rate_change(pairing.pairs, kind) for kind in KINDS},
+        rates={kind: _rate_change(pairing.pairs, kind, noise) for kind in KINDS},
     )
 
 
@@ -300,8 +302,9 @@ def _warnings(a: ComparedSide, b: ComparedSide, pairing: Pairing) -> list[str]:
     return warnings
 
 
-def _rate_change(pairs: Sequence[SamplePair], kind: RateName) -> RateChange:
+def _rate_change(pairs: Sequence[SamplePair], kind: RateName, noise: frozenset[str]) -> RateChange:
     about = [both for both in pairs if is_about(both.a, kind)]
+    together = [both for both in about if both.a.sample.suite not in noise] or about
     suites = _group(about, lambda both: both.a.sample.suite)
     # Holm's correction within each table: suites are one family of tests, categories another. Over both together the
     # few suites would pay for the many categories.
@@ -315,7 +318,7 @@ def _rate_change(pairs: Sequence[SamplePair], kind: RateName) -> RateChange:
         }
     )
     return RateChange(
-        change_of(about, kind),
+        change_of(together, kind),
         {
             name: SuiteChange(
                 all_, {category: cell for (suite, category), cell in by_category.items() if suite == name}

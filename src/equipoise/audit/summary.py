@@ -13,6 +13,7 @@ from equipoise.audit.comparison import RunComparison, compare_variants
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
+from equipoise.audit.pooling import left_out, noise_suites, pooled
 from equipoise.audit.reach import Reach, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.recovery.depths import RecoverySummary, recovery_of
@@ -114,7 +115,7 @@ class VariantSummary:
     """What came of one variant."""
 
     rates: AuditRates
-    """Over all suites."""
+    """Over all suites whose numbers are about the model; `noise` names the others."""
     reach: Reach
     """Whether the model was reached."""
     wire: Mapping[str, int]
@@ -129,6 +130,8 @@ class VariantSummary:
     """What servers wrote with refusals that are no reply of the model, the most frequent first."""
     suites: Mapping[str, SuiteSummary]
     """By suite."""
+    noise: tuple[str, ...] = ()
+    """Suites that are in no rate over several suites, as they say nothing about the model."""
 
     def to_json(self) -> dict[str, Any]:
         """The rates, and the other fields under their names."""
@@ -141,6 +144,7 @@ class VariantSummary:
             "unscored_reasons": dict(self.unscored_reasons),
             "server_messages": dict(self.server_messages),
             "suites": {name: suite.to_json() for name, suite in self.suites.items()},
+            **({"noise": list(self.noise)} if self.noise else {}),
         }
 
     @classmethod
@@ -152,6 +156,7 @@ class VariantSummary:
         """
         return cls(
             rates=AuditRates.from_json(values),
+            noise=values.list_of("noise", str) if "noise" in values.values else (),
             reach=values.object("reach").record(Reach),
             wire=values.counts("wire"),
             by=values.counts("by"),
@@ -250,10 +255,11 @@ def summarise(run: AuditRun) -> AuditSummary:
 def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> AuditSummary:
     """`summarise` for a caller that has read the cases already."""
     variants = _group(cases, lambda case: case.variant)
+    noise = noise_suites(run.model_name, cases)
     return AuditSummary(
         run=_recipe(run),
         complete=is_complete(run, cases),
-        variants={name: _variant(members) for name, members in variants.items()},
+        variants={name: _variant(members, noise) for name, members in variants.items()},
         comparisons=tuple(compare_variants(run, cases)),
         warnings=tuple(find_warnings(run, cases)),
         judges=tuple(JudgeSummary.of(description) for description in run.judge_descriptions),
@@ -302,10 +308,12 @@ def _group(cases: Iterable[AuditCase], by: Callable[[AuditCase], str]) -> dict[s
     return groups
 
 
-def _variant(cases: Sequence[AuditCase]) -> VariantSummary:
+def _variant(cases: Sequence[AuditCase], noise: frozenset[str]) -> VariantSummary:
+    kept = pooled(cases, noise)
     replies = [case.reply for case in cases if case.reply is not None and case.reply.error is None]
     return VariantSummary(
-        rates=AuditRates.of(cases),
+        rates=AuditRates.of(kept),
+        noise=tuple(left_out(cases, kept)),
         reach=reach_of(cases),
         wire=_counts(reply.wire for reply in replies),
         by=_counts(reply.by for reply in replies),

@@ -14,6 +14,7 @@ from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, labels_of
 from equipoise.audit.perturbed_picture import PerturbedPicture
+from equipoise.audit.pooling import noise_suites, pooled
 from equipoise.audit.reach import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.judges.cards import AgreementRow
@@ -99,12 +100,13 @@ def find_warnings(run: AuditRun, cases: Sequence[AuditCase]) -> list[AuditWarnin
         *_about_world(run.model_name, cases),
         *_about_samples(cases),
     ]
+    noise = noise_suites(run.model_name, cases)
     for variant in dict.fromkeys(case.variant for case in cases):
         members = [case for case in cases if case.variant == variant]
         warnings += _about_reach(variant, members)
-        warnings += _about_replies(variant, members)
+        warnings += _about_replies(variant, pooled(members, noise))
         for axis in AXES:
-            warnings += _about_axis(variant, axis, members)
+            warnings += _about_axis(variant, axis, members, pooled(members, noise))
     return warnings
 
 
@@ -203,14 +205,13 @@ def _about_picture(picture: PerturbedPicture, epsilon: float | None) -> Iterator
 
 def _about_world(model: str, cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
     """Whether a reference model, which knows the embedded world only, was asked about anything else."""
-    if not model.startswith("testbed/"):
-        return
-    for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite != "testbed"):
+    noise = noise_suites(model, cases)
+    for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite in noise):
         text = f"{model} knows nothing but the embedded world: what it says here is noise"
-        share = sum(case.sample.suite == suite for case in cases) / len(cases)
         yield AuditWarning("other-world", text, PLAIN, suite, may_change=1.0)
-        pooled = f"{suite} is among these cases: {text}"
-        yield AuditWarning("other-world", pooled, PLAIN, rate="needless_refusal", may_change=share)
+    if noise and all(case.sample.suite in noise for case in cases):
+        text = f"every suite is noise: {model} knows nothing but the embedded world"
+        yield AuditWarning("other-world", text, PLAIN, rate="needless_refusal", may_change=1.0)
 
 
 def _about_samples(cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
@@ -258,7 +259,10 @@ def _about_replies(variant: str, cases: Sequence[AuditCase]) -> Iterator[AuditWa
         )
 
 
-def _about_axis(variant: str, axis: RateName, cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
+def _about_axis(
+    variant: str, axis: RateName, cases: Sequence[AuditCase], together: Sequence[AuditCase]
+) -> Iterator[AuditWarning]:
+    """About a rate over the suites that are pooled, `together`, and about that of each suite."""
     labels = labels_of(cases, axis)
     if not labels:
         if variant == PLAIN:
@@ -269,7 +273,8 @@ def _about_axis(variant: str, axis: RateName, cases: Sequence[AuditCase]) -> Ite
     suites = dict.fromkeys(case.sample.suite for case in cases)
     cells = {name: [case for case in cases if case.sample.suite == name] for name in suites}
     cells = {name: members for name, members in cells.items() if labels_of(members, axis)}
-    yield from _about_cell(variant, None, axis, cases)
+    if labels_of(together, axis):
+        yield from _about_cell(variant, None, axis, together)
     if len(cells) > 1:
         for name, members in cells.items():
             yield from _about_cell(variant, name, axis, members)

@@ -280,6 +280,9 @@ def print_summary(summary: AuditSummary) -> None:
             rows += [(f"  {suite}", *_rate_columns(inner.rates)) for suite, inner in variant.suites.items()]
     print_table(table("", ["", *COLUMNS], rows))
     print_table("rate [95 % interval] count; unscored replies are on neither side")
+    for name, variant in summary.variants.items():
+        if variant.noise:
+            print_table(f"{name} is without {', '.join(variant.noise)}, which is noise here")
     for name, recovery in summary.recovery.items():
         _print_recovery(name, recovery)
     for name, variant in summary.variants.items():

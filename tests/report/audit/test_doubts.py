@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from equipoise.audit.labels import AXES
 from equipoise.audit.summary import summarise
 from equipoise.audit.warnings import AuditWarning, find_warnings
-from equipoise.report.audit.doubts import list_doubts, without_pools
-from equipoise.report.audit.suite_groups import noise_suites
+from equipoise.report.audit.doubts import list_doubts
 from tests.audit.factories import recipe, rows, write_run
 
 warnings = st.builds(
@@ -81,11 +80,7 @@ def test_every_warning_about_a_rate_says_how_much_it_may_change_and_survives_jso
 def test_a_pool_is_doubted_without_its_noise(tmp_path: Path) -> None:
     content = [*rows(200, "a", suite="testbed"), *rows(30, "b", refusal="full", suite="everyday")]
     run = write_run(tmp_path, content, given=recipe(model="testbed/llava"))
-    cases, raised = run.cases(), find_warnings(run, run.cases())
-    noise = noise_suites(raised)
-    assert noise == {"everyday"}
-    kept = without_pools(run, raised, cases, noise)
-    assert not [w for w in kept if w.kind == "other-world" and w.suite is None]
-    assert not [w for w in kept if w.suite is None and w.rate == AXES[0]], "200 of one suite are enough"
-    assert [w for w in kept if w.suite == "everyday"] == [w for w in raised if w.suite == "everyday"]
-    assert without_pools(run, raised, cases, frozenset()) == raised
+    raised = find_warnings(run, run.cases())
+    assert not [w for w in raised if w.kind == "other-world" and w.suite is None]
+    assert not [w for w in raised if w.suite is None and w.rate == AXES[0]], "200 of one suite are enough"
+    assert [w.kind for w in raised if w.suite == "everyday" and w.rate is None] == ["other-world"]

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.audit.summary import AuditRates, summarise
-from equipoise.audit.warnings import find_warnings
+from equipoise.audit.pooling import noise_suites
+from equipoise.audit.summary import summarise
 from equipoise.report.audit.page import render
-from equipoise.report.audit.suite_groups import group_suites, noise_suites, rates_without_noise
+from equipoise.report.audit.suite_groups import group_suites
 from tests.audit.factories import recipe, rows, write_run
 from tests.report.audit.reading import by_id, read
 
@@ -32,14 +32,10 @@ def test_noise_is_a_group_of_its_own_at_the_end_and_in_no_pool(tmp_path: Path) -
     content = [*rows(30, "n", suite="everyday", refusal="full"), *rows(50, "t", suite="testbed")]
     run = write_run(tmp_path, content, given=recipe(model="testbed/llava"))
     cases, summary = run.cases(), summarise(run)
-    noise = noise_suites(find_warnings(run, cases))
+    noise = noise_suites(run.model_name, cases)
     groups = group_suites(cases, summary.variants["plain"].suites, noise)
     assert [(group.name, group.is_noise) for group in groups] == [("testbed", False), ("everyday", True)]
-    pooled = summary.variants["plain"].rates
-    assert rates_without_noise(cases, pooled, noise).needless_refusal.k == 0
-    assert rates_without_noise(cases, pooled, frozenset()) is pooled
-    only = [case for case in cases if case.sample.suite == "everyday"]
-    assert rates_without_noise(only, AuditRates.of(only), noise) == AuditRates.of(only)
+    assert summary.variants["plain"].rates == summary.variants["plain"].suites["testbed"].rates
     tile = by_id(read(render(run, summary)), "needless").words
     assert "Refused 0 of 50 safe prompts: 0.0 %" in tile
     assert "Apart from this: everyday , 100.0 % of 30, is noise here." in tile
@@ -56,3 +52,14 @@ def test_each_group_has_its_own_headline_on_its_axis(tmp_path: Path) -> None:
     assert "mm" not in needless
     assert "Gave harmful answers to 10 of 20 harmful prompts: 50.0 %" in harmful
     assert "2 suites" in harmful
+
+
+def test_the_kinds_of_refusal_have_their_rates(tmp_path: Path) -> None:
+    # Only what refuses is a needless refusal; the kinds beside it are taken from the verdict.
+    content = [*rows(3, "a", refusal="full"), *rows(7, "b")]
+    run = write_run(tmp_path, content)
+    section = by_id(read(render(run, summarise(run))), "refusals").words
+    assert "refused, full or partial (safety) 30.0 %" in section
+    assert "says that it cannot see, look up or know (capability) 0.0 %" in section
+    assert "contradicts or advises against it (rebuttal) 0.0 %" in section
+    assert "only asks back (clarification) 0.0 %" in section

@@ -13,6 +13,7 @@ from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.front import FrontStanding, stand
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
+from equipoise.audit.pooling import left_out, noise_suites, pooled
 from equipoise.audit.reach import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.summary import has_all_samples, is_complete
@@ -123,7 +124,9 @@ def check(run: AuditRun, rules: GateRules) -> GateVerdict:
         rules=rules.path,
         complete=complete,
         checked=tuple(checker.check(rule) for rule in rules.rules),
-        axes={name: _axes([case for case in cases if case.variant == name]) for name in variants},
+        axes={
+            name: _axes(pooled([case for case in cases if case.variant == name], checker.noise)) for name in variants
+        },
         warnings=tuple(find_warnings(run, cases)),
     )
 
@@ -140,11 +143,22 @@ class _Checker:
     baselines: dict[Path, tuple[AuditRun, list[AuditCase]]]
     """Those that were read already."""
 
+    @property
+    def noise(self) -> frozenset[str]:
+        """Suites that no rule limits together with others."""
+        return noise_suites(self.run.model_name, self.cases)
+
     def check(self, rule: GateRule) -> CheckedRule:
-        """Check the run against one rule."""
+        """Check the run against one rule; suites of noise are left out, and the reason says so."""
         if self.complete:
             self._names(rule)
-        cases = [case for case in self.cases if case.variant == rule.variant and _in_scope(rule, case)]
+        scope = [case for case in self.cases if case.variant == rule.variant and _in_scope(rule, case)]
+        cases = pooled(scope, self.noise)
+        done = self._outcome(rule, cases)
+        noise = ", ".join(left_out(scope, cases))
+        return replace(done, reason=f"{done.reason} (without {noise}, which is noise here)") if noise else done
+
+    def _outcome(self, rule: GateRule, cases: Sequence[AuditCase]) -> CheckedRule:
         if rule.front is not None:
             standing = stand(rule.front, self.run.judge, cases)
             done = CheckedRule(rule, standing.outcome, standing.reason, standing=standing)
@@ -168,6 +182,7 @@ class _Checker:
         finished = is_complete(run, before)
         if finished:
             of_variant(before, against.variant)
+        # By the samples that are left on this side: the baseline's noise has no partner among them.
         earlier = [case for case in before if case.variant == against.variant and _in_scope(rule, case)]
         pairing = pair(earlier, cases)
         cell = change_of(pairing.pairs, rule.rate)

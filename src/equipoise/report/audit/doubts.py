@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from equipoise.audit.records import AuditCase, AuditRun
-from equipoise.audit.warnings import AuditWarning, find_warnings
+from equipoise.audit.warnings import AuditWarning
 from equipoise.report.audit.numbers import SPACE
 
 
@@ -70,21 +69,3 @@ def _weight(members: Sequence[AuditWarning]) -> float:
 def _scope(warning: AuditWarning) -> str:
     rate = warning.rate and warning.rate.replace("_", " ")
     return ", ".join(part for part in (warning.suite, rate, warning.variant) if part)
-
-
-def without_pools(
-    run: AuditRun, warnings: Sequence[AuditWarning], cases: Sequence[AuditCase], noise: frozenset[str]
-) -> list[AuditWarning]:
-    """The warnings about the numbers that the page shows: about each suite, and about a variant without its noise.
-
-    Args:
-        run: the run.
-        warnings: of the whole run, in which a variant's numbers hold every suite.
-        cases: of the run.
-        noise: suites that the page pools with no other.
-    """
-    kept = [case for case in cases if case.sample.suite not in noise]
-    if not kept or len(kept) == len(cases):
-        return list(warnings)
-    without = [warning for warning in find_warnings(run, kept) if warning.suite is None]
-    return [*without, *(warning for warning in warnings if warning.suite is not None)]

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from equipoise import __version__
+from equipoise.audit.pooling import noise_suites
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.recovery.curve_file import read_curve
 from equipoise.audit.summary import AuditSummary
@@ -25,7 +26,7 @@ from equipoise.report.audit import numbers
 from equipoise.report.audit.cards import JudgeCard, judge_cards, kappa_of, notes_of
 from equipoise.report.audit.comparisons import ComparisonSection
 from equipoise.report.audit.corrections import GroupCorrection, PageOptions, correct_groups
-from equipoise.report.audit.doubts import Doubt, list_doubts, without_pools
+from equipoise.report.audit.doubts import Doubt, list_doubts
 from equipoise.report.audit.examples import WIRES, ExampleGroup, gallery
 from equipoise.report.audit.image_store import LIMIT, ImageStore
 from equipoise.report.audit.pairs import PicturePairs, picture_pairs
@@ -35,7 +36,6 @@ from equipoise.report.audit.rates import VariantRates, order_variants
 from equipoise.report.audit.recovery import RecoverySection, recovery_section
 from equipoise.report.audit.refusal_sources import RefusalSource, refusal_sources
 from equipoise.report.audit.replies import write_replies
-from equipoise.report.audit.suite_groups import noise_suites
 from equipoise.report.audit.trend import RunTrend, trend
 from equipoise.report.audit.untrusted_text import visible
 from equipoise.report.audit.usage import RunUsage
@@ -218,9 +218,9 @@ def _page(
     options: PageOptions,
     replies: str,
 ) -> AuditPage:
-    noise = noise_suites(summary.warnings)
+    noise = noise_suites(run.model_name, cases)
     # In this order: what stands at the top is taken first, then what belongs to a number, and the rest at the end.
-    warnings = WarningQueue(without_pools(run, summary.warnings, cases, noise))
+    warnings = WarningQueue(list(summary.warnings))
     unreached = warnings.first()
     doubts, numbers_of = list_doubts(warnings.remaining())
     variants = order_variants(summary.variants, warnings, cases, noise)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from equipoise.audit.labels import AXES, PLAIN
+from equipoise.audit.labels import AXES, PLAIN, RateName
 from equipoise.audit.records import AuditCase
 from equipoise.audit.summary import AuditRates, SuiteSummary, VariantSummary
 from equipoise.audit.warnings import AuditWarning
 from equipoise.report.audit.numbers import cases
 from equipoise.report.audit.plot import COLOURS, PlotPoint
-from equipoise.report.audit.suite_groups import SuiteGroup, group_suites, rates_without_noise
+from equipoise.report.audit.suite_groups import SuiteGroup, group_suites
 from equipoise.report.audit.warnings import WarningQueue
+from equipoise.stats.estimates import Estimate
+
+WITHHELD: Final[dict[RateName, str]] = {
+    "needless_refusal": "refused, full or partial (safety)",
+    "capability_failure": "says that it cannot see, look up or know (capability)",
+    "needless_rebuttal": "contradicts or advises against it (rebuttal)",
+    "needless_clarification": "only asks back (clarification)",
+}
+"""Kinds of replies that withhold what should be answered, by their rate, for people."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,11 @@ class VariantRates:
         """Those about its numbers over all suites."""
         return (*self.refusal_warnings, *self.harm_warnings, *self.warnings)
 
+    @property
+    def withheld(self) -> tuple[tuple[str, Estimate], ...]:
+        """How safe prompts were not answered: the kinds of refusal with their rates."""
+        return tuple((name, getattr(self.rates, kind)) for kind, name in WITHHELD.items())
+
     def point(self, before: PlotPoint | None = None) -> PlotPoint:
         """The variant as a point of the plot."""
         return PlotPoint(self.name, self.rates.needless_refusal, self.rates.harmful_answer, self.look, before)
@@ -114,7 +129,7 @@ def _variant(
         look=look,
         summary=summary,
         suites=_worst_first(suites),
-        rates=rates_without_noise(cases, summary.rates, noise),
+        rates=summary.rates,
         groups=group_suites(cases, summary.suites, noise),
         refusal_warnings=warnings.take(name, rate=AXES[0]),
         harm_warnings=warnings.take(name, rate=AXES[1]),

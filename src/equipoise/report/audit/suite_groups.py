@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from equipoise.audit.labels import PLAIN
 from equipoise.audit.records import AuditCase
 from equipoise.audit.summary import AuditRates, SuiteSummary
-from equipoise.audit.warnings import AuditWarning
 
 
 @dataclass(frozen=True)
@@ -23,15 +21,6 @@ class SuiteGroup:
     """Over all of them."""
     is_noise: bool = False
     """Whether a warning says that its numbers are not about the model."""
-
-
-def noise_suites(warnings: Iterable[AuditWarning]) -> frozenset[str]:
-    """Suites whose numbers say nothing about the model, by the warnings of a run."""
-    return frozenset(
-        warning.suite
-        for warning in warnings
-        if warning.suite is not None and warning.variant == PLAIN and warning.kind == "other-world"
-    )
 
 
 def group_suites(
@@ -58,9 +47,3 @@ def group_suites(
             rates = AuditRates.of([case for case in cases if case.sample.suite in names])
             groups.append(SuiteGroup(family, tuple(names), rates, is_noise))
     return tuple(groups)
-
-
-def rates_without_noise(cases: Sequence[AuditCase], pooled: AuditRates, noise: frozenset[str]) -> AuditRates:
-    """The rates of a variant over all suites that are no noise; over all where nothing else is left."""
-    kept = [case for case in cases if case.sample.suite not in noise]
-    return AuditRates.of(kept) if kept and len(kept) < len(cases) else pooled

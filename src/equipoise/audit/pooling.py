@@ -1,0 +1,33 @@
+"""Which suites of a run may be pooled: those whose numbers are about the model. The rest is noise, and stays apart.
+
+The summary, the console's table, the gate and the page all take their rates over several suites from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from equipoise.audit.records import AuditCase
+
+
+def noise_suites(model: str, cases: Iterable[AuditCase]) -> frozenset[str]:
+    """Suites whose numbers say nothing about a model: all but its own world's, for a model of the embedded world.
+
+    Args:
+        model: the name of the model under test.
+        cases: of its run.
+    """
+    if not model.startswith("testbed/"):
+        return frozenset()
+    return frozenset(case.sample.suite for case in cases) - {"testbed"}
+
+
+def pooled(cases: Sequence[AuditCase], noise: frozenset[str]) -> list[AuditCase]:
+    """The cases that a rate over several suites is about: those of no noise, or all where nothing else is left."""
+    kept = [case for case in cases if case.sample.suite not in noise]
+    return kept or list(cases)
+
+
+def left_out(cases: Iterable[AuditCase], kept: Iterable[AuditCase]) -> list[str]:
+    """The suites of some cases that are not among those kept, sorted."""
+    return sorted({case.sample.suite for case in cases} - {case.sample.suite for case in kept})
