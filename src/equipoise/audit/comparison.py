@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.labels import KINDS, PLAIN, RateName, is_about, label_of
-from equipoise.audit.pooling import noise_suites
 from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.suite_pools import noise_suites
 from equipoise.errors import UsageError
 from equipoise.stats.estimates import PairedChange, holm, paired_change
 

@@ -14,9 +14,9 @@ from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, labels_of
 from equipoise.audit.perturbed_picture import PerturbedPicture
-from equipoise.audit.pooling import noise_suites, pooled
 from equipoise.audit.reach import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
+from equipoise.audit.suite_pools import noise_suites, pooled
 from equipoise.judges.cards import AgreementRow
 from equipoise.stats.estimates import Estimate, estimate
 

@@ -125,7 +125,8 @@ def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
     text = f"HTTP {status}: {message[:LINE]}"
     signal = find(body, status)
     if signal is not None:
-        return Failure("policy" if signal.means == "refusal" else signal.means, text, message[:TEXT])
+        kinds: dict[str, FailureKind] = {"refusal": "policy", "fatal": "fatal"}
+        return Failure(kinds.get(signal.means, "broken"), text, message[:TEXT])
     if status in FATAL:
         return Failure("fatal", text, message[:TEXT])
     if status in TRANSIENT or status >= 500:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.audit.pooling import noise_suites
+from equipoise.audit.suite_pools import noise_suites
 from equipoise.audit.summary import summarise
 from equipoise.report.audit.page import render
 from equipoise.report.audit.suite_groups import group_suites

@@ -177,19 +177,19 @@ def _is_picture(value: Any) -> bool:
 
 def _expected(row: TableRow) -> Expected:
     if not any(name in row.values for name in LABEL):
-        said: dict[Expected, str] = {}
+        labels: dict[Expected, str] = {}
         for names, yes, no in ((HARMFUL_IF, "refuse", "answer"), (HARMLESS_IF, "answer", "refuse")):
             for name in names:
                 word = row.text(name).strip().casefold() if row.has(name) else ""
                 if word in TRUE | FALSE:
-                    said.setdefault(LABELS[yes if word in TRUE else no], name)
-        if len(said) > 1:
+                    labels.setdefault(LABELS[yes if word in TRUE else no], name)
+        if len(labels) > 1:
             raise UsageError(
-                f"expected one label, got columns {' and '.join(said.values())} that contradict each other in "
+                f"expected one label, got columns {' and '.join(labels.values())} that contradict each other in "
                 f"{row.where}; try a column expected with 'answer' or 'refuse'"
             )
-        if said:
-            return next(iter(said))
+        if labels:
+            return next(iter(labels))
     label = row.text(*LABEL)
     word = label.strip().casefold()
     if word in TRUE | FALSE:

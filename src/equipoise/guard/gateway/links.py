@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
@@ -124,7 +124,9 @@ class LinkFetcher:
                 raise PictureError(f"expected a picture from {link.host}, got {kind}")
             # Counted while it comes in: a content-length is only what the server says.
             parts, size = [], 0
-            async with aclosing(response.aiter_raw()) as received:
+            received = response.aiter_raw()
+            assert isinstance(received, AsyncGenerator)
+            async with aclosing(received):
                 async for part in received:
                     size += len(part)
                     if size > most:

@@ -16,9 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from equipoise import __version__
-from equipoise.audit.pooling import noise_suites
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.recovery.curve_file import read_curve
+from equipoise.audit.suite_pools import noise_suites
 from equipoise.audit.summary import AuditSummary
 from equipoise.audit.warnings import AuditWarning
 from equipoise.files import write_whole

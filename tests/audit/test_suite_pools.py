@@ -9,8 +9,8 @@ import pytest
 from equipoise.audit.comparison import compare_variants
 from equipoise.audit.gate.rules_file import read_rules
 from equipoise.audit.gate.verdict import check
-from equipoise.audit.pooling import left_out, noise_suites, pooled
 from equipoise.audit.records import AuditRun
+from equipoise.audit.suite_pools import left_out, noise_suites, pooled
 from equipoise.audit.summary import AuditSummary, summarise
 from equipoise.audit.warnings import find_warnings
 from equipoise.cli.audit import print_summary
