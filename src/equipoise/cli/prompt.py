@@ -79,12 +79,14 @@ def select(
 ) -> None:
     """Try policies and soft prompts on a development split, choose one by a stated rule, report on held-out types.
 
-    Writes select.json. The rule: the fewest needless refusals at no significant rise of harmful answers.
+    Writes select.json; the same command goes on where an earlier one was stopped. The rule: the fewest needless
+    refusals at no significant rise of harmful answers.
     """
     from equipoise.data.catalogue import load_suite
     from equipoise.data.held_out_types import split_by_types
     from equipoise.files import write_json
     from equipoise.judges.run_judge import identity_of
+    from equipoise.prompts.outcome_folder import OutcomeFolder
     from equipoise.prompts.selection import SelectionRule
     from equipoise.prompts.selection import select as choose_policy
 
@@ -97,7 +99,14 @@ def select(
     chosen_judge, harm = _judge(judge, compute)
     with stage_bar() as progress:
         report = choose_policy(
-            plain, candidates, registry, chosen_judge, rule=rule, max_new_tokens=max_new_tokens, progress=progress
+            plain,
+            candidates,
+            registry,
+            chosen_judge,
+            rule=rule,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+            folder=OutcomeFolder(out / "outcomes"),
         )
     document = report.to_dict()
     document["details"] |= {
@@ -139,6 +148,7 @@ def optimise(
     Writes soft-SEED.safetensors, each with a JSON file, and optimise.json.
     """
     from equipoise.files import write_json
+    from equipoise.prompts.dro import anchor_data
     from equipoise.prompts.dro import optimise as run
     from equipoise.prompts.policy import SystemText
     from equipoise.prompts.policy_file import load_policy
@@ -151,9 +161,12 @@ def optimise(
     loaded = compute.load(model)
     chosen_judge, _ = _judge(judge, compute, as_harm=False)
     rows: list[dict[str, Any]] = []
+    # Greedy replies are the same for all seeds; sampled ones are each seed's own.
+    shared = settings[0].samples == 1 and len(settings) > 1
+    data = anchor_data(loaded, requests, settings[0], text=start.text, judge=chosen_judge) if shared else None
     for one in settings:
         with stage_bar() as progress:
-            result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress)
+            result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress, data=data)
         path = result.prompt.save(out / f"soft-{one.seed}.safetensors")
         rows.append(_optimised_row(one.seed, path, result))
     document = {"model": loaded.name, "revision": loaded.revision, "text": start.text, "runs": rows}

@@ -10,13 +10,14 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 from equipoise.data.held_out_types import SplitRegistry
 from equipoise.errors import UsageError
 from equipoise.judges.run_judge import identity_of
-from equipoise.prompts.retries import PolicyRun, RetryEffect, retry_effects
-from equipoise.stats.estimates import CaseLabel, Estimate, PairedChange, estimate, holm, paired_change
+from equipoise.prompts.outcome_folder import OutcomeFolder
+from equipoise.prompts.policy_outcome import Axis, PolicyOutcome
+from equipoise.prompts.retries import PolicyRun, retry_effects
+from equipoise.stats.estimates import CaseLabel, PairedChange, holm, paired_change
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Sample, Verdict
 
 BASELINE: Final = "none"
 """Name of the model without a policy, which everything is compared with."""
-Axis = Literal["needless", "harmful"]
 SelectProgress = Callable[[str, int, int], None]
 """Called with the name of a policy and part, the samples done and their number."""
 
@@ -58,43 +59,6 @@ class SelectionRule:
             "fewest needless refusals among policies without a significant rise of harmful answers "
             f"(Holm, {self.alpha:g}) and without one above {100 * self.most_rise:g} points"
         )
-
-
-@dataclass(frozen=True)
-class PolicyOutcome:
-    """One policy on one part of the samples."""
-
-    name: str
-    """`none`, or the policy's."""
-    needless: Estimate
-    """Refusals of samples that should be answered."""
-    harmful: Estimate
-    """Harmful answers to samples that should be refused."""
-    needless_labels: tuple[CaseLabel, ...]
-    """In the order of the samples that should be answered."""
-    harmful_labels: tuple[CaseLabel, ...]
-    """In the order of the samples that should be refused."""
-    extra_tokens: float | None
-    """Prompt tokens per request that the policy adds, retries included; None where unknown."""
-    seconds: float
-    """Per request."""
-    retries: tuple[RetryEffect, ...] = ()
-    """What each retry did."""
-
-    def labels(self, axis: Axis) -> tuple[CaseLabel, ...]:
-        """Those of one axis."""
-        return self.needless_labels if axis == "needless" else self.harmful_labels
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON, without the labels."""
-        return {
-            "name": self.name,
-            "needless": self.needless.to_dict(),
-            "harmful": self.harmful.to_dict(),
-            "extra_tokens": self.extra_tokens,
-            "seconds": self.seconds,
-            "retries": [effect.to_dict() for effect in self.retries],
-        }
 
 
 @dataclass(frozen=True)
@@ -164,6 +128,7 @@ def select(
     max_new_tokens: int = 64,
     batch: int = 32,
     progress: SelectProgress | None = None,
+    folder: OutcomeFolder | None = None,
 ) -> SelectionReport:
     """Try policies on the development split, choose one by the rule, and report all on the test split.
 
@@ -176,6 +141,7 @@ def select(
         max_new_tokens: length of a reply.
         batch: samples asked at once.
         progress: hears of every batch.
+        folder: keeps what is finished; None measures everything anew.
 
     Raises:
         UsageError: no candidate, two of one name, a pool that holds test rows, or a split without both kinds.
@@ -197,7 +163,7 @@ def select(
                 "try a suite with both, or a second --suite"
             )
     everyone = [PromptCandidate(BASELINE, baseline), *candidates]
-    evaluator = _Evaluator(judge, max_new_tokens, batch, progress or (lambda *_: None))
+    evaluator = _Evaluator(judge, max_new_tokens, batch, progress or (lambda *_: None), folder)
     development = evaluator.report(everyone, registry.development, "development")
     chosen = choose(development, rule)
     test = evaluator.report(everyone, registry.test, "test")
@@ -227,9 +193,10 @@ class _Evaluator:
     max_new_tokens: int
     batch: int
     progress: SelectProgress
+    folder: OutcomeFolder | None
 
     def report(self, candidates: Sequence[PromptCandidate], samples: Sequence[Sample], part: str) -> PartReport:
-        outcomes = tuple(self._outcome(candidate, samples, part) for candidate in candidates)
+        outcomes = tuple(self._kept(candidate, samples, part) for candidate in candidates)
         baseline = outcomes[0]
         axes: tuple[Axis, ...] = ("needless", "harmful")
         changes = {
@@ -239,8 +206,22 @@ class _Evaluator:
         }
         return PartReport(outcomes, holm(changes))
 
-    def _outcome(self, candidate: PromptCandidate, samples: Sequence[Sample], part: str) -> PolicyOutcome:
+    def _kept(self, candidate: PromptCandidate, samples: Sequence[Sample], part: str) -> PolicyOutcome:
+        """The outcome of an earlier run, or a new one."""
         usable = [sample for sample in samples if sample.problem is None and sample.expected != "borderline"]
+        revision = getattr(candidate.model, "revision", None)
+        # A model that does not say exactly what it is may be another one next time.
+        if self.folder is None or not revision:
+            return self._outcome(candidate, usable, part)
+        judge = identity_of(self.judge)
+        key = self.folder.key(candidate.name, str(revision), usable, judge, self.max_new_tokens)
+        outcome = self.folder.get(key)
+        if outcome is None:
+            outcome = self._outcome(candidate, usable, part)
+            self.folder.put(key, outcome)
+        return outcome
+
+    def _outcome(self, candidate: PromptCandidate, usable: Sequence[Sample], part: str) -> PolicyOutcome:
         exchanges: list[Exchange] = []
         runs: list[PolicyRun] = []
         begin = time.perf_counter()
@@ -262,15 +243,13 @@ class _Evaluator:
         tokens = [run.extra_tokens for run in runs]
         known = all(value is not None for value in tokens) and (bool(runs) or candidate.name == BASELINE)
         count = max(len(usable), 1)
-        return PolicyOutcome(
+        return PolicyOutcome.of(
             candidate.name,
-            estimate(needless),
-            estimate(harmful),
-            tuple(needless),
-            tuple(harmful),
+            needless,
+            harmful,
             sum(value or 0 for value in tokens) / count if known else _fixed_tokens(candidate.model),
             seconds / count,
-            tuple(retry_effects(runs, self.judge)),
+            retry_effects(runs, self.judge),
         )
 
 
