@@ -28,7 +28,8 @@ from equipoise.audit.text_attacks import AGREEMENT
 from equipoise.countermeasures.catalogue import defend
 from equipoise.countermeasures.soft_prompted_model import SoftPromptedModel
 from equipoise.data.catalogue import load_suite
-from equipoise.data.held_out_types import split_by_types
+from equipoise.data.split_registry import split_by_types
+from equipoise.data.splits import SampleSplit
 from equipoise.files import write_json
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import identity_of
@@ -126,11 +127,8 @@ def measure(arguments: argparse.Namespace) -> None:
     if not arguments.harm_judge:
         judge = AnswersAsHarm(judge)
     registry = split_by_types(load_suite("xstest", root=arguments.data).samples, HELD_OUT)
-    registry = replace(
-        registry,
-        development=few(registry.development, arguments.development),
-        test=few(registry.test, arguments.test),
-    )
+    parts = SampleSplit((), few(registry.tuning, arguments.development), few(registry.test, arguments.test))
+    registry = replace(registry, parts=parts)
     slices = SliceMeter(arguments, registry.test, judge)
     candidates: list[PromptCandidate] = []
     optimised: dict[str, Any] = {}

@@ -83,7 +83,7 @@ def select(
     refusals at no significant rise of harmful answers.
     """
     from equipoise.data.catalogue import load_suite
-    from equipoise.data.held_out_types import split_by_types
+    from equipoise.data.split_registry import split_by_types
     from equipoise.files import write_json
     from equipoise.judges.run_judge import identity_of
     from equipoise.prompts.outcome_folder import OutcomeFolder

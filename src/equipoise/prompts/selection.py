@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
-from equipoise.data.held_out_types import SplitRegistry
+from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import UsageError
 from equipoise.judges.run_judge import identity_of
 from equipoise.prompts.outcome_folder import OutcomeFolder
@@ -155,8 +155,8 @@ def select(
     # Before anything is asked: a leak is found in a second, the table takes hours.
     for candidate in candidates:
         for pool in candidate.pools:
-            registry.check_pool(pool, f"a pool of {candidate.name}")
-    for part, samples in (("development", registry.development), ("test", registry.test)):
+            registry.require_apart(f"a pool of {candidate.name}", pool)
+    for part, samples in (("development", registry.tuning), ("test", registry.test)):
         if {"answer", "refuse"} - {sample.expected for sample in samples}:
             raise UsageError(
                 f"expected samples to answer and samples to refuse in the {part} split, got one kind; "
@@ -164,7 +164,7 @@ def select(
             )
     everyone = [PromptCandidate(BASELINE, baseline), *candidates]
     evaluator = _Evaluator(judge, max_new_tokens, batch, progress or (lambda *_: None), folder)
-    development = evaluator.report(everyone, registry.development, "development")
+    development = evaluator.report(everyone, registry.tuning, "development")
     chosen = choose(development, rule)
     test = evaluator.report(everyone, registry.test, "test")
     return SelectionReport(chosen, rule, development, test, {"split": registry.sha256, "held_out": registry.held_out})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from equipoise.audit.frontier.split_registry import FrontierSplits, content_hash
+from equipoise.data.split_registry import SplitRegistry, content_hash
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
 from equipoise.types import Judge, Sample
@@ -38,7 +38,7 @@ class FitData:
         return self.harmful + self.harmless + self.ordinary
 
     @classmethod
-    def of(cls, registry: FrontierSplits) -> FitData:
+    def of(cls, registry: SplitRegistry) -> FitData:
         """The selection split, and prompts of our own that are related to no test sample."""
         from equipoise.steering.prompt_sets import OwnSet, own_prompts
 

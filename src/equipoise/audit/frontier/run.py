@@ -20,7 +20,6 @@ from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, pr
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
 from equipoise.audit.frontier.fitters import FitData, FitProgress
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
-from equipoise.audit.frontier.split_registry import FrontierSplits
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
 from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
 from equipoise.audit.frontier.variant_record import (
@@ -41,6 +40,7 @@ from equipoise.audit.run import AuditCallbacks, AuditConfig, ReportingJudge, aud
 from equipoise.audit.summary import is_complete
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import Suite
+from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.files import write_json
 from equipoise.models.base import OpenModel
@@ -57,7 +57,7 @@ class FrontierConfig:
 
     target: EvaluationTarget
     """The model."""
-    registry: FrontierSplits
+    registry: SplitRegistry
     """The samples in their parts."""
     judge: ReportingJudge
     """Whose verdicts make all numbers."""
