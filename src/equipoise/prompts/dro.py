@@ -145,7 +145,7 @@ def optimise(
     run = _Optimisation(
         _open_weights(model),
         settings or DroSettings(),
-        text or _safety_text(),
+        text or safety_text(),
         judge or PhraseJudge(),
         progress or (lambda *_: None),
     )
@@ -159,6 +159,7 @@ def anchor_data(
     *,
     text: str | None = None,
     judge: Judge | None = None,
+    progress: DroProgress | None = None,
 ) -> SpaceData:
     """States and labels of anchors under the texts that span the space, for `optimise` with several seeds.
 
@@ -168,8 +169,8 @@ def anchor_data(
         UsageError: not a model of transformers, or anchors of one kind.
         ModelError: no chat template, or a model that soft prompts do not work on.
     """
-    settings, text = settings or DroSettings(), text or _safety_text()
-    run = _Optimisation(_open_weights(model), settings, text, judge or PhraseJudge(), lambda *_: None)
+    settings, text = settings or DroSettings(), text or safety_text()
+    run = _Optimisation(_open_weights(model), settings, text, judge or PhraseJudge(), progress or (lambda *_: None))
     return run.read(list(anchors))
 
 
@@ -380,7 +381,8 @@ def _divided(anchors: Sequence[Anchor], settings: DroSettings) -> tuple[list[int
     return training, held
 
 
-def _safety_text() -> str:
+def safety_text() -> str:
+    """The text that soft prompts begin as: our policy `safety`."""
     policy = load_policy("safety")
     assert isinstance(policy, SystemText)
     return policy.text
