@@ -35,8 +35,9 @@ from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import identity_of
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
+from equipoise.prompts.anchor_file import kept_anchor_data
 from equipoise.prompts.anchors import Anchor, AnchorKind
-from equipoise.prompts.dro import DroSettings, anchor_data, optimise
+from equipoise.prompts.dro import DroSettings, optimise
 from equipoise.prompts.outcome_folder import OutcomeFolder
 from equipoise.prompts.policy_file import NAMED, load_policy
 from equipoise.prompts.selection import AnswersAsHarm, PromptCandidate, select
@@ -191,7 +192,7 @@ def every_candidate(
             if not file.exists():
                 if not shared:
                     begin = time.process_time()
-                    shared = {"data": anchor_data(model, anchors, settings, judge=judge)}
+                    shared = {"data": kept_anchor_data(arguments.work, model, anchors, settings, judge=judge)}
                     shared["seconds"] = time.process_time() - begin
                 soften(model, anchors, kinds, replace(settings, seed=seed), shared, judge, file)
             prompt = SoftPrompt.load(file)

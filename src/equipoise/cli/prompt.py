@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,6 +88,7 @@ def select(
     from equipoise.files import write_json
     from equipoise.judges.run_judge import identity_of
     from equipoise.prompts.outcome_folder import OutcomeFolder
+    from equipoise.prompts.policy_file import load_policy
     from equipoise.prompts.selection import SelectionRule
     from equipoise.prompts.selection import select as choose_policy
 
@@ -94,8 +96,13 @@ def select(
     suites = [load_suite(spec, root=data, limit=limit, seed=seed) for spec in suite]
     types = [name.strip() for names in held_out_types or [] for name in names.split(",") if name.strip()]
     registry = split_by_types([sample for one in suites for sample in one.samples], types, seed=seed)
+    names = _policy_names(policy, dro or [])
+    # A leak is found before a model is loaded, which may take minutes.
+    for name in names:
+        for pool in load_policy(name).pools:
+            registry.require_apart(f"a pool of {name}", pool.samples)
     plain = compute.load(model)
-    candidates = _candidates(plain, policy, dro or [])
+    candidates = _candidates(plain, names, dro or [])
     chosen_judge, harm = _judge(judge, compute)
     with stage_bar() as progress:
         report = choose_policy(
@@ -148,7 +155,7 @@ def optimise(
     Writes soft-SEED.safetensors, each with a JSON file, and optimise.json.
     """
     from equipoise.files import write_json
-    from equipoise.prompts.dro import anchor_data
+    from equipoise.prompts.anchor_file import kept_anchor_data
     from equipoise.prompts.dro import optimise as run
     from equipoise.prompts.policy import SystemText
     from equipoise.prompts.policy_file import load_policy
@@ -161,9 +168,7 @@ def optimise(
     loaded = compute.load(model)
     chosen_judge, _ = _judge(judge, compute, as_harm=False)
     rows: list[dict[str, Any]] = []
-    # Greedy replies are the same for all seeds; sampled ones are each seed's own.
-    shared = settings[0].samples == 1 and len(settings) > 1
-    data = anchor_data(loaded, requests, settings[0], text=start.text, judge=chosen_judge) if shared else None
+    data = kept_anchor_data(out, loaded, requests, settings[0], text=start.text, judge=chosen_judge)
     for one in settings:
         with stage_bar() as progress:
             result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress, data=data)
@@ -286,14 +291,23 @@ def _is_soft(name: str) -> bool:
     return Path(name).suffix in (".safetensors", ".json")
 
 
-def _candidates(model: OpenModel, policies: list[str] | None, soft: list[Path]) -> list[PromptCandidate]:
+def _policy_names(policies: list[str] | None, soft: list[Path]) -> tuple[str, ...]:
+    """Those of the user; all of ours by default, two of them beside soft prompts."""
+    from equipoise.prompts.policy_file import NAMED
+
+    if policies is not None:
+        return tuple(policies)
+    return ("safety", "balanced") if soft else NAMED
+
+
+def _candidates(model: OpenModel, policies: Sequence[str], soft: list[Path]) -> list[PromptCandidate]:
     from equipoise.countermeasures.catalogue import defend
     from equipoise.prompts.policy_file import NAMED, load_policy
     from equipoise.prompts.selection import PromptCandidate
     from equipoise.prompts.soft_prompt import SoftPrompt
 
     candidates = []
-    for name in policies if policies is not None else NAMED if not soft else ("safety", "balanced"):
+    for name in policies:
         pools = tuple(pool.samples for pool in load_policy(name).pools)
         label = name if name in NAMED else Path(name).stem
         candidates.append(PromptCandidate(label, defend(model, [f"prompt:{name}"]), pools))

@@ -14,6 +14,7 @@ from equipoise.audit.frontier.fit_cache import FitCache
 from equipoise.audit.frontier.fitters import FITTERS, FitData, FitRequest
 from equipoise.audit.frontier.run import run_frontier
 from equipoise.audit.frontier.soft_prompt_fit import ANCHORS, fit_soft_prompt
+from equipoise.prompts import anchor_file
 from equipoise.prompts.dro import DroSettings
 from equipoise.prompts.soft_prompt import SoftPrompt
 from tests.audit.frontier.planted import SorryJudge, own, planted_config
@@ -27,7 +28,8 @@ SETTINGS = DroSettings(epochs=4, batch=16, learning_rate=0.02, reply_tokens=2, c
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of our own, and the text to start from, in the words of the planted model."""
     monkeypatch.setattr("equipoise.steering.prompt_sets.own_prompts", own)
-    monkeypatch.setattr("equipoise.prompts.dro.safety_text", lambda: "w30 w31 shoot w32 w33")
+    for module in ("dro", "anchor_file"):
+        monkeypatch.setattr(f"equipoise.prompts.{module}.safety_text", lambda: "w30 w31 shoot w32 w33")
     monkeypatch.setattr(soft_prompt_fit, "fit_soft_prompt", lambda request: fit_soft_prompt(request, SETTINGS))
 
 
@@ -52,8 +54,8 @@ def test_states_are_read_once_for_all_seeds_and_also_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    read = soft_prompt_fit.anchor_data
-    monkeypatch.setattr(soft_prompt_fit, "anchor_data", lambda *a, **k: calls.append(1) or read(*a, **k))
+    read = anchor_file.anchor_data
+    monkeypatch.setattr(anchor_file, "anchor_data", lambda *a, **k: calls.append(1) or read(*a, **k))
     digests = set()
     for seed in (0, 1, 0):
         folder = tmp_path / str(len(digests))
@@ -61,7 +63,7 @@ def test_states_are_read_once_for_all_seeds_and_also_after_a_kill(
         digests.add(SoftPrompt.load(folder / "soft.safetensors").digest)
     assert len(calls) == 1
     assert len(digests) == 2
-    for file in (tmp_path / "shared").glob("soft-prompt-*.safetensors"):
+    for file in (tmp_path / "shared").glob("anchors-*.safetensors"):
         file.write_bytes(b"half")
     fit_soft_prompt(request(tmp_path / "again", shared=tmp_path / "shared"), SETTINGS)
     assert len(calls) == 2

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
-import torch
-
 from equipoise.audit.frontier.fitters import FitOutcome, FitRequest
-from equipoise.data.split_registry import content_hash
 from equipoise.errors import UsageError
-from equipoise.judges.run_judge import identity_of
-from equipoise.models.base import OpenModel
-from equipoise.models.tensor_file import load_with_document, save_with_document
+from equipoise.prompts.anchor_file import kept_anchor_data
 from equipoise.prompts.anchors import Anchor, AnchorKind
-from equipoise.prompts.dro import DroSettings, anchor_data, optimise, paper_texts, safety_text
-from equipoise.prompts.refusal_space import SpaceData
+from equipoise.prompts.dro import DroSettings, optimise
 from equipoise.types import Sample
 
 ANCHORS: Final = 32
@@ -37,8 +29,14 @@ def fit_soft_prompt(request: FitRequest, settings: DroSettings = SETTINGS) -> Fi
     settings = replace(settings, seed=request.seed)
     anchors = [Anchor(sample.prompt, kind) for sample, kind in samples]
     used = tuple(sample for sample, _ in samples)
-    data = _data(request, anchors, used, settings)
     try:
+        data = (
+            None
+            if request.shared is None
+            else kept_anchor_data(
+                request.shared, request.model, anchors, settings, judge=request.judge, progress=request.progress
+            )
+        )
         result = optimise(request.model, anchors, settings, judge=request.judge, progress=request.progress, data=data)
     except UsageError as error:
         # A model that answers, or refuses, all anchors has no direction of compliance to optimise along.
@@ -67,36 +65,3 @@ def _chosen(request: FitRequest) -> list[tuple[Sample, AnchorKind]]:
 def _even(samples: Sequence[Sample]) -> list[Sample]:
     count = min(ANCHORS, len(samples))
     return [samples[index * len(samples) // count] for index in range(count)]
-
-
-def _data(
-    request: FitRequest, anchors: Sequence[Anchor], used: Sequence[Sample], settings: DroSettings
-) -> SpaceData | None:
-    """States and labels of the anchors, which all seeds share, from the shared folder or read now."""
-    if request.shared is None:
-        return None
-    model: OpenModel = request.model
-    decides = (model.revision, content_hash(used), identity_of(request.judge), settings.reply_tokens)
-    name = f"soft-prompt-{hashlib.sha256(repr(decides).encode()).hexdigest()[:16]}.safetensors"
-    stored = _stored(request.shared / name, anchors)
-    if stored is not None:
-        return stored
-    data = anchor_data(model, anchors, settings, judge=request.judge, progress=request.progress)
-    save_with_document(request.shared / name, {"states": data.states, "comply": data.comply}, {"format": 1})
-    return data
-
-
-def _stored(file: Path, anchors: Sequence[Anchor]) -> SpaceData | None:
-    try:
-        tensors, _ = load_with_document(file, "states of anchors", "equipoise frontier")
-    except UsageError:
-        # Not there yet, or half written when the process was killed: the states are read again.
-        return None
-    texts = len(paper_texts(safety_text()))
-    return SpaceData(
-        tensors["states"],
-        tuple(anchor.modality for anchor in anchors) * texts,
-        tensors["comply"],
-        torch.tensor([anchor.target for anchor in anchors] * texts),
-        tuple(range(len(anchors))) * texts,
-    )
