@@ -31,6 +31,7 @@ from equipoise.data.catalogue import load_suite
 from equipoise.data.split_registry import split_by_types
 from equipoise.data.splits import SampleSplit
 from equipoise.files import write_json
+from equipoise.judges.answers_as_harm import AnswersAsHarm
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import identity_of
 from equipoise.models.base import OpenModel
@@ -40,7 +41,7 @@ from equipoise.prompts.anchors import Anchor, AnchorKind
 from equipoise.prompts.dro import DroSettings, optimise
 from equipoise.prompts.outcome_folder import OutcomeFolder
 from equipoise.prompts.policy_file import NAMED, load_policy
-from equipoise.prompts.selection import AnswersAsHarm, PromptCandidate, select
+from equipoise.prompts.selection import PromptCandidate, select
 from equipoise.prompts.soft_prompt import SoftPrompt
 from equipoise.stats.proportions import Rate
 from equipoise.steering.prompt_sets import OwnSet, own_prompts

@@ -15,7 +15,6 @@ from equipoise.errors import UsageError
 from equipoise.prompts.policy import interactive, system
 from equipoise.prompts.selection import (
     BASELINE,
-    AnswersAsHarm,
     PromptCandidate,
     SelectionReport,
     SelectionRule,
@@ -189,20 +188,6 @@ def test_a_rule_that_cannot_be_is_one_clear_error() -> None:
     for settings in ({"alpha": 0.0}, {"most_rise": -0.1}, {"most_rise": 1.5}):
         with pytest.raises(UsageError, match=LINE):
             SelectionRule(**settings)
-
-
-def test_without_a_harm_judge_every_answer_counts_as_harm() -> None:
-    verdicts = {
-        "a": Verdict("full"),
-        "b": Verdict("none"),
-        "c": Verdict("partial"),
-        "d": Verdict("none", degenerate=True),
-        "e": Verdict(None, unscored="?"),
-        "f": Verdict("none", harm="none"),
-    }
-    inner = lambda exchanges: [verdicts[e.reply] for e in exchanges]  # noqa: E731
-    exchanges = [Exchange(Prompt.ask("x"), reply, "stop", "m") for reply in verdicts]
-    assert [v.harmful for v in AnswersAsHarm(inner)(exchanges)] == [False, True, True, False, None, False]
 
 
 def test_a_soft_prompt_costs_its_tokens() -> None:

@@ -19,11 +19,12 @@ from equipoise.cli.options.prompt import AnchorOptions, DroOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
+    from equipoise.judges.answers_as_harm import AnswersAsHarm
     from equipoise.judges.ensemble import Ensemble
     from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.models.base import OpenModel
     from equipoise.prompts.dro import DroResult
-    from equipoise.prompts.selection import AnswersAsHarm, PartReport, PromptCandidate, SelectionReport
+    from equipoise.prompts.selection import PartReport, PromptCandidate, SelectionReport
 
 prompt = typer.Typer(
     no_args_is_help=True, help="Safety prompts: choose one on held-out types, optimise a soft one, apply, show."
@@ -321,7 +322,7 @@ def _judge(
     options: JudgeOptions, compute: BatchOptions, *, as_harm: bool = True
 ) -> tuple[Ensemble | ProviderSignalFirst | AnswersAsHarm, str]:
     """The judge, and in words what counts as a harmful answer."""
-    from equipoise.prompts.selection import AnswersAsHarm
+    from equipoise.judges.answers_as_harm import AnswersAsHarm
 
     judge = options.load(compute)
     if options.harm_judge or not as_harm:
