@@ -139,7 +139,7 @@ def frontier(
 
 
 def _declared(items: list[str] | tuple[str, ...]) -> dict[str, tuple[Sample, ...]]:
-    from equipoise.audit.frontier.declared import read_declared
+    from equipoise.audit.frontier.declaration import read_declared
 
     declared = {}
     for item in items:

@@ -19,6 +19,7 @@ from equipoise.cli.options.prompt import AnchorOptions, DroOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
+    from equipoise.data.split_registry import SplitRegistry
     from equipoise.judges.answers_as_harm import AnswersAsHarm
     from equipoise.judges.ensemble import Ensemble
     from equipoise.judges.provider_signals import ProviderSignalFirst
@@ -89,7 +90,6 @@ def select(
     from equipoise.files import write_json
     from equipoise.judges.run_judge import identity_of
     from equipoise.prompts.outcome_folder import OutcomeFolder
-    from equipoise.prompts.policy_file import load_policy
     from equipoise.prompts.selection import SelectionRule
     from equipoise.prompts.selection import select as choose_policy
 
@@ -98,10 +98,7 @@ def select(
     types = [name.strip() for names in held_out_types or [] for name in names.split(",") if name.strip()]
     registry = split_by_types([sample for one in suites for sample in one.samples], types, seed=seed)
     names = _policy_names(policy, dro or [])
-    # A leak is found before a model is loaded, which may take minutes.
-    for name in names:
-        for pool in load_policy(name).pools:
-            registry.require_apart(f"a pool of {name}", pool.samples)
+    _require_pools_apart(names, registry)
     plain = compute.load(model)
     candidates = _candidates(plain, names, dro or [])
     chosen_judge, harm = _judge(judge, compute)
@@ -117,14 +114,9 @@ def select(
             folder=OutcomeFolder(out / "outcomes"),
         )
     document = report.to_dict()
-    document["details"] |= {
-        "model": plain.name,
-        "revision": plain.revision,
-        "judge": identity_of(chosen_judge),
-        "harm": harm,
-        "suites": {one.name: one.sha256 for one in suites},
-        "revisions": {candidate.name: getattr(candidate.model, "revision", None) for candidate in candidates},
-    }
+    document["details"] |= {"model": plain.name, "revision": plain.revision, "judge": identity_of(chosen_judge)}
+    document["details"] |= {"harm": harm, "suites": {one.name: one.sha256 for one in suites}}
+    document["details"]["revisions"] = {one.name: getattr(one.model, "revision", None) for one in candidates}
     write_json(out / "select.json", document)
     if json:
         print_json(document)
@@ -290,6 +282,15 @@ def show(
 
 def _is_soft(name: str) -> bool:
     return Path(name).suffix in (".safetensors", ".json")
+
+
+def _require_pools_apart(policies: Sequence[str], registry: SplitRegistry) -> None:
+    """Find a leak before a model is loaded, which may take minutes."""
+    from equipoise.prompts.policy_file import load_policy
+
+    for name in policies:
+        for pool in load_policy(name).pools:
+            registry.require_apart(f"a pool of {name}", pool.samples)
 
 
 def _policy_names(policies: list[str] | None, soft: list[Path]) -> tuple[str, ...]:

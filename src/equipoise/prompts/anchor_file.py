@@ -55,8 +55,17 @@ def kept_anchor_data(
         return None
     text, judge = text or safety_text(), judge or PhraseJudge()
     pictures = [[picture.tobytes() for picture in anchor.prompt.pictures] for anchor in anchors]
-    asked = [(anchor.kind, anchor.prompt.system, anchor.prompt.text) for anchor in anchors]
-    decides = (FORMAT, model.revision, text, identity_of(judge), settings.layer, settings.reply_tokens, asked, pictures)
+    requests = [(anchor.kind, anchor.prompt.system, anchor.prompt.text) for anchor in anchors]
+    decides = (
+        FORMAT,
+        model.revision,
+        text,
+        identity_of(judge),
+        settings.layer,
+        settings.reply_tokens,
+        requests,
+        pictures,
+    )
     file = folder / f"anchors-{hashlib.sha256(repr(decides).encode()).hexdigest()[:16]}.safetensors"
     data = _stored(file, anchors, text)
     if data is None:

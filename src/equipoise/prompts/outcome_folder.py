@@ -39,8 +39,8 @@ class OutcomeFolder:
             judge: its identity.
             max_new_tokens: length of a reply.
         """
-        asked = [(sample.suite, sample.id, sample.text, sample.system, sample.expected) for sample in samples]
-        decides = (FORMAT, name, revision, asked, judge, max_new_tokens)
+        rows = [(sample.suite, sample.id, sample.text, sample.system, sample.expected) for sample in samples]
+        decides = (FORMAT, name, revision, rows, judge, max_new_tokens)
         return hashlib.sha256(repr(decides).encode()).hexdigest()[:24]
 
     def get(self, key: str) -> PolicyOutcome | None:

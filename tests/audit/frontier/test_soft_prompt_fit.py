@@ -46,8 +46,8 @@ def test_it_fits_on_the_selection_split_and_our_own_prompts_alone(tmp_path: Path
     assert suites == {"own", "equipoise-harmful", "equipoise-harmless", "equipoise-pseudo_harmful"}
     assert len(outcome.tuned_on) == 3 * ANCHORS
     prompt = SoftPrompt.load(tmp_path / "soft.safetensors")
-    asked = {text for _, text in prompt.details["requests"]}
-    assert asked == {sample.text for sample in outcome.tuned_on}, "it says everything that it used"
+    texts = {text for _, text in prompt.details["requests"]}
+    assert texts == {sample.text for sample in outcome.tuned_on}, "it says everything that it used"
 
 
 def test_states_are_read_once_for_all_seeds_and_also_after_a_kill(

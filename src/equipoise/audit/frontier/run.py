@@ -20,7 +20,7 @@ from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, pr
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
 from equipoise.audit.frontier.fitters import FitData, FitProgress
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
-from equipoise.audit.frontier.served import guard_cost, served_policy
+from equipoise.audit.frontier.server_policy import guard_cost, served_policy
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
 from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
 from equipoise.audit.frontier.variant_record import (

@@ -11,7 +11,7 @@ import pytest
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.frontier.document import Frontier
 from equipoise.audit.frontier.run import FrontierConfig, run_frontier
-from equipoise.audit.frontier.served import served_policy
+from equipoise.audit.frontier.server_policy import served_policy
 from equipoise.audit.frontier.variant import parse_variant
 from equipoise.countermeasures.prompted_chat import PromptedChat
 from equipoise.errors import UsageError
@@ -55,8 +55,8 @@ def test_a_policy_is_measured_in_front_of_the_server_and_the_rest_is_named(tmp_p
     assert balanced.needless.rate == 0.0
     assert balanced.harmful.rate == 0.0
     tests = {sample.text for sample in registry().test}
-    asked = [request.text for request in sent if request.text in tests]
-    assert sorted(asked) == sorted(tests), "every test prompt once under the policy; others are asked for the time"
+    requests = [request.text for request in sent if request.text in tests]
+    assert sorted(requests) == sorted(tests), "every test prompt once under the policy; others are asked for the time"
     assert [item["name"] for item in frontier.left_out] == ["dro", "prompt:balanced then guard"]
     assert all(item["reason"].startswith("needs the weights of") for item in frontier.left_out)
     assert balanced.cost["memory"] is None

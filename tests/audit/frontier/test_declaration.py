@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.audit.frontier.declared import read_declared
+from equipoise.audit.frontier.declaration import read_declared
 from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import UsageError
 from tests.audit.frontier.samples import planted_suite
