@@ -38,10 +38,10 @@ class CountingModel:
 
     revision: str | None = "r1"
     name: str = "counting"
-    asked: int = 0
+    requests: int = 0
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        self.asked += len(prompts)
+        self.requests += len(prompts)
         return [Exchange(prompt, "Yes.", "stop", self.name) for prompt in prompts]
 
 
@@ -56,7 +56,7 @@ class AnyJudge:
 
 def run(model: CountingModel, folder: Path, judge: AnyJudge | None = None, tokens: int = 8) -> int:
     """Requests that a selection sends."""
-    before, plain = model.asked, CountingModel("base")
+    before, plain = model.requests, CountingModel("base")
     select(
         plain,
         [PromptCandidate("p", model)],
@@ -65,7 +65,7 @@ def run(model: CountingModel, folder: Path, judge: AnyJudge | None = None, token
         max_new_tokens=tokens,
         folder=OutcomeFolder(folder),
     )
-    return model.asked - before
+    return model.requests - before
 
 
 @settings(max_examples=20, deadline=None)
@@ -130,7 +130,7 @@ def test_a_selection_that_stops_keeps_what_it_had(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             select(CountingModel("base"), candidates, registry, AnyJudge(), folder=OutcomeFolder(tmp_path))
-    assert good.asked == len(registry.tuning), "its development part once, its test part not yet"
+    assert good.requests == len(registry.tuning), "its development part once, its test part not yet"
 
 
 def test_a_leaking_pool_is_refused_also_where_its_outcome_is_kept(tmp_path: Path) -> None:
