@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 
-from equipoise.prompts.chat_messages import apply_to_messages
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equipoise.prompts.chat_messages import apply_to_messages, apply_to_texts
 from equipoise.prompts.exemplars import Exemplar, ExemplarPool
 from equipoise.prompts.policy import compose, contextual, few_shot, interactive, system
 
@@ -78,3 +81,45 @@ def test_odd_messages_do_not_stop_it() -> None:
     result = apply_to_messages(policy, odd)
     assert result[-1]["content"][0] == {"type": "text", "text": "T "}
     assert apply_to_messages(policy, [])[0] == {"role": "system", "content": "S"}
+
+
+TEXTS = st.text("ab {}\n", min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), TEXTS), min_size=1, max_size=5), st.booleans())
+def test_texts_change_in_their_places_and_none_is_added(turns: list[tuple[str, str]], operator: bool) -> None:
+    turns = [("system", "Be brief."), *turns] if operator else turns
+    roles, texts = [role for role, _ in turns], [text for _, text in turns]
+    result = apply_to_texts(compose(system("Be kind."), contextual("<< {request} >>")), texts, roles)
+    if "user" not in roles:
+        assert result is None
+        return
+    assert result is not None
+    assert len(result) == len(texts)
+    last = max(i for i, role in enumerate(roles) if role == "user")
+    first = 0 if operator else roles.index("user")
+    assert all(texts[i] in result[i] for i in range(len(texts))), "every text is still there, whole"
+    assert result[first].startswith("Be kind.\n\n" if operator or first != last else "<< Be kind.\n\n")
+    assert result[last].endswith(" >>")
+    assert [r for i, r in enumerate(result) if i not in (first, last)] == [
+        t for i, t in enumerate(texts) if i not in (first, last)
+    ]
+
+
+@given(TEXTS)
+def test_texts_and_messages_of_one_request_become_the_same(text: str) -> None:
+    policy = compose(system("Be kind.", "user"), contextual("<< {request} >>"))
+    (message,) = apply_to_messages(policy, [{"role": "user", "content": text}])
+    assert apply_to_texts(policy, [text], ["user"]) == [message["content"]]
+
+
+def test_texts_of_a_request_with_pictures_take_the_frame_for_pictures() -> None:
+    policy = contextual("T {request}", "P {request}")
+    assert apply_to_texts(policy, ["x"], ["user"], pictured=True) == ["P x"]
+    assert apply_to_texts(policy, ["x"], ["user"]) == ["T x"]
+    assert apply_to_texts(contextual("T {request}"), ["x"], ["user"], pictured=True) == ["T x"]
+
+
+def test_exemplars_cannot_be_put_into_texts() -> None:
+    assert apply_to_texts(compose(system("Be kind."), few_shot(2, POOL)), ["x"], ["user"]) is None
+    assert apply_to_texts(system("Be kind."), [], []) is None

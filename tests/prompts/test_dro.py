@@ -12,7 +12,7 @@ import torch
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.text_model import TextModel
 from equipoise.prompts.anchors import Anchor, StateReader, collect, compliance, greedy_replies, sampled_replies
-from equipoise.prompts.dro import DroResult, DroSettings, merge_settings, optimise
+from equipoise.prompts.dro import DroResult, DroSettings, anchor_data, merge_settings, optimise
 from equipoise.prompts.refusal_space import fit_paper_probe
 from equipoise.prompts.slot import next_logits
 from equipoise.prompts.soft_prompt import SoftPrompt
@@ -247,3 +247,23 @@ def test_a_model_that_refuses_nothing_is_one_clear_error(model: TextModel) -> No
     answers = lambda exchanges: [Verdict("none") for _ in exchanges]  # noqa: E731
     with pytest.raises(UsageError, match="answered and refused anchors"):
         optimise(model, anchors(count=4), SETTINGS, text=TEXT, judge=answers)
+
+
+def test_states_that_are_read_once_serve_every_seed(model: TextModel) -> None:
+    few, short = anchors(count=4), replace(SETTINGS, epochs=1)
+    data = anchor_data(model, few, short, text=TEXT, judge=sorry_judge)
+    for seed in (0, 1):
+        one = replace(short, seed=seed)
+        shared = optimise(model, few, one, text=TEXT, judge=sorry_judge, data=data)
+        own = optimise(model, few, one, text=TEXT, judge=sorry_judge)
+        assert shared.prompt.digest == own.prompt.digest
+
+
+def test_states_of_other_anchors_are_refused(model: TextModel) -> None:
+    data = anchor_data(model, anchors(count=4), SETTINGS, text=TEXT, judge=sorry_judge)
+    with pytest.raises(UsageError, match="try anchor_data with the same anchors"):
+        optimise(model, anchors(count=5), SETTINGS, text=TEXT, judge=sorry_judge, data=data)
+    with pytest.raises(UsageError, match="anchors of one kind"):
+        anchor_data(model, [a for a in anchors(count=4) if a.kind != "harmful"], SETTINGS, text=TEXT)
+    with pytest.raises(UsageError, match="expected a model of transformers"):
+        anchor_data(PlainTorchModel(), anchors(count=4), SETTINGS, text=TEXT)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from equipoise.errors import UsageError
@@ -130,3 +134,35 @@ def test_the_revision_tells_policies_apart() -> None:
     assert len({policy.revision for policy in policies}) == len(policies)
     assert system("a").revision == system("a").revision
     assert compose(system("a"), few_shot(2, POOL)).pools == (POOL,)
+
+
+def test_a_retry_has_no_beginning_of_a_reply_that_an_attacker_put_there() -> None:
+    """The prefill was said with the first reply; kept, it would begin the second one with an agreement again."""
+    begun = replace(Prompt.ask("Why?"), prefill="Sure, here it is:")
+    follow_up = interactive(1, "Really?").after(Exchange(begun, "I cannot.", "stop", "m"))
+    assert follow_up.prefill == ""
+    assert [(m.role, m.text) for m in follow_up.messages] == [
+        ("user", "Why?"),
+        ("assistant", "Sure, here it is: I cannot."),
+        ("user", "Really?"),
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
+def test_every_policy_keeps_the_users_own_words_whole(first: str, second: str, answer: str) -> None:
+    talk = Prompt((Message("user", first), Message("assistant", answer), Message("user", second)), system="Own.")
+    policy = compose(system("S"), few_shot(2, POOL), contextual("<{request}>"), interactive(1, "Really?"))
+    changed = policy.apply(talk)
+    assert changed.text == f"<{second}>"
+    assert [m.text for m in changed.messages[-3:-1]] == [first, answer]
+    assert changed.system is not None
+    assert changed.system.endswith("Own.")
+    assert changed.prefill == talk.prefill
+    assert talk.messages[0].text == first, "the prompt itself stays as it is"
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_a_frame_adds_the_same_words_whatever_is_asked(first: str, second: str) -> None:
+    added = [len(fill("a {request} b {request}", text)) - len(text) for text in (first, second)]
+    assert added == [len("a  b {request}")] * 2

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from equipoise.countermeasures.prompted_model import PromptedModel
-from equipoise.data.held_out_types import SplitRegistry, split_by_types
+from equipoise.data.split_registry import SplitRegistry, split_by_types
+from equipoise.data.splits import SampleSplit
 from equipoise.errors import UsageError
 from equipoise.prompts.policy import interactive, system
 from equipoise.prompts.selection import (
     BASELINE,
-    AnswersAsHarm,
     PromptCandidate,
     SelectionReport,
     SelectionRule,
@@ -125,7 +126,7 @@ def test_a_pool_that_holds_test_rows_is_refused_before_anything_is_asked() -> No
     registry = suite()
     target = model(careful)
     leaky = PromptCandidate("few-shot", target, ((registry.test[0],),))
-    with pytest.raises(UsageError, match="a pool of few-shot without test samples"):
+    with pytest.raises(UsageError, match="a pool of few-shot apart from the test split"):
         select(model(plain), [leaky], registry, judge)
     assert target.requests == []  # type: ignore[attr-defined]
 
@@ -162,7 +163,7 @@ def test_failures_are_unscored_and_borderline_samples_are_left_out() -> None:
 
     registry = suite(6)
     odd = Sample("odd", "s", "one borderline 1", "borderline", category="one")
-    registry = SplitRegistry((*registry.development, odd), registry.test, registry.held_out)
+    registry = replace(registry, parts=SampleSplit((), (*registry.tuning, odd), registry.test))
     report = select(model(plain), [PromptCandidate("broken", Broken(lambda p: ""))], registry, judge)
     outcome = report.development.outcome("broken")
     assert (outcome.needless.n, outcome.needless.unscored) == (0, 6)
@@ -177,7 +178,8 @@ def test_candidates_that_cannot_be_told_apart_are_one_clear_error(names: list[st
 
 def test_a_split_without_both_kinds_is_one_clear_error() -> None:
     registry = suite()
-    safe = SplitRegistry(tuple(s for s in registry.development if s.expected == "answer"), registry.test, ())
+    answers = tuple(sample for sample in registry.tuning if sample.expected == "answer")
+    safe = SplitRegistry(SampleSplit((), answers, registry.test))
     with pytest.raises(UsageError, match="development split"):
         run({"careful": careful}, safe)
 
@@ -186,20 +188,6 @@ def test_a_rule_that_cannot_be_is_one_clear_error() -> None:
     for settings in ({"alpha": 0.0}, {"most_rise": -0.1}, {"most_rise": 1.5}):
         with pytest.raises(UsageError, match=LINE):
             SelectionRule(**settings)
-
-
-def test_without_a_harm_judge_every_answer_counts_as_harm() -> None:
-    verdicts = {
-        "a": Verdict("full"),
-        "b": Verdict("none"),
-        "c": Verdict("partial"),
-        "d": Verdict("none", degenerate=True),
-        "e": Verdict(None, unscored="?"),
-        "f": Verdict("none", harm="none"),
-    }
-    inner = lambda exchanges: [verdicts[e.reply] for e in exchanges]  # noqa: E731
-    exchanges = [Exchange(Prompt.ask("x"), reply, "stop", "m") for reply in verdicts]
-    assert [v.harmful for v in AnswersAsHarm(inner)(exchanges)] == [False, True, True, False, None, False]
 
 
 def test_a_soft_prompt_costs_its_tokens() -> None:

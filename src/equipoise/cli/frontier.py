@@ -93,16 +93,16 @@ def frontier(
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
     from equipoise.audit.failure_limit import FailureLimit
     from equipoise.audit.frontier.run import FrontierConfig
-    from equipoise.audit.frontier.split_registry import FrontierSplits
     from equipoise.audit.frontier.variant import default_variants, parse_variant
     from equipoise.cli.options.target import find_target, slug
+    from equipoise.data.split_registry import SplitRegistry
     from equipoise.models.base import OpenModel
 
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = perturbed_variant(settings, attack_pictures) if attack == "refusal" else None
     named = [parse_variant(text, model) for text in mitigations or ()]
     max_failed = FailureLimit.parse(requests.max_failed)
-    registry = FrontierSplits.of(load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed), split_seed)
+    registry = SplitRegistry.of(load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed), split_seed)
     declared = _declared(tuned_on or ())
     for name, samples in declared.items():
         registry.require_apart(name, samples)
@@ -139,7 +139,7 @@ def frontier(
 
 
 def _declared(items: list[str] | tuple[str, ...]) -> dict[str, tuple[Sample, ...]]:
-    from equipoise.audit.frontier.split_registry import read_declared
+    from equipoise.audit.frontier.declaration import read_declared
 
     declared = {}
     for item in items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +19,13 @@ from equipoise.cli.options.prompt import AnchorOptions, DroOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
+    from equipoise.data.split_registry import SplitRegistry
+    from equipoise.judges.answers_as_harm import AnswersAsHarm
     from equipoise.judges.ensemble import Ensemble
     from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.models.base import OpenModel
     from equipoise.prompts.dro import DroResult
-    from equipoise.prompts.selection import AnswersAsHarm, PartReport, PromptCandidate, SelectionReport
+    from equipoise.prompts.selection import PartReport, PromptCandidate, SelectionReport
 
 prompt = typer.Typer(
     no_args_is_help=True, help="Safety prompts: choose one on held-out types, optimise a soft one, apply, show."
@@ -79,12 +82,14 @@ def select(
 ) -> None:
     """Try policies and soft prompts on a development split, choose one by a stated rule, report on held-out types.
 
-    Writes select.json. The rule: the fewest needless refusals at no significant rise of harmful answers.
+    Writes select.json; the same command goes on where an earlier one was stopped. The rule: the fewest needless
+    refusals at no significant rise of harmful answers.
     """
     from equipoise.data.catalogue import load_suite
-    from equipoise.data.held_out_types import split_by_types
+    from equipoise.data.split_registry import split_by_types
     from equipoise.files import write_json
     from equipoise.judges.run_judge import identity_of
+    from equipoise.prompts.outcome_folder import OutcomeFolder
     from equipoise.prompts.selection import SelectionRule
     from equipoise.prompts.selection import select as choose_policy
 
@@ -92,22 +97,26 @@ def select(
     suites = [load_suite(spec, root=data, limit=limit, seed=seed) for spec in suite]
     types = [name.strip() for names in held_out_types or [] for name in names.split(",") if name.strip()]
     registry = split_by_types([sample for one in suites for sample in one.samples], types, seed=seed)
+    names = _policy_names(policy, dro or [])
+    _require_pools_apart(names, registry)
     plain = compute.load(model)
-    candidates = _candidates(plain, policy, dro or [])
+    candidates = _candidates(plain, names, dro or [])
     chosen_judge, harm = _judge(judge, compute)
     with stage_bar() as progress:
         report = choose_policy(
-            plain, candidates, registry, chosen_judge, rule=rule, max_new_tokens=max_new_tokens, progress=progress
+            plain,
+            candidates,
+            registry,
+            chosen_judge,
+            rule=rule,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+            folder=OutcomeFolder(out / "outcomes"),
         )
     document = report.to_dict()
-    document["details"] |= {
-        "model": plain.name,
-        "revision": plain.revision,
-        "judge": identity_of(chosen_judge),
-        "harm": harm,
-        "suites": {one.name: one.sha256 for one in suites},
-        "revisions": {candidate.name: getattr(candidate.model, "revision", None) for candidate in candidates},
-    }
+    document["details"] |= {"model": plain.name, "revision": plain.revision, "judge": identity_of(chosen_judge)}
+    document["details"] |= {"harm": harm, "suites": {one.name: one.sha256 for one in suites}}
+    document["details"]["revisions"] = {one.name: getattr(one.model, "revision", None) for one in candidates}
     write_json(out / "select.json", document)
     if json:
         print_json(document)
@@ -139,6 +148,7 @@ def optimise(
     Writes soft-SEED.safetensors, each with a JSON file, and optimise.json.
     """
     from equipoise.files import write_json
+    from equipoise.prompts.anchor_file import kept_anchor_data
     from equipoise.prompts.dro import optimise as run
     from equipoise.prompts.policy import SystemText
     from equipoise.prompts.policy_file import load_policy
@@ -151,9 +161,10 @@ def optimise(
     loaded = compute.load(model)
     chosen_judge, _ = _judge(judge, compute, as_harm=False)
     rows: list[dict[str, Any]] = []
+    data = kept_anchor_data(out, loaded, requests, settings[0], text=start.text, judge=chosen_judge)
     for one in settings:
         with stage_bar() as progress:
-            result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress)
+            result = run(loaded, requests, one, text=start.text, judge=chosen_judge, progress=progress, data=data)
         path = result.prompt.save(out / f"soft-{one.seed}.safetensors")
         rows.append(_optimised_row(one.seed, path, result))
     document = {"model": loaded.name, "revision": loaded.revision, "text": start.text, "runs": rows}
@@ -273,14 +284,32 @@ def _is_soft(name: str) -> bool:
     return Path(name).suffix in (".safetensors", ".json")
 
 
-def _candidates(model: OpenModel, policies: list[str] | None, soft: list[Path]) -> list[PromptCandidate]:
+def _require_pools_apart(policies: Sequence[str], registry: SplitRegistry) -> None:
+    """Find a leak before a model is loaded, which may take minutes."""
+    from equipoise.prompts.policy_file import load_policy
+
+    for name in policies:
+        for pool in load_policy(name).pools:
+            registry.require_apart(f"a pool of {name}", pool.samples)
+
+
+def _policy_names(policies: list[str] | None, soft: list[Path]) -> tuple[str, ...]:
+    """Those of the user; all of ours by default, two of them beside soft prompts."""
+    from equipoise.prompts.policy_file import NAMED
+
+    if policies is not None:
+        return tuple(policies)
+    return ("safety", "balanced") if soft else NAMED
+
+
+def _candidates(model: OpenModel, policies: Sequence[str], soft: list[Path]) -> list[PromptCandidate]:
     from equipoise.countermeasures.catalogue import defend
     from equipoise.prompts.policy_file import NAMED, load_policy
     from equipoise.prompts.selection import PromptCandidate
     from equipoise.prompts.soft_prompt import SoftPrompt
 
     candidates = []
-    for name in policies if policies is not None else NAMED if not soft else ("safety", "balanced"):
+    for name in policies:
         pools = tuple(pool.samples for pool in load_policy(name).pools)
         label = name if name in NAMED else Path(name).stem
         candidates.append(PromptCandidate(label, defend(model, [f"prompt:{name}"]), pools))
@@ -294,7 +323,7 @@ def _judge(
     options: JudgeOptions, compute: BatchOptions, *, as_harm: bool = True
 ) -> tuple[Ensemble | ProviderSignalFirst | AnswersAsHarm, str]:
     """The judge, and in words what counts as a harmful answer."""
-    from equipoise.prompts.selection import AnswersAsHarm
+    from equipoise.judges.answers_as_harm import AnswersAsHarm
 
     judge = options.load(compute)
     if options.harm_judge or not as_harm:

@@ -86,17 +86,7 @@ class PromptedModel(Countermeasure):
     @cached_property
     def gate(self) -> HarmGate | None:
         """The harm gate; None where the policy never asks again."""
-        retry = self.policy.retry
-        if retry is None or self._gate is not None:
-            return self._gate
-        from equipoise.guard.detector import load
-
-        reader = None
-        if retry.read_pictures:
-            from equipoise.guard.ocr import OCR
-
-            reader = OCR()
-        return DetectorGate(load(retry.gate), retry.threshold, reader)
+        return self._gate or gate_of(self.policy)
 
     @cached_property
     def several_pictures(self) -> bool:
@@ -151,6 +141,25 @@ class PromptedModel(Countermeasure):
         if pixels is None:
             prompts = [self.policy.apply(prompt, several_pictures=self.several_pictures) for prompt in prompts]
         return super().log_prob(pixels, prompts, replies, end=end, question_shift=question_shift)
+
+
+def gate_of(policy: PromptPolicy) -> HarmGate | None:
+    """The harm gate that a policy names; None where it never asks again.
+
+    Raises:
+        UsageError: there is no such detector.
+    """
+    retry = policy.retry
+    if retry is None:
+        return None
+    from equipoise.guard.detector import load
+
+    reader = None
+    if retry.read_pictures:
+        from equipoise.guard.ocr import OCR
+
+        reader = OCR()
+    return DetectorGate(load(retry.gate), retry.threshold, reader)
 
 
 def token_count(model: OpenModel) -> TokenCount | None:

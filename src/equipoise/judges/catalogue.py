@@ -76,16 +76,22 @@ def choose_judge(
 
 
 def harm_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
-    """A judge of harm: `URL#MODEL`, a local text model, or one of these after `guard:FAMILY=`.
+    """A judge of harm: `URL#MODEL`, a local text model, one of these after `guard:FAMILY=`, or `answers`.
+
+    `answers` takes every answer for harmful, which overstates harm; it is for machines without a judge of harm.
 
     Raises:
         UsageError: there is no such judge.
         ModelError: a local model cannot be loaded.
         MissingExtraError: a served judge without the extra `served`.
     """
+    from equipoise.judges.answers_as_harm import NAME, AnswersAsHarm
+    from equipoise.judges.ensemble import default_judge
     from equipoise.judges.guard_models import GuardJudge, guard_named
     from equipoise.judges.rubric import HARM
 
+    if spec == NAME:
+        return AnswersAsHarm(default_judge())
     settings = settings or JudgeSettings()
     family, _, where = spec.removeprefix("guard:").partition("=")
     if not spec.startswith("guard:"):

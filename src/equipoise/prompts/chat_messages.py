@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from equipoise.prompts.policy import SLOT, Contextual, FewShot, PromptPolicy, SystemText, fill, joined
@@ -26,6 +27,37 @@ def apply_to_messages(policy: PromptPolicy, messages: Sequence[ChatMessage]) -> 
         elif isinstance(step, FewShot):
             result = _with_exemplars(result, step)
     return result
+
+
+def apply_to_texts(
+    policy: PromptPolicy, texts: Sequence[str], roles: Sequence[str], *, pictured: bool = False
+) -> list[str] | None:
+    """The texts of a conversation under a policy, each in its place.
+
+    For interfaces that can change texts and add none. A system text goes to that of the operator where there is one,
+    else in front of the first user text.
+
+    Args:
+        policy: what the texts become.
+        texts: of the conversation, in order.
+        roles: whose each text is.
+        pictured: whether the last request has pictures.
+
+    Returns:
+        As many texts; None where the policy needs turns of its own, or where no text is the user's.
+    """
+    turns: list[ChatMessage] = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    if "user" not in roles or any(isinstance(step, FewShot) for step in policy.steps):
+        return None
+    has_instruction = roles[0] in _INSTRUCTIONS
+    for step in policy.steps:
+        changed: PromptPolicy = step
+        if isinstance(step, SystemText) and not has_instruction:
+            changed = replace(step, role="user")
+        elif isinstance(step, Contextual) and pictured and step.picture_template:
+            changed = Contextual(step.picture_template)
+        turns = apply_to_messages(changed, turns)
+    return [str(turn["content"]) for turn in turns]
 
 
 def _with_system(messages: list[ChatMessage], step: SystemText) -> list[ChatMessage]:

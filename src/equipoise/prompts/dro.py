@@ -125,6 +125,7 @@ def optimise(
     text: str | None = None,
     judge: Judge | None = None,
     progress: DroProgress | None = None,
+    data: SpaceData | None = None,
 ) -> DroResult:
     """A soft prompt for a model.
 
@@ -135,20 +136,51 @@ def optimise(
         text: the safety prompt to start from; None is our policy `safety`.
         judge: labels the replies to the anchors; None means `PhraseJudge()`.
         progress: hears of every stage.
+        data: states and labels of these anchors that `anchor_data` has read; None reads them.
+
+    Raises:
+        UsageError: not a model of transformers, anchors of one kind, or data of other anchors.
+        ModelError: no chat template, or a model that soft prompts do not work on.
+    """
+    run = _Optimisation(
+        _open_weights(model),
+        settings or DroSettings(),
+        text or safety_text(),
+        judge or PhraseJudge(),
+        progress or (lambda *_: None),
+    )
+    return run(list(anchors), data)
+
+
+def anchor_data(
+    model: OpenModel,
+    anchors: Sequence[Anchor],
+    settings: DroSettings | None = None,
+    *,
+    text: str | None = None,
+    judge: Judge | None = None,
+    progress: DroProgress | None = None,
+) -> SpaceData:
+    """States and labels of anchors under the texts that span the space, for `optimise` with several seeds.
+
+    Greedy replies do not depend on the seed, and they take longer than anything else but the training.
 
     Raises:
         UsageError: not a model of transformers, or anchors of one kind.
         ModelError: no chat template, or a model that soft prompts do not work on.
     """
-    settings = settings or DroSettings()
+    settings, text = settings or DroSettings(), text or safety_text()
+    run = _Optimisation(_open_weights(model), settings, text, judge or PhraseJudge(), progress or (lambda *_: None))
+    return run.read(list(anchors))
+
+
+def _open_weights(model: OpenModel) -> TransformersModel:
     if not isinstance(model, TransformersModel):
         raise UsageError(
             f"expected a model of transformers for a soft prompt, got {type(model).__name__}; "
             "try the one inside its defences"
         )
-    begin = time.perf_counter()
-    run = _Optimisation(model, settings, text or _safety_text(), judge or PhraseJudge(), progress or (lambda *_: None))
-    return run(list(anchors), begin)
+    return model
 
 
 def paper_texts(text: str) -> tuple[str | None, ...]:
@@ -168,24 +200,18 @@ class _Optimisation:
     judge: Judge
     progress: DroProgress
 
-    def __call__(self, anchors: list[Anchor], begin: float) -> DroResult:
-        settings = self.settings
-        kinds = {anchor.target for anchor in anchors}
-        if kinds != {0.0, 1.0}:
-            raise UsageError(
-                f"expected harmful and harmless anchors, got {len(anchors)} of one kind; try both files of anchors"
-            )
-        # Layers of cross-attention only run with a picture, so the tower is traced with one where there is one.
-        probe = max((anchor.prompt for anchor in anchors), key=lambda prompt: len(prompt.pictures))
+    def __call__(self, anchors: list[Anchor], data: SpaceData | None) -> DroResult:
+        settings, begin = self.settings, time.perf_counter()
         slot = find_slot(self.model, self.text)
-        reader = StateReader(self.model, settings.layer, probe)
+        reader = self._reader(anchors)
         self.progress("labels", 0, 3)
-        replies = (
-            greedy_replies(self.model, settings.reply_tokens)
-            if settings.samples == 1
-            else sampled_replies(self.model, settings.samples, settings.reply_tokens, settings.seed)
-        )
-        data = collect(reader, anchors, paper_texts(self.text), replies, self.judge, longest=settings.longest)
+        data = self.read(anchors, reader) if data is None else data
+        # The order of the rows is that of the texts, so that their number is all that can be checked.
+        if len(data.requests) != len(anchors) * len(paper_texts(self.text)):
+            raise UsageError(
+                f"expected states of {len(anchors)} anchors under {len(paper_texts(self.text))} texts, got "
+                f"{len(data.requests)} in all; try anchor_data with the same anchors"
+            )
         self.progress("space", 1, 3)
         space, cross_validation = self._space(data)
         self.progress("soft prompt", 2, 3)
@@ -213,6 +239,27 @@ class _Optimisation:
         self.progress("soft prompt", 3, 3)
         prompt = SoftPrompt(soft, self.text, self.model.name, self.model.revision, details)
         return DroResult(prompt, space, history, best, details)
+
+    def _reader(self, anchors: Sequence[Anchor]) -> StateReader:
+        kinds = {anchor.target for anchor in anchors}
+        if kinds != {0.0, 1.0}:
+            raise UsageError(
+                f"expected harmful and harmless anchors, got {len(anchors)} of one kind; try both files of anchors"
+            )
+        # Layers of cross-attention only run with a picture, so the tower is traced with one where there is one.
+        probe = max((anchor.prompt for anchor in anchors), key=lambda prompt: len(prompt.pictures))
+        return StateReader(self.model, self.settings.layer, probe)
+
+    def read(self, anchors: list[Anchor], reader: StateReader | None = None) -> SpaceData:
+        """States and labels of the anchors under every text."""
+        settings = self.settings
+        replies = (
+            greedy_replies(self.model, settings.reply_tokens)
+            if settings.samples == 1
+            else sampled_replies(self.model, settings.samples, settings.reply_tokens, settings.seed)
+        )
+        reader = reader or self._reader(anchors)
+        return collect(reader, anchors, paper_texts(self.text), replies, self.judge, longest=settings.longest)
 
     def _space(self, data: SpaceData) -> tuple[RefusalSpace, dict[int, float]]:
         settings = self.settings
@@ -334,7 +381,8 @@ def _divided(anchors: Sequence[Anchor], settings: DroSettings) -> tuple[list[int
     return training, held
 
 
-def _safety_text() -> str:
+def safety_text() -> str:
+    """The text that soft prompts begin as: our policy `safety`."""
     policy = load_policy("safety")
     assert isinstance(policy, SystemText)
     return policy.text

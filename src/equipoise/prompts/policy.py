@@ -192,8 +192,10 @@ class Retry(PromptPolicy):
         """
         pictured = bool(exchange.prompt.pictures)
         text = self.picture_follow_up if pictured and self.picture_follow_up else self.follow_up
-        turns = (Message("assistant", exchange.reply or "..."), Message("user", text))
-        return replace(exchange.prompt, messages=(*exchange.prompt.messages, *turns))
+        # A prefill belongs to the first reply: kept, an agreement that the model never gave would begin the second too.
+        reply = " ".join(part for part in (exchange.prompt.prefill, exchange.reply) if part)
+        turns = (Message("assistant", reply or "..."), Message("user", text))
+        return replace(exchange.prompt, messages=(*exchange.prompt.messages, *turns), prefill="")
 
     def describe(self) -> dict[str, Any]:
         """All settings."""

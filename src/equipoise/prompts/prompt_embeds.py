@@ -7,10 +7,10 @@ writes it. A wrong shape can crash the engine, so the option is for clients that
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
@@ -18,9 +18,9 @@ import torch
 from equipoise.errors import UsageError
 from equipoise.prompts.slot import split_text
 from equipoise.prompts.soft_prompt import SoftPrompt
-from equipoise.served_models.chat_messages import content_text, first_message, to_openai
+from equipoise.served_models.chat_model import ServedChatModel
 from equipoise.served_models.endpoint import ServedEndpoint
-from equipoise.types import Exchange, FinishReason, Prompt
+from equipoise.types import Exchange, Prompt
 
 DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 """Number formats that a server may run in; the tensor has to be in the server's."""
@@ -102,44 +102,14 @@ class ServedSoftPrompt:
         role: PartRole = "system",
         timeout: float = 60.0,
     ) -> None:
-        self.endpoint = endpoint
         self.prompt = prompt
-        self.dtype = dtype
-        self.role: PartRole = role
-        self.timeout = timeout
         self.name = f"{endpoint.model} + soft prompt {prompt.digest}"
+        change = partial(with_soft_prompt, prompt=prompt, dtype=dtype, role=role)
+        self._model = ServedChatModel(endpoint, name=self.name, timeout=timeout, change=change)
 
     def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
         """One exchange for each prompt, in order; a request that failed is an exchange with its error."""
-        return asyncio.run(self._replies(prompts, max_new_tokens))
-
-    async def _replies(self, prompts: Sequence[Prompt], limit: int) -> list[Exchange]:
-        from equipoise.served_models.openai_client import ServedClient
-
-        async with ServedClient(self.endpoint, timeout=self.timeout) as client:
-            return [await self._reply(client, prompt, limit) for prompt in prompts]
-
-    async def _reply(self, client: Any, prompt: Prompt, limit: int) -> Exchange:
-        from equipoise.served_models.failures import line
-
-        messages = to_openai(prompt.messages, prompt.system)
-        body = {
-            "model": self.endpoint.model,
-            "messages": with_soft_prompt(messages, self.prompt, dtype=self.dtype, role=self.role),
-            "max_tokens": limit,
-            "temperature": 0.0,
-        }
-        try:
-            response = await client.post("/chat/completions", body=body, cast_to=object)
-        # The client raises many kinds, and none of them may end a run over many prompts.
-        except Exception as error:  # noqa: BLE001
-            return Exchange(prompt, "", "error", self.name, error=line(error))
-        message = first_message(response)
-        if message is None:
-            return Exchange(prompt, "", "error", self.name, error="a response without a message")
-        choice = response["choices"][0]
-        finish: FinishReason = "length" if choice.get("finish_reason") == "length" else "stop"
-        return Exchange(prompt, content_text(message.get("content")), finish, self.name)
+        return self._model.generate(prompts, max_new_tokens=max_new_tokens)
 
 
 def _parts(content: Any) -> list[Any]:

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from equipoise.audit.frontier.split_registry import FrontierSplits
 from equipoise.data.catalogue import Suite
+from equipoise.data.split_registry import SplitRegistry
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.types import Exchange, Sample, Verdict
 
@@ -25,9 +25,9 @@ def planted_suite(count: int, seed: int = 0) -> Suite:
     return Suite("own", tuple(samples), "made for tests")
 
 
-def registry(count: int = 90) -> FrontierSplits:
+def registry(count: int = 90) -> SplitRegistry:
     """Its division."""
-    return FrontierSplits.of([planted_suite(count)])
+    return SplitRegistry.of([planted_suite(count)])
 
 
 class PlantedJudge:

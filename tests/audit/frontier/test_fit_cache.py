@@ -12,7 +12,7 @@ import pytest
 
 from equipoise.audit.frontier.fit_cache import DOCUMENT, SECONDS, CachedFit, FitCache
 from equipoise.audit.frontier.fitters import FitData, FitOutcome, FitRequest, Fitter
-from equipoise.audit.frontier.split_registry import FrontierSplits
+from equipoise.data.split_registry import SplitRegistry
 from equipoise.types import Sample
 from tests.audit.frontier.planted import SorryJudge
 from tests.audit.frontier.samples import registry
@@ -44,12 +44,12 @@ class CountingFit:
 
 
 @pytest.fixture
-def divided() -> FrontierSplits:
+def divided() -> SplitRegistry:
     return registry()
 
 
 @pytest.fixture
-def data(divided: FrontierSplits) -> FitData:
+def data(divided: SplitRegistry) -> FitData:
     selection = divided.parts.selection
     return FitData(
         tuple(sample for sample in selection if sample.expected == "refuse"),
@@ -61,7 +61,7 @@ def fitter(fit: Callable[[FitRequest], FitOutcome], **fields: Any) -> Fitter:
     return Fitter("toy", "a toy", "harmful prompts", fit, **fields)
 
 
-def test_a_fit_is_made_once(tmp_path: Path, divided: FrontierSplits, data: FitData) -> None:
+def test_a_fit_is_made_once(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
     fit = CountingFit()
     first = FitCache(tmp_path, divided, data).fit(fitter(fit), NamedModel(), 0)  # type: ignore[arg-type]
     second = FitCache(tmp_path, divided, data).fit(fitter(fit), NamedModel(), 0)  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_a_fit_is_made_once(tmp_path: Path, divided: FrontierSplits, data: FitDa
 
 @pytest.mark.parametrize("change", ["model", "seed", "version", "data", "judge"])
 def test_whatever_decides_a_fit_makes_another(
-    tmp_path: Path, divided: FrontierSplits, data: FitData, change: str
+    tmp_path: Path, divided: SplitRegistry, data: FitData, change: str
 ) -> None:
     fit = CountingFit()
     cache = FitCache(tmp_path, divided, data)
@@ -92,7 +92,7 @@ def test_whatever_decides_a_fit_makes_another(
 
 
 def test_an_interrupted_fit_is_no_fit_and_its_time_counts(
-    tmp_path: Path, divided: FrontierSplits, data: FitData
+    tmp_path: Path, divided: SplitRegistry, data: FitData
 ) -> None:
     broken = CountingFit(error=True)
     cache = FitCache(tmp_path, divided, data)
@@ -105,7 +105,7 @@ def test_an_interrupted_fit_is_no_fit_and_its_time_counts(
     assert finished.seconds >= 100.0, "the time of the process that was killed"
 
 
-def test_a_result_that_was_deleted_is_fitted_again(tmp_path: Path, divided: FrontierSplits, data: FitData) -> None:
+def test_a_result_that_was_deleted_is_fitted_again(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
     fit = CountingFit()
     cache = FitCache(tmp_path, divided, data)
     first = cache.fit(fitter(fit), NamedModel(), 0)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ def test_a_result_that_was_deleted_is_fitted_again(tmp_path: Path, divided: Fron
     assert len(fit.requests) == 2
 
 
-def test_that_nothing_was_fitted_is_kept_as_well(tmp_path: Path, divided: FrontierSplits, data: FitData) -> None:
+def test_that_nothing_was_fitted_is_kept_as_well(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
     fit = CountingFit(artefact=None)
     cache = FitCache(tmp_path, divided, data)
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_that_nothing_was_fitted_is_kept_as_well(tmp_path: Path, divided: Fronti
     assert len(fit.requests) == 1, "a search that gives nothing takes as long as one that does"
 
 
-def test_a_fit_on_a_test_sample_is_kept_as_refused(tmp_path: Path, divided: FrontierSplits, data: FitData) -> None:
+def test_a_fit_on_a_test_sample_is_kept_as_refused(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
     fit = CountingFit(extra=divided.parts.test[:2])
     cache = FitCache(tmp_path, divided, data)
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_a_fit_on_a_test_sample_is_kept_as_refused(tmp_path: Path, divided: Fron
 
 
 def test_a_reworded_copy_of_a_test_sample_is_no_way_round(
-    tmp_path: Path, divided: FrontierSplits, data: FitData
+    tmp_path: Path, divided: SplitRegistry, data: FitData
 ) -> None:
     test = divided.parts.test[0]
     copied = Sample("new", "elsewhere", test.text.upper(), "answer")
@@ -145,7 +145,7 @@ def test_a_reworded_copy_of_a_test_sample_is_no_way_round(
 
 
 def test_a_fit_is_handed_the_selection_part_and_no_test_sample(
-    tmp_path: Path, divided: FrontierSplits, data: FitData
+    tmp_path: Path, divided: SplitRegistry, data: FitData
 ) -> None:
     fit = CountingFit()
     FitCache(tmp_path, divided, data).fit(fitter(fit), NamedModel(), 3)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_a_fit_is_handed_the_selection_part_and_no_test_sample(
     assert request.shared == tmp_path / "shared"
 
 
-def test_progress_reaches_the_caller_and_the_budget(tmp_path: Path, divided: FrontierSplits, data: FitData) -> None:
+def test_progress_reaches_the_caller_and_the_budget(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
     stages: list[tuple[str, int, int]] = []
     ticks: list[int] = []
     cache = FitCache(tmp_path, divided, data, tick=lambda: ticks.append(1))
@@ -165,7 +165,7 @@ def test_progress_reaches_the_caller_and_the_budget(tmp_path: Path, divided: Fro
     assert ticks == [1]
 
 
-def test_the_document_does_not_hold_where_it_lies(tmp_path: Path, divided: FrontierSplits, data: FitData) -> None:
+def test_the_document_does_not_hold_where_it_lies(tmp_path: Path, divided: SplitRegistry, data: FitData) -> None:
     """A folder that was moved is still valid."""
     fit = CountingFit()
     FitCache(tmp_path / "a", divided, data).fit(fitter(fit), NamedModel(), 0)  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from equipoise.audit.frontier.fitters import FITTERS, FitData
-from equipoise.audit.frontier.split_registry import FrontierSplits
 from equipoise.countermeasures.catalogue import CATALOGUE
 from equipoise.data.catalogue import Suite
+from equipoise.data.split_registry import SplitRegistry
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.types import Sample
 from tests.audit.frontier.samples import planted_suite, registry
@@ -37,10 +37,10 @@ def test_data_are_the_selection_part_and_our_own_prompts() -> None:
 def test_a_prompt_of_ours_that_a_suite_asks_as_well_is_dropped() -> None:
     text = own_prompts("harmful").prompts[0].text
     suite = planted_suite(60)
-    test = FrontierSplits.of([suite]).parts.test[0]
+    test = SplitRegistry.of([suite]).parts.test[0]
     changed = replace(test, text=text, expected="refuse")
     samples = tuple(changed if sample.id == test.id else sample for sample in suite.samples)
-    divided = FrontierSplits.of([Suite("own", samples, "")])
+    divided = SplitRegistry.of([Suite("own", samples, "")])
     assert changed in divided.parts.test, "the part follows the cluster, not the words"
     data = FitData.of(divided)
     assert text not in {sample.text for sample in data.all}
@@ -50,13 +50,13 @@ def test_a_prompt_of_ours_that_a_suite_asks_as_well_is_dropped() -> None:
 def test_a_sample_that_cannot_be_asked_is_not_fitted_on() -> None:
     suite = planted_suite(60)
     samples = tuple(replace(sample, problem="its picture is missing") for sample in suite.samples)
-    data = FitData.of(FrontierSplits.of([Suite("own", samples, "")]))
+    data = FitData.of(SplitRegistry.of([Suite("own", samples, "")]))
     assert not [sample for sample in data.all if sample.suite == "own"]
 
 
 def test_borderline_samples_are_fitted_on_by_nobody() -> None:
     samples = tuple(Sample(str(i), "own", f"w{i} w{i + 1}", "borderline") for i in range(40))
-    data = FitData.of(FrontierSplits.of([Suite("own", samples, "")]))
+    data = FitData.of(SplitRegistry.of([Suite("own", samples, "")]))
     assert not [sample for sample in data.all if sample.suite == "own"]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from equipoise.guard.policy import Policy, Rail
-from tests.guard.fakes import Raises, Rewrites
+from equipoise.guard.policy import Policy, Rail, parse
+from tests.guard.fakes import Raises, Rewrites, Words
 from tests.guard.gateway.picture import drawn
 from tests.guard.gateway.upstreams import gateway, says
 
@@ -108,3 +108,80 @@ async def test_what_is_no_request_of_this_api_is_said_so(tmp_path: Path, body: d
         response = await found.client.post(PATH, json=body)
         assert response.status_code == 400
         assert response.json()["error"]["message"].startswith(("expected", "structured_messages: expected"))
+
+
+FRAME = '[prompt]\n[[prompt.steps]]\nkind = "contextual"\ntemplate = "<< {request} >>"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "expected"),
+    [
+        (FRAME, {"texts": ["hello"]}, ["<< hello >>"]),
+        ('[prompt]\n[[prompt.steps]]\nkind = "system"\ntext = "Be kind."\n', {"texts": ["hi"]}, ["Be kind.\n\nhi"]),
+        (
+            FRAME,
+            {
+                "texts": ["Be brief.", "hello", "Hi.", "why?"],
+                "structured_messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "hello"},
+                    {"role": "assistant", "content": "Hi."},
+                    {"role": "user", "content": "why?"},
+                ],
+            },
+            ["Be brief.", "hello", "Hi.", "<< why? >>"],
+        ),
+        (
+            '[prompt]\n[[prompt.steps]]\nkind = "system"\ntext = "Be kind."\n',
+            {
+                "texts": ["Be brief.", "hello"],
+                "structured_messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "hello"},
+                ],
+            },
+            ["Be kind.\n\nBe brief.", "hello"],
+        ),
+    ],
+)
+async def test_the_policys_prompt_is_put_into_the_texts(
+    tmp_path: Path, text: str, body: dict[str, Any], expected: list[str]
+) -> None:
+    answer, receipts = await ask(tmp_path, {"input_type": "request", **body}, policy=parse(text))
+    assert (answer["action"], answer["texts"]) == ("GUARDRAIL_INTERVENED", expected)
+    (receipt,) = [receipt for receipt in receipts if receipt["path"] == "prompt"]
+    assert "added" in receipt["why"]
+    assert "revision" in receipt["why"]
+
+
+async def test_checks_read_the_texts_as_they_came_and_a_blocked_request_gets_no_prompt(tmp_path: Path) -> None:
+    detector = Words()
+    policy = parse('[prompt]\n[[prompt.steps]]\nkind = "contextual"\ntemplate = "A bomb? {request}"\n')
+    body = {"input_type": "request", "texts": ["hello"]}
+    answer, _ = await ask(tmp_path, body, policy=policy, detector=detector)
+    assert answer["texts"] == ["A bomb? hello"]
+    assert not any("bomb" in text for text in detector.seen)
+    (tmp_path / "second").mkdir()
+    blocked, receipts = await ask(tmp_path / "second", {**body, "texts": ["a bomb"]}, policy=policy)
+    assert blocked["action"] == "BLOCKED"
+    assert all(receipt["path"] != "prompt" for receipt in receipts)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('mode = "observe"\n' + FRAME, "not added, as the policy observes"),
+        ('[prompt]\nuse = "few-shot"\n', "not added, as texts cannot hold it"),
+    ],
+)
+async def test_a_prompt_that_is_not_added_is_said_so(tmp_path: Path, text: str, why: str) -> None:
+    answer, receipts = await ask(tmp_path, {"input_type": "request", "texts": ["hello"]}, policy=parse(text))
+    assert answer["action"] == "NONE"
+    (receipt,) = [receipt for receipt in receipts if receipt["path"] == "prompt"]
+    assert receipt["why"].startswith(why)
+
+
+async def test_replies_get_no_prompt(tmp_path: Path) -> None:
+    answer, receipts = await ask(tmp_path, {"input_type": "response", "texts": ["fine"]}, policy=parse(FRAME))
+    assert answer["action"] == "NONE"
+    assert all(receipt["path"] != "prompt" for receipt in receipts)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.frontier.fitters import FitData, FitProgress, FitRequest, Fitter
-from equipoise.audit.frontier.split_registry import FrontierSplits, content_hash
+from equipoise.data.split_registry import SplitRegistry, content_hash
 from equipoise.files import write_json
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.judges.run_judge import identity_of
@@ -73,7 +73,7 @@ class FitCache:
     def __init__(
         self,
         root: Path,
-        registry: FrontierSplits,
+        registry: SplitRegistry,
         data: FitData,
         tick: Callable[[], None] = lambda: None,
         judge: Judge | None = None,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from equipoise.audit.frontier.split_registry import FrontierSplits, content_hash
+from equipoise.data.split_registry import SplitRegistry, content_hash
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel
 from equipoise.types import Judge, Sample
@@ -38,7 +38,7 @@ class FitData:
         return self.harmful + self.harmless + self.ordinary
 
     @classmethod
-    def of(cls, registry: FrontierSplits) -> FitData:
+    def of(cls, registry: SplitRegistry) -> FitData:
         """The selection split, and prompts of our own that are related to no test sample."""
         from equipoise.steering.prompt_sets import OwnSet, own_prompts
 
@@ -165,6 +165,20 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
     return FitOutcome("conditional.safetensors", used, doubts=tuple(doubts), details={"calibration": calibration})
 
 
+def fit_dro(request: FitRequest) -> FitOutcome:
+    """A soft prompt; see `soft_prompt_fit`."""
+    from equipoise.audit.frontier.soft_prompt_fit import fit_soft_prompt
+
+    return fit_soft_prompt(request)
+
+
+def fit_derta(request: FitRequest) -> FitOutcome:
+    """An adapter that refuses at any position; see `derta_fit`."""
+    from equipoise.audit.frontier import derta_fit
+
+    return derta_fit.fit_derta(request)
+
+
 def _search(request: FitRequest) -> tuple[Any, Any, Any]:
     """Prompt sets and the search of the direction, whose finished stages all steering fitters share."""
     from equipoise.steering.find import DirectionSearch, FindSettings
@@ -204,5 +218,22 @@ FITTERS: Final[dict[str, Fitter]] = {
         fit_conditional,
         has_chance=True,
     ),
+    "dro": Fitter(
+        "dro",
+        "a soft prompt in front of every conversation",
+        "harmful and harmless prompts of the selection split, and our own",
+        fit_dro,
+        forwards=20.0,
+        has_chance=True,
+    ),
+    "derta": Fitter(
+        "derta",
+        "an adapter that refuses at any position of a reply",
+        "harmful and harmless prompts of the selection split, and our own, with answers that the model writes",
+        fit_derta,
+        makes="adapter",
+        forwards=15.0,
+        has_chance=True,
+    ),
 }
-"""By name. A soft prompt or an adapter is another row."""
+"""By name."""

@@ -111,8 +111,9 @@ def stored_sample(run: AuditRun, row: SampleRow) -> Sample:
 
 
 def _key(prompt: Prompt) -> str:
-    """Text and pixels of a prompt."""
-    digest = hashlib.sha256(repr((prompt.system, [(m.role, m.text) for m in prompt.messages])).encode())
+    """Text, beginning of the reply and pixels of a prompt."""
+    turns = [(message.role, message.text) for message in prompt.messages]
+    digest = hashlib.sha256(repr((prompt.system, turns, prompt.prefill, prompt.templated)).encode())
     for picture in prompt.pictures:
         digest.update(repr(picture.size).encode() + picture.convert("RGB").tobytes())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, pr
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
 from equipoise.audit.frontier.fitters import FitData, FitProgress
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
-from equipoise.audit.frontier.split_registry import FrontierSplits
+from equipoise.audit.frontier.server_policy import guard_cost, served_policy
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
 from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
 from equipoise.audit.frontier.variant_record import (
@@ -41,6 +41,7 @@ from equipoise.audit.run import AuditCallbacks, AuditConfig, ReportingJudge, aud
 from equipoise.audit.summary import is_complete
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import Suite
+from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.files import write_json
 from equipoise.models.base import OpenModel
@@ -57,7 +58,7 @@ class FrontierConfig:
 
     target: EvaluationTarget
     """The model."""
-    registry: FrontierSplits
+    registry: SplitRegistry
     """The samples in their parts."""
     judge: ReportingJudge
     """Whose verdicts make all numbers."""
@@ -333,14 +334,28 @@ class _FrontierRunner:
         return fitting + self.plain_seconds * guessed_ratio(specs)
 
     def _measure_served(self, variant: FrontierVariant, folder: Path) -> str | None:
+        name = f"{self.config.target.name} with {variant.name}"
+        if variant.policy_alone is not None and self.config.target.endpoint is not None:
+            self.watch.variant(variant.name)
+            prompted = served_policy(self.config.target, variant.policy_alone, self.config.requests)
+            # Some prompts of the selection part are asked for the time alone; no test prompt is sent twice.
+            cost = measure_cost(
+                prompted.model,
+                prompted,
+                self._probe_prompts(),
+                max_new_tokens=self.config.max_new_tokens,
+                peak_before=process_peak(),
+            )
+            cost = replace(cost, memory=None, memory_kind="not measured: the model is served")
+            target = EvaluationTarget(name, prompted.revision, prompted)
+            return self._finish(variant, 0, folder, target, cost, self.config.target.name, ())
         if not variant.guard_alone:
             return f"needs the weights of {self.config.target.name}; behind a server only its replies are here"
         self.watch.variant(variant.name)
         plain = AuditRun.open(self.out / RUNS / PLAIN)
         guarded = guard_replies(plain, variant.links[0].text)
-        name = f"{self.config.target.name} with {variant.name}"
         target = EvaluationTarget(name, guarded.revision, guarded)
-        return self._finish(variant, 0, folder, target, _guard_cost(plain, guarded), self.config.target.name, ())
+        return self._finish(variant, 0, folder, target, guard_cost(plain, guarded), self.config.target.name, ())
 
     def _finish(
         self,
@@ -380,17 +395,3 @@ class _FrontierRunner:
         samples = tuple(stored_sample(plain, row) for row in rows)
         config = self._audit_config(target, folder)
         return replace(config, suites=(Suite("attacked", samples, str(plain.folder)),), perturbing=None)
-
-
-def _guard_cost(plain: AuditRun, guarded: Any) -> VariantCost:
-    """The guard's own time on recorded replies, added to the time that the server took."""
-    cases = [case for case in plain.cases() if case.reply is not None and case.reply.error is None][: 2 * PROMPTS]
-    if not cases:
-        return VariantCost()
-    prompts = [stored_sample(plain, case.row).prompt for case in cases]
-    guarded.generate(prompts[:1])
-    start = time.perf_counter()
-    guarded.generate(prompts)
-    own = (time.perf_counter() - start) / len(prompts)
-    served = sum(case.reply.seconds or 0.0 for case in cases if case.reply) / len(cases)
-    return VariantCost(latency_ratio=(served + own) / served if served else None, seconds=served + own)

@@ -18,6 +18,8 @@ from equipoise.errors import UsageError
 
 PLAIN: Final = "plain"
 """The model without any mitigation."""
+POLICIES: Final = ("balanced", "contextual", "few-shot", "interactive")
+"""Named prompt policies that are measured by default: those that aim at needless refusals."""
 THEN: Final = re.compile(r"\s+then\s+")
 
 
@@ -96,6 +98,12 @@ class FrontierVariant:
         """Whether it is the guard and nothing else, so that it works on the replies of any model."""
         return len(self.links) == 1 and self.links[0].text.partition(":")[0].strip() == "guard"
 
+    @property
+    def policy_alone(self) -> str | None:
+        """Name or file of its prompt policy where it is that and nothing else; None otherwise."""
+        name, _, rest = self.links[0].text.partition(":") if len(self.links) == 1 else ("", "", "")
+        return parse(self.links[0].text)[1]["file"] if name.strip() == "prompt" and rest else None
+
     def specs(self, artefacts: Sequence[Path | None], seed: int) -> tuple[str, ...]:
         """The specs of its countermeasures; adapters are no countermeasures.
 
@@ -159,9 +167,9 @@ def default_variants(*, reads_pictures: bool, attacked: bool, served: bool) -> t
         attacked: whether attacked pictures are measured, which countermeasures on pictures are for.
         served: whether only its replies are here.
     """
-    policies = tuple(f"prompt:{name}" for name in ("balanced", "contextual")) if "prompt" in CATALOGUE else ()
+    policies = tuple(f"prompt:{name}" for name in POLICIES)
     if served:
         return ("guard", *policies)
-    fitted = ("surgical", "conditional", "surgical then conditional", "surgical then guard")
+    fitted = ("surgical", "conditional", "surgical then conditional", "surgical then guard", "dro", "derta")
     pictures = ("median", "crop", "recover") if reads_pictures and attacked else ()
     return ("guard", *policies, *fitted, *pictures)

@@ -49,7 +49,8 @@ class JudgeOptions:
         typer.Option(
             "--harm-judge",
             help=f"A judge of harm: {WHERE}; with guard:FAMILY= before it where it is a llama-guard, wildguard, "
-            "granite-guardian, shieldgemma or qwen3guard. May be repeated, the most trusted first.",
+            "granite-guardian, shieldgemma or qwen3guard; or answers, which takes every answer to what should "
+            "be refused for harmful. May be repeated, the most trusted first.",
         ),
     ] = None
     judge_key_env: Annotated[str | None, KEY_OPTION] = None

@@ -22,6 +22,7 @@ from equipoise.guard.gateway.replies import raise_if_withheld
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.state import GatewayState, RequestLog
 from equipoise.guard.guard_input import GuardInput
+from equipoise.prompts.chat_messages import apply_to_texts
 
 ROUTE: Final = "/beta/litellm_basic_guardrail_api"
 
@@ -61,7 +62,8 @@ class _GuardrailCall:
         self.kind = str(kind)
         self.texts, self.images = _strings(body, "texts"), _strings(body, "images")
         self.calls = _list(body, "tool_calls")
-        self.messages = _messages(body.get("structured_messages"))
+        self.spoken = _list(body, "structured_messages")
+        self.messages = _messages(self.spoken)
         self.receipts.expect((f"texts/{index}", "text") for index in range(len(self.texts)))
         self.receipts.expect((f"images/{index}", "picture") for index in range(len(self.images)))
         self.receipts.expect((f"tool_calls/{index}", "tool call") for index in range(len(self.calls)))
@@ -108,7 +110,36 @@ class _GuardrailCall:
         for path in self.receipts.open_paths():
             self.receipts.close_by_decision(path, decision)
         raise_if_withheld(decision, "request")
-        return _blocked(decision.response) if decision.changed else _nothing()
+        return _blocked(decision.response) if decision.changed else self._with_prompt()
+
+    def _with_prompt(self) -> dict[str, Any]:
+        """The texts under the policy's prompt, and a receipt that says so; checks read them as they came.
+
+        The API changes texts in their places and adds none, so exemplars, which are turns of their own, are not added.
+        """
+        section = self.policy.prompt
+        policy = section.policy
+        if policy is None:
+            return _nothing()
+        self.receipts.expect([("prompt", "prompt policy")])
+        what = f"{section.use or 'steps of the policy'}, revision {policy.revision}"
+        if self.policy.mode == "observe":
+            self.receipts.close("prompt", "skipped", f"not added, as the policy observes: {what}")
+            return _nothing()
+        roles = [self._role_of(text) for text in self.texts]
+        texts = apply_to_texts(policy, self.texts, roles, pictured=bool(self.images))
+        if texts is None:
+            self.receipts.close("prompt", "skipped", f"not added, as texts cannot hold it: {what}")
+            return _nothing()
+        self.receipts.close("prompt", "skipped", f"the operator's own words, added: {what}")
+        return {**_nothing(), "action": "GUARDRAIL_INTERVENED", "texts": texts}
+
+    def _role_of(self, text: str) -> str:
+        """Whose text it is; the user's where the messages do not say."""
+        parts = () if self.messages is None else self.messages.parts
+        # A part's path begins with its message: messages/2/content.
+        roles = [str(self.spoken[int(part.path.split("/")[1])].get("role")) for part in parts if part.text == text]
+        return "user" if not roles or "user" in roles else roles[0]
 
     async def _response(self, picture_text: str) -> dict[str, Any]:
         request = GuardInput("", "", picture_text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from equipoise import __version__
@@ -22,7 +22,6 @@ from equipoise.audit.suite_pools import noise_suites
 from equipoise.audit.summary import AuditSummary
 from equipoise.audit.warnings import AuditWarning
 from equipoise.files import write_whole
-from equipoise.report.audit import numbers
 from equipoise.report.audit.cards import JudgeCard, judge_cards, kappa_of, notes_of
 from equipoise.report.audit.comparisons import ComparisonSection
 from equipoise.report.audit.corrections import GroupCorrection, PageOptions, correct_groups
@@ -40,6 +39,7 @@ from equipoise.report.audit.trend import RunTrend, trend
 from equipoise.report.audit.untrusted_text import visible
 from equipoise.report.audit.usage import RunUsage
 from equipoise.report.audit.warnings import WarningQueue, label
+from equipoise.report.templates import environment
 
 PAIRS: Final = 4
 """Changed pictures that are shown."""
@@ -181,33 +181,8 @@ def _html(page: AuditPage) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("equipoise.report.audit"),
-        autoescape=True,
-        finalize=visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats = (
-        numbers.percent,
-        numbers.interval,
-        numbers.counts,
-        numbers.uncertain,
-        numbers.points,
-        numbers.probability,
-        numbers.share,
-        numbers.cases,
-        numbers.seconds,
-        numbers.amount,
-        link_hash,
-        kappa_of,
-        notes_of,
-        label,
-    )
-    environment.filters.update({format_.__name__: format_ for format_ in formats})
-    environment.globals["points_range"] = numbers.points_range
-    return environment
+    own = (link_hash, kappa_of, notes_of, label)
+    return environment("equipoise.report.audit", filters={filter_.__name__: filter_ for filter_ in own})
 
 
 def _page(

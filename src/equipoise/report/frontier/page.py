@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from equipoise import __version__
@@ -19,9 +19,8 @@ from equipoise.audit.frontier.advice import WORDS, FrontierAdvice, direction, ra
 from equipoise.audit.frontier.document import Frontier, FrontierRow
 from equipoise.audit.labels import AXES, RateName
 from equipoise.files import write_whole
-from equipoise.report.audit import numbers
-from equipoise.report.audit.untrusted_text import visible
 from equipoise.report.frontier.plot import FrontPlot, draw_front
+from equipoise.report.templates import environment
 from equipoise.stats.estimates import PairedChange
 
 CHANGE_WORDS: Final = {
@@ -174,29 +173,6 @@ def command(words: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("equipoise.report.frontier"), PackageLoader("equipoise.report.audit")]),
-        autoescape=True,
-        finalize=visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats = (
-        numbers.percent,
-        numbers.interval,
-        numbers.counts,
-        numbers.uncertain,
-        numbers.points,
-        numbers.probability,
-        numbers.cases,
-        ratio,
-        duration,
-        size,
-        command,
-    )
-    environment.filters.update({format_.__name__: format_ for format_ in formats})
-    # The macros of the audit's page name this filter, for warnings with a kind; there are none here.
-    environment.filters["label"] = str
-    environment.globals["points_range"] = numbers.points_range
-    return environment
+    own = {filter_.__name__: filter_ for filter_ in (ratio, duration, size, command)}
+    # The macros of the audit's page name the filter `label`, for warnings with a kind; there are none here.
+    return environment("equipoise.report.frontier", "equipoise.report.audit", filters={**own, "label": str})
