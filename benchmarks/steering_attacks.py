@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from equipoise.steering.direction import Direction
 from equipoise.steering.find import DirectionSearch, FindSettings, find_direction
 from equipoise.steering.interventions import Ablation, Intervention
 from equipoise.steering.prompt_sets import PromptSet
+from equipoise.steering.stage_folder import StageFolder
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Prompt
 from induced_refusals import prompt_set
@@ -43,7 +45,7 @@ RESULTS: Final = ROOT / "benchmarks" / "results" / "steering_attacks.json"
 PAGE: Final = ROOT / "docs" / "steering.md"
 SAVED: Final = ROOT / "out" / "steering_attacks"
 EPSILON: Final = 8 / 255
-OTHERS: Final = 16
+OTHERS: Final = 8
 """Further scenes, whose perturbed pictures the surgical vector is made from."""
 
 
@@ -112,10 +114,13 @@ def directions(model: OpenModel, count: int) -> tuple[dict[str, Intervention], d
     asked = [
         Prompt.ask(text, result.image)
         for album, result in zip(others, perturbed, strict=True)
-        for text in album.held_out[:2]
+        for text in album.held_out
     ]
     steerable = Steerable.of(model)
-    search = DirectionSearch(steerable, FindSettings(keep=1.0), PhraseJudge())
+    settings = FindSettings(keep=1.0)
+    recipe = {"revision": steerable.revision, "settings": asdict(settings), "count": count}
+    stages = StageFolder(SAVED / "stages", recipe, overwrite=True)
+    search = DirectionSearch(steerable, settings, PhraseJudge(), stages)
     result = find_direction(search, harmful, harmless, PromptSet("perturbed", tuple(asked), "scenes"))
     assert result.direction is not None, result.reason
     chosen: dict[str, Any] = {"refusal": place(result.direction), "surgical": result.surgical_reason}

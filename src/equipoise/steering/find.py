@@ -9,7 +9,7 @@ expensive sweeps. That no candidate passes is a result, with its reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 import torch
@@ -225,15 +225,9 @@ def find_direction(
     (harmful_train, harmful_val), (harmless_train, harmless_val) = (
         part.split(shares, settings.seed) for part in (harmful, harmless)
     )
-    labelled = {
-        name: (part.prompts, search.replies(name, part.prompts))
-        for name, part in (
-            ("harmful-train", harmful_train),
-            ("harmful-validation", harmful_val),
-            ("harmless-train", harmless_train),
-            ("harmless-validation", harmless_val),
-        )
-    }
+    parts = {"harmful-train": harmful_train, "harmful-validation": harmful_val}
+    parts |= {"harmless-train": harmless_train, "harmless-validation": harmless_val}
+    labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts.items()}
     kept = {name: _with_label(*pair, wanted=name.startswith("harmful")) for name, pair in labelled.items()}
     counts = {f"{name} of {len(labelled[name][0])}": len(rows) for name, rows in kept.items()}
     too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
@@ -272,13 +266,8 @@ def find_direction(
         reason = why_none(scored)
     else:
         direction = _direction(search, differences, best, "refusal", {"harmful": harmful, "harmless": harmless})
-        halves = [
-            (means["harmful"][half].means() - means["harmless"][half].means())[best.layer, best.position]
-            for half in range(2)
-        ]
-        cosine = float(torch.nn.functional.cosine_similarity(halves[0], halves[1], dim=0))
-        details = {"split_half_cosine": cosine, "openers": openers.to_dict(), "settings": asdict(settings)}
-        direction = _with_details(direction, {**details, "positions": positions})
+        details = {"split_half_cosine": _split_half_cosine(means, best), "openers": openers.to_dict()}
+        direction = replace(direction, details={**details, "settings": asdict(settings), "positions": positions})
     # What scoring every candidate on every prompt would take: three sweeps, each one pass an opener.
     everything = len(ranked) * (len(scorer.harmful) + 2 * len(scorer.harmless)) * len(openers.passes)
     counts |= {"scored candidates": len(scored), "ranked candidates": len(ranked)}
@@ -304,6 +293,15 @@ def why_none(scored: Sequence[Candidate]) -> str:
 def sum_pair(halves: tuple[ActivationSums, ActivationSums]) -> ActivationSums:
     """Both halves together."""
     return halves[0] + halves[1]
+
+
+def _split_half_cosine(means: dict[str, tuple[ActivationSums, ActivationSums]], candidate: Candidate) -> float:
+    """Cosine of the directions of even and of odd training prompts."""
+    halves = [
+        (means["harmful"][half].means() - means["harmless"][half].means())[candidate.layer, candidate.position]
+        for half in range(2)
+    ]
+    return float(torch.nn.functional.cosine_similarity(halves[0], halves[1], dim=0))
 
 
 def _with_label(prompts: Sequence[Prompt], rows: Sequence[dict[str, Any]], *, wanted: bool) -> list[Prompt]:
@@ -337,9 +335,3 @@ def _direction(
         data={name: source.sha256 for name, source in sources.items()},
         metrics=metrics,
     )
-
-
-def _with_details(direction: Direction, details: dict[str, Any]) -> Direction:
-    from dataclasses import replace
-
-    return replace(direction, details=details)

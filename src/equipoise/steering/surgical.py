@@ -8,7 +8,6 @@ vector, and some projected ones, remove both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,12 +48,7 @@ def find_surgical(
     settings = search.settings
     train, validation = pseudo.split((0.5, 0.5), settings.seed)
     refused = [
-        [
-            prompt
-            for prompt, row in zip(part.prompts, search.replies(f"pseudo-{name}", part.prompts), strict=True)
-            if row["refused"] is True
-        ]
-        for name, part in (("train", train), ("validation", validation))
+        refused_prompts(search, f"pseudo-{name}", part) for name, part in (("train", train), ("validation", validation))
     ]
     if len(refused[0]) < LEAST_PSEUDO or len(refused[1]) < 2:
         count = len(refused[0]) + len(refused[1])
@@ -70,13 +64,7 @@ def find_surgical(
         eligible,
     )
 
-    held_out: Sequence[Prompt] = ()
-    if contrast is not None:
-        rows = search.replies("contrast", contrast.prompts)
-        held_out = [prompt for prompt, row in zip(contrast.prompts, rows, strict=True) if row["refused"] is True]
-        # By the same measure as under ablation: only those whose refusal the openers recognise can be lost.
-        if held_out:
-            held_out = [prompt for prompt, odds in zip(held_out, scorer.sweep(held_out)[0], strict=True) if odds > 0]
+    held_out = [] if contrast is None else recognised_refusals(search, scorer, contrast)
 
     def score(candidate: Candidate) -> Candidate:
         return scorer.bypass(candidate, vectors[candidate.layer, candidate.position], refused[1])
@@ -115,6 +103,22 @@ def find_surgical(
         },
     )
     return direction, None, candidates
+
+
+def refused_prompts(search: DirectionSearch, name: str, source: PromptSet) -> list[Prompt]:
+    """The prompts of a set that the model refuses by the judge's label."""
+    rows = search.replies(name, source.prompts)
+    return [prompt for prompt, row in zip(source.prompts, rows, strict=True) if row["refused"] is True]
+
+
+def recognised_refusals(search: DirectionSearch, scorer: CandidateScorer, contrast: PromptSet) -> list[Prompt]:
+    """The contrast prompts whose refusal the openers recognise as well: only these can be lost by the same measure."""
+    prompts = refused_prompts(search, "contrast", contrast)
+    odds: list[float] | None = search.stages.get("contrast-odds")
+    if odds is None:
+        odds = scorer.sweep(prompts)[0].tolist() if prompts else []
+        search.stages.put("contrast-odds", odds)
+    return [prompt for prompt, value in zip(prompts, odds, strict=True) if value > 0]
 
 
 def project_out_each(vectors: Tensor, others: Tensor, share: float) -> Tensor:
