@@ -8,7 +8,6 @@ vector, and some projected ones, remove both.
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 
