@@ -181,8 +181,9 @@ class CandidateScorer:
         with ablate(self.steerable, vector):
             divergence = self.divergence()
         if not divergence < kl_limit:
-            reason = f"ablating it changes harmless replies (KL {divergence:.3f})"
-            return replace(candidate, kl=divergence, rejected=reason)
+            return replace(
+                candidate, kl=divergence, rejected=f"ablating it changes harmless replies (KL {divergence:.3f})"
+            )
         with add(self.steerable, vector, layers=[candidate.layer]):
             induce = float(self.sweep(self.harmless)[0].mean())
         reason = None if induce > 0 else f"adding it does not induce refusals ({induce:.2f})"
