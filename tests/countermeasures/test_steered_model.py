@@ -8,6 +8,7 @@ import torch
 from equipoise.countermeasures.catalogue import defend, parse
 from equipoise.countermeasures.steered_model import SteeredModel
 from equipoise.errors import ModelError, UsageError
+from equipoise.models.load import load
 from equipoise.models.text_model import TextModel
 from equipoise.steering.conditional import ConditionalAddition, HarmCondition
 from equipoise.steering.direction import Direction
@@ -196,3 +197,16 @@ def test_an_attack_through_the_edit_lowers_the_loss_of_the_steered_model(tmp_pat
     adaptive = descended(target)
     assert adaptive < start
     assert adaptive <= descended(picture) + 1e-3
+
+
+def test_the_gradient_of_a_gate_survives_checkpointing(tmp_path: Path) -> None:
+    """The score comes from another layer than the one that it moves, and both are computed again going backwards."""
+    plain = picture_model("LLaVA-1.5", tmp_path)
+    saving = load(str(tmp_path), device="cpu", gradient_checkpointing=True)
+    condition = HarmCondition(torch.randn(32, generator=torch.Generator().manual_seed(7)), 0.0, 0, 1e9, "probe")
+    gradients = []
+    for model in (plain, saving):
+        steered = SteeredModel(model, ConditionalAddition(condition, random_direction(model, 3)), "conditional")
+        gradients.append(steered.loss_and_grad(PIXELS, QUESTIONS, ["No.", "Yes."])[1])
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+    assert (gradients[0] - plain.loss_and_grad(PIXELS, QUESTIONS, ["No.", "Yes."])[1]).norm() > 0
