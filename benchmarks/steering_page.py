@@ -20,6 +20,8 @@ def render(document: dict[str, Any]) -> None:
 
 def searches(document: dict[str, Any]) -> list[str]:
     """What each search chose, and its forward passes."""
+    if not document["searches"]:
+        return ["Not measured yet."]
     titles = ("search", "layer, position", "bypass", "induce", "KL", "cosine of halves", "surgical", "passes of sweeps")
     lines = [f"| {' | '.join((*titles, 'of all candidates'))} |", "|---" * 9 + "|"]
     for name, row in document["searches"].items():
