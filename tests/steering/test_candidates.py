@@ -147,6 +147,19 @@ def test_the_contrast_rejects_what_plain_harmful_prompts_do_not(scorer: Candidat
     assert "contrast" in str(result.rejected)
 
 
+def test_a_vector_that_ends_no_needless_refusal_is_rejected(scorer: CandidateScorer) -> None:
+    """Nothing is lost under a vector without effect, and nothing is won either."""
+    harm, suspicion = planted_directions()
+    without_effect = torch.randn(suspicion.shape, generator=torch.Generator().manual_seed(3))
+    for direction in (harm, suspicion):
+        without_effect -= (without_effect @ direction) / (direction @ direction) * direction
+    needless = prompts("needless", 5, "shoot").prompts
+    limits = {"kl_limit": 10.0, "loss_limit": 0.04}
+    useless = scorer.check_surgical(Candidate(2, -1, 1.0, 9.0), without_effect, needless=needless, **limits)
+    assert "none of the needless" in str(useless.rejected)
+    assert scorer.check_surgical(Candidate(2, -1, 1.0, 9.0), suspicion, needless=needless, **limits).rejected is None
+
+
 def test_the_plain_scores_are_not_those_of_an_edited_model(planted_steerable: Steerable) -> None:
     """Also where a check is the first that needs them, as after a resume."""
     sets = prompts("harmful", 6, "attack").prompts, prompts("harmless", 5).prompts

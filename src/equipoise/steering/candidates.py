@@ -196,6 +196,7 @@ class CandidateScorer:
         *,
         kl_limit: float,
         loss_limit: float,
+        needless: Sequence[Prompt] = (),
         contrast: Sequence[Prompt] = (),
     ) -> Candidate:
         """Whether a surgical vector may be chosen: the contrast that decides, as a vector may remove all refusals.
@@ -207,14 +208,19 @@ class CandidateScorer:
             vector: what is ablated.
             kl_limit: largest divergence on harmless prompts.
             loss_limit: largest share of the refusals that may be lost, of either kind.
+            needless: harmless prompts that the model refuses; ablation has to end some of these refusals.
             contrast: harmful prompts in the words of the harmless ones that look harmful, all refused by the model.
         """
         plain = self.plain.harmful  # Before the edit is in place: these are scores of the model as it is.
+        needless_before = refused_share(self.sweep(needless)[0]) if needless else 1.0
         with ablate(self.steerable, vector):
             divergence = self.divergence()
             if not divergence < kl_limit:
                 reason = f"ablating it changes harmless replies (KL {divergence:.3f})"
                 return replace(candidate, kl=divergence, rejected=reason)
+            # A vector that changes nothing passes every test of harm; it has to do some good as well.
+            if needless and not refused_share(self.sweep(needless)[0]) < needless_before:
+                return replace(candidate, kl=divergence, rejected="ablating it ends none of the needless refusals")
             changes = [refused_share(self.sweep(self.harmful)[0]) - refused_share(plain)]
             if contrast and changes[0] >= -loss_limit:
                 changes.append(refused_share(self.sweep(contrast)[0]) - 1.0)

@@ -74,6 +74,7 @@ def find_surgical(
             vectors[candidate.layer, candidate.position],
             kl_limit=settings.surgical_kl_limit,
             loss_limit=settings.surgical_loss_limit,
+            needless=refused[1],
             contrast=held_out,
         )
 
