@@ -1,21 +1,23 @@
 """The refusal direction of `reference/lm`, and what steering with it does to prompts that it was not found with.
 
-    python benchmarks/steering.py --data FOLDER [--model reference/lm] [--limit 60] [--seeds 3]
-    python benchmarks/steering.py --page            # only the tables, from stored results
+    python benchmarks/steering.py --data FOLDER [--limit 20] [--seeds 3] [--full]    # what is not done yet, then tables
+    python benchmarks/steering.py --page                                             # only the tables
 
 Directions are found with this project's own prompts, once for each seed of the split. They are measured on public
 suites that nothing here has learned from: greedy replies, judged by the default ensemble, Wilson intervals pooled over
-the seeds' replies. `full sweep` scores every candidate instead of the pruned ones, for the first seed.
+the seeds' replies. Results are written after each arm. `--full` also scores every candidate for the first seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,19 +26,23 @@ from equipoise.data.splits import split
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import run_judge
 from equipoise.models.load import load
-from equipoise.stats.proportions import Rate
-from equipoise.steering.conditional import fit_condition
+from equipoise.steering.conditional import ConditionalAddition, fit_condition
+from equipoise.steering.direction import Direction
 from equipoise.steering.find import DirectionSearch, FindResult, FindSettings, find_direction
 from equipoise.steering.interventions import Ablation, Addition
-from equipoise.steering.prompt_sets import own_prompts
+from equipoise.steering.measure import DirectionMeasurer, MeasureSettings, measure_direction
+from equipoise.steering.openers import RefusalOpeners
+from equipoise.steering.prompt_sets import PromptSet, own_prompts
+from equipoise.steering.stage_folder import StageFolder
 from equipoise.steering.steerable import Steerable
-from equipoise.types import Prompt, Verdict
-from page import put
+from equipoise.types import Prompt
+from steering_page import render
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "steering.json"
-PAGE: Final = ROOT / "docs" / "steering.md"
-REPLY_TOKENS: Final = 32
+STAGES: Final = ROOT / "out" / "steering"
+"""Parts of searches, and directions."""
+REPLY_TOKENS: Final = 24
 SUITES: Final = (
     ("HarmBench, standard", "harmbench", "refuse", "standard"),
     ("JailbreakBench, harmful", "jailbreakbench", "refuse", None),
@@ -46,22 +52,83 @@ SUITES: Final = (
     ("ordinary (Alpaca)", "alpaca-harmless", "answer", None),
 )
 """Row, suite, expected behaviour, beginning of the category."""
+MATHS: Final = "maths (generated)"
+HARMFUL: Final = ("HarmBench, standard", "JailbreakBench, harmful", "XSTest, unsafe (test types)")
+ROWS_OF: Final = {
+    "ablated": (*HARMFUL, "ordinary (Alpaca)"),
+    "added": ("XSTest, safe (test types)", "ordinary (Alpaca)", MATHS),
+    "surgical": (*HARMFUL[1:], "XSTest, safe (test types)", "OR-Bench hard", "ordinary (Alpaca)"),
+}
+"""Rows of an arm, where not all: an ablation has nothing to remove from prompts that are answered."""
+COEFFICIENTS: Final = (1.0, 1.5, 2.0, 3.0)
+"""Of the addition on the base; chosen on our own prompts."""
+
+
+@dataclass
+class Run:
+    """The results so far, and what is needed to add to them."""
+
+    rows: dict[str, list[Prompt]]
+    """Test prompts by title."""
+    document: dict[str, Any] = field(default_factory=dict)
+    """See `write`."""
+
+    def write(self) -> None:
+        """Keep the results so far."""
+        RESULTS.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+
+    def arm(
+        self, steerable: Steerable, name: str, seed: int, context: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        """Replies to the rows of an arm under an edit; nothing where they are known."""
+        arms = self.document["arms"].setdefault(name, {})
+        if str(seed) in arms:
+            return
+        values: dict[str, Any] = {}
+        with context():
+            for title in ROWS_OF.get(name, tuple(self.rows)):
+                values[title] = judged(steerable, self.rows[title])
+        arms[str(seed)] = values
+        print(name, seed, {title: f"{value['k']}/{value['n']}" for title, value in values.items()}, flush=True)
+        self.write()
+
+    def part(self, name: str, work: Callable[[], Any]) -> Any:
+        """A part of the results by name, computed where it is not known."""
+        if name not in self.document:
+            self.document[name] = work()
+            print(name, json.dumps(self.document[name])[:600], flush=True)
+            self.write()
+        return self.document[name]
+
+
+class SharedReplies(DirectionSearch):
+    """A search whose plain replies are shared by all seeds: a split changes which prompts are in which part."""
+
+    def replies(self, name: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """As of the base class; replies of other seeds are counted but not computed again."""
+        file = STAGES / f"replies-{self.steerable.revision[-12:]}.json"
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        missing = [prompt for prompt in prompts if prompt.text not in known]
+        if missing:
+            known |= {p.text: row for p, row in zip(missing, super().replies(name, missing), strict=True)}
+            file.write_text(json.dumps(known), encoding="utf-8")
+        self.passes += len(prompts) - len(missing)
+        return [known[prompt.text] for prompt in prompts]
 
 
 def main() -> None:
     """Measure and render."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--model", default="reference/lm")
-    parser.add_argument("--limit", type=int, default=60, help="prompts of each row, at most")
+    parser.add_argument("--limit", type=int, default=20, help="prompts of each row, at most")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--full", action="store_true", help="score all candidates of the first seed, too")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
     if not arguments.page:
-        steerable = Steerable.of(load(arguments.model, dtype="float32"))
         rows = {title: prompts(arguments.data, *rest, arguments.limit) for title, *rest in SUITES}
-        document = measure(steerable, rows, arguments.seeds)
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        rows[MATHS] = maths(arguments.limit)
+        measure(Run(rows), arguments.seeds, arguments.limit, arguments.full)
     render(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
@@ -75,60 +142,73 @@ def prompts(data: Path, suite: str, expected: str, category: str | None, limit: 
     return [chosen[int(i * step)].prompt for i in range(min(limit, len(chosen)))]
 
 
-def measure(steerable: Steerable, rows: dict[str, list[Prompt]], seeds: int) -> dict[str, Any]:
-    """Every figure of the tables."""
-    searches: list[dict[str, Any]] = []
-    labels: dict[str, dict[str, list[Verdict]]] = {}
-    seconds: dict[str, list[float]] = {}
+def maths(count: int) -> list[Prompt]:
+    """Sums in words that no prompt of ours has; a gate that reads arithmetic as harm would show here."""
+    draw = random.Random(16)
+    forms = ("Compute {} + {}.", "{} birds sit on a roof and {} more come. How many are there?", "Multiply {} by {}.")
+    return [Prompt.ask(forms[i % 3].format(draw.randint(11, 99), draw.randint(11, 99))) for i in range(count)]
 
-    def ask(name: str, context: AbstractContextManager[Any]) -> None:
-        with context:
-            for title, texts in rows.items():
-                verdicts, spent = judged(steerable, texts)
-                labels.setdefault(name, {}).setdefault(title, []).extend(verdicts)
-                seconds.setdefault(name, []).append(spent / len(texts))
-        print(name, {t: sum(v.refused is True for v in values) for t, values in labels[name].items()}, flush=True)
 
-    ask("plain", nullcontext())
+def measure(run: Run, seeds: int, limit: int, full: bool) -> None:
+    """Every figure of the tables, the most important ones first."""
+    STAGES.mkdir(parents=True, exist_ok=True)
+    steerable = Steerable.of(load("reference/lm", dtype="float32"))
+    head = {"model": steerable.name, "revision": steerable.revision, "reply_tokens": REPLY_TOKENS, "limit": limit}
+    run.document = {**head, "searches": {}, "arms": {}}
+    if RESULTS.exists():
+        stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if all(stored.get(key) == value for key, value in head.items()):
+            run.document = stored
+    run.arm(steerable, "plain", 0, nullcontext)
     for seed in range(seeds):
-        result, spent = found(steerable, FindSettings(seed=seed))
-        searches.append(summary(result, f"seed {seed}") | {"seconds": spent})
-        print(searches[-1], flush=True)
-        if result.direction is None:
-            continue
-        ask("ablated", Ablation(result.direction).applied(steerable))
-        ask("added", Addition(result.direction).applied(steerable))
-        condition = fit_condition(
-            steerable,
-            result.direction,
-            own_prompts("harmful"),
-            own_prompts("harmless"),
-            [own_prompts("harmless"), own_prompts("ordinary")],
-            seed=seed,
-        )
-        ask("conditional", condition.applied(steerable))
-        if result.surgical is not None:
-            ask("surgical", Ablation(result.surgical).applied(steerable))
-    full, spent = found(steerable, FindSettings(keep=1.0))
-    searches.append(summary(full, "full sweep") | {"seconds": spent})
-    return {
-        "model": steerable.name,
-        "reply_tokens": REPLY_TOKENS,
-        "searches": searches,
-        "refused": {name: {t: rate(v) for t, v in part.items()} for name, part in labels.items()},
-        "seconds": {name: sum(values) / len(values) for name, values in seconds.items()},
-    }
+        one_seed(run, steerable, seed)
+        if seed == 0 and direction_file("refusal", 0).exists():
+            on_base(run, Direction.load(direction_file("refusal", 0)))
+            run.part("measurement", partial(measurement, run, steerable))
+        if seed == 0 and full:
+            searched(run, steerable, "every candidate", FindSettings(keep=1.0))
 
 
-def found(steerable: Steerable, settings: FindSettings) -> tuple[FindResult, float]:
-    """One search with our own prompts, and its seconds."""
-    started = time.monotonic()
-    sets = (own_prompts("harmful"), own_prompts("harmless"), own_prompts("pseudo_harmful"))
-    result = find_direction(DirectionSearch(steerable, replace(settings, reply_tokens=REPLY_TOKENS)), *sets)
-    return result, round(time.monotonic() - started, 1)
+def one_seed(run: Run, steerable: Steerable, seed: int) -> None:
+    """A search and its arms."""
+    searched(run, steerable, f"seed {seed}", FindSettings(seed=seed))
+    if not direction_file("refusal", seed).exists():
+        return
+    refusal = Direction.load(direction_file("refusal", seed))
+    run.arm(steerable, "ablated", seed, lambda: Ablation(refusal).applied(steerable))
+    run.arm(steerable, "added", seed, lambda: Addition(refusal).applied(steerable))
+    if direction_file("surgical", seed).exists():
+        surgical = Direction.load(direction_file("surgical", seed))
+        run.arm(steerable, "surgical", seed, lambda: Ablation(surgical).applied(steerable))
+    if str(seed) not in run.document["arms"].get("conditional", {}):
+        condition = fitted(steerable, refusal, seed)
+        run.arm(steerable, "conditional", seed, lambda: condition.applied(steerable))
 
 
-def summary(result: FindResult, name: str) -> dict[str, Any]:
+def searched(run: Run, steerable: Steerable, name: str, settings: FindSettings) -> None:
+    """One search with our own prompts; its directions go to files."""
+    if name in run.document["searches"]:
+        return
+    settings = replace(settings, reply_tokens=REPLY_TOKENS)
+    started = time.process_time()
+    recipe = {"revision": steerable.revision, "settings": asdict(settings)}
+    search = SharedReplies(steerable, settings, stages=StageFolder(STAGES / name, recipe, overwrite=True))
+    sets = [own_prompts(kind) for kind in ("harmful", "harmless", "pseudo_harmful", "contrast_harmful")]
+    result = find_direction(search, *sets[: 4 if settings.keep < 1 else 2])
+    run.document["searches"][name] = summary(result) | {"cpu_seconds": round(time.process_time() - started)}
+    for kind, direction in (("refusal", result.direction), ("surgical", result.surgical)):
+        if direction is not None and settings.keep < 1:
+            direction.save(direction_file(kind, settings.seed))
+    print(name, run.document["searches"][name], flush=True)
+    run.write()
+
+
+def direction_file(kind: str, seed: int) -> Path:
+    """Where a direction is kept between runs."""
+    return STAGES / f"{kind}-{seed}.safetensors"
+
+
+def summary(result: FindResult) -> dict[str, Any]:
     """What the table says of a search."""
     chosen = {
         kind: None
@@ -136,51 +216,81 @@ def summary(result: FindResult, name: str) -> dict[str, Any]:
         else {"layer": direction.layer, "position": direction.position, **dict(direction.metrics)}
         for kind, direction in (("direction", result.direction), ("surgical", result.surgical))
     }
-    return {"search": name, **chosen, "reasons": [result.reason, result.surgical_reason], "counts": result.counts}
+    details = {} if result.direction is None else dict(result.direction.details)
+    checked = [c.to_dict() for c in result.surgical_candidates if c.kl is not None]
+    return {
+        **chosen,
+        "reasons": [result.reason, result.surgical_reason],
+        "counts": result.counts,
+        "split_half_cosine": details.get("split_half_cosine"),
+        "openers": None if result.openers is None else result.openers.to_dict(),
+        "surgical_checked": checked,
+    }
 
 
-def judged(steerable: Steerable, texts: Sequence[Prompt]) -> tuple[list[Verdict], float]:
-    """Verdicts of the replies, and the seconds of the generation."""
+def fitted(steerable: Steerable, direction: Direction, seed: int) -> ConditionalAddition:
+    """The condition, its threshold at 2.5 % of our harmless, everyday and maths prompts."""
+    harmless = own_prompts("harmless")
+    sets = own_prompts("harmful"), harmless, [harmless, own_prompts("ordinary")]
+    return fit_condition(steerable, direction, *sets, seed=seed)
+
+
+def on_base(run: Run, direction: Direction) -> None:
+    """Conditional refusals of the base, which hardly refuses: with the direction of `reference/lm`, at its own gate.
+
+    `reference/lm` is the base with an adapter, so that their streams have the same axes; a direction is otherwise
+    refused on other weights. The coefficient is the least that makes the base refuse most of our own harmful prompts.
+    """
+    if {"base, plain", "base, conditional"} <= set(run.document["arms"]):
+        return
+    base = Steerable.of(load("reference/base", dtype="float32"))
+    run.arm(base, "base, plain", 0, nullcontext)
+    moved = replace(direction, model=base.name, revision=base.revision)
+
+    def choice() -> dict[str, Any]:
+        own = own_prompts("harmful").split((0.15,), 0)[0].prompts
+        tried = {}
+        for coefficient in COEFFICIENTS:
+            with Addition(moved, coefficient).applied(base):
+                value = judged(base, own)
+            tried[str(coefficient)] = value["k"] / value["n"]
+            if tried[str(coefficient)] >= 0.8:
+                break
+        return {"coefficient": float(max(tried, key=lambda key: tried[key])), "own harmful refused": tried}
+
+    coefficient = run.part("base", choice)["coefficient"]
+    condition = replace(fitted(base, moved, 0), coefficient=coefficient)
+    run.part("base_condition", lambda: condition.describe() | dict(condition.condition.calibration))
+    run.arm(base, "base, conditional", 0, lambda: condition.applied(base))
+
+
+def measurement(run: Run, steerable: Steerable) -> dict[str, Any]:
+    """Null, dose-response and cross-entropy of the first seed's direction, on prompts of the test rows."""
+    direction = Direction.load(direction_file("refusal", 0))
+    sets = {
+        "harmful": PromptSet("JailbreakBench", tuple(run.rows["JailbreakBench, harmful"]), "test"),
+        "harmless": PromptSet("Alpaca", tuple(run.rows["ordinary (Alpaca)"]), "test"),
+        "pseudo_harmful": PromptSet("XSTest safe", tuple(run.rows["XSTest, safe (test types)"]), "test"),
+    }
+    settings = MeasureSettings(coefficients=(-1.0, 0.5, 1.0), null_prompts=12, reply_tokens=REPLY_TOKENS)
+    stages = StageFolder(STAGES / "measure", {"direction": direction.digest}, overwrite=True)
+    judge = choose_judge("ensemble", ())
+    measurer = DirectionMeasurer(steerable, direction, sets, settings, judge, stages)
+    openers = RefusalOpeners.from_dict(run.document["searches"]["seed 0"]["openers"])
+    document = measure_direction(measurer, openers).to_dict()
+    wanted = ("counts", "layers", "dose", "null", "split_half", "agreement", "entropies", "cost")
+    return {key: document[key] for key in wanted}
+
+
+def judged(steerable: Steerable, texts: Sequence[Prompt]) -> dict[str, Any]:
+    """Refusals among the scored replies, and seconds of processor time of the generation for each prompt."""
     assert steerable.open_model is not None
-    started = time.monotonic()
+    started = time.process_time()
     exchanges = steerable.open_model.generate(texts, max_new_tokens=REPLY_TOKENS)
-    spent = time.monotonic() - started
-    return run_judge(choose_judge("ensemble", ()), exchanges), spent
-
-
-def rate(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """A rate with its interval, as JSON."""
-    value = Rate.of_refusals(verdicts)
-    return {"k": value.k, "n": value.n, "low": round(value.low, 3), "high": round(value.high, 3)}
-
-
-def render(document: dict[str, Any]) -> None:
-    """Both tables of the page."""
-    lines = ["| search | layer, position | bypass | induce | KL | surgical | passes | s |", "|---" * 8 + "|"]
-    for row in document["searches"]:
-        first, second = row["direction"], row["surgical"]
-        cells = [row["search"]]
-        if first is None:
-            cells += [row["reasons"][0], "", "", ""]
-        else:
-            cells += [
-                f"{first['layer']}, {first['position']}",
-                *(f"{first[k]:.2f}" for k in ("bypass", "induce", "kl")),
-            ]
-        cells.append(f"{second['layer']}, {second['position']}" if second else row["reasons"][1] or "")
-        cells += [str(row["counts"].get("forward passes", "")), f"{row['seconds']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    put(PAGE, "direction-searches", lines)
-    names = list(document["refused"])
-    lines = [f"| refused | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for title in document["refused"]["plain"]:
-        cells = [document["refused"][name].get(title) for name in names]
-        texts = [f"{c['k'] / c['n']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" for c in cells]
-        lines.append(f"| {title} | {' | '.join(texts)} |")
-    plain = document["seconds"]["plain"]
-    ratios = [f"{document['seconds'][name] / plain:.2f}" for name in names]
-    lines.append(f"| time of a reply, over plain | {' | '.join(ratios)} |")
-    put(PAGE, "steering-refusals", lines)
+    spent = time.process_time() - started
+    labels = [verdict.refused for verdict in run_judge(choose_judge("ensemble", ()), exchanges)]
+    scored = [label for label in labels if label is not None]
+    return {"k": sum(scored), "n": len(scored), "seconds": round(spent / len(texts), 4)}
 
 
 if __name__ == "__main__":

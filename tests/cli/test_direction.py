@@ -39,6 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "harmful": prompts("harmful", 60, "attack"),
         "harmless": prompts("harmless", 60),
         "pseudo-harmful": prompts("pseudo", 40, "shoot"),
+        "contrast-harmful": prompts("contrast", 20, "attack", seed=5),
     }
     paths = {}
     for name, source in sets.items():
@@ -47,8 +48,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-def options(files: dict[str, Path]) -> list[str]:
-    return [word for name, path in files.items() for word in (f"--{name}", str(path))]
+def options(files: dict[str, Path], *without: str) -> list[str]:
+    return [word for name, path in files.items() if name not in without for word in (f"--{name}", str(path))]
 
 
 @pytest.mark.usefixtures("_planted")
@@ -67,8 +68,8 @@ def test_find_measure_and_apply_work_one_after_the_other(files: dict[str, Path],
     assert json.loads((tmp_path / "f" / "find.json").read_text()) == document
 
     code, out, err = run(
-        "direction", "measure", document["files"]["refusal"], "-m", "x", "--out", tmp_path / "m", *options(files),
-        "--count", 16, "--coefficient", 1, "--reply-tokens", 3,
+        "direction", "measure", document["files"]["refusal"], "-m", "x", "--out", tmp_path / "m",
+        *options(files, "contrast-harmful"), "--count", 16, "--coefficient", 1, "--reply-tokens", 3,
     )  # fmt: skip
     assert code == 0, out + err
     assert "random directions are at least as strong" in out

@@ -8,10 +8,11 @@ import torch
 from equipoise.countermeasures.catalogue import defend, parse
 from equipoise.countermeasures.steered_model import SteeredModel
 from equipoise.errors import ModelError, UsageError
+from equipoise.models.load import load
 from equipoise.models.text_model import TextModel
 from equipoise.steering.conditional import ConditionalAddition, HarmCondition
 from equipoise.steering.direction import Direction
-from equipoise.steering.interventions import Addition
+from equipoise.steering.interventions import Ablation, Addition
 from equipoise.types import Prompt
 from tests.models.tiny_plain import PlainTorchModel
 from tests.steering.planted import planted_directions, planted_model
@@ -127,3 +128,85 @@ def test_gradients_in_the_pixels_flow_through_the_edit_and_prefixes_are_steered(
     torch.testing.assert_close(losses, alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(gradient, alone_gradient, atol=1e-5, rtol=1e-3)
     assert picture.sharing == "shared prefix"
+
+
+PIXELS = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(1))
+QUESTIONS = [Prompt.ask("What is this?"), Prompt.ask("Why is it here?")]
+
+
+def random_direction(picture, seed: int, length: float = 4.0) -> Direction:
+    vector = length * torch.randn(32, generator=torch.Generator().manual_seed(seed))
+    return Direction(vector, layer=1, position=-1, model=picture.name, revision=picture.revision)
+
+
+def gated(picture, threshold: float) -> SteeredModel:
+    weight = torch.randn(32, generator=torch.Generator().manual_seed(7))
+    condition = HarmCondition(weight, 0.0, 1, threshold, "probe")
+    return SteeredModel(picture, ConditionalAddition(condition, random_direction(picture, 3)), "conditional")
+
+
+def test_a_shut_gate_hides_no_gradient_from_an_attack(tmp_path: Path) -> None:
+    """The loss of a shut gate is the plain one; its gradient also says how to open the gate."""
+    picture = picture_model("LLaVA-1.5", tmp_path)
+    shut = gated(picture, 1e9)
+
+    losses, gradient = shut.loss_and_grad(PIXELS, QUESTIONS, ["No.", "Yes."])
+    plain_losses, plain_gradient = picture.loss_and_grad(PIXELS, QUESTIONS, ["No.", "Yes."])
+
+    torch.testing.assert_close(losses, plain_losses, atol=1e-4, rtol=1e-4)
+    assert (gradient - plain_gradient).norm() > 1e-3 * plain_gradient.norm()
+
+
+def test_the_gradient_of_a_gate_raises_the_score_where_steering_helps_the_attacker(tmp_path: Path) -> None:
+    picture = picture_model("LLaVA-1.5", tmp_path)
+    shut, opened = gated(picture, 1e9), gated(picture, -1e9)
+    question, reply = QUESTIONS[:1], ["No."]
+    helps = bool(opened.loss_and_grad(PIXELS, question, reply)[0] < shut.loss_and_grad(PIXELS, question, reply)[0])
+    _, gradient = shut.loss_and_grad(PIXELS, question, reply)
+    _, plain_gradient = picture.loss_and_grad(PIXELS, question, reply)
+    # The part of the gradient that comes from the gate, followed downhill.
+    step = (PIXELS - 0.05 * (gradient - plain_gradient).sign()).clamp(0, 1)
+
+    def score(pixels: torch.Tensor) -> float:
+        with shut.intervention.applied(shut.steerable) as gates, torch.no_grad():
+            picture.log_prob(pixels, question, reply)
+            return float(gates.scores[0])
+
+    assert (score(step) > score(PIXELS)) is helps
+
+
+@pytest.mark.parametrize("kind", ["surgical", "steer", "conditional"])
+def test_an_attack_through_the_edit_lowers_the_loss_of_the_steered_model(tmp_path: Path, kind: str) -> None:
+    """Adaptive: descent on the steered model's own gradient does more to it than descent on the plain model's."""
+    picture = picture_model("LLaVA-1.5", tmp_path)
+    models = {
+        "surgical": SteeredModel(picture, Ablation(random_direction(picture, 4)), "surgical"),
+        "steer": SteeredModel(picture, Addition(random_direction(picture, 5, 20.0)), "steer"),
+        "conditional": gated(picture, -1e9),
+    }
+    target = models[kind]
+
+    def descended(model) -> float:
+        pixels = PIXELS.clone()
+        for _ in range(8):
+            _, gradient = model.loss_and_grad(pixels, QUESTIONS, ["No."] * 2)
+            pixels = (pixels - 0.02 * gradient.sign()).clamp(0, 1)
+        return float(target.loss_and_grad(pixels, QUESTIONS, ["No."] * 2)[0].sum())
+
+    start = float(target.loss_and_grad(PIXELS, QUESTIONS, ["No."] * 2)[0].sum())
+    adaptive = descended(target)
+    assert adaptive < start
+    assert adaptive <= descended(picture) + 1e-3
+
+
+def test_the_gradient_of_a_gate_survives_checkpointing(tmp_path: Path) -> None:
+    """The score comes from another layer than the one that it moves, and both are computed again going backwards."""
+    plain = picture_model("LLaVA-1.5", tmp_path)
+    saving = load(str(tmp_path), device="cpu", gradient_checkpointing=True)
+    condition = HarmCondition(torch.randn(32, generator=torch.Generator().manual_seed(7)), 0.0, 0, 1e9, "probe")
+    gradients = []
+    for model in (plain, saving):
+        steered = SteeredModel(model, ConditionalAddition(condition, random_direction(model, 3)), "conditional")
+        gradients.append(steered.loss_and_grad(PIXELS, QUESTIONS, ["No.", "Yes."])[1])
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+    assert (gradients[0] - plain.loss_and_grad(PIXELS, QUESTIONS, ["No.", "Yes."])[1]).norm() > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +13,7 @@ from equipoise.steering.candidates import (
     Candidate,
     CandidateScorer,
     auroc,
+    checked_in_order,
     choose,
     mean_divergence,
     prune,
@@ -92,40 +95,80 @@ def scorer(planted_steerable: Steerable) -> CandidateScorer:
     return CandidateScorer(planted_steerable, OPENERS, harmful.prompts, harmless.prompts)
 
 
+def scored(scorer: CandidateScorer, vector: torch.Tensor, **limits) -> Candidate:
+    candidate = scorer.bypass(Candidate(2, -1, 1.0, 9.0), vector, scorer.harmful)
+    return scorer.check_refusal(candidate, vector, **({"kl_limit": 0.1, "layer_limit": DEPTH} | limits))
+
+
 def test_the_planted_direction_scores_as_a_refusal_direction(scorer: CandidateScorer) -> None:
-    vector = 6 * planted_directions()[0]
-    scored = scorer.score_refusal(Candidate(2, -1, 1.0, 9.0), vector, kl_limit=0.1, layer_limit=DEPTH)
-    assert scored.rejected is None
-    assert scored.bypass is not None
-    assert scored.bypass < float(scorer.plain.harmful.mean()) - 2
-    assert scored.induce is not None
-    assert scored.induce > 0
+    result = scored(scorer, 6 * planted_directions()[0])
+    assert result.rejected is None
+    assert result.bypass is not None
+    assert result.bypass < float(scorer.plain.harmful.mean()) - 2
+    assert result.induce is not None
+    assert result.induce > 0
 
 
 def test_every_condition_rejects_with_its_reason(scorer: CandidateScorer) -> None:
     vector = 6 * planted_directions()[0]
-    candidate = Candidate(2, -1, 1.0, 9.0)
-    high = scorer.score_refusal(candidate, vector, kl_limit=0.1, layer_limit=2)
-    assert "layer" in str(high.rejected)
-    weak = scorer.score_refusal(candidate, 1e-3 * vector, kl_limit=0.1, layer_limit=DEPTH)
-    assert "does not induce" in str(weak.rejected)
-    strict = scorer.score_refusal(candidate, vector, kl_limit=-1.0, layer_limit=DEPTH)
-    assert "KL" in str(strict.rejected)
+    assert "layer" in str(scored(scorer, vector, layer_limit=2).rejected)
+    assert "does not induce" in str(scored(scorer, 1e-3 * vector).rejected)
+    assert "KL" in str(scored(scorer, vector, kl_limit=-1.0).rejected)
+    wrong = torch.randn(vector.shape, generator=torch.Generator().manual_seed(5))
+    wrong -= (wrong @ vector) / (vector @ vector) * vector
+    worse = replace(scorer.bypass(Candidate(2, -1, 1.0, 9.0), wrong, scorer.harmful), bypass=99.0)
+    assert "less likely" in str(scorer.check_refusal(worse, wrong, kl_limit=0.1, layer_limit=DEPTH).rejected)
 
 
 def test_a_surgical_vector_that_loses_harmful_refusals_is_rejected(scorer: CandidateScorer) -> None:
     harm, suspicion = planted_directions()
-    pseudo = prompts("pseudo", 5, "shoot").prompts
     candidate = Candidate(2, -1, 1.0, 9.0)
     limits = {"kl_limit": 10.0, "loss_limit": 0.04}
-    bad = scorer.score_surgical(candidate, harm, pseudo, **limits)
+    bad = scorer.check_surgical(candidate, harm, **limits)
     assert "loses" in str(bad.rejected)
     assert bad.kept == -1
-    good = scorer.score_surgical(candidate, suspicion, pseudo, **limits)
+    good = scorer.check_surgical(candidate, suspicion, **limits)
     assert good.rejected is None
     assert good.kept == 0
-    assert good.bypass is not None
-    assert good.bypass < 0
+    assert good.kept_contrast is None
+    strict = scorer.check_surgical(candidate, suspicion, kl_limit=-1.0, loss_limit=1.0)
+    assert "KL" in str(strict.rejected)
+    assert strict.kept is None
+
+
+def test_the_contrast_rejects_what_plain_harmful_prompts_do_not(scorer: CandidateScorer) -> None:
+    """A vector may keep `attack` and lose what is harmful in the words of the harmless: here `shoot`."""
+    _, suspicion = planted_directions()
+    contrast = prompts("contrast", 5, "shoot").prompts
+    limits = {"kl_limit": 10.0, "loss_limit": 0.04}
+    result = scorer.check_surgical(Candidate(2, -1, 1.0, 9.0), suspicion, contrast=contrast, **limits)
+    assert result.kept == 0
+    assert result.kept_contrast == -1
+    assert "contrast" in str(result.rejected)
+
+
+def test_a_vector_that_ends_no_needless_refusal_is_rejected(scorer: CandidateScorer) -> None:
+    """Nothing is lost under a vector without effect, and nothing is won either."""
+    harm, suspicion = planted_directions()
+    without_effect = torch.randn(suspicion.shape, generator=torch.Generator().manual_seed(3))
+    for direction in (harm, suspicion):
+        without_effect -= (without_effect @ direction) / (direction @ direction) * direction
+    needless = prompts("needless", 5, "shoot").prompts
+    limits = {"kl_limit": 10.0, "loss_limit": 0.04}
+    useless = scorer.check_surgical(Candidate(2, -1, 1.0, 9.0), without_effect, needless=needless, **limits)
+    assert "none of the needless" in str(useless.rejected)
+    assert scorer.check_surgical(Candidate(2, -1, 1.0, 9.0), suspicion, needless=needless, **limits).rejected is None
+
+
+def test_the_plain_scores_are_not_those_of_an_edited_model(planted_steerable: Steerable) -> None:
+    """Also where a check is the first that needs them, as after a resume."""
+    sets = prompts("harmful", 6, "attack").prompts, prompts("harmless", 5).prompts
+    harm = planted_directions()[0]
+    fresh, warm = (CandidateScorer(planted_steerable, OPENERS, *sets) for _ in range(2))
+    assert float(warm.plain.harmful.mean()) > 0
+    checks = [s.check_surgical(Candidate(2, -1, 1.0, 9.0), harm, kl_limit=10.0, loss_limit=0.04) for s in (fresh, warm)]
+    assert checks[0] == checks[1]
+    assert checks[0].kept == -1
 
 
 def test_passes_are_counted_and_the_plain_model_runs_once(scorer: CandidateScorer) -> None:
@@ -133,5 +176,27 @@ def test_passes_are_counted_and_the_plain_model_runs_once(scorer: CandidateScore
     plain = scorer.plain
     assert scorer.passes == 6 + 5
     assert scorer.plain is plain
-    scorer.score_refusal(Candidate(2, -1, 1.0, 9.0), planted_directions()[0], kl_limit=0.1, layer_limit=DEPTH)
+    scored(scorer, 6 * planted_directions()[0])
     assert scorer.passes == (6 + 5) + (6 + 5 + 5)
+
+
+BYPASSES = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), max_size=12)
+
+
+@given(BYPASSES)
+def test_checking_from_the_best_on_chooses_as_checking_all(cases: list[tuple[int, bool]]) -> None:
+    candidates = [Candidate(i, -1, 1.0, 1.0, bypass=float(bypass)) for i, (bypass, _) in enumerate(cases)]
+    checks: list[int] = []
+
+    def check(candidate: Candidate) -> Candidate:
+        checks.append(candidate.layer)
+        return replace(candidate, kl=0.0, rejected=None if cases[candidate.layer][1] else "invalid")
+
+    results, best = checked_in_order(candidates, check)
+
+    reached = len(checks)
+    assert best == choose([check(candidate) for candidate in candidates])
+    assert [c.layer for c in results] == list(range(len(cases)))
+    assert sum(candidate.kl is not None for candidate in results) == reached
+    # Nothing worse than the choice was checked.
+    assert best is None or all(candidates[i].bypass <= best.bypass for i in checks[:reached])  # type: ignore[operator]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.steering.direction import Direction, mean_direction
@@ -97,3 +99,34 @@ def test_random_directions_have_its_length_and_no_part_in_it() -> None:
     assert abs(sum(other.cosine(one) for other in randoms) / 50) < 0.1
     assert torch.equal(randoms[3].vector, one.random_like(3).vector)
     assert randoms[0].kind == "random"
+
+
+@given(st.integers(0, 500), st.floats(0, 1), st.floats(0.1, 4), st.sampled_from([-1.0, 1.0]))
+def test_algebra_holds_for_any_vectors(seed: int, share: float, length: float, sign: float) -> None:
+    one, other = direction(seed), direction(seed + 1000)
+    torch.testing.assert_close((one + other - other).vector, one.vector, atol=1e-5, rtol=1e-4)
+    opposite = -one
+    torch.testing.assert_close((-opposite).vector, one.vector)
+    assert one.scaled(sign * length).cosine(one) == pytest.approx(sign, abs=1e-5)
+    rest = one.project_out(other, share)
+    # What is taken away lies along the other direction, and is the given share of what was there.
+    along = float(one.vector @ other.unit)
+    assert float(rest.vector @ other.unit) == pytest.approx((1 - share) * along, abs=1e-4)
+    # Taking it away twice is taking it away once, and the length of the other does not matter.
+    whole = one.project_out(other)
+    torch.testing.assert_close(whole.project_out(other).vector, whole.vector, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(one.project_out(other.scaled(length)).vector, whole.vector, atol=1e-5, rtol=1e-4)
+    assert abs(whole.cosine(other)) < 1e-4
+    mean = mean_direction([one, other], [share, 1 - share])
+    torch.testing.assert_close(mean.vector, share * one.vector + (1 - share) * other.vector, atol=1e-5, rtol=1e-4)
+
+
+@given(st.integers(0, 200))
+def test_what_algebra_makes_is_no_longer_what_was_chosen(seed: int) -> None:
+    one, other = direction(seed), direction(seed + 1000)
+    for derived in (one + other, one - other, one.scaled(2), -one):
+        assert derived.kind == "difference"
+        assert derived.metrics == {}
+        assert derived.digest != one.digest
+        assert derived.revision == one.revision
+    assert one.project_out(other).kind == one.kind

@@ -63,6 +63,26 @@ def test_log_odds_of_longer_openers_are_products_of_steps(planted_steerable: Ste
     torch.testing.assert_close(odds, alone, atol=1e-3, rtol=1e-3)
 
 
+def test_one_pass_over_the_longest_prefix_gives_all_shorter_ones(planted_steerable: Steerable) -> None:
+    from equipoise.steering.prompt_forward import next_token_log_probs, prompt_inputs, reply_start_log_probs
+
+    inputs = prompt_inputs(planted_steerable, [Prompt.ask("w1 w2"), Prompt.ask("w3 w4 attack w5 w6")])
+    reply = (6, 2, 9)
+    with ablate(planted_steerable, planted_directions()[1]):
+        together = reply_start_log_probs(planted_steerable, inputs, reply)
+        alone = [next_token_log_probs(planted_steerable, inputs, reply[:cut]) for cut in range(4)]
+    assert together.shape[1] == 4
+    torch.testing.assert_close(together, torch.stack(alone, 1), atol=1e-4, rtol=1e-4)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=LONGEST).map(tuple), min_size=1, max_size=6))
+def test_passes_cover_all_prefixes_and_none_is_idle(sequences: list[tuple[int, ...]]) -> None:
+    openers = RefusalOpeners(tuple(sequences), 1.0, 0.0)
+    covered = {one[:cut] for one in openers.passes for cut in range(len(one) + 1)}
+    assert covered == set(openers.prefixes)
+    assert not any(one != two and two[: len(one)] == one for one in openers.passes for two in openers.passes)
+
+
 REPLIES = st.lists(st.lists(st.integers(0, 3), min_size=LONGEST, max_size=LONGEST), min_size=1, max_size=30)
 
 

@@ -72,3 +72,33 @@ def test_the_share_is_kept_in_the_details(planted_steerable: Steerable, share: f
     )
     assert result.surgical is not None
     assert result.surgical.details["lambda"] == share
+
+
+def test_no_vector_where_every_one_loses_the_contrast(planted_steerable: Steerable) -> None:
+    """Harmful prompts that the model refuses for the same word as harmless ones: nothing can tell them apart."""
+    result = find_direction(
+        search(planted_steerable),
+        prompts("harmful", 60, "attack"),
+        prompts("harmless", 60),
+        prompts("pseudo", 40, "shoot"),
+        prompts("contrast", 20, "shoot", seed=5),
+    )
+    assert result.direction is not None
+    assert result.surgical is None
+    assert "contrast refusals" in str(result.surgical_reason)
+
+
+@pytest.mark.parametrize("words", [("attack",), ()])
+def test_a_contrast_that_is_kept_or_never_refused_rejects_nothing(
+    planted_steerable: Steerable, words: tuple[str, ...]
+) -> None:
+    result = find_direction(
+        search(planted_steerable),
+        prompts("harmful", 60, "attack"),
+        prompts("harmless", 60),
+        prompts("pseudo", 40, "shoot"),
+        prompts("contrast", 20, *words, seed=5),
+    )
+    assert result.surgical is not None
+    assert result.surgical.details["contrast"] == (20 if words else 0)
+    assert "contrast" in result.surgical.data

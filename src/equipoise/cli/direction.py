@@ -16,6 +16,7 @@ from equipoise.cli.options.progress import stage_bar
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
+    from equipoise.steering.candidates import Candidate
     from equipoise.steering.find import FindResult
     from equipoise.steering.measurement import DirectionMeasurement
     from equipoise.steering.prompt_sets import OwnSet, PromptSet
@@ -36,6 +37,13 @@ Pseudo = Annotated[
     Path | None,
     typer.Option("--pseudo-harmful", help="Harmless prompts that only look harmful, likewise. Default: ours."),
 ]
+Contrast = Annotated[
+    Path | None,
+    typer.Option(
+        "--contrast-harmful",
+        help="Harmful prompts in the words of --pseudo-harmful, whose refusals must stay, likewise. Default: ours.",
+    ),
+]
 Count = Annotated[
     int | None,
     typer.Option("--count", min=16, help="Prompts of each set, at most; all by default.", show_default=False),
@@ -52,6 +60,7 @@ def find(
     harmful: Harmful = None,
     harmless: Harmless = None,
     pseudo_harmful: Pseudo = None,
+    contrast_harmful: Contrast = None,
     count: Count = None,
     keep: Annotated[
         float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")
@@ -86,6 +95,7 @@ def find(
         "harmful": _prompts(harmful, "harmful", count),
         "harmless": _prompts(harmless, "harmless", count),
         "pseudo_harmful": _prompts(pseudo_harmful, "pseudo_harmful", count),
+        "contrast_harmful": _prompts(contrast_harmful, "contrast_harmful", count),
     }
     steerable = Steerable.of(compute.load(model))
     settings = FindSettings(seed=seed, keep=keep, reply_tokens=reply_tokens)
@@ -93,7 +103,7 @@ def find(
         search = DirectionSearch(steerable, settings, progress=progress)
         recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
         search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
-        result = find_direction(search, sets["harmful"], sets["harmless"], sets["pseudo_harmful"])
+        result = find_direction(search, *sets.values())
         files: dict[str, str] = {}
         document: dict[str, Any] = {"model": steerable.name, "revision": steerable.revision, "recipe": recipe}
         document |= result.to_dict() | {"self_test": asdict(steerable.self_test), "condition": None}
@@ -253,11 +263,17 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
+def _verdict(candidate: Candidate) -> str:
+    # Candidates are checked from the least bypass on, until one passes.
+    if candidate.rejected is not None:
+        return candidate.rejected
+    return "valid" if candidate.kl is not None else "not checked: one with a lower bypass is valid"
+
+
 def _print_result(result: FindResult, files: dict[str, str]) -> None:
     scored = [candidate for candidate in result.candidates if candidate.bypass is not None]
     rows = [
-        (c.layer, c.position, f"{c.auroc:.3f}", *map(_number, (c.bypass, c.induce, c.kl)), c.rejected or "valid")
-        for c in scored
+        (c.layer, c.position, f"{c.auroc:.3f}", *map(_number, (c.bypass, c.induce, c.kl)), _verdict(c)) for c in scored
     ]
     if rows:
         columns = ["layer", "position", "AUROC", "bypass", "induce", "KL", "verdict"]

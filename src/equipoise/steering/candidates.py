@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equipoise.steering.edits import ablate, add
 from equipoise.steering.openers import RefusalOpeners
-from equipoise.steering.prompt_forward import forward_batches
+from equipoise.steering.prompt_forward import forward_batches, next_token_log_probs
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Prompt
 
@@ -40,6 +40,8 @@ class Candidate:
     """Mean divergence of the first token on harmless prompts, plain against ablated, in nats."""
     kept: float | None = None
     """Surgical vectors only: change of the share of harmful prompts that are refused, under ablation."""
+    kept_contrast: float | None = None
+    """Likewise, of harmful prompts in the words of harmless ones; None where there are none."""
     rejected: str | None = None
     """Why it cannot be chosen; None where it can."""
 
@@ -152,47 +154,87 @@ class CandidateScorer:
             values, tokens = self.openers.odds_and_first(self.steerable, inputs)
             odds.update(zip(indices, values, strict=True))
             first.update(zip(indices, tokens.cpu(), strict=True))
-            self.passes += len(indices) * len(self.openers.prefixes)
+            self.passes += len(indices) * len(self.openers.passes)
         order = range(len(prompts))
         return torch.stack([odds[i] for i in order]), torch.stack([first[i] for i in order])
 
-    def score_refusal(self, candidate: Candidate, vector: Tensor, *, kl_limit: float, layer_limit: int) -> Candidate:
-        """Bypass, induce and divergence of a refusal direction; `vector` is the raw difference in means."""
-        plain = self.plain
+    def divergence(self) -> float:
+        """Of the first token on the harmless prompts, plain against whatever edit is in place."""
+        first: dict[int, Tensor] = {}
+        for indices, inputs in forward_batches(self.steerable, self.harmless):
+            first.update(zip(indices, next_token_log_probs(self.steerable, inputs).cpu(), strict=True))
+            self.passes += len(indices)
+        return mean_divergence(self.plain.first_token, torch.stack([first[i] for i in range(len(self.harmless))]))
+
+    def bypass(self, candidate: Candidate, vector: Tensor, prompts: Sequence[Prompt]) -> Candidate:
+        """The candidate with the mean log-odds of a refusal of some prompts while `vector` is ablated."""
         with ablate(self.steerable, vector):
-            bypass = float(self.sweep(self.harmful)[0].mean())
-            divergence = mean_divergence(plain.first_token, self.sweep(self.harmless)[1])
+            return replace(candidate, bypass=float(self.sweep(prompts)[0].mean()))
+
+    def check_refusal(self, candidate: Candidate, vector: Tensor, *, kl_limit: float, layer_limit: int) -> Candidate:
+        """Whether a refusal direction with a bypass may be chosen; `vector` is the raw difference in means."""
+        if candidate.layer >= layer_limit:
+            return replace(candidate, rejected=f"its layer is not below {layer_limit}")
+        assert candidate.bypass is not None
+        if not candidate.bypass < float(self.plain.harmful.mean()):
+            return replace(candidate, rejected="ablating it does not make refusals less likely")
+        with ablate(self.steerable, vector):
+            divergence = self.divergence()
+        if not divergence < kl_limit:
+            return replace(
+                candidate, kl=divergence, rejected=f"ablating it changes harmless replies (KL {divergence:.3f})"
+            )
         with add(self.steerable, vector, layers=[candidate.layer]):
             induce = float(self.sweep(self.harmless)[0].mean())
-        problems = [
-            (not induce > 0, f"adding it does not induce refusals ({induce:.2f})"),
-            (not divergence < kl_limit, f"ablating it changes harmless replies (KL {divergence:.3f})"),
-            (candidate.layer >= layer_limit, f"its layer is not below {layer_limit}"),
-            (not bypass < float(plain.harmful.mean()), "ablating it does not make refusals less likely"),
-        ]
-        reason = next((text for broken, text in problems if broken), None)
-        return replace(candidate, bypass=bypass, induce=induce, kl=divergence, rejected=reason)
+        reason = None if induce > 0 else f"adding it does not induce refusals ({induce:.2f})"
+        return replace(candidate, induce=induce, kl=divergence, rejected=reason)
 
-    def score_surgical(
-        self, candidate: Candidate, vector: Tensor, pseudo: Sequence[Prompt], *, kl_limit: float, loss_limit: float
+    def check_surgical(
+        self,
+        candidate: Candidate,
+        vector: Tensor,
+        *,
+        kl_limit: float,
+        loss_limit: float,
+        needless: Sequence[Prompt] = (),
+        contrast: Sequence[Prompt] = (),
     ) -> Candidate:
-        """False refusals under ablation of a surgical vector, and what it costs.
+        """Whether a surgical vector may be chosen: the contrast that decides, as a vector may remove all refusals.
 
-        `bypass` is the mean log-odds on `pseudo`, `kept` the change of the share of harmful prompts refused: the
-        contrast that decides, because a vector may remove refusals of both.
+        `kept` is the change of the share of harmful prompts refused under ablation, `kept_contrast` that of `contrast`.
+
+        Args:
+            candidate: with its bypass.
+            vector: what is ablated.
+            kl_limit: largest divergence on harmless prompts.
+            loss_limit: largest share of the refusals that may be lost, of either kind.
+            needless: harmless prompts that the model refuses; ablation has to end some of these refusals.
+            contrast: harmful prompts in the words of the harmless ones that look harmful, all refused by the model.
         """
-        plain = self.plain
+        plain = self.plain.harmful  # Before the edit is in place: these are scores of the model as it is.
+        needless_before = refused_share(self.sweep(needless)[0]) if needless else 1.0
         with ablate(self.steerable, vector):
-            bypass = float(self.sweep(pseudo)[0].mean())
-            harmful = self.sweep(self.harmful)[0]
-            divergence = mean_divergence(plain.first_token, self.sweep(self.harmless)[1])
-        change = float((harmful > 0).double().mean() - (plain.harmful > 0).double().mean())
-        problems = [
-            (not divergence < kl_limit, f"ablating it changes harmless replies (KL {divergence:.3f})"),
-            (change < -loss_limit, f"ablating it loses {-100 * change:.0f} points of the harmful refusals"),
-        ]
-        reason = next((text for broken, text in problems if broken), None)
-        return replace(candidate, bypass=bypass, kl=divergence, kept=change, rejected=reason)
+            divergence = self.divergence()
+            if not divergence < kl_limit:
+                reason = f"ablating it changes harmless replies (KL {divergence:.3f})"
+                return replace(candidate, kl=divergence, rejected=reason)
+            # A vector that changes nothing passes every test of harm; it has to do some good as well.
+            if needless and not refused_share(self.sweep(needless)[0]) < needless_before:
+                return replace(candidate, kl=divergence, rejected="ablating it ends none of the needless refusals")
+            changes = [refused_share(self.sweep(self.harmful)[0]) - refused_share(plain)]
+            if contrast and changes[0] >= -loss_limit:
+                changes.append(refused_share(self.sweep(contrast)[0]) - 1.0)
+        candidate = replace(candidate, kl=divergence, kept=changes[0], kept_contrast=(*changes, None)[1])
+        for change, kind in zip(changes, ("harmful", "contrast"), strict=False):
+            if change < -loss_limit:
+                reason = f"ablating it loses {-100 * change:.0f} points of the {kind} refusals"
+                return replace(candidate, rejected=reason)
+        return candidate
+
+
+def refused_share(odds: Tensor) -> float:
+    """Share of the prompts whose log-odds of a refusal are positive."""
+    return float((odds > 0).double().mean())
 
 
 def mean_divergence(plain: Tensor, edited: Tensor) -> float:
@@ -206,3 +248,19 @@ def choose(scored: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the least bypass among those that are not rejected; None where all are."""
     valid = [candidate for candidate in scored if candidate.rejected is None and candidate.bypass is not None]
     return min(valid, key=lambda candidate: candidate.bypass or 0.0, default=None)
+
+
+def checked_in_order(
+    scored: Sequence[Candidate], check: Callable[[Candidate], Candidate]
+) -> tuple[list[Candidate], Candidate | None]:
+    """The candidates, and the one with the least bypass that passes the check; None where none does.
+
+    They are checked from the least bypass on, and no further than the first that passes: the choice is that of a check
+    of all, for a few forward passes instead of most of them. Those that were not reached stay as they are.
+    """
+    results = list(scored)
+    for number in sorted(range(len(results)), key=lambda index: (results[index].bypass or 0.0, index)):
+        results[number] = check(results[number])
+        if results[number].rejected is None:
+            return results, results[number]
+    return results, None

@@ -23,11 +23,10 @@ from equipoise.models.tensor_file import load_with_document, save_with_document
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.thresholds import Threshold, calibrate
 from equipoise.steering.direction import FORMAT, Direction
-from equipoise.steering.edits import capture, masked, translation
+from equipoise.steering.edits import DeviceCopies, capture
 from equipoise.steering.prompt_forward import StageProgress, forward_batches, no_progress, run_prompts
 from equipoise.steering.prompt_sets import PromptSet
 from equipoise.steering.steerable import Steerable
-from equipoise.steering.token_positions import Positions
 from equipoise.types import Prompt
 
 ConditionMethod = Literal["probe", "difference"]
@@ -85,12 +84,10 @@ class ConditionalAddition:
                 rows = stream.reshape(len(column), -1, stream.shape[-1])[
                     torch.arange(len(column), device=stream.device), column
                 ]
-                gates.scores = self.condition.scores(rows)
-                gates.flags = gates.scores > self.condition.threshold
+                gates.decide(self.condition.scores(rows), self.condition.threshold)
             return stream
 
-        shift = translation(self.direction.vector, self.coefficient)
-        edit: StreamEdit = masked(shift, layout, Positions("all"), gates.current)
+        edit = gated_translation(self.direction.vector * self.coefficient, gates)
         tower = steerable.tower
         # The condition's hook is registered first, so that it sees the stream before the addition at the same layer.
         with (
@@ -150,6 +147,19 @@ class RowGates:
         """`B` bool."""
         self.scores: Tensor | None = None
         """`B` scores of the condition."""
+        self.weights: Tensor | None = None
+        """`B` float32: 1 where a row is steered, else 0, with the gradient of the scores where they have one."""
+
+    def decide(self, scores: Tensor, threshold: float) -> None:
+        """Set the gates of the prompts that are being read.
+
+        A step has no gradient, so that an attack on the model would not see how to open or shut a gate: the defence
+        would look robust because it hides its gradient (Athalye et al. 2018, arXiv:1802.00420). The gate is therefore
+        a step forwards and the score itself backwards (straight-through).
+        """
+        self.scores = scores.detach()
+        self.flags = self.scores > threshold
+        self.weights = self.flags.float() + (scores - self.scores if scores.requires_grad else 0.0)
 
     def current(self) -> Tensor:
         """The flags.
@@ -163,6 +173,27 @@ class RowGates:
                 "try generating inside the context"
             )
         return self.flags
+
+
+def gated_translation(vector: Tensor, gates: RowGates) -> StreamEdit:
+    """`x + g v`, with the gate g of each row; rows that are not steered stay bit for bit.
+
+    Args:
+        vector: v, `width` float32.
+        gates: of the rows of the batch at hand.
+    """
+    copies = DeviceCopies(vector)
+
+    def edit(stream: Tensor) -> Tensor:
+        rows = len(gates.current())
+        weights = gates.weights
+        assert weights is not None
+        # Some families flatten rows before a layer.
+        lines = stream.reshape(rows, -1, stream.shape[-1])
+        moved = lines.float() + weights.to(stream.device)[:, None, None] * copies.on(stream.device)
+        return moved.to(stream.dtype).reshape(stream.shape)
+
+    return edit
 
 
 def fit_condition(

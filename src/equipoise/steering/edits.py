@@ -26,14 +26,19 @@ RowChoice = Sequence[bool] | Tensor | Callable[[], Tensor] | None
 """Which rows of a batch: one flag a row, or what returns the flags when they are needed; None is all rows."""
 
 
-class _DeviceCopies:
-    """One tensor in float32 on every device that asks: layers of a model may lie on several."""
+class DeviceCopies:
+    """One tensor in float32 on every device that asks: layers of a model may lie on several.
+
+    Args:
+        value: any tensor; no gradient flows back to it.
+    """
 
     def __init__(self, value: Tensor) -> None:
         self._value = value.detach().float()
         self._copies: dict[torch.device, Tensor] = {}
 
     def on(self, device: torch.device) -> Tensor:
+        """The tensor on a device."""
         if device not in self._copies:
             self._copies[device] = self._value.to(device)
         return self._copies[device]
@@ -55,7 +60,7 @@ def orthonormal(vectors: Tensor) -> Tensor:
 
 def projection(vectors: Tensor, coefficient: float = 1.0) -> StreamEdit:
     """`x - c R^T R x` for an orthonormal basis R of `vectors`; the dot product is in float32."""
-    basis = _DeviceCopies(orthonormal(vectors))
+    basis = DeviceCopies(orthonormal(vectors))
 
     def edit(stream: Tensor) -> Tensor:
         rows = basis.on(stream.device)
@@ -67,7 +72,7 @@ def projection(vectors: Tensor, coefficient: float = 1.0) -> StreamEdit:
 
 def translation(vector: Tensor, coefficient: float = 1.0) -> StreamEdit:
     """`x + c r`."""
-    shift = _DeviceCopies(vector * coefficient)
+    shift = DeviceCopies(vector * coefficient)
 
     def edit(stream: Tensor) -> Tensor:
         return (stream.float() + shift.on(stream.device)).to(stream.dtype)

@@ -9,7 +9,7 @@ expensive sweeps. That no candidate passes is a result, with its reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from equipoise.errors import ModelError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.steering.activation_sums import ActivationSums
-from equipoise.steering.candidates import Candidate, CandidateScorer, choose, prune, rank
+from equipoise.steering.candidates import Candidate, CandidateScorer, checked_in_order, prune, rank
 from equipoise.steering.direction import Direction, DirectionKind
 from equipoise.steering.edits import capture
 from equipoise.steering.openers import RefusalOpeners, learn_openers
@@ -180,24 +180,36 @@ class DirectionSearch:
         self.stages.put_tensors(stage, {"values": values})
         return values
 
-    def scored(
-        self, stage: str, candidates: Sequence[Candidate], score: Callable[[Candidate], Candidate]
-    ) -> list[Candidate]:
-        """The candidates with their scores, each kept as it is finished."""
-        results = []
-        for number, candidate in enumerate(candidates):
-            name = f"{stage}-{candidate.layer}{candidate.position}"
+    def chosen(
+        self,
+        stage: str,
+        candidates: Sequence[Candidate],
+        score: Callable[[Candidate], Candidate],
+        check: Callable[[Candidate], Candidate],
+    ) -> tuple[list[Candidate], Candidate | None]:
+        """The candidates with their scores, and the best that passes the check; each is kept as it is finished."""
+
+        def stored(part: str, candidate: Candidate, work: Callable[[Candidate], Candidate]) -> Candidate:
+            name = f"{stage}-{part}{candidate.layer}{candidate.position}"
             document = self.stages.get(name)
             if document is None:
-                document = score(candidate).to_dict()
+                document = work(candidate).to_dict()
                 self.stages.put(name, document)
-            results.append(Candidate.from_dict(document))
+            return Candidate.from_dict(document)
+
+        scored = []
+        for number, candidate in enumerate(candidates):
+            scored.append(stored("bypass-", candidate, score))
             self.progress(f"{stage} candidates", number + 1, len(candidates))
-        return results
+        return checked_in_order(scored, lambda candidate: stored("check-", candidate, check))
 
 
 def find_direction(
-    search: DirectionSearch, harmful: PromptSet, harmless: PromptSet, pseudo: PromptSet | None = None
+    search: DirectionSearch,
+    harmful: PromptSet,
+    harmless: PromptSet,
+    pseudo: PromptSet | None = None,
+    contrast: PromptSet | None = None,
 ) -> FindResult:
     """The refusal direction, and with `pseudo` the surgical vector against false refusals.
 
@@ -206,21 +218,16 @@ def find_direction(
         harmful: prompts that the model should refuse.
         harmless: prompts that it answers.
         pseudo: harmless prompts that only look harmful; those it refuses make the false-refusal vector.
+        contrast: harmful prompts in the words of `pseudo`, whose refusals the surgical vector must keep as well.
     """
     settings = search.settings
     shares = (1 - settings.validation, settings.validation)
     (harmful_train, harmful_val), (harmless_train, harmless_val) = (
         part.split(shares, settings.seed) for part in (harmful, harmless)
     )
-    labelled = {
-        name: (part.prompts, search.replies(name, part.prompts))
-        for name, part in (
-            ("harmful-train", harmful_train),
-            ("harmful-validation", harmful_val),
-            ("harmless-train", harmless_train),
-            ("harmless-validation", harmless_val),
-        )
-    }
+    parts = {"harmful-train": harmful_train, "harmful-validation": harmful_val}
+    parts |= {"harmless-train": harmless_train, "harmless-validation": harmless_val}
+    labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts.items()}
     kept = {name: _with_label(*pair, wanted=name.startswith("harmful")) for name, pair in labelled.items()}
     counts = {f"{name} of {len(labelled[name][0])}": len(rows) for name, rows in kept.items()}
     too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
@@ -244,40 +251,57 @@ def find_direction(
     scorer = CandidateScorer(search.steerable, openers, kept["harmful-validation"], kept["harmless-validation"])
 
     def score(candidate: Candidate) -> Candidate:
+        return scorer.bypass(candidate, differences[candidate.layer, candidate.position], scorer.harmful)
+
+    def check(candidate: Candidate) -> Candidate:
         vector = differences[candidate.layer, candidate.position]
-        return scorer.score_refusal(candidate, vector, kl_limit=settings.kl_limit, layer_limit=limit)
+        return scorer.check_refusal(candidate, vector, kl_limit=settings.kl_limit, layer_limit=limit)
 
     pruned = prune(ranked, settings.keep)
-    scored = search.scored("refusal", pruned, score)
-    best = choose(scored)
+    scored, best = search.chosen("refusal", pruned, score, check)
     result_candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
     direction: Direction | None = None
     reason = None
     if best is None:
-        reason = "no candidate is valid: " + (scored[0].rejected or "none was ranked") if scored else "no candidates"
+        reason = why_none(scored)
     else:
         direction = _direction(search, differences, best, "refusal", {"harmful": harmful, "harmless": harmless})
-        halves = [
-            (means["harmful"][half].means() - means["harmless"][half].means())[best.layer, best.position]
-            for half in range(2)
-        ]
-        cosine = float(torch.nn.functional.cosine_similarity(halves[0], halves[1], dim=0))
-        details = {"split_half_cosine": cosine, "openers": openers.to_dict(), "settings": asdict(settings)}
-        direction = _with_details(direction, {**details, "positions": positions})
+        details = {"split_half_cosine": _split_half_cosine(means, best), "openers": openers.to_dict()}
+        direction = replace(direction, details={**details, "settings": asdict(settings), "positions": positions})
+    # What scoring every candidate on every prompt would take: three sweeps, each one pass an opener.
+    everything = len(ranked) * (len(scorer.harmful) + 2 * len(scorer.harmless)) * len(openers.passes)
     counts |= {"scored candidates": len(scored), "ranked candidates": len(ranked)}
+    counts |= {"sweep passes": scorer.passes, "sweep passes of all candidates": everything}
     counts["forward passes"] = search.passes + scorer.passes
     surgical: tuple[Direction | None, str | None, tuple[Candidate, ...]] = (None, None, ())
     if pseudo is not None and direction is not None:
         from equipoise.steering.surgical import find_surgical
 
-        surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible)
+        surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible, contrast)
         counts["forward passes"] = search.passes + scorer.passes
     return FindResult(direction, reason, result_candidates, openers, counts, *surgical)
+
+
+def why_none(scored: Sequence[Candidate]) -> str:
+    """Why no candidate can be chosen: what is wrong with the one of least bypass."""
+    if not scored:
+        return "no candidates"
+    best = min(scored, key=lambda candidate: candidate.bypass or 0.0)
+    return f"no candidate is valid, the best as {best.rejected}"
 
 
 def sum_pair(halves: tuple[ActivationSums, ActivationSums]) -> ActivationSums:
     """Both halves together."""
     return halves[0] + halves[1]
+
+
+def _split_half_cosine(means: dict[str, tuple[ActivationSums, ActivationSums]], candidate: Candidate) -> float:
+    """Cosine of the directions of even and of odd training prompts."""
+    halves = [
+        (means["harmful"][half].means() - means["harmless"][half].means())[candidate.layer, candidate.position]
+        for half in range(2)
+    ]
+    return float(torch.nn.functional.cosine_similarity(halves[0], halves[1], dim=0))
 
 
 def _with_label(prompts: Sequence[Prompt], rows: Sequence[dict[str, Any]], *, wanted: bool) -> list[Prompt]:
@@ -311,9 +335,3 @@ def _direction(
         data={name: source.sha256 for name, source in sources.items()},
         metrics=metrics,
     )
-
-
-def _with_details(direction: Direction, details: dict[str, Any]) -> Direction:
-    from dataclasses import replace
-
-    return replace(direction, details=details)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import ModelError
-from equipoise.steering.prompt_forward import forward_batches, next_token_log_probs
+from equipoise.steering.prompt_forward import forward_batches, reply_start_log_probs
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Prompt
 
@@ -43,8 +43,18 @@ class RefusalOpeners:
 
     @property
     def prefixes(self) -> list[tuple[int, ...]]:
-        """Distinct proper beginnings: one forward pass each; the empty one is the prompt itself."""
+        """Distinct proper beginnings, after which a probability is needed; the empty one is the prompt itself."""
         return sorted({sequence[:cut] for sequence in self.sequences for cut in range(len(sequence))})
+
+    @property
+    def passes(self) -> list[tuple[int, ...]]:
+        """The prefixes that begin no other prefix: one forward pass over each gives the shorter ones as well."""
+        prefixes = self.prefixes
+        return [
+            prefix
+            for prefix in prefixes
+            if not any(len(other) > len(prefix) and other[: len(prefix)] == prefix for other in prefixes)
+        ]
 
     def log_odds(self, steerable: Steerable, inputs: dict[str, Any]) -> Tensor:
         """`B` log-odds (float64, on the CPU) that the replies begin as a refusal.
@@ -57,11 +67,14 @@ class RefusalOpeners:
 
     def odds_and_first(self, steerable: Steerable, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The log-odds, and `B x V` log-probabilities of the first token (for a divergence)."""
-        following = {prefix: next_token_log_probs(steerable, inputs, prefix) for prefix in self.prefixes}
+        following: dict[tuple[int, ...], Tensor] = {}
+        for prefix in self.passes:
+            steps = reply_start_log_probs(steerable, inputs, prefix)
+            following |= {prefix[:cut]: steps[:, cut] for cut in range(len(prefix) + 1)}
         total = torch.zeros(len(inputs["input_ids"]), dtype=torch.float64)
         for sequence in self.sequences:
-            steps = [following[sequence[:cut]][:, token].double().cpu() for cut, token in enumerate(sequence)]
-            total += torch.stack(steps).sum(0).exp()
+            chances = [following[sequence[:cut]][:, token].double().cpu() for cut, token in enumerate(sequence)]
+            total += torch.stack(chances).sum(0).exp()
         total = total.clamp(0, 1)
         return (total + EPSILON).log() - (1 - total + EPSILON).log(), following[()]
 

@@ -81,12 +81,30 @@ def next_token_log_probs(steerable: Steerable, inputs: dict[str, Any], continued
         inputs: of prompts, padded on the left.
         continued_by: tokens that the reply has begun with.
     """
+    return _last_log_probs(steerable, inputs, continued_by, 1)[:, 0]
+
+
+def reply_start_log_probs(steerable: Steerable, inputs: dict[str, Any], reply: Sequence[int]) -> Tensor:
+    """`B x (N + 1) x V` log-probabilities (float32) after the prompts and after each of N tokens of a reply.
+
+    One forward pass: attention is causal, so what comes after a token does not change what was predicted before it.
+
+    Args:
+        steerable: the model.
+        inputs: of prompts, padded on the left.
+        reply: the N tokens that the reply begins with.
+    """
+    return _last_log_probs(steerable, inputs, reply, len(reply) + 1)
+
+
+def _last_log_probs(steerable: Steerable, inputs: dict[str, Any], reply: Sequence[int], count: int) -> Tensor:
     lengths = inputs["attention_mask"].sum(1).tolist()
-    inputs = _continued(inputs, continued_by) if continued_by else inputs
-    keep = torch.tensor([inputs["input_ids"].shape[1] - 1], device=inputs["input_ids"].device)
+    inputs = _continued(inputs, reply) if reply else inputs
+    width = inputs["input_ids"].shape[1]
+    keep = torch.arange(width - count, width, device=inputs["input_ids"].device)
     with steerable.frozen(), torch.no_grad(), prompt_lengths(lengths):
         logits = forward_logits(steerable.model, keep, use_cache=False, **inputs)
-    return logits[:, 0].float().log_softmax(-1)
+    return logits.float().log_softmax(-1)
 
 
 def _continued(inputs: dict[str, Any], tokens: Sequence[int]) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from equipoise.errors import UsageError
 from equipoise.media.decode import open_picture
 from equipoise.types import Prompt
 
-OwnSet = Literal["harmful", "harmless", "pseudo_harmful", "ordinary"]
-OWN_SETS: Final[tuple[OwnSet, ...]] = ("harmful", "harmless", "pseudo_harmful", "ordinary")
-"""Ours, written for this purpose and taken from no benchmark. `pseudo_harmful` only look harmful; `ordinary` are
-everyday and maths questions that a gate must leave alone."""
+OwnSet = Literal["harmful", "harmless", "pseudo_harmful", "contrast_harmful", "ordinary"]
+OWN_SETS: Final[tuple[OwnSet, ...]] = ("harmful", "harmless", "pseudo_harmful", "contrast_harmful", "ordinary")
+"""Ours, written for this purpose and taken from no benchmark. `pseudo_harmful` only look harmful; `contrast_harmful`
+are harmful in the same words; `ordinary` are everyday and maths questions that a gate must leave alone."""
 
 
 @dataclass(frozen=True)

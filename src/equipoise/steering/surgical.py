@@ -8,16 +8,15 @@ vector, and some projected ones, remove both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from equipoise.steering.activation_sums import ActivationSums
-from equipoise.steering.candidates import Candidate, CandidateScorer, choose, prune, rank
+from equipoise.steering.candidates import Candidate, CandidateScorer, prune, rank
 from equipoise.steering.direction import Direction
-from equipoise.steering.find import DirectionSearch, sum_pair
+from equipoise.steering.find import DirectionSearch, sum_pair, why_none
 from equipoise.steering.prompt_sets import PromptSet
+from equipoise.types import Prompt
 
 LEAST_PSEUDO = 4
 """Refused harmless prompts below which no surgical vector is looked for."""
@@ -32,6 +31,7 @@ def find_surgical(
     harmless: ActivationSums,
     refusal: Tensor,
     eligible: Tensor,
+    contrast: PromptSet | None = None,
 ) -> SurgicalOutcome:
     """The surgical vector of a model whose refusal directions are known.
 
@@ -42,16 +42,12 @@ def find_surgical(
         harmless: sums over harmless training prompts.
         refusal: `L x P x width` refusal directions.
         eligible: `L` bool, layers that may be chosen.
+        contrast: harmful prompts in the words of `pseudo`; those refused must stay refused.
     """
     settings = search.settings
     train, validation = pseudo.split((0.5, 0.5), settings.seed)
     refused = [
-        [
-            prompt
-            for prompt, row in zip(part.prompts, search.replies(f"pseudo-{name}", part.prompts), strict=True)
-            if row["refused"] is True
-        ]
-        for name, part in (("train", train), ("validation", validation))
+        refused_prompts(search, f"pseudo-{name}", part) for name, part in (("train", train), ("validation", validation))
     ]
     if len(refused[0]) < LEAST_PSEUDO or len(refused[1]) < 2:
         count = len(refused[0]) + len(refused[1])
@@ -67,21 +63,26 @@ def find_surgical(
         eligible,
     )
 
+    held_out = [] if contrast is None else recognised_refusals(search, scorer, contrast)
+
     def score(candidate: Candidate) -> Candidate:
-        return scorer.score_surgical(
+        return scorer.bypass(candidate, vectors[candidate.layer, candidate.position], refused[1])
+
+    def check(candidate: Candidate) -> Candidate:
+        return scorer.check_surgical(
             candidate,
             vectors[candidate.layer, candidate.position],
-            refused[1],
             kl_limit=settings.surgical_kl_limit,
             loss_limit=settings.surgical_loss_limit,
+            needless=refused[1],
+            contrast=held_out,
         )
 
     pruned = prune(ranked, settings.keep)
-    scored = search.scored("surgical", pruned, score)
+    scored, best = search.chosen("surgical", pruned, score, check)
     candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
-    best = choose(scored)
     if best is None:
-        return None, _reason(scored), candidates
+        return None, why_none(scored), candidates
     direction = Direction(
         vectors[best.layer, best.position].clone(),
         layer=best.layer,
@@ -89,15 +90,35 @@ def find_surgical(
         model=search.steerable.name,
         revision=search.steerable.revision,
         kind="false-refusal",
-        data={"pseudo_harmful": pseudo.sha256},
+        data={part.name: part.sha256 for part in (pseudo, contrast) if part is not None},
         metrics={
             name: value
             for name, value in best.to_dict().items()
             if isinstance(value, float) and name not in ("layer", "position")
         },
-        details={"lambda": settings.surgical_share, "refused": len(refused[0]) + len(refused[1])},
+        details={
+            "lambda": settings.surgical_share,
+            "refused": len(refused[0]) + len(refused[1]),
+            "contrast": len(held_out),
+        },
     )
     return direction, None, candidates
+
+
+def refused_prompts(search: DirectionSearch, name: str, source: PromptSet) -> list[Prompt]:
+    """The prompts of a set that the model refuses by the judge's label."""
+    rows = search.replies(name, source.prompts)
+    return [prompt for prompt, row in zip(source.prompts, rows, strict=True) if row["refused"] is True]
+
+
+def recognised_refusals(search: DirectionSearch, scorer: CandidateScorer, contrast: PromptSet) -> list[Prompt]:
+    """The contrast prompts whose refusal the openers recognise as well: only these can be lost by the same measure."""
+    prompts = refused_prompts(search, "contrast", contrast)
+    odds: list[float] | None = search.stages.get("contrast-odds")
+    if odds is None:
+        odds = scorer.sweep(prompts)[0].tolist() if prompts else []
+        search.stages.put("contrast-odds", odds)
+    return [prompt for prompt, value in zip(prompts, odds, strict=True) if value > 0]
 
 
 def project_out_each(vectors: Tensor, others: Tensor, share: float) -> Tensor:
@@ -105,7 +126,3 @@ def project_out_each(vectors: Tensor, others: Tensor, share: float) -> Tensor:
     units = torch.nn.functional.normalize(others.double(), dim=-1)
     wide = vectors.double()
     return (wide - share * (wide * units).sum(-1, keepdim=True) * units).float()
-
-
-def _reason(scored: Sequence[Candidate]) -> str:
-    return "no candidate is valid: " + (scored[0].rejected or "") if scored else "no candidates"
