@@ -97,7 +97,7 @@ def find_warnings(run: AuditRun, cases: Sequence[AuditCase]) -> list[AuditWarnin
         *_about_judge(run),
         *_about_attack(run),
         *_about_world(run.model_name, cases),
-        *_about_samples(cases),
+        *_about_samples(cases, reads_pictures=run.recipe.get("reads_pictures", True)),
     ]
     for variant in dict.fromkeys(case.variant for case in cases):
         members = [case for case in cases if case.variant == variant]
@@ -202,20 +202,25 @@ def _about_picture(picture: PerturbedPicture, epsilon: float | None) -> Iterator
 
 
 def _about_world(model: str, cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
-    """Whether a reference model, which knows the embedded world only, was asked about anything else."""
-    if not model.startswith("testbed/"):
-        return
-    for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite != "testbed"):
+    """Whether a reference model, which knows drawn scenes only, was asked about anything else."""
+    if model.startswith("testbed/"):
+        others = [case.sample.suite for case in cases if case.sample.suite != "testbed"]
         text = f"{model} knows nothing but the embedded world: what it says here is noise"
+    elif model.startswith("reference/mllm"):
+        others = [case.sample.suite for case in cases if case.pictures and case.sample.suite != "scenes"]
+        text = f"{model} understands no pictures but drawn scenes: what it says here is noise"
+    else:
+        return
+    for suite in dict.fromkeys(others):
         share = sum(case.sample.suite == suite for case in cases) / len(cases)
         yield AuditWarning("other-world", text, PLAIN, suite, may_change=1.0)
         pooled = f"{suite} is among these cases: {text}"
         yield AuditWarning("other-world", pooled, PLAIN, rate="needless_refusal", may_change=share)
 
 
-def _about_samples(cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
+def _about_samples(cases: Sequence[AuditCase], *, reads_pictures: bool) -> Iterator[AuditWarning]:
     plain = [case for case in cases if case.variant == PLAIN]
-    if plain and not any(case.pictures or case.sample.problem for case in plain):
+    if reads_pictures and plain and not any(case.pictures or case.sample.problem for case in plain):
         yield AuditWarning(
             "no-pictures", "no sample has a picture: this says nothing about what pictures do to the model"
         )
