@@ -173,3 +173,18 @@ def test_a_text_model_is_not_doubted_for_lack_of_pictures(tmp_path: Path) -> Non
     content = [replace(row, colour=None) for row in SOUND]
     assert "no-pictures" in kinds(tmp_path / "pictures", content)
     assert kinds(tmp_path / "text", content, reads_pictures=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("detector", "judge", "raised"),
+    [("abc", "abc@0.5", True), ("abc", "other@0.5", False), (None, "None@0.5", False), (None, "", False)],
+)
+def test_a_guard_that_its_own_detector_judges_is_doubted(
+    tmp_path: Path, detector: str | None, judge: str, raised: bool
+) -> None:
+    members = [{"name": "detector:x", "identity": judge}]
+    described = {"name": "toy judge", "identity": JUDGE, "members": members, "notes": [], "card": card(AGREEMENT)}
+    layers = [{"spec": "jpeg"}, {"spec": "guard", "detector": detector}]
+    given = recipe(defence={"name": "guarded", "layers": layers}) | {"judge": described}
+    run = write_run(tmp_path / "run", SOUND, given=given)
+    assert ("own-detector" in {warning.kind for warning in find_warnings(run, run.cases())}) is raised

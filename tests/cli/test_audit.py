@@ -241,14 +241,13 @@ def suites_of(folder: Path) -> list[str]:
 
 
 def test_a_text_model_is_asked_by_default_what_it_can_be_asked(equipoise: Command, tmp_path: Path) -> None:
-    done = equipoise("audit", "toy/text", "--out", tmp_path / "run", *EMBEDDED)
+    words = ("audit", "toy/text", "--out", tmp_path / "run", "--judge", "phrases", "--limit", "26")
+    done = equipoise(*words)
     assert done.exit_code == 0, done.output
     assert suites_of(tmp_path / "run") == ["everyday", "contrast"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["variants"]["plain"]["unscored_reasons"] == {"no judge gives this label": 2}, "harm, of no judge"
+    assert summary["variants"]["plain"]["unscored_reasons"] == {"no judge gives this label": 6}, "harm, of no judge"
     assert "no-pictures" not in {warning["kind"] for warning in summary["warnings"]}
-    again = equipoise("audit", "toy/text", "--out", tmp_path / "run", *EMBEDDED)
-    assert again.exit_code == 0, again.output
 
 
 def test_any_other_model_is_asked_by_default_about_the_world_and_everyday_things(
@@ -273,3 +272,14 @@ def test_scenes_are_judged_by_their_own_rule_also_when_judged_again(equipoise: C
     again = equipoise("rejudge", out, "--judge", "phrases")
     assert again.exit_code == 0, again.output
     assert "0 replies judged, 8 verdicts reused" in again.stdout
+
+
+def test_a_detector_of_the_guard_judges_harm(equipoise: Command, samples: Path, tmp_path: Path) -> None:
+    words = ("audit", "toy/bystander", "--suite", samples, "--harm-judge", "detector:testbed", "--judge", "phrases")
+    done = equipoise(*words, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    harm = json.loads((tmp_path / "run" / "summary.json").read_text())["variants"]["plain"]["harmful_answer"]
+    assert (harm["n"], harm["unscored"]) == (3, 0)
+    unknown = equipoise(*words[:-3], "detector:nowhere", "--out", tmp_path / "other")
+    assert unknown.exit_code != 0
+    assert "expected embedded" in unknown.stderr

@@ -95,6 +95,7 @@ def find_warnings(run: AuditRun, cases: Sequence[AuditCase]) -> list[AuditWarnin
     """
     warnings = [
         *_about_judge(run),
+        *_about_defence(run),
         *_about_attack(run),
         *_about_world(run.model_name, cases),
         *_about_samples(cases, reads_pictures=run.recipe.get("reads_pictures", True)),
@@ -151,6 +152,17 @@ def _about_judge(run: AuditRun) -> Iterator[AuditWarning]:
                 f"(n {row.n}, expected {LOWEST_KAPPA} or more)",
                 may_change=_most_errors([row]),
             )
+
+
+def _about_defence(run: AuditRun) -> Iterator[AuditWarning]:
+    """Whether a guard was judged by its own detector, which finds no harm in what it let pass."""
+    layers = (run.recipe.get("defence") or {}).get("layers", [])
+    detectors = {layer.get("detector") for layer in layers} - {None}
+    # A judge that is a detector is known by the detector's identity, then `@` and a threshold.
+    judges = {member.identity.partition("@")[0] for member in JudgeSummary.of(run.judge_descriptions[0]).members}
+    if detectors & judges:
+        text = "the guard is judged by its own detector, which finds no harm in what it let pass; try another judge"
+        yield AuditWarning("own-detector", text, "defended", rate="harmful_answer", may_change=1.0)
 
 
 def _most_errors(rows: Iterable[AgreementRow]) -> float | None:
