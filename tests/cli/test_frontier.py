@@ -156,8 +156,9 @@ def test_another_split_needs_another_folder(equipoise: Command, photos: Path, tm
 
 
 def test_by_default_a_text_model_is_measured_on_what_it_can_be_asked(equipoise: Command, tmp_path: Path) -> None:
-    words = ("frontier", "toy/text", "--out", tmp_path / "out", "--limit", "6", "--max-new-tokens", "8")
-    done = equipoise(*words, "--with", "prompt:be_safe")
-    assert "expected" not in done.stderr, done.stderr
-    splits = json.loads((tmp_path / "out" / "frontier.json").read_text())
-    assert [suite["name"] for suite in splits["splits"]["suites"]] == ["everyday", "contrast"]
+    words = ("frontier", "toy/text", "--out", tmp_path / "out", "--limit", "6", "--judge", "phrases")
+    done = equipoise(*words, "--with", "prompt:safety")
+    assert done.exit_code == 0, done.output
+    split = json.loads((tmp_path / "out" / "frontier.json").read_text())["recipe"]["split"]
+    assert [suite["name"] for suite in split["suites"]] == ["everyday", "contrast"]
+    assert [suite["test"] for suite in split["suites"]] == [6, 6]
