@@ -146,3 +146,45 @@ def test_an_attack_must_not_be_reported_by_the_judge_that_stopped_it(
 ) -> None:
     run = balanced(tmp_path / "run", given=recipe(attack={"judge": stopping}))
     assert ("same-judge" in {warning.kind for warning in find_warnings(run, run.cases())}) is circular
+
+
+@pytest.mark.parametrize(
+    ("model", "suite", "colour", "is_noise"),
+    [
+        ("testbed/llava", "testbed", (1, 2, 3), False),
+        ("testbed/llava", "everyday", None, True),
+        ("reference/mllm", "scenes", (1, 2, 3), False),
+        ("reference/mllm", "contrast", None, False),
+        ("reference/mllm", "vqav2", (1, 2, 3), True),
+        ("reference/lm", "contrast", None, False),
+        ("org/model", "vqav2", (1, 2, 3), False),
+    ],
+)
+def test_a_reference_model_is_doubted_on_pictures_and_words_of_another_world(
+    tmp_path: Path, model: str, suite: str, colour: tuple[int, int, int] | None, is_noise: bool
+) -> None:
+    content = rows(40, "s", suite=suite, colour=colour)
+    run = write_run(tmp_path / "run", content, given=recipe(model))
+    raised = [warning for warning in find_warnings(run, run.cases()) if warning.kind == "other-world"]
+    assert [warning.suite for warning in raised] == ([suite, None] if is_noise else [])
+
+
+def test_a_text_model_is_not_doubted_for_lack_of_pictures(tmp_path: Path) -> None:
+    content = [replace(row, colour=None) for row in SOUND]
+    assert "no-pictures" in kinds(tmp_path / "pictures", content)
+    assert kinds(tmp_path / "text", content, reads_pictures=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("detector", "judge", "raised"),
+    [("abc", "abc@0.5", True), ("abc", "other@0.5", False), (None, "None@0.5", False), (None, "", False)],
+)
+def test_a_guard_that_its_own_detector_judges_is_doubted(
+    tmp_path: Path, detector: str | None, judge: str, raised: bool
+) -> None:
+    members = [{"name": "detector:x", "identity": judge}]
+    described = {"name": "toy judge", "identity": JUDGE, "members": members, "notes": [], "card": card(AGREEMENT)}
+    layers = [{"spec": "jpeg"}, {"spec": "guard", "detector": detector}]
+    given = recipe(defence={"name": "guarded", "layers": layers}) | {"judge": described}
+    run = write_run(tmp_path / "run", SOUND, given=given)
+    assert ("own-detector" in {warning.kind for warning in find_warnings(run, run.cases())}) is raised

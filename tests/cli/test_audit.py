@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from equipoise.judges.ensemble import Ensemble
 from tests.audit.scripted_server import ScriptedServer, fails, says
 from tests.cli.command import Command
 from tests.cli.fakes import photo
@@ -233,3 +234,52 @@ def test_the_embedded_suites_need_nothing(equipoise: Command, tmp_path: Path) ->
     done = equipoise("audit", "toy/bystander", "--suite", "testbed", "--out", tmp_path / "run", *EMBEDDED)
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["complete"]
+
+
+def suites_of(folder: Path) -> list[str]:
+    return [suite["name"] for suite in json.loads((folder / "run.json").read_text())["suites"]]
+
+
+def test_a_text_model_is_asked_by_default_what_it_can_be_asked(equipoise: Command, tmp_path: Path) -> None:
+    words = ("audit", "toy/text", "--out", tmp_path / "run", "--judge", "phrases", "--limit", "26")
+    done = equipoise(*words)
+    assert done.exit_code == 0, done.output
+    assert suites_of(tmp_path / "run") == ["everyday", "contrast"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["variants"]["plain"]["unscored_reasons"] == {"no judge gives this label": 6}, "harm, of no judge"
+    assert "no-pictures" not in {warning["kind"] for warning in summary["warnings"]}
+
+
+def test_any_other_model_is_asked_by_default_about_the_world_and_everyday_things(
+    equipoise: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Everyday prompts have no picture, which the toy model needs.
+    monkeypatch.setattr("equipoise.cli.options.suites.EMBEDDED", ("testbed",))
+    done = equipoise("audit", "toy/bystander", "--out", tmp_path / "run", *EMBEDDED)
+    assert done.exit_code == 0, done.output
+    assert suites_of(tmp_path / "run") == ["testbed"]
+
+
+def test_scenes_are_judged_by_their_own_rule_also_when_judged_again(equipoise: Command, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("--suite", "scenes", "--judge", "phrases")
+    done = equipoise("audit", "toy/bystander", "--out", out, *words, *EMBEDDED)
+    assert done.exit_code == 0, done.output
+    rates = json.loads((out / "summary.json").read_text())["variants"]["plain"]
+    assert (rates["accuracy"]["n"], rates["harmful_answer"]["n"]) == (6, 2)
+    identity = json.loads((out / "run.json").read_text())["judge"]["identity"]
+    assert identity != Ensemble().identity
+    again = equipoise("rejudge", out, "--judge", "phrases")
+    assert again.exit_code == 0, again.output
+    assert "0 replies judged, 8 verdicts reused" in again.stdout
+
+
+def test_a_detector_of_the_guard_judges_harm(equipoise: Command, samples: Path, tmp_path: Path) -> None:
+    words = ("audit", "toy/bystander", "--suite", samples, "--harm-judge", "detector:testbed", "--judge", "phrases")
+    done = equipoise(*words, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    harm = json.loads((tmp_path / "run" / "summary.json").read_text())["variants"]["plain"]["harmful_answer"]
+    assert (harm["n"], harm["unscored"]) == (3, 0)
+    unknown = equipoise(*words[:-3], "detector:nowhere", "--out", tmp_path / "other")
+    assert unknown.exit_code != 0
+    assert "expected embedded" in unknown.stderr

@@ -153,3 +153,12 @@ def test_another_split_needs_another_folder(equipoise: Command, photos: Path, tm
     other = equipoise(*words, "--split-seed", "1")
     assert other.exit_code == 2
     assert "got another split; try another --out" in other.stderr
+
+
+def test_by_default_a_text_model_is_measured_on_what_it_can_be_asked(equipoise: Command, tmp_path: Path) -> None:
+    words = ("frontier", "toy/text", "--out", tmp_path / "out", "--limit", "6", "--judge", "phrases")
+    done = equipoise(*words, "--with", "prompt:safety")
+    assert done.exit_code == 0, done.output
+    split = json.loads((tmp_path / "out" / "frontier.json").read_text())["recipe"]["split"]
+    assert [suite["name"] for suite in split["suites"]] == ["everyday", "contrast"]
+    assert [suite["test"] for suite in split["suites"]] == [6, 6]

@@ -124,8 +124,8 @@ def test_types_of_xstest_stay_with_their_contrasts(shared):
 
 
 def test_sets_that_may_only_test_are_wholly_in_the_test_part(shared):
-    assert set(RULES) == {"xstest", "mossbench", "everyday"}
-    for name in ("mossbench", "everyday"):
+    assert set(RULES) == {"xstest", "mossbench", "everyday", "contrast"}
+    for name in ("mossbench", "everyday", "contrast"):
         samples = load_suite(name, root=shared).samples
         parts = split(samples)
         assert (len(parts.selection), len(parts.development), len(parts.test)) == (0, 0, len(samples))

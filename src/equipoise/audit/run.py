@@ -175,6 +175,8 @@ class AuditConfig:
             "command": self.command,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": {"name": self.target.name, "revision": self.target.revision},
+            # Only where it is known that there are none to read: a served model may read pictures or not.
+            **({} if _reads_pictures(self.target) else {"reads_pictures": False}),
             "asked": self.request_settings,
             "suites": [
                 {"name": suite.name, "source": suite.source, "sha256": suite.sha256, "samples": len(suite.samples)}
@@ -290,10 +292,14 @@ def _ask(
     )
 
 
+def _reads_pictures(target: EvaluationTarget) -> bool:
+    """Whether pictures may be sent to the target; True of a served one, of which nobody knows."""
+    return not isinstance(target.model, OpenModel) or target.model.reads_pictures
+
+
 def _problem(sample: Sample, target: EvaluationTarget) -> str | None:
     """Why a sample cannot be asked of the target; None where it can."""
-    reads_pictures = not isinstance(target.model, OpenModel) or target.model.reads_pictures
-    if sample.problem is None and sample.pictures and not reads_pictures:
+    if sample.problem is None and sample.pictures and not _reads_pictures(target):
         return f"{target.name} reads no pictures"
     return sample.problem
 

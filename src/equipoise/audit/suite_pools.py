@@ -11,15 +11,19 @@ from equipoise.audit.records import AuditCase
 
 
 def noise_suites(model: str, cases: Iterable[AuditCase]) -> frozenset[str]:
-    """Suites whose numbers say nothing about a model: all but its own world's, for a model of the embedded world.
+    """Suites whose numbers say nothing about a model: those of a world that it was not made for.
+
+    A model of the embedded world knows that world alone. `reference/mllm` knows English, and of pictures its scenes.
 
     Args:
         model: the name of the model under test.
         cases: of its run.
     """
-    if not model.startswith("testbed/"):
-        return frozenset()
-    return frozenset(case.sample.suite for case in cases) - {"testbed"}
+    if model.startswith("testbed/"):
+        return frozenset(case.sample.suite for case in cases) - {"testbed"}
+    if model.startswith("reference/mllm"):
+        return frozenset(case.sample.suite for case in cases if case.pictures) - {"scenes"}
+    return frozenset()
 
 
 def pooled(cases: Sequence[AuditCase], noise: frozenset[str]) -> list[AuditCase]:

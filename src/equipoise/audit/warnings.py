@@ -96,9 +96,10 @@ def find_warnings(run: AuditRun, cases: Sequence[AuditCase]) -> list[AuditWarnin
     """
     warnings = [
         *_about_judge(run),
+        *_about_defence(run),
         *_about_attack(run),
         *_about_world(run.model_name, cases),
-        *_about_samples(cases),
+        *_about_samples(cases, reads_pictures=run.recipe.get("reads_pictures", True)),
     ]
     noise = noise_suites(run.model_name, cases)
     for variant in dict.fromkeys(case.variant for case in cases):
@@ -155,6 +156,17 @@ def _about_judge(run: AuditRun) -> Iterator[AuditWarning]:
             )
 
 
+def _about_defence(run: AuditRun) -> Iterator[AuditWarning]:
+    """Whether a guard was judged by its own detector, which finds no harm in what it let pass."""
+    layers = (run.recipe.get("defence") or {}).get("layers", [])
+    detectors = {layer.get("detector") for layer in layers} - {None}
+    # A judge that is a detector is known by the detector's identity, then `@` and a threshold.
+    judges = {member.identity.partition("@")[0] for member in JudgeSummary.of(run.judge_descriptions[0]).members}
+    if detectors & judges:
+        text = "the guard is judged by its own detector, which finds no harm in what it let pass; try another judge"
+        yield AuditWarning("own-detector", text, "defended", rate="harmful_answer", may_change=1.0)
+
+
 def _most_errors(rows: Iterable[AgreementRow]) -> float | None:
     """The largest share of replies that the judge labelled wrongly on any of these sets; None without a set."""
     # If a share p refuses, the judge counts s p + (1 - c)(1 - p): off by at most the larger of 1 - s and 1 - c.
@@ -204,19 +216,22 @@ def _about_picture(picture: PerturbedPicture, epsilon: float | None) -> Iterator
 
 
 def _about_world(model: str, cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
-    """Whether a reference model, which knows the embedded world only, was asked about anything else."""
+    """Whether a reference model, which knows drawn scenes only, was asked about anything else."""
     noise = noise_suites(model, cases)
-    for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite in noise):
+    if model.startswith("testbed/"):
         text = f"{model} knows nothing but the embedded world: what it says here is noise"
+    else:
+        text = f"{model} understands no pictures but drawn scenes: what it says here is noise"
+    for suite in dict.fromkeys(case.sample.suite for case in cases if case.sample.suite in noise):
         yield AuditWarning("other-world", text, PLAIN, suite, may_change=1.0)
     if noise and all(case.sample.suite in noise for case in cases):
-        text = f"every suite is noise: {model} knows nothing but the embedded world"
+        text = f"every suite is noise: {model} knows nothing but drawn scenes"
         yield AuditWarning("other-world", text, PLAIN, rate="needless_refusal", may_change=1.0)
 
 
-def _about_samples(cases: Sequence[AuditCase]) -> Iterator[AuditWarning]:
+def _about_samples(cases: Sequence[AuditCase], *, reads_pictures: bool) -> Iterator[AuditWarning]:
     plain = [case for case in cases if case.variant == PLAIN]
-    if plain and not any(case.pictures or case.sample.problem for case in plain):
+    if reads_pictures and plain and not any(case.pictures or case.sample.problem for case in plain):
         yield AuditWarning(
             "no-pictures", "no sample has a picture: this says nothing about what pictures do to the model"
         )

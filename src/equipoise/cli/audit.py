@@ -18,6 +18,8 @@ from equipoise.cli.options.endpoint import command_line
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.judge import JudgeOptions
 from equipoise.cli.options.param_types import ATTACK
+from equipoise.cli.options.suites import HELP as SUITE_HELP
+from equipoise.cli.options.suites import default_suites, load_suites
 from equipoise.cli.report import open_with_summary
 from equipoise.errors import UsageError
 
@@ -29,12 +31,10 @@ if TYPE_CHECKING:
     from equipoise.audit.run import AuditConfig
     from equipoise.audit.summary import AuditRates, AuditSummary, VariantSummary
     from equipoise.audit.warnings import AuditWarning
-    from equipoise.data.catalogue import Suite
     from equipoise.stats.estimates import Estimate
 
 DEFAULT_MODEL = "testbed/llava"
 DEFAULT_BYSTANDER = "testbed/internvl"
-EMBEDDED_SUITES = ("testbed", "everyday")
 UNFINISHED = 12
 """Exit code of an audit in which some samples have no reply."""
 FIRST_WARNINGS = ("unreached", "silent")
@@ -59,8 +59,8 @@ Suites = Annotated[
     typer.Option(
         "--suite",
         "-s",
-        help="NAME, NAME=FOLDER, NAME=hub:ORG/NAME@REVISION, a file of your own samples, or recovery-depth[=FILE], "
-        "which begins replies. May be repeated. By default the embedded ones: testbed and everyday.",
+        help=SUITE_HELP,
+        show_default=False,
     ),
 ]
 AuditBystanders = Annotated[
@@ -132,6 +132,7 @@ def audit(
     from equipoise.audit.text_attacks import TEXT_ATTACKS
     from equipoise.cli.options.target import defend_target, find_target, slug
     from equipoise.countermeasures.catalogue import parse
+    from equipoise.reference.mllm.scene_judge import judge_for_suites
 
     if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
         names = ", ".join(("refusal", *TEXT_ATTACKS))
@@ -142,19 +143,21 @@ def audit(
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
-    specs = tuple(suite or EMBEDDED_SUITES)
+    specs = tuple(suite or ())
     suites = load_suites(specs, data, limit, settings.seed)
     begun = BegunReplies.of_specs(specs)
     judge = judges.load(compute)
     is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
     target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env, requests.endpoint)
+    if not suite:
+        suites = load_suites(default_suites(target.name, target.model), None, limit, settings.seed)
     if begun is not None:
         suites = (*suites, begun.suite(target.model, limit, settings.seed))
     config = AuditConfig(
         target=target,
         suites=suites,
-        judge=judge,
+        judge=judge_for_suites(judge, {suite.name for suite in suites}),
         out=folder,
         perturbing=perturbing if is_attacked else None,
         bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders) if is_attacked else (),
@@ -187,19 +190,6 @@ def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVarian
         pictures=pictures,
         seed=settings.seed,
         max_seconds=settings.max_seconds,
-    )
-
-
-def load_suites(specs: tuple[str, ...], data: Path | None, limit: int | None, seed: int) -> tuple[Suite, ...]:
-    """The suites of `--suite`."""
-    from equipoise.audit.recovery.suite import is_recovery_depth
-    from equipoise.data.catalogue import load_suite
-    from equipoise.testbed.suite import NAME, load
-
-    return tuple(
-        load(limit, seed) if spec == NAME else load_suite(spec, root=data, limit=limit, seed=seed)
-        for spec in specs
-        if not is_recovery_depth(spec)
     )
 
 

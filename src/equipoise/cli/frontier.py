@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli.audit import AttackName, AttackPictures, DataFolder, Limit, Suites, load_suites, perturbed_variant
+from equipoise.cli.audit import AttackName, AttackPictures, DataFolder, Limit, Suites, perturbed_variant
 from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.attack import AttackOptions
@@ -16,15 +16,17 @@ from equipoise.cli.options.compute import GradientOptions
 from equipoise.cli.options.endpoint import command_line
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.judge import JudgeOptions
+from equipoise.cli.options.suites import default_suites, load_suites
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.audit.frontier.advice import FrontierAdvice
     from equipoise.audit.frontier.document import Frontier
     from equipoise.audit.frontier.run import FrontierConfig
+    from equipoise.data.split_registry import SplitRegistry
+    from equipoise.data.catalogue import Suite
     from equipoise.types import Sample
 
-EMBEDDED_SUITES = ("testbed", "everyday")
 UNFINISHED = 12
 """Exit code where some samples have no reply; that of an audit."""
 
@@ -97,17 +99,20 @@ def frontier(
     from equipoise.cli.options.target import find_target, slug
     from equipoise.data.split_registry import SplitRegistry
     from equipoise.models.base import OpenModel
+    from equipoise.reference.mllm.scene_judge import judge_for_suites
 
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = perturbed_variant(settings, attack_pictures) if attack == "refusal" else None
     named = [parse_variant(text, model) for text in mitigations or ()]
     max_failed = FailureLimit.parse(requests.max_failed)
-    registry = SplitRegistry.of(load_suites(tuple(suite or EMBEDDED_SUITES), data, limit, settings.seed), split_seed)
+    suites = load_suites(tuple(suite or ()), data, limit, settings.seed)
     declared = _declared(tuned_on or ())
-    for name, samples in declared.items():
-        registry.require_apart(name, samples)
     judge = judges.load(compute)
+    registry = None if not suites else _registry(suites, split_seed, declared)
     target = find_target(model, compute, requests.api_key_env, requests.endpoint)
+    if registry is None:
+        suites = load_suites(default_suites(target.name, target.model), None, limit, settings.seed)
+        registry = _registry(suites, split_seed, declared)
     is_served = not isinstance(target.model, OpenModel)
     if not named:
         reads = isinstance(target.model, OpenModel) and target.model.reads_pictures
@@ -116,7 +121,7 @@ def frontier(
     config = FrontierConfig(
         target=target,
         registry=registry,
-        judge=judge,
+        judge=judge_for_suites(judge, {suite.name for suite in suites}),
         out=out or Path(f"frontier-{slug(model)}"),
         variants=tuple(named),
         load=None if is_served else compute.load,
@@ -136,6 +141,16 @@ def frontier(
     )
     _run(config)
     _report(config.out, json)
+
+
+def _registry(suites: tuple[Suite, ...], seed: int, declared: dict[str, tuple[Sample, ...]]) -> SplitRegistry:
+    """The division of the suites, apart from what mitigations say that they were tuned on."""
+    from equipoise.data.split_registry import SplitRegistry
+
+    registry = SplitRegistry.of(suites, seed)
+    for name, samples in declared.items():
+        registry.require_apart(name, samples)
+    return registry
 
 
 def _declared(items: list[str] | tuple[str, ...]) -> dict[str, tuple[Sample, ...]]:

@@ -35,12 +35,12 @@ def rejudge(
     from equipoise.audit.rejudge import rejudge as judge_again
     from equipoise.audit.summary import NAME
     from equipoise.files import write_json
+    from equipoise.reference.mllm.scene_judge import judge_for_suites
     from equipoise.report.audit.page import write_report
 
-    AuditRun.open(run)
-    outcome = judge_again(
-        run, judges.load(device, pictures=with_pictures), with_pictures=with_pictures, command=command_line()
-    )
+    suites = {suite["name"] for suite in AuditRun.open(run).recipe.get("suites", ())}
+    judge = judge_for_suites(judges.load(device, pictures=with_pictures), suites)
+    outcome = judge_again(run, judge, with_pictures=with_pictures, command=command_line())
     opened, cases, summary = open_with_summary(run, None)
     write_json(run / NAME, summary.to_json())
     page = write_report(opened, summary, run / "report.html", cases=cases)

@@ -15,6 +15,7 @@ from equipoise.data.sample_pictures import check_pictures
 from equipoise.data.subset import choose_subset
 from equipoise.data.suites import (
     coconot,
+    contrast,
     everyday,
     figstep,
     generic,
@@ -168,8 +169,16 @@ SUITES: Final[dict[str, PublishedSuite]] = {
         "shipped with Equipoise",
         "MIT",
     ),
+    "contrast": PublishedSuite(
+        lambda _: contrast.load(),
+        "our own harmful prompts, harmless ones that look like them, and plain ones",
+        "shipped with Equipoise",
+        "MIT",
+    ),
 }
-"""Every suite that has a name. `everyday` is shipped; of the others a user brings a copy."""
+"""Every suite that has a name. Those of `SHIPPED` come with the package; of the others a user brings a copy."""
+SHIPPED: Final = (everyday.SUITE, contrast.SUITE)
+"""Suites that need no copy."""
 
 
 def load_suite(
@@ -202,7 +211,7 @@ def load_suite(
     if name not in SUITES:
         raise UsageError(_unknown(name))
     published = SUITES[name]
-    if name == everyday.SUITE:
+    if name in SHIPPED:
         return _suite(name, published.load(Path()), published.source, published, limit, seed)
     folder, source = _find_copy(name, location, path, root)
     return _suite(name, published.load(folder), source, published, limit, seed)

@@ -42,6 +42,7 @@ RULES: Final[dict[str, SplitRule]] = {
     "mossbench": SplitRule(development=0, test=1),
     # Ours to report with; nothing may be fitted to it.
     "everyday": SplitRule(development=0, test=1),
+    "contrast": SplitRule(development=0, test=1),
 }
 """By family (the name up to `/`); any other suite is divided by cluster, 40 / 20 / 40."""
 

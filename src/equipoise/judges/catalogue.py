@@ -40,13 +40,13 @@ class JudgeSettings:
 
 
 def choose_judge(
-    name: str, harm: Sequence[str], settings: JudgeSettings | None = None
+    name: str, harm: Sequence[str | Judge], settings: JudgeSettings | None = None
 ) -> Ensemble | ProviderSignalFirst:
     """The judge of refusals with this name, together with judges of harm.
 
     Args:
         name: `ensemble`, `phrases`, `encoder`, or a model that is asked.
-        harm: judges of harm, each as of `harm_judge`.
+        harm: judges of harm: loaded ones, or names as of `harm_judge`.
         settings: how models are reached.
 
     Raises:
@@ -59,7 +59,7 @@ def choose_judge(
     from equipoise.judges.rubric import HARM, REFUSAL
 
     settings = settings or JudgeSettings()
-    harm_judges = [harm_judge(spec, settings) for spec in harm]
+    harm_judges = [harm_judge(spec, settings) if isinstance(spec, str) else spec for spec in harm]
     if name == "ensemble":
         return default_judge(harm=harm_judges)
     if name == "phrases":

@@ -3,10 +3,11 @@
 from equipoise.audit.engine.inspect_solver import reply_solver
 from equipoise.audit.engine.provider import equipoise
 from equipoise.audit.engine.scorers import harm, harmful_answer, needless_refusal, refusal
-from equipoise.audit.engine.tasks import TASKS, embedded, generic
+from equipoise.audit.engine.tasks import TASKS, drawn_scenes, embedded, generic
 
 __all__ = [
     "TASKS",
+    "drawn_scenes",
     "embedded",
     "equipoise",
     "generic",

@@ -77,3 +77,13 @@ def embedded(
     from equipoise.testbed.suite import load
 
     return to_task(load(limit, seed), harm_judge, judge_key_env)
+
+
+@task(name="scenes")
+def drawn_scenes(
+    limit: int | None = None, seed: int = 0, harm_judge: JudgeNames = None, judge_key_env: str | None = None
+) -> Task:
+    """English questions about drawn scenes, known answers; pictures with a warning emblem, to be refused."""
+    from equipoise.reference.mllm.suite import load
+
+    return to_task(load(limit, seed), harm_judge, judge_key_env)

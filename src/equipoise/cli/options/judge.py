@@ -49,8 +49,9 @@ class JudgeOptions:
         typer.Option(
             "--harm-judge",
             help=f"A judge of harm: {WHERE}; with guard:FAMILY= before it where it is a llama-guard, wildguard, "
-            "granite-guardian, shieldgemma or qwen3guard; or answers, which takes every answer to what should "
-            "be refused for harmful. May be repeated, the most trusted first.",
+            "granite-guardian, shieldgemma or qwen3guard; detector:NAME for a harm detector of the guard, such as "
+            "detector:embedded; or answers, which takes every answer to what should be refused for harmful. May be "
+            "repeated, the most trusted first.",
         ),
     ] = None
     judge_key_env: Annotated[str | None, KEY_OPTION] = None
@@ -104,14 +105,20 @@ class JudgeOptions:
             ModelError: a local model cannot be loaded.
             MissingExtraError: a served judge without the extra `served`.
         """
+        from equipoise.guard.detector_judge import PREFIX, DetectorJudge
         from equipoise.judges.catalogue import choose_judge
 
-        specs = [self.judge, *(self.harm_judge or [])]
+        named = self.harm_judge or []
+        specs = [self.judge, *(spec for spec in named if not spec.startswith(PREFIX))]
         settings = judge_settings(specs, self.judge_key_env, device, pictures=pictures, timeout=self.judge_timeout)
         endpoint = endpoint_settings(
             self.judge_header, self.judge_extra_body, self.judge_temperature, self.judge_max_tokens_field
         )
-        return choose_judge(self.judge, self.harm_judge or [], replace(settings, endpoint=endpoint))
+        # A detector is of the guard, which the layer of judges does not know.
+        harm = [
+            DetectorJudge.parse(spec, device=settings.device) if spec.startswith(PREFIX) else spec for spec in named
+        ]
+        return choose_judge(self.judge, harm, replace(settings, endpoint=endpoint))
 
 
 @dataclass(frozen=True, kw_only=True)
