@@ -109,6 +109,31 @@ def test_a_prompt_without_an_end_is_given_up(chatty: TextModel, victim: OpenVict
     assert len(prompt.trace) == 5
 
 
+def test_a_sentence_ends_once_its_end_would_be_refused(chatty: TextModel, victim: OpenVictim) -> None:
+    eager = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "enough": -0.3}))
+    patient = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "enough": 0.1}))
+    for number in range(4):
+        prompt = eager.generate(SEED, number)
+        assert prompt.failure is None
+        # Nothing is written after the first end that would be refused.
+        words = prompt.text[:-1].split()
+        ends = {
+            count: max(victim.scores([f"{' '.join(words[:count])} {mark}" for mark in ".?"]))
+            for count in range(SETTINGS.least_words, len(words))
+        }
+        assert all(score < -0.3 for score in ends.values())
+        # A log-probability is never above 0: no end is ever enough, and ends are drawn as other tokens are.
+        assert len(patient.generate(SEED, number).trace) >= len(prompt.trace)
+
+
+def test_a_long_sentence_ends_as_soon_as_it_may(chatty: TextModel, victim: OpenVictim) -> None:
+    settings = GrowthSettings(**{**vars(SETTINGS), "most_words": 7, "enough": 0.1, "floor": -30.0})
+    for number in range(4):
+        prompt = GrownSearch(chatty, victim, settings).generate(SEED, number)
+        assert prompt.failure is None
+        assert len(prompt.trace) <= 8
+
+
 def test_the_weight_grows_over_the_ramp() -> None:
     settings = GrowthSettings(weight=10.0, ramp=5)
     assert [settings.weight_at(position) for position in (0, 1, 5, 9)] == [0.0, 2.0, 10.0, 10.0]
@@ -120,7 +145,8 @@ def test_the_trace_shows_convergence(chatty: TextModel, victim: OpenVictim) -> N
     assert prompt.trace[0]["weight"] == 0.0
     assert prompt.trace[0]["rounds"] == 1
     assert all(step["rounds"] <= SETTINGS.rounds for step in prompt.trace)
-    assert all(1 <= step["scored"] <= (SETTINGS.candidates + 1) * SETTINGS.rounds for step in prompt.trace)
+    # The marks that end a sentence are scored beside the candidates.
+    assert all(1 <= step["scored"] <= (SETTINGS.candidates + 1) * SETTINGS.rounds + 2 for step in prompt.trace)
 
 
 def test_the_models_are_left_as_they_were(chatty: TextModel, victim: OpenVictim) -> None:

@@ -10,7 +10,7 @@ For every new position, with text q so far:
     repeat   s1(w) = weight * gradient at v + log p_writer(w | ...)          for all w; the best B are candidates
              s2(w) = weight * log p_victim(refusal | template(q w)) + log p_writer(w | ...)     exact, for the B
              v     = the best by s2; until v was the best before
-    append   w ~ softmax(s2 / temperature)
+    append   w ~ softmax(s2 / temperature), or the end of the sentence where the victim would refuse it as it stands
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class GrowthSettings:
     """How much less likely than the writer's likeliest word a token may be (log), which keeps the text readable."""
     least_words: int = 6
     """A sentence may not end before."""
+    enough: float = -0.3
+    """A sentence ends as soon as its end has this log-probability per token of the refusal: it would be refused."""
+    most_words: int = 18
+    """From here on a sentence ends as soon as an end is likely enough: a small writer would run on."""
     most_tokens: int = 40
     """A prompt without the end of a sentence by then is given up."""
     gradient_weight: float = 3.0
@@ -175,6 +179,9 @@ class GrownSearch:
             return None
         # Scores are kept over the rounds of a position: a later round computes its new candidates only.
         exact: dict[int, float] = {}
+        likely: dict[int, float] = {}
+        # Ends are always scored: they are rarely among the best, and only they say whether the sentence is refused.
+        ends = self._canonical(tokens, best_allowed(writer, allowed & self._filter.ends, settings.candidates))
         explored: set[int] = set()
         best, rounds = start[0], 0
         while rounds < settings.rounds:
@@ -185,19 +192,24 @@ class GrownSearch:
                 preliminary = writer + weight * settings.gradient_weight * gain
             ranked = best_allowed(preliminary, allowed, 2 * settings.candidates)
             chosen = self._canonical(tokens, ranked)[: settings.candidates]
-            new = [token for token in dict.fromkeys([best, *chosen]) if token not in exact]
+            new = [token for token in dict.fromkeys([best, *ends, *chosen]) if token not in exact]
             refusal = self._refusal(tokens, new) if weight > 0 else [0.0] * len(new)
-            exact |= {token: weight * value + float(writer[token]) for token, value in zip(new, refusal, strict=True)}
+            likely |= dict(zip(new, refusal, strict=True))
+            exact |= {token: weight * likely[token] + float(writer[token]) for token in new}
             explored.add(best)
             best = max(exact, key=lambda token: (exact[token], -token))
             # Converged: the best token is one at which the gradient was taken before.
             if weight == 0 or best in explored:
                 break
-        token = self._draw(exact, len(tokens), number)
+        end = max(ends, key=lambda token: (exact[token], -token), default=None)
+        long = len(self._filter.decode(tokens).split()) >= settings.most_words
+        over = end is not None and (long or (weight > 0 and likely[end] >= settings.enough))
+        token = end if end is not None and over else self._draw(exact, len(tokens), number)
         return {
             "token": token,
             "text": self._filter.texts[token],
             "weight": round(weight, 4),
+            "refusal": likely[token] if weight > 0 else None,
             "rounds": rounds,
             "scored": len(exact),
             "writer": float(writer[token]),
