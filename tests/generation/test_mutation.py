@@ -12,13 +12,14 @@ from equipoise.generation.generated_prompt import RequestLabel, SeedPrompt
 from equipoise.generation.mutation import (
     CONTEXTS,
     EMOTIONS,
+    MUTATIONS,
     RECOMBINATION,
     WORDS,
     MutatedSearch,
     MutationSettings,
     ParaphraseSearch,
 )
-from equipoise.generation.writer import REPHRASE, ChatWriter, clean
+from equipoise.generation.writer import REPHRASE, REPHRASED, ChatWriter, WritingExamples, clean
 from equipoise.types import Exchange, Prompt
 from tests.generation.fakes import WordVictim
 
@@ -33,9 +34,11 @@ class EchoWriter:
     def __init__(self, words: Sequence[str] = ("kill", "calm", "murder")) -> None:
         self.words = words
         self.instructions: list[str] = []
+        self.examples: list[WritingExamples] = []
 
-    def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+    def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
         self.instructions += instructions
+        self.examples.append(examples)
         return [
             f"{text.rsplit(': ', 1)[-1]} {self.words[(seed + number) % len(self.words)]}"
             for number, text in enumerate(instructions)
@@ -128,16 +131,33 @@ def test_worse_prompts_are_taken_by_the_rule_of_metropolis() -> None:
     assert not own._anneal(-0.1, 0, Fixed(0.38))  # type: ignore[arg-type]
 
 
+def test_examples_show_each_instruction_and_hold_none_of_the_words_that_are_put_in() -> None:
+    writer = EchoWriter()
+    search(writer).generate(SEED, 0)
+    shown = [pair for examples in writer.examples for pair in examples]
+    assert shown
+    for kind, (instruction, details) in MUTATIONS.items():
+        head, tail = instruction.split("{}")[:2]
+        own = [(asked, text) for asked, text in shown if asked.startswith(head) and tail in asked]
+        assert own, kind
+        # A writer that copies the example would otherwise look as if it had followed the instruction.
+        assert not any(detail in text for _, text in own for detail in details)
+    for asked, text in shown:
+        assert text.count("?") == 1
+        assert text not in asked
+
+
 def test_a_paraphrase_pays_no_regard_to_the_victim() -> None:
     writer = EchoWriter(["calm"])
     baseline = ParaphraseSearch(writer, WordVictim("kill"))
     prompt = baseline.generate(SEED, 0)
     assert prompt.method == "paraphrased"
     assert writer.instructions == [f"{REPHRASE}\n{SEED.text}"]
+    assert writer.examples == [REPHRASED]
     assert prompt.scores == {"refusal": 0.0, "seed_refusal": 0.0}
 
     class Silent(EchoWriter):
-        def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+        def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
             return ["" for _ in instructions]
 
     assert ParaphraseSearch(Silent(), WordVictim("x")).generate(SEED, 0).failure == "the writer gave no sentence"
