@@ -135,7 +135,7 @@ class GenerationBench:
         folder = self.out / method
         searches: dict[str, Callable[[], PromptSearch]] = {
             "grown": lambda: GrownSearch(
-                self.writer, self.victim, GrowthSettings(candidates=self.arguments.candidates)
+                self.writer, self.victim, GrowthSettings(candidates=self.arguments.candidates), self.gate.labels
             ),
             "mutated": lambda: MutatedSearch(SampledWriter(self.writer), self.victim, self.gate.labels),
             "paraphrased": lambda: ParaphraseSearch(SampledWriter(self.writer), self.victim),

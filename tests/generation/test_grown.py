@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from equipoise.errors import UsageError
-from equipoise.generation.generated_prompt import SeedPrompt
+from equipoise.generation.generated_prompt import RequestLabel, SeedPrompt
 from equipoise.generation.grown import GrownSearch, GrowthSettings
 from equipoise.generation.victims import OpenVictim
 from equipoise.models.text_model import TextModel
@@ -134,6 +135,29 @@ def test_a_long_sentence_ends_as_soon_as_it_may(chatty: TextModel, victim: OpenV
         assert len(prompt.trace) <= 8
 
 
+def test_a_word_that_makes_the_text_harmful_is_drawn_again(chatty: TextModel, victim: OpenVictim) -> None:
+    texts: list[str] = []
+
+    def check(requests: Sequence[str]) -> list[RequestLabel]:
+        texts.extend(requests)
+        return ["harmful" if "attack" in text.split() else "harmless" for text in requests]
+
+    checked = GrownSearch(chatty, victim, SETTINGS, check)
+    prompts = [checked.generate(SEED, number) for number in range(4)]
+    # The planted word is what the victim refuses most, and the other one that it refuses is taken.
+    assert not any("attack" in prompt.text.split() for prompt in prompts)
+    assert any("shoot" in prompt.text.split() for prompt in prompts)
+    assert sum(step["redraws"] for prompt in prompts for step in prompt.trace) > 0
+    # It reads the text so far with the drawn token, not the token alone.
+    assert max(len(text.split()) for text in texts) >= SETTINGS.least_words
+    assert checked.recipe != GrownSearch(chatty, victim, SETTINGS).recipe
+
+
+def test_a_check_that_calls_everything_harmful_changes_nothing(chatty: TextModel, victim: OpenVictim) -> None:
+    strict = GrownSearch(chatty, victim, SETTINGS, lambda texts: ["harmful"] * len(texts))
+    assert grown(strict, range(2)) == grown(GrownSearch(chatty, victim, SETTINGS), range(2))
+
+
 def test_the_weight_grows_over_the_ramp() -> None:
     settings = GrowthSettings(weight=10.0, ramp=5)
     assert [settings.weight_at(position) for position in (0, 1, 5, 9)] == [0.0, 2.0, 10.0, 10.0]
@@ -158,7 +182,9 @@ def test_the_models_are_left_as_they_were(chatty: TextModel, victim: OpenVictim)
     assert all(parameter.grad is None for parameter in chatty.model.parameters())
 
 
-@pytest.mark.parametrize("change", [{"candidates": 0}, {"temperature": 0.0}, {"rounds": 0}, {"ramp": -1}])
+@pytest.mark.parametrize(
+    "change", [{"candidates": 0}, {"redraws": 0}, {"temperature": 0.0}, {"rounds": 0}, {"ramp": -1}]
+)
 def test_impossible_settings_are_one_clear_error(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"expected candidates.*got.*try"):
         GrowthSettings(**change)

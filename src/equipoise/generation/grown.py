@@ -10,7 +10,11 @@ For every new position, with text q so far:
     repeat   s1(w) = weight * gradient at v + log p_writer(w | ...)          for all w; the best B are candidates
              s2(w) = weight * log p_victim(refusal | template(q w)) + log p_writer(w | ...)     exact, for the B
              v     = the best by s2; until v was the best before
-    append   w ~ softmax(s2 / temperature), or the end of the sentence where the victim would refuse it as it stands
+    append   w ~ softmax(s2 / temperature), drawn again where a check calls the text harmful with it; or the end of the
+             sentence where the victim would refuse it as it stands
+
+The check is ours. Without it the words that raise a refusal most are the alarming ones, and most prompts end up as
+what a model should refuse.
 """
 
 from __future__ import annotations
@@ -24,7 +28,13 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import UsageError
-from equipoise.generation.generated_prompt import GeneratedPrompt, SaveState, SeedPrompt, ignore_state
+from equipoise.generation.generated_prompt import (
+    GeneratedPrompt,
+    SafetyCheck,
+    SaveState,
+    SeedPrompt,
+    ignore_state,
+)
 from equipoise.generation.token_filter import TokenFilter, best_allowed
 from equipoise.generation.victims import OpenVictim
 from equipoise.generation.vocabulary_map import VocabularyMap
@@ -47,14 +57,17 @@ class GrowthSettings:
     """Positions over which the weight grows from 0: the first words say nothing of what is asked."""
     temperature: float = 0.6
     """Of the draw of the appended token."""
+    redraws: int = 6
+    """Draws of a token at a position, at most, where the check calls the text harmful."""
     rounds: int = 3
     """Gradient steps at a position, at most."""
     floor: float = -7.0
     """How much less likely than the writer's likeliest word a token may be (log), which keeps the text readable."""
     least_words: int = 6
     """A sentence may not end before."""
-    enough: float = -0.3
-    """A sentence ends as soon as its end has this log-probability per token of the refusal: it would be refused."""
+    enough: float = -0.6
+    """A sentence ends as soon as its end has this log-probability per token of the refusal. A model has several
+    wordings of a refusal that share its probability: this one's is far below 1 where it refuses."""
     most_words: int = 18
     """From here on a sentence ends as soon as an end is likely enough: a small writer would run on."""
     most_tokens: int = 40
@@ -67,11 +80,15 @@ class GrowthSettings:
     """Of all draws."""
 
     def __post_init__(self) -> None:
-        if min(self.candidates, self.rounds, self.most_tokens) < 1 or self.temperature <= 0 or self.ramp < 0:
+        if (
+            min(self.candidates, self.rounds, self.redraws, self.most_tokens) < 1
+            or self.temperature <= 0
+            or self.ramp < 0
+        ):
             raise UsageError(
-                "expected candidates, rounds and tokens of at least 1, a temperature above 0 and a ramp of at least 0, "
-                f"got {self.candidates}, {self.rounds}, {self.most_tokens}, {self.temperature:g} and {self.ramp}; "
-                "try the defaults"
+                "expected candidates, rounds, redraws and tokens of at least 1, a temperature above 0 and a ramp of at "
+                f"least 0, got {self.candidates}, {self.rounds}, {self.redraws}, {self.most_tokens}, "
+                f"{self.temperature:g} and {self.ramp}; try the defaults"
             )
 
     def weight_at(self, position: int) -> float:
@@ -101,14 +118,19 @@ class GrownSearch:
         writer: a text model that says which token comes next; it may be the victim itself or another model.
         victim: a model with weights.
         settings: how.
+        check: labels the text so far; words that make it harmful are avoided where others are left.
     """
 
     method = "grown"
 
     def __init__(
-        self, writer: TransformersModel, victim: OpenVictim, settings: GrowthSettings = GrowthSettings()
+        self,
+        writer: TransformersModel,
+        victim: OpenVictim,
+        settings: GrowthSettings = GrowthSettings(),
+        check: SafetyCheck | None = None,
     ) -> None:
-        self.writer, self.victim, self.settings = writer, victim, settings
+        self.writer, self.victim, self.settings, self.check = writer, victim, settings, check
         tokenizer = writer.processor.tokenizer
         self._filter = TokenFilter(tokenizer, writer.model.get_output_embeddings().weight.shape[0], settings.banned)
         if not bool(self._filter.allowed.any()):
@@ -119,7 +141,13 @@ class GrownSearch:
     def recipe(self) -> dict[str, Any]:
         """All that decides the prompts beside the seeds, as JSON."""
         names = {"writer": f"{self.writer.name}@{self.writer.revision}", "victim": self.victim.name}
-        return {"method": self.method, **names, "refusal": self.victim.refusal, "settings": vars(self.settings).copy()}
+        return {
+            "method": self.method,
+            **names,
+            "refusal": self.victim.refusal,
+            "settings": vars(self.settings).copy(),
+            "checked": self.check is not None,
+        }
 
     def generate(
         self,
@@ -204,13 +232,14 @@ class GrownSearch:
         end = max(ends, key=lambda token: (exact[token], -token), default=None)
         long = len(self._filter.decode(tokens).split()) >= settings.most_words
         over = end is not None and (long or (weight > 0 and likely[end] >= settings.enough))
-        token = end if end is not None and over else self._draw(exact, len(tokens), number)
+        token, redraws = (end, 0) if end is not None and over else self._checked_draw(exact, tokens, number)
         return {
             "token": token,
             "text": self._filter.texts[token],
             "weight": round(weight, 4),
             "refusal": likely[token] if weight > 0 else None,
             "rounds": rounds,
+            "redraws": redraws,
             "scored": len(exact),
             "writer": float(writer[token]),
             "score": exact[token],
@@ -239,6 +268,23 @@ class GrownSearch:
 
     def _refusal(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[float]:
         return self.victim.scores([self._filter.decode([*tokens, token]) for token in candidates])
+
+    def _checked_draw(self, exact: Mapping[int, float], tokens: Sequence[int], number: int) -> tuple[int, int]:
+        """A drawn token, and how many were drawn before it that the check calls harmful."""
+        left = dict(exact)
+        first = self._draw(left, len(tokens), number)
+        if self.check is None:
+            return first, 0
+        token = first
+        for redraws in range(self.settings.redraws):
+            if self.check([self._filter.decode([*tokens, token])])[0] != "harmful":
+                return token, redraws
+            del left[token]
+            if not left:
+                break
+            token = self._draw(left, len(tokens), number)
+        # All are harmful: the gate will say so of the whole, unless later words make another sense of it.
+        return first, self.settings.redraws
 
     def _draw(self, exact: Mapping[int, float], position: int, number: int) -> int:
         candidates = sorted(exact)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.errors import UsageError
-from equipoise.generation.generated_prompt import GeneratedPrompt, RequestLabel, SaveState, SeedPrompt, ignore_state
+from equipoise.generation.generated_prompt import GeneratedPrompt, SafetyCheck, SaveState, SeedPrompt, ignore_state
 from equipoise.generation.victims import PromptVictim
 from equipoise.generation.writer import REPHRASE, REPHRASED, PromptWriter, WritingExamples
 
-SafetyCheck = Callable[[Sequence[str]], list[RequestLabel]]
-"""The label of each request; a search keeps only what is `harmless` or `controversial`."""
 CONTEXTS: Final = (
     "a security training at work",
     "a crime novel",
