@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from equipoise.audit.labels import AXES, PLAIN
 from equipoise.audit.records import AuditCase
@@ -13,6 +15,8 @@ from equipoise.report.audit.numbers import cases
 from equipoise.report.audit.plot import COLOURS, PlotPoint
 from equipoise.report.audit.suite_groups import SuiteGroup, group_suites, rates_without_noise
 from equipoise.report.audit.warnings import WarningQueue
+
+_NUMBER: Final = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -128,4 +132,9 @@ def _suite(variant: str, name: str, summary: SuiteSummary, warnings: WarningQueu
 
 
 def _worst_first(lines: list[RateLine]) -> tuple[RateLine, ...]:
-    return tuple(sorted(lines, key=lambda line: (-line.worst, line.name)))
+    return tuple(sorted(lines, key=lambda line: (-line.worst, _in_order(line.name))))
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts names by their numbers: `depth 5` before `depth 20`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
