@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,9 @@ def check(texts: Sequence[str]) -> list[RequestLabel]:
 
 
 def search(writer: EchoWriter | None = None, **settings: Any) -> MutatedSearch:
-    return MutatedSearch(writer or EchoWriter(), WordVictim("kill"), check, MutationSettings(**settings))
+    # The fake victim's scores are counts of a word: all rounds are gone through unless a test says otherwise.
+    own = MutationSettings(**{"enough": math.inf, **settings})
+    return MutatedSearch(writer or EchoWriter(), WordVictim("kill"), check, own)
 
 
 def test_the_refused_word_is_found() -> None:
@@ -145,6 +148,18 @@ def test_examples_show_each_instruction_and_hold_none_of_the_words_that_are_put_
     for asked, text in shown:
         assert text.count("?") == 1
         assert text not in asked
+
+
+def test_rounds_end_once_a_prompt_is_refused_surely_enough() -> None:
+    prompt = search(enough=1.0).generate(SEED, 0)
+    assert prompt.scores["refusal"] >= 1.0
+    # No round before the last had such a prompt.
+    assert all(step["score"] < 1.0 for step in prompt.trace[:-1])
+    assert len(prompt.trace) < MutationSettings().rounds
+    assert len(search(enough=1e9).generate(SEED, 0).trace) == MutationSettings().rounds
+    states: list[dict[str, Any]] = []
+    search(enough=1.0).generate(SEED, 0, save=lambda state: states.append(dict(state)))
+    assert search(enough=1.0).generate(SEED, 0, states[-1]).text == prompt.text, "a kill after the last round"
 
 
 def test_a_paraphrase_pays_no_regard_to_the_victim() -> None:

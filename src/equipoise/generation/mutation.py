@@ -124,6 +124,8 @@ class MutationSettings:
     """What each round takes from it."""
     coldest: float = 0.05
     """Lowest temperature."""
+    enough: float = -0.25
+    """Rounds end once a prompt has this score: the log-probability per token of the refusal, or log of the share."""
     longest: int = 60
     """Words of a prompt, at most."""
     seed: int = 0
@@ -189,6 +191,8 @@ class MutatedSearch:
         if state is not None:
             current, pool, trace = tuple(state["current"]), dict(state["pool"]), list(state["trace"])
         for turn in range(len(trace), settings.rounds):
+            if pool and max(pool.values()) >= settings.enough:
+                break
             source = random.Random(f"{settings.seed} {number} {turn}")
             proposals = self._mutants(current[0], source)
             safe = self._safe(list(proposals), seed.text)
