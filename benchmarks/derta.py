@@ -53,10 +53,10 @@ RESULTS: Final = ROOT / "benchmarks" / "results" / "derta.json"
 PAGE: Final = ROOT / "docs" / "training.md"
 ARMS: Final[dict[str, dict[str, Any]]] = {
     "vanilla": {"prefix": False, "rto_weight": 0.0},
-    "prefix": {"rto_weight": 0.0},
-    "transition": {"prefix": False},
     "both": {},
     "both, no boundary mix": {"boundary_mix": False},
+    "prefix": {"rto_weight": 0.0},
+    "transition": {"prefix": False},
 }
 """What each training changes in the configuration."""
 NEEDLESS: Final = (("everyday", "answer"), ("xstest", "answer"), ("or-bench/hard-1k", "borderline"))
