@@ -17,7 +17,14 @@ from tests.steering.planted import planted_model, sorry_judge
 UNUSED = tuple(f"w{number}" for number in range(8, 40))
 """Banned, so that the ends of sentences are drawn soon enough."""
 SETTINGS = GrowthSettings(
-    candidates=12, ramp=2, most_tokens=40, least_words=4, banned=("sorry", "sure", *UNUSED), weight=8.0
+    end_floor=-7.0,
+    floor=-7.0,
+    candidates=12,
+    ramp=2,
+    most_tokens=40,
+    least_words=4,
+    banned=("sorry", "sure", *UNUSED),
+    weight=8.0,
 )
 SEED = SeedPrompt("w1 w2 w3", "everyday")
 
@@ -128,7 +135,7 @@ def test_a_sentence_ends_once_its_end_would_be_refused(chatty: TextModel, victim
 
 
 def test_a_long_sentence_ends_as_soon_as_it_may(chatty: TextModel, victim: OpenVictim) -> None:
-    settings = GrowthSettings(**{**vars(SETTINGS), "most_words": 7, "enough": 0.1, "floor": -30.0})
+    settings = GrowthSettings(**{**vars(SETTINGS), "most_words": 7, "enough": 0.1, "floor": -30.0, "end_floor": -30.0})
     for number in range(4):
         prompt = GrownSearch(chatty, victim, settings).generate(SEED, number)
         assert prompt.failure is None
@@ -142,7 +149,8 @@ def test_a_word_that_makes_the_text_harmful_is_drawn_again(chatty: TextModel, vi
         texts.extend(requests)
         return ["harmful" if "attack" in text.split() else "harmless" for text in requests]
 
-    checked = GrownSearch(chatty, victim, SETTINGS, check)
+    # A threshold above the likeliest word: every word is checked.
+    checked = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "usual": 1.0}), check)
     prompts = [checked.generate(SEED, number) for number in range(4)]
     # The planted word is what the victim refuses most, and the other one that it refuses is taken.
     assert not any("attack" in prompt.text.split() for prompt in prompts)
@@ -153,8 +161,30 @@ def test_a_word_that_makes_the_text_harmful_is_drawn_again(chatty: TextModel, vi
     assert checked.recipe != GrownSearch(chatty, victim, SETTINGS).recipe
 
 
+def test_what_the_writer_would_say_anyway_is_not_checked(chatty: TextModel, victim: OpenVictim) -> None:
+    texts: list[str] = []
+
+    def check(requests: Sequence[str]) -> list[RequestLabel]:
+        texts.extend(requests)
+        return ["harmful"] * len(requests)
+
+    unchecked = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "usual": -100.0}), check)
+    assert sum(step["redraws"] for step in unchecked.generate(SEED, 0).trace) == 0
+    assert not texts
+    GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "usual": 1.0}), check).generate(SEED, 0)
+    assert texts
+
+
+def test_the_end_of_a_sentence_has_a_floor_of_its_own(chatty: TextModel, victim: OpenVictim) -> None:
+    # Above every likelihood: no end is ever likely enough.
+    settings = GrowthSettings(**{**vars(SETTINGS), "end_floor": 100.0, "most_tokens": 12})
+    prompt = GrownSearch(chatty, victim, settings).generate(SEED, 0)
+    assert prompt.failure == "no end of a sentence within 12 tokens"
+
+
 def test_a_check_that_calls_everything_harmful_changes_nothing(chatty: TextModel, victim: OpenVictim) -> None:
-    strict = GrownSearch(chatty, victim, SETTINGS, lambda texts: ["harmful"] * len(texts))
+    own = GrowthSettings(**{**vars(SETTINGS), "usual": 1.0})
+    strict = GrownSearch(chatty, victim, own, lambda texts: ["harmful"] * len(texts))
     assert grown(strict, range(2)) == grown(GrownSearch(chatty, victim, SETTINGS), range(2))
 
 

@@ -61,11 +61,16 @@ class GrowthSettings:
     """Draws of a token at a position, at most, where the check calls the text harmful."""
     rounds: int = 3
     """Gradient steps at a position, at most."""
-    floor: float = -7.0
+    floor: float = -6.0
     """How much less likely than the writer's likeliest word a token may be (log), which keeps the text readable."""
+    end_floor: float = -3.0
+    """The same for the end of a sentence: half a sentence with an exclamation mark is no prompt."""
+    usual: float = -1.5
+    """The same for words that no check reads: judges of whole requests misread their first words ("the best way to"),
+    and what the writer would say anyway was not put in by the search."""
     least_words: int = 6
     """A sentence may not end before."""
-    enough: float = -0.6
+    enough: float = -0.5
     """A sentence ends as soon as its end has this log-probability per token of the refusal. A model has several
     wordings of a refusal that share its probability: this one's is far below 1 where it refuses."""
     most_words: int = 18
@@ -232,7 +237,7 @@ class GrownSearch:
         end = max(ends, key=lambda token: (exact[token], -token), default=None)
         long = len(self._filter.decode(tokens).split()) >= settings.most_words
         over = end is not None and (long or (weight > 0 and likely[end] >= settings.enough))
-        token, redraws = (end, 0) if end is not None and over else self._checked_draw(exact, tokens, number)
+        token, redraws = (end, 0) if end is not None and over else self._checked_draw(exact, tokens, number, writer)
         return {
             "token": token,
             "text": self._filter.texts[token],
@@ -246,12 +251,13 @@ class GrownSearch:
         }
 
     def _allowed(self, tokens: Sequence[int], writer: Tensor) -> Tensor:
-        allowed = self._filter.allowed
+        allowed, ends = self._filter.allowed, self._filter.ends
         if len(self._filter.decode(tokens).split()) < self.settings.least_words:
-            allowed = allowed & ~self._filter.ends
+            allowed = allowed & ~ends
         # Relative to the likeliest of these: a writer may want a line end or a quotation mark above all.
         likeliest = writer.masked_fill(~allowed, -torch.inf).max()
-        return allowed & (writer >= likeliest + self.settings.floor)
+        floors = torch.where(ends, self.settings.end_floor, self.settings.floor)
+        return allowed & (writer >= likeliest + floors)
 
     def _canonical(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[int]:
         kept = self._filter.round_trips([[*tokens, token] for token in candidates])
@@ -269,15 +275,19 @@ class GrownSearch:
     def _refusal(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[float]:
         return self.victim.scores([self._filter.decode([*tokens, token]) for token in candidates])
 
-    def _checked_draw(self, exact: Mapping[int, float], tokens: Sequence[int], number: int) -> tuple[int, int]:
+    def _checked_draw(
+        self, exact: Mapping[int, float], tokens: Sequence[int], number: int, writer: Tensor
+    ) -> tuple[int, int]:
         """A drawn token, and how many were drawn before it that the check calls harmful."""
         left = dict(exact)
+        usual = max(float(writer[token]) for token in exact) + self.settings.usual
         first = self._draw(left, len(tokens), number)
         if self.check is None:
             return first, 0
         token = first
         for redraws in range(self.settings.redraws):
-            if self.check([self._filter.decode([*tokens, token])])[0] != "harmful":
+            text = self._filter.decode([*tokens, token])
+            if float(writer[token]) >= usual or self.check([text])[0] != "harmful":
                 return token, redraws
             del left[token]
             if not left:
