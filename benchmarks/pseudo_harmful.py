@@ -84,13 +84,14 @@ def main() -> None:
     if arguments.page:
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
         put(PAGE, "pseudo_harmful", render(results))
-        put(SHEET, "sheet", sheet_lines(results["prompts"]))
+        if results.get("prompts"):
+            put(SHEET, "sheet", sheet_lines(results["prompts"]))
         return
     parts = ["speed"] if arguments.speed_only else arguments.part or ["speed", *METHODS, "measure"]
     bench = GenerationBench(arguments)
     for part in parts:
         if part == "speed":
-            bench.store(speed=measure_speed(bench.victim, arguments.candidates))
+            bench.store(speed=measure_speed(bench.victim, arguments.candidates) | {"dtype": arguments.dtype})
         elif part == "measure":
             bench.measure()
         else:
@@ -121,7 +122,7 @@ class GenerationBench:
         """Keep results, also for the page where the run is whole."""
         self.results |= values | {"threads": torch.get_num_threads()}
         write_json(self._file, self.results)
-        if not self.arguments.speed_only and "methods" in self.results:
+        if "speed" in self.results and "methods" in self.results:
             write_json(RESULTS, self.results)
 
     @cached_property
@@ -316,7 +317,7 @@ def render(results: Mapping[str, Any]) -> list[str]:
         f'Victim `{results["victim"]}`, writer `{results.get("writer", "-")}`, refusal "{results["refusal"]}", '
         f"{results['dtype']}, {results['threads']} threads; hours are of processor time.",
         "",
-        f"Scoring {speed['candidates']} candidates: {speed['shared']:.1f} a second with a shared prefix, "
+        f"Scoring {speed['candidates']} candidates in {speed['dtype']}: {speed['shared']:.1f} a second with a shared prefix, "
         f"{speed['plain']:.1f} plainly: ratio {speed['ratio']:.1f}; largest difference of a score "
         f"{speed['difference']:.1e}.",
     ]

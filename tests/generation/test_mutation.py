@@ -141,13 +141,13 @@ def test_examples_show_each_instruction_and_hold_none_of_the_words_that_are_put_
     assert shown
     for kind, (instruction, details) in MUTATIONS.items():
         head, tail = instruction.split("{}")[:2]
-        own = [(asked, text) for asked, text in shown if asked.startswith(head) and tail in asked]
+        own = [(request, text) for request, text in shown if request.startswith(head) and tail in request]
         assert own, kind
         # A writer that copies the example would otherwise look as if it had followed the instruction.
         assert not any(detail in text for _, text in own for detail in details)
-    for asked, text in shown:
+    for request, text in shown:
         assert text.count("?") == 1
-        assert text not in asked
+        assert text not in request
 
 
 def test_rounds_end_once_a_prompt_is_refused_surely_enough() -> None:
