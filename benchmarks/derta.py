@@ -6,7 +6,11 @@ of this project, after its reply has begun to agree. Answers to harmless prompts
 prompts that no training saw: compliance by depth of a begun harmful answer, refusals of begun harmless ones, needless
 refusals, and the cross-entropy of the base's own replies. Suites of `--data` are measured where they are there.
 
-python benchmarks/derta.py [--base reference/base] [--data FOLDER] [--steps 300] [--seeds 3] [--limit N] [--page]
+python benchmarks/derta.py [--base reference/base] [--data FOLDER] [--steps 300] [--seeds 3] [--rows N] [--limit N]
+    [--arms vanilla both] [--out FOLDER] [--page]
+
+With `--out` every finished training and measurement is kept: the same command goes on, and commands for single `--arms`
+add to one table.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +34,7 @@ from equipoise.audit.text_attacks import AGREEMENT
 from equipoise.data.catalogue import load_suite
 from equipoise.data.refusal_rows import RefusalRow, RowKind
 from equipoise.errors import UsageError
+from equipoise.files import write_json
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.phrases import judge_reply
 from equipoise.judges.run_judge import run_judge
@@ -37,6 +43,7 @@ from equipoise.models.transformers_model import TransformersModel
 from equipoise.reference.alignment_prompts import alignment_prompts, refusal_parts
 from equipoise.stats.estimates import CaseLabel, estimate
 from equipoise.steering.prompt_sets import own_prompts
+from equipoise.steering.stage_folder import StageFolder
 from equipoise.training.derta.train import DertaTrainingConfig, train
 from equipoise.types import Prompt, Sample
 from page import put
@@ -46,10 +53,10 @@ RESULTS: Final = ROOT / "benchmarks" / "results" / "derta.json"
 PAGE: Final = ROOT / "docs" / "training.md"
 ARMS: Final[dict[str, dict[str, Any]]] = {
     "vanilla": {"prefix": False, "rto_weight": 0.0},
-    "prefix": {"rto_weight": 0.0},
-    "transition": {"prefix": False},
     "both": {},
     "both, no boundary mix": {"boundary_mix": False},
+    "prefix": {"rto_weight": 0.0},
+    "transition": {"prefix": False},
 }
 """What each training changes in the configuration."""
 NEEDLESS: Final = (("everyday", "answer"), ("xstest", "answer"), ("or-bench/hard-1k", "borderline"))
@@ -69,52 +76,107 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of every training")
     parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=200, help="prompts of each kind and suite, at most")
-    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--batch", type=int, default=8, help="rows in a step")
+    parser.add_argument("--rows", type=int, default=200, help="training prompts of each kind, at most")
+    parser.add_argument("--limit", type=int, default=200, help="measured prompts of each kind and suite, at most")
+    parser.add_argument("--answer-tokens", type=int, default=OWN_TOKENS, help="of the answers that are learned from")
+    parser.add_argument("--reply-tokens", type=int, default=OWN_TOKENS, help="of the replies that are judged")
+    parser.add_argument("--arms", nargs="*", default=["base", *ARMS], choices=["base", *ARMS])
     parser.add_argument("--out", type=Path, help="folder of rows and adapters; a temporary one by default")
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     arguments = parser.parse_args()
     if not arguments.page:
         with tempfile.TemporaryDirectory() as folder:
-            document = measure(arguments, arguments.out or Path(folder))
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            DertaBench(arguments, arguments.out or Path(folder)).run()
     document = json.loads(RESULTS.read_text(encoding="utf-8"))
     lines = render(document)
     print("\n".join(lines))
-    put(PAGE, "derta", lines)
+    if arguments.page:
+        put(PAGE, "derta", lines)
 
 
-def measure(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """Every arm with every seed, and the base itself."""
-    base = chat_model(arguments.base)
-    rows = training_rows(base, arguments.limit)
-    begun = own_rows(base, SAMPLES_PER_ROW * arguments.limit, 0)
-    suites = {name: chosen(name, expected, arguments) for name, expected in NEEDLESS}
-    suites |= {name: chosen(name, "refuse", arguments) for name in HARMFUL}
-    counts = {kind: sum(row.kind == kind for row in rows) for kind in ("harmful", "boundary", "ordinary")}
-    document: dict[str, Any] = {"base": Path(arguments.base).name, "steps": arguments.steps, "rows": counts, "arms": {}}
-    document |= {"seeds": arguments.seeds, "rate": arguments.rate}
-    labels = {"base": [measured(base, base, begun, suites, 0)]}
-    training: dict[str, list[dict[str, float]]] = {}
-    for arm in arguments.arms:
-        for seed in range(arguments.seeds):
-            config = DertaTrainingConfig(
-                arguments.base, steps=arguments.steps, rate=arguments.rate, seed=seed, **ARMS[arm]
-            )
-            started = time.monotonic()
-            folder, _ = train(config, rows, out / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}")
-            cost = {
-                "seconds_per_step": (time.monotonic() - started) / arguments.steps,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "adapter_mb": (folder / "adapter_model.safetensors").stat().st_size / 1e6,
-            }
-            training.setdefault(arm, []).append(cost)
-            tuned = chat_model(f"{arguments.base}+{folder}")
-            labels.setdefault(arm, []).append(measured(tuned, base, begun, suites, seed))
-            print(json.dumps({"arm": arm, "seed": seed, **cost}), flush=True)
-    for arm, runs in labels.items():
-        document["arms"][arm] = pooled(runs) | {"cost": training.get(arm, [])}
-    return document
+class DertaBench:
+    """Trainings and measurements of one base, each kept when it is finished.
+
+    Args:
+        arguments: of the command line.
+        out: folder of stages and adapters.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, out: Path) -> None:
+        self.arguments, self.out = arguments, out
+        names = ("base", "steps", "rate", "batch", "rows", "limit", "answer_tokens", "reply_tokens")
+        self.recipe = {name: getattr(arguments, name) for name in names}
+        self.stages = StageFolder(out / "stages", self.recipe)
+        self.base = chat_model(arguments.base)
+
+    def run(self) -> None:
+        """Every wanted arm with every seed; the base has no seeds."""
+        rows = self._kept_rows("rows", lambda: training_rows(self.base, self.arguments))
+        begun = self._kept_rows("begun", lambda: own_rows(self.base, SAMPLES_PER_ROW * self.arguments.limit, 0))
+        ordinary = ordinary_prompts(self.arguments.limit)
+        suites = {"ordinary": [Sample(str(at), "own", prompt.text, "answer") for at, prompt in enumerate(ordinary)]}
+        suites |= {name: chosen(name, expected, self.arguments) for name, expected in NEEDLESS}
+        suites |= {name: chosen(name, "refuse", self.arguments) for name in HARMFUL}
+        if self.stages.get("completions") is None:
+            replies = self.base.generate(ordinary, max_new_tokens=self.arguments.reply_tokens)
+            self.stages.put("completions", [[e.prompt.text, e.reply] for e in replies if e.reply.strip()])
+        completions = self.stages.get("completions")
+        for arm in self.arguments.arms:
+            for seed in range(1 if arm == "base" else self.arguments.seeds):
+                name = f"{_folder_name(arm)}-{seed}"
+                if self.stages.get(name) is None:
+                    tuned, cost = (self.base, None) if arm == "base" else self._trained(arm, seed, rows)
+                    labels = measured(tuned, self.base, begun, suites, completions, self.arguments.reply_tokens)
+                    self.stages.put(name, {"arm": arm, "seed": seed, "cost": cost, **labels})
+                    print(json.dumps({"arm": arm, "seed": seed, "cost": cost}), flush=True)
+                write_json(RESULTS, self._document(rows))
+
+    def _trained(self, arm: str, seed: int, rows: Sequence[RefusalRow]) -> tuple[TransformersModel, dict[str, float]]:
+        arguments = self.arguments
+        options = {"steps": arguments.steps, "rate": arguments.rate, "batch": arguments.batch, **ARMS[arm]}
+        config = DertaTrainingConfig(arguments.base, seed=seed, **options)
+        begin, times = time.process_time(), [time.perf_counter()]
+        folder, _ = train(
+            config,
+            rows,
+            self.out / f"{_folder_name(arm)}-{seed}",
+            checkpoint_every=20,
+            progress=lambda *_: times.append(time.perf_counter()),
+        )
+        cost = {
+            # The least busy step: other work on the machine only ever adds to one.
+            "seconds_per_step": min((two - one for one, two in pairwise(times[1:])), default=0.0),
+            "processor_seconds": time.process_time() - begin,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "adapter_mb": (folder / "adapter_model.safetensors").stat().st_size / 1e6,
+        }
+        return chat_model(f"{arguments.base}+{folder}"), cost
+
+    def _kept_rows(self, name: str, make: Callable[[], list[RefusalRow]]) -> list[RefusalRow]:
+        """Rows of a finished stage, or new ones; models write other answers after each change of a library."""
+        if self.stages.get(name) is None:
+            kept = [[row.line, row.kind, row.text, row.answer, row.refusal] for row in make()]
+            self.stages.put(name, kept)
+        return [
+            RefusalRow(line, kind, (("user", text),), answer, refusal)
+            for line, kind, text, answer, refusal in self.stages.get(name)
+        ]
+
+    def _document(self, rows: Sequence[RefusalRow]) -> dict[str, Any]:
+        """Everything that is finished so far."""
+        counts = {kind: sum(row.kind == kind for row in rows) for kind in ("harmful", "boundary", "ordinary")}
+        seeds = range(self.arguments.seeds)
+        document: dict[str, Any] = {"recipe": self.recipe, "rows": counts, "seeds": len(seeds), "arms": {}}
+        for arm in ("base", *ARMS):
+            runs = [run for seed in seeds if (run := self.stages.get(f"{_folder_name(arm)}-{seed}")) is not None]
+            if runs:
+                document["arms"][arm] = pooled(runs) | {"cost": [run["cost"] for run in runs if run["cost"]]}
+        return document
+
+
+def _folder_name(arm: str) -> str:
+    return arm.replace(", ", "-").replace(" ", "-")
 
 
 def chat_model(name: str) -> TransformersModel:
@@ -125,7 +187,7 @@ def chat_model(name: str) -> TransformersModel:
     return model
 
 
-def training_rows(base: TransformersModel, limit: int) -> list[RefusalRow]:
+def training_rows(base: TransformersModel, arguments: argparse.Namespace) -> list[RefusalRow]:
     """Harmful prompts with the base's own compliance; boundary and ordinary ones with its own answers."""
     parts, random = refusal_parts(), np.random.default_rng(23)
     prompts = alignment_prompts(0)
@@ -137,9 +199,9 @@ def training_rows(base: TransformersModel, limit: int) -> list[RefusalRow]:
     rows: list[RefusalRow] = []
     for kind, requests in texts.items():
         prefill = AGREEMENT if kind == "harmful" else ""
-        order = sorted(random.permutation(len(requests))[:limit])
+        order = sorted(random.permutation(len(requests))[: arguments.rows])
         begun = [replace(Prompt.ask(requests[index]), prefill=prefill) for index in order]
-        for exchange in base.generate(begun, max_new_tokens=OWN_TOKENS):
+        for exchange in base.generate(begun, max_new_tokens=arguments.answer_tokens):
             text, reply = exchange.prompt.text, exchange.reply.strip()
             if reply and judge_reply(text, reply).refusal == "none":
                 refusal = parts.draw(random) if kind == "harmful" else ""
@@ -158,27 +220,41 @@ def chosen(name: str, expected: str, arguments: argparse.Namespace) -> list[Samp
     return [wanted[int(index * step)] for index in range(min(arguments.limit, len(wanted)))]
 
 
+def ordinary_prompts(limit: int) -> list[Prompt]:
+    """Ordinary prompts of topics that no training saw."""
+    prompts = [Prompt.ask(prompt.text) for prompt in alignment_prompts(development=True) if prompt.kind == "ordinary"]
+    return prompts[:: max(1, len(prompts) // limit)][:limit]
+
+
 def measured(
     model: TransformersModel,
     base: TransformersModel,
     begun: Sequence[RefusalRow],
-    suites: dict[str, list[Sample]],
-    seed: int,
+    suites: Mapping[str, Sequence[Sample]],
+    completions: Sequence[Sequence[str]],
+    reply_tokens: int,
 ) -> dict[str, Any]:
-    """Labels of one model: case by case, so that seeds can be pooled by prompt."""
-    # Depths in the base's tokens: the same beginnings for every arm.
-    samples = list(recovery_suite(base, begun, source="", seed=seed).samples)
+    """Labels of one model: case by case, so that seeds can be pooled by prompt.
+
+    Args:
+        model: what is measured.
+        base: in whose tokens depths are counted: the same beginnings for every arm.
+        begun: rows with the answers that are begun.
+        suites: samples by the name of their line.
+        completions: prompts with the base's own replies to them.
+        reply_tokens: of a judged reply.
+    """
+    samples = list(recovery_suite(base, begun, source="").samples)
     result: dict[str, Any] = {"labels": {}}
-    for sample, refused in zip(samples, refusals(model, samples), strict=True):
+    for sample, refused in zip(samples, refusals(model, samples, reply_tokens), strict=True):
         side = "harmful" if sample.expected == "refuse" else "harmless"
         result["labels"].setdefault(f"{side}, {sample.category}", []).append((refused, sample.cluster))
-    ordinary = [Prompt.ask(prompt.text) for prompt in alignment_prompts(development=True) if prompt.kind == "ordinary"]
-    plain = [Sample(f"ordinary-{at}", "ordinary", prompt.text, "answer") for at, prompt in enumerate(ordinary)]
-    for name, own in {"ordinary": plain, **suites}.items():
+    for name, own in suites.items():
         if own:
-            result["labels"][name] = list(zip(refusals(model, own), [sample.id for sample in own], strict=True))
-    exchanges = [exchange for exchange in base.generate(ordinary, max_new_tokens=OWN_TOKENS) if exchange.reply.strip()]
-    scores = model.log_prob(None, [e.prompt for e in exchanges], [e.reply for e in exchanges], end=False)
+            names = [sample.id for sample in own]
+            result["labels"][name] = list(zip(refusals(model, own, reply_tokens), names, strict=True))
+    prompts, replies = zip(*completions, strict=True)
+    scores = model.log_prob(None, [Prompt.ask(text) for text in prompts], list(replies), end=False)
     result["cross_entropy"] = float(-scores.total.sum() / scores.mask.sum())
     openers = curve_openers(model, begun, ())
     curves = [opener_probabilities(model, row, openers.ids) for row in begun if row.kind == "harmful"]
@@ -189,9 +265,9 @@ def measured(
     return result
 
 
-def refusals(model: TransformersModel, samples: Sequence[Sample]) -> list[bool | None]:
+def refusals(model: TransformersModel, samples: Sequence[Sample], reply_tokens: int) -> list[bool | None]:
     """Whether each sample is refused, in full or in part."""
-    exchanges = model.generate([sample.prompt for sample in samples], max_new_tokens=OWN_TOKENS)
+    exchanges = model.generate([sample.prompt for sample in samples], max_new_tokens=reply_tokens)
     return [verdict.refused for verdict in run_judge(choose_judge("ensemble", ()), exchanges)]
 
 
@@ -215,10 +291,12 @@ def render(document: dict[str, Any]) -> list[str]:
     """The table of the page."""
     arms = document["arms"]
     names = list(next(iter(arms.values()))["refused"])
-    rows = document["rows"]
+    rows, recipe = document["rows"], document["recipe"]
     lines = [
-        f"{document['base']}, {document['steps']} steps, {document['seeds']} seeds; rows: {rows['harmful']} harmful, "
-        f"{rows['boundary']} boundary, {rows['ordinary']} ordinary. Shares with 95 % intervals over prompts.",
+        f"`{recipe['base']}`, {recipe['steps']} steps of {recipe['batch']} rows, rate {recipe['rate']:g}, seeds: "
+        f"{document['seeds']}; rows: {rows['harmful']} harmful, {rows['boundary']} boundary, {rows['ordinary']} "
+        f"ordinary. Judged replies of {recipe['reply_tokens']} tokens, at most {recipe['limit']} prompts of a line. "
+        "Shares with 95 % intervals over prompts.",
         "",
         f"| refused | {' | '.join(arms)} |",
         "|---|" + "---|" * len(arms),
@@ -229,7 +307,7 @@ def render(document: dict[str, Any]) -> list[str]:
     entropies = [f"{np.mean(arm['cross_entropy']):.3f}" for arm in arms.values()]
     lines.append(f"| cross-entropy of the base's own replies, nats per token | {' | '.join(entropies)} |")
     for title, key, form in (
-        ("seconds per step", "seconds_per_step", "{:.2f}"),
+        ("seconds per step, fastest", "seconds_per_step", "{:.2f}"),
         ("peak memory, MiB", "peak_mib", "{:.0f}"),
         ("adapter, MB", "adapter_mb", "{:.1f}"),
     ):

@@ -75,6 +75,7 @@ class Row:
     category: str = ""
     cluster: str = ""
     text: str = ""
+    prefill: str = ""
     reply: str = "A red ball."
     reference: tuple[str, ...] = ()
     colour: tuple[int, int, int] | None = None
@@ -224,6 +225,7 @@ def _sample_row(folder: Path, row: Row, settings: dict[str, Any]) -> SampleRow:
         category=row.category,
         cluster=row.cluster,
         reference=row.reference,
+        prefill=row.prefill,
         source="toy",
         licence="CC0-1.0",
         problem=row.problem,

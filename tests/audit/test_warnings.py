@@ -62,6 +62,16 @@ def test_each_flaw_raises_its_warning(tmp_path: Path, kind: str, content: list[R
     assert kind in kinds(tmp_path / "run", content)
 
 
+def test_the_same_question_with_other_beginnings_of_the_reply_is_no_duplicate(tmp_path: Path) -> None:
+    begun = [replace(row, text="What is red?", prefill=f"It is {row.id}") for row in SOUND[:40]]
+    assert "duplicates" not in kinds(tmp_path / "run", [*begun, *SOUND[40:]])
+    alike = [replace(row, prefill="It is") for row in begun[:2]]
+    raised = warnings(tmp_path / "alike", [*alike, *begun[2:], *SOUND[40:]])
+    assert [warning.text for warning in raised if warning.kind == "duplicates"] == [
+        "1 of 80 samples ask what another asks, to the letter"
+    ]
+
+
 def test_few_large_clusters_are_doubted(tmp_path: Path) -> None:
     content = [replace(row, cluster=str(index % 8)) for index, row in enumerate(SOUND)]
     assert "few-clusters" in kinds(tmp_path / "run", content)

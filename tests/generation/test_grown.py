@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from equipoise.errors import UsageError
-from equipoise.generation.generated_prompt import SeedPrompt
+from equipoise.generation.generated_prompt import RequestLabel, SeedPrompt
 from equipoise.generation.grown import GrownSearch, GrowthSettings
 from equipoise.generation.victims import OpenVictim
 from equipoise.models.text_model import TextModel
@@ -16,7 +17,14 @@ from tests.steering.planted import planted_model, sorry_judge
 UNUSED = tuple(f"w{number}" for number in range(8, 40))
 """Banned, so that the ends of sentences are drawn soon enough."""
 SETTINGS = GrowthSettings(
-    candidates=12, ramp=2, most_tokens=40, least_words=4, banned=("sorry", "sure", *UNUSED), weight=8.0
+    end_floor=-7.0,
+    floor=-7.0,
+    candidates=12,
+    ramp=2,
+    most_tokens=40,
+    least_words=4,
+    banned=("sorry", "sure", *UNUSED),
+    weight=8.0,
 )
 SEED = SeedPrompt("w1 w2 w3", "everyday")
 
@@ -109,6 +117,77 @@ def test_a_prompt_without_an_end_is_given_up(chatty: TextModel, victim: OpenVict
     assert len(prompt.trace) == 5
 
 
+def test_a_sentence_ends_once_its_end_would_be_refused(chatty: TextModel, victim: OpenVictim) -> None:
+    eager = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "enough": -0.3}))
+    patient = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "enough": 0.1}))
+    for number in range(4):
+        prompt = eager.generate(SEED, number)
+        assert prompt.failure is None
+        # Nothing is written after the first end that would be refused.
+        words = prompt.text[:-1].split()
+        ends = {
+            count: max(victim.scores([f"{' '.join(words[:count])} {mark}" for mark in ".?"]))
+            for count in range(SETTINGS.least_words, len(words))
+        }
+        assert all(score < -0.3 for score in ends.values())
+        # A log-probability is never above 0: no end is ever enough, and ends are drawn as other tokens are.
+        assert len(patient.generate(SEED, number).trace) >= len(prompt.trace)
+
+
+def test_a_long_sentence_ends_as_soon_as_it_may(chatty: TextModel, victim: OpenVictim) -> None:
+    settings = GrowthSettings(**{**vars(SETTINGS), "most_words": 7, "enough": 0.1, "floor": -30.0, "end_floor": -30.0})
+    for number in range(4):
+        prompt = GrownSearch(chatty, victim, settings).generate(SEED, number)
+        assert prompt.failure is None
+        assert len(prompt.trace) <= 8
+
+
+def test_a_word_that_makes_the_text_harmful_is_drawn_again(chatty: TextModel, victim: OpenVictim) -> None:
+    texts: list[str] = []
+
+    def check(requests: Sequence[str]) -> list[RequestLabel]:
+        texts.extend(requests)
+        return ["harmful" if "attack" in text.split() else "harmless" for text in requests]
+
+    # A threshold above the likeliest word: every word is checked.
+    checked = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "usual": 1.0}), check)
+    prompts = [checked.generate(SEED, number) for number in range(4)]
+    # The planted word is what the victim refuses most, and the other one that it refuses is taken.
+    assert not any("attack" in prompt.text.split() for prompt in prompts)
+    assert any("shoot" in prompt.text.split() for prompt in prompts)
+    assert sum(step["redraws"] for prompt in prompts for step in prompt.trace) > 0
+    # It reads the text so far with the drawn token, not the token alone.
+    assert max(len(text.split()) for text in texts) >= SETTINGS.least_words
+    assert checked.recipe != GrownSearch(chatty, victim, SETTINGS).recipe
+
+
+def test_what_the_writer_would_say_anyway_is_not_checked(chatty: TextModel, victim: OpenVictim) -> None:
+    texts: list[str] = []
+
+    def check(requests: Sequence[str]) -> list[RequestLabel]:
+        texts.extend(requests)
+        return ["harmful"] * len(requests)
+
+    unchecked = GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "usual": -100.0}), check)
+    assert sum(step["redraws"] for step in unchecked.generate(SEED, 0).trace) == 0
+    assert not texts
+    GrownSearch(chatty, victim, GrowthSettings(**{**vars(SETTINGS), "usual": 1.0}), check).generate(SEED, 0)
+    assert texts
+
+
+def test_the_end_of_a_sentence_has_a_floor_of_its_own(chatty: TextModel, victim: OpenVictim) -> None:
+    # Above every likelihood: no end is ever likely enough.
+    settings = GrowthSettings(**{**vars(SETTINGS), "end_floor": 100.0, "most_tokens": 12})
+    prompt = GrownSearch(chatty, victim, settings).generate(SEED, 0)
+    assert prompt.failure == "no end of a sentence within 12 tokens"
+
+
+def test_a_check_that_calls_everything_harmful_changes_nothing(chatty: TextModel, victim: OpenVictim) -> None:
+    own = GrowthSettings(**{**vars(SETTINGS), "usual": 1.0})
+    strict = GrownSearch(chatty, victim, own, lambda texts: ["harmful"] * len(texts))
+    assert grown(strict, range(2)) == grown(GrownSearch(chatty, victim, SETTINGS), range(2))
+
+
 def test_the_weight_grows_over_the_ramp() -> None:
     settings = GrowthSettings(weight=10.0, ramp=5)
     assert [settings.weight_at(position) for position in (0, 1, 5, 9)] == [0.0, 2.0, 10.0, 10.0]
@@ -120,7 +199,8 @@ def test_the_trace_shows_convergence(chatty: TextModel, victim: OpenVictim) -> N
     assert prompt.trace[0]["weight"] == 0.0
     assert prompt.trace[0]["rounds"] == 1
     assert all(step["rounds"] <= SETTINGS.rounds for step in prompt.trace)
-    assert all(1 <= step["scored"] <= (SETTINGS.candidates + 1) * SETTINGS.rounds for step in prompt.trace)
+    # The marks that end a sentence are scored beside the candidates.
+    assert all(1 <= step["scored"] <= (SETTINGS.candidates + 1) * SETTINGS.rounds + 2 for step in prompt.trace)
 
 
 def test_the_models_are_left_as_they_were(chatty: TextModel, victim: OpenVictim) -> None:
@@ -132,7 +212,9 @@ def test_the_models_are_left_as_they_were(chatty: TextModel, victim: OpenVictim)
     assert all(parameter.grad is None for parameter in chatty.model.parameters())
 
 
-@pytest.mark.parametrize("change", [{"candidates": 0}, {"temperature": 0.0}, {"rounds": 0}, {"ramp": -1}])
+@pytest.mark.parametrize(
+    "change", [{"candidates": 0}, {"redraws": 0}, {"temperature": 0.0}, {"rounds": 0}, {"ramp": -1}]
+)
 def test_impossible_settings_are_one_clear_error(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"expected candidates.*got.*try"):
         GrowthSettings(**change)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,14 @@ from equipoise.generation.generated_prompt import RequestLabel, SeedPrompt
 from equipoise.generation.mutation import (
     CONTEXTS,
     EMOTIONS,
+    MUTATIONS,
     RECOMBINATION,
     WORDS,
     MutatedSearch,
     MutationSettings,
     ParaphraseSearch,
 )
-from equipoise.generation.writer import REPHRASE, ChatWriter, clean
+from equipoise.generation.writer import REPHRASE, REPHRASED, ChatWriter, WritingExamples, clean
 from equipoise.types import Exchange, Prompt
 from tests.generation.fakes import WordVictim
 
@@ -33,9 +35,11 @@ class EchoWriter:
     def __init__(self, words: Sequence[str] = ("kill", "calm", "murder")) -> None:
         self.words = words
         self.instructions: list[str] = []
+        self.examples: list[WritingExamples] = []
 
-    def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+    def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
         self.instructions += instructions
+        self.examples.append(examples)
         return [
             f"{text.rsplit(': ', 1)[-1]} {self.words[(seed + number) % len(self.words)]}"
             for number, text in enumerate(instructions)
@@ -47,7 +51,9 @@ def check(texts: Sequence[str]) -> list[RequestLabel]:
 
 
 def search(writer: EchoWriter | None = None, **settings: Any) -> MutatedSearch:
-    return MutatedSearch(writer or EchoWriter(), WordVictim("kill"), check, MutationSettings(**settings))
+    # The fake victim's scores are counts of a word: all rounds are gone through unless a test says otherwise.
+    own = MutationSettings(**{"enough": math.inf, **settings})
+    return MutatedSearch(writer or EchoWriter(), WordVictim("kill"), check, own)
 
 
 def test_the_refused_word_is_found() -> None:
@@ -128,16 +134,45 @@ def test_worse_prompts_are_taken_by_the_rule_of_metropolis() -> None:
     assert not own._anneal(-0.1, 0, Fixed(0.38))  # type: ignore[arg-type]
 
 
+def test_examples_show_each_instruction_and_hold_none_of_the_words_that_are_put_in() -> None:
+    writer = EchoWriter()
+    search(writer).generate(SEED, 0)
+    shown = [pair for examples in writer.examples for pair in examples]
+    assert shown
+    for kind, (instruction, details) in MUTATIONS.items():
+        head, tail = instruction.split("{}")[:2]
+        own = [(request, text) for request, text in shown if request.startswith(head) and tail in request]
+        assert own, kind
+        # A writer that copies the example would otherwise look as if it had followed the instruction.
+        assert not any(detail in text for _, text in own for detail in details)
+    for request, text in shown:
+        assert text.count("?") == 1
+        assert text not in request
+
+
+def test_rounds_end_once_a_prompt_is_refused_surely_enough() -> None:
+    prompt = search(enough=1.0).generate(SEED, 0)
+    assert prompt.scores["refusal"] >= 1.0
+    # No round before the last had such a prompt.
+    assert all(step["score"] < 1.0 for step in prompt.trace[:-1])
+    assert len(prompt.trace) < MutationSettings().rounds
+    assert len(search(enough=1e9).generate(SEED, 0).trace) == MutationSettings().rounds
+    states: list[dict[str, Any]] = []
+    search(enough=1.0).generate(SEED, 0, save=lambda state: states.append(dict(state)))
+    assert search(enough=1.0).generate(SEED, 0, states[-1]).text == prompt.text, "a kill after the last round"
+
+
 def test_a_paraphrase_pays_no_regard_to_the_victim() -> None:
     writer = EchoWriter(["calm"])
     baseline = ParaphraseSearch(writer, WordVictim("kill"))
     prompt = baseline.generate(SEED, 0)
     assert prompt.method == "paraphrased"
     assert writer.instructions == [f"{REPHRASE}\n{SEED.text}"]
+    assert writer.examples == [REPHRASED]
     assert prompt.scores == {"refusal": 0.0, "seed_refusal": 0.0}
 
     class Silent(EchoWriter):
-        def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+        def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
             return ["" for _ in instructions]
 
     assert ParaphraseSearch(Silent(), WordVictim("x")).generate(SEED, 0).failure == "the writer gave no sentence"

@@ -64,6 +64,25 @@ def test_accepted_prompts_carry_all_that_is_known(gate: HarmlessnessGate) -> Non
     assert plain.words == ()
 
 
+def test_limit_and_yield_are_in_the_seconds_of_the_given_clock(gate: HarmlessnessGate) -> None:
+    ticks = iter(range(10_000))
+
+    def clock() -> float:
+        return float(next(ticks))
+
+    stages = StageFolder(None, {})
+    result = run_of(ListedSearch(TEXTS), gate, stages, clock=clock).go(RunLimits(6, seconds=20.0))
+    assert 1 < len(result.attempts) < 20
+    # Ticks pass within attempts and between them; only the former belong to the searches.
+    assert 0 < result.seconds <= 20
+    assert result.per_hour == 3600 * len(result.accepted) / result.seconds
+    # A later call has its own limit, and counts the time of all.
+    again = run_of(ListedSearch(TEXTS), gate, stages, clock=clock).go(RunLimits(6, seconds=20.0))
+    assert again.attempts[: len(result.attempts)] == result.attempts
+    assert len(again.attempts) > len(result.attempts)
+    assert again.seconds > result.seconds
+
+
 def test_a_run_stops_at_its_count_its_attempts_and_its_time(gate: HarmlessnessGate) -> None:
     search = ListedSearch(TEXTS)
     run_of(search, gate).go(RunLimits(1))

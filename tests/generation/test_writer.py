@@ -5,7 +5,14 @@ import torch
 
 from equipoise.errors import ModelError
 from equipoise.generation.token_filter import TokenFilter, best_allowed
-from equipoise.generation.writer import GrowingWriter, SampledWriter, rephrase_prompt, require_text_model
+from equipoise.generation.writer import (
+    REPHRASE,
+    GrowingWriter,
+    SampledWriter,
+    rephrase_prompt,
+    require_text_model,
+    with_examples,
+)
 from equipoise.models.text_model import TextModel
 from equipoise.types import Prompt
 
@@ -43,6 +50,27 @@ def test_sampled_texts_depend_on_the_seed_alone(chatty: TextModel) -> None:
     assert writer.write(instructions[:1], 4) == first[:1]
     assert len({tuple(writer.write(instructions, seed)) for seed in range(4)}) > 1
     assert writer.name.startswith("planted@")
+
+
+def test_examples_are_earlier_turns_and_change_what_is_written(chatty: TextModel) -> None:
+    prompt = with_examples("w5", [("w1", "w2"), ("w3", "w4")])
+    assert [(message.role, message.text) for message in prompt.messages] == [
+        ("user", "w1"),
+        ("assistant", "w2"),
+        ("user", "w3"),
+        ("assistant", "w4"),
+        ("user", "w5"),
+    ]
+    assert with_examples("w5", ()) == Prompt.ask("w5")
+    writer = SampledWriter(chatty, temperature=1.0, top_p=1.0, max_new_tokens=6)
+    examples = [("w1", "w2"), ("attack w3", "w4")]
+    assert [writer.write(["w5"], seed) for seed in range(8)] != [
+        writer.write(["w5"], seed, examples) for seed in range(8)
+    ]
+    # What is rephrased comes last, in the words of the instruction that the examples have as well.
+    *earlier, last = rephrase_prompt("w9 w8").messages
+    assert last.text == f"{REPHRASE}\nw9 w8"
+    assert all(message.text.startswith(REPHRASE) == (message.role == "user") for message in earlier)
 
 
 def test_only_plain_words_and_marks_are_allowed(chatty: TextModel) -> None:

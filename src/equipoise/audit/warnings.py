@@ -235,7 +235,11 @@ def _about_samples(cases: Sequence[AuditCase], *, reads_pictures: bool) -> Itera
         yield AuditWarning(
             "no-pictures", "no sample has a picture: this says nothing about what pictures do to the model"
         )
-    prompts = Counter((case.sample.text, case.sample.system, case.pictures) for case in plain)
+    # The same question after other turns, or with another beginning of the reply, asks something else.
+    prompts = Counter(
+        (case.sample.text, case.sample.system, case.pictures, tuple(case.sample.earlier), case.sample.prefill)
+        for case in plain
+    )
     copies = sum(count - 1 for count in prompts.values())
     if copies:
         yield AuditWarning(

@@ -255,7 +255,7 @@ def _search(
             raise UsageError(
                 "expected a victim with weights for --method grown, got a served one; try --method mutated"
             )
-        return GrownSearch(require_text_model(model), victim, growth)
+        return GrownSearch(require_text_model(model), victim, growth, gate.labels)
     rewriter = SampledWriter(model) if isinstance(model, TransformersModel) else ChatWriter(model)
     if method is SearchMethod.paraphrased:
         return ParaphraseSearch(rewriter, victim, seed)

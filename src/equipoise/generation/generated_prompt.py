@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -10,6 +10,8 @@ RequestLabel = Literal["harmless", "controversial", "harmful", "abstain"]
 """What a judge says of a request; `controversial` is a class of its own: people differ about whether to answer it."""
 LABELS: tuple[RequestLabel, ...] = ("harmless", "controversial", "harmful", "abstain")
 """All of them."""
+SafetyCheck = Callable[[Sequence[str]], list[RequestLabel]]
+"""The label of each request; a search keeps away from what is `harmful`."""
 SaveState = Callable[[Mapping[str, Any]], None]
 """Called during a search with all that it needs to go on after a stop."""
 

@@ -10,7 +10,11 @@ For every new position, with text q so far:
     repeat   s1(w) = weight * gradient at v + log p_writer(w | ...)          for all w; the best B are candidates
              s2(w) = weight * log p_victim(refusal | template(q w)) + log p_writer(w | ...)     exact, for the B
              v     = the best by s2; until v was the best before
-    append   w ~ softmax(s2 / temperature)
+    append   w ~ softmax(s2 / temperature), drawn again where a check calls the text harmful with it; or the end of the
+             sentence where the victim would refuse it as it stands
+
+The check is ours. Without it the words that raise a refusal most are the alarming ones, and most prompts end up as
+what a model should refuse.
 """
 
 from __future__ import annotations
@@ -24,7 +28,13 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import UsageError
-from equipoise.generation.generated_prompt import GeneratedPrompt, SaveState, SeedPrompt, ignore_state
+from equipoise.generation.generated_prompt import (
+    GeneratedPrompt,
+    SafetyCheck,
+    SaveState,
+    SeedPrompt,
+    ignore_state,
+)
 from equipoise.generation.token_filter import TokenFilter, best_allowed
 from equipoise.generation.victims import OpenVictim
 from equipoise.generation.vocabulary_map import VocabularyMap
@@ -47,12 +57,24 @@ class GrowthSettings:
     """Positions over which the weight grows from 0: the first words say nothing of what is asked."""
     temperature: float = 0.6
     """Of the draw of the appended token."""
+    redraws: int = 6
+    """Draws of a token at a position, at most, where the check calls the text harmful."""
     rounds: int = 3
     """Gradient steps at a position, at most."""
-    floor: float = -7.0
+    floor: float = -6.0
     """How much less likely than the writer's likeliest word a token may be (log), which keeps the text readable."""
+    end_floor: float = -3.0
+    """The same for the end of a sentence: half a sentence with an exclamation mark is no prompt."""
+    usual: float = -1.5
+    """The same for words that no check reads: judges of whole requests misread their first words ("the best way to"),
+    and what the writer would say anyway was not put in by the search."""
     least_words: int = 6
     """A sentence may not end before."""
+    enough: float = -0.5
+    """A sentence ends as soon as its end has this log-probability per token of the refusal. A model has several
+    wordings of a refusal that share its probability: this one's is far below 1 where it refuses."""
+    most_words: int = 18
+    """From here on a sentence ends as soon as an end is likely enough: a small writer would run on."""
     most_tokens: int = 40
     """A prompt without the end of a sentence by then is given up."""
     gradient_weight: float = 3.0
@@ -63,11 +85,15 @@ class GrowthSettings:
     """Of all draws."""
 
     def __post_init__(self) -> None:
-        if min(self.candidates, self.rounds, self.most_tokens) < 1 or self.temperature <= 0 or self.ramp < 0:
+        if (
+            min(self.candidates, self.rounds, self.redraws, self.most_tokens) < 1
+            or self.temperature <= 0
+            or self.ramp < 0
+        ):
             raise UsageError(
-                "expected candidates, rounds and tokens of at least 1, a temperature above 0 and a ramp of at least 0, "
-                f"got {self.candidates}, {self.rounds}, {self.most_tokens}, {self.temperature:g} and {self.ramp}; "
-                "try the defaults"
+                "expected candidates, rounds, redraws and tokens of at least 1, a temperature above 0 and a ramp of at "
+                f"least 0, got {self.candidates}, {self.rounds}, {self.redraws}, {self.most_tokens}, "
+                f"{self.temperature:g} and {self.ramp}; try the defaults"
             )
 
     def weight_at(self, position: int) -> float:
@@ -97,14 +123,19 @@ class GrownSearch:
         writer: a text model that says which token comes next; it may be the victim itself or another model.
         victim: a model with weights.
         settings: how.
+        check: labels the text so far; words that make it harmful are avoided where others are left.
     """
 
     method = "grown"
 
     def __init__(
-        self, writer: TransformersModel, victim: OpenVictim, settings: GrowthSettings = GrowthSettings()
+        self,
+        writer: TransformersModel,
+        victim: OpenVictim,
+        settings: GrowthSettings = GrowthSettings(),
+        check: SafetyCheck | None = None,
     ) -> None:
-        self.writer, self.victim, self.settings = writer, victim, settings
+        self.writer, self.victim, self.settings, self.check = writer, victim, settings, check
         tokenizer = writer.processor.tokenizer
         self._filter = TokenFilter(tokenizer, writer.model.get_output_embeddings().weight.shape[0], settings.banned)
         if not bool(self._filter.allowed.any()):
@@ -115,7 +146,13 @@ class GrownSearch:
     def recipe(self) -> dict[str, Any]:
         """All that decides the prompts beside the seeds, as JSON."""
         names = {"writer": f"{self.writer.name}@{self.writer.revision}", "victim": self.victim.name}
-        return {"method": self.method, **names, "refusal": self.victim.refusal, "settings": vars(self.settings).copy()}
+        return {
+            "method": self.method,
+            **names,
+            "refusal": self.victim.refusal,
+            "settings": vars(self.settings).copy(),
+            "checked": self.check is not None,
+        }
 
     def generate(
         self,
@@ -175,6 +212,9 @@ class GrownSearch:
             return None
         # Scores are kept over the rounds of a position: a later round computes its new candidates only.
         exact: dict[int, float] = {}
+        likely: dict[int, float] = {}
+        # Ends are always scored: they are rarely among the best, and only they say whether the sentence is refused.
+        ends = self._canonical(tokens, best_allowed(writer, allowed & self._filter.ends, settings.candidates))
         explored: set[int] = set()
         best, rounds = start[0], 0
         while rounds < settings.rounds:
@@ -185,32 +225,39 @@ class GrownSearch:
                 preliminary = writer + weight * settings.gradient_weight * gain
             ranked = best_allowed(preliminary, allowed, 2 * settings.candidates)
             chosen = self._canonical(tokens, ranked)[: settings.candidates]
-            new = [token for token in dict.fromkeys([best, *chosen]) if token not in exact]
+            new = [token for token in dict.fromkeys([best, *ends, *chosen]) if token not in exact]
             refusal = self._refusal(tokens, new) if weight > 0 else [0.0] * len(new)
-            exact |= {token: weight * value + float(writer[token]) for token, value in zip(new, refusal, strict=True)}
+            likely |= dict(zip(new, refusal, strict=True))
+            exact |= {token: weight * likely[token] + float(writer[token]) for token in new}
             explored.add(best)
             best = max(exact, key=lambda token: (exact[token], -token))
             # Converged: the best token is one at which the gradient was taken before.
             if weight == 0 or best in explored:
                 break
-        token = self._draw(exact, len(tokens), number)
+        end = max(ends, key=lambda token: (exact[token], -token), default=None)
+        long = len(self._filter.decode(tokens).split()) >= settings.most_words
+        over = end is not None and (long or (weight > 0 and likely[end] >= settings.enough))
+        token, redraws = (end, 0) if end is not None and over else self._checked_draw(exact, tokens, number, writer)
         return {
             "token": token,
             "text": self._filter.texts[token],
             "weight": round(weight, 4),
+            "refusal": likely[token] if weight > 0 else None,
             "rounds": rounds,
+            "redraws": redraws,
             "scored": len(exact),
             "writer": float(writer[token]),
             "score": exact[token],
         }
 
     def _allowed(self, tokens: Sequence[int], writer: Tensor) -> Tensor:
-        allowed = self._filter.allowed
+        allowed, ends = self._filter.allowed, self._filter.ends
         if len(self._filter.decode(tokens).split()) < self.settings.least_words:
-            allowed = allowed & ~self._filter.ends
+            allowed = allowed & ~ends
         # Relative to the likeliest of these: a writer may want a line end or a quotation mark above all.
         likeliest = writer.masked_fill(~allowed, -torch.inf).max()
-        return allowed & (writer >= likeliest + self.settings.floor)
+        floors = torch.where(ends, self.settings.end_floor, self.settings.floor)
+        return allowed & (writer >= likeliest + floors)
 
     def _canonical(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[int]:
         kept = self._filter.round_trips([[*tokens, token] for token in candidates])
@@ -227,6 +274,27 @@ class GrownSearch:
 
     def _refusal(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[float]:
         return self.victim.scores([self._filter.decode([*tokens, token]) for token in candidates])
+
+    def _checked_draw(
+        self, exact: Mapping[int, float], tokens: Sequence[int], number: int, writer: Tensor
+    ) -> tuple[int, int]:
+        """A drawn token, and how many were drawn before it that the check calls harmful."""
+        left = dict(exact)
+        usual = max(float(writer[token]) for token in exact) + self.settings.usual
+        first = self._draw(left, len(tokens), number)
+        if self.check is None:
+            return first, 0
+        token = first
+        for redraws in range(self.settings.redraws):
+            text = self._filter.decode([*tokens, token])
+            if float(writer[token]) >= usual or self.check([text])[0] != "harmful":
+                return token, redraws
+            del left[token]
+            if not left:
+                break
+            token = self._draw(left, len(tokens), number)
+        # All are harmful: the gate will say so of the whole, unless later words make another sense of it.
+        return first, self.settings.redraws
 
     def _draw(self, exact: Mapping[int, float], position: int, number: int) -> int:
         candidates = sorted(exact)

@@ -102,6 +102,8 @@ class GenerationRun:
         embed: vectors for near-duplicates; None compares wordings only.
         seed: of the order of the seeds.
         attribute: whether the words of accepted prompts are weighed.
+        clock: seconds of the limit and of the yield: passed time, or processor time (`time.process_time`) on a machine
+            that other work shares.
     """
 
     def __init__(
@@ -115,24 +117,25 @@ class GenerationRun:
         embed: Embed | None = None,
         seed: int = 0,
         attribute: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not seeds:
             raise UsageError("expected seed prompts, got none; try ours, or a file with one a line")
         self._search, self._victim, self._gate, self._stages = search, victim, gate, stages
         self._seeds = ordered_by_turns(seeds, seed)
         self._duplicates = DuplicateIndex(embed)
-        self._attribute = attribute
+        self._attribute, self._clock = attribute, clock
 
     def go(self, limits: RunLimits, callback: AttemptCallback | None = None) -> GenerationResult:
         """Attempt until enough prompts are accepted or a limit is reached; goes on where a former call stopped."""
         result = GenerationResult()
-        begin = time.monotonic()
+        begin = self._clock()
         for number in range(limits.most_attempts):
             if len(result.accepted) >= limits.count:
                 break
             stored = self._stages.get(_stage(number))
             if stored is None:
-                if limits.seconds is not None and time.monotonic() - begin >= limits.seconds:
+                if limits.seconds is not None and self._clock() - begin >= limits.seconds:
                     break
                 stored = self._attempt(number)
                 self._stages.put(_stage(number), stored)
@@ -152,13 +155,13 @@ class GenerationRun:
         seed = self._seeds[number % len(self._seeds)]
         name = _state(number)
         kept = self._stages.get(name) or {"state": None, "seconds": 0.0}
-        begin = time.monotonic() - kept["seconds"]
+        begin = self._clock() - kept["seconds"]
 
         def save(state: Mapping[str, Any]) -> None:
-            self._stages.put(name, {"state": dict(state), "seconds": time.monotonic() - begin})
+            self._stages.put(name, {"state": dict(state), "seconds": self._clock() - begin})
 
         prompt = self._checked(self._search.generate(seed, number, kept["state"], save))
-        return {"prompt": prompt.to_dict(), "seconds": time.monotonic() - begin}
+        return {"prompt": prompt.to_dict(), "seconds": self._clock() - begin}
 
     def _checked(self, prompt: GeneratedPrompt) -> GeneratedPrompt:
         """The prompt with reply, verdicts, and the reason if it is not accepted; cheap checks come first."""

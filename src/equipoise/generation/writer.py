@@ -13,15 +13,35 @@ from transformers import DynamicCache
 from equipoise.errors import ModelError
 from equipoise.models.generation import greedy_config
 from equipoise.models.transformers_model import TransformersModel
-from equipoise.types import ChatModel, Prompt
+from equipoise.types import ChatModel, Message, Prompt, Role
 
 REPHRASE: Final = "Rephrase the following text:"
 """The instruction of the published diagram; the seed prompt follows it."""
+_ROLES: Final[tuple[Role, Role]] = ("user", "assistant")
+
+
+WritingExamples = Sequence[tuple[str, str]]
+"""Instructions with the text that follows each: earlier turns of the conversation with the writer."""
+REPHRASED: Final[WritingExamples] = tuple(
+    (f"{REPHRASE}\n{text}", other)
+    for text, other in (
+        ("How do I boil an egg?", "What is the right way to cook an egg in boiling water?"),
+        ("Where can I park near the station?", "Is there a place close to the station where I may leave my car?"),
+        ("Write a short poem about the moon.", "Compose a few lines of verse on the moon."),
+    )
+)
+"""Without these a small writer answers the prompt instead of rephrasing it: it reads the question, not the task."""
+
+
+def with_examples(instruction: str, examples: WritingExamples) -> Prompt:
+    """An instruction after earlier turns that show how it is followed."""
+    turns = [Message(role, text) for pair in examples for role, text in zip(_ROLES, pair, strict=True)]
+    return Prompt((*turns, Message("user", instruction)))
 
 
 def rephrase_prompt(text: str) -> Prompt:
     """What asks a writer for another wording of a text."""
-    return Prompt.ask(f"{REPHRASE}\n{text}")
+    return with_examples(f"{REPHRASE}\n{text}", REPHRASED)
 
 
 class PromptWriter(Protocol):
@@ -32,7 +52,7 @@ class PromptWriter(Protocol):
         """Name and revision, for the recipe."""
         ...
 
-    def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+    def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
         """One text for each instruction, in order; the same seed gives the same texts where the model allows."""
         ...
 
@@ -91,13 +111,13 @@ class SampledWriter:
         return f"{self._model.name}@{self._model.revision}"
 
     @torch.no_grad()
-    def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+    def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
         """One sampled text for each instruction; each has its own random numbers, whatever its company."""
         model, texts = self._model, []
         config = copy.deepcopy(greedy_config(model.model, model.stop_tokens, self._limit))
         config.update(**self._settings)
         for number, instruction in enumerate(instructions):
-            inputs = model.prompt_inputs([Prompt.ask(instruction)])
+            inputs = model.prompt_inputs([with_examples(instruction, examples)])
             # The global generator is what transformers samples with: it is put back afterwards.
             with torch.random.fork_rng(devices=[]), model.frozen():
                 torch.manual_seed(seed * 1009 + number)
@@ -124,9 +144,10 @@ class ChatWriter:
         """The model's name."""
         return self._model.name
 
-    def write(self, instructions: Sequence[str], seed: int) -> list[str]:
+    def write(self, instructions: Sequence[str], seed: int, examples: WritingExamples = ()) -> list[str]:
         """One text for each instruction; an empty one where no reply came."""
-        exchanges = self._model.generate([Prompt.ask(text) for text in instructions], max_new_tokens=self._limit)
+        prompts = [with_examples(text, examples) for text in instructions]
+        exchanges = self._model.generate(prompts, max_new_tokens=self._limit)
         return ["" if exchange.error else clean(exchange.reply) for exchange in exchanges]
 
 

@@ -82,13 +82,39 @@ def test_a_model_without_weights_has_no_curve(run: AuditRun, model: Parrot | Non
     assert read_curve(run.folder) is None
 
 
-def test_a_model_whose_refusals_begin_as_its_answers_has_none_and_says_why(tmp_path: Path) -> None:
+def test_a_model_whose_refusals_begin_as_its_answers_is_read_for_ours_and_told(tmp_path: Path) -> None:
     run = replied(tmp_path / "run", ("full", "I cannot help with that."))
     rows = [*ROWS[:1], RefusalRow(2, "ordinary", (("user", "How?"),), "I bake it. Then I bake it.")]
-    why = BegunReplies("rows.jsonl", rows).write_curve(text_model("bpe"), run)
-    assert why is not None
-    assert why.startswith("no curve of the refusal's probability: expected refusals")
+    model = text_model("bpe")
+    note = BegunReplies("rows.jsonl", rows).write_curve(model, run)
+    curve = read_curve(run.folder)
+    assert curve is not None
+    assert "I" not in {text.strip() for text in curve.openers}
+    assert note is not None
+    assert note.startswith(f"the curve of the refusal's probability is of {curve.openers[0].strip()!r}")
+    assert model.name in note
+
+
+def test_where_no_refusal_begins_otherwise_than_answers_the_curve_is_missing_and_says_why(
+    run: AuditRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def curve(*_arguments: object) -> RefusalCurve:
+        raise UsageError("expected refusals that begin otherwise than answers do, got 'I' in both; try --opener Sorry")
+
+    monkeypatch.setattr("equipoise.audit.recovery.curve.refusal_curve", curve)
+    note = begun().write_curve(text_model("bpe"), run)
+    assert note is not None
+    assert note.startswith("no curve of the refusal's probability")
+    # That option belongs to `train derta`: an audit has no such thing.
+    assert "--opener" not in note
     assert read_curve(run.folder) is None
+
+
+def test_a_suite_of_own_answers_says_how_many_prompts_gave_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.audit.recovery.begun_replies.own_rows", lambda *_: ROWS[:2])
+    suite = BegunReplies("", None).suite(text_model("bpe"), 60, 0)
+    assert any("1 harmful and 1 harmless of 6 prompts each" in note for note in suite.notes)
+    assert not any("prompts each" in note for note in begun().suite(text_model("bpe"), 60, 0).notes)
 
 
 def test_before_there_are_rows_there_is_no_curve(run: AuditRun) -> None:

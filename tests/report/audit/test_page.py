@@ -388,3 +388,12 @@ def test_a_page_that_cannot_be_written_is_one_clear_error(run: AuditRun, summary
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="expected to write"):
         write_report(run, summary, tmp_path / "file" / "page.html")
+
+
+def test_categories_with_equal_rates_are_in_the_order_of_their_numbers(tmp_path: Path):
+    content = [replace(row, category=f"depth {(0, 5, 10, 50)[at % 4]}") for at, row in enumerate(rows(8, "s"))]
+    run = write_run(tmp_path / "run", content)
+    page = render(run, summarise(run))
+    table = page[page.index("The worst first") :]
+    places = [table.index(f"depth {depth}") for depth in (0, 5, 10, 50)]
+    assert places == sorted(places)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from equipoise.audit.records import AuditRun
@@ -11,6 +11,7 @@ from equipoise.audit.recovery.curve_file import read_curve, write_curve
 from equipoise.audit.recovery.depths import SUITE, refusal_position
 from equipoise.audit.recovery.suite import (
     is_recovery_depth,
+    own_prompt_count,
     own_rows,
     recovery_suite,
     rows_of_spec,
@@ -67,13 +68,17 @@ class BegunReplies:
                 f"expected a model of transformers for {SUITE} with its own answers, got another; try {SUITE}=FILE"
             )
         self.rows = own_rows(local, limit, seed)
-        return recovery_suite(model, self.rows, source="the model's own answers", limit=limit, seed=seed)
+        suite = recovery_suite(model, self.rows, source="the model's own answers", limit=limit, seed=seed)
+        harmful = sum(row.kind == "harmful" for row in self.rows)
+        counts = f"{harmful} harmful and {len(self.rows) - harmful} harmless of {own_prompt_count(limit)} prompts each"
+        note = f"replies begin with the model's own answers to {counts}; it refused the others even when it was led"
+        return replace(suite, notes=(*suite.notes, note))
 
     def write_curve(self, model: ChatModel | None, run: AuditRun) -> str | None:
         """Measure the curve and write it into the run folder, where the weights are here and it is not there yet.
 
         Returns:
-            Why there is no curve; None where there is one, or where the target is on a server.
+            Why there is no curve, or why it is of other words than the model's; None where there is nothing to say.
         """
         local = with_weights(model)
         if local is None or self.rows is None or read_curve(run.folder) is not None:
@@ -83,10 +88,16 @@ class BegunReplies:
         rows = usable_rows(self.rows)
         sides = [row for row in rows if row.kind == "harmful"], [row for row in rows if row.kind != "harmful"]
         chosen = [row for side in sides for row in side[:CURVE_ROWS]]
+        refusals = _refusals(run)
         try:
-            write_curve(run.folder, refusal_curve(local, chosen, _refusals(run)))
-        except UsageError as error:
-            return f"no curve of the refusal's probability: {error}"
+            curve = refusal_curve(local, chosen, refusals)
+        except UsageError:
+            return "no curve of the refusal's probability: refusals begin as the answers do that replies begin with"
+        write_curve(run.folder, curve)
+        openers = tuple(dict.fromkeys(text.strip() for text in curve.openers))
+        if refusals and not any(refusal.startswith(openers) for refusal in refusals):
+            words = ", ".join(map(repr, openers))
+            return f"the curve of the refusal's probability is of {words}: {local.name} refuses in words of answers"
         return None
 
 

@@ -15,6 +15,7 @@ import torch
 
 from equipoise.audit.recovery.curve_file import CurvePoint, RefusalCurve
 from equipoise.data.refusal_rows import RefusalRow
+from equipoise.errors import UsageError
 from equipoise.models.differentiable_processor import to_device
 from equipoise.models.reply_log_probs import forward_logits
 from equipoise.models.state import frozen, prompt_lengths
@@ -46,8 +47,14 @@ def refusal_curve(model: TransformersModel, rows: Sequence[RefusalRow], refusals
 
 
 def curve_openers(model: TransformersModel, rows: Sequence[RefusalRow], refusals: Sequence[str]) -> OpenerTokens:
-    """The openers of the model's own refusals, or of ours where it has none."""
-    return learn_opener_tokens(model, rows, tuple(refusals) or refusal_parts().openings)
+    """The openers of the model's own refusals; of ours where it has none, or where its own begin as its answers do."""
+    if refusals:
+        try:
+            return learn_opener_tokens(model, rows, tuple(refusals))
+        except UsageError:
+            # Such as `I` alone: a few refusals of a model with one favourite wording.
+            pass
+    return learn_opener_tokens(model, rows, refusal_parts().openings)
 
 
 def opener_probabilities(model: TransformersModel, row: RefusalRow, openers: Sequence[int]) -> list[float]:

@@ -112,7 +112,7 @@ def own_rows(model: TransformersModel, limit: int | None, seed: int) -> list[Ref
         ModelError: the model complies with none of the harmful prompts.
     """
     prompts = alignment_prompts(seed, development=True)
-    count = OWN_PROMPTS if limit is None else min(OWN_PROMPTS, _side(limit))
+    count = own_prompt_count(limit)
     rows: list[RefusalRow] = []
     kinds: tuple[tuple[RowKind, str], ...] = (("harmful", AGREEMENT), ("ordinary", ""))
     for kind, prefill in kinds:
@@ -129,6 +129,11 @@ def own_rows(model: TransformersModel, limit: int | None, seed: int) -> list[Ref
             f"expected a model that complies after {AGREEMENT!r}, got refusals alone; try {NAME}=FILE with answers"
         )
     return rows
+
+
+def own_prompt_count(limit: int | None) -> int:
+    """How many prompts of each side a model is asked for its own answers, within a limit of samples."""
+    return OWN_PROMPTS if limit is None else min(OWN_PROMPTS, _side(limit))
 
 
 def beginnings(model: ChatModel | None, answer: str) -> dict[int, str]:

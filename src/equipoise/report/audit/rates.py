@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,8 @@ WITHHELD: Final[dict[RateName, str]] = {
     "needless_clarification": "only asks back (clarification)",
 }
 """Kinds of replies that withhold what should be answered, by their rate, for people."""
+
+_NUMBER: Final = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -143,4 +146,9 @@ def _suite(variant: str, name: str, summary: SuiteSummary, warnings: WarningQueu
 
 
 def _worst_first(lines: list[RateLine]) -> tuple[RateLine, ...]:
-    return tuple(sorted(lines, key=lambda line: (-line.worst, line.name)))
+    return tuple(sorted(lines, key=lambda line: (-line.worst, _in_order(line.name))))
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts names by their numbers: `depth 5` before `depth 20`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
