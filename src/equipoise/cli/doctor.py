@@ -32,6 +32,7 @@ EXTRA_TITLES = {
     "guard": "the gateway (guard serve)",
     "postgresql": "audit records in PostgreSQL",
     "ray": "workers on several machines (--ray)",
+    "bench": "the simulation of many workers",
     "docs": "the pages of the documentation",
     "dev": "tests and checks of the source tree",
 }

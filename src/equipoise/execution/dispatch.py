@@ -115,6 +115,11 @@ class WorkerGroup:
         """How many workers there are."""
         return len(self._backend.names)
 
+    @property
+    def loaded(self) -> int:
+        """Workers that have loaded and are alive, as far as is known."""
+        return len(self._idle) + len(self.underway)
+
     def map(self, items: Iterable[WorkItem]) -> Iterator[ItemOutcome]:
         """Do items; yields the outcome of each as it comes, in any order, and of each key once.
 

@@ -118,7 +118,8 @@ class RayExecutor(Executor):
         # Workers are counted in cores here: a stand-in for a GPU step needs none, and a machine may have few.
         cluster = RayCluster(self.address, max(available_cores(), round(self.workers * self.cpus)))
         variables = thread_variables(self.workers) if cluster.is_local else {THREADS: str(max(1, round(self.cpus)))}
-        launches = _launches(task, [variables] * self.workers, store)
+        # Ray's own pickling takes a class of the main program by its text; its workers run another main program.
+        launches = _launches(task, [variables] * self.workers, store, cluster.ray.cloudpickle.dumps)
         return WorkerGroup(RayBackend(cluster, launches, cpus=self.cpus, gpus=self.gpus), store, self.limits, note)
 
     @property
@@ -192,9 +193,14 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(str(number) for number in range(torch.cuda.device_count()))
 
 
-def _launches(task: WorkerTask, variables: list[Mapping[str, str]], store: ShardStore | None) -> list[WorkerLaunch]:
+def _launches(
+    task: WorkerTask,
+    variables: list[Mapping[str, str]],
+    store: ShardStore | None,
+    dumps: Callable[[object], bytes] = pickle.dumps,
+) -> list[WorkerLaunch]:
     """What workers begin with: the same task for all, with each one's name and variables."""
-    content = pickle.dumps(task)
+    content = dumps(task)
     folder = store.folder.resolve() if store else None
     token = store.write_token() if store else ""
     return [
