@@ -178,10 +178,7 @@ def simulate(workers: int, count: int, deaths: int, model: FailureModel, seed: i
         "bad": len(bad),
         "set_aside": len(aside),
         "wrongly_set_aside": len(set(aside) - bad),
-        "useful_share": (count - len(aside))
-        * model.median_seconds
-        * math.exp(model.spread**2 / 2)
-        / (workers * seconds),
+        "useful_share": (count - len(aside)) * mean / (workers * seconds),
     }
 
 

@@ -147,6 +147,21 @@ def test_workers_that_die_while_they_load_end_the_run_after_the_third() -> None:
     assert len(notes) == 2
 
 
+def test_a_few_of_many_workers_may_die_while_they_load() -> None:
+    unlucky = {f"worker-{number}" for number in range(0, 20, 4)}
+
+    def on_start(worker: str) -> WorkerReply | WorkerDeath:
+        if worker in unlucky:
+            unlucky.remove(worker)
+            return KILLED
+        return WorkerReply()
+
+    notes: list[str] = []
+    with WorkerGroup(ScriptedBackend(20, on_start=on_start), note=notes.append) as group:
+        assert results(list(group.map(items(60)))) == answers([entry.name for entry in items(60)])
+    assert len(notes) == 5 - len(unlucky)
+
+
 def test_damaged_bytes_are_sent_again() -> None:
     tries: Counter[str] = Counter()
 

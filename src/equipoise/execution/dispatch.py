@@ -20,7 +20,7 @@ from equipoise.execution.shards import ShardStore
 from equipoise.execution.worker import WorkerReply
 
 FAILED_STARTS: Final = 3
-"""Workers that may die one after the other while they load; then no further one will do better."""
+"""Workers that die one after the other while they load, at least, before the run ends."""
 
 
 class SetAsideError(EquipoiseError):
@@ -229,7 +229,9 @@ class WorkerGroup:
             self._idle.append(worker)
             return
         self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS:
+        # Of a thousand workers a few die while they load, long before the first one has loaded: that all of them fail is
+        # known only when as many have died as there are workers.
+        if self._failed_starts >= max(FAILED_STARTS, self.workers):
             raise ModelError(
                 f"expected workers that load, got {self._failed_starts} that died before they had ({event.reason}); "
                 "try fewer --workers, or a smaller model"
