@@ -64,7 +64,7 @@ class StepTask(WorkerTask):
         pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(int(parcel.parts[1])))
         prompts = [Prompt.ask(question) for question in questions]
         loss, _ = state.loss_and_grad(pixels, prompts, ["I can't help with that."] * len(prompts))
-        return Parcel.of(f"{float(loss):.6f}".encode())
+        return Parcel.of(f"{float(loss.sum()):.6f}".encode())
 
 
 @dataclass(frozen=True)

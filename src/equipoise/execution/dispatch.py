@@ -229,8 +229,8 @@ class WorkerGroup:
             self._idle.append(worker)
             return
         self._failed_starts += 1
-        # Of a thousand workers a few die while they load, long before the first one has loaded: that all of them fail is
-        # known only when as many have died as there are workers.
+        # Of a thousand workers a few die while they load, long before the first one has loaded: that all of them fail
+        # is known only when as many have died as there are workers.
         if self._failed_starts >= max(FAILED_STARTS, self.workers):
             raise ModelError(
                 f"expected workers that load, got {self._failed_starts} that died before they had ({event.reason}); "

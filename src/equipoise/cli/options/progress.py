@@ -165,6 +165,10 @@ class AuditProgressBar(_TerminalBar):
 
     def _progress(self, progress: CollectionProgress) -> None:
         failed = f", {progress.failed} without a reply" if progress.failed else ""
+        if progress.at_once is not None:
+            failed += f", {progress.at_once} at once as the server is busy"
+        if progress.throughput is not None:
+            failed += f", {progress.throughput:.3g} replies a second"
         if self._bar:
             text = f"{self._variant}{failed}"
             self._update(completed=progress.done, total=progress.total, description=text)
