@@ -295,7 +295,7 @@ def main() -> None:
     """Measure what the options say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=0, help="real workers to kill")
     parser.add_argument("--drivers", type=int, default=0, help="real drivers to kill")
     parser.add_argument("--drive", help=argparse.SUPPRESS)

@@ -186,7 +186,8 @@ class WorkerGroup:
         """Seconds until the first item under way is overdue."""
         if self._limits.item_seconds is None or not self.underway:
             return None
-        first = min(underway.since for underway in self.underway.values())
+        # A dict keeps the order of insertion, so the first item is the oldest: no search among a thousand of them.
+        first = next(iter(self.underway.values())).since
         return max(0.0, first + self._limits.item_seconds - self._backend.now())
 
     def _settle(self, worker: str, event: WorkerReply | WorkerDeath, queue: deque[WorkItem]) -> list[ItemOutcome]:
@@ -245,10 +246,12 @@ class WorkerGroup:
         if limit is None:
             return []
         outcomes = []
-        for worker, underway in list(self.underway.items()):
-            if now - underway.since >= limit:
-                self._stop(worker)
-                outcomes += self._count_death(worker, underway.item, f"ran longer than {limit:g} s", queue)
+        while self.underway:
+            worker, underway = next(iter(self.underway.items()))
+            if now - underway.since < limit:
+                break
+            self._stop(worker)
+            outcomes += self._count_death(worker, underway.item, f"ran longer than {limit:g} s", queue)
         return outcomes
 
     def _stop(self, worker: str) -> None:
