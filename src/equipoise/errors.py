@@ -57,6 +57,7 @@ class MissingExtraError(EquipoiseError):
 EXTRAS = {
     "models": ("torch", "torchvision", "transformers", "accelerate", "gguf", "skimage", "sklearn", "peft"),
     "guard": ("starlette", "uvicorn", "httpx", "rapidocr_onnxruntime", "sqlalchemy", "prometheus_client", "limits"),
+    "ray": ("ray",),
 }
 """Modules that come with an extra, by the extra."""
 

@@ -93,9 +93,11 @@ def photo(path: Path, *, seed: int = 0, mean: float = 0.485, size: tuple[int, in
     return path
 
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):
+    # The second is the name of this module in a worker process of such a run, which needs the toy models, too.
     import equipoise.models.load
     from equipoise.cli.main import main
 
     equipoise.models.load.load = load
-    main()
+    if __name__ == "__main__":
+        main()

@@ -14,9 +14,9 @@ from equipoise import perturb
 from equipoise.attacks.elicitation import elicitation_prompts
 from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.media.decode import open_picture
+from equipoise.perturb.picture_job import require_different_weights
 from equipoise.perturb.questions import HELD_OUT
 from equipoise.perturb.record import PictureRecord
-from equipoise.perturb.runner import require_different_weights
 from equipoise.report import contact_sheet
 from equipoise.testbed.pictures import write_pictures
 from equipoise.types import Exchange, Prompt

@@ -31,6 +31,8 @@ EXTRA_TITLES = {
     "lora": "low-rank adapters in training",
     "guard": "the gateway (guard serve)",
     "postgresql": "audit records in PostgreSQL",
+    "ray": "workers on several machines (--ray)",
+    "bench": "the simulation of many workers",
     "docs": "the pages of the documentation",
     "dev": "tests and checks of the source tree",
 }

@@ -14,9 +14,11 @@ from equipoise.cli.options.attack import FullAttackOptions
 from equipoise.cli.options.compute import GradientOptions
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.questions import QuestionOptions
+from equipoise.cli.options.workers import WorkerOptions
 from equipoise.errors import PictureError
 
 if TYPE_CHECKING:
+    from equipoise.execution.executors import Executor
     from equipoise.perturb.config import PerturbConfig
     from equipoise.perturb.record import ModelRole, PictureRecord
     from equipoise.perturb.runner import PerturbResults
@@ -36,6 +38,7 @@ def perturb(
     attack: FullAttackOptions = FullAttackOptions(),
     max_new_tokens: o.MaxNewTokens = 64,
     compute: GradientOptions = GradientOptions(),
+    workers: WorkerOptions = WorkerOptions(),
 ) -> None:
     """Change pictures a little so that the models refuse harmless questions about them.
 
@@ -43,7 +46,10 @@ def perturb(
     DIR/index.html shows all of them. With --defend the attack is adaptive: it goes through the countermeasures of every
     target, and draws their chance anew at each step.
 
-    The same command again goes on where a run was stopped.
+    With --workers N or --ray the pictures are divided among workers; the files are the same, and a worker that dies
+    costs time only.
+
+    The same command again goes on where a run was stopped, also with another number of workers.
     """
     from equipoise.perturb.config import PerturbConfig
 
@@ -58,7 +64,7 @@ def perturb(
         compute=compute.config,
         **attack.settings(),
     )
-    results, page = run_with_page(images, config)
+    results, page = run_with_page(images, config, workers.executor)
     if json:
         print_json(results.to_dict())
     else:
@@ -66,7 +72,9 @@ def perturb(
     exit_where_failed(results)
 
 
-def run_with_page(images: Sequence[Path], config: PerturbConfig) -> tuple[PerturbResults, Path]:
+def run_with_page(
+    images: Sequence[Path], config: PerturbConfig, executor: Executor | None = None
+) -> tuple[PerturbResults, Path]:
     """Do what a config says, with progress on stderr, and write the contact sheet.
 
     Raises:
@@ -77,8 +85,8 @@ def run_with_page(images: Sequence[Path], config: PerturbConfig) -> tuple[Pertur
     from equipoise.report import contact_sheet
 
     quiet()
-    with PerturbProgressBar(config.steps) as bar:
-        results = run(images, config, bar.callbacks())
+    with PerturbProgressBar(None if executor else config.steps) as bar:
+        results = run(images, config, bar.callbacks(), executor)
     if results.errors:
         warn(f"{len(results.errors)} of {len(results.errors) + len(results.records)} pictures failed")
     return results, contact_sheet.write(results.records, config.out, errors=results.errors)

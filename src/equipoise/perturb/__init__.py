@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from equipoise.perturb.callbacks import PerturbCallbacks
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.questions import QuestionSets, choose_questions
 from equipoise.perturb.record import PictureRecord
 from equipoise.perturb.results_folder import ResultsFolder
-from equipoise.perturb.runner import PerturbCallbacks, PerturbResults, run
+from equipoise.perturb.runner import PerturbResults, run
 
 __all__ = [
     "PerturbCallbacks",

@@ -34,6 +34,8 @@ FATAL: Final = frozenset({401, 402, 403, 404, 405, 407})
 """HTTP statuses that the next prompt will get, too, unless the body says otherwise."""
 TRANSIENT: Final = frozenset({408, 409, 425, 429})
 """HTTP statuses that are transient, as are all from 500 on."""
+BUSY: Final = frozenset({429, 503, 529})
+"""HTTP statuses by which servers ask for fewer requests; 529 is Anthropic's."""
 LINE: Final = 240
 """Characters of a server's message in one line."""
 TEXT: Final = 2000
@@ -54,6 +56,8 @@ class Failure:
     """The server's message."""
     retry_after: float | None = None
     """Seconds the server asks to wait."""
+    is_busy: bool = False
+    """Whether the server said that it gets more requests than it can take (429, 503, 529)."""
 
     @property
     def again(self) -> bool:
@@ -130,7 +134,7 @@ def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
     if status in FATAL:
         return Failure("fatal", text, message[:TEXT])
     if status in TRANSIENT or status >= 500:
-        return Failure("transient", text, message[:TEXT], _retry_after(chain))
+        return Failure("transient", text, message[:TEXT], _retry_after(chain), status in BUSY)
     return Failure("broken", text, message[:TEXT])
 
 

@@ -103,8 +103,13 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
         # The connection is given back during a pause, so that a prompt that waits does not block the others. A reply is
         # stored before the connection is free again: a kill loses at most the prompts in flight.
         async with session.in_flight:
+            request = session.in_flight.begin()
             tried = await _try(get_model(), state)
             failure = tried.failure
+            if failure is None:
+                session.in_flight.grow()
+            elif failure.is_busy:
+                session.in_flight.shrink(request)
             over = tries > session.retries and waited >= session.max_wait
             if failure is None or not failure.again or session.fatal is not None or over:
                 await _keep(session, state, tried, tries, time.monotonic() - began)

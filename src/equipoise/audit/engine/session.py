@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import anyio
 
 from equipoise.audit.append_only_log import AppendOnlyLog
+from equipoise.audit.engine.adaptive_limit import AdaptiveLimit
 from equipoise.audit.engine.batched_judge import BatchedJudge
 from equipoise.audit.engine.batching import Batcher
 from equipoise.audit.records import ReplyRow, VerdictRow
@@ -89,6 +90,15 @@ class CollectionProgress:
     """Samples among `done` without a reply."""
     seconds: float
     """Since the call began."""
+    sent: int = 0
+    """Prompts that got a reply in this call."""
+    at_once: int | None = None
+    """Prompts that may be under way at once now, where a busy server made that fewer than were asked for."""
+
+    @property
+    def throughput(self) -> float | None:
+        """Replies a second in this call; None before the first."""
+        return self.sent / self.seconds if self.sent and self.seconds > 0 else None
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ class CollectionSession:
         self.replies: Batcher[ReplyRow, None] = Batcher(_writer(replies), size=256, split=False, name="replies")
         self.verdicts: Batcher[VerdictRow, None] = Batcher(_writer(verdicts), size=256, split=False, name="verdicts")
         self.first_request = anyio.Lock()
-        self.in_flight = anyio.Semaphore(connections)
+        self.in_flight = AdaptiveLimit(connections)
         """Held by a prompt until its reply is on the disk, so that a kill loses no more replies than `connections`."""
         self.fatal: str | None = None
         self.error: BaseException | None = None
@@ -217,7 +227,8 @@ class CollectionSession:
         """Call the progress sink."""
         if self._progress:
             seconds = time.monotonic() - self._began
-            self._progress(CollectionProgress(self._done, self._total, self.failed, seconds))
+            limit = self.in_flight.limit if self.in_flight.limit < self.in_flight.most else None
+            self._progress(CollectionProgress(self._done, self._total, self.failed, seconds, self.sent, limit))
 
     def close(self) -> None:
         """Write the rows that wait, and end the threads."""

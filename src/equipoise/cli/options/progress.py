@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from equipoise.attacks.perturbation_result import TraceStep
     from equipoise.audit.engine.session import CollectionProgress
     from equipoise.audit.run import AuditCallbacks
+    from equipoise.perturb.callbacks import PerturbCallbacks
     from equipoise.perturb.record import PictureRecord
-    from equipoise.perturb.runner import PerturbCallbacks
 
 LINE_SECONDS = 10.0
 """Least time between two lines of an audit where there is no terminal."""
@@ -61,10 +61,13 @@ class _TerminalBar:
 
 
 class PerturbProgressBar(_TerminalBar):
-    """How far a run over pictures is: the steps of the picture at hand, and a line for each finished picture."""
+    """How far a run over pictures is: the steps of the picture at hand, and a line for each finished picture.
 
-    def __init__(self, steps: int) -> None:
-        """For at most so many steps a picture."""
+    With several workers it is one bar over all pictures.
+    """
+
+    def __init__(self, steps: int | None) -> None:
+        """For at most so many steps a picture; None counts pictures, as several are under way at once."""
         super().__init__()
         self._steps = steps
         self._pictures = self._number = 0
@@ -73,7 +76,7 @@ class PerturbProgressBar(_TerminalBar):
 
     def callbacks(self) -> PerturbCallbacks:
         """What `perturb.run` calls."""
-        from equipoise.perturb.runner import PerturbCallbacks
+        from equipoise.perturb.callbacks import PerturbCallbacks
 
         return PerturbCallbacks(
             self._begin, self._start, self._stage, self._step, self._finish, self._note, self._failure
@@ -91,12 +94,16 @@ class PerturbProgressBar(_TerminalBar):
 
     def _begin(self, pictures: int) -> None:
         self._pictures = pictures
-        self._update(total=self._steps, counter=f"0/{pictures}")
+        total = pictures if self._steps is None else self._steps
+        self._update(total=total, counter=f"0/{pictures}")
 
     def _start(self, name: str) -> None:
         self._number += 1
         self._name, self._rate = name, None
-        if self._bar:
+        if self._steps is None:
+            # With workers a picture is named when it is done.
+            self._update(completed=self._number, description=name, counter=f"{self._number}/{self._pictures}")
+        elif self._bar:
             self._bar.reset(self._task, description=name, counter=f"{self._number}/{self._pictures}")
 
     def _stage(self, text: str) -> None:
@@ -158,6 +165,10 @@ class AuditProgressBar(_TerminalBar):
 
     def _progress(self, progress: CollectionProgress) -> None:
         failed = f", {progress.failed} without a reply" if progress.failed else ""
+        if progress.at_once is not None:
+            failed += f", {progress.at_once} at once as the server is busy"
+        if progress.throughput is not None:
+            failed += f", {progress.throughput:.3g} replies a second"
         if self._bar:
             text = f"{self._variant}{failed}"
             self._update(completed=progress.done, total=progress.total, description=text)

@@ -1,0 +1,99 @@
+"""`WorkerBackend`: how workers are started, given an item, waited for and ended; and the backend in this process."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from equipoise.execution.items import Parcel, WorkerTask
+from equipoise.execution.shards import ShardStore
+from equipoise.execution.worker import ItemWorker, WorkerReply
+
+
+@dataclass(frozen=True)
+class WorkerDeath:
+    """A worker that ended without a reply."""
+
+    reason: str
+    """Such as `killed by signal 9`."""
+
+
+WorkerEvent = tuple[str, WorkerReply | WorkerDeath]
+"""Name of a worker, and what it said or how it ended."""
+
+
+class WorkerBackend(ABC):
+    """Workers by name, each of which does one thing at a time: it loads, or does an item. It decides nothing."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Names of the workers; a worker that is started again keeps its name, and its shard."""
+
+    @abstractmethod
+    def start(self, worker: str) -> None:
+        """Start a worker, which loads the task's state; `wait` returns its reply to that."""
+
+    @abstractmethod
+    def submit(self, worker: str, key: str, parcel: Parcel) -> None:
+        """Give a worker that has nothing to do an item; `wait` returns its reply."""
+
+    @abstractmethod
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
+        """What workers said since the last call; waits for at least one, or so many seconds.
+
+        Raises:
+            Exception: one that a worker raised and that is no `EquipoiseError`: a mistake in the program.
+        """
+
+    @abstractmethod
+    def stop(self, worker: str) -> None:
+        """End a worker at once, whatever it does; what it was doing gets no reply."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all workers at once."""
+
+    def now(self) -> float:
+        """Seconds on the clock that time limits are measured on."""
+        return time.monotonic()
+
+
+class InProcessBackend(WorkerBackend):
+    """One worker, which is this process. Nothing ends an item that hangs, and a crash is this process's own.
+
+    Args:
+        task: what is done.
+        store: where results go.
+    """
+
+    def __init__(self, task: WorkerTask, store: ShardStore | None = None) -> None:
+        self._worker = ItemWorker("worker-0", task, store)
+        self._events: list[WorkerEvent] = []
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The one worker."""
+        return (self._worker.name,)
+
+    def start(self, worker: str) -> None:
+        """Load, now."""
+        self._events.append((worker, self._worker.load()))
+
+    def submit(self, worker: str, key: str, parcel: Parcel) -> None:
+        """Do the item, now."""
+        self._events.append((worker, self._worker.do(key, parcel)))
+
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
+        """The replies, which are there already."""
+        events, self._events = self._events, []
+        return events
+
+    def stop(self, worker: str) -> None:
+        """Nothing can be ended: the item has been done."""
+
+    def close(self) -> None:
+        """Release the state."""
+        self._events = []

@@ -1,0 +1,152 @@
+"""Workers as processes of this machine, each started anew (spawn), one for each GPU or group of cores.
+
+Not `concurrent.futures.ProcessPoolExecutor`: a process that dies breaks the whole pool with all that waits in it, and
+does not say over which item it died. The parts below it do: a process with a pipe has an exit code, can be killed, and
+`multiprocessing.connection.wait` waits for replies and deaths alike.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+from equipoise.execution.backend import WorkerBackend, WorkerDeath, WorkerEvent
+from equipoise.execution.items import Parcel
+from equipoise.execution.worker import WorkerLaunch
+
+JOIN_SECONDS: Final = 10.0
+"""Seconds to wait for a killed process to be gone."""
+
+
+@dataclass(frozen=True)
+class _WorkerProcess:
+    process: SpawnProcess
+    pipe: Connection
+
+
+class SpawnBackend(WorkerBackend):
+    """Processes of this machine.
+
+    Args:
+        launches: what each worker begins with.
+    """
+
+    def __init__(self, launches: Sequence[WorkerLaunch]) -> None:
+        self._launches = {launch.name: launch for launch in launches}
+        self._running: dict[str, _WorkerProcess] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the workers."""
+        return tuple(self._launches)
+
+    def process_id(self, worker: str) -> int | None:
+        """The id of a worker's process; None where it is not running."""
+        running = self._running.get(worker)
+        return running.process.pid if running else None
+
+    def start(self, worker: str) -> None:
+        """Start a process, which loads."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(self._launches[worker], theirs), name=worker, daemon=True)
+        process.start()
+        # With our copy of its end closed, the pipe ends when the process does.
+        theirs.close()
+        self._running[worker] = _WorkerProcess(process, ours)
+
+    def submit(self, worker: str, key: str, parcel: Parcel) -> None:
+        """Send an item; a process that has just died is reported by `wait`."""
+        with suppress(OSError):
+            self._running[worker].pipe.send((key, parcel))
+
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
+        """Replies, and deaths with the signal or the exit code."""
+        workers = {running.pipe: name for name, running in self._running.items()}
+        events: list[WorkerEvent] = []
+        for pipe in connection.wait(list(workers), seconds):
+            name = workers[pipe]  # type: ignore[index]
+            try:
+                reply = self._running[name].pipe.recv()
+            except (EOFError, OSError):
+                events.append((name, WorkerDeath(self._bury(name))))
+                continue
+            if isinstance(reply, Exception):
+                raise reply
+            events.append((name, reply))
+        return events
+
+    def stop(self, worker: str) -> None:
+        """Kill a process."""
+        running = self._running.get(worker)
+        if running is not None:
+            running.process.kill()
+            self._bury(worker)
+
+    def close(self) -> None:
+        """Kill all processes, then wait for all of them."""
+        for running in self._running.values():
+            running.process.kill()
+        for worker in list(self._running):
+            self._bury(worker)
+
+    def _bury(self, worker: str) -> str:
+        """Wait for the end of a process and forget it; returns how it ended."""
+        running = self._running.pop(worker)
+        running.pipe.close()
+        running.process.join(JOIN_SECONDS)
+        code = running.process.exitcode
+        if code is None:
+            # Its pipe has ended, but it has not: nothing that it does counts any more.
+            running.process.kill()
+            running.process.join()
+            return "closed its pipe"
+        running.process.close()
+        return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+
+
+def _serve(launch: WorkerLaunch, pipe: Connection) -> None:
+    """The main function of a process: load, then items until the pipe ends."""
+    # Ctrl-C reaches all processes of a terminal. The starting process gets it too, and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    try:
+        worker = launch.begin()
+        pipe.send(worker.load())
+        while True:
+            key, parcel = pipe.recv()
+            pipe.send(worker.do(key, parcel))
+    except EOFError:
+        return
+    except Exception as error:  # noqa: BLE001 - a mistake in the program is raised where the run was started
+        _send_error(pipe, error)
+
+
+def _send_error(pipe: Connection, error: Exception) -> None:
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    with suppress(OSError):
+        pipe.send(RuntimeError(f"a worker failed:\n{text}"))
+
+
+def _end_with_parent() -> None:
+    """Exit as soon as the starting process is gone, also in the middle of an item: nobody waits for the result."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

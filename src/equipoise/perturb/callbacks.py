@@ -1,0 +1,37 @@
+"""`PerturbCallbacks`: what a caller is told during a run over pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from equipoise.perturb.record import PictureRecord
+
+if TYPE_CHECKING:
+    from equipoise.attacks.perturbation_result import TraceStep
+
+
+def _ignore(*_: object) -> None:
+    """Where the caller does not follow the run."""
+
+
+@dataclass(frozen=True)
+class PerturbCallbacks:
+    """What a caller is told during a run, each by a function of its own."""
+
+    pictures: Callable[[int], None] = _ignore
+    """The number of pictures, before anything else."""
+    start: Callable[[str], None] = _ignore
+    """A picture begins; its file name."""
+    stage: Callable[[str], None] = _ignore
+    """What is being done apart from steps, such as `loading models`."""
+    step: Callable[[TraceStep], None] = _ignore
+    """A step of the attack."""
+    finish: Callable[[PictureRecord], None] = _ignore
+    """A picture is done, now or in an earlier run."""
+    note: Callable[[str], None] = _ignore
+    """Something to know before it starts, in one line."""
+    failure: Callable[[Path, str], None] = _ignore
+    """A picture failed, with the reason in one line; the run goes on with the others."""

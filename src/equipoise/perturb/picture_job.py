@@ -1,0 +1,259 @@
+"""`PictureJob`: what is done to each picture of a run, with its models loaded; and how these are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from equipoise.errors import PictureError, UsageError
+from equipoise.media.appearance import read_appearance
+from equipoise.media.decode import open_picture
+from equipoise.media.quantize import to_pixels
+from equipoise.perturb.callbacks import PerturbCallbacks
+from equipoise.perturb.config import PerturbConfig
+from equipoise.perturb.evaluation import evaluate_both
+from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
+from equipoise.perturb.results_folder import ResultsFolder, sha256
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from equipoise.attacks.perturbation_result import PerturbationResult
+    from equipoise.attacks.wordings import OwnRefusals
+    from equipoise.models.base import OpenModel
+    from equipoise.types import Judge
+
+
+@dataclass(frozen=True)
+class PictureJob:
+    """A run with its models loaded: attack, save, read back and measure one picture or all of them."""
+
+    config: PerturbConfig
+    images: tuple[Path, ...]
+    targets: tuple[OpenModel, ...]
+    bystanders: tuple[OpenModel, ...]
+    folder: ResultsFolder
+    callbacks: PerturbCallbacks
+    own_refusals: tuple[OwnRefusals, ...] = ()
+    """How the targets refuse; empty where a sentence is given."""
+    given: Mapping[Path, Path] = field(default_factory=dict)
+    """The path that the user gave, of pictures that lie elsewhere here, as those that a worker received."""
+
+    def say_how_long(self) -> None:
+        """Time a step on the first picture that is to be attacked, and say how long all of them take at most."""
+        from equipoise.perturb.duration import in_words, most_seconds
+
+        waiting = [image for image in self.images if not self.folder.attacked(image)]
+        clean = [picture for image in waiting if (picture := _opened(image)) is not None]
+        if clean:
+            self.callbacks.stage("timing a step")
+            seconds = most_seconds(self.config, [picture.size for picture in clean], clean[0], self.targets)
+            self.callbacks.note(f"{len(clean)} pictures take {in_words(seconds)} at most, asking not counted")
+
+    def attack_together(self) -> None:
+        """Make one change for all pictures, unless an earlier run has saved them all."""
+        from equipoise.perturb.attack import attack_together, peak_memory, reset_peak_memory
+
+        # All or none: a universal change belongs to the whole set of pictures, and one more picture changes it.
+        if all(self.folder.attacked(image) for image in self.images):
+            return
+        self.callbacks.stage(f"{len(self.images)} pictures together")
+        reset_peak_memory(self.targets)
+        clean = [open_picture(image) for image in self.images]
+        results = attack_together(
+            self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+        )
+        peak = peak_memory(self.targets)
+        for image, result in zip(self.images, results, strict=True):
+            self._save(image, result, peak)
+
+    def finish_picture(self, image: Path) -> PictureRecord:
+        """Do for one picture what earlier runs have not done."""
+        finished = self.folder.finished(image)
+        if finished:
+            return finished
+        clean = open_picture(image)
+        # Attack and measurement are saved one after the other: a run that was killed between them only asks again.
+        attacked = self.folder.attacked(image)
+        peak = attacked["recipe"]["run"]["peak_memory"] if attacked else self._attack(image, clean)
+        record = self._measure(image, clean, peak)
+        self.folder.finish(image, record)
+        return record
+
+    def _attack(self, image: Path, clean: Image) -> int | None:
+        """Perturb and save one picture; returns the peak memory in bytes, where it can be measured."""
+        from equipoise.perturb.attack import attack_picture, peak_memory, reset_peak_memory
+
+        reset_peak_memory(self.targets)
+        result = attack_picture(
+            self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
+        )
+        peak = peak_memory(self.targets)
+        self._save(image, result, peak)
+        return peak
+
+    def _save(self, image: Path, result: PerturbationResult, peak: int | None) -> None:
+        run_record: dict[str, Any] = {
+            "image": str(self._given(image)),
+            "clean_sha256": sha256(image),
+            "recipe": dict(self.folder.recipe),
+            "command": self._command(image),
+            "peak_memory": peak,
+        }
+        appearance = read_appearance(image)
+        if appearance.rgba is not None:
+            result = result.with_appearance(appearance, to_pixels(open_picture(image)))
+        replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image), appearance)
+
+    def _measure(self, image: Path, clean: Image, peak: int | None) -> PictureRecord:
+        from equipoise.attacks.perturbation_result import PerturbationResult
+
+        # Only the files count from here on: what is measured is what other people will open.
+        result = PerturbationResult.load(self.folder.stem(image))
+        saved = open_picture(self.folder.png(image))
+        self.callbacks.stage("asking")
+        config = self.config
+        roles: list[tuple[ModelRole, OpenModel]] = [("target", model) for model in self.targets]
+        roles += [("bystander", model) for model in self.bystanders]
+        answers = [
+            evaluate_both(
+                model,
+                role,
+                clean,
+                saved,
+                config.questions.held_out,
+                max_new_tokens=config.max_new_tokens,
+                batch_size=config.compute.micro_batch,
+                judge=self._judge_of(model),
+            )
+            for role, model in roles
+        ]
+        recipe = {key: value for key, value in result.recipe.items() if key != "run"}
+        return PictureRecord(
+            image=str(self._given(image)),
+            file=self.folder.png(image).name,
+            norm=result.budget.norm,
+            epsilon=result.budget.epsilon,
+            linf_measured=result.linf,
+            psnr=result.psnr,
+            ssim=result.ssim,
+            steps=result.steps,
+            seconds=result.seconds,
+            peak_memory=peak,
+            stopped=result.stopped,
+            trace=tuple(step.loss for step in result.trace),
+            models=tuple(answers),
+            warnings=(*result.warnings, *config.questions.warnings, *_answer_warnings(answers)),
+            recipe={**recipe, "seed": result.seed, "held_out_questions": list(config.questions.held_out)},
+            command=self._command(image),
+        )
+
+    def _judge_of(self, model: OpenModel) -> Judge:
+        """The structural judge, and for a target also what its refusals are word for word."""
+        from equipoise.attacks.success_checks import OwnWordsJudge
+        from equipoise.judges.phrases import PhraseJudge
+
+        own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
+        return OwnWordsJudge(PhraseJudge(), own)
+
+    def _command(self, image: Path) -> str:
+        """The command line that makes the picture again; a universal change needs all pictures for it."""
+        return self.config.command(self.images if self.config.universal else (self._given(image),))
+
+    def _given(self, image: Path) -> Path:
+        return self.given.get(image, image)
+
+
+def load_targets(
+    config: PerturbConfig, callbacks: PerturbCallbacks
+) -> tuple[tuple[OpenModel, ...], tuple[OwnRefusals, ...]]:
+    """The targets with their defences, and how each refuses without them."""
+    from equipoise.countermeasures.catalogue import defend
+
+    targets, own_refusals = [], []
+    for name in config.models:
+        model = load_target(config, name)
+        if config.refusal is None:
+            own_refusals.append(learn_refusals(config, model, callbacks))
+        targets.append(defend(model, config.defences))
+    return tuple(targets), tuple(own_refusals)
+
+
+def load_target(config: PerturbConfig, name: str) -> OpenModel:
+    """One target without its defences.
+
+    Raises:
+        ModelError: it cannot be loaded, or reads no pictures.
+    """
+    from equipoise.models.base import require_reads_pictures
+
+    model = config.compute.load(name)
+    require_reads_pictures(model, "perturb pictures")
+    return model
+
+
+def load_bystanders(config: PerturbConfig) -> tuple[OpenModel, ...]:
+    """The models that should go on answering.
+
+    Raises:
+        ModelError: one cannot be loaded, or reads no pictures.
+    """
+    from equipoise.models.base import require_reads_pictures
+
+    bystanders = tuple(config.compute.of_bystanders.load(name) for name in config.bystanders)
+    for model in bystanders:
+        require_reads_pictures(model, "perturb pictures")
+    return bystanders
+
+
+def learn_refusals(config: PerturbConfig, model: OpenModel, callbacks: PerturbCallbacks) -> OwnRefusals:
+    """Ask a target without its defences what it refuses."""
+    from equipoise.attacks.elicitation import elicit
+    from equipoise.attacks.wordings import no_refusals
+
+    callbacks.stage(f"asking {model.name} what it refuses")
+    own = elicit(model, file=config.elicit)
+    if not own.refused:
+        callbacks.note(no_refusals(own))
+    return own
+
+
+def require_different_weights(revisions: dict[str, str]) -> None:
+    """Refuse the same weights under two names: they would be counted twice, or be their own bystander.
+
+    Args:
+        revisions: the revision of each model by its name.
+
+    Raises:
+        UsageError: two names have one revision.
+    """
+    names: dict[str, str] = {}
+    for name, revision in revisions.items():
+        if revision in names:
+            raise UsageError(
+                f"expected different models, got the same weights as {names[revision]} and {name}; try one"
+            )
+        names[revision] = name
+
+
+def _opened(image: Path) -> Image | None:
+    """The picture; None where it cannot be read, which its own turn will report."""
+    try:
+        return open_picture(image)
+    except PictureError:
+        return None
+
+
+def _answer_warnings(answers: Sequence[ModelAnswers]) -> list[str]:
+    warnings = []
+    for model in answers:
+        unscored = model.clean.unscored + model.perturbed.unscored
+        if unscored:
+            warnings.append(f"{unscored} replies of {model.model} could not be scored")
+        if model.clean.k:
+            warnings.append(
+                f"{model.model} already refused {model.clean.k} of {model.clean.n} questions on the original"
+            )
+    return warnings
