@@ -161,6 +161,8 @@ class MutatedSearch:
         if state is not None:
             current, pool, trace = tuple(state["current"]), dict(state["pool"]), list(state["trace"])
         for turn in range(len(trace), settings.rounds):
+            # Random numbers of its own for each round: a search that goes on after a kill draws what it would have
+            # drawn.
             source = random.Random(f"{settings.seed} {number} {turn}")
             proposals = self._mutants(current[0], source)
             safe = self._safe(list(proposals), seed.text)

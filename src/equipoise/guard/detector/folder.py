@@ -157,7 +157,7 @@ def shared_keys(early_exit: HarmNetwork) -> set[str]:
     """Names of the weights that the early exit shares with the full network: the token embeddings."""
     table = early_exit.base.get_input_embeddings().weight
     # With `keep_vars` the values are the parameters themselves, which `is` can compare; without it they are detached
-    # copies of the reference.
+    # tensors, other objects each time.
     return {name for name, value in early_exit.state_dict(keep_vars=True).items() if value is table}
 
 
