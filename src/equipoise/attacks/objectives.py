@@ -220,8 +220,8 @@ class TargetReplyLoss(Objective):
         factor = weight / len(prompts) / len(draws)
         terms = []
         for draw in draws:
+            # Models may lie on several devices: pixels go to each, and the gradient comes back to the pixels' own.
             losses, gradient = draw.loss_and_grad(
-                # Models may lie on several devices: pixels go to each, and the gradient comes back to the pixels' own.
                 pixels.to(model.device), prompts, replies, end=self.end if end is None else end
             )
             terms.append(LossAndGrad(float(losses.sum()) * factor, gradient.to(pixels) * factor))
