@@ -44,6 +44,8 @@ def test_people_get_one_sentence(equipoise: Command) -> None:
     assert "samples in each of two runs that ask different ones show a change from 5.0 % to 8.0 %" in sample.stdout
     paired = equipoise("power", "--difference", "0.03", "--paired")
     assert "samples asked in both runs show a change from 5.0 % to 8.0 %" in paired.stdout
+    change = equipoise("power", "--n", "1047")
+    assert "1047 samples in each of two runs that ask different ones show a change from 5.0 % to 8.0 %" in change.stdout
     gate = equipoise("power", "--max", "0.1")
     assert "samples pass a limit of 10.0 % on the upper end of the interval" in gate.stdout
 
