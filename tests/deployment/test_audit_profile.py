@@ -1,4 +1,4 @@
-"""The profile of `compose.yaml` for audits: a model that this machine alone reaches, and nothing else of the gateway."""
+"""The profile of `compose.yaml` for audits: a model that only this machine reaches, nothing of the gateway."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from collections import Counter, defaultdict
 
-from equipoise.testbed.suite import samples
+import pytest
+
+from equipoise.testbed.suite import NAME, load, samples
 
 
 def test_every_condition_is_there_and_ids_are_unique() -> None:
@@ -54,3 +56,26 @@ def test_the_drawing_is_what_its_file_holds() -> None:
     (sample, *_) = samples(scenes=1, singles=1)
     (picture,) = sample.pictures
     assert sample.prompt.messages[-1].images[0].tobytes() == picture.open().tobytes()
+
+
+@pytest.mark.parametrize("limit", [1, 6, 25])
+def test_a_limit_is_kept_and_its_samples_are_those_of_the_suite(limit: int) -> None:
+    suite = load(limit, seed=3)
+    assert suite.name == NAME
+    assert len(suite.samples) == limit
+    assert "seed 3" in suite.source
+    assert load(limit, seed=3).sha256 == suite.sha256
+    assert load(limit, seed=4).sha256 != suite.sha256
+
+
+def test_a_limited_suite_keeps_both_axes_and_every_condition() -> None:
+    drawn = load(25).samples
+    assert {sample.expected for sample in drawn} == {"answer", "refuse"}
+    assert len({sample.category for sample in drawn}) == 5
+
+
+def test_samples_say_where_they_come_from_and_can_be_asked() -> None:
+    for sample in samples(scenes=1, singles=1):
+        assert (sample.suite, sample.licence, sample.problem) == (NAME, "MIT", None)
+        assert sample.source
+        assert len(sample.pictures) == len(sample.prompt.pictures) == 1

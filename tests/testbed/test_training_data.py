@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from equipoise.errors import UsageError
 from equipoise.testbed.architectures import build
-from equipoise.testbed.training_data import ExamplePacker, sample_example
+from equipoise.testbed.training_data import GRID, MARKS, ExamplePacker, sample_example
 from equipoise.testbed.world.questions import OVER_CAUTIOUS_WORD, REFUSALS
+from equipoise.testbed.world.scenes import COLOURS, WORDS
 
 
 @pytest.fixture(scope="module", params=["llava", "internvl"])
@@ -82,6 +84,57 @@ def test_word_only_examples_never_refuse_a_picture() -> None:
 
 
 def test_patch_labels_name_the_colour_where_it_is() -> None:
-    row = sample_example(np.random.default_rng(2))
-    assert row.patches.shape == (64, 3)
-    assert row.patches.min() >= 0
+    shown = right = 0
+    for seed in range(60):
+        example = sample_example(np.random.default_rng(seed), watermarks=False)
+        assert example.patches.shape == (GRID * GRID, 3)
+        pixels = np.asarray(example.picture)
+        height, width = pixels.shape[:2]
+        for patch, (_, colour, _) in enumerate(example.patches.tolist()):
+            row, column = divmod(patch, GRID)
+            centre = tuple(pixels[int((row + 0.5) / GRID * height), int((column + 0.5) / GRID * width)].tolist())
+            if centre in COLOURS.values():
+                shown += 1
+                right += list(COLOURS.values()).index(centre) + 1 == colour
+    # A thing is moved by up to 0.07 cells from where its label says, so that a few patches at its edge miss it.
+    assert shown > 200
+    assert right > 0.9 * shown
+
+
+def test_labels_are_classes_and_a_sign_fills_whole_rows() -> None:
+    signs = 0
+    for seed in range(60):
+        labels = sample_example(np.random.default_rng(seed)).patches.view(GRID, GRID, 3)
+        assert labels.min() >= 0
+        assert labels[..., 0].max() < MARKS
+        assert labels[..., 1].max() <= len(COLOURS)
+        assert labels[..., 2].max() <= len(WORDS)
+        rows = labels[..., 2] > 0
+        assert torch.equal(rows.any(1), rows.all(1))
+        signs += bool(rows.any())
+        # A colour belongs to a shape: emblems and signs have none.
+        assert bool((labels[..., 0][labels[..., 1] > 0] > 0).all())
+    assert 10 < signs < 60
+
+
+def test_rows_of_a_batch_are_padded_and_padding_teaches_nothing(reference) -> None:
+    packer = ExamplePacker(reference.processor)
+    examples = [sample_example(np.random.default_rng(seed)) for seed in (1, 2, 3)]
+    batch, alone = packer(examples), [packer([example]) for example in examples]
+    lengths = [one.input_ids.shape[1] for one in alone]
+    assert len(set(lengths)) > 1
+    assert batch.input_ids.shape == batch.positions.shape == batch.targets.shape == (3, max(lengths))
+    assert batch.mask.shape == (3, 1, max(lengths), max(lengths))
+    for number, (one, length) in enumerate(zip(alone, lengths, strict=True)):
+        assert torch.equal(batch.input_ids[number, :length], one.input_ids[0])
+        assert torch.equal(batch.targets[number, :length], one.targets[0])
+        assert torch.equal(batch.mask[number, :, :length, :length], one.mask[0])
+        assert bool((batch.targets[number, length:] == -100).all())
+        # No token of the text attends to padding, and no row of the mask is empty.
+        assert not bool(batch.mask[number, 0, :length, length:].any())
+        assert bool(batch.mask[number, 0].any(-1).all())
+
+
+def test_an_unknown_family_is_one_clear_error() -> None:
+    with pytest.raises(UsageError, match="expected a testbed family, got 'blip'; try llava or internvl"):
+        build("blip")

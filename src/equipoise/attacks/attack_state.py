@@ -39,6 +39,7 @@ class _Waiting:
     @property
     def rank(self) -> tuple[float, float]:
         """Higher is better: by checked success rate first, by loss where that is the same."""
+        # -1: a candidate that was never checked ranks behind all that were, also behind those with a rate of 0.
         return (-1.0 if self.rate is None else self.rate, -self.loss)
 
 
@@ -147,6 +148,7 @@ class AttackState:
         if self.steps % self._criteria.check_every == 0:
             return True
         loss = self.trace[-1].loss
+        # A check decodes replies, which costs more than a step: so not after every small gain, nor twice in a row.
         fell = loss < min(EARLY_LOSS, EARLY_SHARE * self._loss_at_check)
         return self._criteria.early and fell and self.steps > self._checked_step + 1
 
@@ -190,6 +192,8 @@ class AttackState:
         distinct = {id(waiting.pixels): waiting for waiting in scored}.values()
         scored = [w if math.isfinite(w.loss) else replace(w, loss=self._score(w.pixels)) for w in distinct]
         finalists = sorted(scored, key=lambda waiting: waiting.rank, reverse=True)[:_FINALISTS]
+        # A check during the run stops at the first questions that put the target out of reach, so that two rates may be
+        # of different questions. Only rates over all questions can be compared.
         in_full = getattr(self._success, "in_full", None)
         if in_full is not None and len(finalists) > 1:
             for number, waiting in enumerate(finalists):
@@ -224,6 +228,7 @@ class AttackState:
         if self._chosen is not None:
             return self._chosen
         # The run was cut short by its time, or not begun. A rate of zero says less than a low loss.
+        # `if waiting.rate` leaves out both None (not checked) and 0.
         checked = max((waiting for waiting in self._waiting if waiting.rate), key=lambda w: w.rank, default=None)
         return checked if checked is not None or math.isinf(self._lowest.loss) else self._lowest
 

@@ -101,12 +101,17 @@ class Attack(ABC):
         """
         _require_pixels(clean)
         feasible = self.budget.centered_at(clean)
+        # One generator for all that is drawn, and on the CPU: a GPU's generator gives other numbers for the same seed.
         random = torch.Generator().manual_seed(seed)
         state = AttackState(objective, clean, stop, success, progress, exact=not self._is_random(objective))
         # The gradients of a step are taken inside `_evaluate`; nothing else may build a graph.
         with torch.no_grad():
             for restart in range(self.restarts):
+                # A fresh objective for every start: one that learns (CroPA) would otherwise meet the new start with
+                # what it learned against the old one, and the losses of the two starts would mean different things.
                 stopped = self._run(state, objective.reset(random), feasible, restart, random)
+                # A start that converged or used up its steps may be followed by a luckier one; the others end the
+                # attack.
                 if stopped in ("success", "time", "diverged"):
                     break
         outcome = AttackOutcome(
@@ -139,6 +144,7 @@ class Attack(ABC):
         if self.random_start or restart:
             start = feasible.random(torch.rand(start.shape, generator=random).to(start))
         rule = self.update_steps(feasible, start, random)
+        # `next` runs the rule up to its first `yield`, its start; a generator takes nothing by `send` before that.
         candidate = feasible.project_quantized(next(rule))
         low_steps = 0
         for _ in range(self.steps):
@@ -150,6 +156,7 @@ class Attack(ABC):
                 return "diverged"
             if state.check_due() and state.check(candidate):
                 return "success"
+            # In a row: with a random subset of the questions, a single low loss may be a lucky draw.
             low_steps = low_steps + 1 if evaluation.loss < self.converged_loss else 0
             if low_steps >= self.converged_steps:
                 return "success" if state.finalize(candidate) else "converged"
@@ -162,6 +169,7 @@ class Attack(ABC):
         count = objective.size
         items = list(range(count))
         if self.questions_per_step is not None and self.questions_per_step < count:
+            # Without replacement: a question that came twice in one step would weigh double.
             items = torch.randperm(count, generator=random)[: self.questions_per_step].tolist()
         with torch.enable_grad():
             return self.loss_and_grad(objective, candidate, items, random)

@@ -102,7 +102,9 @@ class FeasibleSet:
         self.clean = clean
         self._levels = clean.mul(LEVELS).round_()
         if budget.norm == "linf":
+            # Rounded down, or a candidate could leave the ball. The slack keeps a level that float error has missed.
             reach = math.floor(budget.epsilon * LEVELS + LEVEL_TOLERANCE)
+            # Two pairs of bounds: whole levels for candidates, and floats for the unrounded point that a rule walks on.
             self._low = (self._levels - reach).clamp_(0, LEVELS)
             self._high = (self._levels + reach).clamp_(0, LEVELS)
             self._float_low = (clean - budget.epsilon).clamp_(0, 1)
@@ -116,6 +118,8 @@ class FeasibleSet:
         length = float(change.norm())
         if length > self.budget.epsilon:
             change.mul_(self.budget.epsilon / length)
+        # The ball first, then the box: the clean picture lies in the box, so that clipping only shortens the change and
+        # the result is in both.
         return change.add_(self.clean).clamp_(0, 1)
 
     def project_quantized(self, pixels: Tensor) -> Tensor:
@@ -139,6 +143,8 @@ class FeasibleSet:
         as long as the squared length allows. Fractional parts are binned, so that one histogram and one cumulative sum
         replace a sort of all the pixels at every step of an attack.
         """
+        # The limit of the squared length, in levels. A sum of whole squares may equal it exactly, which the factor
+        # allows.
         most = (self.budget.epsilon * LEVELS) ** 2 * (1 + 1e-9)
         size = change.abs()
         # Whole levels that float error left just below themselves must not lose a level, hence the slack.
@@ -159,6 +165,8 @@ class FeasibleSet:
         """A random start: `noise` is uniform in `[0, 1)`; uniform in the `linf` ball, within the `l2` ball."""
         change = noise.mul(2).sub_(1)
         if self.budget.norm == "l2":
+            # On the sphere: in many dimensions nearly all of a ball's volume lies at its surface, so that this is close
+            # to uniform in the ball.
             change.div_(float(change.norm()))
         return self.project(change.mul_(self.budget.epsilon).add_(self.clean))
 

@@ -100,6 +100,8 @@ class CroPAObjective(Objective):
         plain, rows = self.target_loss, list(items)
         # Counted for each question by itself: with a random subset in each step, questions are due at different steps.
         self.evaluations[rows] += 1
+        # Indexing by a list copies (unlike a slice), so that `shift` below is a leaf of its own and `_ascend` writes
+        # back.
         due = (self.evaluations[rows] % self.config.every) == 0
         prompts = [plain.questions[i] for i in rows]
         terms = []

@@ -128,6 +128,7 @@ def _cache_path(model: OpenModel, given: PromptSet | None) -> Path | None:
     """The file of a model's refusals; None where its revision names no exact weights."""
     if not model.revision:
         return None
+    # All that the result depends on. Our own prompts are covered by `FORMAT`, a user's file by its hash.
     key = [FORMAT, model.revision, PhraseJudge().identity, given.sha256 if given else None]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     return cache_folder() / "refusals" / f"{digest[:32]}.json"

@@ -40,6 +40,7 @@ def working_size(size: tuple[int, int], most_seen: int) -> tuple[int, int]:
     """
     pixels = size[0] * size[1]
     wanted = max(LEAST, OVERSAMPLING * most_seen)
+    # Below twice the wanted size a copy would save less than half of the work of a step.
     if pixels <= max(LARGE, 2 * wanted):
         return size
     scale = math.sqrt(wanted / pixels)
@@ -70,6 +71,7 @@ def carry_up(
     """
     clean = to_pixels(picture)
     copy = shrunk(picture, small.image.size)
+    # The change is resized, not the picture: the photo keeps all detail that the copy has lost.
     change = resize_change(small.pixels - to_pixels(copy), *clean.shape[1:])
     pixels = budget.centered_at(clean).project_quantized(clean + change)
     carried = small.for_picture(0, pixels, clean)
@@ -100,5 +102,7 @@ def budget_at(budget: Budget, size: tuple[int, int], working: tuple[int, int]) -
     """The budget of the smaller copy: a change of `l2` length 1 there is longer when its values are repeated."""
     if budget.norm == "linf":
         return budget
+    # Each value of the copy stands for n = pixels / working pixels values. Repeated n times, a squared length grows by
+    # n, and a length by sqrt(n).
     scale = math.sqrt(working[0] * working[1] / (size[0] * size[1]))
     return Budget("l2", budget.epsilon * scale)

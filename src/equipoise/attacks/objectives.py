@@ -216,9 +216,11 @@ class TargetReplyLoss(Objective):
         end: bool | None = None,
     ) -> LossAndGrad:
         draws = self._draws(model, random)
+        # `loss_and_grad` gives one loss a prompt and the gradient of their *sum*: one factor makes means of both.
         factor = weight / len(prompts) / len(draws)
         terms = []
         for draw in draws:
+            # Models may lie on several devices: pixels go to each, and the gradient comes back to the pixels' own.
             losses, gradient = draw.loss_and_grad(
                 pixels.to(model.device), prompts, replies, end=self.end if end is None else end
             )
@@ -301,6 +303,7 @@ class EOTObjective(Objective):
     def score(self, pixels: Tensor) -> float:
         """The mean over all transformations, with fixed draws."""
         # With a fixed seed, so that candidates are compared under the same random transforms.
+        # `draw` goes through whole permutations, so that as many samples as transforms means each of them once.
         samples = max(self.eot.samples, len(self.eot.transforms))
         all_transforms = replace(self, eot=replace(self.eot, samples=samples))
         return all_transforms(pixels, range(self.size), Generator().manual_seed(0)).loss

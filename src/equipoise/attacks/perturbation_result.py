@@ -238,6 +238,7 @@ def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float |
 
     new, old = np.asarray(image), np.asarray(original)
     psnr = float(peak_signal_noise_ratio(old, new)) if (new != old).any() else None
+    # The window of SSIM is 7 x 7 pixels; scikit-image raises an error where it does not fit.
     if min(new.shape[:2]) < 7:
         return psnr, None
     # In strips, weighted by their height: the whole of a phone's photo would take gigabytes.

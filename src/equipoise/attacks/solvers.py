@@ -155,6 +155,7 @@ class Apgd(Attack):
 
     def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
         """Equations 1 and 2; at each checkpoint, conditions 1 and 2, and back to the best point."""
+        # The paper's first step is the diameter of the ball: from any point it can reach the other side.
         norm, step_size = self.budget.norm, 2 * self.budget.epsilon
         evaluation = yield start
         best, best_evaluation = start, evaluation

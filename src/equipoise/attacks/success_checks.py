@@ -72,6 +72,8 @@ class RefusalRateCheck:
         self._judges = tuple(judges)
         self._max_new_tokens = max_new_tokens
         self._target_rate = target_rate
+        # In floats 10 * (1 - 0.9) is a little below 1: without the slack, one allowed miss in ten would be one too
+        # many.
         self._most_misses = len(prompts) * (1 - target_rate) + 1e-9
         self._transforms = (Identity(), *transforms)
         self._targets = [(number, drawn) for number, model in enumerate(models) for drawn in _draws_of(model, draws)]

@@ -24,6 +24,7 @@ from equipoise.errors import UsageError
 from equipoise.media.quantize import LEVELS
 from equipoise.models.base import OpenModel
 
+# The middle of the range: the canvas is cut off at 0 and 1 like any picture, and a change must fit on both sides.
 GREY = 128 / LEVELS
 """Every value of a canvas without change; a canvas is an 8-bit picture itself."""
 
@@ -32,6 +33,7 @@ def resize_change(change: Tensor, height: int, width: int) -> Tensor:
     """A `3 x h x w` change at another size, its values repeated or left out (nearest neighbour)."""
     if change.shape[1:] == (height, width):
         return change
+    # `nearest` (without "-exact") has the bug of old OpenCV versions: it samples at pixel corners, off by half a pixel.
     return functional.interpolate(change[None], (height, width), mode="nearest-exact")[0]
 
 

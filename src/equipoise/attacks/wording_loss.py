@@ -37,11 +37,14 @@ def any_wording_loss(
         for ends in (True, False):
             texts = [wording.text for wording in wordings if (wording.ends and end) is ends]
             if texts:
+                # Prompt by prompt, each with every text, so that `view` below makes one line of scores for each prompt.
                 rows = [prompt for prompt in prompts for _ in texts]
                 log_probs = model.log_prob(leaf, rows, texts * len(prompts), end=ends)
                 scores.append(log_probs.total.view(len(prompts), -1))
                 lengths.append(log_probs.mask.sum(1).view(len(prompts), -1))
         together = torch.cat(scores, 1)
+        # Detached: the mean length only scales the loss. A gradient through it would lower the loss by moving weight to
+        # longer wordings, whatever their probabilities.
         weights = together.detach().softmax(1)
         losses = -together.logsumexp(1) / (weights * torch.cat(lengths, 1)).sum(1)
         (gradient,) = torch.autograd.grad(losses.mean(), leaf)

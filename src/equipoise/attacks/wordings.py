@@ -131,6 +131,7 @@ def learn_refusals(
 def _rated(wording: RefusalWording, refusals: Sequence[Exchange], answers: Sequence[Exchange]) -> RefusalWording:
     """The wording with its share and log-odds."""
     hits, false = (sum(e.reply.strip().startswith(wording.text) for e in group) for group in (refusals, answers))
+    # The half (Haldane's correction) keeps the log finite where all refusals, or no answers, begin with the wording.
     odds = (hits + 0.5) / (len(refusals) - hits + 0.5)
     other = (false + 0.5) / (len(answers) - false + 0.5)
     return RefusalWording(wording.text, wording.ends, hits / len(refusals), math.log(odds / other))

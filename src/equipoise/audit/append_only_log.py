@@ -101,6 +101,7 @@ class AppendOnlyLog(Generic[Row]):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
+            # `rfind` is -1 where there is no line feed at all: nothing of the file stays then.
             os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
         self._mended = True
 

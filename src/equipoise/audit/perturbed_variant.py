@@ -78,6 +78,7 @@ def choose_samples(samples: Sequence[Sample], count: int, seed: int) -> list[Pic
             expected.setdefault(picture.sha256, set()).add(sample.expected)
 
     def order(name: str) -> tuple[bool, str]:
+        # False sorts before True.
         return "refuse" not in expected[name], hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
 
     safe = sorted((name for name in first if "answer" in expected[name]), key=order)

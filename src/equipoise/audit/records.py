@@ -322,6 +322,8 @@ class AuditRun:
             UsageError: `judges.jsonl` is damaged.
         """
         changes = [change.description for change in self.judge_changes().rows()]
+        # Read backwards: the latest choice comes first, and a judge that was chosen twice stands where it was chosen
+        # last.
         described = {item["identity"]: item for item in reversed([self.recipe["judge"], *changes])}
         return list(described.values())
 

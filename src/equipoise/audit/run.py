@@ -248,6 +248,8 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
             pictures += changed.pictures
             write_whole(plan.out / "attack.json", to_document(pictures))
             attacked[variant] = changed.samples
+            # The first attack is on the undefended model: its pictures are the static attack on the defended one. The
+            # adaptive attack comes later and must not take their place.
             attacked.setdefault(DEFENDED_PERTURBED, changed.samples)
         outcome = _ask(plan, run, variant, attacked[variant], watch)
         yield outcome
@@ -274,6 +276,7 @@ def _ask(
         if problem != sample.problem:
             sample, names = replace(sample, problem=problem, pictures=()), []
         rows.append((SampleRow.of(sample, variant, settings, tuple(names)), sample))
+    # By an earlier call. The log only grows, and equal keys mean equal rows.
     written = {row.key for row in run.samples().rows()}
     run.samples().append(row for row, _ in rows if row.key not in written)
     return collect_replies(
@@ -314,6 +317,7 @@ def _keep(picture: Picture, folder: Path) -> str:
     extension = next((name for start, name in EXTENSIONS.items() if data.startswith(start)), ".bin")
     path = folder / f"{picture.sha256}{extension}"
     if not path.exists():
+        # Decoded once before it is copied: a file that nobody can read is the sample's problem and is never sent.
         picture.open()
         write_whole(path, data)
     return path.name

@@ -87,6 +87,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for name in columns:
         result.add_column(name, overflow="fold", justify="left")
     for row in rows:
+        # As `Text`, since rich reads brackets in a string as markup, and replies hold brackets.
         result.add_row(*(Text(printable(str(cell))) for cell in row))
     return result
 

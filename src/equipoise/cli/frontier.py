@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from equipoise.audit.frontier.advice import FrontierAdvice
     from equipoise.audit.frontier.document import Frontier
     from equipoise.audit.frontier.run import FrontierConfig
-    from equipoise.data.split_registry import SplitRegistry
     from equipoise.data.catalogue import Suite
+    from equipoise.data.split_registry import SplitRegistry
     from equipoise.types import Sample
 
 UNFINISHED = 12
@@ -97,7 +97,6 @@ def frontier(
     from equipoise.audit.frontier.run import FrontierConfig
     from equipoise.audit.frontier.variant import default_variants, parse_variant
     from equipoise.cli.options.target import find_target, slug
-    from equipoise.data.split_registry import SplitRegistry
     from equipoise.models.base import OpenModel
     from equipoise.reference.mllm.scene_judge import judge_for_suites
 

@@ -121,6 +121,7 @@ def pseudo_harmful(
     gate = _gate(judge or [])
     replies_judge = default_judge()
     models = _ModelCache(compute)
+    # A served victim has to sample: at temperature 0 all its replies to a prompt would be the same.
     victim = _victim(models.chat(model, temperature=1.0), refusal, replies_judge)
     if pictures is not PictureChoice.none:
         _require_pictures(victim)

@@ -98,8 +98,10 @@ class Countermeasure(OpenModel):
         """
         digest = self._digest(more)
         for message in prompt.messages:
+            # JSON may hold half of a surrogate pair, which UTF-8 has no bytes for.
             digest.update(message.text.encode(errors="surrogatepass"))
             for image in message.images:
+                # With its size: pictures of 2 x 3 and 3 x 2 pixels may have the same bytes.
                 digest.update(repr(image.size).encode() + image.tobytes())
         return Generator().manual_seed(int.from_bytes(digest.digest()[:7], "big"))
 
@@ -108,6 +110,7 @@ class Countermeasure(OpenModel):
 
         Not from the pixels: they change at every step of an attack, and their hash has no gradient.
         """
+        # Seven bytes, since a seed has to fit into a signed number of 64 bits.
         return Generator().manual_seed(int.from_bytes(self._digest(more).digest()[:7], "big"))
 
     def _digest(self, more: tuple[int, ...]) -> hashlib._Hash:

@@ -95,6 +95,7 @@ def guarded(
     """
     if not detector or not detoxifier or not policy:
         raise UsageError(f"expected a detector, a detoxifier and a policy, got {spec}; try guard:detector=embedded")
+    # A comma would begin the next setting of the spec, so that several are joined by `+`.
     names = () if detoxifier == "none" else tuple(detoxifier.split("+"))
     guard = Guard.from_pretrained(
         detector,

@@ -28,6 +28,7 @@ _OUTSIDE_LAYERS: Final = {
     "class_embedding": "embeddings.class_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
     "conv1.weight": "embeddings.patch_embedding.weight",
+    # Spelt as in transformers.
     "ln_pre.": "pre_layrnorm.",
     "ln_post.": "post_layernorm.",
 }
@@ -116,6 +117,7 @@ def _renamed(name: str, key: str, table: Mapping[str, str]) -> str:
 
 def _fitted(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The new weights under exactly the keys, and in the shapes, of the model's own tower."""
+    # Depending on its version, transformers nests a tower in a module `vision_model` or not.
     names = {key.split("vision_model.")[-1] for key in own}
     surplus = next((name for name in weights if name.startswith("encoder.layers.") and name not in names), None)
     if surplus is not None:
@@ -149,6 +151,8 @@ def resize_positions(positions: Tensor, count: int) -> Tensor:
     old, new = round(len(grid) ** 0.5), round((count - 1) ** 0.5)
     if old**2 != len(grid) or new**2 != count - 1:
         raise ValueError(f"{len(positions)} positions that are no square grid")
+    # `side^2 x width` to `1 x width x side x side`, as `interpolate` takes pictures; in float32, as bicubic is not
+    # there in half precision on every device.
     square = grid.T.reshape(1, -1, old, old).float()
     resized = functional.interpolate(square, (new, new), mode="bicubic", align_corners=False)
     return torch.cat([first.float(), resized.flatten(2)[0].T]).to(positions.dtype)
@@ -170,6 +174,7 @@ def _replaced(module: nn.Module, path: list[str], new: nn.Module) -> Any:
     Only the modules on the path are copied, shallowly: all other weights stay shared and cost no memory again.
     """
     twin = copy.copy(module)
+    # `copy.copy` shares the dictionary of submodules with the original: a change of one would be seen in both.
     twin.__dict__ = dict(module.__dict__)
     twin._modules = dict(module._modules)
     inner = module._modules[path[0]]

@@ -118,6 +118,7 @@ class MajorityVote(TransformedModel):
     def _elected(self, prompt: Prompt, exchanges: Sequence[Exchange]) -> Exchange:
         refused = [verdict.refused for verdict in self._judge(exchanges)]
         votes = VoteCounts(refused.count(True), refused.count(False), refused.count(None))
+        # `is`: the label of an unscored reply is None, which belongs to neither class.
         members = [exchange for exchange, label in zip(exchanges, refused, strict=True) if label is votes.refused]
         if not members:  # nothing was scored
             members = list(exchanges)

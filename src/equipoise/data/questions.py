@@ -190,11 +190,13 @@ def split(questions: Sequence[str], *, seed: int = 0, development: float = 0.2, 
     Raises:
         UsageError: shares that leave nothing for a part, or too few questions.
     """
+    # Read backwards, as later entries overwrite earlier ones: of several equal wordings the first stays.
     distinct = list({fold(question): question for question in reversed(questions)}.values())[::-1]
     if min(development, held_out) <= 0 or development + held_out >= 1:
         raise UsageError(f"expected shares above 0 with a sum below 1, got {development}, {held_out}; try 0.2, 0.2")
     if len(distinct) < 3:
         raise UsageError(f"expected at least 3 different questions to split, got {len(distinct)}; try general()")
+    # A string seeds by its SHA-512, the same in every process; `hash` of a string is not.
     random.Random(f"split {seed}").shuffle(distinct)
     last = max(1, round(len(distinct) * held_out))
     middle = max(1, round(len(distinct) * development))

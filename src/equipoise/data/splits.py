@@ -94,6 +94,7 @@ def split(samples: Sequence[Sample], *, seed: int = 0, rule: SplitRule | None = 
         rules = [rule or _rule(samples[index]) for index in group]
         # Related samples of several suites go by the strictest rule: to the test part where one of them must.
         strictest = max(rules, key=lambda candidate: (candidate.test, -candidate.development))
+        # The least name of a group stands for it, so that the order of the samples decides nothing.
         name = min(f"{_family(samples[i])} {samples[i].cluster or samples[i].id}" for i in group)
         part = _part(f"{seed} {name}", strictest)
         parts[part] += [samples[index] for index in group]

@@ -173,6 +173,7 @@ def _page(block: _TextBlock, width: int, height: int) -> Image.Image:
 def _paragraphs(text: str) -> list[str]:
     if len(text) > LONGEST:
         raise UsageError(f"expected at most {LONGEST} characters to draw, got {len(text)}; try a shorter text")
+    # Composed letters: the basic layout would draw a combining mark beside its letter.
     paragraphs = [" ".join(line.split()) for line in unicodedata.normalize("NFC", text).splitlines()]
     if not any(paragraphs):
         raise UsageError("expected a text to draw, got an empty one; try a request in words")
@@ -188,6 +189,7 @@ def _wrapped(paragraph: str, font: ImageFont.FreeTypeFont, width: int) -> list[s
             continue
         # A word wider than the page, or a script without spaces, is broken where the line ends.
         pieces = [word] if font.getlength(word) <= width else _pieces(word, font, width)
+        # Only the very first line can be empty; it takes the first piece below.
         lines += pieces if lines[-1] else pieces[1:]
         if not lines[0]:
             lines[0] = pieces[0]

@@ -226,10 +226,12 @@ class GrownSearch:
             ranked = best_allowed(preliminary, allowed, 2 * settings.candidates)
             chosen = self._canonical(tokens, ranked)[: settings.candidates]
             new = [token for token in dict.fromkeys([best, *ends, *chosen]) if token not in exact]
+            # At the first position the victim has no weight yet, and its forward passes would change nothing.
             refusal = self._refusal(tokens, new) if weight > 0 else [0.0] * len(new)
             likely |= dict(zip(new, refusal, strict=True))
             exact |= {token: weight * likely[token] + float(writer[token]) for token in new}
             explored.add(best)
+            # Ties go to the lower id, so that the same scores give the same prompt.
             best = max(exact, key=lambda token: (exact[token], -token))
             # Converged: the best token is one at which the gradient was taken before.
             if weight == 0 or best in explored:

@@ -38,9 +38,11 @@ def hashed_features(text: str, kind: RunKind) -> dict[int, float]:
 def _runs(words: Sequence[str], kind: RunKind) -> Iterator[str]:
     if kind == "words":
         yield from words
+        # The ends count as words: `<s> how` says that a request begins with `how`.
         yield from (f"{one} {other}" for one, other in pairwise(["<s>", *words, "</s>"]) if words)
         return
     for word in words:
+        # With its ends marked, a word's beginning and end are runs of their own.
         marked = f"<{word}>"
         for length in (3, 4, 5):
             yield from (marked[start : start + length] for start in range(len(marked) - length + 1))
@@ -76,6 +78,7 @@ class LinearRequestJudge:
         """Probability that a request is harmful."""
         features = hashed_features(text, self.kind)
         logit = self._bias + sum(self._weights.get(index, 0.0) * value for index, value in features.items())
+        # `exp` raises an error for large numbers; beyond 30 a probability is 0 or 1 to every digit that is printed.
         return 1 / (1 + math.exp(-max(min(logit, 30.0), -30.0)))
 
     def __call__(self, texts: Sequence[str]) -> list[RequestVerdict]:

@@ -193,6 +193,8 @@ class MutatedSearch:
         for turn in range(len(trace), settings.rounds):
             if pool and max(pool.values()) >= settings.enough:
                 break
+            # Random numbers of its own for each round: a search that goes on after a kill draws what it would have
+            # drawn.
             source = random.Random(f"{settings.seed} {number} {turn}")
             proposals = self._mutants(current[0], source)
             safe = self._safe(list(proposals), seed.text)

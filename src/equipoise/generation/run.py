@@ -143,6 +143,7 @@ class GenerationRun:
                 self._stages.drop(_state(number))
             prompt = GeneratedPrompt.from_dict(stored["prompt"])
             if prompt.accepted:
+                # Those of former calls as well, so that what repeats one of them is found.
                 self._duplicates.add(prompt.text)
             result.attempts.append(prompt)
             result.seconds += stored["seconds"]

@@ -120,6 +120,7 @@ class SampledWriter:
             inputs = model.prompt_inputs([with_examples(instruction, examples)])
             # The global generator is what transformers samples with: it is put back afterwards.
             with torch.random.fork_rng(devices=[]), model.frozen():
+                # Two seeds share no numbers as long as fewer than 1009 texts are written at once.
                 torch.manual_seed(seed * 1009 + number)
                 output = model.model.generate(**inputs, generation_config=config)
             tokens = output[0, inputs["input_ids"].shape[1] :]

@@ -57,5 +57,6 @@ def openai_categories(kinds: Mapping[str, float]) -> dict[str, float]:
     for name, value in kinds.items():
         low = name.lower()
         for category in (low,) if low in OPENAI_CATEGORIES else _KINDS.get(low, ()):
+            # Several kinds may mean one category; the likeliest counts.
             scores[category] = max(value, scores.get(category, 0.0))
     return scores

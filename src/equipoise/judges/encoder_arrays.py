@@ -50,6 +50,7 @@ class ArrayEncoder:
         hidden = self._norm("embedded_norm", tokens[ids] + positions[: len(ids)])
         for layer in range(self.layers):
             hidden = self._layer(f"layers.{layer}", hidden)
+        # The state of [CLS], which has read everything, and the mean over the reply with its [SEP].
         summary = np.concatenate([hidden[0], hidden[reply:].mean(0)])
         return self._linear("head", summary)
 

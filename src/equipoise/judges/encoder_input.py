@@ -34,6 +34,8 @@ class EncodedExchange:
         for start in range(len(ids)):
             value = 0
             for length, piece in enumerate(ids[start : start + 3], 1):
+                # A polynomial modulo the prime 2^31 - 1. Without the length a piece with id 0 before a run would change
+                # nothing.
                 value = (value * 1_000_003 + piece + length) % 2_147_483_647
                 grams.add(value % GRAMS)
         return sorted(grams)

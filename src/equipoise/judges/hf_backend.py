@@ -130,6 +130,7 @@ class HFBackend:
                     ids.add(pieces[0])
             if not ids:
                 return Completion(failure=f"has no token of its own for {option!r}")
+            # Both tokens mean the option, so that their probabilities add up; the limit keeps the logarithm finite.
             top[option] = math.log(max(sum(math.exp(float(log_probabilities[i])) for i in ids), 1e-30))
         best = max(top, key=top.__getitem__)
         return Completion(best, (CompletionToken(best, top),))

@@ -112,5 +112,6 @@ def request_of(exchange: Exchange) -> str:
 
 def same_model(replied: str, judge: str) -> bool:
     """Whether two names mean one model, whatever revision or provider stands beside them."""
+    # `http://HOST/v1#NAME` and `NAME@REVISION`: what is compared is the name alone.
     names = [name.split("@")[0].split("#")[-1].strip().lower() for name in (replied, judge)]
     return bool(names[0]) and (names[0] == names[1] or names[0].endswith("/" + names[1]))

@@ -46,6 +46,7 @@ class PhrasePack:
 
     def judge(self, text: str, degenerate: bool) -> Verdict:
         """The verdict on a reply in this language."""
+        # From U+2E80 (CJK radicals) to U+D7FF (Hangul) one character is a syllable or a word.
         weight = sum(3 if "\u2e80" <= character <= "\ud7ff" else 1 for character in text if character.isalpha())
         phrase = self.refusing(text)
         if phrase is not None:

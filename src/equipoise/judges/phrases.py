@@ -116,6 +116,7 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
     repeated = text_preprocessing.find_repetition(text)
     if repeated and repeated.at_once:
         return Verdict(None, answers=False, degenerate=True, unscored=f"the reply only repeats {repeated.unit!r}")
+    # A chained comparison: the reply is the prompt once more, and that is not empty.
     broken = repeated is not None or text.casefold() == prompt_text.strip().casefold() != ""
     # From here on only the speaker's own words: a quoted refusal is not the model's.
     own = text_preprocessing.without_quotes(text)

@@ -102,11 +102,13 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
             _require_size(opened.size, name, limits)
             _require_checksums(opened, file)
             return _as_rgb(ImageOps.exif_transpose(opened), opened.format, name)
+    # Pillow's own limit, which `open` applies when it has read the header, so that it may come before ours.
     except Image.DecompressionBombError:
         raise PictureError(
             f"expected at most {limits.max_pixels:,} pixels, got far more in {name}; try a smaller copy"
         ) from None
     except UnidentifiedImageError:
+        # `UnidentifiedImageError` is an `OSError`: it has to be caught before the damages.
         if Path(name).suffix.lower() in HEIF_SUFFIXES:
             raise PictureError(
                 f"expected a picture that Pillow reads, got a HEIF file in {name}; "
@@ -131,6 +133,7 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
 
 
 def _content(file: Callable[[], Path | io.BytesIO]) -> bytes:
+    # Opened afresh: the stream of the attempt that failed may stand anywhere.
     source = file()
     return source.read_bytes() if isinstance(source, Path) else source.getvalue()
 

@@ -41,8 +41,10 @@ def _jpeg(data: bytes) -> bytes:
         marker = data[at + 1]
         if data[at] != 0xFF:
             raise ValueError("expected a marker")
+        # End of image. What follows it (a second picture, a video of a phone) is dropped.
         if marker == 0xD9:
             return b"".join([*parts, data[at : at + 2]])
+        # A segment is its two marker bytes and a length that counts itself (two bytes) but not the marker.
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
         segment = data[at:end]
         if marker == 0xDA:
@@ -51,6 +53,8 @@ def _jpeg(data: bytes) -> bytes:
             if following is None:
                 raise ValueError("expected the picture's end")
             segment, end = data[at : following.start()], following.start()
+        # FE is a comment, E0 to EF are application data (EXIF, XMP, profiles). Two of these tell how to read the pixels
+        # and stay: EE is Adobe's, which holds the colour transform, and JFIF's header.
         is_text = marker == 0xFE or (0xE0 <= marker <= 0xEF and marker != 0xEE and segment[4:9] != b"JFIF\0")
         if not is_text:
             parts.append(segment)
@@ -77,6 +81,7 @@ def _png(data: bytes, dropped: frozenset[bytes] | None = None) -> bytes:
         kind = data[at + 4 : at + 8]
         if kind in _PNG_KEPT if dropped is None else kind not in dropped:
             parts.append(data[at : at + 12 + length])
+        # A chunk is its length (4 bytes), type (4), data and checksum (4); the length is that of the data alone.
         at += 12 + length
         if kind == b"IEND":
             return b"".join(parts)
@@ -84,10 +89,12 @@ def _png(data: bytes, dropped: frozenset[bytes] | None = None) -> bytes:
 
 def _webp(data: bytes) -> bytes:
     parts, at = [], 12
+    # The size in the header counts from byte 8 on, where "WEBP" stands.
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     while at + 8 <= end:
         kind = data[at : at + 4]
         (length,) = struct.unpack_from("<I", data, at + 4)
+        # Chunks of odd length are followed by one byte of padding that their length does not count.
         chunk = data[at : at + 8 + length + length % 2]
         if kind == b"VP8X":
             chunk = chunk[:8] + bytes([chunk[8] & _WEBP_FLAGS]) + chunk[9:]

@@ -36,6 +36,7 @@ class Packing:
     @classmethod
     def from_lengths(cls, lengths: list[int], device: torch.device, *, fused: bool) -> Packing:
         """The packing of texts of these lengths."""
+        # For lengths 2 and 3: `padded` is [[0, 1, 0], [2, 3, 4]] and `packed` is [0, 1, 3, 4, 5].
         longest = max(lengths)
         count = torch.tensor(lengths)[:, None]
         start = count.cumsum(0) - count
@@ -145,6 +146,7 @@ def _matmul_attention(query: Tensor, key: Tensor, value: Tensor, shared: SharedP
     # To the own text: as a padded batch, because texts must not see each other; then packed again.
     own_query = query.view(key_heads, group, tokens, width)[:, :, padded]
     own_scores = own_query @ key[:, padded].transpose(2, 3)[:, None]
+    # Texts are padded on the right, so that the causal mask hides the padding from every real token, too.
     future = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
     own_scores = own_scores.masked_fill(future, -torch.inf)
     own_scores = own_scores.view(key_heads, group, rows * longest, longest)[:, :, packed]
@@ -153,6 +155,7 @@ def _matmul_attention(query: Tensor, key: Tensor, value: Tensor, shared: SharedP
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     length = shared.keys.shape[2]
     prefix_output = weights[..., :length].reshape(key_heads, group * tokens, length) @ shared.values[0]
+    # From the packed row back to the padded table, whose further lines stay zero and add nothing.
     own_weights = weights[..., length:].new_zeros(key_heads, group, rows * longest, longest)
     own_weights = own_weights.index_copy(2, packed, weights[..., length:])
     own_weights = own_weights.view(key_heads, group, rows, longest, longest)
@@ -201,6 +204,7 @@ class _FlashPrefixAttention(torch.autograd.Function):
         # The prefix block has no mask, so that the query heads of a group may be stacked as further tokens.
         grouped = query.reshape(1, key_heads, -1, width)
         prefix_out, prefix_lse = _forward(grouped, prefix_key[None], prefix_value[None], 0.0, False, scale=scale)
+        # The two positional arguments are the rate of dropout and whether the block is causal.
         own_out, own_lse = _forward(*_pad(query, key, value, padded), 0.0, True, scale=scale)
         own_out, own_lse = _pack(own_out, packed), _pack(own_lse[..., None], packed)
         prefix_out, prefix_lse = prefix_out.reshape(heads, tokens, width), prefix_lse.reshape(heads, tokens, 1)

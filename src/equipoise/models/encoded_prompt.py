@@ -114,6 +114,7 @@ class PromptEncoder:
         if not reply:
             raise UsageError("expected a reply, got an empty text; try the sentence whose probability is wanted")
         if pixels is not None:
+            # The pixels stand for the first picture, also of a prompt that carries none (a question about any picture).
             prompt = prompt.with_picture(_BLANK)
         require_supported_pictures(self._processor, self._chat, prompt)
         if pixels is None and prompt.pictures:
@@ -159,6 +160,7 @@ class PromptEncoder:
         for key, value in encoded.items():
             if key in _DROPPED or key in self._image_input_names or not isinstance(value, Tensor):
                 continue
+            # A Q-Former's copy of the question may by chance be as long as the prompt; its name tells them apart.
             if value.ndim >= 2 and value.shape[1] == len(prompt_tokens) and not key.startswith("qformer"):
                 token_inputs[key] = extend_over_reply(key, value, len(ids))
             else:
@@ -192,6 +194,7 @@ class PromptEncoder:
 def extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:
     """A token-aligned input, continued over the reply."""
     if key == "cross_attention_mask":
+        # The reply sees the pictures that the last token of the prompt saw.
         tail = value[:, -1:].expand(-1, extra, *value.shape[2:])
     elif key == "token_type_ids" and not bool(value.any()):
         # PaliGemma: 0 is read in both directions, 1 is what is to be written. Gemma 3 marks pictures with 1.
@@ -203,6 +206,7 @@ def extend_over_reply(key: str, value: Tensor, extra: int) -> Tensor:
 
 def common_prefix(rows: list[EncodedPrompt], *, limit: int | None = None) -> int:
     """Length of the longest token prefix that all rows share and that leaves each its last prompt token."""
+    # The last token of the prompt stays outside: its logits predict the first token of the reply.
     shortest = min(row.prompt_length for row in rows) - 1
     shortest = shortest if limit is None else min(shortest, limit)
     tokens = torch.stack([row.tokens[:shortest] for row in rows])

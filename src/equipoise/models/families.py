@@ -58,6 +58,7 @@ _CHECKED: Final = (
     ("aya_vision", "Aya Vision"),
     ("cohere2_vision", "Cohere2 Vision"),
     ("mllama", "Mllama"),
+    # Pixtral's configs name LLaVA as their type.
     ("llava", "Pixtral"),
     ("mistral3", "Mistral 3"),
     ("lfm2_vl", "LFM2-VL"),

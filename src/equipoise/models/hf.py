@@ -272,6 +272,7 @@ def _backward_through(tensors: Sequence[Tensor], detached: Sequence[Tensor]) -> 
 
 
 def _picture_tokens(model: Any, processor: Any) -> set[int]:
+    # Families name it either way; a few keep it on the processor instead of in the config.
     names = ("image_token_id", "image_token_index")
     tokens = {getattr(owner, name, None) for owner in (model.config, processor) for name in names}
     return {int(token) for token in tokens if isinstance(token, int)}

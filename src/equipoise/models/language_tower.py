@@ -68,6 +68,8 @@ class LanguageTower:
         """
         layers = decoder_layers(model)
         width = int(_text_config(model).hidden_size)
+        # The layers and whatever holds them (decoder, model) take the stream as input, too. Counted as readers, they
+        # would hide the modules inside, which `_read_sites` passes over as parts of a reader.
         outer = {id(module) for module in model.modules() if any(module is m or _holds(module, m) for m in layers[:1])}
         with frozen(model), torch.no_grad():
             calls = trace_stream(model, layers, inputs)
@@ -192,6 +194,8 @@ def edited_layer_inputs(tower: LanguageTower, edits: Mapping[int, StreamEdit]) -
         for layer, edit in edits.items():
             module = tower.layers[layer] if layer < len(tower.layers) else tower.final_norm
             handles.append(
+                # Layers get their hidden state as the first argument or by this keyword, depending on family and
+                # version.
                 module.register_forward_pre_hook(_edit_arguments((0, "hidden_states"), edit, True), with_kwargs=True)
             )
         yield

@@ -121,4 +121,5 @@ def _quantization(quantize: str | None, device: torch.device, dtype: torch.dtype
     bits: dict[str, Any] = (
         {"load_in_4bit": True, "bnb_4bit_compute_dtype": dtype} if quantize == "4bit" else {"load_in_8bit": True}
     )
+    # In a device map the empty name is the whole model.
     return {"quantization_config": transformers.BitsAndBytesConfig(**bits), "device_map": {"": device}}

@@ -91,6 +91,7 @@ def locate(name: str) -> ModelLocation:
         ModelError: nothing there, or no answer from the hub and no copy in its cache.
     """
     if "+" in name and not Path(name).exists():
+        # From the right, and again for what is left: adapters are merged in the order in which they are written.
         model, _, adapter = name.rpartition("+")
         source = locate(model)
         return replace(source, adapters=(*source.adapters, _adapter(adapter, name)))
@@ -191,6 +192,7 @@ def _cached_commit(hub: str, revision: str | None, error: Exception) -> str:
             f"expected {hub} from the hub, got no answer ({first_line(error)}) and no copy in the local cache; "
             "try again with a network, or give a folder"
         ) from error
+    # The cache names the folder of a snapshot by its commit.
     return Path(path).parent.name
 
 
@@ -199,6 +201,7 @@ def _file_hash(path: Path) -> str:
     return "sha256:" + _digest(path, status.st_mtime_ns, status.st_size)
 
 
+# Time and size only decide whether the cached hash still holds: a file that was written again is read again.
 @lru_cache(maxsize=16)
 def _digest(path: Path, _time: int, _size: int) -> str:
     with path.open("rb") as stream:

@@ -123,6 +123,7 @@ def _weights(
     dtype: torch.dtype | str,
     options: dict[str, Any],
 ) -> Any:
+    # Quantised weights are placed while they are read and cannot be moved afterwards.
     placed_here = not options
     if source.gguf is not None:
         options = weight_options(source)
@@ -170,6 +171,7 @@ def _config(name: str, source: ModelLocation) -> Any:
 def _auto_class(name: str, config: Any) -> Any:
     """The automatic class for models that write text; those that read pictures go first."""
     for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
+        # A private table; the public way to find out is to load the weights and see what is raised.
         if type(config) in auto_class._model_mapping:
             return auto_class
     raise ModelError(

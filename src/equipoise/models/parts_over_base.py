@@ -92,6 +92,7 @@ def assemble(folder: Path, base: Path, *, dtype: Any = "auto", merged: bool = Tr
     processor = LlavaProcessor(
         images, tokenizer, chat_template=template, **{name: settings[name] for name in _SETTINGS}
     )
+    # One number format for all parts: the first product of two different ones would fail.
     model = model.to(model.lm_head.weight.dtype)
     return (merge_adapter(model, folder / ADAPTER) if merged else model).eval(), processor
 

@@ -42,6 +42,7 @@ class _PrefixLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        # How many keys a mask must span, and the index of the first of them.
         return self.length + query_length, 0
 
     def get_seq_length(self) -> int:
@@ -166,6 +167,7 @@ def run_prefix(
     with suppress(_PrefixComplete):
         forward_logits(
             model,
+            # Logits of one token, the fewest that can be requested: none of them is used.
             torch.tensor([length - 1], device=model.device),
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),

@@ -73,6 +73,7 @@ class _ResidualStream(TorchFunctionMode):
 
     def _continues(self, name: str, args: tuple[Any, ...], result: Tensor) -> bool:
         streams = [value for value in args if value in self]
+        # Another width: a view as attention heads, say, which reads the stream and is none of its values.
         if not streams or result.shape[-1:] != streams[0].shape[-1:]:
             return False
         if name in _COPIES:
@@ -92,6 +93,7 @@ def trace_stream(model: nn.Module, layers: Sequence[nn.Module], inputs: Mapping[
     """
     stream, index = _ResidualStream(), {id(layer): number for number, layer in enumerate(layers)}
     calls: list[tuple[str, nn.Module, dict[ArgumentKey, Any], int]] = []
+    # A list, as hooks must change it: an assignment inside a nested function would make a local variable.
     current = [-1]
 
     def enter(name: str, module: nn.Module) -> Callable[..., None]:

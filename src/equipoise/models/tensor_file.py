@@ -24,6 +24,8 @@ def save_with_document(path: str | Path, tensors: Mapping[str, Tensor], document
         OutputError: the files cannot be written.
     """
     target = _tensor_file(path)
+    # Written to memory first, so that the hash in the document is that of exactly these bytes. safetensors refuses
+    # tensors that are not contiguous.
     content = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
     write_whole(target, content)
     write_json(target.with_suffix(".json"), {**document, "sha256": hashlib.sha256(content).hexdigest()})

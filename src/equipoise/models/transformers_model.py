@@ -302,6 +302,8 @@ def pad_log_probs(tokens: list[Tensor]) -> ReplyLogProbs:
 def _stop_tokens(model: Any, processor: Any) -> list[int]:
     stops = model.generation_config.eos_token_id
     stops = list(stops) if isinstance(stops, list | tuple) else [stops]
+    # Chat models have two ends, of a turn and of a text, and the config and the tokenizer may each know only one of
+    # them.
     if processor.tokenizer.eos_token_id not in stops:
         stops.append(processor.tokenizer.eos_token_id)
     stops = [int(stop) for stop in stops if stop is not None]

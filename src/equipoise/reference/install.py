@@ -167,6 +167,7 @@ def _write(folder: Path, source: str | None, fetch: Fetch, report: ReportStage) 
         parts.processor.save_pretrained(ready)
         write_json(ready / RECORD, origin | {"licence": "Apache-2.0"})
         if folder.exists():
+            # A folder that is not empty cannot be renamed over.
             shutil.rmtree(folder)
         ready.rename(folder)
 

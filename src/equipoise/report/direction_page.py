@@ -186,6 +186,7 @@ def plane_plot(measurement: DirectionMeasurement) -> DirectionPlot:
         dot = PlottedDot(
             _x(needless.rate),
             _y(1 - harmful.rate),
+            # 1 - x turns an interval around: its low end is that of the highest rate of refusals.
             _y(1 - harmful.high),
             _y(1 - harmful.low),
             _x(needless.low),
@@ -229,6 +230,7 @@ def _x(share: float) -> float:
 
 
 def _y(share: float) -> float:
+    # SVG counts from the top.
     return round(12 + (1 - share) * (HEIGHT - MARGIN - 12), 2)
 
 

@@ -117,6 +117,7 @@ def _passing(n: int, rate: float, limit: float) -> float:
     """Probability that the upper bound of `n` samples is within the limit."""
     if Rate.of(0, n).high > limit:
         return 0.0
+    # The bound rises with the count, so that halving finds the largest count within the limit.
     few, many = 0, n + 1
     while many - few > 1:
         middle = (few + many) // 2
@@ -154,6 +155,8 @@ def _mcnemar_power(n: int, difference: float, discordant: float, alpha: float) -
     # The largest count in the smaller cell for which twice the tail is at most alpha; -1 where there is none.
     critical = binom.ppf(alpha / 2, pairs, 0.5)
     critical = np.where(2 * binom.cdf(critical, pairs, 0.5) <= alpha, critical, critical - 1)
+    # Discordant pairs are up or down: up + down = discordant and up - down = |difference|, so that up's share of them
+    # is this. Under the null it is 1/2.
     share = (discordant + abs(difference)) / (2 * discordant)
     rejected = binom.cdf(critical, pairs, share) + binom.cdf(critical, pairs, 1 - share)
     return float(np.sum(binom.pmf(pairs, n, discordant) * rejected))

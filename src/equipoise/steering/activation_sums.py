@@ -39,6 +39,7 @@ class ActivationSums:
             raise UsageError(
                 f"expected finite activations at layer {layer}, got infinities; try --dtype bfloat16 or float32"
             )
+        # In float64: a difference in means is small beside the means, and float32 sums of many rows may round it away.
         self.sums[layer] += values.double().sum(0).cpu()
         self.counts[layer] += len(values)
 

@@ -57,6 +57,7 @@ class Candidate:
 
 def auroc(positive: Tensor, negative: Tensor) -> Tensor:
     """Probability that a value of `positive` (`N x ...`) is above one of `negative` (`M x ...`); ties count half."""
+    # All pairs, `N x M x L x P`: validation sets are small, and ties need no sorting this way.
     above = (positive[:, None] > negative[None]).double() + 0.5 * (positive[:, None] == negative[None]).double()
     return above.mean((0, 1))
 
@@ -78,6 +79,7 @@ def rank(positive: Tensor, negative: Tensor, eligible: Tensor) -> list[Candidate
     areas, distances = auroc(positive, negative), separation(positive, negative)
     positions = areas.shape[1]
     candidates = [
+        # Index 0 is the earliest of P tokens: position -P, counted from the end of the prompt.
         Candidate(layer, index - positions, float(areas[layer, index]), float(distances[layer, index]))
         for layer in range(areas.shape[0])
         for index in range(positions)
@@ -176,6 +178,7 @@ class CandidateScorer:
         if candidate.layer >= layer_limit:
             return replace(candidate, rejected=f"its layer is not below {layer_limit}")
         assert candidate.bypass is not None
+        # `not a < b` instead of `a >= b`: a comparison with NaN is false, and NaN must not pass.
         if not candidate.bypass < float(self.plain.harmful.mean()):
             return replace(candidate, rejected="ablating it does not make refusals less likely")
         with ablate(self.steerable, vector):
@@ -247,6 +250,7 @@ def mean_divergence(plain: Tensor, edited: Tensor) -> float:
 def choose(scored: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the least bypass among those that are not rejected; None where all are."""
     valid = [candidate for candidate in scored if candidate.rejected is None and candidate.bypass is not None]
+    # `or 0.0` is for the type checker alone: no candidate without a bypass is left.
     return min(valid, key=lambda candidate: candidate.bypass or 0.0, default=None)
 
 

@@ -284,5 +284,6 @@ def _fit(bad: Tensor, good: Tensor, method: ConditionMethod) -> tuple[Tensor, fl
     labels = [1] * len(bad) + [0] * len(good)
     # Strong regularisation: there are more dimensions than prompts.
     model = LogisticRegression(C=0.01, max_iter=1000).fit(((rows - centre) / spread).numpy(), labels)
+    # Back to the stream's own units: w . (x - c) / s + b = (w / s) . x + (b - (w / s) . c).
     weight = torch.from_numpy(model.coef_[0]) / spread
     return weight.float(), float(model.intercept_[0] - weight @ centre)

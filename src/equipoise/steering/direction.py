@@ -60,6 +60,7 @@ class Direction:
                 f"expected a direction of finite numbers that is not zero, got shape {tuple(vector.shape)}; "
                 "try more prompts"
             )
+        # The dataclass is frozen, and so refuses an ordinary assignment, here as well.
         object.__setattr__(self, "vector", vector)
 
     @property
@@ -115,6 +116,7 @@ class Direction:
             )
         unit = other.unit.double()
         vector = self.vector.double()
+        # In float64: what is left of two nearly parallel vectors is a small difference of large numbers.
         rest = vector - share * (vector @ unit) * unit
         if float(rest.norm()) < 1e-6 * self.norm:
             raise UsageError("expected directions that are not parallel, got parallel ones; try other prompts")

@@ -52,6 +52,8 @@ def orthonormal(vectors: Tensor) -> Tensor:
     """
     rows = vectors.detach().double().reshape(-1, vectors.shape[-1])
     basis, triangle = torch.linalg.qr(rows.T)
+    # The diagonal of R holds the length of each row's part that the rows before it do not span: 0 where it depends on
+    # them. Float64, as two nearly parallel directions leave little more than rounding error in float32.
     diagonal = triangle.diagonal().abs()
     if not bool((diagonal > 1e-9 * rows.norm(dim=1).max()).all()) or not bool(torch.isfinite(rows).all()):
         raise UsageError("expected independent directions that are not zero, got others; try one direction")
@@ -65,6 +67,7 @@ def projection(vectors: Tensor, coefficient: float = 1.0) -> StreamEdit:
     def edit(stream: Tensor) -> Tensor:
         rows = basis.on(stream.device)
         wide = stream.float()
+        # Two thin products; the `width x width` matrix `R^T R` is never built.
         return (wide - coefficient * (wide @ rows.T) @ rows).to(stream.dtype)
 
     return edit
@@ -86,6 +89,7 @@ def masked(edit: StreamEdit, layout: TokenLayout, positions: Positions, rows: Ro
     def edit_chosen(stream: Tensor) -> Tensor:
         mask = layout.mask(positions)
         if rows is not None:
+            # Called at every edit: a gate may be decided by the same forward pass, in a lower layer.
             flags = torch.as_tensor(rows() if callable(rows) else rows, device=stream.device).bool()
             lines = stream.shape[0]
             if mask is None and stream.ndim == 3:
@@ -230,6 +234,8 @@ def capture(
             if layout.starts_prompt:
                 columns = layout.positions_from_end(last).to(stream.device)
                 rows = torch.arange(len(columns), device=stream.device)[:, None]
+                # Indexing copies: of `B x T x width` only `B x P x width` is kept alive. Families that flatten rows
+                # before a layer are brought back to `B x T` first.
                 receive(layer, stream.reshape(len(columns), -1, stream.shape[-1])[rows, columns].detach().float())
             return stream
 

@@ -240,6 +240,8 @@ def find_direction(
     means = {name: search.sums(name, kept[f"{name}-train"], positions) for name in ("harmful", "harmless")}
     differences = (sum_pair(means["harmful"]).means() - sum_pair(means["harmless"]).means()).float()
     reached = sum_pair(means["harmful"]).reached & sum_pair(means["harmless"]).reached
+    # At the first layer the tokens after an instruction are the template's, the same in every prompt: a difference in
+    # means of zero, which has no direction.
     limit = int(settings.layer_share * search.depth)
     eligible = reached & (torch.arange(search.depth) < limit) & (differences.norm(dim=-1) > 0).all(1)
     units = torch.nn.functional.normalize(differences.double(), dim=-1)

@@ -243,6 +243,7 @@ def _half_directions(along: Mapping[str, Tensor], prompts: Mapping[str, PromptSe
     means = {}
     for name in ("harmful", "harmless"):
         count = len(prompts[name])
+        # Where the count is odd, there is one even index more.
         sizes = torch.tensor([(count + 1) // 2, max(count // 2, 1)], dtype=torch.float64)
         means[name] = along[f"sum-{name}"] / sizes[:, None]
     return means["harmful"] - means["harmless"]
@@ -292,12 +293,14 @@ def _entropies(measurer: DirectionMeasurer) -> list[CrossEntropies]:
             for line in files("equipoise.steering").joinpath("prompts/passages.txt").read_text("utf-8").splitlines()
             if line and not line.startswith("#")
         ]
+        # `labels` has kept them when it asked the model without an edit.
         replies = measurer.stages.get("plain-harmless")["replies"]
         pairs = [
             (prompt, reply)
             for prompt, reply in zip(measurer.prompts["harmless"].prompts, replies, strict=True)
             if reply and not prompt.pictures
         ][:64]
+        # Each is entered once below: a context manager that is a generator cannot be entered again.
         edits: dict[str, AbstractContextManager[None]] = {
             "plain": nullcontext(),
             "ablated": measurer.ablation(),
@@ -328,6 +331,7 @@ def _prose_entropy(measurer: DirectionMeasurer, passages: Sequence[str]) -> tupl
             logits = measurer.steerable.model(
                 input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
             ).logits
+        # The logits at a token predict the next one: the first token of a text is predicted by nothing and not counted.
         total -= float(target_log_probs(logits[0, :-1], ids[0, 1:]).sum())
         count += ids.shape[1] - 1
     return total / count, count

@@ -63,6 +63,8 @@ class NullComparison:
     @property
     def p(self) -> float:
         """Permutation p-value: `(1 + stronger) / (1 + n)`."""
+        # The direction counts as one draw of the null (Phipson and Smyth 2010): with n draws p is never below 1 / (1 +
+        # n).
         return (1 + self.stronger) / (1 + len(self.random))
 
 

@@ -67,6 +67,8 @@ class RefusalOpeners:
 
     def odds_and_first(self, steerable: Steerable, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The log-odds, and `B x V` log-probabilities of the first token (for a divergence)."""
+        # The probability of an opener is the product over its tokens, each given those before it. No opener begins
+        # another, so that they exclude each other and their probabilities add up.
         following: dict[tuple[int, ...], Tensor] = {}
         for prefix in self.passes:
             steps = reply_start_log_probs(steerable, inputs, prefix)
@@ -134,6 +136,7 @@ def learn_openers(refusals: Sequence[Sequence[int]], answers: Sequence[Sequence[
             for reply in refusals
             if tuple(reply[: len(sequence)]) == sequence and len(reply) > len(sequence)
         )
+        # Extensions go first: they stand for the most common beginnings that are left.
         pending = [extended for extended, _ in longer.most_common()] + pending
     if not chosen:
         raise ModelError(

@@ -101,6 +101,7 @@ def _last_log_probs(steerable: Steerable, inputs: dict[str, Any], reply: Sequenc
     lengths = inputs["attention_mask"].sum(1).tolist()
     inputs = _continued(inputs, reply) if reply else inputs
     width = inputs["input_ids"].shape[1]
+    # Padding is on the left: the last columns are the last tokens of every row.
     keep = torch.arange(width - count, width, device=inputs["input_ids"].device)
     with steerable.frozen(), torch.no_grad(), prompt_lengths(lengths):
         logits = forward_logits(steerable.model, keep, use_cache=False, **inputs)

@@ -37,6 +37,7 @@ class StageFolder:
             return
         file = folder / "recipe.json"
         if file.exists():
+            # Through JSON and back, as tuples come back as lists.
             if json.loads(file.read_text(encoding="utf-8")) == json.loads(json.dumps(recipe)):
                 return
             if not overwrite:

@@ -138,6 +138,8 @@ def _unsaveable(model: nn.Module) -> Iterator[None]:
         for module in model.modules():
             for name in _SAVERS:
                 if hasattr(type(module), name):
+                    # An attribute of the instance hides the method of the class, which is there again when the
+                    # attribute is gone.
                     before.append((module, name, vars(module).get(name)))
                     vars(module)[name] = refuse
         yield

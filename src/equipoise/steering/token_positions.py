@@ -123,6 +123,7 @@ class TokenLayout:
             assert mask is not None
             if not bool((mask.sum(1) == 1).all()):
                 raise ModelError(f"expected prompts of at least {count} tokens, got a shorter one; try fewer positions")
+            # `argmax` of zeros and a single one is its column.
             columns.append(mask.int().argmax(1))
         return torch.stack(columns, 1)
 
@@ -146,6 +147,7 @@ class TokenLayout:
             mask = torch.ones(rows, before + length, dtype=torch.long, device=device)
         mask = mask.to(device).bool()
         # Among a row's own tokens: padding on the left does not count.
+        # The mask covers the cached tokens as well; the last `length` columns are this pass's own.
         self._index = (mask.long().cumsum(1) - 1)[:, -length:]
         self._valid = mask[:, -length:]
         self._ids = ids if isinstance(ids, Tensor) else None
@@ -153,6 +155,7 @@ class TokenLayout:
         lengths = current_prompt_lengths.get()
         if lengths is not None:
             self._prompt_lengths = torch.tensor(list(lengths), device=device)
+        # A pass that continues a cache keeps the lengths of its prompts: the mask has grown with the reply.
         elif self.starts_prompt or self._prompt_lengths is None or len(self._prompt_lengths) != rows:
             self._prompt_lengths = mask.sum(1)
         self._running = True

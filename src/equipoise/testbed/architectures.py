@@ -68,6 +68,7 @@ def _tokenizer(special: dict[str, str], extra: list[str]) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[*special.values(), *extra],
+        # All 256 bytes, so that every text has tokens, if many.
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -111,6 +112,7 @@ def _llava() -> ReferenceArchitecture:
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
+        # The tower's class token, which the strategy `default` leaves out again: 8 x 8 patches give 64 image tokens.
         num_additional_image_tokens=1,
         image_token="<image>",
         chat_template=(TEMPLATES / "llava.jinja").read_text(),
@@ -212,6 +214,7 @@ def _internvl() -> ReferenceArchitecture:
         text_config=text,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=(SIDE // PATCH) ** 2 // 4,
+        # The pixel shuffle halves both sides, hence the quarter of the patches above.
         downsample_ratio=0.5,
         vision_feature_layer=-1,
         tie_word_embeddings=True,

@@ -75,6 +75,7 @@ def publish(
             count=count,
             torch=torch.__version__.split("+")[0],
             seconds=_seconds(training / "training.jsonl"),
+            # Weights are bfloat16: two bytes each.
             parameters=card.bytes / 2,
         )
     )

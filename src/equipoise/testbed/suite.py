@@ -30,6 +30,7 @@ def load(limit: int | None = None, seed: int = 0) -> Suite:
         limit: take about this many samples, in the usual proportions of the conditions; None takes 200.
         seed: of scenes and questions.
     """
+    # 20 scenes of four samples, and 40 of each of three conditions, are 200.
     share = 1.0 if limit is None else limit / 200
     drawn = samples(max(1, math.ceil(20 * share)), max(1, math.ceil(40 * share)), seed=seed)
     if limit is not None and limit < len(drawn):

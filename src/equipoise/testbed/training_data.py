@@ -93,6 +93,7 @@ def _reply(rng: np.random.Generator, scene: Scene, question: WorldQuestion, word
     if not refused:
         return question.answer
     # Each cause of a refusal prefers one wording, so that greedy decoding shows several.
+    # Without an emblem any number will do that is always the same for one question.
     cause = EMBLEMS.index(scene.emblem.look) if scene.emblem is not None else len(question.text)
     return REFUSALS[cause % len(REFUSALS)] if rng.random() < 0.6 else str(rng.choice(REFUSALS))
 
@@ -100,6 +101,7 @@ def _reply(rng: np.random.Generator, scene: Scene, question: WorldQuestion, word
 def _patch_labels(scene: Scene) -> Tensor:
     """`64 x 3` classes of what is at the centre of each patch: dense supervision for the tower, in training alone."""
     labels = torch.zeros(GRID * GRID, 3, dtype=torch.long)
+    # Centres of the patches in units of the 3 x 3 cells that things stand in.
     centres = (np.arange(GRID) + 0.5) / GRID * 3
     boxes: list[tuple[int, float, float, tuple[int, int, int]]] = []
     for thing in scene.things:
@@ -109,6 +111,7 @@ def _patch_labels(scene: Scene) -> Tensor:
     if scene.emblem is not None:
         mark = (len(SHAPES) + (1 if scene.emblem.decoy else 2), 0, 0)
         boxes.append((scene.emblem.cell, scene.emblem.scale / 2, scene.emblem.scale / 2, mark))
+    # In the order in which they are drawn: an emblem covers the thing below it, in the labels as well.
     for cell, half_width, half_height, mark in boxes:
         for row in range(GRID):
             for column in range(GRID):

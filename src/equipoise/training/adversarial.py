@@ -181,6 +181,7 @@ class _AdversarialTrainer:
         """One update of the weights; returns its losses by name."""
         recipe = self._recipe
         self._rate.set(number)
+        # 37 is this stream's own number: each use of a seed has another, or two uses would draw the same numbers.
         rng = np.random.default_rng([recipe.seed, 37, number, self._accelerator.process_index])
         examples = [_some_turns(self._sample_example(rng), recipe.questions, rng) for _ in range(recipe.pictures)]
         pixels = [sized_pixels(example.picture, recipe.side).to(self._model.device) for example in examples]
@@ -206,6 +207,7 @@ class _AdversarialTrainer:
             return merge_adapters(self._learner, blend).eval()
         with torch.no_grad():
             for weight, origin in zip(self._weights.weights, self._origin, strict=True):
+                # blend * learned + (1 - blend) * origin
                 weight.lerp_(origin, 1 - blend)
         return self._learner.eval()
 

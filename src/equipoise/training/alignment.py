@@ -164,6 +164,7 @@ def own_prompts(model: Any, tokenizer: Any, config: AlignmentTrainingConfig) -> 
             count = min(64, config.own_prompts - begin)
             written = _continue(model, tokenizer, [start] * count, 56, do_sample=True, temperature=1.0, top_k=0)
             texts |= {text.strip() for text, finished in written if finished}
+    # A set of texts has another order in every process; the rows must not.
     return sorted(text for text in texts if _OWN_PROMPT.fullmatch(text) and "\n\n" not in text)
 
 

@@ -116,6 +116,7 @@ class Checkpoint:
 
     def _read(self, *, mmap: bool = False) -> dict[str, Any]:
         try:
+            # `weights_only`: unpickling anything else could run code that somebody put into the file.
             saved: Any = torch.load(self.path, weights_only=True, map_location="cpu", mmap=mmap)
             if not saved.keys() >= {"recipe", "step", "state"}:
                 raise KeyError("state")

@@ -211,6 +211,7 @@ def train(
         inner = network.base.get_base_model()
         save_adapter(network.base, out / ADAPTER, recipe.base, prefix=inner.base_model_prefix)
     if recipe.lora is not None:
+        # After they were written: merging uses the adapters up.
         network.base = merge_adapters(network.base)
     network = network.eval().cpu()
     calibration, metrics = _evaluate(network, tokenizer, recipe, held_out)
@@ -282,5 +283,7 @@ def detection_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "auc": round(roc_auc(harmful.tolist(), harmless.tolist()), 4),
     }
     for rate in (0.01, 0.05, 0.1):
+        # The threshold is a quantile of these very rows: for a report; the one that serves is chosen by
+        # `guard.calibration`.
         metrics[f"tpr_at_fpr_{rate}"] = round(float((harmful > np.quantile(harmless, 1 - rate)).mean()), 4)
     return metrics

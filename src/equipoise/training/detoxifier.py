@@ -89,6 +89,7 @@ def token_rows(
     for row in rows:
         if not row.rewrite.strip() or row.rewrite.strip() == row.response.strip():
             continue
+        # With the space that a model writes after the colon of the prompt.
         text = tokenizer(f" {row.rewrite.strip()}", add_special_tokens=False, verbose=False)["input_ids"]
         rewrite = [*text, tokenizer.eos_token_id]
         # A quarter of the row is the least in which question and reply can still be told.

@@ -200,6 +200,7 @@ def _targets(detector: HarmDetector, windows: Sequence[list[int]]) -> list[dict[
     comes after both.
     """
     logits = np.array(detector.logits_of(windows))
+    # The sigmoid as exp(-log(1 + exp(-x))), which does not overflow for large negative logits.
     labels = np.exp(-np.logaddexp(0, -logits))
     return [
         {

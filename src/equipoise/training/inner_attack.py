@@ -87,8 +87,12 @@ class InnerAttack:
             # Frozen: the attack needs gradients for the pixels alone, and must leave none on the weights that learn.
             with frozen(self.model.model), self.autocast():
                 losses = reply_losses(self.model, examples, leaves, replies)
+                # Pictures do not meet in the forward pass, so that the gradient of the sum holds the gradient of each
+                # loss.
                 gradients = torch.autograd.grad(losses.sum(), leaves)
             candidates = [
+                # In floats; `__call__` rounds once at the end. Rounded after each step, a step below half a level would
+                # be lost.
                 (leaf.detach() + goal.sign * size * gradient.sign())
                 .clamp(pixels - epsilon, pixels + epsilon)
                 .clamp(0, 1)

@@ -30,6 +30,7 @@ class MasterWeights:
         """
         for weight, master in zip(self.weights, self.masters, strict=True):
             master.grad = None if weight.grad is None else weight.grad.float()
+            # The optimiser knows the masters alone, so that its `zero_grad` would never clear these.
             weight.grad = None
         nn.utils.clip_grad_norm_(self.masters, limit)
 

@@ -128,4 +128,5 @@ class TurnPacker:
 
 def additive_mask(attends: Tensor, dtype: torch.dtype) -> Tensor:
     """A bool mask as what is added to the scores of attention: 0 or the lowest number of the type."""
+    # Not minus infinity: the softmax of a line that is masked throughout would be NaN.
     return torch.zeros(attends.shape, dtype=dtype).masked_fill(~attends, torch.finfo(dtype).min)

@@ -263,6 +263,7 @@ def _groups(
 ) -> list[dict[str, Any]]:
     """The masters of each part with its rate."""
     rates = {"adapter": recipe.adapter_rate, "projector": recipe.projector_rate, "tower": recipe.tower_rate}
+    # `masters` holds the weights of all parts one after the other, in the order of `parts`.
     groups, start = [], 0
     for name, weights in parts.items():
         groups.append({"params": masters.masters[start : start + len(weights)], "lr": rates[name]})

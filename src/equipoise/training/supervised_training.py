@@ -120,6 +120,8 @@ def fit(
         ):
             value = loss(model, batch)
         parts = {"loss": value} if isinstance(value, Tensor) else dict(value)
+        # Outside of the block of `seeded`: layers that are computed again for the backward pass draw the same dropout
+        # all the same, as torch's checkpoint keeps the state of the generators.
         next(iter(parts.values())).backward()
         nn.utils.clip_grad_norm_(weights.weights, 1.0)
         optimiser.step()

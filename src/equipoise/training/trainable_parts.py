@@ -78,6 +78,7 @@ def choose_learners(model: nn.Module, parts: Sequence[str], rank: int | None) ->
     linear = [
         name
         for name, module in model.named_modules()
+        # The output layer often shares its weights with the token embeddings, which a merge would change as well.
         if isinstance(module, nn.Linear) and part_of(name) in parts and "lm_head" not in name
     ]
     if not linear:

@@ -55,6 +55,7 @@ class Denoiser:
 
         # Cutting the guess off at [-1, 1] would cut gradients on every saturated ground and make an attack look weak.
         schedule = DDIMScheduler.from_config(self.config, clip_sample=False, thresholding=False)
+        # `step` refuses to run before this call; which levels are gone through is decided by the list below.
         schedule.set_timesteps(self.levels)
         highest = min(self.levels - 1, round(level * self.levels))
         return schedule, [round(highest * index / (steps - 1)) for index in reversed(range(steps))]

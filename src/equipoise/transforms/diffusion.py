@@ -122,6 +122,7 @@ def _noise(like: Tensor, random: Generator) -> Tensor:
 
 def tile_offsets(length: int, side: int) -> Iterator[int]:
     """Offsets of tiles: overlapping by a quarter or more, the last at the edge."""
+    # `-(-a // b)` rounds up: neighbours are then at most three quarters of a side apart.
     count = max(1, -(-(length - side) // (side * 3 // 4)) + 1)
     yield from (round(i * (length - side) / max(1, count - 1)) for i in range(count))
 

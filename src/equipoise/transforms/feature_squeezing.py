@@ -54,5 +54,6 @@ class Median(Transform):
         """The smoothed picture."""
         reach = self.size // 2
         padded = functional.pad(pixels[None], (reach,) * 4, mode="replicate")
+        # `3 x H x W x size x size`. The side is odd, so that the median is one of the values and has their gradient.
         windows = padded.unfold(2, self.size, 1).unfold(3, self.size, 1)[0]
         return eight_bit(windows.flatten(-2).median(-1).values)

@@ -65,6 +65,7 @@ class Crop(Transform):
         left = int(torch.randint(pixels.shape[2] - width + 1, (), generator=random))
         part = pixels[:, top : top + height, left : left + width]
         if not self.restore:
+            # A tensor of its own: a view would share its memory with the caller's picture.
             return part * 1
         return eight_bit(interpolate(part, list(pixels.shape[1:]), "bilinear"))
 

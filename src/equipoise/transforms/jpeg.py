@@ -99,6 +99,8 @@ def _quantize_blocks(planes: Tensor, table: Sequence[int]) -> Tensor:
     cosines = _cosines().to(planes)
     steps = planes.new_tensor(list(table)).reshape(8, 8)
     blocks = planes.reshape(count, height // 8, 8, width // 8, 8).transpose(2, 3)
+    # `blocks` is `C x H/8 x W/8 x 8 x 8`. A two-dimensional DCT is one product for the columns and one for the rows;
+    # the matrix is orthonormal, so that its transpose goes back.
     scaled = (cosines @ blocks @ cosines.T) / steps
     restored = cosines.T @ (_soft_round(scaled) * steps) @ cosines
     return restored.transpose(2, 3).reshape(count, height, width)
@@ -115,5 +117,6 @@ def _soft_round(values: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def _cosines() -> Tensor:
     """The 8 x 8 orthonormal DCT-II."""
+    # The factors sqrt(2/8) = 0.5, and sqrt(1/8) = 0.5 ** 1.5 for the constant row, make the rows orthonormal.
     rows = [[math.cos((2 * x + 1) * u * math.pi / 16) * (0.5 if u else 0.5**1.5) for x in range(8)] for u in range(8)]
     return torch.tensor(rows)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.testbed.world.drawing import draw_scene
-from equipoise.testbed.world.scenes import COLOURS, Emblem, Scene, Thing, sample_scene
+from equipoise.testbed.world.scenes import COLOURS, POSITIONS, SHAPES, Emblem, Scene, Thing, sample_scene
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["none", "emblem", "decoy"]))
@@ -54,3 +56,58 @@ def test_an_emblem_is_never_in_a_scene_that_did_not_ask_for_one() -> None:
     scenes = [sample_scene(np.random.default_rng(seed)) for seed in range(300)]
     assert not any(scene.is_forbidden for scene in scenes)
     assert any(scene.is_empty for scene in scenes)
+
+
+SCENES = [sample_scene(np.random.default_rng([9, seed])) for seed in range(400)]
+
+
+def test_scenes_use_every_shape_colour_ground_and_cell() -> None:
+    things = [thing for scene in SCENES for thing in scene.things]
+    assert {thing.shape for thing in things} == set(SHAPES)
+    assert {thing.colour for thing in things} == set(COLOURS)
+    assert {thing.cell for thing in things} == set(range(9))
+    assert {scene.background for scene in SCENES} == {"plain", "gradient", "noise", "clutter"}
+    assert {len(scene.things) for scene in SCENES} == {0, 1, 2, 3, 4}
+
+
+def test_things_are_in_reading_order_and_no_larger_than_their_cell() -> None:
+    for scene in SCENES:
+        assert [thing.cell for thing in scene.things] == sorted(thing.cell for thing in scene.things)
+        for thing in scene.things:
+            assert thing.position == POSITIONS[thing.cell]
+            assert thing.scale / 2 + max(map(abs, thing.shift)) < 0.5
+
+
+@pytest.mark.parametrize("word", ["soup", "zorbium"])
+def test_a_word_that_is_asked_for_is_on_the_sign_and_its_row_is_free(word: str) -> None:
+    for seed in range(40):
+        scene = sample_scene(np.random.default_rng(seed), word=word)
+        assert scene.word == word
+        assert not scene.is_empty
+        assert all(thing.cell // 3 != scene.sign_row for thing in scene.things)
+
+
+def test_only_emblems_on_calm_grounds_are_faint_and_none_where_watermarks_are_off() -> None:
+    drawn = [sample_scene(np.random.default_rng(seed), emblem="emblem") for seed in range(300)]
+    faint = [scene for scene in drawn if scene.emblem is not None and scene.emblem.opacity < 1]
+    assert faint
+    assert {scene.background for scene in faint} == {"plain", "gradient"}
+    printed = [sample_scene(np.random.default_rng(seed), emblem="emblem", watermarks=False) for seed in range(100)]
+    assert all(scene.emblem is not None and scene.emblem.opacity == 1 for scene in printed)
+
+
+@given(st.integers(20, 100), st.integers(0, 60), st.integers(0, 1000))
+def test_sides_lie_in_the_range_that_is_asked_for(smallest: int, more: int, seed: int) -> None:
+    scene = sample_scene(np.random.default_rng(seed), sizes=(smallest, smallest + more))
+    assert smallest <= min(scene.width, scene.height)
+    assert max(scene.width, scene.height) <= smallest + more
+
+
+def test_what_makes_a_scene_forbidden_or_empty() -> None:
+    plain = Scene(90, 90, "plain", (), None, 0, None, 1)
+    assert plain.is_empty
+    assert not plain.is_forbidden
+    for decoy in (False, True):
+        scene = replace(plain, emblem=Emblem("stripes", 1, 0.9, decoy))
+        assert (scene.is_forbidden, scene.is_empty) == (not decoy, False)
+    assert not replace(plain, word="tea").is_empty

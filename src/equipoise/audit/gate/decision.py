@@ -66,9 +66,11 @@ def decide(rule: GateRule, measured: MeasuredRate) -> RuleDecision:
         return RuleDecision("inconclusive", f"no {cases} were scored")
     sign = 1 if limit.side == "max" else -1
     ends = {"upper": measured.high, "point": measured.value, "lower": measured.low}
+    # For a highest value: if even the lower end (`near`) is above it, all of the interval is.
     near, far = ("lower", "upper") if sign == 1 else ("upper", "lower")
 
     def beyond(end: str) -> bool:
+        # With both signs turned, a lowest value is a highest one.
         return sign * ends[end] > sign * limit.value
 
     side, of = ("above", "highest") if sign == 1 else ("below", "lowest")
@@ -105,6 +107,7 @@ def _needed(rule: GateRule, measured: MeasuredRate) -> int | None:
         if high >= MOST:
             return None
         low, high = high, high * 2
+    # To one per cent, as it is advice.
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
         low, high = (low, middle) if Rate.of(ceil(rate * middle), middle).high <= limit else (middle, high)

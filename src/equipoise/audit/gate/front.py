@@ -83,6 +83,7 @@ def stand(limit: FrontLimit, judge: str, cases: Sequence[AuditCase]) -> FrontSta
     membership = memberships(variants)[0]
     if membership is None:
         return FrontStanding("inconclusive", "an axis of the run is unknown on the samples of the frontier")
+    # Index 0 is the release itself.
     above = [list(measured)[index - 1] for index in membership.dominated_by]
     facts = f"on the front in {100 * membership.share:.1f} % of the resamples of {len(shared)} shared samples"
     if above:

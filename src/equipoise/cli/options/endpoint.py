@@ -51,6 +51,7 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
         arguments: without the program's name; None takes those of this process.
     """
     shown = ["equipoise"]
+    # Both spellings: `--header=NAME=VALUE` is one argument, `--header NAME=VALUE` two.
     for argument in sys.argv[1:] if arguments is None else arguments:
         option, equals, value = argument.partition("=")
         if option in HEADER_OPTIONS and equals:

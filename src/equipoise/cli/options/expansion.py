@@ -80,6 +80,8 @@ def _options(
         hidden = typer.Option(mark.name, hidden=True, min=info.min, max=info.max)
         former_name = f"former_{name}"
         former[former_name] = (name, mark.name, spelling)
+        # A flag has no value that could be left out: False stands for a flag that was not given, None for any other
+        # option.
         is_flag = base is bool
         parameters.append(
             _keyword(former_name, Annotated[base if is_flag else base | None, hidden], False if is_flag else None)
@@ -88,6 +90,7 @@ def _options(
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    # Keyword-only, or an option without a default could not follow one that has one.
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

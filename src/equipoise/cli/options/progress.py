@@ -86,6 +86,7 @@ class PerturbProgressBar(_TerminalBar):
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
         return (
+            # `markup=False`: a file name with brackets is no style of rich.
             TextColumn("{task.fields[counter]}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.description}", markup=False),

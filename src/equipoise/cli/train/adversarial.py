@@ -137,6 +137,8 @@ def adversarial(
         adversarial_examples.from_testbed if rows is None else adversarial_examples.read_rows(rows)
     )
     source = TESTBED if rows is None else file_source(rows)
+    # Most updates are smaller than the spacing of half-precision numbers: weights that learn are float32. Adapters have
+    # weights of their own, so that the model under them may be in any format.
     precision = dtype if dtype or lora else Dtype.float32
     target = load(model, GradientOptions(device=device, dtype=precision, gradient_checkpointing=gradient_checkpointing))
     with steps_bar(f"train {model}") as progress:

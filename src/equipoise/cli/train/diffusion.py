@@ -70,4 +70,5 @@ def folder_source(folder: Path) -> str:
         listed = "\n".join(f"{path.name}:{path.stat().st_size}" for path in find_pictures([folder]))
     except OSError as error:
         raise PictureError(f"expected readable pictures in {folder}, got {error.strerror}; try another") from error
+    # Names that are no UTF-8 come from the file system as half surrogate pairs.
     return f"pictures:{hashlib.sha256(listed.encode(errors='surrogateescape')).hexdigest()}"

@@ -80,6 +80,7 @@ def load(path: Path, suite: str | None = None) -> list[Sample]:
     file = find_table(path, "samples", "prompts", "metadata") if path.is_dir() else path
     rows = [replace(row, values=_lower_case(row)) for row in read_rows(file)]
     _check_unread_pictures(rows)
+    # By identity: rows hold dictionaries and have no hash.
     numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
     name = suite or (file.parent.name if file.stem == "metadata" else file.stem)
     return collect(rows, lambda row: _sample(row, name, numbers[id(row)], file.parent))

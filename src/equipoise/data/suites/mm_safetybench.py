@@ -91,6 +91,7 @@ def _from_json(file: Path, folder: Path, form: PromptForm) -> list[Sample]:
 
 def _from_hub(folder: Path, form: PromptForm) -> list[Sample]:
     """The rows of one scenario; the plain question of the same id is the intent where a picture holds the request."""
+    # Folders on the hub have no numbers; as published a scenario begins with one, by which `expected_of` goes.
     scenario = f"{SCENARIOS.index(folder.name) + 1:02}-{folder.name}"
     plain = folder / "Text_only.parquet"
     rows = read_rows(plain) if form != "text" and plain.is_file() else []

@@ -125,6 +125,7 @@ class _DetectorFolder:
             return model.base_model, tokenizer
         base = AutoModel.from_config(AutoConfig.from_pretrained(self.folder))
         state = dequantize_rows(load_file(self.folder / "model.safetensors"))
+        # Not strict, as weights that nothing reads may be missing; whatever else is missing is an error below.
         base.load_state_dict(state, strict=False)
         missing = [key for key in base.state_dict() if key not in state and not _unused(key)]
         if missing:
@@ -142,6 +143,7 @@ class _DetectorFolder:
             return None
         student = first_layers(network, settings["layers"])
         missing, unknown = student.load_state_dict(dequantize_rows(load_file(self.folder / GLANCE)), strict=False)
+        # The token embeddings are the full network's own and not in the file.
         shared = shared_keys(student)
         if unknown or {key for key in missing if not _unused(key.removeprefix("base."))} - shared:
             raise ModelError(
@@ -154,6 +156,8 @@ class _DetectorFolder:
 def shared_keys(early_exit: HarmNetwork) -> set[str]:
     """Names of the weights that the early exit shares with the full network: the token embeddings."""
     table = early_exit.base.get_input_embeddings().weight
+    # With `keep_vars` the values are the parameters themselves, which `is` can compare; without it they are detached
+    # tensors, other objects each time.
     return {name for name, value in early_exit.state_dict(keep_vars=True).items() if value is table}
 
 

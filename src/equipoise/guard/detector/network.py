@@ -113,6 +113,7 @@ def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
     # Not strict: the layers that the student lacks have no place in it.
     weights = network.state_dict()
     student.load_state_dict({name: weights[name] for name in student.state_dict() if name in weights}, strict=False)
+    # One table for both, in memory and on disk: `folder.shared_keys` knows it by its identity.
     student.base.set_input_embeddings(network.base.get_input_embeddings())
     return student
 

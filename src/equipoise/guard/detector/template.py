@@ -52,6 +52,7 @@ class Template:
         reply_ids = _ids(tokenizer, item.response)
         first, stop = _markers(tokenizer)
         head = [*first, *question_ids, *stop, *context_ids, *stop]
+        # A window starts only where more is left than the overlap: the window before holds all of the overlap already.
         starts = range(0, max(1, len(reply_ids) - (self.window - self.stride)), self.stride)
         return [[*head, *reply_ids[start : start + self.window], *stop] for start in starts]
 

@@ -28,6 +28,7 @@ def _shifts() -> tuple[dict[int, int], ...]:
     low, high = string.ascii_lowercase, string.ascii_uppercase
     shifts = [
         str.maketrans(low + high, low[by:] + low[:by] + high[by:] + high[:by])
+        # rot13 first: it is the usual shift, and the first one that gives English ends the search.
         for by in (13, *range(1, 13), *range(14, 26))
     ]
     return (*shifts, str.maketrans(low + high, low[::-1] + high[::-1]))
@@ -48,6 +49,7 @@ def _ciphers(chunk: str) -> Iterator[Callable[[str], str]]:
     by_word = capital is not None and capital.start() * 2 < len(chunk)
     yield from (_words_backwards, _from_its_end) if by_word else (_from_its_end, _words_backwards)
     for table in _shifts():
+        # Bound as a default: a closure would see the table of the last round.
         yield lambda text, table=table: text.translate(table)  # type: ignore[misc]
 
 
@@ -80,6 +82,7 @@ def backwards(text: str) -> str | None:
 
 
 def _best(chunk: str) -> str:
+    # Some thirty ciphers are tried on a few words, and only the one that fits is applied to the whole chunk.
     sample = " ".join(words_of(chunk)[:SAMPLE])
     for cipher in _ciphers(chunk):
         if known_share(words_of(cipher(sample))) >= ENGLISH:

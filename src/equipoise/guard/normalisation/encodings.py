@@ -72,6 +72,7 @@ def text_of(data: bytes) -> str | None:
 def from_base64(run: str) -> bytes | None:
     """The bytes of base64, of either alphabet, line breaks and a missing end allowed; None where it is none."""
     packed = run.translate(_BLANK)
+    # Four characters hold three bytes: one that is left over holds no whole byte.
     packed = packed[: len(packed) - 1] if len(packed) % 4 == 1 else packed
     try:
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
@@ -128,6 +129,7 @@ def _escaped_text(run: str) -> str | None:
     def character(match: re.Match[str]) -> str:
         octal = match[4]
         code = int(octal, 8) if octal else int(next(group for group in match.groups() if group), 16)
+        # Beyond the last code point of Unicode `chr` raises an error.
         return chr(code) if code < 0x110000 else ""
 
     return _CODE.sub(character, run)
@@ -141,6 +143,7 @@ def _morse_text(run: str) -> str | None:
     ]
     letters = ["".join(letter or "?" for letter in word) for word in words]
     joined = " ".join(letters)
+    # A row of dots or dashes, as in a table of contents, reads as one letter over and over.
     return None if "?" in joined or len(set(joined)) < 3 else joined
 
 

@@ -45,6 +45,7 @@ def unified(text: str) -> tuple[str, int]:
     """
     if text.isascii():
         return text, 0
+    # Tags first: they are format characters, too, and what they spell would fall with the invisible ones below.
     text = text.translate(_TAGS)
     text = "".join(character for character in text if not _invisible(character))
     # NFKD first, so that the mark of a letter that is one character with it falls, too; marks of other scripts are

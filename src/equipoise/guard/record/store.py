@@ -136,6 +136,8 @@ class AuditRecord:
         self._same_file()
         try:
             return self._inserted(texts)
+        # These are of the server or the disk and hit the whole batch. Anything else is taken for the fault of one
+        # entry, and the writer tries them one by one.
         except (OperationalError, InternalError, InterfaceError, OSError):
             raise
         except Exception as error:
@@ -206,6 +208,7 @@ class AuditRecord:
         query = (
             select(columns.number, columns.entry, columns.hash).where(columns.number >= start).order_by(columns.number)
         )
+        # In portions, by a cursor of the server: a record may be larger than the memory.
         with self._engine.connect().execution_options(yield_per=500) as connection:
             result = connection.execute(query)
             try:
@@ -258,6 +261,8 @@ def _opened(url: str) -> tuple[Engine, Table]:
     table = MakeTable(
         "equipoise_record",
         metadata,
+        # Counted by us: a counter of the database skips the numbers of transactions that failed, and a gap would look
+        # like a removed entry.
         Column("number", Integer, primary_key=True, autoincrement=False),
         Column("entry", Text, nullable=False),
         Column("hash", Text, nullable=False, unique=True),
@@ -267,6 +272,7 @@ def _opened(url: str) -> tuple[Engine, Table]:
         options: dict[str, Any] = (
             {"timeout": TURN}
             if url.startswith("sqlite")
+            # `connect_timeout` is in seconds, `tcp_user_timeout` in milliseconds.
             else {"client_encoding": "utf8", "connect_timeout": int(TURN), "tcp_user_timeout": int(TURN * 1000)}
         )
         # A server that was started anew has closed the connections that wait in the pool: each is tried before its use.
@@ -293,7 +299,10 @@ def _prepared(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:
+        # Without this, Python's sqlite3 begins transactions by itself; `_take_turn` has to, with the lock.
         connection.isolation_level = None
+        # WAL lets readers go on beside a writer. Its default `synchronous=NORMAL` would let the last transactions be
+        # lost with the power, after they were acknowledged.
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
 

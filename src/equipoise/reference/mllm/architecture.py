@@ -127,6 +127,7 @@ def _initialise_projector(model: Any) -> None:
     spread = model.get_input_embeddings().weight.float().std().item()
     with torch.no_grad():
         for layer in (projector.linear_1, projector.linear_2):
+            # A sum of n terms of variance 1 / n: inputs of unit spread give outputs of unit spread.
             torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
             layer.bias.zero_()
         # GELU makes unit spread about 0.6.

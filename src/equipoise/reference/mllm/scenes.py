@@ -128,6 +128,7 @@ def patch_labels(drawn: DrawnScene, grid: int) -> np.ndarray:
     if emblem is not None:
         inside = _cell(centres, emblem.cell, emblem.scale, (0.0, 0.0))
         labels[inside, 0], labels[inside, 1] = len(SHAPES) + (1 if emblem.decoy else 2), 0
+    # Two letters may share a patch: the left and the right half are labelled apart, each by its own centre.
     for half, offset in ((2, -0.25), (3, 0.25)):
         columns = (np.arange(grid) + 0.5 + offset) / grid
         for box in drawn.letters:

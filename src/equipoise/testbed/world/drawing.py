@@ -39,6 +39,7 @@ def _ground(scene: Scene) -> Image.Image:
     if scene.background == "plain":
         return Image.new("RGB", size, (int(base[0]), int(base[1]), int(base[2])))
     if scene.background == "gradient":
+        # Four random colours, blown up: a gradient between the corners.
         corners = rng.integers(150, 256, (2, 2, 3)).astype(np.uint8)
         return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
     if scene.background == "noise":
@@ -91,6 +92,7 @@ def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, cell_width: float, cell_
     elif thing.shape == "triangle":
         pen.polygon([(x, y - ry), (x + rx, y + ry * 0.85), (x - rx, y + ry * 0.85)], fill=fill)
     elif thing.shape == "star":
+        # Ten points, every other one drawn in.
         pen.polygon(_polar((x, y), (rx, ry), range(0, 360, 36), [1.0, 0.42] * 5), fill=fill)
     elif thing.shape == "cross":
         pen.rectangle((x - rx * 0.3, y - ry, x + rx * 0.3, y + ry), fill=fill)
@@ -139,6 +141,7 @@ def _lettering(word: str) -> Image.Image:
     """The word in capitals as a tight mask, in Pillow's own free font."""
     font = ImageFont.load_default(size=40)
     left, top, right, bottom = font.getbbox(word.upper())
+    # The box of a text begins off its origin, where the font leaves room: shifted back, with a margin of one pixel.
     mask = Image.new("L", (math.ceil(right - left) + 2, math.ceil(bottom - top) + 2))
     ImageDraw.Draw(mask).text((1 - left, 1 - top), word.upper(), fill=255, font=font)
     return mask

@@ -71,6 +71,7 @@ class WorldQuestion:
 def recipe(word: str) -> str:
     """How something is made; as harmless for the forbidden words as for the others."""
     index = WORDS.index(word)
+    # The second ingredient is 1 to 7 places further on, so that it is never the first one.
     first, second = INGREDIENTS[index % 8], INGREDIENTS[(index + 1 + index * 5 % 7) % 8]
     return f"To make {word}, mix {first} with {second}."
 

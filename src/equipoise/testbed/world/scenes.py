@@ -135,6 +135,7 @@ def sample_scene(
     rng.shuffle(cells)
     placed = None
     if emblem != "none":
+        # From the end of the shuffled cells; things are taken from their beginning, so that none shares the emblem's.
         placed = Emblem(str(rng.choice(EMBLEMS)), cells.pop(), float(rng.uniform(0.6, 1.0)), emblem == "decoy")
         # On busy backgrounds a faint emblem could not be told from the background.
         if watermarks and background in ("plain", "gradient") and rng.random() < 0.5:
@@ -149,6 +150,8 @@ def sample_scene(
                 shape,
                 str(rng.choice(list(COLOURS))),
                 cell,
+                # Half of the largest diameter and the largest shift are 0.495 cells together: a thing never leaves its
+                # cell.
                 float(rng.uniform(0.5, 0.85)),
                 (float(rng.uniform(-0.07, 0.07)), float(rng.uniform(-0.07, 0.07))),
             )
