@@ -116,7 +116,7 @@ def mllm(
     quiet()
     tower = TowerTrainingConfig(steps=tower_steps, seed=seed)
     config = MllmStagesConfig(
-        base or str(require_base()), tower, MllmTrainingConfig(steps=steps, seed=seed, compiled=compiled)
+        base or str(require_base()), tower, mllm=MllmTrainingConfig(steps=steps, seed=seed, compiled=compiled)
     )
     with steps_bar("train reference/mllm") as progress:
 
