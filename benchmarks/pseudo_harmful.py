@@ -317,8 +317,8 @@ def render(results: Mapping[str, Any]) -> list[str]:
         f'Victim `{results["victim"]}`, writer `{results.get("writer", "-")}`, refusal "{results["refusal"]}", '
         f"{results['dtype']}, {results['threads']} threads; hours are of processor time.",
         "",
-        f"Scoring {speed['candidates']} candidates in {speed['dtype']}: {speed['shared']:.1f} a second with a shared prefix, "
-        f"{speed['plain']:.1f} plainly: ratio {speed['ratio']:.1f}; largest difference of a score "
+        f"Scoring {speed['candidates']} candidates in {speed['dtype']}: {speed['shared']:.1f} a second with a shared "
+        f"prefix, {speed['plain']:.1f} plainly: ratio {speed['ratio']:.1f}; largest difference of a score "
         f"{speed['difference']:.1e}.",
     ]
     if results.get("methods"):
