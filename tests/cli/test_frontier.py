@@ -77,7 +77,7 @@ def test_a_declared_leak_is_refused_before_a_model_is_loaded(equipoise: Command,
     spec = f"surgical:{tmp_path / 'mine.safetensors'}"
     result = equipoise("frontier", "toy/nowhere", "--suite", samples, "--with", spec, "--tuned-on", f"{spec}={tuned}")
     assert result.exit_code == 2
-    assert "fitted apart from the test split" in result.stderr
+    assert "apart from the test split" in result.stderr
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_select_refuses_a_pool_that_holds_test_rows(planted: Path) -> None:
     ]
     code, _, err = run(*words, "--policy", file)
     assert code != 0
-    assert "without test samples" in err
+    assert "apart from the test split" in err
 
 
 def test_show_prints_a_file_that_can_be_used_again(planted: Path) -> None:
