@@ -203,6 +203,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_same_call_goes_on(
         written.append(path)
         if len(written) > 2:
             raise OutputError(f"expected to write {path}, got 'No space left on device'; try another output folder")
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     monkeypatch.setattr("equipoise.perturb.picture_task.write_whole", full)
