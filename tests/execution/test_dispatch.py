@@ -107,6 +107,16 @@ def test_an_item_that_hangs_is_ended_and_set_aside() -> None:
     assert backend.clock == 60
 
 
+def test_a_rest_too_small_to_move_the_clock_is_not_waited_for_again_and_again() -> None:
+    backend = ScriptedBackend(1, lambda *_: None)
+    # At this reading of the clock the limit is missed by a rounding error, which addition to the clock loses.
+    backend.clock = 0.4
+    with WorkerGroup(backend, limits=DispatchLimits(item_seconds=0.1, deaths=1)) as group:
+        (failure,) = group.map([item("hangs")])
+    assert failure.error is not None
+    assert backend.clock < 0.51
+
+
 def test_an_error_of_an_item_is_its_own() -> None:
     error = UsageError("expected another text, got this; try that")
 

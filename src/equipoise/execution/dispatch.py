@@ -21,6 +21,8 @@ from equipoise.execution.worker import WorkerReply
 
 FAILED_STARTS: Final = 3
 """Workers that die one after the other while they load, at least, before the run ends."""
+SHORTEST_WAIT: Final = 0.001
+"""Seconds to wait, at least, for an item that is about to be overdue."""
 
 
 class SetAsideError(EquipoiseError):
@@ -188,7 +190,8 @@ class WorkerGroup:
             return None
         # A dict keeps the order of insertion, so the first item is the oldest: no search among a thousand of them.
         first = next(iter(self.underway.values())).since
-        return max(0.0, first + self._limits.item_seconds - self._backend.now())
+        # Never less than a moment: a rest too small to move the clock would be waited for again and again.
+        return max(SHORTEST_WAIT, first + self._limits.item_seconds - self._backend.now())
 
     def _settle(self, worker: str, event: WorkerReply | WorkerDeath, queue: deque[WorkItem]) -> list[ItemOutcome]:
         """Take what a worker said; returns the outcome of its item, where it has ended."""
