@@ -170,7 +170,7 @@ def test_a_row_that_is_beaten_names_by_whom() -> None:
 
     beaten = row("worse", 80, 30, membership=FrontMembership(False, 0.0, (0, 1)))
     text = page(frontier(row("plain", 60, 10), row("good", 50, 9), beaten))
-    assert "measured worse on both than 0, 1" in text
+    assert "on neither axis better than 0, 1" in text
 
 
 def test_seeds_and_unfinished_rows_are_said(measured: Frontier) -> None:
