@@ -116,7 +116,7 @@ def test_nothing_accepted_is_one_clear_error(seeds: Path, tmp_path: Path, monkey
 def test_the_other_methods_run(method: str, seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "equipoise.generation.writer.SampledWriter.write",
-        lambda _self, instructions, seed: [f"w1 attack w{seed % 40} w{n} ." for n in range(len(instructions))],
+        lambda _self, instructions, seed, *_: [f"w1 attack w{seed % 40} w{n} ." for n in range(len(instructions))],
     )
     code, stdout, stderr = generate(tmp_path / "suite", seeds, "--count", 2, "--method", method, "--json")
     assert code == 0, stderr

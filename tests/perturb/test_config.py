@@ -139,7 +139,7 @@ def test_the_command_of_a_config_gives_its_recipe_again(config: PerturbConfig, p
     """Whoever types the command of a result goes on with that result, and is not told of another recipe."""
     calls: list[tuple[Sequence[Path], PerturbConfig]] = []
 
-    def run_with_page(images: Sequence[Path], parsed: PerturbConfig) -> object:
+    def run_with_page(images: Sequence[Path], parsed: PerturbConfig, _executor: object = None) -> object:
         calls.append((images, parsed))
         raise UsageError("expected no run, got one; try none")
 

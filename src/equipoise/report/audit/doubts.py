@@ -63,7 +63,8 @@ def list_doubts(warnings: Iterable[AuditWarning]) -> tuple[tuple[Doubt, ...], Ma
 
 def _weight(members: Sequence[AuditWarning]) -> float:
     # What nobody can put a figure on comes after what is known to matter and before what is known to be little.
-    return max(0.05 if warning.may_change is None else warning.may_change for warning in members)
+    known = [warning.may_change for warning in members if warning.may_change is not None]
+    return max(known, default=0.05)
 
 
 def _scope(warning: AuditWarning) -> str:
