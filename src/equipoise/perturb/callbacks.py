@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from equipoise.errors import EquipoiseError
 from equipoise.perturb.record import PictureRecord
 
 if TYPE_CHECKING:
@@ -35,3 +36,8 @@ class PerturbCallbacks:
     """Something to know before it starts, in one line."""
     failure: Callable[[Path, str], None] = _ignore
     """A picture failed, with the reason in one line; the run goes on with the others."""
+
+    def add_failure(self, image: Path, error: EquipoiseError, errors: dict[str, str]) -> None:
+        """Add the reason, in one line, to `errors` by the picture's path, and tell the caller."""
+        errors[str(image)] = " ".join(str(error).split())
+        self.failure(image, errors[str(image)])

@@ -124,7 +124,7 @@ def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRec
             # One picture among many becomes a line of the report; the only picture is the command's own error.
             if len(job.images) + len(errors) == 1:
                 raise
-            _add_failure(image, error, errors, job.callbacks)
+            job.callbacks.add_failure(image, error, errors)
         else:
             records.append(record)
             job.callbacks.finish(record)
@@ -155,15 +155,9 @@ def _usable(
         try:
             seen_pixels(models, open_picture(image))
         except PictureError as error:
-            _add_failure(image, error, errors, callbacks)
+            callbacks.add_failure(image, error, errors)
         else:
             usable.append(image)
     if not usable:
         raise PictureError(f"expected a readable picture, got none among {len(images)}; try other files")
     return usable
-
-
-def _add_failure(image: Path, error: EquipoiseError, errors: dict[str, str], callbacks: PerturbCallbacks) -> None:
-    message = " ".join(str(error).split())
-    errors[str(image)] = message
-    callbacks.failure(image, message)

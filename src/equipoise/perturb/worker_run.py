@@ -83,7 +83,7 @@ def perturb_on_workers(
                 except EquipoiseError as error:
                     if len(images) == 1:
                         raise
-                    run.fail(image, error, errors)
+                    callbacks.add_failure(image, error, errors)
                 else:
                     callbacks.finish(records[image])
     finally:
@@ -153,7 +153,7 @@ class _WorkerRun:
                 if len(images) == 1:
                     raise reason from None
                 self._callbacks.start(image.name)
-                self.fail(image, reason, errors)
+                self._callbacks.add_failure(image, reason, errors)
 
     def take(self, image: Path, outcome: ItemOutcome) -> PictureRecord:
         """Move a result into the folder.
@@ -171,12 +171,6 @@ class _WorkerRun:
         if record is None:
             raise PictureError(f"expected {image} as it was at the beginning, got a changed file; try again")
         return record
-
-    def fail(self, image: Path, error: EquipoiseError, errors: dict[str, str]) -> None:
-        """Note that a picture failed."""
-        message = " ".join(str(error).split())
-        errors[str(image)] = message
-        self._callbacks.failure(image, message)
 
     def _item(self, image: Path) -> WorkItem:
         order = PictureOrder(str(image), self._folder.recipe, self._own_refusals)

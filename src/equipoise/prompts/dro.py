@@ -142,14 +142,7 @@ def optimise(
         UsageError: not a model of transformers, anchors of one kind, or data of other anchors.
         ModelError: no chat template, or a model that soft prompts do not work on.
     """
-    run = _Optimisation(
-        _open_weights(model),
-        settings or DroSettings(),
-        text or safety_text(),
-        judge or PhraseJudge(),
-        progress or (lambda *_: None),
-    )
-    return run(list(anchors), data)
+    return _optimisation(model, settings, text, judge, progress)(list(anchors), data)
 
 
 def anchor_data(
@@ -169,18 +162,29 @@ def anchor_data(
         UsageError: not a model of transformers, or anchors of one kind.
         ModelError: no chat template, or a model that soft prompts do not work on.
     """
-    settings, text = settings or DroSettings(), text or safety_text()
-    run = _Optimisation(_open_weights(model), settings, text, judge or PhraseJudge(), progress or (lambda *_: None))
-    return run.read(list(anchors))
+    return _optimisation(model, settings, text, judge, progress).read(list(anchors))
 
 
-def _open_weights(model: OpenModel) -> TransformersModel:
+def _optimisation(
+    model: OpenModel,
+    settings: DroSettings | None,
+    text: str | None,
+    judge: Judge | None,
+    progress: DroProgress | None,
+) -> _Optimisation:
+    """An optimisation with the defaults of what is not given."""
     if not isinstance(model, TransformersModel):
         raise UsageError(
             f"expected a model of transformers for a soft prompt, got {type(model).__name__}; "
             "try the one inside its defences"
         )
-    return model
+    return _Optimisation(
+        model,
+        settings or DroSettings(),
+        text or safety_text(),
+        judge or PhraseJudge(),
+        progress or (lambda *_: None),
+    )
 
 
 def paper_texts(text: str) -> tuple[str | None, ...]:

@@ -41,7 +41,7 @@ Evaluate = Callable[[Any, Any, int], None]
 class MllmTrainingConfig:
     """Everything that decides the weights, beside the tower and the rows of text."""
 
-    steps: int = 450
+    steps: int = 1500
     """Optimiser steps."""
     pictures: int = 6
     """Per step."""
@@ -74,7 +74,7 @@ class MllmTrainingConfig:
     heads: int = 6
     """Of the tower."""
     compiled: bool = False
-    """Compile the language model's layers: more than twice the steps a second; needs a C++ compiler."""
+    """Compile the language model's layers: more steps a second after a slow first one; needs a C++ compiler."""
 
     @property
     def tower(self) -> TowerSize:
