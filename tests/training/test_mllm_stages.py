@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from equipoise.errors import UsageError
+from equipoise.errors import ModelError, UsageError
 from equipoise.models.parts_over_base import assemble
 from equipoise.reference.mllm.words import HELD_OUT_WORDS, TRAIN_WORDS
 from equipoise.training import mllm_stages
@@ -132,3 +132,11 @@ def test_rows_are_composed_once(base: Path, tmp_path: Path, monkeypatch: pytest.
     train(config, tmp_path)
     train(config, tmp_path)
     assert len(calls) == 1
+
+
+def test_a_base_that_is_none_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "base.png").write_text("hello")
+    config = MllmStagesConfig(str(tmp_path / "base.png"), TOWER, PROJECTOR, MLLM)
+    with pytest.raises(ModelError):
+        train(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -84,7 +84,6 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
     """
     from transformers import AutoTokenizer
 
-    out.mkdir(parents=True, exist_ok=True)
     base = Path(config.base)
     stage("rows of text")
     rows = _rows(config, out / ROWS)
@@ -128,5 +127,6 @@ def _rows(config: MllmStagesConfig, path: Path) -> list[AlignmentRow]:
         return [AlignmentRow(**line) for line in lines if "prompt" in line]
     model, tokenizer = load_base(config.base, dtype=torch.bfloat16)
     rows = compose_rows(model, tokenizer, AlignmentTrainingConfig(config.base, seed=config.mllm.seed))
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
     return rows
