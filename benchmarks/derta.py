@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--answer-tokens", type=int, default=OWN_TOKENS, help="of the answers that are learned from")
     parser.add_argument("--reply-tokens", type=int, default=OWN_TOKENS, help="of the replies that are judged")
     parser.add_argument("--arms", nargs="*", default=["base", *ARMS], choices=["base", *ARMS])
+    parser.add_argument("--compile", action="store_true", help="compile the decoder layers: less time a step")
     parser.add_argument("--out", type=Path, help="folder of rows and adapters; a temporary one by default")
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     arguments = parser.parse_args()
@@ -135,6 +136,7 @@ class DertaBench:
     def _trained(self, arm: str, seed: int, rows: Sequence[RefusalRow]) -> tuple[TransformersModel, dict[str, float]]:
         arguments = self.arguments
         options = {"steps": arguments.steps, "rate": arguments.rate, "batch": arguments.batch, **ARMS[arm]}
+        options["compiled"] = arguments.compile
         config = DertaTrainingConfig(arguments.base, seed=seed, **options)
         begin, times = time.process_time(), [time.perf_counter()]
         folder, _ = train(
@@ -168,6 +170,7 @@ class DertaBench:
         counts = {kind: sum(row.kind == kind for row in rows) for kind in ("harmful", "boundary", "ordinary")}
         seeds = range(self.arguments.seeds)
         document: dict[str, Any] = {"recipe": self.recipe, "rows": counts, "seeds": len(seeds), "arms": {}}
+        document["compiled"] = self.arguments.compile
         for arm in ("base", *ARMS):
             runs = [run for seed in seeds if (run := self.stages.get(f"{_folder_name(arm)}-{seed}")) is not None]
             if runs:
@@ -292,9 +295,10 @@ def render(document: dict[str, Any]) -> list[str]:
     arms = document["arms"]
     names = list(next(iter(arms.values()))["refused"])
     rows, recipe = document["rows"], document["recipe"]
+    compiled = "compiled layers, " if document.get("compiled") else ""
     lines = [
-        f"`{recipe['base']}`, {recipe['steps']} steps of {recipe['batch']} rows, rate {recipe['rate']:g}, seeds: "
-        f"{document['seeds']}; rows: {rows['harmful']} harmful, {rows['boundary']} boundary, {rows['ordinary']} "
+        f"`{recipe['base']}`, {compiled}{recipe['steps']} steps of {recipe['batch']} rows, rate {recipe['rate']:g}, "
+        f"seeds: {document['seeds']}; rows: {rows['harmful']} harmful, {rows['boundary']} boundary, {rows['ordinary']} "
         f"ordinary. Judged replies of {recipe['reply_tokens']} tokens, at most {recipe['limit']} prompts of a line. "
         "Shares with 95 % intervals over prompts.",
         "",
