@@ -1,9 +1,9 @@
-"""Between the stages of `reference/mllm`: the projector learns to say each patch in the language model's own words.
+"""Between the stages of `reference/mllm`: tower and projector learn to say each patch in the base's own words.
 
 With a fresh projector the language model sees a hundred vectors that mean nothing to it, and learns for hundreds of
-steps only what replies look like. Here the projector is fitted, without the language model's layers, to map the tower's
-state of a patch to the sum of the input embeddings of the words for what the patch shows: its colour, its shape, its
-letters. The second stage then starts from a picture that reads like a list of words, and adjusts everything.
+steps only what replies look like. Here tower and projector are fitted, without the language model's layers, to map a
+patch to the sum of the input embeddings of the words for what it shows: colour, shape and where it is, or a letter. The
+second stage then starts from a picture that reads like a list of words, and adjusts everything.
 """
 
 from __future__ import annotations
@@ -18,30 +18,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equipoise.reference.mllm.scenes import LETTERS, PATCH_CLASSES
+from equipoise.reference.mllm.architecture import GRID
+from equipoise.reference.mllm.scenes import LETTERS, PATCH_CLASSES, DrawnScene, word_labels
 from equipoise.testbed.world.scenes import COLOURS, SHAPES
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop
-from equipoise.training.reference_tower import PatchNamer, label_batch, pixel_batch, sample_tower_scene
+from equipoise.training.reference_tower import (
+    PatchNamer,
+    label_batch,
+    muon_and_adamw,
+    patch_losses,
+    pixel_batch,
+    sample_tower_scene,
+)
 
 NOTHING: Final = " empty"
 """What a patch of bare ground says."""
 DECOY: Final = " plate"
 EMBLEM: Final = " warning"
+CENTRE: Final = " one"
+"""What the patch at a thing's centre says beside its name: there are as many of these as things."""
 NOTHING_SHARE: Final = 0.1
 """Weight of bare ground in the loss: most patches are."""
+RIGHT_HALF: Final = 0.6
+"""Size of the letter in a patch's right half: two letters of one patch are a sum, which has no order but by size."""
+NAMING_WEIGHT: Final = 0.3
+"""Weight of the patch losses of the first stage, which keep the tower's letters, beside the words."""
 
 
 @dataclass(frozen=True)
 class ProjectorTrainingConfig:
     """Everything that decides the projector's first weights, beside the tower."""
 
-    steps: int = 400
+    steps: int = 700
     """Optimiser steps."""
     rows: int = 32
     """Pictures per step."""
     learning_rate: float = 3e-3
-    """Peak, after the warm-up; cosine decay to a hundredth."""
+    """Peak of the projector's, after the warm-up; cosine decay to a hundredth."""
+    tower_rate: float = 5e-4
+    """Peak of the tower's."""
     warmup: int = 20
     """Steps."""
     seed: int = 0
@@ -49,14 +65,16 @@ class ProjectorTrainingConfig:
 
 
 def patch_words(tokenizer: Any) -> list[list[int | None]]:
-    """For each head of the patch labels, the token of each class's word; None where the class says nothing.
+    """For each head of the labels, the token of each class's word; None where the class says nothing.
 
-    A patch of which all four classes are 0 shows bare ground.
+    The heads are those of `WORD_CLASSES`. A patch of which all classes are 0 shows bare ground.
     """
     marks = [None, *(f" {shape}" for shape in SHAPES), DECOY, EMBLEM]
     marks += [None] * (PATCH_CLASSES[0] - len(marks))
     letters = [None, *(f" {letter}" for letter in LETTERS)]
-    heads = [marks, [None, *(f" {colour}" for colour in COLOURS)], letters, letters]
+    colours = [None, *(f" {colour}" for colour in COLOURS)]
+    heads = [marks, colours, letters, letters, [None, " top", " bottom", " middle"], [None, " left", " right"]]
+    heads.append([None, CENTRE])
     return [[None if word is None else first_token(tokenizer, word) for word in words] for words in heads]
 
 
@@ -69,7 +87,7 @@ def patch_embeddings(labels: Tensor, words: Sequence[Sequence[int | None]], embe
     """What each patch is to say: `B x P x width`, sums of input embeddings.
 
     Args:
-        labels: `B x P x 4` classes.
+        labels: `B x P x heads` classes.
         words: tokens of each head's classes; see `patch_words`.
         embeddings: `V x width` of the language model.
         nothing: the token of bare ground.
@@ -78,7 +96,7 @@ def patch_embeddings(labels: Tensor, words: Sequence[Sequence[int | None]], embe
     total = embeddings.new_zeros(*labels.shape[:2], embeddings.shape[1])
     for head, tokens in enumerate(words):
         table = torch.stack([silent if token is None else embeddings[token] for token in tokens])
-        total = total + table[labels[..., head]]
+        total = total + (RIGHT_HALF if head == 3 else 1.0) * table[labels[..., head]]
     bare = (labels == 0).all(dim=-1)
     total[bare] = embeddings[nothing]
     return total
@@ -96,11 +114,11 @@ def train_projector(
     checkpoint_every: int = 100,
     progress: Progress | None = None,
 ) -> None:
-    """Fit a projector in place on the CPU; a second call after a kill goes on from the last checkpoint.
+    """Fit tower and projector in place on the CPU; a second call after a kill goes on from the last checkpoint.
 
     Args:
         recipe: how.
-        namer: the trained tower; it stays as it is.
+        namer: the trained tower with its heads.
         projector: tower states to embeddings, in float32.
         embeddings: `V x width`, the language model's input embeddings.
         tokenizer: of the language model.
@@ -117,25 +135,38 @@ def train_projector(
     tokens, nothing = patch_words(tokenizer), first_token(tokenizer, NOTHING)
     # The squared error is counted in units of the embeddings' own variance: 1 is what the mean alone would give.
     unit = embeddings.var().item()
-    optimiser = torch.optim.AdamW(projector.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
-    rate = LearningRate([optimiser], recipe.steps, recipe.warmup)
+    optimisers = muon_and_adamw(namer, recipe.tower_rate, 0.0)
+    optimisers.append(torch.optim.AdamW(projector.parameters(), lr=recipe.learning_rate, weight_decay=0.0))
+    rate = LearningRate(optimisers, recipe.steps, recipe.warmup)
+    namer.train()
 
     def step(number: int) -> dict[str, float]:
         rate.set(number)
         rngs = [np.random.default_rng([recipe.seed, 73, number, row]) for row in range(recipe.rows)]
         scenes = [sample_tower_scene(rng, words, watermarks=True) for rng in rngs]
-        labels = label_batch(scenes)
-        with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
             states = namer.tower(pixel_batch(scenes), output_hidden_states=True).hidden_states[-1]
+            logits, projected = namer.head(states), projector(states)
+        labels = word_batch(scenes)
         targets = patch_embeddings(labels, tokens, embeddings, nothing)
-        errors = functional.mse_loss(projector(states), targets, reduction="none").mean(dim=-1) / unit
+        errors = functional.mse_loss(projected.float(), targets, reduction="none").mean(dim=-1) / unit
         weights = torch.where((labels == 0).all(dim=-1), NOTHING_SHARE, 1.0)
         loss = (errors * weights).sum() / weights.sum()
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        return {"loss": loss.item()}
+        naming = torch.stack(list(patch_losses(logits, label_batch(scenes)).values())).sum()
+        (loss + NAMING_WEIGHT * naming).backward()
+        nn.utils.clip_grad_norm_([*namer.parameters(), *projector.parameters()], 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return {"loss": loss.item(), "naming": naming.item()}
 
-    state: dict[str, Stateful] = {"projector": projector, "optimiser": optimiser}
+    state: dict[str, Stateful] = {"projector": projector, "student": namer}
+    state |= dict(zip(("muon", "adamw", "projector_adamw"), optimisers, strict=True))
     full_recipe = asdict(recipe) | {"words": len(words)}
     TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(step, state, progress)
+    namer.eval()
+
+
+def word_batch(scenes: Sequence[DrawnScene]) -> Tensor:
+    """Words of the patches: `B x 100 x 7` classes."""
+    return torch.from_numpy(np.stack([word_labels(scene, GRID) for scene in scenes]))

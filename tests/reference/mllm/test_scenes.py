@@ -7,11 +7,13 @@ import numpy as np
 from equipoise.reference.mllm.scenes import (
     LETTERS,
     PATCH_CLASSES,
+    WORD_CLASSES,
     DrawnScene,
     draw,
     patch_labels,
     sample_drawn_scene,
     sample_turns,
+    word_labels,
 )
 from equipoise.reference.mllm.sentences import PICTURE_REFUSALS, READ_TEXT
 from equipoise.reference.mllm.words import WORLD_STYLE
@@ -59,7 +61,29 @@ def test_labels_spell_the_word() -> None:
         assert labels[4:6].sum() == 0
 
 
+def test_words_say_where_things_are_and_count_them() -> None:
+    things = (Thing("star", "purple", 8, 0.8, (0.0, 0.0)), Thing("circle", "red", 3, 0.7, (0.1, 0.0)))
+    labels = word_labels(draw(Scene(200, 200, "plain", things, None, 0, None, 1), WORLD_STYLE), 10)
+    assert labels[:, 6].sum() == 2
+    star, circle = labels[labels[:, 0] == SHAPES.index("star") + 1], labels[labels[:, 0] == SHAPES.index("circle") + 1]
+    # Bottom right; and left, which has no vertical word.
+    assert {tuple(row[4:6]) for row in star} == {(2, 2)}
+    assert {tuple(row[4:6]) for row in circle} == {(0, 1)}
+
+
+def test_words_spell_each_letter_once() -> None:
+    for word in ("candle", "coffee"):
+        labels = word_labels(draw(Scene(300, 300, "plain", (), word, 0, None, 1), WORLD_STYLE), 10).reshape(10, 10, -1)
+        halves = labels[:, :, 2:4].reshape(10, -1)
+        assert "".join(LETTERS[value - 1] for value in halves.max(0) if value) == word
+
+
 def test_labels_stay_in_their_classes() -> None:
+    for drawn in scenes(40, emblem="decoy"):
+        words = word_labels(drawn, 10)
+        assert words.shape == (100, len(WORD_CLASSES))
+        assert (words >= 0).all()
+        assert (words.max(0) < np.array(WORD_CLASSES)).all()
     for drawn in scenes(40, emblem="decoy"):
         labels = patch_labels(drawn, 10)
         assert labels.shape == (100, len(PATCH_CLASSES))

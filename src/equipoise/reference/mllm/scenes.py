@@ -21,6 +21,10 @@ MARKS: Final = len(SHAPES) + 3
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 PATCH_CLASSES: Final = (MARKS, len(COLOURS) + 1, len(LETTERS) + 1, len(LETTERS) + 1)
 """Classes of a patch's labels: mark, colour, letter in its left half, letter in its right half; 0 is nothing."""
+WORD_CLASSES: Final = (*PATCH_CLASSES, 4, 3, 2)
+"""Classes of the words of a patch: those, then top, bottom or middle; left or right; whether it is a thing's centre."""
+MIDDLE: Final = 4
+"""The middle cell of the 3 x 3 grid."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,37 @@ def patch_labels(drawn: DrawnScene, grid: int) -> np.ndarray:
             if box.letter in LETTERS:
                 labels[inside, half] = LETTERS.index(box.letter) + 1
     return labels.reshape(grid * grid, len(PATCH_CLASSES))
+
+
+def word_labels(drawn: DrawnScene, grid: int) -> np.ndarray:
+    """What each patch is to say in words, for the fit of the projector; see `WORD_CLASSES`.
+
+    Unlike `patch_labels`, a letter stands once, in the half patch that holds its centre, so that a row of patches
+    spells the word; and every patch of a thing also says where it is, the one at its centre that it is one.
+
+    Returns:
+        `(grid * grid) x 7` classes.
+    """
+    named = patch_labels(drawn, grid).reshape(grid, grid, -1)
+    labels = np.zeros((grid, grid, len(WORD_CLASSES)), dtype=np.int64)
+    labels[..., :2] = named[..., :2]
+    centres = (np.arange(grid) + 0.5) / grid
+    spots = [(thing.cell, thing.scale, thing.shift) for thing in drawn.scene.things]
+    if drawn.scene.emblem is not None:
+        spots.append((drawn.scene.emblem.cell, drawn.scene.emblem.scale, (0.0, 0.0)))
+    for cell, scale, shift in spots:
+        inside = _cell(centres, cell, scale, shift)
+        # "top", "bottom"; "middle" for the middle cell alone; "left", "right".
+        labels[inside, 4] = 3 if cell == MIDDLE else (1, 0, 2)[cell // 3]
+        labels[inside, 5] = (1, 0, 2)[cell % 3]
+        row, column = int((cell // 3 + 0.5 + shift[1]) / 3 * grid), int((cell % 3 + 0.5 + shift[0]) / 3 * grid)
+        labels[row, column, 6] = 1
+    for box in drawn.letters:
+        half = int((box.left + box.right) * grid)
+        row = int((box.top + box.bottom) / 2 * grid)
+        if box.letter in LETTERS and 0 <= row < grid and 0 <= half < 2 * grid:
+            labels[row, half // 2, 2 + half % 2] = LETTERS.index(box.letter) + 1
+    return labels.reshape(grid * grid, len(WORD_CLASSES))
 
 
 def _cell(centres: np.ndarray, cell: int, scale: float, shift: tuple[float, float]) -> np.ndarray:
