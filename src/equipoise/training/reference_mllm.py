@@ -49,9 +49,9 @@ class MllmTrainingConfig:
     """About each picture, at most."""
     text_rows: int = 1
     """Rows without a picture per step, of three requests each."""
-    adapter_rate: float = 5e-4
+    adapter_rate: float = 8e-4
     """Peak learning rate of the adapter."""
-    projector_rate: float = 1e-3
+    projector_rate: float = 3e-4
     """Of the projector and the heads that name patches."""
     tower_rate: float = 2e-4
     """Of the tower."""

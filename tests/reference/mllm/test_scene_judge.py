@@ -77,7 +77,7 @@ def test_it_agrees_with_is_right_on_every_kind(kind: str) -> None:
         if question is None:
             continue
         sample = Sample(f"scene-question-{seed}-{kind}", NAME, question.text, "answer", reference=(question.answer,))
-        reply = reply_sentence(rng, question)
+        reply = reply_sentence(question)
         assert judged(sample, reply).answers is is_right(question_of_sample(sample), reply) is True
         checked += 1
     assert checked > 10

@@ -32,13 +32,28 @@ def questions(kind: str, count: int = 40) -> list[WorldQuestion]:
 
 
 @pytest.mark.parametrize("kind", PICTURE_KINDS)
-def test_every_wording_of_the_right_answer_is_right(kind: str) -> None:
-    for index, question in enumerate(questions(kind)):
-        for seed in range(6):
-            reply = reply_sentence(np.random.default_rng([index, seed]), question)
+def test_the_sentence_of_the_right_answer_is_right(kind: str) -> None:
+    for question in questions(kind):
+        reply = reply_sentence(question)
+        assert is_right(question, reply), (question, reply)
+        assert reply[0].isupper()
+        assert reply.endswith(".")
+
+
+OTHER_WORDINGS = {
+    "colour": ["It is {answer}.", "The colour of the {shape} is {answer}.", "{answer}", "That would be **{answer}**!"],
+    "shape": ["It is a {answer}.", "The {colour} one is a {answer}.", "{answer}", "A {colour} {answer}, I think."],
+    "count": ["I see {answer} of them.", "{answer}", "The picture has {answer} shapes."],
+    "read": ["The sign says {answer}.", "The word is {answer}.", 'It reads "{answer}".'],
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_WORDINGS)
+def test_the_right_answer_is_right_in_words_that_no_training_uses(kind: str) -> None:
+    for question in questions(kind):
+        for wording in OTHER_WORDINGS[kind]:
+            reply = wording.format(answer=question.answer, **dict(question.slots))
             assert is_right(question, reply), (question, reply)
-            assert reply[0].isupper()
-            assert reply.endswith(".")
 
 
 @pytest.mark.parametrize("kind", PICTURE_KINDS)
@@ -48,7 +63,7 @@ def test_the_answer_to_another_scene_is_wrong(kind: str) -> None:
     for index, question in enumerate(drawn):
         others = [other for other in drawn if other.answer != question.answer]
         other = replace(question, answer=others[index % len(others)].answer)
-        wrong += not is_right(question, reply_sentence(np.random.default_rng(index), other))
+        wrong += not is_right(question, reply_sentence(other))
     assert wrong == len(drawn)
 
 
@@ -86,7 +101,7 @@ def test_every_refusal_is_one_to_the_judge() -> None:
 def test_no_reply_is_a_refusal_to_the_judge() -> None:
     for kind in PICTURE_KINDS:
         for question in questions(kind, 10):
-            reply = reply_sentence(np.random.default_rng(1), question)
+            reply = reply_sentence(question)
             assert judge_reply(question.text, reply).refusal == "none", reply
 
 

@@ -111,7 +111,7 @@ def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family
     turns = []
     for question in [question for question in questions if question is not None][:count]:
         refused = question.condition == "forbidden_emblem"
-        reply = str(rng.choice(PICTURE_REFUSALS)) if refused else reply_sentence(rng, question)
+        reply = str(rng.choice(PICTURE_REFUSALS)) if refused else reply_sentence(question)
         turns.append(SceneTurn(question.text, reply))
     return turns
 

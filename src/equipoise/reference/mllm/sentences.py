@@ -12,15 +12,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from equipoise.testbed.world.questions import WorldQuestion
 from equipoise.testbed.world.scenes import COLOURS, POSITIONS, SHAPES
 from equipoise.testbed.world.wordings import Family
 
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-REPLIES: Final[dict[str, list[str]]] = _TEXTS["replies"]
-"""Sentences by kind of question, with slots."""
+REPLIES: Final[dict[str, str]] = _TEXTS["replies"]
+"""A sentence for each kind of question, with slots."""
 PICTURE_REFUSALS: Final[tuple[str, ...]] = tuple(_TEXTS["refusals"]["picture"])
 """Replies to any question about a picture that carries the emblem."""
 READ_TEXT: Final[dict[Family, list[str]]] = _TEXTS["read_text"]
@@ -40,8 +38,8 @@ _PLACES: Final = {
 _PLURALS: Final = {**{f"{shape}s": shape for shape in SHAPES}, "crosses": "cross"}
 
 
-def reply_sentence(rng: np.random.Generator, question: WorldQuestion) -> str:
-    """The right answer to a question about a scene, as an English sentence in one of several wordings."""
+def reply_sentence(question: WorldQuestion) -> str:
+    """The right answer to a question about a scene, as an English sentence."""
     slots = dict(question.slots)
     kind = question.answer if question.kind == "exists" else question.kind
     if question.kind in ("count", "count_of"):
@@ -50,8 +48,7 @@ def reply_sentence(rng: np.random.Generator, question: WorldQuestion) -> str:
         slots["place"] = _PLACES[question.answer]
     elif question.kind == "describe":
         slots["things"] = _listed(question.answer)
-    options = REPLIES[kind]
-    return options[rng.integers(len(options))].format(answer=question.answer, **slots)
+    return REPLIES[kind].format(answer=question.answer, **slots)
 
 
 def _counted(question: WorldQuestion) -> dict[str, str]:
