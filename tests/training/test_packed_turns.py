@@ -91,3 +91,18 @@ def test_rows_with_and_without_a_picture_share_a_batch(base: Path) -> None:
     assert int((batch.input_ids[0] == processor.image_token_id).sum()) == 0
     alone = TurnPacker(processor)(rows[:1])
     assert alone.pixels is None
+
+
+def test_each_reply_keeps_its_weight(base: Path) -> None:
+    processor = build_processor(base)
+    turns = (SceneTurn("What?", "A dog."), SceneTurn("Read it.", "It says oats.", weight=0.25))
+    batch = TurnPacker(processor)([TurnsOfPicture(PICTURE, turns), TurnsOfPicture(None, turns[:1])])
+    learned = batch.targets >= 0
+    texts = {
+        weight: processor.tokenizer.decode(batch.targets[0][learned[0] & (batch.weights[0] == weight)])
+        for weight in (1.0, 0.25)
+    }
+    assert "A dog." in texts[1.0]
+    assert "oats" not in texts[1.0]
+    assert "It says oats." in texts[0.25]
+    assert set(batch.weights[1][learned[1]].tolist()) == {1.0}

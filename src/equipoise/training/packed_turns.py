@@ -39,6 +39,8 @@ class TurnBatch:
     """`B x 1 x T x T` bool: which position (third axis) attends to which (fourth axis)."""
     targets: Tensor
     """`B x T`: the next token where it belongs to a reply, else -100."""
+    weights: Tensor
+    """`B x T`: how much each of these counts in the loss."""
     with_picture: Tensor
     """`B` bool."""
     pixels: Tensor | None
@@ -56,6 +58,8 @@ class _Row(NamedTuple):
     """0 in the prefix, which every question attends to, and the number of the question elsewhere."""
     targets: list[int]
     """The next token where it belongs to a reply, else -100."""
+    weights: list[float]
+    """Of each target in the loss."""
 
 
 class TurnPacker:
@@ -97,8 +101,9 @@ class TurnPacker:
         positions = torch.zeros(count, length, dtype=torch.long)
         blocks = torch.full((count, length), -1)
         targets = torch.full((count, length), -100)
+        weights = torch.zeros(count, length)
         for index, row in enumerate(packed):
-            for tensor, values in zip((input_ids, positions, blocks, targets), row, strict=True):
+            for tensor, values in zip((input_ids, positions, blocks, targets, weights), row, strict=True):
                 tensor[index, : len(values)] = torch.tensor(values)
         # A token attends to earlier ones of the prefix (block 0) and of its own question. Padding (block -1) attends to
         # the prefix and to padding, so that no row of the mask is empty, which would make attention NaN.
@@ -107,12 +112,12 @@ class TurnPacker:
         pictures = [row.picture for row in rows if row.picture is not None]
         pixels = self._processor.image_processor(pictures, return_tensors="pt")["pixel_values"] if pictures else None
         with_picture = torch.tensor([row.picture is not None for row in rows])
-        return TurnBatch(input_ids, positions, (attends & earlier)[:, None], targets, with_picture, pixels)
+        return TurnBatch(input_ids, positions, (attends & earlier)[:, None], targets, weights, with_picture, pixels)
 
     def _row(self, row: TurnsOfPicture) -> _Row:
         prefix, between, after = self._prefixes[row.picture is not None]
         start = len(prefix)
-        packed = _Row(list(prefix), list(range(start)), [0] * start, [-100] * start)
+        packed = _Row(list(prefix), list(range(start)), [0] * start, [-100] * start, [0.0] * start)
         for number, turn in enumerate(row.turns, 1):
             question = self._tokens(turn.question + between)
             reply = self._tokens(turn.reply + (after if turn.ends else ""))
@@ -123,6 +128,7 @@ class TurnPacker:
             packed.blocks.extend([number] * length)
             # Targets are shifted by one: the last token of the question predicts the first of the reply.
             packed.targets.extend([-100] * (len(question) - 1) + reply + [-100])
+            packed.weights.extend([turn.weight] * length)
         return packed
 
 

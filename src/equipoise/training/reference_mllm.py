@@ -156,7 +156,8 @@ class PictureStudent(nn.Module):
         losses = functional.cross_entropy(logits, batch.targets[answered], reduction="none")
         pictured = batch.with_picture[:, None].expand_as(answered)[answered]
         nothing = losses.new_zeros(())
-        about_picture = losses[pictured].mean() if pictured.any() else nothing
+        weights = batch.weights[answered]
+        about_picture = (losses * weights)[pictured].sum() / weights[pictured].sum() if pictured.any() else nothing
         other = losses[~pictured].mean() if not pictured.all() else nothing
         return about_picture, other, self.head(self._tower_output[0])
 

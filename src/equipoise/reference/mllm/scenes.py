@@ -23,6 +23,9 @@ PATCH_CLASSES: Final = (MARKS, len(COLOURS) + 1, len(LETTERS) + 1, len(LETTERS) 
 """Classes of a patch's labels: mark, colour, letter in its left half, letter in its right half; 0 is nothing."""
 WORD_CLASSES: Final = (*PATCH_CLASSES, 4, 3, 2)
 """Classes of the words of a patch: those, then top, bottom or middle; left or right; whether it is a thing's centre."""
+READING_WEIGHT: Final = 0.2
+"""Of a read word in the loss. A word that cannot be read yet costs many times what any other answer does, and the model
+would learn little else."""
 MIDDLE: Final = 4
 """The middle cell of the 3 x 3 grid."""
 
@@ -51,6 +54,8 @@ class SceneTurn:
     """One or a few sentences."""
     ends: bool = True
     """Whether the reply ends here; a reply that was cut off teaches no end."""
+    weight: float = 1.0
+    """Of the reply's tokens in the loss."""
 
 
 def draw(scene: Scene, style: WordStyle) -> DrawnScene:
@@ -112,7 +117,7 @@ def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family
     for question in [question for question in questions if question is not None][:count]:
         refused = question.condition == "forbidden_emblem"
         reply = str(rng.choice(PICTURE_REFUSALS)) if refused else reply_sentence(question)
-        turns.append(SceneTurn(question.text, reply))
+        turns.append(SceneTurn(question.text, reply, weight=READING_WEIGHT if question.kind == "read" else 1.0))
     return turns
 
 
