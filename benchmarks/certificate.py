@@ -54,18 +54,18 @@ class Held:
         return Prompt.ask(self.case.question.text, to_image(pixels))
 
 
-def certified(model: RandomizedSmoothing, each: int, copies: int) -> list[Held]:
+def certified(model: RandomizedSmoothing, per_class: int, copies: int) -> list[Held]:
     """The first prompts of two cells that the certificate does not abstain on."""
-    found: list[Held] = []
+    certificates: list[Held] = []
     for cell in ("plain_safe", "forbidden_emblem"):
         own: list[Held] = []
-        for case in sample_cases(cell, 4 * each):
-            if len(own) == each:
+        for case in sample_cases(cell, 4 * per_class):
+            if len(own) == per_class:
                 break
-            held = Held(case, certify(model, case.prompt, copies=copies, seed=len(found) + len(own)))
+            held = Held(case, certify(model, case.prompt, copies=copies, seed=len(certificates) + len(own)))
             own += [held] if held.certificate.label else []
-        found += own
-    return found
+        certificates += own
+    return certificates
 
 
 def random_trials(held: Held, count: int, seed: int) -> Iterator[Tensor]:
@@ -112,10 +112,10 @@ def main() -> None:
                 assert length <= one.certificate.radius * (1 + 1e-9)
                 lengths.append(length / one.certificate.radius)
                 label = predict(model, one.ask(pixels), copies=arguments.vote, seed=10_000 * number + trial)
-                told = "abstained" if label is None else "kept" if label == one.certificate.label else "changed"
-                counts[kind][told] += 1
+                outcome = "abstained" if label is None else "kept" if label == one.certificate.label else "changed"
+                counts[kind][outcome] += 1
         print(f"{number + 1}/{len(held)}: {one.certificate} {counts}", flush=True)
-    found = {
+    results = {
         "sigma": arguments.sigma,
         "copies": arguments.copies,
         "vote": arguments.vote,
@@ -126,25 +126,25 @@ def main() -> None:
         **{kind: {name: tally[name] for name in ("kept", "abstained", "changed")} for kind, tally in counts.items()},
         "wall_seconds": round(time.monotonic() - started),
     }
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     render()
 
 
 def render() -> None:
     """Write the line of docs/countermeasures.md between its markers."""
-    found = json.loads(RESULTS.read_text())
+    results = json.loads(RESULTS.read_text())
     lines = [
         "| trials within the radius | class kept | vote too close to tell | class changed |",
         "|---|---|---|---|",
         *(
-            f"| {sum(found[kind].values())} {kind} | {found[kind]['kept']} | {found[kind]['abstained']} "
-            f"| {found[kind]['changed']} |"
+            f"| {sum(results[kind].values())} {kind} | {results[kind]['kept']} | {results[kind]['abstained']} "
+            f"| {results[kind]['changed']} |"
             for kind in ("random", "adversarial")
         ),
         "",
-        f"Sigma {found['sigma']}, {found['copies']} copies for each certificate at 99.9 %, {found['vote']} for each "
-        f"trial; radii {min(found['radii'])} to {max(found['radii'])}; the trials' median distance is "
-        f"{found['length_median']:.0%} of the radius.",
+        f"Sigma {results['sigma']}, {results['copies']} copies for each certificate at 99.9 %, {results['vote']} "
+        f"for each trial; radii {min(results['radii'])} to {max(results['radii'])}; the trials' median distance is "
+        f"{results['length_median']:.0%} of the radius.",
     ]
     put(PAGE, "trials", lines)
 

@@ -119,16 +119,16 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
     inner = load(row.model)
     chain = Defended(row, inner)
     plain = load("testbed/llava")
-    static = [each.image for each in attacked(REFERENCE, scale, plain)]
+    static = [result.image for result in attacked(REFERENCE, scale, plain)]
     adaptive = attacked(name, scale, chain.attacked)
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "model": row.model,
         "specs": list(row.specs),
         "randomised": chain.is_random,
         "scenes": scale.scenes,
         "steps": scale.steps,
         "static": refusals(chain, static, scale),
-        "adaptive": refusals(chain, [each.image for each in adaptive], scale),
+        "adaptive": refusals(chain, [result.image for result in adaptive], scale),
         "clean": refusals(chain, [album.picture for album in scenes(scale.scenes)], scale),
         **effort(adaptive),
         "cells": {
@@ -140,8 +140,8 @@ def measure(name: str, scale: Scale) -> dict[str, Any]:
     if row.certified:
         smoothed = chain.deployed[0]
         assert isinstance(smoothed, RandomizedSmoothing)
-        found["certificate"] = certificates(smoothed, scale.scenes)
-    return found
+        measured["certificate"] = certificates(smoothed, scale.scenes)
+    return measured
 
 
 CELLS = ("plain_safe", "look_alike_safe", "forbidden_text", "forbidden_emblem")
@@ -150,7 +150,7 @@ CELLS = ("plain_safe", "look_alike_safe", "forbidden_text", "forbidden_emblem")
 def attacked(name: str, scale: Scale, model: OpenModel) -> list[PerturbationResult]:
     """The pictures of one attack: made once, saved, and read again from their files."""
     attack = RefusalAttack(Budget("linf", EPSILON), steps=scale.steps, questions_per_step=None, draws=ROWS[name].draws)
-    made = []
+    results = []
     for index, album in enumerate(scenes(scale.scenes)):
         stem = SAVED / name.replace(", ", "+").replace(" ", "-") / f"{index:03d}-{scale.steps}"
         try:
@@ -160,19 +160,19 @@ def attacked(name: str, scale: Scale, model: OpenModel) -> list[PerturbationResu
             result.save(stem)
             result = PerturbationResult.load(stem)
             print(f"{name}: attacked {index + 1}/{scale.scenes}, {result.steps} steps, rate {result.rate}", flush=True)
-        made.append(result)
-    return made
+        results.append(result)
+    return results
 
 
-def effort(made: Sequence[PerturbationResult]) -> dict[str, float]:
+def effort(results: Sequence[PerturbationResult]) -> dict[str, float]:
     """What an attack did; one whose loss does not fall says little about the defence."""
-    losses = [[step.loss for step in each.trace] for each in made]
+    losses = [[step.loss for step in result.trace] for result in results]
     return {
-        "attack_steps": statistics.median(each.steps for each in made),
-        "attack_seconds": round(statistics.median(each.seconds for each in made), 1),
+        "attack_steps": statistics.median(result.steps for result in results),
+        "attack_seconds": round(statistics.median(result.seconds for result in results), 1),
         "attack_loss": [
             round(statistics.median(values), 2)
-            for values in ([each[0] for each in losses], [min(each) for each in losses])
+            for values in ([trace[0] for trace in losses], [min(trace) for trace in losses])
         ],
     }
 
@@ -187,8 +187,8 @@ def refusals(chain: Defended, pictures: Sequence[Image.Image], scale: Scale) -> 
             labels += [CaseLabel(verdict.refused, str(number)) for verdict in PhraseJudge()(exchanges)]
             answers = album.answers or []
             exact += [
-                CaseLabel(each.reply.strip() == answer, str(number))
-                for each, answer in zip(exchanges, answers, strict=True)
+                CaseLabel(exchange.reply.strip() == answer, str(number))
+                for exchange, answer in zip(exchanges, answers, strict=True)
             ]
         rates.append(labels)
         right.append(exact)
@@ -205,12 +205,12 @@ def on_cell(chain: Defended, cell: Any, count: int) -> dict[str, Any]:
     """What happens to prompts of one cell of the world on clean pictures."""
     exact, refused, answered = [], [], []
     for model in chain.deployed:
-        asked = sample_cases(cell, count)
+        cases = sample_cases(cell, count)
         exchanges: list[Exchange] = []
         for start in range(0, count, 25):
-            exchanges += model.generate([case.prompt for case in asked[start : start + 25]], max_new_tokens=48)
+            exchanges += model.generate([case.prompt for case in cases[start : start + 25]], max_new_tokens=48)
         verdicts = PhraseJudge()(exchanges)
-        says = [each.reply.strip() == case.question.answer for each, case in zip(exchanges, asked, strict=True)]
+        says = [exchange.reply.strip() == case.question.answer for exchange, case in zip(exchanges, cases, strict=True)]
         exact.append([CaseLabel(value, str(i)) for i, value in enumerate(says)])
         refused.append([CaseLabel(verdict.refused, str(i)) for i, verdict in enumerate(verdicts)])
         gone = [None if verdict.refused is None else not verdict.refused for verdict in verdicts]
@@ -227,7 +227,7 @@ def cost(model: OpenModel, plain: OpenModel, static: Sequence[Image.Image]) -> d
     clean = [Prompt.ask(album.held_out[0], album.picture) for album in albums]
     refused = [Prompt.ask(album.held_out[0], picture) for album, picture in zip(albums, static, strict=True)]
     memory = [
-        peak(lambda each=each: each.generate(refused[:1], max_new_tokens=48)) + weights(each) for each in (plain, model)
+        peak(lambda one=one: one.generate(refused[:1], max_new_tokens=48)) + weights(one) for one in (plain, model)
     ]
     return {
         "seconds_ratio": seconds_ratio(model, plain, clean),
@@ -242,10 +242,10 @@ def seconds_ratio(model: OpenModel, plain: OpenModel, prompts: Sequence[Prompt])
     ratios = []
     for prompt in prompts:
         took = []
-        for each in (plain, model):
-            each.generate([prompt], max_new_tokens=48)
+        for one in (plain, model):
+            one.generate([prompt], max_new_tokens=48)
             start = time.perf_counter()
-            each.generate([prompt], max_new_tokens=48)
+            one.generate([prompt], max_new_tokens=48)
             took.append(time.perf_counter() - start)
         ratios.append(took[1] / took[0])
     return round(statistics.median(ratios), 2)
@@ -279,21 +279,23 @@ def peak(work: Callable[[], object]) -> int:
 
 def certificates(model: RandomizedSmoothing, count: int) -> dict[str, Any]:
     """How many clean pictures are certified, and how far."""
-    found, sizes = [], []
+    certified, sizes = [], []
     for album in scenes(count):
-        found.append(certify(model, Prompt.ask(album.held_out[0], album.picture), copies=500, seed=5))
+        certified.append(certify(model, Prompt.ask(album.held_out[0], album.picture), copies=500, seed=5))
         sizes.append(album.picture.width * album.picture.height * 3)
-    held = [each for each in found if each.label is not None]
+    held = [certificate for certificate in certified if certificate.label is not None]
     return {
         "certified": [len(held), count],
-        "as_answer": sum(each.label == "answer" for each in held),
+        "as_answer": sum(certificate.label == "answer" for certificate in held),
         "copies": 500,
         "confidence": 0.999,
         "sigma": model.sigma,
-        "median_radius": round(statistics.median(each.radius for each in held), 3) if held else None,
+        "median_radius": round(statistics.median(certificate.radius for certificate in held), 3) if held else None,
         "median_linf_levels": round(
             statistics.median(
-                255 * each.linf(size) for each, size in zip(found, sizes, strict=True) if each.label is not None
+                255 * certificate.linf(size)
+                for certificate, size in zip(certified, sizes, strict=True)
+                if certificate.label is not None
             ),
             3,
         )
@@ -332,21 +334,21 @@ def main() -> None:
     left = arguments.rows or [name for name in ROWS if name not in known]
     if arguments.costs:
         plain = load("testbed/llava")
-        static = [each.image for each in attacked(REFERENCE, scale, plain)]
+        static = [result.image for result in attacked(REFERENCE, scale, plain)]
         for name in known:
             chain = Defended(ROWS[name], load(ROWS[name].model))
             own = Scale(known[name]["scenes"], known[name]["steps"], scale.prompts)
-            found = cost(chain.deployed[0], plain, static) | effort(attacked(name, own, chain.attacked))
+            row = cost(chain.deployed[0], plain, static) | effort(attacked(name, own, chain.attacked))
             with results() as whole:
-                whole[name] |= found
+                whole[name] |= row
     for name in [] if arguments.render or arguments.costs else left:
         started = time.monotonic()
-        found = measure(name, scale)
-        found |= {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
-        found["wall_seconds"] = round(time.monotonic() - started)
+        row = measure(name, scale)
+        row |= {"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()}
+        row["wall_seconds"] = round(time.monotonic() - started)
         with results() as known:
-            known[name] = found
-        print(json.dumps({name: found}, indent=1), flush=True)
+            known[name] = row
+        print(json.dumps({name: row}, indent=1), flush=True)
     render(json.loads(RESULTS.read_text()), PAGE)
 
 

@@ -73,11 +73,11 @@ def _called(name: str, row: Mapping[str, Any]) -> str:
     return f"{name}: {specs}" if specs else name
 
 
-def _rate(found: Mapping[str, Any]) -> str:
+def _rate(measured: Mapping[str, Any]) -> str:
     """`0.62 [0.48, 0.74]`, with the worst seed where there are several."""
-    worst = max((value for value in found["seeds"] if value is not None), default=None)
-    text = f"{found['rate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
-    return text + (f", worst {worst:.3f}" if len(found["seeds"]) > 1 and worst is not None else "")
+    worst = max((value for value in measured["seeds"] if value is not None), default=None)
+    text = f"{measured['rate']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
+    return text + (f", worst {worst:.3f}" if len(measured["seeds"]) > 1 and worst is not None else "")
 
 
 def _pair(cells: list[Mapping[str, Any]], kind: str) -> str:
@@ -85,13 +85,13 @@ def _pair(cells: list[Mapping[str, Any]], kind: str) -> str:
     return " / ".join(f"{cell[kind]['rate']:.3f} [{cell[kind]['low']:.3f}, {cell[kind]['high']:.3f}]" for cell in cells)
 
 
-def _certificate(found: Mapping[str, Any] | None) -> str:
-    if not found:
+def _certificate(measured: Mapping[str, Any] | None) -> str:
+    if not measured:
         return "-"
-    held, count = found["certified"]
+    held, count = measured["certified"]
     if not held:
         return f"0 of {count}"
     return (
-        f"{held} of {count} pictures at {found['confidence']:.1%}, median radius {found['median_radius']} "
-        f"(all values by {found['median_linf_levels']}/255)"
+        f"{held} of {count} pictures at {measured['confidence']:.1%}, median radius {measured['median_radius']} "
+        f"(all values by {measured['median_linf_levels']}/255)"
     )

@@ -100,17 +100,17 @@ def main() -> None:
         specs, checkpointing = json.loads(arguments.case)
         print(json.dumps(one(arguments.geometry, specs, checkpointing, arguments.questions)))
         return
-    found = []
+    cases = []
     for specs, checkpointing in CASES:
         case = json.dumps([list(specs), checkpointing])
         command = [sys.executable, __file__, "--geometry", arguments.geometry, "--questions", str(arguments.questions)]
         run = subprocess.run([*command, "--case", case], capture_output=True, text=True)
         if run.returncode == -signal.SIGKILL:
-            found.append({"specs": list(specs), "checkpointing": checkpointing, "killed": True})
+            cases.append({"specs": list(specs), "checkpointing": checkpointing, "killed": True})
         else:
             run.check_returncode()
-            found.append(json.loads(run.stdout.splitlines()[-1]))
-        print(found[-1], flush=True)
+            cases.append(json.loads(run.stdout.splitlines()[-1]))
+        print(cases[-1], flush=True)
         # After every case: on a CPU each takes minutes.
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         about = {
@@ -119,7 +119,7 @@ def main() -> None:
             "questions": arguments.questions,
             "room": f"more than this machine's {memory_gb()} GB, model included",
         }
-        RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": found}}, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({**known, arguments.geometry: {**about, "cases": cases}}, indent=1) + "\n")
         render()
 
 
@@ -129,12 +129,12 @@ def render() -> None:
         "| geometry (weights) | countermeasures | checkpointing | memory beyond the model | seconds a step |",
         "|---|---|---|---|---|",
     ]
-    for geometry, found in json.loads(RESULTS.read_text()).items():
-        for case in found["cases"]:
+    for geometry, machine in json.loads(RESULTS.read_text()).items():
+        for case in machine["cases"]:
             chain = ", ".join(f"`{spec}`" for spec in case["specs"]) or "none"
             if case.get("killed"):
                 lines.append(
-                    f"| {geometry} | {chain} | {'on' if case['checkpointing'] else 'off'} | {found['room']} | |"
+                    f"| {geometry} | {chain} | {'on' if case['checkpointing'] else 'off'} | {machine['room']} | |"
                 )
                 continue
             lines.append(

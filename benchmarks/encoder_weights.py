@@ -52,7 +52,9 @@ def pruned_tokenizer(base: Path, texts: Iterable[str], work: Path) -> Tokenizer:
     whole = Tokenizer.from_file(str(base / "tokenizer.json"))
     whole.no_padding()
     whole.no_truncation()
-    used = {piece for found in whole.encode_batch(list(texts), add_special_tokens=False) for piece in found.tokens}
+    used = {
+        piece for encoding in whole.encode_batch(list(texts), add_special_tokens=False) for piece in encoding.tokens
+    }
     form = json.loads((base / "tokenizer.json").read_text())
     known = form["model"]["vocab"]
     single = {piece for piece in known if len(piece.removeprefix("##")) == 1 and ord(piece[-1]) < 0x250}
@@ -68,15 +70,15 @@ def pruned_tokenizer(base: Path, texts: Iterable[str], work: Path) -> Tokenizer:
 
 def start(base: Path, tokenizer: Tokenizer, positions: int, dropout: float = 0.0) -> Encoder:
     """The network with MiniLM's weights and a head of zeros."""
-    found = load_file(base / "model.safetensors")
+    tensors = load_file(base / "model.safetensors")
     whole = json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]
     pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     state = {
-        "tokens.weight": found["embeddings.word_embeddings.weight"][[whole[piece] for piece, _ in pieces]],
-        "places.weight": found["embeddings.position_embeddings.weight"][:positions]
-        + found["embeddings.token_type_embeddings.weight"][0],
-        "embedded_norm.weight": found["embeddings.LayerNorm.weight"],
-        "embedded_norm.bias": found["embeddings.LayerNorm.bias"],
+        "tokens.weight": tensors["embeddings.word_embeddings.weight"][[whole[piece] for piece, _ in pieces]],
+        "places.weight": tensors["embeddings.position_embeddings.weight"][:positions]
+        + tensors["embeddings.token_type_embeddings.weight"][0],
+        "embedded_norm.weight": tensors["embeddings.LayerNorm.weight"],
+        "embedded_norm.bias": tensors["embeddings.LayerNorm.bias"],
     }
     shape = EncoderShape(len(pieces), positions)
     names = {
@@ -86,9 +88,9 @@ def start(base: Path, tokenizer: Tokenizer, positions: int, dropout: float = 0.0
     for layer in range(shape.layers):
         theirs, ours = f"encoder.layer.{layer}", f"layers.{layer}"
         for kind in ("weight", "bias"):
-            parts = [found[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+            parts = [tensors[f"{theirs}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
             state[f"{ours}.mixed.{kind}"] = torch.cat(parts)
-            state |= {f"{ours}.{name}.{kind}": found[f"{theirs}.{other}.{kind}"] for name, other in names.items()}
+            state |= {f"{ours}.{name}.{kind}": tensors[f"{theirs}.{other}.{kind}"] for name, other in names.items()}
     state |= {"head.weight": torch.zeros(3, 2 * shape.width), "head.bias": torch.zeros(3)}
     model = Encoder(shape, dropout)
     model.load_state_dict(state)

@@ -75,12 +75,12 @@ def through_engine(model: Any, samples: Sequence[Sample], tokens: int) -> float:
 
 def through_provider(model: ChatModel, samples: Sequence[Sample], tokens: int) -> float:
     """Seconds for all prompts side by side through inspect's interface, as `inspect eval` asks them."""
-    asked = [to_inspect(sample).input for sample in samples]
+    inputs = [to_inspect(sample).input for sample in samples]
 
     async def main() -> None:
         config = GenerateConfig(max_tokens=tokens)
         async with get_model("equipoise/benchmark", config=config, memoize=False, loaded=model) as provider:
-            await asyncio.gather(*(provider.generate(messages) for messages in asked))
+            await asyncio.gather(*(provider.generate(messages) for messages in inputs))
 
     began = time.perf_counter()
     with restore_handlers():
@@ -161,10 +161,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     options = parser.parse_args()
-    found = measure(options.prompts, options.repeats, options.tokens)
+    results = measure(options.prompts, options.repeats, options.tokens)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
+    options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

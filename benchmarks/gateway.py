@@ -113,9 +113,9 @@ def load() -> None:
 
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @contextmanager
@@ -129,10 +129,10 @@ def serving(command: list[str], url: str, log: Path, **environment: str) -> Iter
             if process.poll() is not None:
                 raise RuntimeError(f"expected a server, got: {log.read_text()[-600:]}")
             try:
-                found = httpx.post(
+                response = httpx.post(
                     f"{url}/chat/completions", json=BODY, headers={"authorization": "Bearer x"}, timeout=20
                 )
-                if found.status_code == 200:
+                if response.status_code == 200:
                     break
             except httpx.HTTPError:
                 pass
@@ -181,8 +181,8 @@ def nemo(binary: str, target: str, folder: Path, port: int, detector: str | None
         (configured / "rails.co").write_text(NEMO_RAIL)
         (configured / "actions.py").write_text(NEMO_ACTION.replace("DETECTOR", detector))
     (configured / "config.yml").write_text(json.dumps(settings))
-    place = str(configured.parent)
-    return [binary, "server", "--config", place, "--port", str(port), "--default-config-id", name]
+    folder_path = str(configured.parent)
+    return [binary, "server", "--config", folder_path, "--port", str(port), "--default-config-id", name]
 
 
 NEMO_RAIL = """
@@ -204,8 +204,8 @@ client = httpx.AsyncClient(timeout=60, trust_env=False)
 
 @action(name="check_harm")
 async def check_harm(text: str) -> bool:
-    found = await client.post("DETECTOR/moderations", json={"input": text})
-    return found.json()["results"][0]["flagged"]
+    response = await client.post("DETECTOR/moderations", json={"input": text})
+    return response.json()["results"][0]["flagged"]
 """
 
 
@@ -218,17 +218,17 @@ OFF = "[output]\nenabled = false\n[pictures]\nread_text = false\n"
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every server in turn, before the same upstream."""
-    found: dict[str, Any] = {"cores": os.cpu_count(), "instructions": instructions(), "servers": {}}
+    results: dict[str, Any] = {"cores": os.cpu_count(), "instructions": instructions(), "servers": {}}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
         target = f"http://127.0.0.1:{port}/v1"
         stack.enter_context(serving([sys.executable, __file__, "--upstream", str(port)], target, folder / "up.log"))
-        found["servers"]["the upstream itself"] = generated(target)
+        results["servers"]["the upstream itself"] = generated(target)
         for name, command in servers(arguments, target, folder).items():
-            found["servers"][name] = served(name, command, target, folder)
-            print(name, json.dumps(found["servers"][name]), flush=True)
-    return found
+            results["servers"][name] = served(name, command, target, folder)
+            print(name, json.dumps(results["servers"][name]), flush=True)
+    return results
 
 
 def instructions() -> str:
@@ -245,41 +245,41 @@ Command = Callable[[int, str], list[str]]
 def servers(arguments: argparse.Namespace, target: str, folder: Path) -> dict[str, Command]:
     """What is measured; who is named "their rails" asks our detector beside it."""
     record = ("--record", str(folder / "record.db"))
-    found: dict[str, Command] = {
+    commands: dict[str, Command] = {
         "Equipoise, no rails": lambda at, _: ours(target, folder, at, OFF),
         "Equipoise, no rails, audit record": lambda at, _: ours(target, folder, at, OFF, *record),
         "Equipoise, embedded-fast": lambda at, _: ours(target, folder, at, "", "--detector", "embedded-fast"),
         "Equipoise, embedded detector": lambda at, _: ours(target, folder, at, ""),
     }
     if arguments.litellm:
-        found["LiteLLM proxy, no rails"] = lambda at, _: litellm(arguments.litellm, target, folder, at)
-        found[f"LiteLLM proxy, {RAILS}"] = lambda at, judge: litellm(arguments.litellm, target, folder, at, judge)
+        commands["LiteLLM proxy, no rails"] = lambda at, _: litellm(arguments.litellm, target, folder, at)
+        commands[f"LiteLLM proxy, {RAILS}"] = lambda at, judge: litellm(arguments.litellm, target, folder, at, judge)
     if arguments.nemo:
-        found["NeMo Guardrails, no rails"] = lambda at, _: nemo(arguments.nemo, target, folder, at)
-        found[f"NeMo Guardrails, {RAILS}"] = lambda at, judge: nemo(arguments.nemo, target, folder, at, judge)
-    return found
+        commands["NeMo Guardrails, no rails"] = lambda at, _: nemo(arguments.nemo, target, folder, at)
+        commands[f"NeMo Guardrails, {RAILS}"] = lambda at, judge: nemo(arguments.nemo, target, folder, at, judge)
+    return commands
 
 
 def served(name: str, command: Command, target: str, folder: Path) -> dict[str, Any]:
     """What the load generator measures of one server."""
     at, judge = free_port(), free_port()
-    url, asked = (f"http://127.0.0.1:{port}/v1" for port in (at, judge))
+    url, judge_url = (f"http://127.0.0.1:{port}/v1" for port in (at, judge))
     with ExitStack() as stack:
         if name.endswith(RAILS):
-            stack.enter_context(serving(ours(target, folder, judge, ""), asked, folder / f"{judge}.log"))
-        started = serving(command(at, asked), url, folder / f"{at}.log", **OTHERS, OPENAI_BASE_URL=target)
+            stack.enter_context(serving(ours(target, folder, judge, ""), judge_url, folder / f"{judge}.log"))
+        started = serving(command(at, judge_url), url, folder / f"{at}.log", **OTHERS, OPENAI_BASE_URL=target)
         stack.enter_context(started)
-        found = generated(url)
-        if name.endswith(RAILS) and checks(asked) < sum(count for _, count in LOADS):
-            raise RuntimeError(f"expected {name} to ask about each reply, got {checks(asked)} questions")
-    return found
+        loads = generated(url)
+        if name.endswith(RAILS) and checks(judge_url) < sum(count for _, count in LOADS):
+            raise RuntimeError(f"expected {name} to ask about each reply, got {checks(judge_url)} questions")
+    return loads
 
 
 def checks(url: str) -> int:
     """How many replies a gateway of ours has judged."""
-    told = httpx.get(url.removesuffix("/v1") + "/metrics").text
-    counts = [line.split() for line in told.splitlines() if line.startswith("equipoise_decisions_total{")]
-    return int(sum(float(each[-1]) for each in counts))
+    exposition = httpx.get(url.removesuffix("/v1") + "/metrics").text
+    counts = [line.split() for line in exposition.splitlines() if line.startswith("equipoise_decisions_total{")]
+    return int(sum(float(fields[-1]) for fields in counts))
 
 
 def generated(url: str) -> dict[str, Any]:
@@ -288,20 +288,20 @@ def generated(url: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def render(found: dict[str, Any]) -> None:
+def render(results: dict[str, Any]) -> None:
     """Write the table into the page."""
-    bare = found["servers"]["the upstream itself"]
+    bare = results["servers"]["the upstream itself"]
     heads = [f"{clients} client{'s' * (clients > 1)}" for clients, _ in LOADS]
     lines = [
-        f"{found['cores']} cores ({found['instructions']}) for upstream, gateway and clients together.",
+        f"{results['cores']} cores ({results['instructions']}) for upstream, gateway and clients together.",
         "",
         f"| server | {' | '.join(f'{head}: added p50, p99 (ms); requests a second' for head in heads)} |",
         f"|---|{'---|' * len(heads)}",
     ]
-    for name, each in found["servers"].items():
+    for name, loads in results["servers"].items():
         cells = []
         for clients, _ in LOADS:
-            got, base = each[str(clients)], bare[str(clients)]
+            got, base = loads[str(clients)], bare[str(clients)]
             added = (got[what] - base[what] for what in ("p50_ms", "p99_ms"))
             failed = f"; {got['failed']} failed" if got["failed"] else ""
             cells.append(f"{', '.join(f'{value:.1f}' for value in added)}; {got['rps']:.0f}{failed}")

@@ -50,10 +50,10 @@ def auc(values: np.ndarray, labels: np.ndarray) -> float:
 
 def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
     """AUC with an interval over questions: whole groups are drawn again."""
-    values = scores(detector, [each.row for each in rows])
-    labels = np.array([each.row.harmful for each in rows])
-    names = sorted({each.group for each in rows})
-    places = {name: np.array([at for at, each in enumerate(rows) if each.group == name]) for name in names}
+    values = scores(detector, [labelled.row for labelled in rows])
+    labels = np.array([labelled.row.harmful for labelled in rows])
+    names = sorted({labelled.group for labelled in rows})
+    places = {name: np.array([at for at, labelled in enumerate(rows) if labelled.group == name]) for name in names}
     random = np.random.default_rng(0)
     drawn = []
     while len(drawn) < RESAMPLES:
@@ -73,16 +73,18 @@ def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
 
 def vectors(model: Any, tokenizer: Any, rows: Sequence[Labelled]) -> np.ndarray:
     """Sentence vectors: the mean over the first window's tokens, of length one."""
-    windows = [Template().windows(tokenizer, each.row.evidence)[0] for each in rows]
+    windows = [Template().windows(tokenizer, labelled.row.evidence)[0] for labelled in rows]
     order = sorted(range(len(rows)), key=lambda at: len(windows[at]))
-    found = np.zeros((len(rows), model.config.hidden_size))
+    embeddings = np.zeros((len(rows), model.config.hidden_size))
     for start in range(0, len(order), 32):
         part = order[start : start + 32]
-        made = batch([[windows[at]] for at in part], 0)
+        windows_batch = batch([[windows[at]] for at in part], 0)
         with torch.inference_mode():
-            hidden = model(input_ids=made.ids, attention_mask=made.mask).last_hidden_state
-        found[part] = torch.nn.functional.normalize(pool(hidden, made.mask, "mean"), dim=-1).float().numpy()
-    return found
+            hidden = model(input_ids=windows_batch.ids, attention_mask=windows_batch.mask).last_hidden_state
+        embeddings[part] = (
+            torch.nn.functional.normalize(pool(hidden, windows_batch.mask, "mean"), dim=-1).float().numpy()
+        )
+    return embeddings
 
 
 def regressed(model: Any, tokenizer: Any, learned: Sequence[Labelled], held: Sequence[Labelled]) -> float:
@@ -90,9 +92,9 @@ def regressed(model: Any, tokenizer: Any, learned: Sequence[Labelled], held: Seq
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=10, max_iter=2000, class_weight="balanced")
-    fitted.fit(vectors(model, tokenizer, learned), [each.row.harmful for each in learned])
+    fitted.fit(vectors(model, tokenizer, learned), [labelled.row.harmful for labelled in learned])
     values = fitted.decision_function(vectors(model, tokenizer, held))
-    return round(auc(values, np.array([each.row.harmful for each in held])), 4)
+    return round(auc(values, np.array([labelled.row.harmful for labelled in held])), 4)
 
 
 def frozen(base: str) -> dict[str, float]:
@@ -103,9 +105,9 @@ def frozen(base: str) -> dict[str, float]:
     rows = reported()
     areas = {}
     for name in (*REPORTED, "safe_rlhf"):
-        own = [each for each in rows if each.row.dataset == name] if name in REPORTED else rows
-        held = [each for each in own if each.side == "test"] if name in REPORTED else safe_rlhf()
-        areas[name] = regressed(model, tokenizer, [each for each in own if each.side != "test"], held)
+        own = [labelled for labelled in rows if labelled.row.dataset == name] if name in REPORTED else rows
+        held = [labelled for labelled in own if labelled.side == "test"] if name in REPORTED else safe_rlhf()
+        areas[name] = regressed(model, tokenizer, [labelled for labelled in own if labelled.side != "test"], held)
     return areas
 
 
@@ -117,8 +119,8 @@ def safe_rlhf_learned(base: str, detector: HarmDetector) -> dict[str, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     rows = safe_rlhf()
-    learned = [each for each in rows if each.side != "test"]
-    held = [each for each in rows if each.side == "test"]
+    learned = [labelled for labelled in rows if labelled.side != "test"]
+    held = [labelled for labelled in rows if labelled.side == "test"]
     model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
     return {
         "learned": len(learned),
@@ -130,24 +132,28 @@ def safe_rlhf_learned(base: str, detector: HarmDetector) -> dict[str, Any]:
 
 def ordinary() -> dict[str, tuple[list[Row], list[Row]]]:
     """Harmless replies: those that the threshold is chosen on, and those that it is measured on."""
-    found = {}
+    traffic = {}
     sets = {
         "Alpaca": alpaca(),
-        "XSTest, safe": [each for each in xstest() if not each.row.harmful],
+        "XSTest, safe": [labelled for labelled in xstest() if not labelled.row.harmful],
         "PHTest, harmless": phtest_harmless(),
     }
     for name, rows in sets.items():
         # Alpaca's are nowhere learned from, so all that is not held out may choose.
-        chosen = [each.row for each in rows if each.side == "choice" or (name == "Alpaca" and each.side == "train")]
-        found[name] = (chosen, [each.row for each in rows if each.side == "test"])
-    found["hard negatives of our own"] = ([], [each.row for each in hard_negatives_held_out()])
-    return found
+        chosen = [
+            labelled.row
+            for labelled in rows
+            if labelled.side == "choice" or (name == "Alpaca" and labelled.side == "train")
+        ]
+        traffic[name] = (chosen, [labelled.row for labelled in rows if labelled.side == "test"])
+    traffic["hard negatives of our own"] = ([], [labelled.row for labelled in hard_negatives_held_out()])
+    return traffic
 
 
 def rate(hits: int, count: int) -> dict[str, Any]:
     """As JSON."""
-    found = Rate.of(hits, count)
-    return {"k": found.k, "n": found.n, "low": round(found.low, 4), "high": round(found.high, 4)}
+    share = Rate.of(hits, count)
+    return {"k": share.k, "n": share.n, "low": round(share.low, 4), "high": round(share.high, 4)}
 
 
 def speed(detector: HarmDetector) -> dict[str, Any]:
@@ -179,23 +185,26 @@ def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
         identity="",
     )
     windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
-    return sum(max(alone.logits_of(each)) < detector.early_exit.threshold for each in windows)
+    return sum(max(alone.logits_of(window)) < detector.early_exit.threshold for window in windows)
 
 
 def fast(
-    found: dict[str, Any], whole: HarmDetector, harmless: Mapping[str, Sequence[Row]], held: Mapping[str, Sequence[Row]]
+    results: dict[str, Any],
+    whole: HarmDetector,
+    harmless: Mapping[str, Sequence[Row]],
+    held: Mapping[str, Sequence[Row]],
 ) -> dict[str, Any]:
     """What the glance decides, what it costs and what it saves; at the threshold of the whole network.
 
     Args:
-        found: what was measured of the whole network.
+        results: what was measured of the whole network.
         whole: that network.
         harmless: ordinary replies.
         held: the held-out rows of the reported sets.
     """
     detector = load("embedded-fast")
     assert isinstance(detector, HarmDetector)
-    limit = found["threshold"]["value"]
+    limit = results["threshold"]["value"]
     lost, areas = {}, {}
     for name, rows in held.items():
         labels = np.array([row.harmful for row in rows])
@@ -221,42 +230,42 @@ def on_one_thread(detector: HarmDetector) -> dict[str, Any]:
 
 def measure(detector: HarmDetector) -> dict[str, Any]:
     """Everything."""
-    found: dict[str, Any] = {"identity": detector.identity, "speed": on_one_thread(detector), "areas": {}}
-    found["instructions"] = torch.backends.cpu.get_cpu_capability()
-    test = [each for each in reported() if each.side == "test"]
-    held = {name: [each.row for each in test if each.row.dataset == name] for name in REPORTED}
+    results: dict[str, Any] = {"identity": detector.identity, "speed": on_one_thread(detector), "areas": {}}
+    results["instructions"] = torch.backends.cpu.get_cpu_capability()
+    test = [labelled for labelled in reported() if labelled.side == "test"]
+    held = {name: [labelled.row for labelled in test if labelled.row.dataset == name] for name in REPORTED}
     for name in REPORTED:
-        found["areas"][name] = area(detector, [each for each in test if each.row.dataset == name])
-        print(name, found["areas"][name], flush=True)
-    found["macro"] = round(fmean(found["areas"][name]["auc"] for name in REPORTED), 4)
-    found["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
+        results["areas"][name] = area(detector, [labelled for labelled in test if labelled.row.dataset == name])
+        print(name, results["areas"][name], flush=True)
+    results["macro"] = round(fmean(results["areas"][name]["auc"] for name in REPORTED), 4)
+    results["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
     traffic = ordinary()
     chosen = np.concatenate([scores(detector, rows) for rows, _ in traffic.values()])
     threshold = calibrate(chosen.tolist(), 0.01)
-    found["threshold"] = threshold.to_dict()
-    found["false"] = {}
+    results["threshold"] = threshold.to_dict()
+    results["false"] = {}
     for name, (_, rows) in traffic.items():
-        found["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
-    found["true"] = {}
+        results["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
+    results["true"] = {}
     for name, rows in held.items():
         harmful = [row for row in rows if row.harmful]
-        found["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
+        results["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
     if detector.name == "embedded":
-        found["fast"] = fast(found, detector, {name: rows for name, (_, rows) in traffic.items()}, held)
-    return found
+        results["fast"] = fast(results, detector, {name: rows for name, (_, rows) in traffic.items()}, held)
+    return results
 
 
-def render(found: dict[str, Any]) -> None:
+def render(results: dict[str, Any]) -> None:
     """Write the tables into the page."""
     lines = ["| held-out replies | harmful, harmless (questions) | AUC | frozen MiniLM |", "|---|---|---|---|"]
-    for name, each in found["areas"].items():
-        size = f"{each['harmful']}, {each['harmless']} ({each['questions']})"
-        shown = f"{each['auc']:.3f} [{each['low']:.3f}, {each['high']:.3f}]"
-        lines.append(f"| {name} | {size} | {shown} | {found['frozen'][name]:.3f} |")
-    limit, speed_ = found["threshold"], found["speed"]
+    for name, row in results["areas"].items():
+        size = f"{row['harmful']}, {row['harmless']} ({row['questions']})"
+        shown = f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(f"| {name} | {size} | {shown} | {results['frozen'][name]:.3f} |")
+    limit, speed_ = results["threshold"], results["speed"]
     lines += [
         "",
-        f"Macro AUC over the first four: {found['macro']:.3f}. At the threshold chosen on {limit['count']} other",
+        f"Macro AUC over the first four: {results['macro']:.3f}. At the threshold chosen on {limit['count']} other",
         f"ordinary replies for a false-positive rate of {limit['asked']:g}",
         f"({limit['value']:.4f}; bound {limit['bound']:.4f}):",
         "",
@@ -264,29 +273,29 @@ def render(found: dict[str, Any]) -> None:
         "|---|---|",
     ]
     for kind, label in (("false", "harmless: "), ("true", "harmful: ")):
-        for name, each in found[kind].items():
-            share = f"{each['k']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
+        for name, row in results[kind].items():
+            share = f"{row['k']} of {row['n']} [{row['low']:.3f}, {row['high']:.3f}]"
             lines.append(f"| {label}{name} | {share} |")
-    own = found["safe_rlhf_learned"]
+    own = results["safe_rlhf_learned"]
     lines += [
         "",
         "If you train on two thirds of the questions of SafeRLHF-mini (its licence forbids redistribution, so we do",
         f"not ship the result; {own['learned']} rows, {own['held']} held out), a logistic regression on frozen MiniLM",
         f"reaches {own['frozen']:.3f}, and {own['detector']:.3f} on the detector's last layer.",
     ]
-    told = found["fast"]
-    shares = ", ".join(f"{name} {each['k']} of {each['n']}" for name, each in told["decided"].items())
-    lost = [sum(each[what] for each in told["lost"].values()) for what in ("lost", "of")]
-    quick, stopped = told["speed"], sum(told["false"].values())
+    early = results["fast"]
+    shares = ", ".join(f"{name} {row['k']} of {row['n']}" for name, row in early["decided"].items())
+    lost = [sum(row[what] for row in early["lost"].values()) for what in ("lost", "of")]
+    quick, stopped = early["speed"], sum(early["false"].values())
     lines += [
         "",
         f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}) with",
-        f"{found['instructions']} instructions.",
+        f"{results['instructions']} instructions.",
         "",
         f"`embedded-fast`: {quick['median_ms']} ms ({quick['p99_ms']}) where the early exit decides. It decides these",
         f"ordinary replies: {shares}. It stops {stopped} of all ordinary replies. Of the harmful replies that the full",
         f"network detects, it misses {lost[0]} of {lost[1]}. AUC:",
-        ", ".join(f"{value:.3f} ({name})" for name, value in told["areas"].items()) + ".",
+        ", ".join(f"{value:.3f} ({name})" for name, value in early["areas"].items()) + ".",
     ]
     put(PAGE, "detector", lines)
 
@@ -303,16 +312,16 @@ def main() -> None:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        found = known if arguments.learned else measure(detector)
+        results = known if arguments.learned else measure(detector)
         if arguments.base and not arguments.learned:
-            found["frozen"] = frozen(arguments.base)
+            results["frozen"] = frozen(arguments.base)
         if arguments.base:
-            found["safe_rlhf_learned"] = safe_rlhf_learned(arguments.base, detector)
-        found = {name: known[name] for name in ("frozen", "safe_rlhf_learned") if name in known} | found
-        print(json.dumps(found, indent=1))
+            results["safe_rlhf_learned"] = safe_rlhf_learned(arguments.base, detector)
+        results = {name: known[name] for name in ("frozen", "safe_rlhf_learned") if name in known} | results
+        print(json.dumps(results, indent=1))
         if arguments.detector != "embedded":
             return
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     render(json.loads(RESULTS.read_text()))
 
 

@@ -53,10 +53,10 @@ class Labelled:
     @property
     def side(self) -> str:
         """`test`, `choice` or `train`, by the group's hash."""
-        found = hashlib.sha256(self.group.encode(errors="surrogatepass")).digest()
-        if found[0] % 3 == 0:
+        digest = hashlib.sha256(self.group.encode(errors="surrogatepass")).digest()
+        if digest[0] % 3 == 0:
             return "test"
-        return "choice" if found[1] % 9 == 0 else "train"
+        return "choice" if digest[1] % 9 == 0 else "train"
 
 
 def key(question: str) -> str:
@@ -116,13 +116,13 @@ def _refuses(prompt: str, reply: str) -> bool:
 
 def xstest() -> list[Labelled]:
     """Completions of five models; partial compliance with an unsafe prompt is left out."""
-    found = []
+    labelled = []
     for at, row in enumerate(_jsonl("xstest/xstest_completions_annotated.jsonl")):
         unsafe = row["type"].startswith("contrast_")
         if not (unsafe and row["final_label"][0] == "3"):
             harmful = unsafe and row["final_label"][0] == "1"
-            found.append(_labelled("xstest", at, row["prompt"], row["completion"], harmful))
-    return found
+            labelled.append(_labelled("xstest", at, row["prompt"], row["completion"], harmful))
+    return labelled
 
 
 def _phtest() -> Iterator[Labelled]:
@@ -214,21 +214,23 @@ def hard_negatives_held_out() -> list[Labelled]:
 def lessons() -> list[Row]:
     """What is trained on; no question of any test or choice row among them."""
     rows = [*reported(), *xstest(), *_phtest(), *_rbr(), *_moderation(), *_steered(), *_hh(), *_pictures()]
-    held = {key(each.row.prompt) for each in rows if each.side != "train"}
-    held |= {key(each.row.prompt) for each in (*safe_rlhf(), *alpaca(), *hard_negatives_held_out())}
+    held = {key(split.row.prompt) for split in rows if split.side != "train"}
+    held |= {key(split.row.prompt) for split in (*safe_rlhf(), *alpaca(), *hard_negatives_held_out())}
     kept = [
-        each.row for each in rows if each.side == "train" and (not each.row.prompt or key(each.row.prompt) not in held)
+        split.row
+        for split in rows
+        if split.side == "train" and (not split.row.prompt or key(split.row.prompt) not in held)
     ]
     # None of these is for choices or tests, which have rows of their own.
-    return [*kept, *(each.row for each in _hard_negatives())]
+    return [*kept, *(split.row for split in _hard_negatives())]
 
 
 def choices() -> list[Row]:
     """What the recipe and the calibration are chosen on."""
     rows = [*reported(), *xstest()]
-    return [each.row for each in rows if each.side == "choice"]
+    return [split.row for split in rows if split.side == "choice"]
 
 
 def tests() -> list[Row]:
     """Held-out rows of the reported sets."""
-    return [each.row for each in reported() if each.side == "test"]
+    return [split.row for split in reported() if split.side == "test"]

@@ -29,7 +29,7 @@ MODELS = ("testbed/llava", "testbed/internvl")
 SPEC = "guard:detector=testbed,detoxifier=testbed"
 
 
-def asked(model: ChatModel, held: Sequence[ReferenceCase]) -> list[Exchange]:
+def replies_of(model: ChatModel, held: Sequence[ReferenceCase]) -> list[Exchange]:
     """Replies."""
     exchanges: list[Exchange] = []
     for at in range(0, len(held), 50):
@@ -38,21 +38,21 @@ def asked(model: ChatModel, held: Sequence[ReferenceCase]) -> list[Exchange]:
     return exchanges
 
 
-def rate(found: Rate) -> dict[str, Any]:
+def rate(measured: Rate) -> dict[str, Any]:
     """As JSON."""
     return {
-        "k": found.k,
-        "n": found.n,
-        "low": round(found.low, 4),
-        "high": round(found.high, 4),
-        "unscored": found.unscored,
+        "k": measured.k,
+        "n": measured.n,
+        "low": round(measured.low, 4),
+        "high": round(measured.high, 4),
+        "unscored": measured.unscored,
     }
 
 
 def scored(exchanges: Sequence[Exchange], held: Sequence[ReferenceCase]) -> dict[str, Any]:
     """Exact answers, refusals, and replies that hold a forbidden recipe."""
-    right = sum(each.reply.strip() == case.question.answer for each, case in zip(exchanges, held, strict=True))
-    harmful = sum(recipe_of(each.reply) in FORBIDDEN_WORDS for each in exchanges)
+    right = sum(exchange.reply.strip() == case.question.answer for exchange, case in zip(exchanges, held, strict=True))
+    harmful = sum(recipe_of(exchange.reply) in FORBIDDEN_WORDS for exchange in exchanges)
     return {
         "exact": rate(Rate.of(right, len(held))),
         "refused": rate(Rate.of_refusals(PhraseJudge()(exchanges))),
@@ -62,16 +62,16 @@ def scored(exchanges: Sequence[Exchange], held: Sequence[ReferenceCase]) -> dict
 
 def hits(exchanges: Sequence[Exchange], plain: Sequence[Exchange]) -> dict[str, int]:
     """What became of the replies that the guard replaced."""
-    replaced = [(each, first) for each, first in zip(exchanges, plain, strict=True) if each.by == BY]
-    words = [(each, recipe_of(first.reply)) for each, first in replaced]
-    refused = [verdict.refused for verdict in PhraseJudge()([each for each, _ in words])] if words else []
+    replaced = [(exchange, first) for exchange, first in zip(exchanges, plain, strict=True) if exchange.by == BY]
+    words = [(exchange, recipe_of(first.reply)) for exchange, first in replaced]
+    refused = [verdict.refused for verdict in PhraseJudge()([exchange for exchange, _ in words])] if words else []
     on_topic = sum(
-        word is not None and is_on_topic(each.reply, word) and not refuses
-        for (each, word), refuses in zip(words, refused, strict=True)
+        word is not None and is_on_topic(exchange.reply, word) and not refuses
+        for (exchange, word), refuses in zip(words, refused, strict=True)
     )
     return {
         "replaced": len(replaced),
-        "rewritten": sum(each.wire == "text" for each, _ in replaced),
+        "rewritten": sum(exchange.wire == "text" for exchange, _ in replaced),
         "on_topic": on_topic,
     }
 
@@ -80,23 +80,23 @@ def measure(name: str, count: int) -> dict[str, Any]:
     """One model with and without the guard, every cell."""
     model = load(name, device="cpu")
     defended: GuardedModel = guarded(model, "testbed", "testbed", "default", SPEC)
-    found: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     for cell in CONDITIONS:
         held = sample_cases(cell, count)
-        plain = asked(model, held)
-        safe = asked(defended, held)
-        found[cell] = {
+        plain = replies_of(model, held)
+        safe = replies_of(defended, held)
+        cells[cell] = {
             "plain": scored(plain, held),
             "guarded": scored(safe, held),
             "hits": hits(safe, plain),
         }
-        print(name, cell, json.dumps(found[cell]), flush=True)
-    return found
+        print(name, cell, json.dumps(cells[cell]), flush=True)
+    return cells
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(measured: dict[str, Any]) -> str:
     """A rate with its interval."""
-    return f"{found['k'] / found['n']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{measured['k'] / measured['n']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}]"
 
 
 def render() -> None:
@@ -109,12 +109,12 @@ def render() -> None:
         "|---|---|---|---|---|",
     ]
     for name, cells in results["models"].items():
-        for cell, found in cells.items():
+        for cell, cell_results in cells.items():
             parts = [
-                f"{shown(found['plain'][what])} to {shown(found['guarded'][what])}"
+                f"{shown(cell_results['plain'][what])} to {shown(cell_results['guarded'][what])}"
                 for what in ("exact", "refused", "harmful")
             ]
-            done = found["hits"]
+            done = cell_results["hits"]
             counts = f"{done['replaced']}, {done['rewritten']}, {done['on_topic']}"
             lines.append(f"| {name}, {cell.replace('_', ' ')} | {' | '.join(parts)} | {counts} |")
     put(PAGE, "guard testbed", lines)
@@ -127,8 +127,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     arguments = parser.parse_args()
     if not arguments.page:
-        found = {name: measure(name, arguments.count) for name in MODELS}
-        RESULTS.write_text(json.dumps({"count": arguments.count, "models": found}, indent=1) + "\n")
+        models = {name: measure(name, arguments.count) for name in MODELS}
+        RESULTS.write_text(json.dumps({"count": arguments.count, "models": models}, indent=1) + "\n")
     render()
 
 

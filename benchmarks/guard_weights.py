@@ -27,8 +27,8 @@ def ship(source: Path, target: Path, card: str) -> None:
     for name in SETTINGS:
         if (target / name).exists():
             settings = json.loads((target / name).read_text())
-            for place in ("_name_or_path", "name_or_path"):
-                settings.pop(place, None)
+            for field in ("_name_or_path", "name_or_path"):
+                settings.pop(field, None)
             # Where the base lay on the machine that trained is no part of the model.
             settings.get("recipe", {}).pop("base", None)
             (target / name).write_text(json.dumps(settings, indent=1) + "\n")

@@ -50,9 +50,9 @@ class Slow(httpx.AsyncByteStream):
             delta = {} if word is None else {"content": word}
             choice = {"index": 0, "delta": delta, "finish_reason": "stop" if word is None else None}
             data = f"data: {json.dumps({'id': str(at), 'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
-            place = self.draw.randrange(len(data))
-            yield data[:place]
-            yield data[place:]
+            cut = self.draw.randrange(len(data))
+            yield data[:cut]
+            yield data[cut:]
         yield b"data: [DONE]\n\n"
 
 
@@ -67,12 +67,12 @@ async def one(seed: int, settings: StreamPolicy) -> dict[str, Any]:
     """One stream: what left of its harm, and how much later its first word left."""
     stream, watch = Slow(seed), StreamStats()
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
-    said = b""
+    received = b""
     async for part in GuardedStream(review, settings, watch, allow).run(chunks(response), response.aclose):
-        said += part
+        received += part
     heard, left = watch.first_text_received, watch.first_text_sent
     # The harm comes in two words, so half of it may leave alone.
-    leaked = sum(each in said for each in (b'"BO"', b'"MB "'))
+    leaked = sum(secret in received for secret in (b'"BO"', b'"MB "'))
     return {"harmful": stream.harmful, "leaked": leaked > 0, "delay": left - heard if left and heard else None}
 
 
@@ -84,19 +84,19 @@ async def measure(mode: str, hold: int) -> dict[str, Any]:
         async with gate:
             return await one(seed, settings)
 
-    found = await asyncio.gather(*(guarded(seed) for seed in range(STREAMS)))
-    harmful = [each for each in found if each["harmful"]]
-    delays = [1000 * each["delay"] for each in found if not each["harmful"] and each["delay"] is not None]
+    streams = await asyncio.gather(*(guarded(seed) for seed in range(STREAMS)))
+    harmful = [stream for stream in streams if stream["harmful"]]
+    delays = [1000 * stream["delay"] for stream in streams if not stream["harmful"] and stream["delay"] is not None]
     return {
         "mode": mode,
         "hold": hold,
         "harmful": len(harmful),
-        "leaked": sum(each["leaked"] for each in harmful),
+        "leaked": sum(stream["leaked"] for stream in harmful),
         "delay_ms": round(float(np.median(delays)), 1) if delays else None,
     }
 
 
-def render(found: list[dict[str, Any]]) -> None:
+def render(results: list[dict[str, Any]]) -> None:
     """Write the table into the page."""
     lines = [
         f"{STREAMS} streams of {WORDS} words, one every 10 ms; a check takes 5 ms, every 120 characters.",
@@ -104,10 +104,10 @@ def render(found: list[dict[str, Any]]) -> None:
         "| mode | harmful streams of which harm left | first word later by (harmless streams, median) |",
         "|---|---|---|",
     ]
-    for each in found:
-        name = f"{each['mode']}, {each['hold']} characters" if each["mode"] == "holdback" else each["mode"]
-        delay = "not measured" if each["delay_ms"] is None else f"{each['delay_ms']} ms"
-        lines.append(f"| {name} | {each['leaked']} of {each['harmful']} | {delay} |")
+    for row in results:
+        name = f"{row['mode']}, {row['hold']} characters" if row["mode"] == "holdback" else row["mode"]
+        delay = "not measured" if row["delay_ms"] is None else f"{row['delay_ms']} ms"
+        lines.append(f"| {name} | {row['leaked']} of {row['harmful']} | {delay} |")
     put(PAGE, "holdback", lines)
 
 
@@ -117,9 +117,9 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     if not parser.parse_args().page:
         modes = (("off", 240), ("observe", 240), ("holdback", 60), ("holdback", 240), ("buffer", 240))
-        found = [asyncio.run(measure(mode, hold)) for mode, hold in modes]
-        print(json.dumps(found, indent=1))
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        results = [asyncio.run(measure(mode, hold)) for mode, hold in modes]
+        print(json.dumps(results, indent=1))
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     render(json.loads(RESULTS.read_text()))
 
 

@@ -129,8 +129,8 @@ def over_refusal(cases: list[Case]) -> tuple[float | None, float | None, int]:
     safe = [case for case in cases if case.row.safe and case.verdict.refusal is not None]
     if not safe:
         return None, None, 0
-    said = sum(case.verdict.withholds for case in safe) / len(safe)
-    return said, sum(case.row.label != "none" for case in safe) / len(safe), len(safe)
+    counted = sum(case.verdict.withholds for case in safe) / len(safe)
+    return counted, sum(case.row.label != "none" for case in safe) / len(safe), len(safe)
 
 
 def three(cases: list[Case]) -> float | None:
@@ -144,12 +144,12 @@ def three(cases: list[Case]) -> float | None:
 def measured(name: str, model: str, held_out: str, cases: list[Case]) -> AgreementRow:
     """A row of a card."""
     _, labels, licence, _ = SETS[name]
-    found, (said, truth, safe) = binary(cases), over_refusal(cases)
-    rounded = [None if value is None else round(value, 4) for value in (found.kappa, found.low, found.high)]
+    agreement, (counted, truth, safe) = binary(cases), over_refusal(cases)
+    rounded = [None if value is None else round(value, 4) for value in (agreement.kappa, agreement.low, agreement.high)]
     return AgreementRow(
-        name, labels, licence, model, held_out, len(cases), found.unscored,
+        name, labels, licence, model, held_out, len(cases), agreement.unscored,
         sum(case.verdict.review for case in cases), *rounded,
-        found.sensitivity.rate, found.specificity.rate, three(cases), said, truth, safe,
+        agreement.sensitivity.rate, agreement.specificity.rate, three(cases), counted, truth, safe,
     )  # fmt: skip
 
 
@@ -188,12 +188,12 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f}"
 
 
-def table(found: list[AgreementCard], name: str, held_out: str) -> str:
+def table(cards_shown: list[AgreementCard], name: str, held_out: str) -> str:
     """One set under one way of holding out: judges beside one another, the ensemble in full."""
     by_judge = {
         one.name: {row.model: row for row in one.rows if row.set == name and row.held_out in (held_out, BY_PROMPT)}
         | {row.model: row for row in one.rows if row.set == name and row.held_out == held_out}
-        for one in found
+        for one in cards_shown
     }
     lines = [
         "| replies of | n | phrases | encoder | **ensemble** kappa [95 %] | sensitivity | specificity | 3-class "
@@ -280,15 +280,15 @@ def by_kind(title: str, rows: list[Row], refusing: str, others: str) -> str:
     )
 
 
-def report(found: list[AgreementCard]) -> str:
+def report(all_cards: list[AgreementCard]) -> str:
     """All tables, with what produced them."""
-    identities = ", ".join(f"{one.name} `{one.identity[:12]}`" for one in found)
+    identities = ", ".join(f"{one.name} `{one.identity[:12]}`" for one in all_cards)
     parts = [f"`{COMMAND}`; judges: {identities}."]
-    for held_out in dict.fromkeys(row.held_out for row in found[-1].rows):
+    for held_out in dict.fromkeys(row.held_out for row in all_cards[-1].rows):
         for name, (title, labels, _, _) in SETS.items():
             parts += [f"### {title}, labelled by {labels}, held out {held_out.partition(':')[0]}"]
-            parts += [table(found, name, held_out)]
-        parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(found[-1], held_out))]
+            parts += [table(all_cards, name, held_out)]
+        parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(all_cards[-1], held_out))]
     both = Ensemble(encoder=ENCODER)
     parts += ["### None, partial, full", *(confusion(name, both) for name in SETS)]
     parts += ["### Kinds", by_kind("MSTS, people agree", msts_taxonomy(), "1.2", MSTS_OTHERS)]
@@ -310,13 +310,13 @@ def main() -> int:
     if not shared_data().is_dir():
         print(f"expected the published sets in {shared_data()}; try setting EQUIPOISE_SHARED_DATA", file=sys.stderr)
         return 2
-    found = cards()
-    tables = report(found)
+    all_cards = cards()
+    tables = report(all_cards)
     print(tables)
     if given.write:
         before, rest = PAGE.read_text().split(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
-        written = json.dumps({"cards": [one.to_dict() for one in found]}, indent=1) + "\n"
+        written = json.dumps({"cards": [one.to_dict() for one in all_cards]}, indent=1) + "\n"
         SHIPPED.write_text(written)
         (RESULTS / "judge_agreement.json").write_text(written)
     return 0

@@ -13,8 +13,8 @@ def put(page: Path, name: str, lines: Sequence[str]) -> None:
         ValueError: the page has no such markers.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- {name} end -->"
-    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    head, opening, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, tail = rest.partition(end)
-    if not found or not closed:
+    if not opening or not closed:
         raise ValueError(f"expected {begin.strip()} and {end} in {page}")
     page.write_text("".join([head, begin, "\n".join(lines), "\n", end, tail]), encoding="utf-8")

@@ -59,14 +59,14 @@ def served(suites: tuple[Suite, ...], folder: Path) -> list[str]:
     ]
     lines.append("|---|---|---|---|---|---|")
     for suite in suites:
-        known, found = known_rates.truth(suite.samples), plain["suites"][suite.name]
-        cells = [f"{known[axis]['k']}/{known[axis]['n']}, {found[axis]['k']}/{found[axis]['n']}" for axis in AXES]
+        known, counted = known_rates.truth(suite.samples), plain["suites"][suite.name]
+        cells = [f"{known[axis]['k']}/{known[axis]['n']}, {counted[axis]['k']}/{counted[axis]['n']}" for axis in AXES]
         equal = all(
-            found[axis][part] == known[axis][part] for axis in AXES for part in ("k", "n", "unscored", "review")
+            counted[axis][part] == known[axis][part] for axis in AXES for part in ("k", "n", "unscored", "review")
         )
-        said = "yes" if equal else "NO"
-        unscored = sum(found[axis]["unscored"] for axis in AXES)
-        lines.append(f"| {suite.name} | {len(suite.samples)} | {cells[0]} | {cells[1]} | {unscored} | {said} |")
+        verdict = "yes" if equal else "NO"
+        unscored = sum(counted[axis]["unscored"] for axis in AXES)
+        lines.append(f"| {suite.name} | {len(suite.samples)} | {cells[0]} | {cells[1]} | {unscored} | {verdict} |")
     count = sum(len(suite.samples) for suite in suites)
     return [*lines, "", f"{count} samples in {seconds:.0f} s, {1000 * seconds / count:.0f} ms each, judging included."]
 
@@ -81,11 +81,11 @@ def testbed(suites: tuple[Suite, ...], folder: Path) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for suite in suites:
-        found = plain["suites"][suite.name]
-        rates = [f"{found[axis]['k']}/{found[axis]['n']}" for axis in AXES]
+        counted = plain["suites"][suite.name]
+        rates = [f"{counted[axis]['k']}/{counted[axis]['n']}" for axis in AXES]
         lines.append(
             f"| {suite.name} | {len(suite.samples)} | {rates[0]} | {rates[1]} | "
-            f"{found['needless_refusal']['unscored']} | harm: nobody judges it here |"
+            f"{counted['needless_refusal']['unscored']} | harm: nobody judges it here |"
         )
     count = sum(len(suite.samples) for suite in suites)
     return [*lines, "", f"{count} samples in {seconds:.0f} s."]

@@ -59,7 +59,11 @@ def main() -> None:
 def measure(name: str, count: int) -> list[dict[str, Any]]:
     """One model, every client, every kind of prompt."""
     folder = str(WEIGHTS / name)
-    with tempfile.TemporaryDirectory() as place, upstream(folder) as bare, gateway(bare, Path(place)) as guarded:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        upstream(folder) as bare,
+        gateway(bare, Path(temporary)) as guarded,
+    ):
         rows = []
         for cell in CELLS:
             held = sample_cases(cell, count)
@@ -68,11 +72,11 @@ def measure(name: str, count: int) -> list[dict[str, Any]]:
                 safe = [ask(guarded, body(case, folder)) for case in held]
                 rows.append({"model": f"testbed/{name}", "prompts": cell, "client": client, **compared(plain, safe)})
                 print(json.dumps(rows[-1]), flush=True)
-        found = subprocess.run(
-            [BIN / "equipoise", "guard", "record", "verify", str(Path(place) / "record.db")], capture_output=True
+        verified = subprocess.run(
+            [BIN / "equipoise", "guard", "record", "verify", str(Path(temporary) / "record.db")], capture_output=True
         )
-        if found.returncode != 0:
-            raise SystemExit(f"the record does not verify: {found.stderr.decode()[-500:]}")
+        if verified.returncode != 0:
+            raise SystemExit(f"the record does not verify: {verified.stderr.decode()[-500:]}")
     return rows
 
 
@@ -113,11 +117,11 @@ def sdk(base: str, request: Body) -> str:
 
 def sdk_stream(base: str, request: Body) -> str:
     """By the `openai` SDK, streaming."""
-    said = []
+    parts = []
     for chunk in _sdk(base).chat.completions.create(**request, stream=True):
         for choice in chunk.choices:
-            said.append(choice.delta.content or choice.delta.refusal or "")
-    return "".join(said)
+            parts.append(choice.delta.content or choice.delta.refusal or "")
+    return "".join(parts)
 
 
 def _sdk(base: str) -> Any:
@@ -140,13 +144,13 @@ def curl_stream(base: str, request: Body) -> str:
 
 def _curl(base: str, request: Body) -> str:
     command = ["curl", "-sS", "-N", "--fail-with-body", "--max-time", "120", "-H", "content-type: application/json"]
-    found = subprocess.run(
+    completed = subprocess.run(
         [*command, "--data-binary", "@-", f"{base}/chat/completions"],
         input=json.dumps(request).encode(),
         capture_output=True,
         check=True,
     )
-    return found.stdout.decode()
+    return completed.stdout.decode()
 
 
 CLIENTS: Final[Mapping[str, Ask]] = {
@@ -169,20 +173,20 @@ def upstream(folder: str) -> Iterator[str]:
 
 
 @contextmanager
-def gateway(bare: str, place: Path) -> Iterator[str]:
+def gateway(bare: str, folder: Path) -> Iterator[str]:
     """`equipoise guard serve` before it; its base URL."""
     command = [str(BIN / "equipoise"), "guard", "serve", "--upstream", bare, "--port", "0"]
-    command += ["--detector", "testbed", "--detoxifier", "testbed", "--record", str(place / "record.db")]
-    log = place / "gateway.log"
+    command += ["--detector", "testbed", "--detoxifier", "testbed", "--record", str(folder / "record.db")]
+    log = folder / "gateway.log"
     with log.open("wb") as file, _running(command, file) as process:
-        found: list[str] = []
+        addresses: list[str] = []
 
         def listening() -> bool:
-            found[:] = re.findall(r"listening on (http://\S+/v1)", log.read_text(encoding="utf-8"))
-            return bool(found)
+            addresses[:] = re.findall(r"listening on (http://\S+/v1)", log.read_text(encoding="utf-8"))
+            return bool(addresses)
 
         _wait(listening, process, "the gateway")
-        yield found[0]
+        yield addresses[0]
 
 
 @contextmanager
@@ -213,9 +217,9 @@ def _answers(url: str) -> bool:
 
 
 def _free() -> int:
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        port: int = made.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
     return port
 
 

@@ -78,11 +78,11 @@ def photos(count: int) -> list[Album]:
     data = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
     albums = []
     for suite, half in (("coco128_vqa", count - count // 2), ("owleval", count // 2)):
-        asked: dict[str, list[str]] = {}
+        by_photo: dict[str, list[str]] = {}
         for line in (data / suite / "questions.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            asked.setdefault(row["image"], []).append(row["question"])
-        for name, questions in sorted(asked.items())[:half]:
+            by_photo.setdefault(row["image"], []).append(row["question"])
+        for name, questions in sorted(by_photo.items())[:half]:
             picture = open_picture(
                 data / suite / name if (data / suite / name).exists() else data / suite / "images" / name
             )
@@ -115,11 +115,11 @@ def total(rates: list[Rate]) -> Rate:
     return Rate.of(sum(r.k for r in rates), sum(r.n for r in rates), sum(r.unscored for r in rates))
 
 
-def exact(asked: RefusalEvaluation, album: Album) -> Rate | None:
+def exact(evaluation: RefusalEvaluation, album: Album) -> Rate | None:
     """Replies that equal the reference answer to the letter."""
     if album.answers is None:
         return None
-    right = sum(e.reply.strip() == a for e, a in zip(asked.exchanges, album.answers, strict=True))
+    right = sum(e.reply.strip() == a for e, a in zip(evaluation.exchanges, album.answers, strict=True))
     return Rate.of(right, len(album.answers))
 
 
@@ -128,9 +128,9 @@ def ask_all(
 ) -> None:
     """Ask every model the held-out questions about one picture."""
     for who, model in models.items():
-        asked = evaluate(model, picture, album.held_out)
-        counts.setdefault(f"{who} refused, {name}", []).append(asked.refusals)
-        right = exact(asked, album)
+        evaluation = evaluate(model, picture, album.held_out)
+        counts.setdefault(f"{who} refused, {name}", []).append(evaluation.refusals)
+        right = exact(evaluation, album)
         if right is not None:
             counts.setdefault(f"{who} right, {name}", []).append(right)
 
@@ -144,7 +144,7 @@ def run(part: str, count: int) -> dict[str, object]:
     changes: dict[str, Change] = {"file": lambda picture: picture}
     if part == "eot":
         changes |= {"jpeg 75": jpeg_75, "resized to 75 %": resize_75}
-    made: list[PerturbationResult] = []
+    perturbed: list[PerturbationResult] = []
     counts: dict[str, list[Rate]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for index, album in enumerate(albums):
@@ -155,7 +155,7 @@ def run(part: str, count: int) -> dict[str, object]:
             result = attack(part)(album.picture, targets, shadow, bystanders=away, seed=index)
             result.save(Path(folder) / f"{index:03d}")
             saved = open_picture(Path(folder) / f"{index:03d}.png")
-            made.append(result)
+            perturbed.append(result)
             for name, change in changes.items():
                 ask_all(counts, models, change(saved), album, name)
             ask_all(counts, models, album.picture, album, "clean")
@@ -169,13 +169,13 @@ def run(part: str, count: int) -> dict[str, object]:
         "shortest_side": min(min(album.picture.size) for album in albums),
         "longest_side": max(max(album.picture.size) for album in albums),
         "rates": {name: str(total(rates)) for name, rates in counts.items()},
-        "steps_median": float(np.median([r.steps for r in made])),
-        "seconds_median": round(float(np.median([r.seconds for r in made])), 2),
-        "psnr_median": round(float(np.median([r.psnr for r in made if r.psnr])), 1),
-        "ssim_median": round(float(np.median([r.ssim for r in made if r.ssim])), 4),
-        "linf_max": max(r.linf for r in made) * 255,
+        "steps_median": float(np.median([r.steps for r in perturbed])),
+        "seconds_median": round(float(np.median([r.seconds for r in perturbed])), 2),
+        "psnr_median": round(float(np.median([r.psnr for r in perturbed if r.psnr])), 1),
+        "ssim_median": round(float(np.median([r.ssim for r in perturbed if r.ssim])), 4),
+        "linf_max": max(r.linf for r in perturbed) * 255,
         "models": [f"{model.name}@{model.revision[:12]}" for model in models.values()],
-        "recipe": {key: value for key, value in made[0].recipe.items() if key != "objective"},
+        "recipe": {key: value for key, value in perturbed[0].recipe.items() if key != "objective"},
         "torch": torch.__version__.split("+")[0],
         "threads": torch.get_num_threads(),
     }
@@ -185,8 +185,8 @@ def render() -> None:
     """Write the tables of docs/evidence.md between its markers."""
     results = json.loads(RESULTS.read_text())
     lines = ["| part | pictures (questions) | who | clean | perturbed |", "|---|---|---|---|---|"]
-    for part, found in results.items():
-        head, rates = f"| {part} | {found['pictures']} ({found['questions']})", found["rates"]
+    for part, row in results.items():
+        head, rates = f"| {part} | {row['pictures']} ({row['questions']})", row["rates"]
         for label, value in rates.items():
             who, name = label.split(", ")
             if name != "clean":
@@ -197,11 +197,11 @@ def render() -> None:
         "| part | sides, pixels | steps | seconds | PSNR | SSIM | largest change |",
         "|---|---|---|---|---|---|---|",
     ]
-    for part, found in results.items():
+    for part, row in results.items():
         lines.append(
-            f"| {part} | {found['shortest_side']} to {found['longest_side']} | {found['steps_median']:.0f} "
-            f"| {found['seconds_median']} | {found['psnr_median']} dB | {found['ssim_median']} "
-            f"| {found['linf_max']:.2f}/255 |"
+            f"| {part} | {row['shortest_side']} to {row['longest_side']} | {row['steps_median']:.0f} "
+            f"| {row['seconds_median']} | {row['psnr_median']} dB | {row['ssim_median']} "
+            f"| {row['linf_max']:.2f}/255 |"
         )
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
@@ -219,11 +219,11 @@ def main() -> None:
         parser.error(f"expected parts of {', '.join(PARTS)}, got {min(unknown)}")
     for part in arguments.parts:
         started = time.monotonic()
-        found = run(part, arguments.count) | {"wall_seconds": round(time.monotonic() - started)}
+        row = run(part, arguments.count) | {"wall_seconds": round(time.monotonic() - started)}
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results | {part: found}, indent=1) + "\n")
-        print(json.dumps(found, indent=1))
+        RESULTS.write_text(json.dumps(results | {part: row}, indent=1) + "\n")
+        print(json.dumps(row, indent=1))
     if arguments.render:
         render()
 

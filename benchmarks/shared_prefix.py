@@ -184,13 +184,13 @@ def memory(arguments: argparse.Namespace) -> None:
 
 def memories(geometry: str, count: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Peak memory of the three ways."""
-    found = {}
+    memory = {}
     for name in ("shared", "one", "batch"):
         line = [sys.executable, __file__, "--geometry", geometry, "--questions", str(count), "--memory-of", name]
         line += ["--device", arguments.device, "--text", arguments.text, "--threads", str(arguments.threads)]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
-        found[f"{name}_mb"] = float(done.stdout.splitlines()[-1]) if done.returncode == 0 else float("nan")
-    return found
+        memory[f"{name}_mb"] = float(done.stdout.splitlines()[-1]) if done.returncode == 0 else float("nan")
+    return memory
 
 
 def table(geometry: str, kind: str, lines: list[dict[str, float]]) -> str:
@@ -212,12 +212,12 @@ def table(geometry: str, kind: str, lines: list[dict[str, float]]) -> str:
     )
 
 
-def write(section: str, place: str) -> None:
+def write(section: str, marker: str) -> None:
     """Put the tables into `docs/performance.md` between the markers of this device and these questions."""
-    begin, end = f"<!-- shared_prefix {place} begin -->", f"<!-- shared_prefix {place} end -->"
+    begin, end = f"<!-- shared_prefix {marker} begin -->", f"<!-- shared_prefix {marker} end -->"
     text = PAGE.read_text(encoding="utf-8")
-    before, found, rest = text.partition(begin)
-    if not found or end not in rest:
+    before, opening, rest = text.partition(begin)
+    if not opening or end not in rest:
         raise SystemExit(f"expected the markers {begin} and {end} in {PAGE}, got none; put them where tables belong")
     PAGE.write_text(f"{before}{begin}\n{section}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 

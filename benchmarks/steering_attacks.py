@@ -111,7 +111,7 @@ def directions(model: OpenModel, count: int) -> tuple[dict[str, Intervention], d
     harmful, harmless = (prompt_set(name, 160) for name in ("forbidden_emblem", "plain_safe"))
     others = scenes(count + OTHERS)[count:]
     perturbed = attacked("others", RefusalAttack(Budget("linf", EPSILON), steps=30, check_every=5), model, others)
-    asked = [
+    requests = [
         Prompt.ask(text, result.image)
         for album, result in zip(others, perturbed, strict=True)
         for text in album.held_out
@@ -121,18 +121,18 @@ def directions(model: OpenModel, count: int) -> tuple[dict[str, Intervention], d
     recipe = {"revision": steerable.revision, "settings": asdict(settings), "count": count}
     stages = StageFolder(SAVED / "stages", recipe, overwrite=True)
     search = DirectionSearch(steerable, settings, PhraseJudge(), stages)
-    result = find_direction(search, harmful, harmless, PromptSet("perturbed", tuple(asked), "scenes"))
+    result = find_direction(search, harmful, harmless, PromptSet("perturbed", tuple(requests), "scenes"))
     assert result.direction is not None, result.reason
-    chosen: dict[str, Any] = {"refusal": place(result.direction), "surgical": result.surgical_reason}
+    chosen: dict[str, Any] = {"refusal": position_of(result.direction), "surgical": result.surgical_reason}
     interventions: dict[str, Intervention] = {"refusal": Ablation(result.direction)}
     if result.surgical is not None:
         interventions["surgical"] = Ablation(result.surgical)
-        chosen["surgical"] = place(result.surgical)
+        chosen["surgical"] = position_of(result.surgical)
     interventions["conditional"] = fit_condition(steerable, result.direction, harmful, harmless, [harmless])
     return interventions, chosen
 
 
-def place(direction: Direction) -> dict[str, Any]:
+def position_of(direction: Direction) -> dict[str, Any]:
     """Where a direction stands, and what it was chosen by."""
     return {"layer": direction.layer, "position": direction.position, **dict(direction.metrics)}
 

@@ -44,9 +44,9 @@ def words(text: str) -> list[str]:
 def recall(drawn: str, read: str) -> float:
     """Share of the drawn words that were read; a word that runs into the next counts by its letters."""
     wanted = Counter(words(drawn))
-    found = Counter(words(read))
+    counts = Counter(words(read))
     run = "".join(words(read))
-    hit = sum(min(count, found[word]) if found[word] else count * (word in run) for word, count in wanted.items())
+    hit = sum(min(count, counts[word]) if counts[word] else count * (word in run) for word, count in wanted.items())
     return hit / sum(wanted.values())
 
 
@@ -60,12 +60,12 @@ def figstep() -> Iterator[tuple[Image.Image, str]]:
 
 def signs() -> Iterator[tuple[Image.Image, str]]:
     """Held-out scenes with a sign, and its word."""
-    made = at = 0
-    while made < SIGNS:
+    drawn = at = 0
+    while drawn < SIGNS:
         scene = sample_scene(np.random.default_rng([HELD_OUT_STREAM, 9, at]))
         at += 1
         if scene.word:
-            made += 1
+            drawn += 1
             yield draw_scene(scene), scene.word
 
 
@@ -77,19 +77,19 @@ def photos() -> Iterator[Image.Image]:
 
 def measured(reader: OCR, pictures: Iterator[tuple[Image.Image, str]]) -> dict[str, Any]:
     """How much of what is drawn is read, and how long it takes."""
-    found, begin = [], time.perf_counter()
+    recalls, begin = [], time.perf_counter()
     for image, text in pictures:
-        found.append(recall(text, reader(image)))
-    seconds = (time.perf_counter() - begin) / len(found)
-    reached = Rate.of(sum(each >= ENOUGH for each in found), len(found))
-    whole = sum(each == 1.0 for each in found)
+        recalls.append(recall(text, reader(image)))
+    seconds = (time.perf_counter() - begin) / len(recalls)
+    reached = Rate.of(sum(recalled >= ENOUGH for recalled in recalls), len(recalls))
+    whole = sum(recalled == 1.0 for recalled in recalls)
     return {
-        "n": len(found),
+        "n": len(recalls),
         "reached": reached.k,
         "low": round(reached.low, 4),
         "high": round(reached.high, 4),
         "whole": whole,
-        "median": round(float(np.median(found)), 4),
+        "median": round(float(np.median(recalls)), 4),
         "seconds": round(seconds, 3),
     }
 
@@ -100,29 +100,29 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     if not parser.parse_args().page:
         reader = OCR()
-        found: dict[str, Any] = {"testbed signs": measured(reader, signs())}
-        print(found, flush=True)
+        results: dict[str, Any] = {"testbed signs": measured(reader, signs())}
+        print(results, flush=True)
         if (shared_data() / "figstep").is_dir():
-            found["FigStep"] = measured(reader, figstep())
-            print(found, flush=True)
+            results["FigStep"] = measured(reader, figstep())
+            print(results, flush=True)
             read = [len(words(reader(image))) for image in photos()]
-            found["photos"] = {"n": len(read), "with_text": sum(count > 3 for count in read)}
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+            results["photos"] = {"n": len(read), "with_text": sum(count > 3 for count in read)}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     render(json.loads(RESULTS.read_text()))
 
 
-def render(found: dict[str, Any]) -> None:
+def render(results: dict[str, Any]) -> None:
     """Write the table into the page."""
     lines = [
         "| pictures | whose text reaches the guard | read whole | median share of words | seconds a picture |",
         "|---|---|---|---|---|",
     ]
-    for name, each in found.items():
-        if "reached" in each:
-            share = f"{each['reached']} of {each['n']} [{each['low']:.3f}, {each['high']:.3f}]"
-            lines.append(f"| {name} | {share} | {each['whole']} | {each['median']:.2f} | {each['seconds']} |")
-    if "photos" in found:
-        photo = found["photos"]
+    for name, row in results.items():
+        if "reached" in row:
+            share = f"{row['reached']} of {row['n']} [{row['low']:.3f}, {row['high']:.3f}]"
+            lines.append(f"| {name} | {share} | {row['whole']} | {row['median']:.2f} | {row['seconds']} |")
+    if "photos" in results:
+        photo = results["photos"]
         lines += ["", f"Of {photo['n']} ordinary photos {photo['with_text']} are read as having more than three words."]
     put(PAGE, "typographic", lines)
 

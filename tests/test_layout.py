@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "equipoise"
 TREES = {path.relative_to(SOURCE): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
 """Every module of the package, parsed once."""
@@ -45,9 +47,6 @@ NOUNS = {
 """Last words of module and folder names that end in -ing or -ed and are nouns of the field."""
 VAGUE_NAMES = {"asked", "each", "found", "made", "place", "said", "seen", "told"}
 """Words that say nothing of the value they are bound to."""
-UNCLEANED: set[str] = set()
-"""Folders (and top-level modules) that do not keep the rules on names and function length yet; to be emptied."""
-CLEANED = {path: tree for path, tree in TREES.items() if path.parts[0] not in UNCLEANED}
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -95,7 +94,7 @@ def test_a_file_has_at_most_400_lines() -> None:
 def test_a_function_has_at_most_80_lines() -> None:
     long = [
         f"{path}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
-        for path, tree in CLEANED.items()
+        for path, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
@@ -127,7 +126,7 @@ def test_files_and_folders_are_named_after_what_they_hold() -> None:
 def test_files_and_folders_are_nouns() -> None:
     verbs = {
         str(path)
-        for path in CLEANED
+        for path in TREES
         for word in (part.rpartition("_")[2] for part in path.with_suffix("").parts)
         if word.endswith(("ing", "ed")) and word not in NOUNS
     }
@@ -139,40 +138,33 @@ def test_a_type_name_is_used_once_in_the_package() -> None:
     for path, tree in TREES.items():
         for name, _ in type_names(tree):
             uses[name.lstrip("_")].append(path)
-    repeated = {
-        name: sorted(map(str, paths))
-        for name, paths in uses.items()
-        if len(paths) > 1 and all(path in CLEANED for path in paths)
-    }
+    repeated = {name: sorted(map(str, paths)) for name, paths in uses.items() if len(paths) > 1}
     assert repeated == {}
 
 
 def test_no_name_is_vague() -> None:
     vague = [
         f"{path}:{line} {name}"
-        for path, tree in CLEANED.items()
+        for path, tree in TREES.items()
         for name, line in bound_names(tree)
         if name.lstrip("_") in VAGUE_NAMES
     ]
     assert vague == []
-    assert {path.parts[0] for path in TREES} >= UNCLEANED, "an exception for a folder that is gone"
 
 
 TESTS = SOURCE.parents[1] / "tests"
-TESTS_TO_RENAME = (TESTS / "guard" / "gateway", TESTS / "guard" / "fakes.py")
-"""Tests that do not keep the rule on names yet; to be emptied."""
+BENCHMARKS = SOURCE.parents[1] / "benchmarks"
 
 
-def test_no_name_of_a_test_is_vague() -> None:
+@pytest.mark.parametrize("folder", [TESTS, BENCHMARKS], ids=lambda folder: folder.name)
+def test_no_name_outside_the_package_is_vague(folder: Path) -> None:
     vague = [
-        f"{path.relative_to(TESTS)}:{line} {name}"
-        for path in sorted(TESTS.rglob("*.py"))
-        if not any(path.is_relative_to(exception) for exception in TESTS_TO_RENAME)
+        f"{path.relative_to(folder)}:{line} {name}"
+        for path in sorted(folder.rglob("*.py"))
         for name, line in bound_names(ast.parse(path.read_text(encoding="utf-8")))
         if name.lstrip("_") in VAGUE_NAMES
     ]
     assert vague == []
-    assert all(exception.exists() for exception in TESTS_TO_RENAME), "an exception for something that is gone"
 
 
 def test_a_file_of_tests_has_at_most_400_lines() -> None:

@@ -16,12 +16,12 @@ class Words:
     bad: tuple[str, ...] = ("bomb",)
     harm: float = 0.9
     kind: str | None = None
-    seen: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     name: str = "words"
     identity: str = "words-1"
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        self.seen += [item.response for item in evidence]
+        self.texts += [item.response for item in evidence]
         return [self._score(item.response) for item in evidence]
 
     def _score(self, text: str) -> HarmScore:

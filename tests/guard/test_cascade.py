@@ -29,7 +29,7 @@ def test_the_bigger_guard_is_asked_in_the_band_only() -> None:
     cascade = CascadeDetector(Says(), big, Band(low=0.2, high=0.8))
     replies = ["0.1", "0.2", "0.5", "0.8", "0.81", "?"]
     scores = cascade([GuardInput(reply) for reply in replies])
-    assert big.seen == ["0.2", "0.5", "0.8"]
+    assert big.texts == ["0.2", "0.5", "0.8"]
     assert [score.harm for score in scores] == [0.1, 0.02, 0.99, 0.02, 0.81, None]
     assert [score.detector for score in scores] == ["says", "words", "words", "words", "says", "says"]
 
@@ -49,7 +49,7 @@ def test_each_policy_has_its_own_band() -> None:
     narrow = Policy(cascade=Band(low=0.6, high=0.7))
     assert protector([GuardInput("0.5")], wide)[0].decided_by == "words"
     assert protector([GuardInput("0.5")], narrow)[0].decided_by == "says"
-    assert big.seen == ["0.5"]
+    assert big.texts == ["0.5"]
 
 
 def test_identity_changes_with_either_and_the_band() -> None:

@@ -32,7 +32,7 @@ def test_a_harmful_reply_is_rewritten_and_the_rewrite_is_judged() -> None:
     detector = Words()
     decision = one(GuardPipeline(detector, [Rewrites(lambda text: "Build a birdhouse from this.")]))
     assert (decision.action, decision.response, decision.rounds) == ("rewrite", "Build a birdhouse from this.", 1)
-    assert detector.seen == [HARMFUL, "Build a birdhouse from this."]
+    assert detector.texts == [HARMFUL, "Build a birdhouse from this."]
     assert [score.harm for score in decision.scores] == [0.9, 0.02]
     assert decision.harm == 0.9
     assert decision.decided_by == "words"
@@ -118,7 +118,7 @@ def test_observe_changes_nothing_and_tells_what_would_have_been() -> None:
 def test_a_rail_that_is_off_asks_nobody() -> None:
     detector = Words()
     decision = one(GuardPipeline(detector, policy=Policy(output=Rail(enabled=False))))
-    assert (decision.action, decision.decided_by, detector.seen) == ("allow", "policy", [])
+    assert (decision.action, decision.decided_by, detector.texts) == ("allow", "policy", [])
 
 
 def test_flag_returns_the_reply_and_names_the_kind() -> None:
@@ -134,7 +134,7 @@ def test_a_batch_keeps_its_order_and_asks_once() -> None:
     decisions = GuardPipeline(detector, [rewriter])([GuardInput(reply) for reply in replies])
     assert [decision.response for decision in decisions] == ["fine", "a bird", "fine too", "two birds"]
     assert rewriter.calls == 1
-    assert detector.seen == [*replies, "a bird", "two birds"]
+    assert detector.texts == [*replies, "a bird", "two birds"]
 
 
 def test_requests_are_judged_only_where_the_policy_says_so() -> None:

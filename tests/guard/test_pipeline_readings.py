@@ -30,7 +30,7 @@ def test_ordinary_text_is_judged_once() -> None:
     detector = Words()
     decision = GuardPipeline(detector)([GuardInput(HARMLESS, "How do I bake bread?")])[0]
     assert decision.response == HARMLESS
-    assert detector.seen == [HARMLESS]
+    assert detector.texts == [HARMLESS]
     assert decision.scores[0].reading == ""
 
 

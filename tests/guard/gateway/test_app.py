@@ -33,37 +33,37 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def said(response: httpx.Response) -> str:
-    """What a stream said in content and refusals."""
+def streamed_text(response: httpx.Response) -> str:
+    """What a stream says in content and refusals."""
     chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk.get("choices", ())]
-    return "".join((each.get("content") or "") + (each.get("refusal") or "") for each in deltas)
+    return "".join((choice_delta.get("content") or "") + (choice_delta.get("refusal") or "") for choice_delta in deltas)
 
 
 async def test_an_allowed_reply_comes_byte_for_byte_with_fields_nobody_knows(tmp_path: Path) -> None:
     content = (
         b'{ "id":"c", "choices":[{"index":0,"message":{"role":"assistant","content":"hi","new":1}}],\n "x":{"y":[2]}}'
     )
-    async with gateway(tmp_path, lambda body: httpx.Response(200, content=content)) as found:
-        response = await found.chat("hello", temperature=0.5, guided_json={"a": 1})
+    async with gateway(tmp_path, lambda body: httpx.Response(200, content=content)) as served:
+        response = await served.chat("hello", temperature=0.5, guided_json={"a": 1})
         assert response.content == content
-        assert found.fake.asked[0]["guided_json"] == {"a": 1}
+        assert served.fake.requests[0]["guided_json"] == {"a": 1}
         assert response.headers["x-equipoise-decision"] == "allow"
-        assert found.entries()[-1]["request"] == response.headers["x-equipoise-request-id"]
+        assert served.entries()[-1]["request"] == response.headers["x-equipoise-request-id"]
 
 
 async def test_each_choice_is_judged_for_itself(tmp_path: Path) -> None:
     reply = whole(message("fine"), message("a bomb", 1), message("a bomb, too", 2))
     async with gateway(
         tmp_path, lambda body: reply, detoxifiers=[Rewrites(lambda text: "a bird" if "too" in text else None)]
-    ) as found:
-        choices = (await found.chat()).json()["choices"]
+    ) as served:
+        choices = (await served.chat()).json()["choices"]
         assert choices[0] == message("fine")
         assert choices[1]["message"]["content"] is None
         assert "policy default" in choices[1]["message"]["refusal"]
         assert choices[1]["finish_reason"] == "content_filter"
         assert (choices[2]["message"]["content"], choices[2]["finish_reason"]) == ("a bird", "stop")
-        assert [each["action"] for each in found.entries()[-1]["decisions"]] == ["allow", "refuse", "rewrite"]
+        assert [decision["action"] for decision in served.entries()[-1]["decisions"]] == ["allow", "refuse", "rewrite"]
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ async def test_each_choice_is_judged_for_itself(tmp_path: Path) -> None:
     ],
 )
 async def test_harm_is_found_wherever_a_reply_says_it(tmp_path: Path, more: dict[str, Any]) -> None:
-    async with gateway(tmp_path, lambda body: whole(message(**{"content": None, **more}))) as found:
-        response = await found.chat()
+    async with gateway(tmp_path, lambda body: whole(message(**{"content": None, **more}))) as served:
+        response = await served.chat()
         assert "bomb" not in response.text
-        assert set(outcomes(found).values()) == {"skipped", "checked"}
+        assert set(outcomes(served).values()) == {"skipped", "checked"}
 
 
 class Thinned:
@@ -91,7 +91,7 @@ class Thinned:
     name = identity = "thinned"
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        return [HarmScore(self.name, float(each.response == "a bomb")) for each in evidence]
+        return [HarmScore(self.name, float(item.response == "a bomb")) for item in evidence]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -105,35 +105,35 @@ async def test_what_stands_beside_a_reply_does_not_thin_it_out(
             return whole({**answer, "message": {**answer["message"], **more}})
         return pieces(delta(None, **more), delta("a bo"), delta("mb"), *ENDS)
 
-    async with gateway(tmp_path, reply, detector=Thinned()) as found:
-        response = await found.chat(stream=stream)
-        assert found.entries()[-1]["decisions"][0]["action"] == "refuse"
+    async with gateway(tmp_path, reply, detector=Thinned()) as served:
+        response = await served.chat(stream=stream)
+        assert served.entries()[-1]["decisions"][0]["action"] == "refuse"
         assert "bomb" not in response.text
 
 
 @pytest.mark.parametrize("stream", ["yes", 1, [], {}])
 async def test_a_stream_that_is_neither_wanted_nor_not_is_a_bad_request(tmp_path: Path, stream: Any) -> None:
-    async with gateway(tmp_path, lambda body: whole(message("fine"))) as found:
-        response = await found.chat(stream=stream)
+    async with gateway(tmp_path, lambda body: whole(message("fine"))) as served:
+        response = await served.chat(stream=stream)
         assert (response.status_code, response.json()["error"]["param"]) == (400, "stream")
-        assert not found.fake.asked
+        assert not served.fake.requests
 
 
 async def test_harm_beside_the_choices_is_found_and_taken_out(tmp_path: Path) -> None:
-    async with gateway(tmp_path, lambda body: whole(message("fine"), transcript="a bomb")) as found:
-        response = await found.chat()
+    async with gateway(tmp_path, lambda body: whole(message("fine"), transcript="a bomb")) as served:
+        response = await served.chat()
         assert "bomb" not in response.text
         assert response.json()["choices"][0]["finish_reason"] == "content_filter"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_harmful_request_is_refused_in_the_replys_place(tmp_path: Path, stream: bool) -> None:
-    async with gateway(tmp_path, says("x"), policy=BOTH) as found:
-        response = await found.chat("a bomb", **({"stream": True} if stream else {}))
+    async with gateway(tmp_path, says("x"), policy=BOTH) as served:
+        response = await served.chat("a bomb", **({"stream": True} if stream else {}))
         assert response.status_code == 200
-        assert found.fake.asked == []
+        assert served.fake.requests == []
         if stream:
-            assert "policy default" in said(response)
+            assert "policy default" in streamed_text(response)
             assert response.text.endswith("data: [DONE]\n\n")
         else:
             assert response.json()["choices"][0]["finish_reason"] == "content_filter"
@@ -145,15 +145,15 @@ async def test_the_text_in_a_picture_reaches_the_rails_and_its_pixels_the_upstre
         {"type": "text", "text": "read"},
         {"type": "image_url", "image_url": {"url": drawn(form="JPEG"), "detail": "low"}},
     ]
-    for words, asked in (("a bomb", 0), ("a bird", 1)):
+    for words, requests in (("a bomb", 0), ("a bird", 1)):
         folder = tmp_path / words
         folder.mkdir()
-        async with gateway(folder, says("fine"), policy=BOTH, reader=lambda image, words=words: words) as found:
-            await found.chat(content)
-            assert len(found.fake.asked) == asked
-            assert outcomes(found)["messages/0/content/1"] == "checked"
-            if asked:
-                image = found.fake.asked[0]["messages"][0]["content"][1]["image_url"]
+        async with gateway(folder, says("fine"), policy=BOTH, reader=lambda image, words=words: words) as served:
+            await served.chat(content)
+            assert len(served.fake.requests) == requests
+            assert outcomes(served)["messages/0/content/1"] == "checked"
+            if requests:
+                image = served.fake.requests[0]["messages"][0]["content"][1]["image_url"]
                 assert image["url"].startswith("data:image/jpeg;base64,"), "it stays in its own kind"
                 assert image["detail"] == "low"
 
@@ -172,11 +172,11 @@ async def test_the_text_in_a_picture_reaches_the_rails_and_its_pixels_the_upstre
 @pytest.mark.parametrize("fail", ["open", "closed"])
 async def test_what_nobody_can_look_at_takes_the_fail_mode(tmp_path: Path, part: Any, fail: Any) -> None:
     policy = Policy(pictures=PicturePolicy(fail=fail))
-    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as found:
-        response = await found.chat([{"type": "text", "text": "x"}, part])
+    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as served:
+        response = await served.chat([{"type": "text", "text": "x"}, part])
         assert response.status_code == (200 if fail == "open" else 400)
-        assert outcomes(found)["messages/0/content/1"] == "unsupported"
-        assert len(found.fake.asked) == (fail == "open")
+        assert outcomes(served)["messages/0/content/1"] == "unsupported"
+        assert len(served.fake.requests) == (fail == "open")
         if fail == "closed":
             assert response.json()["error"]["code"] == "unsupported_content"
 
@@ -192,26 +192,26 @@ class Site(LinkFetcher):
 async def test_a_linked_picture_reaches_the_upstream_as_what_was_looked_at(tmp_path: Path) -> None:
     part = {"type": "image_url", "image_url": {"url": "https://pictures.test/a.png"}}
     policy = Policy(pictures=PicturePolicy(links=("pictures.test",)))
-    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as found:
-        await found.service.links.close()
-        found.service.links = Site()
-        response = await found.chat([part])
+    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: "") as served:
+        await served.service.links.close()
+        served.service.links = Site()
+        response = await served.chat([part])
         assert response.status_code == 200
-        image = found.fake.asked[0]["messages"][0]["content"][0]["image_url"]
+        image = served.fake.requests[0]["messages"][0]["content"][0]["image_url"]
         assert image["url"].startswith("data:image/png;base64,")
-        assert outcomes(found)["messages/0/content/0"] == "checked"
+        assert outcomes(served)["messages/0/content/0"] == "checked"
 
 
 async def test_reading_a_picture_may_not_hang(tmp_path: Path) -> None:
     go = threading.Event()
     policy = Policy(pictures=PicturePolicy(seconds=0.05))
     part = {"type": "image_url", "image_url": {"url": drawn()}}
-    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: str(go.wait(5))) as found:
-        response = await found.chat([part])
+    async with gateway(tmp_path, says("fine"), policy=policy, reader=lambda image: str(go.wait(5))) as served:
+        response = await served.chat([part])
         go.set()
         assert (response.status_code, response.json()["error"]["code"]) == (504, "check_timeout")
         assert response.headers["retry-after"]
-        assert outcomes(found)["messages/0/content/0"] == "unsupported"
+        assert outcomes(served)["messages/0/content/0"] == "unsupported"
 
 
 class Slow(Words):
@@ -228,8 +228,8 @@ async def test_a_check_that_fails_or_hangs_takes_the_fail_mode(
     tmp_path: Path, detector: Any, status: int, code: str, fail: Any
 ) -> None:
     policy = Policy(output=Rail(fail=fail))
-    async with gateway(tmp_path, says("fine"), policy=policy, detector=detector, seconds=0.1) as found:
-        response = await found.chat()
+    async with gateway(tmp_path, says("fine"), policy=policy, detector=detector, seconds=0.1) as served:
+        response = await served.chat()
         if fail == "closed":
             assert (response.status_code, response.json()["error"]["code"]) == (status, code)
             assert int(response.headers["retry-after"]) > 0
@@ -238,16 +238,16 @@ async def test_a_check_that_fails_or_hangs_takes_the_fail_mode(
             choice = response.json()["choices"][0]
             assert (choice["message"]["content"] == "fine") == (fail == "open")
             assert (choice["finish_reason"] == "content_filter") == (fail == "refuse")
-        assert outcomes(found)["choices/0/message/content"] == "unsupported"
-        assert found.entries()[-1]["decisions"][0]["decided_by"] == "fail mode"
+        assert outcomes(served)["choices/0/message/content"] == "unsupported"
+        assert served.entries()[-1]["decisions"][0]["decided_by"] == "fail mode"
 
 
 async def test_observing_changes_nothing_and_tells(tmp_path: Path) -> None:
     policy = Policy(mode="observe", input=Rail(action="refuse"))
-    async with gateway(tmp_path, says("a bomb"), policy=policy) as found:
-        response = await found.chat([{"type": "text", "text": "a bomb"}, {"type": "input_audio"}])
+    async with gateway(tmp_path, says("a bomb"), policy=policy) as served:
+        response = await served.chat([{"type": "text", "text": "a bomb"}, {"type": "input_audio"}])
         assert response.json()["choices"][0]["message"]["content"] == "a bomb"
-        assert [each["observed"] for each in found.entries()[-1]["decisions"]] == ["refuse", "refuse"]
+        assert [decision["observed"] for decision in served.entries()[-1]["decisions"]] == ["refuse", "refuse"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -256,10 +256,10 @@ async def test_rails_that_are_off_look_at_nothing_and_say_so(tmp_path: Path, str
     policy = Policy(output=Rail(enabled=False), pictures=PicturePolicy(fail="open"))
     async with gateway(
         tmp_path, lambda body: pieces(*answer) if stream else whole(message("a bomb")), policy=policy
-    ) as found:
-        response = await found.chat(**({"stream": True} if stream else {}))
+    ) as served:
+        response = await served.chat(**({"stream": True} if stream else {}))
         assert "bomb" in response.text
-        assert set(outcomes(found).values()) == {"skipped"}
+        assert set(outcomes(served).values()) == {"skipped"}
 
 
 @pytest.mark.parametrize("mode", ["off", "buffer", "holdback", "observe"])
@@ -269,14 +269,14 @@ async def test_streams(tmp_path: Path, mode: Any, words: str) -> None:
     data = b"".join(parts)
     cut = [data[at : at + 7] for at in range(0, len(data), 7)]
     policy = Policy(stream=StreamPolicy(mode=mode, hold=4, every=2))
-    async with gateway(tmp_path, lambda body: pieces(*cut), policy=policy) as found:
-        response = await found.chat(stream=True)
+    async with gateway(tmp_path, lambda body: pieces(*cut), policy=policy) as served:
+        response = await served.chat(stream=True)
         assert response.text.endswith("data: [DONE]\n\n")
         leaves = words == "a bird" or mode in ("off", "observe")
-        assert (said(response) == words) == leaves
-        assert ("bomb" in said(response)) == (leaves and words == "a bomb")
-        assert outcomes(found)["choices/0/delta/content"] == ("skipped" if mode == "off" else "checked")
-        leaked = found.service.metrics.leaked._value.get()
+        assert (streamed_text(response) == words) == leaves
+        assert ("bomb" in streamed_text(response)) == (leaves and words == "a bomb")
+        assert outcomes(served)["choices/0/delta/content"] == ("skipped" if mode == "off" else "checked")
+        leaked = served.service.metrics.leaked._value.get()
         assert (leaked > 0) == (mode == "observe" and words == "a bomb")
 
 
@@ -295,31 +295,31 @@ async def test_streams(tmp_path: Path, mode: Any, words: str) -> None:
     ],
 )
 async def test_a_stream_that_breaks_ends_in_an_error_and_in_the_record(tmp_path: Path, parts: Any) -> None:
-    async with gateway(tmp_path, lambda body: pieces(*parts)) as found:
-        response = await found.chat(stream=True)
+    async with gateway(tmp_path, lambda body: pieces(*parts)) as served:
+        response = await served.chat(stream=True)
         *_, error, done = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
         assert done == "[DONE]"
         assert set(json.loads(error)["error"]) == {"message", "type", "param", "code"}
-        assert found.entries()[-1]["status"] == 502
+        assert served.entries()[-1]["status"] == 502
 
 
 async def test_an_answer_that_cannot_be_recorded_is_withheld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway(
         tmp_path, lambda body: pieces(delta("hi"), *ENDS) if body.get("stream") else whole(message("hi"))
-    ) as found:
+    ) as served:
 
         async def fail(entry: Any) -> None:
             raise OutputError("the disk is full")
 
-        monkeypatch.setattr(found.record, "aappend", fail)
-        response = await found.chat()
+        monkeypatch.setattr(served.record, "aappend", fail)
+        response = await served.chat()
         assert (response.status_code, response.json()["error"]["code"]) == (503, "record_failed")
-        assert '"record_failed"' in (await found.chat(stream=True)).text
+        assert '"record_failed"' in (await served.chat(stream=True)).text
 
 
 async def test_a_client_that_goes_away_leaves_its_receipts(tmp_path: Path) -> None:
     parts = [delta("fine " * 60, role="assistant"), *(part for _ in range(40) for part in (0.02, delta("more " * 40)))]
-    async with gateway(tmp_path, lambda body: pieces(*parts)) as found:
+    async with gateway(tmp_path, lambda body: pieces(*parts)) as served:
         body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True}).encode()
         gone, sent = asyncio.Event(), []
         waiting = [{"type": "http.request", "body": body}]
@@ -336,11 +336,11 @@ async def test_a_client_that_goes_away_leaves_its_receipts(tmp_path: Path) -> No
                 gone.set()
 
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
-        app = found.client._transport.app  # type: ignore[attr-defined]
+        app = served.client._transport.app  # type: ignore[attr-defined]
         await app({**scope, "http_version": "1.1", "asgi": {"spec_version": "2.3"}}, receive, send)
         for _ in range(100):
-            if found.entries():
+            if served.entries():
                 break
             await asyncio.sleep(0.02)
-        assert found.entries()[-1]["status"] == 499
-        assert "choices/0/delta/content" in outcomes(found)
+        assert served.entries()[-1]["status"] == 499
+        assert "choices/0/delta/content" in outcomes(served)

@@ -39,11 +39,11 @@ def noise(count: int) -> str:
 @pytest.mark.parametrize("head", ["", "data:image/png;base64,", "data:application/octet-stream;base64,", "key: "])
 @pytest.mark.parametrize("size", [600, 300_000])
 def test_bytes_are_taken_out_and_what_stands_beside_them_stays(head: str, size: int) -> None:
-    found = read(f"Before. {head}{noise(size)} And after.")
-    assert len(found.words) < 100 + size // 50
-    assert found.words.startswith("Before.")
-    assert found.words.endswith("And after.")
-    assert [blob.kind for blob in found.blobs] == ["picture" if "image" in head else "opaque"]
+    result = read(f"Before. {head}{noise(size)} And after.")
+    assert len(result.words) < 100 + size // 50
+    assert result.words.startswith("Before.")
+    assert result.words.endswith("And after.")
+    assert [blob.kind for blob in result.blobs] == ["picture" if "image" in head else "opaque"]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP"])
@@ -53,9 +53,9 @@ def test_pictures_are_known_by_their_bytes(form: str, picture: Image.Image, head
     file = io.BytesIO()
     picture.convert("RGB").save(file, form)
     text = head + base64.b64encode(file.getvalue()).decode()
-    found = read(text)
-    assert [blob.kind for blob in found.blobs] == ["picture"]
-    assert len(found.words) < 100 + len(text) // 5
+    result = read(text)
+    assert [blob.kind for blob in result.blobs] == ["picture"]
+    assert len(result.words) < 100 + len(text) // 5
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_words_that_are_only_called_base64_stay(head: str, text: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_texts_without_long_runs_are_read_as_they_stand(text: str) -> None:
-    found = read(text)
+    result = read(text)
     if "data:" not in text.lower() and not any(len(word) >= 60 for word in text.split()):
-        assert found.words == text
-    assert not found.blobs or any(len(word) >= 60 for word in text.split())
+        assert result.words == text
+    assert not result.blobs or any(len(word) >= 60 for word in text.split())
 
 
 @pytest.mark.parametrize("head", ["data:text/plain;base64,", "data:image/png;base64,", "data:;base64,", ""])
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_what_decodes_to_a_text_is_judged_as_that_text(head: str, times: int) -> None:
-    said = " ".join(HIDDEN)
-    text = said
+    spoken = " ".join(HIDDEN)
+    text = spoken
     for _ in range(times):
         text = head + base64.b64encode(text.encode()).decode()
-    assert said in read(f"x {text} y").words
+    assert spoken in read(f"x {text} y").words
 
 
 def test_short_and_percent_encoded_data_urls_are_read_too() -> None:
@@ -125,7 +125,7 @@ class Short(Words):
     """Reads no long texts: whoever shows it one has not taken the bytes out."""
 
     def __call__(self, evidence: Any) -> Any:
-        assert all(len(each.response) < 5000 for each in evidence)
+        assert all(len(item.response) < 5000 for item in evidence)
         return super().__call__(evidence)
 
 
@@ -141,18 +141,18 @@ async def test_a_picture_in_a_reply_does_what_the_policy_says(
         return pieces(delta(None, **more), delta(None, finish="stop"), b"data: [DONE]\n\n")
 
     policy = Policy(pictures=PicturePolicy(replies=replies))
-    async with gateway(tmp_path, answer, policy=policy, detector=Short()) as found:
-        response = await found.chat(stream=stream)
-        entry = found.entries()[-1]
-        pictures = [each for each in entry["receipts"] if "picture" in each["kind"]]
+    async with gateway(tmp_path, answer, policy=policy, detector=Short()) as served:
+        response = await served.chat(stream=stream)
+        entry = served.entries()[-1]
+        pictures = [receipt for receipt in entry["receipts"] if "picture" in receipt["kind"]]
         if replies == "skip":
             assert response.status_code == 200
             assert "Here" in response.text
-            assert {each["outcome"] for each in pictures} == {"skipped"}
+            assert {receipt["outcome"] for receipt in pictures} == {"skipped"}
         else:
             assert (response.status_code, response.json()["error"]["code"]) == (502, "unsupported_content")
             assert response.headers["x-should-retry"] == "false"
-            assert {each["outcome"] for each in pictures} == {"unsupported"}
+            assert {receipt["outcome"] for receipt in pictures} == {"unsupported"}
             assert entry["decisions"][-1]["action"] == "withhold"
 
 
@@ -168,8 +168,8 @@ async def test_harm_beside_a_picture_that_passes_is_found(tmp_path: Path) -> Non
         )
     ):
         (tmp_path / str(at)).mkdir()
-        async with gateway(tmp_path / str(at), lambda body, more=more: whole(message(**more)), policy=policy) as found:
-            choice = (await found.chat()).json()["choices"][0]
+        async with gateway(tmp_path / str(at), lambda body, more=more: whole(message(**more)), policy=policy) as served:
+            choice = (await served.chat()).json()["choices"][0]
             assert choice["finish_reason"] == "content_filter", more
 
 
@@ -183,31 +183,31 @@ async def test_a_picture_in_a_reply_is_looked_at_where_the_policy_says_so(tmp_pa
             lambda body: whole(message(**reply)),
             policy=policy,
             reader=lambda image, words=words: words,
-        ) as found:
-            response = await found.chat()
+        ) as served:
+            response = await served.chat()
             assert response.json()["choices"][0]["finish_reason"] == finish
-            assert outcomes(found)["choices/0/message/images/0"] == "checked"
+            assert outcomes(served)["choices/0/message/images/0"] == "checked"
 
 
 @pytest.mark.parametrize("opaque", ["skip", "fail"])
 async def test_bytes_that_are_no_picture_do_what_the_policy_says(tmp_path: Path, opaque: Any) -> None:
     policy = Policy(output=Rail(opaque=opaque))
     reply = message("fine", reasoning_details=[{"encrypted": noise(30_000)}])
-    async with gateway(tmp_path, lambda body: whole(reply), policy=policy, detector=Short()) as found:
-        response = await found.chat()
+    async with gateway(tmp_path, lambda body: whole(reply), policy=policy, detector=Short()) as served:
+        response = await served.chat()
         assert response.status_code == (200 if opaque == "skip" else 502)
         kind = "skipped" if opaque == "skip" else "unsupported"
-        assert outcomes(found)["choices/0/message/reasoning_details~opaque"] == kind
+        assert outcomes(served)["choices/0/message/reasoning_details~opaque"] == kind
 
 
 async def test_moderations_do_not_read_bytes_and_do_not_call_them_harmless(tmp_path: Path) -> None:
-    async with gateway(tmp_path, lambda body: whole(), detector=Short(), reader=lambda image: "a bomb") as found:
-        ask = found.client.post
+    async with gateway(tmp_path, lambda body: whole(), detector=Short(), reader=lambda image: "a bomb") as served:
+        ask = served.client.post
         response = await ask("/v1/moderations", json={"input": noise(292_500)})
         assert (response.status_code, response.json()["error"]["code"]) == (400, "unsupported_content")
         response = await ask("/v1/moderations", json={"input": "a bomb " + "in many words " * 40 + noise(6000)})
         assert response.json()["results"][0]["flagged"]
-        assert outcomes(found) == {"input/0": "checked", "input/0~opaque": "skipped"}
+        assert outcomes(served) == {"input/0": "checked", "input/0~opaque": "skipped"}
         response = await ask("/v1/moderations", json={"input": drawn()})
         assert response.json()["results"][0]["flagged"], "a data URL of a picture is a picture"
 
@@ -218,7 +218,7 @@ async def test_a_picture_in_many_pieces_is_not_read_many_times(tmp_path: Path) -
     parts = [delta(text[at : at + 40]) for at in range(0, len(text), 40)]
     policy = Policy(stream=StreamPolicy(hold=40, every=20))
     answer = [delta("Here: "), *parts, delta(" and that was it"), delta(None, finish="stop"), b"data: [DONE]\n\n"]
-    async with gateway(tmp_path, lambda body: pieces(*answer), policy=policy, detector=detector) as found:
-        response = await found.chat(stream=True)
+    async with gateway(tmp_path, lambda body: pieces(*answer), policy=policy, detector=detector) as served:
+        response = await served.chat(stream=True)
         assert response.text.count("delta") == len(answer) - 1
-        assert len(detector.seen) < 100
+        assert len(detector.texts) < 100

@@ -54,7 +54,7 @@ async def test_one_more_is_told_to_come_back() -> None:
         assert more.headers["retry-after"] == "1"
         assert (await client.get("/health")).status_code == 200
         go.set()
-        assert [each.status_code for each in await asyncio.gather(*two)] == [200, 200]
+        assert [response.status_code for response in await asyncio.gather(*two)] == [200, 200]
         assert (await client.get("/a")).status_code == 200
 
 

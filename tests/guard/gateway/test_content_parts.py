@@ -38,28 +38,28 @@ MESSAGE = st.builds(
 )
 
 
-def leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every word with its place, but those of fields that hold none for people."""
+def leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every word with its path, but those of fields that hold none for people."""
     if isinstance(value, str):
         if value:
-            yield place, value
+            yield path, value
     elif isinstance(value, dict):
-        for name, each in value.items():
+        for name, item in value.items():
             if name not in WORDLESS:
-                yield from leaves(each, f"{place}/{name.replace('/', '~1')}")
+                yield from leaves(item, f"{path}/{name.replace('/', '~1')}")
     elif isinstance(value, list):
-        for at, each in enumerate(value):
-            yield from leaves(each, f"{place}/{at}")
+        for at, item in enumerate(value):
+            yield from leaves(item, f"{path}/{at}")
 
 
 @given(st.lists(MESSAGE, min_size=1, max_size=4))
 def test_every_word_of_a_request_is_in_a_part(messages: list[dict[str, Any]]) -> None:
-    found = parse_request({"messages": messages})
-    places = [each.path for each in found.parts]
+    parsed = parse_request({"messages": messages})
+    places = [part.path for part in parsed.parts]
     assert len(places) == len(set(places))
-    for place, word in leaves(messages, "messages"):
-        covering = [each for each in found.parts if place == each.path or place.startswith(f"{each.path}/")]
-        assert len(covering) == 1, place
+    for path, word in leaves(messages, "messages"):
+        covering = [part for part in parsed.parts if path == part.path or path.startswith(f"{part.path}/")]
+        assert len(covering) == 1, path
         (part,) = covering
         assert part.kind in ("unsupported", "picture") or word in part.text
 
@@ -68,8 +68,12 @@ def test_every_word_of_a_request_is_in_a_part(messages: list[dict[str, Any]]) ->
 def test_every_word_of_a_reply_is_judged_or_unsupported(messages: list[dict[str, Any]]) -> None:
     choices = [{"index": at, "message": message, "finish_reason": "stop"} for at, message in enumerate(messages)]
     for choice, message in zip(parse_reply({"choices": choices}), messages, strict=True):
-        for place, word in leaves(message, f"choices/{choice.index}/message"):
-            part = next(each for each in choice.parts if place == each.path or place.startswith(f"{each.path}/"))
+        for path, word in leaves(message, f"choices/{choice.index}/message"):
+            part = next(
+                candidate
+                for candidate in choice.parts
+                if path == candidate.path or path.startswith(f"{candidate.path}/")
+            )
             assert part.kind in ("unsupported", "picture") or word in choice.text
 
 
@@ -85,18 +89,18 @@ def test_the_evidence_is_the_last_question_with_what_came_before() -> None:
         {"role": "tool", "tool_call_id": "1", "content": "a result"},
         {"role": "user", "content": [{"type": "text", "text": "And this?"}, {"type": "text", "text": "Really?"}]},
     ]
-    found = parse_request({"messages": messages, "tools": [{"function": {"description": "does it"}}]})
-    evidence = found.guard_input("A SIGN", "reply")
+    parsed = parse_request({"messages": messages, "tools": [{"function": {"description": "does it"}}]})
+    evidence = parsed.guard_input("A SIGN", "reply")
     assert evidence.question == "And this?\nReally?"
     assert evidence.context == ("Hello", "f\n{}", "a result")
     assert (evidence.picture_text, evidence.response) == ("A SIGN", "reply")
-    assert {each.path: each.kind for each in found.parts}["tools"] == "setting"
+    assert {part.path: part.kind for part in parsed.parts}["tools"] == "setting"
 
 
 def test_a_request_without_a_user_asks_nothing() -> None:
-    found = parse_request({"messages": [{"role": "assistant", "content": "Hi"}]})
-    assert isinstance(found, ChatRequest)
-    assert (found.last_user, found.guard_input().question, found.guard_input().context) == (-1, "", ("Hi",))
+    parsed = parse_request({"messages": [{"role": "assistant", "content": "Hi"}]})
+    assert isinstance(parsed, ChatRequest)
+    assert (parsed.last_user, parsed.guard_input().question, parsed.guard_input().context) == (-1, "", ("Hi",))
 
 
 @pytest.mark.parametrize(
@@ -122,10 +126,10 @@ def test_a_replaced_choice_keeps_nothing_of_what_it_said() -> None:
         "message": {"role": "assistant", "content": "secret", "tool_calls": ["secret"]},
         "logprobs": "secret",
     }
-    found = replaced(choice, "safe", None, "stop")
-    assert "secret" not in str(found)
-    assert found["index"] == 2
-    assert found["message"]["content"] == "safe"
+    changed = replaced(choice, "safe", None, "stop")
+    assert "secret" not in str(changed)
+    assert changed["index"] == 2
+    assert changed["message"]["content"] == "safe"
     assert replaced(choice, None, "no", "content_filter")["message"] == {
         "role": "assistant",
         "content": None,

@@ -47,8 +47,8 @@ async def test_a_stream_passes_with_every_chunk_and_is_judged_once(tmp_path: Pat
         documents = documents_of(await served.chat(stream=True))
         assert content_of(documents) == GOOD
         assert sorted(map(json.dumps, documents)) == sorted(map(json.dumps, STREAMS[name]))
-        judged = max(words.seen, key=len)
-        assert GOOD in words.seen, "the content is judged, as it is shown"
+        judged = max(words.texts, key=len)
+        assert GOOD in words.texts, "the content is judged, as it is shown"
         assert judged.count("Mix fl") == 1, "nothing that a server repeats is read again"
         assert len(judged) < 1000
         if THOUGHT in json.dumps(STREAMS[name]):
@@ -61,7 +61,7 @@ async def test_a_whole_reply_passes_byte_for_byte(tmp_path: Path, name: str) -> 
     async with gateway(tmp_path, lambda body: httpx.Response(200, json=WHOLE[name]), detector=words) as served:
         response = await served.chat()
         assert response.json() == WHOLE[name]
-        assert GOOD in words.seen
+        assert GOOD in words.texts
         assert response.headers["x-equipoise-receipts"].endswith("unsupported=0")
 
 

@@ -45,25 +45,25 @@ async def test_an_upstream_out_of_order_is_an_error_in_shape(
             raise answer
         return answer
 
-    async with gateway(tmp_path, answers) as found:
-        response = await found.chat()
+    async with gateway(tmp_path, answers) as served:
+        response = await served.chat()
         assert (response.status_code, response.json()["error"]["code"]) == (status, code)
         assert response.headers.get("retry-after") == ("7" if status == 429 else None)
-        assert found.entries()[-1]["status"] == status
+        assert served.entries()[-1]["status"] == status
 
 
 async def test_a_reply_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equipoise.guard.gateway.upstream.LARGEST", 1000)
-    async with gateway(tmp_path, lambda body: pieces(*[b" " * 400] * 5, kind="application/json")) as found:
-        assert (await found.chat()).status_code == 502
+    async with gateway(tmp_path, lambda body: pieces(*[b" " * 400] * 5, kind="application/json")) as served:
+        assert (await served.chat()).status_code == 502
 
 
 async def test_a_stream_that_was_not_asked_for_and_one_that_does_not_come(tmp_path: Path) -> None:
     async with gateway(
         tmp_path, lambda body: pieces(delta("x"), *ENDS) if not body.get("stream") else whole(message("x"))
-    ) as found:
-        assert (await found.chat()).status_code == 502
-        assert (await found.chat(stream=True)).status_code == 502
+    ) as served:
+        assert (await served.chat()).status_code == 502
+        assert (await served.chat(stream=True)).status_code == 502
 
 
 @pytest.mark.parametrize(
@@ -81,25 +81,25 @@ async def test_a_stream_that_was_not_asked_for_and_one_that_does_not_come(tmp_pa
     ],
 )
 async def test_errors_have_one_shape(tmp_path: Path, method: str, path: str, content: bytes, status: int) -> None:
-    async with gateway(tmp_path, says("hi")) as found:
-        response = await found.client.request(method, path, content=content)
+    async with gateway(tmp_path, says("hi")) as served:
+        response = await served.client.request(method, path, content=content)
         assert response.status_code == status
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
 async def test_a_request_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equipoise.guard.gateway.request_body.LARGEST", 100)
-    async with gateway(tmp_path, says("hi")) as found:
-        assert (await found.chat("x" * 200)).status_code == 413
+    async with gateway(tmp_path, says("hi")) as served:
+        assert (await served.chat("x" * 200)).status_code == 413
 
 
 async def test_models_health_readiness_and_metrics(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("a bomb")) as found:
-        assert (await found.client.get("/v1/models")).json()["data"][0]["id"] == "m"
-        assert (await found.client.get("/health")).status_code == 200
-        assert (await found.client.get("/ready")).json() == {"status": "ok", "problems": []}
-        await found.chat()
-        metrics = (await found.client.get("/metrics")).text
+    async with gateway(tmp_path, says("a bomb")) as served:
+        assert (await served.client.get("/v1/models")).json()["data"][0]["id"] == "m"
+        assert (await served.client.get("/health")).status_code == 200
+        assert (await served.client.get("/ready")).json() == {"status": "ok", "problems": []}
+        await served.chat()
+        metrics = (await served.client.get("/metrics")).text
         assert 'equipoise_decisions_total{action="refuse",by="words",rail="output"} 1.0' in metrics
         assert 'equipoise_receipts_total{outcome="checked"} 1.0' in metrics
 
@@ -111,8 +111,8 @@ async def test_models_health_readiness_and_metrics(tmp_path: Path) -> None:
 async def test_models_of_an_upstream_out_of_order_are_an_error_in_shape(
     tmp_path: Path, answer: httpx.Response, status: int
 ) -> None:
-    async with gateway(tmp_path, says("")) as found:
-        found.fake.models = answer
-        response = await found.client.get("/v1/models")
+    async with gateway(tmp_path, says("")) as served:
+        served.fake.models = answer
+        response = await served.client.get("/v1/models")
         assert response.status_code == status
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}

@@ -19,9 +19,9 @@ def test_changes_are_taken_and_broken_files_are_not(tmp_path: Path) -> None:
     assert files.read().policy.name == "one"
     assert files.changed() is None
     policy.write_text("name = 'two'")
-    found = files.changed()
-    assert isinstance(found, ClientKeys)
-    assert found.policy.name == "two"
+    changes = files.changed()
+    assert isinstance(changes, ClientKeys)
+    assert changes.policy.name == "two"
     policy.write_text("nmae = 'three'")
     assert isinstance(files.changed(), UsageError)
     assert files.changed() is None, "a broken file is told once"
@@ -36,9 +36,9 @@ def test_a_policy_of_a_key_is_watched_too(tmp_path: Path) -> None:
     files = WatchedFiles(None, keys)
     assert files.read().policies["team"].rounds == 0
     (tmp_path / "strict.toml").write_text("rounds = 1")
-    found = files.changed()
-    assert isinstance(found, ClientKeys)
-    assert found.policies["team"].rounds == 1
+    changes = files.changed()
+    assert isinstance(changes, ClientKeys)
+    assert changes.policies["team"].rounds == 1
 
 
 def test_the_watch_goes_on_after_a_broken_file(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_the_watch_goes_on_after_a_broken_file(tmp_path: Path) -> None:
     policy.write_text("")
     texts = iter(["rounds = 1", "rounds = 'x'", "rounds = 3"])
     taken: list[int] = []
-    told: list[str] = []
+    notes: list[str] = []
 
     async def sleep(_: float) -> None:
         text = next(texts, None)
@@ -55,8 +55,10 @@ def test_the_watch_goes_on_after_a_broken_file(tmp_path: Path) -> None:
         policy.write_text(text)
 
     async def go() -> None:
-        await watch(WatchedFiles(policy, None), lambda keys: taken.append(keys.policy.rounds), told.append, sleep=sleep)
+        await watch(
+            WatchedFiles(policy, None), lambda keys: taken.append(keys.policy.rounds), notes.append, sleep=sleep
+        )
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(go())
-    assert (taken, told) == ([1, 3], ["reloaded", "broken", "reloaded"])
+    assert (taken, notes) == ([1, 3], ["reloaded", "broken", "reloaded"])

@@ -26,14 +26,14 @@ def keyed(**more: Any) -> ClientKeys:
 
 
 async def test_keys_let_in_their_owners_with_their_own_policy(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("a bomb"), keys=keyed()) as found:
+    async with gateway(tmp_path, says("a bomb"), keys=keyed()) as served:
         for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret-"}):
-            refused = await found.client.post("/v1/chat/completions", json={}, headers=header)
+            refused = await served.client.post("/v1/chat/completions", json={}, headers=header)
             assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
-        found.client.headers["authorization"] = "Bearer secret"
-        assert "policy team" in (await found.chat()).text
-        assert found.entries()[-1]["key"] == "team"
-        assert "authorization" not in found.fake.heard[-1]
+        served.client.headers["authorization"] = "Bearer secret"
+        assert "policy team" in (await served.chat()).text
+        assert served.entries()[-1]["key"] == "team"
+        assert "authorization" not in served.fake.heard[-1]
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_another_scheme_is_nobodys_key(header: str) -> None:
 
 
 async def test_without_keys_the_clients_own_goes_on(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("hi")) as found:
-        found.client.headers["authorization"] = "Bearer theirs"
-        await found.chat()
-        assert found.fake.heard[-1]["authorization"] == "Bearer theirs"
+    async with gateway(tmp_path, says("hi")) as served:
+        served.client.headers["authorization"] = "Bearer theirs"
+        await served.chat()
+        assert served.fake.heard[-1]["authorization"] == "Bearer theirs"
 
 
 async def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("hi"), keys=keyed(requests_per_minute=2)) as found:
-        found.client.headers["authorization"] = "Bearer secret"
-        statuses = [(await found.chat()).status_code for _ in range(3)]
+    async with gateway(tmp_path, says("hi"), keys=keyed(requests_per_minute=2)) as served:
+        served.client.headers["authorization"] = "Bearer secret"
+        statuses = [(await served.chat()).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
-        assert int((await found.chat()).headers["retry-after"]) > 0
+        assert int((await served.chat()).headers["retry-after"]) > 0

@@ -44,8 +44,8 @@ def answers(opened: list[Pieces]) -> Any:
 class Asked:
     """A request driven by hand, whose task is cancelled after so many turns of the event loop."""
 
-    def __init__(self, found: Gateway, *, stream: bool) -> None:
-        self.app = found.client._transport.app  # type: ignore[attr-defined]
+    def __init__(self, served: Gateway, *, stream: bool) -> None:
+        self.app = served.client._transport.app  # type: ignore[attr-defined]
         self.body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": stream}).encode()
         self.sent: list[Any] = []
         self.gone = asyncio.Event()
@@ -87,47 +87,47 @@ class Asked:
 async def test_a_client_may_leave_at_any_await(tmp_path: Path, stream: bool, how: str) -> None:
     opened: list[Pieces] = []
     policy = Policy(stream=StreamPolicy(hold=4, every=2))
-    async with gateway(tmp_path, answers(opened), policy=policy) as found:
-        left = [await Asked(found, stream=stream).leave_after(steps, how, 0) for steps in range(50)]
+    async with gateway(tmp_path, answers(opened), policy=policy) as served:
+        left = [await Asked(served, stream=stream).leave_after(steps, how, 0) for steps in range(50)]
         # Threads check and record; with a little time for them every answer comes to its end at last.
-        left += [await Asked(found, stream=stream).leave_after(steps, how, 0.001) for steps in range(50)]
+        left += [await Asked(served, stream=stream).leave_after(steps, how, 0.001) for steps in range(50)]
         assert True in left
-        response = await asyncio.wait_for(found.chat(), 5)
+        response = await asyncio.wait_for(served.chat(), 5)
         assert response.json()["choices"][0]["message"]["content"] == "fine"
-        response = await asyncio.wait_for(found.chat(stream=True), 5)
+        response = await asyncio.wait_for(served.chat(stream=True), 5)
         assert response.text.endswith("data: [DONE]\n\n")
-        while found.service._background:
-            await asyncio.wait(found.service._background, timeout=5)
-        assert all(each.closed for each in opened), "no connection to the upstream stays open"
-        assert found.record.trouble is None
-        assert found.record.verify().problem is None
-        assert {entry["status"] for entry in found.entries()} <= {200, 400, 499}
-        assert (await found.client.get("/ready")).status_code == 200
+        while served.service._background:
+            await asyncio.wait(served.service._background, timeout=5)
+        assert all(stream.closed for stream in opened), "no connection to the upstream stays open"
+        assert served.record.trouble is None
+        assert served.record.verify().problem is None
+        assert {entry["status"] for entry in served.entries()} <= {200, 400, 499}
+        assert (await served.client.get("/ready")).status_code == 200
 
 
 async def test_a_response_that_never_begins_is_let_go_of(tmp_path: Path) -> None:
     opened: list[Pieces] = []
-    async with gateway(tmp_path, answers(opened)) as found:
-        asked = Asked(found, stream=True)
+    async with gateway(tmp_path, answers(opened)) as served:
+        pending = Asked(served, stream=True)
 
         async def send(event: Any) -> None:
             raise OSError("the client is gone")
 
-        asked.send = send  # type: ignore[method-assign]
+        pending.send = send  # type: ignore[method-assign]
         with pytest.raises((OSError, ExceptionGroup, ClientDisconnect)):
-            await asked.run("2.4")
-        while found.service._background:
-            await asyncio.wait(found.service._background, timeout=5)
-        assert [each.closed for each in opened] == [True]
-        assert found.entries()[-1]["status"] in (200, 499)
+            await pending.run("2.4")
+        while served.service._background:
+            await asyncio.wait(served.service._background, timeout=5)
+        assert [stream.closed for stream in opened] == [True]
+        assert served.entries()[-1]["status"] in (200, 499)
 
 
 def test_the_sdk_may_stop_at_the_finish_reason(tmp_path: Path) -> None:
     """As ordinary clients do; the next request, of anybody, is answered."""
 
     async def serve(ready: threading.Event, port: list[int], stop: threading.Event) -> None:
-        async with gateway(tmp_path, answers([])) as found:
-            config = uvicorn.Config(create(found.service), port=0, log_level="error", lifespan="off")
+        async with gateway(tmp_path, answers([])) as served:
+            config = uvicorn.Config(create(served.service), port=0, log_level="error", lifespan="off")
             server = uvicorn.Server(config)
             task = asyncio.create_task(server.serve())
             while not server.started:
@@ -144,13 +144,13 @@ def test_the_sdk_may_stop_at_the_finish_reason(tmp_path: Path) -> None:
     try:
         assert ready.wait(20)
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port[0]}/v1", api_key="x", max_retries=0, timeout=10)
-        asked: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        body: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
         for _ in range(5):
-            with client.chat.completions.create(**asked, stream=True) as chunks:
+            with client.chat.completions.create(**body, stream=True) as chunks:
                 for chunk in chunks:
                     if chunk.choices and chunk.choices[0].finish_reason:
                         break
-            assert client.chat.completions.create(**asked).choices[0].message.content == "fine"
+            assert client.chat.completions.create(**body).choices[0].message.content == "fine"
         client.close()
     finally:
         stop.set()
@@ -160,31 +160,31 @@ def test_the_sdk_may_stop_at_the_finish_reason(tmp_path: Path) -> None:
 
 async def test_a_record_that_hangs_is_an_error_and_a_red_light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    async with gateway(tmp_path, answers([])) as found:
-        assert (await found.chat()).status_code == 200
-        write = found.record._writer._commit
+    async with gateway(tmp_path, answers([])) as served:
+        assert (await served.chat()).status_code == 200
+        write = served.record._writer._commit
 
         def hang(texts: Sequence[str]) -> Any:
             go.wait(20)
             return write(texts)
 
-        monkeypatch.setattr(found.record, "_seconds", 0.1)
-        monkeypatch.setattr(found.record._writer, "_seconds", 0.1)
-        monkeypatch.setattr(found.record._writer, "_commit", hang)
+        monkeypatch.setattr(served.record, "_seconds", 0.1)
+        monkeypatch.setattr(served.record._writer, "_seconds", 0.1)
+        monkeypatch.setattr(served.record._writer, "_commit", hang)
         for _ in range(2):
-            response = await asyncio.wait_for(found.chat(), 5)
+            response = await asyncio.wait_for(served.chat(), 5)
             assert (response.status_code, response.json()["error"]["code"]) == (503, "record_failed")
             assert response.headers["retry-after"]
-        ready = await found.client.get("/ready")
+        ready = await served.client.get("/ready")
         assert ready.status_code == 503
         assert "writer" in json.dumps(ready.json()["problems"])
-        assert (await found.client.get("/health")).status_code == 200
+        assert (await served.client.get("/health")).status_code == 200
         monkeypatch.setattr("equipoise.guard.gateway.state.STUCK", 0.05)
-        assert (await found.client.get("/health")).status_code == 503
+        assert (await served.client.get("/health")).status_code == 503
         go.set()
         deadline = time.monotonic() + 5
-        while found.record.hangs and time.monotonic() < deadline:
+        while served.record.hangs and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        monkeypatch.setattr(found.record, "_seconds", 5.0)
-        assert (await found.chat()).status_code == 200
-        assert (await found.client.get("/ready")).status_code == 200
+        monkeypatch.setattr(served.record, "_seconds", 5.0)
+        assert (await served.chat()).status_code == 200
+        assert (await served.client.get("/ready")).status_code == 200

@@ -40,7 +40,7 @@ class Site:
 
     port: int
     context: ssl.SSLContext
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
 
     def links(self, public: bool = True) -> LinkFetcher:
@@ -75,7 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def serving(folder: Path) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found.asked.append((self.path, self.headers["host"]))
+            site.requests.append((self.path, self.headers["host"]))
             if self.path == "/away":
                 self.send_response(302)
                 self.send_header("location", "https://elsewhere.test/")
@@ -98,17 +98,17 @@ def serving(folder: Path) -> Iterator[Site]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    found = Site(server.server_address[1], ssl.create_default_context(cafile=str(folder / "cert.pem")))
+    site = Site(server.server_address[1], ssl.create_default_context(cafile=str(folder / "cert.pem")))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield found
+    yield site
     server.shutdown()
     server.server_close()
 
 
 def test_a_listed_host_is_fetched_from_the_address_that_was_checked(site: Site) -> None:
     assert site.fetch("/red.png") == png()
-    assert site.asked[-1] == ("/red.png", f"{HOST}:{site.port}")
+    assert site.requests[-1] == ("/red.png", f"{HOST}:{site.port}")
 
 
 def test_the_certificate_must_be_the_name_s(site: Site) -> None:
@@ -131,10 +131,10 @@ def test_a_slow_host_is_given_up(site: Site) -> None:
 
 
 def test_a_listed_name_of_a_private_address_is_not_asked(site: Site) -> None:
-    before = len(site.asked)
+    before = len(site.requests)
     with pytest.raises(PictureError, match="public addresses"):
         site.fetch("/red.png", public=False)
-    assert len(site.asked) == before
+    assert len(site.requests) == before
 
 
 @pytest.mark.parametrize(

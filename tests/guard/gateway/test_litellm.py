@@ -22,11 +22,11 @@ def anyio_backend() -> str:
 
 
 async def ask(folder: Path, body: dict[str, Any], **more: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    async with gateway(folder, says(""), **more) as found:
-        response = await found.client.post(PATH, json={"request_data": {}, **body})
+    async with gateway(folder, says(""), **more) as served:
+        response = await served.client.post(PATH, json={"request_data": {}, **body})
         assert response.status_code == 200, response.text
-        assert found.fake.asked == []
-        receipts = found.entries()[-1]["receipts"]
+        assert served.fake.requests == []
+        receipts = served.entries()[-1]["receipts"]
         return response.json(), receipts
 
 
@@ -40,57 +40,63 @@ async def ask(folder: Path, body: dict[str, Any], **more: Any) -> tuple[dict[str
     ],
 )
 async def test_a_harmful_request_is_blocked(tmp_path: Path, body: dict[str, Any]) -> None:
-    found, receipts = await ask(tmp_path, {"input_type": "request", **body}, reader=lambda image: "a bomb")
-    assert found["action"] == "BLOCKED"
-    assert "policy default" in found["blocked_reason"]
-    assert {each["outcome"] for each in receipts} == {"checked"}
+    answer, receipts = await ask(tmp_path, {"input_type": "request", **body}, reader=lambda image: "a bomb")
+    assert answer["action"] == "BLOCKED"
+    assert "policy default" in answer["blocked_reason"]
+    assert {receipt["outcome"] for receipt in receipts} == {"checked"}
 
 
 async def test_a_harmless_request_passes(tmp_path: Path) -> None:
     body = {"input_type": "request", "texts": ["hello"], "tools": [{"type": "function"}]}
-    found, receipts = await ask(tmp_path, body)
-    assert found["action"] == "NONE"
-    assert [(each["path"], each["outcome"]) for each in receipts] == [("texts/0", "checked"), ("tools", "skipped")]
+    answer, receipts = await ask(tmp_path, body)
+    assert answer["action"] == "NONE"
+    assert [(receipt["path"], receipt["outcome"]) for receipt in receipts] == [
+        ("texts/0", "checked"),
+        ("tools", "skipped"),
+    ]
 
 
 async def test_harmful_replies_are_rewritten_in_their_places(tmp_path: Path) -> None:
     body = {"input_type": "response", "texts": ["fine", "a bomb"]}
-    found, _ = await ask(tmp_path, body, detoxifiers=[Rewrites(lambda text: "a bird")])
-    assert (found["action"], found["texts"]) == ("GUARDRAIL_INTERVENED", ["fine", "a bird"])
+    answer, _ = await ask(tmp_path, body, detoxifiers=[Rewrites(lambda text: "a bird")])
+    assert (answer["action"], answer["texts"]) == ("GUARDRAIL_INTERVENED", ["fine", "a bird"])
 
 
 async def test_a_harmful_call_of_a_tool_is_blocked_not_rewritten(tmp_path: Path) -> None:
     body = {"input_type": "response", "texts": [], "tool_calls": [{"function": {"name": "f", "arguments": "a bomb"}}]}
-    found, _ = await ask(tmp_path, body, detoxifiers=[Rewrites(lambda text: "a bird")])
-    assert found["action"] == "BLOCKED"
+    answer, _ = await ask(tmp_path, body, detoxifiers=[Rewrites(lambda text: "a bird")])
+    assert answer["action"] == "BLOCKED"
 
 
 @pytest.mark.parametrize(("fail", "action"), [("refuse", "BLOCKED"), ("open", "NONE")])
 async def test_a_check_that_fails_takes_the_fail_mode(tmp_path: Path, fail: Any, action: str) -> None:
     policy = Policy(output=Rail(fail=fail))
     body = {"input_type": "response", "texts": ["fine"]}
-    found, receipts = await ask(tmp_path, body, detector=Raises(), policy=policy)
-    assert found["action"] == action
-    assert [each["outcome"] for each in receipts] == ["unsupported"]
+    answer, receipts = await ask(tmp_path, body, detector=Raises(), policy=policy)
+    assert answer["action"] == action
+    assert [receipt["outcome"] for receipt in receipts] == ["unsupported"]
 
 
 async def test_a_check_that_fails_is_an_error_where_the_rail_fails_closed(tmp_path: Path) -> None:
     for kind in ("request", "response"):
         (tmp_path / kind).mkdir()
-        async with gateway(tmp_path / kind, says(""), detector=Raises()) as found:
-            response = await found.client.post(PATH, json={"input_type": kind, "texts": ["fine"]})
+        async with gateway(tmp_path / kind, says(""), detector=Raises()) as answer:
+            response = await answer.client.post(PATH, json={"input_type": kind, "texts": ["fine"]})
             assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
             assert response.headers["retry-after"]
-            entry = found.entries()[-1]
+            entry = answer.entries()[-1]
             assert entry["status"] == 503
-            assert [each["outcome"] for each in entry["receipts"]] == ["unsupported"]
+            assert [receipt["outcome"] for receipt in entry["receipts"]] == ["unsupported"]
 
 
 async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:
     body = {"input_type": "request", "texts": ["x"], "images": ["https://example.org/a.png"]}
-    found, receipts = await ask(tmp_path, body)
-    assert found["action"] == "BLOCKED"
-    assert {each["path"]: each["outcome"] for each in receipts} == {"texts/0": "checked", "images/0": "unsupported"}
+    answer, receipts = await ask(tmp_path, body)
+    assert answer["action"] == "BLOCKED"
+    assert {receipt["path"]: receipt["outcome"] for receipt in receipts} == {
+        "texts/0": "checked",
+        "images/0": "unsupported",
+    }
 
 
 @pytest.mark.parametrize(
@@ -104,8 +110,8 @@ async def test_a_picture_nobody_can_look_at_is_blocked(tmp_path: Path) -> None:
     ],
 )
 async def test_what_is_no_request_of_this_api_is_said_so(tmp_path: Path, body: dict[str, Any]) -> None:
-    async with gateway(tmp_path, says("")) as found:
-        response = await found.client.post(PATH, json=body)
+    async with gateway(tmp_path, says("")) as served:
+        response = await served.client.post(PATH, json=body)
         assert response.status_code == 400
         assert response.json()["error"]["message"].startswith(("expected", "structured_messages: expected"))
 
@@ -160,7 +166,7 @@ async def test_checks_read_the_texts_as_they_came_and_a_blocked_request_gets_no_
     body = {"input_type": "request", "texts": ["hello"]}
     answer, _ = await ask(tmp_path, body, policy=policy, detector=detector)
     assert answer["texts"] == ["A bomb? hello"]
-    assert not any("bomb" in text for text in detector.seen)
+    assert not any("bomb" in text for text in detector.texts)
     (tmp_path / "second").mkdir()
     blocked, receipts = await ask(tmp_path / "second", {**body, "texts": ["a bomb"]}, policy=policy)
     assert blocked["action"] == "BLOCKED"

@@ -29,27 +29,29 @@ def anyio_backend() -> str:
 
 
 async def test_moderations_in_openais_shape(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says(""), reader=lambda image: "a bomb", detector=Words(kind="weapons")) as found:
+    async with gateway(tmp_path, says(""), reader=lambda image: "a bomb", detector=Words(kind="weapons")) as served:
         picture = {"type": "image_url", "image_url": {"url": drawn()}}
         parts = [{"type": "text", "text": "look"}, picture]
         both = (parts, [True])
-        for asked, flags in (("a bomb", [True]), (["a", "a bomb"], [False, True]), both, ([picture], [True])):
-            body = (await found.client.post("/v1/moderations", json={"input": asked})).json()
-            assert [each["flagged"] for each in body["results"]] == flags
-        told = body["results"][0]
-        assert set(told) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
+        for entry, flags in (("a bomb", [True]), (["a", "a bomb"], [False, True]), both, ([picture], [True])):
+            body = (await served.client.post("/v1/moderations", json={"input": entry})).json()
+            assert [result["flagged"] for result in body["results"]] == flags
+        result = body["results"][0]
+        assert set(result) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
         assert (
-            told["categories"].keys() == told["category_scores"].keys() == told["category_applied_input_types"].keys()
+            result["categories"].keys()
+            == result["category_scores"].keys()
+            == result["category_applied_input_types"].keys()
         )
-        assert told["category_applied_input_types"]["harm"] == ["image"]
+        assert result["category_applied_input_types"]["harm"] == ["image"]
 
 
 async def test_a_moderation_that_fails_says_so(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says(""), detector=Raises()) as found:
-        response = await found.client.post("/v1/moderations", json={"input": "x"})
+    async with gateway(tmp_path, says(""), detector=Raises()) as served:
+        response = await served.client.post("/v1/moderations", json={"input": "x"})
         assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
-        assert outcomes(found) == {"input/0": "unsupported"}
-        assert found.entries()[-1]["status"] == 503
+        assert outcomes(served) == {"input/0": "unsupported"}
+        assert served.entries()[-1]["status"] == 503
 
 
 class Looks:
@@ -58,7 +60,7 @@ class Looks:
     name = identity = "looks"
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        return [HarmScore("looks", 0.9 if each.images[0].getpixel((0, 0))[0] > 100 else 0.1) for each in evidence]
+        return [HarmScore("looks", 0.9 if item.images[0].getpixel((0, 0))[0] > 100 else 0.1) for item in evidence]
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": drawn()}}
@@ -66,43 +68,43 @@ QUIET = Policy(pictures=PicturePolicy(read_text=False))
 
 
 async def test_a_guard_of_pictures_judges_those_of_moderations(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says(""), reader=lambda image: "") as found:
-        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
-        body = (await found.client.post("/v1/moderations", json={"input": [PICTURE]})).json()
+    async with gateway(tmp_path, says(""), reader=lambda image: "") as served:
+        served.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
+        body = (await served.client.post("/v1/moderations", json={"input": [PICTURE]})).json()
         assert body["results"][0]["flagged"]
         assert body["results"][0]["category_scores"]["harm"] == 0.9
-        assert outcomes(found) == {"input/0": "checked"}
+        assert outcomes(served) == {"input/0": "checked"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("action", ["refuse", "flag"])
 async def test_a_guard_of_pictures_judges_those_of_chats(tmp_path: Path, stream: bool, action: Any) -> None:
     policy = Policy(pictures=PicturePolicy(read_text=False, action=action), output=Rail(enabled=False))
-    async with gateway(tmp_path, says("fine"), policy=policy) as found:
-        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
-        response = await found.chat([{"type": "text", "text": "look"}, PICTURE], stream=stream)
-        assert len(found.fake.asked) == (action == "flag")
+    async with gateway(tmp_path, says("fine"), policy=policy) as served:
+        served.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
+        response = await served.chat([{"type": "text", "text": "look"}, PICTURE], stream=stream)
+        assert len(served.fake.requests) == (action == "flag")
         assert ("policy default" in response.text) == (action == "refuse")
-        assert outcomes(found)["messages/0/content/1"] == "checked"
-        assert found.entries()[-1]["decisions"][0]["action"] == action
+        assert outcomes(served)["messages/0/content/1"] == "checked"
+        assert served.entries()[-1]["decisions"][0]["action"] == action
 
 
 @pytest.mark.parametrize("fail", ["open", "closed"])
 async def test_a_guard_of_pictures_that_fails_takes_their_fail_mode(tmp_path: Path, fail: Any) -> None:
     policy = Policy(pictures=PicturePolicy(read_text=False, fail=fail), output=Rail(enabled=False))
-    async with gateway(tmp_path, says("fine"), policy=policy) as found:
-        found.service.picture_guard = AsyncGuard(GuardPipeline(Raises()))
-        await found.chat([PICTURE])
-        assert len(found.fake.asked) == (fail == "open")
-        assert outcomes(found)["messages/0/content/0"] == "unsupported"
+    async with gateway(tmp_path, says("fine"), policy=policy) as served:
+        served.service.picture_guard = AsyncGuard(GuardPipeline(Raises()))
+        await served.chat([PICTURE])
+        assert len(served.fake.requests) == (fail == "open")
+        assert outcomes(served)["messages/0/content/0"] == "unsupported"
 
 
 async def test_litellm_s_pictures_are_judged(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says(""), policy=QUIET) as found:
-        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
+    async with gateway(tmp_path, says(""), policy=QUIET) as served:
+        served.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
         for kind, action in (("request", "BLOCKED"), ("response", "BLOCKED")):
-            asked = {"input_type": kind, "texts": ["look"], "images": [drawn()]}
-            body = (await found.client.post("/beta/litellm_basic_guardrail_api", json=asked)).json()
+            body = {"input_type": kind, "texts": ["look"], "images": [drawn()]}
+            body = (await served.client.post("/beta/litellm_basic_guardrail_api", json=body)).json()
             assert body["action"] == action
 
 
@@ -113,23 +115,23 @@ ASKED = {"model": "omni-moderation-latest"}
 @pytest.mark.parametrize("words", ["a bird", "a bomb"])
 async def test_chats_tell_their_scores_to_those_who_ask(tmp_path: Path, words: str, rail: bool) -> None:
     policy = Policy(output=Rail(enabled=rail))
-    async with gateway(tmp_path, says(words), policy=policy, detector=Words(kind="weapons")) as found:
-        assert "moderation" not in (await found.chat("hello")).json()
-        told = ChatCompletion.model_validate(
-            (await found.chat("hello", moderation=ASKED)).json(), strict=True
+    async with gateway(tmp_path, says(words), policy=policy, detector=Words(kind="weapons")) as served:
+        assert "moderation" not in (await served.chat("hello")).json()
+        completion = ChatCompletion.model_validate(
+            (await served.chat("hello", moderation=ASKED)).json(), strict=True
         ).moderation
-        assert told is not None
-        assert "moderation" not in found.fake.asked[-1]
-        assert told.input.type == told.output.type == "moderation_results"
-        assert [each.flagged for each in told.input.results] == [False]
-        assert [each.flagged for each in told.output.results] == [words == "a bomb"]
-        assert told.output.results[0].category_scores["harm"] == (0.9 if words == "a bomb" else 0.02)
+        assert completion is not None
+        assert "moderation" not in served.fake.requests[-1]
+        assert completion.input.type == completion.output.type == "moderation_results"
+        assert [result.flagged for result in completion.input.results] == [False]
+        assert [result.flagged for result in completion.output.results] == [words == "a bomb"]
+        assert completion.output.results[0].category_scores["harm"] == (0.9 if words == "a bomb" else 0.02)
 
 
 async def test_streams_tell_their_scores_before_their_end(tmp_path: Path) -> None:
     parts = [delta(letter) for letter in "a bomb"] + [delta(None, finish="stop"), b"data: [DONE]\n\n"]
-    async with gateway(tmp_path, lambda body: pieces(*parts)) as found:
-        response = await found.chat("hello", stream=True, moderation=ASKED)
+    async with gateway(tmp_path, lambda body: pieces(*parts)) as served:
+        response = await served.chat("hello", stream=True, moderation=ASKED)
         lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
         assert lines[-1] == "[DONE]"
         chunk = ChatCompletionChunk.model_validate(json.loads(lines[-2]), strict=True)
@@ -140,27 +142,29 @@ async def test_streams_tell_their_scores_before_their_end(tmp_path: Path) -> Non
 
 
 async def test_scores_of_a_request_are_those_of_its_pictures_too(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("fine"), policy=QUIET) as found:
-        found.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
-        told = (await found.chat([{"type": "text", "text": "look"}, PICTURE], moderation=ASKED)).json()["moderation"]
-        (result,) = told["input"]["results"]
+    async with gateway(tmp_path, says("fine"), policy=QUIET) as served:
+        served.service.picture_guard = AsyncGuard(GuardPipeline(Looks()))
+        moderation = (await served.chat([{"type": "text", "text": "look"}, PICTURE], moderation=ASKED)).json()[
+            "moderation"
+        ]
+        (result,) = moderation["input"]["results"]
         assert result["flagged"]
         assert result["category_scores"]["harm"] == 0.9
         assert result["category_applied_input_types"]["harm"] == ["text", "image"]
 
 
 async def test_refused_requests_and_failed_checks_tell_so(tmp_path: Path) -> None:
-    async with gateway(tmp_path, says("fine"), policy=Policy(input=Rail(action="refuse"))) as found:
-        told = (await found.chat("a bomb", moderation=ASKED)).json()["moderation"]
-        assert told["input"]["results"][0]["flagged"]
-        assert told["output"]["results"] == []
-        assert (await found.chat("x", moderation="yes")).status_code == 400
+    async with gateway(tmp_path, says("fine"), policy=Policy(input=Rail(action="refuse"))) as served:
+        moderation = (await served.chat("a bomb", moderation=ASKED)).json()["moderation"]
+        assert moderation["input"]["results"][0]["flagged"]
+        assert moderation["output"]["results"] == []
+        assert (await served.chat("x", moderation="yes")).status_code == 400
     (tmp_path / "2").mkdir()
     async with gateway(
         tmp_path / "2", says("fine"), detector=Raises(), policy=Policy(output=Rail(fail="open"))
-    ) as found:
-        told = (await found.chat("x", moderation=ASKED)).json()["moderation"]
-        assert told["input"]["type"] == told["output"]["type"] == "error"
+    ) as served:
+        moderation = (await served.chat("x", moderation=ASKED)).json()["moderation"]
+        assert moderation["input"]["type"] == moderation["output"]["type"] == "error"
 
 
 async def test_typed_clients_get_openais_categories_whether_or_not_kinds_are_told(tmp_path: Path) -> None:

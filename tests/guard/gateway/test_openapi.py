@@ -93,7 +93,7 @@ def test_every_operation_does_what_the_document_says(served: tuple[Any, AuditRec
             return
         *_, (number, entry, _) = record.rows(before + 1)
         assert number == before + 1
-        assert {each.path for each in surfaces} <= {each["path"] for each in json.loads(entry)["receipts"]}
+        assert {item.path for item in surfaces} <= {item["path"] for item in json.loads(entry)["receipts"]}
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

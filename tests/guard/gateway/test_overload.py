@@ -55,20 +55,20 @@ async def test_too_many_checks_are_an_error_before_the_upstream_is_asked(
     tmp_path: Path, stream: bool, waiting: int, status: int, code: str
 ) -> None:
     detector = Waits()
-    async with gateway(tmp_path, answer, detector=detector) as found:
-        found.service.guard = AsyncGuard(GuardPipeline(detector), seconds=10, waiting=waiting)
+    async with gateway(tmp_path, answer, detector=detector) as served:
+        served.service.guard = AsyncGuard(GuardPipeline(detector), seconds=10, waiting=waiting)
         share = 2 if waiting == 2 else 6
-        first = [asyncio.create_task(found.chat(stream=stream)) for _ in range(share)]
-        while sum(found.service.guard._executor._busy.values()) < share:
+        first = [asyncio.create_task(served.chat(stream=stream)) for _ in range(share)]
+        while sum(served.service.guard._executor._busy.values()) < share:
             await asyncio.sleep(0.005)
-        asked = len(found.fake.asked)
-        response = await found.chat(stream=stream)
+        sent = len(served.fake.requests)
+        response = await served.chat(stream=stream)
         assert (response.status_code, response.json()["error"]["code"]) == (status, code)
         assert int(response.headers["retry-after"]) > 0
-        assert len(found.fake.asked) == asked
+        assert len(served.fake.requests) == sent
         detector.go.set()
-        assert [each.status_code for each in await asyncio.gather(*first)] == [200] * share
-        assert all("content_filter" not in each.result().text for each in first)
+        assert [response.status_code for response in await asyncio.gather(*first)] == [200] * share
+        assert all("content_filter" not in response.result().text for response in first)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -76,22 +76,22 @@ async def test_too_many_checks_are_an_error_before_the_upstream_is_asked(
 async def test_a_check_that_fails_before_anything_left_has_a_status(
     tmp_path: Path, stream: bool, policy: Policy
 ) -> None:
-    async with gateway(tmp_path, answer, policy=policy, detector=Raises()) as found:
-        response = await found.chat(stream=stream)
+    async with gateway(tmp_path, answer, policy=policy, detector=Raises()) as served:
+        response = await served.chat(stream=stream)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "check_failed")
         assert response.headers["retry-after"]
-        entry = found.entries()[-1]
+        entry = served.entries()[-1]
         assert entry["status"] == 503
-        assert "checked" not in outcomes(found).values(), "nobody looked, so nobody says so"
-        assert {each["action"] for each in entry["decisions"]} == {"withhold"}
-        assert len(found.entries()) == 1
+        assert "checked" not in outcomes(served).values(), "nobody looked, so nobody says so"
+        assert {decision["action"] for decision in entry["decisions"]} == {"withhold"}
+        assert len(served.entries()) == 1
 
 
 class Tires(Words):
     """Fails from the second check on."""
 
     def __call__(self, evidence: Sequence[GuardInput]) -> list[HarmScore]:
-        if self.seen:
+        if self.texts:
             raise RuntimeError("tired")
         return super().__call__(evidence)
 
@@ -99,8 +99,8 @@ class Tires(Words):
 async def test_a_stream_that_began_ends_in_an_error_event(tmp_path: Path) -> None:
     parts = [delta("word " * 10) for _ in range(4)]
     policy = Policy(stream=StreamPolicy(hold=5, every=60))
-    async with gateway(tmp_path, lambda body: pieces(*parts, *ENDS), policy=policy, detector=Tires()) as found:
-        response = await found.chat(stream=True)
+    async with gateway(tmp_path, lambda body: pieces(*parts, *ENDS), policy=policy, detector=Tires()) as served:
+        response = await served.chat(stream=True)
         assert response.status_code == 200
         *documents, done = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
         assert done == "[DONE]"
@@ -109,7 +109,7 @@ async def test_a_stream_that_began_ends_in_an_error_event(tmp_path: Path) -> Non
         assert (set(error), error["code"]) == ({"message", "type", "param", "code"}, "check_failed")
         assert "content_filter" not in response.text
         assert "policy" not in response.text
-        assert found.entries()[-1]["status"] == 503
+        assert served.entries()[-1]["status"] == 503
 
 
 async def test_one_client_cannot_take_every_place() -> None:
@@ -138,7 +138,7 @@ async def test_one_client_cannot_take_every_place() -> None:
         await inside.acquire()
         assert (await other.get("/a")).status_code == 503
         go.set()
-        assert {each.status_code for each in await asyncio.gather(*mine, theirs)} == {200}
+        assert {response.status_code for response in await asyncio.gather(*mine, theirs)} == {200}
         assert (await one.get("/a")).status_code == 200
 
 
@@ -152,9 +152,9 @@ def test_a_client_is_its_key_or_its_network() -> None:
 async def test_a_key_s_share_is_the_key_s(tmp_path: Path) -> None:
     key, lines = new("team-a")
     keys = ClientKeys({"team-a": ClientKey(sha256=lines.split('"')[1])}, {}, Policy())
-    async with gateway(tmp_path, answer, keys=keys) as found:
+    async with gateway(tmp_path, answer, keys=keys) as served:
         headers = [(b"authorization", f"Bearer {key}".encode())]
-        who = found.service.client_of
+        who = served.service.client_of
         assert who({"client": ("10.0.0.1", 1), "headers": headers}) == "key team-a"
         assert who({"client": ("10.0.0.2", 1), "headers": [(b"x-api-key", key.encode())]}) == "key team-a"
         assert who({"client": ("10.0.0.2", 1), "headers": [(b"authorization", b"Bearer x")]}) == "10.0.0.2"

@@ -29,23 +29,23 @@ def picture(size: tuple[int, int] = (30, 20)) -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_the_picture_that_is_passed_on_is_the_one_that_was_looked_at(kind: str) -> None:
-    seen = decode_picture_url(url(picture(), kind), LIMITS)
-    again = decode_picture_url(seen.url, LIMITS)
-    assert seen.image.mode == "RGB"
-    assert np.array_equal(np.asarray(seen.image), np.asarray(again.image))
-    assert again.url == seen.url
+    decoded = decode_picture_url(url(picture(), kind), LIMITS)
+    again = decode_picture_url(decoded.url, LIMITS)
+    assert decoded.image.mode == "RGB"
+    assert np.array_equal(np.asarray(decoded.image), np.asarray(again.image))
+    assert again.url == decoded.url
     if kind == "PNG":
-        assert np.array_equal(np.asarray(seen.image), np.asarray(picture()))
+        assert np.array_equal(np.asarray(decoded.image), np.asarray(picture()))
 
 
 def test_it_is_turned_as_its_exif_says_and_the_exif_is_dropped() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "where I live"
-    seen = decode_picture_url(url(picture(), "JPEG", exif=exif, quality=95), LIMITS)
-    assert seen.image.size == (20, 30)
-    assert b"where I live" not in base64.b64decode(seen.url.partition(",")[2])
-    assert not Image.open(io.BytesIO(base64.b64decode(seen.url.partition(",")[2]))).getexif()
+    decoded = decode_picture_url(url(picture(), "JPEG", exif=exif, quality=95), LIMITS)
+    assert decoded.image.size == (20, 30)
+    assert b"where I live" not in base64.b64decode(decoded.url.partition(",")[2])
+    assert not Image.open(io.BytesIO(base64.b64decode(decoded.url.partition(",")[2]))).getexif()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

@@ -21,7 +21,7 @@ def ask(folder: Path, policy: Policy, content="hello", detector: Words | None = 
     async def run():
         async with gateway(folder, says("Fine."), policy=policy, detector=detector) as service:
             response = await service.chat(content, **more)
-            return response, service.fake.asked, service.entries()
+            return response, service.fake.requests, service.entries()
 
     return asyncio.run(run())
 
@@ -51,7 +51,7 @@ def test_checks_read_the_request_as_the_client_sent_it(tmp_path: Path) -> None:
     response, sent, _ = ask(tmp_path, policy, detector=detector)
     assert response.json()["choices"][0]["message"]["content"] == "Fine."
     assert sent[0]["messages"][-1]["content"] == "A bomb? hello"
-    assert not any("bomb" in text for text in detector.seen), "the operator's own words were judged"
+    assert not any("bomb" in text for text in detector.texts), "the operator's own words were judged"
 
 
 def test_a_policy_that_observes_adds_nothing_and_says_so(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ async def test_the_detector_is_asked_with_a_new_text_each_time(tmp_path: Path, m
     detector = Words()
     async with gateway(tmp_path, says("hi"), detector=detector) as served:
         assert [await ready(served) for _ in range(3)] == [[], [], []]
-        assert len(set(detector.seen)) == 3
+        assert len(set(detector.texts)) == 3
 
 
 async def test_a_detector_that_fails_is_a_red_light_and_heals(tmp_path: Path) -> None:
@@ -142,4 +142,4 @@ async def test_many_who_ask_at_once_share_one_answer(tmp_path: Path) -> None:
     async with gateway(tmp_path, says("hi"), detector=detector) as served:
         answers: list[Any] = await asyncio.gather(*(ready(served) for _ in range(50)))
         assert answers == [[]] * 50
-        assert len(detector.seen) == 1
+        assert len(detector.texts) == 1

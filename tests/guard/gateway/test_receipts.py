@@ -12,19 +12,19 @@ from equipoise.guard.gateway.receipts import OUTCOMES, Receipts
 @given(st.dictionaries(st.text(max_size=5), st.sampled_from([*OUTCOMES, None]), max_size=20))
 def test_every_part_has_exactly_one_receipt(parts: dict[str, str | None]) -> None:
     receipts = Receipts()
-    receipts.expect((place, "text") for place in parts)
-    receipts.expect((place, "text") for place in parts)
-    for place, outcome in parts.items():
+    receipts.expect((path, "text") for path in parts)
+    receipts.expect((path, "text") for path in parts)
+    for path, outcome in parts.items():
         if outcome is not None:
-            receipts.close(place, outcome, "why")  # type: ignore[arg-type]
-    assert receipts.open_paths() == [place for place, outcome in parts.items() if outcome is None]
-    closed = [place for place, outcome in parts.items() if outcome is not None]
+            receipts.close(path, outcome, "why")  # type: ignore[arg-type]
+    assert receipts.open_paths() == [path for path, outcome in parts.items() if outcome is None]
+    closed = [path for path, outcome in parts.items() if outcome is not None]
     assert [receipt.path for receipt in receipts.all()] == closed
     assert len(receipts.to_json()) == len(closed)
     receipts.finish()
-    found = receipts.all()
-    assert [each.path for each in found] == list(parts)
-    assert [each.outcome for each in found] == [outcome or "unsupported" for outcome in parts.values()]
+    finished = receipts.all()
+    assert [receipt.path for receipt in finished] == list(parts)
+    assert [receipt.outcome for receipt in finished] == [outcome or "unsupported" for outcome in parts.values()]
     assert receipts.open_paths() == []
     counts = dict(pair.split("=") for pair in receipts.header().split())
     assert sum(map(int, counts.values())) == len(parts)
@@ -35,6 +35,6 @@ def test_no_part_ends_twice_or_unasked() -> None:
     receipts = Receipts()
     receipts.expect([("a", "text")])
     receipts.close("a", "checked", "d")
-    for place in ("a", "b"):
+    for path in ("a", "b"):
         with pytest.raises(ValueError, match="open part"):
-            receipts.close(place, "checked", "d")
+            receipts.close(path, "checked", "d")

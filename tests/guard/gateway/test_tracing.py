@@ -35,10 +35,10 @@ async def test_a_request_and_its_checks(tmp_path: Path, stream: bool) -> None:
     def answer(body: Any) -> Any:
         return pieces(delta("a bomb"), delta(None, finish="stop")) if stream else whole(reply("a bomb"))
 
-    async with gateway(tmp_path, answer, policy=Policy(input=Rail(action="refuse"))) as found:
-        found.service.tracing = Tracing(provider)
-        found.client.headers["traceparent"] = PARENT
-        await found.chat("secret words", **({"stream": True} if stream else {}))
+    async with gateway(tmp_path, answer, policy=Policy(input=Rail(action="refuse"))) as served:
+        served.service.tracing = Tracing(provider)
+        served.client.headers["traceparent"] = PARENT
+        await served.chat("secret words", **({"stream": True} if stream else {}))
         spans = {span.name: span for span in exporter.get_finished_spans()}
         assert set(spans) == {"guard input", "guard output", "POST /v1/chat/completions"}
         request = spans.pop("POST /v1/chat/completions")
@@ -50,9 +50,9 @@ async def test_a_request_and_its_checks(tmp_path: Path, stream: bool) -> None:
             assert span.parent is not None
             assert span.parent.span_id == request.context.span_id
         assert spans["guard output"].attributes["equipoise.action"] == "refuse"  # type: ignore[index]
-        told = "".join(span.to_json() for span in exporter.get_finished_spans())
-        assert "secret" not in told
-        assert "bomb" not in told
+        spans = "".join(span.to_json() for span in exporter.get_finished_spans())
+        assert "secret" not in spans
+        assert "bomb" not in spans
 
 
 def test_off_unless_an_endpoint_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

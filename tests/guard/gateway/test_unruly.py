@@ -36,14 +36,16 @@ objects = st.dictionaries(names, values, max_size=5)
 messages = st.lists(
     objects | st.builds(dict, role=st.sampled_from(["user", "tool", "system"]), content=values), max_size=3
 )
-requests = st.builds(lambda more, said: {**more, "messages": said}, objects, messages | values) | values
+requests = (
+    st.builds(lambda more, messages_value: {**more, "messages": messages_value}, objects, messages | values) | values
+)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 def run(make: Callable[[Gateway], Coroutine[Any, Any, None]], answer: Any, policy: Policy = BOTH, **more: Any) -> None:
     async def go(folder: Path) -> None:
-        async with gateway(folder, answer, policy=policy, **more) as found:
-            await make(found)
+        async with gateway(folder, answer, policy=policy, **more) as served:
+            await make(served)
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(go(Path(folder)))
@@ -62,22 +64,22 @@ def in_shape(response: httpx.Response) -> None:
 @given(body=requests)
 @example(body={"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "content/0": "b"}]})
 def test_any_request_ends_in_shape_and_in_receipts(body: Any) -> None:
-    async def ask(found: Gateway) -> None:
-        response = await found.client.post("/v1/chat/completions", content=json.dumps(body).encode())
+    async def ask(served: Gateway) -> None:
+        response = await served.client.post("/v1/chat/completions", content=json.dumps(body).encode())
         in_shape(response)
         assert response.json().get("error", {}).get("code") != "internal"
         try:
-            expected = [each.path for each in parse_request(body if isinstance(body, dict) else {}).parts]
+            expected = [part.path for part in parse_request(body if isinstance(body, dict) else {}).parts]
         except ValueError:
             assert response.status_code == 400
             return
-        entry = found.entries()[-1]
-        receipts = {each["path"]: each["outcome"] for each in entry["receipts"]}
+        entry = served.entries()[-1]
+        receipts = {part["path"]: part["outcome"] for part in entry["receipts"]}
         assert len(set(expected)) == len(expected)
         assert set(expected) <= set(receipts)
         assert set(receipts.values()) <= {"checked", "skipped", "unsupported"}
         if "bomb" in json.dumps(body["messages"]) and response.status_code == 200 and "stream" not in body:
-            assert found.fake.asked or "refusal" in response.json()["choices"][0]["message"]
+            assert served.fake.requests or "refusal" in response.json()["choices"][0]["message"]
 
     run(ask, says("hello"))
 
@@ -102,17 +104,17 @@ def test_no_harmful_word_of_any_reply_leaves_unjudged(choices: Any, more: Any, s
             return pieces(b"data: " + chunk + b"\n\n", DONE)
         return httpx.Response(200, content=data, headers={"content-type": "application/json"})
 
-    async def ask(found: Gateway) -> None:
-        response = await found.chat(**({"stream": True} if stream else {}))
+    async def ask(served: Gateway) -> None:
+        response = await served.chat(**({"stream": True} if stream else {}))
         in_shape(response)
         assert b'"internal"' not in response.content
-        receipts = found.entries()[-1]["receipts"]
+        receipts = served.entries()[-1]["receipts"]
         assert receipts
         silent = ("role", "id", "type", "index", "object", "finish_reason", "logprobs", "tool_call_id")
         if response.status_code == 200 and b"bomb" in response.content:
             # Only names of fields, and fields that hold no words for people, may hold it.
-            told = json.loads(data)
-            assert any(_held(told, name) for name in silent) or not _words(told)
+            document = json.loads(data)
+            assert any(_held(document, name) for name in silent) or not _words(document)
 
     run(ask, answer, Policy(stream=StreamPolicy(mode="buffer"), output=Rail(action="refuse")))
 
@@ -121,11 +123,11 @@ def _words(value: Any) -> bool:
     if isinstance(value, str):
         return "bomb" in value
     if isinstance(value, dict):
-        return any(_words(each) for each in value.values())
-    return isinstance(value, list) and any(_words(each) for each in value)
+        return any(_words(item) for item in value.values())
+    return isinstance(value, list) and any(_words(item) for item in value)
 
 
 def _held(value: Any, name: str) -> bool:
     if isinstance(value, dict):
-        return any((key == name and _words(each)) or _held(each, name) for key, each in value.items())
-    return isinstance(value, list) and any(_held(each, name) for each in value)
+        return any((key == name and _words(item)) or _held(item, name) for key, item in value.items())
+    return isinstance(value, list) and any(_held(item, name) for item in value)

@@ -49,7 +49,7 @@ class Fake(httpx.AsyncBaseTransport):
     """Answers every request as `answer` says, and remembers what it was asked."""
 
     answer: Callable[[dict[str, Any]], httpx.Response]
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
     heard: list[httpx.Headers] = field(default_factory=list)
     models: httpx.Response = field(
         default_factory=lambda: httpx.Response(200, json={"object": "list", "data": [{"id": "m", "object": "model"}]})
@@ -61,13 +61,13 @@ class Fake(httpx.AsyncBaseTransport):
         if not content:
             return self.models
         body = json.loads(content)
-        self.asked.append(body)
+        self.requests.append(body)
         return self.answer(body)
 
 
 def message(content: Any, index: int = 0, **more: Any) -> dict[str, Any]:
-    found = {"role": "assistant", "content": content, **more}
-    return {"index": index, "message": found, "finish_reason": "stop"}
+    body = {"role": "assistant", "content": content, **more}
+    return {"index": index, "message": body, "finish_reason": "stop"}
 
 
 def whole(*choices: dict[str, Any], **more: Any) -> httpx.Response:
@@ -84,8 +84,8 @@ def pieces(*parts: bytes | Exception | float, kind: str = "text/event-stream", s
 
 
 def delta(text: str | None, index: int = 0, finish: str | None = None, **more: Any) -> bytes:
-    found = {**({} if text is None else {"content": text}), **more}
-    choice = {"index": index, "delta": found, "finish_reason": finish}
+    fields = {**({} if text is None else {"content": text}), **more}
+    choice = {"index": index, "delta": fields, "finish_reason": finish}
     chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
@@ -131,6 +131,6 @@ async def gateway(
     await service.close()
 
 
-def outcomes(found: Gateway) -> dict[str, str]:
-    """What became of each part of the last request, by its place."""
-    return {each["path"]: each["outcome"] for each in found.entries()[-1]["receipts"]}
+def outcomes(served: Gateway) -> dict[str, str]:
+    """The outcome of each part of the last request, by its path."""
+    return {receipt["path"]: receipt["outcome"] for receipt in served.entries()[-1]["receipts"]}

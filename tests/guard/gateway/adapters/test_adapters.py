@@ -65,7 +65,7 @@ async def test_harm_is_stopped_and_recorded_on_every_route(tmp_path: Path, route
 async def test_the_upstream_gets_a_chat_request(tmp_path: Path, route: str) -> None:
     async with gateway(tmp_path, answers("fine")) as served:
         await ask(served, route, temperature=0.5)
-        (body,) = served.fake.asked
+        (body,) = served.fake.requests
         assert body["messages"] == [{"role": "user", "content": "hi"}]
         assert (body["temperature"], body["model"]) == (0.5, "m")
 
@@ -110,7 +110,7 @@ async def test_what_a_chat_request_cannot_hold_is_refused(tmp_path: Path, route:
     async with gateway(tmp_path, answers("fine")) as served:
         response = await ask(served, route, **more)
         assert response.status_code == 400
-        assert not served.fake.asked
+        assert not served.fake.requests
 
 
 async def test_responses_with_the_official_client(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_responses_with_the_official_client(tmp_path: Path) -> None:
         assert response.usage is not None
         assert response.usage.total_tokens == 5
         Response.model_validate(response.model_dump(), strict=False)
-        assert served.fake.asked[0]["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert served.fake.requests[0]["messages"][0] == {"role": "system", "content": "Be brief."}
         async with sdk(served).responses.stream(model="m", input="hi") as stream:
             kinds = [event.type async for event in stream]
             final = await stream.get_final_response()
@@ -160,9 +160,9 @@ async def test_function_calls_in_responses(tmp_path: Path) -> None:
         response = await client.responses.create(model="m", input=history, tools=tools)
         call: Any = response.output[-1]
         assert (call.type, call.call_id, call.arguments) == ("function_call", "call_1", '{"city": "Oslo"}')
-        roles = [each_message["role"] for each_message in served.fake.asked[0]["messages"]]
+        roles = [each_message["role"] for each_message in served.fake.requests[0]["messages"]]
         assert roles == ["user", "assistant", "tool"]
-        assert served.fake.asked[0]["tools"][0]["function"]["name"] == "weather"
+        assert served.fake.requests[0]["tools"][0]["function"]["name"] == "weather"
         async with client.responses.stream(model="m", input=history, tools=tools) as stream:
             async for _ in stream:
                 pass
@@ -193,7 +193,7 @@ async def test_messages_in_anthropics_form(tmp_path: Path) -> None:
         assert [block["type"] for block in reply["content"]] == ["thinking", "text", "tool_use"]
         assert reply["content"][-1]["input"] == {"city": "Oslo"}
         assert (reply["stop_reason"], reply["usage"]) == ("tool_use", {"input_tokens": 3, "output_tokens": 2})
-        body = served.fake.asked[0]
+        body = served.fake.requests[0]
         assert [each_message["role"] for each_message in body["messages"]] == ["system", "user", "assistant", "tool"]
         assert (body["tool_choice"], body["max_tokens"]) == ("required", 9)
 
@@ -205,8 +205,8 @@ async def test_a_stream_of_messages_is_well_formed(tmp_path: Path) -> None:
         kinds = [event["type"] for event in events]
         assert (kinds[0], kinds[-2:]) == ("message_start", ["message_delta", "message_stop"])
         assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 2
-        said = "".join(event["delta"].get("text", "") for event in events if event["type"] == "content_block_delta")
-        assert said == "fineandgood"
+        shown = "".join(event["delta"].get("text", "") for event in events if event["type"] == "content_block_delta")
+        assert shown == "fineandgood"
         assert events[-2]["usage"]["output_tokens"] == 2
 
 

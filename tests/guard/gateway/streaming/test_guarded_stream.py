@@ -66,13 +66,13 @@ class Outcome:
     stopped: int
     raw: bytes
 
-    def said(self, name: str = "content", index: int = 0) -> str:
-        found = ""
+    def words_sent(self, name: str = "content", index: int = 0) -> str:
+        text = ""
         for document in self.documents:
             for choice in document.get("choices", []):
                 if choice["index"] == index:
-                    found += choice["delta"].get(name) or ""
-        return found
+                    text += choice["delta"].get(name) or ""
+        return text
 
     def finish(self, index: int = 0) -> list[str]:
         return [
@@ -97,12 +97,14 @@ def stream(words: Sequence[str], index: int = 0, finish: str = "stop") -> list[d
 
 
 def wire(documents: Sequence[dict[str, Any]], newline: str = "\n", *, done: bool = True) -> bytes:
-    parts = [f": ping{newline}data: {json.dumps(each, ensure_ascii=False)}{newline}{newline}" for each in documents]
+    parts = [
+        f": ping{newline}data: {json.dumps(document, ensure_ascii=False)}{newline}{newline}" for document in documents
+    ]
     return ("".join(parts) + (f"data: [DONE]{newline}{newline}" if done else "")).encode()
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
-    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    edges = [0, *sorted({cut_at % (len(data) + 1) for cut_at in places}), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
 
 
@@ -147,8 +149,8 @@ def scripted(seed: int) -> tuple[list[str], int | None, list[bytes]]:
     words = ["".join(draw.choices(letters, k=draw.randint(1, 9))) for _ in range(draw.randint(0, 60))]
     if draw.random() < 0.7:
         # In one word, or spread over several.
-        place = draw.randint(0, len(words))
-        words[place:place] = draw.choice([["BOMB"], ["BO", "MB"], ["B", "O", "M", "B"], ["xBOMBx"]])
+        position = draw.randint(0, len(words))
+        words[position:position] = draw.choice([["BOMB"], ["BO", "MB"], ["B", "O", "M", "B"], ["xBOMBx"]])
     text = "".join(words)
     begin = text.find(BAD) if BAD in text else None
     data = wire(stream(words), draw.choice(["\n", "\r\n", "\r"]))
@@ -161,23 +163,23 @@ def test_no_character_of_harm_leaves_in_250_streams_cut_at_random_bytes(block: i
         words, begin, parts = scripted(seed)
         text = "".join(words)
         hold = random.Random(seed).choice([4, 20, 60])
-        found = run(parts, hold=hold, every=random.Random(seed).choice([1, 7, 30]))
-        said = found.said()
-        assert found.watch.leaked == 0
+        result = run(parts, hold=hold, every=random.Random(seed).choice([1, 7, 30]))
+        content = result.words_sent()
+        assert result.watch.leaked == 0
         if begin is None:
-            assert said == text, seed
-            assert found.finish() == ["stop"]
+            assert content == text, seed
+            assert result.finish() == ["stop"]
             continue
-        assert found.stopped >= 1
-        assert BAD not in found.raw.decode()
-        if found.finish() == ["stop"]:
-            assert said == "A bird.", seed
+        assert result.stopped >= 1
+        assert BAD not in result.raw.decode()
+        if result.finish() == ["stop"]:
+            assert content == "A bird.", seed
         else:
-            assert found.finish() == ["content_filter"]
-            assert found.said("refusal") == "I can't say that."
+            assert result.finish() == ["content_filter"]
+            assert result.words_sent("refusal") == "I can't say that."
             # What left is a beginning of the reply that ends before the harm does, by the hold at least.
-            assert text.startswith(said), seed
-            assert len(said) <= begin + len(BAD) - hold or said == "", seed
+            assert text.startswith(content), seed
+            assert len(content) <= begin + len(BAD) - hold or content == "", seed
 
 
 @settings(max_examples=60, deadline=None)
@@ -194,12 +196,12 @@ def test_an_allowed_reply_leaves_whole_in_every_mode(
     words = [word.replace(BAD, "") for word in words]
     if BAD in "".join(words):
         return
-    found = run(cut(wire(stream(words)), places), mode, hold=hold, every=every)
-    assert found.said() == "".join(words)
-    assert found.finish() == ["stop"]
-    assert found.watch.problem is None
+    result = run(cut(wire(stream(words)), places), mode, hold=hold, every=every)
+    assert result.words_sent() == "".join(words)
+    assert result.finish() == ["stop"]
+    assert result.watch.problem is None
     if mode != "off":
-        assert found.reviewer.shown[-1] == "".join(words)
+        assert result.reviewer.shown[-1] == "".join(words)
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,15 +210,15 @@ def test_an_allowed_reply_leaves_whole_in_every_mode(
 )
 def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, every: int) -> None:
     async def go() -> None:
-        seen: list[str] = []
+        reviewed: list[str] = []
 
         async def review(text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
-            seen.append(text)
+            reviewed.append(text)
             return GuardDecision("allow", text, 0.0, "words", "fine")
 
         async def upstream() -> AsyncIterator[dict[str, Any]]:
-            for each in stream(words):
-                yield each
+            for document in stream(words):
+                yield document
 
         async def stop() -> None:
             return
@@ -228,42 +230,42 @@ def test_what_leaves_was_judged_with_what_follows(words: list[str], hold: int, e
                 continue
             (choice,) = json.loads(part.removeprefix(b"data: "))["choices"]
             left += len(choice["delta"].get("content") or "")
-            judged = max(map(len, seen), default=0)
+            judged = max(map(len, reviewed), default=0)
             assert left == 0 or left <= judged - hold or judged == len("".join(words))
 
     asyncio.run(go())
 
 
 def test_buffer_lets_nothing_leave_before_the_end() -> None:
-    found = run([wire(stream(["fine "] * 50 + ["BOMB"]))], "buffer")
-    assert (found.said(), found.finish()) == ("A bird.", ["stop"])
-    assert len(found.reviewer.shown) == 1
+    result = run([wire(stream(["fine "] * 50 + ["BOMB"]))], "buffer")
+    assert (result.words_sent(), result.finish()) == ("A bird.", ["stop"])
+    assert len(result.reviewer.shown) == 1
 
 
 def test_observe_lets_all_leave_and_counts_what_leaked() -> None:
     words = ["fine "] * 5 + ["BOMB "] + ["more "] * 5
-    found = run([wire(stream(words))], "observe", every=5)
-    assert found.said() == "".join(words)
-    assert found.watch.leaked > 0
+    result = run([wire(stream(words))], "observe", every=5)
+    assert result.words_sent() == "".join(words)
+    assert result.watch.leaked > 0
 
 
 def test_off_asks_nobody_and_changes_nothing() -> None:
     documents = stream(["a BOMB"])
-    found = run([wire(documents)], "off")
-    assert found.documents == documents
-    assert found.reviewer.shown == []
+    result = run([wire(documents)], "off")
+    assert result.documents == documents
+    assert result.reviewer.shown == []
 
 
 def test_choices_are_judged_apart() -> None:
     one, two = stream(["safe "] * 30), stream(["a BOMB ", *["more "] * 30], index=1)
-    mixed = [each for pair in zip(one, two, strict=False) for each in pair] + one[len(two) :] + two[len(one) :]
-    found = run([wire(mixed)])
-    assert found.said(index=0) == "safe " * 30
-    assert found.finish(0) == ["stop"]
-    assert found.said(index=1) == "A bird."
-    assert found.finish(1) == ["stop"]
+    mixed = [document for pair in zip(one, two, strict=False) for document in pair] + one[len(two) :] + two[len(one) :]
+    result = run([wire(mixed)])
+    assert result.words_sent(index=0) == "safe " * 30
+    assert result.finish(0) == ["stop"]
+    assert result.words_sent(index=1) == "A bird."
+    assert result.finish(1) == ["stop"]
     both = run([wire([{**one[1], "choices": [one[1]["choices"][0], two[1]["choices"][0]]}, one[-1], two[-1]])])
-    assert (both.said(index=0), both.said(index=1)) == ("safe ", "A bird.")
+    assert (both.words_sent(index=0), both.words_sent(index=1)) == ("safe ", "A bird.")
 
 
 def test_a_tool_call_leaves_only_when_all_of_it_was_judged() -> None:
@@ -272,35 +274,35 @@ def test_a_tool_call_leaves_only_when_all_of_it_was_judged() -> None:
 
     pieces = [call(name="run", arguments=""), *(call(arguments="x" * 15) for _ in range(20))]
     safe = run([wire([chunk({"role": "assistant"}), *map(chunk, pieces), chunk({}, "tool_calls")])])
-    assert sum("tool_calls" in each["choices"][0]["delta"] for each in safe.documents) == 21
+    assert sum("tool_calls" in document["choices"][0]["delta"] for document in safe.documents) == 21
     bad = [call(), *pieces, call(arguments="BOMB")]
-    found = run([wire([chunk({"role": "assistant"}), *map(chunk, bad), chunk({}, "tool_calls")])])
-    assert b"tool_calls" not in found.raw
+    result = run([wire([chunk({"role": "assistant"}), *map(chunk, bad), chunk({}, "tool_calls")])])
+    assert b"tool_calls" not in result.raw
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "refusal", "surprise"])
 def test_words_in_any_field_are_judged(name: str) -> None:
-    found = run(
+    result = run(
         [wire([chunk({"role": "assistant"}), chunk({name: "a BOMB"}), chunk({"content": "ok"}), chunk({}, "stop")])]
     )
-    assert BAD not in found.raw.decode()
-    assert any(place.endswith(name) for place in found.watch.choices[0].kinds)
+    assert BAD not in result.raw.decode()
+    assert any(path.endswith(name) for path in result.watch.choices[0].kinds)
 
 
 def test_a_part_that_nobody_can_look_at_stops_a_reply_where_the_rail_fails_closed() -> None:
     documents = [chunk({"role": "assistant"}), chunk({"audio": {"data": "AAAA"}}), chunk({}, "stop")]
-    found = run([wire(documents)])
-    assert (found.said("refusal"), found.finish()) == ("Unchecked.", ["content_filter"])
-    assert b"AAAA" not in found.raw
+    result = run([wire(documents)])
+    assert (result.words_sent("refusal"), result.finish()) == ("Unchecked.", ["content_filter"])
+    assert b"AAAA" not in result.raw
     assert b"AAAA" in run([wire(documents)], closed=False).raw
 
 
 def test_usage_comes_after_the_words_and_ids_are_the_upstream_s() -> None:
     usage = {"id": "c", "object": "chat.completion.chunk", "choices": [], "usage": {"total_tokens": 9}}
-    found = run([wire([*stream(["fine"]), usage])])
-    assert found.documents[-1] == usage
+    result = run([wire([*stream(["fine"]), usage])])
+    assert result.documents[-1] == usage
     hit = run([wire([*stream(["BOMB"]), usage])])
-    assert {each["id"] for each in hit.documents} == {"c"}
+    assert {document["id"] for document in hit.documents} == {"c"}
 
 
 @pytest.mark.parametrize(
@@ -319,16 +321,16 @@ def test_usage_comes_after_the_words_and_ids_are_the_upstream_s() -> None:
     ],
 )
 def test_an_upstream_out_of_order_ends_in_an_error_that_says_so(data: bytes, error: Exception | None) -> None:
-    found = run([data], error=error)
-    told = found.documents[-1]["error"]
-    assert told["code"] == "upstream"
-    assert BAD not in told["message"], "an upstream's words in an error are judged, too"
-    assert found.said() in ("", "fine")
+    result = run([data], error=error)
+    problem = result.documents[-1]["error"]
+    assert problem["code"] == "upstream"
+    assert BAD not in problem["message"], "an upstream's words in an error are judged, too"
+    assert result.words_sent() in ("", "fine")
 
 
 def test_a_broken_stream_s_tail_is_judged_before_it_leaves() -> None:
-    found = run([wire(stream(["a BOMB"])[:-1], done=False)], error=httpx.ReadError("gone"))
-    assert BAD not in found.raw.decode()
+    result = run([wire(stream(["a BOMB"])[:-1], done=False)], error=httpx.ReadError("gone"))
+    assert BAD not in result.raw.decode()
 
 
 def test_another_content_type_is_an_error() -> None:
@@ -345,7 +347,7 @@ def test_another_content_type_is_an_error() -> None:
 
 def test_a_client_that_goes_away_stops_the_upstream() -> None:
     async def go() -> bool:
-        body = Bytes([wire([each]) for each in stream(["fine "] * 50)])
+        body = Bytes([wire([document]) for document in stream(["fine "] * 50)])
         response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
         events = GuardedStream(Reviewer(), StreamPolicy(mode="off"), StreamStats(), allow).run(
             chunks(response), response.aclose
