@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from equipoise.audit.perturbed_picture import to_document
 from equipoise.audit.records import AuditRun
-from equipoise.audit.summary import AuditSummary, summarise, write_summary
+from equipoise.audit.summary import AuditSummary, summarise
 from equipoise.errors import UsageError
 from equipoise.stats.estimates import Estimate
 from tests.audit.factories import MODEL, PERTURBED, REVISION, Row, balanced, balanced_rows, recipe, rows, write_run
@@ -90,16 +90,16 @@ def test_traces_of_an_attack_stay_out_of_the_summary(tmp_path: Path) -> None:
 def test_a_summary_is_a_function_of_the_rows_alone(finished: AuditRun, summary: AuditSummary, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "copy")
     copy = AuditRun.open(tmp_path / "copy")
-    path = write_summary(copy)
+    path = summarise(copy).save(copy.folder)
     first = path.read_bytes()
     assert json.loads(first) == summary.to_json()
-    assert write_summary(copy).read_bytes() == first
+    assert summarise(copy).save(copy.folder).read_bytes() == first
 
 
 def test_a_summary_is_read_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     run = balanced(tmp_path / "run")
     summary = summarise(run)
-    assert AuditSummary.load(write_summary(run)) == summary
+    assert AuditSummary.load(summary.save(run.folder)) == summary
     assert AuditSummary.from_json(summary.to_json()).to_json() == summary.to_json()
 
 

@@ -11,7 +11,7 @@ from equipoise.errors import ModelError, UsageError
 from equipoise.generation.attribution import attribute_words
 from equipoise.generation.backend_chat import BackendChat
 from equipoise.generation.refusal_target import find_refusal_target
-from equipoise.generation.victims import OpenVictim, SampledVictim, shared_tokens
+from equipoise.generation.victims import OpenVictim, SampledVictim
 from equipoise.generation.vocabulary_map import VocabularyMap
 from equipoise.judges.llm_interface import Completion, CompletionRequest
 from equipoise.models.hf import HuggingFaceModel
@@ -59,7 +59,6 @@ def test_the_prefix_is_shared(chatty: TextModel, victim: OpenVictim) -> None:
     victim.scores(TEXTS)
     assert chatty.text_sharing is not None
     assert chatty.text_sharing.shared, chatty.text_sharing.reason
-    assert shared_tokens(victim, TEXTS[:2]) >= 3
 
 
 def test_the_gradient_points_to_the_planted_words(chatty: TextModel, victim: OpenVictim) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from equipoise.errors import UsageError
@@ -57,3 +60,19 @@ def test_what_judges_replies_only_is_no_judge_of_requests(name: str) -> None:
 def test_an_unknown_family_of_guards_is_named() -> None:
     with pytest.raises(UsageError, match="nobody"):
         request_judge(f"guard:nobody={URL}")
+
+
+def test_a_local_judge_that_is_shown_pictures_has_to_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(name: str, **settings: Any) -> Any:
+        loaded.append(name)
+        return SimpleNamespace(name=name, revision="1", reads_pictures="llava" in name)
+
+    monkeypatch.setattr("equipoise.models.load.load", load)
+    settings = JudgeSettings(pictures=True, device="cpu")
+    judge = choose_judge("testbed/llava", [], settings)
+    assert judge.describe()["pictures"] is True
+    with pytest.raises(UsageError, match=r"expected a judge that reads pictures, got org/text; try .*"):
+        harm_judge("org/text", settings)
+    assert loaded == ["testbed/llava", "org/text"]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from equipoise.errors import ModelError
-from equipoise.judges.hf_backend import HFBackend, HFVisionBackend, local_judge
+from equipoise.judges.hf_backend import HFBackend, HFVisionBackend
 from equipoise.judges.llm_interface import CompletionRequest
 from equipoise.judges.llm_judge import SELF, LLMJudge
 from equipoise.judges.rubric import HARM, REFUSAL
@@ -119,7 +119,7 @@ def test_the_identity_is_that_of_the_weights(folder: Path, model: HFBackend) -> 
 def test_no_model_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"expected a model that transformers .* knows"):
-        local_judge(str(tmp_path))
+        HFBackend.load(str(tmp_path))
 
 
 def test_a_guard_s_template_gets_its_arguments(model: HFBackend) -> None:

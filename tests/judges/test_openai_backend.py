@@ -9,7 +9,7 @@ from PIL import Image
 
 from equipoise.judges import openai_backend
 from equipoise.judges.llm_judge import SELF, LLMJudge
-from equipoise.judges.openai_backend import OpenAIBackend, served_judge
+from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM, REFUSAL
 from equipoise.served_models.endpoint import ServedEndpoint
 from equipoise.types import Exchange, Prompt, Verdict
@@ -259,17 +259,18 @@ def test_judging_oneself_is_said() -> None:
 
 
 def test_the_identity_covers_what_decides_and_no_secret() -> None:
-    base = served_judge(ServedEndpoint("http://localhost:1/v1", "m", api_key="a")).identity
-    assert (
-        base
-        == served_judge(ServedEndpoint("http://user:pass@localhost:1/v1?key=1", "m", api_key="b"), timeout=3).identity
-    )
+    def served(url: str = "http://localhost:1/v1", name: str = "m", timeout: float = 60, **more: Any) -> LLMJudge:
+        questions, pictures = more.pop("questions", (REFUSAL, HARM)), more.pop("pictures", False)
+        return LLMJudge(OpenAIBackend(ServedEndpoint(url, name, **more), timeout=timeout), questions, pictures)
+
+    base = served(api_key="a").identity
+    assert base == served("http://user:pass@localhost:1/v1?key=1", api_key="b", timeout=3).identity
     others = [
-        served_judge(ServedEndpoint("http://localhost:1/v1", "n")),
-        served_judge(ServedEndpoint("http://localhost:1/v1", "m"), questions=(HARM,)),
-        served_judge(ServedEndpoint("http://localhost:1/v1", "m"), pictures=True),
-        served_judge(ServedEndpoint("http://localhost:1/v1", "m", temperature=None)),
-        served_judge(ServedEndpoint("http://localhost:1/v1", "m", extra_body={"top_k": 1})),
+        served(name="n"),
+        served(questions=(HARM,)),
+        served(pictures=True),
+        served(temperature=None),
+        served(extra_body={"top_k": 1}),
     ]
     assert len({base, *(other.identity for other in others)}) == 6
-    assert "pass" not in str(served_judge(ServedEndpoint("http://user:pass@localhost:1/v1", "m")).describe())
+    assert "pass" not in str(served("http://user:pass@localhost:1/v1").describe())

@@ -11,7 +11,6 @@ from equipoise.judges.text_preprocessing import (
     clauses,
     find_repetition,
     foreign,
-    list_items,
     plain,
     sentences,
     without_quotes,
@@ -100,22 +99,6 @@ def test_clauses_are_parted_by_commas_dashes_and_conjunctions() -> None:
     assert clauses("No \u2014 never") == ["No", "never"]
     assert clauses("a dog and a cat") == ["a dog", "and a cat"]
     assert clauses("half-open, 3:15") == ["half-open", "3:15"]
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("- a\n- b\n* c\n\u2022 d\n+ e", 5),
-        ("1. a\n2) b\n(3) c\n4: d", 4),
-        ("step 1 a\nstep 2 b", 2),
-        ("  - indented", 1),
-        ("-no blank\n1.no blank", 0),
-        ("in 2. the middle - of a line", 0),
-        ("", 0),
-    ],
-)
-def test_list_items_are_counted_by_their_marks(text: str, count: int) -> None:
-    assert list_items(text) == count
 
 
 def test_words_are_letters_with_at_most_one_apostrophe() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,7 +13,7 @@ from equipoise.errors import UsageError
 from equipoise.prompts.exemplars import own_pool
 from equipoise.prompts.policy import ComposedPolicy, Contextual, FewShot, Retry, SystemText
 from equipoise.prompts.policy_file import NAMED, load_policy, named_text, parse_policy
-from equipoise.steering.prompt_sets import OWN_SETS, own_prompts
+from equipoise.steering.prompt_sets import OwnSet, own_prompts
 from equipoise.types import Prompt, Sample
 
 LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
@@ -41,7 +42,7 @@ def test_the_kinds_of_our_policies() -> None:
 def test_our_exemplars_share_nothing_with_the_prompts_that_soft_prompts_are_made_with() -> None:
     anchors = [
         Sample(f"{name} {i}", "own", prompt.text, "answer")
-        for name in OWN_SETS
+        for name in get_args(OwnSet)
         for i, prompt in enumerate(own_prompts(name).prompts)
     ]
     assert find_overlaps(anchors, own_pool().samples) == ()

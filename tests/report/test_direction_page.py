@@ -13,7 +13,6 @@ from equipoise.report.direction_page import (
     MARGIN,
     WIDTH,
     DirectionPlot,
-    condition_change,
     dose_plot,
     layer_plot,
     plane_plot,
@@ -159,14 +158,6 @@ def test_prompts_that_only_look_harmful_take_the_place_of_the_harmless_ones() ->
     plot = plane_plot(measurement)
     assert plot.across == "pseudo-harmful prompts refused"
     assert dots(plot, "plain")[0][0] == pytest.approx((MARGIN + WIDTH - 16) / 2, abs=0.01)
-
-
-def test_a_change_is_in_points_and_a_missing_one_a_dash() -> None:
-    assert condition_change(PLAIN, "harmful") == "-"
-    assert condition_change(ABLATED, "pseudo_harmful") == "-"
-    text = condition_change(ABLATED, "harmful")
-    assert text.startswith("\N{MINUS SIGN}30") or text.startswith("-30")
-    assert "(" in text
 
 
 def test_the_page_escapes_names_and_says_what_the_direction_was_found_with() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
 from equipoise.data.questions import fold
 from equipoise.errors import UsageError
-from equipoise.steering.prompt_sets import OWN_SETS, batches, own_prompts, read_prompts
+from equipoise.steering.prompt_sets import OwnSet, batches, own_prompts, read_prompts
 
 
 def test_our_own_prompts_are_many_short_and_distinct() -> None:
-    sets = {name: own_prompts(name) for name in OWN_SETS}
+    sets = {name: own_prompts(name) for name in get_args(OwnSet)}
     assert len(sets["harmful"]) >= 128
     assert len(sets["harmless"]) >= 128
     assert len(sets["pseudo_harmful"]) >= 60

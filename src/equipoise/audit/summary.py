@@ -213,6 +213,16 @@ class AuditSummary:
         """
         return cls._read(JsonObject(document, path))
 
+    def save(self, folder: Path) -> Path:
+        """Write `summary.json` into the run folder, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        path = folder / NAME
+        write_json(path, self.to_json())
+        return path
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """The summary of a `summary.json`.
@@ -265,18 +275,6 @@ def summarise_cases(run: AuditRun, cases: Sequence[AuditCase]) -> AuditSummary:
         judges=tuple(JudgeSummary.of(description) for description in run.judge_descriptions),
         recovery={name: part for name, members in variants.items() if (part := recovery_of(members)) is not None},
     )
-
-
-def write_summary(run: AuditRun) -> Path:
-    """Write `summary.json` into the run folder, whole or not at all.
-
-    Raises:
-        UsageError: a file of the folder was changed.
-        OutputError: the file cannot be written.
-    """
-    path = run.folder / NAME
-    write_json(path, summarise(run).to_json())
-    return path
 
 
 def is_complete(run: AuditRun, cases: Sequence[AuditCase]) -> bool:

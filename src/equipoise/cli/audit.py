@@ -227,19 +227,17 @@ def _write_curve(begun: BegunReplies, config: AuditConfig) -> None:
 
 
 def _report(folder: Path, against: Path | None, outcome: CollectionOutcome, json: bool) -> None:
-    from equipoise.audit.summary import NAME
-    from equipoise.files import write_json
     from equipoise.report.audit.page import write_report
     from equipoise.report.audit.replies import replies_name
 
     run, cases, summary = open_with_summary(folder, against)
-    write_json(folder / NAME, summary.to_json())
+    numbers = summary.save(folder)
     page = write_report(run, summary, folder / "report.html", cases=cases)
     if json:
         print_json(summary.to_json())
     else:
         print_summary(summary)
-        print_table("", f"report  {page}", f"replies {replies_name(page)}", f"numbers {folder / NAME}")
+        print_table("", f"report  {page}", f"replies {replies_name(page)}", f"numbers {numbers}")
     for warning in summary.warnings if json else ():
         if warning.kind in FIRST_WARNINGS:
             warn(f"{warning.variant}: {warning.text}")

@@ -46,7 +46,11 @@ judge = typer.Typer(
 )
 
 Pictures = Annotated[
-    bool, typer.Option("--with-pictures", help="Show the pictures to judges behind a URL."), FormerName("--pictures")
+    bool,
+    typer.Option(
+        "--with-pictures", help="Show the pictures to judges that are models; a local one then has to read them."
+    ),
+    FormerName("--pictures"),
 ]
 
 

@@ -22,7 +22,10 @@ def rejudge(
     run: Annotated[Path, typer.Argument(help="The folder of an audit.", show_default=False)],
     judges: JudgeOptions = JudgeOptions(),
     with_pictures: Annotated[
-        bool, typer.Option("--with-pictures", help="Show the pictures to judges behind a URL.")
+        bool,
+        typer.Option(
+            "--with-pictures", help="Show the pictures to judges that are models; a local one then has to read them."
+        ),
     ] = False,
     device: DeviceOptions = DeviceOptions(),
     json: o.Json = False,
@@ -33,8 +36,6 @@ def rejudge(
     """
     from equipoise.audit.records import AuditRun
     from equipoise.audit.rejudge import rejudge as judge_again
-    from equipoise.audit.summary import NAME
-    from equipoise.files import write_json
     from equipoise.reference.mllm.scene_judge import judge_for_suites
     from equipoise.report.audit.page import write_report
 
@@ -42,7 +43,7 @@ def rejudge(
     judge = judge_for_suites(judges.load(device, pictures=with_pictures), suites)
     outcome = judge_again(run, judge, with_pictures=with_pictures, command=command_line())
     opened, cases, summary = open_with_summary(run, None)
-    write_json(run / NAME, summary.to_json())
+    numbers = summary.save(run)
     page = write_report(opened, summary, run / "report.html", cases=cases)
     if json:
         print_json(summary.to_json())
@@ -53,5 +54,5 @@ def rejudge(
         f"judged by {opened.judge_line}",
         f"{outcome.judged} replies judged, {outcome.reused} verdicts reused, {outcome.skipped} prompts without a reply",
         f"report  {page}",
-        f"numbers {run / NAME}",
+        f"numbers {numbers}",
     )

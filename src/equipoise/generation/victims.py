@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL.Image import Image
@@ -13,7 +13,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.models.base import OpenModel, require_reads_pictures
-from equipoise.models.encoded_prompt import common_prefix
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.types import ChatModel, Exchange, Judge, Prompt, Verdict
 
@@ -180,9 +179,3 @@ class SampledVictim:
         """One more reply to each prompt, with its verdict."""
         exchanges = self.model.generate([Prompt.ask(text) for text in texts], max_new_tokens=REPLY_TOKENS)
         return list(zip(exchanges, self._judge(exchanges), strict=True))
-
-
-def shared_tokens(victim: OpenVictim, texts: Sequence[str]) -> int:
-    """How many tokens the scored prompts have in common at their beginning, for a report of what sharing saves."""
-    model: Any = victim.model
-    return common_prefix(model.encode_rows([victim.prompt(text) for text in texts], [victim.refusal] * len(texts)))

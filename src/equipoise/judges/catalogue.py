@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from equipoise.judges.rubric import RubricQuestion
     from equipoise.types import Judge
 
-WHERE = "URL#MODEL of an OpenAI-compatible server, or a local text model (folder or ORG/NAME)"
+WHERE = "URL#MODEL of an OpenAI-compatible server, or a local model (folder or ORG/NAME)"
 """How a model that judges is named."""
 
 
@@ -28,7 +28,7 @@ class JudgeSettings:
     key: str | None = None
     """Key of the servers."""
     pictures: bool = False
-    """Whether judges behind a URL are shown the pictures."""
+    """Whether judges that are models are shown the pictures; a local one then has to read them."""
     timeout: float = 60.0
     """Seconds a served judge may take for one reply."""
     device: str | None = None
@@ -159,7 +159,21 @@ def key_from(name: str | None) -> str | None:
 def _llm_judge(spec: str, questions: tuple[RubricQuestion, ...], settings: JudgeSettings) -> Judge:
     from equipoise.judges.llm_judge import LLMJudge
 
-    return LLMJudge(_backend(spec, settings), questions, settings.pictures)
+    backend = _vision_backend(spec, settings) if settings.pictures and is_local(spec) else _backend(spec, settings)
+    return LLMJudge(backend, questions, settings.pictures)
+
+
+def _vision_backend(where: str, settings: JudgeSettings) -> Backend:
+    """The model in a folder or on the hub, with its pictures; one that reads none is an error."""
+    from equipoise.judges.hf_backend import HFVisionBackend
+    from equipoise.models.load import load
+
+    model = load(where, device=settings.device, dtype=settings.dtype)
+    if not model.reads_pictures:
+        raise UsageError(
+            f"expected a judge that reads pictures, got {where}; try a multimodal model, or without --with-pictures"
+        )
+    return HFVisionBackend(model)
 
 
 def _backend(where: str, settings: JudgeSettings, *, raw: bool = False) -> Backend:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from equipoise.errors import ModelError
 from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, CompletionToken
-from equipoise.judges.llm_judge import LLMJudge
-from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 from equipoise.judges.run_judge import error_line
 from equipoise.types import Prompt
 
@@ -201,14 +199,3 @@ class HFVisionBackend:
         top = dict(zip(request.options, scores.total.tolist(), strict=True))
         best = max(top, key=top.__getitem__)
         return Completion(best, (CompletionToken(best, top),))
-
-
-def local_judge(
-    name: str,
-    *,
-    questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM),
-    device: str | None = None,
-    dtype: str | None = None,
-) -> LLMJudge:
-    """A local text model as judge; arguments as of `HFBackend.load` and `LLMJudge`."""
-    return LLMJudge(HFBackend.load(name, device=device, dtype=dtype), questions)

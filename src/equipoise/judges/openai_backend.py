@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from equipoise.errors import UsageError
 from equipoise.judges.llm_interface import TOP, Completion, CompletionRequest, CompletionToken
-from equipoise.judges.llm_judge import LLMJudge
-from equipoise.judges.rubric import HARM, REFUSAL, RubricQuestion
 from equipoise.judges.run_judge import error_line
 from equipoise.served_models.backoff import FIRST_PAUSE, Backoff
 from equipoise.served_models.chat_messages import content_text, first_choice, first_message, refusal_text, to_openai
@@ -164,18 +162,6 @@ class OpenAIBackend:
         """A failure in one short line after "the judge ...", without the key or the URL's credentials."""
         verb = "refused" if failure.kind == "policy" else "gave no answer"
         return error_line(self._endpoint.without_secrets(f"{verb}: {failure.line}"), 180)
-
-
-def served_judge(
-    endpoint: ServedEndpoint,
-    *,
-    questions: tuple[RubricQuestion, ...] = (REFUSAL, HARM),
-    pictures: bool = False,
-    timeout: float = 60.0,
-    concurrency: int = 8,
-) -> LLMJudge:
-    """A served model as judge; arguments as of `OpenAIBackend` and `LLMJudge`."""
-    return LLMJudge(OpenAIBackend(endpoint, timeout=timeout, concurrency=concurrency), questions, pictures)
 
 
 def _completion(body: str, *, raw: bool) -> Completion:

@@ -25,7 +25,6 @@ READING: Final[dict[str, str]] = {
         r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Dr|St|vs|cf)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)[\"')\]]*\s+|\n+"
     ),
     "clause end": r"\s*[,;:]\s+|\s+[-\u2013\u2014]+\s+|\s*\u2014\s*|\s+(?=(?:but|and|so|because|however|though)\b)",
-    "list item": r"(?m)^[ \t]*(?:[-*\u2022+]|\(?\d{1,2}[.):]|step \d+)[ \t]+\S",
 }
 """The patterns of this module by what they find; the identity of a judge that reads this way covers them."""
 
@@ -117,11 +116,6 @@ def sentences(text: str) -> list[str]:
 def clauses(sentence: str) -> list[str]:
     """The clauses of a sentence: what stands between commas, dashes and conjunctions."""
     return [piece.strip() for piece in _PATTERN["clause end"].split(sentence) if piece and piece.strip()]
-
-
-def list_items(text: str) -> int:
-    """How many bulleted or numbered lines a text has."""
-    return len(_PATTERN["list item"].findall(text))
 
 
 def words(text: str) -> list[str]:

@@ -29,11 +29,6 @@ class Appearance:
     rgba: NDArray[np.uint8] | None = None
     """`H x W x 4` colours with their alpha; None where nothing is transparent."""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the picture is nothing but its colours."""
-        return self.profile is None and self.rgba is None
-
     def applied(self, flat: Image.Image, clean: Image.Image, levels: int) -> Image.Image:
         """A perturbed picture with the transparency of the clean one.
 

@@ -14,7 +14,7 @@ from equipoise.files import write_whole
 from equipoise.report.audit import numbers
 
 if TYPE_CHECKING:
-    from equipoise.steering.measurement import ConditionRates, DirectionMeasurement
+    from equipoise.steering.measurement import DirectionMeasurement
 
 WIDTH, HEIGHT, MARGIN = 560, 260, 46
 """Of a plot, in its own units."""
@@ -204,14 +204,6 @@ def plane_plot(measurement: DirectionMeasurement) -> DirectionPlot:
         tuple(series),
         joined=False,
     )
-
-
-def condition_change(part: ConditionRates, name: str) -> str:
-    """The change against the plain model in points, with its interval."""
-    change = part.changes.get(name)
-    if change is None or change.change is None:
-        return "-"
-    return f"{numbers.points(change.change)} ({numbers.points_range(change.low, change.high)})"
 
 
 def _percent_ticks() -> tuple[PlotTick, ...]:

@@ -96,11 +96,6 @@ def trace_spans(text: str) -> list[TextSpan]:
     return _disjoint([*spans, *(match.span() for match in re.finditer(STOPS, text))])
 
 
-def has_trace(text: str) -> bool:
-    """Whether a text holds a reasoning trace."""
-    return bool(HARMONY.search(text) or BARE_HARMONY.match(text) or _paired(text))
-
-
 def without_traces(text: str) -> str:
     """The reply in a text; the text itself, to the byte, where nothing else is in it."""
     kept = _kept(text)

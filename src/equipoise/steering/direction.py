@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -98,31 +98,6 @@ class Direction:
         self._check_same_stream(other)
         return self._derived(self.vector + other.vector, "plus another")
 
-    def project_out(self, other: Direction, share: float = 1.0) -> Direction:
-        """What is left without the part along `other`: `w - share * (w . r) r`, r of length 1.
-
-        Args:
-            other: of the same layer, position and model.
-            share: lambda of the surgical vector (arXiv:2410.03415); 1 makes the result orthogonal.
-
-        Raises:
-            UsageError: another model, layer or position; or nothing is left.
-        """
-        self._check_same_stream(other)
-        if (self.layer, self.position) != (other.layer, other.position):
-            raise UsageError(
-                f"expected directions of one layer and position, got {self.layer}, {self.position} and "
-                f"{other.layer}, {other.position}; try the candidate at the same place"
-            )
-        unit = other.unit.double()
-        vector = self.vector.double()
-        # In float64: what is left of two nearly parallel vectors is a small difference of large numbers.
-        rest = vector - share * (vector @ unit) * unit
-        if float(rest.norm()) < 1e-6 * self.norm:
-            raise UsageError("expected directions that are not parallel, got parallel ones; try other prompts")
-        derived = self._derived(rest.float(), f"less {share:g} of another's part")
-        return replace(derived, kind=self.kind)
-
     def random_like(self, seed: int) -> Direction:
         """A random direction of the same length, layer and position: the null of a measurement."""
         noise = torch.randn(len(self.vector), generator=torch.Generator().manual_seed(seed))
@@ -190,23 +165,3 @@ class Direction:
 def replace_vector(direction: Direction) -> Direction:
     """The direction with a vector of one number, so that `asdict` copies nothing large."""
     return replace(direction, vector=torch.ones(1))
-
-
-def mean_direction(directions: Sequence[Direction], weights: Sequence[float] | None = None) -> Direction:
-    """The weighted mean of directions of one model, layer and position.
-
-    Raises:
-        UsageError: none, or directions that do not belong together.
-    """
-    if not directions:
-        raise UsageError("expected at least one direction, got none; try finding one first")
-    shares = list(weights) if weights is not None else [1 / len(directions)] * len(directions)
-    if len(shares) != len(directions):
-        raise UsageError(f"expected a weight for each of {len(directions)} directions, got {len(shares)}; try none")
-    first = directions[0]
-    for direction in directions[1:]:
-        first._check_same_stream(direction)
-        if (direction.layer, direction.position) != (first.layer, first.position):
-            raise UsageError("expected directions of one layer and position, got several; try one of each")
-    total = torch.stack([direction.vector * share for direction, share in zip(directions, shares, strict=True)]).sum(0)
-    return first._derived(total, f"mean of {len(directions)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -36,7 +36,6 @@ from equipoise.types import Judge, Prompt
 
 LEAST_ROWS: Final = 8
 """Judged prompts of each class below which no direction is looked for."""
-ClassName = Literal["harmful", "harmless", "pseudo"]
 
 
 @dataclass(frozen=True)

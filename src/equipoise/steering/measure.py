@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final
 
@@ -379,8 +379,3 @@ def _picture_transfer(measurer: DirectionMeasurer) -> PictureTransfer:
 
 def _cosine(one: Tensor, other: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
-
-
-def settings_document(settings: MeasureSettings) -> dict[str, Any]:
-    """The settings as JSON, for a recipe."""
-    return asdict(settings)

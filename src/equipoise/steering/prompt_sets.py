@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from equipoise.data.tables import SUFFIXES, read_rows
 from equipoise.errors import UsageError
@@ -16,7 +16,6 @@ from equipoise.media.decode import open_picture
 from equipoise.types import Prompt
 
 OwnSet = Literal["harmful", "harmless", "pseudo_harmful", "contrast_harmful", "ordinary"]
-OWN_SETS: Final[tuple[OwnSet, ...]] = ("harmful", "harmless", "pseudo_harmful", "contrast_harmful", "ordinary")
 """Ours, written for this purpose and taken from no benchmark. `pseudo_harmful` only look harmful; `contrast_harmful`
 are harmful in the same words; `ordinary` are everyday and maths questions that a gate must leave alone."""
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.audit.frontier.cost import VariantCost
-from equipoise.audit.frontier.document import Frontier, write_frontier
+from equipoise.audit.frontier.document import NAME, Frontier
 from equipoise.audit.frontier.variant_record import FORMAT, LEFT_OUT, RECIPE, VariantRecord
+from equipoise.files import write_json
 from tests.audit.factories import Row, recipe, rows, write_run
 
 CASES = 40
@@ -67,5 +68,5 @@ def write_folder(
     }
     (folder / RECIPE).write_text(json.dumps(document))
     (folder / LEFT_OUT).write_text(json.dumps(left_out or []))
-    write_frontier(Frontier.read(folder))
+    write_json(folder / NAME, Frontier.read(folder).to_json())
     return folder

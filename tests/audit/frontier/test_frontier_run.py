@@ -17,11 +17,12 @@ import pytest
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.frontier import fitters
 from equipoise.audit.frontier.advice import advise
-from equipoise.audit.frontier.document import Frontier, read_names, write_frontier
+from equipoise.audit.frontier.document import NAME, Frontier, read_names
 from equipoise.audit.frontier.fitters import FitOutcome, FitRequest, Fitter
 from equipoise.audit.frontier.run import FrontierConfig, run_frontier
 from equipoise.audit.frontier.variant import parse_variant
 from equipoise.errors import UsageError
+from equipoise.files import write_json
 from equipoise.types import Prompt
 from tests.audit.frontier.planted import own, planted_config
 from tests.audit.frontier.samples import registry
@@ -68,7 +69,7 @@ def test_a_fitted_mitigation_removes_needless_refusals_alone(config: Config) -> 
     assert advice.ship == "surgical"
     assert "without a measurable rise of harmful answers" in advice.headline
     assert "--defend" in advice.command
-    write_frontier(frontier)
+    write_json(frontier.folder / NAME, frontier.to_json())
     assert read_names(folder) == {"plain": ("runs/plain",), "surgical": ("runs/surgical",)}
 
 

@@ -31,7 +31,6 @@ from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.summary import is_complete
 from equipoise.audit.warnings import find_warnings
 from equipoise.errors import UsageError
-from equipoise.files import write_json
 from equipoise.stats.estimates import Estimate, PairedChange
 from equipoise.stats.pareto import FrontMembership
 
@@ -181,17 +180,6 @@ class _MeasuredSeed:
             tuple(dict.fromkeys(f"{warning.text} ({warning.kind})" for warning in find_warnings(run, cases))),
             is_complete(run, cases),
         )
-
-
-def write_frontier(frontier: Frontier) -> Path:
-    """Write `frontier.json`, whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    path = frontier.folder / NAME
-    write_json(path, frontier.to_json())
-    return path
 
 
 def read_names(folder: Path) -> dict[str, tuple[str, ...]]:
