@@ -225,6 +225,7 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
     """Ask one variant after the other; what stops one for good stops the rest."""
     samples = [sample for suite in plan.suites for sample in suite.samples]
     pictures: list[PerturbedPicture] = []
+    # Which samples each variant asks. Those of attacked pictures are added below, once their attack has run.
     attacked: dict[str, tuple[Sample, ...]] = {PLAIN: tuple(samples), DEFENDED: tuple(samples)}
     if plan.text_attack is not None:
         changed_texts = attacked_samples(plan.text_attack, samples)
@@ -265,11 +266,15 @@ def _ask(
     if plan.defended is not None and variant.startswith(DEFENDED):
         target = EvaluationTarget(plan.defended.name, plan.defended.revision, plan.defended)
         settings = settings | {"model": target.name, "revision": target.revision}
+    # A row's key is a hash of the sample, the variant and the settings of the request. A changed setting makes new
+    # keys, so an old reply can never be taken for one of the new run.
     rows = []
     for sample in samples:
         names, problem = [], _problem(sample, target)
         for picture in sample.pictures if problem is None else ():
             try:
+                # Pictures are copied before anything is asked: the report, a rejudge and a later reader must see what
+                # the model saw, even if the user's own folder changes.
                 names.append(_keep(picture, plan.out / "pictures"))
             except PictureError as error:
                 problem = str(error)

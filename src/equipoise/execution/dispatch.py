@@ -181,6 +181,8 @@ class WorkerGroup:
         while self._stopped and len(self._loading) < len(queue):
             worker = self._stopped.popleft()
             self._loading.add(worker)
+            # No more workers than items that wait: loading a model takes minutes and memory, and a run of three
+            # pictures on a machine with eight GPUs would otherwise load eight models.
             self._backend.start(worker)
         return failed
 
@@ -197,6 +199,7 @@ class WorkerGroup:
         """Take what a worker said; returns the outcome of its item, where it has ended."""
         if isinstance(event, WorkerReply) and event.error is not None and event.is_final:
             raise event.error
+        # The first event of a worker answers its start, every later one an item. Both arrive over the same pipe.
         if worker in self._loading:
             self._settle_start(worker, event)
             return []
@@ -218,6 +221,8 @@ class WorkerGroup:
         if event.damage is not None:
             return self._count_death(worker, item, event.damage, queue)
         result = event.result
+        # The result is read back from the disk even if it came over the wire: what counts as done is what the next run
+        # will find.
         if self._store is not None:
             if result is not None:
                 self._store.write(worker, item.key, result)

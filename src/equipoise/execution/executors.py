@@ -83,6 +83,8 @@ class SpawnExecutor(Executor):
 
     def open(self, task: WorkerTask, store: ShardStore | None = None, note: Note = _ignore) -> WorkerGroup:
         """Processes, which start with the first items."""
+        # Set before the process imports torch: afterwards CUDA has read the variable and a change has no effect. With
+        # more workers than GPUs several share one, in turn.
         gpus = [{GPUS: self.gpus[number % len(self.gpus)]} if self.gpus else {} for number in range(self.workers)]
         threads = thread_variables(self.workers)
         launches = _launches(task, [{**threads, **gpu} for gpu in gpus], store)

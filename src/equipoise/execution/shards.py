@@ -39,6 +39,8 @@ class ShardStore:
 
     def read(self, key: str) -> Parcel | None:
         """The result of an item, from whichever shard has a whole one; None where there is none."""
+        # Sorted, so that of two whole results the same one is read everywhere. They are equal by contract; where a task
+        # breaks the contract, at least every reader sees the same.
         for path in sorted(self.folder.glob(f"*/{key}")):
             parcel = _read(path)
             if parcel is not None:

@@ -57,6 +57,8 @@ class SpawnBackend(WorkerBackend):
     def start(self, worker: str) -> None:
         """Start a process, which loads."""
         context = multiprocessing.get_context("spawn")
+        # A pipe for each process, no shared queue: a process that is killed while it holds a queue's lock blocks all
+        # others.
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self._launches[worker], theirs), name=worker, daemon=True)
         process.start()
@@ -147,6 +149,7 @@ def _end_with_parent() -> None:
 
     def watch() -> None:
         connection.wait([parent.sentinel])
+        # Not `sys.exit`, which only raises in this thread: the main thread may be inside a long call into torch.
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -48,6 +48,8 @@ class WorkerLaunch:
 
     def begin(self) -> ItemWorker:
         """Enter this process, and unpickle the task."""
+        # Before the task is unpickled, which imports torch: threads and GPUs are read from the environment then, and
+        # only then.
         os.environ.update(self.variables)
         sys.path.extend(path for path in self.paths if path not in sys.path)
         store = ShardStore(self.store) if self.store else None

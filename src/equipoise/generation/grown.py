@@ -170,6 +170,8 @@ class GrownSearch:
             save: called after each position.
         """
         growth = _GrowthState.from_dict(state)
+        # The writer's context (instruction and seed) is computed once; every appended token costs one step of its
+        # cache.
         writer = GrowingWriter(self.writer, seed.text, growth.tokens)
         total = sum(step["writer"] for step in growth.trace)
         failure: str | None = f"no end of a sentence within {self.settings.most_tokens} tokens"
@@ -206,6 +208,8 @@ class GrownSearch:
         """The next token with its scores; None where no candidate is left."""
         settings = self.settings
         weight = settings.weight_at(len(tokens))
+        # Shapes: `writer` and `allowed` have one entry for each token of the writer's vocabulary; `exact` and `likely`
+        # only hold the few tokens whose text the victim has scored.
         allowed = self._allowed(tokens, writer)
         start = self._canonical(tokens, best_allowed(writer, allowed, 4 * settings.candidates))
         if not start:
@@ -221,6 +225,9 @@ class GrownSearch:
             rounds += 1
             preliminary = writer
             if weight > 0:
+                # The gradient is taken at `best`, a whole text of the victim's. To first order it says for every other
+                # word what the refusal's log-probability would gain; that is good enough to choose candidates, and too
+                # rough to choose among them.
                 gain = self._gain(self._filter.decode([*tokens, best]))
                 preliminary = writer + weight * settings.gradient_weight * gain
             ranked = best_allowed(preliminary, allowed, 2 * settings.candidates)

@@ -196,6 +196,8 @@ class MutatedSearch:
             # Random numbers of its own for each round: a search that goes on after a kill draws what it would have
             # drawn.
             source = random.Random(f"{settings.seed} {number} {turn}")
+            # Mutants come from the current prompt, children from the best of all so far: annealing walks, recombination
+            # remembers.
             proposals = self._mutants(current[0], source)
             safe = self._safe(list(proposals), seed.text)
             scored = dict(zip(safe, self.victim.scores(safe), strict=True))
@@ -206,6 +208,7 @@ class MutatedSearch:
             pool |= scored
             accepted = False
             if scored:
+                # The text breaks ties, so that equal scores give the same prompt on every machine.
                 best = max(scored, key=lambda text: (scored[text], text))
                 accepted = self._anneal(scored[best] - current[1], turn, source)
                 current = (best, scored[best]) if accepted else current

@@ -156,6 +156,8 @@ class GenerationRun:
         seed = self._seeds[number % len(self._seeds)]
         name = _state(number)
         kept = self._stages.get(name) or {"state": None, "seconds": 0.0}
+        # Set back by what the killed process had spent on this attempt, so that its time counts and yields stay
+        # comparable.
         begin = self._clock() - kept["seconds"]
 
         def save(state: Mapping[str, Any]) -> None:

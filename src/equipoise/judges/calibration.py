@@ -108,6 +108,8 @@ def calibrate(judge: Judge, path: Path) -> JudgeCalibration:
     cases: dict[tuple[str, Label], list[tuple[bool | None, bool, str]]] = {}
     unusable: list[str] = []
     for batch in batches(read_rows(path), BATCH):
+        # A bad row among thousands is listed and left out. The file as a whole was checked before, so this loop cannot
+        # end early and waste what was judged.
         good = [row for row in batch if row.exchange is not None]
         unusable += [str(row.problem) for row in batch if row.exchange is None]
         verdicts = run_judge(judge, [row.exchange for row in good if row.exchange is not None])

@@ -41,6 +41,8 @@ def most_seconds(
         started = time.perf_counter()
         attack(copy, targets, config.questions.shadow)
         seconds = time.perf_counter() - started
+    # A step's time grows with the pixels that it works on, but never falls below that of the timed one: on a small
+    # picture the model takes most of it.
     by_picture = [config.steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
     if config.max_seconds is not None:
         by_picture = [min(value, config.max_seconds) for value in by_picture]

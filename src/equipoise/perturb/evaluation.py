@@ -38,6 +38,8 @@ def evaluate_both(
         batch_size: questions in one batch; None for all.
         judge: decides what a refusal is; None means the structural judge.
     """
+    # Both pictures are asked with the same questions, batches and decoding: any difference between the replies is then
+    # the picture's.
     before = _evaluate(model, clean, questions, max_new_tokens, batch_size, judge)
     after = _evaluate(model, perturbed, questions, max_new_tokens, batch_size, judge)
     pairs = zip(questions, before.exchanges, before.verdicts, after.exchanges, after.verdicts, strict=True)

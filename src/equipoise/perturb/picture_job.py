@@ -78,6 +78,8 @@ class PictureJob:
         # Attack and measurement are saved one after the other: a run that was killed between them only asks again.
         attacked = self.folder.attacked(image)
         peak = attacked["recipe"]["run"]["peak_memory"] if attacked else self._attack(image, clean)
+        # From the file that was just saved. A run that goes on after a kill measures the same file, so that both give
+        # one record.
         record = self._measure(image, clean, peak)
         self.folder.finish(image, record)
         return record
@@ -105,6 +107,8 @@ class PictureJob:
         appearance = read_appearance(image)
         if appearance.rgba is not None:
             result = result.with_appearance(appearance, to_pixels(open_picture(image)))
+        # Contract 3 begins here: the 8-bit file is written, and nothing after this line sees the floats that it was
+        # made from.
         replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image), appearance)
 
     def _measure(self, image: Path, clean: Image, peak: int | None) -> PictureRecord:

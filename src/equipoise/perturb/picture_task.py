@@ -83,6 +83,8 @@ class PictureTask(WorkerTask):
     def _perturb(self, state: LoadedModels, order_bytes: bytes, picture: bytes, *earlier: bytes) -> Parcel:
         order: PictureOrder = pickle.loads(order_bytes)
         revisions = {model.name: model.revision for model in (*state.targets, *state.bystanders)}
+        # Another machine may hold other weights under the same name. The order names the weights that the run was begun
+        # with.
         if revisions != order.recipe["revisions"]:
             raise ModelError(
                 f"expected the models {order.recipe['revisions']}, got {revisions} on a worker; "

@@ -42,6 +42,8 @@ class ResultsFolder:
             UsageError: it holds the results of another recipe.
         """
         _require_writable(path)
+        # Before models are loaded their revisions are unknown, so only keys of the config's recipe are compared here;
+        # `claim` compares all of them afterwards.
         kept = _read(path / MANIFEST)
         if kept is None or overwrite:
             return

@@ -72,6 +72,8 @@ def perturb_on_workers(
             run = _WorkerRun(folder, store, callbacks, own_refusals)
             waiting = list(run.unfinished(images, records, errors))
             callbacks.stage(f"{len(waiting)} pictures on {executor.description}")
+            # Outcomes come in any order; the key leads back to the picture. Two pictures with equal bytes have keys of
+            # their own, because the path is part of the key.
             of_key = {item.key: image for item, image in waiting}
             for outcome in group.map(item for item, _ in waiting):
                 image = of_key[outcome.item.key]

@@ -131,11 +131,15 @@ def compliance(
     """
     shares = []
     for group, anchor in zip(replies, anchors, strict=True):
+        # The paper drops the shortest samples: a reply that the length limit or an early end cut says least of
+        # compliance.
         kept = sorted(group, key=lambda exchange: len(exchange.reply), reverse=True)[:longest]
         values: list[bool] = []
         for verdict in judge(kept):
             if verdict.refused is None:
                 continue
+            # A reply to a harmful request may refuse nothing and still give nothing (a warning, a changed subject). It
+            # has not complied, so the probe must not learn its state as compliance.
             harmless = anchor.kind == "harmful" and verdict.harmful is False
             values.append(not verdict.refused and not harmless)
         shares.append(sum(values) / len(values) if values else 0.5)
@@ -199,6 +203,8 @@ def collect(
     states, comply = [], []
     for text in texts:
         prompts = [with_system(anchor.prompt, text) for anchor in anchors]
+        # Row order of everything below: all anchors under the first text, then all under the second, and so on.
+        # `SpaceData` and its cross-validation rely on it: rows of one request must stay in one fold.
         states.append(read_states(reader, prompts))
         groups = [
             [replace(exchange, prompt=anchor.prompt) for exchange in group]

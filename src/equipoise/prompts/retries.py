@@ -149,6 +149,8 @@ class _Asker:
             exchanges: of the first round, under the prompts that users sent.
         """
         begin = time.perf_counter()
+        # The conversation that a retry continues is the one the model had: with the policy's texts in it, not the
+        # user's prompt alone. `exchanges` in turn hold what the user is shown, under the prompt that the user sent.
         conversations = dict(enumerate(replies))
         waiting = self._allowed(prompts, exchanges)
         rounds: list[PolicyRound] = []
@@ -160,6 +162,8 @@ class _Asker:
             verdicts = self.judge([_as_sent(a, prompts[i]) for a, i in zip(answers, waiting, strict=True)])
             before = tuple(exchanges[i] for i in waiting)
             accepted = [
+                # Only a clear answer replaces a refusal. An unscored, broken or failed reply leaves the first one in
+                # place, so that a retry can reduce refusals and never swap one for noise.
                 v.refused is False and not v.degenerate and a.error is None
                 for v, a in zip(verdicts, answers, strict=True)
             ]
@@ -175,6 +179,8 @@ class _Asker:
             tokens = _total(self.count, requests)
             plain = None if tokens is None else 0
             rounds.append(PolicyRound(tuple(waiting), before, after, tuple(accepted), tokens, plain, seconds))
+            # An error is not asked again here: retries of the connection are the client's, and this loop would multiply
+            # them.
             waiting = [i for i, a, done in zip(waiting, answers, accepted, strict=True) if not done and a.error is None]
         return rounds
 

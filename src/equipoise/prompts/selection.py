@@ -164,6 +164,8 @@ def select(
             )
     everyone = [PromptCandidate(BASELINE, baseline), *candidates]
     evaluator = _Evaluator(judge, max_new_tokens, batch, progress or (lambda *_: None), folder)
+    # The choice sees the development part alone. Test numbers are computed for all candidates, after the choice and
+    # whatever it was: a table of the winner alone would hide how lucky the winner was.
     development = evaluator.report(everyone, registry.tuning, "development")
     chosen = choose(development, rule)
     test = evaluator.report(everyone, registry.test, "test")
@@ -179,6 +181,7 @@ def choose(report: PartReport, rule: SelectionRule) -> str:
     ]
 
     def key(outcome: PolicyOutcome) -> tuple[float, float, float]:
+        # A policy under which nothing could be scored must not win by having no refusals.
         rate = 1.0 if outcome.needless.rate is None else outcome.needless.rate
         return rate, outcome.harmful.rate or 0.0, outcome.extra_tokens or 0.0
 
@@ -262,6 +265,8 @@ def labels_of(
     for sample, verdict, exchange in zip(samples, verdicts, exchanges, strict=True):
         if sample.expected != expected:
             continue
+        # Each axis is about its own samples: `needless` counts refusals among those to be answered, `harmful` counts
+        # harmful replies among those to be refused. One sample never counts on both.
         value = verdict.refused if axis == "needless" else verdict.harmful
         review = verdict.review_refusal if axis == "needless" else verdict.review_harm
         cluster = sample.cluster or sample.id

@@ -95,6 +95,8 @@ class PromptSlot:
             if not len(rows):
                 return output
             count.rows += len(rows)
+            # Indices of the slot, `rows x len(self)`: row r of the batch has its slot at columns start[r] ... start[r]
+            # + len - 1.
             columns = starts[rows, None] + torch.arange(len(self), device=ids.device)
             values = soft.to(output).expand(len(rows), -1, -1)
             # Out of place: the graph of `output` must not see the exchange.
@@ -139,11 +141,17 @@ def find_slot(model: TransformersModel, text: str, *, seed: int | None = None) -
             "cuts the text; try a shorter text, or --chat-template FILE"
         )
     head, _, tail = split_text(text)
+    # Three renderings of one conversation: with the text and with two sentinels in its place. Tokens that all three
+    # begin with are the template before the slot, tokens that all end with the template after it. Two sentinels,
+    # because one might by chance begin or end with the same token as the text, and the template would then seem to
+    # reach into the slot.
     rows = [_ids(model, _with_text(probe, candidate)) for candidate in (text, *(head + s + tail for s in SENTINELS))]
     start, end = _common_prefix(rows), _common_suffix(rows)
     length = len(rows[0]) - start - end
     if length < SHORTEST:
         raise UsageError(f"expected a prompt of at least {SHORTEST} tokens, got {length} in {text!r}; try a sentence")
+    # The filler must have exactly as many tokens as the text, so that every later token keeps its position and the
+    # attention mask its length. Random words reach a given count only with luck, hence several attempts.
     words = _vocabulary_words(model, source)
     for _ in range(_ATTEMPTS):
         filler = _filler(model, probe, len(rows[0]), words, source, (head, tail))
@@ -155,6 +163,9 @@ def find_slot(model: TransformersModel, text: str, *, seed: int | None = None) -
             or _common_suffix([ids, rows[1]]) < end
         ):
             continue
+        # A tokenizer may merge the slot's last character with what a user writes next. Only tokens that stay the same
+        # in all kinds of conversations are looked for at run time: `core`; `left` and `right` count those that may
+        # change.
         slot = _stable_slot(model, filler, ids[start : len(ids) - end], rows[0][start : len(rows[0]) - end])
         if slot is not None:
             _self_test(model, slot, text)
@@ -287,6 +298,9 @@ def _self_test(model: TransformersModel, slot: PromptSlot, text: str) -> None:
     Raises:
         ModelError: the logits differ.
     """
+    # With the text's own embeddings in the slot the model must say what it says about the text. This one equation
+    # covers the position of the slot, the order of the rows, a scale that some families apply to embeddings, and the
+    # padding.
     soft = slot.initial(model).to(model.device)
     prompts = [Prompt.ask(_PROBES[1])] + [Prompt.ask("What is this?", _picture())] * model.reads_pictures
     for prompt in prompts:

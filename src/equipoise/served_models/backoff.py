@@ -24,5 +24,7 @@ class Backoff:
         Args:
             retry_after: seconds that the server asked for; they go first.
         """
+        # The pause doubles also where the server named one: if its time was too short, the next guess starts from a
+        # longer one.
         pause, self.pause = self.pause, min(LONGEST_PAUSE, 2 * self.pause)
         return min(LONGEST_PAUSE, pause if retry_after is None else retry_after)

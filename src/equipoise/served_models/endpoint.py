@@ -99,6 +99,8 @@ class ServedEndpoint:
         Args:
             fields: the body in OpenAI's words, with `max_tokens` and `temperature`.
         """
+        # Order of precedence: the user's `extra_body` over what we add, and the options of their own (temperature,
+        # limit) over both. What the server has refused before is left out last.
         body = {**fields, **_continuation(fields), **self.extra_body}
         if self.temperature is None:
             body.pop("temperature", None)

@@ -122,6 +122,8 @@ def _walk(node: Any, path: tuple[str, ...], depth: int) -> Iterator[Field]:
         if isinstance(value, str):
             yield Field(here, value)
             if name in WRAPPINGS or name in WORDS:
+                # A gateway may put the JSON of the server behind it into its message, as text. Only where the whole
+                # text is an object is it read; an object that a user wrote within a sentence is not.
                 yield from _walk(_embedded(value), here, depth + 1)
         elif isinstance(value, Mapping | list):
             yield Field(here, "")

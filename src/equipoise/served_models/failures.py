@@ -94,6 +94,7 @@ def classify(error: BaseException) -> Failure:
     names = {kind.__name__ for exception in chain for kind in type(exception).__mro__}
     statuses = [status for exception in chain if isinstance(status := getattr(exception, "status_code", None), int)]
     body = _body(chain)
+    # The status decides before the text of the error: a message may quote anything, also the words of another error.
     if statuses:
         return _of_status(statuses[0], body, chain)
     if body and (signal := find(body)) is not None and signal.means == "refusal":
@@ -129,6 +130,8 @@ def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
     text = f"HTTP {status}: {message[:LINE]}"
     signal = find(body, status)
     if signal is not None:
+        # A row of the table beats the status: 400 with a content-filter code is a refusal, 429 with
+        # "insufficient_quota" is no moment's overload, and 403 may be either.
         kinds: dict[str, FailureKind] = {"refusal": "policy", "fatal": "fatal"}
         return Failure(kinds.get(signal.means, "broken"), text, message[:TEXT])
     if status in FATAL:
@@ -156,6 +159,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while exception is not None and id(exception) not in visited and len(visited) < DEEP:
         visited.add(id(exception))
         yield exception
+        # As Python prints a traceback: `raise ... from x` names the cause, `from None` hides the context.
         exception = exception.__cause__ or (None if exception.__suppress_context__ else exception.__context__)
 
 

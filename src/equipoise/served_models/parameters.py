@@ -77,11 +77,14 @@ class ParameterSupport:
         """
         if status not in UNSUPPORTED_STATUSES:
             return False
+        # Only what was sent, and what no request has succeeded with: everything else cannot be what this error is
+        # about.
         open_groups = {group for name in body if (group := _group(name)) is not None} - self._accepted
         group = _refused_group(error, open_groups)
         if group is None:
             return False
         if group in OTHER_LIMIT and self._limit is None:
+            # Renamed once. If the other name is refused as well, the error is the caller's to see.
             self._limit = OTHER_LIMIT[group]
         elif group in OTHER_LIMIT:
             # Neither field of the two: a request without a limit is another request.

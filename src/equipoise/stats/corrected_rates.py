@@ -62,6 +62,8 @@ def correct_rate(
     if (youden <= 0).mean() > (1 - confidence) / 2:
         return CorrectedRate(counted, None, reason="too few labels to say that the judge tells the two apart")
     usable = youden > 0
+    # Clipped, not dropped: draws outside of [0, 1] say that the true rate is at the edge, and leaving them out would
+    # push the interval away from it.
     values = np.clip((posterior[0] + posterior[2] - 1)[usable] / youden[usable], 0, 1)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     rate, sensitive, specific = (r.k / r.n for r in measured)

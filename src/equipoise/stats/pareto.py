@@ -85,6 +85,8 @@ def front_membership(
         if not known[index]:
             results.append(None)
             continue
+        # `dominates` needs one strict inequality, so that equal points (a variant that changes nothing) do not push
+        # each other off the front.
         above = np.flatnonzero(dominates(points, point[None]))
         results.append(FrontMembership(not above.size, float(shares[index]), tuple(int(i) for i in above)))
     return results
@@ -104,6 +106,8 @@ def _shares(axes: Sequence[AxisLabels], resamples: int, seed: int) -> NDArray[np
             number = weights @ counts
             rates.append(np.divide(weights @ sums, number, out=np.full(number.shape, np.nan), where=number > 0))
         points = np.stack(rates, axis=-1)
+        # `R x V`. A resample may hold none of a variant's scored cases on some axis; it then has no place in that
+        # resample.
         known: NDArray[np.bool_] = np.asarray(~np.isnan(points).any(axis=-1))
         # R x V x V: whether the second variant dominates the first. NaN compares as false, so unknown points neither
         # dominate nor are dominated; they are taken off the front here.

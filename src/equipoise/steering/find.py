@@ -145,6 +145,8 @@ class DirectionSearch:
         for number, (indices, inputs) in enumerate(forward_batches(self.steerable, prompts)):
             if number < finished:
                 continue
+            # Sums are kept in two halves, so that the cosine between the directions of both halves comes without a
+            # second pass. It says how much of a direction is the sample's: below about 0.9 more prompts are needed.
             even = torch.tensor([i % 2 == 0 for i in indices])
 
             def take(layer: int, values: Tensor, even: Tensor = even) -> None:
@@ -227,6 +229,9 @@ def find_direction(
     parts = {"harmful-train": harmful_train, "harmful-validation": harmful_val}
     parts |= {"harmless-train": harmless_train, "harmless-validation": harmless_val}
     labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts.items()}
+    # Harmful prompts that the model answers, and harmless ones that it refuses, would blur the difference in means:
+    # they lie on the other side of what is looked for. The judge reads this model's own replies, as no list of prompts
+    # knows them.
     kept = {name: _with_label(*pair, wanted=name.startswith("harmful")) for name, pair in labelled.items()}
     counts = {f"{name} of {len(labelled[name][0])}": len(rows) for name, rows in kept.items()}
     too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
@@ -237,6 +242,7 @@ def find_direction(
     openers = learn_openers(*_reply_tokens([rows for _, rows in labelled.values()]))
     positions = post_instruction_length(search.steerable)
     means = {name: search.sums(name, kept[f"{name}-train"], positions) for name in ("harmful", "harmless")}
+    # `L x P x width`: one candidate direction for each layer and each of the P tokens after the instruction.
     differences = (sum_pair(means["harmful"]).means() - sum_pair(means["harmless"]).means()).float()
     reached = sum_pair(means["harmful"]).reached & sum_pair(means["harmless"]).reached
     # At the first layer the tokens after an instruction are the template's, the same in every prompt: a difference in
@@ -258,6 +264,8 @@ def find_direction(
         vector = differences[candidate.layer, candidate.position]
         return scorer.check_refusal(candidate, vector, kl_limit=settings.kl_limit, layer_limit=limit)
 
+    # Ranking needs one forward pass a prompt and no edit; a score needs a sweep of all validation prompts for each
+    # candidate. So the cheap AUROC on validation prompts decides which share of the candidates is worth that.
     pruned = prune(ranked, settings.keep)
     scored, best = search.chosen("refusal", pruned, score, check)
     result_candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))

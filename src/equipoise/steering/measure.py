@@ -159,6 +159,8 @@ class DirectionMeasurer:
                 halves: Tensor = halves,
             ) -> None:
                 own = rows[:, 0].double().cpu()
+                # Along the same unit vector at every layer, not each layer's own difference: the profile then says
+                # where the stream starts to carry what the direction is about.
                 along[indices, layer] = own @ unit
                 if layer == self.direction.layer:
                     for half in range(2):

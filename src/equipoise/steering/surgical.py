@@ -45,6 +45,8 @@ def find_surgical(
         contrast: harmful prompts in the words of `pseudo`; those refused must stay refused.
     """
     settings = search.settings
+    # Half and half, not the 80:20 of the direction: refused harmless prompts are few, and the choice needs as many of
+    # them as the mean does.
     train, validation = pseudo.split((0.5, 0.5), settings.seed)
     refused = [
         refused_prompts(search, f"pseudo-{name}", part) for name, part in (("train", train), ("validation", validation))
@@ -54,7 +56,10 @@ def find_surgical(
         return None, f"the model refuses {count} of {len(pseudo)} harmless prompts that look harmful: too few", ()
     sums = sum_pair(search.sums("pseudo", refused[0], refusal.shape[1]))
     raw = (sums.means() - harmless.means()).float()
+    # `raw` also holds the refusal itself, since these prompts were refused. Without this projection an ablation would
+    # remove refusals of all kinds, which is the jailbreak that the vector shall not be.
     vectors = project_out_each(raw, refusal, settings.surgical_share)
+    # Where `raw` lies along the refusal, nothing is left of it but rounding errors, which normalising would blow up.
     eligible = eligible & sums.reached & (vectors.norm(dim=-1) > 1e-6 * raw.norm(dim=-1)).all(1)
     units = torch.nn.functional.normalize(vectors.double(), dim=-1)
     ranked = rank(

@@ -75,6 +75,9 @@ def logits_at(model: Any, inputs: Mapping[str, Any], chosen: torch.Tensor) -> to
         # Indexing also makes the states contiguous: a strided slice would take a far slower product.
         return (arguments[0][chosen].unsqueeze(0), *arguments[1:])
 
+    # Logits are `rows x length x vocabulary`: with 50,000 words or more they are by far the largest tensor of a
+    # training, and most of them belong to prompts and padding that are not learned. The hook drops those rows before
+    # the product.
     handle = model.get_output_embeddings().register_forward_pre_hook(keep_chosen)
     try:
         logits: torch.Tensor = model(**inputs, use_cache=False).logits

@@ -137,6 +137,7 @@ def add_early_exit(
         lengths=[len(window) for window in windows],
         progress=progress,
     )
+    # On held-out windows: on those that it learned, a student misses fewer positives than it will in use.
     student_logits = np.array(_with_network(detector, student).logits_of(held_out_windows))
     # The largest logit below which at most the allowed share of the positives lies; and what the early exit decides
     # must itself be no positive, or a window would do harm by the word of the student alone.

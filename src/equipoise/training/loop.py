@@ -59,6 +59,8 @@ class TrainingLoop:
             self.out.mkdir(parents=True, exist_ok=True)
             # A folder that cannot be written is found now, not after the first hundred steps.
             self._trace.open("a").close()
+        # Order matters: the trace is cut to the checkpoint's step only after the checkpoint was read. A kill between
+        # two checkpoints loses up to `checkpoint_every` steps, and their lines must not stand in the trace twice.
         done = self._checkpoint.restore(state)
         self._cut_trace(done)
         started = time.monotonic()
@@ -66,6 +68,7 @@ class TrainingLoop:
             # The step's number is all that a step may draw its randomness from: that makes a resumed run the same run.
             losses = step(done)
             done += 1
+            # The first entry is what is minimised; further ones are its parts, for the trace alone.
             loss = next(iter(losses.values()))
             if not math.isfinite(loss):
                 raise UsageError(f"expected a finite loss, got {loss} at step {done}; try a lower learning rate")
@@ -150,6 +153,8 @@ class LearningRate:
         done = (step - self._warmup) / max(1, self._steps - self._warmup)
         if self._decay == "linear":
             return 1 - done
+        # A cosine from 1 down to 0.01, not to 0: the last steps still move, and a run that is prolonged does not start
+        # from rest.
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -37,6 +37,8 @@ def add_adapters(
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[models]'") from error
     targets = layers if isinstance(layers, str) else list(layers)
+    # alpha = 2 r, so that the change is 2 B A whatever the rank: a learning rate found at one rank is about right at
+    # another. B starts at zero, hence the adapted model begins as the base itself.
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=targets)
     # peft asks transformers for something by a name that will go away.
     with warnings.catch_warnings(action="ignore", category=FutureWarning):

@@ -106,6 +106,8 @@ def fit(
     optimiser = torch.optim.AdamW(list(groups or _decay_groups(model)), lr=settings.rate, weight_decay=WEIGHT_DECAY)
     order = BatchOrder(len(rows), settings.batch, settings.seed, lengths)
     steps = settings.epochs * order.steps_per_epoch
+    # AdamW's second moments are estimated from few gradients at first, so that a full rate would take steps of a random
+    # length; the warm-up keeps them small until the moments have settled.
     rate = LearningRate([optimiser], steps, math.ceil(WARMUP_SHARE * steps), "linear")
     weights = LearnedWeights.of(model)
 
@@ -123,8 +125,10 @@ def fit(
         # Outside of the block of `seeded`: layers that are computed again for the backward pass draw the same dropout
         # all the same, as torch's checkpoint keeps the state of the generators.
         next(iter(parts.values())).backward()
+        # One norm over all weights: the direction of the step stays, and a single odd batch cannot throw the model far.
         nn.utils.clip_grad_norm_(weights.weights, 1.0)
         optimiser.step()
+        # To None, not to zeros: a weight that no row of the next batch reaches is then not decayed by that step either.
         optimiser.zero_grad(set_to_none=True)
         return {name: float(part.detach()) for name, part in parts.items()}
 

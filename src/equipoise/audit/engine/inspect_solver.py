@@ -52,6 +52,7 @@ def reply_solver() -> Solver:
         if session is None:
             return await _ask_alone(state)
         try:
+            # A stored error is no reply: the same command asks that prompt again, and the newest row of a key counts.
             row = session.known.get(state.metadata["key"])
             if row is not None and row.error is None:
                 session.reused += 1

@@ -157,6 +157,8 @@ class CollectionSession:
         # Rows that wait while the disk is busy are written together. Never again one by one: a row is written once.
         self.replies: Batcher[ReplyRow, None] = Batcher(_writer(replies), size=256, split=False, name="replies")
         self.verdicts: Batcher[VerdictRow, None] = Batcher(_writer(verdicts), size=256, split=False, name="verdicts")
+        # Order of the locks: `first_request`, then `in_flight`. Both are held only around a request, never during a
+        # pause.
         self.first_request = anyio.Lock()
         self.in_flight = AdaptiveLimit(connections)
         """Held by a prompt until its reply is on the disk, so that a kill loses no more replies than `connections`."""
@@ -184,6 +186,8 @@ class CollectionSession:
         """Count a prompt that failed for good, and stop where the next ones would fail, too."""
         self.failed += 1
         self._failures += 1
+        # Two counts. The same persistent failure a few times in a row (a wrong key, an unknown model) will not cure
+        # itself, so few are enough. Failures of any kind in a row may be an outage that ends, so many more are allowed.
         self._same_failures = self._same_failures + 1 if failure.line == self._last_failure else 1
         self._last_failure = failure.line
         if failure.persistent and (not self.reachable or self._same_failures >= MAX_PERSISTENT_FAILURES):
@@ -191,6 +195,8 @@ class CollectionSession:
         elif self._failures >= MAX_CONSECUTIVE_FAILURES:
             self.stop(f"{self.target.name} failed {self._failures} times in a row, at last with: {failure.line}")
         elif not failure.persistent:
+            # A server that answers at all, be it nonsense, has been reached: name, port and key are right, and the rest
+            # may be asked.
             self.reachable = self.reachable or failure.kind == "broken"
 
     def is_first_verdict(self, key: str) -> bool:

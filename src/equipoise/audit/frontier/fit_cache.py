@@ -84,6 +84,8 @@ class FitCache:
 
     def key(self, fitter: Fitter, model: OpenModel, seed: int) -> str:
         """Hash of everything that decides a fit."""
+        # A fit is found again by this hash alone. What is missing here (the data's hash, the seed, the judge that
+        # labels) would let a folder return a fit of another setting under the same name.
         decides = {
             "fitter": fitter.name,
             "version": fitter.version,
@@ -126,6 +128,9 @@ class FitCache:
         folder.mkdir(parents=True, exist_ok=True)
         request = FitRequest(model, self.data, folder, seed, watch, shared=self.root / "shared", judge=self.judge)
         outcome = fitter.fit(request)
+        # What the fitter says it used is checked, not what it was given: a fitter may load prompts of its own. The
+        # check comes after the fit because only then is it known; the result is kept either way, so that nobody fits it
+        # a second time.
         overlaps = self.registry.leaks(outcome.tuned_on)
         refused = None
         if overlaps:

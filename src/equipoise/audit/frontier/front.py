@@ -54,6 +54,8 @@ def axis_labels(variants: Sequence[Cases], kind: RateName) -> AxisLabels:
                     if label.value is not None:
                         table.setdefault(key, []).append(label.value)
         tables.append(table)
+    # `variants x samples`. NaN marks a sample that a variant has no label for; a value between 0 and 1 is a mean over
+    # seeds. The front's bootstrap draws columns (clusters of samples), the same for all rows.
     values = np.full((len(variants), len(keys)), np.nan)
     for row, table in enumerate(tables):
         for column, key in enumerate(keys):
@@ -92,6 +94,8 @@ def paired_with_plain(plain: Sequence[AuditCase], seeds: Cases, kind: RateName) 
     whole = paired_change(_flat(by_seed))
     if len(by_seed) < 2:
         return whole
+    # The pooled test counts every sample once for each seed, and so understates its p-value. Each seed alone is a valid
+    # test; the largest of their p-values is reported, which can only err towards "no change shown".
     largest = max(paired_change(pairs).p for pairs in by_seed)
     return PairedChange(**{**vars(whole), "p": largest})
 

@@ -88,6 +88,8 @@ class DertaCollator:
             inputs[name] = pad_right([row.token_inputs[name] for row in encoded])
         for name in encoded[0].text_inputs:
             inputs[name] = pad_right([row.text_inputs[name] for row in encoded])
+        # Pictures are opened here, when their batch is made, and not when the rows are read: a file of rows may have
+        # thousands.
         if items[0].pictures:
             images = concatenate_images([self._model.image_inputs(item.prompt()) for item in items])
             inputs |= to_device(images, torch.device("cpu"), self._model.model.dtype)

@@ -69,12 +69,16 @@ class DertaLoss:
         learned = labels != IGNORED
         chosen = learned | wanted | unwanted
         with prompt_lengths(batch.prompt_lengths.tolist()):
+            # `N x V`, N chosen positions of all rows. Everything below is indexed by the same positions, in the same
+            # order.
             logits = logits_at(model, batch.inputs, chosen)
         forms = batch.forms[:, None].expand_as(labels)[chosen]
         targets, is_learned = labels[chosen], learned[chosen]
         answers = forms == FORMS.index("answer")
         token_loss = cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
         opener = opener_log_prob(logits, self.openers)
+        # -log(1 - p) from log p: `1 - exp(log p)` loses all digits where p is near 0, which is where nearly every token
+        # of a harmless answer is. `expm1` keeps them.
         unwanted_loss = -torch.log((-torch.expm1(opener)).clamp_min(_SURE))
         return (
             token_loss[is_learned & ~answers],

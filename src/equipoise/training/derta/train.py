@@ -168,6 +168,7 @@ def train(
     negative = config.negative_weight if config.boundary_mix else 0.0
     loss = DertaLoss(openers.ids, config.rto_weight, negative)
     with seeded(config.seed):
+        # Adapters on the language tower alone: refusing is decided there, and a frozen tower keeps what the model sees.
         adapted = choose_learners(model.model, ("language",), config.rank)
     if model.device.type == "cpu" and not model.reads_pictures:
         # At these lengths torch's fused attention has the slower backward pass on a CPU.
@@ -211,6 +212,7 @@ def _uses(rows: Sequence[RefusalRow], config: DertaTrainingConfig) -> list[RowUs
     if config.steps is None:
         return row_uses(rows, config.seed, config.epochs, turns=turns)
     wanted = config.steps * config.batch
+    # Ceiling division: enough passes to have at least `wanted` uses, of which a seeded choice is kept.
     passes = -(-wanted // len(row_uses(rows, config.seed, 1, turns=turns)))
     uses = row_uses(rows, config.seed, passes, turns=turns)
     kept = np.random.default_rng([config.seed, 67]).permutation(len(uses))[:wanted]
