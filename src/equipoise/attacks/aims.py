@@ -109,6 +109,8 @@ class Aims:
         costs = wording_costs(self.models[number], pixels, unrefused[:QUESTIONS], pool)
         now = self._likeliest(number, costs)
         cost_of = dict(zip(pool, costs.tolist(), strict=True))
+        # By a margin, not at any gain: two wordings of nearly equal cost would be swapped at every check, and each swap
+        # makes the losses before and after incomparable.
         lower = cost_of[now.wordings[0]] < GAIN * min(cost_of[wording] for wording in before.wordings)
         if set(now.wordings) == set(before.wordings) or not lower:
             return False
@@ -149,6 +151,7 @@ def wording_costs(
     Per token and not in all: what an attack must change are the few tokens at which a reply turns to a refusal, and a
     long sentence is not harder to reach than a short one.
     """
+    # One draw for all wordings: under a randomised defence they are otherwise compared on different pictures.
     drawn = model.sample_randomness(torch.Generator().manual_seed(0))
     costs = torch.zeros(len(wordings))
     with torch.no_grad():

@@ -186,6 +186,8 @@ class RefusalAttack:
         """
         started = time.perf_counter()
         size = (
+            # Large photos take another way: the attack runs on a copy of about the size that the models see, with the
+            # budget scaled to it, and its change is carried up. Everything below sees small pictures only.
             working_size(picture.size, seen_pixels(models, picture)) if picture.width * picture.height > LARGE else None
         )
         if size is not None and size != picture.size:
@@ -197,6 +199,8 @@ class RefusalAttack:
             check = self._check(models, prompts, judge) if self.check_every else None
             carried = carry_up(result, picture, self.budget, None if check is None else check.in_full)
             return replace(carried, seconds=time.perf_counter() - started)
+        # `aims` is shared: the objective reads from it what each target shall say, and the success check changes it.
+        # Its version tells the attack's state that earlier losses were of another objective.
         objective, prompts, aims = self._objective(picture, models, questions, bystanders)
         prepared = time.perf_counter() - started
         result = self._solver()(
@@ -277,6 +281,9 @@ class RefusalAttack:
             aims.choose(to_pixels(picture), prompts[:SENTENCE_QUESTIONS])
         reply = self.reply or TARGET_REFUSALS[0]
         target_loss = TargetReplyLoss(tuple(models), tuple(prompts), reply, self.end, preserve, self.draws, aims)
+        # Inside out: what is wanted (words or a direction), then CroPA, which shifts the questions' embeddings, then
+        # EOT, which changes the picture. EOT is outermost, so that each draw of a transform is seen by everything
+        # within.
         objective: Objective = DirectionLoss(target_loss, self.directions) if self.directions else target_loss
         if self.learned_prompts:
             objective = CroPAObjective(target_loss, self.learned_prompts)

@@ -96,6 +96,8 @@ class UniversalObjective(Objective):
 
     def picture(self, canvas: Tensor, number: int) -> Tensor:
         """One of the pictures with the change of a canvas, within its budget."""
+        # Projected per picture, after the change was resized: a change that fits one picture may leave the box of
+        # another, whose values lie nearer to 0 or 1.
         feasible = self.feasible_sets[number]
         return feasible.project_quantized(feasible.clean + resize_change(canvas - GREY, *feasible.clean.shape[1:]))
 

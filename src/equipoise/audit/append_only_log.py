@@ -79,6 +79,8 @@ class AppendOnlyLog(Generic[Row]):
         lines = []
         for row in rows:
             values = row.to_json()
+            # The checksum tells a changed line from a whole one; the line feed at the end tells a whole one from one
+            # that a kill cut.
             lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}).encode() + b"\n")
         if not lines:
             return
@@ -87,6 +89,8 @@ class AppendOnlyLog(Generic[Row]):
                 self._mend()
                 with self.path.open("ab", buffering=0) as file:
                     _write(file, b"".join(lines))
+                    # The caller sends the next prompt only after this returns: what was paid for is on the disk, not in
+                    # a buffer.
                     os.fsync(file.fileno())
         except OSError as error:
             self._mended = False

@@ -259,6 +259,8 @@ def _side(run: AuditRun, variant: str, cases: Sequence[AuditCase]) -> ComparedSi
 
 def _is_same(both: SamplePair) -> bool:
     a, b = both.a.row, both.b.row
+    # Plain against plain must have asked the very same thing. Against a perturbed or prefilled variant the content
+    # differs by design, and the sample is the same where it expects the same.
     if a.variant == b.variant == PLAIN:
         return a.content == b.content
     return a.sample.expected == b.sample.expected
@@ -304,6 +306,7 @@ def _warnings(a: ComparedSide, b: ComparedSide, pairing: Pairing) -> list[str]:
 
 def _rate_change(pairs: Sequence[SamplePair], kind: RateName, noise: frozenset[str]) -> RateChange:
     about = [both for both in pairs if is_about(both.a, kind)]
+    # Without suites of noise where others are left; where all of them are noise, all of them are shown, not nothing.
     together = [both for both in about if both.a.sample.suite not in noise] or about
     suites = _group(about, lambda both: both.a.sample.suite)
     # Holm's correction within each table: suites are one family of tests, categories another. Over both together the

@@ -124,6 +124,8 @@ def perturb_samples(
     records = []
     for number, picture in enumerate(chosen, 1):
         recipe = {**plan.recipe, "model": model.name, "revision": model.revision, "shadow": shadow}
+        # The name holds picture and recipe, so that a run that goes on finds finished attacks, and never those of
+        # another budget, model or seed.
         stem = folder / f"{picture.sha256[:16]}-{fingerprint(recipe)[:8]}"
         result = _saved(stem)
         if result is None:
@@ -131,6 +133,7 @@ def perturb_samples(
             result.save(stem)
         files[picture.sha256] = stem.with_name(f"{stem.name}.png")
         saved = StoredPicture(files[picture.sha256])
+        # Measured on the samples' own questions, which `_shadow` has kept out of the attack.
         safe = [sample.text for sample in samples if sample.expected == "answer" and _shows(sample, picture)]
         rates = [
             evaluate(open_model, saved.open(), safe, judge=judge).refusals.rate for open_model in (model, *bystanders)

@@ -56,6 +56,8 @@ class ThresholdCalibration:
     @property
     def setting(self) -> float:
         """The threshold as the policy takes it: a reply at or above it is acted on."""
+        # The threshold is a score of the data that must still pass, and the policy acts from its number on (`>=`): so
+        # the policy gets the next float above it.
         return min(1.0, math.nextafter(self.threshold.value, math.inf))
 
     @property

@@ -84,6 +84,9 @@ class ConditionalAddition:
                 rows = stream.reshape(len(column), -1, stream.shape[-1])[
                     torch.arange(len(column), device=stream.device), column
                 ]
+                # Only where a prompt is read. The gate then holds while the reply is written: the stream of a steered
+                # reply looks harmful by itself, and deciding again would turn the gate on or off in the middle of a
+                # sentence.
                 gates.decide(self.condition.scores(rows), self.condition.threshold)
             return stream
 

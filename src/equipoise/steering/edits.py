@@ -136,6 +136,8 @@ def ablate(
     chosen = Positions.of(positions)
     layout = steerable.token_layout()
     edit = masked(projection(vectors, coefficient), layout, chosen, rows)
+    # A shared prefix packs all questions into one row: no row is a prompt there, so a choice of rows or of a prompt's
+    # last token has no meaning, and the plain batch is used. Edits of all tokens work with both.
     plain = chosen.depends_on_rows or rows is not None
     with (
         steerable.steered(plain_batches=plain),

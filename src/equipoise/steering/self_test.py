@@ -94,6 +94,9 @@ def _measure(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
     # The median: the first token of many models is a thousand times longer than the others.
     length = streams[middle].float().norm(dim=-1).median()
 
+    # Three ways to remove one direction. By hooks on the readers (what is used), by hooks twice (equal by definition,
+    # so the difference is rounding), and by projecting the stream after every write (the definition, followed operation
+    # by operation). The first and the last must agree.
     ablated = _logits(steerable, inputs, ablate(steerable, unit))
     with ablate(steerable, unit):
         twice = _logits(steerable, inputs, ablate(steerable, unit))
@@ -108,6 +111,8 @@ def _measure(steerable: Steerable, inputs: Mapping[str, Any]) -> SelfTest:
 
     shift = length * _noise(tower.width, 2).to(unit.device)
     rows = [index == 1 for index in range(len(plain))]
+    # Added to row 1 at the middle layer alone. Row 0 and all layers below must not move at all: that finds hooks at the
+    # wrong layer and flags that reach the wrong row.
     moved = _layer_inputs(steerable, inputs, add(steerable, shift, layers=[middle], rows=rows))
     expected = streams[middle][1].float() + shift
     size = float(shift.norm()) * expected.shape[0] ** 0.5

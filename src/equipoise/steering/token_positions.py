@@ -139,6 +139,8 @@ class TokenLayout:
             self._running = False
             return
         rows, length = ids.shape[:2] if isinstance(ids, Tensor) else cast("Tensor", embeddings).shape[:2]
+        # While a reply is generated each pass holds one new token, and the prompt is in the cache. The attention mask
+        # still covers everything, so it is what tells where in the row the new token stands.
         cache = kwargs.get("past_key_values")
         before = int(cache.get_seq_length()) if cache is not None else 0
         device = ids.device if isinstance(ids, Tensor) else cast("Tensor", embeddings).device

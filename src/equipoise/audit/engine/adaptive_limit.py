@@ -51,6 +51,8 @@ class AdaptiveLimit:
 
     def grow(self) -> None:
         """A reply came: after as many replies as the limit, the limit is one higher."""
+        # 1 / limit for each reply: a round of `limit` replies adds one. Growth is slow on purpose, since each probe
+        # above what the server takes costs a refused request.
         self._set(min(float(self.most), self._limit + 1 / self._limit))
 
     def shrink(self, request: int) -> None:
@@ -60,6 +62,8 @@ class AdaptiveLimit:
             request: its number. Of requests that were under way together, one halves the limit: the others say nothing
                 new, as they were sent before the limit was lower.
         """
+        # All requests in flight meet the same overload. Only the first of them halves the limit; the others were sent
+        # before it was halved, and counting them as well would bring the limit to 1 at once.
         if request <= self._shrunk_at:
             return
         self._shrunk_at = self._sent

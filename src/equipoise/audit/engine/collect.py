@@ -92,6 +92,8 @@ def collect_replies(
     earlier = {row.key: row for row in replies.rows()}
     judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
     sendable = [(row, sample) for row, sample in rows if row.sample.problem is None]
+    # Left are: prompts never asked, those with an error that another try may cure, and replies that this judge has not
+    # seen. Permanent failures and finished rows are not sent again, whatever the command.
     left = [
         (row, sample)
         for row, sample in sendable
@@ -116,6 +118,8 @@ def collect_replies(
     session.report()
     if left:
         options = _options(target, max_new_tokens, connection_count, timeout)
+        # inspect builds solver and scorers by name from its registry and passes no objects to them. They find the
+        # session in this context variable, which tasks and threads of the evaluation inherit.
         token = current.set(session)
         try:
             outside_any_loop(lambda: _evaluate(target, _tasks(left), logs, options))
@@ -172,6 +176,8 @@ def _evaluate(target: EvaluationTarget, tasks: list[Task], logs: Path, options: 
             display="none",
             score_display=False,
             ctl_server=False,
+            # One broken sample must not end the evaluation; what the solver could not finish is counted in
+            # `unaccounted`.
             fail_on_error=False,
             max_tasks=min(TASKS, len(tasks)),
             **options,

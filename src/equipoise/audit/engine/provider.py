@@ -88,6 +88,7 @@ class EquipoiseAPI(ModelAPI):
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         session = current.get(None)
+        # inspect makes providers by name and cannot be given a loaded model; within an audit the session has it.
         handed = session.target.model if session else None
         self._model = loaded or handed
         self._load_args = load_args

@@ -119,6 +119,7 @@ async def _verdict(
     def exchange() -> Exchange:
         return to_exchange(to_sample(metadata, messages), row)
 
+    # Scoring a log long after its run: there is no store, so the key is a hash of all that the verdict depends on.
     if session is None:
         key = fingerprint([metadata.get("suite"), state.sample_id, state.epoch, asdict(row)])
         return await wait(_default_judging(harm_judges, key_env).verdict(key, exchange)), identity

@@ -66,6 +66,8 @@ def opener_probabilities(model: TransformersModel, row: RefusalRow, openers: Seq
     inputs = {"input_ids": encoded.tokens[None, :length], "attention_mask": torch.ones(1, length, dtype=torch.long)}
     inputs |= {name: value[:, :length] for name, value in encoded.token_inputs.items()}
     inputs |= dict(encoded.text_inputs) | model.image_inputs(prompt)
+    # From the prompt's last token on: its logits are about the reply's first token (depth 0), those of the answer's
+    # d-th token about what follows d tokens.
     keep = torch.arange(encoded.prompt_length - 1, length, device=device)
     with frozen(model.model), torch.no_grad(), prompt_lengths([encoded.prompt_length]):
         moved = to_device(inputs, device, model.model.dtype)

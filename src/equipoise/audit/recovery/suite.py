@@ -145,6 +145,8 @@ def beginnings(model: ChatModel | None, answer: str) -> dict[int, str]:
     """
     local = with_weights(model)
     if local is not None:
+        # Depths are in tokens of the target, but the samples hold text: the begun reply is cut where the d-th token
+        # ends, and without trailing blanks, which most tokenizers glue to the next word.
         starts = local.encode_reply(Prompt.ask("Hello"), answer, end=False).reply_starts
         ends = [*starts[1:], len(answer)]
     else:

@@ -59,11 +59,15 @@ async def complete(
         body, call.wants_moderation = without_moderation_field(body)
         request = chat_request.parse(call, body)
         stream = body.get("stream") is True
+        # Pictures before text: the input rail reads the text that stands in pictures as well, and has to wait for it.
         body, refusal = await chat_request.check_pictures(call, request, body)
         refusal = refusal or await chat_request.check_text(call, request)
         if refusal is not None:
             return await chat_request.refuse(call, request, refusal, stream=stream)
+        # Asked before the upstream is: a reply that nobody can check costs a model's time and would be withheld
+        # afterwards.
         require_capacity(call, stream=stream)
+        # After the checks, so that the operator's own words are judged neither as the user's nor as a reason to refuse.
         body = chat_request.with_prompt(call, body)
         upstream_headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
         upstream = await service.upstream.send(json.dumps(body).encode(), upstream_headers, stream=stream)

@@ -75,6 +75,7 @@ async def check_text(call: ChatCall, request: ChatRequest) -> GuardDecision | No
         RequestProblem: the check failed, and the rail fails closed.
     """
     rail = call.policy.input
+    # Pictures have closed theirs before; what is left is text, and parts that are skipped for a stated reason.
     still_open = set(call.receipts.open_paths())
     for part in request.parts:
         if part.path not in still_open:

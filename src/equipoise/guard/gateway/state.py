@@ -94,6 +94,7 @@ class GatewayState:
             always: whether the check also runs if the policy turns the rail off.
             rewrite: whether a harmful reply may be rewritten.
         """
+        # One place for all rails, so that no check can be left out of metrics, traces and receipts.
         begin = time.perf_counter()
         rail = policy.rail(name)
         if always:
@@ -124,6 +125,8 @@ class GatewayState:
             CheckUnavailable: there was no room or no time to read it.
         """
         if is_link(url):
+            # Decoding takes long for large pictures and holds the GIL only in part: it runs in a thread of its own, so
+            # that streams of other clients go on meanwhile.
             data = await self.links.fetch(url, limits)
             picture = await asyncio.to_thread(decoded, data, limits)
         else:
@@ -141,6 +144,8 @@ class GatewayState:
         Raises:
             OutputError: it could not be written.
         """
+        # Before anything else: what no check has closed becomes "unsupported", so that an early error cannot leave a
+        # part that looks checked.
         receipts.finish()
         for receipt in receipts.all():
             self.metrics.receipts.labels(receipt.outcome).inc()
@@ -202,6 +207,8 @@ class GatewayState:
         """Wait for background work, then close guards, connections and the record."""
         if self._watching is not None:
             self._watching.cancel()
+        # Order: first the work that still writes entries, then what it needs (guards, reader, links, upstream), the
+        # record last.
         if self._background:
             _, late = await asyncio.wait(self._background, timeout=ENDING)
             for task in late:
