@@ -56,6 +56,7 @@ class SplitRegistry:
     def test_suites(self) -> tuple[Suite, ...]:
         """The suites with their test samples alone, those that have any."""
         wanted = {(sample.suite, sample.id) for sample in self.test}
+        # Whole suites with fewer samples, not loose samples: the audit hashes and reports by suite.
         reduced = [
             replace(suite, samples=tuple(s for s in suite.samples if (s.suite, s.id) in wanted))
             for suite in self.suites

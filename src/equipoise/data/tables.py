@@ -149,6 +149,8 @@ def find_table(folder: Path, *stems: str) -> Path:
         for stem in stems:
             named = [path for path in paths if path.stem == stem or _is_part_of(path, folder, stem)]
             if named:
+                # The name itself before a part of it, and a test part before others: clones of a hub hold train and
+                # test side by side, and an audit is about the test set.
                 return min(named, key=lambda path: (path.stem != stem, not path.stem.startswith("test"), path.name))
     if len(near) == 1 or (near and all(path in _parts(near[0]) for path in near)):
         return near[0]

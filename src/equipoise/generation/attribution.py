@@ -18,6 +18,7 @@ def attribute_words(victim: PromptVictim, text: str) -> tuple[tuple[str, float],
     words = text.split()
     if len(words) < 2:
         return tuple((word, 0.0) for word in words)
+    # Leaving out, not masking: a mask token is unknown to chat models and would raise or lower a refusal by itself.
     shortened = [" ".join(words[:index] + words[index + 1 :]) for index in range(len(words))]
     whole, *others = victim.scores([text, *shortened])
     return tuple((word, whole - other) for word, other in zip(words, others, strict=True))

@@ -29,6 +29,8 @@ def hashed_features(text: str, kind: RunKind) -> dict[int, float]:
     counts: dict[int, float] = {}
     for run in _runs(re.findall(r"[a-z0-9']+", text.casefold().replace("\u2019", "'")), kind):
         # blake2b instead of hash(): the same in every process.
+        # Two runs may share a bucket. With 16,384 buckets and a few thousand frequent runs that costs little, and the
+        # weights fit into a small file without a vocabulary.
         index = int.from_bytes(hashlib.blake2b(run.encode(), digest_size=4).digest(), "big") % BUCKETS
         counts[index] = counts.get(index, 0.0) + 1.0
     norm = math.sqrt(sum(value * value for value in counts.values())) or 1.0

@@ -80,6 +80,8 @@ class GuardRequestJudge:
         for verdict in self._judge(exchanges):
             label: RequestLabel = "abstain"
             if verdict.harmful is not None:
+                # Under review a guard is of two minds about the request: that is what "controversial" means here,
+                # whatever its guess.
                 label = "controversial" if verdict.review_harm else "harmful" if verdict.harmful else "harmless"
             reason = verdict.unscored or "; ".join(verdict.reasons)
             verdicts.append(RequestVerdict(self.name, label, verdict.harm_probability, reason))
@@ -128,6 +130,7 @@ def joined(verdicts: Sequence[RequestVerdict]) -> RequestLabel:
     labels = [verdict.label for verdict in verdicts if verdict.label != "abstain"]
     if "harmful" in labels:
         return "harmful"
+    # After "harmful": one judge is enough to reject a request, and two are needed to accept one.
     if len(labels) < 2:
         return "abstain"
     return "harmless" if set(labels) == {"harmless"} else "controversial"

@@ -63,6 +63,8 @@ class TokenFilter:
         if not rows:
             return []
         texts = [self.decode(row) for row in rows]
+        # A prompt is sent as text and encoded again by whoever receives it. A row of tokens that no text encodes to
+        # would be scored as one thing and asked as another.
         encoded = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         return [
             list(row) == list(again) and text == text.strip()

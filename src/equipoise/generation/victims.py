@@ -110,6 +110,9 @@ class OpenVictim:
         position = self._last_token(text)
         embeddings = self.model.model.get_input_embeddings().weight
         # A shift of 0 changes nothing, and its gradient is that of the embeddings that it is added to.
+        # Not a one-hot vector over the vocabulary, as usual in GCG: 50,000 columns for one row of gradient. The
+        # gradient g in the embedding of the last token says the same, since e_w . g is the first-order gain of putting
+        # word w there.
         shift = torch.zeros(1, position + 1, embeddings.shape[1], requires_grad=True)
         with torch.enable_grad():
             score = self.model.log_prob(
@@ -133,6 +136,8 @@ class OpenVictim:
         )
         first, other = (row.tokens[: row.prompt_length] for row in rows)
         shortest = min(len(first), len(other))
+        # Two prompts that differ in their last word alone, compared from the end: what agrees is the template after the
+        # text. The text's last token is then found in any template, without its special tokens being known.
         differs = (first[-shortest:].flip(0) != other[-shortest:].flip(0)).nonzero()
         ending = int(differs[0]) if len(differs) else shortest - 1
         return len(first) - 1 - ending - rows[0].picture_end

@@ -27,6 +27,8 @@ class VocabularyMap:
         first = tokenizer("a", add_special_tokens=False)["input_ids"]
         indices = []
         for text, ids in zip(filled, marked["input_ids"], strict=True):
+            # The first token alone stands for the word. Where the victim splits a word, its gradient is that of the
+            # beginning, which is why exact scores of whole texts decide afterwards.
             own = ids[len(first) :] if text.startswith(" ") and ids[: len(first)] == first else ids
             indices.append(own[0] if own else 0)
         self._indices = torch.tensor(indices)

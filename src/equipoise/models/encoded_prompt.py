@@ -154,6 +154,8 @@ class PromptEncoder:
         encoded = self._processor_outputs(text, pictures)
         prompt_tokens: Tensor = encoded["input_ids"][0].cpu()
         separator = self._chat.reply_separator(prompt)
+        # The reply is tokenized after the prompt's text, not by itself: a word that follows a space or a line break has
+        # other tokens than the same word at the beginning of a text, and the model would never write those.
         tokens = reply_tokens(self._processor.tokenizer, text, separator + reply)
         ids = [*tokens.ids, *([self._end] if end else [])]
         token_inputs, text_inputs = {}, {}

@@ -156,6 +156,9 @@ class HuggingFaceModel(TransformersModel):
         backpropagated as far as the nearest cut and freed; the sums gathered there then go on through the prefix and
         the processor once. Memory is that of one micro-batch, and the gradient is exact because it is linear.
         """
+        # The backward pass goes in three parts, each run once for as little as possible. (1) every micro-batch of
+        # questions, down to the prefix; its graph is freed at once. (2) the prefix, from the summed gradients of all
+        # micro-batches. (3) the processor, from the gradients at the image inputs down to the pixels.
         images = self._pixels(leaf, group[0].other_pictures, group[0].text)
         detached_images = {key: _detach(value) for key, value in images.items()}
         losses: list[Tensor] = []

@@ -104,6 +104,8 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
     depth = getattr(config, "num_hidden_layers", None)
     decoder = cast(Any, model).get_decoder() if hasattr(model, "get_decoder") else model
     # `get_decoder` may return the model itself: pictures then have a tower of their own, deeper inside.
+    # Found by shape, not by name: a list of exactly as many modules as the text configuration has layers. The
+    # shallowest counts, since experts of a layer may be as many as there are layers.
     candidates: list[tuple[int, nn.ModuleList]] = []
     for root in (decoder, model):
         candidates = sorted(

@@ -43,6 +43,8 @@ def around_base(config: Any, base: Path, *, dtype: Any = "auto") -> Any:
     # On the meta device first: random initial values of the language model would be thrown away.
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
+    # Text model and multimodal model hold the very same parameters from here on, so that a guard on the base and the
+    # MLLM need its memory once.
     model.model.language_model = text.model
     model.lm_head = text.lm_head
     # Not from the meta device: the tower has a buffer of position numbers, which no file holds.

@@ -44,6 +44,7 @@ def adapted_base(folder: Path, *, device: str | torch.device, dtype: torch.dtype
         if key not in _bases:
             _bases[key] = load_parts(name, device=key[1], dtype=dtype)
         parts = _bases[key]
+    # Not merged: merging adds B A to the base's own tensors, which other adapters share.
     model = load_adapter(sharing_copy(parts.model), folder).to(dtype)
     return model.get_base_model().eval().requires_grad_(False), copy.deepcopy(parts.processor)
 

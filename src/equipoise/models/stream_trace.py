@@ -72,6 +72,8 @@ class _ResidualStream(TorchFunctionMode):
         return result
 
     def _continues(self, name: str, args: tuple[Any, ...], result: Tensor) -> bool:
+        # Three ways in which a stream goes on as itself: copied, scaled by a single number, or added to. Anything else
+        # (a matrix product, a norm, a gate of vector size) reads the stream and writes something of its own.
         streams = [value for value in args if value in self]
         # Another width: a view as attention heads, say, which reads the stream and is none of its values.
         if not streams or result.shape[-1:] != streams[0].shape[-1:]:

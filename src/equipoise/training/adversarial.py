@@ -123,6 +123,8 @@ def train(
     full_recipe = {**asdict(recipe), "parts": list(recipe.parts), "source": source, "model": model.revision}
     Checkpoint(out, full_recipe).require_same_recipe()
     refused = sample_refused(sample_example, recipe.seed)
+    # Counted by decoding, before and after. A training that only sees questions to be answered can reach a low loss by
+    # forgetting to refuse; such a model is not written.
     before = count_refusals(model, refused)
     with gradient_flags_restored(model.model):
         trainer = _AdversarialTrainer(model, recipe, sample_example, mixed_precision)
@@ -187,6 +189,8 @@ class _AdversarialTrainer:
         pixels = [sized_pixels(example.picture, recipe.side).to(self._model.device) for example in examples]
         count = round(recipe.attacked * recipe.pictures)
         if count:
+            # The attack runs against the weights of this very step. Attacks made beforehand would be learned by heart,
+            # and a new attack on the finished model would find it as weak as before.
             pixels[:count] = self._attack(examples[:count], pixels[:count], rng)
         # Whatever the attack aimed at, the weights learn the replies of the clean picture.
         replies = [[reply for _, reply in example.turns] for example in examples]

@@ -116,6 +116,8 @@ def train(
         levels = _noise_levels(recipe, random).to(compute)
         with torch.autocast(compute.type, torch.bfloat16):
             predicted = network(schedule.add_noise(clean, noise, levels), levels).sample
+        # Equation 14 of DDPM: the network predicts the noise, with equal weight for all levels. The loss is in float32,
+        # as the squares of small errors vanish in bfloat16.
         loss = functional.mse_loss(predicted.float(), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -114,6 +114,8 @@ def read(text: str, depth: int = DEPTH) -> Read:
     for match in _RUN.finditer(text):
         run = match["run"]
         decoded = from_base64(run)
+        # First question: is it text? Then it is read, whatever the data URL claims. Only what decodes to no text goes
+        # on to the second question, whether its characters are spread as those of bytes are.
         inner = text_of(decoded) if depth and decoded is not None and len(run) * 3 // 4 <= room else None
         if inner is not None:
             room -= len(inner)
@@ -205,6 +207,8 @@ def _sifted(run: str, *, strict: bool) -> tuple[str, int]:
         rows = symbols[begins[:, None] + np.arange(size)]
         numbered = rows + 64 * np.arange(len(begins))[:, None]
         counts = np.bincount(numbered.ravel(), minlength=64 * len(begins)).reshape(-1, 64)
+        # Pearson's chi-square against equal frequencies: sum (n_i - n/64)^2 / (n/64) = 64/n sum n_i^2 - n, for all
+        # windows of the portion at once. Windows below the limit look like compressed bytes.
         uneven = np.flatnonzero((counts**2).sum(1) * 64 / size - size > EVEN)
         most = np.partition(counts[uneven], -2, axis=1)[:, -2:].sum(1) / size
         uneven = uneven[most < MONOTONE]

@@ -67,6 +67,8 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
     moderation = await call.moderation_field(request, [choice.text for choice in choices])
     await call.write()
     if not changed and not moderation:
+        # The bytes as they came, not the parsed document written again: that would change numbers, order and unknown
+        # fields.
         return Response(upstream.content, media_type="application/json", headers=call.response_headers())
     return as_json({**document, **moderation}, headers=call.response_headers())
 
@@ -89,6 +91,8 @@ async def check_choice(call: ChatCall, request: ChatRequest, choice: ReplyChoice
         of_pictures = await pictures.judge(text)
         if pictures.text:
             text, side_texts = f"{text}\n{pictures.text}", (*side_texts, pictures.text)
+    # Order: what cannot be checked, then pictures, then text. The first decision that changes the reply ends it; a
+    # later and milder one must not take its place.
     decision = call.rules.uncheckable_decision(choice.text) if uncheckable and policy.output.enabled else None
     if decision is None or not decision.changed:
         decision = of_pictures

@@ -54,6 +54,8 @@ class ChatStream:
                 self._call.service.run_later(opened.close())
 
         try:
+            # Nothing has been sent yet. A failure until the first event can still be answered with a status of its own;
+            # after it the status is 200 for good, and an error is an event.
             await opened.wait()
             if self._stats.failure is not None and not any(choice.started for choice in self._stats.choices.values()):
                 await opened.rest()
@@ -100,6 +102,8 @@ class ChatStream:
             aclosing(guarded.run(upstream, self._upstream.aclose)) as events,
         ):
             async for part in events:
+                # The entry is on the disk before the client learns that the stream is complete: no reply exists that
+                # the record does not know.
                 yield await self._finish() if part == DONE else part
 
     async def _review(self, text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:

@@ -85,6 +85,8 @@ def render_replies(run: AuditRun, cases: Sequence[AuditCase], page: Path) -> Ite
     style = "".join(package.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "replies.css"))
     script = package.joinpath("replies.js").read_text(encoding="utf-8")
     # Pictures are files of the run folder. `self` is what a server sends with the page, `file:` the folder on a disk.
+    # The policy names script and style by hash. Even if a reply got out of its block, no other script could run,
+    # nothing could be fetched, and no form could be sent.
     policy = (
         f"default-src 'none'; script-src 'sha256-{_digest(script)}'; style-src 'sha256-{_digest(style)}'; "
         "img-src 'self' file:; base-uri 'none'; form-action 'none'"

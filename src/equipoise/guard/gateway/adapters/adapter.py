@@ -72,6 +72,8 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
         try:
             client = service.keys.client(credential(request.headers))
             body = await read_json(request)
+            # All APIs become one chat request here, and everything that checks works on that. An adapter cannot forget
+            # a check, because it never sees one.
             chat_body = _chat_request(adapter, body)
             work = chat.complete(service, client, dict(request.headers), chat_body, route)
             response = await while_connected(request, work)
@@ -118,6 +120,8 @@ async def _translated(
                     yield translated
     finally:
         if isinstance(parts, AsyncGenerator):
+            # The inner generator holds the upstream's connection and the request's entry in the record. Without this
+            # line a client that leaves would keep both until the garbage collector comes by.
             await parts.aclose()
 
 

@@ -50,6 +50,8 @@ class MessagesStream(FirstChoiceStream):
         if self._failed:
             return []
         events = [*self._begin({}), *self._close()]
+        # Tool calls come last and whole. The gateway has held them back until the final check, so there is nothing to
+        # stream.
         for call in self._calls.all():
             block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": call.arguments}
@@ -77,6 +79,7 @@ class MessagesStream(FirstChoiceStream):
     def _say(self, kind: PieceKind, text: str) -> list[bytes]:
         block = "thinking" if kind == "reasoning" else "text"
         events: list[bytes] = []
+        # Anthropic's streams have one open block at a time: a text after reasoning closes the block of the reasoning.
         if block != self._kind:
             start = {"type": block, block: ""} | ({"signature": ""} if block == "thinking" else {})
             events += [*self._close(), *self._open(block, start)]

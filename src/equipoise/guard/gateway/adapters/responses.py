@@ -156,6 +156,8 @@ def _messages(value: Any) -> list[dict[str, Any]]:
             call = {"id": item.get("call_id"), "type": "function", "function": function}
             if not messages or messages[-1]["role"] != "assistant":
                 messages.append({"role": "assistant", "content": None})
+            # Calls stand beside messages in this API and inside the assistant's message in chat. Several in a row are
+            # one message, or a chat template would write several assistants one after the other.
             messages[-1].setdefault("tool_calls", []).append(call)
         elif kind == "function_call_output":
             content = _content(item.get("output"))

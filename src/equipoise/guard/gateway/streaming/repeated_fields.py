@@ -39,6 +39,9 @@ class RepeatedFields:
         added: list[str] = []
         for number, text in enumerate(texts):
             before = latest[number] if number < len(latest) else ""
+            # Equal to the last chunk's text, or said before in any field: nothing new. Short texts are never "known",
+            # because a stream of single words repeats words by chance, and dropping one could hide half of a harmful
+            # phrase.
             if text == before or self._is_known(text, spoken):
                 continue
             if before and text.startswith(before):
