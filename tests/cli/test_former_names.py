@@ -70,6 +70,7 @@ def test_the_guard_that_is_asked_when_unsure(equipoise: Command, rows: Path, ver
         (("adversarial", "nowhere/at/all"), "--questions", "2", "--questions-per-picture"),
         (("diffusion",), "--pictures", "nowhere.png", "--picture-folder"),
         (("detector", "--rows", "nowhere.jsonl", "--base", "nowhere"), "--glance", "1", "--early-exit"),
+        (("derta", "nowhere/at/all", "--rows", "nowhere.jsonl"), "--rank", "4", "--lora"),
     ],
 )
 def test_options_of_trainings(
@@ -79,3 +80,13 @@ def test_options_of_trainings(
     assert result.exit_code in (2, 3, 4), result.output
     assert result.stderr.splitlines()[0] == line(old, new)
     assert len(result.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "value", "new"),
+    [("--seeds", "nowhere.txt", "--seed-prompts"), ("--judge", "nobody", "--request-judge")],
+)
+def test_options_of_generated_prompts(equipoise: Command, tmp_path: Path, old: str, value: str, new: str) -> None:
+    result = equipoise("generate", "pseudo-harmful", "nowhere/at/all", old, value, "--out", tmp_path / "out")
+    assert result.exit_code in (2, 4), result.output
+    assert result.stderr.splitlines()[0] == line(old, new)

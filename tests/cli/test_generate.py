@@ -52,12 +52,12 @@ def generate(out: Path, seeds: Path, *more: object) -> tuple[int, str, str]:
     # Few words are left, so that the ends of sentences are drawn soon enough.
     bans = [word for name in ("sure", *(f"w{number}" for number in range(8, 40))) for word in ("--ban", name)]
     settings = ("--refusal", "Sorry", *bans, "--candidates", 12, "--weight", 8)
-    return run("generate", "pseudo-harmful", "x", "-o", out, "--seeds", seeds, *settings, *more)
+    return run("generate", "pseudo-harmful", "x", "-o", out, "--seed-prompts", seeds, *settings, *more)
 
 
 def test_a_suite_is_generated_read_reviewed_and_transferred(seeds: Path, tmp_path: Path) -> None:
     out = tmp_path / "suite"
-    code, stdout, stderr = generate(out, seeds, "--count", 3, "--held-out", "y", "--json")
+    code, stdout, stderr = generate(out, seeds, "--count", 3, "--held-out-model", "y", "--json")
     assert code == 0, stderr
     document = json.loads(stdout)
     assert document["harmless"] == 3
@@ -131,7 +131,15 @@ def test_pictures_need_a_model_that_reads_them(seeds: Path, tmp_path: Path) -> N
 
 def test_a_served_victim_cannot_be_grown_against(seeds: Path, tmp_path: Path) -> None:
     code, _, stderr = run(
-        "generate", "pseudo-harmful", "http://127.0.0.1:9/v1#m", "-o", tmp_path / "s", "--seeds", seeds, "--writer", "x"
+        "generate",
+        "pseudo-harmful",
+        "http://127.0.0.1:9/v1#m",
+        "-o",
+        tmp_path / "s",
+        "--seed-prompts",
+        seeds,
+        "--writer",
+        "x",
     )
     assert code == 2
     assert "try --method mutated" in stderr
@@ -145,7 +153,7 @@ def test_a_served_victim_cannot_be_grown_against(seeds: Path, tmp_path: Path) ->
         (("--attempts", 0), 2, "attempts"),
         (("--candidates", 0), 2, "candidates"),
         (("--seed", 2**63), 2, "2^63"),
-        (("--judge", "phrases"), 2, "judges requests"),
+        (("--request-judge", "phrases"), 2, "judges requests"),
         (("--refusal", "  "), 2, "beginning of a refusal"),
     ],
 )

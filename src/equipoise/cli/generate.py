@@ -11,7 +11,7 @@ import typer
 from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import BatchOptions
-from equipoise.cli.options.expansion import with_options
+from equipoise.cli.options.expansion import FormerName, with_options
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.errors import UsageError
 
@@ -54,7 +54,10 @@ Victim = Annotated[
 ]
 HeldOutVictims = Annotated[
     list[str] | None,
-    typer.Option("--held-out", help="A model that the search does not see, for the table of transfer; repeatable."),
+    typer.Option(
+        "--held-out-model", help="A model that the search does not see, for the table of transfer; repeatable."
+    ),
+    FormerName("--held-out"),
 ]
 GeneratedSuite = Annotated[Path, typer.Argument(metavar="SUITE", help="What `generate pseudo-harmful` wrote.")]
 
@@ -78,15 +81,17 @@ def pseudo_harmful(
     refusal: Annotated[
         str | None, typer.Option(help="How the victim begins its refusals; by default it is asked prompts of ours.")
     ] = None,
-    seeds: Annotated[
+    seed_prompts: Annotated[
         Path | None,
         typer.Option(help="Ordinary prompts to rewrite: one a line (`topic | prompt`), or a table. Default: ours."),
+        FormerName("--seeds"),
     ] = None,
-    judge: Annotated[
+    request_judge: Annotated[
         list[str] | None,
         typer.Option(help="A guard model as a further judge of requests, guard:FAMILY=URL#MODEL; repeatable."),
+        FormerName("--judge"),
     ] = None,
-    held_out: HeldOutVictims = None,
+    held_out_model: HeldOutVictims = None,
     pictures: Annotated[
         PictureChoice, typer.Option(help="Send each prompt with the picture of the pool that is refused most.")
     ] = PictureChoice.none,
@@ -117,8 +122,8 @@ def pseudo_harmful(
     from equipoise.judges.ensemble import default_judge
     from equipoise.steering.stage_folder import StageFolder
 
-    rows = own_seeds() if seeds is None else read_seeds(seeds)
-    gate = _gate(judge or [])
+    rows = own_seeds() if seed_prompts is None else read_seeds(seed_prompts)
+    gate = _gate(request_judge or [])
     replies_judge = default_judge()
     models = _ModelCache(compute)
     # A served victim has to sample: at temperature 0 all its replies to a prompt would be the same.
@@ -138,7 +143,7 @@ def pseudo_harmful(
     chosen = _chosen(result, count)
     if pictures is not PictureChoice.none and chosen:
         chosen, result = _pictured(pictures, pool or [], chosen, result, victim, replies_judge, out)
-    transfer = _transfer(models, held_out or [], chosen, replies_judge)
+    transfer = _transfer(models, held_out_model or [], chosen, replies_judge)
     _write(out, recipe, result, chosen, transfer, json)
 
 

@@ -49,7 +49,7 @@ def select(
     out: o.Out,
     suite: Annotated[
         list[str],
-        typer.Option("--suite", help="A suite, as of `audit --suite`. May be repeated.", show_default=False),
+        typer.Option("--suite", "-s", help="A suite, as of `audit --suite`. May be repeated.", show_default=False),
     ],
     data: Annotated[
         Path | None,

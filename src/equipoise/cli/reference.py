@@ -9,7 +9,8 @@ import typer
 
 from equipoise.cli.console import print_json, print_table, quiet, size, warn
 from equipoise.cli.options import arguments as o
-from equipoise.cli.train.options import Compiled, Every, Folder, Seed
+from equipoise.cli.options.expansion import with_options
+from equipoise.cli.train.options import AdapterRank, Compiled, Every, Folder, Seed
 
 reference = typer.Typer(no_args_is_help=True, help="Install the base of the English reference models, and train them.")
 
@@ -51,6 +52,7 @@ reference.add_typer(train, name="train")
 
 
 @train.command()
+@with_options
 def lm(
     out: Folder,
     base: Annotated[
@@ -58,7 +60,7 @@ def lm(
         typer.Option(help="Another chat model to start from, a folder or ORG/NAME; by default the installed base."),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Times over the rows.")] = 3,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
+    lora: AdapterRank = 8,
     harmful: Annotated[
         Path | None,
         typer.Option(
@@ -73,7 +75,8 @@ def lm(
 ) -> None:
     """Train the adapter of reference/lm: ordinary safety tuning, about an hour on two busy processor cores.
 
-    Its rows are composed here: refusals of harmful requests, and the base's own replies to ordinary ones.
+    It runs on the CPU with the base in bfloat16, as the shipped adapter was trained. Its rows are composed here:
+    refusals of harmful requests, and the base's own replies to ordinary ones.
     """
     from equipoise.cli.options.progress import steps_bar
     from equipoise.steering.prompt_sets import read_prompts
@@ -81,7 +84,7 @@ def lm(
     from equipoise.training.alignment import train as run
 
     quiet()
-    config = AlignmentTrainingConfig(base or "reference/base", epochs=epochs, rank=rank, seed=seed)
+    config = AlignmentTrainingConfig(base or "reference/base", epochs=epochs, rank=lora, seed=seed)
     more = [prompt.text for prompt in read_prompts(harmful).prompts] if harmful else []
     with steps_bar("train reference/lm") as progress:
         folder = run(config, out, more_harmful=more, checkpoint_every=checkpoint_every, progress=progress, report=warn)
@@ -102,6 +105,7 @@ def mllm(
 ) -> None:
     """Train reference/mllm: a picture tower on drawn scenes, then tower, projector and an adapter on the base.
 
+    It runs on the CPU in bfloat16, with float32 copies of the weights that learn, as the shipped model was trained.
     The same command goes on where it was killed. Rows of text in OUT/rows.jsonl are taken where they are, such as those
     that `equipoise reference train lm` wrote; otherwise they are composed.
     """

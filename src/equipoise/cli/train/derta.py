@@ -12,7 +12,7 @@ import typer
 from equipoise.cli.console import print_table, quiet, warn
 from equipoise.cli.options.compute import Device
 from equipoise.cli.options.expansion import with_options
-from equipoise.cli.train.options import Compiled, Every, Seed
+from equipoise.cli.train.options import AdapterRank, Compiled, Every, Seed
 
 if TYPE_CHECKING:
     from equipoise.training.derta.train import DertaTrainingConfig
@@ -59,7 +59,7 @@ class DertaOptions:
     ] = None
     learning_rate: Annotated[float, typer.Option(help="At its peak.")] = 1e-4
     batch: Annotated[int, typer.Option(min=1, help="Rows in a step.")] = 8
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8
+    lora: AdapterRank = 8
     prefix: Annotated[
         bool, typer.Option("--prefix/--no-prefix", help="Learn refusals after the beginning of a harmful answer.")
     ] = True
@@ -101,7 +101,11 @@ class DertaOptions:
         from equipoise.training.derta.train import DertaTrainingConfig
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values |= {"rate": values.pop("learning_rate"), "openers": tuple(values.pop("opener") or ())}
+        values |= {
+            "rate": values.pop("learning_rate"),
+            "rank": values.pop("lora"),
+            "openers": tuple(values.pop("opener") or ()),
+        }
         return DertaTrainingConfig(model=model, **values | {"cut": self.cut.value, "dtype": self.dtype.value})
 
 

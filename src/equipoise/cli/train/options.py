@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from equipoise.cli.options.expansion import FormerName
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.errors import UsageError
 
@@ -23,6 +24,10 @@ Every = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 Rank = Annotated[
     int | None,
     typer.Option(min=1, metavar="RANK", help="Train low-rank adapters, merged in the end, instead of the weights."),
+]
+
+AdapterRank = Annotated[
+    int, typer.Option("--lora", min=1, metavar="RANK", help="Rank of the adapter."), FormerName("--rank")
 ]
 
 
