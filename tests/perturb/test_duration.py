@@ -46,7 +46,8 @@ def test_a_limit_holds_for_each_picture_or_for_all_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.2, "1 seconds"), (40, "40 seconds"), (420, "7 minutes"), (9000, "2.5 hours")]
+    ("value", "words"),
+    [(0.2, "1 second"), (1.6, "2 seconds"), (40, "40 seconds"), (420, "7 minutes"), (9000, "2.5 hours")],
 )
 def test_times_are_in_round_words(value: float, words: str) -> None:
     assert in_words(value) == words

@@ -52,7 +52,8 @@ def most_seconds(
 def in_words(seconds: float) -> str:
     """A time in round words: `40 seconds`, `7 minutes`, `2.5 hours`."""
     if seconds < 90:
-        return f"{max(round(seconds), 1)} seconds"
+        count = max(round(seconds), 1)
+        return "1 second" if count == 1 else f"{count} seconds"
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} minutes"
     return f"{seconds / 3600:.1f} hours"

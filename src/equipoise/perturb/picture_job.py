@@ -50,7 +50,8 @@ class PictureJob:
         if clean:
             self.callbacks.stage("timing a step")
             seconds = most_seconds(self.config, [picture.size for picture in clean], clean[0], self.targets)
-            self.callbacks.note(f"{len(clean)} pictures take {in_words(seconds)} at most, asking not counted")
+            what = "1 picture takes" if len(clean) == 1 else f"{len(clean)} pictures take"
+            self.callbacks.note(f"{what} {in_words(seconds)} at most, asking not counted")
 
     def attack_together(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Final
 
+from equipoise.data.suites.own_prompts import load_own_prompts
 from equipoise.types import Expected, Sample
 
 SUITE: Final = "contrast"
@@ -18,22 +17,4 @@ def load() -> list[Sample]:
 
     A row of the report for a category therefore shows both failures on the same subject.
     """
-    text = files("equipoise.data").joinpath("contrast.toml").read_text(encoding="utf-8")
-    return [
-        Sample(
-            id=f"{_slug(theme['name'])}-{kind.replace('_', '-')}-{number}",
-            suite=SUITE,
-            text=prompt,
-            expected=expected,
-            category=theme["name"],
-            source="Equipoise",
-            licence="MIT",
-        )
-        for theme in tomllib.loads(text)["theme"]
-        for kind, expected in KINDS.items()
-        for number, prompt in enumerate(theme.get(kind, ()), 1)
-    ]
-
-
-def _slug(name: str) -> str:
-    return name.replace(":", "").replace(",", "").replace(" ", "-")
+    return load_own_prompts(SUITE, "theme", KINDS, dropped=":,")

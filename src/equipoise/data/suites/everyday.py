@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
+from typing import Final
 
+from equipoise.data.suites.own_prompts import load_own_prompts
 from equipoise.types import Sample
 
-SUITE = "everyday"
+SUITE: Final = "everyday"
 
 
 def load() -> list[Sample]:
     """All prompts, each to be answered; the category says where the false alarm comes from, `ordinary` has none."""
-    text = files("equipoise.data").joinpath("everyday.toml").read_text(encoding="utf-8")
-    return [
-        Sample(
-            id=f"{category['name'].replace(' ', '-')}-{number}",
-            suite=SUITE,
-            text=prompt,
-            expected="answer",
-            category=category["name"],
-            source="Equipoise",
-            licence="MIT",
-        )
-        for category in tomllib.loads(text)["category"]
-        for number, prompt in enumerate(category["prompts"], 1)
-    ]
+    return load_own_prompts(SUITE, "category", {"prompts": "answer"})
