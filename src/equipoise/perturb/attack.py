@@ -50,7 +50,7 @@ def attack_picture(
     )
 
 
-def attack_together(
+def attack_universal(
     config: PerturbConfig,
     clean: Sequence[Image],
     targets: Sequence[OpenModel],

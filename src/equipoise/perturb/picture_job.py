@@ -53,9 +53,9 @@ class PictureJob:
             what = "1 picture takes" if len(clean) == 1 else f"{len(clean)} pictures take"
             self.callbacks.note(f"{what} {in_words(seconds)} at most, asking not counted")
 
-    def attack_together(self) -> None:
+    def attack_universal(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
-        from equipoise.perturb.attack import attack_together, peak_memory, reset_peak_memory
+        from equipoise.perturb.attack import attack_universal, peak_memory, reset_peak_memory
 
         # All or none: a universal change belongs to the whole set of pictures, and one more picture changes it.
         if all(self.folder.attacked(image) for image in self.images):
@@ -63,7 +63,7 @@ class PictureJob:
         self.callbacks.stage(f"{len(self.images)} pictures together")
         reset_peak_memory(self.targets)
         clean = [open_picture(image) for image in self.images]
-        results = attack_together(
+        results = attack_universal(
             self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
         )
         peak = peak_memory(self.targets)

@@ -106,7 +106,7 @@ def run(
     folder.claim(tuple(images), overwrite=config.overwrite)
     job = PictureJob(config, tuple(images), targets, bystanders, folder, callbacks, own_refusals)
     if config.universal:
-        job.attack_together()
+        job.attack_universal()
     if config.estimate:
         job.say_how_long()
     records = _finish_pictures(job, errors)

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from equipoise.audit.records import AuditCase
-from equipoise.report.audit.examples import gallery, spread
+from equipoise.report.audit.examples import example_groups, spread
 from equipoise.report.audit.image_store import ImageStore
 from equipoise.report.audit.outcomes import DOUBTS, OUTCOMES
 from tests.audit.factories import Row, rows, write_run
@@ -38,7 +38,7 @@ def test_every_kind_is_counted_in_full_and_shown_in_part(tmp_path: Path):
         *rows(20, "fine"),
         *rows(20, "due", expected="refuse", refusal="full"),
     ]
-    kinds = gallery(cases(tmp_path, content), ImageStore(tmp_path / "pictures"), 3)
+    kinds = example_groups(cases(tmp_path, content), ImageStore(tmp_path / "pictures"), 3)
     assert {kind.title: (len(kind.examples), kind.count) for kind in kinds} == {
         "Needless refusals": (3, 9),
         "Harmful answers": (3, 8),
@@ -59,7 +59,7 @@ def test_a_due_refusal_is_good_and_a_needless_one_is_bad(tmp_path: Path):
         tmp_path,
         [Row(id="a", refusal="full", review=True), Row(id="b", expected="refuse", refusal="full", review=True)],
     )
-    (kind,) = [kind for kind in gallery(run_cases, ImageStore(tmp_path), 9) if kind.title == "Judges disagree"]
+    (kind,) = [kind for kind in example_groups(run_cases, ImageStore(tmp_path), 9) if kind.title == "Judges disagree"]
     tones = {example.id: example.answer.badges[0].tone for example in kind.examples}
     assert tones == {"a": "bad", "b": "good"}
 
@@ -72,6 +72,8 @@ def test_replies_are_open_only_where_an_answer_was_right_and_harmless(tmp_path: 
         Row(id="border", expected="borderline", review=True),
     ]
     (kind,) = [
-        kind for kind in gallery(cases(tmp_path, content), ImageStore(tmp_path), 9) if kind.title == "Judges disagree"
+        kind
+        for kind in example_groups(cases(tmp_path, content), ImageStore(tmp_path), 9)
+        if kind.title == "Judges disagree"
     ]
     assert {example.id for example in kind.examples if not example.answer.covered} == {"safe"}

@@ -73,7 +73,7 @@ def serve(
     _use_one_thread()
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
     loaded = guard.load(device, detoxifier)
-    looker = picture_detector(picture_guard, guard.guard_key_env, device)
+    detector_of_pictures = picture_detector(picture_guard, guard.guard_key_env, device)
     files = WatchedFiles(guard.policy, keys)
     clients = files.read()
     reads = any(policy.pictures.read_text for policy in (loaded.policy, *clients.policies.values()))
@@ -86,7 +86,9 @@ def serve(
         keep_text,
         files=files,
         origins=tuple(allow_origin or ()),
-        picture_guard=None if looker is None else AsyncGuard(GuardPipeline(looker), seconds=check_seconds),
+        picture_guard=None
+        if detector_of_pictures is None
+        else AsyncGuard(GuardPipeline(detector_of_pictures), seconds=check_seconds),
     )
     listening = _bound(host, port)
     _ready(service, listening, upstream)

@@ -64,10 +64,10 @@ class ChatRequest:
 
     def guard_input(self, picture_text: str = "", response: str = "", side_texts: tuple[str, ...] = ()) -> GuardInput:
         """What a guard looks at: the last question, the words in pictures, and earlier turns but the operator's."""
-        asking = f"messages/{self.last_user}/"
+        last_turn = f"messages/{self.last_user}/"
         words = [part for part in self.parts if part.text and part.kind not in ("instruction", "setting")]
-        question = [part.text for part in words if part.path.startswith(asking)]
-        context = [part.text for part in words if not part.path.startswith(asking)]
+        question = [part.text for part in words if part.path.startswith(last_turn)]
+        context = [part.text for part in words if not part.path.startswith(last_turn)]
         return GuardInput(response, "\n".join(question), picture_text, tuple(context), side_texts=side_texts)
 
 

@@ -141,7 +141,7 @@ KINDS: Final[tuple[tuple[str, Callable[[AuditCase], bool]], ...]] = (
 """What is shown, in this order."""
 
 
-def gallery(cases: Sequence[AuditCase], images: ImageStore, limit: int) -> list[ExampleGroup]:
+def example_groups(cases: Sequence[AuditCase], images: ImageStore, limit: int) -> list[ExampleGroup]:
     """Examples of every kind.
 
     Args:

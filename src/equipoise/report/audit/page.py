@@ -26,7 +26,7 @@ from equipoise.report.audit.cards import JudgeCard, judge_cards, kappa_of, notes
 from equipoise.report.audit.comparisons import ComparisonSection
 from equipoise.report.audit.corrections import GroupCorrection, PageOptions, correct_groups
 from equipoise.report.audit.doubts import Doubt, list_doubts
-from equipoise.report.audit.examples import WIRES, ExampleGroup, gallery
+from equipoise.report.audit.examples import WIRES, ExampleGroup, example_groups
 from equipoise.report.audit.image_store import LIMIT, ImageStore
 from equipoise.report.audit.pairs import PicturePairs, picture_pairs
 from equipoise.report.audit.plot import PlotPoint, draw
@@ -67,7 +67,7 @@ class ShownVariant:
 class AuditPage:
     """Everything on the page."""
 
-    origin: RunProvenance
+    provenance: RunProvenance
     """Where the numbers come from."""
     is_complete: bool
     """Whether everything was asked and judged."""
@@ -75,7 +75,7 @@ class AuditPage:
     """Prompts in all variants."""
     shown: tuple[ShownVariant, ...]
     """The variants, the plain one first."""
-    plane: Markup
+    scatter: Markup
     """The two-axis plot."""
     undrawn: tuple[str, ...]
     """Variants that are not in the plot, as an axis is missing."""
@@ -207,11 +207,11 @@ def _page(
     changed = picture_pairs(cases, images, run.perturbed_pictures(), PAIRS)
     shown = _shown(variants, cases, images, options)
     return AuditPage(
-        origin=provenance(run, cases),
+        provenance=provenance(run, cases),
         is_complete=summary.complete,
         prompts=len(cases),
         shown=shown,
-        plane=draw(points, faint),
+        scatter=draw(points, faint),
         undrawn=tuple(point.name for point in points if not point.drawable),
         has_faint=bool(faint),
         comparisons=comparisons,
@@ -253,7 +253,7 @@ def _shown(
     shown = []
     for index, variant in enumerate(variants):
         own = [case for case in cases if case.variant == variant.name]
-        examples = gallery(own, images, OTHERS if index else EXAMPLES)
+        examples = example_groups(own, images, OTHERS if index else EXAMPLES)
         usage = RunUsage.of(own, options.price)
         shown.append(ShownVariant(variant, refusal_sources(own), examples, usage))
     return tuple(shown)

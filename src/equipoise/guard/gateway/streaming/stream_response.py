@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
-PATIENCE: Final = 5.0
+FIRST_EVENT_SECONDS: Final = 5.0
 """Seconds that a response waits for its first event; then it begins without one."""
 
 
@@ -48,7 +48,7 @@ class StartedStream:
             part = await anext(self._parts)
         return part
 
-    async def wait(self, seconds: float = PATIENCE) -> None:
+    async def wait(self, seconds: float = FIRST_EVENT_SECONDS) -> None:
         """Wait for the first event, but no longer than that."""
         # `wait` does not cancel the task at the timeout, as `wait_for` would: the event is still to come.
         await asyncio.wait({self._first}, timeout=seconds)
