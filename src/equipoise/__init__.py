@@ -1,3 +1,3 @@
-"""Equipoise measures, attacks and defends both failures of multimodal LLMs."""
+"""Equipoise audits, attacks and defends multimodal LLMs: harmful answers and needless refusals, measured together."""
 
 __version__ = "0.1.0"

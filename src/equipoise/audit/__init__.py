@@ -1,1 +1,1 @@
-"""Both failures of a model on one page: the run, its statistics, the gate."""
+"""The audit: runs and their folders, summaries and comparisons, warnings, the gate, the frontier of mitigations."""

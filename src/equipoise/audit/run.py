@@ -53,7 +53,7 @@ class ReportingJudge(IdentifiedJudge, Protocol):
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """What an audit shall do."""
+    """The configuration of an audit."""
 
     target: EvaluationTarget
     """Who is asked."""
@@ -194,7 +194,7 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class AuditCallbacks:
-    """Where a caller looks while an audit runs."""
+    """Callbacks of a running audit."""
 
     variant: Callable[[str, int], None] = lambda name, count: None
     """A variant begins: its name, and how many samples it has."""

@@ -41,7 +41,7 @@ EXTRA_TITLES = {
 
 @dataclass(frozen=True)
 class ComputeDevice:
-    """Something that a model can run on."""
+    """A device that a model can run on."""
 
     name: str
     """What to give to `--device`."""

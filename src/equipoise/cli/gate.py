@@ -1,4 +1,4 @@
-"""`equipoise gate`: does a run keep its limits? For a CI that must not guess."""
+"""`equipoise gate`: compare a run with limits; the exit code says passed, failed or inconclusive."""
 
 from __future__ import annotations
 

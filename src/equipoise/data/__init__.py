@@ -1,1 +1,1 @@
-"""What goes in: pictures, questions, and published suites."""
+"""Input data: pictures, questions about them, loaders of suites, and splits without overlap."""

@@ -25,7 +25,7 @@ WorkerEvent = tuple[str, WorkerReply | WorkerDeath]
 
 
 class WorkerBackend(ABC):
-    """Workers by name, each of which does one thing at a time: it loads, or does an item. It decides nothing."""
+    """Workers by name, each of which loads or does one item at a time; which item is `WorkerGroup`'s decision."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""`LexiconJudge`: rules over words. Precise where they match, silent where they do not.
+"""`LexiconJudge`: a judge of requests by rules over words; it abstains where no rule applies.
 
 An alarming word alone says little ("kill a process"). The rules therefore look for an act together with what it is
 done to, for an intent, and for senses of alarming words that are plain.

@@ -1,1 +1,1 @@
-"""Who says whether a reply refuses."""
+"""Judges label replies: refusal, kind of refusal, harm, right answers; with agreement cards and calibration."""

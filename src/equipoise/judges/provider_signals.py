@@ -1,4 +1,4 @@
-"""What the wire says before a word is read: refusals that are no text, and replies that never came.
+"""Provider signals: refusals in a field, a finish reason or an error, and requests that got no reply.
 
 This reads the form in which an exchange was recorded. Which errors and fields of servers become which form is decided
 before that, by the table in `served_models/signals.py`.
@@ -72,7 +72,7 @@ def provider_verdict(exchange: Exchange) -> Verdict | None:
 
 @dataclass(frozen=True)
 class ProviderSignalFirst:
-    """A judge of text that is asked only where the wire leaves something to read."""
+    """Decides by the provider's signals where they decide, and asks a judge of text otherwise."""
 
     judge: Judge
     """Who reads the text."""

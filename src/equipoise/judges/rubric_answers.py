@@ -44,7 +44,7 @@ ENDS: Final = r"[*_`\"')\]$}]*[ \t]*(?:[.!]?[ \t]*$|[,;:(])"
 
 @dataclass(frozen=True)
 class ReadLetter:
-    """A letter in an answer."""
+    """A letter that an answer names, and where it stands."""
 
     letter: str
     """One of those on offer."""

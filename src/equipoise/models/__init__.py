@@ -1,1 +1,1 @@
-"""Models that can be asked, and open models whose replies can be differentiated in the pixels."""
+"""Models: loading, prompts as tokens, generation, and reply probabilities with gradients in the pixels."""

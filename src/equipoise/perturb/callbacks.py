@@ -1,4 +1,4 @@
-"""`PerturbCallbacks`: what a caller is told during a run over pictures."""
+"""`PerturbCallbacks`: functions that are called during a run over pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class PerturbCallbacks:
-    """What a caller is told during a run, each by a function of its own."""
+    """Functions that are called during a run; by default they do nothing."""
 
     pictures: Callable[[int], None] = _ignore
     """The number of pictures, before anything else."""

@@ -208,7 +208,7 @@ def _cells(values: Sequence[tuple[bool, bool]]) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class _ConfidenceInterval:
-    """Two ends."""
+    """The lower and the upper end."""
 
     low: float
     high: float

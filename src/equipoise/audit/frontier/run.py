@@ -54,7 +54,7 @@ NOT_DECLARED: Final = "tuned on data that is not declared, which may hold test p
 
 @dataclass(frozen=True)
 class FrontierConfig:
-    """What a frontier shall measure."""
+    """The configuration of a frontier."""
 
     target: EvaluationTarget
     """The model."""
@@ -113,7 +113,7 @@ class FrontierConfig:
 
 @dataclass(frozen=True)
 class FrontierCallbacks:
-    """Where a caller looks while a frontier is measured."""
+    """Callbacks of a running frontier."""
 
     audit: AuditCallbacks = field(default_factory=AuditCallbacks)
     """Of every audit."""

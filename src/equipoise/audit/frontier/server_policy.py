@@ -1,4 +1,4 @@
-"""Mitigations of a model of which only replies are here: policies in front of the server, and what a guard costs."""
+"""Mitigations of a served model: prompt policies in front of the server, and the cost of a guard behind it."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Read:
-    """A text without what is none."""
+    """The words of a text, and the stretches of bytes that were taken out of it."""
 
     words: str
     """What is judged: all that may be words, texts that were encoded in it decoded."""

@@ -39,7 +39,7 @@ class _KeysFile(BaseModel):
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks."""
+    """The client of a request: its name and its policy."""
 
     name: str | None
     """Of the key; None without keys."""

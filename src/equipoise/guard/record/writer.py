@@ -29,7 +29,7 @@ LATELY: Final = 10.0
 
 @dataclass(frozen=True)
 class Stored:
-    """Where an entry is."""
+    """The position of a stored entry in the chain."""
 
     number: int
     """From 1 on, without gaps."""

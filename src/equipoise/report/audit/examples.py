@@ -49,7 +49,7 @@ class LabelBadge:
 
 @dataclass(frozen=True)
 class ShownReply:
-    """What came back, and what the judge said of it."""
+    """A reply with the labels that the judge gave it."""
 
     badges: tuple[LabelBadge, ...]
     """The verdict."""

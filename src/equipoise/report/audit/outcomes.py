@@ -1,4 +1,4 @@
-"""What came of a case in one word, and what is in doubt about it: what the page of replies filters by."""
+"""The outcome of a case in one word, and its doubts: the filters of the page of replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of strangers on our page: every character visible for what it is, and no more of it than one reads."""
+"""Untrusted text on a page: control characters made visible, and long texts cut."""
 
 from __future__ import annotations
 

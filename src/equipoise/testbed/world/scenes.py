@@ -72,7 +72,7 @@ class Emblem:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is drawn; the same scene gives the same bytes."""
+    """A scene: background, shapes, sign and emblem; the same scene gives the same bytes."""
 
     width: int
     """Pixels."""

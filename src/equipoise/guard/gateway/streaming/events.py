@@ -21,7 +21,7 @@ LONGEST: Final = 4_000_000
 
 
 class UpstreamError(Exception):
-    """What an upstream did that no stream does; the message is for the client.
+    """An error in an upstream's stream: another content type, invalid JSON, a broken connection, a reported error.
 
     Args:
         message: in our words.
