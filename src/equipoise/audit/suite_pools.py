@@ -19,6 +19,8 @@ def noise_suites(model: str, cases: Iterable[AuditCase]) -> frozenset[str]:
         model: the name of the model under test.
         cases: of its run.
     """
+    # By the model's name: its card says which world it was made for, and no statistic of its replies could tell a wrong
+    # answer from an answer about another world.
     if model.startswith("testbed/"):
         return frozenset(case.sample.suite for case in cases) - {"testbed"}
     if model.startswith("reference/mllm"):

@@ -236,6 +236,8 @@ def _about_samples(cases: Sequence[AuditCase], *, reads_pictures: bool) -> Itera
             "no-pictures", "no sample has a picture: this says nothing about what pictures do to the model"
         )
     # The same question after other turns, or with another beginning of the reply, asks something else.
+    # To the letter: near-duplicates are found by `data.splits`. Here the question is whether a copy was counted as a
+    # sample of its own, which makes every interval too narrow.
     prompts = Counter(
         (case.sample.text, case.sample.system, case.pictures, tuple(case.sample.earlier), case.sample.prefill)
         for case in plain
@@ -315,6 +317,8 @@ def _about_cell(variant: str, suite: str | None, axis: RateName, cases: Sequence
             f"{_percent(rate.least)} to {_percent(rate.most)}",
             rate.most - rate.least,
         )
+    # The width of the interval, not the number of samples: 50 samples are plenty for a rate near 0 and few for one near
+    # one half, and clusters may make 500 worth no more than 20.
     if rate.n and rate.high - rate.low > WIDEST:
         ends = f"{_percent(rate.low)} to {_percent(rate.high)}"
         farthest = max(rate.high - (rate.rate or 0.0), (rate.rate or 0.0) - rate.low)

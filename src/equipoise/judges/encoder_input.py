@@ -72,6 +72,8 @@ class EncoderWindow:
         for question, first, last, reply in zip(prompts, opened, closed, replies, strict=True):
             reply_ids = list(first.ids)
             if len(reply) > room or len(reply_ids) > self.opening + self.ending:
+                # The opening says whether a reply refuses, and the end whether it came round to answering; the middle
+                # of a long reply adds time and little else. Three dots mark the gap, as a writer would.
                 reply_ids = [*reply_ids[: self.opening], gap, gap, gap, *last.ids[-self.ending :]]
             prompt = question.ids[: self.prompt]
             rows.append(EncodedExchange((start, *prompt, stop, *reply_ids, stop), len(prompt) + 2))

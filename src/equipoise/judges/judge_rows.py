@@ -71,6 +71,7 @@ def check(path: Path) -> None:
         raise UsageError(
             f"expected a file of rows, got {what} at {path}; try a .jsonl file with id, prompt and response"
         )
+    # Ids only, not rows: the first pass over a file of any length keeps a few bytes for each line.
     lines: dict[str, int] = {}
     good = total = 0
     try:

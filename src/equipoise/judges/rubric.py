@@ -157,6 +157,8 @@ def _blanked(text: str, request: str, reply: str) -> str:
     for material in (reply, request):
         for copy in {material.strip(), escape_delimiters(material).strip()}:
             if len(copy) >= QUOTED_AT_LEAST:
+                # Blanks of equal length: positions in what is left are still those of the completion's tokens, whose
+                # probabilities are read at the verdict's position.
                 text = text.replace(copy, " " * len(copy))
     return text
 

@@ -98,6 +98,8 @@ class ExemplarPool:
             random.Random(f"{seed} {self.sha256} {request}").shuffle(shuffled)
             return shuffled
         words = set(_words(request))
+        # Rare words count more (as in TF-IDF) and long exemplars are not favoured. Plain word overlap would always
+        # choose the exemplar with the most common words.
         scores = {i: self._similarity(words, i) for i in indices}
         return sorted(indices, key=lambda i: (-scores[i], i))
 

@@ -267,6 +267,7 @@ def compose(*parts: PromptPolicy) -> ComposedPolicy:
 
 def fill(template: str, request: str) -> str:
     """The template with the request in its slot; braces in either stay as they are."""
+    # Not `str.format`: requests and templates hold braces of their own (JSON, code), which it would take for fields.
     before, _, after = template.partition(SLOT)
     return before + request + after
 

@@ -70,6 +70,8 @@ def with_soft_prompt(
     index = next((i for i, message in enumerate(messages) if message.get("role") == role), None)
     rest = [] if index is None else _parts(messages[index].get("content"))
     after = tail + ("\n\n" if rest else "")
+    # The slot holds the text without the punctuation at its ends, which merges with line breaks in many vocabularies;
+    # head and tail are sent as text on either side of the embeddings.
     texts = [[{"type": "text", "text": text}] if text else [] for text in (head, after)]
     parts = [*texts[0], embeds_part(prompt, dtype), *texts[1], *rest]
     result = [dict(message) for message in messages]

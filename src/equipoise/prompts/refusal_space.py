@@ -102,6 +102,8 @@ class RefusalSpace:
         """
         new, old = self.components(states, modalities), self.components(anchors, modalities)
         terms = {
+            # Differences of log-odds, not log-odds: 0 at the first step, where the soft prompt equals its text. The
+            # loss then asks each anchor to move in its own direction from there, and the probe's bias cancels.
             name: functional.binary_cross_entropy_with_logits(probe(new) - probe(old), labels.to(new))
             for name, probe in (("refusal", self.compliance), ("harm", self.harmlessness))
         }
@@ -181,6 +183,8 @@ def fit_space(
     overall = states.mean(0)
     means = {kind: states[rows[kind]].mean(0) if by_modality else overall for kind in kinds}
     centred = states - torch.stack([means[modality] for modality in data.modalities])
+    # Rows of `directions` are the principal axes of `N x width` states, by falling variance `singular ** 2`. Centred by
+    # modality: a picture shifts the state far more than harm does, and would be the first component otherwise.
     _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
     basis = directions[:count].T
     components = centred @ basis

@@ -95,6 +95,7 @@ def train(config: MllmStagesConfig, out: Path, *, checkpoint_every: int = 50, st
     with seeded(config.projector.seed):
         fresh = build_model(base, config.mllm.tower)
     projector = fresh.model.multi_modal_projector.float()
+    # The base's own embeddings: what the projector has to hit is the space in which the language model reads words.
     embeddings = fresh.get_input_embeddings().weight.detach()
     train_projector(
         config.projector, namer, projector, embeddings, tokenizer, words, out / "projector", progress=progress

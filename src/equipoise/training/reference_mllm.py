@@ -143,6 +143,8 @@ class PictureStudent(nn.Module):
         """Loss of the replies about pictures, loss of the other replies, and logits of the patches."""
         self._tower_output.clear()
         dtype = torch.bfloat16
+        # Hidden states of the packed row, `B x T x width`. The mask `attends` lets each question see its picture and
+        # itself.
         hidden = self.model.model(
             input_ids=batch.input_ids,
             pixel_values=None if batch.pixels is None else batch.pixels.to(dtype),
@@ -242,6 +244,8 @@ def train_mllm(
         about_picture, other, patches = student(packer([row for _, row in drawn] + texts))
         named = patch_losses(patches, label_batch([scene for scene, _ in drawn]))
         (about_picture + TEXT_WEIGHT * other + PATCH_WEIGHT * torch.stack(list(named.values())).sum()).backward()
+        # Gradients in bfloat16 move to float32 masters, the optimiser updates those, and `publish` rounds them back.
+        # Updated in bfloat16 itself, a step of 1e-4 of a weight near 1 would round to no change.
         masters.take_gradients(1.0)
         optimiser.step()
         masters.publish()

@@ -80,6 +80,8 @@ def patch_losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """
     heads = logits.float().split(PATCH_CLASSES, dim=-1)
     letters = torch.ones(PATCH_CLASSES[2], device=logits.device)
+    # Nine of ten patches show no letter. With equal weights "nothing" everywhere is a good answer for hundreds of
+    # steps.
     letters[0] = NOTHING_WEIGHT
     losses = [
         functional.cross_entropy(
@@ -127,6 +129,8 @@ def muon_and_adamw(
     outer: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
+            # Muon orthogonalises the update of a matrix, which has a meaning for linear maps between hidden states
+            # only. Embeddings, norms, biases and heads are learned by AdamW.
             (inner if parameter.ndim == 2 and matrices in name else outer).append(parameter)
     # With `match_rms_adamw` the updates of Muon have the size of AdamW's, so that one learning rate serves both.
     return [

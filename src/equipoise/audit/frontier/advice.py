@@ -62,6 +62,8 @@ def advise(frontier: Frontier) -> FrontierAdvice:
         elif any(row.membership is None for row in frontier.rows):
             reason = "One axis is unknown for some rows, so nothing is recommended over the model as it is."
         return FrontierAdvice(PLAIN, reason, tuple(sentences.values()), deploy_command(frontier, frontier.plain))
+    # Both failures count alike in the sum. It only ranks rows that already lower one failure without measurably raising
+    # the other; a user who weighs them otherwise has the table and the plot.
     best = min(candidates, key=lambda row: (_sum(row), row.cost.get("latency_ratio") or 1.0))
     rest = tuple(text for name, text in sentences.items() if name != best.name)
     return FrontierAdvice(best.name, sentences[best.name], rest, deploy_command(frontier, best))
@@ -98,6 +100,8 @@ def sentence(row: FrontierRow) -> str:
 def direction(change: PairedChange) -> int:
     """-1 where a rate measurably fell, 1 where it measurably rose, 0 where neither was measured."""
     p = change.p if change.p_adjusted is None else change.p_adjusted
+    # Both must agree: the interval knows of clusters and the p-value of the number of comparisons, and neither of the
+    # other.
     if change.change is None or p >= CERTAIN or change.low <= 0 <= change.high:
         return 0
     return 1 if change.change > 0 else -1

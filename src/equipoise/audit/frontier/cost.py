@@ -57,6 +57,7 @@ def measure_cost(
     # Other work on the machine comes and goes. Taking turns puts both models under the same load, so that the ratio
     # holds even where the seconds do not.
     for model in (plain, variant):
+        # Untimed: the first call of each model allocates, fills caches and checks whether prefixes can be shared.
         model.generate([prompts[0]], max_new_tokens=max_new_tokens)
     for prompt in prompts:
         for name, model in (("plain", plain), ("variant", variant)):

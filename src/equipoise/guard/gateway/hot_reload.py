@@ -57,6 +57,8 @@ class WatchedFiles:
         digest = hashlib.sha256()
         files = [self.policy, self.keys]
         if self.keys is not None:
+            # Policies of single keys lie beside the file of keys and are named in it; a change of any of them has to
+            # count.
             files += sorted(self.keys.parent.glob("*.toml"))
         for file in files:
             if file is not None:

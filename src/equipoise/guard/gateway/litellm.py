@@ -102,6 +102,8 @@ class _GuardrailCall:
         self._add_messages()
         calls = [words_in(call) for call in self.calls]
         texts = [(await aread(text)).words for text in (*calls, *self.texts)]
+        # LiteLLM says in no field which text is the question. The last one is taken as that; everything before it is
+        # context, and all of it is judged.
         *earlier, last = [*self._message_texts(), *texts] or [""]
         item = GuardInput("", last, picture_text, tuple(earlier))
         # LiteLLM asked for this check, so it runs even if the policy turns the rail off for chats.
@@ -158,6 +160,8 @@ class _GuardrailCall:
             self.receipts.close_by_decision(path, decision)
             self._close_blobs(path, content)
             raise_if_withheld(decision, "reply")
+            # The loop goes on after a refusal: the API has one answer for all texts, but each of them needs its
+            # receipt.
             if decision.action == "refuse":
                 blocked = blocked or decision
             elif decision.action == "rewrite":

@@ -163,6 +163,7 @@ async def moderation_object(
     async def decided(text: str) -> GuardDecision:
         if text in decisions:
             return decisions[text]
+        # A text that a rail has judged already is not judged again: the detector's time is the gateway's bottleneck.
         return await service.check("output", GuardInput(text), policy, always=True, rewrite=False)
 
     def results_of(inputs: Sequence[Sequence[GuardDecision]]) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class Upstream:
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         try:
             response = await self.client.send(request, stream=True)
+            # Errors are read whole even where a stream was asked for: their body is one JSON document, and it decides
+            # status and message of our own error.
             if response.status_code != 200 or not stream:
                 response = await _whole(response)
         except httpx.TimeoutException as error:
@@ -135,6 +137,8 @@ def connect(url: str, *, seconds: float = 120.0, key: str | None = None) -> Upst
         raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1")
     limits = httpx.Limits(max_connections=512, max_keepalive_connections=128)
     timeout = httpx.Timeout(seconds, connect=min(10.0, seconds))
+    # `trust_env=False`: a proxy in the environment would see every prompt and reply without anybody having configured
+    # it.
     return Upstream(httpx.AsyncClient(base_url=parsed, timeout=timeout, limits=limits, trust_env=False), key)
 
 

@@ -143,6 +143,7 @@ def harmful_prefix(
         # Where a token begins, the one before it ends.
         starts = model.encode_reply(prompt, row.answer, end=False).reply_starts
         ends = sorted({start for start in starts if start > 0} | {len(row.answer)})
+    # Uniform over the ends, the last one included: a refusal after a complete harmful answer is learned as well.
     return row.answer[: ends[int(random.integers(len(ends)))]]
 
 
