@@ -107,16 +107,22 @@ class CroPAObjective(Objective):
         terms = []
         for index, model in enumerate(self.models):
             # The gradient in the shift costs a longer backward pass, so it is only taken where a step is due.
+            # [questions, length, width] of the questions of this evaluation; `rows` index the whole table, positions in
+            # `due` index this excerpt of it.
             shift = self.shifts[index][rows].requires_grad_(bool(due.any()))
             count = plain.draws if model.is_random else 1
             reply, end = plain.aim_of(index)
             for _ in range(count):
+                # One call gives both gradients: that in the pixels is returned, that in the shift is gathered in
+                # `shift.grad`.
                 losses, gradient = model.sample_randomness(random).loss_and_grad(
                     pixels.to(model.device), prompts, [reply] * len(prompts), end=end, question_shift=shift
                 )
                 terms.append(LossAndGrad(float(losses.mean()) / count, gradient.to(pixels) / len(prompts) / count))
             if shift.grad is not None:
                 self._ascend(index, rows, shift, due)
+        # Bystanders are asked the plain questions: the shifts belong to the token embeddings of one target and mean
+        # nothing in another model's.
         terms += plain.bystander_loss(pixels, rows, random)
         return sum_losses(terms)
 
@@ -125,6 +131,8 @@ class CroPAObjective(Objective):
         assert shift.grad is not None
         # Ascent: the shift makes the target reply less likely, the pixels make it likelier again (a min-max problem).
         limit = self.config.limit
+        # The sign step is the l-inf step of PGD, in the space of embeddings: it needs no learning rate that fits the
+        # very different sizes of gradients of different models.
         raised = (shift.detach() + self.config.step * shift.grad.sign()).clamp(-limit, limit)
         due_rows = torch.tensor(rows)[due].to(raised.device)
         self.shifts[index][due_rows] = raised[due.to(raised.device)]

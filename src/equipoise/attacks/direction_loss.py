@@ -78,6 +78,8 @@ class DirectionLoss(Objective):
             assert isinstance(model, HuggingFaceModel)
             leaf = pixels.detach().to(model.device).requires_grad_(True)
             with torch.enable_grad():
+                # Divided by |v|, so that losses of several targets may be added: the streams of two models differ in
+                # size by orders of magnitude, and one of them would take all of the gradient.
                 loss = -projections(model, leaf, prompts, direction).mean() / direction.norm
                 (gradient,) = torch.autograd.grad(loss, leaf)
             terms.append(LossAndGrad(float(loss.detach()), gradient.to(pixels)))
@@ -101,6 +103,8 @@ def projections(model: HuggingFaceModel, pixels: Tensor, prompts: Sequence[Promp
     """`N` projections of the stream on a direction's unit vector, float32, differentiable in the pixels."""
     replies = [_REPLY] * len(prompts)
     rows = model.encode(pixels, prompts, replies)
+    # The hook sees [rows, tokens, width] at the input of the direction's layer and passes it on unchanged. A model may
+    # work in several batches, so that there may be several of them.
     streams: list[Tensor] = []
 
     def keep(stream: Tensor) -> Tensor:
@@ -114,5 +118,7 @@ def projections(model: HuggingFaceModel, pixels: Tensor, prompts: Sequence[Promp
     unit = direction.unit.to(pixels.device)
     # Rows are padded on the right, so that a prompt's tokens stand at their own places.
     return torch.stack(
+        # `position` counts from the end of the prompt, so -1 is the last token before the reply: the place at which the
+        # model has read everything and said nothing.
         [line[row.prompt_length + direction.position].float() @ unit for line, row in zip(lines, rows, strict=True)]
     )

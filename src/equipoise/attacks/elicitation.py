@@ -49,6 +49,8 @@ def elicitation_prompts() -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     prompts: dict[str, list[Prompt]] = {}
     for name in ("harmful", "harmless"):
         texts = own_prompts(name).prompts
+        # Evenly spaced over the file, not its beginning: neighbouring prompts are often about one topic, and a model
+        # may refuse one topic in other words than another.
         chosen = texts[:: max(len(texts) // (2 * WRITTEN), 1)][: 2 * WRITTEN]
         prompts[name] = [
             Prompt.ask(prompt.text, picture) if number % 2 else prompt for number, prompt in enumerate(chosen)
@@ -57,6 +59,8 @@ def elicitation_prompts() -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
     for name, group in conditions.items():
         for number, condition in enumerate(group):
             for index in range(DRAWN):
+                # A generator for each drawing: adding a condition or a drawing later leaves all others as they are, and
+                # with them the cache.
                 rng = np.random.default_rng([5, number, index])
                 drawn, question = sample_question(rng, condition, "train", watermarks=False)
                 prompts[name].append(Prompt.ask(question.text, draw_scene(drawn)))
@@ -84,11 +88,15 @@ def elicit(
         UsageError: a file without prompts.
     """
     given: PromptSet | None = None if file is None else read_prompts(file)
+    # Not cached with a judge of the caller's: its identity is unknown here, and another judge would then be given this
+    # one's refusals.
     path = _cache_path(model, given) if cached and judge is None else None
     kept = None if path is None else _read(path)
     if kept is not None:
         return kept
     harmful, harmless = elicitation_prompts()
+    # The harmless replies are needed as well: an opening is a model's refusal only where its harmless replies do not
+    # begin with it ("I'm sorry, I see no ..." may be an answer).
     groups = ((*(given.prompts if given else ()), *harmful), harmless)
     report = progress or (lambda _done, _total: None)
     total, verdicts_by = sum(map(len, groups)), judge or PhraseJudge()

@@ -90,7 +90,11 @@ class RefusalRateCheck:
         self.refused = [[] for _ in self.refused]
         self.unrefused = [[] for _ in self.unrefused]
         lowest = 1.0
+        # The plain picture comes first (`Identity`), as it fails most often early in an attack: the transforms are then
+        # not even computed.
         for transform in self._transforms:
+            # Through 8 bits, like the file that will be written. The same seed in every check: with fresh draws two
+            # candidates would be compared under different noise, and the luckier one would be kept.
             image = to_image(transform(pixels, Generator().manual_seed(0)))
             for number, model in self._targets:
                 lowest = min(lowest, self._rate_of(number, model, image, whole))
@@ -101,12 +105,16 @@ class RefusalRateCheck:
     def _rate_of(self, number: int, model: OpenModel, image: Image.Image, whole: bool) -> float:
         refused = replied = 0
         while replied < len(self.prompts):
+            # A small first chunk: early in an attack nothing is refused, and a few questions are enough to see that. In
+            # full, large chunks cost fewer passes.
             size = WHOLE_CHUNK if whole else CHUNK if replied else FIRST_CHUNK
             questions = self.prompts[replied : replied + size]
             exchanges = model.generate(
                 [prompt.with_picture(image) for prompt in questions], max_new_tokens=self._max_new_tokens
             )
             for prompt, exchange, verdict in zip(questions, exchanges, self._judges[number](exchanges), strict=True):
+                # `is True`: an unscored reply (None) must count as not refused, or a model whose replies nobody can
+                # judge would look attacked.
                 refused += verdict.refused is True
                 if verdict.refused:
                     self.refused[number].append(exchange)
@@ -137,6 +145,8 @@ class AimingCheck:
         rate = self._check(pixels)
         if rate < self._target_rate:
             for number, unrefused in enumerate(self._check.unrefused):
+                # Only for targets that still answer: changing the aim of one that refuses already would undo what
+                # works.
                 if unrefused:
                     self._aims.reconsider(number, pixels, self._check.refused[number], unrefused)
         return rate

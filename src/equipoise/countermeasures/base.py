@@ -75,6 +75,7 @@ class Countermeasure(OpenModel):
         # deployed defence itself is never changed by an attack.
         drawn = copy.copy(self)
         drawn._draw = int(torch.randint(2**62, (), generator=random))
+        # From the same generator, after the own draw: one seed then gives the randomness of the whole chain.
         drawn.model = self.model.sample_randomness(random)
         return drawn
 
@@ -103,6 +104,8 @@ class Countermeasure(OpenModel):
             for image in message.images:
                 # With its size: pictures of 2 x 3 and 3 x 2 pixels may have the same bytes.
                 digest.update(repr(image.size).encode() + image.tobytes())
+        # A hash, not a running counter: replies must not depend on what was asked before, or an audit that is resumed,
+        # batched differently or split over workers would measure another defence.
         return Generator().manual_seed(int.from_bytes(digest.digest()[:7], "big"))
 
     def gradient_randomness(self, *more: int) -> Generator:
@@ -153,6 +156,8 @@ class Countermeasure(OpenModel):
             model.log_prob(path, prompts, replies, end=end, question_shift=question_shift)
             for model, path in self.gradient_paths(pixels)
         ]
+        # [paths, prompts, tokens] to [prompts, tokens]. All paths read the same replies, so that one mask is right for
+        # all of them.
         return ReplyLogProbs(torch.stack([result.tokens for result in results]).mean(0), results[0].mask)
 
     def loss_and_grad(
@@ -170,6 +175,8 @@ class Countermeasure(OpenModel):
         share the prefix of the prompts while doing so), and that gradient is then carried back through the defence.
         """
         leaf = pixels.detach().requires_grad_(True)
+        # The graph from the user's pixels to what a path sees is small (a blur, a resize) and is built for all paths at
+        # once; that of a model is large, and is freed before the next model's is built.
         with torch.enable_grad():
             paths = self.gradient_paths(leaf)
         prompts = self.gradient_prompts(prompts)
@@ -180,6 +187,8 @@ class Countermeasure(OpenModel):
         for model, path in paths:
             losses, gradient = model.loss_and_grad(path.detach(), prompts, replies, end=end, question_shift=shift)
             mean_losses += losses.to(mean_losses) / len(paths)
+            # d loss / d pixels = (d path / d pixels)^T (d loss / d path): a product with the transposed Jacobian of the
+            # defence, which autograd gives without ever building that matrix.
             mean_gradient += torch.autograd.grad(path, leaf, gradient.to(path))[0] / len(paths)
         if question_shift is not None and shift is not None and shift.grad is not None:
             own, gathered = shift.grad / len(paths), question_shift.grad

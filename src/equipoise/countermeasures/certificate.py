@@ -84,7 +84,11 @@ def certify(
     label: ResponseClass = "refuse" if guess.refused else "answer"
     # Fresh copies: choosing the class and bounding its probability on the same ones would favour lucky draws.
     votes = model.votes(prompt, copies, random, batch=batch)
+    # Unscored copies are in `copies` and in no class, so they lower the bound: leaving them out would condition on the
+    # judge's success, which the noise decides too.
     hits = votes.refuse if label == "refuse" else votes.answer
+    # One-sided and exact. A normal approximation would be too optimistic just where it matters, at hits close to
+    # copies.
     lower = clopper_pearson_lower(hits, copies, 1 - confidence)
     # Theorem 1 with two classes: the radius is sigma Phi^-1(p) for a lower bound p of the class's probability. At 1/2
     # or less the vote itself is in doubt, and a radius would be negative.

@@ -103,11 +103,15 @@ class PerturbationDetector:
             questions: harmless questions about it.
             system: system text of every prompt.
         """
+        # The idea: a perturbation is tuned to exact pixels and breaks under small changes, visible content survives
+        # them. So the odds of refusing fall much under a change if the perturbation made the model refuse, and little
+        # if the content did.
         pixels = to_pixels(picture).to(self.model.device)
         prompts = [Prompt.ask(question, picture, system=system) for question in questions]
         # Without the picture, but with one of the same size: the prompt keeps its tokens and only the content is gone.
         blank = to_pixels(Image.new("RGB", picture.size, GREY)).to(pixels)
         random = Generator().manual_seed(self.seed)
+        # A fixed seed: the same picture has to get the same score again, on the threshold's calibration as in use.
         copies = [change(pixels, random) for change in self.changes for _ in range(self.copies)]
         measure = self.statistic or refusal_log_odds
         changed = [measure(self.model, copy, prompts) for copy in copies]

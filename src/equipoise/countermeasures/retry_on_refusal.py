@@ -53,6 +53,9 @@ class WithoutPicture:
             prompt.with_pictures([Image.new("RGB", picture.size, GREY) for picture in prompt.pictures])
             for prompt in prompts
         ]
+        # The model itself is the judge of the words: if it answers them about an empty picture, they are harmless in
+        # its own eyes, and the picture was what it refused. Grey pictures of the same size, as some models cannot do
+        # without one.
         verdicts = self.judge(self.model.generate(grey, max_new_tokens=32))
         return [None if verdict.refused is None else not verdict.refused for verdict in verdicts]
 
@@ -99,6 +102,8 @@ class RetryOnRefusal(Countermeasure):
         """The defended model with all randomness drawn, also that of its detector and of its judge of prompts."""
         drawn = super().sample_randomness(random)
         if drawn is not self and self.detector is not None:
+            # Where the detector measures the defended model itself, both must be the same draw: an attack on one would
+            # otherwise be checked on another.
             shared = self.detector.model is self.model
             model = drawn.model if shared else self.detector.model.sample_randomness(random)
             # The detector's copies are part of the secret of the deployed defence, so they are drawn anew as well.
@@ -126,6 +131,7 @@ class RetryOnRefusal(Countermeasure):
             index for index, verdict in enumerate(self._judge(exchanges)) if verdict.refused and prompts[index].pictures
         ]
         for index in refused:
+            # Noted before anything is decided: the trail of a recovered answer has to show that the model had refused.
             exchanges[index] = _with_note(exchanges[index], f"refused at first: {exchanges[index].reply}")
         again = self._allowed(prompts, exchanges, refused)
         if not again:
@@ -165,6 +171,7 @@ class RetryOnRefusal(Countermeasure):
         """Why the pictures of a safe prompt may not be asked about again; None where they may."""
         if self.detector is None:
             return None
+        # The highest of several pictures: one that was perturbed is enough to have caused the refusal.
         score = max(self.detector(picture, [prompt.text], system=prompt.system).value for picture in prompt.pictures)
         if score > self.threshold:
             return None

@@ -108,6 +108,8 @@ class MajorityVote(TransformedModel):
             batch: copies in one batch.
             max_new_tokens: enough of a reply to see a refusal begin.
         """
+        # Copies are made batch by batch: a certificate takes thousands, and that many photos at once would fill the
+        # memory.
         refused: Counter[bool | None] = Counter()
         for start in range(0, count, batch):
             copies = [self.transform_prompt(prompt, random) for _ in range(min(batch, count - start))]
@@ -116,6 +118,8 @@ class MajorityVote(TransformedModel):
         return VoteCounts(refused[True], refused[False], refused[None])
 
     def _elected(self, prompt: Prompt, exchanges: Sequence[Exchange]) -> Exchange:
+        # The class is voted on first and the wording second: a vote over wordings would almost always be a tie, and
+        # randomised smoothing needs finitely many classes.
         refused = [verdict.refused for verdict in self._judge(exchanges)]
         votes = VoteCounts(refused.count(True), refused.count(False), refused.count(None))
         # `is`: the label of an unscored reply is None, which belongs to neither class.

@@ -91,10 +91,14 @@ class _DetectorFolder:
         from equipoise.guard.detector.network import HarmNetwork
 
         settings = dict(self.settings)
+        # `glance` and `sure` are the names in folders that were written before; renaming them would make every stored
+        # detector unreadable.
         early_exit_settings = settings.get("glance") if early_exit else None
         try:
             template = dict(settings["template"])
             version = template.pop("version")
+            # The base may be computed in bfloat16; the linear unit is always float32, since its logit is compared with
+            # a threshold that was calibrated in it.
             base, tokenizer = self._base(device, dtype)
             network = HarmNetwork(base, settings["pooling"])
             network.head.load_state_dict(load_file(self.folder / HEAD))
@@ -120,10 +124,14 @@ class _DetectorFolder:
 
         from equipoise.models.shared_base import adapted_base
 
+        # An adapter alone: the base's tensors are in memory once for all adapters over them; the model returned here
+        # has modules of its own around them, so that no thread waits for another's adapter.
         if (self.folder / ADAPTER).is_dir():
             model, tokenizer = adapted_base(self.folder / ADAPTER, device=device, dtype=dtype)
             return model.base_model, tokenizer
         base = AutoModel.from_config(AutoConfig.from_pretrained(self.folder))
+        # Matrices are stored as 8-bit integers with a scale for each row and multiplied out here: the file is a
+        # quarter, computing is in `dtype` as ever.
         state = dequantize_rows(load_file(self.folder / "model.safetensors"))
         # Not strict, as weights that nothing reads may be missing; whatever else is missing is an error below.
         base.load_state_dict(state, strict=False)
@@ -142,6 +150,7 @@ class _DetectorFolder:
         if settings is None:
             return None
         student = first_layers(network, settings["layers"])
+        # Not strict for the sake of the shared table alone; every other difference is an error below.
         missing, unknown = student.load_state_dict(dequantize_rows(load_file(self.folder / GLANCE)), strict=False)
         # The token embeddings are the full network's own and not in the file.
         shared = shared_keys(student)
@@ -193,6 +202,7 @@ def write(
     if not (folder / ADAPTER).is_dir():
         network.base.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        # `contiguous`: safetensors refuses tensors that are not, such as slices and transposed views.
         known = network.base.state_dict()
         state = {key: value.detach().cpu().contiguous() for key, value in known.items() if not _unused(key)}
         save_file(quantize_rows(state) if int8 else state, folder / "model.safetensors")

@@ -132,6 +132,8 @@ class HarmDetector:
     def __call__(self, inputs: Sequence[GuardInput]) -> list[HarmScore]:
         """One score for each reply, in order; an empty reply scores 0, one that is too long is a failure."""
         begin = time.perf_counter()
+        # Empty replies are harmless by definition and would be windows of markers alone, on which no detector was
+        # trained.
         readable = [index for index, item in enumerate(inputs) if item.response.strip() and not too_long(item)]
         logits = dict(zip(readable, self.logits([inputs[index] for index in readable]), strict=True))
         seconds = (time.perf_counter() - begin) / max(1, len(inputs))
@@ -179,6 +181,8 @@ class HarmDetector:
                 else:
                     values = self.early_exit.network.windows(ids, mask).float()
                     # The shallow network only decides that a window is harmless; the full one decides the others.
+                    # One-sided on purpose: a wrong "harmless" of the shallow network lets harm through, so its
+                    # threshold is set low (see `early_exit` in training); a wrong "undecided" costs time only.
                     undecided = values >= self.early_exit.threshold
                     if undecided.any():
                         values[undecided] = self.network.windows(ids[undecided], mask[undecided]).float()

@@ -91,6 +91,8 @@ class HarmNetwork(nn.Module):
         logits = lowest.scatter_reduce(0, row, logits_of_windows, "amax")
         if labels is None:
             return {"logits": logits}
+        # In float32 and from logits: sigmoid first would round to exactly 0 or 1 in half precision, and its logarithm
+        # would be infinite.
         loss = functional.binary_cross_entropy_with_logits(logits.float(), labels.float(), weight=weights)
         return {"loss": loss, "logits": logits}
 
@@ -107,6 +109,8 @@ def first_layers(network: HarmNetwork, layers: int) -> HarmNetwork:
     if not 0 < layers < config.num_hidden_layers:
         raise ValueError(f"expected fewer layers than {config.num_hidden_layers}, got {layers}")
     config.num_hidden_layers = layers
+    # Models with sliding windows list the kind of attention of each layer; a list longer than the layers is refused by
+    # transformers.
     if isinstance(getattr(config, "layer_types", None), list):
         config.layer_types = config.layer_types[:layers]
     student = HarmNetwork(AutoModel.from_config(config), network.pooling, network.dropout)

@@ -45,11 +45,16 @@ class Template:
             item: the reply and what it answers.
         """
         exchange = self.mode == "exchange"
+        # Text read off pictures counts as a part of the question: typographic attacks move the request from the words
+        # into the picture, and a detector that reads the words alone would see "describe step 1 to 3".
         question = "\n".join(text for text in (item.question, item.picture_text) if text) if exchange else ""
         question_ids = _ends(_ids(tokenizer, question, self.question), self.question)
+        # The latest first, since the end is cut off: what was said last explains a reply best.
         around = "\n".join(reversed(item.context)) if exchange and self.surroundings else ""
         context_ids = _ids(tokenizer, around, self.surroundings)[: self.surroundings]
         reply_ids = _ids(tokenizer, item.response)
+        # Read layout of each window: [first] question [stop] surroundings [stop] part of the reply [stop]. Empty
+        # segments keep their markers, so that the network can tell a question from a reply by counting.
         first, stop = _markers(tokenizer)
         head = [*first, *question_ids, *stop, *context_ids, *stop]
         # A window starts only where more is left than the overlap: the window before holds all of the overlap already.
@@ -79,11 +84,13 @@ def _ids(tokenizer: Any, text: str, kept: int | None = None) -> list[int]:
 
 
 def _ends(ids: list[int], kept: int) -> list[int]:
+    # Both ends: a long paste hides its request either before or behind the filler.
     return ids if len(ids) <= kept else [*ids[: kept // 2], *ids[-(kept - kept // 2) :]]
 
 
 def _markers(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What stands before everything, and what ends a segment."""
+    # Encoders call them CLS and SEP, decoders BOS and EOS; a tokenizer without a first token simply has none.
     first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     stop = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     return [first] if first is not None else [], [stop] if stop is not None else []

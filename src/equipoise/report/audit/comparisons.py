@@ -116,6 +116,8 @@ class ComparisonSection:
         return PlotPoint(self.before, refusal, harm)
 
     def _named(self, text: str) -> str:
+        # Warnings of `audit.comparison` know the sides as a and b only, as they are compared before anybody has named
+        # them.
         for letter, name in (("a ", self.before), ("b ", self.after)):
             if text.startswith(letter + "is "):
                 return name + text[1:]

@@ -44,12 +44,16 @@ def list_doubts(warnings: Iterable[AuditWarning]) -> tuple[tuple[Doubt, ...], Ma
     groups: dict[tuple[str, str], list[AuditWarning]] = {}
     for warning in warnings:
         groups.setdefault((warning.kind, warning.text), []).append(warning)
+    # The longest texts first: a text is folded into the shorter one that it repeats ("SUITE: text" into "text") before
+    # the shorter one might itself be folded into another.
     for kind, text in sorted(groups, key=lambda key: -len(key[1])):
         shorter = next(
             (key for key in groups if key[0] == kind and key[1] != text and text.endswith(f": {key[1]}")), None
         )
         if shorter is not None:
             groups[shorter] += groups.pop((kind, text))
+    # By weight, and in order of appearance within it (`item[0]`), so that the numbers on the page stay the same from
+    # one rendering to the next.
     ordered = sorted(enumerate(groups.values()), key=lambda item: (-_weight(item[1]), item[0]))
     doubts: list[Doubt] = []
     numbers: dict[AuditWarning, int] = {}

@@ -63,6 +63,8 @@ class ImageStore:
         return self._kept(difference_uri(*reduced), words, first, alt)
 
     def _kept(self, uri: str, words: str, image: Image.Image, alt: str) -> EmbeddedImage:
+        # The page is one file that people mail around. A picture that does not fit is left out in favour of later,
+        # smaller ones; the page says how many there were.
         if self._used + len(uri) > self.limit:
             self.left_out += 1
             return EmbeddedImage(None, f"{words}: left out, as the page has no more room for pictures")

@@ -122,6 +122,9 @@ def trend(runs: Sequence[AuditRun], noise: frozenset[str] = frozenset()) -> RunT
     Raises:
         UsageError: a folder was edited, or the runs share no prompt.
     """
+    # Suites grow and prompts are corrected between releases. Only prompts that all runs asked in the same words (the
+    # hash of their content is in the key) are compared, so that a change of the rate is the model's and not the
+    # suite's.
     shared: set[tuple[str, str, str]] | None = None
     for run in runs:
         keys = {_key(case) for case in _plain(run.cases(), noise)}
