@@ -270,6 +270,8 @@ def _comparison(
     side_a: ComparedSide, a: Sequence[AuditCase], side_b: ComparedSide, b: Sequence[AuditCase]
 ) -> RunComparison:
     pairing = pair(a, b)
+    # What is noise to either model is left out on both sides; otherwise one side would be measured over more suites
+    # than the other.
     noise = noise_suites(side_a.model, a) | noise_suites(side_b.model, b)
     return RunComparison(
         a=side_a,
@@ -294,6 +296,8 @@ def _warnings(a: ComparedSide, b: ComparedSide, pairing: Pairing) -> list[str]:
     if pairing.changed:
         warnings.append(f"{pairing.changed} samples of the same suite and id ask something else and are left out")
     left = pairing.only_a + pairing.only_b
+    # A twentieth: a few samples always fail on one side, and a warning that is always there is not read. Between
+    # variants of one run it is normal that samples have no partner.
     if a.variant == b.variant and left > 0.05 * (left + len(pairing.pairs)):
         warnings.append(f"{left} samples are in one of the two alone and are left out")
     warnings += [
@@ -312,6 +316,7 @@ def _rate_change(pairs: Sequence[SamplePair], kind: RateName, noise: frozenset[s
     # Holm's correction within each table: suites are one family of tests, categories another. Over both together the
     # few suites would pay for the many categories.
     by_suite = holm({name: change_of(members, kind) for name, members in suites.items()})
+    # McNemar's tests of all cells, keyed by suite and category, so that one call corrects over all of them.
     by_category = holm(
         {
             (suite, category): change_of(inside, kind)

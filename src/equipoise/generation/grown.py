@@ -175,6 +175,8 @@ class GrownSearch:
         writer = GrowingWriter(self.writer, seed.text, growth.tokens)
         total = sum(step["writer"] for step in growth.trace)
         failure: str | None = f"no end of a sentence within {self.settings.most_tokens} tokens"
+        # One token a turn. The score of a token is `weight * log p(refusal | prompt so far + token) + log p(token |
+        # writer)`: the first term wants a prompt that is refused, the second one that a person might have written.
         while len(growth.tokens) < self.settings.most_tokens:
             if growth.tokens and bool(self._filter.ends[growth.tokens[-1]]):
                 failure = None
@@ -196,10 +198,13 @@ class GrownSearch:
         self, seed: SeedPrompt, number: int, growth: _GrowthState, total: float, failure: str | None
     ) -> GeneratedPrompt:
         text = self._filter.decode(growth.tokens)
+        # A tokenizer may join the tokens of two turns into one when it reads the text. The victim of the future reads
+        # text, not our tokens: such a prompt would never reach it as it was scored.
         if failure is None and not self._filter.round_trips([growth.tokens])[0]:
             failure = "its tokens do not survive decoding and encoding"
         if failure is None and self._filter.holds_banned(text):
             failure = "it holds a banned word"
+        # Both in one batch, so that they are comparable to the last digit: batches of other shapes round otherwise.
         refusal, seed_refusal = self.victim.scores([text or seed.text, seed.text])
         scores = {"refusal": refusal, "seed_refusal": seed_refusal, "writer": total / max(len(growth.tokens), 1)}
         return GeneratedPrompt(text, seed, self.method, number, scores, trace=tuple(growth.trace), failure=failure)
@@ -245,6 +250,8 @@ class GrownSearch:
                 break
         end = max(ends, key=lambda token: (exact[token], -token), default=None)
         long = len(self._filter.decode(tokens).split()) >= settings.most_words
+        # A sentence ends where an end is possible and either it is long enough or the victim would refuse it already;
+        # more words could only dilute it.
         over = end is not None and (long or (weight > 0 and likely[end] >= settings.enough))
         token, redraws = (end, 0) if end is not None and over else self._checked_draw(exact, tokens, number, writer)
         return {
@@ -264,6 +271,7 @@ class GrownSearch:
         if len(self._filter.decode(tokens).split()) < self.settings.least_words:
             allowed = allowed & ~ends
         # Relative to the likeliest of these: a writer may want a line end or a quotation mark above all.
+        # `floor` and `end_floor` are in nats below the likeliest allowed token.
         likeliest = writer.masked_fill(~allowed, -torch.inf).max()
         floors = torch.where(ends, self.settings.end_floor, self.settings.floor)
         return allowed & (writer >= likeliest + floors)
@@ -296,6 +304,8 @@ class GrownSearch:
         token = first
         for redraws in range(self.settings.redraws):
             text = self._filter.decode([*tokens, token])
+            # Only words that the writer would hardly have chosen itself are checked: the check is a model of its own,
+            # and usual words are not what makes a prompt harmful.
             if float(writer[token]) >= usual or self.check([text])[0] != "harmful":
                 return token, redraws
             del left[token]

@@ -84,14 +84,19 @@ def load_parts(
     if options and (source.adapters or source.gguf):
         part = "the adapter" if source.adapters else "the GGUF file"
         raise ModelError(f"expected float weights for {part} of {name}, got quantize; try dtype='bfloat16' instead")
+    # A folder that holds a vision tower, a projector and an adapter, but not the language model: that one is shared
+    # with all other reference models and comes from the user's cache.
     if source.base is not None:
         return _assembled(name, source, source.base, device, dtype, options)
+    # The configuration first. It is small, and says whether the model is supported: nobody should download 14 GB to be
+    # told that it is not.
     config = _config(name, source)
     require_supported(config.model_type, name)
     auto_class = _auto_class(name, config)
     reads_pictures = auto_class is not AutoModelForCausalLM
     processor = _processor(name, source) if reads_pictures else _tokenizer(name, source)
     model = _weights(name, source, auto_class, device, dtype, dict(options or {}))
+    # In the order of the location: each adapter was trained over what the ones before it had made of the weights.
     for folder in source.adapters:
         check_base(folder, source)
         model = merge_adapter(model, folder)
@@ -244,6 +249,7 @@ def _without_progress_bars() -> Iterator[None]:
     try:
         transformers_logging.disable_progress_bar()
         # The reader of GGUF files draws a bar that this switch does not reach.
+        # Restored in `finally`: the module belongs to transformers, and other code of this process may want its bars.
         reader.tqdm = partial(gguf_bar, disable=True)
         yield
     finally:

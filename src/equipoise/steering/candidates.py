@@ -76,6 +76,8 @@ def rank(positive: Tensor, negative: Tensor, eligible: Tensor) -> list[Candidate
         negative: `M x L x P` of the other.
         eligible: `L` bool, layers that may be chosen.
     """
+    # Both are [layers, positions]. The area decides; the distance breaks the ties that are common where a small
+    # validation set is separated perfectly.
     areas, distances = auroc(positive, negative), separation(positive, negative)
     positions = areas.shape[1]
     candidates = [
@@ -187,6 +189,9 @@ class CandidateScorer:
             return replace(
                 candidate, kl=divergence, rejected=f"ablating it changes harmless replies (KL {divergence:.3f})"
             )
+        # Added at its own layer alone, with the length that it has: the mean difference should carry a harmless prompt
+        # just to where the refused ones are. Ablation above acts in all layers, as later ones write the direction
+        # again.
         with add(self.steerable, vector, layers=[candidate.layer]):
             induce = float(self.sweep(self.harmless)[0].mean())
         reason = None if induce > 0 else f"adding it does not induce refusals ({induce:.2f})"

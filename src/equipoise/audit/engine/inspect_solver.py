@@ -109,8 +109,13 @@ async def _ask_unless_over(session: CollectionSession, state: TaskState) -> None
             failure = tried.failure
             if failure is None:
                 session.in_flight.grow()
+            # AIMD, as in TCP: one more at once after a whole round of replies, half as many when the server says that
+            # it is busy. `request` is its number: of all requests that were under way when it was lowered,
+            # only one lowers it.
             elif failure.is_busy:
                 session.in_flight.shrink(request)
+            # Both must be used up, tries *and* time: a server that is restarted refuses connections within
+            # milliseconds, and three tries would be over before it is up.
             over = tries > session.retries and waited >= session.max_wait
             if failure is None or not failure.again or session.fatal is not None or over:
                 await _keep(session, state, tried, tries, time.monotonic() - began)
@@ -143,8 +148,10 @@ async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, t
             seconds=round(seconds, 3),
             permanent=failure.permanent,
         )
+    # Stored before it is judged: a reply has cost money and time, a verdict can be had again at any time.
     await wait(session.replies.submit(row))
     _note(state, row, tried.output)
+    # A reply is counted by the scorer, when it has its verdict; a failure has none and is counted here.
     if row.error is not None:
         session.count_done()
 

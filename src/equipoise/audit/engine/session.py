@@ -149,6 +149,8 @@ class CollectionSession:
         progress: ProgressSink | None,
     ) -> None:
         self.target = target
+        # The solver looks here before it sends: a prompt whose reply is on the disk is never sent twice, also not after
+        # a kill.
         self.known = stored_replies
         self.retries = retries
         self.max_wait = max_wait
@@ -180,6 +182,7 @@ class CollectionSession:
         """Count a reply; a refusal is one."""
         self.sent += 1
         self.reachable = True
+        # Counts of failures *in a row*: one reply in between shows that the server works.
         self._last_failure, self._failures, self._same_failures = "", 0, 0
 
     def record_failure(self, failure: Failure) -> None:
@@ -233,6 +236,7 @@ class CollectionSession:
         """Call the progress sink."""
         if self._progress:
             seconds = time.monotonic() - self._began
+            # Shown only where it was lowered: otherwise it repeats what the user has asked for.
             limit = self.in_flight.limit if self.in_flight.limit < self.in_flight.most else None
             self._progress(CollectionProgress(self._done, self._total, self.failed, seconds, self.sent, limit))
 
@@ -261,5 +265,7 @@ def _writer(ledger: AppendOnlyLog[Any]) -> Callable[[Sequence[Any]], list[None]]
     return write
 
 
+# inspect creates solvers and scorers by name from its registry, so that they cannot be given the session as an
+# argument. A context variable, not a global: two collections may run in one process, each in its own tasks.
 current: ContextVar[CollectionSession | None] = ContextVar("equipoise_session", default=None)
 """The collection in which inspect runs our solver and scorers; None where a user runs inspect directly."""

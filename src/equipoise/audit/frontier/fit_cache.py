@@ -102,6 +102,7 @@ class FitCache:
         file = folder / DOCUMENT
         if not file.exists():
             return None
+        # The folder's name holds the key, so that a document that is found needs no further comparison.
         stored = CachedFit(**json.loads(file.read_text(encoding="utf-8")), folder=str(folder))
         # A folder from which the result was deleted is fitted again.
         return stored if stored.path is None or stored.path.exists() else None

@@ -44,6 +44,8 @@ DEPTH: Final = 3
 LARGEST_TEXT: Final = 400_000
 """Characters of all texts that are decoded from one text; beyond that the rest stays encoded."""
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+# One pass finds every run of base64, with its data URL where it has one. Line breaks inside are allowed, as mails wrap
+# at 76 characters, but only between long lines: a loose rule would take a list of words for one run.
 _RUN: Final = re.compile(
     rf"(?P<head>data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']*)*(?P<coded>;base64)?,)?"
     rf"(?P<run>[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}}(?:\\?[\r\n]+[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}})*"
@@ -57,6 +59,8 @@ _SHORT: Final = re.compile(
 _PERCENT: Final = re.compile(
     r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+=-]+)*,(?P<body>[^\s\"'<>)]*%[0-9a-f]{2}[^\s\"'<>)]*)", re.I
 )
+# The commonest pairs of letters in English text. Bytes in base64 have each of the 4096 pairs equally often, so these
+# show up in them by chance only.
 _FREQUENT: Final = (
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
     "ne ea ra ce li ch ll be ma si om ur"
@@ -106,6 +110,7 @@ def read(text: str, depth: int = DEPTH) -> Read:
         text: anybody's.
         depth: how often what was decoded is looked at again.
     """
+    # Nearly all texts leave here, before any pattern is tried.
     if len(text) < SHORTEST and "base64" not in text and "data:" not in text.lower():
         return Read(text)
     parts: list[str] = []
@@ -124,8 +129,12 @@ def read(text: str, depth: int = DEPTH) -> Read:
             blobs += deeper.blobs
         else:
             media = (match["media"] or "").lower()
+            # By the first bytes, not by what a URL claims: "data:image/png" before words would otherwise hide them from
+            # the detector.
             by_itself = decoded is not None and _is_picture(decoded)
             is_known = by_itself or (decoded is not None and decoded.startswith(_FORMATS))
+            # Where the format is known, a window has to look like words to be kept; in unknown bytes every uneven
+            # window is kept. Reading too much costs a little time, reading too little lets words through.
             words, taken = _sifted(run, strict=not is_known)
             is_picture = by_itself or (media.startswith("image/") and match["coded"] is not None)
             if not taken and not is_picture:
@@ -175,6 +184,7 @@ def _tables() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     codes = np.full(256, 255, dtype=np.uint8)
     for number, symbol in enumerate(_ALPHABET):
         codes[symbol] = number
+    # The URL-safe alphabet differs in these two symbols alone.
     codes[ord("-")], codes[ord("_")] = codes[ord("+")], codes[ord("/")]
     frequent = np.zeros((64, 64), dtype=bool)
     for pair in _FREQUENT.split():
@@ -198,18 +208,23 @@ def _sifted(run: str, *, strict: bool) -> tuple[str, int]:
     symbols = symbols[places]
     if len(symbols) < SHORTEST:
         return run, 0
+    # Overlapping windows, and a last one that ends with the run, so that a few words at its end are inside some window
+    # as a whole.
     starts = np.unique(np.append(np.arange(0, max(1, len(symbols) - WINDOW + 1), STEP), max(0, len(symbols) - WINDOW)))
     size = min(WINDOW, len(symbols))
     may_say = np.zeros(len(symbols), dtype=bool)
     # In portions, so that a picture of many megabytes does not take many times as much memory.
     for portion in range(0, len(starts), 4096):
         begins = starts[portion : portion + 4096]
+        # [windows, size]; adding 64 times the number of its row gives each window symbols of its own, so that one
+        # `bincount` counts all windows.
         rows = symbols[begins[:, None] + np.arange(size)]
         numbered = rows + 64 * np.arange(len(begins))[:, None]
         counts = np.bincount(numbered.ravel(), minlength=64 * len(begins)).reshape(-1, 64)
         # Pearson's chi-square against equal frequencies: sum (n_i - n/64)^2 / (n/64) = 64/n sum n_i^2 - n, for all
         # windows of the portion at once. Windows below the limit look like compressed bytes.
         uneven = np.flatnonzero((counts**2).sum(1) * 64 / size - size > EVEN)
+        # The share of the two commonest symbols: a window of zeros ("AAAA") is uneven too, and says nothing.
         most = np.partition(counts[uneven], -2, axis=1)[:, -2:].sum(1) / size
         uneven = uneven[most < MONOTONE]
         if not strict:
@@ -223,6 +238,7 @@ def _sifted(run: str, *, strict: bool) -> tuple[str, int]:
     taken = int((~may_say).sum())
     kept = np.ones(len(whole), dtype=bool)
     kept[places] = may_say
+    # Where `kept` turns on or off: even entries begin a stretch that is kept, odd ones end it.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
     pieces = [run[begin:end].strip("=\r\n\\") for begin, end in zip(edges[::2], edges[1::2], strict=True)]
     return " " + " ".join(piece for piece in pieces if piece) + " ", taken

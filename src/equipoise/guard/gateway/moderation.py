@@ -82,6 +82,8 @@ async def _result(
         # The detector scores an empty text as harmless, which would be said of something that was never read.
         raise RequestProblem(400, f"expected words or pictures in {parts[0][0]}", "unsupported_content", param="input")
     text = "\n".join(part for part in (*texts, pictures.text) if part)
+    # The rail of replies, whose detector was trained to tell harmful text by itself; `rewrite=False`, as a score is
+    # asked for and no other text.
     of_input = [await service.check("output", GuardInput(text), policy, always=True, rewrite=False)]
     decisions.append((of_input[0], text))
     for path, part in parts:

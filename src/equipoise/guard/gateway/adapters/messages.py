@@ -53,6 +53,8 @@ class MessagesAdapter:
                 raise RequestProblem(400, f"expected a role in messages/{number}", "invalid_request")
             messages += _assistant(message) if message["role"] == "assistant" else _user(message)
         chat = {name: body[name] for name in _PASSED if name in body}
+        # Fields that nobody here knows are passed on: servers have settings of their own, and a gateway that drops them
+        # changes replies without a word.
         chat |= {name: value for name, value in body.items() if name not in (*_PASSED, *_DROPPED, *_CANNOT)}
         chat["messages"] = messages
         if body.get("stop_sequences"):
@@ -133,6 +135,8 @@ def _block(block: Any) -> Any:
             return {"type": "image_url", "image_url": {"url": url}}
         if source.get("type") == "url":
             return {"type": "image_url", "image_url": {"url": source.get("url")}}
+    # Unknown kinds stay in the message and are refused by the checks behind: dropped here, something unchecked would
+    # look checked.
     return dict(block)
 
 
@@ -142,6 +146,8 @@ def _user(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if not isinstance(content, list):
         yield {"role": message["role"], "content": _content(content, "content")}
         return
+    # Chat servers want the results of tools directly behind the call that they answer, so they go before the words that
+    # stand beside them in Anthropic's message.
     rest = []
     for block in content:
         if isinstance(block, Mapping) and block.get("type") == "tool_result":
@@ -165,6 +171,7 @@ def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if kind == "tool_use":
             function = {"name": block.get("name"), "arguments": json.dumps(block.get("input") or {})}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
+        # Thinking is signed by the server that wrote it; another upstream could neither check nor use it.
         elif kind not in ("thinking", "redacted_thinking"):
             blocks.append(_block(block))
     yield {"role": "assistant", "content": blocks or None} | ({"tool_calls": calls} if calls else {})
