@@ -139,6 +139,7 @@ class PictureJob:
             linf_measured=result.linf,
             psnr=result.psnr,
             ssim=result.ssim,
+            ms_ssim=result.ms_ssim,
             steps=result.steps,
             seconds=result.seconds,
             peak_memory=peak,
