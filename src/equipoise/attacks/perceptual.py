@@ -56,7 +56,9 @@ class Perceptual:
         if list(self.similarities) != sorted(self.similarities, reverse=True):
             raise UsageError(f"expected falling similarities, got {self.similarities}; try (0.97, 0.93, 0.87)")
         if self.weight < 0 or self.smoothness < 0:
-            raise UsageError(f"expected weights of at least 0, got {self.weight:g} and {self.smoothness:g}; try 3 and 0")
+            raise UsageError(
+                f"expected weights of at least 0, got {self.weight:g} and {self.smoothness:g}; try 3 and 0"
+            )
 
     def reaches(self, clean: Tensor, epsilon: float) -> list[Tensor | None]:
         """How far each value may be moved in each stage, `1 x H x W` in units of `[0, 1]`; None is `epsilon` for all."""
