@@ -51,7 +51,7 @@ class Attack(ABC):
     converged_steps: int = 30
     """... for this many steps in a row."""
     perceptual: Perceptual | None = None
-    """How the change is kept from being seen, in stages that share the steps; None for one stage with all of epsilon."""
+    """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts", "converged_steps"):

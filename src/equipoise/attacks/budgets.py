@@ -112,7 +112,7 @@ class FeasibleSet:
         if budget.norm == "linf":
             if reach is None:
                 epsilon: Tensor | float = budget.epsilon
-                # Rounded down, or a candidate could leave the ball. The slack keeps a level that float error has missed.
+                # Rounded down, or a candidate could leave the ball. The slack keeps a level that float error missed.
                 whole: Tensor | int = math.floor(budget.epsilon * LEVELS + LEVEL_TOLERANCE)
             else:
                 epsilon = reach.clamp(max=budget.epsilon)

@@ -56,12 +56,10 @@ class Perceptual:
         if list(self.similarities) != sorted(self.similarities, reverse=True):
             raise UsageError(f"expected falling similarities, got {self.similarities}; try (0.97, 0.93, 0.87)")
         if self.weight < 0 or self.smoothness < 0:
-            raise UsageError(
-                f"expected weights of at least 0, got {self.weight:g} and {self.smoothness:g}; try 3 and 0"
-            )
+            raise UsageError(f"expected weights of at least 0, got {self.weight:g}, {self.smoothness:g}; try 3 and 0")
 
     def reaches(self, clean: Tensor, epsilon: float) -> list[Tensor | None]:
-        """How far each value may be moved in each stage, `1 x H x W` in units of `[0, 1]`; None is `epsilon` for all."""
+        """How far each value may be moved in each stage, `1 x H x W` in units of `[0, 1]`; None: `epsilon`."""
         noise = texture_variance(clean).mul(2).add(CONTRAST)
         # A change of one level is never seen, and a reach below it would leave nothing to move.
         stages = [

@@ -142,7 +142,7 @@ class RefusalAttack:
     target_rate: float = 1.0
     """Refusal rate on the shadow questions at which the attack is done."""
     restarts: int = 1
-    """Starts; those after the first begin at a random point of the ball. The first that passes a check is the result."""
+    """Starts; those after the first begin at a random point. The first that passes a check is the result."""
     max_seconds: float | None = None
     """Time for one picture (for all together in universal mode)."""
     system: str | None = None

@@ -59,9 +59,7 @@ class RobustAttackOptions(AttackOptions):
     ] = False
     restarts: Annotated[
         int,
-        typer.Option(
-            min=1, help="Starts of a picture that is not done; later ones are random.", rich_help_panel=ATTACK
-        ),
+        typer.Option(min=1, help="Starts of a picture; those after the first are random.", rich_help_panel=ATTACK),
     ] = 1
 
     def settings(self) -> dict[str, Any]:
