@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,13 @@ def test_texture_may_move_further_than_flat_regions() -> None:
     assert last is None
     flat, texture = first[0, :, :24], first[0, :, 40:]
     assert float(texture.min()) > 3 * float(flat.max())
-    assert 1 / 255 <= float(first.min())
+    assert float(first.min()) >= 1 / 255
     assert float(first.max()) <= EPSILON
 
 
 def test_later_stages_reach_further() -> None:
     stages = [reach for reach in Perceptual().reaches(half_flat(), EPSILON) if reach is not None]
-    for tight, wide in zip(stages, stages[1:], strict=False):
+    for tight, wide in pairwise(stages):
         assert bool((wide >= tight).all())
         assert float(wide.mean()) > float(tight.mean())
 
@@ -111,9 +112,7 @@ def test_ms_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
     assert values[0] > values[1] > values[2] > 0
 
 
-@pytest.mark.parametrize(
-    ("side", "defined"), [(7, False), (10, False), (11, True), (23, True), (90, True), (161, True)]
-)
+@pytest.mark.parametrize(("side", "defined"), [(10, False), (11, True), (23, True), (90, True), (161, True)])
 def test_small_pictures_are_compared_at_the_scales_that_fit(side: int, defined: bool) -> None:
     clean = torch.rand((3, side, side + 3), generator=Generator().manual_seed(0))
     value = ms_ssim((clean + 0.02).clamp(0, 1), clean)

@@ -117,7 +117,7 @@ def require_on_gpus(model: Any, name: str) -> None:
     """
     places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
     beside = places & {"cpu", "disk"}
-    if torch.cuda.is_available() and beside or "disk" in beside:
+    if (torch.cuda.is_available() and beside) or "disk" in beside:
         raise OutOfMemoryError(
             f"expected the weights of {name} to fit on {max(torch.cuda.device_count(), 1)} devices, got layers on "
             f"{' and '.join(sorted(beside))}; try dtype='bfloat16' or quantize='4bit'"
