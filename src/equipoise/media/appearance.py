@@ -5,6 +5,7 @@ Image processors of chat models drop both, and so does `media.decode.open_pictur
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from equipoise.media.decode import open_picture
+from equipoise.media.metadata import png_profile, without_text
 
 _COLOUR_SPACE: Final = slice(16, 20)
 """Bytes of an ICC profile's header that name its colour space (ICC.1:2022, 7.2.6)."""
@@ -65,8 +67,16 @@ def read_appearance(path: Path) -> Appearance:
         PictureError: it cannot be read.
     """
     open_picture(path)
-    with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
-        profile = opened.info.get("icc_profile")
+    source: Path | io.BytesIO = path
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
+            profile = opened.info.get("icc_profile")
+            opened.load()
+    except ValueError:
+        # Texts or a profile that are too large for Pillow, as `open_picture` has just read the picture itself.
+        data = path.read_bytes()
+        source, profile = io.BytesIO(without_text(data) or data), png_profile(data)
+    with warnings.catch_warnings(action="ignore"), Image.open(source) as opened:
         upright = ImageOps.exif_transpose(opened)
         rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
