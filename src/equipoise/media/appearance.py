@@ -67,22 +67,25 @@ def read_appearance(path: Path) -> Appearance:
         PictureError: it cannot be read.
     """
     open_picture(path)
-    source: Path | io.BytesIO = path
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
-            profile = opened.info.get("icc_profile")
-            opened.load()
+        profile, rgba = _profile_and_colours(path)
     except ValueError:
-        # Texts or a profile that are too large for Pillow, as `open_picture` has just read the picture itself.
+        # Texts or a profile that are too large for Pillow; `open_picture` has just read the picture without them.
         data = path.read_bytes()
-        source, profile = io.BytesIO(without_text(data) or data), png_profile(data)
-    with warnings.catch_warnings(action="ignore"), Image.open(source) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
+        _, rgba = _profile_and_colours(io.BytesIO(without_text(data) or data))
+        profile = png_profile(data)
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
         rgba = None
     is_rgb = isinstance(profile, bytes) and profile[_COLOUR_SPACE] == b"RGB "
     return Appearance(profile if is_rgb else None, rgba)
+
+
+def _profile_and_colours(source: Path | io.BytesIO) -> tuple[object, NDArray[np.uint8] | None]:
+    """What Pillow takes for the profile, and the colours with their alpha, upright, where any may be transparent."""
+    with warnings.catch_warnings(action="ignore"), Image.open(source) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
+        return opened.info.get("icc_profile"), rgba
 
 
 def on_white(image: Image.Image) -> Image.Image:
