@@ -169,7 +169,7 @@ class PerceptualObjective(Objective):
                 loss = loss + self.settings.weight * (1 - similarity)
             (gradient,) = torch.autograd.grad(loss, leaf)
         # At equal pictures the similarity has no derivative in some windows (0 / 0).
-        return LossAndGrad(float(loss), gradient.nan_to_num_(0.0, 0.0, 0.0))
+        return LossAndGrad(float(loss.detach()), gradient.nan_to_num_(0.0, 0.0, 0.0))
 
     def score(self, pixels: Tensor) -> float:
         """The score inside, and the penalty."""
