@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from equipoise.attacks.perturbation_result import PerturbationResult
     from equipoise.attacks.wordings import OwnRefusals
+    from equipoise.judges.ensemble import Ensemble
     from equipoise.models.base import OpenModel
     from equipoise.types import Judge
 
@@ -147,17 +149,40 @@ class PictureJob:
             trace=tuple(step.loss for step in result.trace),
             models=tuple(answers),
             warnings=(*result.warnings, *config.questions.warnings, *_answer_warnings(answers)),
-            recipe={**recipe, "seed": result.seed, "held_out_questions": list(config.questions.held_out)},
+            recipe={
+                **recipe,
+                "seed": result.seed,
+                "held_out_questions": list(config.questions.held_out),
+                "judges": self._judges(),
+            },
             command=self._command(image),
         )
 
     def _judge_of(self, model: OpenModel) -> Judge:
-        """The structural judge, and for a target also what its refusals are word for word."""
+        """The judge that reports, and for a target also what its refusals are word for word."""
         from equipoise.attacks.success_checks import OwnWordsJudge
-        from equipoise.judges.phrases import PhraseJudge
 
         own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
-        return OwnWordsJudge(PhraseJudge(), own)
+        return OwnWordsJudge(self._reporting, own)
+
+    @cached_property
+    def _reporting(self) -> Ensemble:
+        # Not the judge that stops the attack: a picture that has learned to please one judge shall not be reported by
+        # the same one.
+        from equipoise.judges.ensemble import default_judge
+
+        return default_judge()
+
+    def _judges(self) -> dict[str, str]:
+        """Which judge stopped the attack, and which one reports, by name and identity."""
+        from equipoise.judges.phrases import PhraseJudge
+        from equipoise.judges.run_judge import name_of
+
+        stops = PhraseJudge()
+        return {
+            "stops": f"{name_of(stops)} {stops.identity[:12]}",
+            "reports": f"{self._reporting.name} {self._reporting.identity[:12]}",
+        }
 
     def _command(self, image: Path) -> str:
         """The command line that makes the picture again; a universal change needs all pictures for it."""
