@@ -25,6 +25,8 @@ from equipoise.errors import UsageError
 
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
 """Yields candidate pixels (not yet projected); receives loss and gradient at the projected, quantised candidate."""
+FIRST_STEPS: Final = 10
+"""Steps at most that evaluate `Attack.questions_first` items."""
 DEFAULT_STOP: Final = StopCriteria()
 """A check every ten steps, a target rate of 1, no time limit."""
 
@@ -42,6 +44,9 @@ class Attack(ABC):
     """Most updates of one start."""
     questions_per_step: int | None = None
     """How many items of the objective a step evaluates, drawn anew each step; None evaluates all."""
+    questions_first: int | None = None
+    """How many items each of the first `FIRST_STEPS` steps evaluates, until the loss has fallen to half of the first:
+    far from the goal a few questions point the same way as many. None: as many as later."""
     restarts: int = 1
     """How many starts; those after the first begin at a random point of the ball."""
     random_start: bool = False
@@ -59,6 +64,8 @@ class Attack(ABC):
                 raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}; try 100 steps, 1 restart")
         if self.questions_per_step is not None and self.questions_per_step < 1:
             raise UsageError(f"expected at least 1 question per step, got {self.questions_per_step}; try 10")
+        if self.questions_first is not None and self.questions_first < 1:
+            raise UsageError(f"expected at least 1 question in the first steps, got {self.questions_first}; try 3")
         if self.perceptual is not None and self.budget.norm != "linf":
             raise UsageError("expected norm linf with a perceptual budget, got l2; try Budget('linf', 8 / 255)")
 
@@ -139,7 +146,8 @@ class Attack(ABC):
         """The attack as JSON: its class and its fields."""
         fields = {"attack": type(self).__name__} | asdict(self)
         # Named only where it is used, so that recipes of earlier versions stay the same.
-        return {name: value for name, value in fields.items() if name != "perceptual" or value is not None}
+        later = ("perceptual", "questions_first")
+        return {name: value for name, value in fields.items() if name not in later or value is not None}
 
     def _is_random(self, objective: Objective) -> bool:
         subsampled = self.questions_per_step is not None and self.questions_per_step < objective.size
@@ -195,7 +203,7 @@ class Attack(ABC):
         for _ in range(steps):
             if state.out_of_time():
                 return "time", candidate
-            evaluation = self._evaluate(objective, candidate, random)
+            evaluation = self._evaluate(objective, candidate, random, self._item_count(state))
             state.record(candidate, evaluation)
             if state.diverged:
                 return "diverged", candidate
@@ -212,12 +220,23 @@ class Attack(ABC):
         passed = state.finalize(candidate) if last else state.check(candidate)
         return "success" if passed else "steps", candidate
 
-    def _evaluate(self, objective: Objective, candidate: Tensor, random: torch.Generator) -> LossAndGrad:
+    def _item_count(self, state: AttackState) -> int | None:
+        """How many items the next step evaluates; None for all."""
+        few = self.questions_first
+        if few is None or self.questions_per_step is None or state.steps >= FIRST_STEPS:
+            return self.questions_per_step
+        losses = [step.loss for step in state.trace]
+        fell = bool(losses) and min(losses) < losses[0] / 2
+        return self.questions_per_step if fell else min(few, self.questions_per_step)
+
+    def _evaluate(
+        self, objective: Objective, candidate: Tensor, random: torch.Generator, items_wanted: int | None
+    ) -> LossAndGrad:
         count = objective.size
         items = list(range(count))
-        if self.questions_per_step is not None and self.questions_per_step < count:
+        if items_wanted is not None and items_wanted < count:
             # Without replacement: a question that came twice in one step would weigh double.
-            items = torch.randperm(count, generator=random)[: self.questions_per_step].tolist()
+            items = torch.randperm(count, generator=random)[:items_wanted].tolist()
         with torch.enable_grad():
             return self.loss_and_grad(objective, candidate, items, random)
 

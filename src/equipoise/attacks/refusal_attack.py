@@ -120,6 +120,8 @@ class RefusalAttack:
     """Most gradient steps for one picture."""
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
+    questions_first: int | None = None
+    """Questions that the first steps evaluate, while the loss is high; None means as many as later."""
     reply: str | None = None
     """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
     check shows other words."""
@@ -274,8 +276,8 @@ class RefusalAttack:
             attack = factory(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
         else:
             attack = factory(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
-        extra = {"perceptual": self.perceptual, "restarts": self.restarts if self.restarts > 1 else None}
-        return replace(attack, **{name: value for name, value in extra.items() if value is not None})
+        attack = replace(attack, perceptual=self.perceptual, questions_first=self.questions_first)
+        return replace(attack, restarts=self.restarts) if self.restarts > 1 else attack
 
     def _objective(
         self,
