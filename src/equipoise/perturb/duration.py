@@ -41,7 +41,8 @@ def most_seconds(
         started = time.perf_counter()
         attack(copy, targets, config.questions.shadow)
         seconds = time.perf_counter() - started
-    by_picture = [config.steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
+    steps = config.steps * config.restarts
+    by_picture = [steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
     if config.max_seconds is not None:
         by_picture = [min(value, config.max_seconds) for value in by_picture]
     return by_picture[0] if config.universal and config.max_seconds is not None else sum(by_picture)
