@@ -32,7 +32,7 @@ def most_seconds(
     most_seen = seen_pixels(targets, picture)
     worked = [width * height for width, height in (working_size(size, most_seen) for size in sizes)]
     copy = shrunk(picture, working_size(picture.size, most_seen))
-    attack = replace(build_attack(config, ""), steps=1, check_every=0, max_seconds=None)
+    attack = replace(build_attack(config, ""), steps=1, restarts=1, check_every=0, max_seconds=None)
     if not attack.directions:
         attack = replace(attack, reply="I can't help with that.")
     # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
