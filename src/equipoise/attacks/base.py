@@ -216,8 +216,9 @@ class Attack(ABC):
             # The rule continues from its own unrounded point, not from the candidate: steps below half a level would
             # otherwise be rounded away one by one and never add up.
             candidate = feasible.project_quantized(rule.send(evaluation))
-        # A final check asks every question of several candidates: only at the end of all stages, unless it is free.
-        passed = state.finalize(candidate) if last else state.check(candidate)
+        # A final check asks every question of several candidates, so only at the end of all stages. The end of another
+        # stage is checked unless a check has just failed: what follows begins with its candidate.
+        passed = state.finalize(candidate) if last else not state.just_checked and state.check(candidate)
         return "success" if passed else "steps", candidate
 
     def _item_count(self, state: AttackState) -> int | None:
