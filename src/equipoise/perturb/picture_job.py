@@ -44,15 +44,21 @@ class PictureJob:
     """The path that the user gave, of pictures that lie elsewhere here, as those that a worker received."""
 
     def say_how_long(self) -> None:
-        """Time a step on the first picture that is to be attacked, and say how long all of them take at most."""
+        """Time a step on the first picture that can be attacked, and say how long all of them take at most."""
         from equipoise.perturb.duration import in_words, most_seconds
 
         waiting = [image for image in self.images if not self.folder.attacked(image)]
         clean = [picture for image in waiting if (picture := _opened(image)) is not None]
-        if clean:
+        sizes = [picture.size for picture in clean]
+        for picture in clean:
             self.callbacks.stage("timing a step")
-            seconds = most_seconds(self.config, [picture.size for picture in clean], clean[0], self.targets)
+            try:
+                seconds = most_seconds(self.config, sizes, picture, self.targets)
+            except PictureError:
+                # A picture that a processor refuses is reported in its own turn; another one is timed.
+                continue
             self.callbacks.note(f"{len(clean)} pictures take {in_words(seconds)} at most, asking not counted")
+            return
 
     def attack_together(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
