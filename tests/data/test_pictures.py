@@ -36,12 +36,15 @@ def test_files_beside_pictures_are_named_and_hidden_ones_are_not(tmp_path: Path)
     (tmp_path / "sub").mkdir()
     for name in ("a.JPE", "b.mpo", "c.jp2", "d.HEIC", "notes.txt", "raw.dng", ".hidden", "sub/e.doc"):
         (tmp_path / name).touch()
+    (tmp_path / "2023").mkdir()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     chosen = select_pictures([tmp_path])
     assert [file.name for file in chosen.pictures] == ["a.JPE", "b.mpo", "c.jp2", "d.HEIC"]
-    assert [file.name for file in chosen.left_out] == ["notes.txt", "raw.dng"]
+    assert [file.name for file in chosen.left_out] == ["2023", "gone.png", "loop.jpg", "notes.txt", "raw.dng"]
     named = select_pictures([tmp_path, tmp_path / "raw.dng"])
     assert tmp_path / "raw.dng" in named.pictures
-    assert [file.name for file in named.left_out] == ["notes.txt"]
+    assert [file.name for file in named.left_out] == ["2023", "gone.png", "loop.jpg", "notes.txt"]
 
 
 def test_equal_stems_are_fine_where_nothing_is_written(tmp_path: Path) -> None:

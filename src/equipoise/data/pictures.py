@@ -24,7 +24,8 @@ class PictureSelection:
     pictures: tuple[Path, ...]
     """Sorted by name."""
     left_out: tuple[Path, ...]
-    """Other files directly in the folders, whose names do not end as a picture's; sorted. Hidden files are not here."""
+    """What else is directly in the folders: files whose names do not end as a picture's, folders, pipes, and links that
+    lead nowhere; sorted. What is hidden is not here."""
 
 
 def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
@@ -36,12 +37,18 @@ def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
     others: dict[Path, Path] = {}
     for folder in (Path(path) for path in paths if Path(path).is_dir()):
         for file in folder.iterdir():
-            if file.is_file() and not file.name.startswith(".") and file.suffix.lower() not in SUFFIXES:
-                others.setdefault(file.resolve(), file)
+            if not file.name.startswith(".") and not (file.suffix.lower() in SUFFIXES and file.is_file()):
+                # By its own name: a link that leads nowhere, or in a circle, has no other.
+                others.setdefault(_absolute(file), file)
     # One that is named itself is a picture whatever it ends in.
     for picture in pictures:
-        others.pop(picture.resolve(), None)
+        others.pop(_absolute(picture), None)
     return PictureSelection(tuple(pictures), tuple(sorted(others.values())))
+
+
+def _absolute(file: Path) -> Path:
+    """The file's own path, links to it not followed."""
+    return file.parent.resolve() / file.name
 
 
 def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -> list[Path]:

@@ -32,7 +32,7 @@ class PerturbResults:
     out: Path
     """The folder of the results."""
     left_out: tuple[Path, ...] = ()
-    """Other files in the given folders, which are no pictures by their names."""
+    """What else is in the given folders: other files, and folders, whose pictures are not looked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `equipoise perturb --json`."""
@@ -78,9 +78,11 @@ def run(
     callbacks = callbacks or PerturbCallbacks()
     selection = select_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
     images = list(selection.pictures)
-    if selection.left_out:
-        names = ", ".join(file.name for file in selection.left_out)
-        callbacks.note(f"not done, because they are no pictures by their names: {names}")
+    # The results of an earlier run may lie in a folder inside that of the pictures.
+    left_out = tuple(file for file in selection.left_out if file.resolve() != config.out.resolve())
+    if left_out:
+        names = ", ".join(f"{file.name}/" if file.is_dir() else file.name for file in left_out)
+        callbacks.note(f"not done, because they are no picture files by their names: {names}")
     _require_other_folder(images, config.out)
     callbacks.pictures(len(images))
     ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
@@ -90,7 +92,7 @@ def run(
         from equipoise.perturb.worker_run import perturb_on_workers
 
         records, errors = perturb_on_workers(images, config, callbacks, executor)
-        return PerturbResults(tuple(records), errors, config.out, selection.left_out)
+        return PerturbResults(tuple(records), errors, config.out, left_out)
     callbacks.stage("loading models")
     targets, own_refusals = load_targets(config, callbacks)
     bystanders = load_bystanders(config)
@@ -110,7 +112,7 @@ def run(
     if config.estimate:
         job.say_how_long()
     records = _finish_pictures(job, errors)
-    return PerturbResults(tuple(records), errors, config.out, selection.left_out)
+    return PerturbResults(tuple(records), errors, config.out, left_out)
 
 
 def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRecord]:
