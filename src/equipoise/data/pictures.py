@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
 
 def _absolute(file: Path) -> Path:
     """The file's own path, links to it not followed."""
-    return file.parent.resolve() / file.name
+    return Path(os.path.realpath(file.parent)) / file.name
 
 
 def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -> list[Path]:
@@ -73,7 +74,8 @@ def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -
     files: dict[Path, Path] = {}
     for path in map(Path, paths):
         for file in _in_folder(path) if path.is_dir() else [path]:
-            files.setdefault(file.resolve(), file)
+            # `realpath`, because `resolve` raises an error for links that lead in a circle.
+            files.setdefault(Path(os.path.realpath(file)), file)
     by_stem: dict[str, Path] = {}
     for file in files.values() if distinct_stems else ():
         # Some file systems ignore case, and the results must be able to lie on any.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ def run(
     selection = select_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
     images = list(selection.pictures)
     # The results of an earlier run may lie in a folder inside that of the pictures.
-    left_out = tuple(file for file in selection.left_out if file.resolve() != config.out.resolve())
+    results = os.path.realpath(config.out)
+    left_out = tuple(file for file in selection.left_out if os.path.realpath(file) != results)
     if left_out:
         names = ", ".join(f"{file.name}/" if file.is_dir() else file.name for file in left_out)
         callbacks.note(f"not done, because they are no picture files by their names: {names}")
@@ -134,7 +136,8 @@ def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRec
 
 
 def _require_other_folder(images: Sequence[Path], out: Path) -> None:
-    inside = next((image for image in images if image.resolve().parent == out.resolve()), None)
+    results = os.path.realpath(out)
+    inside = next((image for image in images if os.path.dirname(os.path.realpath(image)) == results), None)
     if inside:
         raise UsageError(
             f"expected another folder for the results than that of the pictures, got {out} for both "
