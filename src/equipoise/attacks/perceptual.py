@@ -39,12 +39,13 @@ _VIEWED: Final = 256
 class Perceptual:
     """How an attack keeps its change from being seen.
 
-    The attack begins with the smallest reach. As long as no check is passed, it goes on from where it is with the next,
-    and at last with the whole budget: the first picture that passes is one of the least visible.
+    The attack begins with the smallest reach. As long as no check is passed, it goes on from where it is with the next.
+    In the last stage flat regions move by up to half of epsilon, and texture by all of it. The first picture that passes
+    is one of the least visible.
     """
 
     similarities: tuple[float, ...] = (0.97, 0.93, 0.87)
-    """Local similarities that set the reach, one stage of the attack each; a last stage has the whole budget."""
+    """Local similarities that set the reach, one stage of the attack each, before the last."""
     weight: float = 3.0
     """Weight of the perceptual distance, 1 - MS-SSIM, beside a loss in nats per token."""
     smoothness: float = 0.02
@@ -58,15 +59,15 @@ class Perceptual:
         if self.weight < 0 or self.smoothness < 0:
             raise UsageError(f"expected weights of at least 0, got {self.weight:g}, {self.smoothness:g}; try 3 and 0")
 
-    def reaches(self, clean: Tensor, epsilon: float) -> list[Tensor | None]:
-        """How far each value may be moved in each stage, `1 x H x W` in units of `[0, 1]`; None: `epsilon`."""
+    def reaches(self, clean: Tensor, epsilon: float) -> list[Tensor]:
+        """How far each value may be moved in each stage, `1 x H x W` in units of `[0, 1]`, at most epsilon."""
         noise = texture_variance(clean).mul(2).add(CONTRAST)
         # A change of one level is never seen, and a reach below it would leave nothing to move.
         stages = [
             noise.mul((1 - value) / value).sqrt_().div_(LEVELS).clamp(1 / LEVELS, max(epsilon, 1 / LEVELS))
             for value in self.similarities
         ]
-        return [*stages, None]
+        return [*stages, stages[-1].clamp(min=epsilon / 2)]
 
 
 def texture_variance(clean: Tensor) -> Tensor:
