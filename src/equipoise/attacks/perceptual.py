@@ -40,8 +40,8 @@ class Perceptual:
     """How an attack keeps its change from being seen.
 
     The attack begins with the smallest reach. As long as no check is passed, it goes on from where it is with the next.
-    In the last stage flat regions move by up to half of epsilon, and texture by all of it. The first picture that passes
-    is one of the least visible.
+    In the last stage flat regions move by up to half of epsilon, and texture by all of it. The first picture that
+    passes is one of the least visible.
     """
 
     similarities: tuple[float, ...] = (0.97, 0.93, 0.87)
