@@ -123,18 +123,18 @@ def test_the_penalty_has_the_gradient_of_its_loss() -> None:
     clean = half_flat(32)
     penalty = PerceptualObjective(Brighter(), clean, Perceptual(weight=2.0, smoothness=0.1)).penalty
     pixels = (clean + 6 / 255 * torch.randn(clean.shape, generator=Generator().manual_seed(2))).clamp(0.1, 0.9)
-    found = penalty(pixels)
+    there = penalty(pixels)
     direction = torch.randn(clean.shape, generator=Generator().manual_seed(3))
     step = 1e-3
     slope = (penalty(pixels + step * direction).loss - penalty(pixels - step * direction).loss) / (2 * step)
-    assert slope == pytest.approx(float((found.gradient * direction).sum()), rel=0.05)
+    assert slope == pytest.approx(float((there.gradient * direction).sum()), rel=0.05)
 
 
 def test_the_clean_picture_has_no_penalty_and_a_finite_gradient() -> None:
     clean = half_flat()
-    found = PerceptualObjective(Brighter(), clean, Perceptual()).penalty(clean)
-    assert found.loss == pytest.approx(0.0, abs=1e-4)
-    assert bool(found.gradient.isfinite().all())
+    there = PerceptualObjective(Brighter(), clean, Perceptual()).penalty(clean)
+    assert there.loss == pytest.approx(0.0, abs=1e-4)
+    assert bool(there.gradient.isfinite().all())
 
 
 def test_rough_changes_of_flat_regions_cost_more_than_smooth_ones_and_than_those_of_texture() -> None:
