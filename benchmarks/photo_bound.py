@@ -99,23 +99,23 @@ def measure(name: str, count: int, conditions: tuple[str, ...]) -> None:
     """All conditions of all photos that are not measured yet; each is saved at once."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     model: Any = load(name)
-    base, seen = RefusalAttack(steps=100, own_refusals=(elicit(model),)), seen_size(model)
+    base, size = RefusalAttack(steps=100, own_refusals=(elicit(model),)), seen_size(model)
     for index, album in enumerate(photos(count)):
         for condition in conditions:
             key = f"{name} {index} {condition}"
             if key in results:
                 continue
-            attack, picture = attack_under(condition, base, album, seen)
+            attack, picture = attack_under(condition, base, album, size)
             result = attack(picture, [model], list(general()), seed=index)
-            asked = evaluate(model, result.image, album.held_out).refusals
+            refusals = evaluate(model, result.image, album.held_out).refusals
             results[key] = {
-                "refused": [asked.k, asked.n],
+                "refused": [refusals.k, refusals.n],
                 "clean": evaluate(model, picture, album.held_out).refusals.k,
                 "rate": result.rate,
                 "steps": result.steps,
                 "loss": round(min(step.loss for step in result.trace), 3),
                 "epsilon": round(attack.budget.epsilon * 255, 2),
-                "texture": round(texture(picture, seen), 2),
+                "texture": round(texture(picture, size), 2),
                 "ssim": result.ssim,
             }
             RESULTS.parent.mkdir(exist_ok=True)
