@@ -115,8 +115,8 @@ def require_on_gpus(model: Any, name: str) -> None:
     Raises:
         OutOfMemoryError: some did not fit.
     """
-    places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
-    beside = places & {"cpu", "disk"}
+    devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
+    beside = devices & {"cpu", "disk"}
     if (torch.cuda.is_available() and beside) or "disk" in beside:
         raise OutOfMemoryError(
             f"expected the weights of {name} to fit on {max(torch.cuda.device_count(), 1)} devices, got layers on "
