@@ -80,6 +80,7 @@ ROWS = {
     "smooth": Row(("smooth:sigma=0.5,copies=5,seed={seed}",), certified=True),
     "vote": Row(("vote:by=crop,copies=5,seed={seed}",)),
     "recover": Row(("recover:by=median,threshold=1,seed={seed}",)),
+    "recover, diffpure": Row(("recover:by=diffpure,threshold=1,seed={seed}",), draws=2),
     "recover, crop": Row(("recover:by=crop,threshold=1,seed={seed}",)),
     "second opinion": Row(("second:model=testbed/llava-robust",)),
     "adversarial training": Row(model=ROBUST),

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from equipoise.attacks.budgets import Budget
+from equipoise.attacks.perceptual import Perceptual
 from equipoise.attacks.perturbation_result import PerturbationResult
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate
 from equipoise.data.questions import general
@@ -32,14 +33,26 @@ from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
 from equipoise.testbed.scores import HELD_OUT_STREAM
 from equipoise.testbed.world.drawing import draw_scene
-from equipoise.testbed.world.questions import WorldQuestion, refill, sample_scene_with_questions
+from equipoise.testbed.world.questions import WorldQuestion, question_about, refill, sample_scene_with_questions
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
-PARTS = ("exact", "similar", "general", "away", "eot", "two", "photos", "photos-16", "word-only")
+PARTS = (
+    "exact",
+    "similar",
+    "general",
+    "away",
+    "eot",
+    "two",
+    "photos",
+    "photos-16",
+    "perceptual",
+    "unrelated",
+    "word-only",
+)
 OWN = ("exact", "word-only")
 """Parts whose shadow questions are the user's own."""
 QUESTIONS = 5
@@ -73,6 +86,23 @@ def _shadow(rng: np.random.Generator, question: WorldQuestion) -> list[str]:
     return [options[i] for i in rng.permutation(len(options))[:10]]
 
 
+def unrelated(count: int) -> list[Album]:
+    """The same scenes with questions that the picture has no part in, as cases 2, 4 and 6 of the paper ask."""
+    albums = []
+    for index, album in enumerate(scenes(count)):
+        rng = np.random.default_rng([HELD_OUT_STREAM, 78, index])
+        scene, _ = sample_scene_with_questions(
+            np.random.default_rng([HELD_OUT_STREAM, 77, index]), QUESTIONS, "held_out"
+        )
+        asked: list[WorldQuestion] = []
+        while len(asked) < QUESTIONS:
+            question = question_about(rng, scene, str(rng.choice(["make", "spell"])), "held_out")
+            if question is not None and question.expected == "answer":
+                asked.append(question)
+        albums.append(replace(album, held_out=[q.text for q in asked], answers=[q.answer for q in asked]))
+    return albums
+
+
 def photos(count: int) -> list[Album]:
     """Real photos at their own resolution with the questions that people and annotators asked about them."""
     data = Path(os.environ.get("EQUIPOISE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -95,6 +125,8 @@ def attack(part: str) -> RefusalAttack:
     base = RefusalAttack(Budget("linf", EPSILON), steps=200)
     if part == "eot":
         return replace(base, eot=EOTConfig((Jpeg(60, 90), Resize(0.6, 1.1)), samples=2))
+    if part == "perceptual":
+        return replace(base, budget=Budget("linf", 2 * EPSILON), perceptual=Perceptual())
     return replace(base, budget=Budget("linf", 2 * EPSILON)) if part == "photos-16" else base
 
 
@@ -137,7 +169,8 @@ def ask_all(
 
 def run(part: str, count: int) -> dict[str, object]:
     """Attack `count` pictures in one way and ask everybody about the files."""
-    albums = photos(count) if part.startswith("photos") else scenes(count)
+    takes = {"unrelated": unrelated, "perceptual": photos, "photos": photos, "photos-16": photos}
+    albums = takes.get(part, scenes)(count)
     target = "testbed/llava-word-only" if part == "word-only" else "testbed/llava"
     models = {"target": load(target), "bystander": load("testbed/internvl")}
     targets = list(models.values()) if part == "two" else [models["target"]]

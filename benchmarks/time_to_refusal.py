@@ -1,11 +1,15 @@
 """Time until 95 % of held-out questions are refused: ours with early stopping against the official recipe.
 
-    python benchmarks/time_to_refusal.py --count 5
+    python benchmarks/time_to_refusal.py --count 10      # goes on where it was stopped
+    python benchmarks/time_to_refusal.py --render
 
 Same model, same pictures, same 50 general shadow questions, same run. The official recipe is `bim-paper`: 1,500
 steps, 3 questions a step one after the other, no early stop by asking. Its trajectory is asked the held-out questions
 every 5 steps with the clock stopped, until they are refused, so that both of its times are known: the whole recipe,
-and the first moment at which it would do.
+and the first moment at which it would do (an oracle, as nobody can ask the held-out questions).
+
+Both aim at the model's own refusals, which are elicited once for a model, before the clock; the page says how long that
+takes. Ratios are of the same picture; their intervals are percentiles of the median under resampling of pictures.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +28,24 @@ from torch import Tensor
 
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
+from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.objectives import TargetReplyLoss
 from equipoise.attacks.refusal_attack import prompts_about
 from equipoise.attacks.refusal_targets import most_likely_refusal
 from equipoise.attacks.solvers import PaperBim
 from equipoise.attacks.success_checks import refusal_rate_check
+from equipoise.attacks.wordings import OwnRefusals
 from equipoise.data.questions import general
+from equipoise.files import write_whole
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
 from refusal import EPSILON, Album, attack, scenes
 
+RESULTS = Path(__file__).parent / "results" / "time_to_refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+Row = dict[str, dict[str, float | None]]
+"""`ours` and `official` on one picture: `whole` and `reached` in seconds, `steps`, the share `held_out`."""
 ENOUGH = 0.95
 EVERY = 5
 
@@ -80,10 +92,11 @@ def official(model: OpenModel, album: Album, seed: int) -> dict[str, float | Non
     }
 
 
-def ours(model: OpenModel, album: Album, seed: int) -> dict[str, float | None]:
-    """Ours on the same picture: the clock includes every check."""
+def ours(model: OpenModel, own: OwnRefusals, album: Album, seed: int) -> dict[str, float | None]:
+    """Ours on the same picture: the clock includes every check and the choice of the aim."""
     started = time.perf_counter()
-    result = attack("general")(album.picture, [model], list(general()), seed=seed)
+    settings = replace(attack("general"), own_refusals=(own,))
+    result = settings(album.picture, [model], list(general()), seed=seed)
     seconds = time.perf_counter() - started
     return {"whole": seconds, "steps": float(result.steps), "held_out": held_out(model, album)(result.pixels)}
 
@@ -91,35 +104,49 @@ def ours(model: OpenModel, album: Album, seed: int) -> dict[str, float | None]:
 def main() -> None:
     """Run both on the same pictures, in turn, and write the lines of the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
-    model = load("testbed/llava")
-    rows = []
-    for index, album in enumerate(scenes(arguments.count)):
-        row = {"ours": ours(model, album, index), "official": official(model, album, index)}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-        write(rows)
+    rows: list[Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    if not arguments.render and len(rows) < arguments.count:
+        model: Any = load("testbed/llava")
+        started = time.perf_counter()
+        own = elicit(model)
+        print(f"asked what it refuses: {time.perf_counter() - started:.1f} s (cached by revision)", flush=True)
+        for index, album in list(enumerate(scenes(arguments.count)))[len(rows) :]:
+            rows.append({"ours": ours(model, own, album, index), "official": official(model, album, index)})
+            print(json.dumps(rows[-1]), flush=True)
+            RESULTS.parent.mkdir(exist_ok=True)
+            write_whole(RESULTS, json.dumps(rows, indent=1) + "\n")
+    write(rows)
 
 
-def write(rows: list[dict[str, dict[str, float | None]]]) -> None:
+def ratio(rows: list[Row], what: str) -> str:
+    """The median over pictures of a time of the official recipe over ours, with a 95 % interval by bootstrap."""
+    values = [row["official"][what] / row["ours"]["whole"] for row in rows if row["official"][what] is not None]  # type: ignore[operator]
+    if not values:
+        return "-"
+    random = np.random.default_rng(0)
+    medians = np.median(random.choice(values, (10_000, len(values))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return f"{np.median(values):.1f}x [{low:.1f}, {high:.1f}]"
+
+
+def write(rows: list[Row]) -> None:
     """Put the pictures so far into docs/performance.md."""
-    whole = [r["official"]["whole"] / r["ours"]["whole"] for r in rows]  # type: ignore[operator]
-    first = [r["official"]["reached"] / r["ours"]["whole"] for r in rows if r["official"]["reached"]]  # type: ignore[operator]
+    reached = sum(row["official"]["reached"] is not None for row in rows)
     lines = [
         f"`python benchmarks/time_to_refusal.py --count {len(rows)}`, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__.split('+')[0]}, medians over {len(rows)} pictures:",
+        f"torch {torch.__version__.split('+')[0]}, medians over {len(rows)} pictures, 95 % intervals by bootstrap:",
         "",
-        "| | ours | official recipe | ratio |",
-        "|---|---|---|---|",
-        f"| seconds, as each recipe ends | {_median(rows, 'ours', 'whole'):.1f} "
-        f"| {_median(rows, 'official', 'whole'):.0f} "
-        f"| {np.median(whole):.0f}x ({min(whole):.0f} to {max(whole):.0f}) |",
-        f"| seconds until 95 % of held-out questions are refused | {_median(rows, 'ours', 'whole'):.1f} "
-        f"| {_median(rows, 'official', 'reached'):.1f} ({len(first)} of {len(rows)} pictures got there) "
-        f"| {np.median(first) if first else float('nan'):.1f}x |",
-        f"| steps | {_median(rows, 'ours', 'steps'):.0f} | {_median(rows, 'official', 'steps'):.0f} | |",
-        f"| held-out questions refused at the end | {_mean(rows, 'ours'):.2f} | {_mean(rows, 'official'):.2f} | |",
+        "| recipe | seconds | steps | held-out questions refused at the end | times ours |",
+        "|---|---|---|---|---|",
+        f"| official, as it ends | {_median(rows, 'official', 'whole'):.0f} | {_median(rows, 'official', 'steps'):.0f} "
+        f"| {_mean(rows, 'official'):.2f} | {ratio(rows, 'whole')} |",
+        f"| official, stopped by an oracle at 95 % of held-out questions | {_median(rows, 'official', 'reached'):.1f} "
+        f"({reached} of {len(rows)} pictures got there) | | | {ratio(rows, 'reached')} |",
+        f"| ours | {_median(rows, 'ours', 'whole'):.1f} | {_median(rows, 'ours', 'steps'):.0f} "
+        f"| {_mean(rows, 'ours'):.2f} | 1 |",
     ]
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.split("<!-- time to refusal -->")[0], text.split("<!-- end time to refusal -->")[1]
@@ -127,12 +154,12 @@ def write(rows: list[dict[str, dict[str, float | None]]]) -> None:
     PAGE.write_text(f"{before}<!-- time to refusal -->\n{block}\n<!-- end time to refusal -->{after}", encoding="utf-8")
 
 
-def _median(rows: list[dict[str, dict[str, float | None]]], who: str, what: str) -> float:
+def _median(rows: list[Row], who: str, what: str) -> float:
     values = [row[who][what] for row in rows if row[who][what] is not None]
     return float(np.median(values)) if values else float("nan")
 
 
-def _mean(rows: list[dict[str, dict[str, float | None]]], who: str) -> float:
+def _mean(rows: list[Row], who: str) -> float:
     return float(np.mean([row[who]["held_out"] for row in rows]))
 
 

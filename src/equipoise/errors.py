@@ -55,7 +55,17 @@ class MissingExtraError(EquipoiseError):
 
 
 EXTRAS = {
-    "models": ("torch", "torchvision", "transformers", "accelerate", "gguf", "skimage", "sklearn", "peft"),
+    "models": (
+        "torch",
+        "torchvision",
+        "transformers",
+        "accelerate",
+        "gguf",
+        "skimage",
+        "sklearn",
+        "peft",
+        "torchmetrics",
+    ),
     "guard": ("starlette", "uvicorn", "httpx", "rapidocr_onnxruntime", "sqlalchemy", "prometheus_client", "limits"),
     "ray": ("ray",),
 }

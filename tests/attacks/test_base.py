@@ -235,3 +235,28 @@ def test_an_objective_that_fails_leaves_no_state_behind() -> None:
         BIM(objective, CLEAN, success=lambda pixels: (_ for _ in ()).throw(RuntimeError("stop")), stop=StopCriteria(1))
     assert torch.is_grad_enabled()
     assert all(p.grad is None for p in objective.targets[0].network.parameters())  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Counted(Bowl):
+    """Also writes down how many items each step evaluates."""
+
+    counts: list[int] = field(default_factory=list)
+
+    def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
+        self.counts.append(len(items))
+        return super().__call__(pixels, items, random)
+
+
+def test_the_first_steps_evaluate_few_questions_until_the_loss_has_halved() -> None:
+    attack = replace(BIM, questions_per_step=3, questions_first=1)
+    high = Counted(losses=(1.0,) * 30)
+    attack(high, CLEAN)
+    assert high.counts[:12] == [1] * 10 + [3] * 2
+    falling = Counted(losses=(1.0, 0.8, 0.4, *(0.9,) * 30))
+    attack(falling, CLEAN)
+    assert falling.counts[:12] == [1] * 3 + [3] * 9
+    # Where all questions are evaluated, they are from the first step on.
+    whole = Counted(losses=(1.0,) * 30)
+    replace(attack, questions_per_step=None)(whole, CLEAN)
+    assert set(whole.counts) == {4}

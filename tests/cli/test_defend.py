@@ -140,6 +140,12 @@ def test_detect_scores_calibrates_and_says_when_it_cannot(equipoise: Command, tm
     mixed = equipoise("detect", image, tmp_path / "broken.png", "-m", "toy/target", "--threshold", "0", "--json")
     assert mixed.exit_code == 3
     assert len(json.loads(mixed.stdout)["errors"]) == 1
+    # The same among the clean pictures.
+    (clean / "broken.png").write_bytes(b"no picture")
+    fitted = equipoise("detect", image, "-m", "toy/target", "--clean", clean, "--json")
+    assert fitted.exit_code == 3
+    assert json.loads(fitted.stdout)["threshold"] == document["threshold"]
+    assert "broken.png" in fitted.stderr
 
 
 def test_certify_holds_where_it_must_and_abstains_where_it_may(equipoise: Command, tmp_path: Path) -> None:

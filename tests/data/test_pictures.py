@@ -36,15 +36,25 @@ def test_files_beside_pictures_are_named_and_hidden_ones_are_not(tmp_path: Path)
     (tmp_path / "sub").mkdir()
     for name in ("a.JPE", "b.mpo", "c.jp2", "d.HEIC", "notes.txt", "raw.dng", ".hidden", "sub/e.doc"):
         (tmp_path / name).touch()
+    (tmp_path / "2023").mkdir()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     chosen = select_pictures([tmp_path])
     assert [file.name for file in chosen.pictures] == ["a.JPE", "b.mpo", "c.jp2", "d.HEIC"]
-    assert [file.name for file in chosen.left_out] == ["notes.txt", "raw.dng"]
+    assert [file.name for file in chosen.left_out] == ["2023", "gone.png", "loop.jpg", "notes.txt", "raw.dng", "sub"]
     named = select_pictures([tmp_path, tmp_path / "raw.dng"])
     assert tmp_path / "raw.dng" in named.pictures
-    assert [file.name for file in named.left_out] == ["notes.txt"]
+    assert [file.name for file in named.left_out] == ["2023", "gone.png", "loop.jpg", "notes.txt", "sub"]
 
 
 def test_equal_stems_are_fine_where_nothing_is_written(tmp_path: Path) -> None:
     for name in ("cat.png", "cat.jpg"):
         (tmp_path / name).touch()
     assert len(find_pictures([tmp_path], distinct_stems=False)) == 2
+
+
+def test_a_link_in_a_circle_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.png"
+    loop.symlink_to(loop)
+    # What opens it says that nothing is there.
+    assert find_pictures([loop]) == [loop]

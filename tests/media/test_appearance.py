@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from equipoise.media.appearance import Appearance, on_white, read_appearance
 from equipoise.media.decode import open_picture
+from equipoise.media.metadata import png_profile
 
 RANDOM = np.random.default_rng(0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -36,6 +37,28 @@ def test_the_profile_of_rgb_colours_is_kept(tmp_path: Path, suffix: str) -> None
     file = tmp_path / f"p.{suffix}"
     Image.fromarray(colours(6, 5, 3)).save(file, icc_profile=PROFILE)
     assert read_appearance(file).profile == PROFILE
+
+
+def test_a_profile_and_transparency_are_kept_beside_texts_that_are_too_large_for_pillow(tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("workflow", "x" * 3_000_000, zip=True)
+    rgba = np.concatenate([colours(6, 5, 3), np.full((6, 5, 1), 128, np.uint8)], -1)
+    Image.fromarray(rgba).save(tmp_path / "p.png", icc_profile=PROFILE, pnginfo=texts)
+    appearance = read_appearance(tmp_path / "p.png")
+    assert appearance.profile == PROFILE
+    assert np.array_equal(appearance.rgba, rgba)
+
+
+def test_a_profile_that_is_too_large_for_pillow_is_kept(tmp_path: Path) -> None:
+    wide = PROFILE + bytes(2_000_000)
+    Image.fromarray(colours(6, 5, 3)).save(tmp_path / "p.png", icc_profile=wide)
+    assert read_appearance(tmp_path / "p.png").profile == wide
+
+
+def test_a_profile_that_cannot_be_unpacked_is_none() -> None:
+    header = b"\x89PNG\r\n\x1a\n"
+    for data in (header, header + b"\0\0\0\5iCCPa\0\0xy1234" + b"\0\0\0\0IDAT", header + b"\0\0\0\0IEND"):
+        assert png_profile(data) is None
 
 
 def test_a_profile_of_other_colours_is_not(tmp_path: Path) -> None:

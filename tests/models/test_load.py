@@ -11,10 +11,11 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from equipoise.errors import MissingExtraError, ModelError, UsageError
+from equipoise.errors import MissingExtraError, ModelError, OutOfMemoryError, UsageError
 from equipoise.models import load as loading
 from equipoise.models import model_location as sources
 from equipoise.models.load import load
+from equipoise.types import Prompt
 
 LINE = r"^expected [^\n]*, got [^\n]*; try [^\n]*$"
 
@@ -171,3 +172,37 @@ def test_quantization_without_bitsandbytes_gives_the_pip_line(
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'equipoise\[quantized\]'"):
         load(str(llava_folder), quantize="4bit")
+
+
+def test_a_model_on_all_devices_has_the_gradients_of_one(llava_folder: Path) -> None:
+    pixels = torch.linspace(0.1, 0.9, 3 * 24 * 32).view(3, 24, 32)
+    results = []
+    for device in ("cpu", "auto"):
+        model = load(str(llava_folder), device=device, dtype="float32")
+        results.append(model.loss_and_grad(pixels, [Prompt.ask("What?"), Prompt.ask("Who is it?")], ["No.", "No."]))
+    (loss, gradient), (spread_loss, spread_gradient) = results
+    assert torch.allclose(loss, spread_loss, atol=1e-5)
+    assert torch.allclose(gradient, spread_gradient, atol=1e-5)
+
+
+def test_layers_on_several_devices_share_no_prefix(llava_folder: Path) -> None:
+    model = load(str(llava_folder), device="cpu")
+    model.model.hf_device_map = {"model.vision_tower": 0, "model.language_model": 1}
+    assert model.sharing == "plain batch: the layers are on several devices"  # type: ignore[attr-defined]
+
+
+def test_layers_that_fit_on_no_device_are_an_error() -> None:
+    class Offloaded:
+        hf_device_map: ClassVar[dict[str, object]] = {"lower": 0, "upper": "disk"}
+
+    with pytest.raises(OutOfMemoryError, match=LINE):
+        loading.require_on_gpus(Offloaded(), "org/large")
+
+
+def test_an_adapter_cannot_be_divided(llava_folder: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "x"}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="device='auto'"):
+        load(f"{llava_folder}+{adapter}", device="auto")

@@ -31,6 +31,7 @@ def test_steps_and_pictures_multiply() -> None:
     assert one > 0
     assert seconds(CONFIG, (40, 48), (40, 48)) == 2 * one
     assert seconds(replace(CONFIG, steps=100), (40, 48)) == 2 * one
+    assert seconds(replace(CONFIG, restarts=3), (40, 48)) == 3 * one
 
 
 def test_larger_pictures_take_longer_and_smaller_ones_count_as_the_timed_one() -> None:

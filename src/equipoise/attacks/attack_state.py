@@ -152,6 +152,11 @@ class AttackState:
         fell = loss < min(EARLY_LOSS, EARLY_SHARE * self._loss_at_check)
         return self._criteria.early and fell and self.steps > self._checked_step + 1
 
+    @property
+    def just_checked(self) -> bool:
+        """Whether the last step was checked."""
+        return self.steps > 0 and self._checked_step == self.steps
+
     def check(self, candidate: Tensor) -> bool:
         """Check a candidate for success, or the one of lowest loss where losses are exact and it was not checked yet.
 

@@ -10,7 +10,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, final
 
 import torch
@@ -19,11 +19,14 @@ from torch import Tensor
 from equipoise.attacks.attack_state import AttackState, StopCriteria
 from equipoise.attacks.budgets import Budget, FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
+from equipoise.attacks.perceptual import Perceptual, PerceptualObjective
 from equipoise.attacks.perturbation_result import AttackOutcome, PerturbationResult, StopReason, TraceStep
 from equipoise.errors import UsageError
 
 UpdateSteps = Generator[Tensor, LossAndGrad, None]
 """Yields candidate pixels (not yet projected); receives loss and gradient at the projected, quantised candidate."""
+FIRST_STEPS: Final = 10
+"""Steps at most that evaluate `Attack.questions_first` items."""
 DEFAULT_STOP: Final = StopCriteria()
 """A check every ten steps, a target rate of 1, no time limit."""
 
@@ -41,6 +44,9 @@ class Attack(ABC):
     """Most updates of one start."""
     questions_per_step: int | None = None
     """How many items of the objective a step evaluates, drawn anew each step; None evaluates all."""
+    questions_first: int | None = None
+    """How many items each of the first `FIRST_STEPS` steps evaluates, until the loss has fallen to half of the first:
+    far from the goal a few questions point the same way as many. None: as many as later."""
     restarts: int = 1
     """How many starts; those after the first begin at a random point of the ball."""
     random_start: bool = False
@@ -49,6 +55,8 @@ class Attack(ABC):
     """A run stops when the loss stays below this ..."""
     converged_steps: int = 30
     """... for this many steps in a row."""
+    perceptual: Perceptual | None = None
+    """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts", "converged_steps"):
@@ -56,6 +64,10 @@ class Attack(ABC):
                 raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}; try 100 steps, 1 restart")
         if self.questions_per_step is not None and self.questions_per_step < 1:
             raise UsageError(f"expected at least 1 question per step, got {self.questions_per_step}; try 10")
+        if self.questions_first is not None and self.questions_first < 1:
+            raise UsageError(f"expected at least 1 question in the first steps, got {self.questions_first}; try 3")
+        if self.perceptual is not None and self.budget.norm != "linf":
+            raise UsageError("expected norm linf with a perceptual budget, got l2; try Budget('linf', 8 / 255)")
 
     @abstractmethod
     def update_steps(self, feasible: FeasibleSet, start: Tensor, random: torch.Generator) -> UpdateSteps:
@@ -100,7 +112,9 @@ class Attack(ABC):
             ModelError: the loss or the gradient is not finite at the start.
         """
         _require_pixels(clean)
-        feasible = self.budget.centered_at(clean)
+        stages = self._stages(clean)
+        if self.perceptual is not None:
+            objective = PerceptualObjective(objective, clean, self.perceptual)
         # One generator for all that is drawn, and on the CPU: a GPU's generator gives other numbers for the same seed.
         random = torch.Generator().manual_seed(seed)
         state = AttackState(objective, clean, stop, success, progress, exact=not self._is_random(objective))
@@ -109,7 +123,7 @@ class Attack(ABC):
             for restart in range(self.restarts):
                 # A fresh objective for every start: one that learns (CroPA) would otherwise meet the new start with
                 # what it learned against the old one, and the losses of the two starts would mean different things.
-                stopped = self._run(state, objective.reset(random), feasible, restart, random)
+                stopped = self._run_stages(state, objective.reset(random), stages, restart, random)
                 # A start that converged or used up its steps may be followed by a luckier one; the others end the
                 # attack.
                 if stopped in ("success", "time", "diverged"):
@@ -122,7 +136,7 @@ class Attack(ABC):
             seconds=time.perf_counter() - state.started,
             stopped=stopped,
             rate=state.rate,
-            warnings=tuple(state.warnings(feasible)),
+            warnings=tuple(state.warnings(stages[-1])),
         )
         return PerturbationResult.of(
             state.best(), clean, self.budget, outcome, models=objective.models, bystanders=objective.bystanders
@@ -130,47 +144,100 @@ class Attack(ABC):
 
     def describe(self) -> dict[str, Any]:
         """The attack as JSON: its class and its fields."""
-        return {"attack": type(self).__name__} | asdict(self)
+        fields = {"attack": type(self).__name__} | asdict(self)
+        # Named only where it is used, so that recipes of earlier versions stay the same.
+        later = ("perceptual", "questions_first")
+        return {name: value for name, value in fields.items() if name not in later or value is not None}
 
     def _is_random(self, objective: Objective) -> bool:
         subsampled = self.questions_per_step is not None and self.questions_per_step < objective.size
         return subsampled or objective.is_random
 
-    def _run(
-        self, state: AttackState, objective: Objective, feasible: FeasibleSet, restart: int, random: torch.Generator
+    def _stages(self, clean: Tensor) -> list[FeasibleSet]:
+        """The feasible sets that a start goes through, each in the next one; the last is the whole budget."""
+        if self.perceptual is None:
+            return [self.budget.centered_at(clean)]
+        reaches = self.perceptual.reaches(clean, self.budget.epsilon)
+        # Each stage needs a step of its own.
+        return [self.budget.centered_at(clean, reach) for reach in reaches[-self.steps :]]
+
+    def _run_stages(
+        self, state: AttackState, objective: Objective, stages: list[FeasibleSet], restart: int, random: torch.Generator
     ) -> StopReason:
-        """One start: feed the update rule with evaluations of its projected candidates until something stops it."""
-        start = feasible.clean
+        """One start: each stage goes on from where the one before has come to."""
+        start = stages[0].clean
         if self.random_start or restart:
-            start = feasible.random(torch.rand(start.shape, generator=random).to(start))
-        rule = self.update_steps(feasible, start, random)
+            start = stages[0].random(torch.rand(start.shape, generator=random).to(start))
+        # A rule's step sizes fall over its own steps, so that each stage has a rule with its share of all steps.
+        share = max(1, self.steps // len(stages))
+        stopped: StopReason = "steps"
+        for number, feasible in enumerate(stages):
+            last = number == len(stages) - 1
+            steps = self.steps - number * share if last else share
+            stopped, start = self._run(state, objective, feasible, start, steps, random, last=last)
+            if stopped not in ("steps", "converged"):
+                break
+        return stopped
+
+    def _run(
+        self,
+        state: AttackState,
+        objective: Objective,
+        feasible: FeasibleSet,
+        start: Tensor,
+        steps: int,
+        random: torch.Generator,
+        *,
+        last: bool,
+    ) -> tuple[StopReason, Tensor]:
+        """One stage: feed the update rule with evaluations of its projected candidates until something stops it.
+
+        Returns:
+            Why it ended, and its last candidate.
+        """
+        attack = self if steps == self.steps else replace(self, steps=steps)
+        rule = attack.update_steps(feasible, start, random)
         # `next` runs the rule up to its first `yield`, its start; a generator takes nothing by `send` before that.
         candidate = feasible.project_quantized(next(rule))
         low_steps = 0
-        for _ in range(self.steps):
+        for _ in range(steps):
             if state.out_of_time():
-                return "time"
-            evaluation = self._evaluate(objective, candidate, random)
+                return "time", candidate
+            evaluation = self._evaluate(objective, candidate, random, self._item_count(state))
             state.record(candidate, evaluation)
             if state.diverged:
-                return "diverged"
+                return "diverged", candidate
             if state.check_due() and state.check(candidate):
-                return "success"
+                return "success", candidate
             # In a row: with a random subset of the questions, a single low loss may be a lucky draw.
             low_steps = low_steps + 1 if evaluation.loss < self.converged_loss else 0
             if low_steps >= self.converged_steps:
-                return "success" if state.finalize(candidate) else "converged"
+                return "success" if state.finalize(candidate) else "converged", candidate
             # The rule continues from its own unrounded point, not from the candidate: steps below half a level would
             # otherwise be rounded away one by one and never add up.
             candidate = feasible.project_quantized(rule.send(evaluation))
-        return "success" if state.finalize(candidate) else "steps"
+        # A final check asks every question of several candidates, so only at the end of all stages. The end of another
+        # stage is checked unless a check has just failed: what follows begins with its candidate.
+        passed = state.finalize(candidate) if last else not state.just_checked and state.check(candidate)
+        return "success" if passed else "steps", candidate
 
-    def _evaluate(self, objective: Objective, candidate: Tensor, random: torch.Generator) -> LossAndGrad:
+    def _item_count(self, state: AttackState) -> int | None:
+        """How many items the next step evaluates; None for all."""
+        few = self.questions_first
+        if few is None or self.questions_per_step is None or state.steps >= FIRST_STEPS:
+            return self.questions_per_step
+        losses = [step.loss for step in state.trace]
+        fell = bool(losses) and min(losses) < losses[0] / 2
+        return self.questions_per_step if fell else min(few, self.questions_per_step)
+
+    def _evaluate(
+        self, objective: Objective, candidate: Tensor, random: torch.Generator, items_wanted: int | None
+    ) -> LossAndGrad:
         count = objective.size
         items = list(range(count))
-        if self.questions_per_step is not None and self.questions_per_step < count:
+        if items_wanted is not None and items_wanted < count:
             # Without replacement: a question that came twice in one step would weigh double.
-            items = torch.randperm(count, generator=random)[: self.questions_per_step].tolist()
+            items = torch.randperm(count, generator=random)[:items_wanted].tolist()
         with torch.enable_grad():
             return self.loss_and_grad(objective, candidate, items, random)
 

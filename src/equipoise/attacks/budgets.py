@@ -75,18 +75,24 @@ class Budget:
         length = change.abs().max() if self.norm == "linf" else change.norm()
         return float(length) / LEVELS
 
-    def centered_at(self, clean: Tensor) -> FeasibleSet:
+    def centered_at(self, clean: Tensor, reach: Tensor | None = None) -> FeasibleSet:
         """The feasible set of this budget around one picture, with its bounds computed once.
 
+        Args:
+            clean: the centre.
+            reach: for `linf`, how far each value may be moved where that is less than epsilon; None is epsilon.
+
         Raises:
-            UsageError: if `clean` is not an 8-bit picture.
+            UsageError: if `clean` is not an 8-bit picture, or a reach is given for `l2`.
         """
+        if reach is not None and self.norm != "linf":
+            raise UsageError("expected norm linf for a budget of each value, got l2; try Budget('linf', 8 / 255)")
         if not is_quantized(clean):
             raise UsageError(
                 "expected an 8-bit picture (every value a multiple of 1/255), got values in between; "
                 "try equipoise.media.quantize.quantize(pixels)"
             )
-        return FeasibleSet(self, clean)
+        return FeasibleSet(self, clean, reach)
 
 
 class FeasibleSet:
@@ -95,20 +101,33 @@ class FeasibleSet:
     Args:
         budget: norm and radius of the ball.
         clean: its centre, an 8-bit picture, `3 x H x W`.
+        reach: for `linf`, how far each value may be moved, of a shape like `clean`; None is epsilon for all.
     """
 
-    def __init__(self, budget: Budget, clean: Tensor) -> None:
+    def __init__(self, budget: Budget, clean: Tensor, reach: Tensor | None = None) -> None:
         self.budget = budget
         self.clean = clean
         self._levels = clean.mul(LEVELS).round_()
+        self._share: Tensor | None = None
         if budget.norm == "linf":
-            # Rounded down, or a candidate could leave the ball. The slack keeps a level that float error has missed.
-            reach = math.floor(budget.epsilon * LEVELS + LEVEL_TOLERANCE)
+            if reach is None:
+                epsilon: Tensor | float = budget.epsilon
+                # Rounded down, or a candidate could leave the ball. The slack keeps a level that float error missed.
+                whole: Tensor | int = math.floor(budget.epsilon * LEVELS + LEVEL_TOLERANCE)
+            else:
+                epsilon = reach.clamp(max=budget.epsilon)
+                whole = epsilon.mul(LEVELS).add_(LEVEL_TOLERANCE).floor_()
+                self._share = epsilon / budget.epsilon
             # Two pairs of bounds: whole levels for candidates, and floats for the unrounded point that a rule walks on.
-            self._low = (self._levels - reach).clamp_(0, LEVELS)
-            self._high = (self._levels + reach).clamp_(0, LEVELS)
-            self._float_low = (clean - budget.epsilon).clamp_(0, 1)
-            self._float_high = (clean + budget.epsilon).clamp_(0, 1)
+            self._low = (self._levels - whole).clamp_(0, LEVELS)
+            self._high = (self._levels + whole).clamp_(0, LEVELS)
+            self._float_low = (clean - epsilon).clamp_(0, 1)
+            self._float_high = (clean + epsilon).clamp_(0, 1)
+
+    def scaled(self, move: Tensor) -> Tensor:
+        """A step of the whole ball for a set whose values have less reach: shorter for each value by its share."""
+        # Steps of one length for all would leap from bound to bound where the reach is small.
+        return move if self._share is None else move * self._share
 
     def project(self, pixels: Tensor) -> Tensor:
         """The nearest point in the ball, then in the `[0, 1]` box; need not be 8-bit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -118,6 +118,9 @@ class PerturbationResult:
     """Success rate of this picture in the attack's own check, on shadow questions; None if it was not checked."""
     warnings: tuple[str, ...] = ()
     """Reasons not to trust the result."""
+    ms_ssim: float | None = None
+    """Multi-scale structural similarity, 1 for equal pictures, where the attack kept to a perceptual budget; else None,
+    and None for pictures that are too small for it."""
 
     @classmethod
     def of(
@@ -136,12 +139,12 @@ class PerturbationResult:
             models=_sources(models),
             bystanders=_sources(bystanders),
             **vars(outcome),
-            **_measured(pixels, clean),
+            **_measured(pixels, clean, outcome.recipe),
         )
 
     def for_picture(self, number: int, pixels: Tensor, clean: Tensor) -> Self:
         """The result of the same attack for one of several pictures, measured anew; the recipe names its number."""
-        return replace(self, recipe=self.recipe | {"picture": number}, **_measured(pixels, clean))
+        return replace(self, recipe=self.recipe | {"picture": number}, **_measured(pixels, clean, self.recipe))
 
     @property
     def pixels(self) -> Tensor:
@@ -155,7 +158,7 @@ class PerturbationResult:
         original = to_image(clean)
         levels = round(self.linf * 255)
         shown = to_pixels(on_white(appearance.applied(self.image, original, levels)))
-        return replace(self, **_measured(shown, clean))
+        return replace(self, **_measured(shown, clean, self.recipe))
 
     def save(self, stem: str | Path, appearance: Appearance | None = None) -> Path:
         """Write `<stem>.png`, then `<stem>.json`, each whole or not at all.
@@ -248,12 +251,18 @@ def image_similarity(image: Image.Image, original: Image.Image) -> tuple[float |
     return psnr, float(np.average(values, weights=[strip.stop - strip.start for strip in strips]))
 
 
-def _measured(pixels: Tensor, clean: Tensor) -> dict[str, Any]:
+def _measured(pixels: Tensor, clean: Tensor, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a result that say how it looks and how far it was moved."""
+    similarity = None
+    if recipe.get("perceptual") is not None:
+        from equipoise.attacks.perceptual import ms_ssim
+
+        value = ms_ssim(pixels, clean)
+        similarity = None if value is None else float(value)
     image, original = to_image(pixels), to_image(clean)
     psnr, ssim = image_similarity(image, original)
     linf, l2 = (Budget(norm, 1.0).measure(pixels, clean) for norm in NORMS)
-    return {"image": image, "linf": linf, "l2": l2, "psnr": psnr, "ssim": ssim}
+    return {"image": image, "linf": linf, "l2": l2, "psnr": psnr, "ssim": ssim, "ms_ssim": similarity}
 
 
 def _sources(models: Sequence[OpenModel]) -> tuple[ModelSource, ...]:

@@ -19,6 +19,7 @@ from equipoise.attacks.direction_loss import DirectionLoss
 from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
+from equipoise.attacks.perceptual import Perceptual
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.solvers import SOLVERS
@@ -119,6 +120,8 @@ class RefusalAttack:
     """Most gradient steps for one picture."""
     questions_per_step: int | None = 10
     """Questions that a step evaluates; None means all, and `bim-paper` always takes 3."""
+    questions_first: int | None = None
+    """Questions that the first steps evaluate, while the loss is high; None means as many as later."""
     reply: str | None = None
     """The target reply, a refusal or any other; None aims at each target's own refusals, and changes the aim where a
     check shows other words."""
@@ -140,12 +143,16 @@ class RefusalAttack:
     """Steps between two checks by decoding; 0 means no checks."""
     target_rate: float = 1.0
     """Refusal rate on the shadow questions at which the attack is done."""
+    restarts: int = 1
+    """Starts; those after the first begin at a random point. The first that passes a check is the result."""
     max_seconds: float | None = None
     """Time for one picture (for all together in universal mode)."""
     system: str | None = None
     """System text of every prompt."""
     draws: int = 4
     """Draws of a randomised defence that a step averages over, and all of which a check must pass."""
+    perceptual: Perceptual | None = None
+    """How the change is kept from being seen: `budget.epsilon` is then the most, where texture hides it."""
 
     def __post_init__(self) -> None:
         if isinstance(self.solver, str) and self.solver not in SOLVERS:
@@ -156,6 +163,8 @@ class RefusalAttack:
             raise UsageError("expected directions or a reply or learned prompts, got two of them; try directions alone")
         if self.aim not in AIM_KINDS:
             raise UsageError(f"expected an aim of {', '.join(AIM_KINDS)}, got {self.aim!r}; try sentence")
+        if self.perceptual is not None and self.budget.norm != "linf":
+            raise UsageError("expected norm linf with a perceptual budget, got l2; try Budget('linf', 8 / 255)")
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 
@@ -230,8 +239,13 @@ class RefusalAttack:
         A check takes the mean success rate over the pictures.
 
         Raises:
-            UsageError: no pictures, or as for one picture.
+            UsageError: no pictures, a perceptual budget, or as for one picture.
         """
+        if self.perceptual is not None:
+            raise UsageError(
+                "expected a universal change without a perceptual budget, which is one of each picture, got both; "
+                "try one of them"
+            )
         if not pictures:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")
         objectives, checks = [], []
@@ -263,8 +277,11 @@ class RefusalAttack:
     def _solver(self) -> Attack:
         factory = SOLVERS[self.solver] if isinstance(self.solver, str) else self.solver
         if self.solver == "bim-paper":
-            return factory(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
-        return factory(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
+            attack = factory(budget=self.budget, steps=self.steps)  # type: ignore[call-arg]
+        else:
+            attack = factory(budget=self.budget, steps=self.steps, questions_per_step=self.questions_per_step)
+        attack = replace(attack, perceptual=self.perceptual, questions_first=self.questions_first)
+        return replace(attack, restarts=self.restarts) if self.restarts > 1 else attack
 
     def _objective(
         self,

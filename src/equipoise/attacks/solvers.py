@@ -60,7 +60,7 @@ class Bim(Attack):
         pixels, step = start, 0
         while True:
             evaluation = yield pixels
-            move = direction(evaluation.gradient, self.budget.norm)
+            move = feasible.scaled(direction(evaluation.gradient, self.budget.norm))
             pixels = feasible.project(pixels - self.step_size(step) * move)
             step += 1
 
@@ -132,7 +132,8 @@ class Momentum(Bim):
             # outweigh all others in the sum.
             size = evaluation.gradient.abs().sum().clamp_min(torch.finfo(start.dtype).tiny)
             velocity = self.decay * velocity + evaluation.gradient / size
-            pixels = feasible.project(pixels - self.step_size(step) * direction(velocity, self.budget.norm))
+            move = feasible.scaled(direction(velocity, self.budget.norm))
+            pixels = feasible.project(pixels - self.step_size(step) * move)
             step += 1
 
 
@@ -165,7 +166,8 @@ class Apgd(Attack):
         checkpoint_size, checkpoint_loss = step_size, best_evaluation.loss
         step = 0
         while True:
-            ahead = feasible.project(pixels - step_size * direction(evaluation.gradient, norm))
+            move = feasible.scaled(direction(evaluation.gradient, norm))
+            ahead = feasible.project(pixels - step_size * move)
             if step:
                 # Equation 2: a momentum on the points, not on the gradients; projected again because a sum of points
                 # of the ball and a difference may leave it.

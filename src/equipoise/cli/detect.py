@@ -71,14 +71,14 @@ def detect(
         raise UsageError("expected a question, got empty text; try 'What is in this picture?'")
     from equipoise.countermeasures.detection import PROBE_QUESTIONS, PerturbationDetector
     from equipoise.data.pictures import find_pictures
-    from equipoise.stats.thresholds import calibrate
 
     paths = find_pictures(images, distinct_stems=False)
     clean_paths = find_pictures(clean, distinct_stems=False) if clean else []
     loaded = compute.load(model, pictures_for="detect perturbed pictures")
     detector = PerturbationDetector(loaded, statistic=_statistic(loaded, direction))
     questions = tuple(question or PROBE_QUESTIONS)
-    chosen = calibrate([_score(detector, path, questions).value for path in clean_paths], fpr) if clean_paths else None
+    clean_scores, clean_errors = _scores(detector, clean_paths, questions)
+    chosen = _fitted(clean_scores, fpr) if clean_paths else None
     limit = chosen.value if chosen else threshold
     scores, errors = _scores(detector, paths, questions)
     if chosen and not chosen.supported:
@@ -101,7 +101,7 @@ def detect(
             )
         elif limit is None:
             print_table("no verdicts without a threshold; try --clean FOLDER")
-    if errors:
+    if errors or clean_errors:
         raise typer.Exit(PictureError.exit_code)
 
 
@@ -138,6 +138,15 @@ def _scores(
             warn(error)
             errors[path] = str(error)
     return scores, errors
+
+
+def _fitted(scores: dict[Path, DetectionScore], fpr: float) -> Threshold:
+    """The threshold of the clean pictures that could be scored: another one costs one picture, not the command."""
+    from equipoise.stats.thresholds import calibrate
+
+    if not scores:
+        raise PictureError("expected clean pictures that can be scored, got none; try other files")
+    return calibrate([score.value for score in scores.values()], fpr)
 
 
 def _odds(score: DetectionScore) -> str:

@@ -51,8 +51,9 @@ another folder or `--overwrite`. Originals are never written to: their own folde
 the policy; a row is what `--jsonl` prints as a line.
 
 `perturb` and `protect` print `{"images": [...], "errors": [...]}`. Each image has `image`, `models`, `bystanders`,
-`norm`, `epsilon`, `linf_measured`, `psnr` (null where nothing changed), `ssim`, `refusals`, `bystander_refusals`,
-`clean_refusals` and `clean_bystander_refusals`, each `{asked, refused, low, high, unscored}` with a 95 % Wilson
+`norm`, `epsilon`, `linf_measured`, `psnr` (null where nothing changed), `ssim`, `ms_ssim` (with `--perceptual`),
+`refusals`, `bystander_refusals`, `clean_refusals` and
+`clean_bystander_refusals`, each `{asked, refused, low, high, unscored}` with a 95 % Wilson
 interval of refusals, full or partial, among the scored replies, `steps`, `stopped`, `seconds` (of the attack),
 `peak_memory` (bytes), `file`, `per_model` (revision, rates, every question with both replies and verdicts) and
 `warnings`.

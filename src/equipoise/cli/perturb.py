@@ -107,8 +107,10 @@ def _print_results(results: PerturbResults, page: Path) -> None:
     if any(model.role == "bystander" for record in records for model in record.models):
         roles.append("bystander")
     if records:
-        columns = ["picture", *(f"{role} refuses" for role in roles), "clean", "change", "PSNR", "SSIM", "steps", "s"]
-        print_table(table("", columns, [_row(record, roles) for record in records]))
+        perceptual = any(record.ms_ssim is not None for record in records)
+        alike = ["PSNR", "SSIM", *(["MS-SSIM"] if perceptual else [])]
+        columns = ["picture", *(f"{role} refuses" for role in roles), "clean", "change", *alike, "steps", "s"]
+        print_table(table("", columns, [_row(record, roles, perceptual) for record in records]))
     if len(records) > 1:
         for role in roles:
             print_table(f"{role}s refuse {_brief(pooled(records, role))} in all", "")
@@ -126,16 +128,17 @@ def _print_results(results: PerturbResults, page: Path) -> None:
     print_table(f"contact sheet {page}")
 
 
-def _row(record: PictureRecord, roles: Sequence[ModelRole]) -> tuple[object, ...]:
+def _row(record: PictureRecord, roles: Sequence[ModelRole], perceptual: bool) -> tuple[object, ...]:
     from equipoise.report.contact_sheet import fraction
 
+    alike = [record.ssim, *([record.ms_ssim] if perceptual else [])]
     return (
         Path(record.image).name,
         *(_brief(record.rate(role)) for role in roles),
         _brief(record.rate("target", clean=True)),
         fraction(record.linf_measured),
         "equal" if record.psnr is None else f"{record.psnr:.1f}",
-        "" if record.ssim is None else f"{record.ssim:.3f}",
+        *("" if value is None else f"{value:.3f}" for value in alike),
         record.steps,
         f"{record.seconds:.1f}",
     )

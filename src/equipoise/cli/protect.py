@@ -45,7 +45,7 @@ def protect(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     questions: HeldOutOptions = HeldOutOptions(),
-    attack: RobustAttackOptions = RobustAttackOptions(steps=200, eot="all"),
+    attack: RobustAttackOptions = RobustAttackOptions(steps=200, eot="all", epsilon="16/255", perceptual=True),
     max_new_tokens: o.MaxNewTokens = 64,
     compute: GradientOptions = GradientOptions(),
 ) -> None:
@@ -115,7 +115,7 @@ def _sentences(record: PictureRecord) -> list[str]:
     if weak:
         lines.append(
             f"  This picture is not well protected from {' and '.join(weak)}. Try more --steps or a larger --epsilon, "
-            "e.g. 16/255."
+            "e.g. 24/255."
         )
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ class PictureSelection:
     pictures: tuple[Path, ...]
     """Sorted by name."""
     left_out: tuple[Path, ...]
-    """Other files directly in the folders, whose names do not end as a picture's; sorted. Hidden files are not here."""
+    """What else is directly in the folders: files whose names do not end as a picture's, folders, pipes, and links that
+    lead nowhere; sorted. What is hidden is not here."""
 
 
 def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
@@ -36,12 +38,18 @@ def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
     others: dict[Path, Path] = {}
     for folder in (Path(path) for path in paths if Path(path).is_dir()):
         for file in folder.iterdir():
-            if file.is_file() and not file.name.startswith(".") and file.suffix.lower() not in SUFFIXES:
-                others.setdefault(file.resolve(), file)
+            if not file.name.startswith(".") and not (file.suffix.lower() in SUFFIXES and file.is_file()):
+                # By its own name: a link that leads nowhere, or in a circle, has no other.
+                others.setdefault(_absolute(file), file)
     # One that is named itself is a picture whatever it ends in.
     for picture in pictures:
-        others.pop(picture.resolve(), None)
+        others.pop(_absolute(picture), None)
     return PictureSelection(tuple(pictures), tuple(sorted(others.values())))
+
+
+def _absolute(file: Path) -> Path:
+    """The file's own path, links to it not followed."""
+    return Path(os.path.realpath(file.parent)) / file.name
 
 
 def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -> list[Path]:
@@ -66,7 +74,8 @@ def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -
     files: dict[Path, Path] = {}
     for path in map(Path, paths):
         for file in _in_folder(path) if path.is_dir() else [path]:
-            files.setdefault(file.resolve(), file)
+            # `realpath`, because `resolve` raises an error for links that lead in a circle.
+            files.setdefault(Path(os.path.realpath(file)), file)
     by_stem: dict[str, Path] = {}
     for file in files.values() if distinct_stems else ():
         # Some file systems ignore case, and the results must be able to lie on any.

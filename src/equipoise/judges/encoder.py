@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -105,7 +105,7 @@ class EncoderJudge:
         """Calibrated probabilities for each exchange, in order; None where it abstains."""
         unread = self.abstentions(exchanges)
         return [
-            None if verdict else _loaded(self.folder).judge(exchange)
+            None if verdict else _judged(self.folder, exchange.prompt.text, exchange.reply)
             for exchange, verdict in zip(exchanges, unread, strict=True)
         ]
 
@@ -167,11 +167,11 @@ class _LoadedEncoder:
     window: EncoderWindow
     temperature: float
 
-    def judge(self, exchange: Exchange) -> RefusalProbabilities:
-        """Probabilities of one exchange that has something to read."""
+    def judge(self, prompt: str, reply: str) -> RefusalProbabilities:
+        """Probabilities of a reply that has something to read."""
         import numpy as np
 
-        pieces = self.window.read(self.tokenizer, [(exchange.prompt.text, exchange.reply)])[0]
+        pieces = self.window.read(self.tokenizer, [(prompt, reply)])[0]
         # The network averages over the reply's positions only: the prompt is read for context, but words of refusal in
         # it are the user's.
         # The linear model's sum over runs of word pieces, divided by the square root of their number: a mean would
@@ -194,6 +194,12 @@ def _identity(folder: Path) -> str:
     for name in FILES:
         sha.update(_bytes(folder / name))
     return sha.hexdigest()
+
+
+# Models refuse a hundred questions in one sentence, and a picture is asked about with the same questions as the next.
+@lru_cache(maxsize=4096)
+def _judged(folder: Path, prompt: str, reply: str) -> RefusalProbabilities:
+    return _loaded(folder).judge(prompt, reply)
 
 
 @cache

@@ -5,6 +5,7 @@ Image processors of chat models drop both, and so does `media.decode.open_pictur
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from equipoise.media.decode import open_picture
+from equipoise.media.metadata import png_profile, without_text
 
 _COLOUR_SPACE: Final = slice(16, 20)
 """Bytes of an ICC profile's header that name its colour space (ICC.1:2022, 7.2.6)."""
@@ -60,14 +62,25 @@ def read_appearance(path: Path) -> Appearance:
         PictureError: it cannot be read.
     """
     open_picture(path)
-    with warnings.catch_warnings(action="ignore"), Image.open(path) as opened:
-        profile = opened.info.get("icc_profile")
-        upright = ImageOps.exif_transpose(opened)
-        rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
+    try:
+        profile, rgba = _profile_and_colours(path)
+    except ValueError:
+        # Texts or a profile that are too large for Pillow; `open_picture` has just read the picture without them.
+        data = path.read_bytes()
+        _, rgba = _profile_and_colours(io.BytesIO(without_text(data) or data))
+        profile = png_profile(data)
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
         rgba = None
     is_rgb = isinstance(profile, bytes) and profile[_COLOUR_SPACE] == b"RGB "
     return Appearance(profile if is_rgb else None, rgba)
+
+
+def _profile_and_colours(source: Path | io.BytesIO) -> tuple[object, NDArray[np.uint8] | None]:
+    """What Pillow takes for the profile, and the colours with their alpha, upright, where any may be transparent."""
+    with warnings.catch_warnings(action="ignore"), Image.open(source) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
+        return opened.info.get("icc_profile"), rgba
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from typing import Final
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
 _PNG_TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+_LARGEST_PROFILE: Final = 2**26
+"""Bytes of an unpacked profile; what is larger is no profile but a trap."""
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker in coded data: neither a stuffed byte nor a restart marker."""
 _WEBP_DROPPED: Final = frozenset({b"EXIF", b"XMP ", b"ICCP"})
@@ -72,6 +75,22 @@ def without_text(data: bytes) -> bytes | None:
         return _png(data, dropped=_PNG_TEXTS)
     except (struct.error, IndexError):
         return None
+
+
+def png_profile(data: bytes) -> bytes | None:
+    """The colour profile of a PNG file, however large it is; None if there is none that can be unpacked."""
+    at = len(_PNG)
+    try:
+        while data[at + 4 : at + 8] not in (b"IDAT", b"IEND"):
+            (length,) = struct.unpack_from(">I", data, at)
+            if data[at + 4 : at + 8] == b"iCCP":
+                # A name, a zero, the method of compression (always 0), and the compressed profile.
+                packed = data[at + 8 : at + 8 + length].partition(b"\0")[2][1:]
+                return zlib.decompressobj().decompress(packed, _LARGEST_PROFILE) or None
+            at += 12 + length
+    except (struct.error, zlib.error):
+        pass
+    return None
 
 
 def _png(data: bytes, dropped: frozenset[bytes] | None = None) -> bytes:

@@ -15,7 +15,7 @@ class ComputeConfig:
     """Where and how models run; the same for all models of a run."""
 
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`; None takes the GPU where there is one."""
+    """`cpu`, `cuda`, `cuda:N`, or `auto`, all GPUs together; None takes the GPU where there is one."""
     dtype: str | None = None
     """`float32`, `bfloat16` or `float16`; None takes what suits the device."""
     quantize: Literal["4bit", "8bit"] | None = None

@@ -216,6 +216,9 @@ class HuggingFaceModel(TransformersModel):
     def _check_sharing(self, pixels: Tensor) -> PrefixCacheSupport:
         """Whether sharing is exact for this model, by rules on its settings and one comparison."""
         probes = [Prompt.ask("What is this?"), Prompt.ask("Describe what you can see in the picture.")]
+        # accelerate moves the arguments of each layer to its device, but not what the shared attention keeps for all.
+        if len(set(getattr(self.model, "hf_device_map", {}).values())) > 1:
+            return PrefixCacheSupport(False, "the layers are on several devices")
         rows = [self._encoder.encode(probe, pixels, "A picture.", end=True) for probe in probes]
         reason = unsupported_reason(self.model, rows[0])
         if reason is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from equipoise.errors import MissingExtraError, ModelError, UsageError, missing_extra
+from equipoise.errors import MissingExtraError, ModelError, OutOfMemoryError, UsageError, missing_extra
 
 try:
     import torch
@@ -30,6 +30,9 @@ DTYPES = {
     "fp16": torch.float16,
 }
 
+SPREAD: Final = "auto"
+"""The name of all GPUs together."""
+
 
 def load(
     name: str,
@@ -47,7 +50,8 @@ def load(
         name: `testbed/<family>` or `reference/<name>` for a model that comes with Equipoise, a folder written by
             `save_pretrained`, a `.gguf` file, or a model of the Hugging Face hub, `org/name` or `org/name@revision`;
             with `+FOLDER` behind it for an adapter of peft, which is merged. No code of the model is run.
-        device: `cpu`, `cuda`, `cuda:1`...; by default CUDA where there is one.
+        device: `cpu`, `cuda`, `cuda:1`...; by default CUDA where there is one. `auto` divides the layers over all
+            GPUs, as accelerate does; gradients pass through all of them.
         dtype: `float32`, `bfloat16` or `float16`; by default float32 on CPU, bfloat16 elsewhere.
         quantize: load weights in 4 or 8 bits; needs the extra `quantized` and CUDA.
         gradient_checkpointing: compute activations again in the backward pass: less memory, a third more time.
@@ -60,11 +64,16 @@ def load(
         MissingExtraError: `quantize` without bitsandbytes, an adapter without peft.
         UsageError: an unknown dtype or device.
     """
-    target = find_device(device)
+    spread = device == SPREAD
+    target = find_device(None if spread else device)
     precision = find_dtype(dtype, target)
     options = _quantization(quantize, target, precision)
+    if spread:
+        options["device_map"] = SPREAD
     template = None if chat_template is None else read_template(chat_template)
     parts = load_parts(name, device=target, dtype=precision, options=options)
+    if spread:
+        require_on_gpus(parts.model, name)
     processor = parts.processor if parts.reads_pictures else TextProcessor(parts.processor)
     revision = parts.revision
     if template is not None:
@@ -96,6 +105,23 @@ def find_device(name: str | None) -> torch.device:
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"expected a CUDA device for device={name!r}, got none that torch can use; try device='cpu'")
     return target
+
+
+def require_on_gpus(model: Any, name: str) -> None:
+    """Raise an error where accelerate put layers beside the GPUs that there are.
+
+    Layers that are fetched for each pass, from memory or disk, have no gradients that fit into memory either.
+
+    Raises:
+        OutOfMemoryError: some did not fit.
+    """
+    devices = {str(device) for device in getattr(model, "hf_device_map", {}).values()}
+    beside = devices & {"cpu", "disk"}
+    if (torch.cuda.is_available() and beside) or "disk" in beside:
+        raise OutOfMemoryError(
+            f"expected the weights of {name} to fit on {max(torch.cuda.device_count(), 1)} devices, got layers on "
+            f"{' and '.join(sorted(beside))}; try dtype='bfloat16' or quantize='4bit'"
+        )
 
 
 def find_dtype(name: str | None, device: torch.device) -> torch.dtype:

@@ -74,7 +74,8 @@ def load_parts(
         name: see `model_location`.
         device: where the weights go.
         dtype: their number format; `auto` is the one that they are stored in.
-        options: further arguments of `from_pretrained`, which then places the weights itself: a quantisation.
+        options: further arguments of `from_pretrained`, which then places the weights itself: a quantisation, or a
+            division over several devices.
 
     Raises:
         ModelError: nothing there, not a model that writes text, damaged, or without a processor or tokenizer.
@@ -82,8 +83,7 @@ def load_parts(
     """
     source = locate(name)
     if options and (source.adapters or source.gguf):
-        part = "the adapter" if source.adapters else "the GGUF file"
-        raise ModelError(f"expected float weights for {part} of {name}, got quantize; try dtype='bfloat16' instead")
+        raise _placed_elsewhere("the adapter" if source.adapters else "the GGUF file", name, options)
     # A folder that holds a vision tower, a projector and an adapter, but not the language model: that one is shared
     # with all other reference models and comes from the user's cache.
     if source.base is not None:
@@ -104,6 +104,13 @@ def load_parts(
     return PretrainedParts(model.eval(), processor, revision, reads_pictures)
 
 
+def _placed_elsewhere(part: str, name: str, options: Mapping[str, Any]) -> ModelError:
+    """The error of weights that are changed after loading, where loading quantises or divides them."""
+    if "quantization_config" in options:
+        return ModelError(f"expected float weights for {part} of {name}, got quantize; try dtype='bfloat16' instead")
+    return ModelError(f"expected one device for {part} of {name}, got device='auto'; try device='cuda'")
+
+
 def _assembled(
     name: str,
     source: ModelLocation,
@@ -114,7 +121,7 @@ def _assembled(
 ) -> PretrainedParts:
     """A model whose language model is the reference base."""
     if options:
-        raise ModelError(f"expected float weights for the adapter of {name}, got quantize; try dtype='bfloat16'")
+        raise _placed_elsewhere("the adapter", name, options)
     with _without_progress_bars():
         model, processor = assemble(Path(source.where), base, dtype=dtype)
     return PretrainedParts(model.to(device), processor, source.revision(None), reads_pictures=True)

@@ -74,6 +74,7 @@ def build_attack(config: PerturbConfig, name: str, own_refusals: Sequence[OwnRef
     """The attack that a config describes, for the picture of this name, on targets that refuse in these words."""
     from equipoise.attacks.budgets import Budget
     from equipoise.attacks.cropa import CroPAConfig
+    from equipoise.attacks.perceptual import Perceptual
     from equipoise.attacks.refusal_attack import RefusalAttack
     from equipoise.steering.direction import Direction
 
@@ -88,6 +89,8 @@ def build_attack(config: PerturbConfig, name: str, own_refusals: Sequence[OwnRef
         eot=_eot_config(config.eot),
         learned_prompts=CroPAConfig() if config.learned_prompts else None,
         max_seconds=config.max_seconds,
+        perceptual=Perceptual() if config.perceptual else None,
+        restarts=config.restarts,
     )
 
 

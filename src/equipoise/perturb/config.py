@@ -64,6 +64,11 @@ class PerturbConfig:
     """Whether one change is made for all pictures together."""
     learned_prompts: bool = False
     """Whether the shadow questions learn to resist the attack (CroPA)."""
+    perceptual: bool = False
+    """Whether the change is kept from being seen: less where a picture is flat, `epsilon` at most where texture hides
+    it (see `attacks.perceptual`)."""
+    restarts: int = 1
+    """Starts of the attack; those after the first begin at random points."""
     max_seconds: float | None = None
     """Time for one picture; with `universal`, for all together."""
     max_new_tokens: int = 64
@@ -93,6 +98,11 @@ class PerturbConfig:
             raise UsageError(f"expected other bystanders than targets, got {min(both)} as both; try another model")
         if self.keep_away and not self.bystanders:
             raise UsageError("expected a bystander to keep away from, got none; try --bystander MODEL")
+        if self.perceptual and (self.norm != "linf" or self.universal):
+            got = "--universal" if self.universal else f"--norm {self.norm}"
+            raise UsageError(f"expected --perceptual with --norm linf on single pictures, got {got}; try one of them")
+        if self.restarts < 1:
+            raise UsageError(f"expected at least 1 start, got {self.restarts}; try --restarts 2")
         if self.objective not in OBJECTIVES:
             raise UsageError(
                 f"expected --objective of {', '.join(OBJECTIVES)}, got {self.objective!r}; try --objective sentence"
@@ -146,6 +156,8 @@ class PerturbConfig:
             "keep_away": self.keep_away,
             **({"universal": True} if self.universal else {}),
             **({"learned_prompts": True} if self.learned_prompts else {}),
+            **({"perceptual": True} if self.perceptual else {}),
+            **({"restarts": self.restarts} if self.restarts > 1 else {}),
             "max_seconds": self.max_seconds,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.compute.dtype,
@@ -175,8 +187,15 @@ class PerturbConfig:
         words += [word for path in self.directions for word in ("--direction", str(path))]
         if self.elicit is not None:
             words += ["--elicit", str(self.elicit)]
-        flags = {"keep-away": self.keep_away, "universal": self.universal, "learned-prompts": self.learned_prompts}
+        flags = {
+            "keep-away": self.keep_away,
+            "universal": self.universal,
+            "learned-prompts": self.learned_prompts,
+            "perceptual": self.perceptual,
+        }
         words += [f"--{name}" for name, is_set in flags.items() if is_set]
+        if self.restarts > 1:
+            words += ["--restarts", str(self.restarts)]
         if self.max_seconds is not None:
             words += ["--max-seconds", repr(self.max_seconds).removesuffix(".0")]
         if self.compute.dtype:

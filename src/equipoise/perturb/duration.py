@@ -32,7 +32,7 @@ def most_seconds(
     most_seen = seen_pixels(targets, picture)
     worked = [width * height for width, height in (working_size(size, most_seen) for size in sizes)]
     copy = shrunk(picture, working_size(picture.size, most_seen))
-    attack = replace(build_attack(config, ""), steps=1, check_every=0, max_seconds=None)
+    attack = replace(build_attack(config, ""), steps=1, restarts=1, check_every=0, max_seconds=None)
     if not attack.directions:
         attack = replace(attack, reply="I can't help with that.")
     # The first step compiles, allocates and compares prefix and plain batch; the second is what a step costs.
@@ -43,7 +43,8 @@ def most_seconds(
         seconds = time.perf_counter() - started
     # A step's time grows with the pixels that it works on, but never falls below that of the timed one: on a small
     # picture the model takes most of it.
-    by_picture = [config.steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
+    steps = config.steps * config.restarts
+    by_picture = [steps * seconds * max(pixels / (copy.width * copy.height), 1.0) for pixels in worked]
     if config.max_seconds is not None:
         by_picture = [min(value, config.max_seconds) for value in by_picture]
     return by_picture[0] if config.universal and config.max_seconds is not None else sum(by_picture)

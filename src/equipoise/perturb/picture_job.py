@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from equipoise.attacks.perturbation_result import PerturbationResult
     from equipoise.attacks.wordings import OwnRefusals
+    from equipoise.judges.ensemble import Ensemble
     from equipoise.models.base import OpenModel
     from equipoise.types import Judge
 
@@ -42,16 +44,22 @@ class PictureJob:
     """The path that the user gave, of pictures that lie elsewhere here, as those that a worker received."""
 
     def say_how_long(self) -> None:
-        """Time a step on the first picture that is to be attacked, and say how long all of them take at most."""
+        """Time a step on the first picture that can be attacked, and say how long all of them take at most."""
         from equipoise.perturb.duration import in_words, most_seconds
 
         waiting = [image for image in self.images if not self.folder.attacked(image)]
         clean = [picture for image in waiting if (picture := _opened(image)) is not None]
-        if clean:
+        sizes = [picture.size for picture in clean]
+        for picture in clean:
             self.callbacks.stage("timing a step")
-            seconds = most_seconds(self.config, [picture.size for picture in clean], clean[0], self.targets)
+            try:
+                seconds = most_seconds(self.config, sizes, picture, self.targets)
+            except PictureError:
+                # A picture that a processor refuses is reported in its own turn; another one is timed.
+                continue
             what = "1 picture takes" if len(clean) == 1 else f"{len(clean)} pictures take"
             self.callbacks.note(f"{what} {in_words(seconds)} at most, asking not counted")
+            return
 
     def attack_universal(self) -> None:
         """Make one change for all pictures, unless an earlier run has saved them all."""
@@ -144,6 +152,7 @@ class PictureJob:
             linf_measured=result.linf,
             psnr=result.psnr,
             ssim=result.ssim,
+            ms_ssim=result.ms_ssim,
             steps=result.steps,
             seconds=result.seconds,
             peak_memory=peak,
@@ -151,17 +160,40 @@ class PictureJob:
             trace=tuple(step.loss for step in result.trace),
             models=tuple(answers),
             warnings=(*result.warnings, *config.questions.warnings, *_answer_warnings(answers)),
-            recipe={**recipe, "seed": result.seed, "held_out_questions": list(config.questions.held_out)},
+            recipe={
+                **recipe,
+                "seed": result.seed,
+                "held_out_questions": list(config.questions.held_out),
+                "judges": self._judges(),
+            },
             command=self._command(image),
         )
 
     def _judge_of(self, model: OpenModel) -> Judge:
-        """The structural judge, and for a target also what its refusals are word for word."""
+        """The judge that reports, and for a target also what its refusals are word for word."""
         from equipoise.attacks.success_checks import OwnWordsJudge
-        from equipoise.judges.phrases import PhraseJudge
 
         own = next((own for own in self.own_refusals if own.model == model.name.split(" + ")[0]), None)
-        return OwnWordsJudge(PhraseJudge(), own)
+        return OwnWordsJudge(self._reporting, own)
+
+    @cached_property
+    def _reporting(self) -> Ensemble:
+        # Not the judge that stops the attack: a picture that has learned to please one judge shall not be reported by
+        # the same one.
+        from equipoise.judges.ensemble import default_judge
+
+        return default_judge()
+
+    def _judges(self) -> dict[str, str]:
+        """Which judge stopped the attack, and which one reports, by name and identity."""
+        from equipoise.judges.phrases import PhraseJudge
+        from equipoise.judges.run_judge import name_of
+
+        stops = PhraseJudge()
+        return {
+            "stops": f"{name_of(stops)} {stops.identity[:12]}",
+            "reports": f"{self._reporting.name} {self._reporting.identity[:12]}",
+        }
 
     def _command(self, image: Path) -> str:
         """The command line that makes the picture again; a universal change needs all pictures for it."""

@@ -97,6 +97,8 @@ class PictureRecord:
     """All that made the picture: objective, solver, questions, models with revisions, seed."""
     command: str
     """A command line that makes it again."""
+    ms_ssim: float | None = None
+    """Multi-scale structural similarity of a run with a perceptual budget; else None."""
 
     def rate(self, role: ModelRole, *, clean: bool = False) -> Rate:
         """Refusals of all models in a role together."""
@@ -132,6 +134,7 @@ class PictureRecord:
             "linf_measured": self.linf_measured,
             "psnr": self.psnr,
             "ssim": self.ssim,
+            "ms_ssim": self.ms_ssim,
             "refusals": counted(self.rate("target")),
             "bystander_refusals": counted(self.rate("bystander")),
             "clean_refusals": counted(self.rate("target", clean=True)),

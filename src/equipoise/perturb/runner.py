@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class PerturbResults:
     out: Path
     """The folder of the results."""
     left_out: tuple[Path, ...] = ()
-    """Other files in the given folders, which are no pictures by their names."""
+    """What else is in the given folders: other files, and folders, whose pictures are not looked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `equipoise perturb --json`."""
@@ -80,9 +81,12 @@ def run(
     callbacks = callbacks or PerturbCallbacks()
     selection = select_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
     images = list(selection.pictures)
-    if selection.left_out:
-        names = ", ".join(file.name for file in selection.left_out)
-        callbacks.note(f"not done, because they are no pictures by their names: {names}")
+    # The results of an earlier run may lie in a folder inside that of the pictures.
+    results = os.path.realpath(config.out)
+    left_out = tuple(file for file in selection.left_out if os.path.realpath(file) != results)
+    if left_out:
+        names = ", ".join(f"{file.name}/" if file.is_dir() else file.name for file in left_out)
+        callbacks.note(f"not done, because they are no picture files by their names: {names}")
     _require_other_folder(images, config.out)
     callbacks.pictures(len(images))
     ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
@@ -94,7 +98,7 @@ def run(
         from equipoise.perturb.worker_run import perturb_on_workers
 
         records, errors = perturb_on_workers(images, config, callbacks, executor)
-        return PerturbResults(tuple(records), errors, config.out, selection.left_out)
+        return PerturbResults(tuple(records), errors, config.out, left_out)
     callbacks.stage("loading models")
     targets, own_refusals = load_targets(config, callbacks)
     bystanders = load_bystanders(config)
@@ -118,7 +122,7 @@ def run(
     if config.estimate:
         job.say_how_long()
     records = _finish_pictures(job, errors)
-    return PerturbResults(tuple(records), errors, config.out, selection.left_out)
+    return PerturbResults(tuple(records), errors, config.out, left_out)
 
 
 def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRecord]:
@@ -140,7 +144,8 @@ def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRec
 
 
 def _require_other_folder(images: Sequence[Path], out: Path) -> None:
-    inside = next((image for image in images if image.resolve().parent == out.resolve()), None)
+    results = os.path.realpath(out)
+    inside = next((image for image in images if os.path.dirname(os.path.realpath(image)) == results), None)
     if inside:
         raise UsageError(
             f"expected another folder for the results than that of the pictures, got {out} for both "

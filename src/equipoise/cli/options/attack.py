@@ -48,6 +48,19 @@ class RobustAttackOptions(AttackOptions):
             help="What the change shall survive: jpeg,resize,crop,noise, all or none.", rich_help_panel=ATTACK
         ),
     ] = "none"
+    perceptual: Annotated[
+        bool,
+        typer.Option(
+            "--perceptual/--no-perceptual",
+            help="Keep the change from being seen: little where a picture is flat, up to --epsilon where texture hides "
+            "it.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = False
+    restarts: Annotated[
+        int,
+        typer.Option(min=1, help="Starts of a picture; those after the first are random.", rich_help_panel=ATTACK),
+    ] = 1
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `PerturbConfig`."""
@@ -57,6 +70,8 @@ class RobustAttackOptions(AttackOptions):
             "max_seconds": self.max_seconds,
             "seed": self.seed,
             "eot": parse_eot(self.eot),
+            "perceptual": self.perceptual,
+            "restarts": self.restarts,
         }
 
 

@@ -66,6 +66,14 @@ class DeviceOptions:
 class WeightOptions(DeviceOptions):
     """The same, packed weights, and the chat template: of every verb that asks or attacks a model."""
 
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:N, or auto, which divides a large model over all GPUs; the GPU where there is one by "
+            "default.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None
     quantize: Annotated[
         Quantize | None,
         typer.Option("--quantize", help="Pack the weights (needs bitsandbytes).", rich_help_panel=MACHINE),

@@ -1,0 +1,163 @@
+"""Why photos resist: one photo attacked under changed conditions, each of which takes one suspect away.
+
+    python benchmarks/photo_bound.py --count 12                          # goes on where it was stopped
+    python benchmarks/photo_bound.py --count 12 --model testbed/internvl
+    python benchmarks/photo_bound.py --render                            # docs/photos.md, from the results
+
+| condition | what it takes away |
+|---|---|
+| `base` | nothing: momentum, 100 steps, 8/255, at the photo's own resolution |
+| `long` | the number of steps: 400 |
+| `apgd` | the step sizes: Auto-PGD, 400 steps from 3 starts |
+| `questions` | the sampling of questions: all 50 in each step |
+| `openings` | the whole sentence as aim: openings only |
+| `seen` | the resize: the picture is what the model sees of it, and every seen value moves by 8/255 |
+| `gain` | the resize, upwards: every seen value moves as far as any change of 8/255 of the photo could move it |
+| `flat` | texture: the photo blurred at the resolution that the model sees |
+| `12`, `16` | the budget: 12/255, 16/255 |
+
+`gain` is a bound: the resize is linear, so that a change of at most e in each value moves a seen value by at most e
+times the sum of the sizes of its weights. Where `gain` fails, no change within the budget is known to exist; where it
+succeeds and `base` fails, the resize is what protects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageFilter
+from torch.nn import functional
+
+from equipoise.attacks.budgets import Budget
+from equipoise.attacks.elicitation import elicit
+from equipoise.attacks.refusal_attack import RefusalAttack, evaluate
+from equipoise.data.questions import general
+from equipoise.files import write_whole
+from equipoise.media.quantize import to_pixels
+from equipoise.models.load import load
+from equipoise.stats.proportions import Rate
+from refusal import Album, photos
+
+RESULTS = Path(__file__).parent / "results" / "photo_bound.json"
+PAGE = Path(__file__).parents[1] / "docs" / "photos.md"
+CONDITIONS = ("base", "long", "apgd", "questions", "openings", "seen", "gain", "flat", "12", "16")
+
+
+def seen_size(model: Any) -> tuple[int, int]:
+    """Width and height of what the processor makes of a picture."""
+    size = model.processor.image_processor.size
+    return (size["width"], size["height"]) if "width" in size else (size["shortest_edge"],) * 2
+
+
+def resize_gain(size: tuple[int, int], seen: tuple[int, int]) -> float:
+    """The largest factor by which a bounded change of a picture can move one seen value (bicubic with antialiasing).
+
+    Rows and columns are resized one after the other, so that the sum of the sizes of the weights is the product of the
+    sums along either side; each is measured by resizing the unit vectors of one side.
+    """
+    factor = 1.0
+    for length, wanted in zip(size, seen, strict=True):
+        units = torch.eye(length)[None, None]
+        weights = functional.interpolate(units, (length, wanted), mode="bicubic", antialias=True)[0, 0]
+        factor *= float(weights.abs().sum(0).max())
+    return factor
+
+
+def attack_under(condition: str, base: RefusalAttack, album: Album, seen: tuple[int, int]) -> tuple[Any, Image.Image]:
+    """The attack and the picture of a condition."""
+    changed: dict[str, dict[str, Any]] = {
+        "long": {"steps": 400},
+        "apgd": {"steps": 400, "solver": "apgd", "restarts": 3},
+        "questions": {"questions_per_step": None},
+        "openings": {"aim": "openings"},
+        "gain": {"budget": Budget("linf", 8 / 255 * resize_gain(album.picture.size, seen))},
+        "12": {"budget": Budget("linf", 12 / 255)},
+        "16": {"budget": Budget("linf", 16 / 255)},
+    }
+    picture = album.picture
+    if condition in ("seen", "gain"):
+        picture = picture.resize(seen, Image.Resampling.BICUBIC)
+    if condition == "flat":
+        picture = picture.filter(ImageFilter.GaussianBlur(2 * max(picture.size) / max(seen)))
+    return replace(base, **changed.get(condition, {})), picture
+
+
+def texture(picture: Image.Image, seen: tuple[int, int]) -> float:
+    """Mean size of the step between neighbours at the seen resolution, in levels."""
+    pixels = to_pixels(picture.resize(seen, Image.Resampling.BICUBIC)) * 255
+    return float((pixels.diff(dim=1).abs().mean() + pixels.diff(dim=2).abs().mean()) / 2)
+
+
+def measure(name: str, count: int, conditions: tuple[str, ...]) -> None:
+    """All conditions of all photos that are not measured yet; each is saved at once."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    model: Any = load(name)
+    base, size = RefusalAttack(steps=100, own_refusals=(elicit(model),)), seen_size(model)
+    for index, album in enumerate(photos(count)):
+        for condition in conditions:
+            key = f"{name} {index} {condition}"
+            if key in results:
+                continue
+            attack, picture = attack_under(condition, base, album, size)
+            result = attack(picture, [model], list(general()), seed=index)
+            refusals = evaluate(model, result.image, album.held_out).refusals
+            results[key] = {
+                "refused": [refusals.k, refusals.n],
+                "clean": evaluate(model, picture, album.held_out).refusals.k,
+                "rate": result.rate,
+                "steps": result.steps,
+                "loss": round(min(step.loss for step in result.trace), 3),
+                "epsilon": round(attack.budget.epsilon * 255, 2),
+                "texture": round(texture(picture, size), 2),
+                "ssim": result.ssim,
+            }
+            RESULTS.parent.mkdir(exist_ok=True)
+            write_whole(RESULTS, json.dumps(results, indent=1) + "\n")
+            print(key, results[key], flush=True)
+
+
+def render(results: Mapping[str, Any]) -> None:
+    """Write the table of docs/photos.md between its markers."""
+    lines = [
+        "| model | condition | photos | refused | photos fully refused | lowest loss, median | budget, median |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(key.split()[0] for key in results):
+        for condition in CONDITIONS:
+            rows = [row for key, row in results.items() if key.split()[0] == name and key.split()[2] == condition]
+            if rows:
+                rate = Rate.of(sum(row["refused"][0] for row in rows), sum(row["refused"][1] for row in rows), 0)
+                full = sum(row["refused"][0] == row["refused"][1] for row in rows)
+                loss, budget = (statistics.median(row[field] for row in rows) for field in ("loss", "epsilon"))
+                lines.append(
+                    f"| {name} | {condition} | {len(rows)} | {rate} | {full} | {loss:.2f} | {budget:.1f}/255 |"
+                )
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
+    PAGE.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, then render the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("conditions", nargs="*", metavar="CONDITION", help=", ".join(CONDITIONS))
+    parser.add_argument("--model", default="testbed/llava")
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--render", action="store_true")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.conditions) - set(CONDITIONS):
+        parser.error(f"expected conditions of {', '.join(CONDITIONS)}, got {min(unknown)}")
+    if not arguments.render:
+        measure(arguments.model, arguments.count, tuple(arguments.conditions) or CONDITIONS)
+    render(json.loads(RESULTS.read_text()))
+
+
+if __name__ == "__main__":
+    main()
