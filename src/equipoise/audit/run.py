@@ -219,7 +219,7 @@ def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionO
         run = _begin(plan)
         total = _total(list(_variants(plan, run, watch)))
         if plan.workers is not None and total.fatal is None:
-            plan.workers.clear()
+            plan.workers.store.clear()
         return replace(total, accepted=accept_failures(run, plan.max_failed))
 
 

@@ -74,11 +74,19 @@ class TrainingProcesses:
         return rows if len(rows) < self.count else rows[self.rank :: self.count]
 
     def average_gradients(self, weights: Sequence[torch.nn.Parameter]) -> None:
-        """Replace the gradient of each weight by its mean over the processes; a missing one counts as zero."""
+        """Replace the gradient of each weight by its mean over the processes.
+
+        A weight that no process has a gradient for keeps none, so that no optimiser decays it; one that only some have
+        a gradient for counts as zero in the others.
+        """
         if self.count == 1:
             return
+        used = torch.tensor([weight.grad is not None for weight in weights], device=_message_device()).int()
+        distributed.all_reduce(used)
         groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-        for weight in weights:
+        for weight, processes in zip(weights, used.tolist(), strict=True):
+            if not processes:
+                continue
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             groups.setdefault((weight.grad.dtype, weight.grad.device), []).append(weight.grad)

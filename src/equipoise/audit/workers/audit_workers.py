@@ -153,12 +153,6 @@ class AuditWorkers:
                 collection.keep(rows, outcome)
         return collection.outcome
 
-    def clear(self) -> None:
-        """Remove the shards, after everything in them has been kept or has become useless."""
-        for key in self.store.keys():
-            self.store.discard(key)
-        self.store.remove_empty()
-
 
 @dataclass
 class _BatchCollection:

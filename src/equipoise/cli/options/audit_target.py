@@ -96,8 +96,7 @@ def open_target(
     store = ShardStore(folder / SHARDS)
     task = AuditTask(partial(choice.compute.load, choice.model), choice.load_judge, choice.defences)
     if overwrite:
-        for key in store.keys():
-            store.discard(key)
+        store.clear()
     try:
         with executor.open(task, store, warn) as group:
             workers = AuditWorkers(group, store, choice.requests.connections or BATCH)
