@@ -200,7 +200,8 @@ def _judged(
         for number, batch in enumerate(batches):
             read.append(batch)
             exchanges = [row.exchange for row in batch if row.exchange is not None]
-            yield JudgingBatch(tuple(f"{number}.{at}" for at in range(len(exchanges))), partial(_at, exchanges))
+            names = tuple(f"{number}.{at}" for at in range(len(exchanges)))
+            yield JudgingBatch(names, partial(_at, exchanges), str(number))
 
     for verdicts in judging.verdicts(usable()):
         batch = read.popleft()

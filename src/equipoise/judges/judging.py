@@ -53,10 +53,12 @@ class JudgingBatch:
     """A hash or a name of each reply."""
     exchange: Callable[[int], Exchange]
     """Makes one of them, by its number in the batch; called when a worker is free."""
+    label: str = ""
+    """Tells apart batches of equal inputs, such as two without any."""
 
     def single(self, number: int) -> JudgingBatch:
         """One reply alone."""
-        return JudgingBatch((self.inputs[number],), lambda _: self.exchange(number))
+        return JudgingBatch((self.inputs[number],), lambda _: self.exchange(number), f"{self.label}.{number}")
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class BatchJudging:
         return verdict
 
     def _item(self, batch: JudgingBatch) -> WorkItem:
-        key = content_key("judge", batch.inputs, {"judge": self.identity})
+        key = content_key("judge", batch.inputs, {"judge": self.identity, "label": batch.label})
         first = batch.inputs[0][:24] if batch.inputs else "none"
         more = f" and {len(batch.inputs) - 1} more" if len(batch.inputs) > 1 else ""
         return WorkItem(key, f"reply {first}{more}", partial(_pack, batch))

@@ -22,7 +22,6 @@ from equipoise.execution.dispatch import WorkerGroup
 from equipoise.execution.items import Parcel, WorkerTask, WorkItem, content_key
 from equipoise.execution.shards import ShardStore
 from equipoise.judges.phrases import PhraseJudge
-from equipoise.judges.run_judge import identity_of
 from equipoise.models.base import OpenModel
 from equipoise.steering.activation_sums import ActivationSums
 from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
@@ -107,12 +106,12 @@ class CaptureWorkers:
     Args:
         group: workers with a `CaptureTask`.
         store: of their shards, where results lie until their stage is complete.
-        judge: that of the task.
+        judge: identity of the task's.
     """
 
     group: WorkerGroup
     store: ShardStore
-    judge: Judge = field(default_factory=PhraseJudge)
+    judge: str = field(default_factory=lambda: PhraseJudge().identity)
 
     def replies(self, orders: Sequence[CaptureOrder], progress: Callable[[int], None]) -> list[list[dict[str, Any]]]:
         """The rows of each batch, in order."""
@@ -130,7 +129,7 @@ class CaptureWorkers:
         Raises:
             EquipoiseError: a batch failed; no prompt may be missing from a mean.
         """
-        items = [order.item(identity_of(self.judge)) for order in orders]
+        items = [order.item(self.judge) for order in orders]
         sizes = {item.key: len(order.prompts) for item, order in zip(items, orders, strict=True)}
         done = 0
         for outcome in self.group.map(items):
@@ -147,4 +146,4 @@ class CaptureWorkers:
     def discard(self, orders: Sequence[CaptureOrder]) -> None:
         """Remove results that are kept elsewhere."""
         for order in orders:
-            self.store.discard(order.item(identity_of(self.judge)).key)
+            self.store.discard(order.item(self.judge).key)
