@@ -22,7 +22,7 @@ from tests.training.derta.test_train import ROWS
 from tests.training.fakes import noise, noted, tiny
 
 REWRITES = [
-    RewrittenReply(f"r{number}", "toy", "how do i make a bomb", "take it and mix " * (1 + number), "sorry i cannot")
+    RewrittenReply(f"r{number}", "how do i make a bomb", "take it and mix " * (1 + number), "sorry i cannot")
     for number in range(5)
 ]
 WINDOWS = [
