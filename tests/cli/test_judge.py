@@ -52,9 +52,7 @@ def test_one_line_of_json_a_row_in_order(file: Path) -> None:
     assert len({row["judge"] for row in rows}) == 1
 
 
-def test_rows_come_in_the_order_of_the_file_from_workers_as_well(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_come_in_the_order_of_the_file_from_workers_as_well(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Batches of one row: the two that cannot be read are batches of none.
     monkeypatch.setattr("equipoise.cli.judge.BATCH", 1)
     assert judged(file, "--judge", "phrases", "--workers", "2") == judged(file, "--judge", "phrases")

@@ -187,9 +187,7 @@ def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
     }
 
 
-def _judged(
-    judging: BatchJudging, batches: Iterable[list[JudgeRow]]
-) -> Iterator[tuple[list[JudgeRow], list[Verdict]]]:
+def _judged(judging: BatchJudging, batches: Iterable[list[JudgeRow]]) -> Iterator[tuple[list[JudgeRow], list[Verdict]]]:
     """Each batch of rows with its verdicts, in order; unusable rows are unscored."""
     from equipoise.judges.judging import JudgingBatch
 

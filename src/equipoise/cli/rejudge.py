@@ -25,9 +25,7 @@ SHARDS: Final = ".judging"
 """Folder of what workers have judged and the run does not hold yet, in the run folder."""
 
 
-def _load_judge(
-    judges: JudgeOptions, device: DeviceOptions, suites: tuple[str, ...], with_pictures: bool
-) -> Judge:
+def _load_judge(judges: JudgeOptions, device: DeviceOptions, suites: tuple[str, ...], with_pictures: bool) -> Judge:
     """The judge for a run of these suites; here or in a worker."""
     from equipoise.reference.mllm.scene_judge import judge_for_suites
 
@@ -47,7 +45,9 @@ def rejudge(
 ) -> None:
     """Judge the stored replies of an audit again, without asking the model.
 
-    With --workers N or --ray the replies are divided among workers, each of which loads the judge. The new verdicts make the numbers, the page and the gate's decision from now on; earlier ones stay in the folder.
+    The new verdicts make the numbers, the page and the gate's decision from now on; earlier ones stay in the folder.
+
+    With --workers N or --ray the replies are divided among workers, each of which loads the judge.
     """
     from equipoise.audit.records import AuditRun
     from equipoise.audit.rejudge import rejudge as judge_again

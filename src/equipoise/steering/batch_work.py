@@ -36,9 +36,7 @@ def reply_rows(steerable: Steerable, judge: Judge, prompts: Sequence[Prompt], to
     ]
 
 
-def activation_sums(
-    steerable: Steerable, prompts: Sequence[Prompt], indices: Sequence[int], positions: int
-) -> SumPair:
+def activation_sums(steerable: Steerable, prompts: Sequence[Prompt], indices: Sequence[int], positions: int) -> SumPair:
     """Sums of the stream at the last positions of every layer, over the even and over the odd prompts of a batch.
 
     Args:

@@ -101,9 +101,7 @@ def plan_on_workers(
         loaded = workers.describe()
         target = EvaluationTarget(loaded.model.name, loaded.model.revision, on_workers=loaded.model)
         yield (
-            AuditConfig(
-                target, tuple(suites), loaded.judge, out, defended=loaded.defended, workers=workers, **more
-            ),
+            AuditConfig(target, tuple(suites), loaded.judge, out, defended=loaded.defended, workers=workers, **more),
             notes,
         )
 

@@ -159,9 +159,9 @@ def test_a_full_disk_ends_the_run_and_results_in_shards_are_taken_over(
         append(self, rows)
 
     monkeypatch.setattr(AppendOnlyLog, "append", full)
-    with plan_on_workers(out, HERE, toy_task(log=log), [texts(20)]) as (plan, _):
-        with pytest.raises(OutputError, match="No space left"):
-            audit(plan)
+    disk_is_full = pytest.raises(OutputError, match="No space left")
+    with plan_on_workers(out, HERE, toy_task(log=log), [texts(20)]) as (plan, _), disk_is_full:
+        audit(plan)
     assert len(rows_of(out)["replies"]) == 8
     assert list((out / SHARDS).glob("*/*")), "what a worker has done is kept"
     monkeypatch.undo()

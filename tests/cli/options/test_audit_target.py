@@ -56,7 +56,9 @@ def test_what_does_not_go_with_workers_is_one_line(
 @pytest.fixture
 def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--workers` means this process: the way of the work is the same, and the toy models are here."""
-    monkeypatch.setattr("equipoise.execution.executors.SpawnExecutor", lambda workers, gpus, limits: InProcessExecutor())
+    monkeypatch.setattr(
+        "equipoise.execution.executors.SpawnExecutor", lambda workers, gpus, limits: InProcessExecutor()
+    )
 
 
 @pytest.mark.usefixtures("workers_here")

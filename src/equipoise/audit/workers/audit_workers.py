@@ -273,5 +273,3 @@ def _rows_of(result: Parcel) -> tuple[list[ReplyRow], list[VerdictRow]]:
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
