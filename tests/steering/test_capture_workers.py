@@ -39,7 +39,7 @@ def task(model: TextModel) -> StoppingTask:
     return StoppingTask(lambda: model, sorry_judge)
 
 
-def found(model: TextModel, steerable: Steerable, folder: Path) -> FindResult:
+def searched(model: TextModel, steerable: Steerable, folder: Path) -> FindResult:
     """The result over workers whose shards lie in a folder."""
     store = ShardStore(folder)
     with InProcessExecutor().open(task(model), store) as group:
@@ -52,7 +52,7 @@ def found(model: TextModel, steerable: Steerable, folder: Path) -> FindResult:
 def test_the_result_is_that_of_one_process_to_the_last_bit(
     planted: TextModel, planted_steerable: Steerable, planted_result: FindResult, tmp_path: Path
 ) -> None:
-    result = found(planted, planted_steerable, tmp_path)
+    result = searched(planted, planted_steerable, tmp_path)
     assert result.direction is not None
     assert planted_result.direction is not None
     assert torch.equal(result.direction.vector, planted_result.direction.vector)
@@ -64,14 +64,14 @@ def test_batches_that_a_stopped_run_has_done_are_not_done_again(
     planted: TextModel, planted_steerable: Steerable, planted_result: FindResult, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    found(planted, planted_steerable, tmp_path)
+    searched(planted, planted_steerable, tmp_path)
     all_batches = StoppingTask.done
     monkeypatch.setattr(StoppingTask, "most", 1)
     with pytest.raises(KeyboardInterrupt):
-        found(planted, planted_steerable, tmp_path)
+        searched(planted, planted_steerable, tmp_path)
     monkeypatch.undo()
     assert len(list(tmp_path.glob("*/*"))) == 1
-    result = found(planted, planted_steerable, tmp_path)
+    result = searched(planted, planted_steerable, tmp_path)
     assert StoppingTask.done == all_batches - 1
     assert result.to_dict() == planted_result.to_dict()
 

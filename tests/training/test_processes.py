@@ -48,17 +48,17 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(tmp_path: Path) ->
                          env=environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)))
         for rank in range(PROCESSES)
     ]  # fmt: skip
-    said = []
+    printed = []
     for process in started:
         output, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-        said.append(json.loads(output.splitlines()[-1]))
-    assert said[0] == said[1], "every process reports the loss of all"
+        printed.append(json.loads(output.splitlines()[-1]))
+    assert printed[0] == printed[1], "every process reports the loss of all"
     alone = all_losses(folder, tmp_path / "one")
-    assert said[0].keys() == alone.keys()
+    assert printed[0].keys() == alone.keys()
     for name, losses in alone.items():
         assert len(losses) >= 2
-        assert said[0][name] == pytest.approx(losses, rel=1e-4, abs=1e-6), name
+        assert printed[0][name] == pytest.approx(losses, rel=1e-4, abs=1e-6), name
     for file in ("detoxifier/model.safetensors", "derta/adapter_model.safetensors"):
         one, two = (load_file(tmp_path / where / file) for where in ("one", "two"))
         assert one.keys() == two.keys()

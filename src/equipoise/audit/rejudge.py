@@ -13,7 +13,7 @@ from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.records import AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.data.sample_pictures import StoredPicture
 from equipoise.errors import UsageError
-from equipoise.judges.judging import BatchJudging, JudgingBatch, judging_here
+from equipoise.judges.judge_batches import BatchJudging, JudgingBatch, judging_here
 from equipoise.types import Exchange, Verdict
 
 BATCH: Final = 64

@@ -159,8 +159,8 @@ def audit(
     with open_target(choice, workers.executor, folder, overwrite=overwrite, here=is_attacked or bool(begun)) as loaded:
         target = loaded.target
         if not suite:
-            asked = loaded.target.model or loaded.target.on_workers
-            suites = load_suites(default_suites(target.name, asked), None, limit, settings.seed)
+            model_there = loaded.target.model or loaded.target.on_workers
+            suites = load_suites(default_suites(target.name, model_there), None, limit, settings.seed)
         if begun is not None:
             suites = (*suites, begun.suite(target.model, limit, settings.seed))
         plain = replace(compute, chat_template=None)

@@ -23,8 +23,8 @@ from equipoise.cli.options.workers import WorkerOptions
 
 if TYPE_CHECKING:
     from equipoise.judges.calibration import JudgeCalibration
+    from equipoise.judges.judge_batches import BatchJudging
     from equipoise.judges.judge_rows import JudgeRow
-    from equipoise.judges.judging import BatchJudging
     from equipoise.types import Exchange, Verdict
 
 BATCH = 256
@@ -189,7 +189,7 @@ def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
 
 def _judged(judging: BatchJudging, batches: Iterable[list[JudgeRow]]) -> Iterator[tuple[list[JudgeRow], list[Verdict]]]:
     """Each batch of rows with its verdicts, in order; unusable rows are unscored."""
-    from equipoise.judges.judging import JudgingBatch
+    from equipoise.judges.judge_batches import JudgingBatch
 
     # Batches are read ahead of their verdicts, as many as there are workers and a few.
     read: deque[list[JudgeRow]] = deque()

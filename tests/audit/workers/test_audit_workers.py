@@ -176,18 +176,18 @@ def test_a_full_disk_ends_the_run_and_results_in_shards_are_taken_over(
 def test_workers_that_are_killed_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
     moments = random.Random(3)
     suite = texts(24)
-    seen = 0
+    reports = 0
     with plan_on_workers(tmp_path / "run", SpawnExecutor(2), toy_task(), [suite], batch=2) as (plan, notes):
         assert plan.workers is not None
         backend: Any = plan.workers.group._backend
         assert isinstance(backend, SpawnBackend)
 
         def kill(progress: Any) -> None:
-            nonlocal seen
-            seen += 1
+            nonlocal reports
+            reports += 1
             worker = moments.choice(list(backend.names))
             process = backend.process_id(worker)
-            if seen in (3, 6, 9) and process is not None:
+            if reports in (3, 6, 9) and process is not None:
                 os.kill(process, signal.SIGKILL)
 
         outcome = audit(plan, AuditCallbacks(progress=kill))

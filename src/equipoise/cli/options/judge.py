@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from equipoise.execution.executors import Executor
     from equipoise.judges.catalogue import JudgeSettings
     from equipoise.judges.ensemble import Ensemble
-    from equipoise.judges.judging import BatchJudging
+    from equipoise.judges.judge_batches import BatchJudging
     from equipoise.judges.provider_signals import ProviderSignalFirst
     from equipoise.types import Judge
 
@@ -151,7 +151,7 @@ def open_judging(
     """
     from equipoise.execution.executors import InProcessExecutor
     from equipoise.execution.shards import ShardStore
-    from equipoise.judges.judging import BatchJudging, JudgeTask
+    from equipoise.judges.judge_batches import BatchJudging, JudgeTask
 
     # In this process verdicts go straight to where they are kept: there is nobody to lose them on the way.
     store = ShardStore(shards) if shards is not None and executor is not None else None

@@ -13,7 +13,7 @@ import pytest
 
 from equipoise.errors import PictureError, UsageError
 from equipoise.execution import InProcessExecutor, ShardStore, SpawnExecutor
-from equipoise.judges.judging import BatchJudging, JudgeTask, JudgingBatch, judging_here
+from equipoise.judges.judge_batches import BatchJudging, JudgeTask, JudgingBatch, judging_here
 from equipoise.types import Exchange, Prompt, Verdict
 
 
