@@ -2,7 +2,6 @@
 
     python benchmarks/worker_failures.py                  # the simulation (extra `bench`)
     python benchmarks/worker_failures.py --kills 20 --drivers 5 --write     # real processes; the page
-    python benchmarks/worker_failures.py --audit-kills 20 --audit-drivers 5 --write     # an audit on real processes
 
 The simulation runs the package's own dispatch (`execution.dispatch.WorkerGroup`) over workers of SimPy: a worker's
 picture takes a lognormal time around the measured median of docs/performance.md, workers die at random, some bytes
@@ -22,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ from equipoise.execution import DispatchLimits, Parcel, ShardStore, SpawnExecuto
 from equipoise.execution.backend import WorkerBackend, WorkerDeath, WorkerEvent
 from equipoise.execution.items import content_key
 from equipoise.execution.worker import WorkerReply
-from equipoise.models.base import OpenModel
-from equipoise.types import Exchange, Prompt, Sample
 from page import put
 
 ROOT = Path(__file__).parents[1]
@@ -261,106 +258,6 @@ def drive(folder: str) -> None:
             print(outcome.item.name, flush=True)
 
 
-class EchoModel(OpenModel):
-    """Says what it was asked, after a moment."""
-
-    name = revision = "echo"
-    reads_pictures = False
-
-    def __init__(self) -> None:
-        import torch
-
-        self.device = torch.device("cpu")
-
-    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        """The replies."""
-        time.sleep(0.05)
-        return [Exchange(prompt, f"You said: {prompt.text}", "stop", "echo@echo") for prompt in prompts]
-
-    def log_prob(self, *_: Any, **__: Any) -> Any:
-        """Nobody needs it here."""
-        raise NotImplementedError
-
-
-def phrase_judge(_: OpenModel) -> Any:
-    """A judge that loads nothing."""
-    from equipoise.judges.ensemble import default_judge
-
-    return default_judge(encoder=False)
-
-
-def run_audit(out: Path, count: int, progress: Callable[[WorkerGroup], None]) -> list[str]:
-    """An audit of so many prompts over two processes, in batches of two; returns the lines about lost workers."""
-    from equipoise.audit.engine.session import EvaluationTarget
-    from equipoise.audit.run import AuditCallbacks, AuditConfig, audit
-    from equipoise.audit.workers.audit_task import AuditTask
-    from equipoise.audit.workers.audit_workers import SHARDS, AuditWorkers
-    from equipoise.data.catalogue import Suite
-
-    lines: list[str] = []
-    store = ShardStore(out / SHARDS)
-    samples = tuple(Sample(f"s{number}", "numbers", f"What is {number}?", "answer") for number in range(count))
-    with SpawnExecutor(2).open(AuditTask(EchoModel, phrase_judge), store, lines.append) as group:
-        workers = AuditWorkers(group, store, batch=2)
-        loaded = workers.describe()
-        target = EvaluationTarget(loaded.model.name, loaded.model.revision, on_workers=loaded.model)
-        plan = AuditConfig(target, (Suite("numbers", samples, ""),), loaded.judge, out, workers=workers)
-        audit(plan, AuditCallbacks(progress=lambda _: progress(group)))
-    return lines
-
-
-def check_audit(out: Path, count: int) -> None:
-    """Raise where a prompt has no reply of its own, or two, or no verdict."""
-    from equipoise.audit.records import AuditRun
-
-    run = AuditRun.open(out)
-    replies, verdicts = list(run.replies().rows()), list(run.verdicts().rows())
-    samples = {row.key: row.sample.text for row in run.samples().rows()}
-    assert len(samples) == len(replies) == len(verdicts) == count
-    assert {row.key for row in verdicts} == set(samples)
-    assert all(row.reply == f"You said: {samples[row.key]}" for row in replies)
-
-
-def kill_audit_workers(kills: int) -> dict[str, Any]:
-    """Kill the processes of an audit at random moments."""
-    chance, calls, done = random.Random(2), 0, 0
-    count = 16 * kills
-
-    def kill(group: WorkerGroup) -> None:
-        nonlocal calls, done
-        calls += 1
-        fresh = [name for name, way in group.underway.items() if way.item.key not in group.deaths]
-        if done < kills and fresh and calls % 4 == 0:
-            time.sleep(chance.random() * 0.05)
-            backend: Any = group._backend
-            os.kill(backend.process_id(chance.choice(fresh)), signal.SIGKILL)
-            done += 1
-
-    with tempfile.TemporaryDirectory() as folder:
-        lines = run_audit(Path(folder), count, kill)
-        check_audit(Path(folder), count)
-    return {"kills": done, "prompts": count, "lost": 0, "doubled": 0, "lines": len(lines)}
-
-
-def kill_audit_drivers(kills: int) -> dict[str, Any]:
-    """Kill the process of an audit that hands out batches; the same command goes on."""
-    count = 80
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, __file__, "--drive-audit", folder]
-        kept = []
-        for number in range(kills):
-            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
-                assert driver.stdout is not None
-                for _ in range(2 + 3 * number):
-                    driver.stdout.readline()
-                driver.kill()
-            path = Path(folder) / "replies.jsonl"
-            kept.append(path.read_bytes().count(b"\n") if path.exists() else 0)
-        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
-        check_audit(Path(folder), count)
-    return {"kills": kills, "prompts": count, "lost": 0, "doubled": 0, "kept_after_each": kept}
-
-
 def table(document: dict[str, Any]) -> list[str]:
     """The lines of the page."""
     lines = [
@@ -391,21 +288,6 @@ def table(document: dict[str, Any]) -> list[str]:
             f"The driver killed {row['kills']} times over {row['items']} items (results kept after each: {kept}); the "
             f"same command then ended with {row['lost']} lost and {row['doubled']} doubled.",
         ]
-    if "killed_audit_workers" in document:
-        row = document["killed_audit_workers"]
-        lines += [
-            "",
-            f"`python benchmarks/worker_failures.py --audit-kills 20 --audit-drivers 5 --write`: an audit of "
-            f"{row['prompts']} prompts on two processes, of which {row['kills']} were killed: {row['lost']} lost, "
-            f"{row['doubled']} doubled, {row['lines']} lines about it.",
-        ]
-    if "killed_audit_drivers" in document:
-        row = document["killed_audit_drivers"]
-        kept = ", ".join(map(str, row["kept_after_each"]))
-        lines += [
-            f"Its driver killed {row['kills']} times over {row['prompts']} prompts (replies kept after each: {kept}); "
-            f"the same command then ended with {row['lost']} lost and {row['doubled']} doubled.",
-        ]
     return lines
 
 
@@ -416,17 +298,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=0, help="real workers to kill")
     parser.add_argument("--drivers", type=int, default=0, help="real drivers to kill")
-    parser.add_argument("--audit-kills", type=int, default=0, help="real workers of an audit to kill")
-    parser.add_argument("--audit-drivers", type=int, default=0, help="real drivers of an audit to kill")
     parser.add_argument("--drive", help=argparse.SUPPRESS)
-    parser.add_argument("--drive-audit", help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help="the table into docs/scale.md")
     options = parser.parse_args()
     if options.drive:
         drive(options.drive)
-        return
-    if options.drive_audit:
-        run_audit(Path(options.drive_audit), 80, lambda group: print("a batch", flush=True))
         return
     model = FailureModel()
     document: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -438,11 +314,7 @@ def main() -> None:
         document["killed_workers"] = kill_workers(options.kills)
     if options.drivers:
         document["killed_drivers"] = kill_drivers(options.drivers)
-    if options.audit_kills:
-        document["killed_audit_workers"] = kill_audit_workers(options.audit_kills)
-    if options.audit_drivers:
-        document["killed_audit_drivers"] = kill_audit_drivers(options.audit_drivers)
-    if not (options.kills or options.drivers or options.audit_kills or options.audit_drivers):
+    if not (options.kills or options.drivers):
         document["simulated"] = [simulate(options.workers, options.pictures, deaths, model) for deaths in (2, 3)]
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document, indent=1))

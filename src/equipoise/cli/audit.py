@@ -139,10 +139,8 @@ def audit(
     from equipoise.cli.options.target import slug
     from equipoise.countermeasures.catalogue import parse
 
-    if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
-        names = ", ".join(("refusal", *TEXT_ATTACKS))
-        raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
     # Everything that can be wrong without a model is checked before one is loaded.
+    is_attacked = _is_attacked(attack, model)
     perturbing = perturbed_variant(settings, attack_pictures)
     max_failed = FailureLimit.parse(requests.max_failed)
     for spec in defend or ():
@@ -151,7 +149,6 @@ def audit(
     specs = tuple(suite or ())
     suites = load_suites(specs, data, limit, settings.seed)
     begun = BegunReplies.of_specs(specs)
-    is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
     names = tuple(suite.name for suite in suites)
     choice = TargetChoice(model or DEFAULT_MODEL, tuple(defend or ()), names, judges, requests, compute)
@@ -159,8 +156,8 @@ def audit(
     with open_target(choice, workers.executor, folder, overwrite=overwrite, here=is_attacked or bool(begun)) as loaded:
         target = loaded.target
         if not suite:
-            model_there = loaded.target.model or loaded.target.on_workers
-            suites = load_suites(default_suites(target.name, model_there), None, limit, settings.seed)
+            specs = default_suites(target.name, target.model or target.on_workers)
+            suites = load_suites(specs, None, limit, settings.seed)
         if begun is not None:
             suites = (*suites, begun.suite(target.model, limit, settings.seed))
         plain = replace(compute, chat_template=None)
@@ -189,6 +186,20 @@ def audit(
     if begun is not None:
         _write_curve(begun, config)
     _report(config.out, against, outcome, json)
+
+
+def _is_attacked(attack: str | None, model: str | None) -> bool:
+    """Whether pictures are attacked: where that was asked for, and without any words.
+
+    Raises:
+        UsageError: there is no such attack.
+    """
+    from equipoise.audit.text_attacks import TEXT_ATTACKS
+
+    if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
+        names = ", ".join(("refusal", *TEXT_ATTACKS))
+        raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
+    return attack == "refusal" or (attack is None and model is None)
 
 
 def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
