@@ -3,7 +3,7 @@
     python benchmarks/audit_failures.py --kills 20 --drivers 5 --write
 
 The model is a stand-in that says what it was asked, so that every reply can be checked; batches, shards, run folder and
-judge are those of `equipoise audit --workers 2`. Without --write nothing but benchmarks/results/audit_failures.json changes.
+judge are those of `equipoise audit --workers 2`. Results go to benchmarks/results/audit_failures.json.
 """
 
 from __future__ import annotations
@@ -140,15 +140,15 @@ def table(document: dict[str, Any]) -> list[str]:
     if "workers" in document:
         row = document["workers"]
         lines.append(
-            f"An audit of {row['prompts']} prompts, of whose workers {row['kills']} were killed (`kill -9`): {row['lost']} "
-            f"lost, {row['doubled']} doubled, {row['lines']} lines about it."
+            f"An audit of {row['prompts']} prompts, of whose workers {row['kills']} were killed (`kill -9`): "
+            f"{row['lost']} lost, {row['doubled']} doubled, {row['lines']} lines about it."
         )
     if "drivers" in document:
         row = document["drivers"]
         kept = ", ".join(map(str, row["kept_after_each"]))
         lines.append(
-            f"The command killed {row['kills']} times over {row['prompts']} prompts (replies kept after each: {kept}); the "
-            f"same command then ended with {row['lost']} lost and {row['doubled']} doubled."
+            f"The command killed {row['kills']} times over {row['prompts']} prompts (replies kept after each: {kept}); "
+            f"the same command then ended with {row['lost']} lost and {row['doubled']} doubled."
         )
     return lines
 

@@ -131,7 +131,6 @@ def audit(
     With --workers N or --ray the prompts to a local model are divided among workers; the numbers are the same, and a
     worker that dies costs time only. A served model takes --connections instead.
     """
-    from equipoise.audit.failure_limit import FailureLimit
     from equipoise.audit.recovery.begun_replies import BegunReplies
     from equipoise.audit.run import AuditConfig
     from equipoise.audit.text_attacks import TEXT_ATTACKS
@@ -142,7 +141,7 @@ def audit(
     # Everything that can be wrong without a model is checked before one is loaded.
     is_attacked = _is_attacked(attack, model)
     perturbing = perturbed_variant(settings, attack_pictures)
-    max_failed = FailureLimit.parse(requests.max_failed)
+    limits = requests.limits
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
@@ -172,12 +171,8 @@ def audit(
             defended=loaded.defended,
             workers=loaded.workers,
             max_new_tokens=max_new_tokens,
-            connections=requests.connections,
-            timeout=requests.timeout,
-            retries=requests.retries,
-            max_wait=requests.max_wait,
-            max_failed=max_failed,
             command=command_line(),
+            **limits,
         )
         if overwrite:
             clear_run(folder)
