@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -76,6 +76,7 @@ def rejudge(
         OutputError: the folder cannot be written.
     """
     run = AuditRun.open(folder)
+    judging: AbstractContextManager[BatchJudging]
     judging = nullcontext(judge) if isinstance(judge, BatchJudging) else judging_here(judge)
     with claim_folder(folder), judging as batches:
         identity, description = batches.identity, batches.description

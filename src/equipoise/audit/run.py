@@ -155,9 +155,9 @@ class AuditConfig:
         """The countermeasures, in the order in which a picture meets them; None without."""
         if self.defended is None:
             return None
-        on_workers = isinstance(self.defended, ModelOnWorkers)
-        layers = self.defended.layers if on_workers else describe_layers(self.defended)
-        return {"name": self.defended.name, "revision": self.defended.revision, "layers": list(layers)}
+        model = self.defended
+        layers = model.layers if isinstance(model, ModelOnWorkers) else describe_layers(model)
+        return {"name": model.name, "revision": model.revision, "layers": list(layers)}
 
     @property
     def attack(self) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from equipoise.audit.engine.batched_judge import BatchedJudge
@@ -223,8 +224,7 @@ def _reply_row(prompt: AuditPrompt, future: Future[Exchange], who: str, seconds:
 def _judge(judge: ReportingJudge, spoken: Sequence[tuple[AuditPrompt, ReplyRow]]) -> Mapping[str, VerdictRow]:
     batches = BatchedJudge(judge, UNTIL_CLOSED)
     futures = {
-        prompt.key: batches.verdict(prompt.key, lambda prompt=prompt, reply=reply: to_exchange(prompt.sample, reply))
-        for prompt, reply in spoken
+        prompt.key: batches.verdict(prompt.key, partial(to_exchange, prompt.sample, reply)) for prompt, reply in spoken
     }
     batches.close()
     return {key: VerdictRow(key, judge.identity, future.result()) for key, future in futures.items()}
