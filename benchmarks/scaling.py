@@ -1,7 +1,7 @@
 """Throughput of one, two and four workers, over processes and Ray: a stand-in for a GPU step, and a real small step.
 
     python benchmarks/scaling.py                  # processes, and Ray where it is installed
-    python benchmarks/scaling.py --only spawn --real --write
+    python benchmarks/scaling.py --only spawn --real --no-stand-in --write
 
 The stand-in sleeps, as a worker does whose GPU computes: it needs no core, so two cores suffice for four workers. The
 real step is one of the refusal perturbation on `testbed/llava`; on two cores it does not scale beyond two workers.
@@ -146,21 +146,26 @@ def main() -> None:
     parser.add_argument("--sleep", type=float, default=0.5, help="seconds of the stand-in")
     parser.add_argument("--count", type=int, default=24, help="items")
     parser.add_argument("--real", action="store_true", help="also the real step")
+    parser.add_argument("--no-stand-in", action="store_true", help="keep the stored figures of the stand-in")
     parser.add_argument("--write", action="store_true", help="the table into docs/scale.md")
     options = parser.parse_args()
     names = [options.only] if options.only else ["spawn", "ray"]
     if importlib.util.find_spec("ray") is None:
         names = [name for name in names if name != "ray"]
     earlier = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    rows = [row for row in earlier if row["executor"] not in names or (row["overhead_ms"] is None and not options.real)]
+    # What is measured now replaces what is stored; a row without an overhead is one of the real step.
+    replaced = {True: options.real, False: not options.no_stand_in}
+    rows = [row for row in earlier if row["executor"] not in names or not replaced[row["overhead_ms"] is None]]
     for name in names:
         stand_in = f"stand-in, {options.sleep:g} s, 100 kB"
-        new = measure(name, SleepTask(), stand_in, options.count, options.sleep, 100_000)
+        new: list[ScalingRow] = []
+        if not options.no_stand_in:
+            new += measure(name, SleepTask(), stand_in, options.count, options.sleep, 100_000)
         if options.real:
             new += measure(name, StepTask(), "step on testbed/llava", options.count, None, 0)
         rows += [asdict(row) for row in new]
         document = {
-            "command": "python benchmarks/scaling.py" + (" --real" if options.real else "") + " --write",
+            "command": "python benchmarks/scaling.py --real --write",
             "cores": len(os.sched_getaffinity(0)),
             "machine": platform.machine(),
             "load": os.getloadavg()[0],

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.audit import append_only_log
-from equipoise.audit.append_only_log import AppendOnlyLog, fingerprint
+from equipoise.audit.append_only_log import AppendOnlyLog, _whole_length, fingerprint
 from equipoise.errors import OutputError, UsageError
 
 
@@ -65,6 +65,15 @@ def test_a_log_that_is_not_there_is_empty_and_nothing_makes_no_file(log: AppendO
     log.append([])
     assert list(log.rows()) == []
     assert not log.path.exists()
+
+
+def test_the_end_of_the_last_whole_row_is_found_block_by_block(
+    log: AppendOnlyLog[Note], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("equipoise.audit.append_only_log.BLOCK", 7)
+    for content, whole in ((b"", 0), (b"no line feed at all", 0), (b"a\n", 2), (b"a\nbb\n" + b"c" * 50, 5)):
+        log.path.write_bytes(content)
+        assert _whole_length(log.path) == whole
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])

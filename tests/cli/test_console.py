@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from equipoise.cli.console import (
     RowPrinter,
+    is_first_process,
     print_json,
     print_table,
     printable,
@@ -94,3 +95,17 @@ def test_brackets_in_cells_and_lines_are_no_markup(capfd: pytest.CaptureFixture[
     output = capfd.readouterr().out
     for text in ("[bold]x[/bold]", "[i]cell[/i]", "7"):
         assert text in output
+
+
+@pytest.mark.parametrize(
+    ("variables", "speaks"),
+    [({}, True), ({"WORLD_SIZE": "2", "RANK": "0"}, True), ({"WORLD_SIZE": "2", "RANK": "1"}, False)],
+)
+def test_of_several_processes_the_first_speaks(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], speaks: bool
+) -> None:
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is speaks

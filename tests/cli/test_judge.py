@@ -52,6 +52,12 @@ def test_one_line_of_json_a_row_in_order(file: Path) -> None:
     assert len({row["judge"] for row in rows}) == 1
 
 
+def test_rows_come_in_the_order_of_the_file_from_workers_as_well(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Batches of one row: the two that cannot be read are batches of none.
+    monkeypatch.setattr("equipoise.cli.judge.BATCH", 1)
+    assert judged(file, "--judge", "phrases", "--workers", "2") == judged(file, "--judge", "phrases")
+
+
 def test_one_document_with_the_same_rows(file: Path, tmp_path: Path) -> None:
     document = json.loads(run(file, "--judge", "phrases", "--json").stdout)
     assert document["rows"] == judged(file, "--judge", "phrases")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.audit.factories import balanced
 from tests.audit.scripted_server import ReceivedRequest, ScriptedServer, fails, says
 from tests.cli.command import Command
 
@@ -102,3 +103,14 @@ def test_a_judge_that_is_none_changes_nothing(
     assert refused.exit_code == 2, refused.output
     assert len(refused.stderr.splitlines()) == 1
     assert files == {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+
+def test_workers_give_the_verdicts_of_one_process_and_leave_nothing_behind(equipoise: Command, tmp_path: Path) -> None:
+    for name, more in (("here", ()), ("workers", ("--workers", "2"))):
+        balanced(tmp_path / name)
+        done = equipoise("rejudge", tmp_path / name, "--judge", "phrases", *more)
+        assert done.exit_code == 0, done.output
+        assert "154 replies judged" in done.stdout, done.stdout
+    one, other = ((tmp_path / name / "verdicts.jsonl").read_bytes() for name in ("here", "workers"))
+    assert one == other, "in the order of the samples, whoever judged first"
+    assert not list((tmp_path / "workers").glob(".judging*"))

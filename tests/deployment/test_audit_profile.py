@@ -13,6 +13,7 @@ SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["
 
 def test_the_profile_starts_one_model_and_the_gateway_needs_no_profile() -> None:
     assert [name for name, service in SERVICES.items() if "audit" in service.get("profiles", ())] == ["audited"]
+    assert SERVICES["soft-prompted"]["profiles"] == ["soft-prompt"]
     assert all("profiles" not in SERVICES[name] for name in ("model", "gateway", "record"))
 
 
@@ -29,3 +30,9 @@ def test_the_command_in_its_comment_fits_the_service() -> None:
     connections = re.search(r"--connections (\d+)", comment)
     assert connections is not None
     assert connections[1] == command[command.index("--max-num-seqs") + 1]
+
+
+def test_the_profile_for_soft_prompts_differs_in_one_option() -> None:
+    soft = SERVICES["soft-prompted"]
+    assert set(soft["command"]) - set(SERVICES["audited"]["command"]) == {"--enable-prompt-embeds"}
+    assert {key for key in soft if soft[key] != SERVICES["audited"][key]} == {"profiles", "command"}

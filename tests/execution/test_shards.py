@@ -71,3 +71,15 @@ def test_a_worker_elsewhere_does_not_see_the_folder(tmp_path: Path) -> None:
     # A folder of the same path on another machine has another word in it.
     ShardStore(tmp_path / "there").write_token()
     assert not ShardStore(tmp_path / "there").is_reached_by(token)
+
+
+def test_a_store_that_is_cleared_holds_nothing_and_leaves_no_folder(tmp_path: Path) -> None:
+    store = ShardStore(tmp_path / "shards")
+    store.write_token()
+    for number in range(3):
+        store.write(f"worker-{number % 2}", item(f"item {number}").key, Parcel.of(b"result"))
+    (tmp_path / "shards" / "worker-0" / f".{'0' * 64}.part").write_bytes(b"half")
+    store.clear()
+    assert store.keys() == []
+    assert not (tmp_path / "shards").exists()
+    store.clear()

@@ -188,3 +188,23 @@ def test_random_numbers_are_seeded_inside_and_left_alone_outside() -> None:
     with pytest.raises(KilledError), seeded(2):
         kill_at(int(torch.rand(1)))(0, 1, 0.0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_process_that_does_not_write_takes_the_same_steps_and_leaves_no_file(tmp_path: Path) -> None:
+    numbers: list[int] = []
+
+    def step(number: int) -> dict[str, float]:
+        numbers.append(number)
+        return {"loss": 1.0}
+
+    seconds: list[int] = []
+    loop = TrainingLoop(tmp_path / "out", 5, RECIPE, 2, writes=False)
+    loop.run(step, {}, lambda done, steps, loss: seconds.append(done))
+    assert numbers == [0, 1, 2, 3, 4]
+    assert seconds == [1, 2, 3, 4, 5]
+    assert not (tmp_path / "out").exists()
+    # It goes on from the checkpoint that the first process wrote.
+    TrainingLoop(tmp_path / "out", 4, RECIPE, 2).run(step, {})
+    numbers.clear()
+    loop.run(step, {})
+    assert numbers == [4]

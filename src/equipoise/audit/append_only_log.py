@@ -9,9 +9,12 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from equipoise.errors import OutputError, UsageError
+
+BLOCK: Final = 2**20
+"""Bytes that are read at once when the end of a file is looked for."""
 
 
 class LogRow(Protocol):
@@ -105,8 +108,7 @@ class AppendOnlyLog(Generic[Row]):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            # `rfind` is -1 where there is no line feed at all: nothing of the file stays then.
-            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+            os.truncate(self.path, _whole_length(self.path))
         self._mended = True
 
     def _row(self, line: bytes, number: int) -> Row:
@@ -121,6 +123,21 @@ class AppendOnlyLog(Generic[Row]):
         if not intact:
             raise UsageError(_changed(self.path, number))
         return row
+
+
+def _whole_length(path: Path) -> int:
+    """Bytes of a file up to its last line feed and with it; 0 where there is none."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        # From the end on, block by block: the replies of a large run are not in memory as a whole.
+        while end:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            position = file.read(end - start).rfind(b"\n")
+            if position >= 0:
+                return start + position + 1
+            end = start
+    return 0
 
 
 def _write(file: FileIO, data: bytes) -> None:

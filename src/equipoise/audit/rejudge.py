@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.records import AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.data.sample_pictures import StoredPicture
 from equipoise.errors import UsageError
-from equipoise.judges.run_judge import run_judge
+from equipoise.judges.judge_batches import BatchJudging, JudgingBatch, judging_here
 from equipoise.types import Exchange, Verdict
 
 BATCH: Final = 64
@@ -49,7 +51,7 @@ class RejudgeOutcome:
 
 def rejudge(
     folder: Path,
-    judge: DescribedJudge,
+    judge: DescribedJudge | BatchJudging,
     *,
     with_pictures: bool = False,
     command: str = "",
@@ -63,7 +65,7 @@ def rejudge(
 
     Args:
         folder: of the run.
-        judge: who reads the replies.
+        judge: who reads the replies, in this process or on workers.
         with_pictures: whether the judge gets the pictures, too; they are decoded from the folder.
         command: what the user wrote, for the record.
         progress: called with the count of judged replies and of all that are to be judged.
@@ -74,22 +76,42 @@ def rejudge(
         OutputError: the folder cannot be written.
     """
     run = AuditRun.open(folder)
-    with claim_folder(folder):
+    judging: AbstractContextManager[BatchJudging]
+    judging = nullcontext(judge) if isinstance(judge, BatchJudging) else judging_here(judge)
+    with claim_folder(folder), judging as batches:
+        identity, description = batches.identity, batches.description
+        if description is None:
+            raise UsageError(f"expected a judge that describes itself, got {batches.name}; try --judge ensemble")
         replies = {row.key: row for row in run.replies().rows()}
-        known = {row.key: row.verdict for row in run.verdicts().rows() if row.judge == judge.identity}
+        known = {row.key: row.verdict for row in run.verdicts().rows() if row.judge == identity}
         samples = [row for row in run.samples().rows() if row.sample.problem is None]
         spoken = [(row, replies[row.key]) for row in samples if row.key in replies and replies[row.key].error is None]
         if not spoken:
             raise UsageError(f"expected a run with replies, got none in {folder}; try the audit's command first")
-        todo = [(row, reply) for row, reply in spoken if row.key not in known or known[row.key].unscored is not None]
-        for start in range(0, len(todo), BATCH):
-            batch = todo[start : start + BATCH]
-            exchanges = [_exchange(run, row, reply, with_pictures) for row, reply in batch]
-            verdicts = zip(batch, run_judge(judge, exchanges), strict=True)
-            run.verdicts().append(VerdictRow(row.key, judge.identity, verdict) for (row, _), verdict in verdicts)
-            progress(start + len(batch), len(todo))
-        run.use_judge(judge.describe(), command)
-    return RejudgeOutcome(len(todo), len(spoken) - len(todo), len(samples) - len(spoken))
+        # Cut from all replies, not from those that are left: a batch that a killed run left in a shard is known again.
+        parts = [spoken[start : start + BATCH] for start in range(0, len(spoken), BATCH)]
+        todo = [
+            batch
+            for part in parts
+            if (batch := [(row, reply) for row, reply in part if row.key not in known or known[row.key].unscored])
+        ]
+        total, done = sum(map(len, todo)), 0
+        verdicts_of = batches.verdicts(_batch(run, batch, with_pictures) for batch in todo)
+        for batch, verdicts in zip(todo, verdicts_of, strict=True):
+            pairs = zip(batch, verdicts, strict=True)
+            run.verdicts().append(VerdictRow(row.key, identity, verdict) for (row, _), verdict in pairs)
+            done += len(batch)
+            progress(done, total)
+        run.use_judge(description, command)
+        if batches.store is not None:
+            batches.store.clear()
+    return RejudgeOutcome(total, len(spoken) - total, len(samples) - len(spoken))
+
+
+def _batch(run: AuditRun, batch: Sequence[tuple[SampleRow, ReplyRow]], with_pictures: bool) -> JudgingBatch:
+    # A reply may have been asked for again since: its text belongs to the input as well as its key.
+    inputs = tuple(fingerprint([row.key, reply.to_json(), with_pictures]) for row, reply in batch)
+    return JudgingBatch(inputs, lambda number: _exchange(run, *batch[number], with_pictures))
 
 
 def _exchange(run: AuditRun, row: SampleRow, reply: ReplyRow, with_pictures: bool) -> Exchange:

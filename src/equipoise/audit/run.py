@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from equipoise import __version__
 from equipoise.audit.engine.collect import collect_replies
-from equipoise.audit.engine.session import CollectionOutcome, CollectionProgress, EvaluationTarget, IdentifiedJudge
+from equipoise.audit.engine.session import (
+    CollectionOutcome,
+    CollectionProgress,
+    EvaluationTarget,
+    ModelOnWorkers,
+    ReportingJudge,
+)
 from equipoise.audit.failure_limit import FailureLimit, accept_failures
 from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
@@ -23,6 +29,8 @@ from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, p
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.audit.text_attacks import VARIANTS as TEXT_VARIANTS
 from equipoise.audit.text_attacks import TextAttack, attack_recipe, attacked_samples
+from equipoise.audit.workers.audit_task import describe_layers
+from equipoise.audit.workers.audit_workers import AuditWorkers, CollectionRequest, JudgeOnWorkers
 from equipoise.data.catalogue import Suite
 from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.files import write_whole
@@ -43,14 +51,6 @@ EXTENSIONS: Final = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif
 """How the files of pictures begin, and what they are called in the run folder."""
 
 
-class ReportingJudge(IdentifiedJudge, Protocol):
-    """A judge whose verdicts make the numbers of a report."""
-
-    def describe(self) -> dict[str, Any]:
-        """Name, identity and members."""
-        ...
-
-
 @dataclass(frozen=True)
 class AuditConfig:
     """The configuration of an audit."""
@@ -59,7 +59,7 @@ class AuditConfig:
     """Who is asked."""
     suites: tuple[Suite, ...]
     """What is asked."""
-    judge: ReportingJudge
+    judge: ReportingJudge | JudgeOnWorkers
     """Whose verdicts make the numbers."""
     out: Path
     """The run folder."""
@@ -69,8 +69,10 @@ class AuditConfig:
     """Models that are not attacked and should not refuse the perturbed pictures either."""
     text_attack: TextAttack | None = None
     """An attack on the form of the requests, for a variant of its own."""
-    defended: OpenModel | None = None
+    defended: OpenModel | ModelOnWorkers | None = None
     """The target's model in countermeasures, for the defended variants."""
+    workers: AuditWorkers | None = None
+    """Who asks and judges; None is this process."""
     max_new_tokens: int = 64
     """Length of a reply at most, in tokens."""
     connections: int | None = None
@@ -105,7 +107,7 @@ class AuditConfig:
                 )
             for model in (self.target.model, *self.bystanders):
                 require_reads_pictures(model, "attack it")
-        if self.text_attack == "completing" and not isinstance(self.target.model, OpenModel):
+        if self.text_attack == "completing" and not _is_local(self.target):
             raise UsageError(
                 f"expected a model with weights for --attack completing, got {self.target.name}, whose server writes "
                 "the chat template; try --attack prefill"
@@ -153,11 +155,9 @@ class AuditConfig:
         """The countermeasures, in the order in which a picture meets them; None without."""
         if self.defended is None:
             return None
-        from equipoise.countermeasures.base import Countermeasure
-
-        around = self.defended.layers if isinstance(self.defended, Countermeasure) else ()
-        layers = [{"spec": layer.spec, **layer.describe()} for layer in around]
-        return {"name": self.defended.name, "revision": self.defended.revision, "layers": layers}
+        model = self.defended
+        layers = model.layers if isinstance(model, ModelOnWorkers) else describe_layers(model)
+        return {"name": model.name, "revision": model.revision, "layers": list(layers)}
 
     @property
     def attack(self) -> dict[str, Any] | None:
@@ -218,6 +218,8 @@ def audit(plan: AuditConfig, watch: AuditCallbacks | None = None) -> CollectionO
     with claim_folder(plan.out):
         run = _begin(plan)
         total = _total(list(_variants(plan, run, watch)))
+        if plan.workers is not None and total.fatal is None:
+            plan.workers.store.clear()
         return replace(total, accepted=accept_failures(run, plan.max_failed))
 
 
@@ -236,6 +238,7 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
         if variant in (VARIANT, DEFENDED_ADAPTIVE):
             assert plan.perturbing is not None
             assert isinstance(model, OpenModel)
+            assert not isinstance(plan.judge, JudgeOnWorkers)
             changed = perturb_samples(
                 samples,
                 model,
@@ -264,7 +267,7 @@ def _ask(
     watch.variant(variant, len(samples))
     target, settings = plan.target, plan.request_settings
     if plan.defended is not None and variant.startswith(DEFENDED):
-        target = EvaluationTarget(plan.defended.name, plan.defended.revision, plan.defended)
+        target = _target_of(plan.defended)
         settings = settings | {"model": target.name, "revision": target.revision}
     # A row's key is a hash of the sample, the variant and the settings of the request. A changed setting makes new
     # keys, so an old reply can never be taken for one of the new run.
@@ -284,6 +287,21 @@ def _ask(
     # By an earlier call. The log only grows, and equal keys mean equal rows.
     written = {row.key for row in run.samples().rows()}
     run.samples().append(row for row, _ in rows if row.key not in written)
+    if plan.workers is not None:
+        return plan.workers.collect(
+            CollectionRequest(
+                rows,
+                target,
+                target is not plan.target,
+                run.replies(),
+                run.verdicts(),
+                plan.judge.identity,
+                plan.max_new_tokens,
+                plan.retries,
+                watch.progress,
+            )
+        )
+    assert not isinstance(plan.judge, JudgeOnWorkers)
     return collect_replies(
         rows,
         target,
@@ -300,8 +318,21 @@ def _ask(
     )
 
 
+def _target_of(model: OpenModel | ModelOnWorkers) -> EvaluationTarget:
+    if isinstance(model, ModelOnWorkers):
+        return EvaluationTarget(model.name, model.revision, on_workers=model)
+    return EvaluationTarget(model.name, model.revision, model)
+
+
+def _is_local(target: EvaluationTarget) -> bool:
+    """Whether the weights are here, or with the workers."""
+    return isinstance(target.model, OpenModel) or target.on_workers is not None
+
+
 def _reads_pictures(target: EvaluationTarget) -> bool:
     """Whether pictures may be sent to the target; True of a served one, of which nobody knows."""
+    if target.on_workers is not None:
+        return target.on_workers.reads_pictures
     return not isinstance(target.model, OpenModel) or target.model.reads_pictures
 
 

@@ -20,6 +20,7 @@ from equipoise.cli.options.judge import JudgeOptions
 from equipoise.cli.options.param_types import ATTACK
 from equipoise.cli.options.suites import HELP as SUITE_HELP
 from equipoise.cli.options.suites import default_suites, load_suites
+from equipoise.cli.options.workers import WorkerOptions
 from equipoise.cli.report import open_with_summary
 from equipoise.errors import UsageError
 
@@ -118,6 +119,7 @@ def audit(
     max_new_tokens: o.MaxNewTokens = 64,
     requests: RequestOptions = RequestOptions(),
     compute: GradientOptions = GradientOptions(),
+    workers: WorkerOptions = WorkerOptions(),
 ) -> None:
     """Ask a model what it should answer and what it should refuse; put both failures on one page.
 
@@ -125,59 +127,74 @@ def audit(
 
     With --defend the defended model is asked as well, and with an attack also about pictures attacked through the
     defence, as an attacker who knows it would.
+
+    With --workers N or --ray the prompts to a local model are divided among workers; the numbers are the same, and a
+    worker that dies costs time only. A served model takes --connections instead.
     """
-    from equipoise.audit.failure_limit import FailureLimit
     from equipoise.audit.recovery.begun_replies import BegunReplies
     from equipoise.audit.run import AuditConfig
     from equipoise.audit.text_attacks import TEXT_ATTACKS
-    from equipoise.cli.options.target import defend_target, find_target, slug
+    from equipoise.cli.options.audit_target import TargetChoice, clear_run, open_target
+    from equipoise.cli.options.target import slug
     from equipoise.countermeasures.catalogue import parse
-    from equipoise.reference.mllm.scene_judge import judge_for_suites
 
-    if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
-        names = ", ".join(("refusal", *TEXT_ATTACKS))
-        raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
     # Everything that can be wrong without a model is checked before one is loaded.
+    is_attacked = _is_attacked(attack, model)
     perturbing = perturbed_variant(settings, attack_pictures)
-    max_failed = FailureLimit.parse(requests.max_failed)
+    limits = requests.limits
     for spec in defend or ():
         parse(spec)
     folder = out or Path(f"audit-{slug(model or DEFAULT_MODEL)}")
     specs = tuple(suite or ())
     suites = load_suites(specs, data, limit, settings.seed)
     begun = BegunReplies.of_specs(specs)
-    judge = judges.load(compute)
-    is_attacked = attack == "refusal" or (attack is None and model is None)
     bystanders = bystander or ([DEFAULT_BYSTANDER] if model is None else [])
-    target = find_target(model or DEFAULT_MODEL, compute, requests.api_key_env, requests.endpoint)
-    if not suite:
-        suites = load_suites(default_suites(target.name, target.model), None, limit, settings.seed)
-    if begun is not None:
-        suites = (*suites, begun.suite(target.model, limit, settings.seed))
-    config = AuditConfig(
-        target=target,
-        suites=suites,
-        judge=judge_for_suites(judge, {suite.name for suite in suites}),
-        out=folder,
-        perturbing=perturbing if is_attacked else None,
-        bystanders=tuple(replace(compute, chat_template=None).load(name) for name in bystanders) if is_attacked else (),
-        text_attack=next((name for name in TEXT_ATTACKS if name == attack), None),
-        defended=defend_target(target, tuple(defend or ())),
-        max_new_tokens=max_new_tokens,
-        connections=requests.connections,
-        timeout=requests.timeout,
-        retries=requests.retries,
-        max_wait=requests.max_wait,
-        max_failed=max_failed,
-        command=command_line(),
-    )
-    if overwrite:
-        _clear(folder)
-    _print_notes(config)
-    outcome = _run(config)
+    names = tuple(suite.name for suite in suites)
+    choice = TargetChoice(model or DEFAULT_MODEL, tuple(defend or ()), names, judges, requests, compute)
+    # An attack on pictures, and the model's own answers, need gradients or probabilities here.
+    with open_target(choice, workers.executor, folder, overwrite=overwrite, here=is_attacked or bool(begun)) as loaded:
+        target = loaded.target
+        if not suite:
+            specs = default_suites(target.name, target.model or target.on_workers)
+            suites = load_suites(specs, None, limit, settings.seed)
+        if begun is not None:
+            suites = (*suites, begun.suite(target.model, limit, settings.seed))
+        plain = replace(compute, chat_template=None)
+        config = AuditConfig(
+            target=target,
+            suites=suites,
+            judge=loaded.judge,
+            out=folder,
+            perturbing=perturbing if is_attacked else None,
+            bystanders=tuple(plain.load(name) for name in bystanders) if is_attacked else (),
+            text_attack=next((name for name in TEXT_ATTACKS if name == attack), None),
+            defended=loaded.defended,
+            workers=loaded.workers,
+            max_new_tokens=max_new_tokens,
+            command=command_line(),
+            **limits,
+        )
+        if overwrite:
+            clear_run(folder)
+        _print_notes(config)
+        outcome = _run(config)
     if begun is not None:
         _write_curve(begun, config)
     _report(config.out, against, outcome, json)
+
+
+def _is_attacked(attack: str | None, model: str | None) -> bool:
+    """Whether pictures are attacked: where that was asked for, and without any words.
+
+    Raises:
+        UsageError: there is no such attack.
+    """
+    from equipoise.audit.text_attacks import TEXT_ATTACKS
+
+    if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
+        names = ", ".join(("refusal", *TEXT_ATTACKS))
+        raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
+    return attack == "refusal" or (attack is None and model is None)
 
 
 def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:
@@ -191,17 +208,6 @@ def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVarian
         seed=settings.seed,
         max_seconds=settings.max_seconds,
     )
-
-
-def _clear(folder: Path) -> None:
-    """Remove a run, and nothing that is not one."""
-    import shutil
-
-    from equipoise.audit.records import AuditRun
-
-    if folder.exists() and any(folder.iterdir()):
-        AuditRun.open(folder)
-        shutil.rmtree(folder)
 
 
 def _print_notes(config: AuditConfig) -> None:

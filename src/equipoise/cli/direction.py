@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli.console import print_json, print_table, table
+from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import BatchOptions
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.param_types import usable_seed
 from equipoise.cli.options.progress import stage_bar
+from equipoise.cli.options.workers import WorkerOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.steering.candidates import Candidate
+    from equipoise.steering.capture_workers import CaptureWorkers
     from equipoise.steering.find import FindResult
     from equipoise.steering.measurement import DirectionMeasurement
     from equipoise.steering.prompt_sets import OwnSet, PromptSet
@@ -73,11 +78,15 @@ def find(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     compute: BatchOptions = BatchOptions(),
+    workers: WorkerOptions = WorkerOptions(),
 ) -> None:
     """Find the refusal direction, and what `--defend surgical:` and `--defend conditional:` need.
 
     Writes refusal.safetensors, surgical.safetensors and conditional.safetensors, each with a JSON file, and find.json
     with every candidate. That no direction is valid is a result as well. The same command goes on after a stop.
+
+    With --workers N or --ray, replies and activations are divided among workers, to the same last bit; the sweeps over
+    candidates stay in this process, which loads the model as well.
     """
     if not 0 < keep <= 1 or not 0 < fpr < 1:
         raise UsageError(f"expected --keep in (0, 1] and --fpr in (0, 1), got {keep:g} and {fpr:g}; try 0.2 and 0.025")
@@ -99,8 +108,8 @@ def find(
     }
     steerable = Steerable.of(compute.load(model))
     settings = FindSettings(seed=seed, keep=keep, reply_tokens=reply_tokens)
-    with stage_bar() as progress:
-        search = DirectionSearch(steerable, settings, progress=progress)
+    with stage_bar() as progress, _capture_workers(workers, compute, model, out) as capturing:
+        search = DirectionSearch(steerable, settings, progress=progress, workers=capturing)
         recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
         search.stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
         result = find_direction(search, *sets.values())
@@ -242,6 +251,26 @@ def apply(
             f"{mode} ({_refuses(row['steered_refused'])}): {row['steered']}",
             "",
         )
+
+
+@contextmanager
+def _capture_workers(
+    options: WorkerOptions, compute: BatchOptions, model: str, out: Path
+) -> Iterator[CaptureWorkers | None]:
+    """The workers of a search, which end with the `with`; None without any."""
+    executor = options.executor
+    if executor is None:
+        yield None
+        return
+    from equipoise.execution.shards import ShardStore
+    from equipoise.steering.capture_workers import CaptureTask, CaptureWorkers
+
+    store = ShardStore(out / ".shards")
+    try:
+        with executor.open(CaptureTask(partial(compute.load, model)), store, warn) as group:
+            yield CaptureWorkers(group, store)
+    finally:
+        store.remove_empty()
 
 
 def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:

@@ -23,7 +23,7 @@ DISTRIBUTION = "equipoise"
 """Our own distribution, whose installed metadata lists everything it depends on."""
 
 EXTRA_TITLES = {
-    "models": "models with weights: audit, attack, defend, train",
+    "models": "models with weights: audit, attack, defend, train (torchrun, accelerate)",
     "quantized": "4- and 8-bit models (--quantize)",
     "parquet": "suites in Parquet files",
     "served": "judges behind a URL",
@@ -31,7 +31,7 @@ EXTRA_TITLES = {
     "lora": "low-rank adapters in training",
     "guard": "the gateway (guard serve)",
     "postgresql": "audit records in PostgreSQL",
-    "ray": "workers on several machines (--ray)",
+    "ray": "workers on several machines (--ray), for perturb, audit, rejudge and judge",
     "bench": "the simulation of many workers",
     "docs": "the pages of the documentation",
     "dev": "tests and checks of the source tree",

@@ -93,7 +93,6 @@ def frontier(
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
-    from equipoise.audit.failure_limit import FailureLimit
     from equipoise.audit.frontier.run import FrontierConfig
     from equipoise.audit.frontier.variant import default_variants, parse_variant
     from equipoise.cli.options.target import find_target, slug
@@ -103,7 +102,7 @@ def frontier(
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = perturbed_variant(settings, attack_pictures) if attack == "refusal" else None
     named = [parse_variant(text, model) for text in mitigations or ()]
-    max_failed = FailureLimit.parse(requests.max_failed)
+    limits = requests.limits
     suites = load_suites(tuple(suite or ()), data, limit, settings.seed)
     declared = _declared(tuned_on or ())
     judge = judges.load(compute)
@@ -129,13 +128,7 @@ def frontier(
         seeds=seeds,
         budget=None if budget is None else 60 * budget,
         max_new_tokens=max_new_tokens,
-        requests={
-            "connections": requests.connections,
-            "timeout": requests.timeout,
-            "retries": requests.retries,
-            "max_wait": requests.max_wait,
-            "max_failed": max_failed,
-        },
+        requests=limits,
         command=command_line(),
     )
     _run(config)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json as js
 import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +18,14 @@ from equipoise.cli.console import RowPrinter, print_json, print_table, require_o
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import DeviceOptions
 from equipoise.cli.options.expansion import FormerName, with_options
-from equipoise.cli.options.judge import FileJudgeOptions
+from equipoise.cli.options.judge import FileJudgeOptions, open_judging
+from equipoise.cli.options.workers import WorkerOptions
 
 if TYPE_CHECKING:
     from equipoise.judges.calibration import JudgeCalibration
+    from equipoise.judges.judge_batches import BatchJudging
     from equipoise.judges.judge_rows import JudgeRow
-    from equipoise.types import Judge, Verdict
+    from equipoise.types import Exchange, Verdict
 
 BATCH = 256
 """Rows judged at a time: a file of any length fits in memory."""
@@ -66,23 +70,27 @@ def rows(
     device: DeviceOptions = DeviceOptions(),
     json: o.Json = False,
     jsonl: o.JsonLines = False,
+    workers: WorkerOptions = WorkerOptions(),
 ) -> None:
-    """Judge every reply in a file: refusal, harm, broken text; what cannot be judged is unscored with the reason."""
+    """Judge every reply in a file: refusal, harm, broken text; what cannot be judged is unscored with the reason.
+
+    With --workers N or --ray the rows are divided among workers; they come out in the order of the file.
+    """
     from equipoise.judges.judge_rows import batches, read_rows
-    from equipoise.judges.run_judge import identity_of, name_of
 
     require_one_format(json, jsonl)
-    chosen = judges.load(device, pictures=with_pictures)
-    tally = VerdictTally(name_of(chosen), identity_of(chosen))
-    printer = RowPrinter({"judge": tally.identity, "name": tally.name}, lines=jsonl) if json or jsonl else None
+    load_judge = partial(judges.load, device, pictures=with_pictures)
     unusable = 0
-    for batch in batches(read_rows(file, pictures=with_pictures), BATCH):
-        for row, verdict in zip(batch, _verdicts(chosen, batch), strict=True):
-            unusable += row.exchange is None
-            tally.add(row, verdict)
-            if printer:
-                printer.add(_document(row, verdict, tally.identity))
-        sys.stdout.flush()
+    with open_judging(load_judge, workers.executor) as judging:
+        tally = VerdictTally(judging.name, judging.identity)
+        printer = RowPrinter({"judge": tally.identity, "name": tally.name}, lines=jsonl) if json or jsonl else None
+        for batch, verdicts in _judged(judging, batches(read_rows(file, pictures=with_pictures), BATCH)):
+            for row, verdict in zip(batch, verdicts, strict=True):
+                unusable += row.exchange is None
+                tally.add(row, verdict)
+                if printer:
+                    printer.add(_document(row, verdict, tally.identity))
+            sys.stdout.flush()
     if unusable:
         warn(f"{unusable} rows of {file} could not be read; they are unscored with the reason")
     if printer:
@@ -183,16 +191,36 @@ def _document(row: JudgeRow, verdict: Verdict, identity: str) -> dict[str, Any]:
     }
 
 
-def _verdicts(judge: Judge, batch: list[JudgeRow]) -> list[Verdict]:
+def _judged(judging: BatchJudging, batches: Iterable[list[JudgeRow]]) -> Iterator[tuple[list[JudgeRow], list[Verdict]]]:
+    """Each batch of rows with its verdicts, in order; unusable rows are unscored."""
+    from equipoise.judges.judge_batches import JudgingBatch
+
+    # Batches are read ahead of their verdicts, as many as there are workers and a few.
+    read: deque[list[JudgeRow]] = deque()
+
+    def usable() -> Iterator[JudgingBatch]:
+        for number, batch in enumerate(batches):
+            read.append(batch)
+            exchanges = [row.exchange for row in batch if row.exchange is not None]
+            names = tuple(f"{number}.{at}" for at in range(len(exchanges)))
+            yield JudgingBatch(names, partial(_at, exchanges), str(number))
+
+    for verdicts in judging.verdicts(usable()):
+        batch = read.popleft()
+        yield batch, _with_unusable(batch, verdicts)
+
+
+def _at(exchanges: list[Exchange], number: int) -> Exchange:
+    return exchanges[number]
+
+
+def _with_unusable(batch: list[JudgeRow], verdicts: list[Verdict]) -> list[Verdict]:
     """A verdict for each row; unusable ones are unscored."""
-    from equipoise.judges.run_judge import run_judge
     from equipoise.types import Verdict
 
-    scored = iter(run_judge(judge, [row.exchange for row in batch if row.exchange is not None]))
-    verdicts = [Verdict(None, unscored=row.problem) if row.exchange is None else next(scored) for row in batch]
-    return [
-        replace(verdict, reasons=(*verdict.reasons, *row.notes)) for row, verdict in zip(batch, verdicts, strict=True)
-    ]
+    scored = iter(verdicts)
+    both = [Verdict(None, unscored=row.problem) if row.exchange is None else next(scored) for row in batch]
+    return [replace(verdict, reasons=(*verdict.reasons, *row.notes)) for row, verdict in zip(batch, both, strict=True)]
 
 
 def _print_calibration(calibration: JudgeCalibration) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from equipoise.execution.items import Parcel, WorkerTask
 from equipoise.execution.shards import ShardStore
@@ -71,7 +72,7 @@ class InProcessBackend(WorkerBackend):
 
     def __init__(self, task: WorkerTask, store: ShardStore | None = None) -> None:
         self._worker = ItemWorker("worker-0", task, store)
-        self._events: list[WorkerEvent] = []
+        self._pending: list[Callable[[], WorkerReply]] = []
 
     @property
     def names(self) -> Sequence[str]:
@@ -79,21 +80,22 @@ class InProcessBackend(WorkerBackend):
         return (self._worker.name,)
 
     def start(self, worker: str) -> None:
-        """Load, now."""
-        self._events.append((worker, self._worker.load()))
+        """Load, when the reply is waited for."""
+        self._pending.append(self._worker.load)
 
     def submit(self, worker: str, key: str, parcel: Parcel) -> None:
-        """Do the item, now."""
-        self._events.append((worker, self._worker.do(key, parcel)))
+        """Do the item, when its reply is waited for: by then the caller has kept the result before it."""
+        self._pending.append(partial(self._worker.do, key, parcel))
 
     def wait(self, seconds: float | None) -> list[WorkerEvent]:
-        """The replies, which are there already."""
-        events, self._events = self._events, []
-        return events
+        """Do what is pending."""
+        pending, self._pending = self._pending, []
+        return [(self._worker.name, work()) for work in pending]
 
     def stop(self, worker: str) -> None:
-        """Nothing can be ended: the item has been done."""
+        """Forget what has not begun; nothing else can be ended here."""
+        self._pending = []
 
     def close(self) -> None:
-        """Release the state."""
-        self._events = []
+        """Forget what has not begun."""
+        self._pending = []

@@ -63,6 +63,12 @@ class ShardStore:
         for path in self.folder.glob(f"*/{key}"):
             path.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Remove every result, and then what is empty: all of it is kept elsewhere, or of no use any more."""
+        for key in self.keys():
+            self.discard(key)
+        self.remove_empty()
+
     def remove_empty(self) -> None:
         """Remove what holds no result: half-written files of killed workers, the token, folders without files."""
         for path in [*self.folder.glob("*/.*.part"), self.folder / TOKEN]:

@@ -77,8 +77,9 @@ class PictureTask(WorkerTask):
         description = {
             "revisions": [(model.name, model.revision) for model in (*state.targets, *state.bystanders)],
             "notes": notes,
+            "own_refusals": [refusals.to_dict() for refusals in own],
         }
-        return Parcel.of(json.dumps(description).encode(), pickle.dumps(tuple(own)))
+        return Parcel.of(json.dumps(description).encode())
 
     def _perturb(self, state: LoadedModels, order_bytes: bytes, picture: bytes, *earlier: bytes) -> Parcel:
         order: PictureOrder = pickle.loads(order_bytes)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equipoise.data.pictures import select_pictures
-from equipoise.errors import EquipoiseError, PictureError, UsageError
+from equipoise.errors import PictureError, UsageError
 from equipoise.execution.executors import Executor
 from equipoise.media.decode import open_picture
 from equipoise.perturb.callbacks import PerturbCallbacks
@@ -127,20 +128,11 @@ def run(
 
 def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRecord]:
     """The records of all pictures that can be done; adds the others to `errors`, unless there is only one."""
-    records: list[PictureRecord] = []
-    for image in job.images:
-        job.callbacks.start(image.name)
-        try:
-            record = job.finish_picture(image)
-        except EquipoiseError as error:
-            # One picture among many becomes a line of the report; the only picture is the command's own error.
-            if len(job.images) + len(errors) == 1:
-                raise
-            job.callbacks.add_failure(image, error, errors)
-        else:
-            records.append(record)
-            job.callbacks.finish(record)
-    return records
+    alone = len(job.images) + len(errors) == 1
+    done = [
+        job.callbacks.attempt(image, partial(job.finish_picture, image), errors, alone=alone) for image in job.images
+    ]
+    return [record for record in done if record is not None]
 
 
 def _require_other_folder(images: Sequence[Path], out: Path) -> None:

@@ -7,14 +7,13 @@ was killed left results in its shards: the next one takes them over before any w
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from equipoise.errors import EquipoiseError, OutputError, PictureError, UsageError
+from equipoise.errors import PictureError, UsageError
 from equipoise.execution.dispatch import ItemOutcome, WorkerGroup
 from equipoise.execution.executors import Executor
 from equipoise.execution.items import Parcel, WorkItem, content_key
@@ -77,17 +76,9 @@ def perturb_on_workers(
             of_key = {item.key: image for item, image in waiting}
             for outcome in group.map(item for item, _ in waiting):
                 image = of_key[outcome.item.key]
-                callbacks.start(image.name)
-                try:
-                    records[image] = run.take(image, outcome)
-                except OutputError:
-                    raise
-                except EquipoiseError as error:
-                    if len(images) == 1:
-                        raise
-                    callbacks.add_failure(image, error, errors)
-                else:
-                    callbacks.finish(records[image])
+                record = callbacks.attempt(image, partial(run.take, image, outcome), errors, alone=len(images) == 1)
+                if record is not None:
+                    records[image] = record
     finally:
         store.remove_empty()
         # Where nothing came of the run, it leaves no empty folder behind.
@@ -100,6 +91,8 @@ def _describe_models(
     group: WorkerGroup, store: ShardStore, config: PerturbConfig, callbacks: PerturbCallbacks
 ) -> tuple[dict[str, str], tuple[OwnRefusals, ...]]:
     """Revisions of the models and how the targets refuse, from the first worker: this process loads no model."""
+    from equipoise.attacks.wordings import OwnRefusals
+
     item = WorkItem(content_key("perturb-models", [], config.recipe), "the models", Parcel.of)
     # Never that of an earlier run: the weights under a name may be other ones by now.
     store.discard(item.key)
@@ -112,7 +105,8 @@ def _describe_models(
         callbacks.note(note)
     revisions = dict(description["revisions"])
     require_different_weights(revisions)
-    return revisions, pickle.loads(outcome.result.parts[1])
+    # JSON, not a pickle: what lies in a shard is read without running anything that stands in it.
+    return revisions, tuple(OwnRefusals.from_dict(own) for own in description["own_refusals"])
 
 
 class _WorkerRun:

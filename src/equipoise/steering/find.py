@@ -15,14 +15,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from equipoise.errors import ModelError
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.steering.activation_sums import ActivationSums
+from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
 from equipoise.steering.candidates import Candidate, CandidateScorer, checked_in_order, prune, rank
+from equipoise.steering.capture_workers import CaptureOrder, CaptureWorkers
 from equipoise.steering.direction import Direction, DirectionKind
 from equipoise.steering.edits import capture
 from equipoise.steering.openers import RefusalOpeners, learn_openers
 from equipoise.steering.prompt_forward import (
+    BATCH,
     StageProgress,
     forward_batches,
     no_progress,
@@ -106,6 +108,8 @@ class DirectionSearch:
     judge: Judge = field(default_factory=PhraseJudge)
     stages: StageFolder = field(default_factory=lambda: StageFolder(None, {}))
     progress: StageProgress = no_progress
+    workers: CaptureWorkers | None = None
+    """Who makes replies and sums; None is this process. Sweeps over candidates stay here."""
     passes: int = 0
     """Prompts that went through the model, one for each forward pass that they took part in."""
 
@@ -116,23 +120,33 @@ class DirectionSearch:
 
     def replies(self, name: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Each prompt's reply: its tokens, its text, and whether the judge says it refuses (None: unscored)."""
-        model = self.steerable.open_model
-        if model is None:
-            raise ModelError("expected a model that generates, got bare weights; try Steerable.of(load(name))")
         stage = f"replies-{name}"
         rows: dict[str, dict[str, Any]] = self.stages.get(stage) or {}
-        for indices in batches(prompts, 32):
-            if str(indices[0]) not in rows:
-                pairs = model.generate_tokens([prompts[i] for i in indices], max_new_tokens=self.settings.reply_tokens)
-                self.passes += len(indices)
-                verdicts = self.judge([exchange for exchange, _ in pairs])
-                for i, (exchange, tokens), verdict in zip(indices, pairs, verdicts, strict=True):
-                    rows[str(i)] = {"tokens": tokens, "text": exchange.reply, "refused": verdict.refused}
+        left = [indices for indices in batches(prompts, 32) if str(indices[0]) not in rows]
+
+        def keep(indices: Sequence[int], new: Sequence[dict[str, Any]]) -> None:
+            rows.update({str(i): row for i, row in zip(indices, new, strict=True)})
+            self.passes += len(indices)
+
+        def show(done: int) -> None:
+            self.progress(f"replies to {name} prompts", done, len(prompts))
+
+        if self.workers is not None:
+            orders, before = self._orders(prompts, left, None), len(rows)
+            parts = self.workers.replies(orders, lambda done: show(before + done))
+            for indices, new in zip(left, parts, strict=True):
+                keep(indices, new)
+            self.stages.put(stage, rows)
+            self.workers.discard(orders)
+        else:
+            for indices in left:
+                batch = [prompts[i] for i in indices]
+                keep(indices, reply_rows(self.steerable, self.judge, batch, self.settings.reply_tokens))
                 self.stages.put(stage, rows)
-            self.progress(f"replies to {name} prompts", len(rows), len(prompts))
+                show(len(rows))
         return [rows[str(i)] for i in range(len(prompts))]
 
-    def sums(self, name: str, prompts: Sequence[Prompt], positions: int) -> tuple[ActivationSums, ActivationSums]:
+    def sums(self, name: str, prompts: Sequence[Prompt], positions: int) -> SumPair:
         """Running sums of the two halves (even and odd prompts) of a class."""
         width = self.steerable.tower.width
         stage = f"sums-{name}"
@@ -142,26 +156,48 @@ class DirectionSearch:
         if stored is not None:
             halves = [ActivationSums.from_tensors(stored, str(half)) for half in range(2)]
             finished = int(stored["finished"])
-        for number, (indices, inputs) in enumerate(forward_batches(self.steerable, prompts)):
-            if number < finished:
-                continue
-            # Sums are kept in two halves, so that the cosine between the directions of both halves comes without a
-            # second pass. It says how much of a direction is the sample's: below about 0.9 more prompts are needed.
-            even = torch.tensor([i % 2 == 0 for i in indices])
+        left = list(batches(prompts, BATCH))[finished:]
 
-            def take(layer: int, values: Tensor, even: Tensor = even) -> None:
-                for half, chosen in enumerate((even, ~even)):
-                    if bool(chosen.any()):
-                        halves[half].append(layer, values[chosen.to(values.device)])
-
-            with capture(self.steerable, last=positions, layers=range(self.depth), sink=take):
-                run_prompts(self.steerable, inputs)
-            self.passes += len(indices)
-            tensors = {"finished": torch.tensor(number + 1)}
+        def keep() -> None:
+            tensors = {"finished": torch.tensor(finished)}
             tensors |= halves[0].to_tensors("0") | halves[1].to_tensors("1")
             self.stages.put_tensors(stage, tensors)
-            self.progress(f"activations of {name} prompts", min((number + 1) * 16, len(prompts)), len(prompts))
+
+        def show(done: int) -> None:
+            self.progress(f"activations of {name} prompts", min(done, len(prompts)), len(prompts))
+
+        orders = self._orders(prompts, left, positions) if self.workers is not None else []
+        if self.workers is not None:
+            before = BATCH * finished
+            parts = self.workers.sums(orders, lambda done: show(before + done))
+        else:
+            parts = (
+                activation_sums(self.steerable, [prompts[i] for i in indices], indices, positions) for indices in left
+            )
+        # Batch by batch, in order: the same additions, and so the same bits, whoever made the parts.
+        for indices, (even, odd) in zip(left, parts, strict=True):
+            # In two halves, so that the cosine between the directions of both comes without a second pass. It says how
+            # much of a direction is the sample's: below about 0.9 more prompts are needed.
+            halves = [halves[0] + even, halves[1] + odd]
+            self.passes += len(indices)
+            finished += 1
+            if self.workers is None:
+                keep()
+                show(BATCH * finished)
+        if self.workers is not None and left:
+            keep()
+            self.workers.discard(orders)
         return halves[0], halves[1]
+
+    def _orders(
+        self, prompts: Sequence[Prompt], parts: Sequence[Sequence[int]], positions: int | None
+    ) -> list[CaptureOrder]:
+        """Batches of prompts as orders to workers."""
+        revision, tokens = self.steerable.revision, self.settings.reply_tokens
+        return [
+            CaptureOrder(tuple(prompts[i] for i in indices), tuple(indices), revision, positions, tokens)
+            for indices in parts
+        ]
 
     def projections(self, name: str, prompts: Sequence[Prompt], units: Tensor) -> Tensor:
         """`N x L x P`: the stream of each prompt along the unit vectors `L x P x width`, layer by layer."""
@@ -299,12 +335,12 @@ def why_none(scored: Sequence[Candidate]) -> str:
     return f"no candidate is valid, the best as {best.rejected}"
 
 
-def sum_pair(halves: tuple[ActivationSums, ActivationSums]) -> ActivationSums:
+def sum_pair(halves: SumPair) -> ActivationSums:
     """Both halves together."""
     return halves[0] + halves[1]
 
 
-def _split_half_cosine(means: dict[str, tuple[ActivationSums, ActivationSums]], candidate: Candidate) -> float:
+def _split_half_cosine(means: dict[str, SumPair], candidate: Candidate) -> float:
     """Cosine of the directions of even and of odd training prompts."""
     halves = [
         (means["harmful"][half].means() - means["harmless"][half].means())[candidate.layer, candidate.position]

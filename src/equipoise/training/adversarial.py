@@ -26,6 +26,7 @@ from equipoise.training.inner_attack import InnerAttack, most_likely_refusals, r
 from equipoise.training.kept_refusals import MIN_KEPT_SHARE, count_refusals, sample_refused
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import merge_adapters
+from equipoise.training.processes import TrainingProcesses, shared_mean
 from equipoise.training.trainable_parts import choose_learners, gradient_flags_restored, require_parts
 
 
@@ -120,6 +121,7 @@ def train(
     """
     if not 0 < blend <= 1:
         raise UsageError(f"expected a share of the change above 0 and up to 1, got {blend:g}; try 1")
+    processes = TrainingProcesses.join(model.device.type)
     full_recipe = {**asdict(recipe), "parts": list(recipe.parts), "source": source, "model": model.revision}
     Checkpoint(out, full_recipe).require_same_recipe()
     refused = sample_refused(sample_example, recipe.seed)
@@ -127,8 +129,9 @@ def train(
     # forgetting to refuse; such a model is not written.
     before = count_refusals(model, refused)
     with gradient_flags_restored(model.model):
-        trainer = _AdversarialTrainer(model, recipe, sample_example, mixed_precision)
-        TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every).run(trainer.step, trainer.state, progress)
+        trainer = _AdversarialTrainer(model, recipe, sample_example, mixed_precision, processes)
+        loop = TrainingLoop(out, recipe.steps, full_recipe, checkpoint_every, processes.is_first)
+        loop.run(trainer.step, trainer.state, progress)
         trained = trainer.finished(blend)
     after = count_refusals(model, refused)
     if after < MIN_KEPT_SHARE * before:
@@ -137,9 +140,13 @@ def train(
             f"{after} afterwards, so nothing is written; try more refusals among the examples, or fewer steps"
         )
     folder = out / "model"
-    trained.to(save_dtype).save_pretrained(folder)
-    model.processor.save_pretrained(folder)
-    write_json(out / "recipe.json", {**full_recipe, "blend": blend})
+
+    def write() -> None:
+        trained.to(save_dtype).save_pretrained(folder)
+        model.processor.save_pretrained(folder)
+        write_json(out / "recipe.json", {**full_recipe, "blend": blend})
+
+    processes.on_first(write)
     return folder
 
 
@@ -152,8 +159,10 @@ class _AdversarialTrainer:
         recipe: AdversarialTrainingConfig,
         sample_example: SampleExample,
         mixed_precision: str,
+        processes: TrainingProcesses,
     ) -> None:
         self._model, self._recipe, self._sample_example = model, recipe, sample_example
+        self._processes = processes
         self._accelerator = _accelerator(model.device, mixed_precision)
         # The targets are chosen by the model before it learns, so that a resumed training chooses the same.
         targets = most_likely_refusals(model, sample_example, recipe.seed, recipe.side)
@@ -183,27 +192,33 @@ class _AdversarialTrainer:
         """One update of the weights; returns its losses by name."""
         recipe = self._recipe
         self._rate.set(number)
-        # 37 is this stream's own number: each use of a seed has another, or two uses would draw the same numbers.
-        rng = np.random.default_rng([recipe.seed, 37, number, self._accelerator.process_index])
+        # 37 is this stream's own number: each use of a seed has another, or two uses would draw the same numbers. Every
+        # process draws the whole step, and computes its share of it.
+        rng = np.random.default_rng([recipe.seed, 37, number, 0])
         examples = [_some_turns(self._sample_example(rng), recipe.questions, rng) for _ in range(recipe.pictures)]
         pixels = [sized_pixels(example.picture, recipe.side).to(self._model.device) for example in examples]
         count = round(recipe.attacked * recipe.pictures)
+        own = self._processes.share(range(recipe.pictures))
         if count:
             # The attack runs against the weights of this very step. Attacks made beforehand would be learned by heart,
             # and a new attack on the finished model would find it as weak as before.
-            pixels[:count] = self._attack(examples[:count], pixels[:count], rng)
+            pixels[:count] = self._attack(examples[:count], pixels[:count], rng, own)
+        examples, pixels = [examples[index] for index in own], [pixels[index] for index in own]
         # Whatever the attack aimed at, the weights learn the replies of the clean picture.
         replies = [[reply for _, reply in example.turns] for example in examples]
         with self._accelerator.autocast():
             losses = reply_losses(self._model, examples, pixels, replies)
-        attacked, clean = losses[:count], losses[count:]
-        loss = losses.mean()
+        is_attacked = torch.tensor([index < count for index in own], device=losses.device)
+        loss = shared_mean(losses)
         self._accelerator.backward(loss)
+        self._processes.average_gradients(self._weights.weights)
         self._accelerator.clip_grad_norm_(self._weights.weights, 1.0)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        parts = {"attacked": attacked, "clean": clean}
-        return {"loss": float(loss.detach())} | {k: float(v.detach().mean()) for k, v in parts.items() if len(v)}
+        parts = {"loss": loss}
+        parts |= {"attacked": shared_mean(losses[is_attacked])} if count else {}
+        parts |= {"clean": shared_mean(losses[~is_attacked])} if count < recipe.pictures else {}
+        return self._processes.mean({name: float(part.detach()) for name, part in parts.items()})
 
     def finished(self, blend: float) -> Any:
         """The model without adapters, with a share of what was learned."""
@@ -220,7 +235,7 @@ def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
     """Mixed precision on one device; the model stays where it is.
 
     Raises:
-        UsageError: the device cannot do it, or there are several processes.
+        UsageError: the device cannot do it.
     """
     if mixed_precision == "fp16" and device.type == "cpu":
         # accelerate would silently go on in full precision.
@@ -231,10 +246,6 @@ def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=device.type == "cpu", device_placement=False)
     except ValueError as error:
         raise UsageError(f"expected mixed precision no, bf16 or fp16, got {mixed_precision!r}; try no") from error
-    if accelerator.num_processes > 1:
-        raise UsageError(
-            f"expected one process, got {accelerator.num_processes}; try without accelerate launch or torchrun"
-        )
     return accelerator
 
 

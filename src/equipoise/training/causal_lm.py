@@ -11,6 +11,7 @@ import torch
 
 from equipoise.errors import ModelError
 from equipoise.models.model_parts import load_parts
+from equipoise.training.processes import shared_weight
 
 IGNORED: Final = -100
 """The label of tokens that are not learned."""
@@ -54,7 +55,13 @@ def labelled_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor
     # The state at position t predicts the token at t + 1.
     chosen = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED) != IGNORED
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    return torch.nn.functional.cross_entropy(logits_at(model, inputs, chosen), labels[:, 1:][chosen[:, :-1]])
+    logits, targets = logits_at(model, inputs, chosen), labels[:, 1:][chosen[:, :-1]]
+    if not len(targets):
+        # A process whose rows are all prompt; its gradient is 0, and its weight as well.
+        return logits.sum() * shared_weight(0)
+    loss = torch.nn.functional.cross_entropy(logits, targets)
+    weight = shared_weight(len(targets))
+    return loss if weight == 1.0 else loss * weight
 
 
 def logits_at(model: Any, inputs: Mapping[str, Any], chosen: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ from equipoise.stats.calibration import platt_scaling, roc_auc
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
+from equipoise.training.processes import TrainingProcesses
 from equipoise.training.supervised_training import SupervisedSettings, fit
 
 WINDOWS: Final = 4
@@ -183,6 +184,7 @@ def train(
     if labels != {True, False}:
         raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
     full_recipe = asdict(recipe) | {"rows": rows_digest(rows)}
+    processes = TrainingProcesses.join(device)
     Checkpoint(out, full_recipe).require_same_recipe()
     with seeded(recipe.seed):
         network, tokenizer = _start(recipe)
@@ -207,6 +209,21 @@ def train(
         lengths=[sum(len(window) for window in row["windows"]) for row in data],
         progress=progress,
     )
+    processes.on_first(lambda: _write(out, network, tokenizer, recipe, full_recipe, held_out, int8=int8))
+    return out
+
+
+def _write(
+    out: Path,
+    network: HarmNetwork,
+    tokenizer: Any,
+    recipe: DetectorTrainingConfig,
+    full_recipe: dict[str, Any],
+    held_out: Sequence[LabelledReply],
+    *,
+    int8: bool,
+) -> None:
+    """Calibrate a trained network and write the detector."""
     if recipe.adapter_only:
         inner = network.base.get_base_model()
         save_adapter(network.base, out / ADAPTER, recipe.base, prefix=inner.base_model_prefix)
@@ -217,7 +234,6 @@ def train(
     calibration, metrics = _evaluate(network, tokenizer, recipe, held_out)
     write(out, network, tokenizer, recipe.template, calibration=calibration, recipe=full_recipe, int8=int8)
     write_json(out / "metrics.json", metrics)
-    return out
 
 
 def rows_digest(rows: Iterable[LabelledReply]) -> str:

@@ -19,6 +19,7 @@ from equipoise.training.causal_lm import CausalCollator, TokenRow, labelled_loss
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
+from equipoise.training.processes import TrainingProcesses
 from equipoise.training.supervised_training import SupervisedSettings, fit
 
 LORA_DROPOUT = 0.05
@@ -139,6 +140,7 @@ def train(
         compiled=recipe.compiled,
     )
     full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows])}
+    processes = TrainingProcesses.join(device)
     Checkpoint(out, full_recipe).require_same_recipe()
     model, tokenizer = load_base(recipe.base, dtype=torch.bfloat16 if recipe.frozen_bf16 else torch.float32)
     if recipe.frozen_bf16:
@@ -153,6 +155,14 @@ def train(
     lengths = [len(row["input_ids"]) for row in data]
     collate = CausalCollator.of(tokenizer)
     fit(model, data, collate, settings, out, full_recipe, loss=labelled_loss, lengths=lengths, progress=progress)
+    processes.on_first(lambda: _write(out, model, tokenizer, recipe, full_recipe))
+    return out
+
+
+def _write(
+    out: Path, model: Any, tokenizer: Any, recipe: DetoxifierTrainingConfig, full_recipe: dict[str, Any]
+) -> None:
+    """Write what was trained: the adapter, or the whole model."""
     if recipe.adapter_only:
         save_adapter(model, out, recipe.base)
     else:
@@ -160,4 +170,3 @@ def train(
         model.cpu().save_pretrained(out)
         tokenizer.save_pretrained(out)
     write_json(out / "recipe.json", full_recipe)
-    return out

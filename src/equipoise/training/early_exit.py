@@ -24,6 +24,7 @@ from equipoise.models.load import find_device
 from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.detector import DetectorCollator, head_groups, rows_digest
 from equipoise.training.loop import Progress, seeded
+from equipoise.training.processes import TrainingProcesses
 from equipoise.training.supervised_training import SupervisedSettings, fit
 
 POSITIVE_PROBABILITY: Final = 0.2
@@ -105,6 +106,7 @@ def add_early_exit(
         UsageError: no positive held-out window, or a folder of another recipe.
         ModelError: no detector there, or one with too few layers.
     """
+    processes = TrainingProcesses.join(device)
     compute = find_device(device)
     detector = read(folder, device=str(compute), early_exit=False)
     settings = SupervisedSettings(
@@ -143,7 +145,8 @@ def add_early_exit(
     # must itself be no positive, or a window would do harm by the word of the student alone.
     allowed = float(np.quantile(student_logits[positive], recipe.missed, method="lower"))
     exit_threshold = min(allowed, _positive_logit(detector.calibration))
-    write_early_exit(folder, EarlyExit(student, exit_threshold), recipe.layers, recipe.to_json(), int8=int8)
+    early_exit = EarlyExit(student, exit_threshold)
+    processes.on_first(lambda: write_early_exit(folder, early_exit, recipe.layers, recipe.to_json(), int8=int8))
     decided = student_logits < exit_threshold
     return EarlyExitResult(
         windows=len(held_out_windows),

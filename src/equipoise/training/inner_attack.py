@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,11 @@ class InnerAttack:
     """Context of the forward pass, for mixed precision."""
 
     def __call__(
-        self, examples: Sequence[AdversarialExample], clean: Sequence[Tensor], rng: np.random.Generator
+        self,
+        examples: Sequence[AdversarialExample],
+        clean: Sequence[Tensor],
+        rng: np.random.Generator,
+        chosen: Collection[int] | None = None,
     ) -> list[Tensor]:
         """Perturbed pictures, 8-bit and within the budget.
 
@@ -53,6 +57,8 @@ class InnerAttack:
             examples: with the questions that share a picture's perturbation.
             clean: their pictures, `3 x H x W` in [0, 1] of any size.
             rng: the only source of randomness.
+            chosen: indices of the pictures that are attacked; the others stay clean, but draw their numbers all the
+                same, so that several processes make the pictures of one. None is all.
         """
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
         goals: dict[int, _AttackGoal] = {}
@@ -64,19 +70,26 @@ class InnerAttack:
             if turns:
                 sign = 1.0 if untargeted else -1.0
                 goals[index] = _AttackGoal(AdversarialExample(example.picture, turns), pixels, sign)
-        perturbed = dict(zip(goals, self._descend(list(goals.values()), random), strict=True))
+        starts = self._random_starts(list(goals.values()), random)
+        own = {index: start for index, start in zip(goals, starts, strict=True) if chosen is None or index in chosen}
+        descended = self._descend([goals[index] for index in own], list(own.values()))
+        perturbed = dict(zip(own, descended, strict=True))
         return [
             self.budget.project_quantized(perturbed.get(index, pixels), pixels) for index, pixels in enumerate(clean)
         ]
 
-    def _descend(self, goals: Sequence[_AttackGoal], random: torch.Generator) -> list[Tensor]:
+    def _random_starts(self, goals: Sequence[_AttackGoal], random: torch.Generator) -> list[Tensor]:
+        """A random point within the budget of each picture."""
+        epsilon = self.budget.epsilon
+        return [
+            (goal.clean + epsilon * (2 * torch.rand(goal.clean.shape, generator=random).to(goal.clean) - 1)).clamp(0, 1)
+            for goal in goals
+        ]
+
+    def _descend(self, goals: Sequence[_AttackGoal], candidates: list[Tensor]) -> list[Tensor]:
         """Steps along the sign of the gradient, on all pictures at once."""
         epsilon = self.budget.epsilon
         clean = [goal.clean for goal in goals]
-        candidates = [
-            (pixels + epsilon * (2 * torch.rand(pixels.shape, generator=random).to(pixels) - 1)).clamp(0, 1)
-            for pixels in clean
-        ]
         # Madry et al.: 2.5 epsilon over all steps lets the attack cross the budget from any start.
         size = 2.5 * epsilon / self.steps
         for number in range(self.steps if goals else 0):

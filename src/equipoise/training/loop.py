@@ -40,6 +40,8 @@ class TrainingLoop:
     """What decides the weights; a folder holds the training of one recipe."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
+    writes: bool = True
+    """Whether this process writes checkpoints and trace; of several processes, the first alone does."""
 
     def run(
         self, step: Callable[[int], dict[str, float]], state: dict[str, Stateful], progress: Progress | None = None
@@ -55,14 +57,17 @@ class TrainingLoop:
             UsageError: the folder holds a checkpoint of another recipe, or the loss is not finite.
             OutputError: the folder cannot be written.
         """
-        with writing_to(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
+        if self.writes:
+            with writing_to(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                # A folder that cannot be written is found now, not after the first hundred steps.
+                self._trace.open("a").close()
             # A folder that cannot be written is found now, not after the first hundred steps.
-            self._trace.open("a").close()
         # Order matters: the trace is cut to the checkpoint's step only after the checkpoint was read. A kill between
         # two checkpoints loses up to `checkpoint_every` steps, and their lines must not stand in the trace twice.
         done = self._checkpoint.restore(state)
-        self._cut_trace(done)
+        if self.writes:
+            self._cut_trace(done)
         started = time.monotonic()
         while done < self.steps:
             # The step's number is all that a step may draw its randomness from: that makes a resumed run the same run.
@@ -74,6 +79,8 @@ class TrainingLoop:
                 raise UsageError(f"expected a finite loss, got {loss} at step {done}; try a lower learning rate")
             if progress is not None:
                 progress(done, self.steps, loss)
+            if not self.writes:
+                continue
             if done % TRACE_EVERY == 0 or done == self.steps:
                 self._append({"step": done, **losses, "seconds": round(time.monotonic() - started, 1)})
             if done % self.checkpoint_every == 0 or done == self.steps:

@@ -23,6 +23,7 @@ from equipoise.models.state import recomputed_activations
 from equipoise.training.checkpointing import LearnedWeights
 from equipoise.training.compiled_layers import compiled_layers
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
+from equipoise.training.processes import TrainingProcesses, shared_weight
 
 Row = TypeVar("Row")
 LossParts = Mapping[str, Tensor]
@@ -62,9 +63,10 @@ class SupervisedSettings:
 
 
 def model_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """The loss that transformers' models return where a batch holds labels."""
+    """The loss that transformers' models return where a batch holds labels, as a mean over its rows."""
     loss: Tensor = model(**batch)["loss"]
-    return loss
+    weight = shared_weight(len(batch["labels"]))
+    return loss if weight == 1.0 else loss * weight
 
 
 def fit(
@@ -101,6 +103,7 @@ def fit(
     """
     if not rows:
         raise UsageError("expected rows to learn from, got none; try more rows")
+    processes = TrainingProcesses.join(settings.device)
     device = find_device(settings.device)
     model.to(device).train()
     optimiser = torch.optim.AdamW(list(groups or _decay_groups(model)), lr=settings.rate, weight_decay=WEIGHT_DECAY)
@@ -113,8 +116,11 @@ def fit(
 
     def step(number: int) -> dict[str, float]:
         rate.set(number)
-        batch = {name: value.to(device) for name, value in collate([rows[i] for i in order.rows_of(number)]).items()}
-        seed = int(np.random.default_rng([settings.seed, _STREAM, number]).integers(2**62))
+        own = processes.share(order.rows_of(number))
+        batch = {name: value.to(device) for name, value in collate([rows[i] for i in own]).items()}
+        # Other rows, other dropout: each process draws its own.
+        stream = [settings.seed, _STREAM, number, *([processes.rank] if processes.count > 1 else [])]
+        seed = int(np.random.default_rng(stream).integers(2**62))
         with (
             seeded(seed, device),
             torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16),
@@ -125,14 +131,15 @@ def fit(
         # Outside of the block of `seeded`: layers that are computed again for the backward pass draw the same dropout
         # all the same, as torch's checkpoint keeps the state of the generators.
         next(iter(parts.values())).backward()
+        processes.average_gradients(weights.weights)
         # One norm over all weights: the direction of the step stays, and a single odd batch cannot throw the model far.
         nn.utils.clip_grad_norm_(weights.weights, 1.0)
         optimiser.step()
         # To None, not to zeros: a weight that no row of the next batch reaches is then not decayed by that step either.
         optimiser.zero_grad(set_to_none=True)
-        return {name: float(part.detach()) for name, part in parts.items()}
+        return processes.mean({name: float(part.detach()) for name, part in parts.items()})
 
-    loop = TrainingLoop(out, steps, recipe, settings.checkpoint_every)
+    loop = TrainingLoop(out, steps, recipe, settings.checkpoint_every, processes.is_first)
     with compiled_layers(model, settings.compiled):
         loop.run(step, {"weights": weights, "optimiser": optimiser}, progress)
     model.eval()

@@ -24,12 +24,16 @@ class BatchedJudge:
     """Asks a judge in batches.
 
     A judge that raises gives no verdict: those replies are unscored, with the error as the reason.
+
+    Args:
+        judge: who reads the replies.
+        window: seconds to wait for more replies when nothing is judged; `close` ends the wait.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, window: float = WINDOW) -> None:
         self._judge = judge
         self._batches: Batcher[Callable[[], Exchange], Verdict] = Batcher(
-            self._run, size=BATCH, window=WINDOW, name="judge"
+            self._run, size=BATCH, window=window, name="judge"
         )
         self._known: OrderedDict[str, Future[Verdict]] = OrderedDict()
         self._lock = threading.Lock()

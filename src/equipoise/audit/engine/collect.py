@@ -90,17 +90,11 @@ def collect_replies(
     """
     connection_count = _connection_count(target, connections)
     earlier = {row.key: row for row in replies.rows()}
-    judged = {row.key for row in verdicts.rows() if row.judge == judge.identity}
     sendable = [(row, sample) for row, sample in rows if row.sample.problem is None]
     # Left are: prompts never asked, those with an error that another try may cure, and replies that this judge has not
     # seen. Permanent failures and finished rows are not sent again, whatever the command.
-    left = [
-        (row, sample)
-        for row, sample in sendable
-        if row.key not in earlier
-        or earlier[row.key].pending
-        or (earlier[row.key].error is None and row.key not in judged)
-    ]
+    unfinished = unfinished_keys([row for row, _ in sendable], earlier, verdicts, judge.identity)
+    left = [(row, sample) for row, sample in sendable if row.key in unfinished]
     session = CollectionSession(
         target,
         judge,
@@ -130,6 +124,27 @@ def collect_replies(
         raise session.error
     learned = target.endpoint.parameters.notes if target.endpoint else []
     return replace(session.outcome, notes=tuple(learned))
+
+
+def unfinished_keys(
+    rows: Sequence[SampleRow], earlier: Mapping[str, ReplyRow], verdicts: AppendOnlyLog[VerdictRow], judge: str
+) -> set[str]:
+    """The keys of rows that lack their reply, or the verdict of a judge on it.
+
+    Args:
+        rows: that can be sent.
+        earlier: stored replies by key.
+        verdicts: store of verdicts.
+        judge: identity of the judge.
+    """
+    judged = {row.key for row in verdicts.rows() if row.judge == judge}
+    return {
+        row.key
+        for row in rows
+        if row.key not in earlier
+        or earlier[row.key].pending
+        or (earlier[row.key].error is None and row.key not in judged)
+    }
 
 
 def _tasks(rows: Sequence[tuple[SampleRow, Sample]]) -> list[Task]:

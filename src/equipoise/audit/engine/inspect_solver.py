@@ -74,7 +74,7 @@ async def _ask_alone(state: TaskState) -> TaskState:
     tried = await _try(model, state)
     if tried.reply is None:
         raise RuntimeError(tried.failure.line if tried.failure else "no reply")
-    row = _row(str(state.sample_id), tried.reply, str(model), time.monotonic() - began, tried.output)
+    row = row_of_reply(str(state.sample_id), tried.reply, str(model), time.monotonic() - began, tried.output)
     _note(state, row, tried.output)
     return state
 
@@ -132,22 +132,12 @@ async def _keep(session: CollectionSession, state: TaskState, tried: _Attempt, t
     """Store the reply or the error of the last try."""
     key = state.metadata["key"]
     if tried.reply is not None:
-        row = _row(key, tried.reply, session.target.who, seconds, tried.output)
+        row = row_of_reply(key, tried.reply, session.target.who, seconds, tried.output)
         session.record_reply()
     else:
         failure = tried.failure or Failure("broken", "no reply")
         session.record_failure(failure)
-        why = failure.line + (f" (tried {tries} times)" if tries > 1 else "")
-        row = ReplyRow(
-            key,
-            "",
-            "error",
-            "text",
-            session.target.who,
-            error=why,
-            seconds=round(seconds, 3),
-            permanent=failure.permanent,
-        )
+        row = row_of_failure(key, failure, session.target.who, seconds, tries)
     # Stored before it is judged: a reply has cost money and time, a verdict can be had again at any time.
     await wait(session.replies.submit(row))
     _note(state, row, tried.output)
@@ -166,7 +156,7 @@ async def _try(model: Model, state: TaskState) -> _Attempt:
         output = await model.generate(state.messages)
         response, failed = _last_call()
         reply = read_reply(output, response, failed)
-        return _Attempt(_continuation(reply, state.metadata.get("prefill") or ""), None, output)
+        return _Attempt(continuation(reply, state.metadata.get("prefill") or ""), None, output)
     except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
         if failure.kind == "policy":
@@ -174,7 +164,7 @@ async def _try(model: Model, state: TaskState) -> _Attempt:
         return _Attempt(None, failure)
 
 
-def _continuation(reply: ReceivedReply, prefill: str) -> ReceivedReply:
+def continuation(reply: ReceivedReply, prefill: str) -> ReceivedReply:
     """The reply without the beginning that was sent: some servers return both together."""
     if prefill and reply.text.startswith(prefill):
         return replace(reply, text=reply.text[len(prefill) :].lstrip())
@@ -189,7 +179,15 @@ def _last_call() -> tuple[Mapping[str, Any] | None, bool]:
     return None, False
 
 
-def _row(key: str, reply: ReceivedReply, who: str, seconds: float, output: ModelOutput | None) -> ReplyRow:
+def row_of_failure(key: str, failure: Failure, who: str, seconds: float, tries: int = 1) -> ReplyRow:
+    """The row of a prompt that got no reply."""
+    why = failure.line + (f" (tried {tries} times)" if tries > 1 else "")
+    permanent = failure.permanent
+    return ReplyRow(key, "", "error", "text", who, error=why, seconds=round(seconds, 3), permanent=permanent)
+
+
+def row_of_reply(key: str, reply: ReceivedReply, who: str, seconds: float, output: ModelOutput | None) -> ReplyRow:
+    """The row of a prompt that got one."""
     usage = output.usage if output is not None else None
     return ReplyRow(
         key=key,

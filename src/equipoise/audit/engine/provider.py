@@ -118,14 +118,7 @@ class EquipoiseAPI(ModelAPI):
         _require_greedy(config, tools)
         prompt = await anyio.to_thread.run_sync(to_prompt, input)
         exchange = await wait(self._batches.submit(_GenerateRequest(prompt, config.max_tokens or MAX_TOKENS)))
-        if exchange.finish == "error":
-            raise RuntimeError(exchange.error or "the model gave no reply")
-        reply = ChatMessageAssistant(content=exchange.reply, model=self.model_name, source="generate")
-        return ModelOutput(
-            model=exchange.model,
-            choices=[ChatCompletionChoice(message=reply, stop_reason=STOPS[exchange.finish])],
-            metadata={"wire": exchange.wire, "by": exchange.by, "trail": list(exchange.trail)},
-        )
+        return to_output(exchange, self.model_name)
 
     @override
     def max_tokens(self) -> int | None:
@@ -179,6 +172,22 @@ def equipoise() -> type[ModelAPI]:
     return EquipoiseAPI
 
 
+def to_output(exchange: Exchange, model_name: str) -> ModelOutput:
+    """What a model of this process replied, as inspect's output.
+
+    Raises:
+        RuntimeError: there is no reply.
+    """
+    if exchange.finish == "error":
+        raise RuntimeError(exchange.error or "the model gave no reply")
+    reply = ChatMessageAssistant(content=exchange.reply, model=model_name, source="generate")
+    return ModelOutput(
+        model=exchange.model,
+        choices=[ChatCompletionChoice(message=reply, stop_reason=STOPS[exchange.finish])],
+        metadata={"wire": exchange.wire, "by": exchange.by, "trail": list(exchange.trail)},
+    )
+
+
 async def wait(future: Future[Value]) -> Value:
     """The result of a future that another thread completes; the event loop stays free."""
     if sniffio.current_async_library() == "asyncio":
@@ -200,4 +209,4 @@ def _require_greedy(config: GenerateConfig, tools: Sequence[ToolInfo]) -> None:
         raise UsageError(f"expected no tools for a model of this process, got {len(tools)}; try a task without them")
 
 
-__all__ = ["BATCH", "MAX_TOKENS", "EquipoiseAPI", "equipoise", "wait"]
+__all__ = ["BATCH", "MAX_TOKENS", "EquipoiseAPI", "equipoise", "to_output", "wait"]

@@ -43,6 +43,28 @@ class IdentifiedJudge(Protocol):
         ...
 
 
+class ReportingJudge(IdentifiedJudge, Protocol):
+    """A judge whose verdicts make the numbers of a report."""
+
+    def describe(self) -> dict[str, Any]:
+        """Name, identity and members."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelOnWorkers:
+    """What this process knows of a model that only its workers have loaded."""
+
+    name: str
+    """The name under which the user loads it, with its countermeasures where it has any."""
+    revision: str
+    """Which weights exactly."""
+    reads_pictures: bool
+    """Whether prompts with pictures may be sent."""
+    layers: tuple[Mapping[str, Any], ...] = ()
+    """Its countermeasures, as `describe_layers` gives them."""
+
+
 @dataclass(frozen=True)
 class EvaluationTarget:
     """The model under test: one in this process, or one that inspect reaches."""
@@ -63,6 +85,8 @@ class EvaluationTarget:
     """The server of an `http://` target; None makes one of `spec` and `key_variable`."""
     key_variable: str = KEY_VARIABLE
     """Environment variable with the key for an `http://` target; a dummy is sent where it is not set."""
+    on_workers: ModelOnWorkers | None = None
+    """The model, where workers have loaded it and this process has not."""
 
     @property
     def decoding(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from equipoise import __version__
-from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.engine.session import EvaluationTarget, ReportingJudge
 from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, process_peak
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
@@ -37,7 +37,7 @@ from equipoise.audit.frontier.variant_record import (
 from equipoise.audit.perturbed_variant import VARIANT as PERTURBED
 from equipoise.audit.perturbed_variant import PerturbedVariantConfig
 from equipoise.audit.records import AuditRun
-from equipoise.audit.run import AuditCallbacks, AuditConfig, ReportingJudge, audit
+from equipoise.audit.run import AuditCallbacks, AuditConfig, audit
 from equipoise.audit.summary import is_complete
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import Suite

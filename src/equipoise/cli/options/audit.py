@@ -85,6 +85,23 @@ class RequestOptions:
     ] = None
 
     @property
+    def limits(self) -> dict[str, Any]:
+        """The fields of an `AuditConfig` that these options are.
+
+        Raises:
+            UsageError: `--max-failed` has another form.
+        """
+        from equipoise.audit.failure_limit import FailureLimit
+
+        return {
+            "connections": self.connections,
+            "timeout": self.timeout,
+            "retries": self.retries,
+            "max_wait": self.max_wait,
+            "max_failed": FailureLimit.parse(self.max_failed),
+        }
+
+    @property
     def endpoint(self) -> dict[str, Any]:
         """The fields of a `ServedEndpoint` that the options name.
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equipoise.cli.console import quiet
+from equipoise.cli.console import quiet, warn
 from equipoise.cli.options.compute import DeviceOptions
 from equipoise.cli.options.endpoint import LimitField, endpoint_settings
 from equipoise.cli.options.expansion import FormerName
 from equipoise.judges.catalogue import WHERE
 
 if TYPE_CHECKING:
+    from equipoise.execution.executors import Executor
     from equipoise.judges.catalogue import JudgeSettings
     from equipoise.judges.ensemble import Ensemble
+    from equipoise.judges.judge_batches import BatchJudging
     from equipoise.judges.provider_signals import ProviderSignalFirst
+    from equipoise.types import Judge
 
 SERVED_JUDGES = "Judges behind a URL"
 """A panel of `--help`."""
@@ -127,6 +132,35 @@ class FileJudgeOptions(JudgeOptions):
 
     judge_key_env: Annotated[str | None, KEY_OPTION, FormerName("--api-key-env")] = None
     judge_timeout: Annotated[float, TIMEOUT_OPTION, FormerName("--timeout")] = 60.0
+
+
+@contextmanager
+def open_judging(
+    load_judge: Callable[[], Judge], executor: Executor | None, shards: Path | None = None
+) -> Iterator[BatchJudging]:
+    """A judge with its workers, which end with the `with`.
+
+    Args:
+        load_judge: loads it; can be pickled.
+        executor: where it judges; None is this process.
+        shards: folder of what workers have judged; None hands verdicts out only.
+
+    Raises:
+        UsageError: there is no such judge, or no key.
+        ModelError: a local model cannot be loaded.
+    """
+    from equipoise.execution.executors import InProcessExecutor
+    from equipoise.execution.shards import ShardStore
+    from equipoise.judges.judge_batches import BatchJudging, JudgeTask
+
+    # In this process verdicts go straight to where they are kept: there is nobody to lose them on the way.
+    store = ShardStore(shards) if shards is not None and executor is not None else None
+    try:
+        with (executor or InProcessExecutor()).open(JudgeTask(load_judge), store, warn) as group:
+            yield BatchJudging.of(group, store)
+    finally:
+        if store is not None:
+            store.remove_empty()
 
 
 def judge_settings(

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from equipoise.cli.console import warn
+from equipoise.cli.console import is_first_process, warn
 
 if TYPE_CHECKING:
     from equipoise.attacks.perturbation_result import TraceStep
@@ -193,6 +193,9 @@ class AuditProgressBar(_TerminalBar):
 @contextmanager
 def steps_bar(title: str) -> Iterator[Callable[[int, int, float], None]]:
     """A bar on stderr over the steps of one training, with its loss and the time left."""
+    if not is_first_process():
+        yield lambda step, steps, loss: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -26,11 +26,12 @@ def default_suites(name: str, model: object) -> tuple[str, ...]:
 
     Args:
         name: what the user called it.
-        model: what is asked; anything but an `OpenModel` is a served one.
+        model: what is asked, here or on workers; anything else is a served one.
     """
+    from equipoise.audit.engine.session import ModelOnWorkers
     from equipoise.models.base import OpenModel
 
-    reads_pictures = not isinstance(model, OpenModel) or model.reads_pictures
+    reads_pictures = not isinstance(model, OpenModel | ModelOnWorkers) or model.reads_pictures
     if name.startswith(REFERENCE):
         return ("scenes", "contrast") if reads_pictures else ("contrast",)
     return EMBEDDED if reads_pictures else TEXT

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
+from equipoise.cli.console import is_first_process
 from equipoise.cli.train.adversarial import adversarial
 from equipoise.cli.train.derta import derta
 from equipoise.cli.train.detector import detector
@@ -15,6 +19,15 @@ train = typer.Typer(
     help="Train defences: denoisers, models that withstand refusal perturbations or refuse at any position, harm "
     "detectors, detoxifiers.",
 )
+
+
+@train.callback()
+def _train() -> None:
+    # Of several processes that a launcher started, the first alone speaks.
+    if not is_first_process():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+
+
 train.command()(diffusion)
 train.command()(adversarial)
 train.command()(derta)

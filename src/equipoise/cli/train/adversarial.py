@@ -117,6 +117,7 @@ def adversarial(
     from equipoise.training import adversarial_examples
     from equipoise.training.adversarial import AdversarialTrainingConfig
     from equipoise.training.adversarial import train as run
+    from equipoise.training.processes import TrainingProcesses
 
     quiet()
     recipe = AdversarialTrainingConfig(
@@ -140,6 +141,7 @@ def adversarial(
     # Most updates are smaller than the spacing of half-precision numbers: weights that learn are float32. Adapters have
     # weights of their own, so that the model under them may be in any format.
     precision = dtype if dtype or lora else Dtype.float32
+    TrainingProcesses.join(device)
     target = load(model, GradientOptions(device=device, dtype=precision, gradient_checkpointing=gradient_checkpointing))
     with steps_bar(f"train {model}") as progress:
         folder = run(

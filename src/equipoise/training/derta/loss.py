@@ -14,6 +14,7 @@ from equipoise.models.state import prompt_lengths
 from equipoise.training.causal_lm import IGNORED, logits_at
 from equipoise.training.derta.collator import FORMS, DertaBatch
 from equipoise.training.derta.labels import UNWANTED, WANTED
+from equipoise.training.processes import shared_mean
 from equipoise.training.supervised_training import LossParts
 
 _SURE = 1e-6
@@ -50,10 +51,16 @@ class DertaLoss:
         """
         losses = [self.token_losses(model, batch) for batch in batches.values()]
         safe, helpful, wanted, unwanted = (torch.cat(parts) for parts in zip(*losses, strict=True))
-        rto, negative = _mean(wanted), _mean(unwanted)
-        learned = _mean(torch.cat([safe, helpful]))
+        rto, negative = shared_mean(wanted), shared_mean(unwanted)
+        learned = shared_mean(torch.cat([safe, helpful]))
         total = learned + self.rto_weight * rto + self.negative_weight * negative
-        return {"loss": total, "mle_safe": _mean(safe), "mle_help": _mean(helpful), "rto": rto, "negative": negative}
+        return {
+            "loss": total,
+            "mle_safe": shared_mean(safe),
+            "mle_help": shared_mean(helpful),
+            "rto": rto,
+            "negative": negative,
+        }
 
     def token_losses(self, model: Any, batch: DertaBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The loss of every token that counts: of refusals, of answers, of wanted and of unwanted openers."""
@@ -91,8 +98,3 @@ class DertaLoss:
 def opener_log_prob(logits: Tensor, openers: Sequence[int]) -> Tensor:
     """`log sum_{v in R} P(v)` of each row of `N x V` logits."""
     return logits[:, list(openers)].logsumexp(-1) - logits.logsumexp(-1)
-
-
-def _mean(values: Tensor) -> Tensor:
-    """The mean; 0, with a gradient of 0, of no values."""
-    return values.mean() if len(values) else values.sum()

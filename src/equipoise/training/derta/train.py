@@ -25,6 +25,7 @@ from equipoise.training.derta.loss import DertaLoss
 from equipoise.training.derta.openers import OpenerTokens, learn_opener_tokens
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import save_adapter
+from equipoise.training.processes import TrainingProcesses
 from equipoise.training.supervised_training import SupervisedSettings, fit
 from equipoise.training.trainable_parts import choose_learners
 from equipoise.types import Prompt
@@ -158,6 +159,7 @@ def train(
     """
     learned = chosen_rows(rows, config.boundary_mix)
     recipe = _recipe(config, learned)
+    processes = TrainingProcesses.join(device)
     Checkpoint(out, recipe).require_same_recipe()
     model = load(config.model, device=device, dtype=config.dtype)
     if not isinstance(model, TransformersModel):
@@ -184,17 +186,18 @@ def train(
     )
     lengths = [len(item.labels) for item in items]
     fit(adapted, items, DertaCollator(model), settings, out, recipe, loss=loss, lengths=lengths, progress=progress)
-    _save(adapted, out, config.model)
-    write_json(out / "recipe.json", recipe | {"openers_learned": openers.to_dict(), "base": Path(config.model).name})
+    full_recipe = recipe | {"openers_learned": openers.to_dict(), "base": Path(config.model).name}
+    processes.on_first(lambda: _write(adapted, out, config.model, full_recipe))
     return out, openers
 
 
-def _save(adapted: Any, out: Path, model: str) -> None:
-    """Write the adapter, with the name of its base where that is a model without adapters."""
+def _write(adapted: Any, out: Path, model: str, recipe: dict[str, Any]) -> None:
+    """Write the adapter, with the name of its base where that is a model without adapters, and the recipe."""
     if locate(model).adapters:
         adapted.to(torch.bfloat16).save_pretrained(out)
     else:
         save_adapter(adapted, out, model)
+    write_json(out / "recipe.json", recipe)
 
 
 def _recipe(config: DertaTrainingConfig, rows: Sequence[RefusalRow]) -> dict[str, Any]:

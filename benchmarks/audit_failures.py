@@ -1,0 +1,179 @@
+"""An audit over real processes whose workers and whose driver are killed: no reply is lost, none is there twice.
+
+    python benchmarks/audit_failures.py --kills 20 --drivers 5 --write
+
+The model is a stand-in that says what it was asked, so that every reply can be checked; batches, shards, run folder and
+judge are those of `equipoise audit --workers 2`. Results go to benchmarks/results/audit_failures.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from equipoise.execution import ShardStore, SpawnExecutor, WorkerGroup
+from equipoise.models.base import OpenModel
+from equipoise.types import Exchange, Prompt, Sample
+from page import put
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "audit_failures.json"
+PAGE = ROOT / "docs" / "scale.md"
+
+
+class EchoModel(OpenModel):
+    """Says what it was asked, after a moment."""
+
+    name = revision = "echo"
+    reads_pictures = False
+
+    def __init__(self) -> None:
+        import torch
+
+        self.device = torch.device("cpu")
+
+    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
+        """The replies."""
+        time.sleep(0.05)
+        return [Exchange(prompt, f"You said: {prompt.text}", "stop", "echo@echo") for prompt in prompts]
+
+    def log_prob(self, *_: Any, **__: Any) -> Any:
+        """Nobody needs it here."""
+        raise NotImplementedError
+
+
+def phrase_judge(_: OpenModel) -> Any:
+    """A judge that loads nothing."""
+    from equipoise.judges.ensemble import default_judge
+
+    return default_judge(encoder=False)
+
+
+def run_audit(out: Path, count: int, progress: Callable[[WorkerGroup], None]) -> list[str]:
+    """An audit of so many prompts over two processes, in batches of two; returns the lines about lost workers."""
+    from equipoise.audit.engine.session import EvaluationTarget
+    from equipoise.audit.run import AuditCallbacks, AuditConfig, audit
+    from equipoise.audit.workers.audit_task import AuditTask
+    from equipoise.audit.workers.audit_workers import SHARDS, AuditWorkers
+    from equipoise.data.catalogue import Suite
+
+    lines: list[str] = []
+    store = ShardStore(out / SHARDS)
+    samples = tuple(Sample(f"s{number}", "numbers", f"What is {number}?", "answer") for number in range(count))
+    with SpawnExecutor(2).open(AuditTask(EchoModel, phrase_judge), store, lines.append) as group:
+        workers = AuditWorkers(group, store, batch=2)
+        loaded = workers.describe()
+        target = EvaluationTarget(loaded.model.name, loaded.model.revision, on_workers=loaded.model)
+        plan = AuditConfig(target, (Suite("numbers", samples, ""),), loaded.judge, out, workers=workers)
+        audit(plan, AuditCallbacks(progress=lambda _: progress(group)))
+    return lines
+
+
+def check_audit(out: Path, count: int) -> None:
+    """Raise where a prompt has no reply of its own, or two, or no verdict."""
+    from equipoise.audit.records import AuditRun
+
+    run = AuditRun.open(out)
+    replies, verdicts = list(run.replies().rows()), list(run.verdicts().rows())
+    samples = {row.key: row.sample.text for row in run.samples().rows()}
+    assert len(samples) == len(replies) == len(verdicts) == count
+    assert {row.key for row in verdicts} == set(samples)
+    assert all(row.reply == f"You said: {samples[row.key]}" for row in replies)
+
+
+def kill_audit_workers(kills: int) -> dict[str, Any]:
+    """Kill the processes of an audit at random moments."""
+    chance, calls, done = random.Random(2), 0, 0
+    count = 16 * kills
+
+    def kill(group: WorkerGroup) -> None:
+        nonlocal calls, done
+        calls += 1
+        fresh = [name for name, way in group.underway.items() if way.item.key not in group.deaths]
+        if done < kills and fresh and calls % 4 == 0:
+            time.sleep(chance.random() * 0.05)
+            backend: Any = group._backend
+            os.kill(backend.process_id(chance.choice(fresh)), signal.SIGKILL)
+            done += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        lines = run_audit(Path(folder), count, kill)
+        check_audit(Path(folder), count)
+    return {"kills": done, "prompts": count, "lost": 0, "doubled": 0, "lines": len(lines)}
+
+
+def kill_audit_drivers(kills: int) -> dict[str, Any]:
+    """Kill the process of an audit that hands out batches; the same command goes on."""
+    count = 80
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, __file__, "--drive", folder]
+        kept = []
+        for number in range(kills):
+            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
+                assert driver.stdout is not None
+                for _ in range(2 + 3 * number):
+                    driver.stdout.readline()
+                driver.kill()
+            path = Path(folder) / "replies.jsonl"
+            kept.append(path.read_bytes().count(b"\n") if path.exists() else 0)
+        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+        check_audit(Path(folder), count)
+    return {"kills": kills, "prompts": count, "lost": 0, "doubled": 0, "kept_after_each": kept}
+
+
+def table(document: dict[str, Any]) -> list[str]:
+    """The lines of the page."""
+    lines = [
+        "`python benchmarks/audit_failures.py --kills 20 --drivers 5 --write`; two processes, batches of two prompts",
+        "",
+    ]
+    if "workers" in document:
+        row = document["workers"]
+        lines.append(
+            f"An audit of {row['prompts']} prompts, of whose workers {row['kills']} were killed (`kill -9`): "
+            f"{row['lost']} lost, {row['doubled']} doubled, {row['lines']} lines about it."
+        )
+    if "drivers" in document:
+        row = document["drivers"]
+        kept = ", ".join(map(str, row["kept_after_each"]))
+        lines.append(
+            f"The command killed {row['kills']} times over {row['prompts']} prompts (replies kept after each: {kept}); "
+            f"the same command then ended with {row['lost']} lost and {row['doubled']} doubled."
+        )
+    return lines
+
+
+def main() -> None:
+    """Measure what the options say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=0, help="workers to kill")
+    parser.add_argument("--drivers", type=int, default=0, help="drivers to kill")
+    parser.add_argument("--drive", help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help="the lines into docs/scale.md")
+    options = parser.parse_args()
+    if options.drive:
+        run_audit(Path(options.drive), 80, lambda group: print("a batch", flush=True))
+        return
+    document: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.kills:
+        document["workers"] = kill_audit_workers(options.kills)
+    if options.drivers:
+        document["drivers"] = kill_audit_drivers(options.drivers)
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document, indent=1))
+    if options.write:
+        put(PAGE, "audit-failures", table(document))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""An audit of a local model whose prompts are divided among workers."""
