@@ -13,7 +13,7 @@ from equipoise.audit.comparison import RunComparison, compare_variants
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
-from equipoise.audit.reach import Reach, reach_of
+from equipoise.audit.reach import Reach, common_words, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.recovery.depths import RecoverySummary, recovery_of
 from equipoise.audit.suite_pools import left_out, noise_suites, pooled
@@ -132,6 +132,8 @@ class VariantSummary:
     """By suite."""
     noise: tuple[str, ...] = ()
     """Suites that are in no rate over several suites, as they say nothing about the model."""
+    repeated_reply: str = ""
+    """The one text that every prompt seems to get, see `reach`; empty where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """The rates, and the other fields under their names."""
@@ -145,6 +147,7 @@ class VariantSummary:
             "server_messages": dict(self.server_messages),
             "suites": {name: suite.to_json() for name, suite in self.suites.items()},
             **({"noise": list(self.noise)} if self.noise else {}),
+            **({"repeated_reply": self.repeated_reply} if self.repeated_reply else {}),
         }
 
     @classmethod
@@ -157,7 +160,9 @@ class VariantSummary:
         return cls(
             rates=AuditRates.from_json(values),
             noise=values.list_of("noise", str) if "noise" in values.values else (),
-            reach=values.object("reach").record(Reach),
+            repeated_reply=values.get("repeated_reply", str) if "repeated_reply" in values.values else "",
+            # Earlier versions counted no repeated replies.
+            reach=JsonObject({"repeated": 0, **values.object("reach").values}, values.path).record(Reach),
             wire=values.counts("wire"),
             by=values.counts("by"),
             degenerate=values.get("degenerate", int),
@@ -314,6 +319,7 @@ def _variant(cases: Sequence[AuditCase], noise: frozenset[str]) -> VariantSummar
     return VariantSummary(
         rates=AuditRates.of(kept),
         noise=tuple(left_out(cases, kept)),
+        repeated_reply=common_words(cases, MAX_MESSAGE),
         reach=reach_of(cases),
         wire=_counts(reply.wire for reply in replies),
         by=_counts(reply.by for reply in replies),
