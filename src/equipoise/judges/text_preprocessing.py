@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.judges.phrase_packs import pack_of_letters, packs
+from equipoise.served_models.chat_messages import only_calls
 from equipoise.served_models.reasoning_traces import without_traces
 
 READING: Final[dict[str, str]] = {
@@ -56,7 +57,10 @@ def plain(reply: str) -> str:
     # NFKC folds full-width letters, ligatures and mathematical alphabets into plain ones: a refusal in bold Unicode
     # letters is read like any other.
     # Traces go first: NFKC changes the marks of some.
-    text = unicodedata.normalize("NFKC", without_traces(reply)).translate(_PLAIN)
+    spoken = without_traces(reply)
+    if only_calls(spoken):
+        return ""
+    text = unicodedata.normalize("NFKC", spoken).translate(_PLAIN)
     text = _said_in_json(text) or text
     text = re.sub(r"(?m)^[ \t]*#{1,6}[ \t]+|\*\*|__|(?<![\w*])\*(?=\w)|(?<=[\w.,!?])\*(?!\w)", "", text)
     # A reply that is one quotation as a whole speaks for itself; `without_quotes` would leave nothing of it.

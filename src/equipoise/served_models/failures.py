@@ -129,6 +129,8 @@ def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
     text = f"HTTP {status}: {message[:LINE]}"
     signal = find(body, status)
     if signal is not None:
+        if signal.means == "busy":
+            return Failure("transient", text, message[:TEXT], _retry_after(chain), is_busy=True)
         kinds: dict[str, FailureKind] = {"refusal": "policy", "fatal": "fatal"}
         return Failure(kinds.get(signal.means, "broken"), text, message[:TEXT])
     if status in FATAL:

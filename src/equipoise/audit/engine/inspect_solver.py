@@ -157,7 +157,7 @@ async def _try(model: Model, state: TaskState) -> _Attempt:
     try:
         output = await model.generate(state.messages)
         response, failed = _last_call()
-        reply = read_reply(output, response, failed)
+        reply = read_reply(output, response, failed, state.input_text)
         return _Attempt(_continuation(reply, state.metadata.get("prefill") or ""), None, output)
     except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
