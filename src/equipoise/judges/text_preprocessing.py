@@ -47,6 +47,8 @@ FUNCTION_WORDS: Final = {
     **{language: pack.words for language, pack in packs().items() if pack.words},
 }
 """Frequent words that tell the Latin-script languages apart well enough to know when not to judge."""
+UNTOLD_WORDS: Final = 5
+"""Words without a frequent one of English from which on letters with accents tell another language."""
 REFUSED_IF: Final = frozenset({"refusal", "refused", "is_refusal", "refuse", "declined", "rejected", "is_refused"})
 HELPED_IF: Final = frozenset({"can_answer", "can_help", "complied", "fulfilled", "answered", "success_possible"})
 """Fields of JSON that say by true or false whether a reply refuses."""
@@ -151,9 +153,15 @@ def foreign(text: str) -> str | None:
     likely = max(hits, key=lambda language: (hits[language], language == "English"))
     if hits[likely] >= 3 and hits[likely] > 1.5 * hits["English"]:
         return likely
-    if likely != "English" and not hits["English"] and packs()[likely].refusing(text):
+    if hits["English"]:
+        return None
+    refusing = [name for name, pack in packs().items() if pack.words and hits[name] and pack.refusing(text)]
+    if refusing:
         # "No puedo ayudarte": too few words for a vote, but a phrase of that language. "La Casa de Papel" is a name.
-        return likely
+        return max(refusing, key=hits.__getitem__)
+    accents = sum(character.isalpha() and not character.isascii() for character in text[:2000])
+    if len(spoken) >= UNTOLD_WORDS and accents >= 2:
+        return "a language that is not English"
     return None
 
 
