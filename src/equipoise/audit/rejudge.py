@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final, Protocol
 from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.records import AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.data.sample_pictures import StoredPicture
-from equipoise.errors import UsageError
+from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.judges.run_judge import run_judge
 from equipoise.types import Exchange, Verdict
 
@@ -45,6 +46,10 @@ class RejudgeOutcome:
     """Replies of which the folder held a verdict of this judge."""
     skipped: int
     """Prompts without a reply."""
+    unscored: int = 0
+    """Replies read now that the judge gave no label; the same call judges them again."""
+    reason: str = ""
+    """The most frequent reason for that."""
 
 
 def rejudge(
@@ -59,7 +64,8 @@ def rejudge(
 
     Verdicts of other judges stay in the folder. A reply that this judge left unscored before is judged again. The
     judge takes over only when all replies are judged: after a kill the earlier one still reports, and the same call
-    goes on where it stopped.
+    goes on where it stopped. So it does where the judge labelled not one reply, as its server was away. A reply whose
+    picture cannot be read is unscored where the judge shall see pictures.
 
     Args:
         folder: of the run.
@@ -70,7 +76,7 @@ def rejudge(
 
     Raises:
         UsageError: this is no run, a file of it was changed, somebody else is writing it, or it has no reply yet.
-        PictureError: a picture of the folder cannot be read.
+        ModelError: the judge labelled no reply.
         OutputError: the folder cannot be written.
     """
     run = AuditRun.open(folder)
@@ -82,14 +88,42 @@ def rejudge(
         if not spoken:
             raise UsageError(f"expected a run with replies, got none in {folder}; try the audit's command first")
         todo = [(row, reply) for row, reply in spoken if row.key not in known or known[row.key].unscored is not None]
+        reasons: Counter[str] = Counter()
         for start in range(0, len(todo), BATCH):
             batch = todo[start : start + BATCH]
-            exchanges = [_exchange(run, row, reply, with_pictures) for row, reply in batch]
-            verdicts = zip(batch, run_judge(judge, exchanges), strict=True)
-            run.verdicts().append(VerdictRow(row.key, judge.identity, verdict) for (row, _), verdict in verdicts)
+            verdicts = _verdicts(run, judge, batch, with_pictures)
+            run.verdicts().append(
+                VerdictRow(row.key, judge.identity, verdict)
+                for (row, _), verdict in zip(batch, verdicts, strict=True)
+            )
+            reasons.update(verdict.unscored or "no reason" for verdict in verdicts if _is_unlabelled(verdict))
             progress(start + len(batch), len(todo))
+        unscored, (reason, _) = reasons.total(), next(iter(reasons.most_common(1)), ("", 0))
+        if unscored == len(spoken):
+            raise ModelError(
+                f"expected verdicts on {len(spoken)} replies, got no label ({reason[:200]}); the earlier judge still "
+                "reports, try the same command when the judge can be reached"
+            )
         run.use_judge(judge.describe(), command)
-    return RejudgeOutcome(len(todo), len(spoken) - len(todo), len(samples) - len(spoken))
+    return RejudgeOutcome(len(todo), len(spoken) - len(todo), len(samples) - len(spoken), unscored, reason)
+
+
+def _verdicts(
+    run: AuditRun, judge: DescribedJudge, batch: Sequence[tuple[SampleRow, ReplyRow]], with_pictures: bool
+) -> list[Verdict]:
+    """One verdict for each reply, in order; unscored where its pictures cannot be read."""
+    exchanges: list[Exchange | str] = []
+    for row, reply in batch:
+        try:
+            exchanges.append(_exchange(run, row, reply, with_pictures))
+        except PictureError as error:
+            exchanges.append(str(error))
+    judged = iter(run_judge(judge, [exchange for exchange in exchanges if isinstance(exchange, Exchange)]))
+    return [Verdict(None, unscored=item) if isinstance(item, str) else next(judged) for item in exchanges]
+
+
+def _is_unlabelled(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.harm is None
 
 
 def _exchange(run: AuditRun, row: SampleRow, reply: ReplyRow, with_pictures: bool) -> Exchange:

@@ -161,13 +161,12 @@ class VariantSummary:
             rates=AuditRates.from_json(values),
             noise=values.list_of("noise", str) if "noise" in values.values else (),
             repeated_reply=values.get("repeated_reply", str) if "repeated_reply" in values.values else "",
-            # Earlier versions counted no repeated replies.
-            reach=JsonObject({"repeated": 0, **values.object("reach").values}, values.path).record(Reach),
+            reach=_reach(values),
             wire=values.counts("wire"),
             by=values.counts("by"),
             degenerate=values.get("degenerate", int),
             unscored_reasons=values.counts("unscored_reasons"),
-            server_messages=values.counts("server_messages"),
+            server_messages=values.counts("server_messages") if "server_messages" in values.values else {},
             suites={name: SuiteSummary.from_json(suite) for name, suite in values.objects("suites").items()},
         )
 
@@ -243,6 +242,13 @@ class AuditSummary:
             if "recovery" in values.values
             else {},
         )
+
+
+def _reach(values: JsonObject) -> Reach:
+    """What earlier versions did not count is 0."""
+    given = values.object("reach").values if "reach" in values.values else {}
+    names = ("sent", "spoken", "stopped", "failed", "repeated")
+    return JsonObject({**dict.fromkeys(names, 0), **given}, values.path).record(Reach)
 
 
 def summarise(run: AuditRun) -> AuditSummary:

@@ -31,7 +31,7 @@ from equipoise.data.suites import (
     vlguard,
     xstest,
 )
-from equipoise.data.tables import SUFFIXES
+from equipoise.data.tables import PACKERS, SUFFIXES, is_table
 from equipoise.errors import UsageError
 from equipoise.types import Sample, sample_values
 
@@ -202,14 +202,15 @@ def load_suite(
         raise UsageError(f"expected a limit of at least 1, got {limit}; try 100")
     name, _, location = spec.partition("=")
     # A file of the user's own may have an equals sign in its name.
-    is_file = Path(spec).suffix.lower() in SUFFIXES and (not location or Path(spec).is_file())
+    is_file = is_table(Path(spec)) and (not location or Path(spec).is_file())
     if is_file and name not in SUITES:
-        return _suite(Path(spec).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
+        bare = Path(spec).stem if Path(spec).suffix.lower() in PACKERS else spec
+        return _suite(Path(bare).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
     if name == "generic" and (location or path):
         folder, source = _find_copy(name, location, path, root)
         return _suite(folder.stem, generic.load(folder), source, None, limit, seed)
     if name not in SUITES:
-        raise UsageError(_unknown(name))
+        raise UsageError(_not_a_table(Path(spec)) or _unknown(name))
     published = SUITES[name]
     if name in SHIPPED:
         return _suite(name, published.load(Path()), published.source, published, limit, seed)
@@ -236,7 +237,17 @@ def _suite(
     problems = [sample.problem for sample in chosen if sample.problem]
     if problems:
         notes.append(f"{len(problems)} of {len(chosen)} samples cannot be asked ({problems[0]})")
+        notes += _packed_beside(Path(source), problems)
     return Suite(name, tuple(chosen), source, tuple(notes))
+
+
+def _packed_beside(path: Path, problems: Sequence[str]) -> list[str]:
+    """A note where pictures are missing and an archive that may hold them lies beside the table."""
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir() or not any("is missing" in problem for problem in problems):
+        return []
+    archives = sorted(item.name for item in folder.iterdir() if item.suffix.lower() in (".zip", ".tar", ".tgz", ".7z"))
+    return [f"{archives[0]} beside it may hold the pictures; try to unpack it"] if archives else []
 
 
 def _find_copy(name: str, location: str, path: Path | None, root: Path | None) -> tuple[Path, str]:
@@ -275,6 +286,17 @@ def _download(dataset: str) -> Path:
         raise UsageError(
             f"expected a dataset hub:{dataset}, got '{reason}'; try its name, HF_TOKEN or a folder"
         ) from None
+
+
+def _not_a_table(path: Path) -> str | None:
+    """What is wrong with a path that is there; None where it names nothing."""
+    if path.is_dir():
+        return f"expected the name of a suite, got the folder {path}; try generic={path}, or NAME={path}"
+    if path.is_file():
+        kinds = ", ".join(SUFFIXES)
+        fix = "to unpack it" if path.suffix.lower() in (".zip", ".tar", ".tgz", ".7z") else "to save it as CSV or JSONL"
+        return f"expected a table ({kinds}, also with {', '.join(PACKERS)}), got {path}; try {fix}"
+    return None
 
 
 def _unknown(name: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
+import gzip
 import io
 import json
+import lzma
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +31,21 @@ SHARD: Final = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})")
 DEPTH: Final = 4
 """How many folders deep a table is looked for by its name: clones have theirs in `data/question/` and the like."""
 
-PACKED: Final = {b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file or workbook", b"BZh": "a bzip2 file"}
+PACKERS: Final = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""Suffixes after that of a table that is read as it is unpacked: `prompts.jsonl.gz`."""
+LARGEST: Final = 2**31
+"""Bytes of an unpacked table: a small file may unpack to more than a machine holds."""
+PACKED: Final = {
+    b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file or workbook", b"BZh": "a bzip2 file",
+    b"\x28\xb5\x2f\xfd": "a zstandard file", b"\xd0\xcf\x11\xe0": "a workbook",
+}  # fmt: skip
 """What a file that is no text begins with."""
 PACKED_FIX: Final = {
-    "a gzip file": "to unpack it with gunzip",
+    "a gzip file": "to unpack it with gunzip, or to end its name in .gz",
     "a zip file or workbook": "to unpack it, or to save the sheet as CSV",
-    "a bzip2 file": "to unpack it with bunzip2",
+    "a bzip2 file": "to unpack it with bunzip2, or to end its name in .bz2",
+    "a zstandard file": "to unpack it with unzstd",
+    "a workbook": "to save the sheet as CSV",
 }
 
 # Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
@@ -102,15 +115,26 @@ def read_rows(path: Path) -> list[TableRow]:
         UsageError: the file is missing, empty, in another encoding, or not what its name says.
         MissingExtraError: a parquet file without pyarrow.
     """
-    if path.suffix.lower() == ".parquet":
+    suffix = table_suffix(path)
+    if suffix == ".parquet":
         rows = _parquet(path)
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        rows = list(_delimited(path, "\t" if path.suffix.lower() == ".tsv" else None))
+    elif suffix in (".csv", ".tsv"):
+        rows = list(_delimited(path, "\t" if suffix == ".tsv" else None))
     else:
         rows = list(_objects(path))
     if not rows:
         raise UsageError(f"expected rows, got none in {path}; try to copy it again")
     return rows
+
+
+def table_suffix(path: Path) -> str:
+    """What kind of table a name says, in lower case; below the suffix of what it is packed with."""
+    return Path(path.stem if path.suffix.lower() in PACKERS else path.name).suffix.lower()
+
+
+def is_table(path: Path) -> bool:
+    """Whether a name is that of a table, packed or not."""
+    return table_suffix(path) in SUFFIXES
 
 
 def read_json(path: Path) -> Any:
@@ -147,9 +171,9 @@ def find_table(folder: Path, *stems: str) -> Path:
     near = [path for path in candidates if len(path.relative_to(folder).parts) <= 2]
     for paths in (near, candidates):
         for stem in stems:
-            named = [path for path in paths if path.stem == stem or _is_part_of(path, folder, stem)]
+            named = [path for path in paths if _stem(path) == stem or _is_part_of(path, folder, stem)]
             if named:
-                return min(named, key=lambda path: (path.stem != stem, not path.stem.startswith("test"), path.name))
+                return min(named, key=lambda path: (_stem(path) != stem, not path.stem.startswith("test"), path.name))
     if len(near) == 1 or (near and all(path in _parts(near[0]) for path in near)):
         return near[0]
     tables = ", ".join(str(path.relative_to(folder)) for path in near[:8]) or "no table"
@@ -158,10 +182,14 @@ def find_table(folder: Path, *stems: str) -> Path:
     )
 
 
+def _stem(path: Path) -> str:
+    return Path(path.stem).stem if path.suffix.lower() in PACKERS else path.stem
+
+
 def _below(folder: Path, depth: int) -> list[Path]:
     """The tables in a folder and the folders inside it, without hidden ones."""
     patterns = ["/".join(["*"] * level) for level in range(1, depth + 1)]
-    paths = {path for pattern in patterns for path in folder.glob(f"{pattern}.*") if path.suffix.lower() in SUFFIXES}
+    paths = {path for pattern in patterns for path in folder.glob(f"{pattern}.*") if is_table(path)}
     return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -208,10 +236,7 @@ def collect(rows: Iterable[TableRow], to_sample: Callable[[TableRow], Sample]) -
 
 
 def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
+    content = _unpacked(path)
     packed = next((kind for mark, kind in PACKED.items() if content.startswith(mark)), None)
     if packed is not None:
         raise UsageError(f"expected a table, got {packed} at {path}; try {PACKED_FIX[packed]}")
@@ -230,6 +255,25 @@ def _text(path: Path) -> str:
             f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} in {path}, line {line}; "
             "try to save it as UTF-8"
         ) from None
+
+
+def _unpacked(path: Path) -> bytes:
+    """The bytes of a file, unpacked where its name ends as packed files do."""
+    try:
+        packer = PACKERS.get(path.suffix.lower())
+        if packer is None:
+            return path.read_bytes()
+        with packer(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise UsageError(f"expected a packed table, got '{error}' in {path}; try to copy it again") from None
+    except OSError as error:
+        raise UsageError(
+            f"expected a table at {path}, got '{error.strerror or error}'; try its path, or to copy it again"
+        ) from None
+    if len(content) > LARGEST:
+        raise UsageError(f"expected at most {LARGEST:,} bytes in {path}, got more; try to divide it")
+    return bytes(content)
 
 
 def _separator(text: str) -> str:
