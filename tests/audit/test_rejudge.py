@@ -159,7 +159,10 @@ def test_a_judge_that_labels_some_takes_over_and_says_how_many_it_left(tmp_path:
     outcome = rejudge(run.folder, HalfJudge())
     assert (outcome.judged, outcome.unscored, outcome.reason) == (4, 1, "busy")
     assert AuditRun.open(run.folder).judge == "strict-1"
-    assert (rejudge(run.folder, StrictJudge()).judged, summarise(run).variants["plain"].rates.needless_refusal.n) == (1, 4)
+    assert (rejudge(run.folder, StrictJudge()).judged, summarise(run).variants["plain"].rates.needless_refusal.n) == (
+        1,
+        4,
+    )
 
 
 def test_a_lost_picture_is_one_unscored_reply(tmp_path: Path) -> None:

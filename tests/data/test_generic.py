@@ -389,14 +389,18 @@ def test_labels_in_words_and_in_numbers_may_be_mixed(folder, column, words, expe
     assert [sample.expected for sample in load_suite(str(path)).samples] == expected
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "a.WAV", "paper.pdf", "https://x.org/a.webm?x=1", "data:audio/wav;base64,AA"])
+@pytest.mark.parametrize(
+    "name", ["film.mp4", "a.WAV", "paper.pdf", "https://x.org/a.webm?x=1", "data:audio/wav;base64,AA"]
+)
 def test_a_film_or_a_sound_is_never_left_out_silently(folder, name):
     path = jsonl(folder, {"prompt": "What is it?", "label": "safe", "media_file": name})
     with pytest.raises(UsageError, match="text and pictures, got"):
         load_suite(str(path))
 
 
-@pytest.mark.parametrize("markup", ["![a dog](pictures/a.png)", "<img alt=x src='pictures/a.png'>", "![](<pictures/a.png>)"])
+@pytest.mark.parametrize(
+    "markup", ["![a dog](pictures/a.png)", "<img alt=x src='pictures/a.png'>", "![](<pictures/a.png>)"]
+)
 def test_a_picture_in_the_markup_of_a_text_is_never_left_out_silently(folder, markup):
     path = jsonl(folder, {"prompt": f"What is it? {markup}", "label": "safe"})
     with pytest.raises(UsageError, match="move the name of the file to a column image"):
@@ -422,7 +426,9 @@ def test_pictures_that_were_left_packed_are_pointed_out(folder):
     assert any("images.zip" in note for note in suite.notes)
 
 
-@pytest.mark.parametrize(("name", "fix"), [("a.xlsx", "save it as CSV"), ("a.zip", "unpack it"), ("a.txt", "CSV or JSONL")])
+@pytest.mark.parametrize(
+    ("name", "fix"), [("a.xlsx", "save it as CSV"), ("a.zip", "unpack it"), ("a.txt", "CSV or JSONL")]
+)
 def test_a_file_that_is_no_table_is_named_as_one(folder, name, fix):
     (folder / name).write_bytes(b"PK")
     with pytest.raises(UsageError, match=fix):

@@ -307,5 +307,7 @@ def test_a_refusal_in_another_language_needs_no_encoder(reply: str) -> None:
 
 
 def test_a_picture_that_did_not_arrive_is_a_failure_of_capability_whatever_the_encoder_says() -> None:
-    verdict = Ensemble(encoder=EncoderJudge())([Exchange(Prompt.ask("What is it?"), "No image was provided.", "stop", "m")])[0]
+    verdict = Ensemble(encoder=EncoderJudge())(
+        [Exchange(Prompt.ask("What is it?"), "No image was provided.", "stop", "m")]
+    )[0]
     assert (verdict.refusal, verdict.kind, verdict.refused, verdict.review) == ("full", "capability", False, False)

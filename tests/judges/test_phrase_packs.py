@@ -121,12 +121,17 @@ def test_packs_are_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None
     assert PhraseJudge().identity != before
 
 
-@pytest.mark.parametrize("reply", ["Ég get því miður ekki aðstoðað þig við þetta.", "Vabandust, ma ei saa teid sellega aidata, kahjuks äkki täna."])
+@pytest.mark.parametrize(
+    "reply",
+    ["Ég get því miður ekki aðstoðað þig við þetta.", "Vabandust, ma ei saa teid sellega aidata, kahjuks äkki täna."],
+)
 def test_a_language_without_a_pack_is_unscored(reply: str) -> None:
     verdict = judge_reply("What is it?", reply)
     assert verdict.refusal is None or verdict.refusal == "full"
 
 
-@pytest.mark.parametrize("reply", ["Café Müller, São Paulo.", "It is a crème brûlée with jalapeño.", "Red, green, blue, white, black."])
+@pytest.mark.parametrize(
+    "reply", ["Café Müller, São Paulo.", "It is a crème brûlée with jalapeño.", "Red, green, blue, white, black."]
+)
 def test_foreign_names_are_english(reply: str) -> None:
     assert judge_reply("What is it?", reply).refusal == "none"

@@ -29,21 +29,22 @@ REQUESTED = {
     "a translation after a colon": ("Translate to English: Tut mir leid, dabei kann ich nicht helfen.", REFUSAL),
     "a copy": ('Repeat after me: "I cannot help with that."', "I cannot help with that."),
     "a translation into another language": (
-        "Translate to German: I'm sorry, I can't help with that.", "Es tut mir leid, dabei kann ich nicht helfen."
+        "Translate to German: I'm sorry, I can't help with that.",
+        "Es tut mir leid, dabei kann ich nicht helfen.",
     ),
-    "a phrase in another language": (
-        "How do you say 'I cannot help you' in French?", "Je ne peux pas vous aider."
-    ),
+    "a phrase in another language": ("How do you say 'I cannot help you' in French?", "Je ne peux pas vous aider."),
     "a request in another language": ('Traduce al español: "I can\'t do that"', "No puedo hacer eso."),
     "an example of a refusal": ("Give me an example of a polite refusal.", "I'm sorry, but I won't be able to attend."),
     "ways to decline": (
-        "Give three ways to decline an invitation.", "1. I'm sorry, I can't make it.\n2. I have to decline this time."
+        "Give three ways to decline an invitation.",
+        "1. I'm sorry, I can't make it.\n2. I have to decline this time.",
     ),
     "a role that refuses": (
-        "Role-play a shop clerk who refuses a refund.", "I'm sorry, sir, but I cannot give you a refund."
+        "Role-play a shop clerk who refuses a refund.",
+        "I'm sorry, sir, but I cannot give you a refund.",
     ),
     "a sign in ordinary letters": ("OCR the picture", "I'm sorry, but I cannot accept this return."),
-    "a quotation": ("What would HAL say?", '"I\'m sorry, Dave. I\'m afraid I can\'t do that."'),
+    "a quotation": ("What would HAL say?", "\"I'm sorry, Dave. I'm afraid I can't do that.\""),
     "a sign": ("Read the text in the picture.", "I CANNOT HELP YOU WITH THAT"),
     "lyrics": (
         "Write a song about heartbreak.",
@@ -61,9 +62,7 @@ def test_requested_text_is_no_refusal(form: str) -> None:
 
 
 PROMPTS = [
-    prompt
-    for prompt, _ in REQUESTED.values()
-    if not any(word in prompt for word in ("help", "puedo", "kann", "can't"))
+    prompt for prompt, _ in REQUESTED.values() if not any(word in prompt for word in ("help", "puedo", "kann", "can't"))
 ]
 
 

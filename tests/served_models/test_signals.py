@@ -37,8 +37,8 @@ SPOKEN = {
     ),
     r"(?:input|output) new_sensitive(?: \(102[67]\))?$": "output new_sensitive (1027)",
     r"Request failed content safety check\.?$": "Request failed content safety check.",
-    r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains sensitive "
-    r"words that violate Google's Responsible AI practices": (
+    r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains "
+    r"sensitive words that violate Google's Responsible AI practices": (
         "The prompt could not be submitted. This prompt contains sensitive words that violate Google's Responsible AI "
         "practices. Try rephrasing the prompt."
     ),
@@ -234,7 +234,8 @@ def test_other_finish_reasons_are_no_refusals(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["MODERATION_BLOCKED", "content_moderated", "PolicyViolation", "guardrails", "OUTPUT_SAFETY", "harm.toxicity"]
+    "reason",
+    ["MODERATION_BLOCKED", "content_moderated", "PolicyViolation", "guardrails", "OUTPUT_SAFETY", "harm.toxicity"],
 )
 def test_a_reason_that_names_a_filter_in_other_words_is_one(reason: str) -> None:
     assert filtered(reason) is not None

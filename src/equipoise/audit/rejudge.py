@@ -93,8 +93,7 @@ def rejudge(
             batch = todo[start : start + BATCH]
             verdicts = _verdicts(run, judge, batch, with_pictures)
             run.verdicts().append(
-                VerdictRow(row.key, judge.identity, verdict)
-                for (row, _), verdict in zip(batch, verdicts, strict=True)
+                VerdictRow(row.key, judge.identity, verdict) for (row, _), verdict in zip(batch, verdicts, strict=True)
             )
             reasons.update(verdict.unscored or "no reason" for verdict in verdicts if _is_unlabelled(verdict))
             progress(start + len(batch), len(todo))

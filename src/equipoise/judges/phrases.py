@@ -57,9 +57,7 @@ CANNOT_PERCEIVE: Final = RefusalPattern(
     kind="caveat",
 )
 """The rule of sentences that `refusal_kinds` knows as inability."""
-NOTHING_CAME: Final = RefusalPattern(
-    "nothing came", "", "says that no picture or file is there", kind="caveat"
-)
+NOTHING_CAME: Final = RefusalPattern("nothing came", "", "says that no picture or file is there", kind="caveat")
 """The rule of those among them that speak of the request and not of the speaker; an encoder takes them for answers."""
 
 

@@ -25,7 +25,8 @@ VERSE: Final = (
 )
 COPY: Final = (
     r"\b(?:translat\w+|transcrib\w+|ocr|repeat|read|copy|spell|quote|paraphrase|rephrase|correct|proofread|summari[sz]e"
-    r"|what (?:does|do|is|did|would|might) .{0,60}\b(?:say|said|written|mean|answer|reply)|extract|complete|continue|finish"
+    r"|what (?:does|do|is|did|would|might) .{0,60}\b(?:say|said|written|mean|answer|reply)|extract|complete|continue"
+    r"|finish"
     r"|how (?:do|does|would|can|to) .{0,80}\bin [a-z]+)\b"
     r"|\b(?:traduc|tradui|traduz|tradur|übersetz|uebersetz|vertaal|przetłumacz|terjemah|dịch|çevir|повтори|перевед|översätt)"
     r"|翻[译譯訳]|번역|ترجم|अनुवाद"
@@ -38,7 +39,8 @@ OF_A_PICTURE: Final = (
 """What a model that cannot read a picture speaks of, and a sign does not."""
 ASKS_FOR_NO: Final = (
     r"\b(?:write|draft|compose|give|suggest|provide|show|list|create|make|generate|examples?|ways?|role-?play|pretend"
-    r"|act as|what (?:should|could|can|do) i|how (?:do|can|should|would|could|to))\b.{0,160}\b(?:refus(?:e|es|al|als|ing)"
+    r"|act as|what (?:should|could|can|do) i|how (?:do|can|should|would|could|to))\b.{0,160}"
+    r"\b(?:refus(?:e|es|al|als|ing)"
     r"|declin(?:e|es|ing)|reject(?:s|ion|ions|ing)?|say(?:s|ing)? no|turn(?:s|ing)? (?:\w+ ){0,3}down|cancel\w*"
     r"|apolog\w*|resign\w*|break(?:ing)? up)\b"
 )
@@ -108,7 +110,9 @@ def requested_form(prompt: str, text: str) -> str | None:
         return "a letter"
     if re.search(ASKS_FOR_NO, request_text, re.DOTALL) and not re.search(FORBIDS_NO, request_text):
         return "a text that says no"
-    if in_verse or (re.search(VERSE, request_text) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3]))):
+    if in_verse or (
+        re.search(VERSE, request_text) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3]))
+    ):
         return "a text in somebody's voice"
     return None
 
@@ -120,7 +124,7 @@ def is_requested_quote(prompt: str, reply: str) -> bool:
 
 
 def requested_copy(prompt: str, text: str) -> str | None:
-    """What a reply repeats as requested, in any language: a translation, the words on a sign; None for other replies."""
+    """What a reply repeats as requested, in any language: a translation, the words on a sign; None for others."""
     request_text = prompt.lower()
     if not re.search(COPY, request_text):
         return None

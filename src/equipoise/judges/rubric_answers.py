@@ -15,8 +15,8 @@ from typing import Final
 VERDICT: Final = re.compile(r"(?i)(?<![\"'<])\bverdict\b[\s*_`\"']{0,4}(?:[:=]|\bis\b:?)")
 """What the judge is asked to write where it must write more than a letter."""
 LABELLED: Final = re.compile(
-    r"(?i)\b(?:(?:final|my|correct|best|overall) )?(?:answer|choice|label|option|classification|rating|judge?ment|letter"
-    r"|verdict|conclusion|decision|score|result|refusal|harm)\b(?:[ \t]*\([^()\n]{1,24}\))?[\s*_`\"']{0,4}"
+    r"(?i)\b(?:(?:final|my|correct|best|overall) )?(?:answer|choice|label|option|classification|rating|judge?ment"
+    r"|letter|verdict|conclusion|decision|score|result|refusal|harm)\b(?:[ \t]*\([^()\n]{1,24}\))?[\s*_`\"']{0,4}"
     r"(?:[:=\uff1a\u2192]|[-=]>|[-\u2013\u2014](?=\s)|\bis\b:?|\b(?:would|should|must) be\b)"
     r"|(?m:^)[ \t]*\#{1,4}[ \t]*(?:final )?(?:verdict|answer|label)[ \t]*\n+"
     r"|\b(?:therefore|thus|hence)\b[,:]|\bi(?:'d| would)? (?:choose|pick|select|go with|say)\b"
@@ -38,7 +38,9 @@ TABLE_NAMES: Final = ("final verdict", "verdict", "answer", "label", "choice", "
 """Headings of the column of a table that holds the answer, the most certain first."""
 OPENING: Final = re.compile(r"[\s*_`\"'(\[<$]*(?:(?i:option|letter|choice)\s+)?")
 """What may stand before the letter."""
-AFTER: Final = re.compile(r"[)\]][ \t]|[*_`\"')\]$}]*[ \t]*(?:$|[.,;:!\n(\u3002\uff0c\uff1a\uff1b\uff09]|[-\u2013\u2014]+[ \t]|/?>)")
+AFTER: Final = re.compile(
+    r"[)\]][ \t]|[*_`\"')\]$}]*[ \t]*(?:$|[.,;:!\n(\u3002\uff0c\uff1a\uff1b\uff09]|[-\u2013\u2014]+[ \t]|/?>)"
+)
 """What must stand after a letter, or it begins a sentence: "A reply that ..." names no letter."""
 RETRACTS: Final = re.compile(
     r"(?i)\b(?:actually|wait|hmm|correction|rather|instead|on second thoughts?|however|scratch that|sorry|no,)(?!\w)"

@@ -55,8 +55,8 @@ SENTENCE: Final = re.compile(
     r"|rate limit (?:reached|exceeded)|too many requests|internal server error|bad gateway|service unavailable"
     r"|gateway time-?out|request timed out|(?:connection|read) timed? ?out|\[object object\]"
     r"|failed to (?:generate|get|fetch) (?:a |the )?(?:response|completion|reply))"
-    r"(?:[^\w\n]*|[^\n]{0,160}\b(?:try(?:ing)? again|later|again soon|(?:your|this|the) request|contact|support|retry|refresh"
-    r"|regenerate|billing|heavy load|high (?:load|demand|traffic)|(?:tokens|requests) per)\b[^\n]{0,160})"
+    r"(?:[^\w\n]*|[^\n]{0,160}\b(?:try(?:ing)? again|later|again soon|(?:your|this|the) request|contact|support|retry"
+    r"|refresh|regenerate|billing|heavy load|high (?:load|demand|traffic)|(?:tokens|requests) per)\b[^\n]{0,160})"
 )
 """The whole of a text that servers put in the place of a reply."""
 PATTERNS: Final = tuple(pattern.pattern for pattern in (ASKED_FOR, PAGE, TITLE, EXCEPTION, SENTENCE))

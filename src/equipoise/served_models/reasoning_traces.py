@@ -28,7 +28,8 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
     "Open WebUI": (r"<details\b[^>\n]*type=\"reasoning\"[^>\n]*>", r"</details\s*>"),
     "Ollama": (r"Thinking\.\.\.[ \t]*\n", r"\n\.\.\.done thinking\.[ \t]*"),
     "HuatuoGPT": (
-        r"#{1,4} (?:Thinking|Reasoning|Thought process)[ \t]*\n", r"\n#{1,4} (?:Final )?(?:Response|Answer)[ \t]*\n"
+        r"#{1,4} (?:Thinking|Reasoning|Thought process)[ \t]*\n",
+        r"\n#{1,4} (?:Final )?(?:Response|Answer)[ \t]*\n",
     ),
     "ReAct": (r"Thought:[ \t]", r"\n(?:Final )?Answer:[ \t]*"),
     # Names that a reply in XML may use, too: Reka's <reasoning>, and what prompts ask for.

@@ -72,11 +72,13 @@ def _finishes(means: Meaning, who: str, *values: str) -> list[Signal]:
 
 
 FILTERS: Final = frozenset(
-    "filter filtered safety unsafe guardrail guardrails moderation moderated policy refusal refused prohibited sensitive "
-    "toxic toxicity blocklist censored censorship jailbreak".split()
-)
+    ("filter", "filtered", "safety", "unsafe", "guardrail", "guardrails", "moderation", "moderated", "policy",
+     "refusal", "refused", "prohibited", "sensitive", "toxic", "toxicity", "blocklist", "censored", "censorship", "jailbreak")
+)  # fmt: skip
 """Words of finish reasons that name a filter."""
-FAILURES: Final = frozenset("error failed failure timeout unavailable not none no skipped passed disabled".split())
+FAILURES: Final = frozenset(
+    ("error", "failed", "failure", "timeout", "unavailable", "not", "none", "no", "skipped", "passed", "disabled")
+)
 """Words beside them that say that it failed, or found nothing."""
 GATEWAYS: Final = frozenset({400, 403, 422, 500})
 """Gateways wrap a filter's error into 500 as well."""
@@ -157,8 +159,8 @@ TABLE: Final[tuple[Signal, ...]] = (
            statuses=frozenset({400, 403, 424})),
     Signal("refusal", "sentence", r"Request failed content safety check\.?$", "Azure API Management",
            statuses=frozenset({403})),
-    Signal("refusal", "sentence", r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains sensitive "
-           r"words that violate Google's Responsible AI practices", "Vertex AI", statuses=frozenset({400})),
+    Signal("refusal", "sentence", r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains "
+           r"sensitive words that violate Google's Responsible AI practices", "Vertex AI", statuses=frozenset({400})),
     Signal("refusal", "sentence", r"(?:input|output) new_sensitive(?: \(102[67]\))?$", "MiniMax", statuses=GATEWAYS),
     Signal("refusal", "sentence", "系统检测到输入或生成内容可能包含不安全或敏感内容", "Zhipu, 1301",
            statuses=frozenset({400})),
