@@ -73,7 +73,8 @@ def _finishes(means: Meaning, who: str, *values: str) -> list[Signal]:
 
 FILTERS: Final = frozenset(
     ("filter", "filtered", "safety", "unsafe", "guardrail", "guardrails", "moderation", "moderated", "policy",
-     "refusal", "refused", "prohibited", "sensitive", "toxic", "toxicity", "blocklist", "censored", "censorship", "jailbreak")
+     "refusal", "refused", "prohibited", "sensitive", "toxic", "toxicity", "blocklist", "censored", "censorship",
+     "jailbreak")
 )  # fmt: skip
 """Words of finish reasons that name a filter."""
 FAILURES: Final = frozenset(
