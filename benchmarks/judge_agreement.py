@@ -23,7 +23,17 @@ from pathlib import Path
 from sklearn.metrics import cohen_kappa_score
 
 from encoder_rows import (
-    LABELS, Row, do_not_answer, gold, msts_taxonomy, owls, phtest, references, shared_data, steered, xstest,
+    LABELS,
+    Row,
+    do_not_answer,
+    gold,
+    msts_taxonomy,
+    owls,
+    phtest,
+    references,
+    shared_data,
+    steered,
+    xstest,
 )  # fmt: skip
 from equipoise.judges.cards import SHIPPED, AgreementCard, AgreementRow
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities

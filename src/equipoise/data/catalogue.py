@@ -27,6 +27,7 @@ from equipoise.data.suites import (
     msts,
     phtest,
     safeguard_pairs,
+    situations,
     visual_questions,
     vlguard,
     xstest,
@@ -92,6 +93,12 @@ SUITES: Final[dict[str, PublishedSuite]] = {
     "oktest": PublishedSuite(
         lists.OKTEST, "safe questions with alarming words", "github.com/InvokerStark/OverKill", "not stated"
     ),
+    "falsereject": PublishedSuite(
+        lists.FALSE_REJECT,
+        "benign prompts that sound toxic",
+        "hf.co/datasets/AmazonScience/FalseReject",
+        "CC-BY-NC-4.0",
+    ),
     "alpaca-harmless": PublishedSuite(
         lists.ALPACA, "ordinary instructions", "github.com/andyrdt/refusal_direction", "CC-BY-NC-4.0"
     ),
@@ -143,6 +150,27 @@ SUITES: Final[dict[str, PublishedSuite]] = {
     ),
     "vlguard": PublishedSuite(
         vlguard.load, "safe and unsafe pictures with instructions", "github.com/ys-zong/VLGuard", "not stated"
+    ),
+    "holisafe": PublishedSuite(
+        situations.load_holisafe,
+        "safe and unsafe pictures and texts in all combinations",
+        "hf.co/datasets/etri-vilab/holisafe-bench",
+        "not stated",
+    ),
+    "mssbench": PublishedSuite(
+        situations.load_mssbench,
+        "one question about a safe and an unsafe situation",
+        "github.com/eric-ai-lab/MSSBench",
+        "not stated",
+    ),
+    "siuo": PublishedSuite(
+        situations.load_siuo, "safe pictures and texts, unsafe together", "github.com/sinwang20/SIUO", "not stated"
+    ),
+    "vlsu": PublishedSuite(
+        situations.load_vlsu,
+        "pictures and texts graded together: safe, borderline, unsafe",
+        "github.com/apple/ml-vlsu",
+        "not stated",
     ),
     "vqav2": PublishedSuite(visual_questions.load_vqav2, "questions about COCO pictures", "visualqa.org", "CC-BY-4.0"),
     "gqa": PublishedSuite(
