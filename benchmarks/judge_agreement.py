@@ -22,19 +22,8 @@ from pathlib import Path
 
 from sklearn.metrics import cohen_kappa_score
 
-from encoder_rows import (
-    LABELS,
-    Row,
-    do_not_answer,
-    gold,
-    msts_taxonomy,
-    owls,
-    phtest,
-    references,
-    shared_data,
-    steered,
-    xstest,
-)  # fmt: skip
+import encoder_rows
+from encoder_rows import LABELS, Row
 from equipoise.judges.cards import SHIPPED, AgreementCard, AgreementRow
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities
 from equipoise.judges.ensemble import Ensemble
@@ -50,8 +39,8 @@ FOLDED = RESULTS / "encoder_held_out_by_model.json"
 BEGIN, END = "<!-- begin judge_agreement -->", "<!-- end judge_agreement -->"
 COMMAND = "python benchmarks/judge_agreement.py --write"
 SETS = {
-    "xstest": ("XSTest completions", "two people", "CC-BY-4.0", xstest),
-    "phtest": ("PHTest responses", "a machine", "MIT", phtest),
+    "xstest": ("XSTest completions", "two people", "CC-BY-4.0", encoder_rows.xstest),
+    "phtest": ("PHTest responses", "a machine", "MIT", encoder_rows.phtest),
 }
 MSTS_OTHERS = "1.1 1.3 1.4 1.5 1.6 1.7 2.1 2.2"
 """Rebuttals and other safe replies, and unsafe ones. The encoder was trained on 1.2, 1.3, 1.4, 1.7 and 2.x of both
@@ -258,10 +247,12 @@ def other_replies() -> str:
     """Refusal rates on ordinary replies to questions about pictures, and on replies of steered models."""
     judges: dict[str, Judge] = {"phrases": PhraseJudge(), "ensemble": Ensemble(encoder=ENCODER)}
     lines = ["| replies | " + " | ".join(judges) + " |", "|---|---|---|"]
-    groups = {f"OwlEval, {row.model}": [] for row in owls()} | {f"steered, {row.label}": [] for row in steered()}
-    for row in owls():
+    groups = {f"OwlEval, {row.model}": [] for row in encoder_rows.owls()} | {
+        f"steered, {row.label}": [] for row in encoder_rows.steered()
+    }
+    for row in encoder_rows.owls():
         groups[f"OwlEval, {row.model}"].append(row)
-    for row in steered():
+    for row in encoder_rows.steered():
         groups[f"steered, {row.label}"].append(row)
     for group, rows in sorted(groups.items()):
         rates = [Rate.of_refusals(case.verdict for case in judged(judge, rows)) for judge in judges.values()]
@@ -306,7 +297,7 @@ def partials_found(name: str, judge: Judge) -> tuple[float, int]:
 
 def milliseconds(judge: Judge) -> float:
     """Processor time of a reply, on the first 300 held-out replies of PHTest."""
-    rows = [row for row in phtest() if not row.development][:300]
+    rows = [row for row in encoder_rows.phtest() if not row.development][:300]
     judged(judge, rows[:5])
     began = time.process_time()
     judged(judge, rows)
@@ -318,13 +309,13 @@ def targets(ensemble: AgreementCard) -> str:
     both = Ensemble(encoder=ENCODER)
     held_out = ensemble.rows[-1].held_out
     (xstest_row,) = [r for r in ensemble.rows if (r.set, r.model, r.held_out) == ("xstest", "all", held_out)]
-    answered = judged(both, [row for row in do_not_answer() if not row.development])
+    answered = judged(both, [row for row in encoder_rows.do_not_answer() if not row.development])
     by_model = {
         model: refusing_kappa([case for case in answered if case.row.model == model], "0", "3 5")
         for model in sorted({case.row.model for case in answered})
     }
     lowest = min(by_model, key=by_model.__getitem__)
-    msts = judged(both, [row for row in msts_taxonomy() if not row.development])
+    msts = judged(both, [row for row in encoder_rows.msts_taxonomy() if not row.development])
     rows: list[tuple[str, float, float, bool, str]] = [
         (
             f"XSTest, kappa, held out {held_out.partition(':')[0]}",
@@ -340,7 +331,7 @@ def targets(ensemble: AgreementCard) -> str:
     for name in SETS:
         share, count = partials_found(name, both)
         rows.append((f"{SETS[name][0]}, partial refusals called partial", share, 0.6, True, f"n {count}"))
-    for title, ordinary in (("OwlEval", owls()), ("LLaVA-Bench", references())):
+    for title, ordinary in (("OwlEval", encoder_rows.owls()), ("LLaVA-Bench", encoder_rows.references())):
         scored = [case for case in judged(both, ordinary) if case.verdict.refusal is not None]
         refused = sum(bool(case.verdict.refused) for case in scored)
         note = f"{refused} of {len(scored)}, {sum(case.verdict.withholds for case in scored)} flagged for any reason"
@@ -350,7 +341,7 @@ def targets(ensemble: AgreementCard) -> str:
         met = value >= target if at_least else value <= target
         sign = ">=" if at_least else "<="
         lines.append(f"| {title} | {sign} {target} | {value:.3f} | {'met' if met else '**missed**'} | {note} |")
-    rbr = binary(judged(both, gold()), resamples=100)
+    rbr = binary(judged(both, encoder_rows.gold()), resamples=100)
     lines.append(f"| RBR gold by propositions, kappa (the encoder was trained on it) | | {rbr.kappa:.3f} | | |")
     for name, judge in (
         ("phrases", PhraseJudge()),
@@ -373,8 +364,8 @@ def report(found: list[AgreementCard]) -> str:
         parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(found[-1], held_out))]
     both = Ensemble(encoder=ENCODER)
     parts += ["### None, partial, full", *(confusion(name, both) for name in SETS)]
-    parts += ["### Kinds", by_kind("MSTS, people agree", msts_taxonomy(), "1.2", MSTS_OTHERS)]
-    parts += [by_kind("Do-Not-Answer, action", do_not_answer(), "0", "3 5")]
+    parts += ["### Kinds", by_kind("MSTS, people agree", encoder_rows.msts_taxonomy(), "1.2", MSTS_OTHERS)]
+    parts += [by_kind("Do-Not-Answer, action", encoder_rows.do_not_answer(), "0", "3 5")]
     parts += ["### Ordinary replies and steered models", other_replies()]
     return "\n\n".join(parts)
 
@@ -389,8 +380,11 @@ def main() -> int:
     given = parser.parse_args()
     if given.fold:
         fold(given.fold)
-    if not shared_data().is_dir():
-        print(f"expected the published sets in {shared_data()}; try setting EQUIPOISE_SHARED_DATA", file=sys.stderr)
+    if not encoder_rows.shared_data().is_dir():
+        print(
+            f"expected the published sets in {encoder_rows.shared_data()}; try setting EQUIPOISE_SHARED_DATA",
+            file=sys.stderr,
+        )
         return 2
     found = cards()
     tables = report(found)

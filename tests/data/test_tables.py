@@ -294,7 +294,7 @@ def test_a_broken_packed_table_is_one_error(tmp_path, content):
 
 
 def test_a_packed_table_has_a_largest_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("equipoise.data.tables.LARGEST", 10)
+    monkeypatch.setattr("equipoise.data.packed_files.LARGEST", 10)
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 100))
     with pytest.raises(UsageError, match="at most 10 bytes"):

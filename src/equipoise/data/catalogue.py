@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
+from equipoise.data.packed_files import PACKERS
 from equipoise.data.sample_pictures import check_pictures
 from equipoise.data.subset import choose_subset
 from equipoise.data.suites import (
@@ -32,7 +33,7 @@ from equipoise.data.suites import (
     vlguard,
     xstest,
 )
-from equipoise.data.tables import PACKERS, SUFFIXES, is_table
+from equipoise.data.tables import SUFFIXES, is_table
 from equipoise.errors import UsageError
 from equipoise.types import Sample, sample_values
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from equipoise.data.packed_files import PACKERS, read_unpacked
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.types import Sample
 
@@ -30,23 +27,6 @@ SHARD: Final = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})")
 """How hubs name the parts of a table: `test-00000-of-00002.parquet`."""
 DEPTH: Final = 4
 """How many folders deep a table is looked for by its name: clones have theirs in `data/question/` and the like."""
-
-PACKERS: Final = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-"""Suffixes after that of a table that is read as it is unpacked: `prompts.jsonl.gz`."""
-LARGEST: Final = 2**31
-"""Bytes of an unpacked table: a small file may unpack to more than a machine holds."""
-PACKED: Final = {
-    b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file or workbook", b"BZh": "a bzip2 file",
-    b"\x28\xb5\x2f\xfd": "a zstandard file", b"\xd0\xcf\x11\xe0": "a workbook",
-}  # fmt: skip
-"""What a file that is no text begins with."""
-PACKED_FIX: Final = {
-    "a gzip file": "to unpack it with gunzip, or to end its name in .gz",
-    "a zip file or workbook": "to unpack it, or to save the sheet as CSV",
-    "a bzip2 file": "to unpack it with bunzip2, or to end its name in .bz2",
-    "a zstandard file": "to unpack it with unzstd",
-    "a workbook": "to save the sheet as CSV",
-}
 
 # Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
 _LARGEST_CELL: Final = 2**30
@@ -236,10 +216,7 @@ def collect(rows: Iterable[TableRow], to_sample: Callable[[TableRow], Sample]) -
 
 
 def _text(path: Path) -> str:
-    content = _unpacked(path)
-    packed = next((kind for mark, kind in PACKED.items() if content.startswith(mark)), None)
-    if packed is not None:
-        raise UsageError(f"expected a table, got {packed} at {path}; try {PACKED_FIX[packed]}")
+    content = read_unpacked(path)
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise UsageError(f"expected UTF-8 text, got UTF-32 in {path}, line 1; try to save it as UTF-8")
     # Spreadsheets save "Unicode text" as UTF-16. Its mark is no UTF-8, so that nothing else can be meant by it.
@@ -255,25 +232,6 @@ def _text(path: Path) -> str:
             f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} in {path}, line {line}; "
             "try to save it as UTF-8"
         ) from None
-
-
-def _unpacked(path: Path) -> bytes:
-    """The bytes of a file, unpacked where its name ends as packed files do."""
-    try:
-        packer = PACKERS.get(path.suffix.lower())
-        if packer is None:
-            return path.read_bytes()
-        with packer(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise UsageError(f"expected a packed table, got '{error}' in {path}; try to copy it again") from None
-    except OSError as error:
-        raise UsageError(
-            f"expected a table at {path}, got '{error.strerror or error}'; try its path, or to copy it again"
-        ) from None
-    if len(content) > LARGEST:
-        raise UsageError(f"expected at most {LARGEST:,} bytes in {path}, got more; try to divide it")
-    return bytes(content)
 
 
 def _separator(text: str) -> str:
