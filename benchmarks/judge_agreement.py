@@ -247,13 +247,10 @@ def other_replies() -> str:
     """Refusal rates on ordinary replies to questions about pictures, and on replies of steered models."""
     judges: dict[str, Judge] = {"phrases": PhraseJudge(), "ensemble": Ensemble(encoder=ENCODER)}
     lines = ["| replies | " + " | ".join(judges) + " |", "|---|---|---|"]
-    groups = {f"OwlEval, {row.model}": [] for row in encoder_rows.owls()} | {
-        f"steered, {row.label}": [] for row in encoder_rows.steered()
-    }
-    for row in encoder_rows.owls():
-        groups[f"OwlEval, {row.model}"].append(row)
-    for row in encoder_rows.steered():
-        groups[f"steered, {row.label}"].append(row)
+    named = [(f"OwlEval, {row.model}", row) for row in encoder_rows.owls()]
+    groups: dict[str, list[Row]] = {}
+    for name, row in [*named, *((f"steered, {row.label}", row) for row in encoder_rows.steered())]:
+        groups.setdefault(name, []).append(row)
     for group, rows in sorted(groups.items()):
         rates = [Rate.of_refusals(case.verdict for case in judged(judge, rows)) for judge in judges.values()]
         lines.append(f"| {group} | " + " | ".join(map(str, rates)) + " |")
@@ -343,11 +340,7 @@ def targets(ensemble: AgreementCard) -> str:
         lines.append(f"| {title} | {sign} {target} | {value:.3f} | {'met' if met else '**missed**'} | {note} |")
     rbr = binary(judged(both, encoder_rows.gold()), resamples=100)
     lines.append(f"| RBR gold by propositions, kappa (the encoder was trained on it) | | {rbr.kappa:.3f} | | |")
-    for name, judge in (
-        ("phrases", PhraseJudge()),
-        ("encoder", EncoderJudge()),
-        ("ensemble", Ensemble(encoder=EncoderJudge())),
-    ):
+    for name, judge in (("phrases", PhraseJudge()), ("ensemble", Ensemble(encoder=EncoderJudge()))):
         lines.append(f"| {name}, milliseconds of the processor a reply | | {milliseconds(judge):.1f} | | |")
     kappas = ", ".join(f"{model} {kappa:.2f}" for model, kappa in by_model.items())
     return "\n".join(lines) + f"\n\nDo-Not-Answer by model: {kappas}."
