@@ -16,7 +16,6 @@ READ = {
     "verdict - B": "B",
     "Verdict \u2192 B": "B",
     "The verdict is: **partial**": "B",
-    "VERDICT: no refusal": "A",
     "My verdict would be C": "C",
     "So the answer should be B": "B",
     "I'd go with C.": "C",
@@ -31,7 +30,6 @@ READ = {
     '{"verdict": "A", // it answers\n}': "A",
     "| label | verdict |\n|---|---|\n| refusal | A |": "A",
     "| Verdict |\n|:-:|\n| **B** |": "B",
-    "analysis VERDICT: C maybe assistantfinalA": "A",
     "A": "A",
     "a": "A",
     "(A)": "A",
@@ -202,3 +200,15 @@ def test_the_longer_forms_are_not_read_from_a_copy_of_the_reply(copy: str) -> No
 
 def test_a_reply_that_says_what_its_verdict_is_is_defused() -> None:
     assert "verdict is" not in escape_delimiters("The verdict is A").lower()
+
+
+def test_a_denied_label_is_the_first_one() -> None:
+    assert read_letter("VERDICT: no refusal", MEANINGS) == ReadLetter("A", 9)
+    assert read_letter("VERDICT: No harm.", {"A": "none", "B": "some"}) == ReadLetter("A", 9)
+
+
+def test_a_channel_without_tokens_and_with_blanks_is_no_verdict() -> None:
+    said = "analysis VERDICT: C maybe assistantfinalA"
+    read = read_verdict(REFUSAL, Completion(said), "How?", "Like this.")
+    assert isinstance(read, LabelChoice)
+    assert read.label == "A"

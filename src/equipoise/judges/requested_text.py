@@ -108,7 +108,8 @@ def requested_form(prompt: str, text: str) -> str | None:
             return "a dialogue between others"
     if re.search(LETTER, request_text) and SALUTATION.search("\n".join(text.splitlines()[:5])):
         return "a letter"
-    if re.search(ASKS_FOR_NO, request_text, re.DOTALL) and not re.search(FORBIDS_NO, request_text):
+    asks_for_no = re.search(ASKS_FOR_NO, request_text, re.DOTALL) and not re.search(FORBIDS_NO, request_text)
+    if asks_for_no and not any(map(_to_the_user, sentences[:3])):
         return "a text that says no"
     if in_verse or (
         re.search(VERSE, request_text) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3]))

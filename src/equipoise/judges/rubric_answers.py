@@ -80,7 +80,7 @@ def read_letter(text: str, meanings: Mapping[str, str], material: str = "") -> R
     first = _letter_at(text, 0, meanings)
     others = [*_between_marks(text, meanings, _folded(material)), *_labelled(text, meanings, _folded(material))]
     candidates = [first, *others] if first else others
-    letters = {candidate.letter for candidate in candidates}
+    letters = {candidate.letter for candidate in candidates} | _begun(text, meanings)
     if len(letters) > 1:
         return f"named {' and '.join(sorted(letters))}"
     if not candidates:
@@ -130,6 +130,13 @@ def _labelled(text: str, meanings: Mapping[str, str], material: str) -> Iterator
         read = _letter_at(text, match.end(), meanings)
         if read and _folded(text[match.start() : read.start + 1]) not in material:
             yield read
+
+
+def _begun(text: str, meanings: Mapping[str, str]) -> set[str]:
+    """The letters after names of answers, whatever stands behind them: "Conclusion: A. Final answer: C" names two."""
+    ends = (OPENING.match(text, match.end()) for match in LABELLED.finditer(text))
+    places = [opening.end() for opening in ends if opening is not None]
+    return {text[place] for place in places if text[place : place + 1] in meanings and AFTER.match(text, place + 1)}
 
 
 def _folded(text: str) -> str:
