@@ -12,8 +12,9 @@ from equipoise.types import Message
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text", "thought"})
 """Types of parts of a content that are reasoning."""
 CALLS: Final = re.compile(
-    r"(?s)\s*(?:(?:<tool_call>(?:(?!</tool_call>).)*(?:</tool_call>|\Z)|<function[= ][^>\n]*>(?:(?!</function>).)*(?:</function>|\Z)|\[TOOL_CALLS\].*"
-    r"|<\|python_tag\|>.*|<[|\uff5c]tool[\u2581_]calls?[\u2581_](?:section[\u2581_])?begin[|\uff5c]>.*)\s*)+"
+    r"(?s)\s*(?:(?:<tool_call>(?:(?!</tool_call>).)*(?:</tool_call>|\Z)"
+    r"|<function[= ][^>\n]*>(?:(?!</function>).)*(?:</function>|\Z)|\[TOOL_CALLS\].*|<\|python_tag\|>.*"
+    r"|<[|\uff5c]tool[\u2581_]calls?[\u2581_](?:section[\u2581_])?begin[|\uff5c]>.*)\s*)+"
 )
 """A text that only calls tools, in the notation of a model that its server did not read: Hermes and Qwen, Llama,
 Mistral, DeepSeek, Kimi."""
