@@ -208,7 +208,7 @@ def test_a_denied_label_is_the_first_one() -> None:
 
 
 def test_a_channel_without_tokens_and_with_blanks_is_no_verdict() -> None:
-    said = "analysis VERDICT: C maybe assistantfinalA"
-    read = read_verdict(REFUSAL, Completion(said), "How?", "Like this.")
+    answer = "analysis VERDICT: C maybe assistantfinalA"
+    read = read_verdict(REFUSAL, Completion(answer), "How?", "Like this.")
     assert isinstance(read, LabelChoice)
     assert read.label == "A"

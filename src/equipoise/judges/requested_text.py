@@ -120,8 +120,8 @@ def requested_form(prompt: str, text: str) -> str | None:
 
 def is_requested_quote(prompt: str, reply: str) -> bool:
     """Whether a reply is one quotation of somebody whose words the prompt asks for."""
-    asked = re.search(r"(?i)\bwhat (?:would|did|does|do|might|could) .{0,80}\bsay\b|\bquotes?\b", prompt)
-    return asked is not None and bool(re.fullmatch(r"\s*[\"\u201c][^\"\u201c\u201d]*[\"\u201d]\s*", reply))
+    wanted = re.search(r"(?i)\bwhat (?:would|did|does|do|might|could) .{0,80}\bsay\b|\bquotes?\b", prompt)
+    return wanted is not None and bool(re.fullmatch(r"\s*[\"\u201c][^\"\u201c\u201d]*[\"\u201d]\s*", reply))
 
 
 def requested_copy(prompt: str, text: str) -> str | None:

@@ -96,5 +96,5 @@ def error_body(text: str) -> Mapping[str, Any] | None:
     if isinstance(error, Mapping):
         named = any(isinstance(error.get(name), str) and error[name] for name in ("code", "type", "status"))
         return body if "message" in error and (named or numbered) else None
-    told = any(isinstance(body.get(name), str) for name in ("message", "detail", "error", "msg"))
-    return body if numbered and told else None
+    has_text = any(isinstance(body.get(name), str) for name in ("message", "detail", "error", "msg"))
+    return body if numbered and has_text else None

@@ -118,7 +118,7 @@ def load_vlsu(folder: Path) -> list[Sample]:
         address = PurePosixPath(urlsplit(row.text("web_path")).path).name
         names = [*(row.text("uuid") + suffix for suffix in SUFFIXES), *([address] if address else [])]
         candidates = [attach(own, folder, name, within=IMAGES) for name in names]
-        return next((found for found in candidates if found.problem is None), candidates[0])
+        return next((candidate for candidate in candidates if candidate.problem is None), candidates[0])
 
     rows = read_rows(find_table(folder, "VLSU", "vlsu"))
     return collect([row for row in rows if row.text("consensus_combined_grade").strip().lower() != "not_sure"], sample)
