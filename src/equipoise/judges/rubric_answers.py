@@ -135,8 +135,8 @@ def _labelled(text: str, meanings: Mapping[str, str], material: str) -> Iterator
 def _begun(text: str, meanings: Mapping[str, str]) -> set[str]:
     """The letters after names of answers, whatever stands behind them: "Conclusion: A. Final answer: C" names two."""
     ends = (OPENING.match(text, match.end()) for match in LABELLED.finditer(text))
-    places = [opening.end() for opening in ends if opening is not None]
-    return {text[place] for place in places if text[place : place + 1] in meanings and AFTER.match(text, place + 1)}
+    starts = [opening.end() for opening in ends if opening is not None]
+    return {text[start] for start in starts if text[start : start + 1] in meanings and AFTER.match(text, start + 1)}
 
 
 def _folded(text: str) -> str:
