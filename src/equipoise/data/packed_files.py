@@ -6,12 +6,13 @@ import bz2
 import gzip
 import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from equipoise.errors import UsageError
 
-PACKERS: Final = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 """Suffixes after that of a table that is read as it is unpacked: `prompts.jsonl.gz`."""
 LARGEST: Final = 2**31
 """Bytes of an unpacked table: a small file may unpack to more than a machine holds."""
