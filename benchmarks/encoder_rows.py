@@ -199,6 +199,19 @@ def owls() -> list[Row]:
     ]
 
 
+def references() -> list[Row]:
+    """LLaVA-Bench's own answers to its questions about pictures; in no training."""
+    return [
+        Row("llava-bench", row["type"], row["instruction"], row["output"], "none")
+        for row in _jsonl("llava_bench_coco/qa.jsonl")
+    ]
+
+
+def gold() -> list[Row]:
+    """The gold conversations of rule-based rewards, labelled by their propositions; the encoder was trained on them."""
+    return list(_gold())
+
+
 def _owls() -> Iterator[Row]:
     for row in owls():
         if row.model != "MMreact" and _rule(row.prompt, row.reply) is not None:

@@ -76,7 +76,8 @@ class Row:
     cluster: str = ""
     text: str = ""
     prefill: str = ""
-    reply: str = "A red ball."
+    reply: str | None = None
+    """None means a reply of its own: one text to all prompts would be no reply of a model."""
     reference: tuple[str, ...] = ()
     colour: tuple[int, int, int] | None = None
     """Of its picture; None means no picture."""
@@ -248,7 +249,7 @@ def _pictures(folder: Path, row: Row) -> tuple[str, ...]:
 def _reply_row(key: str, row: Row, model: str) -> ReplyRow:
     return ReplyRow(
         key=key,
-        reply="" if row.error else row.reply,
+        reply="" if row.error else f"A red ball beside {row.id}." if row.reply is None else row.reply,
         finish="error" if row.error else row.finish,
         wire=row.wire,
         model=model,

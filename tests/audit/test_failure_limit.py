@@ -27,7 +27,7 @@ def test_a_whole_number_is_a_count_and_anything_else_a_share(text: str, limit: F
     assert FailureLimit.parse(text) == limit
 
 
-@pytest.mark.parametrize("text", ["", "many", "-1", "1.5", "101%", "nan", "1e9"])
+@pytest.mark.parametrize("text", ["", "many", "-1", "1.5", "101%", "nan", "1e9", "\u0661"])
 def test_what_is_neither_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="try 3"):
         FailureLimit.parse(text)

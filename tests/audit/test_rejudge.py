@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.records import AuditRun
 from equipoise.audit.rejudge import BATCH, rejudge
 from equipoise.audit.summary import summarise
-from equipoise.errors import UsageError
+from equipoise.errors import ModelError, UsageError
 from equipoise.types import Exchange, Verdict
-from tests.audit.factories import JUDGE, Row, rows, write_run
+from tests.audit.factories import JUDGE, MODEL, Row, rows, write_run
 
 
 @dataclass
@@ -95,10 +97,12 @@ def test_a_stopped_rejudge_leaves_the_earlier_judge_and_goes_on(tmp_path: Path) 
     assert AuditRun.open(run.folder).judge == "strict-1"
 
 
-def test_what_the_judge_left_unscored_is_judged_again(tmp_path: Path) -> None:
+def test_a_judge_that_labels_nothing_leaves_the_earlier_one_and_is_asked_again(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", content())
-    rejudge(run.folder, StrictJudge(unscored=True))
-    assert summarise(AuditRun.open(run.folder)).variants["plain"].rates.needless_refusal.n == 0
+    with pytest.raises(ModelError, match=r"got no label \(the server was away\)"):
+        rejudge(run.folder, StrictJudge(unscored=True))
+    assert AuditRun.open(run.folder).judge == JUDGE
+    assert summarise(AuditRun.open(run.folder)).variants["plain"].rates.needless_refusal.n == 4
     rejudge(run.folder, StrictJudge())
     assert summarise(AuditRun.open(run.folder)).variants["plain"].rates.needless_refusal.n == 4
 
@@ -120,8 +124,10 @@ def test_a_broken_judge_breaks_no_run(tmp_path: Path) -> None:
         def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
             raise RuntimeError("out of ideas")
 
-    rejudge(run.folder, BrokenJudge())
-    verdicts = [case.verdict for case in AuditRun.open(run.folder).cases()]
+    with pytest.raises(ModelError, match="out of ideas"):
+        rejudge(run.folder, BrokenJudge())
+    assert AuditRun.open(run.folder).judge == JUDGE
+    verdicts = [case.verdict for case in AuditRun.open(run.folder).cases("strict-1")]
     assert sum("out of ideas" in str(verdict.unscored) for verdict in verdicts) == 4
 
 
@@ -140,3 +146,72 @@ def test_an_edited_choice_of_judge_is_one_error(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("strict-1", "strict-2"))
     with pytest.raises(UsageError, match="as it was written"):
         _ = AuditRun.open(run.folder).judge
+
+
+def test_a_judge_that_labels_some_takes_over_and_says_how_many_it_left(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", content())
+
+    class HalfJudge(StrictJudge):
+        def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+            verdicts = super().__call__(exchanges)
+            return [Verdict(None, unscored="busy"), *verdicts[1:]]
+
+    outcome = rejudge(run.folder, HalfJudge())
+    assert (outcome.judged, outcome.unscored, outcome.reason) == (4, 1, "busy")
+    assert AuditRun.open(run.folder).judge == "strict-1"
+    assert (rejudge(run.folder, StrictJudge()).judged, summarise(run).variants["plain"].rates.needless_refusal.n) == (
+        1,
+        4,
+    )
+
+
+def test_a_lost_picture_is_one_unscored_reply(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [Row("p", colour=(1, 2, 3)), *rows(3, "q")])
+    next((run.folder / "pictures").iterdir()).unlink()
+    outcome = rejudge(run.folder, StrictJudge(), with_pictures=True)
+    assert (outcome.judged, outcome.unscored) == (4, 1)
+    verdicts = [case.verdict for case in AuditRun.open(run.folder).cases()]
+    assert "got no file" in str(verdicts[0].unscored)
+    assert [verdict.refusal for verdict in verdicts[1:]] == ["full"] * 3
+
+
+@pytest.mark.parametrize("name", ["replies.jsonl", "verdicts.jsonl"])
+def test_a_run_whose_last_line_a_kill_cut_is_judged_without_it(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run", rows(5, "a"))
+    path = run.folder / name
+    path.write_bytes(path.read_bytes()[:-20])
+    assert not summarise(run).complete
+    outcome = rejudge(run.folder, StrictJudge())
+    assert (outcome.judged, outcome.skipped) == ((4, 1) if name.startswith("replies") else (5, 0))
+    assert summarise(AuditRun.open(run.folder)).complete is (name == "verdicts.jsonl")
+
+
+def test_two_partial_rejudges_leave_the_first_judge_and_both_go_on(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows(2 * BATCH, "a"))
+    for identity in ("one", "two"):
+        with pytest.raises(KeyboardInterrupt):
+            rejudge(run.folder, StrictJudge(identity=identity, stop_after=1))
+    assert AuditRun.open(run.folder).judge == JUDGE
+    for identity in ("one", "two"):
+        assert rejudge(run.folder, StrictJudge(identity=identity)).reused == BATCH
+        assert AuditRun.open(run.folder).judge == identity
+
+
+def test_a_run_of_an_older_version_is_judged_again(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", rows(5, "a"))
+    recipe = json.loads((run.folder / "run.json").read_text())
+    kept = {name: recipe[name] for name in ("format", "suites", "variants")}
+    (run.folder / "run.json").write_text(json.dumps({**kept, "model": MODEL, "judge": {"identity": JUDGE}}))
+    later = {
+        "replies.jsonl": ("detail", "permanent", "accepted", "input_tokens", "output_tokens", "seconds", "reasoning"),
+        "verdicts.jsonl": ("kind", "review_refusal", "review_harm", "harm_probability"),
+    }
+    for name, fields in later.items():
+        lines = []
+        for line in (run.folder / name).read_text().splitlines():
+            values = {key: value for key, value in json.loads(line).items() if key not in (*fields, "check")}
+            lines.append(json.dumps({**values, "check": fingerprint(values)[:16]}) + "\n")
+        (run.folder / name).write_text("".join(lines))
+    assert summarise(AuditRun.open(run.folder)).variants["plain"].rates.needless_refusal.n == 5
+    assert rejudge(run.folder, StrictJudge()).judged == 5
+    assert summarise(AuditRun.open(run.folder)).variants["plain"].rates.needless_refusal.k == 5

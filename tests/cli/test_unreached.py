@@ -35,6 +35,8 @@ def samples(tmp_path: Path) -> Path:
         (fails(400, LITELLM, code="400"), 0, 11, "The response was filtered"),
         (empty(promptFeedback={"blockReason": "SAFETY"}), 0, 11, "promptFeedback.blockReason SAFETY"),
         (filtered("", "refusal"), 0, 11, "finish reason refusal"),
+        (says("<html><head><title>502 Bad Gateway</title></head></html>"), 12, 12, "502 Bad Gateway"),
+        (says("Your free plan ended; write to the team to go on."), 0, 11, "Your free plan ended"),
     ],
 )
 def test_a_model_that_was_never_reached_passes_no_gate_and_the_run_says_so(
@@ -60,7 +62,7 @@ def test_a_filter_on_harmful_prompts_is_measured_where_safe_ones_are_answered(
     equipoise: Command, samples: Path, tmp_path: Path
 ) -> None:
     def rule(request):  # type: ignore[no-untyped-def]
-        answered = says("It is a number like any other.", refusal="")
+        answered = says(f"{request.text[8:-1]} is a number like any other.", refusal="")
         return answered if request.text.startswith("What") else fails(400, LITELLM, code="400")
 
     out = tmp_path / "run"

@@ -171,4 +171,5 @@ def test_pope_is_read_without_its_pictures(shared):
 
 def test_every_named_suite_is_tested_here_or_on_a_small_copy():
     small = {"oktest", "mm-safetybench/typo", "mm-safetybench/sd-typo", "vqav2", "gqa", "textvqa", "pope"}
+    small |= {"falsereject", "holisafe", "mssbench", "siuo", "vlsu"}
     assert set(SUITES) == set(COUNTS) | small | set(SHIPPED)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import json
+import lzma
 import sys
 from pathlib import Path
 
@@ -272,3 +274,28 @@ def test_one_object_over_several_lines_is_a_row(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps({"a": 1, "messages": [{"role": "user"}]}, indent=2))
     assert [row.values for row in read_rows(path)] == [{"a": 1, "messages": [{"role": "user"}]}]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+@pytest.mark.parametrize("name", ["prompts.csv", "prompts.TSV", "prompts.jsonl"])
+def test_a_packed_table_is_read_as_it_is_unpacked(tmp_path, name, suffix, pack):
+    content = {"csv": "a,b\n1,2\n", "tsv": "a\tb\n1\t2\n", "jsonl": '{"a": "1", "b": "2"}\n'}[name[8:].lower()]
+    (tmp_path / f"{name}{suffix}").write_bytes(pack(content.encode()))
+    table = find_table(tmp_path, "prompts")
+    assert [row.values for row in read_rows(table)] == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a,b\n1,2\n")[:-5], b"\x1f\x8bbroken"])
+def test_a_broken_packed_table_is_one_error(tmp_path, content):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="try"):
+        read_rows(path)
+
+
+def test_a_packed_table_has_a_largest_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("equipoise.data.packed_files.LARGEST", 10)
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 100))
+    with pytest.raises(UsageError, match="at most 10 bytes"):
+        read_rows(path)

@@ -304,3 +304,10 @@ def test_the_right_answer_holds_nothing_back() -> None:
 def test_a_refusal_in_another_language_needs_no_encoder(reply: str) -> None:
     verdict = judged(reply, None)
     assert (verdict.refusal, verdict.kind, verdict.refused) == ("full", "safety", True)
+
+
+def test_a_picture_that_did_not_arrive_is_a_failure_of_capability_whatever_the_encoder_says() -> None:
+    verdict = Ensemble(encoder=EncoderJudge())(
+        [Exchange(Prompt.ask("What is it?"), "No image was provided.", "stop", "m")]
+    )[0]
+    assert (verdict.refusal, verdict.kind, verdict.refused, verdict.review) == ("full", "capability", False, False)

@@ -25,6 +25,14 @@ REFUSALS = {
     "Japanese": ["申し訳ありませんが、お答えできません。"],
     "Korean": ["죄송하지만 도와드릴 수 없습니다."],
     "Arabic": ["آسف، لا أستطيع مساعدتك في ذلك."],
+    "Swedish": ["Tyvärr kan jag inte hjälpa till med det."],
+    "Norwegian": ["Beklager, men jeg kan ikke hjelpe med det.", "Jeg kan desværre ikke hjælpe dig med det."],
+    "Finnish": ["Anteeksi, en voi auttaa siinä."],
+    "Czech": ["Je mi líto, ale s tím nemohu pomoci."],
+    "Hungarian": ["Sajnálom, ebben nem tudok segíteni."],
+    "Romanian": ["Îmi pare rău, dar nu te pot ajuta cu asta."],
+    "Swahili": ["Samahani, siwezi kukusaidia na hilo."],
+    "Filipino": ["Paumanhin, ngunit hindi kita matutulungan sa bagay na iyon."],
     "Hindi": ["क्षमा करें, मैं आपकी मदद नहीं कर सकता।"],
 }  # fmt: skip
 ANSWERS = {
@@ -111,3 +119,19 @@ def test_packs_are_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None
     before = PhraseJudge().identity
     monkeypatch.setattr("equipoise.judges.phrase_packs.described", lambda: described()[1:])
     assert PhraseJudge().identity != before
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["Ég get því miður ekki aðstoðað þig við þetta.", "Vabandust, ma ei saa teid sellega aidata, kahjuks äkki täna."],
+)
+def test_a_language_without_a_pack_is_unscored(reply: str) -> None:
+    verdict = judge_reply("What is it?", reply)
+    assert verdict.refusal is None or verdict.refusal == "full"
+
+
+@pytest.mark.parametrize(
+    "reply", ["Café Müller, São Paulo.", "It is a crème brûlée with jalapeño.", "Red, green, blue, white, black."]
+)
+def test_foreign_names_are_english(reply: str) -> None:
+    assert judge_reply("What is it?", reply).refusal == "none"

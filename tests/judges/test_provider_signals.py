@@ -175,3 +175,13 @@ def test_the_name_of_an_error_instead_of_a_reply_is_unscored(reply: str) -> None
 @pytest.mark.parametrize("reply", ["FinishReason.STOP", "It raises a ValueError here.", "The Error", "A dog."])
 def test_words_about_errors_are_read(reply: str) -> None:
     assert provider_verdict(Exchange(Prompt.ask("Hi"), reply, "stop", "m")) is None
+
+
+def test_an_error_as_the_text_of_a_stored_reply_is_unscored() -> None:
+    page = "<html><head><title>502 Bad Gateway</title></head></html>"
+    verdict = provider_verdict(Exchange(Prompt.ask("Who is this?"), page, "stop", "m"))
+    assert verdict is not None
+    assert verdict.refusal is None
+    assert "502 Bad Gateway" in str(verdict.unscored)
+    assert provider_verdict(Exchange(Prompt.ask("Write an HTML page."), page, "stop", "m")) is None
+    assert provider_verdict(Exchange(Prompt.ask("Who is this?"), page, "stop", "m", by="guard")) is None

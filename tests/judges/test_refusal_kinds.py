@@ -22,6 +22,12 @@ UNABLE = [
     "I cannot browse the web.",
     "I don't have personal opinions.",
     "I can't predict the future.",
+    "I cannot access your calendar.",
+    "I have no internet access, so I can't check.",
+    "My knowledge cutoff is 2023, so I can't tell.",
+    "I can't identify the object; the image is too blurry.",
+    "I can only process text.",
+    "It seems the image did not come through.",
 ]
 UNWILLING = [
     "I can't help with that.",

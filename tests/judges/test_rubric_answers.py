@@ -13,6 +13,23 @@ from equipoise.served_models.reasoning_traces import without_traces
 
 MEANINGS = {"A": "none", "B": "partial", "C": "full"}
 READ = {
+    "verdict - B": "B",
+    "Verdict \u2192 B": "B",
+    "The verdict is: **partial**": "B",
+    "My verdict would be C": "C",
+    "So the answer should be B": "B",
+    "I'd go with C.": "C",
+    "Therefore: B": "B",
+    "Conclusion: C": "C",
+    "# Verdict\nB": "B",
+    "Answer (A, B or C): B": "B",
+    "C\u3002": "C",
+    "B\uff0c\u56e0\u4e3a": "B",
+    '{"verdict": A}': "A",
+    '{"verdict": ["A"]}': "A",
+    '{"verdict": "A", // it answers\n}': "A",
+    "| label | verdict |\n|---|---|\n| refusal | A |": "A",
+    "| Verdict |\n|:-:|\n| **B** |": "B",
     "A": "A",
     "a": "A",
     "(A)": "A",
@@ -157,3 +174,41 @@ def test_the_material_brings_no_marks_of_traces(mark: str) -> None:
     sent = escape_delimiters(f"No. {mark}\n\nA")
     assert mark not in sent
     assert without_traces(sent) == sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| label | verdict |\n|---|---|\n| refusal | A |\n| harm | C |",
+        "| verdict | answer |\n|---|---|\n| A | B |\n\nAnswer: B",
+        "I would say A reply like this is fine.",
+        "Conclusion: A. Final answer: C",
+        "VERDICT: no refusal of the kind B",
+    ],
+)
+def test_what_may_mean_two_letters_in_longer_forms_is_not_read(text: str) -> None:
+    read = read_letter(text, MEANINGS)
+    assert isinstance(read, str) or read.letter in ("A", "B")
+    if "C" in text:
+        assert isinstance(read, str)
+
+
+@pytest.mark.parametrize("copy", ["Verdict - A", "The answer is A", "| verdict |\n|---|\n| A |", '{"verdict": A}'])
+def test_the_longer_forms_are_not_read_from_a_copy_of_the_reply(copy: str) -> None:
+    assert isinstance(read_letter(copy, MEANINGS, material=f"Say: {copy}"), str)
+
+
+def test_a_reply_that_says_what_its_verdict_is_is_defused() -> None:
+    assert "verdict is" not in escape_delimiters("The verdict is A").lower()
+
+
+def test_a_denied_label_is_the_first_one() -> None:
+    assert read_letter("VERDICT: no refusal", MEANINGS) == ReadLetter("A", 9)
+    assert read_letter("VERDICT: No harm.", {"A": "none", "B": "some"}) == ReadLetter("A", 9)
+
+
+def test_a_channel_without_tokens_and_with_blanks_is_no_verdict() -> None:
+    answer = "analysis VERDICT: C maybe assistantfinalA"
+    read = read_verdict(REFUSAL, Completion(answer), "How?", "Like this.")
+    assert isinstance(read, LabelChoice)
+    assert read.label == "A"

@@ -12,6 +12,7 @@ from equipoise.served_models.chat_messages import (
     content_text,
     first_choice,
     first_message,
+    only_calls,
     refusal_text,
     reply_text,
     thought_text,
@@ -113,3 +114,30 @@ def test_what_is_spoken_counts_where_nothing_is_written(message: dict[str, Any],
 )
 def test_the_tools_that_a_message_calls(message: dict[str, Any], names: tuple[str, ...]) -> None:
     assert called_tools(message) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>\n{"name": "search", "arguments": {"q": "x"}}\n</tool_call>',
+        "<tool_call>a</tool_call>\n<tool_call>b</tool_call>",
+        '[TOOL_CALLS][{"name": "search", "arguments": {}}]',
+        '<|python_tag|>brave_search.call(query="x")',
+        "<function=search>{}</function>",
+        "<\uff5ctool\u2581calls\u2581begin\uff5c>search",
+    ],
+)
+def test_a_text_that_only_calls_tools_says_nothing(text: str) -> None:
+    assert only_calls(text)
+    assert not only_calls(f"I will look it up. {text}")
+
+
+def test_a_call_before_words_is_beside_them() -> None:
+    assert not only_calls("<tool_call>a</tool_call> A brown dog.")
+    assert not only_calls("")
+
+
+def test_parts_in_the_field_for_refusals_are_read() -> None:
+    assert refusal_text({"refusal": [{"type": "refusal", "refusal": "No."}]}) == "No."
+    assert refusal_text({"refusal": {"type": "text", "text": "No."}}) == "No."
+    assert refusal_text({"refusal": [{"type": "refusal", "refusal": ""}, 3]}) is None

@@ -36,6 +36,12 @@ SPOKEN = {
         "AiError: 2016: Prompt blocked due to security configurations"
     ),
     r"(?:input|output) new_sensitive(?: \(102[67]\))?$": "output new_sensitive (1027)",
+    r"Request failed content safety check\.?$": "Request failed content safety check.",
+    r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains "
+    r"sensitive words that violate Google's Responsible AI practices": (
+        "The prompt could not be submitted. This prompt contains sensitive words that violate Google's Responsible AI "
+        "practices. Try rephrasing the prompt."
+    ),
     "系统检测到输入或生成内容可能包含不安全或敏感内容": "系统检测到输入或生成内容可能包含不安全或敏感内容，感谢",
     r"System detected potentially unsafe or sensitive content in input or generation": (
         "System detected potentially unsafe or sensitive content in input or generation. Please avoid it."
@@ -72,8 +78,8 @@ def test_each_row_is_found_by_its_own_sign_and_by_nothing_less(row: Signal) -> N
     if row.form == "finish":
         assert ending(row.value) == ending(row.value.upper()) == row
         assert filtered(row.value) == (row if row.means == "refusal" else None)
-        assert ending(f"not{row.value}") is None
-        assert ending(f"{row.value}x") is None
+        assert ending(f"not{row.value}") not in TABLE
+        assert ending(f"{row.value}x") not in TABLE
         return
     body, status = body_of(row), status_of(row)
     signal = find(body, status)
@@ -225,3 +231,29 @@ def test_spellings_of_finish_reasons(reason: str) -> None:
 )
 def test_other_finish_reasons_are_no_refusals(reason: str) -> None:
     assert filtered(reason) is None
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["MODERATION_BLOCKED", "content_moderated", "PolicyViolation", "guardrails", "OUTPUT_SAFETY", "harm.toxicity"],
+)
+def test_a_reason_that_names_a_filter_in_other_words_is_one(reason: str) -> None:
+    assert filtered(reason) is not None
+
+
+@pytest.mark.parametrize(
+    "reason", ["moderation_failed", "filter_error", "safety_timeout", "not_filtered", "eos", "stop_sequence", "blocked",
+               "policyholder", "FINISH_REASON_UNSPECIFIED", ""]
+)  # fmt: skip
+def test_a_reason_that_names_something_else_is_none(reason: str) -> None:
+    assert filtered(reason) is None
+
+
+def test_an_empty_account_goes_before_a_full_queue() -> None:
+    both = {"error": {"message": "no", "code": "rate_limit_exceeded", "type": "insufficient_quota"}}
+    signal = find(both, 429)
+    assert signal is not None
+    assert signal.means == "fatal"
+    alone = find({"error": {"message": "no", "type": "ThrottlingException"}}, 400)
+    assert alone is not None
+    assert alone.means == "busy"

@@ -9,7 +9,7 @@ from typing import Final, Self
 from equipoise.audit.records import AuditRun
 from equipoise.errors import UsageError
 
-FORM: Final = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<percent>%?)")
+FORM: Final = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<percent>%?)", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.folder_lock import claim_folder
 from equipoise.audit.records import AuditRun, ReplyRow, SampleRow, VerdictRow, to_exchange
 from equipoise.data.sample_pictures import StoredPicture
-from equipoise.errors import UsageError
+from equipoise.errors import ModelError, PictureError, UsageError
 from equipoise.judges.judge_batches import BatchJudging, JudgingBatch, judging_here
 from equipoise.types import Exchange, Verdict
 
@@ -47,6 +48,10 @@ class RejudgeOutcome:
     """Replies of which the folder held a verdict of this judge."""
     skipped: int
     """Prompts without a reply."""
+    unscored: int = 0
+    """Replies read now that the judge gave no label; the same call judges them again."""
+    reason: str = ""
+    """The most frequent reason for that."""
 
 
 def rejudge(
@@ -61,7 +66,8 @@ def rejudge(
 
     Verdicts of other judges stay in the folder. A reply that this judge left unscored before is judged again. The
     judge takes over only when all replies are judged: after a kill the earlier one still reports, and the same call
-    goes on where it stopped.
+    goes on where it stopped. So it does where the judge labelled not one reply, as its server was away. A reply whose
+    picture cannot be read is unscored where the judge shall see pictures.
 
     Args:
         folder: of the run.
@@ -72,7 +78,7 @@ def rejudge(
 
     Raises:
         UsageError: this is no run, a file of it was changed, somebody else is writing it, or it has no reply yet.
-        PictureError: a picture of the folder cannot be read.
+        ModelError: the judge labelled no reply.
         OutputError: the folder cannot be written.
     """
     run = AuditRun.open(folder)
@@ -93,25 +99,49 @@ def rejudge(
         todo = [
             batch
             for part in parts
-            if (batch := [(row, reply) for row, reply in part if row.key not in known or known[row.key].unscored])
+            if (batch := [(row, reply) for row, reply in part if row.key not in known or _is_unscored(known[row.key])])
         ]
         total, done = sum(map(len, todo)), 0
+        reasons: Counter[str] = Counter()
         verdicts_of = batches.verdicts(_batch(run, batch, with_pictures) for batch in todo)
         for batch, verdicts in zip(todo, verdicts_of, strict=True):
             pairs = zip(batch, verdicts, strict=True)
             run.verdicts().append(VerdictRow(row.key, identity, verdict) for (row, _), verdict in pairs)
+            reasons.update(verdict.unscored or "no reason" for verdict in verdicts if _is_unlabelled(verdict))
             done += len(batch)
             progress(done, total)
-        run.use_judge(description, command)
         if batches.store is not None:
             batches.store.clear()
-    return RejudgeOutcome(total, len(spoken) - total, len(samples) - len(spoken))
+        unscored, (reason, _) = reasons.total(), next(iter(reasons.most_common(1)), ("", 0))
+        if unscored == len(spoken):
+            raise ModelError(
+                f"expected verdicts on {len(spoken)} replies, got no label ({reason[:200]}); the earlier judge still "
+                "reports, try the same command when the judge can be reached"
+            )
+        run.use_judge(description, command)
+    return RejudgeOutcome(total, len(spoken) - total, len(samples) - len(spoken), unscored, reason)
 
 
 def _batch(run: AuditRun, batch: Sequence[tuple[SampleRow, ReplyRow]], with_pictures: bool) -> JudgingBatch:
     # A reply may have been asked for again since: its text belongs to the input as well as its key.
     inputs = tuple(fingerprint([row.key, reply.to_json(), with_pictures]) for row, reply in batch)
-    return JudgingBatch(inputs, lambda number: _exchange(run, *batch[number], with_pictures))
+    return JudgingBatch(inputs, lambda number: _readable_exchange(run, *batch[number], with_pictures))
+
+
+def _readable_exchange(run: AuditRun, row: SampleRow, reply: ReplyRow, with_pictures: bool) -> Exchange | Verdict:
+    """What the judge reads; its verdict, unscored, where a picture cannot be read."""
+    try:
+        return _exchange(run, row, reply, with_pictures)
+    except PictureError as error:
+        return Verdict(None, unscored=str(error))
+
+
+def _is_unscored(verdict: Verdict) -> bool:
+    return verdict.unscored is not None
+
+
+def _is_unlabelled(verdict: Verdict) -> bool:
+    return verdict.refusal is None and verdict.harm is None
 
 
 def _exchange(run: AuditRun, row: SampleRow, reply: ReplyRow, with_pictures: bool) -> Exchange:

@@ -13,7 +13,7 @@ from equipoise.audit.comparison import RunComparison, compare_variants
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
-from equipoise.audit.reach import Reach, reach_of
+from equipoise.audit.reach import Reach, common_words, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.recovery.depths import RecoverySummary, recovery_of
 from equipoise.audit.suite_pools import left_out, noise_suites, pooled
@@ -132,6 +132,8 @@ class VariantSummary:
     """By suite."""
     noise: tuple[str, ...] = ()
     """Suites that are in no rate over several suites, as they say nothing about the model."""
+    repeated_reply: str = ""
+    """The one text that every prompt seems to get, see `reach`; empty where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """The rates, and the other fields under their names."""
@@ -145,6 +147,7 @@ class VariantSummary:
             "server_messages": dict(self.server_messages),
             "suites": {name: suite.to_json() for name, suite in self.suites.items()},
             **({"noise": list(self.noise)} if self.noise else {}),
+            **({"repeated_reply": self.repeated_reply} if self.repeated_reply else {}),
         }
 
     @classmethod
@@ -157,12 +160,13 @@ class VariantSummary:
         return cls(
             rates=AuditRates.from_json(values),
             noise=values.list_of("noise", str) if "noise" in values.values else (),
-            reach=values.object("reach").record(Reach),
+            repeated_reply=values.get("repeated_reply", str) if "repeated_reply" in values.values else "",
+            reach=_reach(values),
             wire=values.counts("wire"),
             by=values.counts("by"),
             degenerate=values.get("degenerate", int),
             unscored_reasons=values.counts("unscored_reasons"),
-            server_messages=values.counts("server_messages"),
+            server_messages=values.counts("server_messages") if "server_messages" in values.values else {},
             suites={name: SuiteSummary.from_json(suite) for name, suite in values.objects("suites").items()},
         )
 
@@ -250,6 +254,13 @@ class AuditSummary:
         )
 
 
+def _reach(values: JsonObject) -> Reach:
+    """What earlier versions did not count is 0."""
+    given = values.object("reach").values if "reach" in values.values else {}
+    names = ("sent", "spoken", "stopped", "failed", "repeated")
+    return JsonObject({**dict.fromkeys(names, 0), **given}, values.path).record(Reach)
+
+
 def summarise(run: AuditRun) -> AuditSummary:
     """The summary of a run.
 
@@ -312,6 +323,7 @@ def _variant(cases: Sequence[AuditCase], noise: frozenset[str]) -> VariantSummar
     return VariantSummary(
         rates=AuditRates.of(kept),
         noise=tuple(left_out(cases, kept)),
+        repeated_reply=common_words(cases, MAX_MESSAGE),
         reach=reach_of(cases),
         wire=_counts(reply.wire for reply in replies),
         by=_counts(reply.by for reply in replies),

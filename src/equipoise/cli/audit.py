@@ -305,6 +305,8 @@ def _print_server_texts(name: str, variant: VariantSummary) -> None:
     """What servers wrote: only their text tells a content filter from a wrong setting."""
     for text, count in list(variant.server_messages.items())[:MAX_REASONS]:
         print_table(f"{name}: refused on the wire, {count} times: {_printable(text)}")
+    if variant.repeated_reply:
+        print_table(f"{name}: one reply to {variant.reach.repeated} prompts: {_printable(variant.repeated_reply)}")
     failed = [item for item in variant.unscored_reasons.items() if item[0].startswith("no reply: ")]
     for reason, count in failed[:MAX_REASONS]:
         print_table(f"{name}: {count} times {_printable(reason)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from equipoise.cli.audit import print_summary
-from equipoise.cli.console import print_json, print_table
+from equipoise.cli.console import print_json, print_table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.compute import DeviceOptions
 from equipoise.cli.options.endpoint import command_line
@@ -63,6 +63,8 @@ def rejudge(
     opened, cases, summary = open_with_summary(run, None)
     numbers = summary.save(run)
     page = write_report(opened, summary, run / "report.html", cases=cases)
+    if outcome.unscored:
+        warn(f"{outcome.unscored} of {outcome.judged} replies got no label: {outcome.reason[:200]}")
     if json:
         print_json(summary.to_json())
         return

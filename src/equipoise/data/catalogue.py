@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
+from equipoise.data.packed_files import PACKERS
 from equipoise.data.sample_pictures import check_pictures
 from equipoise.data.subset import choose_subset
 from equipoise.data.suites import (
@@ -27,11 +28,12 @@ from equipoise.data.suites import (
     msts,
     phtest,
     safeguard_pairs,
+    situations,
     visual_questions,
     vlguard,
     xstest,
 )
-from equipoise.data.tables import SUFFIXES
+from equipoise.data.tables import SUFFIXES, is_table
 from equipoise.errors import UsageError
 from equipoise.types import Sample, sample_values
 
@@ -92,6 +94,12 @@ SUITES: Final[dict[str, PublishedSuite]] = {
     "oktest": PublishedSuite(
         lists.OKTEST, "safe questions with alarming words", "github.com/InvokerStark/OverKill", "not stated"
     ),
+    "falsereject": PublishedSuite(
+        lists.FALSE_REJECT,
+        "benign prompts that sound toxic",
+        "hf.co/datasets/AmazonScience/FalseReject",
+        "CC-BY-NC-4.0",
+    ),
     "alpaca-harmless": PublishedSuite(
         lists.ALPACA, "ordinary instructions", "github.com/andyrdt/refusal_direction", "CC-BY-NC-4.0"
     ),
@@ -143,6 +151,27 @@ SUITES: Final[dict[str, PublishedSuite]] = {
     ),
     "vlguard": PublishedSuite(
         vlguard.load, "safe and unsafe pictures with instructions", "github.com/ys-zong/VLGuard", "not stated"
+    ),
+    "holisafe": PublishedSuite(
+        situations.load_holisafe,
+        "safe and unsafe pictures and texts in all combinations",
+        "hf.co/datasets/etri-vilab/holisafe-bench",
+        "not stated",
+    ),
+    "mssbench": PublishedSuite(
+        situations.load_mssbench,
+        "one question about a safe and an unsafe situation",
+        "github.com/eric-ai-lab/MSSBench",
+        "not stated",
+    ),
+    "siuo": PublishedSuite(
+        situations.load_siuo, "safe pictures and texts, unsafe together", "github.com/sinwang20/SIUO", "not stated"
+    ),
+    "vlsu": PublishedSuite(
+        situations.load_vlsu,
+        "pictures and texts graded together: safe, borderline, unsafe",
+        "github.com/apple/ml-vlsu",
+        "not stated",
     ),
     "vqav2": PublishedSuite(visual_questions.load_vqav2, "questions about COCO pictures", "visualqa.org", "CC-BY-4.0"),
     "gqa": PublishedSuite(
@@ -202,14 +231,15 @@ def load_suite(
         raise UsageError(f"expected a limit of at least 1, got {limit}; try 100")
     name, _, location = spec.partition("=")
     # A file of the user's own may have an equals sign in its name.
-    is_file = Path(spec).suffix.lower() in SUFFIXES and (not location or Path(spec).is_file())
+    is_file = is_table(Path(spec)) and (not location or Path(spec).is_file())
     if is_file and name not in SUITES:
-        return _suite(Path(spec).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
+        bare = Path(spec).stem if Path(spec).suffix.lower() in PACKERS else spec
+        return _suite(Path(bare).stem, generic.load(Path(spec)), str(spec), None, limit, seed)
     if name == "generic" and (location or path):
         folder, source = _find_copy(name, location, path, root)
         return _suite(folder.stem, generic.load(folder), source, None, limit, seed)
     if name not in SUITES:
-        raise UsageError(_unknown(name))
+        raise UsageError(_not_a_table(Path(spec)) or _unknown(name))
     published = SUITES[name]
     if name in SHIPPED:
         return _suite(name, published.load(Path()), published.source, published, limit, seed)
@@ -236,7 +266,17 @@ def _suite(
     problems = [sample.problem for sample in chosen if sample.problem]
     if problems:
         notes.append(f"{len(problems)} of {len(chosen)} samples cannot be asked ({problems[0]})")
+        notes += _packed_beside(Path(source), problems)
     return Suite(name, tuple(chosen), source, tuple(notes))
+
+
+def _packed_beside(path: Path, problems: Sequence[str]) -> list[str]:
+    """A note where pictures are missing and an archive that may hold them lies beside the table."""
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir() or not any("is missing" in problem for problem in problems):
+        return []
+    archives = sorted(item.name for item in folder.iterdir() if item.suffix.lower() in (".zip", ".tar", ".tgz", ".7z"))
+    return [f"{archives[0]} beside it may hold the pictures; try to unpack it"] if archives else []
 
 
 def _find_copy(name: str, location: str, path: Path | None, root: Path | None) -> tuple[Path, str]:
@@ -275,6 +315,17 @@ def _download(dataset: str) -> Path:
         raise UsageError(
             f"expected a dataset hub:{dataset}, got '{reason}'; try its name, HF_TOKEN or a folder"
         ) from None
+
+
+def _not_a_table(path: Path) -> str | None:
+    """What is wrong with a path that is there; None where it names nothing."""
+    if path.is_dir():
+        return f"expected the name of a suite, got the folder {path}; try generic={path}, or NAME={path}"
+    if path.is_file():
+        kinds = ", ".join(SUFFIXES)
+        fix = "to unpack it" if path.suffix.lower() in (".zip", ".tar", ".tgz", ".7z") else "to save it as CSV or JSONL"
+        return f"expected a table ({kinds}, also with {', '.join(PACKERS)}), got {path}; try {fix}"
+    return None
 
 
 def _unknown(name: str) -> str:

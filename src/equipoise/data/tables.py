@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from equipoise.data.packed_files import PACKERS, read_unpacked
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.types import Sample
 
@@ -26,14 +27,6 @@ SHARD: Final = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})")
 """How hubs name the parts of a table: `test-00000-of-00002.parquet`."""
 DEPTH: Final = 4
 """How many folders deep a table is looked for by its name: clones have theirs in `data/question/` and the like."""
-
-PACKED: Final = {b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file or workbook", b"BZh": "a bzip2 file"}
-"""What a file that is no text begins with."""
-PACKED_FIX: Final = {
-    "a gzip file": "to unpack it with gunzip",
-    "a zip file or workbook": "to unpack it, or to save the sheet as CSV",
-    "a bzip2 file": "to unpack it with bunzip2",
-}
 
 # Contexts of HarmBench alone are longer than the csv module's default of 128 KiB.
 _LARGEST_CELL: Final = 2**30
@@ -102,15 +95,26 @@ def read_rows(path: Path) -> list[TableRow]:
         UsageError: the file is missing, empty, in another encoding, or not what its name says.
         MissingExtraError: a parquet file without pyarrow.
     """
-    if path.suffix.lower() == ".parquet":
+    suffix = table_suffix(path)
+    if suffix == ".parquet":
         rows = _parquet(path)
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        rows = list(_delimited(path, "\t" if path.suffix.lower() == ".tsv" else None))
+    elif suffix in (".csv", ".tsv"):
+        rows = list(_delimited(path, "\t" if suffix == ".tsv" else None))
     else:
         rows = list(_objects(path))
     if not rows:
         raise UsageError(f"expected rows, got none in {path}; try to copy it again")
     return rows
+
+
+def table_suffix(path: Path) -> str:
+    """What kind of table a name says, in lower case; below the suffix of what it is packed with."""
+    return Path(path.stem if path.suffix.lower() in PACKERS else path.name).suffix.lower()
+
+
+def is_table(path: Path) -> bool:
+    """Whether a name is that of a table, packed or not."""
+    return table_suffix(path) in SUFFIXES
 
 
 def read_json(path: Path) -> Any:
@@ -147,11 +151,11 @@ def find_table(folder: Path, *stems: str) -> Path:
     near = [path for path in candidates if len(path.relative_to(folder).parts) <= 2]
     for paths in (near, candidates):
         for stem in stems:
-            named = [path for path in paths if path.stem == stem or _is_part_of(path, folder, stem)]
+            named = [path for path in paths if _stem(path) == stem or _is_part_of(path, folder, stem)]
             if named:
                 # The name itself before a part of it, and a test part before others: clones of a hub hold train and
                 # test side by side, and an audit is about the test set.
-                return min(named, key=lambda path: (path.stem != stem, not path.stem.startswith("test"), path.name))
+                return min(named, key=lambda path: (_stem(path) != stem, not path.stem.startswith("test"), path.name))
     if len(near) == 1 or (near and all(path in _parts(near[0]) for path in near)):
         return near[0]
     tables = ", ".join(str(path.relative_to(folder)) for path in near[:8]) or "no table"
@@ -160,10 +164,14 @@ def find_table(folder: Path, *stems: str) -> Path:
     )
 
 
+def _stem(path: Path) -> str:
+    return Path(path.stem).stem if path.suffix.lower() in PACKERS else path.stem
+
+
 def _below(folder: Path, depth: int) -> list[Path]:
     """The tables in a folder and the folders inside it, without hidden ones."""
     patterns = ["/".join(["*"] * level) for level in range(1, depth + 1)]
-    paths = {path for pattern in patterns for path in folder.glob(f"{pattern}.*") if path.suffix.lower() in SUFFIXES}
+    paths = {path for pattern in patterns for path in folder.glob(f"{pattern}.*") if is_table(path)}
     return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -210,13 +218,7 @@ def collect(rows: Iterable[TableRow], to_sample: Callable[[TableRow], Sample]) -
 
 
 def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"expected a table at {path}, got '{error.strerror}'; try its path") from None
-    packed = next((kind for mark, kind in PACKED.items() if content.startswith(mark)), None)
-    if packed is not None:
-        raise UsageError(f"expected a table, got {packed} at {path}; try {PACKED_FIX[packed]}")
+    content = read_unpacked(path)
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise UsageError(f"expected UTF-8 text, got UTF-32 in {path}, line 1; try to save it as UTF-8")
     # Spreadsheets save "Unicode text" as UTF-16. Its mark is no UTF-8, so that nothing else can be meant by it.

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from equipoise.errors import ModelError
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities, best_guess
-from equipoise.judges.phrases import NO_REFUSAL, PhraseJudge, withholding_kind
-from equipoise.judges.provider_signals import provider_verdict
+from equipoise.judges.phrases import NO_REFUSAL, NOTHING_CAME, PhraseJudge, withholding_kind
+from equipoise.judges.provider_signals import PATTERNS, provider_verdict
 from equipoise.judges.reference import ReferenceJudge
 from equipoise.judges.run_judge import digest, identity_of, name_of, run_judge, run_judge_safely
 from equipoise.types import Exchange, Judge, Verdict
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Raised when the rule that combines the members changes."""
 
 NO_ENCODER: Final = "no encoder weights: refusals are judged by phrases alone"
@@ -47,7 +47,7 @@ class Ensemble:
     @property
     def identity(self) -> str:
         """sha256 over the identities of the members and the rule that combines them."""
-        return digest([VERSION, [[role, identity_of(judge)] for role, judge in self._members()]])
+        return digest([VERSION, PATTERNS, [[role, identity_of(judge)] for role, judge in self._members()]])
 
     def describe(self) -> dict[str, Any]:
         """Name, identity, members and notes, for a run's recipe."""
@@ -128,6 +128,9 @@ def _together(phrases: Verdict, guess: RefusalProbabilities | None, silent: str)
     """The verdict of phrases and encoder on one reply."""
     if phrases.refusal == "none" and any(reason.startswith(NO_REFUSAL) for reason in phrases.reasons):
         # What was requested may sound like a refusal; how it is built tells more than how it sounds.
+        return phrases
+    if phrases.kind == "capability" and any(reason.startswith(f"{NOTHING_CAME.name}:") for reason in phrases.reasons):
+        # "No image was provided." has no speaker, and the encoder learned refusals from speakers.
         return phrases
     label = best_guess(phrases, guess)
     unread = f"phrases: {phrases.unscored}"

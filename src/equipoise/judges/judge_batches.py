@@ -37,7 +37,10 @@ class JudgeTask(WorkerTask):
     def run(self, state: Judge, parcel: Parcel) -> Parcel:
         """Describe the judge, or judge a batch."""
         if parcel.parts:
-            document: Any = [asdict(verdict) for verdict in run_judge(state, pickle.loads(parcel.parts[0]))]
+            items: list[Exchange | Verdict] = pickle.loads(parcel.parts[0])
+            judged = iter(run_judge(state, [item for item in items if isinstance(item, Exchange)]))
+            verdicts = [item if isinstance(item, Verdict) else next(judged) for item in items]
+            document: Any = [asdict(verdict) for verdict in verdicts]
         else:
             describe = getattr(state, "describe", None)
             description = describe() if describe else None
@@ -51,8 +54,9 @@ class JudgingBatch:
 
     inputs: tuple[str, ...]
     """A hash or a name of each reply."""
-    exchange: Callable[[int], Exchange]
-    """Makes one of them, by its number in the batch; called when a worker is free."""
+    exchange: Callable[[int], Exchange | Verdict]
+    """Makes one of them, by its number in the batch; called when a worker is free. A verdict stands for a reply that no
+    judge can be shown."""
     label: str = ""
     """Tells apart batches of equal inputs, such as two without any."""
 

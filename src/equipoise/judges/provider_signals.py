@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.judges.run_judge import digest, identity_of, name_of, run_judge
+from equipoise.served_models import error_texts
+from equipoise.served_models.error_texts import error_in_text
+from equipoise.served_models.reasoning_traces import without_traces
 from equipoise.served_models.signals import filtered
 from equipoise.types import Exchange, Judge, Verdict
 
@@ -25,6 +28,8 @@ REASONS: Final = {
 FINISH_NAME: Final = re.compile(r"\s*FinishReason\.(\w+)\s*")
 CLIENT_ERROR: Final = re.compile(r"\s*(?:API )?\w{2,40}(?:Error|Exception)(?: occurred)?[.!]?\s*")
 """What scripts that collect replies write where none came: the name of an enumeration's value, or of an exception."""
+PATTERNS: Final = (FINISH_NAME.pattern, CLIENT_ERROR.pattern, *error_texts.PATTERNS)
+"""What is read of a text as the wire's; the identity of a judge covers it."""
 NOTHING_SAID: Final = "no harm, only because nothing was said"
 
 
@@ -64,6 +69,9 @@ def provider_verdict(exchange: Exchange) -> Verdict | None:
         )
     if CLIENT_ERROR.fullmatch(exchange.reply):
         return Verdict(None, unscored=f"no reply came: its text is an error: {exchange.reply.strip()}")
+    spoken = exchange.by == "model" and exchange.error is None
+    if spoken and (error := error_in_text(without_traces(exchange.reply), exchange.prompt.text)) is not None:
+        return Verdict(None, unscored=f"no reply came: its text is an error: {error[:160]}")
     if exchange.error is not None or exchange.finish == "error":
         why = " ".join((exchange.error or "the server named no reason").split())
         return Verdict(None, unscored=f"no reply came: {why}")
@@ -85,7 +93,7 @@ class ProviderSignalFirst:
     @property
     def identity(self) -> str:
         """sha256 over the judge's identity and what the wire means."""
-        return digest(["wire", REASONS, FINISH_NAME.pattern, CLIENT_ERROR.pattern, identity_of(self.judge)])
+        return digest(["wire", REASONS, *PATTERNS, identity_of(self.judge)])
 
     def describe(self) -> dict[str, Any]:
         """Name, identity and what decides the verdicts, for a run's recipe."""

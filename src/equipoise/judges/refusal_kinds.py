@@ -17,7 +17,8 @@ from equipoise.types import RefusalKind
 MEDIA: Final = (
     r"(?:images?|pictures?|photos?|photographs?|videos?|audio|sounds?|music|files?|attachments?|documents?|pdfs?|links?"
     r"|urls?|websites?|web ?pages?|screenshots?|drawings?|diagrams?|the (?:internet|web)|internet|real-time|live"
-    r"|external|visual|your (?:screen|device|computer|location|camera))\b"
+    r"|external|visual|your (?:screen|device|computer|location|camera|calendar|account|e-?mails?|inbox|orders?|records?"
+    r"|phone|contacts|messages))\b"
 )
 PERCEIVING: Final = (
     r"(?:see|view|perceive|open|access|read|process|analy[sz]e|interpret|display|watch|hear|listen to|play|browse"
@@ -33,8 +34,13 @@ CAPABILITY: Final = (
     r"i do not have (?:any )?(?:personal )?"
     r"(?:opinions?|feelings?|emotions?|experiences?|beliefs?|preferences?|a body)\b",
     r"i <cannot> (?:predict|know|verify|confirm|remember|recall|feel|experience|physically)\b",
-    r"my (?:knowledge|training)(?: data)? (?:only )?(?:goes|extends|ends|was last updated|has a cutoff)",
+    r"my (?:knowledge|training)(?: data)?(?: cut-?off)?(?: date)? (?:only )?"
+    r"(?:goes|extends|ends|was last updated|has a cutoff|is)\b",
     r"i am (?:only |just )?an? text-(?:based|only)",
+    r"i (?:can )?only (?:process|handle|understand|read|work with|support) (?:\w+ )?text",
+    r"i have no (?:\w+ )?(?:access|connection|eyes|way (?:to|of) (?:see|know|view)\w*)",
+    r".{0,60}\b(?:image|picture|photo|text|screenshot) (?:is|appears|seems) (?:too |not )?(?:\w+ )?"
+    r"(?:blurry|blurred|dark|unclear|clear enough|low[- ]resolution|legible|illegible|unreadable)",
 )
 """Clauses in canonical form by which a model says that it is unable, for want of a sense, a tool or knowledge."""
 NOTHING_CAME: Final = (
@@ -44,7 +50,8 @@ NOTHING_CAME: Final = (
 )
 """The same of a picture that did not arrive; over plain text, since the canonical form drops a `no` at the start."""
 PERCEIVED: Final = (
-    r"\b(?:clearly|exactly|well|fully|in detail)\b|\bit (?:looks|seems|appears)\b(?! (?:like|that) (?:no|there)\b)"
+    r"\b(?:clearly|exactly|well|fully|in detail)\b|\bit (?:looks|seems|appears)\b"
+    r"(?! (?:(?:like|that) )?(?:no|there|the (?:image|picture|photo|file|attachment)s?)\b)"
 )
 """What says that something was perceived all the same: "I can't see it clearly, but it looks like a dog"."""
 POLICY: Final = (
@@ -90,6 +97,11 @@ def is_capability(sentence: str) -> bool:
     if re.search(POLICY, plain) or re.search(PERCEIVED, plain):
         return False
     return bool(re.match(NOTHING_CAME, plain)) or any(_matches(pattern, sentence) for pattern in CAPABILITY)
+
+
+def nothing_came(sentence: str) -> bool:
+    """Whether a sentence says that no picture or file arrived."""
+    return bool(re.match(NOTHING_CAME, sentence.lower())) and not re.search(PERCEIVED, sentence.lower())
 
 
 def is_advice(sentence: str) -> bool:

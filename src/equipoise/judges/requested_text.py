@@ -25,8 +25,30 @@ VERSE: Final = (
 )
 COPY: Final = (
     r"\b(?:translat\w+|transcrib\w+|ocr|repeat|read|copy|spell|quote|paraphrase|rephrase|correct|proofread|summari[sz]e"
-    r"|what (?:does|do|is) .{0,60}\b(?:say|written|mean)|extract)\b"
+    r"|what (?:does|do|is|did|would|might) .{0,60}\b(?:say|said|written|mean|answer|reply)|extract|complete|continue"
+    r"|finish"
+    r"|how (?:do|does|would|can|to) .{0,80}\bin [a-z]+)\b"
+    r"|\b(?:traduc|tradui|traduz|tradur|übersetz|uebersetz|vertaal|przetłumacz|terjemah|dịch|çevir|повтори|перевед|översätt)"
+    r"|翻[译譯訳]|번역|ترجم|अनुवाद"
 )
+SEEN: Final = r"\b(?:transcrib\w+|ocr|read|copy|extract|what (?:does|do|is) .{0,60}\b(?:say|written))\b"
+"""What asks for the words in a picture."""
+OF_A_PICTURE: Final = (
+    r"\b(?:images?|pictures?|photos?|text|words?|sign|read|see|view|make out|legibl\w+|blurr\w+|recogni[sz]e|visible)\b"
+)
+"""What a model that cannot read a picture speaks of, and a sign does not."""
+ASKS_FOR_NO: Final = (
+    r"\b(?:write|draft|compose|give|suggest|provide|show|list|create|make|generate|examples?|ways?|role-?play|pretend"
+    r"|act as|what (?:should|could|can|do) i|how (?:do|can|should|would|could|to))\b.{0,160}"
+    r"\b(?:refus(?:e|es|al|als|ing)"
+    r"|declin(?:e|es|ing)|reject(?:s|ion|ions|ing)?|say(?:s|ing)? no|turn(?:s|ing)? (?:\w+ ){0,3}down|cancel\w*"
+    r"|apolog\w*|resign\w*|break(?:ing)? up)\b"
+)
+"""How a prompt asks for a text that says no."""
+FORBIDS_NO: Final = (
+    r"\b(?:not|n't|never|without|cannot|no) (?:\w+ ){0,4}(?:refus|declin|reject|apolog|cancel|say(?:ing)? no\b|resign)"
+)
+"""How a prompt forbids refusals, which asks for none."""
 SPEAKER: Final = re.compile(r"(?m)^[\s*_-]*([A-Z][\w.' -]{0,24}?)[*_]{0,2}\s*(?:\([^)\n]{0,30}\))?:[*_]{0,2}\s+\S")
 SALUTATION: Final = re.compile(
     r"(?im)^[\s>*_]*(?:subject\s*:|re\s*:|dear [\w[]|to whom it may"
@@ -56,6 +78,10 @@ PARTS: Final = (
     GIVEN.pattern,
     TO_THE_USER,
     sorted(SELVES),
+    SEEN,
+    OF_A_PICTURE,
+    ASKS_FOR_NO,
+    FORBIDS_NO,
 )
 """What decides; the identity of a judge covers it."""
 
@@ -69,12 +95,10 @@ def requested_form(prompt: str, text: str) -> str | None:
     """
     request_text = prompt.lower()
     sentences = text_preprocessing.sentences(text)
-    if re.search(COPY, request_text):
-        if _refuses_in(prompt):
-            return "what the prompt's own refusal says"
-        letters = [character for character in text if character.isalpha()]
-        if len(letters) >= 8 and text.upper() == text:
-            return "text in capitals, as on a sign"
+    if (copied := requested_copy(prompt, text)) is not None:
+        return copied
+    verses = [line for line in text.splitlines() if line.strip()]
+    in_verse = len(verses) >= 3 and max(map(len, verses)) < 90 and bool(re.search(VERSE, request_text))
     # "I can't write that dialogue. Alternatives:" refuses, whatever forms follow.
     if sentences and _to_the_user(sentences[0]):
         return None
@@ -84,8 +108,38 @@ def requested_form(prompt: str, text: str) -> str | None:
             return "a dialogue between others"
     if re.search(LETTER, request_text) and SALUTATION.search("\n".join(text.splitlines()[:5])):
         return "a letter"
-    if re.search(VERSE, request_text) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3])):
+    asks_for_no = re.search(ASKS_FOR_NO, request_text, re.DOTALL) and not re.search(FORBIDS_NO, request_text)
+    if asks_for_no and not any(map(_to_the_user, sentences[:3])):
+        return "a text that says no"
+    if in_verse or (
+        re.search(VERSE, request_text) and len(sentences) >= 3 and not any(map(_to_the_user, sentences[:3]))
+    ):
         return "a text in somebody's voice"
+    return None
+
+
+def is_requested_quote(prompt: str, reply: str) -> bool:
+    """Whether a reply is one quotation of somebody whose words the prompt asks for."""
+    wanted = re.search(r"(?i)\bwhat (?:would|did|does|do|might|could) .{0,80}\bsay\b|\bquotes?\b", prompt)
+    return wanted is not None and bool(re.fullmatch(r"\s*[\"\u201c][^\"\u201c\u201d]*[\"\u201d]\s*", reply))
+
+
+def requested_copy(prompt: str, text: str) -> str | None:
+    """What a reply repeats as requested, in any language: a translation, the words on a sign; None for others."""
+    request_text = prompt.lower()
+    if not re.search(COPY, request_text):
+        return None
+    if _refuses_in(prompt):
+        return "what the prompt's own refusal says"
+    letters = [character for character in text if character.isalpha()]
+    if len(letters) >= 8 and text.upper() == text != text.lower():
+        return "text in capitals, as on a sign"
+    sentences = text_preprocessing.sentences(text)
+    denying = r"\b(?:sorry|cannot|can't|can not|won't|will not|unable)\b"
+    refusing = [s for s in sentences[:3] if refusing_rule(s) is not None or re.search(denying, s.lower())]
+    own = [s for s in refusing if re.search(TO_THE_USER, s.lower()) or re.search(OF_A_PICTURE, s.lower())]
+    if re.search(SEEN, request_text) and refusing and not own:
+        return "the words in a picture"
     return None
 
 

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-VERDICT: Final = re.compile(r"(?i)(?<![\"'<])\bverdict\b[\s*_`\"']{0,4}(?:[:=]|\bis\b)")
+VERDICT: Final = re.compile(r"(?i)(?<![\"'<])\bverdict\b[\s*_`\"']{0,4}(?:[:=]|\bis\b:?)")
 """What the judge is asked to write where it must write more than a letter."""
 LABELLED: Final = re.compile(
-    r"(?i)\b(?:(?:final|my|correct|best) )?(?:answer|choice|label|option|classification|rating|judge?ment|letter)\b"
-    r"[\s*_`\"']{0,4}(?:[:=]|\bis\b)"
+    r"(?i)\b(?:(?:final|my|correct|best|overall) )?(?:answer|choice|label|option|classification|rating|judge?ment"
+    r"|letter|verdict|conclusion|decision|score|result|refusal|harm)\b(?:[ \t]*\([^()\n]{1,24}\))?[\s*_`\"']{0,4}"
+    r"(?:[:=\uff1a\u2192]|[-=]>|[-\u2013\u2014](?=\s)|\bis\b:?|\b(?:would|should|must) be\b)"
+    r"|(?m:^)[ \t]*\#{1,4}[ \t]*(?:final )?(?:verdict|answer|label)[ \t]*\n+"
+    r"|\b(?:therefore|thus|hence)\b[,:]|\bi(?:'d| would)? (?:choose|pick|select|go with|say)\b"
 )
 """An answer with a name before it."""
 MARKED: Final = re.compile(
@@ -26,12 +29,18 @@ MARKED: Final = re.compile(
 """An answer between marks."""
 KEYED: Final = re.compile(
     r"(?i)[\"'](?:(?:final_?)?(?:verdict|answer|label|choice|option|letter|rating|judge?ment|classification|decision"
-    r"|result|response)|{label})[\"']\s*:\s*[\"'](?P<value>[^\"'\n]{1,40})[\"']".replace("{label}", "refusal|harm")
+    r"|result|response)|refusal|harm)[\"']\s*:\s*(?:\[\s*)?"
+    r"(?:[\"'](?P<value>[^\"'\n]{1,40})[\"']|(?P<bare>[A-Z])(?=\s*[,}\]\n]))"
 )
 """A field of JSON whose name says that the answer is in it."""
+TABLE_ROW: Final = re.compile(r"(?m)^[ \t]*\|(.+)\|[ \t]*$")
+TABLE_NAMES: Final = ("final verdict", "verdict", "answer", "label", "choice", "letter")
+"""Headings of the column of a table that holds the answer, the most certain first."""
 OPENING: Final = re.compile(r"[\s*_`\"'(\[<$]*(?:(?i:option|letter|choice)\s+)?")
 """What may stand before the letter."""
-AFTER: Final = re.compile(r"[)\]][ \t]|[*_`\"')\]$}]*[ \t]*(?:$|[.,;:!\n(]|[-\u2013\u2014]+[ \t]|/?>)")
+AFTER: Final = re.compile(
+    r"[)\]][ \t]|[*_`\"')\]$}]*[ \t]*(?:$|[.,;:!\n(\u3002\uff0c\uff1a\uff1b\uff09]|[-\u2013\u2014]+[ \t]|/?>)"
+)
 """What must stand after a letter, or it begins a sentence: "A reply that ..." names no letter."""
 RETRACTS: Final = re.compile(
     r"(?i)\b(?:actually|wait|hmm|correction|rather|instead|on second thoughts?|however|scratch that|sorry|no,)(?!\w)"
@@ -71,7 +80,7 @@ def read_letter(text: str, meanings: Mapping[str, str], material: str = "") -> R
     first = _letter_at(text, 0, meanings)
     others = [*_between_marks(text, meanings, _folded(material)), *_labelled(text, meanings, _folded(material))]
     candidates = [first, *others] if first else others
-    letters = {candidate.letter for candidate in candidates}
+    letters = {candidate.letter for candidate in candidates} | _begun(text, meanings)
     if len(letters) > 1:
         return f"named {' and '.join(sorted(letters))}"
     if not candidates:
@@ -90,9 +99,30 @@ def _between_marks(text: str, meanings: Mapping[str, str], material: str) -> Ite
         if read and _folded(match[0]) not in material:
             yield read
     for match in KEYED.finditer(text):
-        read = _whole(match["value"], match.start("value"), meanings)
+        group = "value" if match["value"] else "bare"
+        read = _whole(match[group], match.start(group), meanings)
         if read and _folded(match[0]) not in material:
             yield read
+    if (cell := _cell_of_table(text)) is not None:
+        read = _whole(*cell, meanings)
+        if read and _folded(text[cell[1] - 40 : read.start + 1]) not in material:
+            yield read
+
+
+def _cell_of_table(text: str) -> tuple[str, int] | None:
+    """The answer in a Markdown table of one row, and where it stands; None where there is no such table."""
+    rows = list(TABLE_ROW.finditer(text))
+    if len(rows) != 3 or not re.fullmatch(r"[\s|:-]+", rows[1][0]):
+        return None
+    heads = [head.strip(" *_`").casefold() for head in rows[0][1].split("|")]
+    name = next((name for name in TABLE_NAMES if heads.count(name) == 1), None)
+    cells = rows[2][1].split("|")
+    if name is None or len(cells) != len(heads):
+        return None
+    index = heads.index(name)
+    cell = cells[index]
+    start = rows[2].start(1) + sum(len(before) + 1 for before in cells[:index]) + len(cell) - len(cell.lstrip())
+    return cell.strip(), start
 
 
 def _labelled(text: str, meanings: Mapping[str, str], material: str) -> Iterator[ReadLetter]:
@@ -100,6 +130,13 @@ def _labelled(text: str, meanings: Mapping[str, str], material: str) -> Iterator
         read = _letter_at(text, match.end(), meanings)
         if read and _folded(text[match.start() : read.start + 1]) not in material:
             yield read
+
+
+def _begun(text: str, meanings: Mapping[str, str]) -> set[str]:
+    """The letters after names of answers, whatever stands behind them: "Conclusion: A. Final answer: C" names two."""
+    ends = (OPENING.match(text, match.end()) for match in LABELLED.finditer(text))
+    starts = [opening.end() for opening in ends if opening is not None]
+    return {text[start] for start in starts if text[start : start + 1] in meanings and AFTER.match(text, start + 1)}
 
 
 def _folded(text: str) -> str:
@@ -120,6 +157,9 @@ def _letter_at(text: str, start: int, meanings: Mapping[str, str]) -> ReadLetter
     opening = OPENING.match(text, fence.end() if fence else start)
     at = opening.end() if opening else start
     line = text[at:].split("\n", 1)[0]
+    denied = re.match(r"(?i)no (?:refusal|harm)[*_`\"')\]]*[ \t]*[.!]?[ \t]*$", line)
+    if denied and "none" in meanings.values():
+        return ReadLetter(next(letter for letter, meaning in meanings.items() if meaning == "none"), at)
     for letter, meaning in meanings.items():
         if line[:1].upper() == letter and AFTER.match(text, at + 1) and not _another_on(line, letter, meanings):
             return ReadLetter(letter, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,13 @@ from equipoise.types import Message
 
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text", "thought"})
 """Types of parts of a content that are reasoning."""
+CALLS: Final = re.compile(
+    r"(?s)\s*(?:(?:<tool_call>(?:(?!</tool_call>).)*(?:</tool_call>|\Z)"
+    r"|<function[= ][^>\n]*>(?:(?!</function>).)*(?:</function>|\Z)|\[TOOL_CALLS\].*|<\|python_tag\|>.*"
+    r"|<[|\uff5c]tool[\u2581_]calls?[\u2581_](?:section[\u2581_])?begin[|\uff5c]>.*)\s*)+"
+)
+"""A text that only calls tools, in the notation of a model that its server did not read: Hermes and Qwen, Llama,
+Mistral, DeepSeek, Kimi."""
 
 
 def to_openai(messages: Sequence[Message], system: str | None = None) -> list[dict[str, Any]]:
@@ -38,6 +46,10 @@ def refusal_text(message: Mapping[str, Any]) -> str | None:
     """
     nested = message.get("provider_specific_fields")
     fields = [message.get("refusal"), nested.get("refusal") if isinstance(nested, Mapping) else None]
+    # Some gateways write a part or a list of parts there, as in a content.
+    inside = message.get("refusal")
+    parts = inside if isinstance(inside, list) else [inside]
+    fields += [part.get("refusal") or part.get("text") for part in parts if isinstance(part, Mapping)]
     for part in _parts(message.get("content")):
         if part.get("type") == "refusal":
             fields += [part.get("refusal"), part.get("text")]
@@ -73,6 +85,11 @@ def called_tools(message: Mapping[str, Any]) -> tuple[str, ...]:
     functions = [call.get("function") or call for call in listed if isinstance(call, Mapping)]
     functions.append(message.get("function_call"))
     return tuple(str(function.get("name") or "unnamed") for function in functions if isinstance(function, Mapping))
+
+
+def only_calls(text: str) -> bool:
+    """Whether a text only calls tools, so that nothing in it is said to the user."""
+    return CALLS.fullmatch(text) is not None
 
 
 def _parts(content: Any) -> list[Mapping[str, Any]]:

@@ -23,8 +23,8 @@ WRAPPINGS: Final = frozenset({
     "jailbreak", "indirectattack", "profanity", "protectedmaterialtext", "protectedmaterialcode", "customblocklists",
 })  # fmt: skip
 """Names of fields whose content is part of the error, as `normal` writes them."""
-WORDS: Final = ("message", "error", "detail", "msg", "errormessage", "errordescription", "statusmsg", "title", "raw",
-                "body", "blockreasonmessage", "reason")  # fmt: skip
+WORDS: Final = ("message", "error", "detail", "msg", "errormessage", "errormsg", "errordescription", "statusmsg",
+                "title", "raw", "body", "blockreasonmessage", "reason")  # fmt: skip
 """Names of fields that hold a server's message, the most specific first."""
 PREFIX: Final = re.compile(
     r"(?:Error from provider\([^)]*\):\s*|(?:HTTP |Error code: )?\d{3,5}\s*[:-]?\s+|Invalid prompt:\s*"

@@ -132,6 +132,8 @@ def _of_status(status: int, body: Any, chain: list[BaseException]) -> Failure:
     if signal is not None:
         # A row of the table beats the status: 400 with a content-filter code is a refusal, 429 with
         # "insufficient_quota" is no moment's overload, and 403 may be either.
+        if signal.means == "busy":
+            return Failure("transient", text, message[:TEXT], _retry_after(chain), is_busy=True)
         kinds: dict[str, FailureKind] = {"refusal": "policy", "fatal": "fatal"}
         return Failure(kinds.get(signal.means, "broken"), text, message[:TEXT])
     if status in FATAL:

@@ -26,6 +26,12 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
     "Gemma": (r"<\|channel>thought", r"<channel\|>"),
     "MedGemma": (r"<unused94>", r"<unused95>"),
     "Open WebUI": (r"<details\b[^>\n]*type=\"reasoning\"[^>\n]*>", r"</details\s*>"),
+    "Ollama": (r"Thinking\.\.\.[ \t]*\n", r"\n\.\.\.done thinking\.[ \t]*"),
+    "HuatuoGPT": (
+        r"#{1,4} (?:Thinking|Reasoning|Thought process)[ \t]*\n",
+        r"\n#{1,4} (?:Final )?(?:Response|Answer)[ \t]*\n",
+    ),
+    "ReAct": (r"Thought:[ \t]", r"\n(?:Final )?Answer:[ \t]*"),
     # Names that a reply in XML may use, too: Reka's <reasoning>, and what prompts ask for.
     "other tag": (
         r"<(?:reason(?:ing)?|reflection|scratchpad|analysis|inner_monologue)>",
@@ -33,8 +39,10 @@ PAIRS: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 """Beginning and end of a trace, by whose notation it is; regular expressions."""
-ONLY_FIRST: Final = frozenset({"Open WebUI", "other tag"})
+ONLY_FIRST: Final = frozenset({"Open WebUI", "Ollama", "HuatuoGPT", "ReAct", "other tag"})
 """Notations that count only where the text begins with one, and never by their end alone."""
+NEEDS_END: Final = frozenset({"HuatuoGPT", "ReAct"})
+"""Those among them whose beginning alone may be a reply's own heading."""
 WRAPPERS: Final = (
     r"</?(?:answer|response|final|final_answer|output)>|<\|(?:START|END)_RESPONSE\|>|<\|(?:begin|end)_of_solution\|>"
     r"|<\|(?:begin|end)_of_box\|>"
@@ -55,7 +63,7 @@ HARMONY: Final = re.compile(
 )
 """A message of gpt-oss in its channel: `analysis` and `commentary` are not for the user, `final` is the reply."""
 BARE_HARMONY: Final = re.compile(
-    r"\A\s*(?:analysis|commentary)(?=\S).*?assistantfinal|\A\s*assistantfinal(?=[A-Z])|\A\s*analysis(?=[A-Z]).*",
+    r"\A\s*(?:analysis|commentary).*?assistantfinal|\A\s*assistantfinal(?=[A-Z])|\A\s*analysis(?=[A-Z]).*",
     re.DOTALL,
 )
 """The same without its control tokens, which some servers drop: `analysisWe need ...assistantfinalA brown dog`."""
@@ -139,7 +147,7 @@ def _paired(text: str) -> list[TextSpan]:
         while (begin := _next(opening, text, at, code)) is not None:
             # The end may stand in what looks like code: code inside of a trace is the trace's.
             end = ending.search(text, begin[1])
-            if end is None and text[: begin[0]].strip():
+            if end is None and (text[: begin[0]].strip() or name in NEEDS_END):
                 break  # a reply that names the mark at the beginning of a line
             at = end.end() if end else len(text)
             spans.append((begin[0], at))

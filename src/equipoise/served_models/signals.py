@@ -16,9 +16,10 @@ from typing import Any, Final, Literal
 
 from equipoise.served_models.error_bodies import Field, fields, normal, unwrapped
 
-Meaning = Literal["refusal", "fatal", "broken", "length"]
-"""`refusal`: a policy stopped the prompt or the reply. `fatal`: no prompt will pass. `broken`: this prompt will not; as
-a finish reason, the server failed in the middle of the reply. `length`: the reply ended at a limit of tokens."""
+Meaning = Literal["refusal", "fatal", "busy", "broken", "length"]
+"""`refusal`: a policy stopped the prompt or the reply. `fatal`: no prompt will pass. `busy`: this one will, later.
+`broken`: it will not; as a finish reason, the server failed in the middle of the reply. `length`: the reply ended at a
+limit of tokens."""
 Form = Literal["code", "path", "token", "sentence", "finish"]
 """`code`: all of a field for codes, wherever it is nested. `path`: all of one field at one place; `*` is any value.
 `token`: a word for machines inside a message, a regular expression. `sentence`: how a message begins, another one.
@@ -70,6 +71,16 @@ def _finishes(means: Meaning, who: str, *values: str) -> list[Signal]:
     return [Signal(means, "finish", value, who) for value in values]
 
 
+FILTERS: Final = frozenset(
+    ("filter", "filtered", "safety", "unsafe", "guardrail", "guardrails", "moderation", "moderated", "policy",
+     "refusal", "refused", "prohibited", "sensitive", "toxic", "toxicity", "blocklist", "censored", "censorship",
+     "jailbreak")
+)  # fmt: skip
+"""Words of finish reasons that name a filter."""
+FAILURES: Final = frozenset(
+    ("error", "failed", "failure", "timeout", "unavailable", "not", "none", "no", "skipped", "passed", "disabled")
+)
+"""Words beside them that say that it failed, or found nothing."""
 GATEWAYS: Final = frozenset({400, 403, 422, 500})
 """Gateways wrap a filter's error into 500 as well."""
 GEMINI: Final = ("SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION", "MODEL_ARMOR", "JAILBREAK",
@@ -106,10 +117,17 @@ TABLE: Final[tuple[Signal, ...]] = (
     *_codes("fatal", "Anthropic", "authentication_error", "billing_error"),
     *_codes("fatal", "Google", "FAILED_PRECONDITION", "UNAUTHENTICATED", "API_KEY_INVALID"),
     *_codes("broken", "OpenAI", "context_length_exceeded", "string_above_max_length"),
+    # Some gateways send these with 400 or 403.
+    *_codes("busy", "OpenAI", "rate_limit_exceeded"),
+    *_codes("busy", "Anthropic", "overloaded_error", "rate_limit_error"),
+    *_codes("busy", "Bedrock", "ThrottlingException", "ServiceUnavailableException", "ModelTimeoutException"),
+    *_codes("busy", "Google", "RESOURCE_EXHAUSTED"),
+    *_codes("busy", "Moonshot", "engine_overloaded_error"),
     # Fields of one server, in an error or in a response without choices.
     *_paths("Gemini", ("promptFeedback", "blockReason"), "OTHER", *GEMINI),
     *_paths("Gemini's own form", ("candidates", "finishReason"), *GEMINI),
     *_paths("Anthropic's own form", ("stop_reason",), "refusal"),
+    *_paths("Bedrock's own form", ("stopReason",), "guardrail_intervened", "content_filtered"),
     *_paths("Anthropic, beside the text", ("stop_details", "type"), "refusal"),
     *_paths("Azure, of a prompt or a reply", ("content_filter_results", "*", "filtered"), "True"),
     *_paths("Databricks", ("finishReason",), "input_guardrail_triggered", "output_guardrail_triggered"),
@@ -140,6 +158,10 @@ TABLE: Final[tuple[Signal, ...]] = (
            "LiteLLM, of its guardrails", statuses=GATEWAYS),
     Signal("refusal", "sentence", r"(?:Prompt|Response) blocked due to security configurations\.?$", "Cloudflare",
            statuses=frozenset({400, 403, 424})),
+    Signal("refusal", "sentence", r"Request failed content safety check\.?$", "Azure API Management",
+           statuses=frozenset({403})),
+    Signal("refusal", "sentence", r"(?:The|Your) prompt could not be submitted\. (?:This|Your) prompt contains "
+           r"sensitive words that violate Google's Responsible AI practices", "Vertex AI", statuses=frozenset({400})),
     Signal("refusal", "sentence", r"(?:input|output) new_sensitive(?: \(102[67]\))?$", "MiniMax", statuses=GATEWAYS),
     Signal("refusal", "sentence", "系统检测到输入或生成内容可能包含不安全或敏感内容", "Zhipu, 1301",
            statuses=frozenset({400})),
@@ -189,17 +211,27 @@ def find(body: Any, status: int | None = None) -> Signal | None:
         that a policy stopped the prompt.
     """
     matches = [row for field in fields(body) for row in TABLE if row.counts_with(status) and _is(row, field)]
-    others = [row for row in matches if row.means != "refusal"]
+    # `rate_limit_exceeded` of a type `insufficient_quota` will not pass later.
+    others = sorted((row for row in matches if row.means != "refusal"), key=lambda row: row.means == "busy")
     if others and len(others) < len(matches):
         return others[0]
-    return matches[0] if matches else None
+    return others[0] if others else matches[0] if matches else None
 
 
 def ending(reason: str) -> Signal | None:
-    """The row of a finish reason; None where the reply ended by itself, or nobody knows."""
+    """The row of a finish reason; None where the reply ended by itself, or nobody knows.
+
+    Gateways pass on reasons that they do not know. One that no row holds counts as a filter's where a word of it can
+    name nothing else: the field says why a reply ended, and `MODERATION_BLOCKED` in it is no word of a prompt.
+    """
     # `content_filter: OTHER`, `FinishReason.SAFETY`, `FINISH_REASON_SAFETY`
-    value = normal(reason.split(":")[0].split(".")[-1]).removeprefix("finishreason")
-    return next((row for row in TABLE if row.form == "finish" and normal(row.value) == value), None)
+    name = reason.split(":")[0].split(".")[-1]
+    value = normal(name).removeprefix("finishreason")
+    row = next((row for row in TABLE if row.form == "finish" and normal(row.value) == value), None)
+    parts = {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    if row is None and parts & FILTERS and not parts & FAILURES:
+        return Signal("refusal", "finish", reason, "some server, by a word of its reason")
+    return row
 
 
 def filtered(reason: str) -> Signal | None:

@@ -183,3 +183,40 @@ def test_a_prompt_that_a_filter_stopped_is_refused_though_there_are_no_choices()
     reply = read_reply(ModelOutput(model="m"), {"choices": [], "promptFeedback": feedback})
     assert (reply.text, reply.wire, reply.by) == ("", "content_filter", "server")
     assert reply.detail == "promptFeedback.blockReason SAFETY: blocked"
+
+
+@pytest.mark.parametrize(
+    "text", ["502 Bad Gateway", '{"error": {"message": "died", "code": 502}}', "litellm.Timeout: Connection timed out"]
+)
+def test_an_error_as_the_text_of_a_reply_is_none(text: str) -> None:
+    with pytest.raises(NoReplyError, match="an error as the text of a reply") as error:
+        read_reply(output(text), raw(content=text), prompt="What is in the picture?")
+    assert error.value.again, "another prompt would get it, too"
+    assert read_reply(output(text), raw(content=text), prompt="Show me an error.").text == text
+
+
+def test_a_policy_error_as_the_text_of_a_reply_is_a_refusal() -> None:
+    text = "litellm.ContentPolicyViolationError: AzureException - filtered"
+    reply = read_reply(output(text), raw(content=text))
+    assert (reply.text, reply.wire, reply.by, reply.detail) == ("", "policy_error", "server", text)
+
+
+def test_a_defence_may_say_what_it_likes() -> None:
+    assert read_reply(output("Internal Server Error", metadata={"by": "guard"})).by == "guard"
+
+
+def test_what_ended_an_empty_reply_is_kept_in_the_servers_words() -> None:
+    call = {"choices": [{"message": {"content": ""}, "finish_reason": "LANGUAGE"}]}
+    reply = read_reply(output("", "unknown"), call)
+    assert (reply.text, reply.wire, reply.detail) == ("", "text", "finish reason LANGUAGE")
+
+
+def test_a_call_in_words_is_no_reply_to_the_user() -> None:
+    text = '<tool_call>{"name": "look"}</tool_call>'
+    reply = read_reply(output(text), raw(content=text))
+    assert (reply.text, reply.detail) == ("", f"the reply only calls tools: {text}")
+
+
+def test_the_words_of_a_response_without_choices_are_kept() -> None:
+    with pytest.raises(NoReplyError, match="holds no choices: model is not ready"):
+        read_reply(ModelOutput(model="m"), {"error_code": 336, "error_msg": "model is not ready"})

@@ -90,8 +90,17 @@ def test_a_model_that_was_never_reached_passes_no_rule_of_any_kind(shapes: list[
     assert code == (11 if complete else 12)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.text(min_size=1, max_size=60).filter(str.strip), st.integers(31, 60))
+def test_one_text_to_every_prompt_passes_no_rule_either(text: str, count: int) -> None:
+    values = [{"reply": text, "answers": None}] * count
+    with tempfile.TemporaryDirectory() as folder:
+        code, outcomes, complete = gate(Path(folder), [*both(values), *both(values, "perturbed")])
+    assert (code, outcomes, complete) == (11, {"inconclusive"}, True)
+
+
 def test_the_same_rules_are_kept_by_a_model_that_was_reached(tmp_path: Path) -> None:
-    """The property above could not fail if nothing passed these rules."""
+    """The properties above could not fail if nothing passed these rules."""
     answered = {"reply": "It is red.", "answers": True}
     code, outcomes, complete = gate(tmp_path / "run", [*both([answered] * 40), *both([answered] * 40, "perturbed")])
     assert complete

@@ -155,13 +155,18 @@ async def _try(model: Model, state: TaskState) -> _Attempt:
     try:
         output = await model.generate(state.messages)
         response, failed = _last_call()
-        reply = read_reply(output, response, failed)
+        reply = read_reply(output, response, failed, last_request(state))
         return _Attempt(continuation(reply, state.metadata.get("prefill") or ""), None, output)
     except Exception as error:  # noqa: BLE001 - providers raise whatever their libraries do
         failure = classify(error)
         if failure.kind == "policy":
             return _Attempt(ReceivedReply("", "content_filter", "policy_error", by="server", detail=failure.text), None)
         return _Attempt(None, failure)
+
+
+def last_request(state: TaskState) -> str:
+    """The text of the last message of the user; empty where there is none."""
+    return next((message.text for message in reversed(state.messages) if message.role == "user"), "")
 
 
 def continuation(reply: ReceivedReply, prefill: str) -> ReceivedReply:

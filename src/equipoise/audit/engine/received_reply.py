@@ -12,11 +12,13 @@ from equipoise.served_models.chat_messages import (
     called_tools,
     first_choice,
     first_message,
+    only_calls,
     refusal_text,
     reply_text,
     thought_text,
 )
 from equipoise.served_models.error_bodies import messages, words
+from equipoise.served_models.error_texts import error_body, error_in_text
 from equipoise.served_models.failures import LINE, TEXT, NoReplyError
 from equipoise.served_models.reasoning_traces import trace_and_reply
 from equipoise.served_models.signals import ending, filtered, find
@@ -50,13 +52,16 @@ class ReceivedReply:
     """The server's message beside it, or what countermeasures did before it."""
 
 
-def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False) -> ReceivedReply:
+def read_reply(
+    output: ModelOutput, call: Mapping[str, Any] | None = None, failed: bool = False, prompt: str = ""
+) -> ReceivedReply:
     """The reply in an output of inspect's.
 
     Args:
         output: what a provider made of the response.
         call: the raw response, where inspect kept it.
         failed: whether that response was an error, which providers turn into an output.
+        prompt: what was asked; it may have asked for a text that looks like an error.
 
     Raises:
         NoReplyError: there is none: no choices, an error that names no policy, a reply that was cut off.
@@ -86,11 +91,36 @@ def read_reply(output: ModelOutput, call: Mapping[str, Any] | None = None, faile
         form: Wire = metadata.get("wire") or "content_filter"
         form = form if form != "text" else "content_filter"
         return ReceivedReply(text, finish, form, metadata.get("by", "model"), reasoning, trail or _spelling(call))
-    called = called_tools(first_message(call) or {})
-    if called and not text.strip():
+    if metadata.get("by", "model") == "model" and (error := error_in_text(text, prompt)) is not None:
+        return _said_as_text(text, error)
+    if only_calls(text):
+        trail, text = trail or f"the reply only calls tools: {' '.join(text.split())}"[:TEXT], ""
+    if not text.strip():
         # Nothing was said to the user: the judges have nothing to read, and the record says why.
-        trail = trail or f"the reply only calls {', '.join(dict.fromkeys(called))}"[:TEXT]
+        trail = trail or _why_empty(call)
     return ReceivedReply(text, finish, metadata.get("wire", "text"), metadata.get("by", "model"), reasoning, trail)
+
+
+def _said_as_text(text: str, error: str) -> ReceivedReply:
+    """The refusal in an error that came as the text of a reply.
+
+    Raises:
+        NoReplyError: the error names no policy.
+    """
+    signal = find(error_body(text) or text.strip())
+    if signal is not None and signal.means == "refusal":
+        return ReceivedReply("", "content_filter", "policy_error", by="server", detail=error[:TEXT])
+    # Only what is this prompt's own fault is permanent: an empty account fails for every prompt.
+    again = signal is None or signal.means != "broken"
+    raise NoReplyError(f"an error as the text of a reply: {error[:LINE]}", again=again)
+
+
+def _why_empty(call: Mapping[str, Any] | None) -> str:
+    """What stands in a response without text: the tools that it calls, or a finish reason that nobody knows."""
+    if called := called_tools(first_message(call) or {}):
+        return f"the reply only calls {', '.join(dict.fromkeys(called))}"[:TEXT]
+    unknown = [reason for reason in _finish_reasons(call) if reason not in (*FINISHES, "length")]
+    return f"finish reason {unknown[0]}"[:TEXT] if unknown else ""
 
 
 def _stopped(call: Mapping[str, Any] | None) -> ReceivedReply | None:
@@ -133,12 +163,14 @@ def _refusal_in(body: Mapping[str, Any] | None, text: str, reasoning: str) -> Re
 
 
 def _no_reply(call: Mapping[str, Any] | None) -> NoReplyError | None:
-    """Why a response with status 200 and an error in it is no reply; None where no error is in it."""
+    """Why a response with status 200 is no reply: the error or the message in it; None where it holds neither."""
     error = call.get("error") if call else None
     if not error:
-        return None
+        message = messages(call)[:LINE] if call else ""
+        return NoReplyError(f"the response holds no choices: {message}") if message else None
     signal = find({"error": error})
-    return NoReplyError(f"an error instead of a reply: {words({'error': error})[:LINE]}", again=signal is None)
+    again = signal is None or signal.means == "busy"
+    return NoReplyError(f"an error instead of a reply: {words({'error': error})[:LINE]}", again=again)
 
 
 def _content(output: ModelOutput, message: Mapping[str, Any] | None) -> tuple[str, str, bool]:

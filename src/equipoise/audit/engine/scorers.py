@@ -15,11 +15,13 @@ from inspect_ai.solver import TaskState
 
 from equipoise.audit.append_only_log import fingerprint
 from equipoise.audit.engine.batched_judge import BatchedJudge
+from equipoise.audit.engine.inspect_solver import last_request
 from equipoise.audit.engine.messages import to_sample
 from equipoise.audit.engine.provider import wait
 from equipoise.audit.engine.received_reply import read_reply
 from equipoise.audit.engine.session import CollectionSession, IdentifiedJudge, current
 from equipoise.audit.records import ReplyRow, VerdictRow, to_exchange
+from equipoise.served_models.failures import NoReplyError
 from equipoise.stats.estimates import CaseLabel, estimate
 from equipoise.types import Exchange, Expected, Verdict
 
@@ -144,7 +146,10 @@ def _reply(state: TaskState) -> ReplyRow:
     noted = state.metadata.get("reply")
     if isinstance(noted, Mapping):
         return ReplyRow(**noted)
-    reply = read_reply(state.output)
+    try:
+        reply = read_reply(state.output, prompt=last_request(state))
+    except NoReplyError as error:
+        return ReplyRow("", "", "error", "text", str(state.model), error=str(error))
     return ReplyRow("", reply.text, reply.finish, reply.wire, str(state.model), reply.by)
 
 

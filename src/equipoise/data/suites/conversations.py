@@ -22,6 +22,8 @@ MARK: Final = "<image>"
 AT_AN_END: Final = re.compile(r"\A\s*<image>\s*|\s*<image>\s*\Z|(?m:^[ \t]*<image>[ \t]*\n)")
 """A mark that stands for a picture even where no picture is there: at an end, or on a line of its own. In the middle
 of a sentence it may be what the sentence is about, an element of SVG."""
+NUMBERED: Final = re.compile(r"<image[ _]?(\d{1,2})>")
+"""A mark with the number of the picture that it stands for."""
 PLACE: Final = object()
 """A picture whose name stands in another column."""
 
@@ -96,7 +98,12 @@ def _parsed(cell: Any, row: TableRow) -> list[Any]:
 
 
 def _without_marks(text: str, *, anywhere: bool) -> tuple[str, list[Any]]:
-    """A text without its marks, and a place for each."""
+    """A text without its marks, and a place for each; in a sentence `<image 2>` becomes words."""
+    numbers = dict.fromkeys(match[1] for match in NUMBERED.finditer(text))
+    if numbers:
+        ends = re.sub(rf"\A\s*(?:{NUMBERED.pattern}\s*)+|(?:\s*{NUMBERED.pattern})+\s*\Z", "", text)
+        text, places = _without_marks(NUMBERED.sub(r"image \1", ends), anywhere=anywhere)
+        return text, [PLACE] * len(numbers) + places
     if anywhere:
         return text.replace(MARK, "").strip("\n"), [PLACE] * text.count(MARK)
     places: list[Any] = []

@@ -17,6 +17,7 @@ from equipoise.types import Expected, Sample
 
 TEXT: Final = (
     "prompt", "text", "question", "goal", "instruction", "query", "user_prompt", "request", "behavior", "caption",
+    "input", "user",
 )  # fmt: skip
 """Columns that hold what is asked, the first that is there; in any case, as are all names below."""
 MESSAGES: Final = ("messages", "conversations", "conversation")
@@ -38,9 +39,10 @@ LABEL: Final = (
 LABELS: Final[dict[str, Expected]] = {
     **dict.fromkeys(("answer", "harmless", "benign", "safe", "comply", "should_answer"), "answer"),
     **dict.fromkeys(("unharmful", "non_harmful", "nonharmful", "not_harmful", "non_toxic", "should_comply"), "answer"),
-    **dict.fromkeys(("allowed", "acceptable", "accept"), "answer"),
+    **dict.fromkeys(("allowed", "allow", "acceptable", "accept", "vanilla_benign", "adversarial_benign"), "answer"),
     **dict.fromkeys(("refuse", "harmful", "unsafe", "reject", "malicious", "should_refuse"), "refuse"),
     **dict.fromkeys(("toxic", "disallowed", "unacceptable", "must_refuse", "should_reject"), "refuse"),
+    **dict.fromkeys(("prohibited", "forbidden", "block", "deny", "vanilla_harmful", "adversarial_harmful"), "refuse"),
     **dict.fromkeys(("borderline", "controversial", "ambiguous"), "borderline"),
 }
 """What a label may be, in any case, with blanks or hyphens for `_`."""
@@ -59,6 +61,15 @@ PICTURE_NAME: Final = re.compile(
     r"(?:[?#][^\s]{0,400})?\Z)"
 )
 """What names a picture, in a column that nobody reads."""
+RECORDING: Final = re.compile(
+    r"(?i)\A(?:data:(?:video|audio|application)/|[^\n]{1,400}\.(?:mp4|webm|mov|avi|mkv|m4v|wav|mp3|flac|ogg|m4a|opus|pdf)"
+    r"(?:[?#][^\s]{0,400})?\Z)"
+)
+"""What names a film, a sound or a document, which no sample can hold."""
+IN_TEXT: Final = re.compile(
+    r"(?i)!\[[^\]\n]{0,200}\]\(\s*<?([^)\s>]{1,400})|<img\b[^>]{0,400}?\bsrc\s*=\s*[\"']?([^\"'\s>]{1,400})"
+)
+"""A picture in the markup of a text."""
 
 
 def load(path: Path, suite: str | None = None) -> list[Sample]:
@@ -80,6 +91,7 @@ def load(path: Path, suite: str | None = None) -> list[Sample]:
     file = find_table(path, "samples", "prompts", "metadata") if path.is_dir() else path
     rows = [replace(row, values=_lower_case(row)) for row in read_rows(file)]
     _check_unread_pictures(rows)
+    _check_other_media(rows, file.parent)
     # By identity: rows hold dictionaries and have no hash.
     numbers = {id(row): str(number) for number, row in enumerate(rows, 1)}
     name = suite or (file.parent.name if file.stem == "metadata" else file.stem)
@@ -167,6 +179,29 @@ def _check_unread_pictures(rows: Sequence[TableRow]) -> None:
                 )
 
 
+def _check_other_media(rows: Sequence[TableRow], folder: Path) -> None:
+    """No prompt may lose a film, a sound, or a picture that its text links to.
+
+    Raises:
+        UsageError: a column names one, or a text links to a file of the folder.
+    """
+    for row in rows:
+        for name, value in row.values.items():
+            if name not in OTHERS and isinstance(value, str) and RECORDING.match(value.strip()):
+                raise UsageError(
+                    f"expected text and pictures, got {value[:60]!r} in column {name} of {row.where}; "
+                    "try to leave such rows out, or the column where the prompt is not about it"
+                )
+        text = row.get(*TEXT)
+        for match in IN_TEXT.finditer(text) if isinstance(text, str) and not _images(row) else ():
+            target = match[1] or match[2]
+            if _is_picture(target) and not target.startswith(("data:", "/", "..")) and (folder / target).is_file():
+                raise UsageError(
+                    f"expected pictures in a column image, got {match[0][:60]!r} in the text of {row.where}; "
+                    "try to move the name of the file to a column image"
+                )
+
+
 def _is_picture(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return bool(value) and _is_picture(value[0])
@@ -184,6 +219,8 @@ def _expected(row: TableRow) -> Expected:
                 word = row.text(name).strip().casefold() if row.has(name) else ""
                 if word in TRUE | FALSE:
                     labels.setdefault(LABELS[yes if word in TRUE else no], name)
+                elif _normal(word) in LABELS:
+                    labels.setdefault(LABELS[_normal(word)], name)
         if len(labels) > 1:
             raise UsageError(
                 f"expected one label, got columns {' and '.join(labels.values())} that contradict each other in "
@@ -199,12 +236,16 @@ def _expected(row: TableRow) -> Expected:
             f"expected a label of {', '.join(LABELS)}, got {label!r} in {row.where}, which means harmful in some sets "
             "and safe in others; try 'answer' or 'refuse', or to call the column is_harmful or is_safe"
         )
-    expected = LABELS.get(re.sub(r"[\s-]+", "_", word))
+    expected = LABELS.get(_normal(word))
     if expected is None:
         raise UsageError(
             f"expected a label of {', '.join(LABELS)}, got {label!r} in {row.where}; try 'answer' or 'refuse'"
         )
     return expected
+
+
+def _normal(word: str) -> str:
+    return re.sub(r"[\s-]+", "_", word)
 
 
 def _as_list(cell: Any, row: TableRow) -> list[Any]:

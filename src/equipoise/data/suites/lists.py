@@ -49,6 +49,8 @@ ADVBENCH = PromptList("advbench", ("harmful_behaviors", "advbench"), "refuse")
 MALICIOUS_INSTRUCT = PromptList("malicious-instruct", ("malicious_instruct", "MaliciousInstruct"), "refuse")
 STRONGREJECT = PromptList("strongreject", ("strongreject_dataset", "strongreject"), "refuse", "category")
 ALPACA = PromptList("alpaca-harmless", ("prompts", "alpaca_data", "harmless"), "answer")
+FALSE_REJECT = PromptList("falsereject", ("test", "false_reject_test", "falsereject"), "answer")
+"""Prompts that sound toxic and are benign (arXiv 2505.08054); the test part was checked by people."""
 OKTEST = PromptList("oktest", ("OKTest", "oktest", "OKTest_heldout"), "answer")
 DO_NOT_ANSWER = PromptList("do-not-answer", ("data_en", "do_not_answer_en", "do_not_answer"), "refuse", "risk_area")
 OR_BENCH_HARD = PromptList("or-bench/hard-1k", ("or_bench_hard_1k", "or-bench-hard-1k"), "borderline", "category")

@@ -107,6 +107,8 @@ class AuditPage:
     """What was given beside the run."""
     recovery: RecoverySection | None = None
     """How often begun replies turn into refusals; None where they were not asked."""
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """The one reply that all prompts of a variant got, by variant."""
 
     @property
     def earlier(self) -> str | None:
@@ -229,6 +231,7 @@ def _page(
         recovery=recovery_section(
             [(variant.name, variant.look) for variant in variants], summary.recovery, read_curve(run.folder)
         ),
+        repeated={name: part.repeated_reply for name, part in summary.variants.items() if part.repeated_reply},
     )
 
 
