@@ -31,6 +31,7 @@ from equipoise.data.catalogue import load_suite
 from equipoise.data.split_registry import split_by_types
 from equipoise.data.splits import SampleSplit
 from equipoise.files import write_json
+from equipoise.generation.request_gate import request_gate
 from equipoise.judges.answers_as_harm import AnswersAsHarm
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import identity_of
@@ -176,7 +177,7 @@ def every_candidate(
     """The policies, then the soft prompts seed by seed, with what is known of their optimisation."""
     for name in arguments.policy or NAMED:
         pools = tuple(pool.samples for pool in load_policy(name).pools)
-        yield PromptCandidate(name, defend(model, [f"prompt:{name}"]), pools), {}
+        yield PromptCandidate(name, defend(model, [f"prompt:{name}"], harm_gate=request_gate), pools), {}
     anchors = [Anchor(one, kind) for kind in OWN for one in own_prompts(OWN[kind]).first(arguments.anchors).prompts]
     settings = DroSettings(
         epochs=arguments.epochs,
