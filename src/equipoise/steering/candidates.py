@@ -85,26 +85,25 @@ def rank(positive: Tensor, negative: Tensor, eligible: Tensor) -> list[Candidate
         for index in range(positions)
         if bool(eligible[layer])
     ]
-    return sorted(candidates, key=lambda candidate: (-candidate.auroc, -candidate.separation))
+    # To two digits: of a few dozen prompts one pair in the wrong order is chance, the distance is less so.
+    return sorted(candidates, key=lambda candidate: (-round(candidate.auroc, 2), -candidate.separation))
 
 
 def prune(ranked: Sequence[Candidate], share: float) -> list[Candidate]:
-    """The best share of the layers of each position, the best separated first.
+    """The best share of the candidates, from every layer in turn, the best separated first.
 
-    Of each position by itself: with few prompts many candidates separate perfectly, and a position that tells the
-    wordings apart best is not the one where the model decides.
+    First the best position of each layer, then each layer's second best, until the share is reached; one of each layer
+    at least. With few prompts most candidates separate perfectly, and the layers that tell the wordings apart best are
+    late ones: a share of them all would leave out the early and middle layers, where a model may decide.
     """
-    positions = {candidate.position for candidate in ranked}
-    kept = {
-        position: math.ceil(share * sum(candidate.position == position for candidate in ranked))
-        for position in positions
-    }
-    chosen = []
-    for candidate in ranked:
-        if kept[candidate.position] > 0:
-            kept[candidate.position] -= 1
-            chosen.append(candidate)
-    return chosen
+    turns: dict[int, int] = {}
+    keys = []
+    for number, candidate in enumerate(ranked):
+        turns[candidate.layer] = turns.get(candidate.layer, 0) + 1
+        keys.append((turns[candidate.layer], number))
+    count = max(math.ceil(share * len(ranked)), len(turns))
+    chosen = {number for _, number in sorted(keys)[:count]}
+    return [candidate for number, candidate in enumerate(ranked) if number in chosen]
 
 
 @dataclass(frozen=True)

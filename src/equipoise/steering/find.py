@@ -48,7 +48,7 @@ class FindSettings:
     validation: float = 0.2
     """Share of each class that candidates are chosen on."""
     keep: float = 0.2
-    """Share of the candidates that go through the expensive sweeps; 1 is all."""
+    """Share of the candidates that go through the expensive sweeps, at least one of each layer; 1 is all."""
     kl_limit: float = 0.1
     """Largest divergence on harmless prompts under ablation."""
     layer_share: float = 0.8
