@@ -113,7 +113,9 @@ def directions(model: OpenModel, count: int) -> tuple[dict[str, Intervention], d
     """The interventions, from scenes that are not attacked, and what was chosen."""
     harmful, harmless = (prompt_set(name, 160) for name in ("forbidden_emblem", "plain_safe"))
     others = scenes(count + OTHERS)[count:]
-    perturbed = attacked(f"others-of-{count}", RefusalAttack(Budget("linf", EPSILON), steps=30, check_every=5), model, others)
+    perturbed = attacked(
+        f"others-of-{count}", RefusalAttack(Budget("linf", EPSILON), steps=30, check_every=5), model, others
+    )
     asked = [
         Prompt.ask(text, result.image)
         for album, result in zip(others, perturbed, strict=True)

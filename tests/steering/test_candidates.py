@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from equipoise.steering.candidates import (
     mean_divergence,
     prune,
     rank,
+    refusal_boundary,
+    refused_share,
     separation,
 )
 from equipoise.steering.openers import RefusalOpeners
@@ -103,6 +106,29 @@ def test_the_divergence_of_a_model_from_itself_is_zero_and_never_negative() -> N
     assert mean_divergence(one, two) > 0
     expected = (one.double().exp() * (one.double() - two.double())).sum(-1).mean()
     assert mean_divergence(one, two) == pytest.approx(float(expected), abs=1e-4)
+
+
+@given(VALUES, VALUES)
+def test_no_cut_tells_refused_from_answered_better_than_the_boundary(first: list[float], second: list[float]) -> None:
+    refused, answered = torch.tensor(first) - 9, torch.tensor(second) - 9
+    boundary = refusal_boundary(refused, answered)
+
+    def accuracy(cut: float) -> float:
+        return float((refused > cut).double().mean() + (answered <= cut).double().mean())
+
+    values = sorted({*refused.tolist(), *answered.tolist()})
+    between = [(one + other) / 2 for one, other in pairwise(values)]
+    assert all(accuracy(boundary) >= accuracy(cut) - 1e-9 for cut in between)
+
+
+def test_the_boundary_is_the_middle_of_the_gap_and_never_above_the_papers() -> None:
+    # A model whose refusals begin in many ways: all log-odds are negative, refused ones among them.
+    assert refusal_boundary(torch.tensor([-1.7, -0.3]), torch.tensor([-5.5, -18.0])) == pytest.approx(-3.6)
+    assert refusal_boundary(torch.tensor([9.0, 7.0]), torch.tensor([-3.0, -5.0])) == 0
+    # One prompt in the wrong place does not move it to the end of the range.
+    assert refusal_boundary(torch.tensor([-1.0, -1.1, -9.0]), torch.tensor([-5.0, -6.0])) == pytest.approx(-3.05)
+    assert refusal_boundary(torch.tensor([2.0]), torch.tensor([2.0])) == 0
+    assert refused_share(torch.tensor([-1.0, -2.0, -9.0]), -3.6) == pytest.approx(2 / 3)
 
 
 @pytest.fixture

@@ -65,6 +65,9 @@ def find(
     keep: Annotated[
         float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")
     ] = 0.2,
+    kl_limit: Annotated[
+        float, typer.Option(help="Largest divergence of a direction on prompts that the model answers, in nats.")
+    ] = 0.1,
     fpr: Annotated[
         float, typer.Option("--fpr", help="Share of harmless prompts that the condition may steer.")
     ] = 0.025,
@@ -79,8 +82,11 @@ def find(
     Writes refusal.safetensors, surgical.safetensors and conditional.safetensors, each with a JSON file, and find.json
     with every candidate. That no direction is valid is a result as well. The same command goes on after a stop.
     """
-    if not 0 < keep <= 1 or not 0 < fpr < 1:
-        raise UsageError(f"expected --keep in (0, 1] and --fpr in (0, 1), got {keep:g} and {fpr:g}; try 0.2 and 0.025")
+    if not 0 < keep <= 1 or not 0 < fpr < 1 or not kl_limit > 0:
+        raise UsageError(
+            f"expected --keep in (0, 1], --fpr in (0, 1) and --kl-limit above 0, got {keep:g}, {fpr:g} and "
+            f"{kl_limit:g}; try 0.2, 0.025 and 0.1"
+        )
     from dataclasses import asdict
 
     from equipoise.files import write_json
@@ -98,7 +104,7 @@ def find(
         "contrast_harmful": _prompts(contrast_harmful, "contrast_harmful", count),
     }
     steerable = Steerable.of(compute.load(model))
-    settings = FindSettings(seed=seed, keep=keep, reply_tokens=reply_tokens)
+    settings = FindSettings(seed=seed, keep=keep, kl_limit=kl_limit, reply_tokens=reply_tokens)
     with stage_bar() as progress:
         search = DirectionSearch(steerable, settings, progress=progress)
         recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})

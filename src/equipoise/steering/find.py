@@ -83,6 +83,8 @@ class FindResult:
     """Why there is none, where one was wanted."""
     surgical_candidates: tuple[Candidate, ...] = ()
     """As `candidates`, for the surgical vector."""
+    boundary: float | None = None
+    """Log-odds above which a validation prompt counts as refused; None where nothing was scored."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, without vectors."""
@@ -90,6 +92,7 @@ class FindResult:
             "direction": None if self.direction is None else self.direction.to_dict(),
             "reason": self.reason,
             "counts": self.counts,
+            "boundary": self.boundary,
             "openers": None if self.openers is None else self.openers.to_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "surgical": None if self.surgical is None else self.surgical.to_dict(),
@@ -281,7 +284,7 @@ def find_direction(
 
         surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible, contrast)
         counts["forward passes"] = search.passes + scorer.passes
-    return FindResult(direction, reason, result_candidates, openers, counts, *surgical)
+    return FindResult(direction, reason, result_candidates, openers, counts, *surgical, scorer.plain.boundary)
 
 
 def why_none(scored: Sequence[Candidate]) -> str:
