@@ -51,15 +51,15 @@ def test_a_system_text_may_begin_the_first_user_turn() -> None:
 
 
 def test_a_system_text_follows_what_the_template_says_by_itself_unless_it_replaces_it() -> None:
-    asked = Prompt.ask("Q")
-    assert system("Be kind.").apply(asked, template_text="You are M.").system == "You are M.\n\nBe kind."
-    assert system("Be kind.", template="replace").apply(asked, template_text="You are M.").system == "Be kind."
+    question = Prompt.ask("Q")
+    assert system("Be kind.").apply(question, template_text="You are M.").system == "You are M.\n\nBe kind."
+    assert system("Be kind.", template="replace").apply(question, template_text="You are M.").system == "Be kind."
     # The user's own system text stands in the place of the template's already.
     assert system("Be kind.").apply(TALK, template_text="You are M.").system == "Be kind.\n\nBe brief."
     # A text in the user's turn leaves the template's where it is.
-    assert system("Be kind.", "user").apply(asked, template_text="You are M.").system is None
+    assert system("Be kind.", "user").apply(question, template_text="You are M.").system is None
     parts = compose(contextual("1 {request}"), system("Be kind."))
-    assert parts.apply(asked, template_text="You are M.").system == "You are M.\n\nBe kind."
+    assert parts.apply(question, template_text="You are M.").system == "You are M.\n\nBe kind."
 
 
 def test_a_frame_is_put_around_the_last_request_whatever_it_contains() -> None:
