@@ -164,11 +164,11 @@ def measure(run: Run, seeds: int, limit: int, full: bool) -> None:
     run.arm(steerable, "plain", 0, nullcontext)
     for seed in range(seeds):
         one_seed(run, steerable, seed)
-        if seed == 0 and direction_file("refusal", 0).exists():
-            on_base(run, Direction.load(direction_file("refusal", 0)))
-            run.part("measurement", partial(measurement, run, steerable))
-        if seed == 0 and full:
-            searched(run, steerable, "every candidate", FindSettings(keep=1.0, kl_limit=KL_LIMIT))
+    if direction_file("refusal", 0).exists():
+        run.part("measurement", partial(measurement, run, steerable))
+        on_base(run, Direction.load(direction_file("refusal", 0)))
+    if full:
+        searched(run, steerable, "every candidate", FindSettings(keep=1.0, kl_limit=KL_LIMIT))
 
 
 def one_seed(run: Run, steerable: Steerable, seed: int) -> None:
