@@ -82,11 +82,7 @@ def find(
     Writes refusal.safetensors, surgical.safetensors and conditional.safetensors, each with a JSON file, and find.json
     with every candidate. That no direction is valid is a result as well. The same command goes on after a stop.
     """
-    if not 0 < keep <= 1 or not 0 < fpr < 1 or not kl_limit > 0:
-        raise UsageError(
-            f"expected --keep in (0, 1], --fpr in (0, 1) and --kl-limit above 0, got {keep:g}, {fpr:g} and "
-            f"{kl_limit:g}; try 0.2, 0.025 and 0.1"
-        )
+    _check_shares(keep, fpr, kl_limit)
     from dataclasses import asdict
 
     from equipoise.files import write_json
@@ -254,6 +250,14 @@ def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:
     from equipoise.steering.prompt_sets import own_prompts, read_prompts
 
     return (own_prompts(own) if path is None else read_prompts(path)).first(count)
+
+
+def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
+    if not 0 < keep <= 1 or not 0 < fpr < 1 or not kl_limit > 0:
+        raise UsageError(
+            f"expected --keep in (0, 1], --fpr in (0, 1) and --kl-limit above 0, got {keep:g}, {fpr:g} and "
+            f"{kl_limit:g}; try 0.2, 0.025 and 0.1"
+        )
 
 
 def _recipe(revision: str, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:

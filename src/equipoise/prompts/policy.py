@@ -25,7 +25,7 @@ REQUEST_GATE: Final = "requests"
 SystemRole = Literal["system", "user"]
 TemplateText = Literal["keep", "replace"]
 """What becomes of the system text that a chat template writes where a conversation has none."""
-Conversation = Literal["continued", "anew"]
+RetryForm = Literal["continued", "anew"]
 """Whether a retry goes on after the refusal, or asks again without it."""
 
 
@@ -182,7 +182,7 @@ class Retry(PromptPolicy):
     """Probability of harm from which on a detector does not call a request benign; `requests` has labels instead."""
     read_pictures: bool = False
     """Whether the gate reads the text in pictures (OCR); where it does not, no request with a picture is benign."""
-    conversation: Conversation = "continued"
+    conversation: RetryForm = "continued"
     """`continued`: the refusal stays in the conversation; `anew`: it is asked again as if for the first time."""
 
     def __post_init__(self) -> None:

@@ -16,10 +16,10 @@ from equipoise.prompts.policy import (
     REQUEST_GATE,
     ComposedPolicy,
     Contextual,
-    Conversation,
     FewShot,
     PromptPolicy,
     Retry,
+    RetryForm,
     SystemRole,
     SystemText,
     TemplateText,
@@ -86,7 +86,7 @@ class InteractiveStep(_StrictStep):
     gate: str = REQUEST_GATE
     threshold: float = 0.5
     read_pictures: bool = False
-    conversation: Conversation = "continued"
+    conversation: RetryForm = "continued"
 
     def policy(self, folder: Path) -> PromptPolicy:
         """The value."""
