@@ -61,7 +61,7 @@ ROWS_OF: Final = {
 }
 """Rows of an arm, where not all: an ablation has nothing to remove from prompts that are answered."""
 KL_LIMIT: Final = 0.2
-"""Twice the paper's limit, that of arXiv:2410.03415: nothing that changes refusals of `reference/lm` stays below 0.1."""
+"""Twice the paper's limit, that of arXiv:2410.03415: what changes refusals of `reference/lm` is not below 0.1."""
 COEFFICIENTS: Final = (1.0, 1.5, 2.0, 3.0)
 """Of the addition on the base; chosen on our own prompts."""
 
