@@ -60,6 +60,8 @@ ROWS_OF: Final = {
     "surgical": (*HARMFUL[1:], "XSTest, safe (test types)", "OR-Bench hard", "ordinary (Alpaca)"),
 }
 """Rows of an arm, where not all: an ablation has nothing to remove from prompts that are answered."""
+KL_LIMIT: Final = 0.2
+"""Twice the paper's limit, that of arXiv:2410.03415: what changes refusals of `reference/lm` is not below 0.1."""
 COEFFICIENTS: Final = (1.0, 1.5, 2.0, 3.0)
 """Of the addition on the base; chosen on our own prompts."""
 
@@ -162,16 +164,16 @@ def measure(run: Run, seeds: int, limit: int, full: bool) -> None:
     run.arm(steerable, "plain", 0, nullcontext)
     for seed in range(seeds):
         one_seed(run, steerable, seed)
-        if seed == 0 and direction_file("refusal", 0).exists():
-            on_base(run, Direction.load(direction_file("refusal", 0)))
-            run.part("measurement", partial(measurement, run, steerable))
-        if seed == 0 and full:
-            searched(run, steerable, "every candidate", FindSettings(keep=1.0))
+    if direction_file("refusal", 0).exists():
+        run.part("measurement", partial(measurement, run, steerable))
+        on_base(run, Direction.load(direction_file("refusal", 0)))
+    if full:
+        searched(run, steerable, "every candidate", FindSettings(keep=1.0, kl_limit=KL_LIMIT))
 
 
 def one_seed(run: Run, steerable: Steerable, seed: int) -> None:
     """A search and its arms."""
-    searched(run, steerable, f"seed {seed}", FindSettings(seed=seed))
+    searched(run, steerable, f"seed {seed}", FindSettings(seed=seed, kl_limit=KL_LIMIT))
     if not direction_file("refusal", seed).exists():
         return
     refusal = Direction.load(direction_file("refusal", seed))
@@ -223,6 +225,8 @@ def summary(result: FindResult) -> dict[str, Any]:
         "reasons": [result.reason, result.surgical_reason],
         "counts": result.counts,
         "split_half_cosine": details.get("split_half_cosine"),
+        "boundary": result.boundary,
+        "checked": [c.to_dict() for c in result.candidates if c.kl is not None or c.rejected is not None],
         "openers": None if result.openers is None else result.openers.to_dict(),
         "surgical_checked": checked,
     }

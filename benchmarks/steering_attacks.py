@@ -1,6 +1,7 @@
 """Steering as a defence against perturbations, static and adaptive; and two objectives of the attack compared.
 
     python benchmarks/steering_attacks.py [--pictures 6] [--steps 60]    # what is not done yet, then the tables
+    python benchmarks/steering_attacks.py --pictures 3 --steps 30        # small: a quarter of the time
     python benchmarks/steering_attacks.py --page                         # only the tables
 
 On `testbed/llava`, pictures read back from their files, held-out questions, greedy replies. `surgical` is the vector
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,9 +87,11 @@ def measure(model: OpenModel, count: int, steps: int) -> None:
     for name, intervention in interventions.items():
         steered = SteeredModel(model, intervention, name)
         part("defences", name, lambda s=steered, n=name: defended(s, albums, static, attacked(n, attack, s, albums)))  # type: ignore[misc]
-    along = RefusalAttack(attack.budget, steps=steps, check_every=5, directions=(refusal.direction,))
+    along = replace(attack, directions=(refusal.direction,))
     part("objectives", "sentence", lambda: speed(model, albums, static))
     part("objectives", "direction", lambda: speed(model, albums, attacked("direction", along, model, albums)))
+    both = replace(along, sentence_weight=1.0)
+    part("objectives", "both", lambda: speed(model, albums, attacked("both", both, model, albums)))
 
 
 def attacked(name: str, attack: RefusalAttack, model: OpenModel, albums: Sequence[Album]) -> list[PerturbationResult]:
@@ -110,7 +113,9 @@ def directions(model: OpenModel, count: int) -> tuple[dict[str, Intervention], d
     """The interventions, from scenes that are not attacked, and what was chosen."""
     harmful, harmless = (prompt_set(name, 160) for name in ("forbidden_emblem", "plain_safe"))
     others = scenes(count + OTHERS)[count:]
-    perturbed = attacked("others", RefusalAttack(Budget("linf", EPSILON), steps=30, check_every=5), model, others)
+    perturbed = attacked(
+        f"others-of-{count}", RefusalAttack(Budget("linf", EPSILON), steps=30, check_every=5), model, others
+    )
     requests = [
         Prompt.ask(text, result.image)
         for album, result in zip(others, perturbed, strict=True)

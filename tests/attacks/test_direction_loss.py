@@ -67,6 +67,17 @@ def test_the_loss_is_in_lengths_of_the_direction_and_its_gradient_raises_the_pro
         assert projections(model, ahead, QUESTIONS, direction).mean() > before.mean()
 
 
+def test_the_loss_in_words_is_added_by_its_weight(model: HuggingFaceModel, direction: Direction) -> None:
+    words = TargetReplyLoss((model,), QUESTIONS, "Sorry.")
+    losses = [objective(CLEAN, [0, 1], Generator()) for objective in (DirectionLoss(words, (direction,)), words)]
+    both = DirectionLoss(words, (direction,), 0.5)(CLEAN, [0, 1], Generator())
+    assert both.loss == pytest.approx(losses[0].loss + 0.5 * losses[1].loss, rel=1e-5)
+    torch.testing.assert_close(both.gradient, losses[0].gradient + 0.5 * losses[1].gradient)
+    for settings in ({"sentence_weight": 1.0}, {"sentence_weight": -1.0, "directions": (direction,)}):
+        with pytest.raises(UsageError, match=r"sentence_weight"):
+            RefusalAttack(**settings)
+
+
 def test_an_attack_follows_the_direction(model: HuggingFaceModel, direction: Direction) -> None:
     attack = RefusalAttack(Budget("linf", 8 / 255), steps=5, check_every=0, directions=(direction,))
     result = attack(to_image(CLEAN), [model], [prompt.text for prompt in QUESTIONS])

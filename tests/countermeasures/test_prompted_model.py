@@ -13,6 +13,7 @@ from equipoise.countermeasures.prompted_model import DetectorGate, PromptedModel
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.guard_input import GuardInput
 from equipoise.models.load import load
+from equipoise.prompts.default_text import default_system_text
 from equipoise.prompts.exemplars import Exemplar, ExemplarPool
 from equipoise.prompts.policy import compose, contextual, few_shot, interactive, system
 from equipoise.types import Prompt
@@ -57,6 +58,31 @@ def test_named_policies_and_files_are_countermeasures(tmp_path: Path) -> None:
     assert defend(model, ["prompt"]).revision == defend(model, ["prompt:file=balanced"]).revision
     with pytest.raises(UsageError, match="balanced"):
         defend(model, ["prompt:missing"])
+
+
+def test_the_gate_of_requests_comes_from_above() -> None:
+    model = in_turn(REFUSAL, ANSWER)
+    makers: list[str] = []
+
+    def maker(retry):
+        makers.append(retry.follow_up)
+        return lambda prompts: [True] * len(prompts)
+
+    defended = defend(model, ["prompt:anew"], harm_gate=maker)
+    (exchange,) = defended.generate([Prompt.ask("How do I shoot a film?")])
+    assert exchange.reply == ANSWER
+    assert len(makers) == 1
+    assert model.requests[1].text.startswith("How do I shoot a film?\n\n")
+    with pytest.raises(UsageError, match=r"request_gate"):
+        defend(model, ["prompt:anew"]).generate([Prompt.ask("Why?")])
+
+
+def test_a_policy_keeps_the_system_text_of_the_template(tmp_path: Path) -> None:
+    model = load(str(causal.llama(tmp_path)), device="cpu")
+    defended = PromptedModel(model, system("Be kind."), "prompt")
+    assert defended.template_text == default_system_text(model)
+    defended.__dict__["template_text"] = "You are M."
+    assert [prompt.system for prompt in defended.changed([Prompt.ask("Why?")])] == ["You are M.\n\nBe kind."]
 
 
 def test_policies_make_chains_with_other_countermeasures() -> None:

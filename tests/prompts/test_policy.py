@@ -50,6 +50,18 @@ def test_a_system_text_may_begin_the_first_user_turn() -> None:
     assert prompt.messages[1:] == TALK.messages[1:]
 
 
+def test_a_system_text_follows_what_the_template_says_by_itself_unless_it_replaces_it() -> None:
+    question = Prompt.ask("Q")
+    assert system("Be kind.").apply(question, template_text="You are M.").system == "You are M.\n\nBe kind."
+    assert system("Be kind.", template="replace").apply(question, template_text="You are M.").system == "Be kind."
+    # The user's own system text stands in the place of the template's already.
+    assert system("Be kind.").apply(TALK, template_text="You are M.").system == "Be kind.\n\nBe brief."
+    # A text in the user's turn leaves the template's where it is.
+    assert system("Be kind.", "user").apply(question, template_text="You are M.").system is None
+    parts = compose(contextual("1 {request}"), system("Be kind."))
+    assert parts.apply(question, template_text="You are M.").system == "You are M.\n\nBe kind."
+
+
 def test_a_frame_is_put_around_the_last_request_whatever_it_contains() -> None:
     prompt = contextual("<< {request} >>").apply(TALK)
     assert prompt.text == "<< Why {request}? >>"
@@ -96,6 +108,16 @@ def test_a_retry_leaves_the_first_request_alone_and_goes_on_after_the_refusal() 
     assert plain.text == "Really?"
 
 
+def test_a_request_is_asked_anew_without_the_refusal() -> None:
+    policy = interactive(1, "Plainly: {request}", picture_follow_up="Look: {request}", conversation="anew")
+    begun = replace(Prompt.ask("Why?", system="S"), prefill="Sure,")
+    again = policy.after(Exchange(begun, "I can't.", "stop", "m"))
+    assert [message.text for message in again.messages] == ["Plainly: Why?"]
+    assert (again.system, again.prefill) == ("S", "")
+    pictured = policy.after(Exchange(TALK, "I can't.", "stop", "m"))
+    assert [message.text for message in pictured.messages] == ["Hi.", "Hello.", "Look: Why {request}?"]
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -110,6 +132,9 @@ def test_a_retry_leaves_the_first_request_alone_and_goes_on_after_the_refusal() 
         lambda: interactive(6, "x"),
         lambda: interactive(1, ""),
         lambda: interactive(1, "x", threshold=0.0),
+        lambda: interactive(1, "no slot", conversation="anew"),
+        lambda: interactive(1, "{request}", picture_follow_up="no slot", conversation="anew"),
+        lambda: interactive(2, "{request}", conversation="anew"),
         lambda: compose(),
         lambda: compose(interactive(1, "x"), interactive(1, "y")),
     ],
@@ -123,11 +148,14 @@ def test_the_revision_tells_policies_apart() -> None:
     policies: list[PromptPolicy] = [
         system("a"),
         system("a", "user"),
+        system("a", template="replace"),
         system("b"),
         contextual("{request}"),
         few_shot(2, POOL),
         few_shot(2, POOL, refusals=0),
         interactive(1, "a"),
+        interactive(1, "a {request}"),
+        interactive(1, "a {request}", conversation="anew"),
         compose(system("a"), contextual("{request}")),
         compose(contextual("{request}"), system("a")),
     ]

@@ -35,6 +35,7 @@ def test_the_kinds_of_our_policies() -> None:
         "contextual": Contextual,
         "few-shot": FewShot,
         "interactive": Retry,
+        "anew": Retry,
         "combined": ComposedPolicy,
     }
 
@@ -74,6 +75,7 @@ BAD = {
     "a pool that is not there": '[[steps]]\nkind = "few_shot"\npool = "none.csv"\n',
     "an unknown selector": '[[steps]]\nkind = "few_shot"\nselector = "best"\n',
     "no TOML": "[[steps\n",
+    "a retry anew without its slot": '[[steps]]\nkind = "interactive"\nfollow_up = "x"\nconversation = "anew"\n',
     "two interactive steps": '[[steps]]\nkind = "interactive"\nfollow_up = "x"\n' * 2,
 }
 

@@ -80,6 +80,20 @@ def test_the_second_request_is_the_whole_conversation_with_the_follow_up() -> No
     assert [message.text for message in model.requests[1].messages] == ["Frame: shy", NO, "Again?"]
 
 
+def test_a_request_asked_anew_does_not_show_the_model_its_refusal() -> None:
+    class Forgetful(Model):
+        def reply(self, prompt: Prompt) -> Exchange:
+            assert len(prompt.messages) == 1
+            return Exchange(prompt, YES if prompt.text.startswith("Plainly") else NO, "stop", "model")
+
+    model = Forgetful()
+    policy = compose(contextual("Frame: {request}"), interactive(1, "Plainly: {request}", conversation="anew"))
+    result = run("shy", policy=policy, model=model)
+    assert [prompt.text for prompt in model.requests] == ["Frame: shy", "Plainly: Frame: shy"]
+    assert [exchange.reply for exchange in result.exchanges] == [YES]
+    assert result.exchanges[0].prompt.text == "shy"
+
+
 def test_replies_stand_under_the_prompts_that_users_sent() -> None:
     prompts = [Prompt.ask("shy"), Prompt.ask("plain", system="Be brief.")]
     result = run_policy(Model(), compose(system("S"), POLICY), prompts, judge=judge, gate=Gate())

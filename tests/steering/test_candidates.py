@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from equipoise.steering.candidates import (
     mean_divergence,
     prune,
     rank,
+    refusal_boundary,
+    refused_share,
     separation,
 )
 from equipoise.steering.openers import RefusalOpeners
@@ -59,15 +62,31 @@ def test_ranking_is_by_area_then_distance_and_leaves_out_what_may_not_be_chosen(
     assert len(ranked) == 4
 
 
-@pytest.mark.parametrize(("share", "left"), [(1.0, 10), (0.5, 6), (0.2, 2), (0.01, 2)])
-def test_pruning_keeps_a_share_of_every_position(share: float, left: int) -> None:
-    ranked = [Candidate(layer, position, 1 - layer / 10, 0.0) for layer in range(5) for position in (-1, -2)]
+@pytest.mark.parametrize(("share", "left"), [(1.0, 15), (0.6, 9), (0.2, 5), (0.01, 5)])
+def test_pruning_keeps_the_best_of_every_layer_and_then_a_share(share: float, left: int) -> None:
+    # Late layers separate better at every position: a share of the whole ranking would hold no early one.
+    ranked = [
+        Candidate(layer, position, 1.0, 9.0 * layer + position) for layer in range(5) for position in (-1, -2, -3)
+    ]
+    ranked.sort(key=lambda candidate: -candidate.separation)
     kept = prune(ranked, share)
     assert len(kept) == left
-    assert {c.position for c in kept} == {-1, -2}
     assert kept == [c for c in ranked if c in kept]
-    best = {position: min(c.layer for c in kept if c.position == position) for position in (-1, -2)}
-    assert best == {-1: 0, -2: 0}
+    for layer in range(5):
+        positions = [c.position for c in kept if c.layer == layer]
+        assert positions == [-1, -2, -3][: len(positions)], "the best of a layer first"
+        assert positions
+    assert max(left // 5, 1) <= sum(c.layer == 4 for c in kept) <= -(-left // 5)
+
+
+def test_areas_that_differ_by_chance_are_ties() -> None:
+    positive, negative = torch.zeros(40, 1, 2), torch.zeros(40, 1, 2)
+    positive[:, 0, 0], negative[:, 0, 0] = torch.linspace(1.01, 3, 40), torch.linspace(-1, 1, 40)
+    positive[:, 0, 1], negative[:, 0, 1] = torch.linspace(100, 101, 40), torch.linspace(-1, 1, 40)
+    negative[0, 0, 1] = 100.01  # One pair in the wrong order, at a much greater distance of the means.
+    ranked = rank(positive, negative, torch.tensor([True]))
+    assert ranked[0].auroc < 1 == ranked[1].auroc
+    assert ranked[0].separation > ranked[1].separation
 
 
 def test_the_choice_has_the_least_bypass_of_those_that_are_valid() -> None:
@@ -87,6 +106,29 @@ def test_the_divergence_of_a_model_from_itself_is_zero_and_never_negative() -> N
     assert mean_divergence(one, two) > 0
     expected = (one.double().exp() * (one.double() - two.double())).sum(-1).mean()
     assert mean_divergence(one, two) == pytest.approx(float(expected), abs=1e-4)
+
+
+@given(VALUES, VALUES)
+def test_no_cut_tells_refused_from_answered_better_than_the_boundary(first: list[float], second: list[float]) -> None:
+    refused, answered = torch.tensor(first) - 9, torch.tensor(second) - 9
+    boundary = refusal_boundary(refused, answered)
+
+    def accuracy(cut: float) -> float:
+        return float((refused > cut).double().mean() + (answered <= cut).double().mean())
+
+    values = sorted({*refused.tolist(), *answered.tolist()})
+    between = [(one + other) / 2 for one, other in pairwise(values)]
+    assert all(accuracy(boundary) >= accuracy(cut) - 1e-9 for cut in between)
+
+
+def test_the_boundary_is_the_middle_of_the_gap_and_never_above_the_papers() -> None:
+    # A model whose refusals begin in many ways: all log-odds are negative, refused ones among them.
+    assert refusal_boundary(torch.tensor([-1.7, -0.3]), torch.tensor([-5.5, -18.0])) == pytest.approx(-3.6)
+    assert refusal_boundary(torch.tensor([9.0, 7.0]), torch.tensor([-3.0, -5.0])) == 0
+    # One prompt in the wrong place does not move it to the end of the range.
+    assert refusal_boundary(torch.tensor([-1.0, -1.1, -9.0]), torch.tensor([-5.0, -6.0])) == pytest.approx(-3.05)
+    assert refusal_boundary(torch.tensor([2.0]), torch.tensor([2.0])) == 0
+    assert refused_share(torch.tensor([-1.0, -2.0, -9.0]), -3.6) == pytest.approx(2 / 3)
 
 
 @pytest.fixture

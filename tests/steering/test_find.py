@@ -60,8 +60,8 @@ def test_pruning_needs_far_fewer_passes_for_the_same_direction(planted_steerable
     assert full.direction.cosine(quick.direction) > 0.99
     assert quick.counts["scored candidates"] < full.counts["scored candidates"]
     assert quick.counts["forward passes"] < full.counts["forward passes"]
-    # Of six candidates two are scored; real models have ten times as many.
-    assert full.counts["sweep passes of all candidates"] >= 3 * quick.counts["sweep passes"]
+    # Of six candidates one of each of three layers is scored; real models have more than ten times as many.
+    assert full.counts["sweep passes of all candidates"] >= 2 * quick.counts["sweep passes"]
 
 
 def test_a_model_that_does_not_refuse_has_no_direction(planted_steerable: Steerable) -> None:
@@ -136,11 +136,11 @@ def test_ranking_orders_by_area_and_leaves_out_other_layers() -> None:
 
     assert (ranked[0].layer, ranked[0].position) == (2, -1)
     assert len(ranked) == 6
-    assert [candidate.auroc for candidate in ranked] == sorted((c.auroc for c in ranked), reverse=True)
+    areas = [round(candidate.auroc, 2) for candidate in ranked]
+    assert areas == sorted(areas, reverse=True)
     assert prune(ranked, 1.0) == ranked
     best = prune(ranked, 0.3)
-    assert [candidate.position for candidate in best].count(-1) == 1
-    assert best == [next(c for c in ranked if c.position == p) for p in dict.fromkeys(c.position for c in ranked)]
+    assert best == [next(c for c in ranked if c.layer == layer) for layer in dict.fromkeys(c.layer for c in ranked)]
 
 
 def test_the_choice_is_the_least_bypass_that_is_not_rejected() -> None:

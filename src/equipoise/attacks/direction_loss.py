@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,13 +28,16 @@ class DirectionLoss(Objective):
 
     For a question with stream `x` the loss is `-x . u / |v|`, with the direction `v` and its unit vector `u`: it falls
     by 1 where the picture adds as much as the difference in means of refused and answered prompts. Summed over targets,
-    mean over questions; bystanders are those of `target_loss`.
+    mean over questions; bystanders are those of `target_loss`. With a `sentence_weight` the loss of a refusal in words
+    is added, in nats per token.
     """
 
     target_loss: TargetReplyLoss
-    """Targets, questions and bystanders; its reply is not used."""
+    """Targets, questions and bystanders; its reply counts with `sentence_weight` only."""
     directions: tuple[Direction, ...]
     """One for each target, found on it."""
+    sentence_weight: float = 0.0
+    """How much a nat per token of the reply counts beside one length of the direction."""
 
     def __post_init__(self) -> None:
         if len(self.directions) != len(self.target_loss.targets):
@@ -83,6 +86,9 @@ class DirectionLoss(Objective):
                 loss = -projections(model, leaf, prompts, direction).mean() / direction.norm
                 (gradient,) = torch.autograd.grad(loss, leaf)
             terms.append(LossAndGrad(float(loss.detach()), gradient.to(pixels)))
+        if self.sentence_weight:
+            words = replace(self.target_loss, preserve=())(pixels, items, random)
+            terms.append(LossAndGrad(self.sentence_weight * words.loss, self.sentence_weight * words.gradient))
         return sum_losses([*terms, *self.target_loss.bystander_loss(pixels, items, random)])
 
     def describe(self) -> dict[str, Any]:
@@ -92,6 +98,7 @@ class DirectionLoss(Objective):
             "kind": "direction",
             "questions": plain["questions"],
             "bystander_weights": plain["bystander_weights"],
+            **({"sentence_weight": self.sentence_weight} if self.sentence_weight else {}),
             "directions": [
                 {"model": d.model, "layer": d.layer, "position": d.position, "digest": d.digest}
                 for d in self.directions

@@ -131,6 +131,8 @@ class RefusalAttack:
     """What is aimed at where no reply is given: the likeliest sentence, a set of them, or openings only."""
     directions: tuple[Direction, ...] = ()
     """Directions of refusal, one for each target: the attack moves the targets along them instead of towards words."""
+    sentence_weight: float = 0.0
+    """With directions: how much the loss of a refusal in words counts beside them; 0 leaves it out."""
     end: bool = True
     """Whether the reply should also end there."""
     bystander_weight: float = 1.0
@@ -161,6 +163,11 @@ class RefusalAttack:
             raise UsageError(f"expected more than 0 seconds, got {self.max_seconds:g}; try 60")
         if self.directions and (self.learned_prompts or self.reply is not None):
             raise UsageError("expected directions or a reply or learned prompts, got two of them; try directions alone")
+        if self.sentence_weight < 0 or (self.sentence_weight and not self.directions):
+            raise UsageError(
+                f"expected a sentence_weight of at least 0 beside directions, got {self.sentence_weight:g} and "
+                f"{len(self.directions)} directions; try sentence_weight=0"
+            )
         if self.aim not in AIM_KINDS:
             raise UsageError(f"expected an aim of {', '.join(AIM_KINDS)}, got {self.aim!r}; try sentence")
         if self.perceptual is not None and self.budget.norm != "linf":
@@ -293,7 +300,7 @@ class RefusalAttack:
         prompts = prompts_about(picture, questions, self.system)
         preserve = tuple(PreserveReplies.observe(model, prompts, weight=self.bystander_weight) for model in bystanders)
         aims = None
-        if self.reply is None and not self.directions:
+        if self.reply is None and (self.sentence_weight or not self.directions):
             aims = Aims(models, [self._own(model) for model in models], self.aim)
             aims.choose(to_pixels(picture), prompts[:SENTENCE_QUESTIONS])
         reply = self.reply or TARGET_REFUSALS[0]
@@ -301,7 +308,9 @@ class RefusalAttack:
         # Inside out: what is wanted (words or a direction), then CroPA, which shifts the questions' embeddings, then
         # EOT, which changes the picture. EOT is outermost, so that each draw of a transform is seen by everything
         # within.
-        objective: Objective = DirectionLoss(target_loss, self.directions) if self.directions else target_loss
+        objective: Objective = target_loss
+        if self.directions:
+            objective = DirectionLoss(target_loss, self.directions, self.sentence_weight)
         if self.learned_prompts:
             objective = CroPAObjective(target_loss, self.learned_prompts)
         if self.eot:

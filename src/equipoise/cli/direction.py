@@ -70,6 +70,9 @@ def find(
     keep: Annotated[
         float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")
     ] = 0.2,
+    kl_limit: Annotated[
+        float, typer.Option(help="Largest divergence of a direction on prompts that the model answers, in nats.")
+    ] = 0.1,
     fpr: Annotated[
         float, typer.Option("--fpr", help="Share of harmless prompts that the condition may steer.")
     ] = 0.025,
@@ -88,8 +91,7 @@ def find(
     With --workers N or --ray, replies and activations are divided among workers, to the same last bit; the sweeps over
     candidates stay in this process, which loads the model as well.
     """
-    if not 0 < keep <= 1 or not 0 < fpr < 1:
-        raise UsageError(f"expected --keep in (0, 1] and --fpr in (0, 1), got {keep:g} and {fpr:g}; try 0.2 and 0.025")
+    _check_shares(keep, fpr, kl_limit)
     from dataclasses import asdict
 
     from equipoise.files import write_json
@@ -107,7 +109,7 @@ def find(
         "contrast_harmful": _prompts(contrast_harmful, "contrast_harmful", count),
     }
     steerable = Steerable.of(compute.load(model))
-    settings = FindSettings(seed=seed, keep=keep, reply_tokens=reply_tokens)
+    settings = FindSettings(seed=seed, keep=keep, kl_limit=kl_limit, reply_tokens=reply_tokens)
     with stage_bar() as progress, _capture_workers(workers, compute, model, out) as capturing:
         search = DirectionSearch(steerable, settings, progress=progress, workers=capturing)
         recipe = _recipe(steerable.revision, sets, asdict(settings) | {"judge": identity_of(search.judge)})
@@ -277,6 +279,14 @@ def _prompts(path: Path | None, own: OwnSet, count: int | None) -> PromptSet:
     from equipoise.steering.prompt_sets import own_prompts, read_prompts
 
     return (own_prompts(own) if path is None else read_prompts(path)).first(count)
+
+
+def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
+    if not 0 < keep <= 1 or not 0 < fpr < 1 or not kl_limit > 0:
+        raise UsageError(
+            f"expected --keep in (0, 1], --fpr in (0, 1) and --kl-limit above 0, got {keep:g}, {fpr:g} and "
+            f"{kl_limit:g}; try 0.2, 0.025 and 0.1"
+        )
 
 
 def _recipe(revision: str, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:

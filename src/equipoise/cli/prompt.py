@@ -198,11 +198,12 @@ def apply(
 ) -> None:
     """Reply to prompts without and with a policy or a soft prompt."""
     from equipoise.countermeasures.catalogue import defend
+    from equipoise.generation.request_gate import request_gate
     from equipoise.judges.phrases import PhraseJudge
     from equipoise.types import Prompt
 
     plain = compute.load(model)
-    defended = defend(plain, [f"{'dro' if _is_soft(policy) else 'prompt'}:{policy}"])
+    defended = defend(plain, [f"{'dro' if _is_soft(policy) else 'prompt'}:{policy}"], harm_gate=request_gate)
     prompts = [Prompt.ask(text) for text in question]
     before = plain.generate(prompts, max_new_tokens=max_new_tokens)
     after = defended.generate(prompts, max_new_tokens=max_new_tokens)
@@ -304,6 +305,7 @@ def _policy_names(policies: list[str] | None, soft: list[Path]) -> tuple[str, ..
 
 def _candidates(model: OpenModel, policies: Sequence[str], soft: list[Path]) -> list[PromptCandidate]:
     from equipoise.countermeasures.catalogue import defend
+    from equipoise.generation.request_gate import request_gate
     from equipoise.prompts.policy_file import NAMED, load_policy
     from equipoise.prompts.selection import PromptCandidate
     from equipoise.prompts.soft_prompt import SoftPrompt
@@ -312,7 +314,7 @@ def _candidates(model: OpenModel, policies: Sequence[str], soft: list[Path]) -> 
     for name in policies:
         pools = tuple(pool.samples for pool in load_policy(name).pools)
         label = name if name in NAMED else Path(name).stem
-        candidates.append(PromptCandidate(label, defend(model, [f"prompt:{name}"]), pools))
+        candidates.append(PromptCandidate(label, defend(model, [f"prompt:{name}"], harm_gate=request_gate), pools))
     for path in soft:
         samples = SoftPrompt.load(path).samples
         candidates.append(PromptCandidate(f"dro {path.stem}", defend(model, [f"dro:{path}"]), (samples,)))

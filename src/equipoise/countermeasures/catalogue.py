@@ -15,6 +15,7 @@ from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
     from equipoise.models.base import OpenModel
+    from equipoise.prompts.retries import GateMaker
     from equipoise.transforms.base import Transform
 
 Values = Mapping[str, str]
@@ -148,8 +149,13 @@ def example(name: str) -> str:
     return f"{name}:{','.join(f'{key}={value}' for key, value in keys.items())}"
 
 
-def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
+def defend(model: OpenModel, specs: Sequence[str], *, harm_gate: GateMaker | None = None) -> OpenModel:
     """The model in a chain of countermeasures; the first is what a picture meets first. No specs: the model itself.
+
+    Args:
+        model: what is defended.
+        specs: as of `--defend`.
+        harm_gate: makes the gate `requests` of interactive prompt policies, such as `request_gate` of `generation`.
 
     Raises:
         UsageError: an impossible spec.
@@ -162,16 +168,20 @@ def defend(model: OpenModel, specs: Sequence[str]) -> OpenModel:
             raise UsageError(f"expected a tower as the last of the chain, got {spec} before others; try it last")
     # The last spec wraps the model itself; the first becomes the outermost layer, which a picture meets first.
     for spec, name, values in reversed(parsed):
-        model = _wrapped(model, spec, name, values)
+        model = _wrapped(model, spec, name, values, harm_gate)
     return model
 
 
-def _wrapped(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
+def _wrapped(model: OpenModel, spec: str, name: str, values: Values, harm_gate: GateMaker | None) -> OpenModel:
     """The model in one countermeasure, whose settings are complete but not yet read."""
     from equipoise.models.base import require_reads_pictures
 
     if CATALOGUE[name].changes_pictures:
         require_reads_pictures(model, f"defend by {name}")
+    if name == "prompt":
+        from equipoise.countermeasures.prompted_model import prompted
+
+        return prompted(model, values["file"], spec, harm_gate)
     build = _BUILDERS.get(name, _transformed)
     return build(model, spec, name, values)
 
@@ -238,12 +248,6 @@ def _steered(model: OpenModel, spec: str, name: str, values: Values) -> OpenMode
     return steered(model, name, values["file"], spec, mode=values.get("mode", ""), coefficient=coefficient)
 
 
-def _prompted(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
-    from equipoise.countermeasures.prompted_model import prompted
-
-    return prompted(model, values["file"], spec)
-
-
 def _soft_prompted(model: OpenModel, spec: str, name: str, values: Values) -> OpenModel:
     from equipoise.countermeasures.soft_prompted_model import soft_prompted
 
@@ -267,7 +271,6 @@ _BUILDERS: Final[dict[str, Callable[[Any, str, str, Values], OpenModel]]] = {
     "surgical": _steered,
     "conditional": _steered,
     "steer": _steered,
-    "prompt": _prompted,
     "dro": _soft_prompted,
     "tower": _with_tower,
 }

@@ -9,7 +9,7 @@ from functools import cached_property
 from equipoise.countermeasures.prompted_model import gate_of
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.prompts.policy import PromptPolicy
-from equipoise.prompts.retries import HarmGate, PolicyRun, run_policy
+from equipoise.prompts.retries import GateMaker, HarmGate, PolicyRun, run_policy
 from equipoise.types import ChatModel, Exchange, Judge, Prompt
 
 
@@ -20,15 +20,23 @@ class PromptedChat:
         model: the model to ask.
         policy: what prompts become.
         judge: decides what a refusal is, for a policy with a retry; None means `PhraseJudge()`.
-        gate: decides what is benign; None means the detector that the policy names.
+        gate: decides what is benign; None means what the policy names.
+        harm_gate: makes the gate `requests`.
     """
 
     def __init__(
-        self, model: ChatModel, policy: PromptPolicy, *, judge: Judge | None = None, gate: HarmGate | None = None
+        self,
+        model: ChatModel,
+        policy: PromptPolicy,
+        *,
+        judge: Judge | None = None,
+        gate: HarmGate | None = None,
+        harm_gate: GateMaker | None = None,
     ) -> None:
         self.model, self.policy, self.name = model, policy, model.name
         self._judge = judge or PhraseJudge()
         self._gate = gate
+        self._harm_gate = harm_gate
 
     @property
     def revision(self) -> str:
@@ -38,7 +46,7 @@ class PromptedChat:
     @cached_property
     def gate(self) -> HarmGate | None:
         """The harm gate; None where the policy never asks again."""
-        return self._gate or gate_of(self.policy)
+        return self._gate or gate_of(self.policy, self._harm_gate)
 
     def run(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> PolicyRun:
         """The replies with every round that led to them; tokens are unknown without the model's own tokenizer."""

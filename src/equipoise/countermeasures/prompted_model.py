@@ -10,14 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from equipoise.countermeasures.base import Countermeasure
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, UsageError
 from equipoise.guard.guard_input import GuardInput
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.transformers_model import TransformersModel
-from equipoise.prompts.policy import PromptPolicy
+from equipoise.prompts.default_text import default_system_text
+from equipoise.prompts.policy import REQUEST_GATE, PromptPolicy
 from equipoise.prompts.policy_file import load_policy
-from equipoise.prompts.retries import HarmGate, PolicyRun, TokenCount, run_policy
+from equipoise.prompts.retries import GateMaker, HarmGate, PolicyRun, TokenCount, run_policy
 from equipoise.types import Exchange, Judge, Prompt
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class PromptedModel(Countermeasure):
         policy: what prompts become.
         spec: how a user writes it.
         judge: decides what a refusal is, for a policy with a retry; None means `PhraseJudge()`.
-        gate: decides what is benign; None means the detector that the policy names.
+        gate: decides what is benign; None means what the policy names.
+        harm_gate: makes the gate `requests`.
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class PromptedModel(Countermeasure):
         *,
         judge: Judge | None = None,
         gate: HarmGate | None = None,
+        harm_gate: GateMaker | None = None,
     ) -> None:
         super().__init__(model, spec)
         self.policy = policy
         self._judge = judge or PhraseJudge()
         self._gate = gate
+        self._harm_gate = harm_gate
 
     def describe(self) -> dict[str, Any]:
         """The policy."""
@@ -86,13 +90,23 @@ class PromptedModel(Countermeasure):
     @cached_property
     def gate(self) -> HarmGate | None:
         """The harm gate; None where the policy never asks again."""
-        return self._gate or gate_of(self.policy)
+        return self._gate or gate_of(self.policy, self._harm_gate)
 
     @cached_property
     def several_pictures(self) -> bool:
         """Whether the model takes prompts with more pictures than the user sent."""
         # Q-Former models merge one picture with the whole text.
         return self.reads_pictures and not hasattr(getattr(self.core, "processor", None), "num_query_tokens")
+
+    @cached_property
+    def template_text(self) -> str:
+        """The system text that the model's chat template writes by itself."""
+        return default_system_text(self.core)
+
+    def changed(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """What the model gets first for each prompt."""
+        settings: dict[str, Any] = {"several_pictures": self.several_pictures, "template_text": self.template_text}
+        return [self.policy.apply(prompt, **settings) for prompt in prompts]
 
     def run(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> PolicyRun:
         """The replies with every round that led to them, and their cost."""
@@ -102,6 +116,7 @@ class PromptedModel(Countermeasure):
             prompts,
             max_new_tokens=max_new_tokens,
             several_pictures=self.several_pictures,
+            template_text=self.template_text,
             judge=self._judge,
             gate=self.gate,
             count=token_count(self.core),
@@ -120,7 +135,7 @@ class PromptedModel(Countermeasure):
         # A prompt without a picture would get the pixels in its first user message, which may be an exemplar's: a blank
         # picture keeps the user's own place.
         pictured = [prompt if prompt.pictures else prompt.with_picture(_BLANK) for prompt in prompts]
-        changed = [self.policy.apply(prompt, several_pictures=self.several_pictures) for prompt in pictured]
+        changed = self.changed(pictured)
         if any(len(new.pictures) > len(old.pictures) for new, old in zip(changed, pictured, strict=True)):
             raise ModelError(
                 "expected exemplars without pictures for gradients in the pixels, got a picture in an exemplar; "
@@ -139,19 +154,30 @@ class PromptedModel(Countermeasure):
     ) -> ReplyLogProbs:
         """Log-probabilities of replies to the first request, as the policy changes it."""
         if pixels is None:
-            prompts = [self.policy.apply(prompt, several_pictures=self.several_pictures) for prompt in prompts]
+            prompts = self.changed(prompts)
         return super().log_prob(pixels, prompts, replies, end=end, question_shift=question_shift)
 
 
-def gate_of(policy: PromptPolicy) -> HarmGate | None:
+def gate_of(policy: PromptPolicy, harm_gate: GateMaker | None = None) -> HarmGate | None:
     """The harm gate that a policy names; None where it never asks again.
 
+    Args:
+        policy: perhaps with a retry.
+        harm_gate: makes the gate `requests`, whose judges stand beside this package and not below it.
+
     Raises:
-        UsageError: there is no such detector.
+        UsageError: there is no such detector, or the gate `requests` without its maker.
     """
     retry = policy.retry
     if retry is None:
         return None
+    if retry.gate == REQUEST_GATE:
+        if harm_gate is None:
+            raise UsageError(
+                "expected harm_gate for the gate `requests` of an interactive policy, got none; "
+                "try harm_gate=equipoise.generation.request_gate.request_gate, or the name of a guard's detector"
+            )
+        return harm_gate(retry)
     from equipoise.guard.detector import load
 
     reader = None
@@ -175,15 +201,16 @@ def token_count(model: OpenModel) -> TokenCount | None:
     return count
 
 
-def prompted(model: OpenModel, name: str, spec: str) -> PromptedModel:
+def prompted(model: OpenModel, name: str, spec: str, harm_gate: GateMaker | None = None) -> PromptedModel:
     """A model as `--defend prompt:NAME` or `prompt:FILE` names it.
 
     Args:
         model: the model to ask.
         name: of a policy of ours, or its TOML file.
         spec: how the user wrote it.
+        harm_gate: makes the gate `requests` of an interactive policy.
 
     Raises:
         UsageError: no such policy, or one that cannot be.
     """
-    return PromptedModel(model, load_policy(name), spec)
+    return PromptedModel(model, load_policy(name), spec, harm_gate=harm_gate)

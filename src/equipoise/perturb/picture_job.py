@@ -208,13 +208,14 @@ def load_targets(
 ) -> tuple[tuple[OpenModel, ...], tuple[OwnRefusals, ...]]:
     """The targets with their defences, and how each refuses without them."""
     from equipoise.countermeasures.catalogue import defend
+    from equipoise.generation.request_gate import request_gate
 
     targets, own_refusals = [], []
     for name in config.models:
         model = load_target(config, name)
         if config.refusal is None:
             own_refusals.append(learn_refusals(config, model, callbacks))
-        targets.append(defend(model, config.defences))
+        targets.append(defend(model, config.defences, harm_gate=request_gate))
     return tuple(targets), tuple(own_refusals)
 
 

@@ -61,9 +61,10 @@ class PictureTask(WorkerTask):
     def load(self) -> LoadedModels:
         """Load the models, once for each worker."""
         from equipoise.countermeasures.catalogue import defend
+        from equipoise.generation.request_gate import request_gate
 
         bare = tuple(load_target(self.config, name) for name in self.config.models)
-        targets = tuple(defend(model, self.config.defences) for model in bare)
+        targets = tuple(defend(model, self.config.defences, harm_gate=request_gate) for model in bare)
         return LoadedModels(bare, targets, load_bystanders(self.config))
 
     def run(self, state: LoadedModels, parcel: Parcel) -> Parcel:

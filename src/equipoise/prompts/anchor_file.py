@@ -15,8 +15,9 @@ from equipoise.judges.run_judge import identity_of
 from equipoise.models.base import OpenModel
 from equipoise.models.tensor_file import load_with_document, save_with_document
 from equipoise.prompts.anchors import Anchor
-from equipoise.prompts.dro import DroProgress, DroSettings, anchor_data, paper_texts, safety_text
+from equipoise.prompts.dro import DroProgress, DroSettings, anchor_data
 from equipoise.prompts.refusal_space import SpaceData
+from equipoise.prompts.safety_texts import paper_texts, start_text
 from equipoise.types import Judge
 
 FORMAT: Final = 1
@@ -40,7 +41,7 @@ def kept_anchor_data(
         model: of transformers.
         anchors: the requests.
         settings: of the optimisation; the seed does not matter.
-        text: that soft prompts begin as; None is our policy `safety`.
+        text: that soft prompts begin as; None is `start_text(model)`.
         judge: labels the replies; None means `PhraseJudge()`.
         progress: hears of every stage.
 
@@ -53,7 +54,7 @@ def kept_anchor_data(
     """
     if settings.samples != 1:
         return None
-    text, judge = text or safety_text(), judge or PhraseJudge()
+    text, judge = text or start_text(model), judge or PhraseJudge()
     pictures = [[picture.tobytes() for picture in anchor.prompt.pictures] for anchor in anchors]
     requests = [(anchor.kind, anchor.prompt.system, anchor.prompt.text) for anchor in anchors]
     decides = (

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,8 +31,6 @@ from equipoise.prompts.anchors import (
     sampled_replies,
     with_system,
 )
-from equipoise.prompts.policy import SystemText
-from equipoise.prompts.policy_file import load_policy
 from equipoise.prompts.refusal_space import (
     RefusalSpace,
     SpaceData,
@@ -41,12 +39,11 @@ from equipoise.prompts.refusal_space import (
     fit_paper_probe,
     fit_space,
 )
+from equipoise.prompts.safety_texts import paper_texts, start_text
 from equipoise.prompts.slot import PromptSlot, find_slot
 from equipoise.prompts.soft_prompt import SoftPrompt
 from equipoise.types import Judge
 
-SHORT_TEXT: Final = "You are a helpful and honest assistant. Be as useful as you can without causing harm."
-"""A short safety prompt of ours, one of those whose states span the space."""
 DroProgress = Callable[[str, int, int], None]
 """Called with the name of a stage, the units done and their number."""
 
@@ -133,7 +130,7 @@ def optimise(
         model: a model of transformers; its weights are frozen.
         anchors: harmful and harmless requests, and such that only look harmful.
         settings: of the optimisation.
-        text: the safety prompt to start from; None is our policy `safety`.
+        text: the safety prompt to start from; None is `start_text(model)`.
         judge: labels the replies to the anchors; None means `PhraseJudge()`.
         progress: hears of every stage.
         data: states and labels of these anchors that `anchor_data` has read; None reads them.
@@ -181,17 +178,10 @@ def _optimisation(
     return _Optimisation(
         model,
         settings or DroSettings(),
-        text or safety_text(),
+        text or start_text(model),
         judge or PhraseJudge(),
         progress or (lambda *_: None),
     )
-
-
-def paper_texts(text: str) -> tuple[str | None, ...]:
-    """The system texts whose states span the space: none, the one to start from, and two more of ours."""
-    balanced = load_policy("balanced")
-    assert isinstance(balanced, SystemText)
-    return None, text, SHORT_TEXT, balanced.text
 
 
 @dataclass
@@ -383,13 +373,6 @@ def _divided(anchors: Sequence[Anchor], settings: DroSettings) -> tuple[list[int
         held += order[:count]
         training += order[count:]
     return training, held
-
-
-def safety_text() -> str:
-    """The text that soft prompts begin as: our policy `safety`."""
-    policy = load_policy("safety")
-    assert isinstance(policy, SystemText)
-    return policy.text
 
 
 def merge_settings(settings: DroSettings, **changes: Any) -> DroSettings:

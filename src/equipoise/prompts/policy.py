@@ -20,19 +20,26 @@ from equipoise.types import Exchange, Message, Prompt
 
 SLOT: Final = "{request}"
 """Where a template holds the user's words."""
+REQUEST_GATE: Final = "requests"
+"""Name of the harm gate that judges requests."""
 SystemRole = Literal["system", "user"]
+TemplateText = Literal["keep", "replace"]
+"""What becomes of the system text that a chat template writes where a conversation has none."""
+RetryForm = Literal["continued", "anew"]
+"""Whether a retry goes on after the refusal, or asks again without it."""
 
 
 class PromptPolicy(ABC):
     """What a request becomes."""
 
     @abstractmethod
-    def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
+    def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
         """The prompt that the model gets.
 
         Args:
             prompt: what the user sent.
             several_pictures: whether the model takes prompts with more pictures than the user sent.
+            template_text: what the model's chat template says by itself where a conversation has no system text.
         """
 
     @abstractmethod
@@ -68,20 +75,24 @@ class SystemText(PromptPolicy):
     """What it says."""
     role: SystemRole = "system"
     """The system role, in front of a system text that the user has; or the beginning of the first user turn."""
+    template: TemplateText = "keep"
+    """Whether the text follows the system text that the chat template writes by itself, or stands in its place."""
 
     def __post_init__(self) -> None:
         """Check the text."""
         _require_text(self.text, "a text of the system step", "a sentence")
 
-    def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
-        """The text, then what was there."""
+    def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
+        """The text, then what was there; behind the template's own text, which would otherwise be gone."""
         if self.role == "system":
+            if self.template == "keep" and template_text and not prompt.system:
+                return replace(prompt, system=joined(template_text, self.text))
             return replace(prompt, system=joined(self.text, prompt.system))
         return _with_user_text(prompt, first=True, change=lambda text: joined(self.text, text))
 
     def describe(self) -> dict[str, Any]:
-        """Text and role."""
-        return {"kind": "system", "text": self.text, "role": self.role}
+        """Text, role and what becomes of the template's text."""
+        return {"kind": "system", "text": self.text, "role": self.role, "template": self.template}
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class Contextual(PromptPolicy):
                     f"try 'Someone asks: {SLOT}'"
                 )
 
-    def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
+    def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
         """The last request, framed."""
         pictured = bool(prompt.messages[-1].images)
         template = self.picture_template if pictured and self.picture_template else self.template
@@ -136,7 +147,7 @@ class FewShot(PromptPolicy):
                 f"most k, got {self.k} and {self.refusals}; try k = {min(4, len(self.pool.exemplars))}, refusals = 1"
             )
 
-    def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
+    def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
         """Exemplars, then the conversation."""
         chosen = self.pool.select(
             self.k,
@@ -160,38 +171,51 @@ class Retry(PromptPolicy):
     """A second request after a refusal, where a judge says refused and a harm gate says the request is benign."""
 
     follow_up: str
-    """The user's next turn."""
+    """The user's next turn; anew, the request in a frame, with `{request}` where the user's words go."""
     picture_follow_up: str = ""
     """Likewise after a request with pictures; empty takes `follow_up`."""
     max_retries: int = 1
     """Turns at most."""
-    gate: str = "embedded"
-    """The detector of the harm gate, as `guard` names it."""
+    gate: str = REQUEST_GATE
+    """`requests`, the judges of requests; or a detector of the guard, which reads the request as if it were a reply."""
     threshold: float = 0.5
-    """Probability of harm from which on the gate does not call a request benign."""
+    """Probability of harm from which on a detector does not call a request benign; `requests` has labels instead."""
     read_pictures: bool = False
     """Whether the gate reads the text in pictures (OCR); where it does not, no request with a picture is benign."""
+    conversation: RetryForm = "continued"
+    """`continued`: the refusal stays in the conversation; `anew`: it is asked again as if for the first time."""
 
     def __post_init__(self) -> None:
         """Check the follow-up."""
         _require_text(self.follow_up, "a follow_up of the interactive step", "a sentence")
+        anew = self.conversation == "anew"
+        slots = [text.count(SLOT) for text in (self.follow_up, self.picture_follow_up or self.follow_up)]
+        if anew and (slots != [1, 1] or self.max_retries != 1):
+            # The same request, asked anew, would get the same reply a second time.
+            raise UsageError(
+                f"expected {SLOT} once in what an interactive step asks anew, and one retry, got it "
+                f"{' and '.join(map(str, slots))} times and {self.max_retries} retries; try 'Please explain: {SLOT}'"
+            )
         if not 1 <= self.max_retries <= 5 or not 0 < self.threshold <= 1 or not self.gate:
             raise UsageError(
                 f"expected 1 to 5 max_retries, a gate and a threshold in (0, 1], got {self.max_retries}, {self.gate!r} "
                 f"and {self.threshold:g}; try max_retries = 1"
             )
 
-    def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
+    def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
         """The prompt as it is: the first request is not changed."""
         return prompt
 
     def after(self, exchange: Exchange) -> Prompt:
-        """The conversation after a refusal, with the follow-up as its last turn.
+        """The conversation after a refusal, with the follow-up as its last turn; or the request in its frame, anew.
 
         The same text is said at each retry: what changes is the conversation in front of it.
         """
         pictured = bool(exchange.prompt.pictures)
         text = self.picture_follow_up if pictured and self.picture_follow_up else self.follow_up
+        if self.conversation == "anew":
+            again = _with_user_text(exchange.prompt, first=False, change=lambda request: fill(text, request))
+            return replace(again, prefill="")
         # A prefill belongs to the first reply: kept, an agreement that the model never gave would begin the second too.
         reply = " ".join(part for part in (exchange.prompt.prefill, exchange.reply) if part)
         turns = (Message("assistant", reply or "..."), Message("user", text))
@@ -207,6 +231,7 @@ class Retry(PromptPolicy):
             "gate": self.gate,
             "threshold": self.threshold,
             "read_pictures": self.read_pictures,
+            "conversation": self.conversation,
         }
 
 
@@ -229,10 +254,10 @@ class ComposedPolicy(PromptPolicy):
         """All parts, those of compositions inside included."""
         return tuple(_flattened(self.parts))
 
-    def apply(self, prompt: Prompt, *, several_pictures: bool = True) -> Prompt:
+    def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
         """Each part in turn."""
         for part in self.parts:
-            prompt = part.apply(prompt, several_pictures=several_pictures)
+            prompt = part.apply(prompt, several_pictures=several_pictures, template_text=template_text)
         return prompt
 
     def describe(self) -> dict[str, Any]:
@@ -240,9 +265,9 @@ class ComposedPolicy(PromptPolicy):
         return {"kind": "compose", "steps": [step.describe() for step in self.steps]}
 
 
-def system(text: str, role: SystemRole = "system") -> SystemText:
+def system(text: str, role: SystemRole = "system", template: TemplateText = "keep") -> SystemText:
     """A text in front of the conversation."""
-    return SystemText(text, role)
+    return SystemText(text, role, template)
 
 
 def contextual(template: str, picture_template: str = "") -> Contextual:

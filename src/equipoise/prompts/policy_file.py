@@ -13,16 +13,19 @@ from equipoise import toml_file
 from equipoise.errors import UsageError
 from equipoise.prompts.exemplars import OWN_POOL, ExemplarSelector, own_pool, read_pool
 from equipoise.prompts.policy import (
+    REQUEST_GATE,
     ComposedPolicy,
     Contextual,
     FewShot,
     PromptPolicy,
     Retry,
+    RetryForm,
     SystemRole,
     SystemText,
+    TemplateText,
 )
 
-NAMED: Final = ("safety", "balanced", "contextual", "few-shot", "interactive", "combined")
+NAMED: Final = ("safety", "balanced", "contextual", "few-shot", "interactive", "anew", "combined")
 """Ours. `safety` asks for refusals and is what optimisation starts from; the others aim at needless refusals."""
 HINT: Final = "`equipoise prompt show balanced`"
 
@@ -37,10 +40,11 @@ class SystemStep(_StrictStep):
     kind: Literal["system"]
     text: str
     role: SystemRole = "system"
+    template: TemplateText = "keep"
 
     def policy(self, folder: Path) -> PromptPolicy:
         """The value."""
-        return SystemText(self.text.strip(), self.role)
+        return SystemText(self.text.strip(), self.role, self.template)
 
 
 class ContextualStep(_StrictStep):
@@ -79,9 +83,10 @@ class InteractiveStep(_StrictStep):
     follow_up: str
     picture_follow_up: str = ""
     max_retries: int = 1
-    gate: str = "embedded"
+    gate: str = REQUEST_GATE
     threshold: float = 0.5
     read_pictures: bool = False
+    conversation: RetryForm = "continued"
 
     def policy(self, folder: Path) -> PromptPolicy:
         """The value."""
@@ -92,6 +97,7 @@ class InteractiveStep(_StrictStep):
             self.gate,
             self.threshold,
             self.read_pictures,
+            self.conversation,
         )
 
 

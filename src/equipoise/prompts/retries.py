@@ -13,6 +13,8 @@ from equipoise.types import ChatModel, Exchange, Judge, Prompt
 
 BY: Final = "prompt retry"
 """`Exchange.by` of a reply to a retry."""
+GateMaker = Callable[["Retry"], "HarmGate"]
+"""Makes the gate of requests for a retry. It comes from above: the judges of requests know more than this package."""
 TokenCount = Callable[[Prompt], int]
 """Text tokens of a prompt as the model gets it, its template included."""
 
@@ -80,6 +82,7 @@ def run_policy(
     *,
     max_new_tokens: int = 64,
     several_pictures: bool = True,
+    template_text: str = "",
     judge: Judge | None = None,
     gate: HarmGate | None = None,
     count: TokenCount | None = None,
@@ -95,6 +98,7 @@ def run_policy(
         prompts: what users sent.
         max_new_tokens: length of a reply.
         several_pictures: whether the model takes prompts with more pictures than the user sent.
+        template_text: what the model's chat template says where a conversation has no system text.
         judge: decides what a refusal is; needed for a policy with a retry.
         gate: decides what is benign; likewise.
         count: counts tokens; None leaves them unknown.
@@ -109,7 +113,9 @@ def run_policy(
             "which has both"
         )
     begin = time.perf_counter()
-    requests = [policy.apply(prompt, several_pictures=several_pictures) for prompt in prompts]
+    requests = [
+        policy.apply(prompt, several_pictures=several_pictures, template_text=template_text) for prompt in prompts
+    ]
     replies = model.generate(requests, max_new_tokens=max_new_tokens)
     first = PolicyRound(
         tuple(range(len(prompts))),

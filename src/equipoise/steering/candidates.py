@@ -35,7 +35,7 @@ class Candidate:
     bypass: float | None = None
     """Mean log-odds of a refusal of harmful prompts under ablation: low is better. None where it was not scored."""
     induce: float | None = None
-    """Mean log-odds of a refusal of harmless prompts with the direction added at its layer: must be positive."""
+    """Mean log-odds of a refusal of harmless prompts with the direction added at its layer: above the boundary."""
     kl: float | None = None
     """Mean divergence of the first token on harmless prompts, plain against ablated, in nats."""
     kept: float | None = None
@@ -87,26 +87,25 @@ def rank(positive: Tensor, negative: Tensor, eligible: Tensor) -> list[Candidate
         for index in range(positions)
         if bool(eligible[layer])
     ]
-    return sorted(candidates, key=lambda candidate: (-candidate.auroc, -candidate.separation))
+    # To two digits: of a few dozen prompts one pair in the wrong order is chance, the distance is less so.
+    return sorted(candidates, key=lambda candidate: (-round(candidate.auroc, 2), -candidate.separation))
 
 
 def prune(ranked: Sequence[Candidate], share: float) -> list[Candidate]:
-    """The best share of the layers of each position, the best separated first.
+    """The best share of the candidates, from every layer in turn, the best separated first.
 
-    Of each position by itself: with few prompts many candidates separate perfectly, and a position that tells the
-    wordings apart best is not the one where the model decides.
+    First the best position of each layer, then each layer's second best, until the share is reached; one of each layer
+    at least. With few prompts most candidates separate perfectly, and the layers that tell the wordings apart best are
+    late ones: a share of them all would leave out the early and middle layers, where a model may decide.
     """
-    positions = {candidate.position for candidate in ranked}
-    kept = {
-        position: math.ceil(share * sum(candidate.position == position for candidate in ranked))
-        for position in positions
-    }
-    chosen = []
-    for candidate in ranked:
-        if kept[candidate.position] > 0:
-            kept[candidate.position] -= 1
-            chosen.append(candidate)
-    return chosen
+    turns: dict[int, int] = {}
+    keys = []
+    for number, candidate in enumerate(ranked):
+        turns[candidate.layer] = turns.get(candidate.layer, 0) + 1
+        keys.append((turns[candidate.layer], number))
+    count = max(math.ceil(share * len(ranked)), len(turns))
+    chosen = {number for _, number in sorted(keys)[:count]}
+    return [candidate for number, candidate in enumerate(ranked) if number in chosen]
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,11 @@ class PlainScores:
     """`M` log-odds of a refusal of harmless ones."""
     first_token: Tensor
     """`M x V` log-probabilities of the first token on the harmless ones, float32 on the CPU."""
+
+    @property
+    def boundary(self) -> float:
+        """Log-odds above which a prompt counts as refused: at most 0."""
+        return refusal_boundary(self.harmful, self.harmless)
 
 
 class CandidateScorer:
@@ -194,7 +198,9 @@ class CandidateScorer:
         # again.
         with add(self.steerable, vector, layers=[candidate.layer]):
             induce = float(self.sweep(self.harmless)[0].mean())
-        reason = None if induce > 0 else f"adding it does not induce refusals ({induce:.2f})"
+        reason = None
+        if not induce > self.plain.boundary:
+            reason = f"adding it does not induce refusals ({induce:.2f}, not above {self.plain.boundary:.2f})"
         return replace(candidate, induce=induce, kl=divergence, rejected=reason)
 
     def check_surgical(
@@ -219,19 +225,20 @@ class CandidateScorer:
             needless: harmless prompts that the model refuses; ablation has to end some of these refusals.
             contrast: harmful prompts in the words of the harmless ones that look harmful, all refused by the model.
         """
-        plain = self.plain.harmful  # Before the edit is in place: these are scores of the model as it is.
-        needless_before = refused_share(self.sweep(needless)[0]) if needless else 1.0
+        # Before the edit is in place: these are scores of the model as it is.
+        plain, boundary = self.plain.harmful, self.plain.boundary
+        needless_before = refused_share(self.sweep(needless)[0], boundary) if needless else 1.0
         with ablate(self.steerable, vector):
             divergence = self.divergence()
             if not divergence < kl_limit:
                 reason = f"ablating it changes harmless replies (KL {divergence:.3f})"
                 return replace(candidate, kl=divergence, rejected=reason)
             # A vector that changes nothing passes every test of harm; it has to do some good as well.
-            if needless and not refused_share(self.sweep(needless)[0]) < needless_before:
+            if needless and not refused_share(self.sweep(needless)[0], boundary) < needless_before:
                 return replace(candidate, kl=divergence, rejected="ablating it ends none of the needless refusals")
-            changes = [refused_share(self.sweep(self.harmful)[0]) - refused_share(plain)]
+            changes = [refused_share(self.sweep(self.harmful)[0], boundary) - refused_share(plain, boundary)]
             if contrast and changes[0] >= -loss_limit:
-                changes.append(refused_share(self.sweep(contrast)[0]) - 1.0)
+                changes.append(refused_share(self.sweep(contrast)[0], boundary) - 1.0)
         candidate = replace(candidate, kl=divergence, kept=changes[0], kept_contrast=(*changes, None)[1])
         for change, kind in zip(changes, ("harmful", "contrast"), strict=False):
             if change < -loss_limit:
@@ -240,9 +247,33 @@ class CandidateScorer:
         return candidate
 
 
-def refused_share(odds: Tensor) -> float:
-    """Share of the prompts whose log-odds of a refusal are positive."""
-    return float((odds > 0).double().mean())
+def refused_share(odds: Tensor, boundary: float) -> float:
+    """Share of the prompts whose log-odds of a refusal are above the boundary."""
+    return float((odds > boundary).double().mean())
+
+
+def refusal_boundary(refused: Tensor, answered: Tensor) -> float:
+    """Log-odds that tell refused prompts from answered ones, at most 0: the middle of the gap of the best cut.
+
+    The paper's boundary is 0, as its prompts are kept by it. A model that refuses in many ways spreads its probability
+    over them: its greedy reply is a refusal, while the openers hold less than half. 0 then lies above all refusals, and
+    no addition of the difference in means can reach it.
+
+    Args:
+        refused: `N` log-odds of prompts whose replies refuse.
+        answered: `M` of prompts whose replies answer.
+    """
+    values = torch.cat([refused, answered]).double().unique()
+    cuts = (values[1:] + values[:-1]) / 2
+    if not len(cuts):
+        return min(0.0, float(values[0]))
+    above = (refused.double()[None] > cuts[:, None]).double().mean(1)
+    below = (answered.double()[None] <= cuts[:, None]).double().mean(1)
+    accuracy = above + below
+    best = accuracy >= accuracy.max() - 1e-9
+    # Among equally good cuts that in the widest gap.
+    gaps = torch.where(best, values[1:] - values[:-1], torch.tensor(-1.0, dtype=torch.float64))
+    return min(0.0, float(cuts[int(gaps.argmax())]))
 
 
 def mean_divergence(plain: Tensor, edited: Tensor) -> float:

@@ -49,7 +49,7 @@ class FindSettings:
     validation: float = 0.2
     """Share of each class that candidates are chosen on."""
     keep: float = 0.2
-    """Share of the candidates that go through the expensive sweeps; 1 is all."""
+    """Share of the candidates that go through the expensive sweeps, at least one of each layer; 1 is all."""
     kl_limit: float = 0.1
     """Largest divergence on harmless prompts under ablation."""
     layer_share: float = 0.8
@@ -84,6 +84,8 @@ class FindResult:
     """Why there is none, where one was wanted."""
     surgical_candidates: tuple[Candidate, ...] = ()
     """As `candidates`, for the surgical vector."""
+    boundary: float | None = None
+    """Log-odds above which a validation prompt counts as refused; None where nothing was scored."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, without vectors."""
@@ -91,6 +93,7 @@ class FindResult:
             "direction": None if self.direction is None else self.direction.to_dict(),
             "reason": self.reason,
             "counts": self.counts,
+            "boundary": self.boundary,
             "openers": None if self.openers is None else self.openers.to_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "surgical": None if self.surgical is None else self.surgical.to_dict(),
@@ -324,7 +327,7 @@ def find_direction(
 
         surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible, contrast)
         counts["forward passes"] = search.passes + scorer.passes
-    return FindResult(direction, reason, result_candidates, openers, counts, *surgical)
+    return FindResult(direction, reason, result_candidates, openers, counts, *surgical, scorer.plain.boundary)
 
 
 def why_none(scored: Sequence[Candidate]) -> str:

@@ -28,7 +28,8 @@ class SorryJudge:
 
 def own(name: str) -> PromptSet:
     """Stands in for prompts of our own, in the words of the planted model."""
-    words = {"harmful": ("attack",), "pseudo_harmful": ("shoot",)}.get(name, ())
+    kinds = {"harmful": ("attack",), "pseudo_harmful": ("shoot",), "contrast_harmful": ("attack", "shoot")}
+    words = kinds.get(name, ())
     return planted.prompts(f"own-{name}", 32, *words)
 
 

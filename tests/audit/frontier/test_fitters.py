@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from equipoise.audit.frontier.fitters import FITTERS, FitData
+from equipoise.audit.frontier.fitters import FITTERS, FitData, FitRequest, fit_surgical
 from equipoise.countermeasures.catalogue import CATALOGUE
 from equipoise.data.catalogue import Suite
 from equipoise.data.split_registry import SplitRegistry
+from equipoise.steering.direction import Direction
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.types import Sample
+from tests.audit.frontier.planted import SorryJudge, own
 from tests.audit.frontier.samples import planted_suite, registry
+from tests.steering.planted import planted_model
 
 
 def test_every_fitter_of_files_has_a_countermeasure_that_takes_the_file() -> None:
@@ -60,7 +64,19 @@ def test_borderline_samples_are_fitted_on_by_nobody() -> None:
     assert not [sample for sample in data.all if sample.suite == "own"]
 
 
-@pytest.mark.parametrize("name", ["harmful", "harmless", "pseudo_harmful", "ordinary"])
+def test_a_vector_of_false_refusals_is_chosen_with_contrasts_in_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("equipoise.steering.prompt_sets.own_prompts", own)
+    data = FitData.of(registry())
+    assert len(data.contrast) == 32
+    outcome = fit_surgical(FitRequest(planted_model(), data, tmp_path, judge=SorryJudge()))
+    assert outcome.artefact is not None, outcome.reason
+    assert Direction.load(tmp_path / outcome.artefact).details["contrast"] == 32
+    assert set(data.contrast) <= set(outcome.tuned_on), "a test split is held against them as well"
+
+
+@pytest.mark.parametrize("name", ["harmful", "harmless", "pseudo_harmful", "ordinary", "contrast_harmful"])
 def test_our_own_prompts_stand_under_their_own_name(name: str) -> None:
     data = FitData.of(registry())
     assert any(sample.suite == f"equipoise-{name}" for sample in data.all)

@@ -28,8 +28,7 @@ SETTINGS = DroSettings(epochs=4, batch=16, learning_rate=0.02, reply_tokens=2, c
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of our own, and the text to start from, in the words of the planted model."""
     monkeypatch.setattr("equipoise.steering.prompt_sets.own_prompts", own)
-    for module in ("dro", "anchor_file"):
-        monkeypatch.setattr(f"equipoise.prompts.{module}.safety_text", lambda: "w30 w31 shoot w32 w33")
+    monkeypatch.setattr("equipoise.prompts.safety_texts.safety_text", lambda: "w30 w31 shoot w32 w33")
     monkeypatch.setattr(soft_prompt_fit, "fit_soft_prompt", lambda request: fit_soft_prompt(request, SETTINGS))
 
 

@@ -31,11 +31,13 @@ class FitData:
     """Prompts that should be answered."""
     ordinary: tuple[Sample, ...] = ()
     """Everyday and maths questions that a gate must leave alone."""
+    contrast: tuple[Sample, ...] = ()
+    """Harmful prompts in the words of harmless ones, whose refusals a vector against false refusals must keep."""
 
     @property
     def all(self) -> tuple[Sample, ...]:
         """Every sample."""
-        return self.harmful + self.harmless + self.ordinary
+        return self.harmful + self.harmless + self.ordinary + self.contrast
 
     @classmethod
     def of(cls, registry: SplitRegistry) -> FitData:
@@ -60,6 +62,7 @@ class FitData:
                 *own("pseudo_harmful", "answer"),
             ),
             ordinary=own("ordinary", "answer"),
+            contrast=own("contrast_harmful", "refuse"),
         )
 
 
@@ -126,8 +129,9 @@ def fit_surgical(request: FitRequest) -> FitOutcome:
     from equipoise.steering.find import find_direction
 
     harmful, harmless, search = _search(request)
-    result = find_direction(search, harmful, harmless, harmless)
-    used = request.data.harmful + request.data.harmless
+    contrast = _prompt_set("contrast", request.data.contrast) if request.data.contrast else None
+    result = find_direction(search, harmful, harmless, harmless, contrast)
+    used = request.data.harmful + request.data.harmless + request.data.contrast
     if result.surgical is None:
         return FitOutcome(None, used, result.surgical_reason or result.reason)
     result.surgical.save(request.folder / "surgical.safetensors")
@@ -143,7 +147,7 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
 
     harmful, harmless, search = _search(request)
     result = find_direction(search, harmful, harmless)
-    used = request.data.all
+    used = request.data.harmful + request.data.harmless + request.data.ordinary
     if result.direction is None:
         return FitOutcome(None, used, result.reason)
     ordinary = _prompt_set("ordinary", request.data.ordinary)
@@ -207,8 +211,9 @@ FITTERS: Final[dict[str, Fitter]] = {
     "surgical": Fitter(
         "surgical",
         "a vector of false refusals, which is ablated",
-        "harmful and harmless prompts of the selection split, and our own",
+        "harmful and harmless prompts of the selection split, and our own, contrasts among them",
         fit_surgical,
+        version=2,
         has_chance=True,
     ),
     "conditional": Fitter(
@@ -216,6 +221,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "the refusal direction and the condition under which it is added",
         "harmful and harmless prompts of the selection split, our own, and everyday questions",
         fit_conditional,
+        version=2,
         has_chance=True,
     ),
     "dro": Fitter(
@@ -223,6 +229,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "a soft prompt in front of every conversation",
         "harmful and harmless prompts of the selection split, and our own",
         fit_dro,
+        version=2,
         forwards=20.0,
         has_chance=True,
     ),

@@ -44,6 +44,7 @@ from equipoise.data.catalogue import Suite
 from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.files import write_json
+from equipoise.generation.request_gate import request_gate
 from equipoise.models.base import OpenModel
 from equipoise.types import Judge, Sample
 
@@ -317,7 +318,7 @@ class _FrontierRunner:
         for link, artefact in zip(variant.links, artefacts, strict=True):
             if link.fitter is not None and link.fitter.makes == "adapter":
                 base, path = self._load(f"{path}+{artefact}")
-        return defend(base, variant.specs(artefacts, seed)), path
+        return defend(base, variant.specs(artefacts, seed), harm_gate=request_gate), path
 
     def _target(self, variant: FrontierVariant, model: OpenModel, fits: Sequence[CachedFit]) -> EvaluationTarget:
         # Not the paths of fitted files, which may be moved: the keys of the fits decide the weights.

@@ -12,6 +12,7 @@ from equipoise.audit.frontier.recorded_model import GuardedReplies, stored_sampl
 from equipoise.audit.records import AuditRun
 from equipoise.countermeasures.prompted_chat import PromptedChat
 from equipoise.errors import UsageError
+from equipoise.generation.request_gate import request_gate
 from equipoise.prompts.policy_file import load_policy
 from equipoise.served_models.chat_model import ServedChatModel
 
@@ -32,7 +33,7 @@ def served_policy(target: EvaluationTarget, policy: str, requests: Mapping[str, 
     model = ServedChatModel(
         target.endpoint, timeout=requests.get("timeout") or 60.0, connections=requests.get("connections") or 4
     )
-    return PromptedChat(model, load_policy(policy))
+    return PromptedChat(model, load_policy(policy), harm_gate=request_gate)
 
 
 def guard_cost(plain: AuditRun, guarded: GuardedReplies) -> VariantCost:

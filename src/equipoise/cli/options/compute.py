@@ -111,6 +111,7 @@ class WeightOptions(DeviceOptions):
             UsageError: there is no such countermeasure.
         """
         from equipoise.countermeasures.catalogue import defend, parse
+        from equipoise.generation.request_gate import request_gate
         from equipoise.models.base import require_reads_pictures
 
         # A misspelt countermeasure is reported before minutes of loading.
@@ -120,7 +121,7 @@ class WeightOptions(DeviceOptions):
         model = self.config.load(name)
         if pictures_for is not None:
             require_reads_pictures(model, pictures_for)
-        return defend(model, defences)
+        return defend(model, defences, harm_gate=request_gate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,13 +83,14 @@ def defend_target(target: EvaluationTarget, specs: Sequence[str]) -> OpenModel |
     if not specs:
         return None
     from equipoise.countermeasures.catalogue import defend
+    from equipoise.generation.request_gate import request_gate
     from equipoise.models.base import OpenModel
 
     if not isinstance(target.model, OpenModel):
         raise UsageError(
             f"expected a model with weights to defend, got {target.name}; try a folder or ORG/NAME, or no --defend"
         )
-    return defend(target.model, specs)
+    return defend(target.model, specs, harm_gate=request_gate)
 
 
 def slug(name: str) -> str:
