@@ -255,10 +255,11 @@ class AuditSummary:
 
 
 def _reach(values: JsonObject) -> Reach:
-    """What earlier versions did not count is 0."""
-    given = values.object("reach").values if "reach" in values.values else {}
-    names = ("sent", "spoken", "stopped", "failed", "repeated")
-    return JsonObject({**dict.fromkeys(names, 0), **given}, values.path).record(Reach)
+    """What came back; earlier versions counted no repeated replies, or nothing at all."""
+    if "reach" not in values.values:
+        return Reach(0, 0, 0, 0)
+    given = values.object("reach")
+    return JsonObject({"repeated": 0, **given.values}, given.path).record(Reach)
 
 
 def summarise(run: AuditRun) -> AuditSummary:
