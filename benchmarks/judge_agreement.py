@@ -348,7 +348,7 @@ def targets(ensemble: AgreementCard) -> str:
 
 def report(all_cards: list[AgreementCard]) -> str:
     """All tables, with what produced them."""
-    identities = ", ".join(f"{one.name} `{one.identity[:12]}`" for one in found)
+    identities = ", ".join(f"{one.name} `{one.identity[:12]}`" for one in all_cards)
     parts = [f"`{COMMAND}`; judges: {identities}.", "### Targets", targets(all_cards[-1])]
     for held_out in dict.fromkeys(row.held_out for row in all_cards[-1].rows):
         for name, (title, labels, _, _) in SETS.items():

@@ -97,8 +97,8 @@ def ms_ssim(pixels: Tensor, clean: Tensor) -> Tensor | None:
 
     shortest = min(clean.shape[1:])
     factor = max(1, round(shortest / _VIEWED))
-    pair = [functional.avg_pool2d(picture[None], factor) for picture in (pixels, clean)]
-    side = min(pair[0].shape[2:])
+    changed, reference = (functional.avg_pool2d(picture[None], factor) for picture in (pixels, clean))
+    side = min(reference.shape[2:])
     # Each scale halves the picture; the second condition is the library's own count, which is stricter for many scales.
     fitting = (n for n in range(1, 6) if side // 2 ** (n - 1) >= _KERNEL and side // max(1, n - 1) ** 2 >= _KERNEL)
     scales = max(fitting, default=0)
@@ -106,7 +106,9 @@ def ms_ssim(pixels: Tensor, clean: Tensor) -> Tensor | None:
         return None
     total = sum(SCALE_WEIGHTS[:scales])
     weights = tuple(weight / total for weight in SCALE_WEIGHTS[:scales])
-    value = multiscale_structural_similarity_index_measure(*pair, data_range=1.0, betas=weights, normalize="relu")
+    value = multiscale_structural_similarity_index_measure(
+        changed, reference, data_range=1.0, betas=weights, normalize="relu"
+    )
     assert isinstance(value, Tensor)
     return value
 

@@ -71,8 +71,9 @@ def read_appearance(path: Path) -> Appearance:
         profile = png_profile(data)
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
         rgba = None
-    is_rgb = isinstance(profile, bytes) and profile[_COLOUR_SPACE] == b"RGB "
-    return Appearance(profile if is_rgb else None, rgba)
+    if not isinstance(profile, bytes) or profile[_COLOUR_SPACE] != b"RGB ":
+        profile = None
+    return Appearance(profile, rgba)
 
 
 def _profile_and_colours(source: Path | io.BytesIO) -> tuple[object, NDArray[np.uint8] | None]:

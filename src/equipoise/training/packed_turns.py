@@ -102,9 +102,10 @@ class TurnPacker:
         blocks = torch.full((count, length), -1)
         targets = torch.full((count, length), -100)
         weights = torch.zeros(count, length)
+        tensors = (input_ids, positions, blocks, targets, weights)
         for index, row in enumerate(packed):
-            for tensor, values in zip((input_ids, positions, blocks, targets, weights), row, strict=True):
-                tensor[index, : len(values)] = torch.tensor(values)
+            for tensor, values in zip(tensors, row, strict=True):
+                tensor[index, : len(row.ids)] = torch.tensor(values)
         # A token attends to earlier ones of the prefix (block 0) and of its own question. Padding (block -1) attends to
         # the prefix and to padding, so that no row of the mask is empty, which would make attention NaN.
         earlier = torch.ones(length, length, dtype=torch.bool).tril()

@@ -102,8 +102,8 @@ def _without_marks(text: str, *, anywhere: bool) -> tuple[str, list[Any]]:
     numbers = dict.fromkeys(match[1] for match in NUMBERED.finditer(text))
     if numbers:
         ends = re.sub(rf"\A\s*(?:{NUMBERED.pattern}\s*)+|(?:\s*{NUMBERED.pattern})+\s*\Z", "", text)
-        text, places = _without_marks(NUMBERED.sub(r"image \1", ends), anywhere=anywhere)
-        return text, [PLACE] * len(numbers) + places
+        text, others = _without_marks(NUMBERED.sub(r"image \1", ends), anywhere=anywhere)
+        return text, [PLACE] * len(numbers) + others
     if anywhere:
         return text.replace(MARK, "").strip("\n"), [PLACE] * text.count(MARK)
     places: list[Any] = []
