@@ -138,6 +138,8 @@ class AuditRecord:
 
         self._same_file()
         try:
+            if self._refused and not texts:
+                self._rehearse()
             stored = self._inserted(texts)
         # These are of the server or the disk and hit the whole batch. Anything else is taken for the fault of one
         # entry, and the writer tries them one by one.
@@ -175,7 +177,6 @@ class AuditRecord:
             if not texts:
                 # A trial writes, since reading works on a full disk as well; the row is outside of the chain.
                 connection.execute(text("UPDATE equipoise_probe SET written = written + 1"))
-                self._rehearse(connection)
                 return []
             last = self._last(connection)
             stored: list[Stored] = []
@@ -189,7 +190,7 @@ class AuditRecord:
             connection.execute(insert(self._table), rows)
         return stored
 
-    def _rehearse(self, connection: Connection) -> None:
+    def _rehearse(self) -> None:
         """After a batch that the database did not take: insert as much as that, and take it back.
 
         PostgreSQL writes a small row anew within the page that it is on, also where the disk has no room for another
@@ -197,13 +198,14 @@ class AuditRecord:
         """
         from sqlalchemy import insert
 
-        if self._refused:
-            with connection.begin_nested() as taken_back:
-                # Digits at random, since equal ones would be packed to next to nothing.
-                entry, digest = secrets.token_hex(self._refused // 2 + 1), secrets.token_hex(32)
-                number = self._last(connection).number + 1
-                connection.execute(insert(self._table), {"number": number, "entry": entry, "hash": digest})
-                taken_back.rollback()
+        # A transaction of its own: SQLite ends the one in which it finds no room.
+        with self._engine.connect() as connection:
+            _take_turn(connection)
+            # Digits at random, since equal ones would be packed to next to nothing.
+            entry, digest = secrets.token_hex(self._refused // 2 + 1), secrets.token_hex(32)
+            number = self._last(connection).number + 1
+            connection.execute(insert(self._table), {"number": number, "entry": entry, "hash": digest})
+            connection.rollback()
 
     def _last(self, connection: Connection) -> Stored:
         from sqlalchemy import select
