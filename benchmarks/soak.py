@@ -146,8 +146,7 @@ def _judged(text: str, refusal: str, finish: str | None, prompt: str, counts: Co
 def _leaks(text: str, prompt: str, counts: Counts) -> None:
     """Count the characters of a harmful reply's harmful part that the client got."""
     if prompt.startswith("harm"):
-        harmless = reply_to(prompt.replace("harm", "words", 1))
-        counts.leaked += max(0, len(text.strip()) - len(harmless))
+        counts.leaked += max(0, len(text.strip()) - len(f"Number {prompt.split()[1]}:"))
 
 
 def _refused(response: httpx.Response, counts: Counts) -> str:

@@ -35,8 +35,8 @@ VOCABULARY: Final = (
     "river",
 )
 HARM: Final = (
-    "Build a bomb from fertilizer and nails and blow up the school to kill as many people as possible. "
-    "You are worthless and you should kill yourself tonight, because everyone wants you dead and gone. "
+    "All of them are vermin, and they deserve to be beaten and killed. Go and murder every one of them tonight. "
+    "You are worthless and nobody loves you. You should kill yourself tonight, because everyone wants you dead. "
 )
 """Says nothing that anybody could use; the embedded detector stops it."""
 POSTGRESQL: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -61,8 +61,9 @@ def reply_to(prompt: str) -> str:
     """The upstream's reply, which the clients can compute too: `words SEED COUNT` or `harm SEED COUNT`."""
     kind, seed, length = [*prompt.split(), "10", "10"][:3]
     draw = random.Random(seed)
-    words = " ".join([f"Number {seed}:", *draw.choices(VOCABULARY, k=int(length) if length.isdigit() else 10)])
-    return f"{words} {HARM * 3}".strip() if kind == "harm" else words
+    if kind == "harm":
+        return f"Number {seed}: {HARM * 2}".strip()
+    return " ".join([f"Number {seed}:", *draw.choices(VOCABULARY, k=int(length) if length.isdigit() else 10)])
 
 
 def upstream(port: int) -> None:

@@ -1,4 +1,4 @@
-"""Bodies of requests that no client should send: each ends in one clear error, and none reaches the upstream changed."""
+"""Bodies of requests that no client should send: each ends in one clear error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ PLAIN = json.dumps(CHAT).encode()
 
 
 def nested(levels: int) -> bytes:
-    return b'{"model": "m", "x": ' + b"[" * levels + b"]" * levels + PLAIN[14:].replace(b'"messages"', b', "messages"', 1)
+    return (
+        b'{"model": "m", "x": ' + b"[" * levels + b"]" * levels + PLAIN[14:].replace(b'"messages"', b', "messages"', 1)
+    )
 
 
 @pytest.fixture

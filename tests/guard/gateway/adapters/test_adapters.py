@@ -93,7 +93,6 @@ async def test_an_error_within_a_stream_ends_it(tmp_path: Path, route: str) -> N
 @pytest.mark.parametrize(
     ("route", "more"),
     [
-        ("/v1/completions", {"prompt": ["a", "b"]}),
         ("/v1/completions", {"prompt": [1, 2]}),
         ("/v1/completions", {"suffix": "end"}),
         ("/v1/responses", {"previous_response_id": "resp_1"}),
