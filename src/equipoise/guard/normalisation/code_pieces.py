@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from equipoise.guard.normalisation.vocabulary import known_share, words_of
+
 _JOINT: Final = re.compile(
     r"""(["'`])[ \t]*(?:(?:\+|\.\.?|&|\|\|)[ \t]*\\?(?:\r?\n[ \t]*)?|\\?\r?\n[ \t]*\+[ \t]*|[ \t])["'`]"""
 )
@@ -24,7 +26,9 @@ def joined_pieces(text: str) -> str:
     if "(" in text:
         text = _CALLS.sub(lambda match: " " + "".join(map(_letter, _CODE.findall(match[0]))) + " ", text)
     if any(quote in text for quote in "\"'`") and len(_JOINT.findall(text)) >= LEAST:
-        text = _JOINT.sub("", text)
+        # Quotes may also stand around each word: what gives more English is taken.
+        joined, apart = _JOINT.sub("", text), _JOINT.sub(" ", text)
+        text = joined if known_share(words_of(joined)) > known_share(words_of(apart)) else text
     return text
 
 

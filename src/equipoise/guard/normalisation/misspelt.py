@@ -54,7 +54,8 @@ def _by_length() -> Mapping[int, str]:
 @lru_cache(maxsize=4 * MOST)
 def _found(hidden: str) -> str | None:
     """The most frequent word with these letters in these places."""
-    if hidden.replace("*", "") == "":
+    # Stars on both sides are emphasis.
+    if hidden.startswith("*") and hidden.endswith("*"):
         return None
     match = re.search(rf"^{hidden.replace('*', '[a-z]')}$", _by_length().get(len(hidden), ""), re.MULTILINE)
     return None if match is None else match[0]

@@ -24,9 +24,7 @@ _FOLDED: Final = re.compile(
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
 _LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-z]*\s*\{([^{}]{0,2000})\}")
 _LINK: Final = re.compile(r"!?\[([^\[\]]{0,500})\]\([^()\s]{0,2000}\)")
-_MARKUP: Final = re.compile(
-    r"(?<![*`~|])[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)(?<!_)_+(?!\w)"
-)
+_MARKUP: Final = re.compile(r"(?<![*`~|])[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)(?<!_)_+(?!\w)")
 """Marks of emphasis, code and the like beside a word, an underscore within a word excepted."""
 _ESCAPE: Final = re.compile(r"\\(?=[*_~`|])")
 
@@ -97,7 +95,8 @@ def _without_look_alikes(text: str) -> str:
     if not others:
         return text
     replaced = {word: word.translate(table) for word in others}
-    possible = sum(result.isascii() for result in replaced.values())
+    # Single signs, as for right and wrong or for a currency, are no words.
+    possible = sum(result.isascii() and sum(map(str.isalpha, result)) > 1 for result in replaced.values())
     most = possible * 2 > len(others)
 
     def of(match: re.Match[str]) -> str:
