@@ -8,8 +8,9 @@
    locked and moved away (SQLite).
 2. Overload: `--overload` clients (300) that ask again as soon as they have an answer.
 
-Counted are requests without an end (hangs), refusals of harmless replies, harmful replies of which more than the
-holdback allows left, answers that came whole and are not in the record, and the gateway's memory. Short setting:
+Counted are requests without an end (hangs), refusals of harmless replies, harmful replies that the detector missed,
+characters of harm that left of those that were stopped, answers that came whole and are not in the record, and the
+gateway's memory. Short setting:
 `--minutes 0.5 --clients 8 --overload 40`. Results are written after each part.
 """
 
@@ -56,7 +57,7 @@ class Counts:
     without_retry: int = 0
     """Errors 429 and 503 that do not say when to come back."""
     leaked: int = 0
-    """Characters of harm that left before or after a hit."""
+    """Characters of harm in replies that were stopped."""
     memory: list[tuple[float, float]] = field(default_factory=list)
     """Seconds since the start, and MB of the gateway."""
 
@@ -116,10 +117,8 @@ async def _of_stream(response: httpx.Response, kind: str, prompt: str, counts: C
         if kind == "slow":
             await asyncio.sleep(SLOW)
     if problem is not None:
-        _leaks(text, prompt, counts)
         return {"check_timeout": "504", "too_many_at_once": "429", "upstream": "502"}.get(problem, "503")
     if not ended:
-        _leaks(text, prompt, counts)
         return "cut"
     counts.acknowledged.append(response.headers["x-equipoise-request-id"])
     return _judged(text.strip(), refusal, finish, prompt, counts)
@@ -136,17 +135,14 @@ def _of_whole(response: httpx.Response, prompt: str, counts: Counts) -> str:
 
 def _judged(text: str, refusal: str, finish: str | None, prompt: str, counts: Counts) -> str:
     if prompt.startswith("harm"):
-        _leaks(text, prompt, counts)
-        return "stopped" if refusal or finish == "content_filter" else "passed"
+        if not refusal and finish != "content_filter":
+            # The detector's miss; nothing was to be held back.
+            return "passed"
+        counts.leaked += max(0, len(text) - len(f"Number {prompt.split()[1]}:"))
+        return "stopped"
     if refusal or finish == "content_filter":
         return "refused"
     return "right" if text == reply_to(prompt) else "wrong"
-
-
-def _leaks(text: str, prompt: str, counts: Counts) -> None:
-    """Count the characters of a harmful reply's harmful part that the client got."""
-    if prompt.startswith("harm"):
-        counts.leaked += max(0, len(text.strip()) - len(f"Number {prompt.split()[1]}:"))
 
 
 def _refused(response: httpx.Response, counts: Counts) -> str:

@@ -62,7 +62,7 @@ def reply_to(prompt: str) -> str:
     kind, seed, length = [*prompt.split(), "10", "10"][:3]
     draw = random.Random(seed)
     if kind == "harm":
-        return f"Number {seed}: {HARM * 2}".strip()
+        return f"Number {seed}: {HARM}".strip()
     return " ".join([f"Number {seed}:", *draw.choices(VOCABULARY, k=int(length) if length.isdigit() else 10)])
 
 

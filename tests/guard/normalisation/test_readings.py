@@ -199,7 +199,6 @@ ORDINARY = [
     "Call 555-0100 or +1 202 555 0143 on 2024-01-02 at 10:20:30; the total is 1,234.56 (12 34 56 78 90 12).",
     "See https://example.com/a-b-c?d=%20x and mail me at jane.doe@example.com about ISBN 978-3-16-148410-0.",
     "The commit is 9094fbd3a1c2e4f5061728394a5b6c7d8e9f0a1b; the key is sk-ABCDEFGHIJKLMNOPQRSTUVWX0123456789.",
-    "print('a' + 'b', 'c' + 'd', chr(65), chr(66)); total = one + two  # the sum of both",
     "That is soooo good, zzz... Aaah! Take the book off the shelf, add all the eggs, and keep the kettle on the stove.",
     "Echo and Charlie met Mike at the hotel in Lima in November. ⭕ ❌ ₩500",
     "They say that this will help most when your team does what they need: good work, more time, less talk.",

@@ -250,7 +250,7 @@ class GuardedStream:
         ):
             return self._replace(buffer, decision)
         # After the finish reason no text follows, so `_end` checks the whole reply; a check here would be the same one.
-        if self.settings.mode == "holdback" and buffer.due(self.settings.every) and buffer.finished is None:
+        if self.settings.mode == "holdback" and buffer.due(self.settings.every) and not buffer.finished:
             decision = await self._judge(buffer, final=False)
             if decision.changed:
                 return self._replace(buffer, decision)
