@@ -144,8 +144,8 @@ def _quoted_text(run: str) -> str | None:
 
 
 def _places_text(run: str) -> str | None:
-    places = [int(place) for place in re.findall(r"\d+", run)]
-    if not all(1 <= place <= 26 for place in places):
+    numbers = map(int, re.findall(r"\d+", run))
+    if not all(1 <= number <= 26 for number in numbers):
         return None
     text = re.sub(r"\d+", lambda match: _LETTERS[int(match[0]) - 1], run)
     text = re.sub(r"[a-z](?:-[a-z])+|[a-z](?: [a-z])+", lambda match: re.sub("[- ]", "", match[0]), text)

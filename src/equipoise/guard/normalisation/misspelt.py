@@ -24,7 +24,7 @@ MOST: Final = 500
 def spelt(text: str) -> str:
     """A text with its hidden letters found and its doubled letters single, where many words are written so."""
     if text.count("*") >= LEAST and len(_HIDDEN.findall(text)) >= LEAST:
-        text = _HIDDEN.sub(lambda match: _found(match[0].lower()) or match[0], text)
+        text = _HIDDEN.sub(lambda match: _looked_up(match[0].lower()) or match[0], text)
     words = WORD.findall(text)
     changed: Mapping[str, str] = {word: single for word in dict.fromkeys(words) if (single := _single(word)) != word}
     number = sum(word in changed for word in words)
@@ -52,7 +52,7 @@ def _by_length() -> Mapping[int, str]:
 
 
 @lru_cache(maxsize=4 * MOST)
-def _found(hidden: str) -> str | None:
+def _looked_up(hidden: str) -> str | None:
     """The most frequent word with these letters in these places."""
     # Stars on both sides are emphasis.
     if hidden.startswith("*") and hidden.endswith("*"):

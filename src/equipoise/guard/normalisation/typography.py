@@ -35,7 +35,7 @@ _DRAWN: Final = dict(zip("⭕❌₳฿₵Ɇ₣₲Ⱨ₭Ⱡ₥₦Ø₱Ɽ₴₮Ʉ
     zip("ᗩᗷᑕᗪᗴᖴᘜᕼᒍᒪᗰᑎᑭᖇᑌᐯᗯ᙭ᘔ", "abcdefghjlmnpruvwxz", strict=True)
 )
 """Signs and letters that draw a Latin letter, beside those of Unicode's table."""
-_TURNED: Final = dict(zip("ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz", string.ascii_lowercase, strict=True))
+_TURNED: Final = str.maketrans("ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz", string.ascii_lowercase)
 _TURNED_ONLY: Final = frozenset("ɐǝɟƃᴉɾʞɯɹʇʌʍʎ")
 TURNED: Final = 0.15
 """Share of a text's letters that stand on their heads, from which on all do."""
@@ -59,7 +59,7 @@ def unified(text: str) -> tuple[str, int]:
     if text.isascii():
         return text, 0
     if sum(character in _TURNED_ONLY for character in text) >= max(4, TURNED * len(text)):
-        text = text.translate(str.maketrans(_TURNED))
+        text = text.translate(_TURNED)
     # Tags first: they are format characters, too, and what they spell would fall with the invisible ones below.
     text = text.translate(_TAGS)
     text = "".join(character for character in text if not _invisible(character))
