@@ -355,7 +355,7 @@ async def test_a_picture_beside_the_content_is_looked_at_like_one_within_it(tmp_
         assert outcomes(found)["messages/0/images/0"] == "checked"
     async with gateway(tmp_path, says("fine"), reader=lambda image: "") as found:
         assert (await found.client.post("/v1/chat/completions", json=body)).status_code == 200
-        assert found.fake.asked[0]["messages"][0]["images"] == [sent]
+        assert found.fake.requests[0]["messages"][0]["images"] == [sent]
         body["messages"][0]["images"] = ["bm8gcGljdHVyZQ=="]  # type: ignore[index]
         assert (await found.client.post("/v1/chat/completions", json=body)).status_code == 400
 

@@ -57,14 +57,14 @@ async def test_a_body_is_read_or_refused_with_its_reason(
         assert response.status_code == status, response.text
         if status != 200:
             assert response.json()["error"]["code"] == code
-            assert not served.fake.asked
+            assert not served.fake.requests
 
 
 async def test_of_a_name_that_comes_twice_the_upstream_gets_the_one_that_was_judged(tmp_path: Path) -> None:
     twice = PLAIN[:-1] + b', "messages": [{"role": "user", "content": "the second"}]}'
     async with gateway(tmp_path, says("fine")) as served:
         await served.client.post("/v1/chat/completions", content=twice)
-        assert served.fake.asked[0]["messages"][0]["content"] == "the second"
+        assert served.fake.requests[0]["messages"][0]["content"] == "the second"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -89,7 +89,7 @@ async def test_what_no_chat_request_can_hold_is_refused(tmp_path: Path, more: di
     async with gateway(tmp_path, echoes) as served:
         response = await served.client.post("/v1/completions", json={"model": "m", **more})
         assert response.status_code == 400
-        assert not served.fake.asked
+        assert not served.fake.requests
 
 
 async def test_the_prompt_comes_before_the_reply_if_the_client_wants_that(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ async def test_the_prompt_comes_before_the_reply_if_the_client_wants_that(tmp_pa
         assert whole_reply.choices[0].text == "bread: to bread: "
         stream = await client.create(model="m", prompt="bread: ", echo=True, stream=True)
         assert "".join([chunk.choices[0].text async for chunk in stream]) == "bread: to bread: "
-        assert "echo" not in served.fake.asked[0]
+        assert "echo" not in served.fake.requests[0]
 
 
 async def test_log_probabilities_stand_in_this_apis_lists(tmp_path: Path) -> None:
