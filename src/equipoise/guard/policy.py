@@ -115,6 +115,8 @@ class AnswerPolicy(_StrictModel):
 
     refusal_in: Literal["refusal", "content"] = "refusal"
     """The field with the words of a refusal: OpenAI's field for it, or the content, which every client shows."""
+    finish: Literal["content_filter", "stop"] = "content_filter"
+    """The finish reason of a refusal; with `stop`, as of OpenAI's own refusals, the parsers of SDKs raise no error."""
 
 
 class PromptSection(_StrictModel):
@@ -286,6 +288,7 @@ keepalive = 3.0           # seconds of silence after which a comment keeps the c
 
 [answer]                  # of the gateway
 refusal_in = "refusal"    # the field with the words of a refusal; "content" for clients that show nothing else
+finish = "content_filter" # the finish reason of a refusal; "stop" for clients that raise an error for the other
 
 [prompt]                  # of the gateway: what is added to requests before the upstream gets them
 use = ""                  # a prompt policy of ours, such as "balanced" or "contextual"; see `equipoise prompt show`

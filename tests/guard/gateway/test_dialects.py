@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from equipoise.guard.decision import HarmScore
 from equipoise.guard.gateway.dialects import passed_back
+from equipoise.guard.gateway.upstream import connect
 from equipoise.guard.gateway.upstream_errors import reported_error
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import AnswerPolicy, Policy, Rail, StreamPolicy
@@ -305,3 +307,44 @@ async def test_a_field_that_grows_beside_the_content_is_judged_whole(tmp_path: P
     parts = [chunk({"content": "fine "}, transcript=text) for text in grows]
     async with gateway(tmp_path, lambda _: pieces(*wire([*parts, chunk({}, "stop")])), detector=OnlyWhole()) as served:
         assert "a bomb" not in (await served.chat(stream=True)).text
+
+
+@pytest.mark.parametrize("nothing", ["", "null"])
+@pytest.mark.parametrize("last", ["stop", None])
+async def test_an_empty_finish_reason_is_none(tmp_path: Path, nothing: str, last: str | None) -> None:
+    words = [f"word {number} " for number in range(60)]
+    parts = [chunk({"content": word}, nothing) for word in words]
+    asked: list[int] = []
+
+    class Asked(OnlyWhole):
+        def __call__(self, items: Sequence[GuardInput]) -> list[HarmScore]:
+            asked.append(len(items))
+            return super().__call__(items)
+
+    ends = [] if last is None else [chunk({}, last)]
+    async with gateway(tmp_path, lambda _: pieces(*wire([*parts, *ends])), detector=Asked()) as served:
+        documents = documents_of(await served.chat(stream=True))
+        assert content_of(documents) == "".join(words)
+        assert "error" not in str(documents)
+        assert len(asked) > 2, "the stream is judged as it comes, not only at its end"
+
+
+async def test_azures_version_and_key_go_with_each_request() -> None:
+    heard: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        heard.append(request)
+        return whole(message("fine"))
+
+    url = "https://name.openai.azure.com/openai/deployments/m?api-version=2024-10-21"
+    upstream = connect(url, key="secret")
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(answer), base_url=upstream.client.base_url, params=upstream.client.params
+    ) as client:
+        reached = replace(upstream, client=client)
+        await reached.send(b"{}", reached.headers({}, pass_on=False), stream=False)
+        await reached.models(reached.headers({}, pass_on=False))
+    await upstream.client.aclose()
+    assert str(heard[0].url) == url.replace("?", "/chat/completions?")
+    assert str(heard[1].url) == url.replace("?", "/models?")
+    assert {request.headers["api-key"] for request in heard} == {"secret"}

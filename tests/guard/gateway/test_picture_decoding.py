@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from equipoise.errors import PictureError
 from equipoise.guard.gateway.picture_decoding import decode_picture_url
@@ -178,3 +178,38 @@ def test_the_previews_of_a_phone_s_picture_are_left_out() -> None:
     picture = decode_picture_url(url, PicturePolicy())
     sent = Image.open(io.BytesIO(base64.b64decode(picture.url.partition(",")[2])))
     assert (sent.format, sent.size) == ("JPEG", (400, 300))
+
+
+def test_spellings_that_decoders_disagree_about_become_the_usual_one() -> None:
+    usual = url(picture())
+    head, packed = usual.split(",")
+    assert {"+", "/"} <= set(packed)
+    spellings = [
+        packed.replace("+", "-").replace("/", "_"),
+        "\r\n".join(packed[at : at + 76] for at in range(0, len(packed), 76)),
+        f" {packed}\n",
+        packed.rstrip("=") + "==",
+    ]
+    for spelling in spellings:
+        seen = decode_picture_url(f"  {head},{spelling}", LIMITS)
+        assert seen.url == usual
+        assert np.array_equal(np.asarray(seen.image), np.asarray(picture()))
+
+
+def test_texts_that_are_too_large_when_unpacked_are_left_out() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "a" * 3_000_000, zip=True)
+    seen = decode_picture_url(url(picture(), pnginfo=info), LIMITS)
+    assert len(seen.url) == len(url(picture()))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "ICO", "PPM"])
+def test_kinds_that_upstreams_do_not_read_are_refused_with_those_that_they_do(kind: str) -> None:
+    with pytest.raises(PictureError, match="try a file of PNG, JPEG"):
+        decode_picture_url(url(picture((32, 32)), kind), LIMITS)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "file-abc123", "blob:x", "data:,x", "data:image/png,%89PNG"])
+def test_addresses_that_are_no_data_are_refused(address: str) -> None:
+    with pytest.raises(PictureError, match="expected a picture as a base64 data URL"):
+        decode_picture_url(address, LIMITS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import codecs
+import json
 import re
 from collections.abc import Callable
+from difflib import SequenceMatcher
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,9 @@ TEXT = (
 CYRILLIC = str.maketrans("aceopxy", "асеорху")
 CAESAR = str.maketrans("abcdefghijklmnopqrstuvwxyz", "defghijklmnopqrstuvwxyzabc")
 BRAILLE = str.maketrans("abcdefghijklmnopqrstuvwxyz", "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵")
+TURNED = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz")
+NAMES = "alfa bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa quebec romeo"
+SPELLED = {name[0]: name for name in f"{NAMES} sierra tango uniform victor whiskey xray yankee zulu".split()}
 ATBASH = str.maketrans("abcdefghijklmnopqrstuvwxyz", "zyxwvutsrqponmlkjihgfedcba")
 
 
@@ -112,6 +117,76 @@ def test_a_text_from_its_end_is_read_forwards() -> None:
     assert words(TEXT) in [words(reading.text) for reading in several]
 
 
+UNITS = [
+    "A",
+    "a-",
+    "*",
+    "b*",
+    "'a' ",
+    "=41",
+    "12 ",
+    "xa",
+    "%4",
+    "<",
+    "&#",
+    "a b ",
+    "1 ",
+    "[](",
+    "\\x4",
+    "- ",
+    "*_",
+    "aа",
+    "g\u0301",
+]
+MIXED: dict[str, Callable[[str], str]] = {
+    "two spaces between letters": "  ".join,
+    "a list of letters": lambda text: json.dumps(list(text)),
+    "letters in braces": lambda text: "".join(f"{{{c}}}" for c in text),
+    "letters of a program": lambda text: "+".join(f"chr({ord(c)})" for c in text),
+    "strings in pieces": lambda text: " + ".join(repr(text[at : at + 3]) for at in range(0, len(text), 3)),
+    "strings side by side": lambda text: " ".join(repr(text[at : at + 5]) for at in range(0, len(text), 5)),
+    "comments of a program": each_word(lambda word: f"{word[:1]}/**/{word[1:]}"),
+    "escapes in escapes": lambda text: json.dumps("".join(f"\\u{ord(c):04x}" for c in text)),
+    "a letter behind each": "x".join,
+    "words above words": each_word(lambda word: f"<ruby>{word}<rt>tea</rt></ruby>"),
+    "on its head": lambda text: text.lower().translate(TURNED),
+    "on its head from its end": lambda text: text.lower().translate(TURNED)[::-1],
+    "Canadian": lambda text: text.lower().translate(str.maketrans("abcdeghlmnpruvwx", "ᗩᗷᑕᗪᗴᘜᕼᒪᗰᑎᑭᖇᑌᐯᗯ᙭")),
+    "doubled": lambda text: "".join(2 * c if c.isalpha() else c for c in text),
+    "base64 in groups": lambda text: " ".join(re.findall(".{1,4}", base64.b64encode(text.encode()).decode())),
+    "base64 by words": each_word(lambda word: base64.b64encode(word.encode()).decode()),
+    "base64 from its end": lambda text: base64.b64encode(text.encode()).decode()[::-1],
+    "base64 of UTF-16": lambda text: base64.b64encode(text.encode("utf-16-le")).decode(),
+    "base64 in rot13": lambda text: codecs.encode(base64.b64encode(text.encode()).decode(), "rot13"),
+    "base32 in small letters": lambda text: base64.b32encode(text.encode()).decode().lower(),
+    "octal numbers": lambda text: " ".join(f"{b:o}" for b in text.encode()),
+    "quoted printable": lambda text: "".join(f"={b:02X}" for b in text.encode()),
+}
+
+
+@pytest.mark.parametrize("disguise", MIXED)
+def test_a_text_that_is_put_together_otherwise_has_its_words_in_a_reading(disguise: str) -> None:
+    several = [words(reading.text) for reading in readings(MIXED[disguise](TEXT))]
+    assert words(TEXT) in several, several
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda text: " ".join("-".join(str(ord(c) - 96) for c in word) for word in words(text)),
+        lambda text: ", ".join(" ".join(SPELLED[c] for c in word) for word in words(text)),
+        each_word(lambda word: re.sub(r"^([^aeiou]*)([a-z]+)", r"\2\1ay", word.lower())),
+        each_word(lambda word: f"{word[0]}*{word[2:]}" if len(word) > 3 else word),
+        lambda text: re.sub("[aeiou]", lambda match: 3 * match[0], text),
+        lambda text: "".join(chr(33 + (ord(c) + 14) % 94) if "!" <= c <= "~" else c for c in text),
+    ],
+)
+def test_most_words_of_a_game_with_letters_are_in_a_reading(disguise: Callable[[str], str]) -> None:
+    wanted = words(TEXT)
+    best = max(SequenceMatcher(None, words(reading.text), wanted).ratio() for reading in readings(disguise(TEXT)))
+    assert best >= 0.8
+
+
 ORDINARY = [
     TEXT,
     "Sure! Here’s how: 1) mix — gently — the flour, 2) wait 45 minutes… Enjoy your café crème at 25 °C. 😀",
@@ -124,6 +199,10 @@ ORDINARY = [
     "Call 555-0100 or +1 202 555 0143 on 2024-01-02 at 10:20:30; the total is 1,234.56 (12 34 56 78 90 12).",
     "See https://example.com/a-b-c?d=%20x and mail me at jane.doe@example.com about ISBN 978-3-16-148410-0.",
     "The commit is 9094fbd3a1c2e4f5061728394a5b6c7d8e9f0a1b; the key is sk-ABCDEFGHIJKLMNOPQRSTUVWX0123456789.",
+    "That is soooo good, zzz... Aaah! Take the book off the shelf, add all the eggs, and keep the kettle on the stove.",
+    "Echo and Charlie met Mike at the hotel in Lima in November. ⭕ ❌ ₩500",
+    "They say that this will help most when your team does what they need: good work, more time, less talk.",
+    "Today we may play all day: lay the tray by the bay, say hooray, and pay the way.",
     "",
     "?",
     "a, b, c, d and e",
@@ -156,7 +235,7 @@ def test_a_text_that_no_detector_reads_has_no_readings() -> None:
     assert readings("**a** " * (LARGEST // 6 + 1)) == ()
 
 
-@pytest.mark.parametrize("unit", ["A", "a-", "%4", "<", "&#", "a b ", "1 ", "[](", "\\x4", "- ", "*_", "aа", "g\u0301"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_long_repetitions_take_no_time_to_speak_of(unit: str) -> None:
     # A pattern that goes back and forth would not end here for hours.
     assert len(readings(unit * (20_000 // len(unit)))) <= 4

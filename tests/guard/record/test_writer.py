@@ -222,6 +222,29 @@ def test_a_full_disk_fails_an_entry_and_room_lets_the_next_be_written(tmp_path: 
         assert record.verify().problem is None
 
 
+def test_a_trial_fails_as_long_as_the_entry_before_would(tmp_path: Path) -> None:
+    def pages(record: AuditRecord, most: int) -> None:
+        with record._engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {most}")
+
+    with AuditRecord(str(tmp_path / "r.db")) as record:
+        record.append(entry())
+        # The file cannot grow, but there is room for the row that trials write.
+        pages(record, 1)
+        asyncio.run(record.probe(5))
+        with pytest.raises(OutputError, match="full"):
+            record.append(entry(1, "x" * 50_000))
+        for _ in range(2):
+            with pytest.raises(OutputError, match="full"):
+                asyncio.run(record.probe(5))
+            assert record.trouble is not None
+        pages(record, 10_000)
+        asyncio.run(record.probe(5))
+        assert record.trouble is None
+        assert record.append(entry(2)).number == 2
+        assert record.verify().problem is None
+
+
 def test_a_trial_asks_the_thread_and_leaves_no_entry() -> None:
     disk = Disk()
     line = Writer(disk, seconds=5)

@@ -21,6 +21,7 @@ from equipoise.guard.gateway.adapters.adapter import Adapter, handler
 from equipoise.guard.gateway.adapters.completions import CompletionsAdapter
 from equipoise.guard.gateway.adapters.messages import MessagesAdapter
 from equipoise.guard.gateway.adapters.responses import ResponsesAdapter
+from equipoise.guard.gateway.adapters.token_count import MessageTokensAdapter, ResponseTokensAdapter
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
@@ -38,6 +39,8 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "/v1/completions": CompletionsAdapter(),
     "/v1/responses": ResponsesAdapter(),
     "/v1/messages": MessagesAdapter(),
+    "/v1/responses/input_tokens": ResponseTokensAdapter(),
+    "/v1/messages/count_tokens": MessageTokensAdapter(),
 }
 """Other APIs by their routes."""
 
@@ -50,6 +53,8 @@ def create(service: GatewayState) -> Starlette:
     """
     routes = [
         Route("/v1/chat/completions", _guarded(service, chat.answer), methods=["POST"]),
+        # What Azure's SDK calls; the deployment is the model, which is in the body as well.
+        Route("/openai/deployments/{name}/chat/completions", _guarded(service, chat.answer), methods=["POST"]),
         *(
             Route(path, _guarded(service, handler(adapter, path)), methods=["POST"])
             for path, adapter in ADAPTERS.items()
@@ -138,7 +143,10 @@ def _guarded(service: GatewayState, handler: Handler) -> Callable[[Request], Awa
 def _metric_path(request: Request) -> str:
     """The route as a label; names of models are cut, so that clients cannot add labels at will."""
     path = request.url.path
-    return "/v1/models/{name}" if path.startswith("/v1/models/") else path
+    for prefix, suffix in (("/v1/models/", ""), ("/openai/deployments/", "/chat/completions")):
+        if path.startswith(prefix):
+            return f"{prefix}{{name}}{suffix}"
+    return path
 
 
 async def _moderations(service: GatewayState, request: Request) -> Response:

@@ -47,13 +47,13 @@ _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 # One pass finds every run of base64, with its data URL where it has one. Line breaks inside are allowed, as mails wrap
 # at 76 characters, but only between long lines: a loose rule would take a list of words for one run.
 _RUN: Final = re.compile(
-    rf"(?P<head>data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']*)*(?P<coded>;base64)?,)?"
+    rf"(?P<head>data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']{{0,200}}){{0,8}}(?P<coded>;base64)?,)?"
     rf"(?P<run>[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}}(?:\\?[\r\n]+[A-Za-z0-9+/_-]{{{SHORTEST},}}={{0,2}})*"
     r"(?:\r?\n[A-Za-z0-9+/_-]{1,76}={0,2}(?![\w+/-]))?)",
     re.IGNORECASE,
 )
 _SHORT: Final = re.compile(
-    r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']*)*;base64,(?P<run>[A-Za-z0-9+/_-]{4,}={0,2})",
+    r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^,;\s\"']{0,200}){0,8};base64,(?P<run>[A-Za-z0-9+/_-]{4,}={0,2})",
     re.IGNORECASE,
 )
 _PERCENT: Final = re.compile(

@@ -70,7 +70,7 @@ async def complete(
         # After the checks, so that the operator's own words are judged neither as the user's nor as a reason to refuse.
         body = chat_request.with_prompt(call, body)
         upstream_headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
-        upstream = await service.upstream.send(json.dumps(body).encode(), upstream_headers, stream=stream)
+        upstream = await service.upstream.send(_as_bytes(body), upstream_headers, stream=stream)
         call.upstream_headers = passed_back(upstream.headers)
         if stream:
             return await ChatStream(call, request, upstream).answer()
@@ -87,3 +87,16 @@ async def complete(
             call.log.status = 499
             service.run_later(call.write())
         raise
+
+
+def _as_bytes(body: Mapping[str, Any]) -> bytes:
+    """A request as JSON.
+
+    Raises:
+        RequestProblem: a number that JSON cannot say.
+    """
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError as error:
+        # 1e999 is JSON, and Python reads it as infinity.
+        raise RequestProblem(400, "expected numbers that fit into 64 bits", "invalid_json") from error

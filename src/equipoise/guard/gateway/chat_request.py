@@ -118,8 +118,8 @@ def with_prompt(call: ChatCall, body: dict[str, Any]) -> dict[str, Any]:
 
 async def refuse(call: ChatCall, request: ChatRequest, decision: GuardDecision, *, stream: bool) -> Response:
     """A refusal in the form of a reply; the upstream is not called."""
-    field = call.policy.answer.refusal_in
-    choice = replaced({}, None, decision.response, "content_filter", refusal_in=field)
+    field, finish_reason = call.policy.answer.refusal_in, call.policy.answer.finish
+    choice = replaced({}, None, decision.response, finish_reason, refusal_in=field)
     moderation = await call.moderation_field(request, [])
     await call.write()
     document = {**completion(call.log.id, call.log.model, [choice]), **moderation}
@@ -129,7 +129,7 @@ async def refuse(call: ChatCall, request: ChatRequest, decision: GuardDecision, 
     frame["object"] = "chat.completion.chunk"
     deltas: list[tuple[dict[str, Any], str | None]] = [
         ({"role": "assistant", field: decision.response}, None),
-        ({}, "content_filter"),
+        ({}, finish_reason),
     ]
     events = [
         event({**frame, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]})
@@ -144,16 +144,19 @@ def with_picture(body: Mapping[str, Any], path: str, url: str) -> dict[str, Any]
 
     Args:
         body: the request; it stays as it is.
-        path: of the picture, `messages/N/content/M`.
+        path: of the picture, `messages/N/content/M` or `messages/N/images/M`.
         url: the data URL of the checked picture.
     """
-    _, message_index, _, part_index = path.split("/")
+    _, message_index, name, part_index = path.split("/")
     messages = list(body["messages"])
     message = dict(messages[int(message_index)])
-    content = list(message["content"])
-    old = content[int(part_index)]
-    image = old["image_url"]
-    new = {**image, "url": url} if isinstance(image, Mapping) else {"url": url}
-    content[int(part_index)] = {**old, "image_url": new}
-    messages[int(message_index)] = {**message, "content": content}
+    parts = list(message[name])
+    old = parts[int(part_index)]
+    if isinstance(old, str):
+        new: Any = url if ":" in old else url.partition(",")[2]
+    else:
+        image = old["image_url"]
+        new = {**old, "image_url": {**image, "url": url} if isinstance(image, Mapping) else {"url": url}}
+    parts[int(part_index)] = new
+    messages[int(message_index)] = {**message, name: parts}
     return {**body, "messages": messages}

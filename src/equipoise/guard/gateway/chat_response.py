@@ -61,7 +61,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
                 document["choices"][choice.index],
                 None if refused else decision.response,
                 decision.response if refused else None,
-                "content_filter" if refused else "stop",
+                call.policy.answer.finish if refused else "stop",
                 refusal_in=call.policy.answer.refusal_in,
             )
     moderation = await call.moderation_field(request, [choice.text for choice in choices])

@@ -94,7 +94,7 @@ class ChatStream:
             rules.uncheckable_decision,
             kinds,
             wants_usage=self._call.wants_usage,
-            refusal_field=policy.answer.refusal_in,
+            answer=policy.answer,
         )
         # Both are closed here, in this order: a client may leave while either waits.
         async with (

@@ -6,6 +6,7 @@ content with an unknown type is `unsupported`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -28,6 +29,7 @@ SPOKEN: Final = ("text", "reasoning")
 """Kinds of parts that people read as running text."""
 PICTURES: Final = ("picture", "embedded picture")
 """Kinds of parts that are pictures, or called so."""
+_HAS_SCHEME: Final = re.compile(r"\s*(data|https?):", re.IGNORECASE)
 DETAILS: Final = frozenset({"low", "high", "auto", "original"})
 """What stands beside a picture's address in OpenAI's API and says nothing."""
 
@@ -205,6 +207,10 @@ def _url(part: Mapping[str, Any]) -> str | None:
 
 def _image(path: str, part: Any) -> Iterator[ContentPart]:
     """A picture as chat messages hold it, and whatever words stand beside its address."""
+    if isinstance(part, str):
+        # Ollama's field `images` holds plain base64.
+        yield ContentPart(path, "picture", part, part if _HAS_SCHEME.match(part) else f"data:image/png;base64,{part}")
+        return
     url = _url(part) if isinstance(part, Mapping) else None
     if url is None:
         words = words_in(part)

@@ -16,7 +16,7 @@ from equipoise.errors import PictureError
 from equipoise.guard.policy import PicturePolicy
 from equipoise.media.decode import DecodeLimits, decode_picture
 from equipoise.media.encode import data_url, png_bytes, read_data_url
-from equipoise.media.metadata import without_metadata
+from equipoise.media.metadata import without_metadata, without_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +32,7 @@ _MEDIA: Final = {
 }
 _PLAIN: Final = frozenset({"1", "L", "P", "RGB"})
 """Modes whose pixels are those of an 8-bit RGB picture."""
+_ALPHABET: Final = str.maketrans("-_", "+/", " \t\r\n")
 _ORIENTATION: Final = 0x0112
 _NAME: Final = "a picture of the request"
 
@@ -56,10 +57,22 @@ def decode_picture_url(url: str, limits: PicturePolicy) -> DecodedPicture:
     Raises:
         PictureError: no data URL, no base64, no picture, too large, or several frames.
     """
+    url = _usual(url)
     data = read_data_url(url, max_bytes=limits.max_bytes)
     picture = decoded(data, limits)
-    # The client's own spelling of the same file, such as its padding, stays.
+    # The client's own parameters stay.
     return DecodedPicture(picture.image, url) if picture.url == data_url(data, _declared(url)) else picture
+
+
+def _usual(url: str) -> str:
+    """A data URL in the usual alphabet, without line breaks and spaces, with its padding.
+
+    Decoders disagree about the others: one drops `-` and `_`, another reads them as `+` and `/`, and so two pictures
+    come of one URL.
+    """
+    head, comma, packed = url.strip().partition(",")
+    packed = packed.translate(_ALPHABET).rstrip("=")
+    return f"{head}{comma}{packed}{'=' * (-len(packed) % 4)}"
 
 
 def _declared(url: str) -> str:
@@ -78,9 +91,7 @@ def decoded(data: bytes, limits: PicturePolicy) -> DecodedPicture:
     """
     bounds = DecodeLimits(limits.max_pixels, (*FORMATS, "MPO"))
     image = decode_picture(data, _NAME, bounds)
-    from PIL import Image as Pillow
-
-    with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(data), formats=FORMATS) as header:
+    with warnings.catch_warnings(action="ignore"), _opened(data) as header:
         kind = str(header.format)
         kept = data if limits.metadata == "keep" else without_metadata(data, kind)
         if kept is not None and _is_plain(header, data, keeps_metadata=limits.metadata == "keep"):
@@ -88,6 +99,17 @@ def decoded(data: bytes, limits: PicturePolicy) -> DecodedPicture:
         new, media = _encoded(image, header, data)
     # A lossy kind changes pixels a little once more; those of the new file are the ones to check.
     return DecodedPicture(decode_picture(new, _NAME, bounds), data_url(new, media))
+
+
+def _opened(data: bytes) -> Image:
+    """The header of a picture that could be decoded."""
+    from PIL import Image as Pillow
+
+    try:
+        return Pillow.open(io.BytesIO(data), formats=FORMATS)
+    except ValueError:
+        # Texts that are too large when unpacked; they were left out where it was decoded.
+        return Pillow.open(io.BytesIO(without_text(data) or data), formats=FORMATS)
 
 
 def _is_plain(header: Image, data: bytes, *, keeps_metadata: bool) -> bool:

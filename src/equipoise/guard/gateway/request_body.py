@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.json_depth import MOST, is_too_deep
 
 LARGEST: Final = 64_000_000
 """Bytes of a request."""
@@ -18,8 +19,14 @@ async def read_json(request: Request) -> dict[str, Any]:
     """The JSON object in a request's body.
 
     Raises:
-        RequestProblem: the body is too long, or no JSON object.
+        RequestProblem: the body is compressed, too long, nested too deep, or no JSON object.
     """
+    packing = request.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("", "identity"):
+        # Not unpacked: a few bytes can stand for gigabytes.
+        raise RequestProblem(
+            415, f"expected a body without content-encoding, got {packing[:40]}", "unsupported_encoding"
+        )
     parts, size = [], 0
     async with aclosing(request.stream()) as received:
         async for part in received:
@@ -33,6 +40,8 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise RequestProblem(400, "expected JSON", "invalid_json") from error
     if not isinstance(document, dict):
         raise RequestProblem(400, f"expected a JSON object, got {type(document).__name__}", "invalid_json")
+    if is_too_deep(document):
+        raise RequestProblem(400, f"expected JSON of at most {MOST} levels", "invalid_json")
     return document
 
 

@@ -14,11 +14,14 @@ import httpx
 from equipoise.errors import UsageError
 from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.received_bytes import ReceivedBytes
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
 LARGEST: Final = 64_000_000
 """Bytes of a reply that is not streamed."""
+AZURE: Final = (".azure.com", ".azure-api.net")
+"""Hosts whose servers take a key by the name `api-key`."""
 PASSED_ON: Final = ("openai-organization", "openai-project", "x-request-id", "traceparent")
 """Headers of a client that the upstream sees."""
 
@@ -37,6 +40,8 @@ class Upstream:
         passed_on = {name: client[name] for name in PASSED_ON if name in client}
         if self.key is not None:
             passed_on["authorization"] = f"Bearer {self.key}"
+            if str(self.client.base_url.host).endswith(AZURE):
+                passed_on["api-key"] = self.key
         elif pass_on:
             passed_on |= {name: client[name] for name in ("authorization", "api-key") if name in client}
             given = client.get("api-key") or client.get("x-api-key")
@@ -137,9 +142,12 @@ def connect(url: str, *, seconds: float = 120.0, key: str | None = None) -> Upst
         raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1")
     limits = httpx.Limits(max_connections=512, max_keepalive_connections=128)
     timeout = httpx.Timeout(seconds, connect=min(10.0, seconds))
+    # Azure's addresses end in `?api-version=...`, which belongs behind the path of each request.
+    base, params = parsed.copy_with(query=None, fragment=None), parsed.params
     # `trust_env=False`: a proxy in the environment would see every prompt and reply without anybody having configured
     # it.
-    return Upstream(httpx.AsyncClient(base_url=parsed, timeout=timeout, limits=limits, trust_env=False), key)
+    client = httpx.AsyncClient(base_url=base, params=params, timeout=timeout, limits=limits, trust_env=False)
+    return Upstream(client, key)
 
 
 def parsed(response: httpx.Response) -> dict[str, Any]:
@@ -154,7 +162,7 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         raise RequestProblem(
             502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
         ) from error
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or is_too_deep(document):
         raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
     if is_error(document) and (reported := reported_error(document)) is not None:
         # OpenRouter and some gateways report errors with status 200.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from equipoise.guard.normalisation.vocabulary import known_share, words_of
+from equipoise.guard.normalisation.vocabulary import is_word, known_share, ranks, words_of
 
 _CHUNK: Final = re.compile(r"[^.!?:;\n\"]+[.!?:;\n\"]*")
+_AY: Final = re.compile(r"\b([A-Za-z]+?)(?:w|y)?ay\b")
 LEAST: Final = 12
 """Letters of a chunk that is looked at; fewer prove nothing."""
 ENGLISH: Final = 0.55
@@ -53,9 +54,37 @@ def _ciphers(chunk: str) -> Iterator[Callable[[str], str]]:
         yield lambda text, table=table: text.translate(table)  # type: ignore[misc]
 
 
+def _rot47(text: str) -> str:
+    return text.translate({code: 33 + (code + 14) % 94 for code in range(33, 127)})
+
+
+def _every_other(text: str) -> str:
+    """A text without the sign that stands behind each of its characters."""
+    between = text[1::2]
+    most = max(set(between), key=between.count) if len(text) >= LEAST else ""
+    return text[::2] if most.strip() and between.count(most) >= 0.95 * len(between) else text
+
+
+def _from_pig_latin(text: str) -> str:
+    """A text whose words lost their first consonants to an end in `ay`."""
+
+    def of(match: re.Match[str]) -> str:
+        stem = match[1]
+        words = [stem[len(stem) - moved :] + stem[: len(stem) - moved] for moved in range(4)]
+        words = [word for word in words if is_word(word)]
+        return min(words, key=lambda word: ranks()[word.lower()]) if words else match[0]
+
+    number = len(_AY.findall(text))
+    return _AY.sub(of, text) if number >= max(6, 0.5 * len(words_of(text))) else text
+
+
 def deciphered(text: str) -> str:
     """A text with those of its sentences deciphered that are English only then."""
     words = words_of(text)
+    for cipher in (_from_pig_latin, _every_other, _rot47) if known_share(words) < FOREIGN else ():
+        plain = cipher(text)
+        if plain != text and known_share(words_of(plain)) >= ENGLISH:
+            return plain
     if sum(map(len, words)) >= LEAST and known_share(words) < FOREIGN and (plain := _best(text)) != text:
         return plain
     left = CHUNKS

@@ -4,27 +4,51 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
 
-from equipoise.guard.normalisation.vocabulary import known_share, words_of
+from equipoise.guard.normalisation.vocabulary import is_word, known_share, segmented, words_of
 
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}={0,2}(?:\r?\n[A-Za-z0-9+/_-]{16,}={0,2})*"
     r"(?:\r?\n[A-Za-z0-9+/_-]{1,76}={1,2})?(?![A-Za-z0-9+/_-])"
 )
-_BASE32: Final = re.compile(r"(?<![A-Z2-7])[A-Z2-7]{16,}={0,6}(?![A-Z2-7])")
+_GROUPS: Final = re.compile(
+    "|".join(
+        rf"(?<![^\s\"'`])(?:[A-Za-z0-9+/]{{{size}}} ){{4,}}[A-Za-z0-9+/]{{1,{size}}}={{0,2}}(?![^\s\"'`])"
+        for size in (4, 5, 8, 10, 16)
+    )
+)
+"""Base64 in groups of equal length."""
+_WORDS: Final = re.compile(
+    r"(?<!\S)(?:(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)[ \n]){4,}"
+    r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)(?!\S)"
+)
+"""Words that are base64 each by itself."""
+_BASE32: Final = re.compile(
+    r"(?<![A-Z2-7])[A-Z2-7]{16,}={0,6}(?![A-Z2-7])|(?<![a-z2-7])[a-z2-7]{24,}={0,6}(?![a-z2-7])"
+)
+_QUOTED: Final = re.compile(r"(?:=[0-9A-F]{2}){5,}")
+_PLACES: Final = re.compile(r"(?<![\w.-])\d{1,2}(?:[ /-]{1,3}\d{1,2}){11,}(?![\w.-])")
+"""Letters as their places in the alphabet."""
+_SPELLED: Final = re.compile(
+    r"\b(?:(?:alfa|alpha|bravo|charlie|delta|echo|foxtrot|golf|hotel|india|juliett?|kilo|lima|mike|november|oscar|papa|"
+    r"quebec|romeo|sierra|tango|uniform|victor|whiskey|x-?ray|yankee|zulu)\b[\s,.;/-]{0,3}){6,}",
+    re.IGNORECASE,
+)
+"""NATO's alphabet."""
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[\s,;:-]{0,2}){6,}(?![0-9A-Za-z])")
 _BINARY: Final = re.compile(r"(?<![0-9])(?:[01]{7,8}[\s,;-]{0,2}){4,}(?![0-9])")
 _DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,2}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
 _BACKSLASH: Final = re.compile(
-    r"(?:\\u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|U\+[0-9A-Fa-f]{4,6}\s?){3,}"
+    r"(?:\\{1,4}u[0-9A-Fa-f]{4}|\\u\{[0-9A-Fa-f]{1,6}\}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2}|\\[0-7]{3}|U\+[0-9A-Fa-f]{4,6}\s?){3,}"
 )
 _CODE: Final = re.compile(
-    r"\\u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|U\+([0-9A-Fa-f]{4,6})\s?"
+    r"\\{1,4}u\{?([0-9A-Fa-f]{1,6})\}?|\\U([0-9A-Fa-f]{8})|\\x([0-9A-Fa-f]{2})|\\([0-7]{3})|U\+([0-9A-Fa-f]{4,6})\s?"
 )
 _MORSE: Final = re.compile(r"(?<![\w.-])(?:[.\u00b7\u2022-]{1,6}[ /|]{1,3}){4,}[.\u00b7\u2022-]{1,6}(?![\w.-])")
 _BRAILLE: Final = re.compile(r"[\u2801-\u283f][\u2800-\u283f ]{3,}")
@@ -57,7 +81,7 @@ def _replacing(decode: Callable[[str], str | None]) -> Callable[[re.Match[str]],
 
 def text_of(data: bytes) -> str | None:
     """Bytes as the text that they are; None where they are none."""
-    for encoding in ("utf-8", "utf-16") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8",):
+    for encoding in _encodings(data):
         # A run may have been cut within a letter.
         for cut in range(min(4, len(data))):
             try:
@@ -67,6 +91,17 @@ def text_of(data: bytes) -> str | None:
             odd = sum(not (letter.isprintable() or letter in "\r\n\t\f") for letter in text)
             return text if text and odd * 50 <= len(text) else None
     return None
+
+
+def _encodings(data: bytes) -> tuple[str, ...]:
+    """The encodings that bytes may have."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-8", "utf-16"
+    # Latin letters in UTF-16 have a zero as every second byte, before or behind the letter.
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if data[first::2].count(0) * 10 >= len(data) * 4:
+            return (name,)
+    return ("utf-8",)
 
 
 def from_base64(run: str) -> bytes | None:
@@ -84,10 +119,46 @@ _BLANK: Final = str.maketrans("-_", "+/", "\\\r\n\t =")
 
 
 def _base64_text(run: str) -> str | None:
-    data = from_base64(run)
-    text = None if data is None else text_of(data)
-    # Words decode to bytes that are rarely UTF-8 and still more rarely printable ASCII.
-    return text if text is not None and _says_words(text) else None
+    # As it stands, from its end, and in rot13.
+    for packed in (run, run[::-1].lstrip("="), codecs.encode(run, "rot13")):
+        data = from_base64(packed)
+        text = None if data is None else text_of(data)
+        # Words decode to bytes that are rarely UTF-8 and still more rarely printable ASCII.
+        if text is not None and _says_words(text):
+            return text
+    return None
+
+
+def _grouped_text(run: str) -> str | None:
+    return _base64_text(run.replace(" ", ""))
+
+
+def _words_text(run: str) -> str | None:
+    words = [text_of(from_base64(word) or b"") for word in run.split()]
+    text = " ".join(word for word in words if word is not None)
+    return text if None not in words and known_share(words_of(text)) >= 0.5 else None
+
+
+def _quoted_text(run: str) -> str | None:
+    return _ascii(bytes.fromhex(run.replace("=", "")))
+
+
+def _places_text(run: str) -> str | None:
+    numbers = map(int, re.findall(r"\d+", run))
+    if not all(1 <= number <= 26 for number in numbers):
+        return None
+    text = re.sub(r"\d+", lambda match: _LETTERS[int(match[0]) - 1], run)
+    text = re.sub(r"[a-z](?:-[a-z])+|[a-z](?: [a-z])+", lambda match: re.sub("[- ]", "", match[0]), text)
+    words = words_of(text)
+    text = " ".join(word if is_word(word) else segmented(word) for word in words)
+    return text if known_share(words_of(text)) >= 0.6 else None
+
+
+def _spelled_text(run: str) -> str | None:
+    words = [
+        "".join(name[0] for name in re.findall(r"x-?ray|[a-z]+", word.lower())) for word in re.split("[,.;/]", run)
+    ]
+    return " ".join(word if is_word(word) else segmented(word) for word in words if word)
 
 
 def _says_words(text: str) -> bool:
@@ -96,7 +167,7 @@ def _says_words(text: str) -> bool:
 
 
 def _base32_text(run: str) -> str | None:
-    packed = run.rstrip("=")
+    packed = run.rstrip("=").upper()
     try:
         return _ascii(base64.b32decode(packed + "=" * (-len(packed) % 8)))
     except (binascii.Error, ValueError):
@@ -115,9 +186,13 @@ def _binary_text(run: str) -> str | None:
 
 def _decimal_text(run: str) -> str | None:
     codes = [int(code) for code in re.findall(r"\d+", run)]
-    text = _ascii(bytes(codes)) if max(codes) < 256 else None
-    # Any list of numbers below 256 gives letters; only words are taken for text.
-    return text if text is not None and known_share(words_of(text)) >= 0.5 else None
+    octal = [int(code, 8) for code in re.findall(r"\d+", run)] if re.search("[89]", run) is None else []
+    for numbers in (codes, octal):
+        text = _ascii(bytes(numbers)) if numbers and max(numbers) < 256 else None
+        # Any list of numbers below 256 gives letters; only words are taken for text.
+        if text is not None and known_share(words_of(text)) >= 0.5:
+            return text
+    return None
 
 
 def _ascii(data: bytes) -> str | None:
@@ -158,9 +233,14 @@ _DECODERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str | None]], ...]
     (_BINARY, _binary_text),
     (_HEX, _hex_text),
     (_DECIMAL, _decimal_text),
+    (_PLACES, _places_text),
+    (_QUOTED, _quoted_text),
+    (_WORDS, _words_text),
+    (_GROUPS, _grouped_text),
     (_BASE32, _base32_text),
     (_BASE64, _base64_text),
     (_MORSE, _morse_text),
     (_BRAILLE, _braille_text),
+    (_SPELLED, _spelled_text),
 )
 """In this order: digits are looked at as binary before hex, and as hex before base64."""

@@ -8,7 +8,7 @@ from typing import Final
 TELLING: Final = 0.5
 """Letters and digits to a character, at least, in ordinary text and code; English has 0.8, code 0.6."""
 _UNIT: Final = re.compile(
-    r"<[^<>]{0,300}>|%[0-9A-Fa-f]{2}|\\u\{?[0-9A-Fa-f]{4}\}?|\\x[0-9A-Fa-f]{2}|&#?\w{1,8};|\b[0-9]{2,8}\b"
+    r"<[^<>]{0,300}>|\b(?:chr|char|fromCharCode)\(\d{2,3}\)|%[0-9A-Fa-f]{2}|\\u\{?[0-9A-Fa-f]{4}\}?|\\x[0-9A-Fa-f]{2}|&#?\w{1,8};|\b[0-9]{2,8}\b"
 )
 """What stands for one character, or for none: a tag, an escape, a number that may be a character's code."""
 _RUN: Final = re.compile(r"[A-Za-z0-9+/]{40,}")

@@ -9,9 +9,9 @@ from typing import Final
 from equipoise.guard.normalisation.vocabulary import is_word, known_share, segmented, words_of
 
 _SPACED: Final = re.compile(
-    r"(?<![^\W_])[^\W_](?:[^\w]{1,3}[^\W_]){4,}(?![^\W_])|(?<![^\W_])[^\W_](?:_[^\W_]){4,}(?![^\W_])"
+    r"(?<![^\W_])[^\W_](?:[^\w]{1,9}[^\W_]){4,}(?![^\W_])|(?<![^\W_])[^\W_](?:_[^\W_]){4,}(?![^\W_])"
 )
-"""Five single letters or more, each apart from the next."""
+"""Five single letters or more, each apart from the next: by spaces, by signs, or as a list of a program."""
 _LONG: Final = re.compile(r"[A-Za-z]{24,}")
 """Letters in a row that are no word; the vocabulary's longest has 18."""
 _BETWEEN: Final = re.compile(r"(?<=[A-Za-z])([^\w\s]|_)(?=[A-Za-z])")

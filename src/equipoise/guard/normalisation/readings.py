@@ -15,8 +15,10 @@ from typing import Final
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.normalisation import leetspeak
 from equipoise.guard.normalisation.ciphers import backwards, deciphered
+from equipoise.guard.normalisation.code_pieces import joined_pieces
 from equipoise.guard.normalisation.encodings import decoded
 from equipoise.guard.normalisation.letter_gaps import joined
+from equipoise.guard.normalisation.misspelt import spelt
 from equipoise.guard.normalisation.typography import unified, without_markup
 
 LARGEST: Final = 400_000
@@ -99,7 +101,7 @@ def variants(item: GuardInput) -> tuple[tuple[str, GuardInput], ...]:
 def _plain(text: str) -> tuple[str, int]:
     """A text without typography, and how many marks and signs it had beside and between its letters."""
     text, accents = unified(text)
-    text, marks = without_markup(text)
+    text, marks = without_markup(spelt(joined_pieces(text)))
     text, signs = joined(text)
     return text, accents + marks + signs
 

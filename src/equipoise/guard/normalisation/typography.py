@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import string
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,16 +24,28 @@ _FOLDED: Final = re.compile(
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
 _LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-z]*\s*\{([^{}]{0,2000})\}")
 _LINK: Final = re.compile(r"!?\[([^\[\]]{0,500})\]\([^()\s]{0,2000}\)")
-_MARKUP: Final = re.compile(r"[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)_+(?!\w)")
+_MARKUP: Final = re.compile(r"(?<![*`~|])[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)(?<!_)_+(?!\w)")
 """Marks of emphasis, code and the like beside a word, an underscore within a word excepted."""
 _ESCAPE: Final = re.compile(r"\\(?=[*_~`|])")
+
+
+_ANNOTATION: Final = re.compile(r"<r[tp]\b[^<>]{0,100}>[^<>]{0,100}</r[tp]>", re.IGNORECASE)
+"""What stands above a word, and not in it."""
+_DRAWN: Final = dict(zip("⭕❌₳฿₵Ɇ₣₲Ⱨ₭Ⱡ₥₦Ø₱Ɽ₴₮Ʉ₩ӾɎⱫ", "oxabcefghklmnoprstuwxyz", strict=True)) | dict(
+    zip("ᗩᗷᑕᗪᗴᖴᘜᕼᒍᒪᗰᑎᑭᖇᑌᐯᗯ᙭ᘔ", "abcdefghjlmnpruvwxz", strict=True)
+)
+"""Signs and letters that draw a Latin letter, beside those of Unicode's table."""
+_TURNED: Final = str.maketrans("ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz", string.ascii_lowercase)
+_TURNED_ONLY: Final = frozenset("ɐǝɟƃᴉɾʞɯɹʇʌʍʎ")
+TURNED: Final = 0.15
+"""Share of a text's letters that stand on their heads, from which on all do."""
 
 
 @lru_cache(maxsize=1)
 def look_alikes() -> Mapping[int, str]:
     """Characters with the ASCII letters and digits that they look like, for `str.translate`."""
     rows = [line.split() for line in TABLE.read_text(encoding="ascii").splitlines() if not line.startswith("#")]
-    return {int(code, 16): letters for code, letters in rows}
+    return {ord(drawn): letter for drawn, letter in _DRAWN.items()} | {int(code, 16): letters for code, letters in rows}
 
 
 def unified(text: str) -> tuple[str, int]:
@@ -45,6 +58,8 @@ def unified(text: str) -> tuple[str, int]:
     """
     if text.isascii():
         return text, 0
+    if sum(character in _TURNED_ONLY for character in text) >= max(4, TURNED * len(text)):
+        text = text.translate(_TURNED)
     # Tags first: they are format characters, too, and what they spell would fall with the invisible ones below.
     text = text.translate(_TAGS)
     text = "".join(character for character in text if not _invisible(character))
@@ -80,7 +95,8 @@ def _without_look_alikes(text: str) -> str:
     if not others:
         return text
     replaced = {word: word.translate(table) for word in others}
-    possible = sum(result.isascii() for result in replaced.values())
+    # Single signs, as for right and wrong or for a currency, are no words.
+    possible = sum(result.isascii() and sum(map(str.isalpha, result)) > 1 for result in replaced.values())
     most = possible * 2 > len(others)
 
     def of(match: re.Match[str]) -> str:
@@ -98,7 +114,7 @@ def without_markup(text: str) -> tuple[str, int]:
     if "&" in text and ";" in text:
         text = html.unescape(text)
     if "<" in text:
-        text, number = _TAG.subn("", text)
+        text, number = _TAG.subn("", _ANNOTATION.sub("", text))
         fallen += number
     if "\\" in text:
         text, number = _LATEX.subn(r"\1", text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import TimeoutError as Late
 from contextlib import closing
@@ -60,6 +61,8 @@ class AuditRecord:
         self._engine, self._table = _opened(url)
         self._seconds = seconds
         self._file = _identity(self._engine)
+        self._refused = 0
+        """Characters of the longest entry of the last batch, if the database took none of it."""
         self._writer = Writer(self._commit, seconds=seconds)
 
     def __enter__(self) -> Self:
@@ -135,13 +138,18 @@ class AuditRecord:
 
         self._same_file()
         try:
-            return self._inserted(texts)
+            if self._refused and not texts:
+                self._rehearse()
+            stored = self._inserted(texts)
         # These are of the server or the disk and hit the whole batch. Anything else is taken for the fault of one
         # entry, and the writer tries them one by one.
         except (OperationalError, InternalError, InterfaceError, OSError):
+            self._refused = max(map(len, texts), default=self._refused)
             raise
         except Exception as error:
             raise SingleError from error
+        self._refused = 0
+        return stored
 
     def _same_file(self) -> None:
         """A file that was removed or replaced would take entries through connections that are open, and lose them.
@@ -181,6 +189,23 @@ class AuditRecord:
             ]
             connection.execute(insert(self._table), rows)
         return stored
+
+    def _rehearse(self) -> None:
+        """After a batch that the database did not take: insert as much as that, and take it back.
+
+        PostgreSQL writes a small row anew within the page that it is on, also where the disk has no room for another
+        page. Without this the trial would succeed between two entries that fail.
+        """
+        from sqlalchemy import insert
+
+        # A transaction of its own: SQLite ends the one in which it finds no room.
+        with self._engine.connect() as connection:
+            _take_turn(connection)
+            # Digits at random, since equal ones would be packed to next to nothing.
+            entry, digest = secrets.token_hex(self._refused // 2 + 1), secrets.token_hex(32)
+            number = self._last(connection).number + 1
+            connection.execute(insert(self._table), {"number": number, "entry": entry, "hash": digest})
+            connection.rollback()
 
     def _last(self, connection: Connection) -> Stored:
         from sqlalchemy import select

@@ -93,7 +93,6 @@ async def test_an_error_within_a_stream_ends_it(tmp_path: Path, route: str) -> N
 @pytest.mark.parametrize(
     ("route", "more"),
     [
-        ("/v1/completions", {"prompt": ["a", "b"]}),
         ("/v1/completions", {"prompt": [1, 2]}),
         ("/v1/completions", {"suffix": "end"}),
         ("/v1/responses", {"previous_response_id": "resp_1"}),
@@ -223,3 +222,46 @@ async def test_only_listed_origins_may_call(tmp_path: Path) -> None:
             assert response.headers["access-control-allow-origin"] == "https://chat.example.com"
             other = await client.options("/v1/chat/completions", headers={**allowed, "origin": "https://evil.example"})
             assert "access-control-allow-origin" not in other.headers
+
+
+async def test_log_probabilities_reach_the_official_client_of_responses(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+        probabilities = [{"token": "fine", "logprob": -0.5, "bytes": None, "top_logprobs": []}]
+        if not body.get("stream"):
+            return whole({**message("fine"), "logprobs": {"content": probabilities, "refusal": None}})
+        choice = {"index": 0, "delta": {"content": "fine"}, "logprobs": {"content": probabilities}}
+        chunk = b"data: " + json.dumps({"id": "c1", "model": "m", "choices": [choice]}).encode() + b"\n\n"
+        return pieces(chunk, chunk, delta(None, finish="stop"), b"data: [DONE]\n\n")
+
+    async with gateway(tmp_path, answer) as served:
+        reply: Any = await sdk(served).responses.create(model="m", input="hi", top_logprobs=2)
+        assert [token.token for token in reply.output[0].content[0].logprobs] == ["fine"]
+        async with sdk(served).responses.stream(model="m", input="hi", top_logprobs=2) as stream:
+            deltas = [event async for event in stream if event.type == "response.output_text.delta"]
+            final: Any = await stream.get_final_response()
+        assert [len(event.logprobs) for event in deltas] == [1, 1]
+        assert len(final.output[0].content[0].logprobs) == 2
+
+
+async def test_settings_of_messages_become_those_of_a_chat(tmp_path: Path) -> None:
+    form = {"type": "json_schema", "schema": {"type": "object"}}
+    async with gateway(tmp_path, answers("{}")) as served:
+        config = {"format": form, "effort": "low"}
+        edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+        for more in ({"output_config": config, "context_management": edits}, {"output_format": form}):
+            assert (await ask(served, "/v1/messages", thinking={"type": "adaptive"}, **more)).status_code == 200
+        asked = served.fake.requests
+        assert [body["response_format"]["json_schema"]["schema"] for body in asked] == [{"type": "object"}] * 2
+        assert asked[0]["reasoning_effort"] == "low"
+        assert not {"output_config", "output_format", "context_management", "thinking"} & {*asked[0], *asked[1]}
+
+
+async def test_azures_client_finds_its_route(tmp_path: Path) -> None:
+    async with gateway(tmp_path, answers("fine")) as served:
+        client = openai.AsyncAzureOpenAI(
+            azure_endpoint="http://gateway", api_key="k", api_version="2024-10-21", http_client=served.client
+        )
+        reply = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+        assert reply.choices[0].message.content == "fine"
+        assert "api-version" not in str(served.fake.requests)

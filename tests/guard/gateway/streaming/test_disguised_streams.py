@@ -30,6 +30,10 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "hex": lambda text: text.encode().hex(),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "rot13": lambda text: codecs.encode(text, "rot13"),
+    "a list of letters": lambda text: json.dumps(list(text)),
+    "letters of a program": lambda text: "+".join(f"chr({ord(c)})" for c in text),
+    "doubled": lambda text: "".join(2 * c if c.isalpha() else c for c in text),
+    "octal numbers": lambda text: " ".join(f"{b:o}" for b in text.encode()),
 }
 
 

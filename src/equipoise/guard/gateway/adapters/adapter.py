@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -16,6 +17,8 @@ from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.state import GatewayState
 
+AT_ONCE: Final = 4
+"""Chat calls of one request at the same time."""
 _MALFORMED: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
 """What translating a document raises whose fields have other types than the API's."""
 
@@ -60,6 +63,23 @@ class Adapter(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchAdapter(Protocol):
+    """An API whose request may stand for several chat requests."""
+
+    def split(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One request for each; the request itself where it stands for one.
+
+        Raises:
+            RequestProblem: they cannot be answered together.
+        """
+        ...
+
+    def joined(self, replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The replies to all as one."""
+        ...
+
+
 def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], Awaitable[Response]]:
     """The handler of a route that speaks another API.
 
@@ -72,23 +92,80 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
         try:
             client = service.keys.client(credential(request.headers))
             body = await read_json(request)
-            # All APIs become one chat request here, and everything that checks works on that. An adapter cannot forget
-            # a check, because it never sees one.
-            chat_body = _chat_request(adapter, body)
-            work = chat.complete(service, client, dict(request.headers), chat_body, route)
-            response = await while_connected(request, work)
+            # All APIs become chat requests here, and everything that checks works on those. An adapter cannot forget a
+            # check, because it never sees one.
+            bodies = adapter.split(body) if isinstance(adapter, BatchAdapter) else [body]
+            chats = [_chat_request(adapter, part) for part in bodies]
+            headers = dict(request.headers)
+            if len(chats) > 1:
+                calls = [chat.complete(service, client, headers, part, route) for part in chats]
+                work = _all(calls, lambda responses: _joined(adapter, responses, bodies))
+                return await while_connected(request, work)
+            response = await while_connected(request, chat.complete(service, client, headers, chats[0], route))
+            if chats[0].get("stream") is True:
+                return _translated_stream(response, adapter.stream(body))
+            return as_json(_reply(adapter, response, bodies[0]), headers=_headers([response]))
         except RequestProblem as problem:
             return as_json(adapter.problem(problem), problem.status, problem.headers)
-        if chat_body.get("stream") is True:
-            return _translated_stream(response, adapter.stream(body))
-        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        try:
-            return as_json(adapter.reply(json.loads(bytes(response.body)), body), headers=headers)
-        except _MALFORMED:
-            invalid = RequestProblem(502, "the upstream's reply has no form of this API", "upstream_invalid", headers)
-            return as_json(adapter.problem(invalid), invalid.status, headers)
 
     return handle
+
+
+async def _all(
+    calls: Sequence[Coroutine[Any, Any, Response]], joined: Callable[[Sequence[Response]], Response]
+) -> Response:
+    """The response made of those of several chat calls; the first error is that of all."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(call: Coroutine[Any, Any, Response]) -> Response:
+        try:
+            async with room:
+                return await call
+        finally:
+            # Does nothing after its end; a call that never began is not left to the garbage collector.
+            call.close()
+
+    tasks = [asyncio.create_task(one(call)) for call in calls]
+    try:
+        return joined(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that was cancelled before it ran has not entered `one`.
+        for call in calls:
+            call.close()
+        raise
+
+
+def _joined(adapter: Adapter, responses: Sequence[Response], bodies: Sequence[Mapping[str, Any]]) -> Response:
+    assert isinstance(adapter, BatchAdapter)
+    replies = [_reply(adapter, response, body) for response, body in zip(responses, bodies, strict=True)]
+    return as_json(adapter.joined(replies), headers=_headers(responses))
+
+
+def _headers(responses: Sequence[Response]) -> dict[str, str]:
+    """The headers of a response, and of several those of the gateway one after the other."""
+    headers = {name: value for name, value in responses[0].headers.items() if not name.startswith("content-")}
+    for name in headers if len(responses) > 1 else ():
+        if name.startswith("x-equipoise-"):
+            headers[name] = ", ".join(response.headers.get(name, "") for response in responses)
+    return headers
+
+
+def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any]) -> dict[str, Any]:
+    """A response to a chat request in the form of this API.
+
+    Raises:
+        RequestProblem: it has none.
+    """
+    try:
+        return adapter.reply(json.loads(bytes(response.body)), body)
+    except _MALFORMED as error:
+        headers = _headers([response])
+        raise RequestProblem(
+            502, "the upstream's reply has no form of this API", "upstream_invalid", headers
+        ) from error
 
 
 def _chat_request(adapter: Adapter, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,16 +12,11 @@ from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, sto
 from equipoise.guard.gateway.errors import RequestProblem
 
 _PASSED: Final = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
-_CANNOT: Final[Mapping[str, Any]] = {"container": None, "mcp_servers": [], "context_management": None}
-_DROPPED: Final = (
-    "messages",
-    "system",
-    "tools",
-    "tool_choice",
-    "stop_sequences",
-    "metadata",
-    "thinking",
-    "service_tier",
+_CANNOT: Final[Mapping[str, Any]] = {"container": None, "mcp_servers": []}
+_DROPPED: Final = frozenset(
+    {"messages", "system", "tools", "tool_choice", "stop_sequences", "metadata", "output_config", "output_format"}
+    # The upstream's own business: how it thinks, at what price, and what of a long history it leaves out.
+    | {"thinking", "service_tier", "context_management", "cache_control", "inference_geo", "speed"}
 )
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 _TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
@@ -65,6 +60,7 @@ class MessagesAdapter:
             chat["tools"] = [_tool(tool) for tool in tools_of(body)]
         if isinstance(body.get("tool_choice"), Mapping):
             chat |= _tool_choice(body["tool_choice"])
+        chat |= _output(body)
         if body.get("stream") is True:
             chat["stream_options"] = {"include_usage": True}
         return chat
@@ -177,9 +173,23 @@ def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": blocks or None} | ({"tool_calls": calls} if calls else {})
 
 
+def _output(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of the reply and the effort for it: `output_config`, or `output_format` of the beta."""
+    config = body.get("output_config")
+    config = config if isinstance(config, Mapping) else {}
+    settings: dict[str, Any] = {}
+    form = config.get("format") or body.get("output_format")
+    if isinstance(form, Mapping) and form.get("type") == "json_schema":
+        schema = {"name": "output", "schema": form.get("schema"), "strict": True}
+        settings["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if config.get("effort"):
+        settings["reasoning_effort"] = config["effort"]
+    return settings
+
+
 def _tool(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, Mapping) or tool.get("type", "custom") != "custom" or "name" not in tool:
-        raise unsupported("expected tools of the client; the server's tools are not available", "tools")
+        raise unsupported("expected tools with an input_schema; Anthropic's own tools are not available", "tools")
     function = {"name": tool["name"], "parameters": tool.get("input_schema") or {}}
     if tool.get("description"):
         function["description"] = tool["description"]

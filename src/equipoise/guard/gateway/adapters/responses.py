@@ -15,6 +15,7 @@ from equipoise.guard.gateway.adapters.responses_items import (
     message_item,
     reasoning_item,
     token_counts,
+    token_logprobs,
 )
 from equipoise.guard.gateway.adapters.responses_stream import ResponsesStream
 from equipoise.guard.gateway.errors import RequestProblem
@@ -94,7 +95,8 @@ class ResponsesAdapter:
         output = []
         if texts.get("reasoning"):
             output.append(reasoning_item(identity, texts["reasoning"]))
-        parts = [content_part(kind, texts[kind]) for kind in ("text", "refusal") if texts.get(kind)]
+        tokens = token_logprobs(choice)
+        parts = [content_part(kind, texts[kind], tokens) for kind in ("text", "refusal") if texts.get(kind)]
         if parts:
             output.append(message_item(identity, parts))
         output += [call_item(call) for call in calls.all()]

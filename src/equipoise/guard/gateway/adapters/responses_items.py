@@ -8,11 +8,18 @@ from typing import Any
 from equipoise.guard.gateway.adapters.message_pieces import ToolCall
 
 
-def content_part(kind: str, text: str) -> dict[str, Any]:
-    """A part of an output message: text or refusal."""
+def content_part(kind: str, text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
+    """A part of an output message: text, with the log-probabilities of its tokens if there are any, or refusal."""
     if kind == "refusal":
         return {"type": "refusal", "refusal": text}
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+
+
+def token_logprobs(choice: Mapping[str, Any]) -> list[Any]:
+    """The log-probabilities of the tokens of a choice, or of a chunk of it; a chat has them in the same form."""
+    logprobs = choice.get("logprobs")
+    tokens = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    return tokens if isinstance(tokens, list) else []
 
 
 def message_item(identity: str, parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from equipoise.guard.gateway.adapters.responses_items import (
     message_item,
     reasoning_item,
     token_counts,
+    token_logprobs,
 )
 
 _DELTAS = {"text": "response.output_text", "refusal": "response.refusal", "reasoning": "response.reasoning_text"}
@@ -40,6 +41,16 @@ class ResponsesStream(FirstChoiceStream):
         """Parts of the open message that are complete."""
         self._kind, self._text = "", ""
         """Kind and text of the open part."""
+        self._new_logprobs: list[Any] = []
+        """Of the tokens of the chunk that is being read."""
+        self._logprobs: list[Any] = []
+        """Of the tokens of the open part."""
+
+    def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
+        """The events for the first choice of a chunk."""
+        first = [choice for choice in chunk.get("choices") or () if choice.get("index", 0) == 0]
+        self._new_logprobs = [token for choice in first for token in token_logprobs(choice)]
+        return super().chunk(chunk)
 
     def error(self, error: Mapping[str, Any]) -> list[bytes]:
         """The error, and the response as failed."""
@@ -84,7 +95,11 @@ class ResponsesStream(FirstChoiceStream):
         if kind != self._kind:
             events += [*self._close_part(), *self._open_part(kind)]
         self._text += text
-        more: dict[str, Any] = {"logprobs": []} if kind == "text" else {}
+        more: dict[str, Any] = {}
+        if kind == "text":
+            tokens, self._new_logprobs = self._new_logprobs, []
+            self._logprobs += tokens
+            more["logprobs"] = tokens
         return [*events, self._event(f"{_DELTAS[kind]}.delta", **self._at(), delta=text, **more)]
 
     def _open_item(self, item: str) -> list[bytes]:
@@ -93,14 +108,14 @@ class ResponsesStream(FirstChoiceStream):
         return [self._event("response.output_item.added", output_index=len(self._output), item=begun)]
 
     def _open_part(self, kind: str) -> list[bytes]:
-        self._kind, self._text = kind, ""
+        self._kind, self._text, self._logprobs = kind, "", []
         return [self._event("response.content_part.added", **self._at(), part=self._part())]
 
     def _close_part(self) -> list[bytes]:
         if not self._kind:
             return []
         name = {"refusal": "refusal"}.get(self._kind, "text")
-        more: dict[str, Any] = {"logprobs": []} if self._kind == "text" else {}
+        more: dict[str, Any] = {"logprobs": self._logprobs} if self._kind == "text" else {}
         events = [
             self._event(f"{_DELTAS[self._kind]}.done", **self._at(), **{name: self._text}, **more),
             self._event("response.content_part.done", **self._at(), part=self._part()),
@@ -128,7 +143,7 @@ class ResponsesStream(FirstChoiceStream):
     def _part(self) -> dict[str, Any]:
         if self._kind == "reasoning":
             return {"type": "reasoning_text", "text": self._text}
-        return content_part(self._kind, self._text)
+        return content_part(self._kind, self._text, self._logprobs)
 
     def _at(self) -> dict[str, Any]:
         identity = self._whole_item()["id"]

@@ -38,7 +38,7 @@ class ChoiceBuffer:
     allowed: int = 0
     """Position up to which the text may be sent."""
     finished: str | None = None
-    """The finish reason, once the upstream sent it."""
+    """The finish reason, once the upstream sent it; empty where it sent an empty one."""
     ended: bool = False
     """Whether nothing more of this choice is sent."""
     started: bool = False
@@ -76,7 +76,10 @@ class ChoiceBuffer:
         self.add_beside({name: choice[name] for name in choice if name not in ("delta", "text")})
         self.add_beside(beside or {})
         finish = choice.get("finish_reason")
-        if finish is not None:
+        if finish in ("", "null"):
+            # Some servers say so with every chunk that is not the last; where the last says no more, it is the end.
+            self.finished = self.finished or ""
+        elif finish is not None:
             # Clients take the finish reason as the end of the reply, so it must not overtake the last check.
             self.finished = str(finish)
             self.held_to_end = True

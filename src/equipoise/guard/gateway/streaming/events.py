@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import httpx
 
+from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.received_bytes import ReceivedBytes
 from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, reported_error
 
@@ -103,8 +104,8 @@ def _object(kind: str, data: str) -> dict[str, Any] | None:
         raise UpstreamError("the upstream sent an event that is not JSON") from error
     if kind == "error":
         raise UpstreamError("the upstream reported an error", reported_error(document))
-    if not isinstance(document, dict):
-        raise UpstreamError("the upstream sent an event that is no object")
+    if not isinstance(document, dict) or is_too_deep(document):
+        raise UpstreamError("the upstream sent an event that is no object, or one that is nested too deep")
     if document.get("type") == "ping":
         return None
     if is_error(document):

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from equipoise.guard.decision import CheckFailure, GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
@@ -16,7 +16,7 @@ from equipoise.guard.gateway.errors import unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, KEEPALIVE, UpstreamError, event
 from equipoise.guard.gateway.upstream_errors import ReportedError
-from equipoise.guard.policy import StreamPolicy
+from equipoise.guard.policy import AnswerPolicy, StreamPolicy
 
 DRAIN: Final = 2.0
 """Seconds that a stream is read on after a block, for the usage that the client asked for."""
@@ -77,7 +77,7 @@ class GuardedStream:
         uncheckable: the decision about a text with a part that cannot be checked.
         uncheckable_kinds: kinds of parts that cannot be checked.
         wants_usage: whether the client asked for token counts.
-        refusal_field: the field of a delta that holds a refusal.
+        answer: the field of a delta that holds a refusal, and its finish reason.
     """
 
     review: Review
@@ -86,7 +86,7 @@ class GuardedStream:
     uncheckable: Callable[[str], GuardDecision]
     uncheckable_kinds: frozenset[str] = frozenset({"unsupported"})
     wants_usage: bool = False
-    refusal_field: Literal["refusal", "content"] = "refusal"
+    answer: AnswerPolicy = field(default_factory=AnswerPolicy)
     _head: list[dict[str, Any]] = field(default_factory=list)
     """Chunks without a choice that came before the first choice."""
     _tail: list[dict[str, Any]] = field(default_factory=list)
@@ -250,7 +250,7 @@ class GuardedStream:
         ):
             return self._replace(buffer, decision)
         # After the finish reason no text follows, so `_end` checks the whole reply; a check here would be the same one.
-        if self.settings.mode == "holdback" and buffer.due(self.settings.every) and buffer.finished is None:
+        if self.settings.mode == "holdback" and buffer.due(self.settings.every) and not buffer.finished:
             decision = await self._judge(buffer, final=False)
             if decision.changed:
                 return self._replace(buffer, decision)
@@ -308,13 +308,13 @@ class GuardedStream:
         buffer.pending.clear()
         rewritten = decision.action == "rewrite" and buffer.sent == 0
         words = decision.response
-        if not rewritten and self.refusal_field == "content" and buffer.sent:
+        if not rewritten and self.answer.refusal_in == "content" and buffer.sent:
             # The client shows it behind the text that was sent.
             words = f"\n\n{words}"
-        content: dict[str, Any] = {"content" if rewritten else self.refusal_field: words}
+        content: dict[str, Any] = {"content" if rewritten else self.answer.refusal_in: words}
         # OpenAI's clients expect the role in the first chunk of a choice and a finish reason in the last.
         role = {} if buffer.started else {"role": "assistant"}
-        finish = "stop" if rewritten else "content_filter"
+        finish = "stop" if rewritten else self.answer.finish
         return [self._piece(buffer, {**role, **content}, None), self._piece(buffer, {}, finish)]
 
     def _withhold(self, buffer: ChoiceBuffer, decision: GuardDecision) -> None:

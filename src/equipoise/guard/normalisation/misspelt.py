@@ -1,0 +1,61 @@
+"""Words with letters doubled or hidden: `bboommbb`, `sooo`, `b*mb`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from equipoise.guard.normalisation.vocabulary import WORD, is_word, ranks
+
+_HIDDEN: Final = re.compile(r"(?<![\w*])(?=[A-Za-z*]*[A-Za-z][*]+[A-Za-z])[A-Za-z*]{3,20}(?![\w*])")
+"""A word with a star between two of its letters."""
+_RUN: Final = re.compile(r"([A-Za-z])\1+", re.IGNORECASE)
+_PAIRS: Final = re.compile(r"(?:([A-Za-z])\1)+", re.IGNORECASE)
+LEAST: Final = 3
+"""Words that must be written so before any is read otherwise."""
+SHARE: Final = 0.2
+"""Share of a text's words with doubled letters, from which on they are read without."""
+MOST: Final = 500
+"""Different hidden words of one text that are looked up."""
+
+
+def spelt(text: str) -> str:
+    """A text with its hidden letters found and its doubled letters single, where many words are written so."""
+    if text.count("*") >= LEAST and len(_HIDDEN.findall(text)) >= LEAST:
+        text = _HIDDEN.sub(lambda match: _looked_up(match[0].lower()) or match[0], text)
+    words = WORD.findall(text)
+    changed: Mapping[str, str] = {word: single for word in dict.fromkeys(words) if (single := _single(word)) != word}
+    number = sum(word in changed for word in words)
+    if number < max(LEAST, SHARE * len(words)):
+        return text
+    return WORD.sub(lambda match: changed.get(match[0], match[0]), text)
+
+
+def _single(word: str) -> str:
+    """A word that is none without its doubled letters, if it is one then."""
+    if _RUN.search(word) is None or is_word(word):
+        return word
+    candidates = [_PAIRS.sub(lambda match: match[0][::2], word)] if _PAIRS.fullmatch(word) else []
+    candidates += [_RUN.sub(r"\1", word), _RUN.sub(r"\1\1", word)]
+    return next(filter(is_word, candidates), candidates[0] if len(candidates) == 3 else word)
+
+
+@lru_cache(maxsize=1)
+def _by_length() -> Mapping[int, str]:
+    """All words of each length as one text, the most frequent first."""
+    lengths: dict[int, list[str]] = {}
+    for word in ranks():
+        lengths.setdefault(len(word), []).append(word)
+    return {length: "\n".join(words) for length, words in lengths.items()}
+
+
+@lru_cache(maxsize=4 * MOST)
+def _looked_up(hidden: str) -> str | None:
+    """The most frequent word with these letters in these places."""
+    # Stars on both sides are emphasis.
+    if hidden.startswith("*") and hidden.endswith("*"):
+        return None
+    match = re.search(rf"^{hidden.replace('*', '[a-z]')}$", _by_length().get(len(hidden), ""), re.MULTILINE)
+    return None if match is None else match[0]

@@ -1,0 +1,84 @@
+"""Bodies of requests that no client should send: each ends in one clear error."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.guard.gateway.upstreams import delta, gateway, message, pieces, says, whole
+
+pytestmark = pytest.mark.anyio
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+PLAIN = json.dumps(CHAT).encode()
+
+
+def nested(levels: int) -> bytes:
+    return (
+        b'{"model": "m", "x": ' + b"[" * levels + b"]" * levels + PLAIN[14:].replace(b'"messages"', b', "messages"', 1)
+    )
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "code"),
+    [
+        (PLAIN, {}, 200, None),
+        (PLAIN, {"content-encoding": "identity"}, 200, None),
+        (PLAIN, {"content-type": "text/plain"}, 200, None),
+        (b"\xef\xbb\xbf" + PLAIN + b"\n", {}, 200, None),
+        (gzip.compress(PLAIN), {"content-encoding": "gzip"}, 415, "unsupported_encoding"),
+        (PLAIN, {"content-encoding": "zstd"}, 415, "unsupported_encoding"),
+        (PLAIN + b"}", {}, 400, "invalid_json"),
+        (PLAIN + PLAIN, {}, 400, "invalid_json"),
+        (b"", {}, 400, "invalid_json"),
+        (b"[]", {}, 400, "invalid_json"),
+        (PLAIN.replace(b'"hi"', b"NaN"), {}, 400, "invalid_json"),
+        (PLAIN.replace(b'"m"', b'"m", "temperature": 1e999'), {}, 400, "invalid_json"),
+        (PLAIN.replace(b'"m"', b'"m", "seed": ' + b"9" * 5000), {}, 400, "invalid_json"),
+        (PLAIN.replace(b"hi", b"\xe9"), {}, 400, "invalid_json"),
+        (nested(150), {}, 200, None),
+        (nested(900), {}, 400, "invalid_json"),
+        (nested(100_000), {}, 400, "invalid_json"),
+    ],
+)
+async def test_a_body_is_read_or_refused_with_its_reason(
+    tmp_path: Path, content: bytes, headers: dict[str, str], status: int, code: str | None
+) -> None:
+    async with gateway(tmp_path, says("fine")) as served:
+        response = await served.client.post("/v1/chat/completions", content=content, headers=headers)
+        assert response.status_code == status, response.text
+        if status != 200:
+            assert response.json()["error"]["code"] == code
+            assert not served.fake.requests
+
+
+async def test_of_a_name_that_comes_twice_the_upstream_gets_the_one_that_was_judged(tmp_path: Path) -> None:
+    twice = PLAIN[:-1] + b', "messages": [{"role": "user", "content": "the second"}]}'
+    async with gateway(tmp_path, says("fine")) as served:
+        await served.client.post("/v1/chat/completions", content=twice)
+        assert served.fake.requests[0]["messages"][0]["content"] == "the second"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_reply_that_is_nested_too_deep_is_an_error_of_the_upstream(tmp_path: Path, stream: bool) -> None:
+    deep: Any = "bottom"
+    for _ in range(700):
+        deep = [deep]
+
+    async with gateway(
+        tmp_path,
+        lambda body: pieces(delta("fine"), delta(None, extra=deep)) if stream else whole(message("fine", extra=deep)),
+    ) as served:
+        response = await served.chat(stream=stream)
+        assert "upstream" in response.text
+        assert "bottom" not in response.text
+        assert response.status_code == (200 if stream else 502)
+        assert served.entries()[-1]["status"] == 502
