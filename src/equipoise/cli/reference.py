@@ -98,7 +98,7 @@ def mllm(
         str | None, typer.Option(help="Folder of the base model; by default the installed base.", show_default=False)
     ] = None,
     tower_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the picture tower alone.")] = 1500,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole model.")] = 700,
     compiled: Compiled = False,
     checkpoint_every: Every = 50,
     seed: Seed = 0,

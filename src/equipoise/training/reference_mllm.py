@@ -41,7 +41,7 @@ Evaluate = Callable[[Any, Any, int], None]
 class MllmTrainingConfig:
     """Everything that decides the weights, beside the tower and the rows of text."""
 
-    steps: int = 1500
+    steps: int = 700
     """Optimiser steps."""
     pictures: int = 6
     """Per step."""
