@@ -119,11 +119,6 @@ class PlainScores:
     first_token: Tensor
     """`M x V` log-probabilities of the first token on the harmless ones, float32 on the CPU."""
 
-    @property
-    def boundary(self) -> float:
-        """Log-odds above which a prompt counts as refused: at most 0."""
-        return refusal_boundary(self.harmful, self.harmless)
-
 
 class CandidateScorer:
     """Scores candidates on validation prompts, and counts forward passes.
@@ -133,10 +128,16 @@ class CandidateScorer:
         openers: how it refuses.
         harmful: prompts that should be refused.
         harmless: prompts that should be answered.
+        boundary: what an earlier run found it to be; None computes it when it is needed.
     """
 
     def __init__(
-        self, steerable: Steerable, openers: RefusalOpeners, harmful: Sequence[Prompt], harmless: Sequence[Prompt]
+        self,
+        steerable: Steerable,
+        openers: RefusalOpeners,
+        harmful: Sequence[Prompt],
+        harmless: Sequence[Prompt],
+        boundary: float | None = None,
     ) -> None:
         self.steerable = steerable
         self.openers = openers
@@ -145,6 +146,7 @@ class CandidateScorer:
         self.passes = 0
         """Prompts that went through the model, one for each forward pass that they took part in."""
         self._plain: PlainScores | None = None
+        self._boundary = boundary
 
     @property
     def plain(self) -> PlainScores:
@@ -153,6 +155,13 @@ class CandidateScorer:
             odds, first = self.sweep(self.harmless)
             self._plain = PlainScores(self.sweep(self.harmful)[0], odds, first)
         return self._plain
+
+    @property
+    def boundary(self) -> float:
+        """Log-odds above which a prompt counts as refused: at most 0."""
+        if self._boundary is None:
+            self._boundary = refusal_boundary(self.plain.harmful, self.plain.harmless)
+        return self._boundary
 
     def sweep(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         """`N` log-odds and `N x V` log-probabilities of the first token, inside whatever edit is in place."""
@@ -199,8 +208,8 @@ class CandidateScorer:
         with add(self.steerable, vector, layers=[candidate.layer]):
             induce = float(self.sweep(self.harmless)[0].mean())
         reason = None
-        if not induce > self.plain.boundary:
-            reason = f"adding it does not induce refusals ({induce:.2f}, not above {self.plain.boundary:.2f})"
+        if not induce > self.boundary:
+            reason = f"adding it does not induce refusals ({induce:.2f}, not above {self.boundary:.2f})"
         return replace(candidate, induce=induce, kl=divergence, rejected=reason)
 
     def check_surgical(
@@ -226,7 +235,7 @@ class CandidateScorer:
             contrast: harmful prompts in the words of the harmless ones that look harmful, all refused by the model.
         """
         # Before the edit is in place: these are scores of the model as it is.
-        plain, boundary = self.plain.harmful, self.plain.boundary
+        plain, boundary = self.plain.harmful, self.boundary
         needless_before = refused_share(self.sweep(needless)[0], boundary) if needless else 1.0
         with ablate(self.steerable, vector):
             divergence = self.divergence()

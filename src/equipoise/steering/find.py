@@ -294,7 +294,9 @@ def find_direction(
         search.projections("harmless", kept["harmless-validation"], units),
         eligible,
     )
-    scorer = CandidateScorer(search.steerable, openers, kept["harmful-validation"], kept["harmless-validation"])
+    scored_on = kept["harmful-validation"], kept["harmless-validation"]
+    scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary"))
+    search.stages.put("boundary", scorer.boundary)
 
     def score(candidate: Candidate) -> Candidate:
         return scorer.bypass(candidate, differences[candidate.layer, candidate.position], scorer.harmful)
@@ -327,7 +329,7 @@ def find_direction(
 
         surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible, contrast)
         counts["forward passes"] = search.passes + scorer.passes
-    return FindResult(direction, reason, result_candidates, openers, counts, *surgical, scorer.plain.boundary)
+    return FindResult(direction, reason, result_candidates, openers, counts, *surgical, scorer.boundary)
 
 
 def why_none(scored: Sequence[Candidate]) -> str:

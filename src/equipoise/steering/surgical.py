@@ -123,7 +123,7 @@ def recognised_refusals(search: DirectionSearch, scorer: CandidateScorer, contra
     if odds is None:
         odds = scorer.sweep(prompts)[0].tolist() if prompts else []
         search.stages.put("contrast-odds", odds)
-    return [prompt for prompt, value in zip(prompts, odds, strict=True) if value > scorer.plain.boundary]
+    return [prompt for prompt, value in zip(prompts, odds, strict=True) if value > scorer.boundary]
 
 
 def project_out_each(vectors: Tensor, others: Tensor, share: float) -> Tensor:
