@@ -56,42 +56,42 @@ def seen_size(model: Any) -> tuple[int, int]:
     return (size["width"], size["height"]) if "width" in size else (size["shortest_edge"],) * 2
 
 
-def resize_gain(size: tuple[int, int], seen: tuple[int, int]) -> float:
+def resize_gain(size: tuple[int, int], view: tuple[int, int]) -> float:
     """The largest factor by which a bounded change of a picture can move one seen value (bicubic with antialiasing).
 
     Rows and columns are resized one after the other, so that the sum of the sizes of the weights is the product of the
     sums along either side; each is measured by resizing the unit vectors of one side.
     """
     factor = 1.0
-    for length, wanted in zip(size, seen, strict=True):
+    for length, wanted in zip(size, view, strict=True):
         units = torch.eye(length)[None, None]
         weights = functional.interpolate(units, (length, wanted), mode="bicubic", antialias=True)[0, 0]
         factor *= float(weights.abs().sum(0).max())
     return factor
 
 
-def attack_under(condition: str, base: RefusalAttack, album: Album, seen: tuple[int, int]) -> tuple[Any, Image.Image]:
+def attack_under(condition: str, base: RefusalAttack, album: Album, view: tuple[int, int]) -> tuple[Any, Image.Image]:
     """The attack and the picture of a condition."""
     changed: dict[str, dict[str, Any]] = {
         "long": {"steps": 400},
         "apgd": {"steps": 400, "solver": "apgd", "restarts": 3},
         "questions": {"questions_per_step": None},
         "openings": {"aim": "openings"},
-        "gain": {"budget": Budget("linf", 8 / 255 * resize_gain(album.picture.size, seen))},
+        "gain": {"budget": Budget("linf", 8 / 255 * resize_gain(album.picture.size, view))},
         "12": {"budget": Budget("linf", 12 / 255)},
         "16": {"budget": Budget("linf", 16 / 255)},
     }
     picture = album.picture
     if condition in ("seen", "gain"):
-        picture = picture.resize(seen, Image.Resampling.BICUBIC)
+        picture = picture.resize(view, Image.Resampling.BICUBIC)
     if condition == "flat":
-        picture = picture.filter(ImageFilter.GaussianBlur(2 * max(picture.size) / max(seen)))
+        picture = picture.filter(ImageFilter.GaussianBlur(2 * max(picture.size) / max(view)))
     return replace(base, **changed.get(condition, {})), picture
 
 
-def texture(picture: Image.Image, seen: tuple[int, int]) -> float:
+def texture(picture: Image.Image, view: tuple[int, int]) -> float:
     """Mean size of the step between neighbours at the seen resolution, in levels."""
-    pixels = to_pixels(picture.resize(seen, Image.Resampling.BICUBIC)) * 255
+    pixels = to_pixels(picture.resize(view, Image.Resampling.BICUBIC)) * 255
     return float((pixels.diff(dim=1).abs().mean() + pixels.diff(dim=2).abs().mean()) / 2)
 
 

@@ -94,12 +94,12 @@ def unrelated(count: int) -> list[Album]:
         scene, _ = sample_scene_with_questions(
             np.random.default_rng([HELD_OUT_STREAM, 77, index]), QUESTIONS, "held_out"
         )
-        asked: list[WorldQuestion] = []
-        while len(asked) < QUESTIONS:
+        questions: list[WorldQuestion] = []
+        while len(questions) < QUESTIONS:
             question = question_about(rng, scene, str(rng.choice(["make", "spell"])), "held_out")
             if question is not None and question.expected == "answer":
-                asked.append(question)
-        albums.append(replace(album, held_out=[q.text for q in asked], answers=[q.answer for q in asked]))
+                questions.append(question)
+        albums.append(replace(album, held_out=[q.text for q in questions], answers=[q.answer for q in questions]))
     return albums
 
 

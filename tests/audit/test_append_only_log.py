@@ -71,6 +71,7 @@ def test_the_end_of_the_last_whole_row_is_found_block_by_block(
     log: AppendOnlyLog[Note], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("equipoise.audit.append_only_log.BLOCK", 7)
+    log.path.parent.mkdir()
     for content, whole in ((b"", 0), (b"no line feed at all", 0), (b"a\n", 2), (b"a\nbb\n" + b"c" * 50, 5)):
         log.path.write_bytes(content)
         assert _whole_length(log.path) == whole

@@ -86,7 +86,7 @@ def test_files_that_were_not_done_are_named(equipoise: Command, tmp_path: Path) 
 
 def test_it_says_beforehand_how_long_it_takes(equipoise: Command, tmp_path: Path) -> None:
     result = equipoise("protect", photo(tmp_path / "p.png"), *RUN, "--out", tmp_path / "out")
-    assert "1 pictures take" in result.stderr
+    assert "1 picture takes" in result.stderr
     again = equipoise("protect", tmp_path / "p.png", *RUN, "--out", tmp_path / "out")
     assert "take" not in again.stderr, "nothing is left to do"
 

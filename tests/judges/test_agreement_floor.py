@@ -40,7 +40,7 @@ def test_phrases_agree_with_published_labels(benchmark, name, floor):
 
 def test_the_ensemble_still_does_what_its_card_says_on_held_out_prompts(benchmark):
     judge = Ensemble(encoder=EncoderJudge())
-    rows = [row for row in benchmark.xstest() if not row.development and row.model == "llama2new"]
+    rows = [row for row in benchmark.encoder_rows.xstest() if not row.development and row.model == "llama2new"]
     agreement = benchmark.binary(benchmark.judged(judge, rows), resamples=10)
     published = next(row for row in card_for(judge.identity).rows if (row.set, row.model) == ("xstest", "llama2new"))
     assert agreement.kappa == pytest.approx(published.kappa, abs=0.03), "rounding may turn a close call, not more"
@@ -59,6 +59,6 @@ def test_no_held_out_prompt_is_trained_on(benchmark, monkeypatch):
 
 def test_ordinary_answers_about_pictures_are_hardly_ever_called_refusals(benchmark):
     # MMreact is an agent that now and then does say that it lacks something; the five others only answer.
-    rows = [row for row in benchmark.owls() if row.model != "MMreact"]
+    rows = [row for row in benchmark.encoder_rows.owls() if row.model != "MMreact"]
     rate = Rate.of_refusals(case.verdict for case in benchmark.judged(PhraseJudge(), rows))
     assert rate.rate <= 0.01

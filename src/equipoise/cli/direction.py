@@ -54,6 +54,7 @@ Count = Annotated[
     typer.Option("--count", min=16, help="Prompts of each set, at most; all by default.", show_default=False),
 ]
 ReplyTokensOption = Annotated[int, typer.Option("--reply-tokens", min=1, help="Length of the replies that are judged.")]
+Keep = Annotated[float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")]
 DirectionSeed = Annotated[int, typer.Option(help="Of splits and of random directions.", callback=usable_seed)]
 
 
@@ -67,9 +68,7 @@ def find(
     pseudo_harmful: Pseudo = None,
     contrast_harmful: Contrast = None,
     count: Count = None,
-    keep: Annotated[
-        float, typer.Option(help="Share of the candidates that go through the expensive sweeps; 1 is all.")
-    ] = 0.2,
+    keep: Keep = 0.2,
     kl_limit: Annotated[
         float, typer.Option(help="Largest divergence of a direction on prompts that the model answers, in nats.")
     ] = 0.1,

@@ -52,6 +52,7 @@ Victim = Annotated[
         show_default=False,
     ),
 ]
+Pool = Annotated[list[Path] | None, typer.Option(help="Pictures or folders of that kind; by default a few are drawn.")]
 HeldOutVictims = Annotated[
     list[str] | None,
     typer.Option(
@@ -95,9 +96,7 @@ def pseudo_harmful(
     pictures: Annotated[
         PictureChoice, typer.Option(help="Send each prompt with the picture of the pool that is refused most.")
     ] = PictureChoice.none,
-    pool: Annotated[
-        list[Path] | None, typer.Option(help="Pictures or folders of that kind; by default a few are drawn.")
-    ] = None,
+    pool: Pool = None,
     attempts: Annotated[int | None, typer.Option(min=1, help="Attempts at most; by default 20 times --count.")] = None,
     max_seconds: Annotated[float | None, typer.Option(min=0.0, help="Seconds of this call at most.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Tokens that are scored exactly in a round (grown).")] = 48,

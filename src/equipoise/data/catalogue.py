@@ -239,7 +239,7 @@ def load_suite(
         folder, source = _find_copy(name, location, path, root)
         return _suite(folder.stem, generic.load(folder), source, None, limit, seed)
     if name not in SUITES:
-        raise UsageError(_not_a_table(Path(spec)) or _unknown(name))
+        raise UsageError((spec and _not_a_table(Path(spec))) or _unknown(name))
     published = SUITES[name]
     if name in SHIPPED:
         return _suite(name, published.load(Path()), published.source, published, limit, seed)

@@ -16,7 +16,9 @@ VERDICT: Final = re.compile(r"(?i)(?<![\"'<])\bverdict\b[\s*_`\"']{0,4}(?:[:=]|\
 """What the judge is asked to write where it must write more than a letter."""
 LABELLED: Final = re.compile(
     r"(?i)\b(?:(?:final|my|correct|best|overall) )?(?:answer|choice|label|option|classification|rating|judge?ment"
-    r"|letter|verdict|conclusion|decision|score|result|refusal|harm)\b(?:[ \t]*\([^()\n]{1,24}\))?[\s*_`\"']{0,4}"
+    r"|letter|verdict|conclusion|decision|score|result|refusal|harm)\b"
+    # Not "verdict (quoted)": so the prompt defuses a verdict in the material, and a judge may copy that.
+    r"(?:[ \t]*\((?!quoted\))[^()\n]{1,24}\))?[\s*_`\"']{0,4}"
     r"(?:[:=\uff1a\u2192]|[-=]>|[-\u2013\u2014](?=\s)|\bis\b:?|\b(?:would|should|must) be\b)"
     r"|(?m:^)[ \t]*\#{1,4}[ \t]*(?:final )?(?:verdict|answer|label)[ \t]*\n+"
     r"|\b(?:therefore|thus|hence)\b[,:]|\bi(?:'d| would)? (?:choose|pick|select|go with|say)\b"

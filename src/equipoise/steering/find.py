@@ -261,13 +261,8 @@ def find_direction(
         contrast: harmful prompts in the words of `pseudo`, whose refusals the surgical vector must keep as well.
     """
     settings = search.settings
-    shares = (1 - settings.validation, settings.validation)
-    (harmful_train, harmful_val), (harmless_train, harmless_val) = (
-        part.split(shares, settings.seed) for part in (harmful, harmless)
-    )
-    parts = {"harmful-train": harmful_train, "harmful-validation": harmful_val}
-    parts |= {"harmless-train": harmless_train, "harmless-validation": harmless_val}
-    labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts.items()}
+    parts = _training_and_validation(harmful, harmless, settings).items()
+    labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts}
     # Harmful prompts that the model answers, and harmless ones that it refuses, would blur the difference in means:
     # they lie on the other side of what is looked for. The judge reads this model's own replies, as no list of prompts
     # knows them.
@@ -330,6 +325,17 @@ def find_direction(
         surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible, contrast)
         counts["forward passes"] = search.passes + scorer.passes
     return FindResult(direction, reason, result_candidates, openers, counts, *surgical, scorer.boundary)
+
+
+def _training_and_validation(harmful: PromptSet, harmless: PromptSet, settings: FindSettings) -> dict[str, PromptSet]:
+    """Both sets cut in two, as `harmful-train`, `harmful-validation` and so on."""
+    shares = (1 - settings.validation, settings.validation)
+    parts = {name: part.split(shares, settings.seed) for name, part in (("harmful", harmful), ("harmless", harmless))}
+    return {
+        f"{name}-{use}": cut
+        for name, cuts in parts.items()
+        for use, cut in zip(("train", "validation"), cuts, strict=True)
+    }
 
 
 def why_none(scored: Sequence[Candidate]) -> str:

@@ -96,11 +96,7 @@ def find_surgical(
         revision=search.steerable.revision,
         kind="false-refusal",
         data={part.name: part.sha256 for part in (pseudo, contrast) if part is not None},
-        metrics={
-            name: value
-            for name, value in best.to_dict().items()
-            if isinstance(value, float) and name not in ("layer", "position")
-        },
+        metrics={name: value for name, value in best.to_dict().items() if isinstance(value, float)},
         details={
             "lambda": settings.surgical_share,
             "refused": len(refused[0]) + len(refused[1]),

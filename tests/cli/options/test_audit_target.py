@@ -91,7 +91,6 @@ def test_the_suites_of_a_model_are_known_without_loading_it_here(equipoise: Comm
     assert again.exit_code == 0, again.output
     after = (tmp_path / "run" / "replies.jsonl").read_bytes()
     assert len(after.splitlines()) == len(before.splitlines())
-    assert after != before, "asked anew: the times differ"
 
 
 def test_a_command_with_workers_leaves_no_shards(samples: Path, tmp_path: Path) -> None:

@@ -348,23 +348,23 @@ async def test_a_client_that_goes_away_leaves_its_receipts(tmp_path: Path) -> No
 async def test_a_picture_beside_the_content_is_looked_at_like_one_within_it(tmp_path: Path, form: str) -> None:
     url = drawn()
     sent: Any = {"object": {"type": "image_url", "image_url": {"url": url}}, "data URL": url}.get(form, url[22:])
-    async with gateway(tmp_path, says("fine"), reader=lambda image: "a bomb", policy=BOTH) as found:
+    async with gateway(tmp_path, says("fine"), reader=lambda image: "a bomb", policy=BOTH) as running:
         body = {"model": "m", "messages": [{"role": "user", "content": "what is it?", "images": [sent]}]}
-        response = await found.client.post("/v1/chat/completions", json=body)
+        response = await running.client.post("/v1/chat/completions", json=body)
         assert "policy default" in response.text
-        assert outcomes(found)["messages/0/images/0"] == "checked"
-    async with gateway(tmp_path, says("fine"), reader=lambda image: "") as found:
-        assert (await found.client.post("/v1/chat/completions", json=body)).status_code == 200
-        assert found.fake.requests[0]["messages"][0]["images"] == [sent]
+        assert outcomes(running)["messages/0/images/0"] == "checked"
+    async with gateway(tmp_path, says("fine"), reader=lambda image: "") as running:
+        assert (await running.client.post("/v1/chat/completions", json=body)).status_code == 200
+        assert running.fake.requests[0]["messages"][0]["images"] == [sent]
         body["messages"][0]["images"] = ["bm8gcGljdHVyZQ=="]  # type: ignore[index]
-        assert (await found.client.post("/v1/chat/completions", json=body)).status_code == 400
+        assert (await running.client.post("/v1/chat/completions", json=body)).status_code == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_finish_reason_of_a_refusal_is_the_policys(tmp_path: Path, stream: bool) -> None:
     policy = Policy(output=Rail(action="refuse"), answer=AnswerPolicy(finish="stop"))
     reply = pieces(delta("a bomb"), *ENDS) if stream else whole(message("a bomb"))
-    async with gateway(tmp_path, lambda body: reply, policy=policy) as found:
-        response = await found.chat(stream=stream)
+    async with gateway(tmp_path, lambda body: reply, policy=policy) as running:
+        response = await running.chat(stream=stream)
         assert "content_filter" not in response.text
         assert "policy default" in response.text

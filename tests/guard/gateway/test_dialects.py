@@ -314,11 +314,11 @@ async def test_a_field_that_grows_beside_the_content_is_judged_whole(tmp_path: P
 async def test_an_empty_finish_reason_is_none(tmp_path: Path, nothing: str, last: str | None) -> None:
     words = [f"word {number} " for number in range(60)]
     parts = [chunk({"content": word}, nothing) for word in words]
-    asked: list[int] = []
+    counts: list[int] = []
 
     class Asked(OnlyWhole):
         def __call__(self, items: Sequence[GuardInput]) -> list[HarmScore]:
-            asked.append(len(items))
+            counts.append(len(items))
             return super().__call__(items)
 
     ends = [] if last is None else [chunk({}, last)]
@@ -326,7 +326,7 @@ async def test_an_empty_finish_reason_is_none(tmp_path: Path, nothing: str, last
         documents = documents_of(await served.chat(stream=True))
         assert content_of(documents) == "".join(words)
         assert "error" not in str(documents)
-        assert len(asked) > 2, "the stream is judged as it comes, not only at its end"
+        assert len(counts) > 2, "the stream is judged as it comes, not only at its end"
 
 
 async def test_azures_version_and_key_go_with_each_request() -> None:

@@ -191,16 +191,16 @@ def test_spellings_that_decoders_disagree_about_become_the_usual_one() -> None:
         packed.rstrip("=") + "==",
     ]
     for spelling in spellings:
-        seen = decode_picture_url(f"  {head},{spelling}", LIMITS)
-        assert seen.url == usual
-        assert np.array_equal(np.asarray(seen.image), np.asarray(picture()))
+        decoded = decode_picture_url(f"  {head},{spelling}", LIMITS)
+        assert decoded.url == usual
+        assert np.array_equal(np.asarray(decoded.image), np.asarray(picture()))
 
 
 def test_texts_that_are_too_large_when_unpacked_are_left_out() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "a" * 3_000_000, zip=True)
-    seen = decode_picture_url(url(picture(), pnginfo=info), LIMITS)
-    assert len(seen.url) == len(url(picture()))
+    decoded = decode_picture_url(url(picture(), pnginfo=info), LIMITS)
+    assert len(decoded.url) == len(url(picture()))
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "BMP", "ICO", "PPM"])

@@ -251,10 +251,10 @@ async def test_settings_of_messages_become_those_of_a_chat(tmp_path: Path) -> No
         edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
         for more in ({"output_config": config, "context_management": edits}, {"output_format": form}):
             assert (await ask(served, "/v1/messages", thinking={"type": "adaptive"}, **more)).status_code == 200
-        asked = served.fake.requests
-        assert [body["response_format"]["json_schema"]["schema"] for body in asked] == [{"type": "object"}] * 2
-        assert asked[0]["reasoning_effort"] == "low"
-        assert not {"output_config", "output_format", "context_management", "thinking"} & {*asked[0], *asked[1]}
+        sent = served.fake.requests
+        assert [body["response_format"]["json_schema"]["schema"] for body in sent] == [{"type": "object"}] * 2
+        assert sent[0]["reasoning_effort"] == "low"
+        assert not {"output_config", "output_format", "context_management", "thinking"} & {*sent[0], *sent[1]}
 
 
 async def test_azures_client_finds_its_route(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ async def test_the_upstream_counts_a_reply_of_one_token(tmp_path: Path, route: s
     async with gateway(tmp_path, lambda body: whole(message("a"), usage={"prompt_tokens": 17})) as served:
         response = await served.client.post(route, json={"model": "m", **ROUTES[route]})
         assert response.json()["input_tokens"] == 17
-        asked = served.fake.requests[0]
-        assert (asked["max_tokens"], asked["messages"][0]["content"]) == (1, "be nice")
-        assert not asked.get("stream")
-        assert "max_completion_tokens" not in asked
+        sent = served.fake.requests[0]
+        assert (sent["max_tokens"], sent["messages"][0]["content"]) == (1, "be nice")
+        assert not sent.get("stream")
+        assert "max_completion_tokens" not in sent
         assert served.entries()[-1]["route"] == route
 
 
