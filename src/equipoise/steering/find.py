@@ -263,8 +263,8 @@ def find_direction(
     settings = search.settings
     parts = _training_and_validation(harmful, harmless, settings).items()
     labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts}
-    # Harmful prompts that the model answers, and harmless ones that it refuses, would blur the difference in means: they
-    # lie on its other side. The judge reads this model's own replies, as no list of prompts knows them.
+    # Harmful prompts that the model answers, and harmless ones that it refuses, would blur the difference in means.
+    # The judge reads this model's own replies, as no list of prompts knows which these are.
     kept = {name: _with_label(*pair, wanted=name.startswith("harmful")) for name, pair in labelled.items()}
     counts = {f"{name} of {len(labelled[name][0])}": len(rows) for name, rows in kept.items()}
     too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
