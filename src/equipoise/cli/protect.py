@@ -45,7 +45,7 @@ def protect(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
     questions: HeldOutOptions = HeldOutOptions(),
-    attack: RobustAttackOptions = RobustAttackOptions(steps=200, eot="all", epsilon="16/255", perceptual=True),
+    attack: RobustAttackOptions = RobustAttackOptions(steps=200, eot="all"),
     max_new_tokens: o.MaxNewTokens = 64,
     compute: GradientOptions = GradientOptions(),
 ) -> None:
