@@ -69,6 +69,11 @@ class DirectionLoss(Objective):
         return self.target_loss.bystanders
 
     @property
+    def version(self) -> int:
+        """That of the loss in words where it counts: its reply may change in a run."""
+        return self.target_loss.version if self.sentence_weight else 0
+
+    @property
     def is_random(self) -> bool:
         """Whether a bystander is."""
         return any(model.is_random for model in self.bystanders)

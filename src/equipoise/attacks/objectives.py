@@ -246,17 +246,11 @@ class TargetReplyLoss(Objective):
 
 
 @dataclass(frozen=True)
-class EOTObjective(Objective):
-    """An objective in expectation over transformations of the picture (EOT, Athalye et al. 2018).
-
-    The models see transformed pictures, and the gradient flows back through each transformation: the mean over random
-    transformations is an unbiased estimate of the gradient of the expected loss.
-    """
+class WrappedObjective(Objective):
+    """An objective around another one, whose items and models it shares."""
 
     objective: Objective
-    """The loss of a transformed picture."""
-    eot: EOTConfig
-    """Which transformations, and how many in a step."""
+    """The one inside."""
 
     @property
     def size(self) -> int:
@@ -280,12 +274,29 @@ class EOTObjective(Objective):
 
     @property
     def is_random(self) -> bool:
-        """True: the transformations are drawn."""
-        return True
+        """Whether the objective inside is."""
+        return self.objective.is_random
 
     def reset(self, random: Generator) -> Self:
         """Reset the objective inside."""
         return replace(self, objective=self.objective.reset(random))
+
+
+@dataclass(frozen=True)
+class EOTObjective(WrappedObjective):
+    """An objective in expectation over transformations of the picture (EOT, Athalye et al. 2018).
+
+    The models see transformed pictures, and the gradient flows back through each transformation: the mean over random
+    transformations is an unbiased estimate of the gradient of the expected loss.
+    """
+
+    eot: EOTConfig
+    """Which transformations, and how many in a step."""
+
+    @property
+    def is_random(self) -> bool:
+        """True: the transformations are drawn."""
+        return True
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """The mean over the transformations drawn for this step."""

@@ -9,19 +9,19 @@ largest change at which a region keeps a wanted similarity: its *reach*.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from equipoise.attacks.objectives import LossAndGrad, Objective, sum_losses
+from equipoise.attacks.objectives import LossAndGrad, WrappedObjective, sum_losses
 from equipoise.errors import UsageError
 from equipoise.media.quantize import LEVELS
 
 if TYPE_CHECKING:
-    from equipoise.models.base import OpenModel
+    pass
 
 CONTRAST: Final = (0.03 * LEVELS) ** 2
 """The constant C2 of structural similarity, in squared levels."""
@@ -114,44 +114,13 @@ def ms_ssim(pixels: Tensor, clean: Tensor) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class PerceptualObjective(Objective):
+class PerceptualObjective(WrappedObjective):
     """An objective with a penalty for what is seen of the change."""
 
-    objective: Objective
-    """What the attack is for."""
     clean: Tensor
     """The clean picture, `3 x H x W`."""
     settings: Perceptual
     """The weights of the penalty."""
-
-    @property
-    def size(self) -> int:
-        """The items of the objective inside."""
-        return self.objective.size
-
-    @property
-    def models(self) -> tuple[OpenModel, ...]:
-        """The models of the objective inside."""
-        return self.objective.models
-
-    @property
-    def bystanders(self) -> tuple[OpenModel, ...]:
-        """The bystanders of the objective inside."""
-        return self.objective.bystanders
-
-    @property
-    def version(self) -> int:
-        """That of the objective inside."""
-        return self.objective.version
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the objective inside is."""
-        return self.objective.is_random
-
-    def reset(self, random: Generator) -> Self:
-        """Reset the objective inside."""
-        return replace(self, objective=self.objective.reset(random))
 
     def __call__(self, pixels: Tensor, items: Sequence[int], random: Generator) -> LossAndGrad:
         """The loss inside, and the penalty of these pixels."""
