@@ -40,6 +40,7 @@ from equipoise.judges.phrases import PhraseJudge
 from equipoise.models.load import load
 from equipoise.stats.estimates import CaseLabel, estimate
 from equipoise.types import Prompt
+from page import put
 from refusal import Album, scenes
 
 RESULTS = Path(__file__).parent / "results" / "convergence.json"
@@ -199,9 +200,7 @@ def render(results: Mapping[str, Any]) -> None:
             f"| {'yes' if entry['still'] else 'no'} | {' | '.join(f'{rate:.2f}' for rate in others)} "
             f"| {total.rate} |"
         )
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
-    PAGE.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+    put(PAGE, "table", lines)
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from page import put
+
 PAGE = Path(__file__).parents[1] / "docs" / "countermeasures.md"
 Results = Mapping[str, Any]
 
@@ -13,9 +15,7 @@ Results = Mapping[str, Any]
 def render(results: Results, page: Path) -> None:
     """Write the table between its markers."""
     lines = [_about(results), "", *_table(results), "", *_costs(results)]
-    text = page.read_text(encoding="utf-8")
-    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
-    page.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+    put(page, "table", lines)
 
 
 def _about(results: Results) -> str:

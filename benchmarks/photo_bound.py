@@ -43,6 +43,7 @@ from equipoise.files import write_whole
 from equipoise.media.quantize import to_pixels
 from equipoise.models.load import load
 from equipoise.stats.proportions import Rate
+from page import put
 from refusal import Album, photos
 
 RESULTS = Path(__file__).parent / "results" / "photo_bound.json"
@@ -139,9 +140,7 @@ def render(results: Mapping[str, Any]) -> None:
                 lines.append(
                     f"| {name} | {condition} | {len(rows)} | {rate} | {full} | {loss:.2f} | {budget:.1f}/255 |"
                 )
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
-    PAGE.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+    put(PAGE, "table", lines)
 
 
 def main() -> None:

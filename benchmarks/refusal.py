@@ -37,6 +37,7 @@ from equipoise.testbed.world.questions import WorldQuestion, question_about, ref
 from equipoise.transforms.eot import EOTConfig
 from equipoise.transforms.geometry import Resize
 from equipoise.transforms.jpeg import Jpeg
+from page import put
 
 RESULTS = Path(__file__).parent / "results" / "refusal.json"
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
@@ -236,9 +237,7 @@ def render() -> None:
             f"| {row['seconds_median']} | {row['psnr_median']} dB | {row['ssim_median']} "
             f"| {row['linf_max']:.2f}/255 |"
         )
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split("<!-- table -->")[0], text.split("<!-- end -->")[1]
-    PAGE.write_text(f"{before}<!-- table -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}", encoding="utf-8")
+    put(PAGE, "table", lines)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from equipoise.files import write_whole
 from equipoise.media.quantize import to_pixels
 from equipoise.models.base import OpenModel
 from equipoise.models.load import load
+from page import put
 from refusal import EPSILON, Album, attack, scenes
 
 RESULTS = Path(__file__).parent / "results" / "time_to_refusal.json"
@@ -148,10 +149,7 @@ def write(rows: list[Row]) -> None:
         f"| ours | {_median(rows, 'ours', 'whole'):.1f} | {_median(rows, 'ours', 'steps'):.0f} "
         f"| {_mean(rows, 'ours'):.2f} | 1 |",
     ]
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split("<!-- time to refusal -->")[0], text.split("<!-- end time to refusal -->")[1]
-    block = "\n".join(lines)
-    PAGE.write_text(f"{before}<!-- time to refusal -->\n{block}\n<!-- end time to refusal -->{after}", encoding="utf-8")
+    put(PAGE, "time to refusal", lines)
 
 
 def _median(rows: list[Row], who: str, what: str) -> float:
