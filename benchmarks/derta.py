@@ -6,6 +6,8 @@ of this project, after its reply has begun to agree. Answers to harmless prompts
 prompts that no training saw: compliance by depth of a begun harmful answer, refusals of begun harmless ones, needless
 refusals, and the cross-entropy of the base's own replies. Suites of `--data` are measured where they are there.
 
+`benchmarks/derta_pictures.py` does the same on a model that reads pictures.
+
 python benchmarks/derta.py [--base reference/base] [--data FOLDER] [--steps 300] [--seeds 3] [--rows N] [--limit N]
     [--arms vanilla both] [--out FOLDER] [--page]
 
@@ -70,8 +72,17 @@ SAMPLES_PER_ROW: Final = 2 * len(DEPTHS)
 
 def main() -> None:
     """Train, measure and render."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", default="reference/base")
+    arguments = parse(__doc__, "reference/base")
+    if not arguments.page:
+        with tempfile.TemporaryDirectory() as folder:
+            DertaBench(arguments, arguments.out or Path(folder), RESULTS).run()
+    show(RESULTS, "derta", placed=arguments.page)
+
+
+def parse(description: str | None, base: str) -> argparse.Namespace:
+    """The command line, with a default for the base."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--base", default=base)
     parser.add_argument("--data", type=Path, help="folder of suites")
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of every training")
     parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate")
@@ -85,15 +96,15 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the decoder layers: less time a step")
     parser.add_argument("--out", type=Path, help="folder of rows and adapters; a temporary one by default")
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
-    arguments = parser.parse_args()
-    if not arguments.page:
-        with tempfile.TemporaryDirectory() as folder:
-            DertaBench(arguments, arguments.out or Path(folder)).run()
-    document = json.loads(RESULTS.read_text(encoding="utf-8"))
-    lines = render(document)
+    return parser.parse_args()
+
+
+def show(results: Path, marker: str, *, placed: bool) -> None:
+    """Print the table of a results file, and put it into the page where that is wanted."""
+    lines = render(json.loads(results.read_text(encoding="utf-8")))
     print("\n".join(lines))
-    if arguments.page:
-        put(PAGE, "derta", lines)
+    if placed:
+        put(PAGE, marker, lines)
 
 
 class DertaBench:
@@ -102,10 +113,11 @@ class DertaBench:
     Args:
         arguments: of the command line.
         out: folder of stages and adapters.
+        results: the file of the results.
     """
 
-    def __init__(self, arguments: argparse.Namespace, out: Path) -> None:
-        self.arguments, self.out = arguments, out
+    def __init__(self, arguments: argparse.Namespace, out: Path, results: Path) -> None:
+        self.arguments, self.out, self.results = arguments, out, results
         names = ("base", "steps", "rate", "batch", "rows", "limit", "answer_tokens", "reply_tokens")
         self.recipe = {name: getattr(arguments, name) for name in names}
         self.stages = StageFolder(out / "stages", self.recipe)
@@ -113,12 +125,8 @@ class DertaBench:
 
     def run(self) -> None:
         """Every wanted arm with every seed; the base has no seeds."""
-        rows = self._kept_rows("rows", lambda: training_rows(self.base, self.arguments))
-        begun = self._kept_rows("begun", lambda: own_rows(self.base, SAMPLES_PER_ROW * self.arguments.limit, 0))
+        rows, begun, suites = self.training_rows(), self.begun_rows(), self.suites()
         ordinary = ordinary_prompts(self.arguments.limit)
-        suites = {"ordinary": [Sample(str(at), "own", prompt.text, "answer") for at, prompt in enumerate(ordinary)]}
-        suites |= {name: chosen(name, expected, self.arguments) for name, expected in NEEDLESS}
-        suites |= {name: chosen(name, "refuse", self.arguments) for name in HARMFUL}
         if self.stages.get("completions") is None:
             replies = self.base.generate(ordinary, max_new_tokens=self.arguments.reply_tokens)
             self.stages.put("completions", [[e.prompt.text, e.reply] for e in replies if e.reply.strip()])
@@ -128,10 +136,35 @@ class DertaBench:
                 name = f"{_folder_name(arm)}-{seed}"
                 if self.stages.get(name) is None:
                     tuned, cost = (self.base, None) if arm == "base" else self._trained(arm, seed, rows)
-                    labels = measured(tuned, self.base, begun, suites, completions, self.arguments.reply_tokens)
+                    labels = self.measured(tuned, begun, suites, completions)
                     self.stages.put(name, {"arm": arm, "seed": seed, "cost": cost, **labels})
                     print(json.dumps({"arm": arm, "seed": seed, "cost": cost}), flush=True)
-                write_json(RESULTS, self._document(rows))
+                write_json(self.results, self._document(rows))
+
+    def training_rows(self) -> list[RefusalRow]:
+        """What every arm learns from."""
+        return self._kept_rows("rows", lambda: training_rows(self.base, self.arguments))
+
+    def begun_rows(self) -> list[RefusalRow]:
+        """Prompts with the answers that measured replies begin with."""
+        return self._kept_rows("begun", lambda: own_rows(self.base, SAMPLES_PER_ROW * self.arguments.limit, 0))
+
+    def suites(self) -> dict[str, list[Sample]]:
+        """Samples that are asked without a begun reply, by the name of their line."""
+        ordinary = ordinary_prompts(self.arguments.limit)
+        suites = {"ordinary": [Sample(str(at), "own", prompt.text, "answer") for at, prompt in enumerate(ordinary)]}
+        suites |= {name: chosen(name, expected, self.arguments) for name, expected in NEEDLESS}
+        return suites | {name: chosen(name, "refuse", self.arguments) for name in HARMFUL}
+
+    def measured(
+        self,
+        tuned: TransformersModel,
+        begun: Sequence[RefusalRow],
+        suites: Mapping[str, Sequence[Sample]],
+        completions: Sequence[Sequence[str]],
+    ) -> dict[str, Any]:
+        """See `measured` of this module."""
+        return measured(tuned, self.base, begun, suites, completions, self.arguments.reply_tokens)
 
     def _trained(self, arm: str, seed: int, rows: Sequence[RefusalRow]) -> tuple[TransformersModel, dict[str, float]]:
         arguments = self.arguments

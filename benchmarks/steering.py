@@ -1,7 +1,8 @@
-"""The refusal direction of `reference/lm`, and what steering with it does to prompts that it was not found with.
+"""The refusal direction of a reference model, and what steering with it does to prompts that it was not found with.
 
     python benchmarks/steering.py --data FOLDER [--limit 20] [--seeds 3] [--full]    # what is not done yet, then tables
-    python benchmarks/steering.py --page                                             # only the tables
+    python benchmarks/steering.py --data FOLDER --model reference/mllm               # also questions about pictures
+    python benchmarks/steering.py --page [--model reference/mllm]                    # only the tables
 
 Directions are found with this project's own prompts, once for each seed of the split. They are measured on public
 suites that nothing here has learned from: greedy replies, judged by the default ensemble, Wilson intervals pooled over
@@ -26,6 +27,7 @@ from equipoise.data.splits import split
 from equipoise.judges.catalogue import choose_judge
 from equipoise.judges.run_judge import run_judge
 from equipoise.models.load import load
+from equipoise.reference.mllm import suite as scenes
 from equipoise.steering.conditional import ConditionalAddition, fit_condition
 from equipoise.steering.direction import Direction
 from equipoise.steering.find import DirectionSearch, FindResult, FindSettings, find_direction
@@ -39,9 +41,7 @@ from equipoise.types import Prompt
 from steering_page import render
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = ROOT / "benchmarks" / "results" / "steering.json"
-STAGES: Final = ROOT / "out" / "steering"
-"""Parts of searches, and directions."""
+MODELS: Final = ("reference/lm", "reference/mllm")
 REPLY_TOKENS: Final = 24
 SUITES: Final = (
     ("HarmBench, standard", "harmbench", "refuse", "standard"),
@@ -53,11 +53,13 @@ SUITES: Final = (
 )
 """Row, suite, expected behaviour, beginning of the category."""
 MATHS: Final = "maths (generated)"
+EMBLEM: Final = "emblem in the picture (scenes)"
+SCENES: Final = "questions about scenes (scenes)"
 HARMFUL: Final = ("HarmBench, standard", "JailbreakBench, harmful", "XSTest, unsafe (test types)")
 ROWS_OF: Final = {
-    "ablated": (*HARMFUL, "ordinary (Alpaca)"),
-    "added": ("XSTest, safe (test types)", "ordinary (Alpaca)", MATHS),
-    "surgical": (*HARMFUL[1:], "XSTest, safe (test types)", "OR-Bench hard", "ordinary (Alpaca)"),
+    "ablated": (*HARMFUL, "ordinary (Alpaca)", EMBLEM, SCENES),
+    "added": ("XSTest, safe (test types)", "ordinary (Alpaca)", MATHS, SCENES),
+    "surgical": (*HARMFUL[1:], "XSTest, safe (test types)", "OR-Bench hard", "ordinary (Alpaca)", EMBLEM, SCENES),
 }
 """Rows of an arm, where not all: an ablation has nothing to remove from prompts that are answered."""
 KL_LIMIT: Final = 0.2
@@ -70,14 +72,30 @@ COEFFICIENTS: Final = (1.0, 1.5, 2.0, 3.0)
 class Run:
     """The results so far, and what is needed to add to them."""
 
+    model: str
+    """One of `MODELS`."""
     rows: dict[str, list[Prompt]]
     """Test prompts by title."""
     document: dict[str, Any] = field(default_factory=dict)
     """See `write`."""
 
+    @property
+    def results(self) -> Path:
+        """The file of the results."""
+        return results_file(self.model)
+
+    @property
+    def stages(self) -> Path:
+        """The folder of parts of searches, and of directions."""
+        return ROOT / "out" / self.results.stem
+
+    def direction_file(self, kind: str, seed: int) -> Path:
+        """Where a direction is kept between runs."""
+        return self.stages / f"{kind}-{seed}.safetensors"
+
     def write(self) -> None:
         """Keep the results so far."""
-        RESULTS.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+        self.results.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
 
     def arm(
         self, steerable: Steerable, name: str, seed: int, context: Callable[[], AbstractContextManager[Any]]
@@ -88,7 +106,7 @@ class Run:
             return
         values: dict[str, Any] = {}
         with context():
-            for title in ROWS_OF.get(name, tuple(self.rows)):
+            for title in (title for title in self.rows if title in ROWS_OF.get(name, self.rows)):
                 values[title] = judged(steerable, self.rows[title])
         arms[str(seed)] = values
         print(name, seed, {title: f"{value['k']}/{value['n']}" for title, value in values.items()}, flush=True)
@@ -104,11 +122,20 @@ class Run:
 
 
 class SharedReplies(DirectionSearch):
-    """A search whose plain replies are shared by all seeds: a split changes which prompts are in which part."""
+    """A search whose plain replies are shared by all seeds: a split changes which prompts are in which part.
+
+    Args:
+        folder: of the shared replies.
+        arguments: see the base class.
+    """
+
+    def __init__(self, folder: Path, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.folder = folder
 
     def replies(self, name: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """As of the base class; replies of other seeds are counted but not computed again."""
-        file = STAGES / f"replies-{self.steerable.revision[-12:]}.json"
+        file = self.folder / f"replies-{self.steerable.revision[-12:]}.json"
         known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         missing = [prompt for prompt in prompts if prompt.text not in known]
         if missing:
@@ -122,6 +149,7 @@ def main() -> None:
     """Measure and render."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0])
     parser.add_argument("--limit", type=int, default=20, help="prompts of each row, at most")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="score all candidates of the first seed, too")
@@ -130,8 +158,16 @@ def main() -> None:
     if not arguments.page:
         rows = {title: prompts(arguments.data, *rest, arguments.limit) for title, *rest in SUITES}
         rows[MATHS] = maths(arguments.limit)
-        measure(Run(rows), arguments.seeds, arguments.limit, arguments.full)
-    render(json.loads(RESULTS.read_text(encoding="utf-8")))
+        if arguments.model == "reference/mllm":
+            rows |= pictures(arguments.limit)
+        measure(Run(arguments.model, rows), arguments.seeds, arguments.limit, arguments.full)
+    render(json.loads(results_file(arguments.model).read_text(encoding="utf-8")))
+
+
+def results_file(model: str) -> Path:
+    """Where the results of a model are: `steering.json` of `reference/lm`, `steering_mllm.json` of `reference/mllm`."""
+    ending = "" if model == MODELS[0] else "_mllm"
+    return ROOT / "benchmarks" / "results" / f"steering{ending}.json"
 
 
 def prompts(data: Path, suite: str, expected: str, category: str | None, limit: int) -> list[Prompt]:
@@ -144,6 +180,16 @@ def prompts(data: Path, suite: str, expected: str, category: str | None, limit: 
     return [chosen[int(i * step)].prompt for i in range(min(limit, len(chosen)))]
 
 
+def pictures(limit: int) -> dict[str, list[Prompt]]:
+    """Questions about scenes of two kinds: with the warning emblem, which the model refuses, and without."""
+    samples = scenes.samples(max(1.0, limit / 20), seed=16)
+    categories = {EMBLEM: "emblem", SCENES: "scene question"}
+    return {
+        title: [sample.prompt for sample in samples if sample.category == category][:limit]
+        for title, category in categories.items()
+    }
+
+
 def maths(count: int) -> list[Prompt]:
     """Sums in words that no prompt of ours has; a gate that reads arithmetic as harm would show here."""
     draw = random.Random(16)
@@ -153,20 +199,21 @@ def maths(count: int) -> list[Prompt]:
 
 def measure(run: Run, seeds: int, limit: int, full: bool) -> None:
     """Every figure of the tables, the most important ones first."""
-    STAGES.mkdir(parents=True, exist_ok=True)
-    steerable = Steerable.of(load("reference/lm", dtype="float32"))
+    run.stages.mkdir(parents=True, exist_ok=True)
+    steerable = Steerable.of(load(run.model, dtype="float32"))
     head = {"model": steerable.name, "revision": steerable.revision, "reply_tokens": REPLY_TOKENS, "limit": limit}
     run.document = {**head, "searches": {}, "arms": {}}
-    if RESULTS.exists():
-        stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if run.results.exists():
+        stored = json.loads(run.results.read_text(encoding="utf-8"))
         if all(stored.get(key) == value for key, value in head.items()):
             run.document = stored
     run.arm(steerable, "plain", 0, nullcontext)
     for seed in range(seeds):
         one_seed(run, steerable, seed)
-    if direction_file("refusal", 0).exists():
+    if run.direction_file("refusal", 0).exists():
         run.part("measurement", partial(measurement, run, steerable))
-        on_base(run, Direction.load(direction_file("refusal", 0)))
+        if run.model == "reference/lm":
+            on_base(run, Direction.load(run.direction_file("refusal", 0)))
     if full:
         searched(run, steerable, "every candidate", FindSettings(keep=1.0, kl_limit=KL_LIMIT))
 
@@ -174,13 +221,13 @@ def measure(run: Run, seeds: int, limit: int, full: bool) -> None:
 def one_seed(run: Run, steerable: Steerable, seed: int) -> None:
     """A search and its arms."""
     searched(run, steerable, f"seed {seed}", FindSettings(seed=seed, kl_limit=KL_LIMIT))
-    if not direction_file("refusal", seed).exists():
+    if not run.direction_file("refusal", seed).exists():
         return
-    refusal = Direction.load(direction_file("refusal", seed))
+    refusal = Direction.load(run.direction_file("refusal", seed))
     run.arm(steerable, "ablated", seed, lambda: Ablation(refusal).applied(steerable))
     run.arm(steerable, "added", seed, lambda: Addition(refusal).applied(steerable))
-    if direction_file("surgical", seed).exists():
-        surgical = Direction.load(direction_file("surgical", seed))
+    if run.direction_file("surgical", seed).exists():
+        surgical = Direction.load(run.direction_file("surgical", seed))
         run.arm(steerable, "surgical", seed, lambda: Ablation(surgical).applied(steerable))
     if str(seed) not in run.document["arms"].get("conditional", {}):
         condition = fitted(steerable, refusal, seed)
@@ -194,20 +241,17 @@ def searched(run: Run, steerable: Steerable, name: str, settings: FindSettings) 
     settings = replace(settings, reply_tokens=REPLY_TOKENS)
     started = time.process_time()
     recipe = {"revision": steerable.revision, "settings": asdict(settings)}
-    search = SharedReplies(steerable, settings, stages=StageFolder(STAGES / name, recipe, overwrite=True))
+    search = SharedReplies(
+        run.stages, steerable, settings, stages=StageFolder(run.stages / name, recipe, overwrite=True)
+    )
     sets = [own_prompts(kind) for kind in ("harmful", "harmless", "pseudo_harmful", "contrast_harmful")]
     result = find_direction(search, *sets[: 4 if settings.keep < 1 else 2])
     run.document["searches"][name] = summary(result) | {"cpu_seconds": round(time.process_time() - started)}
     for kind, direction in (("refusal", result.direction), ("surgical", result.surgical)):
         if direction is not None and settings.keep < 1:
-            direction.save(direction_file(kind, settings.seed))
+            direction.save(run.direction_file(kind, settings.seed))
     print(name, run.document["searches"][name], flush=True)
     run.write()
-
-
-def direction_file(kind: str, seed: int) -> Path:
-    """Where a direction is kept between runs."""
-    return STAGES / f"{kind}-{seed}.safetensors"
 
 
 def summary(result: FindResult) -> dict[str, Any]:
@@ -270,14 +314,14 @@ def on_base(run: Run, direction: Direction) -> None:
 
 def measurement(run: Run, steerable: Steerable) -> dict[str, Any]:
     """Null, dose-response and cross-entropy of the first seed's direction, on prompts of the test rows."""
-    direction = Direction.load(direction_file("refusal", 0))
+    direction = Direction.load(run.direction_file("refusal", 0))
     sets = {
         "harmful": PromptSet("JailbreakBench", tuple(run.rows["JailbreakBench, harmful"]), "test"),
         "harmless": PromptSet("Alpaca", tuple(run.rows["ordinary (Alpaca)"]), "test"),
         "pseudo_harmful": PromptSet("XSTest safe", tuple(run.rows["XSTest, safe (test types)"]), "test"),
     }
     settings = MeasureSettings(coefficients=(-1.0, 0.5, 1.0), null_prompts=12, reply_tokens=REPLY_TOKENS)
-    stages = StageFolder(STAGES / "measure", {"direction": direction.digest}, overwrite=True)
+    stages = StageFolder(run.stages / "measure", {"direction": direction.digest}, overwrite=True)
     judge = choose_judge("ensemble", ())
     measurer = DirectionMeasurer(steerable, direction, sets, settings, judge, stages)
     openers = RefusalOpeners.from_dict(run.document["searches"]["seed 0"]["openers"])

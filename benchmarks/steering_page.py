@@ -12,10 +12,11 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "steering.md"
 
 
 def render(document: dict[str, Any]) -> None:
-    """All tables."""
-    put(PAGE, "direction-searches", searches(document))
-    put(PAGE, "steering-refusals", refusals(document))
-    put(PAGE, "direction-measurement", measurement(document.get("measurement")))
+    """All tables of a model."""
+    ending = "" if document["model"] == "reference/lm" else "-mllm"
+    put(PAGE, f"direction-searches{ending}", searches(document))
+    put(PAGE, f"steering-refusals{ending}", refusals(document))
+    put(PAGE, f"direction-measurement{ending}", measurement(document.get("measurement")))
 
 
 def searches(document: dict[str, Any]) -> list[str]:
