@@ -11,7 +11,7 @@ import torch
 from equipoise.errors import ModelError
 from equipoise.execution import InProcessExecutor, Parcel, ShardStore
 from equipoise.models.text_model import TextModel
-from equipoise.steering.capture_workers import CaptureOrder, CaptureTask, CaptureWorkers
+from equipoise.steering.capture_workers import CaptureOrder, CaptureTask, CaptureWorkers, ScoreOrder
 from equipoise.steering.find import DirectionSearch, FindResult, FindSettings, find_direction
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Prompt
@@ -86,3 +86,21 @@ def test_a_batch_that_fails_ends_the_search(planted: TextModel, planted_steerabl
         assert len({order.item("sorry").key, order.item("other").key}) == 2
         rows = workers.replies([CaptureOrder(order.prompts, (0,), planted.revision, None, 4)], lambda done: None)
     assert set(rows[0][0]) == {"tokens", "text", "refused"}
+
+
+def test_candidates_are_scored_by_workers(planted: TextModel, planted_steerable: Steerable, tmp_path: Path) -> None:
+    scored: list[ScoreOrder] = []
+
+    class Recorded(CaptureWorkers):
+        def scores(self, orders: Any, progress: Any) -> Any:
+            scored.extend(orders)
+            return super().scores(orders, progress)
+
+    store = ShardStore(tmp_path)
+    with InProcessExecutor().open(task(planted), store) as group:
+        search = DirectionSearch(
+            planted_steerable, SETTINGS, judge=sorry_judge, workers=Recorded(group, store, judge="sorry")
+        )
+        result = find_direction(search, *SETS)
+    assert len(scored) >= result.counts["scored candidates"] > 1
+    assert len({order.item("sorry").key for order in scored}) == len(scored)

@@ -256,6 +256,30 @@ class CandidateScorer:
         return candidate
 
 
+@dataclass(frozen=True)
+class BypassSweep:
+    """The score that every candidate gets: how likely a refusal of some prompts is while its vector is ablated.
+
+    Candidates do not depend on each other here, so workers can share them; the checks that follow stop at the first
+    candidate that passes, and stay in one process.
+    """
+
+    scorer: CandidateScorer
+    """Of the search."""
+    vectors: Tensor
+    """`L x P x width`: what is ablated."""
+    prompts: Sequence[Prompt]
+    """Whose refusals are scored."""
+
+    def vector(self, candidate: Candidate) -> Tensor:
+        """`width`: what is ablated for a candidate."""
+        return self.vectors[candidate.layer, candidate.position]
+
+    def __call__(self, candidate: Candidate) -> Candidate:
+        """The candidate with its bypass."""
+        return self.scorer.bypass(candidate, self.vector(candidate), self.prompts)
+
+
 def refused_share(odds: Tensor, boundary: float) -> float:
     """Share of the prompts whose log-odds of a refusal are above the boundary."""
     return float((odds > boundary).double().mean())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.steering.activation_sums import ActivationSums
 from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
-from equipoise.steering.candidates import Candidate, CandidateScorer, checked_in_order, prune, rank
-from equipoise.steering.capture_workers import CaptureOrder, CaptureWorkers
+from equipoise.steering.candidates import BypassSweep, Candidate, CandidateScorer, checked_in_order, prune, rank
+from equipoise.steering.capture_workers import CaptureOrder, CaptureWorkers, ScoreOrder
 from equipoise.steering.direction import Direction, DirectionKind
 from equipoise.steering.edits import capture
 from equipoise.steering.openers import RefusalOpeners, learn_openers
@@ -112,7 +113,7 @@ class DirectionSearch:
     stages: StageFolder = field(default_factory=lambda: StageFolder(None, {}))
     progress: StageProgress = no_progress
     workers: CaptureWorkers | None = None
-    """Who makes replies and sums; None is this process. Sweeps over candidates stay here."""
+    """Who makes replies, sums and scores of candidates; None is this process. Checks of candidates stay here."""
     passes: int = 0
     """Prompts that went through the model, one for each forward pass that they took part in."""
 
@@ -221,22 +222,29 @@ class DirectionSearch:
         return values
 
     def chosen(
-        self,
-        stage: str,
-        candidates: Sequence[Candidate],
-        score: Callable[[Candidate], Candidate],
-        check: Callable[[Candidate], Candidate],
+        self, stage: str, candidates: Sequence[Candidate], score: BypassSweep, check: Callable[[Candidate], Candidate]
     ) -> tuple[list[Candidate], Candidate | None]:
         """The candidates with their scores, and the best that passes the check; each is kept as it is finished."""
 
+        def name(part: str, candidate: Candidate) -> str:
+            return f"{stage}-{part}{candidate.layer}{candidate.position}"
+
         def stored(part: str, candidate: Candidate, work: Callable[[Candidate], Candidate]) -> Candidate:
-            name = f"{stage}-{part}{candidate.layer}{candidate.position}"
-            document = self.stages.get(name)
+            document = self.stages.get(name(part, candidate))
             if document is None:
                 document = work(candidate).to_dict()
-                self.stages.put(name, document)
+                self.stages.put(name(part, candidate), document)
             return Candidate.from_dict(document)
 
+        left = [one for one in candidates if self.stages.get(name("bypass-", one)) is None]
+        if self.workers is not None and left:
+            orders = [ScoreOrder.of(score, candidate) for candidate in left]
+            before = len(candidates) - len(left)
+            show = partial(self.progress, f"{stage} candidates")
+            for result in self.workers.scores(orders, lambda done: show(before + done, len(candidates))):
+                self.stages.put(name("bypass-", result), result.to_dict())
+            score.scorer.passes += len(left) * len(score.prompts) * len(score.scorer.openers.passes)
+            self.workers.discard(orders)
         scored = []
         for number, candidate in enumerate(candidates):
             scored.append(stored("bypass-", candidate, score))
@@ -292,9 +300,6 @@ def find_direction(
     scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary"))
     search.stages.put("boundary", scorer.boundary)
 
-    def score(candidate: Candidate) -> Candidate:
-        return scorer.bypass(candidate, differences[candidate.layer, candidate.position], scorer.harmful)
-
     def check(candidate: Candidate) -> Candidate:
         vector = differences[candidate.layer, candidate.position]
         return scorer.check_refusal(candidate, vector, kl_limit=settings.kl_limit, layer_limit=limit)
@@ -302,7 +307,7 @@ def find_direction(
     # Ranking needs one forward pass a prompt and no edit; a score needs a sweep of all validation prompts for each
     # candidate. So the cheap AUROC on validation prompts decides which share of the candidates is worth that.
     pruned = prune(ranked, settings.keep)
-    scored, best = search.chosen("refusal", pruned, score, check)
+    scored, best = search.chosen("refusal", pruned, BypassSweep(scorer, differences, scorer.harmful), check)
     result_candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
     direction: Direction | None = None
     reason = None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from equipoise.steering.activation_sums import ActivationSums
-from equipoise.steering.candidates import Candidate, CandidateScorer, prune, rank
+from equipoise.steering.candidates import BypassSweep, Candidate, CandidateScorer, prune, rank
 from equipoise.steering.direction import Direction
 from equipoise.steering.find import DirectionSearch, sum_pair, why_none
 from equipoise.steering.prompt_sets import PromptSet
@@ -70,9 +70,6 @@ def find_surgical(
 
     held_out = [] if contrast is None else recognised_refusals(search, scorer, contrast)
 
-    def score(candidate: Candidate) -> Candidate:
-        return scorer.bypass(candidate, vectors[candidate.layer, candidate.position], refused[1])
-
     def check(candidate: Candidate) -> Candidate:
         return scorer.check_surgical(
             candidate,
@@ -84,7 +81,7 @@ def find_surgical(
         )
 
     pruned = prune(ranked, settings.keep)
-    scored, best = search.chosen("surgical", pruned, score, check)
+    scored, best = search.chosen("surgical", pruned, BypassSweep(scorer, vectors, refused[1]), check)
     candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
     if best is None:
         return None, why_none(scored), candidates
