@@ -42,8 +42,9 @@ RULES = "[needless_refusal]\nmax = 0.3\n"
 SUMMARY = """
 import sys
 from equipoise.audit.records import AuditRun
-from equipoise.audit.summary import write_summary
-write_summary(AuditRun.open(sys.argv[1]))
+from equipoise.audit.summary import summarise
+run = AuditRun.open(sys.argv[1])
+summarise(run).save(run.folder)
 """
 Figures = dict[str, Any]
 
@@ -275,6 +276,8 @@ def main() -> None:
         return serve()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     count = options.count or (50_000 if options.report_only else 20_000)
+    title = "Reading a run" if options.report_only else "An audit of a scripted server"
+    judge = "none" if options.report_only else options.judge
     rows: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch) / "run").resolve()
@@ -288,13 +291,17 @@ def main() -> None:
             for name, figures in part:
                 rows[name] = figures
                 print(f"{name}: {json.dumps(figures)}", flush=True)
-    if options.write:
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        title = "Reading a run" if options.report_only else "An audit of a scripted server"
-        judge = "none" if options.report_only else options.judge
-        results[title] = {"count": count, "judge": judge, "cores": os.cpu_count(), "rows": rows}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        put(PAGE, "audit scale", table(results))
+                if options.write:
+                    # After each figure: a later part that fails does not lose the audit, which takes most of the time.
+                    keep(title, {"count": count, "judge": judge, "cores": os.cpu_count(), "rows": rows})
+
+
+def keep(title: str, figures: Figures) -> None:
+    """Write one of the two tables into the results and the page."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[title] = figures
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    put(PAGE, "audit scale", table(results))
 
 
 if __name__ == "__main__":

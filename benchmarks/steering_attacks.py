@@ -203,8 +203,11 @@ def render(document: dict[str, Any]) -> None:
 
 
 def rate(row: dict[str, Any]) -> str:
-    """A rate with its interval."""
-    return f"{row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    """A rate with its interval, and how many replies were in no state to be judged."""
+    if row["rate"] is None:
+        return f"none of {row['unscored']} can be judged"
+    unscored = f", {row['unscored']} cannot be judged" if row["unscored"] else ""
+    return f"{row['rate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{unscored}"
 
 
 if __name__ == "__main__":

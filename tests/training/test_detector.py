@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector import load
@@ -91,6 +94,16 @@ def test_adapters_learn_over_frozen_half_precision(tmp_path: Path) -> None:
         for texts in (HARMFUL, HARMLESS)
     )
     assert min(bad) > max(good)
+
+
+def test_layers_are_compiled_for_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The backend of this test runs the traced graphs without the C++ compiler, which would take a minute.
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append(self))
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    recipe = DetectorTrainingConfig(str(decoder(tmp_path / "base")), epochs=1, lora=2, compiled=True, **SMALL)  # type: ignore[arg-type]
+    assert (train(recipe, ROWS, tmp_path / "out", device="cpu") / "metrics.json").exists()
+    assert len(compiled) == AutoConfig.from_pretrained(tmp_path / "base").num_hidden_layers
 
 
 def test_half_precision_without_adapters_is_refused(tmp_path: Path) -> None:

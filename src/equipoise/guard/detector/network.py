@@ -65,6 +65,11 @@ class HarmNetwork(nn.Module):
         self.dropout = dropout
         self.head = nn.Linear(base.config.hidden_size, 1)
 
+    @property
+    def config(self) -> Any:
+        """Configuration of the base, by which its layers are found."""
+        return self.base.config
+
     def windows(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits [windows] of single windows."""
         hidden = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
