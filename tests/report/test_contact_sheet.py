@@ -131,3 +131,29 @@ def test_numbers_as_people_read_them() -> None:
     assert contact_sheet.percent(Rate.of(199, 200)).startswith("99.5")
     assert contact_sheet.percent(Rate.of(0, 0)) == "unknown"
     assert contact_sheet.plain({"a": [1, None], "e": 8 / 255, "none": []}) == "a 1 · none, e 8/255, none none"
+
+
+def test_many_pictures_have_pages_with_one_summary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact_sheet, "PICTURES_PER_PAGE", 2)
+    shown = [record(image=str(folder / "original.png"), file=f"{number}.png") for number in range(5)]
+    (folder / "index-7.html").write_text("another's")
+    first = contact_sheet.write(shown, folder, errors={"bad.png": "expected a picture"})
+    assert first.name == "index.html"
+    pages = [folder / name for name in ("index.html", "index-2.html", "index-3.html")]
+    texts = [page.read_text() for page in pages]
+    assert [text.count("<article") for text in texts] == [2, 2, 1]
+    summaries = {text[text.index('<section class="tiles"') : text.index("</section>")] for text in texts}
+    assert len(summaries) == 1
+    assert all("5 pictures" in text for text in texts)
+    assert ["bad.png" in text for text in texts] == [True, False, False]
+    for number, text in enumerate(texts):
+        assert not Page(text).open
+        others = [page.name for page in pages if page != pages[number]]
+        assert all(f'href="{name}"' in text for name in others)
+        assert f'href="{pages[number].name}"' not in text
+    contact_sheet.write(shown[:3], folder)
+    assert not (folder / "index-3.html").exists()
+    assert (folder / "index-7.html").read_text() == "another's"
+    contact_sheet.write(shown[:1], folder)
+    assert "<nav" not in first.read_text()
+    assert not (folder / "index-2.html").exists()

@@ -64,7 +64,9 @@ class ResultsFolder:
         """
         self.check(self.path, self.recipe, overwrite=overwrite)
         if not (self.path / MANIFEST).exists() and not overwrite:
-            ours = [self.png(i) for i in images] + [self.json(i) for i in images] + [self.path / "index.html"]
+            ours = [path(image) for image in images for path in (self.png, self.json)]
+            # The pages of the contact sheet: index.html, index-2.html, ...
+            ours += sorted(self.path.glob("index*.html"))
             foreign = next((file for file in ours if file.exists()), None)
             if foreign:
                 raise UsageError(

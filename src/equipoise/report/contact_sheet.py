@@ -1,14 +1,19 @@
-"""The contact sheet: one page that opens offline and shows every picture of a run, before and after."""
+"""The contact sheet: pages that open offline and show every picture of a run, before and after.
+
+Pictures are inlined, so a page is as large as what it shows: a run of many pictures has several pages, and no more than
+one page's pictures are in memory.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,6 +26,9 @@ from equipoise.media.decode import open_picture
 from equipoise.perturb.record import REFUSAL_WORDS, ModelRole, PictureRecord, pooled
 from equipoise.report.pictures import LossCurve, curve, data_uri, difference_uri
 from equipoise.stats.proportions import Rate
+
+PICTURES_PER_PAGE: Final = 200
+"""Pictures of a page at most: about 40 MB where they are photos."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,16 @@ class ContactSheetCard:
     """Whether the picture is so small that the page shows its single pixels."""
 
 
-def render(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[str, str] | None = None) -> str:
-    """The page as HTML, everything inlined.
+def render(
+    records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[str, str] | None = None, number: int = 1
+) -> str:
+    """One page as HTML, everything inlined. The summary is that of all pages.
 
     Args:
-        records: what was measured, in the order to show.
+        records: what was measured, in the order to show; of all pages.
         folder: where the perturbed files lie.
-        errors: pictures that failed, with the reason.
+        errors: pictures that failed, with the reason; on the first page.
+        number: of the page, from 1.
     """
     environment = Environment(
         loader=PackageLoader("equipoise.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -59,10 +70,15 @@ def render(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[st
     environment.filters["plain"] = plain
     environment.filters["chip"] = REFUSAL_WORDS.__getitem__
     environment.filters["name"] = lambda path: Path(path).name
+    start = (number - 1) * PICTURES_PER_PAGE
+    pages = page_count(len(records))
     roles: list[ModelRole] = [role for role in ("target", "bystander") if _has(records, role)]
     return environment.get_template("contact_sheet.html").render(
-        cards=[_card(record, folder) for record in records],
-        errors=errors or {},
+        records=records,
+        cards=[_card(record, folder) for record in records[start : start + PICTURES_PER_PAGE]],
+        first=start + 1,
+        pages=[(other, page_name(other), other == number) for other in range(1, pages + 1)],
+        errors=(errors or {}) if number == 1 else {},
         rates=[(role, pooled(records, role, clean=True), pooled(records, role)) for role in roles],
         version=__version__,
         mean=_mean,
@@ -70,14 +86,33 @@ def render(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[st
 
 
 def write(records: Sequence[PictureRecord], folder: Path, *, errors: Mapping[str, str] | None = None) -> Path:
-    """Write `folder/index.html`, whole or not at all.
+    """Write `folder/index.html`, and `index-2.html` and so on where one page does not hold them; each whole.
+
+    Returns:
+        The first page.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    page = folder / "index.html"
-    write_whole(page, render(records, folder, errors=errors))
-    return page
+    pages = page_count(len(records))
+    for number in range(1, pages + 1):
+        write_whole(folder / page_name(number), render(records, folder, errors=errors, number=number))
+    # Those of an earlier run of more pictures.
+    for number in itertools.count(pages + 1):
+        if not (folder / page_name(number)).exists():
+            break
+        (folder / page_name(number)).unlink()
+    return folder / page_name(1)
+
+
+def page_count(pictures: int) -> int:
+    """How many pages hold so many pictures; one where there are none."""
+    return max(1, math.ceil(pictures / PICTURES_PER_PAGE))
+
+
+def page_name(number: int) -> str:
+    """File name of a page, counted from 1."""
+    return "index.html" if number == 1 else f"index-{number}.html"
 
 
 def fraction(value: float) -> str:
