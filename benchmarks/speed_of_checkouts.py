@@ -26,6 +26,8 @@ from golden import taken_out
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "speed_of_checkouts.json"
+COMMAND: Final = "from equipoise.cli.main import main; main()"
+"""The command line, as its entry point calls it."""
 
 
 def processor_seconds(python: str, checkout: Path, words: Sequence[str]) -> tuple[float, str]:
@@ -50,8 +52,11 @@ def audits(python: str, checkouts: dict[str, Path], rounds: int) -> dict[str, An
     for _ in range(rounds):
         for name, checkout in checkouts.items():
             with tempfile.TemporaryDirectory() as folder:
-                words = ["-m", "equipoise", "audit", "--out", f"{folder}/run"]
-                seconds[name].append(processor_seconds(python, checkout, words)[0])
+                words = ["-c", COMMAND, "audit", "--out", f"{folder}/run"]
+                spent, output = processor_seconds(python, checkout, words)
+                if not (Path(folder) / "run" / "report.html").exists():
+                    raise RuntimeError(f"expected a report of the {name} checkout, got {output[-500:]!r}")
+                seconds[name].append(spent)
             print("audit", name, seconds[name][-1], flush=True)
     return {**seconds, "ratio": _ratio(statistics.median(seconds["new"]), statistics.median(seconds["old"]))}
 
