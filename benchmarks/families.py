@@ -13,15 +13,15 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import transformers  # noqa: E402
-from models.families import FAMILIES  # noqa: E402
-from models.families.checks import CHECKS, Case, build  # noqa: E402
 
 from equipoise.models.families import FAMILIES as ALL_FAMILIES  # noqa: E402
 from equipoise.models.families import VERDICTS, ModelFamily, families_of  # noqa: E402
+from tests.models.families import FAMILIES  # noqa: E402
+from tests.models.families.checks import CHECKS, Case, build  # noqa: E402
 
 DOC = ROOT / "docs" / "families.md"
 
@@ -67,7 +67,15 @@ TAIL = """
   {version} itself, whatever runs them.
 - **Idefics2** drops the rows and columns of pixels that do not fill a whole patch.
 - **PaliGemma** lets picture and question look at each other in both directions.
-- **SmolVLM**'s processor needs the package `num2words` even for still pictures.
+- **SmolVLM**'s processor needs the package `num2words` even for still pictures, and **PerceptionLM**'s tower the
+  package `timm`.
+- **BLIP-2 and InstructBLIP over Flan-T5** are checked apart (`tests/models/test_encoder_decoder.py`): losses as from
+  transformers alone, gradient, replies. An encoder reads their prompt, so that nothing is shared and CroPA does not
+  apply.
+- **Llama 4**'s image processor computes in bfloat16, whatever the model's own precision is: its pixel gradient has that
+  precision, and equals the reference within 5e-3.
+- **PerceptionLM** is asked about pictures one by one, because pictures of different sizes have different numbers of
+  tiles, which its processor cannot stack.
 - **Phi-4-multimodal** is not among `AutoModelForImageTextToText`; it is loaded through `AutoModelForMultimodalLM`.
   Its image processor counts 256 tokens a tile whatever the tile's size, so its tiny model has 32 x 32 patches.
   The processor class of transformers 5.23 loses the chat template on loading; the tokenizer's copy is used.

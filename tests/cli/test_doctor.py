@@ -73,6 +73,16 @@ def test_families_are_those_of_the_table_and_a_model_of_the_second_mapping_works
     assert "florence2" not in families
 
 
+def test_a_family_that_needs_another_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ModelFamily("llava", "There", "checked", "needs json", package="json")
+    missing = ModelFamily("llava", "Missing", "checked", "needs none_such", package="none_such")
+    monkeypatch.setattr("equipoise.cli.doctor.FAMILIES", (there, missing))
+    assert [(part.works, part.advice) for part in examine().families] == [
+        (True, ""),
+        (False, "needs none_such; try pip install none_such"),
+    ]
+
+
 def test_a_family_that_transformers_lacks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = ModelFamily("a-type-of-tomorrow", "Tomorrow", "checked")
     monkeypatch.setattr(module, "FAMILIES", (odd,))

@@ -27,8 +27,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 
 @pytest.fixture
 def case(family: str, cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) -> Case:
-    if family == "SmolVLM":
-        pytest.importorskip("num2words", reason="SmolVLM's processor needs num2words")
+    for name, package in (("SmolVLM", "num2words"), ("PerceptionLM", "timm")):
+        if family == name:
+            pytest.importorskip(package, reason=f"{name} needs {package}")
     if family not in cases:
         cases[family] = build(family, tmp_path_factory.mktemp(family.replace(" ", "_")))
     return cases[family]

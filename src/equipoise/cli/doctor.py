@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
+from importlib.util import find_spec
 
 import typer
 
@@ -37,6 +38,8 @@ EXTRA_TITLES = {
     "dev": "tests and checks of the source tree",
 }
 """Purpose of extras in words; an extra without an entry is shown as well."""
+_ASKS = "can be asked, not attacked: "
+"""Begins the advice on a family that works in part."""
 
 
 @dataclass(frozen=True)
@@ -240,16 +243,19 @@ def _families(working: bool) -> tuple[DoctorPart, ...]:
         **getattr(modeling_auto, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", {}),
     }
     absent = f"not a model of transformers {_version('transformers')} that reads pictures; try another version"
+    advice = [_family_advice(family, absent, known) for family in listed]
     return tuple(
-        DoctorPart(family.kind, family.title, family.kind in known, _family_advice(family, absent, known))
-        for family in listed
+        DoctorPart(family.kind, family.title, not text or text.startswith(_ASKS), text)
+        for family, text in zip(listed, advice, strict=True)
     )
 
 
 def _family_advice(family: ModelFamily, absent: str, known: Mapping[str, object]) -> str:
     if family.kind not in known:
         return absent
-    return f"can be asked, not attacked: {family.note}" if family.verdict == "asks" else ""
+    if family.package and find_spec(family.package) is None:
+        return f"needs {family.package}; try pip install {family.package}"
+    return f"{_ASKS}{family.note}" if family.verdict == "asks" else ""
 
 
 def read_requirements(distribution: str = DISTRIBUTION) -> tuple[Requirement, ...]:

@@ -37,6 +37,8 @@ class ModelFamily:
     """Whether its releases have no chat template, so that a prompt is the picture and the text."""
     alone: bool = False
     """Whether prompts in one batch disturb each other, so that they are asked one after the other."""
+    package: str = ""
+    """A package that the family's processor or tower needs beside those of the extra `models`."""
 
 
 _CHECKED: Final = (
@@ -49,30 +51,36 @@ _CHECKED: Final = (
     ("qwen2_5_vl", "Qwen2.5-VL"),
     ("qwen3_vl", "Qwen3-VL"),
     ("qwen3_vl_moe", "Qwen3-VL-MoE"),
+    ("qwen3_5", "Qwen3.5"),
     ("glm4v", "GLM-4V"),
+    ("glm46v", "GLM-4.6V"),
     ("idefics2", "Idefics2"),
     ("idefics3", "Idefics3"),
-    ("smolvlm", "SmolVLM"),
     ("gemma3", "Gemma 3"),
     ("internvl", "InternVL"),
     ("aya_vision", "Aya Vision"),
     ("cohere2_vision", "Cohere2 Vision"),
     ("mllama", "Mllama"),
+    ("llama4", "Llama 4"),
     # Pixtral's configs name LLaVA as their type.
     ("llava", "Pixtral"),
     ("mistral3", "Mistral 3"),
     ("lfm2_vl", "LFM2-VL"),
+    ("aria", "Aria"),
+    ("deepseek_vl", "DeepSeek-VL"),
+    ("molmo2", "Molmo 2"),
+    ("ovis2", "Ovis2"),
     ("phi4_multimodal", "Phi-4-multimodal"),
 )
 _CHECKED_PLAIN: Final = (("blip-2", "BLIP-2"), ("instructblip", "InstructBLIP"), ("paligemma", "PaliGemma"))
 _UNTESTED: Final = (
-    *("aria", "cohere_compass", "cosmos3_edge", "cosmos3_omni", "deepseek_ocr2"),
-    *("deepseek_vl", "deepseek_vl_hybrid", "dots3_note", "ernie4_5_vl_moe", "exaone4_5", "fast_vlm", "gemma3n"),
-    *("gemma4", "gemma4_unified", "glm46v", "glm4v_moe", "glm5_next", "glm_ocr", "glmga", "granite4_vision"),
+    *("cohere_compass", "cosmos3_edge", "cosmos3_omni", "deepseek_ocr2"),
+    *("deepseek_vl_hybrid", "dots3_note", "ernie4_5_vl_moe", "exaone4_5", "fast_vlm", "gemma3n"),
+    *("gemma4", "gemma4_unified", "glm4v_moe", "glm5_next", "glm_ocr", "glmga", "granite4_vision"),
     *("granite_docling", "hunyuan_vl", "hyperclovax_vision_v2", "inkling2", "inkling_mm_model", "janus"),
-    *("kimi_k25", "lfm3_vl", "lighton_ocr", "llama4", "minicpm_ocr", "minicpmv4_6"),
-    *("minicpmv4_7", "minimax_m3_vl", "mistral4", "mistral_large4", "molmo2", "muse_glimmer", "muse_spark"),
-    *("nemotron_h_omni", "ovis2", "paddleocr_vl", "qianfan_ocr", "qwen2_5_omni_thinker", "qwen3_5"),
+    *("kimi_k25", "lfm3_vl", "lighton_ocr", "minicpm_ocr", "minicpmv4_6"),
+    *("minicpmv4_7", "minimax_m3_vl", "mistral4", "mistral_large4", "muse_glimmer", "muse_spark"),
+    *("nemotron_h_omni", "paddleocr_vl", "qianfan_ocr", "qwen2_5_omni_thinker"),
     *("qwen3_5_moe", "qwen3_omni_moe_thinker", "qwen4_exp", "step3p7", "unlimited_ocr"),
     "video_llama_3",
 )
@@ -80,13 +88,15 @@ _UNTESTED: Final = (
 FAMILIES: Final[tuple[ModelFamily, ...]] = (
     *(ModelFamily(kind, title, "checked") for kind, title in _CHECKED),
     *(ModelFamily(kind, title, "checked", plain=True) for kind, title in _CHECKED_PLAIN),
+    ModelFamily("smolvlm", "SmolVLM", "checked", "its processor needs the package num2words", package="num2words"),
     *(ModelFamily(kind, kind, "untested") for kind in _UNTESTED),
     ModelFamily(
         "perception_lm",
         "PerceptionLM",
-        "untested",
-        "pictures of different sizes are asked about one by one",
+        "checked",
+        "its tower needs the package timm; questions are asked one by one",
         alone=True,
+        package="timm",
     ),
     ModelFamily("t5gemma2", "T5Gemma 2", "untested", "an encoder reads the prompt"),
     ModelFamily("blip", "BLIP", "asks", "it reads the picture apart from the text", plain=True),

@@ -31,6 +31,10 @@ QUESTIONS = ("What is in the picture?", "How many red circles are there, left of
 REPLIES = ("I'm sorry, but I can't help with that.", "Three.", "No, sorry.")
 SYSTEM = "You are a helpful assistant."
 
+GRADIENT_ERROR = {"Llama 4": 5e-3}
+"""Largest relative error of a gradient, where it is not 1e-4: Llama 4's image processor computes in bfloat16, so that
+the sum of three gradients is rounded in another order."""
+
 ONE_PICTURE = ("BLIP-2", "InstructBLIP")
 """BLIP-2 of transformers passes over every picture but the first without a word; InstructBLIP fails."""
 
@@ -130,7 +134,7 @@ def sharing(case: Case) -> str:
     torch.testing.assert_close(losses, torch.stack([loss for loss, _ in plain]), rtol=0, atol=2e-5)
     reference = torch.stack([result for _, result in plain]).sum(0)
     error = ((slope - reference).norm() / reference.norm()).item()
-    assert error < 1e-4, f"the gradient is off by {error:.1e}"
+    assert error < GRADIENT_ERROR.get(case.name, 1e-4), f"the gradient is off by {error:.1e}"
     return str(case.model.sharing)
 
 

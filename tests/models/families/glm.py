@@ -1,4 +1,4 @@
-"""GLM-4V: pictures at their own aspect ratio as in Qwen2-VL, learned and resized positions in the tower."""
+"""GLM-4V and GLM-4.6V: pictures at their own aspect ratio as in Qwen2-VL, learned positions that are resized."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from transformers import (
     Glm4vImageProcessor,
     Glm4vProcessor,
     Glm4vVideoProcessor,
+    Glm46VConfig,
+    Glm46VForConditionalGeneration,
+    Glm46VImageProcessor,
+    Glm46VProcessor,
+    Glm46VVideoProcessor,
+    PreTrainedTokenizerFast,
 )
 
 from tests.models.families import templates
@@ -28,10 +34,7 @@ _MARKS = {
 }
 
 
-def glm4v(folder: Path) -> None:
-    """GLM-4V."""
-    turns = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
-    words = tokenizer([*turns, *_MARKS.values()], bos="<|endoftext|>", eos="<|user|>")
+def _settings(words: PreTrainedTokenizerFast) -> dict[str, object]:
     head = HIDDEN // HEADS // 2
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [head - 2, 1, 1]}
     tower = {
@@ -44,15 +47,29 @@ def glm4v(folder: Path) -> None:
         "spatial_merge_size": _MERGE,
         "out_hidden_size": HIDDEN,
     }
-    config = Glm4vConfig(
-        vision_config=tower,
-        text_config=text(words, rope_parameters=rope),
-        **{name: words.convert_tokens_to_ids(mark) for name, mark in _MARKS.items()},
-    )
-    processor = Glm4vProcessor(
-        Glm4vImageProcessor(**_SIZES),
-        words,
-        Glm4vVideoProcessor(**_SIZES),
-        chat_template=templates.glm("<|begin_of_image|><|image|><|end_of_image|>"),
-    )
-    save(folder, Glm4vForConditionalGeneration, config, processor)
+    marks = {name: words.convert_tokens_to_ids(mark) for name, mark in _MARKS.items()}
+    return {"vision_config": tower, "text_config": text(words, rope_parameters=rope), **marks}
+
+
+def _words() -> PreTrainedTokenizerFast:
+    turns = ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"]
+    return tokenizer([*turns, *_MARKS.values()], bos="<|endoftext|>", eos="<|user|>")
+
+
+_TEMPLATE = templates.glm("<|begin_of_image|><|image|><|end_of_image|>")
+
+
+def glm4v(folder: Path) -> None:
+    """GLM-4V."""
+    words = _words()
+    images, videos = Glm4vImageProcessor(**_SIZES), Glm4vVideoProcessor(**_SIZES)
+    processor = Glm4vProcessor(images, words, videos, chat_template=_TEMPLATE)
+    save(folder, Glm4vForConditionalGeneration, Glm4vConfig(**_settings(words)), processor)
+
+
+def glm46v(folder: Path) -> None:
+    """GLM-4.6V: the same parts under classes of its own."""
+    words = _words()
+    images, videos = Glm46VImageProcessor(**_SIZES), Glm46VVideoProcessor(**_SIZES)
+    processor = Glm46VProcessor(images, words, videos, chat_template=_TEMPLATE)
+    save(folder, Glm46VForConditionalGeneration, Glm46VConfig(**_settings(words)), processor)

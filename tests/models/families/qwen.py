@@ -14,6 +14,8 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLMoeConfig,
@@ -138,3 +140,19 @@ def qwen3_vl_moe(folder: Path) -> None:
     language = _text(words, mrope_interleaved=True) | {"head_dim": HIDDEN // HEADS} | experts
     config = Qwen3VLMoeConfig(vision_config=_TOWER, text_config=language, **_ids(words))
     save(folder, Qwen3VLMoeForConditionalGeneration, config, _qwen3_processor(words))
+
+
+def qwen3_5(folder: Path) -> None:
+    """Qwen3.5: one layer of linear attention, which keeps a state instead of keys, and one of full attention."""
+    words = _words()
+    heads = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }
+    layers = {"layer_types": ["linear_attention", "full_attention"], "head_dim": HIDDEN // HEADS}
+    language = _text(words, mrope_interleaved=True, partial_rotary_factor=1.0) | heads | layers
+    tower = {key: value for key, value in _TOWER.items() if key != "deepstack_visual_indexes"}
+    config = Qwen3_5Config(vision_config=tower, text_config=language, **_ids(words))
+    save(folder, Qwen3_5ForConditionalGeneration, config, _qwen3_processor(words))

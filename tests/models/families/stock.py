@@ -99,7 +99,12 @@ class Stock:
                 return_dict=True,
                 return_tensors="pt",
             )
-        return {name: value for name, value in batch.items() if name != "labels"}
+        # Llama 4's image processor computes in bfloat16, whatever the model's own precision is.
+        return {
+            name: value.to(self.model.dtype) if torch.is_tensor(value) and value.is_floating_point() else value
+            for name, value in batch.items()
+            if name != "labels"
+        }
 
     def _mark(self, images: Sequence[Image]) -> str:
         """Picture marks where there is no chat template; BLIP's processors add their own."""
@@ -131,6 +136,7 @@ class Stock:
         leaf = pixels.detach().clone().requires_grad_(True)
         rest = [pil_to_tensor(image).float() for image in prompt.messages[0].images[1:]]
         floats = self.processor.image_processor([[leaf * 255, *rest]], **self._image_settings())[name]
+        floats = floats.to(self.model.dtype)
         batch[name] = batch[name] + floats - floats.detach()
         start = batch["input_ids"].shape[1]
         logits = self.model(**_extended(batch, tokens, self._reply_type)).logits[0, start - 1 : -1].float()
