@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,23 @@ def test_the_loss_in_words_is_added_by_its_weight(model: HuggingFaceModel, direc
     for settings in ({"sentence_weight": 1.0}, {"sentence_weight": -1.0, "directions": (direction,)}):
         with pytest.raises(UsageError, match=r"sentence_weight"):
             RefusalAttack(**settings)
+
+
+@dataclass(frozen=True)
+class Renamed(TargetReplyLoss):
+    """A loss in words that says how often its aim has changed."""
+
+    changes: int = 0
+
+    @property
+    def version(self) -> int:
+        return self.changes
+
+
+def test_a_change_of_the_aim_counts_where_the_loss_in_words_does(model: HuggingFaceModel, direction: Direction) -> None:
+    words = Renamed((model,), QUESTIONS, "Sorry.", changes=3)
+    assert DirectionLoss(words, (direction,), 0.5).version == 3
+    assert DirectionLoss(words, (direction,)).version == 0, "losses before and after are those of one objective"
 
 
 def test_an_attack_follows_the_direction(model: HuggingFaceModel, direction: Direction) -> None:

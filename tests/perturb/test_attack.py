@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.perturb.attack import build_attack, eot_transforms, peak_memory, reset_peak_memory
 from equipoise.perturb.config import RANDOM_REFUSAL, PerturbConfig
+from equipoise.steering.direction import Direction
 from tests.cli.fakes import BrightnessModel
 
 
@@ -66,3 +68,12 @@ def test_memory_on_a_cpu_is_that_of_the_process() -> None:
     bytes_in_use = peak_memory(models)
     assert bytes_in_use is not None
     assert 10_000_000 < bytes_in_use < 2**40, "an interpreter with torch takes more than 10 MB"
+
+
+def test_the_weight_of_words_and_the_grid_reach_the_attack(tmp_path: Path) -> None:
+    file = tmp_path / "d"
+    Direction(torch.ones(4), layer=1, position=-1, model="a", revision="r").save(file)
+    attack = build_attack(
+        config(objective="direction", directions=(file,), sentence_weight=0.25, low_frequency=0.5), "x"
+    )
+    assert (attack.sentence_weight, attack.low_frequency, len(attack.directions)) == (0.25, 0.5, 1)

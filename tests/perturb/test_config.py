@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ def test_what_is_aimed_at_is_part_of_the_recipe_and_of_the_command(tmp_path: Pat
     assert words[words.index("--elicit") + 1] == str(tmp_path / "more.txt")
     inner = PerturbConfig(("a",), Path("out"), objective="direction", directions=(Path("d"),))
     assert "--direction d" in inner.command([Path("p.png")])
+    both = replace(inner, sentence_weight=0.25, low_frequency=0.5)
+    assert set(both.recipe) - set(inner.recipe) == {"sentence_weight", "low_frequency"}
+    assert "--direction d --sentence-weight 0.25 " in both.command([Path("p.png")])
+    assert "--low-frequency 0.5 " in both.command([Path("p.png")])
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,11 @@ def test_what_is_aimed_at_is_part_of_the_recipe_and_of_the_command(tmp_path: Pat
         ({"directions": (Path("d"),)}, "one --direction FILE"),
         ({"objective": "direction", "directions": (Path("d"), Path("e"))}, "got --objective direction and 2"),
         ({"objective": "direction", "directions": (Path("d"),), "learned_prompts": True}, "without defences"),
+        ({"sentence_weight": 0.5}, "--sentence-weight of at least 0 with --objective direction, got 0.5 and"),
+        ({"objective": "direction", "directions": (Path("d"),), "sentence_weight": -1.0}, "--sentence-weight of at l"),
+        ({"low_frequency": 0.0}, "got --low-frequency 0;"),
+        ({"low_frequency": 2.0}, "got --low-frequency 2;"),
+        ({"low_frequency": 1.0, "universal": True}, "got --universal"),
     ],
 )
 def test_aims_that_do_not_go_together_are_refused(values: dict[str, object], message: str) -> None:
@@ -109,6 +119,7 @@ def configs(draw: st.DrawFn) -> PerturbConfig:
     kind = draw(st.sampled_from(["exact", "similar", "general"] if questions else ["general"]))
     seed = draw(st.integers(-(2**63) + 1, 2**63 - 1))
     norm = draw(st.sampled_from(["linf", "l2"]))
+    universal = draw(st.booleans())
     return PerturbConfig(
         models=tuple(models[:cut]),
         bystanders=tuple(models[cut:]),
@@ -123,7 +134,8 @@ def configs(draw: st.DrawFn) -> PerturbConfig:
         refusal=draw(st.none() | words),
         eot=tuple(draw(st.lists(st.sampled_from(sorted(eot_transforms())), unique=True))),
         keep_away=cut < len(models) and draw(st.booleans()),
-        universal=draw(st.booleans()),
+        universal=universal,
+        low_frequency=None if universal else draw(st.none() | st.floats(0, 1, exclude_min=True)),
         learned_prompts=draw(st.booleans()),
         max_seconds=draw(st.none() | st.floats(0, 1e9)),
         max_new_tokens=draw(st.integers(1, 10**4)),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from equipoise.attacks.attack_state import AttackState, StopCriteria
 from equipoise.attacks.budgets import Budget, FeasibleSet
+from equipoise.attacks.low_frequency import CoarseGrid, coarse_steps, random_start
 from equipoise.attacks.objectives import LossAndGrad, Objective
 from equipoise.attacks.perceptual import Perceptual, PerceptualObjective
 from equipoise.attacks.perturbation_result import AttackOutcome, PerturbationResult, StopReason, TraceStep
@@ -57,6 +58,9 @@ class Attack(ABC):
     """... for this many steps in a row."""
     perceptual: Perceptual | None = None
     """How the change is kept from being seen, in stages that share the steps; None for one stage of all of it."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of a coarse grid whose values are moved, in place of those of the pixels; a change is linear
+    between them. None moves every pixel."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts", "converged_steps"):
@@ -66,6 +70,8 @@ class Attack(ABC):
             raise UsageError(f"expected at least 1 question per step, got {self.questions_per_step}; try 10")
         if self.questions_first is not None and self.questions_first < 1:
             raise UsageError(f"expected at least 1 question in the first steps, got {self.questions_first}; try 3")
+        if self.grid is not None and min(self.grid) < 1:
+            raise UsageError(f"expected a grid of at least 1 x 1 values, got {self.grid}; try (96, 96)")
         if self.perceptual is not None and self.budget.norm != "linf":
             raise UsageError("expected norm linf with a perceptual budget, got l2; try Budget('linf', 8 / 255)")
 
@@ -146,7 +152,7 @@ class Attack(ABC):
         """The attack as JSON: its class and its fields."""
         fields = {"attack": type(self).__name__} | asdict(self)
         # Named only where it is used, so that recipes of earlier versions stay the same.
-        later = ("perceptual", "questions_first")
+        later = ("perceptual", "questions_first", "grid")
         return {name: value for name, value in fields.items() if name not in later or value is not None}
 
     def _is_random(self, objective: Objective) -> bool:
@@ -167,7 +173,11 @@ class Attack(ABC):
         """One start: each stage goes on from where the one before has come to."""
         start = stages[0].clean
         if self.random_start or restart:
-            start = stages[0].random(torch.rand(start.shape, generator=random).to(start))
+            if self.grid is None:
+                start = stages[0].random(torch.rand(start.shape, generator=random).to(start))
+            else:
+                # Noise of every pixel would be averaged away on the grid.
+                start = random_start(self._grid_over(start), stages[0], random)
         # A rule's step sizes fall over its own steps, so that each stage has a rule with its share of all steps.
         share = max(1, self.steps // len(stages))
         stopped: StopReason = "steps"
@@ -196,7 +206,10 @@ class Attack(ABC):
             Why it ended, and its last candidate.
         """
         attack = self if steps == self.steps else replace(self, steps=steps)
-        rule = attack.update_steps(feasible, start, random)
+        if attack.grid is None:
+            rule = attack.update_steps(feasible, start, random)
+        else:
+            rule = coarse_steps(attack, attack._grid_over(start), feasible, start, random)
         # `next` runs the rule up to its first `yield`, its start; a generator takes nothing by `send` before that.
         candidate = feasible.project_quantized(next(rule))
         low_steps = 0
@@ -220,6 +233,10 @@ class Attack(ABC):
         # stage is checked unless a check has just failed: what follows begins with its candidate.
         passed = state.finalize(candidate) if last else not state.just_checked and state.check(candidate)
         return "success" if passed else "steps", candidate
+
+    def _grid_over(self, pixels: Tensor) -> CoarseGrid:
+        assert self.grid is not None
+        return CoarseGrid(self.grid, (pixels.shape[1], pixels.shape[2]))
 
     def _item_count(self, state: AttackState) -> int | None:
         """How many items the next step evaluates; None for all."""

@@ -107,6 +107,7 @@ class FeasibleSet:
     def __init__(self, budget: Budget, clean: Tensor, reach: Tensor | None = None) -> None:
         self.budget = budget
         self.clean = clean
+        self.reach = reach
         self._levels = clean.mul(LEVELS).round_()
         self._share: Tensor | None = None
         if budget.norm == "linf":

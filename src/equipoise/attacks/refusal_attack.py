@@ -18,6 +18,7 @@ from equipoise.attacks.cropa import CroPAConfig, CroPAObjective
 from equipoise.attacks.direction_loss import DirectionLoss
 from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.large_pictures import LARGE, budget_at, carry_up, seen_pixels, shrunk, working_size
+from equipoise.attacks.low_frequency import grid_size
 from equipoise.attacks.objectives import EOTObjective, Objective, PreserveReplies, TargetReplyLoss
 from equipoise.attacks.perceptual import Perceptual
 from equipoise.attacks.perturbation_result import PerturbationResult, TraceStep
@@ -155,6 +156,9 @@ class RefusalAttack:
     """Draws of a randomised defence that a step averages over, and all of which a check must pass."""
     perceptual: Perceptual | None = None
     """How the change is kept from being seen: `budget.epsilon` is then the most, where texture hides it."""
+    low_frequency: float | None = None
+    """Values of the change along a side for each pixel along that side that the target with the finest view sees, at
+    most 1; between them the change is linear (see `attacks.low_frequency`). None moves every pixel by itself."""
 
     def __post_init__(self) -> None:
         if isinstance(self.solver, str) and self.solver not in SOLVERS:
@@ -172,6 +176,8 @@ class RefusalAttack:
             raise UsageError(f"expected an aim of {', '.join(AIM_KINDS)}, got {self.aim!r}; try sentence")
         if self.perceptual is not None and self.budget.norm != "linf":
             raise UsageError("expected norm linf with a perceptual budget, got l2; try Budget('linf', 8 / 255)")
+        if self.low_frequency is not None and not 0 < self.low_frequency <= 1:
+            raise UsageError(f"expected a low_frequency above 0 and up to 1, got {self.low_frequency:g}; try 1")
         if self.check_every < 0:
             raise UsageError(f"expected a check every 0 or more steps, got {self.check_every}; try 10")
 
@@ -219,7 +225,10 @@ class RefusalAttack:
         # Its version tells the attack's state that earlier losses were of another objective.
         objective, prompts, aims = self._objective(picture, models, questions, bystanders)
         prepared = time.perf_counter() - started
-        result = self._solver()(
+        grid = None
+        if self.low_frequency is not None:
+            grid = grid_size(picture.height, picture.width, seen_pixels(models, picture), self.low_frequency)
+        result = replace(self._solver(), grid=grid)(
             objective,
             to_pixels(picture),
             seed=seed,
@@ -246,12 +255,12 @@ class RefusalAttack:
         A check takes the mean success rate over the pictures.
 
         Raises:
-            UsageError: no pictures, a perceptual budget, or as for one picture.
+            UsageError: no pictures, a perceptual budget or low frequencies, or as for one picture.
         """
-        if self.perceptual is not None:
+        if self.perceptual is not None or self.low_frequency is not None:
             raise UsageError(
-                "expected a universal change without a perceptual budget, which is one of each picture, got both; "
-                "try one of them"
+                "expected a universal change without a perceptual budget or low frequencies, which are those of one "
+                "picture, got both; try one of them"
             )
         if not pictures:
             raise UsageError("expected at least one picture, got none; try a folder of PNG files")

@@ -86,11 +86,13 @@ def build_attack(config: PerturbConfig, name: str, own_refusals: Sequence[OwnRef
         own_refusals=tuple(own_refusals),
         aim="sentence" if config.objective == "direction" else config.objective,
         directions=tuple(Direction.load(path) for path in config.directions),
+        sentence_weight=config.sentence_weight,
         eot=_eot_config(config.eot),
         learned_prompts=CroPAConfig() if config.learned_prompts else None,
         max_seconds=config.max_seconds,
         perceptual=Perceptual() if config.perceptual else None,
         restarts=config.restarts,
+        low_frequency=config.low_frequency,
     )
 
 

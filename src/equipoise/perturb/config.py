@@ -54,6 +54,9 @@ class PerturbConfig:
     """What is aimed at without `refusal`: the likeliest sentence, a set of them, openings only, or `directions`."""
     directions: tuple[Path, ...] = ()
     """Files of directions (see `steering.direction`), one for each target; for the objective `direction`."""
+    sentence_weight: float = 0.0
+    """With the objective `direction`: how much a nat per token of a refusal in words counts beside one length of the
+    direction."""
     elicit: Path | None = None
     """A file of further prompts that the targets refuse, by which their own refusals are learned."""
     eot: tuple[str, ...] = ()
@@ -67,6 +70,8 @@ class PerturbConfig:
     perceptual: bool = False
     """Whether the change is kept from being seen: less where a picture is flat, `epsilon` at most where texture hides
     it (see `attacks.perceptual`)."""
+    low_frequency: float | None = None
+    """Values of the change along a side for each pixel that the targets see, at most 1; None moves every pixel."""
     restarts: int = 1
     """Starts of the attack; those after the first begin at random points."""
     max_seconds: float | None = None
@@ -101,6 +106,11 @@ class PerturbConfig:
         if self.perceptual and (self.norm != "linf" or self.universal):
             got = "--universal" if self.universal else f"--norm {self.norm}"
             raise UsageError(f"expected --perceptual with --norm linf on single pictures, got {got}; try one of them")
+        if self.low_frequency is not None and (self.universal or not 0 < self.low_frequency <= 1):
+            got = "--universal" if self.universal else f"--low-frequency {self.low_frequency:g}"
+            raise UsageError(
+                f"expected --low-frequency above 0 and up to 1 on single pictures, got {got}; try --low-frequency 1"
+            )
         if self.restarts < 1:
             raise UsageError(f"expected at least 1 start, got {self.restarts}; try --restarts 2")
         if self.objective not in OBJECTIVES:
@@ -115,6 +125,11 @@ class PerturbConfig:
             raise UsageError(
                 f"expected --objective direction with one --direction FILE for each of {len(self.models)} models, got "
                 f"--objective {self.objective} and {len(self.directions)}; try equipoise direction find"
+            )
+        if self.sentence_weight < 0 or (self.sentence_weight and self.objective != "direction"):
+            raise UsageError(
+                f"expected --sentence-weight of at least 0 with --objective direction, got {self.sentence_weight:g} "
+                f"and --objective {self.objective}; try --sentence-weight 0.5"
             )
         if self.objective == "direction" and (self.defences or self.learned_prompts):
             raise UsageError(
@@ -151,12 +166,14 @@ class PerturbConfig:
             "refusal": self.refusal,
             **({"objective": self.objective} if self.objective != "sentence" else {}),
             **({"directions": [str(path) for path in self.directions]} if self.directions else {}),
+            **({"sentence_weight": self.sentence_weight} if self.sentence_weight else {}),
             **({"elicit": str(self.elicit)} if self.elicit else {}),
             "eot": list(self.eot),
             "keep_away": self.keep_away,
             **({"universal": True} if self.universal else {}),
             **({"learned_prompts": True} if self.learned_prompts else {}),
             **({"perceptual": True} if self.perceptual else {}),
+            **({"low_frequency": self.low_frequency} if self.low_frequency is not None else {}),
             **({"restarts": self.restarts} if self.restarts > 1 else {}),
             "max_seconds": self.max_seconds,
             "max_new_tokens": self.max_new_tokens,
@@ -185,6 +202,8 @@ class PerturbConfig:
         if self.objective != "sentence":
             words += ["--objective", self.objective]
         words += [word for path in self.directions for word in ("--direction", str(path))]
+        if self.sentence_weight:
+            words += ["--sentence-weight", repr(self.sentence_weight)]
         if self.elicit is not None:
             words += ["--elicit", str(self.elicit)]
         flags = {
@@ -194,6 +213,8 @@ class PerturbConfig:
             "perceptual": self.perceptual,
         }
         words += [f"--{name}" for name, is_set in flags.items() if is_set]
+        if self.low_frequency is not None:
+            words += ["--low-frequency", repr(self.low_frequency)]
         if self.restarts > 1:
             words += ["--restarts", str(self.restarts)]
         if self.max_seconds is not None:

@@ -57,6 +57,15 @@ class RobustAttackOptions(AttackOptions):
             rich_help_panel=ATTACK,
         ),
     ] = False
+    low_frequency: Annotated[
+        float | None,
+        typer.Option(
+            help="Let the change vary no faster than this share, up to 1, of the resolution at which the models see "
+            "the picture.",
+            rich_help_panel=ATTACK,
+            show_default=False,
+        ),
+    ] = None
     restarts: Annotated[
         int,
         typer.Option(min=1, help="Starts of a picture; those after the first are random.", rich_help_panel=ATTACK),
@@ -71,6 +80,7 @@ class RobustAttackOptions(AttackOptions):
             "seed": self.seed,
             "eot": parse_eot(self.eot),
             "perceptual": self.perceptual,
+            "low_frequency": self.low_frequency,
             "restarts": self.restarts,
         }
 
@@ -110,6 +120,14 @@ class FullAttackOptions(RobustAttackOptions):
             show_default=False,
         ),
     ] = None
+    sentence_weight: Annotated[
+        float,
+        typer.Option(
+            help="With --objective direction: how much a refusal in words counts beside it, in lengths of the "
+            "direction for a nat per token.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = 0.0
     elicit: Annotated[
         Path | None,
         typer.Option(
@@ -144,6 +162,7 @@ class FullAttackOptions(RobustAttackOptions):
             "objective": self.objective,
             "elicit": self.elicit,
             "directions": tuple(self.direction or ()),
+            "sentence_weight": self.sentence_weight,
             "keep_away": self.keep_away,
             "universal": self.universal,
             "learned_prompts": self.learned_prompts,
