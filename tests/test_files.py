@@ -146,3 +146,8 @@ def test_an_error_of_memory_is_known_by_its_name() -> None:
     assert out_of_memory(MemoryError())
     assert out_of_memory(OutOfMemoryError("full"))
     assert not out_of_memory(RuntimeError("CUDA out of memory"))
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("n" * 255), "whole")
+    assert [(len(file.name), file.read_text()) for file in tmp_path.iterdir()] == [(255, "whole")]

@@ -8,9 +8,12 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from equipoise.errors import OutputError
+
+LONGEST_NAME: Final = 255
+"""Bytes of the longest file name that usual file systems take."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -34,6 +37,9 @@ def write_parts(path: Path, parts: Iterable[str | bytes]) -> None:
     """
     # A fixed name: what a kill leaves behind is overwritten by the next try.
     part = path.with_name(f".{path.name}.part")
+    if len(os.fsencode(part.name)) > LONGEST_NAME:
+        # The name itself may be as long as a name can be.
+        part = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -303,3 +303,14 @@ def test_what_phones_write_names_the_package_that_reads_it(tmp_path: Path, suffi
     file.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64))
     with pytest.raises(PictureError, match="pillow-heif, or a copy exported as JPEG"):
         open_picture(file)
+
+
+def test_a_drawing_is_not_given_to_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise()).save(tmp_path / "a.eps")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **more: pytest.fail("Ghostscript was run"))
+    assert "got a file of EPS" in rejected(tmp_path / "a.eps")
+
+
+def test_a_format_that_pillow_only_recognises_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    assert "got a file of HDF5" in rejected(tmp_path / "a.h5")

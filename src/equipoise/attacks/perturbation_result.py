@@ -190,7 +190,7 @@ class PerturbationResult:
 
     def _png(self, appearance: Appearance) -> bytes:
         image = appearance.applied(self.image, self.image, levels=255)
-        return png_bytes(image, icc_profile=appearance.profile)
+        return png_bytes(image, icc_profile=appearance.profile, colour_chunks=appearance.colour_chunks)
 
     def _record(self, png: bytes) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self).items() if name not in ("image", "trace")}

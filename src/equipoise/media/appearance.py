@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from equipoise.media.decode import open_picture
-from equipoise.media.metadata import png_profile, without_text
+from equipoise.media.decode import open_picture, with_alpha
+from equipoise.media.metadata import PNG_SIGNATURE, png_colours, png_profile, without_text
 
 _COLOUR_SPACE: Final = slice(16, 20)
 """Bytes of an ICC profile's header that name its colour space (ICC.1:2022, 7.2.6)."""
+LARGEST_KEPT: Final = 2**20
+"""Bytes of the largest profile that is kept: Pillow, and what is built on it, opens no PNG with a larger one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,10 @@ class Appearance:
     """ICC profile of RGB colours; None for none, and for one of another colour space."""
     rgba: NDArray[np.uint8] | None = None
     """`H x W x 4` colours with their alpha; None where nothing is transparent."""
+    colour_chunks: bytes = b""
+    """What a PNG says of its colours beside a profile, such as their gamma; whole chunks."""
+    notes: tuple[str, ...] = ()
+    """What of the picture's look a copy cannot keep, in words."""
 
     def applied(self, flat: Image.Image, clean: Image.Image, levels: int) -> Image.Image:
         """A perturbed picture with the transparency of the clean one.
@@ -62,26 +68,41 @@ def read_appearance(path: Path) -> Appearance:
         PictureError: it cannot be read.
     """
     open_picture(path)
+    # Opening has shown that the file can be read, and read again. Only a PNG has chunks.
+    data = path.read_bytes()
     try:
         profile, rgba = _profile_and_colours(path)
     except ValueError:
         # Texts or a profile that are too large for Pillow; `open_picture` has just read the picture without them.
-        data = path.read_bytes()
         _, rgba = _profile_and_colours(io.BytesIO(without_text(data) or data))
         profile = png_profile(data)
     if rgba is not None and bool((rgba[..., 3] == 255).all()):
         rgba = None
-    if not isinstance(profile, bytes) or profile[_COLOUR_SPACE] != b"RGB ":
-        profile = None
-    return Appearance(profile, rgba)
+    kept, notes = _kept_profile(profile)
+    return Appearance(kept, rgba, png_colours(data) if data.startswith(PNG_SIGNATURE) else b"", notes)
 
 
 def _profile_and_colours(source: Path | io.BytesIO) -> tuple[object, NDArray[np.uint8] | None]:
     """What Pillow takes for the profile, and the colours with their alpha, upright, where any may be transparent."""
     with warnings.catch_warnings(action="ignore"), Image.open(source) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        rgba = np.asarray(upright.convert("RGBA")) if upright.has_transparency_data else None
-        return opened.info.get("icc_profile"), rgba
+        transparent = with_alpha(ImageOps.exif_transpose(opened))
+        return opened.info.get("icc_profile"), None if transparent is None else np.asarray(transparent)
+
+
+def _kept_profile(profile: object) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile that a copy gets, and why it does not get the picture's."""
+    if not isinstance(profile, bytes) or len(profile) < _COLOUR_SPACE.stop:
+        return None, ()
+    space = profile[_COLOUR_SPACE]
+    if space != b"RGB ":
+        name = space.decode("ascii", "replace").strip()
+        return None, (f"the colour profile is one of {name} colours and is left out: the copy may look different",)
+    if len(profile) > LARGEST_KEPT:
+        return None, (
+            f"the colour profile of {len(profile):,} bytes is left out, because much software opens no PNG with more "
+            f"than {LARGEST_KEPT:,}: the copy may look different; try a copy of the picture converted to sRGB",
+        )
+    return profile, ()
 
 
 def on_white(image: Image.Image) -> Image.Image:

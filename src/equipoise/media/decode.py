@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from equipoise.errors import PictureError
 from equipoise.media.metadata import without_text
@@ -98,6 +98,7 @@ def _decode(file: Callable[[], Path | io.BytesIO], name: str | Path, limits: Dec
         # Warnings concern metadata we drop, and the size, which is checked here.
         with warnings.catch_warnings(action="ignore"), Image.open(file(), formats=_openers(limits)) as opened:
             # `open` has read the header only: what is refused here was never decoded.
+            _require_pixels(opened, name)
             _require_still(opened, name, limits)
             _require_size(opened.size, name, limits)
             _require_checksums(opened, file)
@@ -175,6 +176,15 @@ def _require_checksums(opened: Image.Image, file: Callable[[], Path | io.BytesIO
             copy.verify()
 
 
+def _require_pixels(image: Image.Image, name: str | Path) -> None:
+    # Pillow draws EPS by running another program (Ghostscript) on it. Stubs are formats of which it knows the beginning
+    # only: drawings (WMF), and tables of measurements (HDF5, GRIB, BUFR).
+    if image.format == "EPS" or isinstance(image, ImageFile.StubImageFile):
+        raise PictureError(
+            f"expected a picture of pixels, got a file of {image.format} in {name}; try a copy exported as PNG"
+        )
+
+
 def _require_still(image: Image.Image, name: str | Path, limits: DecodeLimits) -> None:
     # MPO is what phones and stereo cameras write: a still JPEG followed by previews or a second view. Pillow turns a
     # JPEG into one when it finds them, whatever formats were asked for.
@@ -197,17 +207,30 @@ def _require_size(size: tuple[int, int], name: str | Path, limits: DecodeLimits)
         )
 
 
+def with_alpha(image: Image.Image) -> Image.Image | None:
+    """A picture of any mode as RGBA; None where nothing in it may be transparent."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode not in _SIXTEEN_BIT:
+        return image.convert("RGBA")
+    # The grey that stands for transparent is a 16-bit number, and scaled to 8 bits others would be equal to it.
+    opaque = np.asarray(image) != image.info["transparency"]
+    colours = _from_sixteen_bit(image).convert("RGBA")
+    colours.putalpha(Image.fromarray((opaque * 255).astype(np.uint8)))
+    return colours
+
+
 def _as_rgb(image: Image.Image, format: str | None, name: str | Path) -> Image.Image:
+    transparent = with_alpha(image)
+    if transparent is not None:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, transparent).convert("RGB")
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and format in ("PNG", "PPM")):
         return _from_sixteen_bit(image).convert("RGB")
     if image.mode in ("I", "F"):
         raise PictureError(
             f"expected 8 or 16 bits per channel, got 32 bits of unknown range in {name}; try an 8-bit PNG"
         )
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, with_alpha).convert("RGB")
     image.load()
     # A copy without the file's metadata, whose orientation has been applied already.
     return Image.frombytes("RGB", image.size, image.convert("RGB").tobytes())

@@ -11,9 +11,11 @@ import struct
 import zlib
 from typing import Final
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"})
 _PNG_TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+_PNG_COLOURS: Final = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI"})
+"""What a PNG says of its colours beside a profile (W3C PNG 3, section 11.3.2)."""
 _LARGEST_PROFILE: Final = 2**26
 """Bytes of an unpacked profile; what is larger is no profile but a trap."""
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -69,7 +71,7 @@ def without_text(data: bytes) -> bytes | None:
 
     Pillow refuses a picture whose texts or profile are large when unpacked, though they say nothing of its pixels.
     """
-    if not data.startswith(_PNG):
+    if not data.startswith(PNG_SIGNATURE):
         return None
     try:
         return _png(data, dropped=_PNG_TEXTS)
@@ -79,7 +81,7 @@ def without_text(data: bytes) -> bytes | None:
 
 def png_profile(data: bytes) -> bytes | None:
     """The colour profile of a PNG file, however large it is; None if there is none that can be unpacked."""
-    at = len(_PNG)
+    at = len(PNG_SIGNATURE)
     try:
         while data[at + 4 : at + 8] not in (b"IDAT", b"IEND"):
             (length,) = struct.unpack_from(">I", data, at)
@@ -93,8 +95,23 @@ def png_profile(data: bytes) -> bytes | None:
     return None
 
 
+def png_colours(data: bytes) -> bytes:
+    """The chunks of a PNG file that say, beside a profile, how its colours are shown; empty if there are none."""
+    chunks, at = [], len(PNG_SIGNATURE)
+    try:
+        # They stand before the palette and the pixels.
+        while data[at + 4 : at + 8] not in (b"PLTE", b"IDAT", b"IEND"):
+            end = at + 12 + struct.unpack_from(">I", data, at)[0]
+            if data[at + 4 : at + 8] in _PNG_COLOURS and end <= len(data):
+                chunks.append(data[at:end])
+            at = end
+    except struct.error:
+        return b""
+    return b"".join(chunks)
+
+
 def _png(data: bytes, dropped: frozenset[bytes] | None = None) -> bytes:
-    parts, at = [_PNG], len(_PNG)
+    parts, at = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     while True:
         (length,) = struct.unpack_from(">I", data, at)
         kind = data[at + 4 : at + 8]

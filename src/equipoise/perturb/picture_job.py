@@ -83,6 +83,7 @@ class PictureJob:
         finished = self.folder.finished(image)
         if finished:
             return finished
+        self.folder.require_names(image)
         clean = open_picture(image)
         # Attack and measurement are saved one after the other: a run that was killed between them only asks again.
         attacked = self.folder.attacked(image)
@@ -118,7 +119,9 @@ class PictureJob:
             result = result.with_appearance(appearance, to_pixels(open_picture(image)))
         # Contract 3 begins here: the 8-bit file is written, and nothing after this line sees the floats that it was
         # made from.
-        replace(result, recipe={**result.recipe, "run": run_record}).save(self.folder.stem(image), appearance)
+        recipe = {**result.recipe, "run": run_record}
+        result = replace(result, warnings=(*result.warnings, *appearance.notes), recipe=recipe)
+        result.save(self.folder.stem(image), appearance)
 
     def _measure(self, image: Path, clean: Image, peak: int | None) -> PictureRecord:
         from equipoise.attacks.perturbation_result import PerturbationResult

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equipoise.errors import OutputError, UsageError
-from equipoise.files import write_whole
+from equipoise.errors import OutputError, PictureError, UsageError
+from equipoise.files import LONGEST_NAME, write_whole
 from equipoise.perturb.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
@@ -87,6 +87,19 @@ class ResultsFolder:
     def json(self, image: Path) -> Path:
         """Path of its numbers."""
         return self.path / f"{image.stem}.json"
+
+    def require_names(self, image: Path) -> None:
+        """Refuse a picture whose results would have names that no file can have.
+
+        Raises:
+            PictureError: its own name is too long.
+        """
+        longest = self.json(image).name
+        if len(os.fsencode(longest)) > LONGEST_NAME:
+            raise PictureError(
+                f"expected a name of at most {LONGEST_NAME} bytes for the results, got {len(os.fsencode(longest))} for "
+                f"{image.name[:40]}...; try a shorter name"
+            )
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
