@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from equipoise.training.adversarial_examples import AdversarialExample, from_tes
 from equipoise.training.trainable_parts import part_of
 from equipoise.types import Prompt
 from tests.models.families.llava import llava_next
-from tests.training.fakes import KilledError, kill_at, noise, noted, tiny
+from tests.training.fakes import REFUSAL, KilledError, kill_at, noise, noted, tiny
 
 TINY = AdversarialTrainingConfig(steps=3, pictures=3, questions=2, inner_steps=2, warmup=1, learning_rate=1e-3, side=32)
 
@@ -94,7 +95,9 @@ def test_the_checkpoint_holds_the_whole_recipe(llava_folder: Path, tmp_path: Pat
     trained(llava_folder, tmp_path)
     recipe = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["recipe"]
     own = {"parts": ["vision", "projector"], "source": "noise", "model": tiny(llava_folder).revision}
-    assert recipe == {**vars(TINY), **own}
+    later = ("kept", "kept_steps")
+    assert recipe == {name: value for name, value in vars(TINY).items() if name not in later} | own
+    assert replace(TINY, kept=0.3).to_dict().keys() == vars(TINY).keys()
     with pytest.raises(UsageError, match="got another epsilon, source; try a new folder"):
         trained(llava_folder, tmp_path, replace(TINY, epsilon="4/255"), source="other")
 
@@ -104,6 +107,63 @@ def test_a_step_learns_the_replies(llava_folder: Path, tmp_path: Path) -> None:
     recipe = replace(TINY, steps=10, parts=("vision", "projector", "language"), learning_rate=1e-2)
     trained(llava_folder, tmp_path, recipe, progress=noted(losses))
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_refusals_are_attacked_in_the_other_direction_and_learned(
+    llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[int, float, list[str]]] = []
+    original = inner_attack.InnerAttack.__call__
+
+    def watched(self: inner_attack.InnerAttack, examples: Any, *given: Any) -> list[Tensor]:
+        called.append((self.steps, self.untargeted, [reply for one in examples for _, reply in one.turns]))
+        return original(self, examples, *given)
+
+    monkeypatch.setattr(inner_attack.InnerAttack, "__call__", watched)
+    recipe = replace(TINY, steps=1, pictures=4, attacked=0.5, kept=0.25, kept_steps=1, inner_steps=3)
+    trained(llava_folder, tmp_path, recipe)
+    (towards, share, replies), (away, kept_share, kept) = called
+    assert (towards, share, len(replies)) == (3, TINY.untargeted, 4)
+    assert (away, kept_share, kept) == (1, 1.0, [REFUSAL])
+    traced = json.loads((tmp_path / "training.jsonl").read_text().splitlines()[-1])
+    assert {"attacked", "kept", "clean"} <= traced.keys()
+    assert traced["loss"] == pytest.approx((2 * traced["attacked"] + traced["kept"] + traced["clean"]) / 4, rel=1e-4)
+
+
+def test_the_other_direction_changes_what_is_learned_and_nothing_without_its_share(
+    llava_folder: Path, tmp_path: Path
+) -> None:
+    runs = {share: trained(llava_folder, tmp_path / str(share), replace(TINY, kept=share)) for share in (0.0, 0.3)}
+    assert any(not torch.equal(runs[0.0][name], runs[0.3][name]) for name in runs[0.0])
+    same = trained(llava_folder, tmp_path / "steps", replace(TINY, kept_steps=5))
+    assert all(torch.equal(runs[0.0][name], same[name]) for name in same)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kept": 1.5}, "share of kept in 0..1, got 1.5"),
+        ({"kept_steps": 0}, "kept_steps of at least 1, got 0"),
+        ({"attacked": 0.6, "kept": 0.6}, "shares of attacked and kept that are at most 1 together"),
+    ],
+)
+def test_shares_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        replace(TINY, **changes)
+
+
+def test_kept_refusals_need_examples_that_hold_one(
+    llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adversarial, "sample_refused", lambda *given: [])
+    monkeypatch.setattr(adversarial, "count_refusals", lambda *given: 0)
+    monkeypatch.setattr(adversarial, "MOST_DRAWS", 3)
+
+    def answers(rng: np.random.Generator) -> AdversarialExample:
+        return AdversarialExample(noise(rng).picture, (("What?", "A red circle."),))
+
+    with pytest.raises(UsageError, match="got 3 without any in a row"):
+        train(tiny(llava_folder), replace(TINY, kept=0.3), answers, tmp_path, source="noise")
 
 
 @pytest.mark.parametrize("attacked", [0.0, 1.0])

@@ -3,13 +3,17 @@
 Madry et al. 2018 (arXiv:1706.06083, equation 2.1) with the loss of MLLM-Refusal inside: projected gradient descent on
 the picture makes the model likelier to refuse (or, for a share of the pictures, merely wrong), and the weights then
 learn the right replies on the perturbed pictures. A share of the pictures of every step is clean.
+
+A model that has only learned not to be talked into refusals also gives up some that it should keep. So another share of
+the pictures is attacked in the other direction, in fewer steps: what should be refused is made less likely to be, and
+learned.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -22,12 +26,15 @@ from equipoise.files import write_json
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.training.adversarial_examples import AdversarialExample, SampleExample
 from equipoise.training.checkpointing import Checkpoint, LearnedWeights
-from equipoise.training.inner_attack import InnerAttack, most_likely_refusals, reply_losses, sized_pixels
+from equipoise.training.inner_attack import InnerAttack, most_likely_refusals, refused_turns, reply_losses, sized_pixels
 from equipoise.training.kept_refusals import MIN_KEPT_SHARE, count_refusals, sample_refused
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import merge_adapters
 from equipoise.training.processes import TrainingProcesses, shared_mean
 from equipoise.training.trainable_parts import choose_learners, gradient_flags_restored, require_parts
+
+MOST_DRAWS: Final = 1000
+"""Examples that are drawn until one holds a refusal."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,12 @@ class AdversarialTrainingConfig:
 
     The others are attacked towards a refusal of what should be answered; pictures without such a question stay clean.
     """
+    kept: float = 0.0
+    """Share of all pictures on which the attack makes the refusals that should be kept less likely; their examples are
+    drawn among those with a refusal."""
+    kept_steps: int = 2
+    """Gradient steps of that attack. It is there to keep refusals; a strong one would teach the model to refuse all that
+    looks perturbed."""
     side: int | None = None
     """Pictures are resized to this square before they are attacked; None leaves them as they are."""
     parts: tuple[str, ...] = ("vision", "projector")
@@ -66,12 +79,18 @@ class AdversarialTrainingConfig:
 
     def __post_init__(self) -> None:
         require_parts(self.parts)
-        for name in ("steps", "pictures", "questions", "inner_steps"):
+        for name in ("steps", "pictures", "questions", "inner_steps", "kept_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}; try the default")
-        for name in ("attacked", "untargeted"):
+        for name in ("attacked", "untargeted", "kept"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"expected a share of {name} in 0..1, got {getattr(self, name):g}; try 0.5")
+        # Counted in pictures: two shares that fit together may still be rounded up to one picture too many.
+        if round(self.attacked * self.pictures) + round(self.kept * self.pictures) > self.pictures:
+            raise UsageError(
+                f"expected shares of attacked and kept that are at most 1 together, got {self.attacked:g} and "
+                f"{self.kept:g} of {self.pictures} pictures; try 0.5 and 0.25"
+            )
         for name in ("side", "rank"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -79,6 +98,11 @@ class AdversarialTrainingConfig:
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"expected a learning rate above 0 and below 1, got {self.learning_rate:g}; try 2e-4")
         Budget("linf", parse_epsilon(self.epsilon))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe in JSON values; what came later is named where it is used, so that earlier recipes stay theirs."""
+        fields = asdict(self) | {"parts": list(self.parts)}
+        return fields if self.kept else {name: fields[name] for name in fields if name not in ("kept", "kept_steps")}
 
 
 def train(
@@ -122,7 +146,7 @@ def train(
     if not 0 < blend <= 1:
         raise UsageError(f"expected a share of the change above 0 and up to 1, got {blend:g}; try 1")
     processes = TrainingProcesses.join(model.device.type)
-    full_recipe = {**asdict(recipe), "parts": list(recipe.parts), "source": source, "model": model.revision}
+    full_recipe = {**recipe.to_dict(), "source": source, "model": model.revision}
     Checkpoint(out, full_recipe).require_same_recipe()
     refused = sample_refused(sample_example, recipe.seed)
     # Counted by decoding, before and after. A training that only sees questions to be answered can reach a low loss by
@@ -170,6 +194,8 @@ class _AdversarialTrainer:
         self._attack = InnerAttack(
             model, budget, recipe.inner_steps, recipe.untargeted, targets, self._accelerator.autocast
         )
+        # Examples of this attack hold refusals only, whose likelihood an untargeted attack lowers.
+        self._attack_on_refusals = replace(self._attack, steps=recipe.kept_steps, untargeted=1.0)
         # Adapters begin with random numbers.
         with seeded(recipe.seed):
             self._learner = choose_learners(model.model, recipe.parts, recipe.rank)
@@ -199,16 +225,24 @@ class _AdversarialTrainer:
         pixels = [sized_pixels(example.picture, recipe.side).to(self._model.device) for example in examples]
         count = round(recipe.attacked * recipe.pictures)
         own = self._processes.share(range(recipe.pictures))
+        kept = range(count, count + round(recipe.kept * recipe.pictures))
+        for index in kept:
+            examples[index] = self._draw_refused(rng)
+            pixels[index] = sized_pixels(examples[index].picture, recipe.side).to(self._model.device)
         if count:
             # The attack runs against the weights of this very step. Attacks made beforehand would be learned by heart,
             # and a new attack on the finished model would find it as weak as before.
             pixels[:count] = self._attack(examples[:count], pixels[:count], rng, own)
+        if kept:
+            theirs = slice(kept.start, kept.stop)
+            chosen = [index - count for index in own if index in kept]
+            pixels[theirs] = self._attack_on_refusals(examples[theirs], pixels[theirs], rng, chosen)
         examples, pixels = [examples[index] for index in own], [pixels[index] for index in own]
         # Whatever the attack aimed at, the weights learn the replies of the clean picture.
         replies = [[reply for _, reply in example.turns] for example in examples]
         with self._accelerator.autocast():
             losses = reply_losses(self._model, examples, pixels, replies)
-        is_attacked = torch.tensor([index < count for index in own], device=losses.device)
+        group = torch.tensor([0 if index < count else 1 if index in kept else 2 for index in own])
         loss = shared_mean(losses)
         self._accelerator.backward(loss)
         self._processes.average_gradients(self._weights.weights)
@@ -216,9 +250,23 @@ class _AdversarialTrainer:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         parts = {"loss": loss}
-        parts |= {"attacked": shared_mean(losses[is_attacked])} if count else {}
-        parts |= {"clean": shared_mean(losses[~is_attacked])} if count < recipe.pictures else {}
+        sizes = {"attacked": count, "kept": len(kept), "clean": recipe.pictures - count - len(kept)}
+        for number, (name, size) in enumerate(sizes.items()):
+            if size:
+                parts[name] = shared_mean(losses[(group == number).to(losses.device)])
         return self._processes.mean({name: float(part.detach()) for name, part in parts.items()})
+
+    def _draw_refused(self, rng: np.random.Generator) -> AdversarialExample:
+        """An example with nothing but refusals, at most as many as a picture has questions."""
+        for _ in range(MOST_DRAWS):
+            example = self._sample_example(rng)
+            turns = refused_turns(example)
+            if turns:
+                return _some_turns(AdversarialExample(example.picture, turns), self._recipe.questions, rng)
+        raise UsageError(
+            f"expected examples with refusals for the share of kept ones, got {MOST_DRAWS} without any in a row; "
+            "try more of what the model should refuse, or --kept 0"
+        )
 
     def finished(self, blend: float) -> Any:
         """The model without adapters, with a share of what was learned."""

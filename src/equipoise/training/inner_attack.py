@@ -21,7 +21,7 @@ from equipoise.models.hf import HuggingFaceModel
 from equipoise.models.reply_log_probs import batch_log_probs, concatenate_images
 from equipoise.models.state import frozen, recomputed_activations
 from equipoise.training.adversarial_examples import AdversarialExample, SampleExample
-from equipoise.types import Exchange, Prompt
+from equipoise.types import Exchange, Prompt, Verdict
 
 TARGETS = 6
 """Refusal sentences that the attack chooses from: those of ours that the model is likeliest to say."""
@@ -184,8 +184,17 @@ def sized_pixels(picture: Image.Image, side: int | None) -> Tensor:
 
 def answered(example: AdversarialExample) -> tuple[tuple[str, str], ...]:
     """The turns whose reply is no refusal."""
+    return _turns(example, lambda verdict: not verdict.refused)
+
+
+def refused_turns(example: AdversarialExample) -> tuple[tuple[str, str], ...]:
+    """The turns whose reply is a full refusal."""
+    return _turns(example, lambda verdict: verdict.refusal == "full")
+
+
+def _turns(example: AdversarialExample, wanted: Callable[[Verdict], bool]) -> tuple[tuple[str, str], ...]:
     verdicts = PhraseJudge()([Exchange(Prompt.ask(text), reply, "stop", "") for text, reply in example.turns])
-    return tuple(turn for turn, verdict in zip(example.turns, verdicts, strict=True) if not verdict.refused)
+    return tuple(turn for turn, verdict in zip(example.turns, verdicts, strict=True) if wanted(verdict))
 
 
 def most_likely_refusals(

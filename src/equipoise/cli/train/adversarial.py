@@ -67,6 +67,16 @@ Untargeted = Annotated[
         rich_help_panel=ATTACK,
     ),
 ]
+Kept = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of the pictures on which refusals that should be kept are attacked, and learned.",
+        rich_help_panel=ATTACK,
+    ),
+]
+KeptSteps = Annotated[int, typer.Option(min=1, help="Gradient steps of the attack on them.", rich_help_panel=ATTACK)]
 AttackedSide = Annotated[
     int | None, typer.Option(min=1, help="Resize pictures to this square; by default they stay as they are.")
 ]
@@ -97,6 +107,8 @@ def adversarial(
     inner_steps: InnerSteps = 5,
     attacked: Attacked = 0.6,
     untargeted: Untargeted = 0.2,
+    kept: Kept = 0.0,
+    kept_steps: KeptSteps = 2,
     side: AttackedSide = None,
     parts: Parts = "vision,projector",
     lora: Rank = None,
@@ -128,6 +140,8 @@ def adversarial(
         inner_steps=inner_steps,
         attacked=attacked,
         untargeted=untargeted,
+        kept=kept,
+        kept_steps=kept_steps,
         side=side,
         parts=parse_parts(parts),
         rank=lora,
