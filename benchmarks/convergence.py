@@ -3,6 +3,7 @@
     python benchmarks/convergence.py                          # all rows at 8/255; goes on where it was stopped
     python benchmarks/convergence.py jpeg crop --scenes 4     # these rows, fewer pictures
     python benchmarks/convergence.py diffpure --levels 1 --epsilon 16 --epsilon 32
+    python benchmarks/convergence.py --candidate runs/robust/model    # a trained model, on no page
     python benchmarks/convergence.py --render                 # only docs/convergence.md, from the results
 
 One attack with a fixed budget gives a lower bound of what an attacker reaches. Here each row gets:
@@ -29,7 +30,7 @@ from typing import Any
 
 from PIL import Image
 
-from countermeasures import ROWS, SAVED, Defended
+from countermeasures import ROWS, SAVED, Defended, Row
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.elicitation import elicit
 from equipoise.attacks.perturbation_result import PerturbationResult
@@ -50,6 +51,8 @@ LEVELS = ((50, 4), (100, 8), (200, 8), (400, 8))
 """Steps at most, and draws of a randomised defence in a step."""
 STILL = 0.02
 """A rise of the refused share by this much or less ends the doubling."""
+CANDIDATE = "candidate"
+"""Begins the row of a model that is tried out; it stays off the page."""
 DEFAULT_ROWS = ("none", *(name for name in ROWS if name != "none"))
 
 
@@ -183,7 +186,7 @@ def render(results: Mapping[str, Any]) -> None:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in results.values():
-        if "rates" not in entry:
+        if "rates" not in entry or entry["row"].startswith(CANDIDATE):
             continue
         refused, count = entry["refused"], entry["scenes"]
         labels = [
@@ -211,8 +214,13 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=len(LEVELS), help="how many of " + str(LEVELS))
     parser.add_argument("--epsilon", type=int, action="append", help="levels of 255; 8 by default, may be repeated")
     parser.add_argument("--seconds", type=float, help="time for one attack at most")
+    parser.add_argument("--candidate", type=Path, help="a model folder that train adversarial wrote")
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
+    if arguments.candidate:
+        name = f"{CANDIDATE} {arguments.candidate.resolve().parent.name}"
+        ROWS[name] = Row(model=str(arguments.candidate))
+        arguments.rows.append(name)
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"expected rows of {', '.join(ROWS)}, got {min(unknown)}")
     measurement = Measurement(arguments.scenes, arguments.levels, arguments.seconds)
@@ -220,6 +228,10 @@ def main() -> None:
     for name in [] if arguments.render else arguments.rows or DEFAULT_ROWS:
         for epsilon in arguments.epsilon or [8]:
             measurement.row(name, epsilon)
+            if name.startswith(CANDIDATE):
+                entry = measurement.counts[f"{name} at {epsilon}/255"]["refused"]
+                attacks = ("own", "openings", "restarts", "transfer")
+                print(f"{name}: worst of all {share(entry, arguments.scenes, attacks, None)}", flush=True)
             print(f"{name}: {round(time.monotonic() - started)} s so far", flush=True)
     render(measurement.counts)
 

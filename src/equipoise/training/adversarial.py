@@ -62,8 +62,8 @@ class AdversarialTrainingConfig:
     """Share of all pictures on which the attack makes the refusals that should be kept less likely; their examples are
     drawn among those with a refusal."""
     kept_steps: int = 2
-    """Gradient steps of that attack. It is there to keep refusals; a strong one would teach the model to refuse all that
-    looks perturbed."""
+    """Gradient steps of that attack. It is there to keep refusals; a strong one would teach the model to refuse all
+    that looks perturbed."""
     side: int | None = None
     """Pictures are resized to this square before they are attacked; None leaves them as they are."""
     parts: tuple[str, ...] = ("vision", "projector")
