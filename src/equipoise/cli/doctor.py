@@ -243,10 +243,10 @@ def _families(working: bool) -> tuple[DoctorPart, ...]:
         **getattr(modeling_auto, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", {}),
     }
     absent = f"not a model of transformers {_version('transformers')} that reads pictures; try another version"
-    advice = [_family_advice(family, absent, known) for family in listed]
+    advised = [_family_advice(family, absent, known) for family in listed]
     return tuple(
         DoctorPart(family.kind, family.title, not text or text.startswith(_ASKS), text)
-        for family, text in zip(listed, advice, strict=True)
+        for family, text in zip(listed, advised, strict=True)
     )
 
 
