@@ -184,8 +184,8 @@ def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
         name="glance",
         identity="",
     )
-    windows = [detector.template.windows(detector.tokenizer, row.evidence) for row in rows]
-    return sum(max(alone.logits_of(window)) < detector.early_exit.threshold for window in windows)
+    logits = alone.logits(alone.windows([row.evidence for row in rows]))
+    return sum(logit < detector.early_exit.threshold for logit in logits)
 
 
 def fast(

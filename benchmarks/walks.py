@@ -1,9 +1,10 @@
 """How far three things travel through the code: frames on the stack and files entered, measured while they travel.
 
-    python benchmarks/walks.py [--source CHECKOUT]
+    python benchmarks/walks.py [--source CHECKOUT] [--only WALK]
 
 - pixel: `equipoise perturb` up to the first PNG written.
-- request: a chat request through the gateway up to the detector's network, over await chain and worker thread.
+- request: a chat request through the gateway up to the detector's network, over await chain and worker thread; and of
+  it what lies between the handler's check of the reply and the network.
 - sample: `equipoise audit` up to the rendering of the page.
 
 Each walk runs in a child process with `CHECKOUT/src` first on its path, so two commits are compared by two calls.
@@ -21,6 +22,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+WALKS = ("pixel", "request", "sample")
+CHECKS = ("check_choice", "_review")
+"""The functions that handlers check a reply with, now and in commit 9094fbd."""
 CHILD = r'''
 import asyncio, http.server, json, os, sys, threading, traceback
 from pathlib import Path
@@ -41,18 +45,26 @@ def frames_of_thread():
         frame = frame.f_back
     return frames
 
+def chain_of(task):
+    """The frames of a task's await chain, from the outside in, those of other packages included."""
+    coroutine, frames = task.get_coro(), []
+    while coroutine is not None and getattr(coroutine, "cr_frame", None) is not None:
+        frames.append(coroutine.cr_frame)
+        coroutine = coroutine.cr_await
+    return frames
+
 def frames_of_tasks(loop):
-    """The longest await chain of a waiting task: the request's."""
-    longest = []
-    for task in asyncio.all_tasks(loop):
-        coroutine, frames = task.get_coro(), []
-        while coroutine is not None and hasattr(coroutine, "cr_frame"):
-            frame = coroutine.cr_frame
-            if frame is not None and PACKAGE in frame.f_code.co_filename:
-                frames.append((frame.f_code.co_filename, frame.f_code.co_name))
-            coroutine = coroutine.cr_await
-        longest = max(longest, frames, key=len)
-    return longest
+    """The await chain of the request: of the task that waits longest, and of the tasks that wait for that one."""
+    chains = {task: chain_of(task) for task in asyncio.all_tasks(loop)}
+    ours = lambda frame: PACKAGE in frame.f_code.co_filename
+    task = max(chains, key=lambda task: sum(map(ours, chains[task])), default=None)
+    chain = []
+    while task is not None:
+        chain = chains.pop(task) + chain
+        # A task that waits for another one has it in a variable, as asyncio before 3.14 does not say who waits.
+        waiting = [(other, frame) for other, frames in chains.items() for frame in frames if ours(frame)]
+        task = next((other for other, frame in waiting if task in frame.f_locals.values()), None)
+    return [(frame.f_code.co_filename, frame.f_code.co_name) for frame in chain if ours(frame)]
 
 def arrive(frames):
     if not end:
@@ -114,9 +126,10 @@ def request(folder):
             loop = asyncio.get_running_loop()
             kept = torch.nn.Module.__call__
             def call(module, *args, **more):
-                thread = frames_of_thread()
-                if thread:
-                    arrive(thread + frames_of_tasks(loop))
+                # Warm-ups and probes reach the network as well; a request is the walk that a task waits for.
+                thread, tasks = frames_of_thread(), frames_of_tasks(loop)
+                if thread and tasks:
+                    arrive(thread + tasks[::-1])
                 return kept(module, *args, **more)
             torch.nn.Module.__call__ = call
             transport = httpx.ASGITransport(self.config.app)
@@ -159,13 +172,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=Path(__file__).resolve().parents[1])
     parser.add_argument("--names", action="store_true", help="print every frame of each walk")
+    parser.add_argument("--only", choices=WALKS, help="one walk instead of all")
     options = parser.parse_args()
     print("| walk | frames | files | modules entered |\n|---|---|---|---|")
-    for name in ("pixel", "request", "sample"):
+    for name in (options.only,) if options.only else WALKS:
         result = walk(name, options.source)
         print(f"| {name} | {result['frames']} | {result['files']} | {result['entered']} |", flush=True)
+        names: list[str] = result["names"]  # type: ignore[assignment]
+        if name == "request":
+            check = next(at for at, frame in enumerate(names) if frame.split(":")[1] in CHECKS)
+            print(
+                f"| request, from the reply's check on | {check} | {len({n.split(':')[0] for n in names[:check]})} | |"
+            )
         if options.names:
-            print("\n".join(f"    {frame}" for frame in result["names"]))  # type: ignore[attr-defined]
+            print("\n".join(f"    {frame}" for frame in names))
 
 
 if __name__ == "__main__":

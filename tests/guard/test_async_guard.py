@@ -93,17 +93,17 @@ def test_the_breaker_opens_fails_at_once_and_closes_again(waits: Waits, monkeypa
     async def go() -> None:
         worker = AsyncGuard(GuardPipeline(waits), seconds=0.02)
         for _ in range(FAILURES):
-            assert not worker.is_open
+            assert not worker.executor.is_open
             await worker.check(HARMFUL, Policy())
-        assert worker.is_open
+        assert worker.executor.is_open
         assert "breaker" in (await worker.check(HARMFUL, Policy())).why
         waits.go.set()
         await asyncio.sleep(0.05)
         monkeypatch.setattr(module, "REST", 0.0)
-        assert not worker.is_open
+        assert not worker.executor.is_open
         assert (await worker.check(HARMFUL, Policy())).decided_by == "words"
         monkeypatch.undo()
-        assert not worker.is_open, "a check that ends closes it"
+        assert not worker.executor.is_open, "a check that ends closes it"
         worker.close()
 
     asyncio.run(go())

@@ -23,21 +23,8 @@ class AsyncGuard:
 
     def __init__(self, pipeline: GuardPipeline, *, seconds: float = 30.0, waiting: int = 256) -> None:
         self.pipeline = pipeline
-        self._executor = BoundedExecutor("checks", seconds=seconds, waiting=waiting)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether checks hang; new checks then fail at once."""
-        return self._executor.is_open
-
-    @property
-    def hangs(self) -> float:
-        """Seconds without progress of the check that runs; 0 if none runs."""
-        return self._executor.hangs
-
-    def refusal(self) -> CheckUnavailable | None:
-        """The reason why a new check would fail now; None if it would be accepted."""
-        return self._executor.refusal()
+        self.executor = BoundedExecutor("checks", seconds=seconds, waiting=waiting)
+        """Where checks run; it says whether they hang, and whether a new one would be accepted."""
 
     async def check(
         self, item: GuardInput, policy: Policy, rail: Rail | None = None, *, rewrite: bool = True
@@ -55,7 +42,7 @@ class AsyncGuard:
             # Nothing is computed, so it needs no turn.
             return self.pipeline([item], policy, rail=rail)[0]
         try:
-            return await self._executor.run(lambda: self.pipeline([item], policy, rail=rail, rewrite=rewrite)[0])
+            return await self.executor.run(lambda: self.pipeline([item], policy, rail=rail, rewrite=rewrite)[0])
         except CheckUnavailable as error:
             # Too much work is no sign of harm: the fail mode decides, and the decision says which failure it was.
             decision = fail_mode_decision(f"the check failed: {error}", rail, policy, item.response, failure=error.kind)
@@ -74,9 +61,9 @@ class AsyncGuard:
             CheckUnavailable: the check was not accepted, or not done in time.
         """
         detector = self.pipeline.detector
-        (score,) = await self._executor.run(lambda: run_detector(detector, [GuardInput(text)]), seconds)
+        (score,) = await self.executor.run(lambda: run_detector(detector, [GuardInput(text)]), seconds)
         return score.failure if score.harm is None else None
 
     def close(self) -> None:
         """Accept no more checks; the one that runs is not waited for."""
-        self._executor.close()
+        self.executor.close()

@@ -46,11 +46,12 @@ class _PipelineCase:
     """The state of one reply in the loop."""
 
     original: GuardInput
+    current: GuardInput
+    """What is scored or rewritten next: the reply, or its last rewrite."""
     scores: list[HarmScore] = field(default_factory=list)
     categories: tuple[str, ...] = ()
     rounds: int = 0
-    current: GuardInput | None = None
-    """The input of the next rewrite: the reply, or its last rewrite."""
+    """Attempts to rewrite it."""
     decision: GuardDecision | None = None
 
     def decide(self, action: Outcome, response: str, by: str, why: str) -> GuardDecision:
@@ -109,16 +110,18 @@ class GuardPipeline:
         detector = (
             self.detector.with_band(policy.cascade) if isinstance(self.detector, BandedDetector) else self.detector
         )
-        cases = [_PipelineCase(item) for item in inputs]
-        for case, score in zip(cases, scored_in_all_readings(detector, inputs, rail), strict=True):
-            _decide_original(case, score, rail, policy)
+        cases = pending = [_PipelineCase(item, item) for item in inputs]
         # Invariant of the loop: a case without a decision is harmful and has no harmless rewrite yet. Whatever ends the
         # loop, `_final_decision` refuses what is left, so that no path returns a harmful or unchecked text.
-        for _ in range(policy.rounds if rewrite else 0):
-            undecided = [case for case in cases if case.decision is None]
-            if not undecided:
-                break
-            self._rewrite_once(undecided, rail, detector)
+        for attempt in range(1 + (policy.rounds if rewrite else 0)):
+            if attempt:
+                pending = self._rewrite([case for case in cases if case.decision is None])
+            readings = [_all_readings(case.current, rail) for case in pending]
+            # One call for all readings of all texts, so that they share batches.
+            scores = iter(run_detector(detector, [item for group in readings for _, item in group]))
+            for case, group in zip(pending, readings, strict=True):
+                score = _highest([replace(next(scores), reading=name) if name else next(scores) for name, _ in group])
+                _decide(case, score, rail, policy)
         return [as_observed(_final_decision(case, policy), case.original.response, policy) for case in cases]
 
     def screen(self, inputs: Sequence[GuardInput], policy: Policy | None = None) -> list[GuardDecision]:
@@ -129,23 +132,19 @@ class GuardPipeline:
         policy = policy or self.policy
         return self([item.request_only() for item in inputs], policy, rail=policy.input, rewrite=False)
 
-    def _rewrite_once(self, cases: list[_PipelineCase], rail: Rail, detector: Detector) -> None:
-        """One more rewrite of each reply, and the detector's score of it."""
-        for case, text in zip(cases, self._rewrites([case.current or case.original for case in cases]), strict=True):
+    def _rewrite(self, cases: Sequence[_PipelineCase]) -> list[_PipelineCase]:
+        """One more rewrite of each reply; returns the cases that have one."""
+        rewritten = []
+        for case, text in zip(cases, self._rewrites([case.current for case in cases]), strict=True):
             case.rounds += 1
-            # The next round rewrites this rewrite, which is nearer to harmless than the reply; without a rewrite it
-            # starts from the reply again. Side texts are parts of the reply, and a rewrite has none.
-            case.current = (
-                None if text is None else replace(case.current or case.original, response=text, side_texts=())
-            )
-        tried = [case for case in cases if case.current is not None]
-        rewrites = [case.current for case in tried if case.current is not None]
-        for case, rewrite, score in zip(tried, rewrites, scored_in_all_readings(detector, rewrites, rail), strict=True):
-            case.scores.append(score)
-            # A score without a probability is a failed check of the rewrite; it never lets the rewrite pass.
-            if score.harm is not None and judge(rail, score)[0] in ("allow", "flag"):
-                why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"
-                case.decide("rewrite", rewrite.response, case.scores[0].detector, why)
+            if text is None:
+                case.current = case.original
+            else:
+                # The next round rewrites this rewrite, which is nearer to harmless than the reply. Side texts are parts
+                # of the reply, and a rewrite has none.
+                case.current = replace(case.current, response=text, side_texts=())
+                rewritten.append(case)
+        return rewritten
 
     def _rewrites(self, inputs: list[GuardInput]) -> list[str | None]:
         """The first usable rewrite of each reply; if a detoxifier fails, the next one gets the reply."""
@@ -167,46 +166,37 @@ class GuardPipeline:
         return rewrites
 
 
-def _side_inputs(item: GuardInput) -> list[GuardInput]:
-    """The side texts of a reply as replies of their own to the same request."""
-    return [replace(item, response=text, side_texts=()) for text in item.side_texts]
+def _all_readings(item: GuardInput, rail: Rail) -> list[tuple[str, GuardInput]]:
+    """What is scored of one reply: its text, its side texts, and their further readings where the rail reads them.
 
-
-def scored_in_all_readings(detector: Detector, inputs: Sequence[GuardInput], rail: Rail) -> list[HarmScore]:
-    """The highest score of each reply: of its text, its side texts, and their further readings.
-
-    Args:
-        detector: scores them.
-        inputs: replies with their requests.
-        rail: says whether further readings are judged.
+    The name of a reading is empty for a text as it stands. A side text is scored as a reply of its own to the request.
     """
-    groups: list[list[tuple[str, GuardInput]]] = []
-    for item in inputs:
-        texts = [item, *_side_inputs(item)]
-        further = [variant for text in texts for variant in variants(text)] if rail.readings else []
-        groups.append([*(("", text) for text in texts), *further])
-    # One call for all texts, so that they share batches.
-    scores = iter(run_detector(detector, [item for group in groups for _, item in group]))
-    return [
-        _highest([replace(next(scores), reading=name) if name else next(scores) for name, _ in group])
-        for group in groups
-    ]
+    texts = [item, *(replace(item, response=text, side_texts=()) for text in item.side_texts)]
+    further = [variant for text in texts for variant in variants(text)] if rail.readings else []
+    return [*(("", text) for text in texts), *further]
 
 
-def _decide_original(case: _PipelineCase, score: HarmScore, rail: Rail, policy: Policy) -> None:
-    """Decide about a reply by its own score; a reply that shall be rewritten stays undecided."""
+def _decide(case: _PipelineCase, score: HarmScore, rail: Rail, policy: Policy) -> None:
+    """Decide about a reply or its rewrite by its score; what shall be rewritten (again) stays undecided."""
     case.scores.append(score)
+    is_rewrite = case.rounds > 0
     if score.harm is None:
-        why = f"the check failed: {score.failure}"
-        case.decision = fail_mode_decision(why, rail, policy, case.original.response, tuple(case.scores))
+        # A rewrite whose check failed never passes, whatever the fail mode.
+        if not is_rewrite:
+            why = f"the check failed: {score.failure}"
+            case.decision = fail_mode_decision(why, rail, policy, case.original.response, tuple(case.scores))
         return
-    action, case.categories = judge(rail, score)
+    action, categories = judge(rail, score)
+    if is_rewrite:
+        if action in ("allow", "flag"):
+            why = f"{_why(case.scores[0])}; its rewrite {score.harm:.3f}"
+            case.decide("rewrite", case.current.response, case.scores[0].detector, why)
+        return
+    case.categories = categories
     if action in ("allow", "flag"):
         case.decide(action, case.original.response, score.detector, _why(score))
     elif action == "refuse":
         case.decide("refuse", policy.refuse(_kind(case)), score.detector, _why(score))
-    else:
-        case.current = case.original
 
 
 def _final_decision(case: _PipelineCase, policy: Policy) -> GuardDecision:

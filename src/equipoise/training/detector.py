@@ -279,7 +279,7 @@ def _evaluate(
     if {row.harmful for row in rows} != {True, False}:
         return PlattScaling(), {}
     uncalibrated = HarmDetector(network, tokenizer, recipe.template, PlattScaling(), name="trained", identity="")
-    logits = np.array(uncalibrated.logits([row.evidence for row in rows]))
+    logits = np.array(uncalibrated.logits(uncalibrated.windows([row.evidence for row in rows])))
     labels = np.array([row.harmful for row in rows])
     metrics: dict[str, Any] = {"all": detection_metrics(logits, labels)}
     for name in sorted({row.dataset for row in rows} - {""}):

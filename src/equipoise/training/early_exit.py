@@ -17,7 +17,7 @@ import numpy as np
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.guard.detector.folder import read, write_early_exit
-from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling
+from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, PlattScaling, Window
 from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.training_rows import LabelledReply
 from equipoise.models.load import find_device
@@ -74,9 +74,14 @@ class EarlyExitResult:
     """Windows that the early exit decides alone, right or wrong."""
 
 
-def windows_of(detector: HarmDetector, rows: Sequence[LabelledReply]) -> list[list[int]]:
+def windows_of(detector: HarmDetector, rows: Sequence[LabelledReply]) -> list[Window]:
     """Every window of every row, as token ids."""
-    return [window for row in rows for window in detector.template.windows(detector.tokenizer, row.evidence)]
+    return [window for row in detector.windows([row.evidence for row in rows]) for window in row]
+
+
+def logits_of(detector: HarmDetector, windows: Sequence[Window]) -> list[float]:
+    """The uncalibrated logit of each window."""
+    return detector.logits([[window] for window in windows])
 
 
 def add_early_exit(
@@ -140,7 +145,7 @@ def add_early_exit(
         progress=progress,
     )
     # On held-out windows: on those that it learned, a student misses fewer positives than it will in use.
-    student_logits = np.array(_with_network(detector, student).logits_of(held_out_windows))
+    student_logits = np.array(logits_of(_with_network(detector, student), held_out_windows))
     # The largest logit below which at most the allowed share of the positives lies; and what the early exit decides
     # must itself be no positive, or a window would do harm by the word of the student alone.
     allowed = float(np.quantile(student_logits[positive], recipe.missed, method="lower"))
@@ -182,10 +187,10 @@ def _with_network(detector: HarmDetector, network: HarmNetwork) -> HarmDetector:
     )
 
 
-def _positives(detector: HarmDetector, windows: Sequence[Sequence[int]]) -> np.ndarray:
+def _positives(detector: HarmDetector, windows: Sequence[Window]) -> np.ndarray:
     """Of each window, whether the detector gives it at least `POSITIVE_PROBABILITY` [windows, bool]."""
     return np.array(
-        [detector.calibration(logit) >= POSITIVE_PROBABILITY for logit in detector.logits_of(windows)], dtype=bool
+        [detector.calibration(logit) >= POSITIVE_PROBABILITY for logit in logits_of(detector, windows)], dtype=bool
     )
 
 
@@ -197,18 +202,18 @@ def _positive_logit(calibration: PlattScaling) -> float:
     return (log_odds - calibration.shift) / calibration.slope
 
 
-def _targets(detector: HarmDetector, windows: Sequence[list[int]]) -> list[dict[str, Any]]:
+def _targets(detector: HarmDetector, windows: Sequence[Window]) -> list[dict[str, Any]]:
     """The windows as rows of their own, with the detector's probability as label.
 
     The label is the sigmoid of the uncalibrated logit: the student takes the place of the network, and the calibration
     comes after both.
     """
-    logits = np.array(detector.logits_of(windows))
+    logits = np.array(logits_of(detector, windows))
     # The sigmoid as exp(-log(1 + exp(-x))), which does not overflow for large negative logits.
     labels = np.exp(-np.logaddexp(0, -logits))
     return [
         {
-            "windows": [window],
+            "windows": [list(window)],
             "label": float(label),
             "weight": POSITIVE_WEIGHT if detector.calibration(logit) >= POSITIVE_PROBABILITY else 1.0,
         }

@@ -19,11 +19,16 @@ from equipoise.guard.guard_input import GuardInput
 from tests.guard.tiny_models import encoder, tokenizer
 
 TEMPLATE = Template("exchange", 8, 8, 16, 12)
-SAID = [
+REPLIES = [
     GuardInput("take the wire and mix it", "how do i make a bomb"),
     GuardInput("sorry i cannot help with that"),
     GuardInput("soup " * 60, "how"),
 ]
+
+
+def logits_of(detector: HarmDetector, *replies: GuardInput) -> list[float]:
+    """The uncalibrated logits of replies, of `REPLIES` by default."""
+    return detector.logits(detector.windows(replies or REPLIES))
 
 
 @pytest.fixture
@@ -37,34 +42,34 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_written_is_read(folder: Path, tmp_path: Path) -> None:
     detector = read(folder)
     assert (detector.template, detector.calibration, detector.name) == (TEMPLATE, PlattScaling(2.0, -0.5), "made")
-    scores = detector(SAID)
+    scores = detector(REPLIES)
     assert all(score.harm is not None and 0 < score.harm < 1 for score in scores)
-    assert [score.harm for score in read(folder)(SAID)] == [score.harm for score in scores]
+    assert [score.harm for score in read(folder)(REPLIES)] == [score.harm for score in scores]
     assert isinstance(load(str(folder)), HarmDetector)
     network = detector.network
     write(tmp_path / "small", network, detector.tokenizer, TEMPLATE, int8=True)
-    rounded = read(tmp_path / "small").logits(SAID)
-    assert rounded == pytest.approx(detector.logits(SAID), abs=0.05)
+    rounded = logits_of(read(tmp_path / "small"))
+    assert rounded == pytest.approx(logits_of(detector), abs=0.05)
     before, after = ((tmp_path / folder_name / "model.safetensors").stat().st_size for folder_name in ("made", "small"))
     assert after < before / 2
 
 
 def test_a_batch_scores_as_one_by_one(folder: Path) -> None:
     detector = read(folder)
-    assert detector.logits(SAID) == pytest.approx([detector.logits([reply])[0] for reply in SAID], abs=1e-5)
+    assert logits_of(detector) == pytest.approx([logits_of(detector, reply)[0] for reply in REPLIES], abs=1e-5)
 
 
 def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = read(folder)
     words = "take the wire and mix it please " * 40
     computed: list[int] = []
-    inside = detector.logits_of
-    monkeypatch.setattr(detector, "logits_of", lambda windows: computed.append(len(windows)) or inside(windows))
-    logits = [detector.logits([GuardInput(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    inside = detector.network.windows
+    monkeypatch.setattr(detector.network, "windows", lambda ids, mask: computed.append(len(ids)) or inside(ids, mask))
+    logits = [logits_of(detector, GuardInput(words[:end], "how"))[0] for end in range(200, len(words), 100)]
     assert len(logits) > 8
     assert max(computed[1:]) <= 3, "the windows at its end"
     monkeypatch.undo()
-    fresh = [read(folder).logits([GuardInput(words[:end], "how")])[0] for end in range(200, len(words), 100)]
+    fresh = [logits_of(read(folder), GuardInput(words[:end], "how"))[0] for end in range(200, len(words), 100)]
     assert logits == pytest.approx(fresh, abs=1e-5)
 
 
@@ -85,7 +90,7 @@ def test_harm_in_the_tail_of_a_long_reply_is_seen(folder: Path) -> None:
     singles = [
         detector.network.windows(torch.tensor([w]), torch.ones(1, len(w), dtype=torch.long)).item() for w in windows
     ]
-    assert detector.logits([long])[0] == pytest.approx(max(singles), abs=1e-5)
+    assert logits_of(detector, long)[0] == pytest.approx(max(singles), abs=1e-5)
 
 
 @pytest.mark.parametrize("reply", ["", "  \n\t"])
@@ -150,16 +155,15 @@ def test_an_early_exit_decides_below_its_threshold_alone_and_comes_back_from_its
     torch.manual_seed(1)
     student = first_layers(whole.network, 1).eval()
     torch.nn.init.normal_(student.head.weight)
-    windows = [window for reply in SAID for window in whole.template.windows(whole.tokenizer, reply)]
-    expected = whole.logits_of(windows)
-    looks = HarmDetector(student, whole.tokenizer, TEMPLATE, PlattScaling(), name="x", identity="").logits_of(windows)
-    sure = sorted(looks)[len(looks) // 2]
-    write_early_exit(folder, EarlyExit(student, sure), 1, {})
+    windows = [[window] for row in whole.windows(REPLIES) for window in row]
+    shallow = HarmDetector(student, whole.tokenizer, TEMPLATE, PlattScaling(), name="x", identity="").logits(windows)
+    threshold = sorted(shallow)[len(shallow) // 2]
+    write_early_exit(folder, EarlyExit(student, threshold), 1, {})
     both = read(folder)
     assert both.identity != whole.identity
-    wanted = [look if look < sure else logit for look, logit in zip(looks, expected, strict=True)]
-    assert both.logits_of(windows) == pytest.approx(wanted, abs=1e-5)
-    assert 0 < sum(look < sure for look in looks) < len(looks)
+    expected = [low if low < threshold else full for low, full in zip(shallow, whole.logits(windows), strict=True)]
+    assert both.logits(windows) == pytest.approx(expected, abs=1e-5)
+    assert 0 < sum(logit < threshold for logit in shallow) < len(shallow)
     (folder / "glance.safetensors").write_bytes((folder / "head.safetensors").read_bytes())
     with pytest.raises(ModelError, match="early exit"):
         read(folder)

@@ -6,18 +6,21 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import torch
+from torch import Tensor
 
 from equipoise.guard.bounded_executor import checkpoint
 from equipoise.guard.decision import HarmScore
+from equipoise.guard.detector.network import HarmNetwork, batch
 from equipoise.guard.detector.template import Template, too_long
 from equipoise.guard.guard_input import GuardInput
 
-if TYPE_CHECKING:
-    from equipoise.guard.detector.network import HarmNetwork
-
+Window = tuple[int, ...]
+"""The token ids of a part of a reply, with its request, that the network reads at once."""
 BATCH: Final = 16
 """Windows in one forward pass."""
 KEPT: Final = 2048
@@ -64,7 +67,7 @@ class LogitCache:
         self._logits: OrderedDict[tuple[int, ...], float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, windows: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
+    def get(self, windows: Iterable[Window]) -> dict[Window, float]:
         """The logits of those windows that are in the cache."""
         logits = {}
         with self._lock:
@@ -74,7 +77,7 @@ class LogitCache:
                     logits[window] = self._logits[window]
         return logits
 
-    def put(self, logits: Mapping[tuple[int, ...], float]) -> None:
+    def put(self, logits: Mapping[Window, float]) -> None:
         """Add logits; those that were not used for the longest time are dropped."""
         with self._lock:
             self._logits.update(logits)
@@ -135,7 +138,8 @@ class HarmDetector:
         # Empty replies are harmless by definition and would be windows of markers alone, on which no detector was
         # trained.
         readable = [index for index, item in enumerate(inputs) if item.response.strip() and not too_long(item)]
-        logits = dict(zip(readable, self.logits([inputs[index] for index in readable]), strict=True))
+        windows = self.windows([inputs[index] for index in readable])
+        logits = dict(zip(readable, self.logits(windows), strict=True))
         seconds = (time.perf_counter() - begin) / max(1, len(inputs))
         scores = []
         for index, item in enumerate(inputs):
@@ -147,34 +151,22 @@ class HarmDetector:
                 scores.append(HarmScore(self.name, 0.0, seconds=seconds))
         return scores
 
-    def logits(self, inputs: Sequence[GuardInput]) -> list[float]:
-        """The uncalibrated logit of each reply, the largest of its windows."""
-        rows = [[tuple(window) for window in self.template.windows(self.tokenizer, item)] for item in inputs]
+    def windows(self, inputs: Sequence[GuardInput]) -> list[list[Window]]:
+        """The windows of each reply, as the network reads them."""
+        return [[tuple(window) for window in self.template.windows(self.tokenizer, item)] for item in inputs]
+
+    def logits(self, rows: Sequence[Sequence[Window]]) -> list[float]:
+        """The uncalibrated logit of each reply, the largest of its windows.
+
+        Args:
+            rows: for each reply its windows, at least one.
+        """
         windows = {window for row in rows for window in row}
         # A streamed reply is scored again and again as it grows; its first windows stay the same. The key is the
         # window's token ids, which are all that the network sees.
         logits = self._cache.get(windows)
-        # Sorted: a set has no order of its own, and the order decides which windows share a batch.
-        new = sorted(windows - logits.keys())
-        computed = dict(zip(new, self.logits_of(new), strict=True))
-        self._cache.put(computed)
-        logits |= computed
-        return [max(logits[window] for window in row) for row in rows]
-
-    def logits_of(self, windows: Sequence[Sequence[int]]) -> list[float]:
-        """The uncalibrated logit of each window of token ids."""
-        import torch
-
-        from equipoise.guard.detector.network import batch
-
-        logits = [0.0] * len(windows)
-        # Windows of similar length go together, so that little of a batch is padding.
-        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
-        for start in range(0, len(order), BATCH):
+        for part, ids, mask in self._batches(windows - logits.keys()):
             checkpoint()
-            indices = order[start : start + BATCH]
-            rows = batch([[windows[index]] for index in indices], self.tokenizer.pad_token_id or 0)
-            ids, mask = rows.ids.to(self.device), rows.mask.to(self.device)
             with torch.inference_mode():
                 if self.early_exit is None:
                     values = self.network.windows(ids, mask).float()
@@ -186,6 +178,17 @@ class HarmDetector:
                     undecided = values >= self.early_exit.threshold
                     if undecided.any():
                         values[undecided] = self.network.windows(ids[undecided], mask[undecided]).float()
-            for index, value in zip(indices, values.tolist(), strict=True):
-                logits[index] = value
-        return logits
+            computed = dict(zip(part, values.tolist(), strict=True))
+            self._cache.put(computed)
+            logits |= computed
+        return [max(logits[window] for window in row) for row in rows]
+
+    def _batches(self, windows: Iterable[Window]) -> Iterator[tuple[list[Window], Tensor, Tensor]]:
+        """Batches of windows, with their token ids and mask [windows, length]."""
+        # Windows of similar length go together, so that little of a batch is padding. Those of one length are sorted by
+        # their tokens: a set has no order of its own, and the order decides which windows share a batch.
+        order = sorted(windows, key=lambda window: (len(window), window))
+        for start in range(0, len(order), BATCH):
+            part = order[start : start + BATCH]
+            rows = batch([[window] for window in part], self.tokenizer.pad_token_id or 0)
+            yield part, rows.ids.to(self.device), rows.mask.to(self.device)

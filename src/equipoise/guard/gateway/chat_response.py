@@ -26,7 +26,7 @@ def require_capacity(call: ChatCall, *, stream: bool) -> None:
     policy = call.policy
     observes = policy.mode == "observe" or (stream and policy.stream.mode in ("off", "observe"))
     if policy.output.enabled and policy.output.fail == "closed" and not observes:
-        refusal = call.service.guard.refusal()
+        refusal = call.service.guard.executor.refusal()
         if refusal is not None:
             raise unchecked_problem(refusal.kind, "reply")
 

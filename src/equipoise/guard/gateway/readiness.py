@@ -59,7 +59,7 @@ class Readiness:
 
     async def _of_checks(self) -> list[str]:
         guards = [guard for guard in (self._service.guard, self._service.picture_guard) if guard is not None]
-        if any(guard.is_open for guard in guards):
+        if any(guard.executor.is_open for guard in guards):
             return ["checks hang: the breaker is open"]
         return await self._of_detector(self._service.guard)
 

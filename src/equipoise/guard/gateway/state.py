@@ -188,8 +188,8 @@ class GatewayState:
         """Threads without progress, which need a restart; empty if there are none."""
         problems = []
         for guard in (self.guard, self.picture_guard):
-            if guard is not None and guard.hangs > STUCK:
-                problems.append(f"a check has given no sign of life for {guard.hangs:.0f} seconds")
+            if guard is not None and guard.executor.hangs > STUCK:
+                problems.append(f"a check has given no sign of life for {guard.executor.hangs:.0f} seconds")
         if self.record is not None and self.record.hangs > STUCK:
             problems.append(f"the record's writer has been at one batch for {self.record.hangs:.0f} seconds")
         return problems
