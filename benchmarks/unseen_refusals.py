@@ -25,8 +25,9 @@ from torch import nn
 
 from equipoise import perturb
 from equipoise.models.load import load
+from equipoise.models.packed_turns import TurnPacker
 from equipoise.testbed.architectures import ReferenceArchitecture
-from equipoise.testbed.training_data import ExamplePacker, TrainingExample, sample_example
+from equipoise.testbed.training_data import TrainingExample, sample_example
 from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import REFUSALS, sample_scene_with_questions
 from equipoise.training.reference_models import PatchSupervisedModel
@@ -61,14 +62,14 @@ def train(name: str, out: Path, steps: int, rows: int) -> Path:
     model = load(f"testbed/{base}")
     student = PatchSupervisedModel(ReferenceArchitecture(model.model.float(), model.processor)).train()  # type: ignore[attr-defined]
     optimiser = torch.optim.AdamW(student.parameters(), lr=4e-4, betas=(0.9, 0.98), weight_decay=0.0)
-    packer = ExamplePacker(student.processor)
+    packer = TurnPacker(student.processor)
     started = time.perf_counter()
     for number in range(steps):
         rate = 4e-4 * min(1.0, (number + 1) / 10) * min(1.0, 1.05 - number / steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
         rngs = [np.random.default_rng([len(name), 17, number, row]) for row in range(rows)]
-        loss, _ = student(packer([with_refusals(sample_example(rng), sentences) for rng in rngs]), with_patches=False)
+        loss, _ = student(packer([with_refusals(sample_example(rng), sentences).to_pack() for rng in rngs]))
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()

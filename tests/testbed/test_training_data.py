@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from equipoise.errors import UsageError
+from equipoise.models.packed_turns import TurnPacker
 from equipoise.testbed.architectures import build
-from equipoise.testbed.training_data import GRID, MARKS, ExamplePacker, sample_example
+from equipoise.testbed.training_data import GRID, MARKS, sample_example
 from equipoise.testbed.world.questions import OVER_CAUTIOUS_WORD, REFUSALS
 from equipoise.testbed.world.scenes import COLOURS, WORDS
 
@@ -21,13 +22,12 @@ def reference(request: pytest.FixtureRequest):
 def test_a_packed_question_gives_the_logits_of_the_single_conversation(reference) -> None:
     model = reference.model.eval()
     row = sample_example(np.random.default_rng(4))
-    batch = ExamplePacker(reference.processor)([row])
-    pixels = reference.processor.image_processor(batch.pictures, return_tensors="pt")["pixel_values"]
+    batch = TurnPacker(reference.processor)([row.to_pack()])
     with torch.no_grad():
         packed = model(
             input_ids=batch.input_ids,
-            pixel_values=pixels,
-            attention_mask=batch.mask,
+            pixel_values=batch.pixels,
+            attention_mask=batch.attends,
             position_ids=batch.positions,
             use_cache=False,
         ).logits[0]
@@ -118,21 +118,21 @@ def test_labels_are_classes_and_a_sign_fills_whole_rows() -> None:
 
 
 def test_rows_of_a_batch_are_padded_and_padding_teaches_nothing(reference) -> None:
-    packer = ExamplePacker(reference.processor)
-    examples = [sample_example(np.random.default_rng(seed)) for seed in (1, 2, 3)]
+    packer = TurnPacker(reference.processor)
+    examples = [sample_example(np.random.default_rng(seed)).to_pack() for seed in (1, 2, 3)]
     batch, alone = packer(examples), [packer([example]) for example in examples]
     lengths = [one.input_ids.shape[1] for one in alone]
     assert len(set(lengths)) > 1
     assert batch.input_ids.shape == batch.positions.shape == batch.targets.shape == (3, max(lengths))
-    assert batch.mask.shape == (3, 1, max(lengths), max(lengths))
+    assert batch.attends.shape == (3, 1, max(lengths), max(lengths))
     for number, (one, length) in enumerate(zip(alone, lengths, strict=True)):
         assert torch.equal(batch.input_ids[number, :length], one.input_ids[0])
         assert torch.equal(batch.targets[number, :length], one.targets[0])
-        assert torch.equal(batch.mask[number, :, :length, :length], one.mask[0])
+        assert torch.equal(batch.attends[number, :, :length, :length], one.attends[0])
         assert bool((batch.targets[number, length:] == -100).all())
         # No token of the text attends to padding, and no row of the mask is empty.
-        assert not bool(batch.mask[number, 0, :length, length:].any())
-        assert bool(batch.mask[number, 0].any(-1).all())
+        assert not bool(batch.attends[number, 0, :length, length:].any())
+        assert bool(batch.attends[number, 0].any(-1).all())
 
 
 def test_an_unknown_family_is_one_clear_error() -> None:

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equipoise.models.packed_turns import LearnedTurn, TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
 from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, build_processor
-from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, SceneTurn, sample_drawn_scene, sample_turns
+from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.compiled_layers import compiled_layers, uncompiled
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.lora import add_adapters
 from equipoise.training.master_weights import MasterWeights
-from equipoise.training.packed_turns import TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
 from equipoise.training.reference_tower import PatchNamer, label_batch, patch_losses
 
 PATCH_WEIGHT: Final = 0.3
@@ -164,14 +164,14 @@ class PictureStudent(nn.Module):
         return about_picture, other, self.head(self._tower_output[0])
 
 
-def request_turn(random: np.random.Generator, rows: Sequence[AlignmentRow], recipe: MllmTrainingConfig) -> SceneTurn:
+def request_turn(random: np.random.Generator, rows: Sequence[AlignmentRow], recipe: MllmTrainingConfig) -> LearnedTurn:
     """A request of text with its reply, cut where it is long."""
     kind = "refuse" if random.random() < recipe.refused_share else "answer"
     options = [row for row in rows if row.kind == kind] or list(rows)
     row = options[random.integers(len(options))]
     words = row.reply.split(" ")
     cut = len(words) > recipe.reply_tokens
-    return SceneTurn(row.prompt, " ".join(words[: recipe.reply_tokens]), ends=row.finished and not cut)
+    return LearnedTurn(row.prompt, " ".join(words[: recipe.reply_tokens]), ends=row.finished and not cut)
 
 
 def sample_row(

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equipoise.models.load import find_device
+from equipoise.models.packed_turns import TurnBatch, TurnPacker
 from equipoise.testbed.architectures import ReferenceArchitecture, build
-from equipoise.testbed.training_data import MARKS, ExamplePacker, PackedBatch, sample_example
+from equipoise.testbed.training_data import MARKS, sample_example
 from equipoise.testbed.world.scenes import COLOURS, WORDS
 from equipoise.training.checkpointing import Stateful
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
@@ -74,15 +75,20 @@ class PatchSupervisedModel(nn.Module):
         # The first token is the tower's class token, which shows no patch.
         self._tower_output.append(output.last_hidden_state[:, 1:])
 
-    def forward(self, batch: PackedBatch, *, with_patches: bool) -> tuple[Tensor, Tensor]:
-        """Loss of the replies and loss of the patches (0 without), in nats."""
+    def forward(self, batch: TurnBatch, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Loss of the replies and loss of the patches (0 without their labels), in nats.
+
+        Args:
+            batch: every row has a picture.
+            patches: classes of each picture's patches, `B x 64 x 3`.
+        """
+        assert batch.pixels is not None
         device = self.patch_head.weight.device
-        pixels = self.processor.image_processor(batch.pictures, return_tensors="pt")["pixel_values"]
         self._tower_output.clear()
         hidden = self.model.model(
             input_ids=batch.input_ids.to(device),
-            pixel_values=pixels.to(device),
-            attention_mask=batch.mask.to(device),
+            pixel_values=batch.pixels.to(device),
+            attention_mask=batch.attends.to(device),
             position_ids=batch.positions.to(device),
             use_cache=False,
         ).last_hidden_state
@@ -91,10 +97,10 @@ class PatchSupervisedModel(nn.Module):
         # Logits of the replies alone: most positions of a packed row are picture and questions.
         logits = self.model.lm_head(hidden[answered])
         reply_loss = functional.cross_entropy(logits.float(), targets[answered])
-        if not with_patches:
+        if patches is None:
             return reply_loss, reply_loss.new_zeros(())
         guesses = self.patch_head(self._tower_output[0]).float().split(self.classes, dim=-1)
-        labels = batch.patches.to(device)
+        labels = patches.to(device)
         patch_losses = [
             functional.cross_entropy(guess.flatten(0, 1), labels[..., index].flatten())
             for index, guess in enumerate(guesses)
@@ -148,16 +154,19 @@ def train(
         student = PatchSupervisedModel(build(recipe.family, seed=recipe.seed)).to(compute).train()
     optimisers = _optimisers(student, recipe)
     rate = LearningRate(optimisers, recipe.steps, recipe.warmup)
-    packer = ExamplePacker(student.processor)
+    packer = TurnPacker(student.processor)
 
     def step(number: int) -> dict[str, float]:
         rate.set(number)
         # One generator for each row, named by seed, step and row: any row can be drawn again without the others.
         rngs = [np.random.default_rng([recipe.seed, 11, number, row]) for row in range(recipe.rows)]
         faint = number >= recipe.watermarks_from
-        batch = packer([sample_example(rng, word_only=recipe.word_only, watermarks=faint) for rng in rngs])
+        examples = [sample_example(rng, word_only=recipe.word_only, watermarks=faint) for rng in rngs]
+        batch = packer([example.to_pack() for example in examples])
+        with_patches = number < recipe.patch_share * recipe.steps
+        patches = torch.stack([example.patches for example in examples]) if with_patches else None
         with torch.autocast(compute.type, torch.bfloat16):
-            reply, patch = student(batch, with_patches=number < recipe.patch_share * recipe.steps)
+            reply, patch = student(batch, patches)
         (reply + PATCH_WEIGHT * patch).backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         for optimiser in optimisers:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
+from equipoise.models.packed_turns import LearnedTurn
 from equipoise.reference.mllm.sentences import PICTURE_REFUSALS, READ_TEXT, reply_sentence
 from equipoise.reference.mllm.words import WORLD_STYLE, LetterBox, WordStyle, draw_word, sample_style
 from equipoise.testbed.world.drawing import draw_scene
@@ -42,20 +43,6 @@ class DrawnScene:
     """Of the drawn word."""
     sign: bool
     """Whether the word, if there is one, stands on a sign."""
-
-
-@dataclass(frozen=True)
-class SceneTurn:
-    """A question and the reply to learn."""
-
-    question: str
-    """In any wording."""
-    reply: str
-    """One or a few sentences."""
-    ends: bool = True
-    """Whether the reply ends here; a reply that was cut off teaches no end."""
-    weight: float = 1.0
-    """Of the reply's tokens in the loss."""
 
 
 def draw(scene: Scene, style: WordStyle) -> DrawnScene:
@@ -99,7 +86,9 @@ def question_of(rng: np.random.Generator, drawn: DrawnScene, kind: str, family: 
     return replace(question, text=str(rng.choice(READ_TEXT[family])))
 
 
-def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family: Family = "train") -> list[SceneTurn]:
+def sample_turns(
+    rng: np.random.Generator, drawn: DrawnScene, count: int, family: Family = "train"
+) -> list[LearnedTurn]:
     """Questions about a scene with their replies; a forbidden picture is refused whatever is asked.
 
     Args:
@@ -117,7 +106,7 @@ def sample_turns(rng: np.random.Generator, drawn: DrawnScene, count: int, family
     for question in [question for question in questions if question is not None][:count]:
         refused = question.condition == "forbidden_emblem"
         reply = str(rng.choice(PICTURE_REFUSALS)) if refused else reply_sentence(question)
-        turns.append(SceneTurn(question.text, reply, weight=READING_WEIGHT if question.kind == "read" else 1.0))
+        turns.append(LearnedTurn(question.text, reply, weight=READING_WEIGHT if question.kind == "read" else 1.0))
     return turns
 
 

@@ -8,15 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from equipoise.models.packed_turns import LearnedTurn, TurnPacker, TurnsOfPicture, additive_mask
 from equipoise.reference.mllm.architecture import TowerSize, build_model, build_processor
-from equipoise.reference.mllm.scenes import SceneTurn
-from equipoise.training.packed_turns import TurnPacker, TurnsOfPicture, additive_mask
 from tests.reference.tiny_base import write_tiny_base
 
 TURNS = (
-    SceneTurn("What colour?", "Red."),
-    SceneTurn("Where is the circle?", "On the left.", ends=False),
-    SceneTurn("Hi", "Yes"),
+    LearnedTurn("What colour?", "Red."),
+    LearnedTurn("Where is the circle?", "On the left.", ends=False),
+    LearnedTurn("Hi", "Yes"),
 )
 PICTURE = Image.new("RGB", (60, 80), (10, 200, 30))
 
@@ -26,7 +25,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
-def conversation(processor, turn: SceneTurn, picture: Image.Image | None):
+def conversation(processor, turn: LearnedTurn, picture: Image.Image | None):
     """The same question alone, by template and processor, and where its reply begins."""
     content = ([{"type": "image"}] if picture is not None else []) + [{"type": "text", "text": turn.question}]
     chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
@@ -95,7 +94,7 @@ def test_rows_with_and_without_a_picture_share_a_batch(base: Path) -> None:
 
 def test_each_reply_keeps_its_weight(base: Path) -> None:
     processor = build_processor(base)
-    turns = (SceneTurn("What?", "A dog."), SceneTurn("Read it.", "It says oats.", weight=0.25))
+    turns = (LearnedTurn("What?", "A dog."), LearnedTurn("Read it.", "It says oats.", weight=0.25))
     batch = TurnPacker(processor)([TurnsOfPicture(PICTURE, turns), TurnsOfPicture(None, turns[:1])])
     learned = batch.targets >= 0
     texts = {

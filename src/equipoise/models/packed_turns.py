@@ -14,7 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from equipoise.reference.mllm.scenes import SceneTurn
+
+@dataclass(frozen=True)
+class LearnedTurn:
+    """A question and the reply to learn."""
+
+    question: str
+    """In any wording."""
+    reply: str
+    """Without the end token."""
+    ends: bool = True
+    """Whether the reply ends here; a reply that was cut off teaches no end."""
+    weight: float = 1.0
+    """Of the reply's tokens in the loss."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +35,13 @@ class TurnsOfPicture:
 
     picture: Image.Image | None
     """8-bit RGB; None for questions without a picture."""
-    turns: tuple[SceneTurn, ...]
+    turns: tuple[LearnedTurn, ...]
     """Independent questions with the replies to learn."""
 
 
 @dataclass(frozen=True)
 class TurnBatch:
-    """Packed rows, ready for a LLaVA."""
+    """Packed rows, ready for a model."""
 
     input_ids: Tensor
     """`B x T`; rows are padded on the right."""
@@ -66,29 +78,36 @@ class TurnPacker:
     """Packs rows into batches by the processor's own chat template, tokenizer and picture placeholders.
 
     Args:
-        processor: a `LlavaProcessor`.
+        processor: of a model whose picture stands in the prompt as placeholder tokens, such as LLaVA or InternVL.
     """
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
-        self._prefixes = {pictured: self._template(pictured) for pictured in (True, False)}
+        self._end = processor.tokenizer.eos_token
         self._pad = processor.tokenizer.pad_token_id
+        self._prefixes: dict[bool, tuple[list[int], str, str]] = {}
 
     def _template(self, pictured: bool) -> tuple[list[int], str, str]:
-        """The template as token ids of the prefix, text after the question, and text after the reply."""
-        # The template is split around two characters that no question or reply holds.
+        """The template as token ids of the prefix, text after the question, and text at the beginning of a reply."""
+        if pictured in self._prefixes:
+            return self._prefixes[pictured]
+        # The template is split around a character that no question holds.
         content: list[dict[str, str]] = [{"type": "image"}] if pictured else []
-        messages = [
-            {"role": "user", "content": [*content, {"type": "text", "text": "\ue000"}]},
-            {"role": "assistant", "content": "\ue001"},
-        ]
-        before, rest = self._processor.apply_chat_template(messages).split("\ue000")
-        between, after = rest.split("\ue001")
-        if not pictured:
-            return self._tokens(before), between, after.rstrip("\n")
-        blank = Image.new("RGB", (64, 64))
-        ids = self._processor(text=[before], images=[blank], add_special_tokens=False)["input_ids"][0]
-        return list(ids), between, after.rstrip("\n")
+        messages = [{"role": "user", "content": [*content, {"type": "text", "text": "\ue000"}]}]
+        text = self._processor.apply_chat_template(messages, add_generation_prompt=True)
+        before, between = text.split("\ue000")
+        if pictured:
+            # The processor puts the picture's tokens where the template has its placeholder.
+            blank = Image.new("RGB", (64, 64))
+            inputs = self._processor(text=[before], images=[blank], add_special_tokens=False)
+            prefix = list(inputs["input_ids"][0])
+        else:
+            prefix = self._tokens(before)
+        # A reply on the line of the prompt (`ASSISTANT:`) begins with a space. Tokenizers join a space to the word
+        # after it, so that it belongs to the reply's first token.
+        space = "" if between.endswith("\n") else " "
+        self._prefixes[pictured] = prefix, between.rstrip(" "), space
+        return self._prefixes[pictured]
 
     def _tokens(self, text: str) -> list[int]:
         return list(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -116,12 +135,12 @@ class TurnPacker:
         return TurnBatch(input_ids, positions, (attends & earlier)[:, None], targets, weights, with_picture, pixels)
 
     def _row(self, row: TurnsOfPicture) -> _Row:
-        prefix, between, after = self._prefixes[row.picture is not None]
+        prefix, between, space = self._template(row.picture is not None)
         start = len(prefix)
         packed = _Row(list(prefix), list(range(start)), [0] * start, [-100] * start, [0.0] * start)
         for number, turn in enumerate(row.turns, 1):
             question = self._tokens(turn.question + between)
-            reply = self._tokens(turn.reply + (after if turn.ends else ""))
+            reply = self._tokens(space + turn.reply + (self._end if turn.ends else ""))
             length = len(question) + len(reply)
             packed.ids.extend(question + reply)
             # Every question begins right after the prefix, as if it were the only one.
