@@ -59,7 +59,7 @@ async def test_too_many_checks_are_an_error_before_the_upstream_is_asked(
         served.service.guard = AsyncGuard(GuardPipeline(detector), seconds=10, waiting=waiting)
         share = 2 if waiting == 2 else 6
         first = [asyncio.create_task(served.chat(stream=stream)) for _ in range(share)]
-        while sum(served.service.guard._executor._busy.values()) < share:
+        while sum(served.service.guard.executor._busy.values()) < share:
             await asyncio.sleep(0.005)
         sent = len(served.fake.requests)
         response = await served.chat(stream=stream)
