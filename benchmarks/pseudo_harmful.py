@@ -32,7 +32,7 @@ from equipoise.data.catalogue import load_suite
 from equipoise.files import write_json
 from equipoise.generation.encoder_judge import embed
 from equipoise.generation.generated_prompt import GeneratedPrompt
-from equipoise.generation.grown import GrownSearch, GrowthSettings
+from equipoise.generation.grown_prompts import GrownSearch, GrowthSettings
 from equipoise.generation.mutation import MutatedSearch, ParaphraseSearch
 from equipoise.generation.refusal_target import PROMPTS, find_refusal_target
 from equipoise.generation.request_judges import HarmlessnessGate, default_judges, held_out_judges

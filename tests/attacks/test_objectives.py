@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator
 
-from equipoise.attacks.aims import AimKind, Aims
+from equipoise.attacks.aimed_wordings import AimKind, Aims
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAObjective
 from equipoise.attacks.objectives import EOTObjective, PreserveReplies, TargetReplyLoss

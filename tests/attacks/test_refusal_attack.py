@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.attacks.aims import AimKind
+from equipoise.attacks.aimed_wordings import AimKind
 from equipoise.attacks.budgets import Budget
 from equipoise.attacks.cropa import CroPAConfig
 from equipoise.attacks.refusal_attack import RefusalAttack, RefusalEvaluation, evaluate, perturb_to_refuse

@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Generator, Tensor
 
-from equipoise.attacks.aims import Aims
+from equipoise.attacks.aimed_wordings import Aims
 from equipoise.attacks.success_checks import (
     CHUNK,
     FIRST_CHUNK,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from equipoise.generation.generated_prompt import SeedPrompt
-from equipoise.generation.grown import GrownSearch, GrowthSettings
+from equipoise.generation.grown_prompts import GrownSearch, GrowthSettings
 from equipoise.generation.token_filter import TokenFilter, best_allowed
 from equipoise.generation.victims import OpenVictim
 from equipoise.generation.vocabulary_map import VocabularyMap

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from equipoise.attacks.aims import Aims
+from equipoise.attacks.aimed_wordings import Aims
 from equipoise.attacks.wording_loss import any_wording_loss
 from equipoise.errors import UsageError
 from equipoise.models.base import OpenModel

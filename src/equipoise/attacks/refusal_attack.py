@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from PIL import Image
 from torch import Tensor
 
-from equipoise.attacks.aims import AIM_KINDS, AimKind, Aims
+from equipoise.attacks.aimed_wordings import AIM_KINDS, AimKind, Aims
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.base import Attack
 from equipoise.attacks.budgets import Budget

@@ -8,7 +8,7 @@ from typing import Final
 from PIL import Image
 from torch import Generator, Tensor
 
-from equipoise.attacks.aims import Aims
+from equipoise.attacks.aimed_wordings import Aims
 from equipoise.attacks.wordings import OwnRefusals
 from equipoise.errors import UsageError
 from equipoise.judges.phrases import PhraseJudge

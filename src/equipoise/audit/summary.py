@@ -13,7 +13,7 @@ from equipoise.audit.comparison import RunComparison, compare_variants
 from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import BORDERLINE, BY_KIND, KINDS, PLAIN, RATES, is_axis_scored, labels_of
-from equipoise.audit.reach import Reach, common_words, reach_of
+from equipoise.audit.reachability import Reach, common_words, reach_of
 from equipoise.audit.records import FORMAT, AuditCase, AuditRun, ReplyRow
 from equipoise.audit.recovery.depths import RecoverySummary, recovery_of
 from equipoise.audit.suite_pools import left_out, noise_suites, pooled

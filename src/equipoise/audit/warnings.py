@@ -14,7 +14,7 @@ from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.judge_summary import JudgeSummary
 from equipoise.audit.labels import AXES, KINDS, PLAIN, RateName, is_about, labels_of
 from equipoise.audit.perturbed_picture import PerturbedPicture
-from equipoise.audit.reach import SHORT, common_words, reach_of, repeated_replies
+from equipoise.audit.reachability import SHORT, common_words, reach_of, repeated_replies
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.suite_pools import noise_suites, pooled
 from equipoise.judges.cards import AgreementRow

@@ -234,7 +234,7 @@ def _victim(model: ChatModel, refusal: str | None, judge: Judge) -> PromptVictim
 
 
 def _growth(candidates: int, weight: float, ban: list[str] | None, seed: int) -> Any:
-    from equipoise.generation.grown import REFUSAL_WORDS, GrowthSettings
+    from equipoise.generation.grown_prompts import REFUSAL_WORDS, GrowthSettings
 
     return GrowthSettings(candidates=candidates, weight=weight, banned=(*REFUSAL_WORDS, *(ban or ())), seed=seed)
 
@@ -248,7 +248,7 @@ def _search(
     seed: int,
     growth: Any,
 ) -> PromptSearch:
-    from equipoise.generation.grown import GrownSearch
+    from equipoise.generation.grown_prompts import GrownSearch
     from equipoise.generation.mutation import MutatedSearch, MutationSettings, ParaphraseSearch
     from equipoise.generation.victims import OpenVictim
     from equipoise.generation.writer import ChatWriter, SampledWriter, require_text_model

@@ -179,7 +179,7 @@ async def test_a_record_that_hangs_is_an_error_and_a_red_light(tmp_path: Path, m
         assert ready.status_code == 503
         assert "writer" in json.dumps(ready.json()["problems"])
         assert (await served.client.get("/health")).status_code == 200
-        monkeypatch.setattr("equipoise.guard.gateway.state.STUCK", 0.05)
+        monkeypatch.setattr("equipoise.guard.gateway.gateway_state.STUCK", 0.05)
         assert (await served.client.get("/health")).status_code == 503
         go.set()
         deadline = time.monotonic() + 5

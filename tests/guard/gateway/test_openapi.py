@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.gateway.app import create
 from equipoise.guard.gateway.content_parts import parse_request
+from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import ClientKeys
 from equipoise.guard.gateway.openapi import document
-from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import PicturePolicy, Policy, Rail

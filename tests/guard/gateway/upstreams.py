@@ -15,8 +15,8 @@ import httpx
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.decision import Detector, Detoxifier
 from equipoise.guard.gateway.app import create
+from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import ClientKeys
-from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.upstream import Upstream
 from equipoise.guard.pipeline import GuardPipeline
 from equipoise.guard.policy import Policy

@@ -13,7 +13,7 @@ from equipoise.audit.gate.decision import MeasuredRate, RuleOutcome, decide
 from equipoise.audit.gate.front import FrontStanding, stand
 from equipoise.audit.gate.rules import Baseline, GateRule, GateRules
 from equipoise.audit.labels import AXES, RateName, labels_of
-from equipoise.audit.reach import reach_of
+from equipoise.audit.reachability import reach_of
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.suite_pools import left_out, noise_suites, pooled
 from equipoise.audit.summary import has_all_samples, is_complete

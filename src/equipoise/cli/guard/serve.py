@@ -14,7 +14,7 @@ from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOp
 from equipoise.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from equipoise.guard.gateway.state import GatewayState
+    from equipoise.guard.gateway.gateway_state import GatewayState
 
 
 @with_options
@@ -61,8 +61,8 @@ def serve(
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     from equipoise.guard.async_guard import AsyncGuard
+    from equipoise.guard.gateway.gateway_state import GatewayState
     from equipoise.guard.gateway.hot_reload import WatchedFiles
-    from equipoise.guard.gateway.state import GatewayState
     from equipoise.guard.gateway.upstream import connect
     from equipoise.guard.ocr import OCR
     from equipoise.guard.pipeline import GuardPipeline

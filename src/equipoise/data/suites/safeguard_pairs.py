@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from equipoise.data.suites.lists import PromptList
+from equipoise.data.suites.prompt_lists import PromptList
 from equipoise.data.tables import TableRow, collect, read_table
 from equipoise.errors import UsageError
 from equipoise.types import Expected, Sample

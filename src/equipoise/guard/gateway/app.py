@@ -25,12 +25,12 @@ from equipoise.guard.gateway.adapters.token_count import MessageTokensAdapter, R
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
+from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.readiness import Readiness
 from equipoise.guard.gateway.request_body import read_json
-from equipoise.guard.gateway.state import GatewayState
 from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 

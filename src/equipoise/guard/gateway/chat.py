@@ -17,10 +17,10 @@ from equipoise.guard.gateway.chat_stream import ChatStream
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.dialects import passed_back
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import Client, credential
 from equipoise.guard.gateway.moderation import without_moderation_field
 from equipoise.guard.gateway.request_body import read_json
-from equipoise.guard.gateway.state import GatewayState
 
 ROUTE: Final = "/v1/chat/completions"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.content_parts import ChatRequest
+from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.moderation import moderation_object
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.replies import ReplyRules
-from equipoise.guard.gateway.state import GatewayState, RequestLog
 
 
 class ChatCall:

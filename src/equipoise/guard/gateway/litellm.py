@@ -16,11 +16,11 @@ from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import Read, aread
 from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, words_in
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.replies import raise_if_withheld
 from equipoise.guard.gateway.request_pictures import RequestPictures
-from equipoise.guard.gateway.state import GatewayState, RequestLog
 from equipoise.guard.guard_input import GuardInput
 from equipoise.prompts.chat_messages import apply_to_texts
 

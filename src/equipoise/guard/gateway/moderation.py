@@ -14,10 +14,10 @@ from typing import Any, Final
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import aread, picture_url
 from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
+from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.request_pictures import RequestPictures
-from equipoise.guard.gateway.state import GatewayState, RequestLog
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.policy import Policy
 from equipoise.guard.taxonomy import OPENAI_CATEGORIES, openai_categories

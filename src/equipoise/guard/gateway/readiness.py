@@ -12,7 +12,7 @@ import httpx
 from equipoise.errors import OutputError
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.bounded_executor import CheckUnavailable
-from equipoise.guard.gateway.state import GatewayState
+from equipoise.guard.gateway.gateway_state import GatewayState
 
 SECONDS: Final = 5.0
 """Time limit for each of the three."""

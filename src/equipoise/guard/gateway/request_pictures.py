@@ -15,7 +15,7 @@ from equipoise.guard.policy import Policy
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from equipoise.guard.gateway.state import GatewayState
+    from equipoise.guard.gateway.gateway_state import GatewayState
 
 
 class RequestPictures:

@@ -13,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 from equipoise.guard.gateway import chat
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json
+from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.request_body import read_json
-from equipoise.guard.gateway.state import GatewayState
 
 AT_ONCE: Final = 4
 """Chat calls of one request at the same time."""

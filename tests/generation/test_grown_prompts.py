@@ -9,7 +9,7 @@ import torch
 
 from equipoise.errors import UsageError
 from equipoise.generation.generated_prompt import RequestLabel, SeedPrompt
-from equipoise.generation.grown import GrownSearch, GrowthSettings
+from equipoise.generation.grown_prompts import GrownSearch, GrowthSettings
 from equipoise.generation.victims import OpenVictim
 from equipoise.models.text_model import TextModel
 from tests.steering.planted import planted_model, sorry_judge

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.audit.reach import Reach, reach_of
+from equipoise.audit.reachability import Reach, reach_of
 from equipoise.audit.summary import AuditSummary, summarise
 from equipoise.report.audit.page import render
 from tests.audit.factories import Row, rows, write_run

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equipoise.attacks.aims import IN_SET, POOL, Aims, wording_costs
+from equipoise.attacks.aimed_wordings import IN_SET, POOL, Aims, wording_costs
 from equipoise.attacks.refusal_targets import TARGET_REFUSALS
 from equipoise.attacks.wordings import OwnRefusals, RefusalWording
 from equipoise.models.base import ReplyLogProbs
