@@ -10,11 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +19,7 @@ from typing import Any
 from equipoise.execution import ShardStore, SpawnExecutor, WorkerGroup
 from equipoise.models.base import OpenModel
 from equipoise.types import Exchange, Prompt, Sample
+from killed_processes import WorkerKiller, kill_driver
 from page import put
 
 ROOT = Path(__file__).parents[1]
@@ -93,42 +89,27 @@ def check_audit(out: Path, count: int) -> None:
 
 def kill_audit_workers(kills: int) -> dict[str, Any]:
     """Kill the processes of an audit at random moments."""
-    chance, calls, done = random.Random(2), 0, 0
-    count = 16 * kills
-
-    def kill(group: WorkerGroup) -> None:
-        nonlocal calls, done
-        calls += 1
-        fresh = [name for name, way in group.underway.items() if way.item.key not in group.deaths]
-        if done < kills and fresh and calls % 4 == 0:
-            time.sleep(chance.random() * 0.05)
-            backend: Any = group._backend
-            os.kill(backend.process_id(chance.choice(fresh)), signal.SIGKILL)
-            done += 1
-
+    killer, count = WorkerKiller(kills, seed=2), 16 * kills
     with tempfile.TemporaryDirectory() as folder:
-        lines = run_audit(Path(folder), count, kill)
+        lines = run_audit(Path(folder), count, killer)
         check_audit(Path(folder), count)
-    return {"kills": done, "prompts": count, "lost": 0, "doubled": 0, "lines": len(lines)}
+    return {"kills": killer.killed, "prompts": count, "lost": 0, "doubled": 0, "lines": len(lines)}
 
 
 def kill_audit_drivers(kills: int) -> dict[str, Any]:
     """Kill the process of an audit that hands out batches; the same command goes on."""
     count = 80
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, __file__, "--drive", folder]
-        kept = []
-        for number in range(kills):
-            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
-                assert driver.stdout is not None
-                for _ in range(2 + 3 * number):
-                    driver.stdout.readline()
-                driver.kill()
-            path = Path(folder) / "replies.jsonl"
-            kept.append(path.read_bytes().count(b"\n") if path.exists() else 0)
-        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+        replies = Path(folder) / "replies.jsonl"
+        result = kill_driver(
+            __file__,
+            folder,
+            kills,
+            lambda number: 2 + 3 * number,
+            lambda: replies.read_bytes().count(b"\n") if replies.exists() else 0,
+        )
         check_audit(Path(folder), count)
-    return {"kills": kills, "prompts": count, "lost": 0, "doubled": 0, "kept_after_each": kept}
+    return {"prompts": count} | result
 
 
 def table(document: dict[str, Any]) -> list[str]:

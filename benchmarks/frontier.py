@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from page import put
+
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 PAGE = Path(__file__).parents[1] / "docs" / "frontier.md"
-BEGIN, END = "<!-- frontier -->", "<!-- frontier end -->"
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -107,10 +108,7 @@ def main() -> None:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     elif not arguments.render:
         parser.error("expected --model or --render")
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    table = render(results) if results else "Not measured yet."
-    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    put(PAGE, "frontier", [render(results) if results else "Not measured yet."])
 
 
 if __name__ == "__main__":

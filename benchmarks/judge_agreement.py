@@ -31,12 +31,12 @@ from equipoise.judges.phrases import PhraseJudge
 from equipoise.stats.agreement import LabelAgreement, agree
 from equipoise.stats.proportions import Rate
 from equipoise.types import Exchange, Judge, Prompt, Verdict
+from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "judges.md"
 RESULTS = ROOT / "benchmarks" / "results"
 FOLDED = RESULTS / "encoder_held_out_by_model.json"
-BEGIN, END = "<!-- begin judge_agreement -->", "<!-- end judge_agreement -->"
 COMMAND = "python benchmarks/judge_agreement.py --write"
 SETS = {
     "xstest": ("XSTest completions", "two people", "CC-BY-4.0", encoder_rows.xstest),
@@ -383,8 +383,7 @@ def main() -> int:
     tables = report(all_cards)
     print(tables)
     if given.write:
-        before, rest = PAGE.read_text().split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
+        put(PAGE, "judge_agreement", [tables])
         written = json.dumps({"cards": [one.to_dict() for one in all_cards]}, indent=1) + "\n"
         SHIPPED.write_text(written)
         (RESULTS / "judge_agreement.json").write_text(written)

@@ -32,10 +32,10 @@ from equipoise.judges.openai_backend import OpenAIBackend
 from equipoise.judges.rubric import HARM
 from equipoise.models.load import load
 from equipoise.served_models.endpoint import ServedEndpoint
+from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "audit.md"
-BEGIN, END = "<!-- begin pipeline -->", "<!-- end pipeline -->"
 SUITES = ("xstest", "mossbench", "figstep", "harmbench-multimodal", "coco128-vqa")
 AXES = ("needless_refusal", "harmful_answer")
 
@@ -104,10 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines += ["", "Against `testbed/llava`:", "", *testbed(suites, Path(folder) / "testbed")]
     print("\n".join(lines))
     if chosen.write:
-        text = PAGE.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), encoding="utf-8")
+        put(PAGE, "pipeline", ["", *lines, ""])
 
 
 if __name__ == "__main__":

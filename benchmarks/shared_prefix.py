@@ -33,6 +33,7 @@ from equipoise.data.questions import general
 from equipoise.models.hf import HuggingFaceModel
 from equipoise.types import Prompt
 from geometries import GEOMETRIES, build
+from page import put
 
 MEMORY = ("shared_mb", "one_mb", "batch_mb")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -212,16 +213,6 @@ def table(geometry: str, kind: str, lines: list[dict[str, float]]) -> str:
     )
 
 
-def write(section: str, marker: str) -> None:
-    """Put the tables into `docs/performance.md` between the markers of this device and these questions."""
-    begin, end = f"<!-- shared_prefix {marker} begin -->", f"<!-- shared_prefix {marker} end -->"
-    text = PAGE.read_text(encoding="utf-8")
-    before, opening, rest = text.partition(begin)
-    if not opening or end not in rest:
-        raise SystemExit(f"expected the markers {begin} and {end} in {PAGE}, got none; put them where tables belong")
-    PAGE.write_text(f"{before}{begin}\n{section}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and with `--write` put the tables on the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,7 +249,7 @@ def main() -> None:
     section = "\n\n".join([f"{recipe}, {_machine(arguments)}", *parts])
     print(section)
     if arguments.write:
-        write(section, f"{torch.device(arguments.device).type} {arguments.text}")
+        put(PAGE, f"shared_prefix {torch.device(arguments.device).type} {arguments.text}", [section])
 
 
 def _model(geometry: str, arguments: argparse.Namespace) -> HuggingFaceModel:

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from equipoise.guard.training_rows import LabelledReply, RewrittenReply
-from equipoise.models.load import TESTBED
+from equipoise.models.model_location import TESTBED
 from equipoise.testbed.world.questions import INGREDIENTS, question_about
 from equipoise.testbed.world.replies import WorldReply, rewrite, sample_reply
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS, WORDS, sample_scene

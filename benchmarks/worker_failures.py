@@ -13,11 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +26,7 @@ from equipoise.execution import DispatchLimits, Parcel, ShardStore, SpawnExecuto
 from equipoise.execution.backend import WorkerBackend, WorkerDeath, WorkerEvent
 from equipoise.execution.items import content_key
 from equipoise.execution.worker import WorkerReply
+from killed_processes import WorkerKiller, kill_driver
 from page import put
 
 ROOT = Path(__file__).parents[1]
@@ -212,42 +209,30 @@ def check_store(store: ShardStore, count: int) -> None:
 
 def kill_workers(kills: int) -> dict[str, Any]:
     """Kill real processes at random moments of a run."""
-    chance, done, lines = random.Random(1), 0, list[str]()
-    count = 8 * kills
+    killer, lines, count = WorkerKiller(kills, seed=1), list[str](), 8 * kills
     with tempfile.TemporaryDirectory() as folder:
         store = ShardStore(Path(folder) / "shards")
         with SpawnExecutor(2).open(SlowEcho(), store, lines.append) as group:
-            backend: Any = group._backend
             outcomes = []
             for outcome in group.map(echo_items(count)):
                 outcomes.append(outcome)
-                fresh = [name for name, way in group.underway.items() if way.item.key not in group.deaths]
-                if done < kills and fresh and len(outcomes) % 4 == 0:
-                    time.sleep(chance.random() * 0.05)
-                    os.kill(backend.process_id(chance.choice(fresh)), signal.SIGKILL)
-                    done += 1
+                killer(group)
         check_store(store, count)
     assert len(outcomes) == count
     assert all(outcome.result for outcome in outcomes)
-    return {"kills": done, "items": count, "lost": 0, "doubled": 0, "lines": len(lines)}
+    return {"kills": killer.killed, "items": count, "lost": 0, "doubled": 0, "lines": len(lines)}
 
 
 def kill_drivers(kills: int) -> dict[str, Any]:
     """Kill the process that hands out items; the same command goes on."""
     count = 40
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, __file__, "--drive", folder]
-        kept = []
-        for number in range(kills):
-            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
-                assert driver.stdout is not None
-                for _ in range(1 + 5 * number):
-                    driver.stdout.readline()
-                driver.kill()
-            kept.append(len(ShardStore(Path(folder) / "shards").keys()))
-        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
-        check_store(ShardStore(Path(folder) / "shards"), count)
-    return {"kills": kills, "items": count, "lost": 0, "doubled": 0, "kept_after_each": kept}
+        shards = Path(folder) / "shards"
+        result = kill_driver(
+            __file__, folder, kills, lambda number: 1 + 5 * number, lambda: len(ShardStore(shards).keys())
+        )
+        check_store(ShardStore(shards), count)
+    return {"items": count} | result
 
 
 def drive(folder: str) -> None:

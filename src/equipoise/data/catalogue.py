@@ -22,11 +22,11 @@ from equipoise.data.suites import (
     generic,
     harmbench,
     jailbreakbench,
-    lists,
     mm_safetybench,
     mossbench,
     msts,
     phtest,
+    prompt_lists,
     safeguard_pairs,
     situations,
     visual_questions,
@@ -82,26 +82,26 @@ SUITES: Final[dict[str, PublishedSuite]] = {
         "CC-BY-4.0",
     ),
     "or-bench/hard-1k": PublishedSuite(
-        lists.OR_BENCH_HARD,
+        prompt_lists.OR_BENCH_HARD,
         "prompts that several large models refuse",
         "hf.co/datasets/bench-llm/or-bench",
         "CC-BY-4.0",
     ),
     "or-bench/80k": PublishedSuite(
-        lists.OR_BENCH_80K, "harmless prompts that sound toxic", "hf.co/datasets/bench-llm/or-bench", "CC-BY-4.0"
+        prompt_lists.OR_BENCH_80K, "harmless prompts that sound toxic", "hf.co/datasets/bench-llm/or-bench", "CC-BY-4.0"
     ),
     "phtest": PublishedSuite(phtest.load, "pseudo-harmful prompts", "github.com/umd-huang-lab/FalseRefusal", "MIT"),
     "oktest": PublishedSuite(
-        lists.OKTEST, "safe questions with alarming words", "github.com/InvokerStark/OverKill", "not stated"
+        prompt_lists.OKTEST, "safe questions with alarming words", "github.com/InvokerStark/OverKill", "not stated"
     ),
     "falsereject": PublishedSuite(
-        lists.FALSE_REJECT,
+        prompt_lists.FALSE_REJECT,
         "benign prompts that sound toxic",
         "hf.co/datasets/AmazonScience/FalseReject",
         "CC-BY-NC-4.0",
     ),
     "alpaca-harmless": PublishedSuite(
-        lists.ALPACA, "ordinary instructions", "github.com/andyrdt/refusal_direction", "CC-BY-NC-4.0"
+        prompt_lists.ALPACA, "ordinary instructions", "github.com/andyrdt/refusal_direction", "CC-BY-NC-4.0"
     ),
     "safeguard-pairs": PublishedSuite(
         safeguard_pairs.load, "pairs of harm and good", "github.com/chujiezheng/LLM-Safeguard", "not stated"
@@ -115,15 +115,17 @@ SUITES: Final[dict[str, PublishedSuite]] = {
     "harmbench": PublishedSuite(
         harmbench.load, "harmful behaviours in text", "github.com/centerforaisafety/HarmBench", "MIT"
     ),
-    "advbench": PublishedSuite(lists.ADVBENCH, "harmful instructions", "github.com/llm-attacks/llm-attacks", "MIT"),
+    "advbench": PublishedSuite(
+        prompt_lists.ADVBENCH, "harmful instructions", "github.com/llm-attacks/llm-attacks", "MIT"
+    ),
     "malicious-instruct": PublishedSuite(
-        lists.MALICIOUS_INSTRUCT, "harmful questions", "github.com/Princeton-SysML/Jailbreak_LLM", "not stated"
+        prompt_lists.MALICIOUS_INSTRUCT, "harmful questions", "github.com/Princeton-SysML/Jailbreak_LLM", "not stated"
     ),
     "strongreject": PublishedSuite(
-        lists.STRONGREJECT, "forbidden prompts", "github.com/alexandrasouly/strongreject", "MIT"
+        prompt_lists.STRONGREJECT, "forbidden prompts", "github.com/alexandrasouly/strongreject", "MIT"
     ),
     "do-not-answer": PublishedSuite(
-        lists.DO_NOT_ANSWER, "questions of risk", "github.com/Libr-AI/do-not-answer", "CC-BY-NC-SA-4.0"
+        prompt_lists.DO_NOT_ANSWER, "questions of risk", "github.com/Libr-AI/do-not-answer", "CC-BY-NC-SA-4.0"
     ),
     "mossbench": PublishedSuite(
         mossbench.load,
