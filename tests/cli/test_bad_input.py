@@ -155,6 +155,25 @@ def test_options_that_cannot_be(equipoise: Command, tmp_path: Path, words: tuple
     assert not (tmp_path / "out" / "p.png").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("perturb", "p.png", *PERTURB, "--out", ""),
+        ("perturb", "", *PERTURB, "--out", "out"),
+        ("report", "run", "--csv", ""),
+        ("gate", "run", "--rules", "rules.toml", "--junit", ""),
+        ("train", "detector", "--rows", "rows.jsonl", "--out="),
+        ("guard", "calibrate", "--labels", "rows.jsonl", "-o", ""),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    equipoise: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "expected a path for" in failed(equipoise(*words), 2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_empty_question_to_ask(equipoise: Command, tmp_path: Path) -> None:
     failed(equipoise("ask", photo(tmp_path / "p.png"), " ", "-m", "toy/target"), 2)
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from equipoise.data.catalogue import load_suite
 from equipoise.errors import UsageError
+from tests.data.own_file import jsonl
 
 FULL = {
     "id": "a7",
@@ -24,20 +25,6 @@ FULL = {
     "source": "me",
     "licence": "CC0-1.0",
 }
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    for name in "ab":
-        Image.new("RGB", (8, 8), "navy").save(tmp_path / "pictures" / f"{name}.png")
-    return tmp_path
-
-
-def jsonl(folder, *rows):
-    path = folder / "mine.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return path
 
 
 def check_full(suite):

@@ -5,24 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from PIL import Image
 
 from equipoise.data.catalogue import load_suite
 from equipoise.errors import UsageError
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    for name in "ab":
-        Image.new("RGB", (8, 8), "navy").save(tmp_path / "pictures" / f"{name}.png")
-    return tmp_path
-
-
-def jsonl(folder, *rows):
-    path = folder / "mine.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return path
+from tests.data.own_file import jsonl
 
 
 @pytest.mark.parametrize(

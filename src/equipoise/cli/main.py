@@ -24,6 +24,7 @@ from equipoise.cli.gate import gate
 from equipoise.cli.generate import generate
 from equipoise.cli.guard import guard
 from equipoise.cli.judge import judge
+from equipoise.cli.options.param_types import refuse_empty_paths
 from equipoise.cli.perturb import perturb
 from equipoise.cli.power import power
 from equipoise.cli.prompt import prompt
@@ -39,6 +40,13 @@ from equipoise.errors import EquipoiseError, missing_extra
 
 class Commands(TyperGroup):
     """Turns our own errors into one line and their exit code; bugs keep their traceback."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb of a name, none of whose paths may be empty."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            refuse_empty_paths(command)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""

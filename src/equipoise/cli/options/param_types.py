@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 from equipoise.errors import UsageError
 
@@ -52,3 +56,43 @@ def usable_seed(seed: int) -> int:
     if abs(seed) >= 2**63:
         raise UsageError(f"expected a seed below 2^63, got {seed}; try 0")
     return seed
+
+
+def refuse_empty_paths(command: Any) -> None:
+    """Let every option and argument of a command, or of a group of them, that is a path refuse empty text.
+
+    `Path("")` is the current folder, so that `--out "$FOLDER"` with an unset variable would write there.
+
+    Args:
+        command: of Typer; it is changed.
+    """
+    for nested in getattr(command, "commands", {}).values():
+        refuse_empty_paths(nested)
+    if command.callback is None:
+        return
+    hints = inspect.signature(command.callback, eval_str=True).parameters
+    for parameter in command.params:
+        # `process_value` gets the text that was given, before it becomes a path. A group is visited with each of its
+        # verbs: what was changed has it among its own attributes.
+        unchanged = "process_value" not in vars(parameter)
+        if unchanged and parameter.name in hints and _is_path(hints[parameter.name].annotation):
+            parameter.process_value = _refusing(parameter, parameter.process_value)
+
+
+def _is_path(annotation: Any) -> bool:
+    """Whether a parameter's annotation is a path, a list of paths, or one of these or None."""
+    base = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return base is Path or any(_is_path(inner) for inner in get_args(base))
+
+
+def _refusing(parameter: Any, process: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The processing of a parameter's value that takes no empty text."""
+
+    def refusing(ctx: Any, value: Any) -> Any:
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name.upper()
+            hint = "the name of a file or folder" if parameter.required else "another value, or none"
+            raise UsageError(f"expected a path for {name}, got empty text; try {hint}")
+        return process(ctx, value)
+
+    return refusing
