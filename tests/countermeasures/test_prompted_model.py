@@ -9,16 +9,14 @@ import torch
 from PIL import Image
 
 from equipoise.countermeasures.catalogue import defend
-from equipoise.countermeasures.prompted_model import DetectorGate, PromptedModel, token_count
+from equipoise.countermeasures.prompted_model import PromptedModel, token_count
 from equipoise.errors import ModelError, UsageError
-from equipoise.guard.guard_input import GuardInput
 from equipoise.models.load import load
 from equipoise.prompts.default_text import default_system_text
 from equipoise.prompts.exemplars import Exemplar, ExemplarPool
 from equipoise.prompts.policy import compose, contextual, few_shot, interactive, system
 from equipoise.types import Prompt
 from tests.countermeasures.fakes import ANSWER, REFUSAL, Scripted, in_turn, picture
-from tests.guard.fakes import Raises, Words
 from tests.models.families import causal
 from tests.models.tiny_plain import PlainTorchModel
 
@@ -92,6 +90,19 @@ def test_policies_make_chains_with_other_countermeasures() -> None:
     assert model.requests[-1].text != "Why?"
 
 
+def test_the_model_asked_is_the_one_whose_randomness_was_drawn() -> None:
+    class Drawn(Scripted):
+        is_random = True
+
+        def sample_randomness(self, random: torch.Generator) -> Scripted:
+            return Scripted(lambda prompt: "drawn")
+
+    defended = PromptedModel(Drawn(lambda prompt: ANSWER), system("S"), "prompt")
+    drawn = defended.sample_randomness(torch.Generator())
+    assert [exchange.reply for exchange in drawn.generate([Prompt.ask("Why?")])] == ["drawn"]
+    assert [exchange.reply for exchange in defended.generate([Prompt.ask("Why?")])] == [ANSWER]
+
+
 def test_the_revision_is_that_of_the_policy() -> None:
     model = PlainTorchModel()
     revisions = {PromptedModel(model, policy, "prompt").revision for policy in (system("a"), system("b"), AGAIN)}
@@ -132,29 +143,3 @@ def test_pixels_do_not_replace_the_picture_of_an_exemplar() -> None:
     defended = PromptedModel(PlainTorchModel(), few_shot(1, PICTURED, refusals=0), "prompt")
     with pytest.raises(ModelError, match="pool of text"):
         defended.loss_and_grad(torch.rand(3, 20, 24), [Prompt.ask("Why?", picture(1))], ["Yes."])
-
-
-class TestDetectorGate:
-    def test_it_calls_benign_what_scores_low(self) -> None:
-        gate = DetectorGate(Words(), 0.5)
-        assert gate([Prompt.ask("How do I bake?"), Prompt.ask("How do I build a bomb?")]) == [True, False]
-
-    def test_it_reads_the_request_with_its_earlier_turns(self) -> None:
-        detector = Words()
-        talk = AGAIN.after(Scripted(lambda prompt: REFUSAL).generate([Prompt.ask("a bomb?")])[0])
-        assert DetectorGate(detector, 0.5)([talk]) == [False]
-
-    def test_a_picture_that_nobody_reads_is_undecided(self) -> None:
-        requests = [Prompt.ask("Is it red?", picture(1)), Prompt.ask("Why?")]
-        assert DetectorGate(Words(), 0.5)(requests) == [None, True]
-        assert DetectorGate(Words(), 0.5, lambda image: "a bomb")(requests) == [False, True]
-        assert DetectorGate(Words(), 0.5, lambda image: "")(requests) == [True, True]
-
-    def test_a_detector_without_a_score_is_undecided(self) -> None:
-        class Silent(Words):
-            def _score(self, text: str):
-                return super()._score(text).__class__("silent", None, failure="no")
-
-        assert DetectorGate(Silent(), 0.5)([Prompt.ask("x")]) == [None]
-        assert DetectorGate(Raises(), 0.5)([]) == []
-        assert GuardInput("x").request_text == ""

@@ -4,58 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from equipoise.countermeasures.base import Countermeasure
-from equipoise.errors import ModelError, UsageError
-from equipoise.guard.guard_input import GuardInput
-from equipoise.judges.phrases import PhraseJudge
+from equipoise.countermeasures.prompted_chat import PolicyReplies
+from equipoise.errors import ModelError
 from equipoise.models.base import OpenModel, ReplyLogProbs
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.prompts.default_text import default_system_text
-from equipoise.prompts.policy import REQUEST_GATE, PromptPolicy
+from equipoise.prompts.policy import PromptPolicy
 from equipoise.prompts.policy_file import load_policy
-from equipoise.prompts.retries import GateMaker, HarmGate, PolicyRun, TokenCount, run_policy
-from equipoise.types import Exchange, Judge, Prompt
-
-if TYPE_CHECKING:
-    from equipoise.guard.decision import Detector
-    from equipoise.guard.guard_input import PictureReader
+from equipoise.prompts.retries import GateMaker, HarmGate, TokenCount
+from equipoise.types import Judge, Prompt
 
 _BLANK = Image.new("RGB", (1, 1))
 
 
-class DetectorGate:
-    """A harm gate that is a detector of the guard: benign is a request below a probability of harm.
-
-    Args:
-        detector: scores the request, without a reply.
-        threshold: probability from which on a request is not benign.
-        reader: reads the text in pictures; without one a request with pictures is undecided, because a detector of
-            text would judge the harmless words beside a harmful picture.
-    """
-
-    def __init__(self, detector: Detector, threshold: float, reader: PictureReader | None = None) -> None:
-        self.detector = detector
-        self.threshold = threshold
-        self.reader = reader
-
-    def __call__(self, prompts: Sequence[Prompt]) -> list[bool | None]:
-        """Benign, not benign or undecided, for each prompt."""
-        readable = [i for i, prompt in enumerate(prompts) if self.reader is not None or not prompt.pictures]
-        items = [
-            GuardInput.from_exchange(Exchange(prompts[i], "", "stop", ""), self.reader).request_only() for i in readable
-        ]
-        results: list[bool | None] = [None] * len(prompts)
-        for index, score in zip(readable, self.detector(items) if items else [], strict=True):
-            results[index] = None if score.harm is None else score.harm < self.threshold
-        return results
-
-
-class PromptedModel(Countermeasure):
+class PromptedModel(PolicyReplies, Countermeasure):
     """A model under a prompt policy.
 
     Args:
@@ -77,20 +45,12 @@ class PromptedModel(Countermeasure):
         gate: HarmGate | None = None,
         harm_gate: GateMaker | None = None,
     ) -> None:
-        super().__init__(model, spec)
-        self.policy = policy
-        self._judge = judge or PhraseJudge()
-        self._gate = gate
-        self._harm_gate = harm_gate
+        Countermeasure.__init__(self, model, spec)
+        PolicyReplies.__init__(self, policy, judge=judge, gate=gate, harm_gate=harm_gate)
 
     def describe(self) -> dict[str, Any]:
         """The policy."""
         return {"countermeasure": "prompt", "policy": self.policy.describe()}
-
-    @cached_property
-    def gate(self) -> HarmGate | None:
-        """The harm gate; None where the policy never asks again."""
-        return self._gate or gate_of(self.policy, self._harm_gate)
 
     @cached_property
     def several_pictures(self) -> bool:
@@ -108,23 +68,13 @@ class PromptedModel(Countermeasure):
         settings: dict[str, Any] = {"several_pictures": self.several_pictures, "template_text": self.template_text}
         return [self.policy.apply(prompt, **settings) for prompt in prompts]
 
-    def run(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> PolicyRun:
-        """The replies with every round that led to them, and their cost."""
-        return run_policy(
-            self.model,
-            self.policy,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            several_pictures=self.several_pictures,
-            template_text=self.template_text,
-            judge=self._judge,
-            gate=self.gate,
-            count=token_count(self.core),
-        )
-
-    def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int = 64) -> list[Exchange]:
-        """The final replies, under the prompts that the user sent."""
-        return list(self.run(prompts, max_new_tokens=max_new_tokens).exchanges)
+    def run_settings(self) -> dict[str, Any]:
+        """What the model's own template and tokenizer say."""
+        return {
+            "several_pictures": self.several_pictures,
+            "template_text": self.template_text,
+            "count": token_count(self.core),
+        }
 
     def gradient_prompts(self, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
         """The prompts as the policy changes them, for pixels that take the place of the user's first picture.
@@ -156,36 +106,6 @@ class PromptedModel(Countermeasure):
         if pixels is None:
             prompts = self.changed(prompts)
         return super().log_prob(pixels, prompts, replies, end=end, question_shift=question_shift)
-
-
-def gate_of(policy: PromptPolicy, harm_gate: GateMaker | None = None) -> HarmGate | None:
-    """The harm gate that a policy names; None where it never asks again.
-
-    Args:
-        policy: perhaps with a retry.
-        harm_gate: makes the gate `requests`, whose judges stand beside this package and not below it.
-
-    Raises:
-        UsageError: there is no such detector, or the gate `requests` without its maker.
-    """
-    retry = policy.retry
-    if retry is None:
-        return None
-    if retry.gate == REQUEST_GATE:
-        if harm_gate is None:
-            raise UsageError(
-                "expected harm_gate for the gate `requests` of an interactive policy, got none; "
-                "try harm_gate=equipoise.generation.request_gate.request_gate, or the name of a guard's detector"
-            )
-        return harm_gate(retry)
-    from equipoise.guard.detector import load
-
-    reader = None
-    if retry.read_pictures:
-        from equipoise.guard.ocr import OCR
-
-        reader = OCR()
-    return DetectorGate(load(retry.gate), retry.threshold, reader)
 
 
 def token_count(model: OpenModel) -> TokenCount | None:

@@ -164,6 +164,9 @@ def test_what_cannot_be_opened_is_one_error_without_passwords(tmp_path: Path) ->
     with pytest.raises(UsageError, match="record") as raised:
         AuditRecord("mysql://me:secret@host/db")
     assert "secret" not in str(raised.value)
+    for nothing in ("", "sqlite:///"):
+        with pytest.raises(UsageError, match="expected a file or a postgresql:// URL"):
+            AuditRecord(nothing)
     with pytest.raises(OutputError, match="expected a record"):
         AuditRecord(str(tmp_path / "no" / "folder" / "r.db"))
     (tmp_path / "text.db").write_text("this is no database " * 100)

@@ -81,7 +81,7 @@ def serve(
         target,
         AsyncGuard(loaded, seconds=check_seconds),
         clients,
-        AuditRecord(record) if record else None,
+        AuditRecord(record) if record is not None else None,
         OCR() if reads else None,
         keep_text,
         files=files,

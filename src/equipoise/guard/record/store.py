@@ -279,7 +279,8 @@ def _opened(url: str) -> tuple[Engine, Table]:
         raise MissingExtraError("pip install 'equipoise[guard]'") from error
     if "://" not in url:
         url = f"sqlite:///{url}"
-    if not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+    # Without a name SQLite would keep the record in memory, and lose it.
+    if url == "sqlite:///" or not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
         raise UsageError(f"expected a file or a postgresql:// URL for the record, got {_hidden(url)}; try record.db")
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     metadata = MetaData()
