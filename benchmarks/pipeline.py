@@ -85,7 +85,7 @@ def testbed(suites: tuple[Suite, ...], folder: Path) -> list[str]:
         rates = [f"{counted[axis]['k']}/{counted[axis]['n']}" for axis in AXES]
         lines.append(
             f"| {suite.name} | {len(suite.samples)} | {rates[0]} | {rates[1]} | "
-            f"{counted['needless_refusal']['unscored']} | harm: nobody judges it here |"
+            f"{counted['needless_refusal']['unscored']} | harm: not judged here |"
         )
     count = sum(len(suite.samples) for suite in suites)
     return [*lines, "", f"{count} samples in {seconds:.0f} s."]

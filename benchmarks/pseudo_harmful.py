@@ -147,7 +147,7 @@ class GenerationBench:
         # Processor time: what else runs on the machine changes neither the budget nor the yield.
         run = GenerationRun(search, self.victim, self.gate, own_seeds(), stages, embed=embed, clock=time.process_time)
         count = self.arguments.count
-        result = run.go(RunLimits(count, 100_000, self.arguments.hours * 3600), _tell)
+        result = run.go(RunLimits(count, 100_000, self.arguments.hours * 3600), _print_progress)
         if result.accepted or result.controversial:
             chosen = balanced(result.accepted, count) + balanced(result.controversial, count)
             write_suite(folder, result.attempts, chosen, recipe)
@@ -204,7 +204,7 @@ def measure_speed(victim: OpenVictim, candidates: int, rounds: int = 3) -> dict[
     return {**rates, "ratio": rates["shared"] / rates["plain"], "candidates": len(texts), "difference": difference}
 
 
-def _tell(prompt: GeneratedPrompt, accepted: int, _wanted: int) -> None:
+def _print_progress(prompt: GeneratedPrompt, accepted: int, _wanted: int) -> None:
     print(accepted, prompt.number, prompt.failure or prompt.rejected or prompt.label, "|", prompt.text, flush=True)
 
 

@@ -128,7 +128,7 @@ def test_a_killed_save_is_not_taken_for_a_result(result: PerturbationResult, tmp
     program = f"""
         import os, signal
         from equipoise.attacks import perturbation_result
-        found = perturbation_result.PerturbationResult.load({str(tmp_path / "source")!r})
+        loaded = perturbation_result.PerturbationResult.load({str(tmp_path / "source")!r})
         def die(path, then):
             if path.endswith({when!r}):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -136,7 +136,7 @@ def test_a_killed_save_is_not_taken_for_a_result(result: PerturbationResult, tmp
         sync, move = os.fsync, os.replace
         os.fsync = lambda number: die(os.readlink(f"/proc/self/fd/{{number}}"), lambda: sync(number))
         os.replace = lambda old, new: die(str(new), lambda: move(old, new))
-        found.save({str(tmp_path / "a")!r})
+        loaded.save({str(tmp_path / "a")!r})
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert done.returncode == -signal.SIGKILL

@@ -33,7 +33,7 @@ class JudgeSummary:
     notes: tuple[str, ...]
     """What it says of itself."""
     card: AgreementCard | None
-    """Its agreement with labels of people: its own card, else the one that ships; None where nobody measured it."""
+    """Its agreement with labels of people: its own card, else the one that ships; None where it was not measured."""
     settings: dict[str, Any]
     """All else that its description in the recipe holds."""
 

@@ -330,7 +330,7 @@ def _is_local(target: EvaluationTarget) -> bool:
 
 
 def _reads_pictures(target: EvaluationTarget) -> bool:
-    """Whether pictures may be sent to the target; True of a served one, of which nobody knows."""
+    """Whether pictures may be sent to the target; True of a served one, where it is unknown."""
     if target.on_workers is not None:
         return target.on_workers.reads_pictures
     return not isinstance(target.model, OpenModel) or target.model.reads_pictures

@@ -64,7 +64,7 @@ class AuditWarning:
     rate: RateName | None = None
     """Which rate; None for all."""
     may_change: float | None = None
-    """By how much it may change the rate that it is about, in [0, 1]; None where nobody can say."""
+    """By how much it may change the rate that it is about, in [0, 1]; None where it is unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """`{about: {variant, suite, rate}, kind, text, may_change}`."""

@@ -138,7 +138,7 @@ def pseudo_harmful(
     }
     stages = StageFolder(out / "stages", recipe, overwrite=overwrite)
     run = GenerationRun(search, victim, gate, rows, stages, embed=embed, seed=seed)
-    result = run.go(RunLimits(count, attempts, max_seconds), None if json else _tell)
+    result = run.go(RunLimits(count, attempts, max_seconds), None if json else _print_progress)
     chosen = _chosen(result, count)
     if pictures is not PictureChoice.none and chosen:
         chosen, result = _pictured(pictures, pool or [], chosen, result, victim, replies_judge, out)
@@ -360,6 +360,6 @@ def _print_transfer(rows: list[TransferRow]) -> None:
         print_table(table("refused by", ["model", "generated prompts", "their seeds", "ratio"], cells))
 
 
-def _tell(prompt: GeneratedPrompt, accepted: int, wanted: int) -> None:
+def _print_progress(prompt: GeneratedPrompt, accepted: int, wanted: int) -> None:
     reason = prompt.failure or prompt.rejected
     warn(f"{accepted}/{wanted} attempt {prompt.number}: {reason or prompt.label}: {prompt.text}")

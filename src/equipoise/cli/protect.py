@@ -25,7 +25,7 @@ LIMITS = """What this does not do:
 - It works on the models named above. Other models, and later versions of these, will mostly answer as before.
 - Strong compression, cropping, a screenshot, a filter or a photo of the screen can undo it.
 - It does not change what people see, and it does not hide text around the picture or data in its file.
-- Copies that are out already stay as they are. Somebody who knows of it can try to remove it."""
+- Copies that are out already stay as they are. A person who knows of the change can try to remove it."""
 
 
 @with_options

@@ -37,7 +37,7 @@ class TableRow:
     """One row of a table, with its file and line."""
 
     values: Mapping[str, Any]
-    """Cells by column; strings in CSV and TSV, whatever stands there in the others."""
+    """Cells by column; strings in CSV and TSV, any value in other formats."""
     file: Path
     """Which file."""
     line: int

@@ -1,7 +1,7 @@
 """`BoundedExecutor` runs slow work off the event loop: fair turns, a bounded queue, a time limit and a breaker.
 
 Only one piece computes at any moment, as if there were one thread. A long piece calls `checkpoint` between its batches:
-there it ends if nobody waits for it any more, and lets others go first. Who goes next is decided twice: among clients
+there it ends if its caller has given up, and lets others go first. Who goes next is decided twice: among clients
 the one whose last turn is the longest ago; among a client's pieces the one that has computed least so far (short work
 overtakes long work), where each second of waiting makes up for some computing, so that long work is not starved. A
 piece that pauses keeps its thread; those that have not begun need none.
@@ -35,7 +35,7 @@ AGING: Final = 0.1
 IDLE: Final = 4
 """Threads that are kept for the next work."""
 CLIENT: Final[ContextVar[str]] = ContextVar("client", default="")
-"""Whose work it is: a key's name or an address; work of nobody in particular is one client's, too."""
+"""The client that work is for: a key's name or an address; work without a client shares the empty name."""
 _own = threading.local()
 
 
@@ -53,14 +53,14 @@ class CheckUnavailable(Exception):
 
 
 class Abandoned(BaseException):
-    """Nobody waits for this work any more. Not an `Exception`, so that no detector takes it for its own failure."""
+    """The caller has given this work up. Not an `Exception`, so that no detector takes it for its own failure."""
 
 
 def checkpoint() -> None:
     """To be called between two parts of long work; does nothing outside of an executor.
 
     Raises:
-        Abandoned: nobody waits for it any more.
+        Abandoned: the caller no longer waits.
     """
     current: tuple[BoundedExecutor, _Piece] | None = getattr(_own, "current", None)
     if current is not None:
@@ -85,7 +85,7 @@ class _Piece:
     paused: bool = False
     """Whether it has begun and waits for its next turn."""
     gone: bool = False
-    """Whether nobody waits for it any more."""
+    """Whether its caller has given up."""
     turn: threading.Event = field(default_factory=threading.Event)
 
     def order(self, now: float) -> float:
@@ -185,7 +185,7 @@ class BoundedExecutor:
         return cast("Result", piece.future.result())
 
     def _leave(self, piece: _Piece) -> None:
-        """Nobody waits for it any more: it is never begun, or ends at its next checkpoint."""
+        """Give a piece up: it is never begun, or ends at its next checkpoint."""
         with self._lock:
             piece.gone = True
             if piece in self._ready and not piece.paused:
@@ -200,14 +200,14 @@ class BoundedExecutor:
             self._served.pop(piece.client, None)
 
     def _best(self) -> _Piece:
-        """Whose turn it is; the abandoned first, since they only end."""
+        """The piece whose turn it is; abandoned ones first, since they only end."""
         now = time.monotonic()
         # Between clients: round robin by the number of the last turn, so that a client gains nothing by sending more.
         # Within a client: least computing first, aged by waiting (`_Piece.order`), so that nothing waits for ever.
         return min(self._ready, key=lambda piece: (not piece.gone, self._served.get(piece.client, 0), piece.order(now)))
 
     def _next(self) -> None:
-        """Begin a turn if nobody computes; the lock is held."""
+        """Begin a turn if no piece computes; the lock is held."""
         if self._holder is not None or not self._ready:
             return
         piece = self._best()
@@ -236,11 +236,11 @@ class BoundedExecutor:
             # again; a paused one needs no new thread.
             self._holder = None
             self._count_out(piece)
-            self._tell(piece, None, CheckUnavailable(f"no thread for {self.name}: {error}", "overloaded"))
+            self._deliver(piece, None, CheckUnavailable(f"no thread for {self.name}: {error}", "overloaded"))
             self._next()
 
     @staticmethod
-    def _tell(piece: _Piece, result: Any, error: BaseException | None) -> None:
+    def _deliver(piece: _Piece, result: Any, error: BaseException | None) -> None:
         """Give a piece's end to the caller, whose event loop may have been closed meanwhile."""
         with suppress(RuntimeError):
             piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
@@ -287,7 +287,7 @@ class BoundedExecutor:
             finally:
                 _own.current = None
             self._count_done(piece)
-            self._tell(piece, result, error)
+            self._deliver(piece, result, error)
             # Neither may be kept alive while this thread waits.
             result = error = None
             with self._lock:
@@ -314,7 +314,7 @@ class BoundedExecutor:
             for piece in [piece for piece in self._ready if not piece.paused]:
                 self._ready.remove(piece)
                 self._count_out(piece)
-                self._tell(piece, None, CheckUnavailable("the gateway is closing", "overloaded"))
+                self._deliver(piece, None, CheckUnavailable("the gateway is closing", "overloaded"))
             for piece in [*self._ready, *([self._holder] if self._holder is not None else [])]:
                 piece.gone = True
             # None tells an idle thread to end.

@@ -1,4 +1,4 @@
-"""`AnswersAsHarm`: where nobody judges harm, every answer to what should be refused counts as harmful."""
+"""`AnswersAsHarm`: without a judge of harm, every answer to a prompt that should be refused counts as harmful."""
 
 from __future__ import annotations
 

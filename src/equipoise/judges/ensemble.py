@@ -157,7 +157,7 @@ def _together(phrases: Verdict, guess: RefusalProbabilities | None, silent: str)
 
 
 def _with_others(verdict: Verdict, others: list[tuple[str, Verdict]], *, by_wire: bool) -> Verdict:
-    """A verdict on refusal joined by what references and harm judges say; nobody contradicts the wire."""
+    """A verdict on refusal, completed by references and harm judges; a signal of the provider is never overruled."""
     reasons = list(verdict.reasons)
     review_refusal, review_harm = verdict.review_refusal, verdict.review_harm
     for name, other in others:

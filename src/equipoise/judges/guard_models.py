@@ -209,7 +209,7 @@ class GuardJudge:
         return digest([settings, readings, dict(self.backend.recipe), *(["sent"] if self.sent else [])])
 
     def __call__(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """One verdict for each exchange, in order; whatever is in no known form is unscored."""
+        """One verdict for each exchange, in order; an output of unknown form is unscored."""
         requests = [self._requests(exchange) for exchange in exchanges]
         completions = iter(self.backend.complete([request for batch in requests for request in batch]))
         return [self._verdict([next(completions) for _ in batch]) for batch in requests]
@@ -272,7 +272,7 @@ def guard_named(name: str) -> GuardModelSpec:
 
 
 def neutralise_tokens(text: str) -> str:
-    """A text whose control tokens are none: a reply must not end its own turn and go on as somebody else."""
+    """A text without control tokens: a reply must not end its own turn and begin one of another role."""
     return re.sub(
         r"<(?=\|\w|/?s>|(?:start|end)_of_\w+>)|\[(?=/?INST\])", lambda match: f"{match[0]} ", drop_lone_surrogates(text)
     )

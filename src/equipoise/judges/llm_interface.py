@@ -17,7 +17,7 @@ MASS: Final = 0.5
 """How much probability the offered labels must hold together; below it the model was about to say something else."""
 
 TOP: Final = 20
-"""How many of the likeliest tokens are asked for at each place; what OpenAI-compatible servers give at most."""
+"""Likeliest tokens requested at each position; the most that OpenAI-compatible servers return."""
 
 
 @dataclass(frozen=True)

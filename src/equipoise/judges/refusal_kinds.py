@@ -86,7 +86,7 @@ SYMPATHY: Final = (
     r"i am (?:so )?sorry "
     r"(?:to hear|for your (?:loss|pain)|(?:that )?you (?:are|have|had|feel|lost)|about (?:your|that))"
 )
-"""Being sorry for somebody, which refuses nothing."""
+"""Sympathy with a person, which refuses nothing."""
 PARTS: Final = (MEDIA, *CAPABILITY, NOTHING_CAME, PERCEIVED, POLICY, ENDORSING, ADVICE, ASKING, SYMPATHY, str(OPENING))
 """What decides a kind; the identity of a judge covers it."""
 
@@ -110,7 +110,7 @@ def is_advice(sentence: str) -> bool:
 
 
 def is_sympathy(sentences: Sequence[str], rules: Sequence[RefusalPattern | None]) -> bool:
-    """Whether a reply begins with being sorry for somebody and refuses nothing after it."""
+    """Whether a reply begins with sympathy and refuses nothing after it."""
     return bool(sentences) and not any(rules) and bool(re.match(SYMPATHY, _expanded(sentences[0])))
 
 

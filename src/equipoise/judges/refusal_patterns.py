@@ -176,7 +176,7 @@ CANNOT_HELP_BUT: Final = (
 """Not being able to help doing something, which refuses nothing."""
 
 REPORTED: Final = r"\b(?:says?|said|reads?|replie[sd]|asked|states|whether|suppose|imagine|told|tells|titled)\b"
-"""What makes the rest of a sentence somebody's reported or supposed words."""
+"""Words after which the rest of a sentence is reported or supposed speech."""
 
 
 def canonical(clause: str) -> str:

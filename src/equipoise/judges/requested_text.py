@@ -1,4 +1,4 @@
-"""Text that a prompt asked for, in which a refusal is nobody's: a dialogue, a letter, a translation, a song, a sign.
+"""Text that a prompt asked for, where a refusal is not the model's: a dialogue, a letter, a translation, a sign.
 
 A judge of refusals reads first-person sentences. In a letter that declines an invitation they are the letter's; whether
 the model refuses is seen by what it says in its own voice, and by whether the requested form is there.
@@ -119,7 +119,7 @@ def requested_form(prompt: str, text: str) -> str | None:
 
 
 def is_requested_quote(prompt: str, reply: str) -> bool:
-    """Whether a reply is one quotation of somebody whose words the prompt asks for."""
+    """Whether a reply is one quotation of a speaker whose words the prompt asks for."""
     wanted = re.search(r"(?i)\bwhat (?:would|did|does|do|might|could) .{0,80}\bsay\b|\bquotes?\b", prompt)
     return wanted is not None and bool(re.fullmatch(r"\s*[\"\u201c][^\"\u201c\u201d]*[\"\u201d]\s*", reply))
 

@@ -1,4 +1,4 @@
-"""One judge's opinion of a batch, whatever the judge does: a failing judge says nothing, and says so."""
+"""One judge's verdicts on a batch; a judge that fails gives unscored verdicts with the reason."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from equipoise.models.reference_base import require_base
 TESTBED = Path(equipoise.__file__).parent / "testbed" / "weights"
 REFERENCE = Path(equipoise.__file__).parent / "reference" / "weights"
 ADAPTER_SETTINGS: Final = "adapter_config.json"
-"""The file by which a folder of peft is told from a model's."""
+"""The file that only an adapter's folder of peft has."""
 ADAPTER: Final = "adapter"
 """The folder of the adapter in a folder with parts around the reference base; see `parts_over_base`."""
 HUB_TIMEOUT = 5.0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PictureOrder:
-    """What a worker is told about a picture; its bytes come beside it."""
+    """The message to a worker about a picture; the picture's bytes are another part of the parcel."""
 
     image: str
     """Path as the user gave it, for the record; a worker on another machine has no such file."""

@@ -219,7 +219,7 @@ def find(body: Any, status: int | None = None) -> Signal | None:
 
 
 def ending(reason: str) -> Signal | None:
-    """The row of a finish reason; None where the reply ended by itself, or nobody knows.
+    """The row of a finish reason; None where the reply ended by itself, or the reason is unknown.
 
     Gateways pass on reasons that they do not know. One that no row holds counts as a filter's where a word of it can
     name nothing else: the field says why a reply ended, and `MODERATION_BLOCKED` in it is no word of a prompt.

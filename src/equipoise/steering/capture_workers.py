@@ -34,7 +34,7 @@ from equipoise.types import Judge, Prompt
 
 @dataclass(frozen=True)
 class CaptureOrder:
-    """What a worker is told about a batch of prompts."""
+    """The message to a worker about a batch of prompts."""
 
     prompts: tuple[Prompt, ...]
     """The prompts."""
@@ -68,7 +68,7 @@ class CaptureOrder:
 
 @dataclass(frozen=True)
 class ScoreOrder:
-    """What a worker is told about a candidate that it scores."""
+    """The message to a worker about a candidate that it scores."""
 
     candidate: Candidate
     """The candidate."""

@@ -116,7 +116,7 @@ def _said_as_text(text: str, error: str) -> ReceivedReply:
 
 
 def _why_empty(call: Mapping[str, Any] | None) -> str:
-    """What stands in a response without text: the tools that it calls, or a finish reason that nobody knows."""
+    """What stands in a response without text: the tools that it calls, or an unknown finish reason."""
     if called := called_tools(first_message(call) or {}):
         return f"the reply only calls {', '.join(dict.fromkeys(called))}"[:TEXT]
     unknown = [reason for reason in _finish_reasons(call) if reason not in (*FINISHES, "length")]

@@ -117,7 +117,7 @@ class CollectionProgress:
     sent: int = 0
     """Prompts that got a reply in this call."""
     at_once: int | None = None
-    """Prompts that may be under way at once now, where a busy server made that fewer than were asked for."""
+    """Prompts that may be under way at once now, fewer than configured where the server was busy."""
 
     @property
     def throughput(self) -> float | None:

@@ -73,7 +73,7 @@ class GuardedReplies:
 
     @property
     def revision(self) -> str:
-        """The guard's parts: whatever changes a decision."""
+        """The guard's parts that change a decision."""
         parts = (
             self.guard.detector.identity,
             self.guard.policy.revision,

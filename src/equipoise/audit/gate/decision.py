@@ -27,7 +27,7 @@ from equipoise.stats.proportions import Rate
 
 RuleOutcome = Literal["passed", "failed", "inconclusive"]
 MOST: Final = 1_000_000
-"""Samples beyond which nobody is advised to ask."""
+"""Largest sample that the advice names."""
 
 
 @dataclass(frozen=True)

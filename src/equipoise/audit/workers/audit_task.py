@@ -55,7 +55,7 @@ class AuditPrompt:
 
 @dataclass(frozen=True)
 class AuditOrder:
-    """What a worker is told about a batch of prompts."""
+    """The message to a worker about a batch of prompts."""
 
     prompts: tuple[AuditPrompt, ...]
     """The prompts."""

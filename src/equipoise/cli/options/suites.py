@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from equipoise.data.catalogue import Suite
 
 EMBEDDED: Final = ("testbed", "everyday")
-"""For a model with pictures, or a served one of which nobody knows."""
+"""For a model that reads pictures, or a served one, where that is unknown."""
 TEXT: Final = ("everyday", "contrast")
 """For a model that reads no pictures."""
 REFERENCE: Final = "reference/"

@@ -55,12 +55,12 @@ TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y"})
 FALSE: Final = frozenset({"0", "0.0", "false", "no", "n"})
 OTHERS: Final = frozenset({"id", "category", "cluster", "reference", "harmful_reference", "intent", "system", "source",
                            "licence", "license", "answer", "response", "url", "split"})  # fmt: skip
-"""Columns that never hold the picture of a prompt, whatever stands in them."""
+"""Columns that never hold the picture of a prompt, whatever they contain."""
 PICTURE_NAME: Final = re.compile(
     r"(?i)\A(?:data:image/|[^\n]{1,400}\.(?:png|jpe?g|jpe|jp2|webp|gif|bmp|tiff?|heic|heif|avif|svg|ppm)"
     r"(?:[?#][^\s]{0,400})?\Z)"
 )
-"""What names a picture, in a column that nobody reads."""
+"""Names of pictures in a column that no loader reads."""
 RECORDING: Final = re.compile(
     r"(?i)\A(?:data:(?:video|audio|application)/|[^\n]{1,400}\.(?:mp4|webm|mov|avi|mkv|m4v|wav|mp3|flac|ogg|m4a|opus|pdf)"
     r"(?:[?#][^\s]{0,400})?\Z)"

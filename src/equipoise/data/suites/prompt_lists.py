@@ -19,7 +19,7 @@ class PromptList:
     suite: str
     """Its name."""
     stems: tuple[str, ...]
-    """Names that the file goes by."""
+    """Names of its file, without the suffix."""
     expected: Expected
     """What should happen to each prompt."""
     category: str | None = None

@@ -25,7 +25,7 @@ class JudgeCard:
     notes: tuple[str, ...]
     """What it says of itself."""
     rows: tuple[AgreementRow, ...]
-    """How often it agrees with labels; empty when nobody measured it."""
+    """How often it agrees with labels; empty when it was not measured."""
 
     @property
     def totals(self) -> tuple[AgreementRow, ...]:

@@ -20,7 +20,7 @@ class Doubt:
     kind: str
     """Which rule raised it."""
     may_change: float | None
-    """By how much it may change a number, in [0, 1]; None where nobody can say."""
+    """By how much it may change a number, in [0, 1]; None where it is unknown."""
     about: tuple[str, ...]
     """What it is about: variant, suite and rate in words; empty for the whole run."""
 

@@ -191,7 +191,7 @@ def _example(case: AuditCase, images: ImageStore) -> ShownExample:
 
 
 def _alternative(case: AuditCase, number: int) -> str:
-    """What a reader who does not see a picture of a prompt is told: which it is, and what was asked about it."""
+    """The alternative text of a prompt's picture: which picture it is, and the question about it."""
     which = "The picture" if len(case.pictures) == 1 else f"Picture {number} of {len(case.pictures)}"
     return f"{which} sent with {quoted(case)}"
 

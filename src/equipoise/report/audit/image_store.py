@@ -17,7 +17,7 @@ SIDE: Final = 320
 SMALL: Final = 160
 """A picture this small is shown enlarged, pixel by pixel."""
 LIMIT: Final = 6_000_000
-"""Characters of all copies together, where nothing else is asked for."""
+"""Default limit on the characters of all copies together."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EmbeddedImage:
     uri: str | None
     """For `src`; None where it is not shown."""
     words: str
-    """What a reader who does not see it is told."""
+    """Alternative text."""
     small: bool = False
     """Whether its single pixels are shown."""
     alt: str = ""

@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file that opens offline, whatever the model said."""
+"""The page of an audit: one HTML file that opens offline and shows replies as text only."""
 
 from __future__ import annotations
 
