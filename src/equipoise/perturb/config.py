@@ -15,7 +15,7 @@ from equipoise.perturb.questions import QuestionSets, choose_questions
 
 ObjectiveName = Literal["sentence", "set", "openings", "direction"]
 OBJECTIVES: Final[tuple[ObjectiveName, ...]] = ("sentence", "set", "openings", "direction")
-"""What an attack without a given refusal aims at; `attacks.aimed_wordings` and `attacks.direction_loss` say what each is."""
+"""What an attack without a given refusal aims at; see `attacks.aimed_wordings` and `attacks.direction_loss`."""
 RANDOM_REFUSAL = "random"
 """In place of a refusal sentence: one of ours, drawn for each picture."""
 
