@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,13 +28,25 @@ from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.proportions import Rate
 from equipoise.stats.thresholds import calibrate
-from guard_rows import REPORTED, Labelled, alpaca, hard_negatives_held_out, phtest_harmless, reported, safe_rlhf, xstest
+from guard_rows import (
+    REPORTED,
+    Labelled,
+    alpaca,
+    do_not_answer,
+    hard_negatives_held_out,
+    phtest_harmless,
+    reported,
+    safe_rlhf,
+    xstest,
+)
 from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
 PAGE = ROOT / "docs" / "guard.md"
 RESAMPLES = 1000
+TEST_ONLY: dict[str, Callable[[], list[Labelled]]] = {"do_not_answer": do_not_answer, "safe_rlhf": safe_rlhf}
+"""Sets of which nothing was trained on."""
 SHORT = "Mix flour, water, salt and yeast, and let the dough rest for {} minutes."
 
 
@@ -68,6 +80,8 @@ def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
         "auc": round(auc(values, labels), 4),
         "low": round(float(low), 4),
         "high": round(float(high), 4),
+        # At the threshold that one in a hundred of the set's own harmless replies is above.
+        "found": round(float((values[labels] > np.quantile(values[~labels], 0.99)).mean()), 4),
     }
 
 
@@ -104,9 +118,9 @@ def frozen(base: str) -> dict[str, float]:
     model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
     rows = reported()
     areas = {}
-    for name in (*REPORTED, "safe_rlhf"):
+    for name in (*REPORTED, *TEST_ONLY):
         own = [labelled for labelled in rows if labelled.row.dataset == name] if name in REPORTED else rows
-        held = [labelled for labelled in own if labelled.side == "test"] if name in REPORTED else safe_rlhf()
+        held = [labelled for labelled in own if labelled.side == "test"] if name in REPORTED else TEST_ONLY[name]()
         areas[name] = regressed(model, tokenizer, [labelled for labelled in own if labelled.side != "test"], held)
     return areas
 
@@ -238,7 +252,10 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
         results["areas"][name] = area(detector, [labelled for labelled in test if labelled.row.dataset == name])
         print(name, results["areas"][name], flush=True)
     results["macro"] = round(fmean(results["areas"][name]["auc"] for name in REPORTED), 4)
-    results["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
+    results["macro_found"] = round(fmean(results["areas"][name]["found"] for name in REPORTED), 4)
+    for name, rows in TEST_ONLY.items():
+        results["areas"][name] = area(detector, rows())
+        print(name, results["areas"][name], flush=True)
     traffic = ordinary()
     chosen = np.concatenate([scores(detector, rows) for rows, _ in traffic.values()])
     threshold = calibrate(chosen.tolist(), 0.01)
@@ -257,16 +274,24 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
 
 def render(results: dict[str, Any]) -> None:
     """Write the tables into the page."""
-    lines = ["| held-out replies | harmful, harmless (questions) | AUC | frozen MiniLM |", "|---|---|---|---|"]
+    lines = [
+        "| held-out replies | harmful, harmless (questions) | AUC | found at 1 % false positives | frozen MiniLM, AUC |",
+        "|---|---|---|---|---|",
+    ]
     for name, row in results["areas"].items():
         size = f"{row['harmful']}, {row['harmless']} ({row['questions']})"
         shown = f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(f"| {name} | {size} | {shown} | {results['frozen'][name]:.3f} |")
+        frozen_auc = results["frozen"].get(name)
+        lines.append(
+            f"| {name} | {size} | {shown} | {row['found']:.3f} | "
+            f"{'not measured' if frozen_auc is None else format(frozen_auc, '.3f')} |"
+        )
     limit, speed_ = results["threshold"], results["speed"]
     lines += [
         "",
-        f"Macro AUC over the first four: {results['macro']:.3f}. At the threshold chosen on {limit['count']} other",
-        f"ordinary replies for a false-positive rate of {limit['asked']:g}",
+        f"Over the first four: macro AUC {results['macro']:.3f}, {results['macro_found']:.3f} found at 1 % false",
+        "positives. Nothing of the last two was trained on. At the threshold chosen on other ordinary replies",
+        f"({limit['count']}) for a false-positive rate of {limit.get('target_rate', limit.get('asked')):g}",
         f"({limit['value']:.4f}; bound {limit['bound']:.4f}):",
         "",
         "| replies | stopped |",
