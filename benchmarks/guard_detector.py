@@ -275,7 +275,7 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
 def render(results: dict[str, Any]) -> None:
     """Write the tables into the page."""
     lines = [
-        "| held-out replies | harmful, harmless (questions) | AUC | found at 1 % false positives | frozen MiniLM, AUC |",
+        "| held-out replies | harmful, harmless (questions) | AUC | found at 1 % false alarms | frozen MiniLM, AUC |",
         "|---|---|---|---|---|",
     ]
     for name, row in results["areas"].items():

@@ -84,7 +84,8 @@ def test_the_early_exit_is_rounded_too_and_shares_the_table(folder: Path) -> Non
     detector = read(folder, dtype="int8")
     assert detector.early_exit is not None
     base, student = detector.network.base, detector.early_exit.network.base
-    assert isinstance(base, Int8Encoder) and isinstance(student, Int8Encoder)
+    assert isinstance(base, Int8Encoder)
+    assert isinstance(student, Int8Encoder)
     assert base.get_input_embeddings() is student.get_input_embeddings()
     assert len(student.layers) < len(base.layers)
 
