@@ -84,9 +84,9 @@ def measure(name: str, count: int, kind: str) -> tuple[list[dict[str, Any]], dic
         if verified.returncode != 0:
             raise SystemExit(f"the record does not verify: {verified.stderr.decode()[-500:]}")
         answered = served(guarded)
-    asked = sum(row["asked"] for row in rows)
-    if answered != asked:
-        raise SystemExit(f"expected {asked} answered chat requests in the metrics, got {answered}")
+    sent = sum(row["asked"] for row in rows)
+    if answered != sent:
+        raise SystemExit(f"expected {sent} answered chat requests in the metrics, got {answered}")
     summary = {"model": f"testbed/{name}", "record": record.kind, "verify": verified.stdout.decode().split("\n")[0]}
     return rows, {**summary, "requests": answered}
 
