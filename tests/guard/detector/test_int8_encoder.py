@@ -95,3 +95,59 @@ def test_only_encoders_like_bert(tmp_path: Path) -> None:
     write(tmp_path / "detector", HarmNetwork(base, "last"), tokenizer(), Template("exchange", 8, 8, 16, 12))
     with pytest.raises(ModelError, match="BERT"):
         read(tmp_path / "detector", dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("matrix_bfloat16", "kernels", "device", "expected"),
+    [
+        (True, True, None, torch.bfloat16),
+        (False, True, None, "int8"),
+        (False, True, "cpu", "int8"),
+        (False, False, None, torch.float32),
+    ],
+)
+def test_the_processor_decides_the_format(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    matrix_bfloat16: bool,
+    kernels: bool,
+    device: str | None,
+    expected: torch.dtype | str,
+) -> None:
+    monkeypatch.setattr("equipoise.models.shared_base.has_fast_bfloat16", lambda: matrix_bfloat16)
+    monkeypatch.setattr("equipoise.guard.detector.int8_encoder.has_int8_products", lambda: kernels)
+    base = read(folder, device=device, reduced=True).network.base
+    assert isinstance(base, Int8Encoder) == (expected == "int8")
+    if expected != "int8":
+        assert base.get_input_embeddings().weight.dtype == expected
+    # Without `reduced` it is float32 everywhere: trainings start from exact weights.
+    assert not isinstance(read(folder, device=device).network.base, Int8Encoder)
+
+
+def test_padding_has_no_part_in_a_score(folder: Path) -> None:
+    network = read(folder, dtype="int8").network
+    ids = torch.tensor([[2, 5, 6, 7, 3]])
+    padded = torch.cat([ids, torch.full((1, 4), 9)], 1)
+    mask = torch.tensor([[1] * 5 + [0] * 4])
+    with torch.inference_mode():
+        alone = network.windows(ids, torch.ones_like(ids))
+        assert network.windows(padded, mask).item() == pytest.approx(alone.item(), abs=0.05)
+        # And with the mask left out the padding would count.
+        assert abs(network.windows(padded, torch.ones_like(padded)).item() - alone.item()) > 0.05
+
+
+def test_a_long_text_goes_through_the_network_in_pieces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = read(folder, dtype="int8").network
+    ids = torch.randint(4, 20, (3, 24), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = network.windows(ids, torch.ones_like(ids))
+        monkeypatch.setattr("equipoise.guard.detector.int8_encoder._PIECE", 7)
+        assert network.windows(ids, torch.ones_like(ids)).tolist() == pytest.approx(whole.tolist(), abs=1e-4)
+
+
+def test_it_refuses_gradients_and_keeps_the_base(folder: Path) -> None:
+    base = read(folder).network.base
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    rounded = Int8Encoder(base)
+    assert not any(parameter.requires_grad for parameter in rounded.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
