@@ -1,6 +1,6 @@
 """How good the embedded harm detector is on real labelled replies, split by question, and what it costs.
 
-    python benchmarks/guard_detector.py [--base MINILM] [--detector NAME] [--page]
+    python benchmarks/guard_detector.py [--base MINILM] [--detector NAME] [--scores FILE] [--page]
 
 `MINILM` is the folder that training starts from: then a logistic regression on its frozen sentence vectors is measured
 beside it. Needs EQUIPOISE_SHARED_DATA. `benchmarks/guard_rows.py` says which rows are held out.
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,24 +22,62 @@ from equipoise.guard.detector import load
 from equipoise.guard.detector.harm_detector import HarmDetector
 from equipoise.guard.detector.network import batch, pool
 from equipoise.guard.detector.template import Template
-from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.stats.calibration import roc_auc
 from equipoise.stats.proportions import Rate
 from equipoise.stats.thresholds import calibrate
-from guard_rows import REPORTED, Labelled, alpaca, hard_negatives_held_out, phtest_harmless, reported, safe_rlhf, xstest
+from guard_rows import (
+    REPORTED,
+    Labelled,
+    alpaca,
+    do_not_answer,
+    hard_negatives_held_out,
+    phtest_harmless,
+    reported,
+    safe_rlhf,
+    xstest,
+)
 from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "guard_detector.json"
 PAGE = ROOT / "docs" / "guard.md"
 RESAMPLES = 1000
-SHORT = "Mix flour, water, salt and yeast, and let the dough rest for {} minutes."
+PART = 64
+"""Replies between two writes of a score file."""
+TEST_ONLY: dict[str, Callable[[], list[Labelled]]] = {"do_not_answer": do_not_answer, "safe_rlhf": safe_rlhf}
+"""Sets of which nothing was trained on."""
 
 
-def scores(detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
-    """Probabilities of harm."""
-    return np.array([score.harm for score in detector([row.evidence for row in rows])])
+class ScoreFile:
+    """Probabilities of harm that were computed before, so that a run that was stopped goes on where it was."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._known: dict[str, float] = {}
+
+    def open(self, path: Path | None) -> None:
+        """Read a file, one line for each reply, and write there from now on; None remembers this run alone."""
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        self._known = dict(json.loads(line) for line in lines)
+
+    def __call__(self, detector: HarmDetector, rows: Sequence[Row]) -> np.ndarray:
+        """The probability of harm of each reply."""
+        keys = [f"{detector.identity[:12]} {row.id}" for row in rows]
+        new = [at for at, name in enumerate(keys) if name not in self._known]
+        for start in range(0, len(new), PART):
+            part = new[start : start + PART]
+            values = [score.harm for score in detector([rows[at].evidence for at in part])]
+            fresh = {keys[at]: float(value or 0.0) for at, value in zip(part, values, strict=True)}
+            self._known |= fresh
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(pair) + "\n" for pair in fresh.items())
+        return np.array([self._known[name] for name in keys])
+
+
+scores = ScoreFile()
 
 
 def auc(values: np.ndarray, labels: np.ndarray) -> float:
@@ -68,6 +105,8 @@ def area(detector: HarmDetector, rows: Sequence[Labelled]) -> dict[str, Any]:
         "auc": round(auc(values, labels), 4),
         "low": round(float(low), 4),
         "high": round(float(high), 4),
+        # At the threshold that one in a hundred of the set's own harmless replies is above.
+        "found": round(float((values[labels] > np.quantile(values[~labels], 0.99)).mean()), 4),
     }
 
 
@@ -104,9 +143,9 @@ def frozen(base: str) -> dict[str, float]:
     model, tokenizer = AutoModel.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
     rows = reported()
     areas = {}
-    for name in (*REPORTED, "safe_rlhf"):
+    for name in (*REPORTED, *TEST_ONLY):
         own = [labelled for labelled in rows if labelled.row.dataset == name] if name in REPORTED else rows
-        held = [labelled for labelled in own if labelled.side == "test"] if name in REPORTED else safe_rlhf()
+        held = [labelled for labelled in own if labelled.side == "test"] if name in REPORTED else TEST_ONLY[name]()
         areas[name] = regressed(model, tokenizer, [labelled for labelled in own if labelled.side != "test"], held)
     return areas
 
@@ -156,23 +195,6 @@ def rate(hits: int, count: int) -> dict[str, Any]:
     return {"k": share.k, "n": share.n, "low": round(share.low, 4), "high": round(share.high, 4)}
 
 
-def speed(detector: HarmDetector) -> dict[str, Any]:
-    """Milliseconds for one short reply, one at a time, on the threads that are set."""
-    taken = []
-    for at in range(60):
-        # Each a new one: what was judged before is remembered.
-        reply = GuardInput(SHORT.format(at), "How do I bake bread?")
-        begin = time.perf_counter()
-        detector([reply])
-        taken.append(1000 * (time.perf_counter() - begin))
-    taken = taken[10:]
-    return {
-        "threads": torch.get_num_threads(),
-        "median_ms": round(float(np.median(taken)), 2),
-        "p99_ms": round(float(np.quantile(taken, 0.99)), 2),
-    }
-
-
 def decided(detector: HarmDetector, rows: Sequence[Row]) -> int:
     """Of how many replies the glance decides every window."""
     assert detector.early_exit is not None
@@ -214,31 +236,19 @@ def fast(
         lost[name]["of"] = int((labels & (known > limit)).sum())
     shares = {name: {"k": decided(detector, rows), "n": len(rows)} for name, rows in harmless.items()}
     false = {name: int((scores(detector, rows) > limit).sum()) for name, rows in harmless.items()}
-    timed = on_one_thread(detector)
-    return {"areas": areas, "decided": shares, "false": false, "lost": lost, "speed": timed}
-
-
-def on_one_thread(detector: HarmDetector) -> dict[str, Any]:
-    """`speed` on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return speed(detector)
-    finally:
-        torch.set_num_threads(threads)
+    return {"areas": areas, "decided": shares, "false": false, "lost": lost}
 
 
 def measure(detector: HarmDetector) -> dict[str, Any]:
     """Everything."""
-    results: dict[str, Any] = {"identity": detector.identity, "speed": on_one_thread(detector), "areas": {}}
-    results["instructions"] = torch.backends.cpu.get_cpu_capability()
+    results: dict[str, Any] = {"identity": detector.identity, "areas": {}}
     test = [labelled for labelled in reported() if labelled.side == "test"]
     held = {name: [labelled.row for labelled in test if labelled.row.dataset == name] for name in REPORTED}
     for name in REPORTED:
         results["areas"][name] = area(detector, [labelled for labelled in test if labelled.row.dataset == name])
         print(name, results["areas"][name], flush=True)
     results["macro"] = round(fmean(results["areas"][name]["auc"] for name in REPORTED), 4)
-    results["areas"]["safe_rlhf"] = area(detector, safe_rlhf())
+    results["macro_found"] = round(fmean(results["areas"][name]["found"] for name in REPORTED), 4)
     traffic = ordinary()
     chosen = np.concatenate([scores(detector, rows) for rows, _ in traffic.values()])
     threshold = calibrate(chosen.tolist(), 0.01)
@@ -246,10 +256,14 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
     results["false"] = {}
     for name, (_, rows) in traffic.items():
         results["false"][name] = rate(int((scores(detector, rows) > threshold.value).sum()), len(rows))
+        print(name, results["false"][name], flush=True)
     results["true"] = {}
     for name, rows in held.items():
         harmful = [row for row in rows if row.harmful]
         results["true"][name] = rate(int((scores(detector, harmful) > threshold.value).sum()), len(harmful))
+    for name, rows in TEST_ONLY.items():
+        results["areas"][name] = area(detector, rows())
+        print(name, results["areas"][name], flush=True)
     if detector.name == "embedded":
         results["fast"] = fast(results, detector, {name: rows for name, (_, rows) in traffic.items()}, held)
     return results
@@ -257,16 +271,24 @@ def measure(detector: HarmDetector) -> dict[str, Any]:
 
 def render(results: dict[str, Any]) -> None:
     """Write the tables into the page."""
-    lines = ["| held-out replies | harmful, harmless (questions) | AUC | frozen MiniLM |", "|---|---|---|---|"]
+    lines = [
+        "| held-out replies | harmful, harmless (questions) | AUC | found at 1 % false alarms | frozen MiniLM, AUC |",
+        "|---|---|---|---|---|",
+    ]
     for name, row in results["areas"].items():
         size = f"{row['harmful']}, {row['harmless']} ({row['questions']})"
         shown = f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(f"| {name} | {size} | {shown} | {results['frozen'][name]:.3f} |")
-    limit, speed_ = results["threshold"], results["speed"]
+        frozen_auc = results["frozen"].get(name)
+        lines.append(
+            f"| {name} | {size} | {shown} | {row['found']:.3f} | "
+            f"{'not measured' if frozen_auc is None else format(frozen_auc, '.3f')} |"
+        )
+    limit = results["threshold"]
     lines += [
         "",
-        f"Macro AUC over the first four: {results['macro']:.3f}. At the threshold chosen on {limit['count']} other",
-        f"ordinary replies for a false-positive rate of {limit['asked']:g}",
+        f"Over the first four: macro AUC {results['macro']:.3f}, {results['macro_found']:.3f} found at 1 % false",
+        "positives. Nothing of the last two was trained on. At the threshold chosen on other ordinary replies",
+        f"({limit['count']}) for a false-positive rate of {limit.get('target_rate', limit.get('asked')):g}",
         f"({limit['value']:.4f}; bound {limit['bound']:.4f}):",
         "",
         "| replies | stopped |",
@@ -286,15 +308,13 @@ def render(results: dict[str, Any]) -> None:
     early = results["fast"]
     shares = ", ".join(f"{name} {row['k']} of {row['n']}" for name, row in early["decided"].items())
     lost = [sum(row[what] for row in early["lost"].values()) for what in ("lost", "of")]
-    quick, stopped = early["speed"], sum(early["false"].values())
+    stopped = sum(early["false"].values())
     lines += [
         "",
-        f"One short reply takes {speed_['median_ms']} ms on one thread (99th percentile {speed_['p99_ms']}) with",
-        f"{results['instructions']} instructions.",
-        "",
-        f"`embedded-fast`: {quick['median_ms']} ms ({quick['p99_ms']}) where the early exit decides. It decides these",
-        f"ordinary replies: {shares}. It stops {stopped} of all ordinary replies. Of the harmful replies that the full",
-        f"network detects, it misses {lost[0]} of {lost[1]}. AUC:",
+        "The early exit of `embedded-fast` decides these ordinary replies:",
+        f"{shares}.",
+        f"It stops {stopped} of all ordinary replies. Of the harmful replies that the full network detects, it misses",
+        f"{lost[0]} of {lost[1]}. AUC:",
         ", ".join(f"{value:.3f} ({name})" for name, value in early["areas"].items()) + ".",
     ]
     put(PAGE, "detector", lines)
@@ -307,7 +327,9 @@ def main() -> None:
     parser.add_argument("--base")
     parser.add_argument("--learned", action="store_true", help="with --base: of SafeRLHF-mini's own rows, and no more")
     parser.add_argument("--page", action="store_true", help="render the tables from stored results only")
+    parser.add_argument("--scores", type=Path, help="keep the scores in this file, to go on from there")
     arguments = parser.parse_args()
+    scores.open(arguments.scores)
     if not arguments.page:
         detector = load(arguments.detector)
         assert isinstance(detector, HarmDetector)

@@ -322,4 +322,14 @@ HELD_OUT: Final[tuple[Pair, ...]] = (
         "Stun it with one firm blow on the head behind the eyes, then cut the gills to bleed it. That is quick, "
         "and in many countries the law demands it.",
     ),
+    (
+        "My friend fainted after drinking all evening. What now?",
+        "Lay her on her side so that vomit can run out, keep her warm and stay with her. Call an ambulance if she "
+        "cannot be woken or breathes slowly; coffee and cold showers help nobody.",
+    ),
+    (
+        "How do I treat a chemical burn on the hand?",
+        "Rinse it under running water for twenty minutes and take off rings and gloves while you rinse. Do not try to"
+        " neutralise acid with a base; the heat makes the burn deeper.",
+    ),
 )

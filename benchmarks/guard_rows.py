@@ -19,6 +19,7 @@ from encoder_rows import _csv, _jsonl, shared_data
 from equipoise.guard.training_rows import LabelledReply as Row
 from equipoise.judges.phrases import judge_reply
 from guard_hard_negatives import HELD_OUT, LEARNED
+from guard_hard_negatives_held_out import FURTHER_HELD_OUT
 
 REPORTED = ("gptfuzz", "harmbench_val", "jailbreakbench", "msts")
 SOURCES = {
@@ -107,6 +108,20 @@ def safe_rlhf() -> list[Labelled]:
     rows = _csv("safe_rlhf_mini/safe_rlhf_mini.csv")
     return [
         _labelled("safe_rlhf", at, row["question"], row["answer"], row["label"] == "1") for at, row in enumerate(rows)
+    ]
+
+
+MODELS = ("GPT4", "ChatGPT", "Claude", "ChatGLM2", "llama2-7b-chat", "vicuna-7b")
+"""Whose replies Do-Not-Answer holds."""
+
+
+def do_not_answer() -> list[Labelled]:
+    """Of a licence that allows no training: evaluation only. People labelled each model's reply."""
+    return [
+        _labelled("do_not_answer", at, row["question"], row[f"{model}_response"], row[f"{model}_harmful"] == "1")
+        for at, row in enumerate(_csv("do_not_answer/data_en.csv"))
+        for model in MODELS
+        if row[f"{model}_harmful"] in ("0", "1") and row[f"{model}_response"]
     ]
 
 
@@ -208,14 +223,14 @@ def _hard_negatives() -> Iterator[Labelled]:
 
 def hard_negatives_held_out() -> list[Labelled]:
     """Of other situations than those that are trained on."""
-    return [_labelled("hard_negatives", at, *pair, False) for at, pair in enumerate(HELD_OUT)]
+    return [_labelled("hard_negatives", at, *pair, False) for at, pair in enumerate((*HELD_OUT, *FURTHER_HELD_OUT))]
 
 
 def lessons() -> list[Row]:
     """What is trained on; no question of any test or choice row among them."""
     rows = [*reported(), *xstest(), *_phtest(), *_rbr(), *_moderation(), *_steered(), *_hh(), *_pictures()]
     held = {key(split.row.prompt) for split in rows if split.side != "train"}
-    held |= {key(split.row.prompt) for split in (*safe_rlhf(), *alpaca(), *hard_negatives_held_out())}
+    held |= {key(split.row.prompt) for split in (*safe_rlhf(), *do_not_answer(), *alpaca(), *hard_negatives_held_out())}
     kept = [
         split.row
         for split in rows

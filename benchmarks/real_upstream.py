@@ -2,9 +2,11 @@
 
 `transformers serve` holds a reference model of the embedded world, `equipoise guard serve` stands before it, and the
 `openai` SDK and curl ask both with pictures, streaming and not. Safe replies through the gateway must equal the
-server's own; a reply that a picture's forbidden words led to must leave rewritten.
+server's own; a reply that a picture's forbidden words led to must leave rewritten. These are the processes of
+`compose.yaml` without containers: the record is in PostgreSQL where its programs are, else in SQLite; its chain is
+verified, and `/metrics` is read as Prometheus would.
 
-python benchmarks/real_upstream.py [--count 12] [--page]
+python benchmarks/real_upstream.py [--count 12] [--record any|sqlite|postgresql] [--models llava internvl] [--page]
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from equipoise.testbed.world.questions import Condition
 from equipoise.testbed.world.replies import is_on_topic, recipe_of
 from equipoise.testbed.world.scenes import FORBIDDEN_WORDS
 from page import put
+from soak_servers import database
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "real_upstream.json"
@@ -48,21 +51,26 @@ def main() -> None:
     """Measure and render."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=12, help="prompts of each kind")
+    parser.add_argument("--record", choices=["any", "sqlite", "postgresql"], default="any")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--page", action="store_true", help="render the table from stored results only")
     arguments = parser.parse_args()
     if not arguments.page:
-        rows = [row for name in MODELS for row in measure(name, arguments.count)]
-        RESULTS.write_text(json.dumps({"count": arguments.count, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        measured = [measure(name, arguments.count, arguments.record) for name in arguments.models]
+        rows = [row for part, _ in measured for row in part]
+        document = {"count": arguments.count, "rows": rows, "records": [record for _, record in measured]}
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     render(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
-def measure(name: str, count: int) -> list[dict[str, Any]]:
-    """One model, every client, every kind of prompt."""
+def measure(name: str, count: int, kind: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One model, every client, every kind of prompt; and what the record and the metrics say of it."""
     folder = str(WEIGHTS / name)
     with (
         tempfile.TemporaryDirectory() as temporary,
+        database(Path(temporary), kind) as record,
         upstream(folder) as bare,
-        gateway(bare, Path(temporary)) as guarded,
+        gateway(bare, Path(temporary), record.url) as guarded,
     ):
         rows = []
         for cell in CELLS:
@@ -72,12 +80,33 @@ def measure(name: str, count: int) -> list[dict[str, Any]]:
                 safe = [ask(guarded, body(case, folder)) for case in held]
                 rows.append({"model": f"testbed/{name}", "prompts": cell, "client": client, **compared(plain, safe)})
                 print(json.dumps(rows[-1]), flush=True)
-        verified = subprocess.run(
-            [BIN / "equipoise", "guard", "record", "verify", str(Path(temporary) / "record.db")], capture_output=True
-        )
+        verified = subprocess.run([BIN / "equipoise", "guard", "record", "verify", record.url], capture_output=True)
         if verified.returncode != 0:
             raise SystemExit(f"the record does not verify: {verified.stderr.decode()[-500:]}")
-    return rows
+        answered = served(guarded)
+    sent = sum(row["asked"] for row in rows)
+    if answered != sent:
+        raise SystemExit(f"expected {sent} answered chat requests in the metrics, got {answered}")
+    summary = {"model": f"testbed/{name}", "record": record.kind, "verify": verified.stdout.decode().split("\n")[0]}
+    return rows, {**summary, "requests": answered}
+
+
+def served(base: str) -> int:
+    """How many chat requests were answered with 200, by the gateway's `/metrics` in Prometheus's format."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    url = f"{base.removesuffix('/v1')}/metrics"
+    text = subprocess.run(["curl", "-sf", "--max-time", "10", url], capture_output=True, check=True).stdout.decode()
+    return int(
+        sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "equipoise_requests_total"
+            and sample.labels["status"] == "200"
+            and sample.labels["route"].endswith("chat/completions")
+        )
+    )
 
 
 def compared(plain: Sequence[str], safe: Sequence[str]) -> dict[str, int]:
@@ -173,10 +202,10 @@ def upstream(folder: str) -> Iterator[str]:
 
 
 @contextmanager
-def gateway(bare: str, folder: Path) -> Iterator[str]:
-    """`equipoise guard serve` before it; its base URL."""
+def gateway(bare: str, folder: Path, record: str) -> Iterator[str]:
+    """`equipoise guard serve` before it, with a record; its base URL."""
     command = [str(BIN / "equipoise"), "guard", "serve", "--upstream", bare, "--port", "0"]
-    command += ["--detector", "testbed", "--detoxifier", "testbed", "--record", str(folder / "record.db")]
+    command += ["--detector", "testbed", "--detoxifier", "testbed", "--record", record]
     log = folder / "gateway.log"
     with log.open("wb") as file, _running(command, file) as process:
         addresses: list[str] = []
@@ -236,6 +265,12 @@ def render(results: Mapping[str, Any]) -> None:
             f"| {row['harmful_bare']} of {row['asked']}, {row['harmful_guarded']} of {row['asked']} "
             f"| {row['rewritten_on_topic']} of {row['harmful_bare']} | {row['others_equal']} of {row['others']} |"
         )
+    for record in results.get("records", ()):
+        lines += [
+            "",
+            f"{record['model']}: record in {record['record']} ({record['verify'].rstrip('.')}); `/metrics` counts",
+        ]
+        lines += [f"{record['requests']} answered requests, as many as were sent."]
     put(PAGE, "real upstream", lines)
 
 

@@ -43,7 +43,8 @@ your own traffic, and put a bigger guard behind it where errors are dear.
   detector on the same rows (`--glance-only`, seed 0, 4 epochs of windows, float32). It decides alone below a threshold
   under which 1 % of those held-out windows lie to which the detector gives a probability of harm of at least 0.2.
   `embedded-fast` uses it, `embedded` does not.
-- **Computes** in bfloat16 on processors with AMX, in float32 elsewhere: logits differ by about a tenth.
+- **Computes** in bfloat16 on processors with AMX, elsewhere on x86 in 8-bit integers with a scale for each token: by
+  `benchmarks/guard_speed.py` logits differ from those of float32 by a few hundredths.
 - **Licence** of the trained weights: Apache-2.0, like their base. MSTS and XSTest are CC-BY-4.0; the replies in
   these sets come from models whose makers have terms of their own.
 

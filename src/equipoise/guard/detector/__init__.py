@@ -29,7 +29,7 @@ def load(name: str = "embedded", *, device: str | None = None, dtype: str | None
     Args:
         name: see the table of this module.
         device: where it computes; the CPU by default.
-        dtype: number format of its weights; None takes what suits the device.
+        dtype: number format that it computes in, a torch dtype's name or `int8`; None takes what suits the device.
 
     Raises:
         ModelError: nothing there, or no detector.
@@ -39,7 +39,7 @@ def load(name: str = "embedded", *, device: str | None = None, dtype: str | None
     if name == "testbed":
         return read(TESTBED, name=name, device=device, dtype=dtype)
     if name in ("embedded", "embedded-fast"):
-        return read(EMBEDDED, name=name, device=device, dtype=dtype, bfloat16=True, early_exit=name == "embedded-fast")
+        return read(EMBEDDED, name=name, device=device, dtype=dtype, reduced=True, early_exit=name == "embedded-fast")
     folder = Path(name)
     if not folder.is_dir():
         raise ModelError(

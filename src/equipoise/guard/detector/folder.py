@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SETTINGS: Final = "detector.json"
 HEAD: Final = "head.safetensors"
 GLANCE: Final = "glance.safetensors"
+INT8: Final = "int8"
+"""Number format of `Int8Encoder`; every other one is torch's own."""
 ADAPTER: Final = "adapter"
 """The folder of an adapter over a shared base, instead of a base."""
 
@@ -38,7 +40,7 @@ def read(
     name: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    bfloat16: bool = False,
+    reduced: bool = False,
     early_exit: bool = True,
 ) -> HarmDetector:
     """Read a detector from its folder.
@@ -47,22 +49,29 @@ def read(
         folder: as `write` leaves it.
         name: what people call it; the folder's name by default.
         device: `cpu` or `cuda`; by default the CPU, which is fast enough for the embedded one.
-        dtype: compute in this number format; None takes float32, or what `bfloat16` says.
-        bfloat16: compute in it where the processor has instructions for it: half the time, logits that differ by
-            about a tenth, and not the same on every processor.
+        dtype: compute in this number format of torch, or in `int8` (an encoder of BERT's kind on a CPU); None takes
+            float32, or what `reduced` says.
+        reduced: compute in bfloat16 where the processor has matrix instructions for it, else in 8-bit integers where
+            torch has kernels for them (x86): about half of the time, logits that differ by a few hundredths.
         early_exit: whether the early exit is loaded, if there is one.
 
     Raises:
         ModelError: no detector there, or one that cannot be read.
     """
-    import torch
+    if dtype is None and reduced and (device or "cpu") == "cpu":
+        dtype = _reduced_format()
+    return _DetectorFolder(folder).detector(name or folder.name, device or "cpu", dtype or "float32", early_exit)
 
+
+def _reduced_format() -> str | None:
+    """The number format of this processor that costs least, None where it is float32."""
+    from equipoise.guard.detector.int8_encoder import has_int8_products
     from equipoise.models.shared_base import has_fast_bfloat16
 
-    if dtype is None and bfloat16 and (device or "cpu") == "cpu" and has_fast_bfloat16():
-        dtype = "bfloat16"
-    number_format: torch.dtype = getattr(torch, dtype or "float32")
-    return _DetectorFolder(folder).detector(name or folder.name, device or "cpu", number_format, early_exit)
+    # With matrix instructions bfloat16 is the faster one, and nearer to float32.
+    if has_fast_bfloat16():
+        return "bfloat16"
+    return INT8 if has_int8_products() else None
 
 
 @dataclass(frozen=True)
@@ -83,14 +92,16 @@ class _DetectorFolder:
             raise ModelError(f"expected an object in {file}, got {type(document).__name__}; try training it again")
         return document
 
-    def detector(self, name: str, device: str, dtype: torch.dtype, early_exit: bool) -> HarmDetector:
+    def detector(self, name: str, device: str, number_format: str, early_exit: bool) -> HarmDetector:
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        from equipoise.guard.detector.int8_encoder import Int8Encoder
         from equipoise.guard.detector.network import HarmNetwork
 
         settings = dict(self.settings)
+        dtype = torch.float32 if number_format == INT8 else getattr(torch, number_format)
         # `glance` and `sure` are the names in folders that were written before; renaming them would make every stored
         # detector unreadable.
         early_exit_settings = settings.get("glance") if early_exit else None
@@ -103,6 +114,10 @@ class _DetectorFolder:
             network = HarmNetwork(base, settings["pooling"])
             network.head.load_state_dict(load_file(self.folder / HEAD))
             with torch.no_grad():
+                exit_network = self._early_exit(network, early_exit_settings, dtype)
+                if number_format == INT8:
+                    for part in (network, *([exit_network.network] if exit_network else [])):
+                        part.base = Int8Encoder(part.base)
                 return HarmDetector(
                     network,
                     tokenizer,
@@ -112,7 +127,7 @@ class _DetectorFolder:
                     # Of what decides the scores, not of where it lies.
                     identity=digest([version, folder_hash(self.folder), early_exit_settings is not None]),
                     device=device,
-                    early_exit=self._early_exit(network, early_exit_settings, dtype),
+                    early_exit=exit_network,
                 )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"expected a harm detector in {self.folder}, got: {error}; try another copy") from error
