@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from equipoise.errors import UsageError
-from equipoise.judges import phrase_packs, prompt_forms, refusal_kinds, refusal_patterns, requested_text, text_preprocessing
+from equipoise.judges import (
+    phrase_packs,
+    prompt_forms,
+    refusal_kinds,
+    refusal_patterns,
+    requested_text,
+    text_preprocessing,
+)
 from equipoise.judges.refusal_patterns import RefusalPattern
 from equipoise.types import Exchange, FinishReason, RefusalKind, Verdict
 
