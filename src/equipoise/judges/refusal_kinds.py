@@ -192,14 +192,14 @@ def is_referral(sentences: Sequence[str]) -> bool:
 
 def has_view(sentences: Sequence[str], rules: Sequence[RefusalPattern | None]) -> bool:
     """Whether a reply says what it thinks of the matter, beside refusing, being polite and sending on."""
-    said = 0
+    count = 0
     for sentence, rule in zip(sentences, rules, strict=True):
         refuses = rule is not None and rule.kind == "refusal" and not _matches(ENDORSING, sentence)
         if refuses or re.match(POLITE, canonical(sentence)) or re.search(REFERRING, sentence.lower()):
             continue
         if not re.search(POLICY_NAMED, sentence.lower()):
-            said += len(text_preprocessing.words(sentence))
-    return said >= VIEW_WORDS
+            count += len(text_preprocessing.words(sentence))
+    return count >= VIEW_WORDS
 
 
 def kind_of(
