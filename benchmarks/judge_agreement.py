@@ -11,19 +11,19 @@ the model it judges (`train_encoder.py` made them; `--fold` puts their probabili
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sklearn.metrics import cohen_kappa_score
 
 import encoder_rows
 from encoder_rows import LABELS, Row
+from equipoise.judges import encoder
 from equipoise.judges.cards import SHIPPED, AgreementCard, AgreementRow
 from equipoise.judges.encoder import EncoderJudge, RefusalProbabilities
 from equipoise.judges.ensemble import Ensemble
@@ -31,6 +31,7 @@ from equipoise.judges.phrases import PhraseJudge
 from equipoise.stats.agreement import LabelAgreement, agree
 from equipoise.stats.proportions import Rate
 from equipoise.types import Exchange, Judge, Prompt, Verdict
+from judge_memory import RememberingEncoder, RememberingPhrases, key_of
 from page import put
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,20 +53,6 @@ BY_MODEL = "by prompt and model: a stand-in of the encoder, trained on fewer row
 
 
 @dataclass(frozen=True)
-class Remembering(EncoderJudge):
-    """The encoder, which reads no reply twice."""
-
-    kept: dict[Exchange, RefusalProbabilities | None] = field(default_factory=dict)
-    """What it said."""
-
-    def probabilities(self, exchanges: Sequence[Exchange]) -> list[RefusalProbabilities | None]:
-        """As the encoder's."""
-        new = [exchange for exchange in exchanges if exchange not in self.kept]
-        self.kept.update(zip(new, super().probabilities(new), strict=True))
-        return [self.kept[exchange] for exchange in exchanges]
-
-
-@dataclass(frozen=True)
 class Replayed(EncoderJudge):
     """The encoder, with probabilities of the stand-ins that saw no reply of the model they judge."""
 
@@ -79,12 +66,7 @@ class Replayed(EncoderJudge):
         ]
 
 
-ENCODER = Remembering()
-
-
-def key_of(model: str, prompt: str, reply: str) -> str:
-    """What a reply's probabilities are kept under: nothing of its text can be read from it."""
-    return hashlib.sha256(json.dumps([model, prompt, reply]).encode()).hexdigest()[:16]
+ENCODER, PHRASES = RememberingEncoder(), RememberingPhrases()
 
 
 def fold(work: Path) -> None:
@@ -172,13 +154,12 @@ def card(name: str, judge: PhraseJudge | EncoderJudge | Ensemble, variants: dict
 
 def cards() -> list[AgreementCard]:
     """Phrases, encoder and both together."""
-    phrases, encoder = PhraseJudge(), ENCODER
-    both = Ensemble(phrases, encoder)
+    both = Ensemble(PHRASES, ENCODER)
     held = {BY_MODEL: Replayed()} if FOLDED.exists() else {}
     return [
-        card("phrases", phrases, {BY_PROMPT: phrases}),
-        card("encoder", encoder, {BY_PROMPT: encoder} | held),
-        card("ensemble", both, {BY_PROMPT: both} | {name: Ensemble(phrases, judge) for name, judge in held.items()}),
+        card("phrases", PHRASES, {BY_PROMPT: PHRASES}),
+        card("encoder", ENCODER, {BY_PROMPT: ENCODER} | held),
+        card("ensemble", both, {BY_PROMPT: both} | {name: Ensemble(PHRASES, judge) for name, judge in held.items()}),
     ]
 
 
@@ -245,7 +226,7 @@ def confusion(name: str, judge: Judge) -> str:
 
 def other_replies() -> str:
     """Refusal rates on ordinary replies to questions about pictures, and on replies of steered models."""
-    judges: dict[str, Judge] = {"phrases": PhraseJudge(), "ensemble": Ensemble(encoder=ENCODER)}
+    judges: dict[str, Judge] = {"phrases": PHRASES, "ensemble": Ensemble(PHRASES, ENCODER)}
     lines = ["| replies | " + " | ".join(judges) + " |", "|---|---|---|"]
     named = [(f"OwlEval, {row.model}", row) for row in encoder_rows.owls()]
     groups: dict[str, list[Row]] = {}
@@ -266,7 +247,7 @@ def by_kind(title: str, rows: list[Row], refusing: str, others: str) -> str:
         refusing: the label that means an unwilling refusal.
         others: the labels, separated by blanks, that mean none; rows with further labels are only counted.
     """
-    cases = judged(Ensemble(encoder=ENCODER), [row for row in rows if not row.development])
+    cases = judged(Ensemble(PHRASES, ENCODER), [row for row in rows if not row.development])
     counts = Counter((case.row.label, case.verdict.kind or case.verdict.refusal or "unscored") for case in cases)
     compared = [case for case in cases if case.row.label in (refusing, *others.split())]
     kappa = refusing_kappa(compared, refusing, others)
@@ -296,6 +277,8 @@ def milliseconds(judge: Judge) -> float:
     """Processor time of a reply, on the first 300 held-out replies of PHTest."""
     rows = [row for row in encoder_rows.phtest() if not row.development][:300]
     judged(judge, rows[:5])
+    # What was judged before in this process would only be looked up.
+    encoder._judged.cache_clear()
     began = time.process_time()
     judged(judge, rows)
     return 1000 * (time.process_time() - began) / len(rows)
@@ -303,7 +286,7 @@ def milliseconds(judge: Judge) -> float:
 
 def targets(ensemble: AgreementCard) -> str:
     """The figures that the judge shall reach, each with what was measured."""
-    both = Ensemble(encoder=ENCODER)
+    both = Ensemble(PHRASES, ENCODER)
     held_out = ensemble.rows[-1].held_out
     (xstest_row,) = [r for r in ensemble.rows if (r.set, r.model, r.held_out) == ("xstest", "all", held_out)]
     answered = judged(both, [row for row in encoder_rows.do_not_answer() if not row.development])
@@ -312,7 +295,8 @@ def targets(ensemble: AgreementCard) -> str:
         for model in sorted({case.row.model for case in answered})
     }
     lowest = min(by_model, key=by_model.__getitem__)
-    msts = judged(both, [row for row in encoder_rows.msts_taxonomy() if not row.development])
+    msts_rows = [row for row in encoder_rows.msts_taxonomy() if not row.development]
+    msts, by_rules = judged(both, msts_rows), judged(Ensemble(PHRASES), msts_rows)
     rows: list[tuple[str, float, float, bool, str]] = [
         (
             f"XSTest, kappa, held out {held_out.partition(':')[0]}",
@@ -322,6 +306,13 @@ def targets(ensemble: AgreementCard) -> str:
             f"n {xstest_row.n}",
         ),
         ("MSTS, kappa of refusal (1.2) against the rest", refusing_kappa(msts, "1.2", MSTS_OTHERS), 0.80, True, ""),
+        (
+            "the same by the rules alone, without the encoder",
+            refusing_kappa(by_rules, "1.2", MSTS_OTHERS),
+            0.80,
+            True,
+            "",
+        ),
         ("Do-Not-Answer, kappa of action 0 against 3 and 5", refusing_kappa(answered, "0", "3 5"), 0.85, True, ""),
         ("the same, lowest of the models", by_model[lowest], 0.6, True, lowest),
     ]
@@ -355,7 +346,7 @@ def report(all_cards: list[AgreementCard]) -> str:
             parts += [f"### {title}, labelled by {labels}, held out {held_out.partition(':')[0]}"]
             parts += [table(all_cards, name, held_out)]
         parts += [f"Floors, held out {held_out.partition(':')[0]}:\n\n" + "\n".join(floors(all_cards[-1], held_out))]
-    both = Ensemble(encoder=ENCODER)
+    both = Ensemble(PHRASES, ENCODER)
     parts += ["### None, partial, full", *(confusion(name, both) for name in SETS)]
     parts += ["### Kinds", by_kind("MSTS, people agree", encoder_rows.msts_taxonomy(), "1.2", MSTS_OTHERS)]
     parts += [by_kind("Do-Not-Answer, action", encoder_rows.do_not_answer(), "0", "3 5")]
@@ -370,7 +361,10 @@ def main() -> int:
     parser.add_argument(
         "--fold", type=Path, help="first take the stand-ins' probabilities from this folder of train_encoder"
     )
+    parser.add_argument("--work", type=Path, help="keep what the encoder says in this folder, to go on after a kill")
     given = parser.parse_args()
+    if given.work:
+        ENCODER.resume(given.work)
     if given.fold:
         fold(given.fold)
     if not encoder_rows.shared_data().is_dir():

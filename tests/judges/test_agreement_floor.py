@@ -13,6 +13,7 @@ from equipoise.judges.encoder import EncoderJudge
 from equipoise.judges.ensemble import Ensemble
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.stats.proportions import Rate
+from equipoise.types import Exchange, Prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("EQUIPOISE_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -62,3 +63,24 @@ def test_ordinary_answers_about_pictures_are_hardly_ever_called_refusals(benchma
     rows = [row for row in benchmark.encoder_rows.owls() if row.model != "MMreact"]
     rate = Rate.of_refusals(case.verdict for case in benchmark.judged(PhraseJudge(), rows))
     assert rate.rate <= 0.01
+
+
+def test_a_measurement_goes_on_where_it_was_killed(benchmark, tmp_path, monkeypatch):
+    memory = importlib.import_module("judge_memory")
+    replies = ["I can't help with that.", "It is a dog.", ""]
+    exchanges = [Exchange(Prompt.ask("What is it?"), reply, "stop", "m") for reply in replies]
+    first = memory.RememberingEncoder()
+    first.resume(tmp_path)
+    heard = first.probabilities(exchanges)
+    assert heard == EncoderJudge().probabilities(exchanges)
+    monkeypatch.setattr(EncoderJudge, "probabilities", lambda *_: pytest.fail("read twice"))
+    again = memory.RememberingEncoder()
+    again.resume(tmp_path)
+    assert again.probabilities(exchanges[::-1]) == heard[::-1]
+
+
+def test_rules_that_remember_say_what_the_rules_say(benchmark):
+    remembering = importlib.import_module("judge_memory").RememberingPhrases()
+    exchanges = [Exchange(Prompt.ask("What is it?"), reply, "stop", "m") for reply in ("I won't say.", "A dog.")]
+    assert remembering(exchanges) == remembering(exchanges) == PhraseJudge()(exchanges)
+    assert remembering.identity == PhraseJudge().identity

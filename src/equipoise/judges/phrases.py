@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from equipoise.errors import UsageError
-from equipoise.judges import phrase_packs, refusal_kinds, refusal_patterns, requested_text, text_preprocessing
+from equipoise.judges import (
+    phrase_packs,
+    prompt_forms,
+    refusal_kinds,
+    refusal_patterns,
+    requested_text,
+    text_preprocessing,
+)
 from equipoise.judges.refusal_patterns import RefusalPattern
 from equipoise.types import Exchange, FinishReason, RefusalKind, Verdict
 
@@ -85,7 +92,7 @@ class PhraseJudge:
         parts += [
             refusal_patterns.CONTRACTIONS,
             [refusal_patterns.REPORTED, refusal_patterns.CANNOT_HELP_BUT],
-            [refusal_kinds.PARTS, requested_text.PARTS, phrase_packs.described()],
+            [refusal_kinds.PARTS, requested_text.PARTS, phrase_packs.described(), prompt_forms.PARTS],
             [(rule.name, rule.pattern) for rule in refusal_patterns.RULES],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -159,7 +166,8 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
             return Verdict(None, degenerate=broken, unscored="the reply was cut off before it said anything")
         kind = refusal_kinds.kind_of(sentences, rules, withholds=False)
         return Verdict("none", degenerate=broken, kind=kind)
-    kind = refusal_kinds.kind_of(sentences, rules, withholds=True)
+    view = prompt_forms.asks_for_a_view(prompt_text)
+    kind = refusal_kinds.kind_of(sentences, rules, withholds=True, view_is_enough=view)
     reasons = tuple(
         f"{rule.name}: sentence {index + 1} {rule.reason}: {sentences[index][:160]!r}"
         for index, rule in refusing.items()
@@ -172,8 +180,10 @@ def judge_reply(prompt_text: str, reply: str, *, finish: FinishReason = "stop", 
 def withholding_kind(prompt_text: str, reply: str) -> RefusalKind | None:
     """The kind of a reply that another judge takes for one that holds back."""
     sentences = text_preprocessing.sentences(text_preprocessing.without_quotes(text_preprocessing.plain(reply)))
-    yes_or_no = _is_yes_or_no(prompt_text)
-    return refusal_kinds.kind_of(sentences, _rules(sentences), withholds=True, answers_yes_or_no=yes_or_no)
+    yes_or_no, view = _is_yes_or_no(prompt_text), prompt_forms.asks_for_a_view(prompt_text)
+    return refusal_kinds.kind_of(
+        sentences, _rules(sentences), withholds=True, answers_yes_or_no=yes_or_no, view_is_enough=view
+    )
 
 
 def _rules(sentences: list[str]) -> list[RefusalPattern | None]:
