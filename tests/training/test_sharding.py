@@ -17,8 +17,8 @@ from equipoise.training.derta import train as derta
 from equipoise.training.processes import TrainingProcesses
 from equipoise.training.sharding import ShardingPlan, _parts, part_of, whole
 from equipoise.training.supervised_training import SupervisedSettings, fit
-from tests.training.derta.tokenizer_kinds import write_text_model
 from tests.training.derta.test_train import ROWS, config
+from tests.training.derta.tokenizer_kinds import write_text_model
 
 
 @pytest.fixture

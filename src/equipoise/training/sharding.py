@@ -33,7 +33,7 @@ class ShardingPlan:
     recompute: bool = False
     """Compute activations again in the backward pass."""
     classes: tuple[str, ...] = ()
-    """Names of the modules that are collected one at a time; empty for the members of all outermost lists of modules."""
+    """Names of the modules that are collected one at a time; empty for the members of outermost lists of modules."""
 
     @classmethod
     def configured(cls) -> ShardingPlan | None:
@@ -148,7 +148,7 @@ class WholeState:
 def whole(weight: Tensor) -> Tensor:
     """A sharded tensor put together, which all processes do at once; any other tensor as it is."""
     values: Tensor = weight.detach()
-    return values.full_tensor() if _is_sharded(weight) else values  # type: ignore[attr-defined,no-any-return]
+    return values.full_tensor() if _is_sharded(weight) else values  # type: ignore[attr-defined]
 
 
 def part_of(value: Tensor, like: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ POLICIES: Final[dict[str, str]] = {
     "balanced": "a text in front of every conversation asks to judge by what is meant, not by single words",
     "contextual": "every request is put into a sentence that names its harmless reading",
     "few-shot": "four examples of requests with good replies stand in front of every request",
-    "interactive": "where the model refuses a request that looks benign, it is asked once more in the same conversation",
-    "anew": "where the model refuses a request that looks benign, it is asked once more in a new conversation",
+    "interactive": "where the model refuses a request that looks benign, it is asked again in the same conversation",
+    "anew": "where the model refuses a request that looks benign, it is asked again in a new conversation",
     "combined": "a text, examples and one more request after a refusal",
 }
 """Prompt policies that come with Equipoise."""

@@ -58,7 +58,5 @@ def _least_visible(rows: list[FrontierRow]) -> str:
     )
     if not widths:
         return "No change could be compared."
-    return (
-        f"With so few prompts a change has to be larger than about {100 * widths[len(widths) // 2]:.0f} points to be seen; "
-        "smaller ones may be there."
-    )
+    middle = 100 * widths[len(widths) // 2]
+    return f"A change has to be larger than about {middle:.0f} points to be seen here; smaller ones may be there."
