@@ -19,7 +19,7 @@ from equipoise.training.derta.train import DertaTrainingConfig
 from equipoise.training.derta.train import train as train_derta
 from equipoise.training.detector import DetectorCollator, head_groups
 from equipoise.training.detoxifier import DetoxifierTrainingConfig
-from equipoise.training.sharding import ShardedCopy
+from equipoise.training.sharded_copy import ShardedCopy
 from equipoise.training.supervised_training import SupervisedSettings, fit
 from tests.training.derta.test_train import ROWS
 from tests.training.fakes import KilledError, kill_at, noise, noted, tiny

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from equipoise.errors import UsageError
 from equipoise.training import processes
 from equipoise.training.processes import TrainingProcesses, shared_mean, shared_weight
-from equipoise.training.sharding import ShardingPlan
+from equipoise.training.sharded_copy import ShardingPlan
 from tests.child_process import environment
 from tests.guard.tiny_models import decoder, encoder
 from tests.models.families.llava import llava

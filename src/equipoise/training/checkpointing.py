@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from equipoise.errors import OutputError, UsageError
-from equipoise.training.sharding import part_of, whole
+from equipoise.training.sharded_copy import part_of, whole
 
 CHECKPOINT: Final = "checkpoint.pt"
 """Name of the file in the folder of a training."""

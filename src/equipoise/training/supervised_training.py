@@ -24,7 +24,7 @@ from equipoise.training.checkpointing import LearnedWeights
 from equipoise.training.compiled_layers import compiled_layers
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.processes import TrainingProcesses, shared_weight
-from equipoise.training.sharding import ShardedCopy, WholeState
+from equipoise.training.sharded_copy import ShardedCopy, ShardingPlan, WholeState
 
 Row = TypeVar("Row")
 LossParts = Mapping[str, Tensor]
@@ -107,20 +107,9 @@ def fit(
         raise UsageError("expected rows to learn from, got none; try more rows")
     processes = TrainingProcesses.join(settings.device)
     device = find_device(settings.device)
-    sharded: ShardedCopy | None = None
-    chosen = list(groups or _decay_groups(model))
     whole_model = model.train()
-    if processes.sharding is None:
-        model.to(device)
-    else:
-        if settings.compiled:
-            raise UsageError(
-                "expected layers that are not compiled with FSDP, got compiled ones; try without --compile"
-            )
-        sharded = ShardedCopy(model, device, processes.sharding)
-        model, chosen = sharded.module, sharded.counterparts(chosen)
+    model, optimiser, sharded = _learner(model, groups, settings, processes.sharding, device)
     recomputing = settings.activation_checkpointing or bool(processes.sharding and processes.sharding.recompute)
-    optimiser = torch.optim.AdamW(chosen, lr=settings.rate, weight_decay=WEIGHT_DECAY)
     order = BatchOrder(len(rows), settings.batch, settings.seed, lengths)
     steps = settings.epochs * order.steps_per_epoch
     # AdamW's second moments are estimated from few gradients at first, so that a full rate would take steps of a random
@@ -159,6 +148,26 @@ def fit(
     if sharded is not None:
         sharded.copy_back()
     whole_model.eval()
+
+
+def _learner(
+    model: nn.Module,
+    groups: Sequence[dict[str, Any]] | None,
+    settings: SupervisedSettings,
+    plan: ShardingPlan | None,
+    device: torch.device,
+) -> tuple[nn.Module, torch.optim.Optimizer, ShardedCopy | None]:
+    """What takes the steps: the model on its device, or a sharded copy of it; its optimiser; the copy."""
+    chosen = list(groups or _decay_groups(model))
+    copy: ShardedCopy | None = None
+    if plan is None:
+        model.to(device)
+    elif settings.compiled:
+        raise UsageError("expected layers that are not compiled with FSDP, got compiled ones; try without --compile")
+    else:
+        copy = ShardedCopy(model, device, plan)
+        model, chosen = copy.module, copy.counterparts(chosen)
+    return model, torch.optim.AdamW(chosen, lr=settings.rate, weight_decay=WEIGHT_DECAY), copy
 
 
 def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:

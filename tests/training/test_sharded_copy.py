@@ -15,7 +15,7 @@ from equipoise.errors import UsageError
 from equipoise.training import supervised_training
 from equipoise.training.derta import train as derta
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.sharding import ShardingPlan, _parts, part_of, whole
+from equipoise.training.sharded_copy import ShardingPlan, _parts, part_of, whole
 from equipoise.training.supervised_training import SupervisedSettings, fit
 from tests.training.derta.test_train import ROWS, config
 from tests.training.derta.tokenizer_kinds import write_text_model
