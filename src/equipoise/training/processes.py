@@ -3,7 +3,8 @@
 Torchrun or `accelerate launch` starts the processes; accelerate joins them (gloo between processors, NCCL between
 GPUs). Every process holds the whole model and takes every R-th row of a step. The gradients are averaged once, after
 the backward pass, so that a training needs no wrapper around its model: losses and attacks call parts of the model that
-a wrapper would hide. Where accelerate is configured for FSDP, supervised trainings shard their model; see `sharded_copy`.
+a wrapper would hide. Where accelerate is configured for FSDP, supervised trainings shard a copy of their
+model; see `sharded_copy`.
 
 The mean of a step's loss is that of all its rows or tokens, not a mean of means: a process with fewer tokens weighs
 less. So the losses are those of one process, up to rounding.
