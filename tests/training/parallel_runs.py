@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from equipoise.guard.detector.network import HarmNetwork, pooling_of
 from equipoise.guard.training_rows import RewrittenReply
-from equipoise.training import adversarial, detoxifier, kept_refusals
+from equipoise.training import adversarial, detoxifier, kept_refusals, supervised_training
 from equipoise.training.adversarial import AdversarialTrainingConfig
 from equipoise.training.derta.train import DertaTrainingConfig
 from equipoise.training.derta.train import train as train_derta
 from equipoise.training.detector import DetectorCollator, head_groups
 from equipoise.training.detoxifier import DetoxifierTrainingConfig
+from equipoise.training.sharded_copy import ShardedCopy
 from equipoise.training.supervised_training import SupervisedSettings, fit
 from tests.training.derta.test_train import ROWS
-from tests.training.fakes import noise, noted, tiny
+from tests.training.fakes import KilledError, kill_at, noise, noted, tiny
 
 REWRITES = [
     RewrittenReply(f"r{number}", "how do i make a bomb", "take it and mix " * (1 + number), "sorry i cannot")
     for number in range(5)
 ]
+KILL = 3
+"""The step at which a training is killed; the checkpoint is that of the step before."""
 WINDOWS = [
     {"windows": [[2, 5 + number, 7, 3]] * (1 + number % 2), "label": float(number % 2), "weight": 1.0 + number % 3}
     for number in range(7)
@@ -50,15 +55,21 @@ def detector_losses(base: Path, out: Path) -> list[float]:
     return losses
 
 
-def all_losses(folder: Path, out: Path) -> dict[str, list[float]]:
-    """The losses of every training that several processes share; models lie in `folder`."""
-    kept_refusals.CHECKED_QUESTIONS = 2
-    losses: dict[str, list[float]] = {"detoxifier": [], "derta": [], "adversarial": []}
+def supervised_losses(folder: Path, out: Path) -> dict[str, list[float]]:
+    """The losses of the supervised trainings; models lie in `folder`."""
+    losses: dict[str, list[float]] = {"detoxifier": [], "derta": []}
     losses["detector"] = detector_losses(folder / "encoder", out / "detector")
     rewriting = DetoxifierTrainingConfig(str(folder / "decoder"), epochs=2, batch=3, rate=1e-3)
     detoxifier.train(rewriting, REWRITES, out / "detoxifier", device="cpu", progress=noted(losses["detoxifier"]))
     refusing = DertaTrainingConfig(str(folder / "chat"), batch=4, dtype="float32", epochs=1)
     train_derta(refusing, ROWS, out / "derta", device="cpu", progress=noted(losses["derta"]))
+    return losses
+
+
+def all_losses(folder: Path, out: Path) -> dict[str, list[float]]:
+    """The losses of every training that several processes share."""
+    kept_refusals.CHECKED_QUESTIONS = 2
+    losses = supervised_losses(folder, out) | {"adversarial": []}
     # Weights, not adapters: theirs begin with a dropout of their own in each process.
     attacked = AdversarialTrainingConfig(steps=2, pictures=3, questions=2, inner_steps=2, warmup=1, side=32)
     model = tiny(folder / "llava")
@@ -67,9 +78,41 @@ def all_losses(folder: Path, out: Path) -> dict[str, list[float]]:
     return losses
 
 
+def resumed_losses(folder: Path, out: Path, kill: int | None = None) -> list[float]:
+    """The losses of DeRTa's training with a checkpoint after every step, from the last one on."""
+    losses: list[float] = []
+    config = DertaTrainingConfig(str(folder / "chat"), batch=4, dtype="float32", epochs=2)
+    stop = noted(losses) if kill is None else kill_at(kill)
+    train_derta(config, ROWS, out, checkpoint_every=1, device="cpu", progress=stop)
+    return losses
+
+
+def sharded(folder: Path, out: Path) -> dict[str, list[float]]:
+    """The supervised trainings with FSDP; one more that is killed, and one that goes on from a whole checkpoint.
+
+    `shares` is not a loss: what this process holds of each sharded model.
+    """
+    shares: list[float] = []
+
+    class NotedCopy(ShardedCopy):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            weights = list(self.module.parameters())
+            held = sum(weight.to_local().numel() for weight in weights)  # type: ignore[operator]
+            shares.append(held / sum(weight.numel() for weight in weights))
+
+    supervised_training.ShardedCopy = NotedCopy  # type: ignore[misc]
+    losses = supervised_losses(folder, out) | {"shares": shares}
+    with suppress(KilledError):
+        resumed_losses(folder, out / "killed", KILL)
+    losses["resumed"] = resumed_losses(folder, out / "begun")
+    return losses
+
+
 def main(arguments: Sequence[str]) -> None:
-    """What each process runs: the folder of models, the folder of results."""
-    print(json.dumps(all_losses(Path(arguments[0]), Path(arguments[1]))))
+    """What each process runs: the folder of models, the folder of results, and whether models are sharded."""
+    run = sharded if arguments[2:] == ["sharded"] else all_losses
+    print(json.dumps(run(Path(arguments[0]), Path(arguments[1]))))
 
 
 if __name__ == "__main__":

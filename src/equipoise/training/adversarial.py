@@ -146,6 +146,7 @@ def train(
     if not 0 < blend <= 1:
         raise UsageError(f"expected a share of the change above 0 and up to 1, got {blend:g}; try 1")
     processes = TrainingProcesses.join(model.device.type)
+    processes.require_whole_model("adversarial training")
     full_recipe = {**recipe.to_dict(), "source": source, "model": model.revision}
     Checkpoint(out, full_recipe).require_same_recipe()
     refused = sample_refused(sample_example, recipe.seed)

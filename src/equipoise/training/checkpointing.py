@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from equipoise.errors import OutputError, UsageError
+from equipoise.training.sharded_copy import part_of, whole
 
 CHECKPOINT: Final = "checkpoint.pt"
 """Name of the file in the folder of a training."""
@@ -44,8 +45,8 @@ class LearnedWeights:
         return cls([parameter for parameter in model.parameters() if parameter.requires_grad])
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights by their number."""
-        return {str(index): weight.detach() for index, weight in enumerate(self.weights)}
+        """Weights by their number; of sharded ones the whole, which all processes put together at once."""
+        return {str(index): whole(weight) for index, weight in enumerate(self.weights)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Copy the values into the weights, wherever these are.
@@ -56,7 +57,7 @@ class LearnedWeights:
         """
         with torch.no_grad():
             for index, weight in enumerate(self.weights):
-                weight.copy_(state[str(index)])
+                weight.copy_(part_of(state[str(index)], weight))
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,22 @@ class Checkpoint:
             ) from error
         return int(saved["step"])
 
-    def save(self, state: Mapping[str, Stateful], step: int) -> None:
+    def save(self, state: Mapping[str, Stateful], step: int, *, writes: bool = True) -> None:
         """Write the state after `step` steps; a kill meanwhile leaves the checkpoint before.
+
+        Args:
+            state: its parts by name.
+            step: finished steps.
+            writes: whether this process does. The others call it as well, since a sharded state is put together by
+                all of them.
 
         Raises:
             OutputError: the file cannot be written.
         """
         half_written = self.path.with_suffix(".part")
         states = {name: part.state_dict() for name, part in state.items()}
+        if not writes:
+            return
         with writing_to(self.folder):
             torch.save({"recipe": self.recipe, "step": step, "state": states}, half_written)
             os.replace(half_written, self.path)

@@ -79,12 +79,10 @@ class TrainingLoop:
                 raise UsageError(f"expected a finite loss, got {loss} at step {done}; try a lower learning rate")
             if progress is not None:
                 progress(done, self.steps, loss)
-            if not self.writes:
-                continue
-            if done % TRACE_EVERY == 0 or done == self.steps:
+            if self.writes and (done % TRACE_EVERY == 0 or done == self.steps):
                 self._append({"step": done, **losses, "seconds": round(time.monotonic() - started, 1)})
             if done % self.checkpoint_every == 0 or done == self.steps:
-                self._checkpoint.save(state, done)
+                self._checkpoint.save(state, done, writes=self.writes)
 
     @property
     def _checkpoint(self) -> Checkpoint:

@@ -3,7 +3,8 @@
 Torchrun or `accelerate launch` starts the processes; accelerate joins them (gloo between processors, NCCL between
 GPUs). Every process holds the whole model and takes every R-th row of a step. The gradients are averaged once, after
 the backward pass, so that a training needs no wrapper around its model: losses and attacks call parts of the model that
-a wrapper would hide.
+a wrapper would hide. Where accelerate is configured for FSDP, supervised trainings shard a copy of their
+model; see `sharded_copy`.
 
 The mean of a step's loss is that of all its rows or tokens, not a mean of means: a process with fewer tokens weighs
 less. So the losses are those of one process, up to rounding.
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, distributed
 
 from equipoise.errors import UsageError
+from equipoise.training.sharded_copy import ShardingPlan
 
 COUNT: Final = "WORLD_SIZE"
 """Environment variable with the number of processes, set by launchers."""
@@ -38,6 +40,8 @@ class TrainingProcesses:
     """Its number, from 0 on."""
     count: int = 1
     """How many there are."""
+    sharding: ShardingPlan | None = None
+    """How supervised trainings shard their model; None where every process holds all of it."""
 
     @classmethod
     def join(cls, device: str | None = None) -> Self:
@@ -47,7 +51,7 @@ class TrainingProcesses:
             device: as the user named it; `cpu` joins over gloo where there are GPUs, too.
 
         Raises:
-            UsageError: the launcher is configured for something else than data-parallel processes.
+            UsageError: the launcher is configured for something else than data-parallel processes or FSDP2.
         """
         if not distributed.is_initialized():
             if os.environ.get(COUNT, "1") == "1":
@@ -56,14 +60,26 @@ class TrainingProcesses:
             from accelerate.state import DistributedType
 
             state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-            _require_data_parallel(str(state.distributed_type), os.environ.get("ACCELERATE_USE_FSDP") == "true")
+            _require_data_parallel(str(state.distributed_type))
             assert state.distributed_type != DistributedType.NO
-        return cls(distributed.get_rank(), distributed.get_world_size())
+        return cls(distributed.get_rank(), distributed.get_world_size(), ShardingPlan.configured())
 
     @property
     def is_first(self) -> bool:
         """Whether this one writes files."""
         return self.rank == 0
+
+    def require_whole_model(self, training: str) -> None:
+        """Refuse FSDP for a training that calls parts of its model.
+
+        Raises:
+            UsageError: the model would be sharded.
+        """
+        if self.sharding is not None:
+            raise UsageError(
+                f"expected processes that each hold the model for {training}, got FSDP; try torchrun "
+                "--nproc-per-node N -m equipoise train, or --lora for a model that does not fit"
+            )
 
     def share(self, rows: Sequence[Row]) -> Sequence[Row]:
         """This process's rows of a step.
@@ -79,7 +95,8 @@ class TrainingProcesses:
         A weight that no process has a gradient for keeps none, so that no optimiser decays it; one that only some have
         a gradient for counts as zero in the others.
         """
-        if self.count == 1:
+        if self.count == 1 or self.sharding is not None:
+            # FSDP has averaged them in the backward pass, each process its own part.
             return
         used = torch.tensor([weight.grad is not None for weight in weights], device=_message_device()).int()
         distributed.all_reduce(used)
@@ -160,10 +177,10 @@ def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
     return buckets
 
 
-def _require_data_parallel(kind: str, fsdp: bool) -> None:
-    if fsdp or kind.rpartition(".")[2] not in ("MULTI_CPU", "MULTI_GPU"):
-        what = "FSDP" if fsdp else kind.rpartition(".")[2]
+def _require_data_parallel(kind: str) -> None:
+    name = kind.rpartition(".")[2]
+    if name not in ("MULTI_CPU", "MULTI_GPU"):
         raise UsageError(
-            f"expected processes that each hold the model, got {what}; try torchrun --nproc-per-node N -m equipoise "
+            f"expected data-parallel processes or FSDP, got {name}; try torchrun --nproc-per-node N -m equipoise "
             "train, or --lora for a model that does not fit"
         )

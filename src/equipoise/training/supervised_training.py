@@ -24,6 +24,7 @@ from equipoise.training.checkpointing import LearnedWeights
 from equipoise.training.compiled_layers import compiled_layers
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
 from equipoise.training.processes import TrainingProcesses, shared_weight
+from equipoise.training.sharded_copy import ShardedCopy, ShardingPlan, WholeState
 
 Row = TypeVar("Row")
 LossParts = Mapping[str, Tensor]
@@ -85,7 +86,8 @@ def fit(
     """Train, in place, the weights of `model` that require gradients; the same call goes on where it was killed.
 
     Args:
-        model: moved to the device, and in eval mode afterwards.
+        model: moved to the device, and in eval mode afterwards. With FSDP it stays where it is, as it may not fit on
+            the device, and a copy is sharded.
         rows: what is learned from.
         collate: makes a batch of some rows: tensors, or anything else that has their `to`.
         settings: how long, how fast and where.
@@ -97,7 +99,7 @@ def fit(
         progress: called after every step.
 
     Raises:
-        UsageError: no rows, a folder of another recipe, or a loss that is not finite.
+        UsageError: no rows, a folder of another recipe, a loss that is not finite, or compiled layers with FSDP.
         OutputError: the folder cannot be written.
         ModelError: there is no such device, or no decoder layers to compile.
     """
@@ -105,8 +107,9 @@ def fit(
         raise UsageError("expected rows to learn from, got none; try more rows")
     processes = TrainingProcesses.join(settings.device)
     device = find_device(settings.device)
-    model.to(device).train()
-    optimiser = torch.optim.AdamW(list(groups or _decay_groups(model)), lr=settings.rate, weight_decay=WEIGHT_DECAY)
+    whole_model = model.train()
+    model, optimiser, sharded = _learner(model, groups, settings, processes.sharding, device)
+    recomputing = settings.activation_checkpointing or bool(processes.sharding and processes.sharding.recompute)
     order = BatchOrder(len(rows), settings.batch, settings.seed, lengths)
     steps = settings.epochs * order.steps_per_epoch
     # AdamW's second moments are estimated from few gradients at first, so that a full rate would take steps of a random
@@ -124,7 +127,7 @@ def fit(
         with (
             seeded(seed, device),
             torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16),
-            recomputed_activations(model, learning=True) if settings.activation_checkpointing else nullcontext(),
+            recomputed_activations(model, learning=True) if recomputing else nullcontext(),
         ):
             value = loss(model, batch)
         parts = {"loss": value} if isinstance(value, Tensor) else dict(value)
@@ -141,8 +144,30 @@ def fit(
 
     loop = TrainingLoop(out, steps, recipe, settings.checkpoint_every, processes.is_first)
     with compiled_layers(model, settings.compiled):
-        loop.run(step, {"weights": weights, "optimiser": optimiser}, progress)
-    model.eval()
+        loop.run(step, {"weights": weights, "optimiser": WholeState(optimiser) if sharded else optimiser}, progress)
+    if sharded is not None:
+        sharded.copy_back()
+    whole_model.eval()
+
+
+def _learner(
+    model: nn.Module,
+    groups: Sequence[dict[str, Any]] | None,
+    settings: SupervisedSettings,
+    plan: ShardingPlan | None,
+    device: torch.device,
+) -> tuple[nn.Module, torch.optim.Optimizer, ShardedCopy | None]:
+    """What takes the steps: the model on its device, or a sharded copy of it; its optimiser; the copy."""
+    chosen = list(groups or _decay_groups(model))
+    copy: ShardedCopy | None = None
+    if plan is None:
+        model.to(device)
+    elif settings.compiled:
+        raise UsageError("expected layers that are not compiled with FSDP, got compiled ones; try without --compile")
+    else:
+        copy = ShardedCopy(model, device, plan)
+        model, chosen = copy.module, copy.counterparts(chosen)
+    return model, torch.optim.AdamW(chosen, lr=settings.rate, weight_decay=WEIGHT_DECAY), copy
 
 
 def _decay_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -60,6 +60,21 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         watch = replace(watch, audit=AuditCallbacks(progress=progress))
+    elif mode == "kill-in-fit":
+
+        def fitting(stage: str, done: int, total: int) -> None:
+            if stage.startswith("activations"):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        watch = replace(watch, fit=fitting)
+    elif mode == "refuse-to-ask":
+        # The replies that a fit is made on were all there before the kill.
+        from equipoise.steering import find
+
+        def ask(*_arguments: Any) -> Any:
+            raise AssertionError("asked twice")
+
+        find.reply_rows = ask
     else:
 
         def refuse(request: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,19 @@ def test_behind_a_server_the_guard_is_deployed_as_a_gateway() -> None:
         "equipoise guard serve --upstream http://host/v1 --detector embedded --detoxifier testbed"
     )
     assert deploy_command(measured, measured.plain).startswith("# no change")
+
+
+def test_behind_a_server_a_prompt_policy_is_deployed_in_the_gateway(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").touch()
+    rows = [row(f"prompt:{name}", 20, 10) for name in ("few-shot", "interactive", str(tmp_path / "mine.toml"))]
+    measured = frontier(row("plain", 60, 10), *rows, served=True)
+    ours, retry, own = (deploy_command(measured, part) for part in measured.rows[1:])
+    assert ours == (
+        """printf '[prompt]\\nuse = "few-shot"\\n' > policy.toml && """
+        "equipoise guard serve --upstream http://host/v1 --policy policy.toml"
+    )
+    assert retry.startswith("# interactive asks again after a refusal, which the gateway does not")
+    assert "[[prompt.steps]]" in own
 
 
 def test_rows_are_listed_by_how_surely_they_are_on_the_front() -> None:

@@ -80,3 +80,13 @@ def test_a_vector_of_false_refusals_is_chosen_with_contrasts_in_view(
 def test_our_own_prompts_stand_under_their_own_name(name: str) -> None:
     data = FitData.of(registry())
     assert any(sample.suite == f"equipoise-{name}" for sample in data.all)
+
+
+def test_a_fit_that_uses_few_samples_is_not_estimated_by_all_of_them() -> None:
+    samples = planted_suite(300).samples
+    few, many = FitData(samples[:30], samples[30:60]), FitData(samples[:150], samples[150:])
+    for name, row in FITTERS.items():
+        assert row.replies(few) == 60 * row.forwards
+        limited = row.most is not None
+        assert limited is (name in ("dro", "derta"))
+        assert row.replies(many) == row.forwards * (row.most or 300)

@@ -219,6 +219,26 @@ def test_a_killed_frontier_goes_on_without_fitting_twice(tmp_path: Path) -> None
     assert len(keys) == len(set(keys)), "no prompt is asked twice"
 
 
+def test_a_fit_that_was_killed_keeps_its_finished_stages(tmp_path: Path) -> None:
+    """The process kills itself within the fit, after its replies and before its activations are finished."""
+    folder = tmp_path / "frontier"
+    words = [sys.executable, "-m", "tests.audit.frontier.planted", str(folder)]
+    killed = subprocess.run([*words, "kill-in-fit"], cwd=Path(__file__).parents[3], env=os.environ, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not list(folder.glob("fits/*/fit.json"))
+    stages = {file: file.read_bytes() for file in folder.glob("fits/shared/*/replies-*.json")}
+    assert len(stages) == 4, "harmful and harmless, to fit on and to choose on"
+    before = replies(folder)
+    done = subprocess.run([*words, "refuse-to-ask"], cwd=Path(__file__).parents[3], env=os.environ, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert {file: file.read_bytes() for file in stages} == stages
+    frontier = Frontier.read(folder)
+    assert [row.name for row in frontier.rows] == ["plain", "surgical"]
+    assert replies(folder) == 2 * before, "the plain prompts once, those of the mitigation once"
+    (fit,) = folder.glob("fits/surgical-*/fit.json")
+    assert json.loads(fit.read_text())["seconds"] > 0
+
+
 def test_a_variant_is_asked_exactly_the_test_samples(config: Config) -> None:
     settings = config("guard")
     folder = run_frontier(replace(settings, variants=(parse_variant("surgical", "planted"),)))

@@ -28,8 +28,11 @@ def measured() -> Frontier:
 
 
 def test_what_to_ship_stands_before_every_table(measured: Frontier) -> None:
-    text = page(measured)
-    assert text.index("Ship: <bdi>surgical</bdi>") < text.index("<table")
+    # Numbers stay on one line with their unit.
+    text = page(measured).replace("\N{NO-BREAK SPACE}", " ")
+    assert text.index("Ship: <bdi>surgical</bdi>") < text.index("What it costs") < text.index("<table")
+    assert "<dd>the model&#39;s weights stay" in text
+    assert text.index("What it costs") < text.index("What is uncertain") < text.index("How to use it")
     assert "surgical lowers needless refusals from 30.0 % to 10.0 %" in text
     assert "equipoise ask &#39;QUESTION&#39; --model ORG/NAME --defend surgical" in text
 

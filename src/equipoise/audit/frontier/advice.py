@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from equipoise.audit.frontier.document import Frontier, FrontierRow
@@ -20,6 +21,8 @@ NOT_DECLARED: Final = "not declared"
 """`FrontierRow.tuning` of a row that came with files of unknown origin."""
 CERTAIN: Final = 0.05
 """Corrected p-value below which a change counts as measured."""
+RETRIES: Final = ("interactive", "anew", "combined")
+"""Prompt policies of ours with a second request, which the gateway does not send."""
 WORDS: Final[dict[RateName, str]] = {"needless_refusal": "needless refusals", "harmful_answer": "harmful answers"}
 
 
@@ -113,11 +116,26 @@ def deploy_command(frontier: Frontier, row: FrontierRow) -> str:
     guard = next((spec for spec in row.specs if spec.partition(":")[0] == "guard"), None)
     if frontier.recipe["model"].get("served"):
         upstream = model.partition("#")[0]
+        policy = next((spec.partition(":")[2] for spec in row.specs if spec.partition(":")[0] == "prompt"), None)
+        if policy is not None:
+            return _served_policy(policy.removeprefix("file=") or "balanced", upstream)
         if guard is None:
             return f"# no change: keep calling {model}"
         return " ".join(["equipoise guard serve --upstream", shlex.quote(upstream), *_guard_options(guard)])
     specs = " ".join(f"--defend {shlex.quote(spec)}" for spec in row.specs)
     return f"equipoise ask 'QUESTION' --model {shlex.quote(row.model)} {specs}".strip()
+
+
+def _served_policy(policy: str, upstream: str) -> str:
+    """The gateway with a prompt policy of ours; it also has a guard, which it never runs without."""
+    if policy in RETRIES:
+        return f"# {policy} asks again after a refusal, which the gateway does not: countermeasures.prompted_chat does"
+    if Path(policy).exists():
+        return (
+            f"# put the steps of {policy} under [[prompt.steps]] of a guard's policy file: equipoise guard serve --help"
+        )
+    file = f"""printf '[prompt]\\nuse = "{policy}"\\n' > policy.toml"""
+    return f"{file} && equipoise guard serve --upstream {shlex.quote(upstream)} --policy policy.toml"
 
 
 def _guard_options(spec: str) -> list[str]:

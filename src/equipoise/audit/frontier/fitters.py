@@ -120,8 +120,15 @@ class Fitter:
     """Counts up when the same request would give another result; part of the cache's key."""
     forwards: float = 6.0
     """Passes of every sample through the model, roughly, in units of one reply; for `--budget`."""
+    most: int | None = None
+    """Samples that it uses at most; None is all."""
     has_chance: bool = False
     """Whether another seed gives another result."""
+
+    def replies(self, data: FitData) -> float:
+        """What a fit takes, in units of one reply, roughly."""
+        count = len(data.all)
+        return self.forwards * (count if self.most is None else min(count, self.most))
 
 
 def fit_surgical(request: FitRequest) -> FitOutcome:
@@ -230,7 +237,8 @@ FITTERS: Final[dict[str, Fitter]] = {
         "harmful and harmless prompts of the selection split, and our own",
         fit_dro,
         version=2,
-        forwards=20.0,
+        forwards=12.0,
+        most=96,
         has_chance=True,
     ),
     "derta": Fitter(
@@ -239,7 +247,8 @@ FITTERS: Final[dict[str, Fitter]] = {
         "harmful and harmless prompts of the selection split, and our own, with answers that the model writes",
         fit_derta,
         makes="adapter",
-        forwards=15.0,
+        forwards=10.0,
+        most=144,
         has_chance=True,
     ),
 }

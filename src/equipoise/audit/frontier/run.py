@@ -330,7 +330,7 @@ class _FrontierRunner:
         samples = sum(len(suite.samples) for suite in self.config.registry.test_suites)
         reply = self.plain_seconds / max(samples, 1)
         missing = [fitter for fitter in variant.fitters if self.fits.get(fitter, base, seed) is None]
-        fitting = sum(fitter.forwards for fitter in missing) * len(self.fits.data.all) * reply
+        fitting = sum(fitter.replies(self.fits.data) for fitter in missing) * reply
         specs = variant.specs([Path("fitted") if link.fitter else None for link in variant.links], seed)
         return fitting + self.plain_seconds * guessed_ratio(specs)
 

@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from equipoise import __version__
 from equipoise.audit.frontier.advice import WORDS, FrontierAdvice, direction, rank
+from equipoise.audit.frontier.description import describe
 from equipoise.audit.frontier.document import Frontier, FrontierRow
 from equipoise.audit.labels import AXES, RateName
 from equipoise.files import write_whole
+from equipoise.report.frontier.answer import costs, uncertainty
 from equipoise.report.frontier.plot import FrontPlot, draw_front
 from equipoise.report.templates import environment
 from equipoise.stats.estimates import PairedChange
@@ -63,6 +65,11 @@ class ShownRow:
     """Numbers of the rows whose measured points dominate it."""
 
     @property
+    def about(self) -> str:
+        """What the mitigation is, in a phrase."""
+        return describe(self.row.name)
+
+    @property
     def front(self) -> tuple[str, str]:
         """Where it stands to the front, in words, with the tone of a chip."""
         membership = self.row.membership
@@ -94,6 +101,10 @@ class FrontierPage:
     """The row that the advice names."""
     tests: int
     """Samples of the test split."""
+    costs: str
+    """What the chosen row costs."""
+    uncertain: list[str]
+    """How sure the figures of the chosen row are."""
 
 
 def write_frontier_page(frontier: Frontier, advice: FrontierAdvice, out: Path) -> Path:
@@ -136,14 +147,17 @@ def _page(frontier: Frontier, advice: FrontierAdvice) -> FrontierPage:
         )
         for number, row in enumerate(ordered)
     )
+    chosen = next(shown for shown in rows if shown.row.name == advice.ship)
     return FrontierPage(
         frontier=frontier,
         advice=advice,
         rows=rows,
         plot=draw_front(ordered),
         has_attack=any(row.attacked for row in ordered),
-        chosen=next(shown for shown in rows if shown.row.name == advice.ship),
+        chosen=chosen,
         tests=sum(suite["test"] for suite in frontier.recipe["split"]["suites"]),
+        costs=costs(chosen.row),
+        uncertain=uncertainty(frontier, chosen.row),
     )
 
 
@@ -166,6 +180,11 @@ def size(bytes_: int | None) -> str:
     return "not measured" if bytes_ is None else f"{bytes_ / 1e6:,.0f} MB"
 
 
+def unbroken(text: str) -> str:
+    """A sentence whose numbers stay on one line with their unit."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(" points", "\N{NO-BREAK SPACE}points")
+
+
 def command(words: Any) -> str:
     """A command as one types it."""
     return words if isinstance(words, str) else shlex.join(words)
@@ -173,6 +192,6 @@ def command(words: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    own = {filter_.__name__: filter_ for filter_ in (ratio, duration, size, command)}
+    own = {filter_.__name__: filter_ for filter_ in (ratio, duration, size, command, unbroken)}
     # The macros of the audit's page name the filter `label`, for warnings with a kind; there are none here.
     return environment("equipoise.report.frontier", "equipoise.report.audit", filters={**own, "label": str})

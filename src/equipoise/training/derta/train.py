@@ -15,7 +15,7 @@ from equipoise.data.refusal_rows import RefusalRow, raise_problems, rows_hash
 from equipoise.errors import ModelError, UsageError
 from equipoise.files import write_json
 from equipoise.judges.phrases import judge_reply
-from equipoise.models.load import load
+from equipoise.models.load import find_device, load
 from equipoise.models.model_location import locate
 from equipoise.models.transformers_model import TransformersModel
 from equipoise.training.checkpointing import Checkpoint
@@ -161,9 +161,18 @@ def train(
     recipe = _recipe(config, learned)
     processes = TrainingProcesses.join(device)
     Checkpoint(out, recipe).require_same_recipe()
-    model = load(config.model, device=device, dtype=config.dtype)
+    # A model that is sharded may not fit on one device: it is read into the machine's memory.
+    model = load(config.model, device=device if processes.sharding is None else "cpu", dtype=config.dtype)
+    compute = model.device if processes.sharding is None else find_device(device)
     if not isinstance(model, TransformersModel):
         raise ModelError(f"expected a model of transformers, got {config.model}; try a chat model's folder")
+    if processes.sharding is not None and len({len(row.pictures) for row in learned}) > 1:
+        # Rows of other numbers of pictures are other forward passes, and a sharded model runs those of all processes
+        # at once.
+        raise UsageError(
+            "expected rows with the same number of pictures for FSDP, got several; try torchrun without FSDP, or a "
+            "file of rows for each number"
+        )
     uses = _uses(learned, config)
     items = _items(model, learned, uses, config)
     openers = learn_opener_tokens(model, learned, config.openers)
@@ -172,7 +181,7 @@ def train(
     with seeded(config.seed):
         # Adapters on the language tower alone: refusing is decided there, and a frozen tower keeps what the model sees.
         adapted = choose_learners(model.model, ("language",), config.rank)
-    if model.device.type == "cpu" and not model.reads_pictures:
+    if compute.type == "cpu" and not model.reads_pictures:
         # At these lengths torch's fused attention has the slower backward pass on a CPU.
         model.model.set_attn_implementation("eager")
     settings = SupervisedSettings(
@@ -181,7 +190,7 @@ def train(
         config.batch,
         config.seed,
         checkpoint_every=checkpoint_every,
-        device=str(model.device),
+        device=str(compute),
         compiled=config.compiled,
     )
     lengths = [len(item.labels) for item in items]
