@@ -138,9 +138,9 @@ def suffixes(guard: Guard, rows: Sequence[LabelledReply], steps: int) -> dict[st
             for seed, row in enumerate(rows)
         ]
         table[name] = {"stopped": sum(stopped(guard, Policy(), inputs)), "of": len(rows)}
-        table[name]["logit"] = round(fmean(detector.logits(inputs)), 2)
+        table[name]["logit"] = round(fmean(detector.logits(detector.windows(inputs))), 2)
         print("suffix", name, table[name], flush=True)
-    table["before"] = round(fmean(detector.logits([row.evidence for row in rows])), 2)
+    table["before"] = round(fmean(detector.logits(detector.windows([row.evidence for row in rows]))), 2)
     return table
 
 

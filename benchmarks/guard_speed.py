@@ -75,7 +75,10 @@ def agreement(exact: HarmDetector, rounded: HarmDetector, count: int) -> dict[st
     harmful = [row for row in rows if row.harmful][: count // 2]
     chosen = [*harmful, *[row for row in rows if not row.harmful][: count - len(harmful)]]
     # One at a time, as the gateway does.
-    logits = [np.array([detector.logits([row.evidence])[0] for row in chosen]) for detector in (exact, rounded)]
+    logits = [
+        np.array([detector.logits(detector.windows([row.evidence]))[0] for row in chosen])
+        for detector in (exact, rounded)
+    ]
     probabilities = [np.array([exact.calibration(logit) for logit in values]) for values in logits]
     difference = np.abs(logits[0] - logits[1])
     return {

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from equipoise.models.packed_turns import LearnedTurn, TurnPacker, TurnsOfPicture, additive_mask
+from equipoise.models.learned_turn import LearnedTurn
+from equipoise.models.packed_turns import TurnPacker, TurnsOfPicture, additive_mask
 from equipoise.reference.mllm.architecture import TowerSize, build_model, build_processor
 from tests.reference.tiny_base import write_tiny_base
 

@@ -14,19 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class LearnedTurn:
-    """A question and the reply to learn."""
-
-    question: str
-    """In any wording."""
-    reply: str
-    """Without the end token."""
-    ends: bool = True
-    """Whether the reply ends here; a reply that was cut off teaches no end."""
-    weight: float = 1.0
-    """Of the reply's tokens in the loss."""
+from equipoise.models.learned_turn import LearnedTurn
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from equipoise.models.packed_turns import LearnedTurn, TurnsOfPicture
+from equipoise.models.learned_turn import LearnedTurn
+from equipoise.models.packed_turns import TurnsOfPicture
 from equipoise.testbed.architectures import PATCH, SIDE
 from equipoise.testbed.world.drawing import draw_scene
 from equipoise.testbed.world.questions import (

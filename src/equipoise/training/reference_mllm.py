@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equipoise.models.packed_turns import LearnedTurn, TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
+from equipoise.models.learned_turn import LearnedTurn
+from equipoise.models.packed_turns import TurnBatch, TurnPacker, TurnsOfPicture, additive_mask
 from equipoise.reference.mllm.architecture import RANK, TowerSize, build_model, build_processor
 from equipoise.reference.mllm.scenes import PATCH_CLASSES, DrawnScene, sample_drawn_scene, sample_turns
 from equipoise.training.alignment import AlignmentRow

@@ -14,7 +14,9 @@ from tests.audit.frontier.folders import cases, write_folder
 
 
 @pytest.fixture
-def benchmark() -> ModuleType:
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    # Benchmarks import each other as scripts of one folder do.
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
     path = Path(__file__).parents[3] / "benchmarks" / "frontier.py"
     spec = importlib.util.spec_from_file_location("frontier_benchmark", path)
     assert spec is not None

@@ -68,11 +68,11 @@ def test_every_option_reaches_its_argument() -> None:
     settings = FullAttackOptions(
         epsilon="4/255", steps=7, max_seconds=2.0, seed=5, eot="noise", norm=NormName.l2, solver="apgd", refusal="No.",
         objective="set", direction=[Path("d")], elicit=Path("e"), keep_away=True, universal=True, learned_prompts=True,
-        restarts=2,
+        restarts=2, low_frequency=0.5, sentence_weight=0.25,
     ).settings()  # fmt: skip
     assert settings == {
         "epsilon": 4 / 255, "steps": 7, "max_seconds": 2.0, "seed": 5, "eot": ("noise",), "norm": "l2",
-        "perceptual": False, "restarts": 2,
+        "perceptual": False, "restarts": 2, "low_frequency": 0.5, "sentence_weight": 0.25,
         "solver": "apgd", "refusal": "No.", "objective": "set", "directions": (Path("d"),), "elicit": Path("e"),
         "keep_away": True, "universal": True, "learned_prompts": True,
     }  # fmt: skip

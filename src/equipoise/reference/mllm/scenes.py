@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
-from equipoise.models.packed_turns import LearnedTurn
+from equipoise.models.learned_turn import LearnedTurn
 from equipoise.reference.mllm.sentences import PICTURE_REFUSALS, READ_TEXT, reply_sentence
 from equipoise.reference.mllm.words import WORLD_STYLE, LetterBox, WordStyle, draw_word, sample_style
 from equipoise.testbed.world.drawing import draw_scene
