@@ -67,15 +67,7 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         watch = replace(watch, fit=fitting)
-    elif mode == "refuse-to-ask":
-        # The replies that a fit is made on were all there before the kill.
-        from equipoise.steering import find
-
-        def ask(*_arguments: Any) -> Any:
-            raise AssertionError("asked twice")
-
-        find.reply_rows = ask
-    else:
+    elif mode == "refuse-to-fit":
 
         def refuse(request: Any) -> Any:
             raise AssertionError("fitted twice")
