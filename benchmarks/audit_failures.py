@@ -19,7 +19,7 @@ from typing import Any
 from equipoise.execution import ShardStore, SpawnExecutor, WorkerGroup
 from equipoise.models.base import OpenModel
 from equipoise.types import Exchange, Prompt, Sample
-from killed_processes import WorkerKiller, kill_driver
+from killed_processes import WorkerKiller, kill_driver, losses
 from page import put
 
 ROOT = Path(__file__).parents[1]
@@ -75,16 +75,22 @@ def run_audit(out: Path, count: int, progress: Callable[[WorkerGroup], None]) ->
     return lines
 
 
-def check_audit(out: Path, count: int) -> None:
-    """Raise where a prompt has no reply of its own, or two, or no verdict."""
+def lost_and_doubled(out: Path, count: int) -> dict[str, int]:
+    """How many prompts have no reply or no verdict, and how many have two.
+
+    Raises:
+        RuntimeError: a reply to another prompt.
+    """
     from equipoise.audit.records import AuditRun
 
     run = AuditRun.open(out)
     replies, verdicts = list(run.replies().rows()), list(run.verdicts().rows())
     samples = {row.key: row.sample.text for row in run.samples().rows()}
-    assert len(samples) == len(replies) == len(verdicts) == count
-    assert {row.key for row in verdicts} == set(samples)
-    assert all(row.reply == f"You said: {samples[row.key]}" for row in replies)
+    if any(row.reply != f"You said: {samples[row.key]}" for row in replies):
+        raise RuntimeError(f"expected every reply at its own prompt in {out}")
+    parts = [losses((f"What is {number}?" for number in range(count)), samples.values())]
+    parts += [losses(samples, (row.key for row in rows)) for rows in (replies, verdicts)]
+    return {key: sum(part[key] for part in parts) for key in ("lost", "doubled")}
 
 
 def kill_audit_workers(kills: int) -> dict[str, Any]:
@@ -92,8 +98,8 @@ def kill_audit_workers(kills: int) -> dict[str, Any]:
     killer, count = WorkerKiller(kills, seed=2), 16 * kills
     with tempfile.TemporaryDirectory() as folder:
         lines = run_audit(Path(folder), count, killer)
-        check_audit(Path(folder), count)
-    return {"kills": killer.killed, "prompts": count, "lost": 0, "doubled": 0, "lines": len(lines)}
+        counts = lost_and_doubled(Path(folder), count)
+    return {"kills": killer.killed, "prompts": count, **counts, "lines": len(lines)}
 
 
 def kill_audit_drivers(kills: int) -> dict[str, Any]:
@@ -108,8 +114,8 @@ def kill_audit_drivers(kills: int) -> dict[str, Any]:
             lambda number: 2 + 3 * number,
             lambda: replies.read_bytes().count(b"\n") if replies.exists() else 0,
         )
-        check_audit(Path(folder), count)
-    return {"prompts": count} | result
+        counts = lost_and_doubled(Path(folder), count)
+    return {"prompts": count, **counts, **result}
 
 
 def table(document: dict[str, Any]) -> list[str]:

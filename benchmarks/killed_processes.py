@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from equipoise.execution import WorkerGroup
@@ -44,7 +45,7 @@ class WorkerKiller:
 def kill_driver(
     script: str, folder: str, kills: int, lines: Callable[[int], int], kept: Callable[[], int]
 ) -> dict[str, Any]:
-    """Start a script with `--drive FOLDER` and kill it, several times, and then let it end.
+    """Start a script with `--drive FOLDER`, kill it several times, and then let it end.
 
     Args:
         script: prints a line for each piece of work.
@@ -63,4 +64,20 @@ def kill_driver(
             driver.kill()
         counts.append(kept())
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return {"kills": kills, "lost": 0, "doubled": 0, "kept_after_each": counts}
+    return {"kills": kills, "kept_after_each": counts}
+
+
+def losses(wanted: Iterable[str], results: Iterable[str]) -> dict[str, int]:
+    """How many results are missing, and how many are there again.
+
+    Args:
+        wanted: the name of every piece of work, once.
+        results: the names of the results that are there.
+
+    Raises:
+        RuntimeError: a result of nothing that was wanted.
+    """
+    names, counts = set(wanted), Counter(results)
+    if foreign := counts.keys() - names:
+        raise RuntimeError(f"expected results of {len(names)} pieces of work, got others: {sorted(foreign)[:3]}")
+    return {"lost": len(names - counts.keys()), "doubled": sum(count - 1 for count in counts.values())}

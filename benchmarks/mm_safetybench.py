@@ -73,12 +73,12 @@ def measure(arguments: argparse.Namespace, out: Path) -> None:
             column = f"{name}, {form}, {title}"
             columns[column] = {}
             for group, samples in groups.items():
-                if (group == ORDINARY[0]) and name == "reference/base":
+                # The base reads no pictures; ordinary questions are not drawn, so they are asked once.
+                if (group == ORDINARY[0] and name == "reference/base") or (group in ORDINARY and form == "drawn"):
                     continue
                 stage = f"{column}-{group}".replace("/", "-").replace(", ", "-").replace(" ", "-").replace(":", "")
                 if stages.get(stage) is None:
-                    harmful = group not in ORDINARY
-                    drawn = typographic(samples) if form == "drawn" and harmful else samples
+                    drawn = typographic(samples) if form == "drawn" else samples
                     stages.put(stage, counted(target, drawn, arguments.reply_tokens))
                 columns[column][group] = stages.get(stage)
                 print(column, group, columns[column][group], flush=True)

@@ -26,7 +26,7 @@ from equipoise.execution import DispatchLimits, Parcel, ShardStore, SpawnExecuto
 from equipoise.execution.backend import WorkerBackend, WorkerDeath, WorkerEvent
 from equipoise.execution.items import content_key
 from equipoise.execution.worker import WorkerReply
-from killed_processes import WorkerKiller, kill_driver
+from killed_processes import WorkerKiller, kill_driver, losses
 from page import put
 
 ROOT = Path(__file__).parents[1]
@@ -200,11 +200,13 @@ def echo_items(count: int) -> list[WorkItem]:
     ]
 
 
-def check_store(store: ShardStore, count: int) -> None:
-    """Raise where a result is missing, doubled or another one."""
-    results = dict(store.results())
-    assert len(store.keys()) == len(results) == count
-    assert sorted(parcel.parts[0] for parcel in results.values()) == sorted(str(n).encode()[::-1] for n in range(count))
+def lost_and_doubled(store: ShardStore, count: int) -> dict[str, int]:
+    """How many items have no result in the shards, and how many have two.
+
+    Raises:
+        RuntimeError: a result of no item.
+    """
+    return losses(map(str, range(count)), (parcel.parts[0][::-1].decode() for _, parcel in store.results()))
 
 
 def kill_workers(kills: int) -> dict[str, Any]:
@@ -217,10 +219,10 @@ def kill_workers(kills: int) -> dict[str, Any]:
             for outcome in group.map(echo_items(count)):
                 outcomes.append(outcome)
                 killer(group)
-        check_store(store, count)
+        counts = lost_and_doubled(store, count)
     assert len(outcomes) == count
     assert all(outcome.result for outcome in outcomes)
-    return {"kills": killer.killed, "items": count, "lost": 0, "doubled": 0, "lines": len(lines)}
+    return {"kills": killer.killed, "items": count, **counts, "lines": len(lines)}
 
 
 def kill_drivers(kills: int) -> dict[str, Any]:
@@ -231,8 +233,8 @@ def kill_drivers(kills: int) -> dict[str, Any]:
         result = kill_driver(
             __file__, folder, kills, lambda number: 1 + 5 * number, lambda: len(ShardStore(shards).keys())
         )
-        check_store(ShardStore(shards), count)
-    return {"items": count} | result
+        counts = lost_and_doubled(ShardStore(shards), count)
+    return {"items": count, **counts, **result}
 
 
 def drive(folder: str) -> None:

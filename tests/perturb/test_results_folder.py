@@ -180,3 +180,19 @@ def test_stem_png_and_json_belong_together(folder: ResultsFolder) -> None:
     image = Path("else/where/a.b.tiff")
     assert folder.stem(image).with_name("a.b.png") == folder.png(image)
     assert folder.stem(image).with_name("a.b.json") == folder.json(image)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"), [("index.html", True), ("index-2.html", True), ("index_notes.html", False)]
+)
+def test_only_pages_of_the_contact_sheet_are_kept_from_being_written_over(
+    tmp_path: Path, name: str, is_ours: bool
+) -> None:
+    (tmp_path / name).write_text("another's")
+    folder = ResultsFolder(tmp_path, {"models": ["toy"]})
+    if is_ours:
+        with pytest.raises(UsageError, match=name):
+            folder.claim((Path("cat.jpg"),), overwrite=False)
+    else:
+        folder.claim((Path("cat.jpg"),), overwrite=False)
+    assert (tmp_path / name).read_text() == "another's"

@@ -66,7 +66,7 @@ class ResultsFolder:
         if not (self.path / MANIFEST).exists() and not overwrite:
             ours = [path(image) for image in images for path in (self.png, self.json)]
             # The pages of the contact sheet: index.html, index-2.html, ...
-            ours += sorted(self.path.glob("index*.html"))
+            ours += [self.path / "index.html", *sorted(self.path.glob("index-[0-9]*.html"))]
             foreign = next((file for file in ours if file.exists()), None)
             if foreign:
                 raise UsageError(

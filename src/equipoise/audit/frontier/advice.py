@@ -10,19 +10,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from equipoise.audit.frontier.document import Frontier, FrontierRow
 from equipoise.audit.labels import AXES, PLAIN, RateName
+from equipoise.prompts.policy_file import NAMED, load_policy
 from equipoise.stats.estimates import PairedChange
 
 NOT_DECLARED: Final = "not declared"
 """`FrontierRow.tuning` of a row that came with files of unknown origin."""
 CERTAIN: Final = 0.05
 """Corrected p-value below which a change counts as measured."""
-RETRIES: Final = ("interactive", "anew", "combined")
-"""Prompt policies of ours with a second request, which the gateway does not send."""
 WORDS: Final[dict[RateName, str]] = {"needless_refusal": "needless refusals", "harmful_answer": "harmful answers"}
 
 
@@ -128,12 +126,13 @@ def deploy_command(frontier: Frontier, row: FrontierRow) -> str:
 
 def _served_policy(policy: str, upstream: str) -> str:
     """The gateway with a prompt policy of ours; it also has a guard, which it never runs without."""
-    if policy in RETRIES:
-        return f"# {policy} asks again after a refusal, which the gateway does not: countermeasures.prompted_chat does"
-    if Path(policy).exists():
+    if policy not in NAMED:
+        # A file, perhaps on another machine than the one that renders the page.
         return (
             f"# put the steps of {policy} under [[prompt.steps]] of a guard's policy file: equipoise guard serve --help"
         )
+    if load_policy(policy).retry is not None:
+        return f"# {policy} asks again after a refusal, which the gateway does not: countermeasures.prompted_chat does"
     file = f"""printf '[prompt]\\nuse = "{policy}"\\n' > policy.toml"""
     return f"{file} && equipoise guard serve --upstream {shlex.quote(upstream)} --policy policy.toml"
 
