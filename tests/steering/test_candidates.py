@@ -22,6 +22,7 @@ from equipoise.steering.candidates import (
     refusal_boundary,
     refused_share,
     separation,
+    why_none,
 )
 from equipoise.steering.openers import RefusalOpeners
 from equipoise.steering.steerable import Steerable
@@ -97,6 +98,16 @@ def test_the_choice_has_the_least_bypass_of_those_that_are_valid() -> None:
     assert choose([rejected, unscored]) is None
     assert choose([]) is None
     assert Candidate.from_dict(rejected.to_dict()) == rejected
+
+
+def test_why_there_is_none_names_what_came_nearest_and_ends_refusals() -> None:
+    broken = Candidate(7, -1, 1.0, 1.0, bypass=-18.0, kl=11.4, rejected="KL 11.4")
+    harmless = Candidate(2, -1, 1.0, 1.0, bypass=-1.0, kl=0.01, rejected="nothing ends")
+    nearest = Candidate(20, -2, 1.0, 1.0, bypass=-4.0, kl=0.25, rejected="KL 0.250")
+    reason = why_none([broken, harmless, nearest], boundary=-2.0)
+    assert "layer 20, position -2: KL 0.250" in reason
+    assert "none of 1 ends refusals" in why_none([harmless], boundary=-2.0)
+    assert why_none([], boundary=0.0) == "no candidates"
 
 
 def test_the_divergence_of_a_model_from_itself_is_zero_and_never_negative() -> None:

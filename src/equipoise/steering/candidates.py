@@ -256,6 +256,21 @@ class CandidateScorer:
         return candidate
 
 
+def why_none(scored: Sequence[Candidate], boundary: float) -> str:
+    """Why no candidate can be chosen: what is wrong with the one that came nearest.
+
+    That is the one of least divergence among those that end refusals (`bypass` below `boundary`). The one of least
+    bypass would mislead: an ablation that breaks the model ends its refusals as well.
+    """
+    if not scored:
+        return "no candidates"
+    ending = [candidate for candidate in scored if candidate.bypass is not None and candidate.bypass < boundary]
+    if not ending:
+        return f"no candidate is valid: none of {len(scored)} ends refusals when it is ablated"
+    nearest = min(ending, key=lambda candidate: float("inf") if candidate.kl is None else candidate.kl)
+    return f"no candidate is valid; nearest, at layer {nearest.layer}, position {nearest.position}: {nearest.rejected}"
+
+
 @dataclass(frozen=True)
 class BypassSweep:
     """The score that every candidate gets: how likely a refusal of some prompts is while its vector is ablated.

@@ -19,7 +19,15 @@ from torch import Tensor
 from equipoise.judges.phrases import PhraseJudge
 from equipoise.steering.activation_sums import ActivationSums
 from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
-from equipoise.steering.candidates import BypassSweep, Candidate, CandidateScorer, checked_in_order, prune, rank
+from equipoise.steering.candidates import (
+    BypassSweep,
+    Candidate,
+    CandidateScorer,
+    checked_in_order,
+    prune,
+    rank,
+    why_none,
+)
 from equipoise.steering.capture_workers import CaptureOrder, CaptureWorkers, ScoreOrder
 from equipoise.steering.direction import Direction, DirectionKind
 from equipoise.steering.edits import capture
@@ -312,7 +320,7 @@ def find_direction(
     direction: Direction | None = None
     reason = None
     if best is None:
-        reason = why_none(scored)
+        reason = why_none(scored, scorer.boundary)
     else:
         direction = _direction(search, differences, best, "refusal", {"harmful": harmful, "harmless": harmless})
         details = {"split_half_cosine": _split_half_cosine(means, best), "openers": openers.to_dict()}
@@ -340,14 +348,6 @@ def _training_and_validation(harmful: PromptSet, harmless: PromptSet, settings: 
         for name, cuts in parts.items()
         for use, cut in zip(("train", "validation"), cuts, strict=True)
     }
-
-
-def why_none(scored: Sequence[Candidate]) -> str:
-    """Why no candidate can be chosen: what is wrong with the one of least bypass."""
-    if not scored:
-        return "no candidates"
-    best = min(scored, key=lambda candidate: candidate.bypass or 0.0)
-    return f"no candidate is valid, the best as {best.rejected}"
 
 
 def sum_pair(halves: SumPair) -> ActivationSums:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from equipoise.steering.activation_sums import ActivationSums
-from equipoise.steering.candidates import BypassSweep, Candidate, CandidateScorer, prune, rank
+from equipoise.steering.candidates import BypassSweep, Candidate, CandidateScorer, prune, rank, why_none
 from equipoise.steering.direction import Direction
-from equipoise.steering.find import DirectionSearch, sum_pair, why_none
+from equipoise.steering.find import DirectionSearch, sum_pair
 from equipoise.steering.prompt_sets import PromptSet
 from equipoise.types import Prompt
 
@@ -84,7 +84,7 @@ def find_surgical(
     scored, best = search.chosen("surgical", pruned, BypassSweep(scorer, vectors, refused[1]), check)
     candidates = (*scored, *(candidate for candidate in ranked if candidate not in pruned))
     if best is None:
-        return None, why_none(scored), candidates
+        return None, why_none(scored, scorer.boundary), candidates
     direction = Direction(
         vectors[best.layer, best.position].clone(),
         layer=best.layer,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from equipoise.audit.frontier.fitters import FITTERS, FitData, FitRequest, fit_surgical
+from equipoise.audit.frontier.fitters import FITTERS, FitData, FitRequest, fit_conditional, fit_surgical
 from equipoise.countermeasures.catalogue import CATALOGUE
 from equipoise.data.catalogue import Suite
 from equipoise.data.split_registry import SplitRegistry
+from equipoise.steering import find as steering_find
 from equipoise.steering.direction import Direction
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.types import Sample
@@ -90,3 +92,23 @@ def test_a_fit_that_uses_few_samples_is_not_estimated_by_all_of_them() -> None:
         limited = row.most is not None
         assert limited is (name in ("dro", "derta"))
         assert row.replies(many) == row.forwards * (row.most or 300)
+
+
+@pytest.mark.parametrize(("divergence", "says"), [(0.05, False), (0.26, True)])
+def test_a_direction_beyond_the_limit_of_the_paper_is_a_doubt(
+    divergence: float, says: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find = steering_find.find_direction
+
+    def diverging(*arguments: Any) -> Any:
+        result = find(*arguments)
+        assert result.direction is not None
+        metrics = {**result.direction.metrics, "kl": divergence}
+        return replace(result, direction=replace(result.direction, metrics=metrics))
+
+    monkeypatch.setattr(steering_find, "find_direction", diverging)
+    monkeypatch.setattr("equipoise.steering.prompt_sets.own_prompts", own)
+    data = FitData.of(registry())
+    outcome = fit_conditional(FitRequest(planted_model(), data, tmp_path, judge=SorryJudge()))
+    assert outcome.artefact is not None
+    assert any(f"KL {divergence:.2f}" in doubt for doubt in outcome.doubts) is says

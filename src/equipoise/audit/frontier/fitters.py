@@ -20,6 +20,13 @@ from equipoise.types import Judge, Sample
 FitProgress = Callable[[str, int, int], None]
 """Called with a stage, units done and units in all."""
 
+PAPER_KL: Final = 0.1
+"""Largest divergence of an ablated refusal direction on harmless prompts in arXiv:2406.11717."""
+FIT_KL: Final = 0.5
+"""The same limit here. What is fitted adds the direction behind a gate, or takes it out of another vector; it is never
+ablated, so that the paper's limit would rule out directions for a harm that nothing here does. In small models every
+direction that ends refusals lies above it. A direction above the paper's limit is a doubt of its row."""
+
 
 @dataclass(frozen=True)
 class FitData:
@@ -144,6 +151,7 @@ def fit_surgical(request: FitRequest) -> FitOutcome:
     result.surgical.save(request.folder / "surgical.safetensors")
     metrics = dict(result.surgical.metrics)
     doubts = [f"the vector was chosen on {result.surgical.details['refused']} refused harmless prompts"]
+    doubts += _divergence_doubt(result.direction)
     return FitOutcome("surgical.safetensors", used, doubts=tuple(doubts), details={"metrics": metrics})
 
 
@@ -171,7 +179,8 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
     calibration = dict(conditional.condition.calibration)
     doubts = [
         f"the condition steers {100 * calibration['harmful_steered']:.0f} % of harmful prompts kept back from its fit "
-        f"(AUROC {calibration['auroc']:.2f})"
+        f"(AUROC {calibration['auroc']:.2f})",
+        *_divergence_doubt(result.direction),
     ]
     return FitOutcome("conditional.safetensors", used, doubts=tuple(doubts), details={"calibration": calibration})
 
@@ -190,6 +199,17 @@ def fit_derta(request: FitRequest) -> FitOutcome:
     return derta_fit.fit_derta(request)
 
 
+def _divergence_doubt(direction: Any) -> list[str]:
+    """What a reader should know of a refusal direction beyond the paper's limit; empty within it."""
+    divergence = direction.metrics["kl"]
+    if divergence < PAPER_KL:
+        return []
+    return [
+        "ablating the refusal direction changes harmless replies "
+        f"(KL {divergence:.2f}; the limit of arXiv:2406.11717 is {PAPER_KL})"
+    ]
+
+
 def _search(request: FitRequest) -> tuple[Any, Any, Any]:
     """Prompt sets and the search of the direction, whose finished stages all steering fitters share."""
     from equipoise.steering.find import DirectionSearch, FindSettings
@@ -199,8 +219,14 @@ def _search(request: FitRequest) -> tuple[Any, Any, Any]:
     harmful = _prompt_set("harmful", request.data.harmful)
     harmless = _prompt_set("harmless", request.data.harmless)
     steerable = Steerable.of(request.model)
-    search = DirectionSearch(steerable, FindSettings(seed=request.seed), judge=request.judge, progress=request.progress)
-    recipe = {"revision": steerable.revision, "seed": request.seed, "sets": [harmful.sha256, harmless.sha256]}
+    settings = FindSettings(seed=request.seed, kl_limit=FIT_KL)
+    search = DirectionSearch(steerable, settings, judge=request.judge, progress=request.progress)
+    recipe = {
+        "revision": steerable.revision,
+        "seed": request.seed,
+        "sets": [harmful.sha256, harmless.sha256],
+        "kl_limit": FIT_KL,
+    }
     # Replies and activations are what takes the time. Two fits of one model read them from the same folder.
     name = f"direction-{content_hash(request.data.harmful + request.data.harmless)[:12]}-{request.seed}"
     folder = request.folder / "stages" if request.shared is None else request.shared / name
@@ -220,7 +246,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "a vector of false refusals, which is ablated",
         "harmful and harmless prompts of the selection split, and our own, contrasts among them",
         fit_surgical,
-        version=2,
+        version=3,
         has_chance=True,
     ),
     "conditional": Fitter(
@@ -228,7 +254,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "the refusal direction and the condition under which it is added",
         "harmful and harmless prompts of the selection split, our own, and everyday questions",
         fit_conditional,
-        version=2,
+        version=3,
         has_chance=True,
     ),
     "dro": Fitter(
