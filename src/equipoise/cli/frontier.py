@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,17 +13,20 @@ from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.attack import AttackOptions
 from equipoise.cli.options.audit import RequestOptions
+from equipoise.cli.options.audit_target import require_local
 from equipoise.cli.options.compute import GradientOptions
 from equipoise.cli.options.endpoint import command_line
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.judge import JudgeOptions
 from equipoise.cli.options.suites import default_suites, load_suites
+from equipoise.cli.options.workers import WorkerOptions
 from equipoise.errors import UsageError
 
 if TYPE_CHECKING:
+    from equipoise.audit.engine.session import ReportingJudge
     from equipoise.audit.frontier.advice import FrontierAdvice
+    from equipoise.audit.frontier.config import FrontierConfig
     from equipoise.audit.frontier.document import Frontier
-    from equipoise.audit.frontier.run import FrontierConfig
     from equipoise.data.catalogue import Suite
     from equipoise.data.split_registry import SplitRegistry
     from equipoise.types import Sample
@@ -85,24 +89,29 @@ def frontier(
     max_new_tokens: o.MaxNewTokens = 64,
     requests: RequestOptions = RequestOptions(),
     compute: GradientOptions = GradientOptions(),
+    workers: WorkerOptions = WorkerOptions(),
 ) -> None:
     """Audit a model plain and under mitigations, on one test split with one judge; show which ones to ship.
 
     What needs fitting is fitted on the selection split. DIR/frontier.html is the page, DIR/frontier.json its numbers.
     The same command goes on where it was stopped; further --with are added to the same folder.
+
+    With --workers N or --ray the prompts are divided among workers; fits and attacks run in this process.
     """
     if attack not in (None, "none", "refusal"):
         raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
-    from equipoise.audit.frontier.run import FrontierConfig
+    from equipoise.audit.frontier.config import FrontierConfig
     from equipoise.audit.frontier.variant import default_variants, parse_variant
+    from equipoise.audit.frontier.variant_workers import VariantWorkers
     from equipoise.cli.options.target import find_target, slug
     from equipoise.models.base import OpenModel
-    from equipoise.reference.mllm.scene_judge import judge_for_suites
 
     # Everything that can be wrong without a model is checked before one is loaded.
     perturbing = perturbed_variant(settings, attack_pictures) if attack == "refusal" else None
     named = [parse_variant(text, model) for text in mitigations or ()]
-    limits = requests.limits
+    executor, limits = workers.executor, requests.limits
+    if executor is not None:
+        require_local(model, requests)
     suites = load_suites(tuple(suite or ()), data, limit, settings.seed)
     declared = _declared(tuned_on or ())
     judge = judges.load(compute)
@@ -116,10 +125,11 @@ def frontier(
         reads = isinstance(target.model, OpenModel) and target.model.reads_pictures
         texts = default_variants(reads_pictures=reads, attacked=perturbing is not None, served=is_served)
         named = [parse_variant(text, model) for text in texts]
+    load_judge = partial(_judge_on_suites, judges, compute, frozenset(suite.name for suite in suites))
     config = FrontierConfig(
         target=target,
         registry=registry,
-        judge=judge_for_suites(judge, {suite.name for suite in suites}),
+        judge=load_judge(target.model, judge),
         out=out or Path(f"frontier-{slug(model)}"),
         variants=tuple(named),
         load=None if is_served else compute.load,
@@ -130,9 +140,23 @@ def frontier(
         max_new_tokens=max_new_tokens,
         requests=limits,
         command=command_line(),
+        workers=None if executor is None else VariantWorkers(executor, compute.load, load_judge, warn),
     )
     _run(config)
     _report(config.out, json)
+
+
+def _judge_on_suites(
+    judges: JudgeOptions,
+    compute: GradientOptions,
+    suites: frozenset[str],
+    _: object,
+    judge: ReportingJudge | None = None,
+) -> ReportingJudge:
+    """The judge with the rules of the suites; loaded here where it is not given."""
+    from equipoise.reference.mllm.scene_judge import judge_for_suites
+
+    return judge_for_suites(judge or judges.load(compute), suites)
 
 
 def _registry(suites: tuple[Suite, ...], seed: int, declared: dict[str, tuple[Sample, ...]]) -> SplitRegistry:
@@ -159,7 +183,8 @@ def _declared(items: list[str] | tuple[str, ...]) -> dict[str, tuple[Sample, ...
 
 
 def _run(config: FrontierConfig) -> None:
-    from equipoise.audit.frontier.run import FrontierCallbacks, run_frontier
+    from equipoise.audit.frontier.config import FrontierCallbacks
+    from equipoise.audit.frontier.run import run_frontier
     from equipoise.cli.options.progress import AuditProgressBar
 
     with AuditProgressBar() as bar:

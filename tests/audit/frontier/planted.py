@@ -11,7 +11,8 @@ from typing import Any
 
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.frontier import fitters
-from equipoise.audit.frontier.run import FrontierCallbacks, FrontierConfig, run_frontier
+from equipoise.audit.frontier.config import FrontierCallbacks, FrontierConfig
+from equipoise.audit.frontier.run import run_frontier
 from equipoise.audit.frontier.variant import parse_variant
 from equipoise.audit.run import AuditCallbacks
 from equipoise.steering.prompt_sets import PromptSet

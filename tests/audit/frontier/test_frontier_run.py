@@ -17,9 +17,10 @@ import pytest
 from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.frontier import fitters
 from equipoise.audit.frontier.advice import advise
+from equipoise.audit.frontier.config import FrontierConfig
 from equipoise.audit.frontier.document import NAME, Frontier, read_names
 from equipoise.audit.frontier.fitters import FitOutcome, FitRequest, Fitter
-from equipoise.audit.frontier.run import FrontierConfig, run_frontier
+from equipoise.audit.frontier.run import run_frontier
 from equipoise.audit.frontier.variant import parse_variant
 from equipoise.errors import UsageError
 from equipoise.files import write_json

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from equipoise.audit.engine.session import EvaluationTarget
+from equipoise.audit.frontier.config import FrontierConfig
 from equipoise.audit.frontier.document import Frontier
-from equipoise.audit.frontier.run import FrontierConfig, run_frontier
+from equipoise.audit.frontier.run import run_frontier
 from equipoise.audit.frontier.server_policy import served_policy
 from equipoise.audit.frontier.variant import parse_variant
 from equipoise.countermeasures.prompted_chat import PromptedChat

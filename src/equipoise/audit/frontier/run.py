@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from equipoise import __version__
-from equipoise.audit.engine.session import EvaluationTarget, ReportingJudge
+from equipoise.audit.engine.session import EvaluationTarget
 from equipoise.audit.folder_lock import claim_folder
+from equipoise.audit.frontier.config import FrontierCallbacks, FrontierConfig
 from equipoise.audit.frontier.cost import PROMPTS, VariantCost, measure_cost, process_peak
 from equipoise.audit.frontier.fit_cache import CachedFit, FitCache
-from equipoise.audit.frontier.fitters import FitData, FitProgress
+from equipoise.audit.frontier.fitters import FitData
 from equipoise.audit.frontier.recorded_model import guard_replies, stored_sample
 from equipoise.audit.frontier.server_policy import guard_cost, served_policy
 from equipoise.audit.frontier.time_budget import TimeBudget, guessed_ratio
 from equipoise.audit.frontier.variant import PLAIN, FrontierVariant
 from equipoise.audit.frontier.variant_record import (
-    FORMAT,
     LEFT_OUT,
     RECIPE,
     RECORD,
@@ -35,93 +35,20 @@ from equipoise.audit.frontier.variant_record import (
     read_left_out,
 )
 from equipoise.audit.perturbed_variant import VARIANT as PERTURBED
-from equipoise.audit.perturbed_variant import PerturbedVariantConfig
 from equipoise.audit.records import AuditRun
-from equipoise.audit.run import AuditCallbacks, AuditConfig, audit
+from equipoise.audit.run import AuditConfig, audit
 from equipoise.audit.summary import is_complete
+from equipoise.audit.workers.audit_workers import AuditWorkers
 from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import Suite
-from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import EquipoiseError, UsageError
 from equipoise.files import write_json
 from equipoise.generation.request_gate import request_gate
 from equipoise.models.base import OpenModel
-from equipoise.types import Judge, Sample
 
 DECIDING: Final = ("format", "model", "split", "judge", "attack", "max_new_tokens")
 """Keys of the recipe that decide the numbers: a folder holds the frontier of one such recipe."""
 NOT_DECLARED: Final = "tuned on data that is not declared, which may hold test prompts (--tuned-on declares it)"
-
-
-@dataclass(frozen=True)
-class FrontierConfig:
-    """The configuration of a frontier."""
-
-    target: EvaluationTarget
-    """The model."""
-    registry: SplitRegistry
-    """The samples in their parts."""
-    judge: ReportingJudge
-    """Whose verdicts make all numbers."""
-    out: Path
-    """The folder."""
-    variants: tuple[FrontierVariant, ...]
-    """The mitigations, in the order in which they are measured."""
-    load: Callable[[str], OpenModel] | None = None
-    """Loads `MODEL+ADAPTER`; None where no adapter can be loaded."""
-    perturbing: PerturbedVariantConfig | None = None
-    """The attack of the third axis."""
-    declared: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
-    """What mitigations of the user were tuned on, by name of the variant."""
-    seeds: int = 1
-    """How many seeds variants with chance are measured with."""
-    budget: float | None = None
-    """Seconds of work over all commands; None is no limit."""
-    max_new_tokens: int = 64
-    """Length of a reply at most, in tokens."""
-    requests: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of `AuditConfig`: retries, timeouts and the like."""
-    command: str = ""
-    """The command, for the page."""
-    fit_judge: Judge | None = None
-    """Who says what refuses while fitting; None is the structural judge, which is not the one that reports."""
-
-    def __post_init__(self) -> None:
-        names = [variant.name for variant in self.variants]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UsageError(f"expected every mitigation once, got {twice!r} again; try giving --with once")
-        unknown = next((name for name in self.declared if name not in names), None)
-        if unknown is not None:
-            raise UsageError(f"expected a mitigation of --with for --tuned-on, got {unknown!r}; try one of {names}")
-        for name, samples in self.declared.items():
-            self.registry.require_apart(name, samples)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """What decides the numbers, with the command."""
-        return {
-            "format": FORMAT,
-            "equipoise": __version__,
-            "command": self.command,
-            "model": {"name": self.target.name, "revision": self.target.revision, "served": self.target.model is None},
-            "split": self.registry.to_json(),
-            "judge": self.judge.identity,
-            "attack": None if self.perturbing is None else self.perturbing.recipe,
-            "max_new_tokens": self.max_new_tokens,
-        }
-
-
-@dataclass(frozen=True)
-class FrontierCallbacks:
-    """Callbacks of a running frontier."""
-
-    audit: AuditCallbacks = field(default_factory=AuditCallbacks)
-    """Of every audit."""
-    fit: FitProgress = lambda stage, done, total: None
-    """Of every fit."""
-    variant: Callable[[str], None] = lambda text: None
-    """One line for each variant: that it begins, or why it is left out."""
 
 
 def run_frontier(config: FrontierConfig, watch: FrontierCallbacks | None = None) -> Path:
@@ -219,7 +146,8 @@ class _FrontierRunner:
         folder = self.out / RUNS / PLAIN
         self.watch.variant(PLAIN)
         start = time.monotonic()
-        fatal = self._audit(self._audit_config(self.config.target, folder))
+        with self._workers(folder, self.config.target.name, ()) as workers:
+            fatal = self._audit(replace(self._audit_config(self.config.target, folder), workers=workers))
         seconds = time.monotonic() - start
         if fatal is not None:
             self.watch.variant(f"stopped: {fatal}")
@@ -322,7 +250,7 @@ class _FrontierRunner:
 
     def _target(self, variant: FrontierVariant, model: OpenModel, fits: Sequence[CachedFit]) -> EvaluationTarget:
         # Not the paths of fitted files, which may be moved: the keys of the fits decide the weights.
-        revision = "+".join([model.revision, *(fit.key for fit in fits)])
+        revision = f"{model.revision}{_revision_ending(fits)}"
         return EvaluationTarget(f"{self.config.target.name} with {variant.name}", revision, model)
 
     def _estimate(self, variant: FrontierVariant, base: OpenModel, seed: int) -> float:
@@ -384,10 +312,19 @@ class _FrontierRunner:
             variant.name, seed, list(specs), path, tuned, tuning, doubts, cost.to_json(), [fit.key for fit in fits]
         )
         record.write(folder)
-        fatal = self._audit(self._audit_config(target, folder))
-        if fatal is None and self.config.perturbing is not None:
-            fatal = self._audit(self._static_config(target, folder / STATIC))
+        with self._workers(folder, path, specs, fits) as workers:
+            fatal = self._audit(replace(self._audit_config(target, folder), workers=workers))
+            if fatal is None and self.config.perturbing is not None:
+                fatal = self._audit(replace(self._static_config(target, folder / STATIC), workers=workers))
         return None if fatal is None else f"stopped: {fatal}"
+
+    def _workers(
+        self, folder: Path, weights: str, specs: Sequence[str], fits: Sequence[CachedFit] = ()
+    ) -> AbstractContextManager[AuditWorkers | None]:
+        """Who asks and judges one variant; None is this process."""
+        if self.config.workers is None:
+            return nullcontext()
+        return self.config.workers.open(folder, weights, specs, _revision_ending(fits))
 
     def _static_config(self, target: EvaluationTarget, folder: Path) -> AuditConfig:
         """The pictures that were attacked on the plain model: the attack that does not know of the mitigation."""
@@ -396,3 +333,7 @@ class _FrontierRunner:
         samples = tuple(stored_sample(plain, row) for row in rows)
         config = self._audit_config(target, folder)
         return replace(config, suites=(Suite("attacked", samples, str(plain.folder)),), perturbing=None)
+
+
+def _revision_ending(fits: Sequence[CachedFit]) -> str:
+    return "".join(f"+{fit.key}" for fit in fits)

@@ -86,6 +86,8 @@ class LoadedAudit:
     """The model in its countermeasures; None without any."""
     judge: ReportingJudge
     """Whose verdicts make the numbers."""
+    revision_ending: str = ""
+    """What the run's revision has behind that of the model."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class AuditTask(WorkerTask):
     """Loads the judge for an audit of this model, which decides the suites where none is named; can be pickled."""
     defences: tuple[str, ...] = ()
     """Countermeasures for the defended variants."""
+    revision_ending: str = ""
+    """What the run's revision has behind that of the model, such as keys of what was fitted."""
 
     def load(self) -> LoadedAudit:
         """Load model and judge, once for each worker."""
@@ -111,7 +115,7 @@ class AuditTask(WorkerTask):
             from equipoise.countermeasures.catalogue import defend
 
             defended = defend(bare, self.defences)
-        return LoadedAudit(bare, defended, self.load_judge(bare))
+        return LoadedAudit(bare, defended, self.load_judge(bare), self.revision_ending)
 
     def run(self, state: LoadedAudit, parcel: Parcel) -> Parcel:
         """Describe what was loaded, or ask and judge a batch."""
@@ -143,8 +147,8 @@ def ask_and_judge(state: LoadedAudit, order: AuditOrder) -> list[dict[str, Any]]
         ModelError: these are other weights than the run is about.
     """
     model = state.defended if order.defended else state.bare
-    if model is None or model.revision != order.revision:
-        revision = "no countermeasures" if model is None else model.revision
+    revision = "no countermeasures" if model is None else f"{model.revision}{state.revision_ending}"
+    if model is None or revision != order.revision:
         raise ModelError(
             f"expected revision {order.revision} of {order.model}, got {revision} on a worker; "
             "try the same files on every machine"

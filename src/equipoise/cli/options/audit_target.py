@@ -92,7 +92,7 @@ def open_target(
     from equipoise.audit.workers.audit_workers import SHARDS, AuditWorkers
     from equipoise.execution.shards import ShardStore
 
-    _require_local(choice)
+    require_local(choice.model, choice.requests)
     store = ShardStore(folder / SHARDS)
     task = AuditTask(partial(choice.compute.load, choice.model), choice.load_judge, choice.defences)
     if overwrite:
@@ -134,14 +134,15 @@ def _load_here(choice: TargetChoice) -> LoadedTarget:
     return LoadedTarget(target, defend_target(target, choice.defences), choice.judge_of(judge, target.model))
 
 
-def _require_local(choice: TargetChoice) -> None:
+def require_local(model: str, requests: RequestOptions) -> None:
+    """Raise a `UsageError` where workers could not load a model, or options are those of a served one."""
     from equipoise.cli.options.target import INSPECT
 
-    if choice.model.startswith((INSPECT, "http://", "https://")):
+    if model.startswith((INSPECT, "http://", "https://")):
         raise UsageError(
-            f"expected a model with weights for workers, got {choice.model}; try --connections 64 without --workers"
+            f"expected a model with weights for workers, got {model}; try --connections 64 without --workers"
         )
-    if choice.requests.timeout is not None:
+    if requests.timeout is not None:
         raise UsageError("expected --item-seconds for workers, got --timeout; try --item-seconds 600")
-    if choice.requests.endpoint:
-        raise UsageError(f"expected no option of a served model, got one for {choice.model}; try it without")
+    if requests.endpoint:
+        raise UsageError(f"expected no option of a served model, got one for {model}; try it without")
