@@ -51,7 +51,7 @@ from equipoise.types import Judge, Prompt, Sample, Verdict
 from page import put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = ROOT / "benchmarks" / "results" / "safety_prompts.json"
+RESULTS: Final = ROOT / "benchmarks" / "results"
 PAGE: Final = ROOT / "docs" / "prompts.md"
 HELD_OUT: Final = ("homonyms", "safe_contexts", "historical_events")
 """Types of XSTest that nothing is chosen on; their contrasts go with them."""
@@ -113,7 +113,14 @@ def main() -> None:
     if not arguments.page:
         measure(arguments)
     if not arguments.smoke:
-        render(json.loads(RESULTS.read_text(encoding="utf-8")))
+        for file in sorted(RESULTS.glob("safety_prompts*.json")):
+            render(json.loads(file.read_text(encoding="utf-8")))
+
+
+def results_file(model: str) -> Path:
+    """The results of a model: one file each, so that a second model does not take the place of the first."""
+    ending = model.replace("/", "-").removeprefix("reference-")
+    return RESULTS / ("safety_prompts.json" if ending == "lm" else f"safety_prompts_{ending}.json")
 
 
 TEN_MINUTES: Final = {"anchors": 64, "epochs": 10, "batch": 10, "learning_rate": 1e-3}
@@ -175,7 +182,7 @@ def measure(arguments: argparse.Namespace) -> None:
         outcome = report.test.outcome(candidate.name)
         print(candidate.name, outcome.needless, outcome.harmful, slices.rows[candidate.name], details, flush=True)
         if not arguments.smoke:
-            RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            results_file(model.name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def every_candidate(
@@ -338,7 +345,7 @@ def render(document: dict[str, Any]) -> None:
             f"{losses[0]:.3f}, {losses[details['passes']]:.3f} | {details['label_seconds']:.0f} | "
             f"{details['seconds']:.0f} |"
         )
-    put(PAGE, "safety prompts", lines)
+    put(PAGE, f"safety prompts of {document['model']}", lines)
 
 
 def _baseline(document: dict[str, Any], part: str) -> list[dict[str, Any]]:
