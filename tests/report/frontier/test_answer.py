@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from equipoise.audit.frontier.front import FrontMembership
 from equipoise.report.frontier.answer import costs, uncertainty
 from tests.report.frontier.measured import frontier, row
 
@@ -30,7 +31,7 @@ def test_the_uncertainty_names_counts_intervals_and_doubts() -> None:
     assert sentences[0] == "The rates are over 200 harmless prompts and 200 harmful ones."
     change = chosen.changes["needless_refusal"]
     assert f"between {100 * change.low:+.1f} and {100 * change.high:+.1f} points" in sentences[1]
-    assert "in 97 % of cases" in sentences[3]
+    assert sentences[3].startswith("In 97 % of redrawn sets of prompts no row")
     assert sentences[-1] == "Chosen on 20 prompts."
 
 
@@ -40,4 +41,19 @@ def test_where_the_model_is_shipped_as_it_is_the_least_visible_change_is_said() 
     text = " ".join(uncertainty(measured, measured.plain))
     assert f"larger than about {100 * widths[1]:.0f} points" in text
     assert not any("larger than" in sentence for sentence in uncertainty(measured, measured.rows[1]))
-    assert uncertainty(frontier(row("plain", 60, 10)), measured.plain)[-1].endswith("of cases.")
+    assert uncertainty(frontier(row("plain", 60, 10)), measured.plain)[-1].endswith("better on one.")
+
+
+def test_rows_with_better_points_are_named() -> None:
+    measured = frontier(row("plain", 60, 10, membership=FrontMembership(False, 0.05, (1,))), row("better", 50, 8))
+    text = " ".join(uncertainty(measured, measured.plain))
+    assert "On these prompts better did at least as well" in text
+    assert "In 95 % of redrawn sets" in text
+
+
+def test_how_few_samples_there_are_is_said_once() -> None:
+    few = ("too few samples (14 scored): the rate is anywhere (few-samples)", "judges disagree (review)")
+    measured = frontier(row("plain", 60, 10), row("dro", 20, 10, doubts=few))
+    sentences = uncertainty(measured, measured.rows[1])
+    assert sentences[-1] == "Judges disagree (review)."
+    assert not any("few-samples" in sentence for sentence in sentences)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from equipoise.audit.frontier.advice import WORDS
 from equipoise.audit.frontier.document import Frontier, FrontierRow
 from equipoise.audit.labels import AXES
+
+FEW: Final = "few-samples"
+"""Kind of the doubt that a rate has few samples."""
 
 
 def costs(row: FrontierRow) -> str:
@@ -40,12 +46,25 @@ def uncertainty(frontier: Frontier, row: FrontierRow) -> list[str]:
     if not row.changes and others:
         sentences.append(_least_visible(others))
     if row.membership is not None:
-        share = 100 * row.membership.share
-        sentences.append(
-            f"With other prompts of the same kind, no row would beat it on both failures in {share:.0f} % of cases."
-        )
-    sentences += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in row.doubts]
+        better = [frontier.rows[index].name for index in row.membership.dominated_by]
+        sentences.append(_beaten(100 * row.membership.share, better))
+    # How few samples a rate has is in the counts and intervals above.
+    others_of_its_own = [doubt for doubt in row.doubts if not doubt.endswith(f"({FEW})")]
+    sentences += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in others_of_its_own]
     return sentences
+
+
+def _beaten(share: float, better: Sequence[str]) -> str:
+    """How often the row stays on the front when the prompts are drawn again; `better` are rows with better points."""
+    if better:
+        names = " and ".join(better[:2]) + (f" and {len(better) - 2} more" if len(better) > 2 else "")
+        return (
+            f"On these prompts {names} did at least as well on both failures and better on one. In {100 - share:.0f} % "
+            "of redrawn sets of prompts some row does; more test prompts would show whether that is real."
+        )
+    return (
+        f"In {share:.0f} % of redrawn sets of prompts no row does at least as well on both failures and better on one."
+    )
 
 
 def _least_visible(rows: list[FrontierRow]) -> str:

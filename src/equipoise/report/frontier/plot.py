@@ -12,7 +12,7 @@ from equipoise.audit.frontier.document import FrontierRow
 from equipoise.report.audit.numbers import interval, percent
 
 WIDTH, HEIGHT = 600, 500
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 56
+LEFT, RIGHT, TOP, BOTTOM = 72, 30, 14, 62
 """Margins, in the plot's units."""
 COLOURS: Final = 6
 LEAST: Final = 0.1
