@@ -86,8 +86,8 @@ def test_a_model_that_never_complies_is_left_out_with_the_reason(tmp_path: Path)
     refused = replace(DATA, harmful=tuple(s for s in DATA.harmful if "lock 1" in s.text))
     outcome = fit_derta(FitRequest(Talkative("m"), refused, tmp_path))  # type: ignore[arg-type]
     assert outcome.artefact is None
-    assert outcome.reason
-    assert outcome.reason.startswith("expected rows of kind harmful")
+    count = len(refused.harmful)
+    assert outcome.reason == f"the model wrote no usable answer to {count} harmful prompts"
 
 
 def test_it_trains_an_adapter_that_loads_over_the_model(tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
     used = tuple(sample for samples in groups.values() for sample in samples)
     config = DertaTrainingConfig(request.model.name, steps=steps, seed=request.seed)
     counts = {kind: sum(row.kind == kind for row in rows) for kind in groups}
+    for kind, count in counts.items():
+        if not count:
+            return FitOutcome(None, used, f"the model wrote no usable answer to {len(groups[kind])} {kind} prompts")
     try:
         train(
             config,
