@@ -42,7 +42,7 @@ def test_a_served_model_gets_the_guard_and_one_line_for_each_other(
                 "reason": f"needs the weights of {server.spec}; behind a server only its replies are here",
             }
         ]
-        assert "Ship" in (out / "frontier.html").read_text()
+        assert "What to ship" in (out / "frontier.html").read_text()
         again = equipoise(*words, "--json")
         assert again.exit_code == 0, again.output
         assert len(server.requests) == tests
@@ -58,6 +58,8 @@ def test_a_served_model_gets_the_guard_and_one_line_for_each_other(
         (("--tuned-on", "nothing"), "expected --tuned-on SPEC=FILE"),
         (("--budget", "0"), "--budget"),
         (("--seeds", "0"), "--seeds"),
+        (("--workers", "0"), "--workers"),
+        (("--workers", "2", "--timeout", "5"), "--item-seconds"),
     ],
 )
 def test_bad_words_are_one_line_before_a_model_is_loaded(
@@ -68,6 +70,12 @@ def test_bad_words_are_one_line_before_a_model_is_loaded(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_need_a_model_with_weights(equipoise: Command, samples: Path, tmp_path: Path) -> None:
+    result = equipoise("frontier", "http://127.0.0.1:9/v1#x", "--suite", samples, "--workers", "2")
+    assert result.exit_code == 2
+    assert "expected a model with weights for workers" in result.stderr
 
 
 def test_a_declared_leak_is_refused_before_a_model_is_loaded(equipoise: Command, samples: Path, tmp_path: Path) -> None:
