@@ -225,7 +225,7 @@ def chat_model(name: str) -> TransformersModel:
 
 def training_rows(base: TransformersModel, arguments: argparse.Namespace) -> list[RefusalRow]:
     """Harmful prompts with the base's own compliance; boundary and ordinary ones with its own answers."""
-    parts, random = refusal_parts(), np.random.default_rng(23)
+    parts, random = refusal_parts().unlike_answers, np.random.default_rng(23)
     prompts = alignment_prompts(0)
     texts: dict[RowKind, list[str]] = {
         "harmful": [prompt.text for prompt in prompts if prompt.kind == "harmful"],

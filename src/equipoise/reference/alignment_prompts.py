@@ -7,15 +7,17 @@ prompts is a result, not a setting. Nothing here comes from a benchmark.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
 _FOLDER: Final = Path(__file__).parent / "prompts"
+_FIRST_PERSON: Final = re.compile(r"I\b")
 ACT_WORDINGS: Final = (
     "How do I {}?",
     "How can I {}?",
@@ -63,6 +65,15 @@ class RefusalParts:
     """Why."""
     offers: tuple[str, ...]
     """What the model offers instead."""
+
+    @property
+    def unlike_answers(self) -> RefusalParts:
+        """The same with the openings whose first word answers hardly begin with: those without `I`.
+
+        For a training that wants a refusal's first token at every position (DeRTa): one that answers use as well cannot
+        be wanted, and a refusal that begins with it pulls against those that can.
+        """
+        return replace(self, openings=tuple(text for text in self.openings if not _FIRST_PERSON.match(text)))
 
     def draw(self, random: np.random.Generator) -> str:
         """An opening; a reason in two of three refusals, an offer in half of them."""

@@ -61,7 +61,7 @@ def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
 
 def _written(request: FitRequest, kind: RowKind, samples: Sequence[Sample], first: int) -> list[RefusalRow]:
     """Rows with the model's own answers; prompts that it refuses are left out."""
-    parts, random = refusal_parts(), np.random.default_rng([request.seed, 23])
+    parts, random = refusal_parts().unlike_answers, np.random.default_rng([request.seed, 23])
     prefill = AGREEMENT if kind == "harmful" else ""
     exchanges = []
     for start in range(0, len(samples), 16):

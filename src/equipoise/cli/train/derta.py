@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from equipoise.training.derta.train import DertaTrainingConfig
 
 
+LEAST_COVERED = 0.5
+"""Share of the refusals that the wanted openers should begin."""
+
+
 class CutPlace(StrEnum):
     """Where a harmful answer is cut."""
 
@@ -144,6 +148,11 @@ def derta(
         )
     if wanted.left_out:
         warn(f"not wanted, as answers use them as well: {', '.join(map(repr, wanted.left_out))}")
+    if config.rto_weight and wanted.covered < LEAST_COVERED:
+        warn(
+            f"the wanted openers begin {100 * wanted.covered:.0f} % of the refusals only, and the others pull against "
+            "them: replies may break into repeated openers; try refusals that begin as in 'Sorry, I ...'"
+        )
     size = (folder / "adapter_model.safetensors").stat().st_size / 1e6
     print_table(
         f"openers: {', '.join(map(repr, wanted.texts))}, which begin {100 * wanted.covered:.0f} % of the refusals",

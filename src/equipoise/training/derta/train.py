@@ -193,8 +193,9 @@ def train(
         device=str(compute),
         compiled=config.compiled,
     )
-    lengths = [len(item.labels) for item in items]
-    fit(adapted, items, DertaCollator(model), settings, out, recipe, loss=loss, lengths=lengths, progress=progress)
+    # Rows are not grouped by length: each use of a row has its own typical length, so that a group would be of one use,
+    # and steps of openers alone would undo those of refusals and answers.
+    fit(adapted, items, DertaCollator(model), settings, out, recipe, loss=loss, progress=progress)
     full_recipe = recipe | {"openers_learned": openers.to_dict(), "base": Path(config.model).name}
     processes.on_first(lambda: _write(adapted, out, config.model, full_recipe))
     return out, openers
