@@ -90,6 +90,20 @@ def test_the_boundary_mix_is_declined_in_words(base: Path, rows: Path, tmp_path:
     assert "many more harmless prompts" in declined.stderr
 
 
+def test_refusals_that_begin_as_answers_do_are_a_warning(base: Path, tmp_path: Path) -> None:
+    rows = [
+        *({**ROWS[0], "refusal": text} for text in ("I cannot help.", "I cannot help.", "Sorry, I cannot help.")),
+        *({**row, "answer": f"I bake. {row['answer']}"} for row in ROWS[1:]),
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    result = equipoise("train", "derta", base, "--rows", path, "--out", tmp_path / "adapter", *FEW)
+    assert result.exit_code == 0, result.output
+    assert "the wanted openers begin 33 % of the refusals only" in result.stderr.replace("\n", " ")
+    without = equipoise("train", "derta", base, "--rows", path, "--out", tmp_path / "no", "--rto-weight", "0", *FEW)
+    assert "wanted openers begin" not in without.stderr
+
+
 @pytest.mark.parametrize("option", [("--keep-fraction", "0"), ("--rto-weight", "-1")])
 def test_settings_out_of_range_are_one_line(base: Path, rows: Path, tmp_path: Path, option: tuple[str, str]) -> None:
     result = equipoise("train", "derta", base, "--rows", rows, "--out", tmp_path / "adapter", *FEW, *option)

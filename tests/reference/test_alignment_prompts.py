@@ -75,3 +75,12 @@ def test_no_topic_stands_in_the_prompts_that_directions_are_found_and_measured_o
     topics = {prompt.topic for dev in (False, True) for prompt in alignment_prompts(development=dev)}
     lines = "\n".join(path.read_text(encoding="utf-8") for path in PROMPTS.glob("*.txt")).casefold()
     assert [topic for topic in sorted(topics) if topic.casefold().strip(" ?.!") in lines] == []
+
+
+def test_openings_unlike_answers_have_no_first_person_and_are_some_of_all() -> None:
+    parts = refusal_parts()
+    openings = parts.unlike_answers.openings
+    assert len(openings) >= 3
+    assert set(openings) < set(parts.openings)
+    assert not [text for text in openings if text.split()[0].rstrip(",'m") == "I"]
+    assert parts.unlike_answers.reasons == parts.reasons
