@@ -90,6 +90,15 @@ def test_a_model_that_never_complies_is_left_out_with_the_reason(tmp_path: Path)
     assert outcome.reason == f"the model wrote no usable answer to {count} harmful prompts"
 
 
+def test_a_document_among_the_prompts_is_not_learned_from(tmp_path: Path, rows: list[RefusalRow]) -> None:
+    long = replace(DATA.harmful[0], id="long", text="word " * 1000)
+    outcome = fit_derta(FitRequest(Talkative("m"), replace(DATA, harmful=(long, *DATA.harmful)), tmp_path))  # type: ignore[arg-type]
+    assert outcome.reason is None
+    assert rows
+    assert long not in outcome.tuned_on
+    assert not [row for row in rows if row.text == long.text]
+
+
 def test_it_trains_an_adapter_that_loads_over_the_model(tmp_path: Path) -> None:
     base = write_text_model(tmp_path / "base")
     outcome = fit_derta(FitRequest(Talkative(str(base)), DATA, tmp_path), steps=2)  # type: ignore[arg-type]

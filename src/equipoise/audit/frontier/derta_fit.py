@@ -23,6 +23,8 @@ ANSWER_TOKENS: Final = 48
 STEPS: Final = 48
 """Of the optimiser."""
 FOLDER: Final = "adapter"
+LONGEST: Final = 2000
+"""Characters of a prompt that is learned from, at most: one that is longer than a row may be would end the fit."""
 
 
 def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
@@ -79,8 +81,8 @@ def _written(request: FitRequest, kind: RowKind, samples: Sequence[Sample], firs
 
 
 def _texts(samples: Sequence[Sample]) -> list[Sample]:
-    """Those of one turn and no picture, as rows have them."""
-    return [s for s in samples if not s.pictures and not s.prefill and not s.earlier]
+    """Those of one turn and no picture, as rows have them, that are no documents."""
+    return [s for s in samples if not s.pictures and not s.prefill and not s.earlier and len(s.text) <= LONGEST]
 
 
 def _even(samples: Sequence[Sample]) -> list[Sample]:

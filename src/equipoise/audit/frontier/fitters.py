@@ -273,6 +273,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "harmful and harmless prompts of the selection split, and our own, with answers that the model writes",
         fit_derta,
         makes="adapter",
+        version=2,
         forwards=10.0,
         most=144,
         has_chance=True,
