@@ -73,13 +73,13 @@ def test_each_part_is_the_mean_over_its_own_tokens() -> None:
 
 def test_the_loss_is_the_weighted_sum_and_comes_first() -> None:
     parts = losses(batch(REFUSE, TURN, ANSWER), rto_weight=0.5, negative_weight=2.0)
-    learned = -(4 * math.log(0.2) + math.log(0.5)) / 5
+    learned = -(math.log(0.2) + math.log(0.5)) / 2 - math.log(0.2)
     assert next(iter(parts)) == "loss"
     assert parts["loss"] == pytest.approx(learned - 0.5 * math.log(0.3) - 2 * math.log(0.7))
 
 
-def test_long_harmful_answers_do_not_outweigh_the_rest() -> None:
-    longer = batch(REFUSE, TURN, TURN, TURN, ANSWER)
+def test_long_answers_do_not_outweigh_the_rest() -> None:
+    longer = batch(REFUSE, TURN, TURN, TURN, ANSWER, ANSWER)
     assert losses(longer) == pytest.approx(losses(batch(REFUSE, TURN, ANSWER)))
 
 
@@ -87,10 +87,9 @@ def test_rows_with_and_without_pictures_have_one_mean() -> None:
     apart = losses(batch(REFUSE, TURN), batch(ANSWER))
     assert apart == pytest.approx(losses(batch(REFUSE, TURN, ANSWER)))
     # Not the mean of the two batches' means.
-    uneven = losses(batch(REFUSE, REFUSE, TURN), batch(ANSWER))
-    assert uneven["loss"] - uneven["rto"] - uneven["negative"] == pytest.approx(
-        -(2 * math.log(0.2) + 2 * math.log(0.5) + 3 * math.log(0.2)) / 7
-    )
+    short = ("refuse", [0, 2, 2, 2], [IGNORED, 2, IGNORED, IGNORED], [0] * 4)
+    uneven = losses(batch(REFUSE, TURN), batch(short, ANSWER))
+    assert uneven["mle_safe"] == pytest.approx(-(2 * math.log(0.2) + math.log(0.5)) / 3)
 
 
 def test_a_part_without_tokens_is_zero() -> None:

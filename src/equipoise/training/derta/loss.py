@@ -23,14 +23,17 @@ _SURE = 1e-6
 
 @dataclass(frozen=True)
 class DertaLoss:
-    """The weighted sum of three means over the tokens of a step.
+    """The weighted sum of four means over the tokens of a step.
 
-        mean over learned tokens of   -log P(token)
+        mean over the tokens of refusals of                         -log P(token)
+        + mean over the tokens of harmless answers of               -log P(token)
         + rto_weight      * mean over harmful answers' tokens of    -log sum_{v in R} P(v)
         + negative_weight * mean over harmless answers' tokens of   -log (1 - sum_{v in R} P(v))
 
-    Each has a mean of its own: in the official code all tokens share one, so that long harmful answers outweigh
-    everything else. Where the harmless answer's own next token is an opener, it is not counted.
+    Each has a mean of its own: in the official code all tokens share one, so that long answers outweigh everything
+    else. Refusals are short: in one mean with the answers they are learned last, and until a model can go on after an
+    opener, wanting openers everywhere makes it repeat one ("No No No"). Where the harmless answer's own next token is
+    an opener, it is not counted.
     """
 
     openers: tuple[int, ...]
@@ -52,12 +55,11 @@ class DertaLoss:
         losses = [self.token_losses(model, batch) for batch in batches.values()]
         safe, helpful, wanted, unwanted = (torch.cat(parts) for parts in zip(*losses, strict=True))
         rto, negative = shared_mean(wanted), shared_mean(unwanted)
-        learned = shared_mean(torch.cat([safe, helpful]))
-        total = learned + self.rto_weight * rto + self.negative_weight * negative
+        refusals, answers = shared_mean(safe), shared_mean(helpful)
         return {
-            "loss": total,
-            "mle_safe": shared_mean(safe),
-            "mle_help": shared_mean(helpful),
+            "loss": refusals + answers + self.rto_weight * rto + self.negative_weight * negative,
+            "mle_safe": refusals,
+            "mle_help": answers,
             "rto": rto,
             "negative": negative,
         }
