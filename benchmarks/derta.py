@@ -86,6 +86,7 @@ def parse(description: str | None, base: str) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of suites")
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of every training")
     parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate")
+    parser.add_argument("--rto-weight", type=float, default=1.0, help="weight of the transition, in the arms with one")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8, help="rows in a step")
     parser.add_argument("--rows", type=int, default=200, help="training prompts of each kind, at most")
@@ -118,7 +119,7 @@ class DertaBench:
 
     def __init__(self, arguments: argparse.Namespace, out: Path, results: Path) -> None:
         self.arguments, self.out, self.results = arguments, out, results
-        names = ("base", "steps", "rate", "batch", "rows", "limit", "answer_tokens", "reply_tokens")
+        names = ("base", "steps", "rate", "rto_weight", "batch", "rows", "limit", "answer_tokens", "reply_tokens")
         self.recipe = {name: getattr(arguments, name) for name in names}
         self.stages = StageFolder(out / "stages", self.recipe)
         self.base = chat_model(arguments.base)
@@ -168,8 +169,8 @@ class DertaBench:
 
     def _trained(self, arm: str, seed: int, rows: Sequence[RefusalRow]) -> tuple[TransformersModel, dict[str, float]]:
         arguments = self.arguments
-        options = {"steps": arguments.steps, "rate": arguments.rate, "batch": arguments.batch, **ARMS[arm]}
-        options["compiled"] = arguments.compile
+        options = {name: getattr(arguments, name) for name in ("steps", "rate", "rto_weight", "batch")}
+        options |= {"compiled": arguments.compile, **ARMS[arm]}
         config = DertaTrainingConfig(arguments.base, seed=seed, **options)
         begin, times = time.process_time(), [time.perf_counter()]
         folder, _ = train(
@@ -331,8 +332,9 @@ def render(document: dict[str, Any]) -> list[str]:
     compiled = "compiled layers, " if document.get("compiled") else ""
     lines = [
         f"`{recipe['base']}`, {compiled}{recipe['steps']} steps of {recipe['batch']} rows, rate {recipe['rate']:g}, "
-        f"seeds: {document['seeds']}; rows: {rows['harmful']} harmful, {rows['boundary']} boundary, {rows['ordinary']} "
-        f"ordinary. Judged replies of {recipe['reply_tokens']} tokens, at most {recipe['limit']} prompts of a line. "
+        f"weight of the transition {recipe.get('rto_weight', 1):g}, seeds: {document['seeds']}; rows: "
+        f"{rows['harmful']} harmful, {rows['boundary']} boundary, {rows['ordinary']} ordinary. Judged replies of "
+        f"{recipe['reply_tokens']} tokens, at most {recipe['limit']} prompts of a line. "
         "Shares with 95 % intervals over prompts.",
         "",
         f"| refused | {' | '.join(arms)} |",
