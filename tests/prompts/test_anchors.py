@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from equipoise.prompts.anchors import Anchor, batches, with_system
+from equipoise.prompts.anchors import AT_ONCE, Anchor, batches, bounded_batches, with_system
 from equipoise.types import Prompt
 
 PICTURE = Image.new("RGB", (4, 4))
@@ -35,3 +35,14 @@ def test_a_text_goes_in_front_of_the_anchors_own_and_none_changes_nothing() -> N
     assert with_system(prompt, None) is prompt
     assert with_system(prompt, "Be kind.").system == "Be kind.\n\nBe brief."
     assert with_system(Prompt.ask("x"), "Be kind.").system == "Be kind."
+
+
+def test_documents_have_passes_of_their_own_and_short_prompts_share_one() -> None:
+    texts = ["short"] * 20 + ["x" * AT_ONCE, "y" * (AT_ONCE // 2), "z" * (AT_ONCE // 2)]
+    prompts = [Prompt.ask(text) for text in texts]
+    groups = list(bounded_batches(prompts, 16))
+    assert sorted(index for group in groups for index in group) == list(range(len(prompts)))
+    for group in groups:
+        padded = max(len(texts[index]) for index in group) * len(group)
+        assert padded <= AT_ONCE or len(group) == 1
+    assert len(groups[0]) == 16

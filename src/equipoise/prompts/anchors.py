@@ -22,6 +22,9 @@ from equipoise.types import Exchange, Judge, Prompt
 AnchorKind = Literal["harmful", "harmless", "pseudo-harmful"]
 BATCH: Final = 16
 """Prompts in one forward pass."""
+AT_ONCE: Final = 12_000
+"""Characters of prompts in a pass with gradients, padding counted. Some attention keeps a square of the padded length
+for the backward pass: sixteen prompts of a thousand tokens took 20 GB of it."""
 ReplyCount = Callable[[Sequence[Prompt]], list[list[Exchange]]]
 """Prompts to several replies each."""
 
@@ -52,6 +55,21 @@ def batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
         indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
+
+
+def bounded_batches(prompts: Sequence[Prompt], size: int) -> Iterator[list[int]]:
+    """Indices as `batches` groups them, with fewer of the prompts that are documents: one at least."""
+    for group in batches(prompts, size):
+        part: list[int] = []
+        longest = 0
+        for index in group:
+            length = sum(len(message.text) for message in prompts[index].messages)
+            if part and max(longest, length) * (len(part) + 1) > AT_ONCE:
+                yield part
+                part, longest = [], 0
+            part.append(index)
+            longest = max(longest, length)
+        yield part
 
 
 class StateReader:

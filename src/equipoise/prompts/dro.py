@@ -24,7 +24,7 @@ from equipoise.models.transformers_model import TransformersModel
 from equipoise.prompts.anchors import (
     Anchor,
     StateReader,
-    batches,
+    bounded_batches,
     collect,
     greedy_replies,
     read_states,
@@ -340,7 +340,7 @@ class _Trainer:
 
     def _groups(self, indices: Sequence[int]) -> list[tuple[int, list[int]]]:
         size = self.model.micro_batch or 16
-        parts = batches([self.prompts[i] for i in indices], size)
+        parts = bounded_batches([self.prompts[i] for i in indices], size)
         return [(number, [indices[i] for i in part]) for number, part in enumerate(parts)]
 
     def _terms(self, soft: Tensor, group: Sequence[int]) -> dict[str, Tensor]:
