@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,8 +20,11 @@ ROWS: Final = 48
 """Rows of each kind at most."""
 ANSWER_TOKENS: Final = 48
 """Length of the answers that the model writes."""
-STEPS: Final = 48
+STEPS: Final = 120
 """Of the optimiser."""
+SETTINGS: Final[dict[str, Any]] = {"rate": 3e-4, "rto_weight": 0.3}
+"""Of the training, as in the table of docs/training.md: few steps need a high rate, and a full weight of the transition
+would make a model repeat openers before it has learned how to go on."""
 FOLDER: Final = "adapter"
 LONGEST: Final = 2000
 """Characters of a prompt that is learned from, at most: one that is longer than a row may be would end the fit."""
@@ -42,7 +45,7 @@ def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
     for kind, samples in groups.items():
         rows += _written(request, kind, samples, len(rows))  # type: ignore[arg-type]
     used = tuple(sample for samples in groups.values() for sample in samples)
-    config = DertaTrainingConfig(request.model.name, steps=steps, seed=request.seed)
+    config = DertaTrainingConfig(request.model.name, steps=steps, seed=request.seed, **SETTINGS)
     counts = {kind: sum(row.kind == kind for row in rows) for kind in groups}
     for kind, count in counts.items():
         if not count:
