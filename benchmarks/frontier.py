@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from page import put
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 PAGE = Path(__file__).parents[1] / "docs" / "frontier.md"
+ATTACKS = {
+    "static": "attacked without knowledge of it: refused",
+    "adaptive": "attacked through it: refused",
+}
+"""Kinds of attacked pictures with their titles."""
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -59,21 +65,22 @@ def render(results: dict[str, Any]) -> str:
     for name, result in results.items():
         tests = sum(suite["test"] for suite in result["split"]["suites"])
         parts += [f"`{name}`, {tests} test prompts, {result['minutes']} minutes of work. {result['headline']}", ""]
-        parts += [
-            "| mitigation | needless refusals | harmful answers | on the front | reply time | fit | tuned on |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        parts += [_row(row) for row in result["rows"]]
+        attacks = ATTACKS if any(row["attacked"] for row in result["rows"]) else {}
+        titles = ["mitigation", "needless refusals", "harmful answers", "on the front", *attacks.values()]
+        titles += ["reply time", "fit", "tuned on"]
+        parts += [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+        parts += [_row(row, attacks) for row in result["rows"]]
         parts += ["", *(f"Left out: `{item['name']}`: {item['reason']}." for item in result["left_out"]), ""]
     return "\n".join(parts).strip()
 
 
-def _row(row: dict[str, Any]) -> str:
+def _row(row: dict[str, Any], attacks: Mapping[str, str]) -> str:
     share, latency = row["membership"], row["cost"]["latency_ratio"]
     cells = [
         f"`{row['name']}`",
         *(_rate(row["rates"][axis]) for axis in ("needless_refusal", "harmful_answer")),
         "unknown" if share is None else f"{100 * share['share']:.0f} %",
+        *(_rate(row["attacked"][kind]) if kind in row["attacked"] else "not attacked" for kind in attacks),
         "not measured" if latency is None else f"{latency:.2f}x",
         f"{row['cost']['fit_seconds']:.0f} s",
         row["tuning"],
