@@ -22,12 +22,13 @@ ANSWER_TOKENS: Final = 48
 """Length of the answers that the model writes."""
 STEPS: Final = 120
 """Of the optimiser."""
-SETTINGS: Final[dict[str, Any]] = {"rate": 3e-4, "rto_weight": 0.3}
-"""Of the training, as in the table of docs/training.md: few steps need a high rate, and a full weight of the transition
-would make a model repeat openers before it has learned how to go on."""
+SETTINGS: Final[dict[str, Any]] = {"batch": 4, "rate": 3e-4, "rto_weight": 0.3}
+"""Of the training: few steps need a high rate, and a full weight of the transition would make a model repeat openers
+before it has learned how to go on."""
 FOLDER: Final = "adapter"
-LONGEST: Final = 2000
-"""Characters of a prompt that is learned from, at most: one that is longer than a row may be would end the fit."""
+LONGEST: Final = 600
+"""Characters of a prompt that is learned from, at most: a few documents would take most of the time of a fit, and one
+that is longer than a row may be would end it."""
 
 
 def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
