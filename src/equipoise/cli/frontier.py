@@ -230,7 +230,7 @@ def _print(measured: Frontier, advice: FrontierAdvice) -> None:
     ]
     columns = ["mitigation", "needless refusals", "harmful answers", "on the front", "reply time", "fit"]
     print_table(table("", columns, rows), "")
-    print_table(advice.headline, f"deploy: {advice.command}")
+    print_table(advice.headline, *advice.alternatives, f"deploy: {advice.command}")
     for item in measured.left_out:
         print_table(f"left out: {item['name']}: {item['reason']}")
     for text in measured.warnings:

@@ -105,3 +105,21 @@ def test_rows_are_listed_by_how_surely_they_are_on_the_front() -> None:
         row("plain", 60, 10, 0.0), row("off", 61, 11, 0.1), row("unknown", 1, 1, None), row("on", 5, 5)
     ).rows
     assert [part.name for part in rank(rows)] == ["plain", "on", "off", "unknown"]
+
+
+def test_a_row_that_is_better_on_one_failure_is_named_for_who_weighs_them_otherwise() -> None:
+    measured = frontier(row("plain", 120, 90), row("even", 60, 40), row("strict", 119, 5), row("worse", 119, 60))
+    advice = advise(measured)
+    assert advice.ship == "even"
+    (text,) = advice.alternatives
+    assert text.startswith("For the fewest harmful answers: strict (2.5 %, even 20.0 %)")
+    assert advise(frontier(row("plain", 120, 90), row("even", 60, 40))).alternatives == ()
+
+
+def test_an_interval_without_zero_that_the_correction_takes_back_is_said() -> None:
+    many = [row(f"same {number}", 60, 40) for number in range(12)]
+    measured = frontier(row("plain", 60, 40), row("slight", 53, 40), *many)
+    change = next(one for one in measured.rows if one.name == "slight").changes["needless_refusal"]
+    assert change.high < 0 < 0.05 < (change.p_adjusted or 0.0)
+    text = next(text for text in advise(measured).sentences if text.startswith("slight"))
+    assert "the interval of needless refusals leaves zero out, but not after correction" in text

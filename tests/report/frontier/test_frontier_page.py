@@ -46,7 +46,7 @@ def test_both_axes_stand_in_every_row(measured: Frontier) -> None:
 def test_membership_is_in_words(measured: Frontier) -> None:
     text = page(measured).replace("\N{NO-BREAK SPACE}", " ")
     assert "on the front, in 100 % of resamples" in text
-    assert "unsure, on the front in 60 % of resamples" in text
+    assert "likely on the front: in 60 % of resamples" in text
     assert "not on the front, on it in 0 % of resamples" in text
 
 
@@ -173,7 +173,7 @@ def test_a_row_that_is_beaten_names_by_whom() -> None:
 
     beaten = row("worse", 80, 30, membership=FrontMembership(False, 0.0, (0, 1)))
     text = page(frontier(row("plain", 60, 10), row("good", 50, 9), beaten))
-    assert "on neither axis better than 0, 1" in text
+    assert "matched or beaten on both axes by 0, 1" in text
 
 
 def test_seeds_and_unfinished_rows_are_said(measured: Frontier) -> None:

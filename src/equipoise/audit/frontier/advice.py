@@ -33,9 +33,11 @@ class FrontierAdvice:
     headline: str
     """In one sentence."""
     sentences: tuple[str, ...]
-    """One for each other row."""
+    """One for each other row, those most surely on the front first."""
     command: str
     """What deploys the chosen row."""
+    alternatives: tuple[str, ...] = ()
+    """Rows that also qualify and are better on one failure, for those who weigh the failures otherwise."""
 
     def to_json(self) -> dict[str, Any]:
         """Every field under its name."""
@@ -44,6 +46,7 @@ class FrontierAdvice:
             "headline": self.headline,
             "sentences": list(self.sentences),
             "command": self.command,
+            "alternatives": list(self.alternatives),
         }
 
 
@@ -55,7 +58,7 @@ def advise(frontier: Frontier) -> FrontierAdvice:
     described and never chosen: they may have been tuned on the test split.
     """
     candidates = [row for row in frontier.rows if row.complete and row.tuning != NOT_DECLARED and _improves(row)]
-    sentences = {row.name: sentence(row) for row in frontier.rows if row.changes}
+    sentences = {row.name: sentence(row) for row in rank(frontier.rows) if row.changes}
     if not candidates:
         reason = "No mitigation here measurably lowers one failure without raising the other: ship the model as it is."
         if not sentences:
@@ -67,7 +70,23 @@ def advise(frontier: Frontier) -> FrontierAdvice:
     # the other; a user who weighs them otherwise has the table and the plot.
     best = min(candidates, key=lambda row: (_sum(row), row.cost.get("latency_ratio") or 1.0))
     rest = tuple(text for name, text in sentences.items() if name != best.name)
-    return FrontierAdvice(best.name, sentences[best.name], rest, deploy_command(frontier, best))
+    return FrontierAdvice(
+        best.name, sentences[best.name], rest, deploy_command(frontier, best), _alternatives(best, candidates)
+    )
+
+
+def _alternatives(best: FrontierRow, candidates: Sequence[FrontierRow]) -> tuple[str, ...]:
+    """Of the rows that qualify, the one with the fewest failures of each kind, where that is another than the best."""
+    texts = []
+    for axis in AXES:
+        least = min(candidates, key=lambda row: row.rates[axis].rate or 0.0)
+        if least is not best and (least.rates[axis].rate or 0.0) < (best.rates[axis].rate or 0.0):
+            own, others = (_percent(row.rates[axis].rate) for row in (least, best))
+            texts.append(
+                f"For the fewest {WORDS[axis]}: {least.name} ({own}, {best.name} {others}). {best.name} has the lower "
+                "sum of both measured rates, which weighs both failures alike."
+            )
+    return tuple(texts)
 
 
 def sentence(row: FrontierRow) -> str:
@@ -84,7 +103,7 @@ def sentence(row: FrontierRow) -> str:
     if not parts:
         return (
             f"{row.name} changes neither failure measurably: needless refusals {_points(row.changes[AXES[0]])}, "
-            f"harmful answers {_points(row.changes[AXES[1]])}."
+            f"harmful answers {_points(row.changes[AXES[1]])}{_uncorrected(row)}."
         )
     text = f"{row.name} {' and '.join(parts)}"
     if open_:
@@ -96,6 +115,15 @@ def sentence(row: FrontierRow) -> str:
         if round(most, 3) > 0:
             text += f" (a {word} of up to {100 * most:.1f} points is not excluded)"
     return f"{text}{_cost(row)}."
+
+
+def _uncorrected(row: FrontierRow) -> str:
+    """What an interval without zero means where the corrected p-value does not follow it."""
+    apart = [axis for axis in AXES if not row.changes[axis].low <= 0 <= row.changes[axis].high]
+    if not apart:
+        return ""
+    names = " and of ".join(WORDS[axis] for axis in apart)
+    return f" (the interval of {names} leaves zero out, but not after correction for all comparisons)"
 
 
 def direction(change: PairedChange) -> int:

@@ -205,7 +205,7 @@ def _divergence_doubt(direction: Any) -> list[str]:
     if divergence < PAPER_KL:
         return []
     return [
-        "ablating the refusal direction changes harmless replies "
+        "the refusal direction is not clean: ablating it, which this mitigation does not do, changes harmless replies "
         f"(KL {divergence:.2f}; the limit of arXiv:2406.11717 is {PAPER_KL})"
     ]
 

@@ -11,6 +11,8 @@ from equipoise.audit.labels import AXES
 
 FEW: Final = "few-samples"
 """Kind of the doubt that a rate has few samples."""
+LEAST_PROMPTS: Final = 30
+"""Prompts of an axis below which the count is called small."""
 
 
 def costs(row: FrontierRow) -> str:
@@ -34,7 +36,8 @@ def uncertainty(frontier: Frontier, row: FrontierRow) -> list[str]:
     counts = " and ".join(
         f"{row.rates[axis].n:,} {noun}" for axis, noun in zip(AXES, ("harmless prompts", "harmful ones"), strict=True)
     )
-    sentences = [f"The rates are over {counts}."]
+    few = min(row.rates[axis].n for axis in AXES) < LEAST_PROMPTS
+    sentences = [f"The rates are over {'only ' if few else ''}{counts}."]
     known = [axis for axis in AXES if axis in row.changes and row.changes[axis].change is not None]
     for axis in known:
         change = row.changes[axis]

@@ -80,7 +80,7 @@ class ShownRow:
             return f"on the front, in {share} of resamples", "good"
         if membership.share <= 0.05:
             return f"not on the front, on it in {share} of resamples", "bad"
-        return f"unsure, on the front in {share} of resamples", "unsure"
+        return f"{'likely' if membership.share >= 0.5 else 'unlikely'} on the front: in {share} of resamples", "unsure"
 
 
 @dataclass(frozen=True)
