@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
-from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, stop_reason, tokens
+from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, tokens
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.json_depth import is_too_deep
+from equipoise.guard.gateway.request_body import reject_constant
 
 _PASSED: Final = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
 _CANNOT: Final[Mapping[str, Any]] = {"container": None, "mcp_servers": []}
@@ -68,7 +70,7 @@ class MessagesAdapter:
     def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """The first choice as a list of blocks."""
         choice = completion["choices"][0]
-        message, calls = choice["message"], ToolCalls()
+        message, calls = choice.get("message") or {}, ToolCalls()
         calls.add(message)
         blocks: list[dict[str, Any]] = [
             {"type": "thinking", "thinking": text, "signature": ""}
@@ -86,14 +88,13 @@ class MessagesAdapter:
             "role": "assistant",
             "model": completion.get("model", ""),
             "content": blocks,
-            "stop_reason": stop_reason(choice.get("finish_reason")),
-            "stop_sequence": None,
+            **ending(choice, body, calls=bool(calls.all())),
             "usage": tokens(completion.get("usage")),
         }
 
     def stream(self, body: Mapping[str, Any]) -> MessagesStream:
         """A translator of one stream."""
-        return MessagesStream(str(body.get("model", "")))
+        return MessagesStream(body)
 
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """Anthropic's form."""
@@ -102,12 +103,15 @@ class MessagesAdapter:
         return {"type": "error", "error": {"type": kind, "message": problem.message, "code": problem.code}}
 
 
-def arguments_of(text: str) -> Any:
-    """The arguments of a tool as an object; what is no JSON stays a text."""
+def arguments_of(text: str) -> dict[str, Any]:
+    """The arguments of a tool as an object; what is none stays a text."""
     try:
-        return json.loads(text or "{}")
-    except ValueError:
+        value = json.loads(text.strip() or "{}", parse_constant=reject_constant)
+    except (ValueError, RecursionError):
         return {"arguments": text}
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) and not is_too_deep(value) else {"arguments": text}
 
 
 def _content(value: Any, where: str) -> Any:
