@@ -109,6 +109,16 @@ async def test_an_error_with_status_200_is_an_error(tmp_path: Path) -> None:
         assert (response.status_code, response.json()["error"]["message"]) == (429, LONG)
 
 
+async def test_an_infinite_log_probability_beside_a_blocked_choice_is_null(tmp_path: Path) -> None:
+    choices = [{**message("fine"), "logprobs": {"content": [{"token": "fine", "logprob": float("-inf")}]}}]
+    body = json.dumps({"id": "a", "choices": [*choices, message("a bomb", 1)]})
+    refuses = Policy(output=Rail(action="refuse"))
+    async with gateway(tmp_path, lambda _: httpx.Response(200, text=body), policy=refuses) as served:
+        one, two = (await served.chat()).json()["choices"]
+        assert one["logprobs"]["content"][0]["logprob"] is None
+        assert two["finish_reason"] == "content_filter"
+
+
 def test_no_error_is_made_up() -> None:
     assert reported_error({}) is None
     assert reported_error({"error": None, "detail": []}) is None

@@ -91,7 +91,7 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
         if not isinstance(role, str):
             raise ValueError(f"expected a role in messages/{at}")
         last = at if role == "user" else last
-        parts += without_blobs(_message(f"messages/{at}", message, role))
+        parts += without_blobs(message_parts(f"messages/{at}", message, role))
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:
@@ -114,7 +114,14 @@ def without_blobs(parts: Iterable[ContentPart]) -> Iterator[ContentPart]:
                 yield ContentPart(f"{part.path}~{kind}", "embedded picture" if kind == "picture" else kind)
 
 
-def _message(path: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
+def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
+    """The parts of one message.
+
+    Args:
+        path: of the message.
+        message: of a request or a reply, or a delta.
+        role: who says it.
+    """
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
         where = f"{path}/{escaped(name)}"
@@ -154,7 +161,9 @@ def escaped(name: str) -> str:
 def _kind(name: str) -> str:
     if name in REASONING:
         return "reasoning"
-    return {"function_call": "tool call", "refusal": "refusal", "name": "name"}.get(name, "other text")
+    return {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}.get(
+        name, "other text"
+    )
 
 
 def _content(path: str, value: Any, kind: str) -> Iterator[ContentPart]:
@@ -313,7 +322,7 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
         if not isinstance(message, Mapping):
             raise ValueError(f"expected a message in choices/{at}")
         path = f"choices/{at}"
-        parts = list(_message(f"{path}/message", message, "assistant"))
+        parts = list(message_parts(f"{path}/message", message, "assistant"))
         for name, value in choice.items():
             words = "" if name == "message" or is_frame(name, value) else "\n".join(texts_beside(value))
             if words:
@@ -332,18 +341,6 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
 def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the choices that hold words and that no completion has by itself."""
     return {name: value for name, value in body.items() if not is_frame(name, value) and any(texts_beside(value))}
-
-
-def delta_parts(choice: Mapping[str, Any]) -> list[ContentPart]:
-    """The parts of the delta of one streamed piece of a choice; paths are within the choice."""
-    delta = choice.get("delta")
-    parts = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
-    if delta is not None and not isinstance(delta, Mapping):
-        parts.append(ContentPart("delta", "unsupported", words_in(delta)))
-    if isinstance(choice.get("text"), str):
-        # The field of a legacy completion.
-        parts.append(ContentPart("text", "text", choice["text"]))
-    return parts
 
 
 def replaced(

@@ -157,7 +157,8 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         RequestProblem: it is none.
     """
     try:
-        document = json.loads(response.content, object_pairs_hook=_once)
+        # Some servers write infinite log-probabilities, which JSON cannot say.
+        document = json.loads(response.content, object_pairs_hook=_once, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(
             502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
