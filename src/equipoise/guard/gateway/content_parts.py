@@ -135,7 +135,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
         elif name == "images" and isinstance(value, list):
             for at, part in enumerate(value):
                 yield from _image(f"{where}/{at}", part)
-        elif name == "audio":
+        elif name == "audio" and value:
             yield ContentPart(where, "unsupported")
         else:
             words = _reasoning_words(value) if name == "reasoning_details" else words_in(value)
@@ -196,13 +196,13 @@ def _part(path: str, part: Any, kind: str) -> Iterator[ContentPart]:
 def _is_readable(part: Mapping[str, Any]) -> bool:
     """Whether the field that the part's type is about holds text, or a list of parts that do."""
     values = [part[name] for name in CONTENT_FIELDS if name in part]
-    return all(isinstance(value, str) or (isinstance(value, list) and _all_text(value)) for value in values) and (
+    return all(value is None or isinstance(value, str) or _all_text(value) for value in values) and (
         bool(values) or CONTENT_KINDS[part["type"]] in ("other text", "reasoning")
     )
 
 
-def _all_text(parts: Sequence[Any]) -> bool:
-    return all(
+def _all_text(parts: Any) -> bool:
+    return isinstance(parts, list) and all(
         isinstance(part, str) or (isinstance(part, Mapping) and part.get("type", "text") in CONTENT_KINDS)
         for part in parts
     )
@@ -319,6 +319,9 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
     replies = []
     for at, choice in enumerate(choices):
         message = choice.get("message") if isinstance(choice, Mapping) else None
+        if message is None and isinstance(choice, Mapping) and "message" in choice:
+            # Of a reply that a server's own filter has blocked.
+            message = {}
         if not isinstance(message, Mapping):
             raise ValueError(f"expected a message in choices/{at}")
         path = f"choices/{at}"

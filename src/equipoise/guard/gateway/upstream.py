@@ -88,8 +88,9 @@ class Upstream:
         try:
             response = await self.client.send(request, stream=True)
             # Errors are read whole even where a stream was asked for: their body is one JSON document, and it decides
-            # status and message of our own error.
-            if response.status_code != 200 or not stream:
+            # status and message of our own error. Some servers send it with status 200.
+            is_json = "json" in response.headers.get("content-type", "").lower()
+            if response.status_code != 200 or not stream or is_json:
                 response = await _whole(response)
         except httpx.TimeoutException as error:
             raise RequestProblem(504, "the upstream did not answer in time", "upstream_timeout") from error

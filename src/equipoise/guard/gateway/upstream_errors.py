@@ -10,6 +10,10 @@
 | `{"message": "text"}`, `{"Message": "text"}` | AWS Bedrock, gateways |
 | `[{"error": {"message", "status", "code"}}]` | Google |
 | `{"errors": [{"message"}]}` | Cloudflare |
+| `{"error", "error_description"}`, `{"title", "status", "detail"}` | OAuth, RFC 9457 (NIM) |
+| `{"fault": {"faultstring"}}` | Apigee |
+| `{"base_resp": {"status_code", "status_msg"}}` | MiniMax |
+| `{"text", "error_code"}` | FastChat |
 """
 
 from __future__ import annotations
@@ -20,8 +24,12 @@ from typing import Any, Final
 
 LONGEST_MESSAGE: Final = 2000
 """Characters of a message that are kept."""
-_MESSAGES: Final = ("message", "msg", "Message", "errorMessage", "error_message", "detail", "error", "description")
-"""Fields that hold the message, the likeliest first."""
+_MESSAGES: Final = (
+    *("message", "msg", "Message", "errorMessage", "error_message", "error_description", "detail", "error"),
+    *("errors", "fault", "faultstring", "base_resp", "status_msg", "description", "title", "reason"),
+)
+"""Fields that hold the message, or an object that does, the likeliest first."""
+_CODES: Final = ("code", "error_code", "errorCode", "statusCode", "status_code", "status")
 _DEPTH: Final = 4
 
 
@@ -54,7 +62,7 @@ def is_error(document: Mapping[str, Any]) -> bool:
     """Whether a document that came with status 200 is an error and not a completion or a chunk of one."""
     if document.get("error") or document.get("object") == "error" or document.get("type") == "error":
         return True
-    return "choices" not in document and reported_error(document) is not None
+    return document.get("choices") is None and reported_error(document) is not None
 
 
 def _error(value: Any, depth: int) -> ReportedError | None:
@@ -70,18 +78,21 @@ def _error(value: Any, depth: int) -> ReportedError | None:
     if not isinstance(value, Mapping) or not depth:
         return None
     inner = None
-    for name in (*_MESSAGES, "errors"):
+    if value.get("status_code") == 0:
+        return None
+    for name in (*_MESSAGES, *(["text"] if "error_code" in value else [])):
         if (inner := _error(value.get(name), depth - 1)) is not None:
             break
     if inner is None:
         return None
     kind = _text(value, "type") or _text(value, "error_type") or _text(value, "status")
-    code = value.get("code")
+    codes = [value.get(name) for name in _CODES if name != "status" or isinstance(value.get(name), int)]
+    code = next((code for code in codes if isinstance(code, str | int) and code != ""), None)
     param = _text(value, "param") or _location(value.get("loc"))
     return ReportedError(
         inner.message,
         inner.type or (kind if kind != "error" else None),
-        inner.code if inner.code is not None else code if isinstance(code, str | int) and code != "" else None,
+        inner.code if inner.code is not None else code,
         inner.param or param,
     )
 
