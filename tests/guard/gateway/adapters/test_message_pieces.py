@@ -191,3 +191,27 @@ async def test_the_choice_of_a_tool(tmp_path: Path, choice: Any, status: int, se
         body = {"model": "m", "input": "x", "tool_choice": choice}
         assert (await served.client.post("/v1/responses", json=body)).status_code == status
         assert [request["tool_choice"] for request in served.fake.requests] == ([] if sent is None else [sent])
+
+
+async def test_content_that_is_one_text_is_sent_as_a_text(tmp_path: Path) -> None:
+    def text(words: str) -> list[dict[str, Any]]:
+        return [{"type": "text", "text": words, "cache_control": {"type": "ephemeral"}}]
+
+    thought = {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm.", "signature": "s"}]}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": text("rain")}
+    call_block = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    history = [
+        {"role": "user", "content": text("one")},
+        {"role": "assistant", "content": [*text("two"), call_block]},
+        {"role": "user", "content": [result, *text("three"), *text("four")]},
+        thought,
+    ]
+    async with gateway(tmp_path, lambda _: whole(message("fine"))) as served:
+        body = {"model": "m", "max_tokens": 9, "system": text("Be brief."), "messages": history}
+        assert (await served.client.post("/v1/messages", json=body)).status_code == 200
+        sent = [(each_message["role"], each_message["content"]) for each_message in served.fake.requests[0]["messages"]]
+        four = [{"type": "text", "text": "three"}, {"type": "text", "text": "four"}]
+        assert sent == [
+            *(("system", "Be brief."), ("user", "one"), ("assistant", "two")),
+            *(("tool", "rain"), ("user", four)),
+        ]

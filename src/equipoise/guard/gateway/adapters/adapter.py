@@ -233,6 +233,14 @@ def named_event(document: Mapping[str, Any]) -> bytes:
     return f"event: {document['type']}\ndata: {data}\n\n".encode()
 
 
+def plain(parts: list[Any]) -> Any:
+    """The text of content that is one text: some servers refuse a list where a text is enough."""
+    only = parts[0] if len(parts) == 1 else None
+    if isinstance(only, Mapping) and set(only) == {"type", "text"} and isinstance(only["text"], str):
+        return only["text"]
+    return parts
+
+
 def refuse_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Refuse what a chat request cannot do.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
+from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, tokens
 from equipoise.guard.gateway.errors import RequestProblem
@@ -120,7 +120,7 @@ def _content(value: Any, where: str) -> Any:
         return value
     if not isinstance(value, list):
         raise RequestProblem(400, f"expected a text or a list of blocks in {where}", "invalid_request")
-    return [_block(block) for block in value]
+    return plain([_block(block) for block in value])
 
 
 def _block(block: Any) -> Any:
@@ -156,7 +156,7 @@ def _user(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         else:
             rest.append(_block(block))
     if rest:
-        yield {"role": message["role"], "content": rest}
+        yield {"role": message["role"], "content": plain(rest)}
 
 
 def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -174,7 +174,9 @@ def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         # Thinking is signed by the server that wrote it; another upstream could neither check nor use it.
         elif kind not in ("thinking", "redacted_thinking"):
             blocks.append(_block(block))
-    yield {"role": "assistant", "content": blocks or None} | ({"tool_calls": calls} if calls else {})
+    # A reply that only thought says nothing to another upstream, and servers refuse a message without content.
+    if blocks or calls:
+        yield {"role": "assistant", "content": plain(blocks) or None} | ({"tool_calls": calls} if calls else {})
 
 
 def _output(body: Mapping[str, Any]) -> dict[str, Any]:

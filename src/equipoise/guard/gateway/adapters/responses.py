@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
+from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.responses_items import (
     annotations_of,
@@ -171,7 +171,7 @@ def _messages(value: Any) -> list[dict[str, Any]]:
 
 
 def _content(value: Any) -> Any:
-    return [_part(item) for item in value] if isinstance(value, list) else value
+    return plain([_part(item) for item in value]) if isinstance(value, list) else value
 
 
 def _part(item: Any) -> Any:
