@@ -215,3 +215,20 @@ async def test_content_that_is_one_text_is_sent_as_a_text(tmp_path: Path) -> Non
             *(("system", "Be brief."), ("user", "one"), ("assistant", "two")),
             *(("tool", "rain"), ("user", four)),
         ]
+
+
+async def test_what_chat_servers_refuse_is_not_sent(tmp_path: Path) -> None:
+    async with gateway(tmp_path, lambda _: whole(message("fine"))) as served:
+        tools: list[Any] = [{"type": "function", "name": "f", "parameters": None, "strict": None}]
+        await served.client.post("/v1/responses", json={"model": "m", "input": "x", "tools": tools})
+        assert served.fake.requests[-1]["tools"] == [{"type": "function", "function": {"name": "f"}}]
+        body = {"model": "m", "max_tokens": 9, **INPUTS["/v1/messages"]}
+        tools = [{"type": None, "name": "f", "input_schema": {"type": "object"}}]
+        users = []
+        for user in ("ann", "a" * 65, "a" * 65, "b" * 65):
+            more = {"metadata": {"user_id": user}, "tools": tools}
+            assert (await served.client.post("/v1/messages", json={**body, **more})).status_code == 200
+            users.append(served.fake.requests[-1]["user"])
+        assert users[0] == "ann"
+        assert users[1] == users[2] != users[3]
+        assert {len(user) for user in users[1:]} == {64}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -57,7 +58,7 @@ class MessagesAdapter:
         if body.get("stop_sequences"):
             chat["stop"] = body["stop_sequences"]
         if isinstance(body.get("metadata"), Mapping) and body["metadata"].get("user_id"):
-            chat["user"] = body["metadata"]["user_id"]
+            chat["user"] = _user_id(body["metadata"]["user_id"])
         if body.get("tools"):
             chat["tools"] = [_tool(tool) for tool in tools_of(body)]
         if isinstance(body.get("tool_choice"), Mapping):
@@ -193,8 +194,13 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _user_id(given: Any) -> Any:
+    """The user's id; OpenAI takes 64 characters, Anthropic 256, so that of a longer one it is the hash."""
+    return hashlib.sha256(given.encode()).hexdigest() if isinstance(given, str) and len(given) > 64 else given
+
+
 def _tool(tool: Any) -> dict[str, Any]:
-    if not isinstance(tool, Mapping) or tool.get("type", "custom") != "custom" or "name" not in tool:
+    if not isinstance(tool, Mapping) or (tool.get("type") or "custom") != "custom" or "name" not in tool:
         raise unsupported("expected tools with an input_schema; Anthropic's own tools are not available", "tools")
     function = {"name": tool["name"], "parameters": tool.get("input_schema") or {}}
     if tool.get("description"):

@@ -189,7 +189,7 @@ def _format(text: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     form = text.get("format")
     if isinstance(form, Mapping) and form.get("type") == "json_schema":
-        schema = {name: value for name, value in form.items() if name != "type"}
+        schema = {name: value for name, value in form.items() if name != "type" and value is not None}
         settings["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif isinstance(form, Mapping) and form.get("type") == "json_object":
         settings["response_format"] = {"type": "json_object"}
@@ -201,7 +201,9 @@ def _format(text: Mapping[str, Any]) -> dict[str, Any]:
 def _tool(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, Mapping) or tool.get("type") != "function":
         raise unsupported("expected functions as tools; the server's tools are not available", "tools")
-    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
+    # Clients of this API send null for what they leave out; many chat servers refuse that.
+    given = {name: value for name, value in tool.items() if name != "type" and value is not None}
+    return {"type": "function", "function": given}
 
 
 def _tool_choice(choice: Any) -> Any:
