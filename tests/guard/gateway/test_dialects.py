@@ -109,6 +109,20 @@ async def test_an_error_with_status_200_is_an_error(tmp_path: Path) -> None:
         assert (response.status_code, response.json()["error"]["message"]) == (429, LONG)
 
 
+@pytest.mark.parametrize(
+    ("body", "sent", "expected"),
+    [
+        ([{"error": {"code": 429, "message": LONG, "details": [{"retryDelay": "36.5s"}]}}], {}, "37"),
+        ({"error": {"message": LONG, "retry_after": 3}}, {}, "3"),
+        ({"error": {"message": LONG, "retry_after": 3}}, {"retry-after": "9"}, "9"),
+        ({"error": {"message": LONG, "details": [{"retryDelay": "soon"}]}}, {}, None),
+    ],
+)
+async def test_the_time_of_a_retry_may_stand_in_the_body(tmp_path: Path, body: Any, sent: Any, expected: Any) -> None:
+    async with gateway(tmp_path, lambda _: httpx.Response(429, json=body, headers=sent)) as served:
+        assert (await served.chat()).headers.get("retry-after") == expected
+
+
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
 async def test_an_error_before_a_stream_has_its_status(tmp_path: Path, kind: str) -> None:
     body = json.dumps({"error": {"message": LONG, "type": "overloaded_error", "code": 529}}).encode()

@@ -198,4 +198,7 @@ def _refused(response: httpx.Response) -> RequestProblem:
 
 def _problem(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
     code = "upstream_error" if reported.code is None else reported.code
-    return RequestProblem(status, reported.message, code, headers, reported.param, reported.type)
+    # What the server says in its headers counts before what the body says.
+    return RequestProblem(
+        status, reported.message, code, {**reported.headers, **headers}, reported.param, reported.type
+    )

@@ -18,8 +18,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 LONGEST_MESSAGE: Final = 2000
@@ -30,6 +32,7 @@ _MESSAGES: Final = (
 )
 """Fields that hold the message, or an object that does, the likeliest first."""
 _CODES: Final = ("code", "error_code", "errorCode", "statusCode", "status_code", "status")
+_DELAY: Final = re.compile(r"\d{1,6}(\.\d{1,9})?s")
 _DEPTH: Final = 4
 
 
@@ -45,6 +48,13 @@ class ReportedError:
     """For programs."""
     param: str | None = None
     """The field of the request that is to blame."""
+    retry_after: float | None = None
+    """Seconds after which a retry makes sense, where the body says so (Google)."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that tells clients when to retry; clients read whole seconds."""
+        return {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}
 
     @property
     def status(self) -> int | None:
@@ -55,7 +65,8 @@ class ReportedError:
 
 def reported_error(document: Any) -> ReportedError | None:
     """The error in a JSON document; None if it has none of the known forms."""
-    return _error(document, _DEPTH)
+    error = _error(document, _DEPTH)
+    return None if error is None else replace(error, retry_after=_retry_after(document, _DEPTH))
 
 
 def is_error(document: Mapping[str, Any]) -> bool:
@@ -100,6 +111,21 @@ def _error(value: Any, depth: int) -> ReportedError | None:
 def _text(value: Mapping[str, Any], name: str) -> str | None:
     text = value.get(name)
     return text[:200] if isinstance(text, str) and text else None
+
+
+def _retry_after(value: Any, depth: int) -> float | None:
+    """The delay in an error: `retryDelay` among Google's details, such as `37s`, or `retry_after` in seconds."""
+    items: list[Any] = []
+    if isinstance(value, Mapping):
+        delay, seconds = value.get("retryDelay"), value.get("retry_after")
+        if isinstance(delay, str) and _DELAY.fullmatch(delay):
+            return float(delay[:-1])
+        if isinstance(seconds, int | float) and 0 <= seconds < 1e7:
+            return float(seconds)
+        items = [value.get(name) for name in ("error", "details")]
+    elif isinstance(value, list):
+        items = value[:8]
+    return next((delay for item in items if depth and (delay := _retry_after(item, depth - 1)) is not None), None)
 
 
 def _location(value: Any) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.messages import arguments_of
-from equipoise.guard.gateway.adapters.messages_stream import ending, tokens
+from equipoise.guard.gateway.adapters.messages_stream import ending, error_type, tokens
 from tests.guard.gateway.dialect_shapes import chunk, wire
 from tests.guard.gateway.upstreams import gateway, message, pieces, whole
 
@@ -232,3 +232,18 @@ async def test_what_chat_servers_refuse_is_not_sent(tmp_path: Path) -> None:
         assert users[0] == "ann"
         assert users[1] == users[2] != users[3]
         assert {len(user) for user in users[1:]} == {64}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "given", "expected"),
+    [
+        (None, "upstream", "overloaded_error", "overloaded_error"),
+        (None, "upstream", "server_error", "api_error"),
+        (529, 529, None, "overloaded_error"),
+        (503, "overloaded", None, "overloaded_error"),
+        (429, 429, "RESOURCE_EXHAUSTED", "rate_limit_error"),
+        (422, None, None, "invalid_request_error"),
+    ],
+)
+def test_errors_have_types_that_anthropics_clients_know(status: Any, code: Any, given: Any, expected: str) -> None:
+    assert error_type(status, code, given) == expected

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
-from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, tokens
+from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, error_type, tokens
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.request_body import reject_constant
@@ -22,13 +22,6 @@ _DROPPED: Final = frozenset(
     | {"thinking", "service_tier", "context_management", "cache_control", "inference_geo", "speed"}
 )
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
-_TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 
 class MessagesAdapter:
@@ -99,8 +92,7 @@ class MessagesAdapter:
 
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """Anthropic's form."""
-        kind = _TYPES.get(problem.status, "api_error" if problem.status >= 500 else "invalid_request_error")
-        kind = "overloaded_error" if problem.code == "overloaded" else kind
+        kind = error_type(problem.status, problem.code)
         return {"type": "error", "error": {"type": kind, "message": problem.message, "code": problem.code}}
 
 

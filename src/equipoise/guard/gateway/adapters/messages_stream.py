@@ -14,6 +14,34 @@ _STOPS: Final = {"length": "max_tokens", "model_length": "max_tokens", "content_
 }
 
 
+_TYPES: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def error_type(status: Any, code: Any, given: Any = None) -> str:
+    """Anthropic's type of an error.
+
+    Args:
+        status: of HTTP; None where it has none.
+        code: for programs.
+        given: its type; kept if it is one of Anthropic's.
+    """
+    if given in _TYPES.values():
+        return str(given)
+    if code == "overloaded":
+        return "overloaded_error"
+    client = isinstance(status, int) and 400 <= status < 500
+    return _TYPES.get(status, "invalid_request_error" if client else "api_error")
+
+
 def ending(choice: Mapping[str, Any], body: Mapping[str, Any], *, calls: bool) -> dict[str, Any]:
     """Why a reply ended: Anthropic's reason, and the stop sequence if it was one.
 
@@ -60,7 +88,9 @@ class MessagesStream(FirstChoiceStream):
     def error(self, error: Mapping[str, Any]) -> list[bytes]:
         """The error; nothing follows it."""
         self._failed = True
-        inner = {"type": error.get("type") or "api_error", "message": error.get("message"), "code": error.get("code")}
+        code = error.get("code")
+        kind = error_type(code if isinstance(code, int) else None, code, error.get("type"))
+        inner = {"type": kind, "message": error.get("message"), "code": code}
         return [named_event({"type": "error", "error": inner})]
 
     def end(self) -> list[bytes]:

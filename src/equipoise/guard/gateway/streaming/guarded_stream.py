@@ -74,8 +74,8 @@ class StreamStats:
         if not self.error:
             return None
         status = (self.reported.status if self.reported is not None else None) or 502
-        error = self.error
-        return RequestProblem(status, error["message"], error["code"], {}, error["param"], error["type"])
+        error, headers = self.error, self.reported.headers if self.reported is not None else {}
+        return RequestProblem(status, error["message"], error["code"], headers, error["param"], error["type"])
 
     def unsent_problem(self) -> RequestProblem | None:
         """The error that ended the stream before anything was sent, if it has a status: clients retry by that."""
