@@ -91,6 +91,17 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
         *(chunk({"content": word}, **{"amazon-bedrock-guardrailAction": "NONE"}) for word in WORDS),
         STOP,
     ],
+    "cloudflare": [chunk({"role": "assistant", "content": ""}), *contents(), chunk({"content": ""}, usage=USAGE)],
+    "gemini": [chunk({"content": word}, choice={"index": None, "delta": {"content": word}}) for word in WORDS]
+    + [{"id": "a", "choices": [{"index": None, "finish_reason": "stop", "delta": None}]}],
+    "litellm": [
+        {"id": "a", "choices": None},
+        chunk({"reasoning_content": THOUGHT, "thinking_blocks": [{"type": "thinking", "thinking": THOUGHT}]}),
+        chunk({"content": [], "audio": {}, "images": [], "tool_calls": None, "function_call": None}),
+        chunk({"content": [{"type": "text", "text": None}]}),
+        *contents(),
+        STOP,
+    ],
     "groq": [chunk({"role": "assistant", "content": ""}, x_groq={"id": "req_1"}), *contents(), STOP],
 }
 """By server; each says `GOOD` as its content."""
@@ -114,6 +125,11 @@ WHOLE: dict[str, dict[str, Any]] = {
     "ollama": reply(GOOD, system_fingerprint="fp_ollama"),
     "sglang": reply(GOOD, {"matched_stop": 151645}, metadata={"weight_version": "default"}),
     "bedrock gateway": reply(GOOD, **{"amazon-bedrock-guardrailAction": "NONE"}),
+    "litellm": reply(
+        GOOD,
+        {"provider_specific_fields": {}},
+        {"audio": None, "thinking_blocks": [{"type": "thinking", "thinking": ""}]},
+    ),
     "groq": reply(GOOD, x_groq={"id": "req_1"}, usage_breakdown=None),
 }
 """By server; each says `GOOD` as its content."""
@@ -145,6 +161,12 @@ ERRORS: dict[str, tuple[Any, str, Any, Any]] = {
     "bedrock": ({"message": LONG}, LONG, None, None),
     "google": ([{"error": {"code": 400, "message": LONG, "status": "INVALID"}}], LONG, 400, "INVALID"),
     "mistral": ({"object": "error", "message": LONG, "type": "invalid_request", "code": "3051"}, LONG, "3051", None),
+    "oauth": ({"error": "invalid_token", "error_description": LONG}, LONG, None, None),
+    "nim": ({"type": "about:blank", "title": "Unprocessable", "status": 422, "detail": LONG}, LONG, 422, "about:blank"),
+    "apigee": ({"fault": {"faultstring": LONG, "detail": {"errorcode": "policies.Quota"}}}, LONG, None, None),
+    "minimax": ({"choices": None, "base_resp": {"status_code": 1004, "status_msg": LONG}}, LONG, 1004, None),
+    "fastchat": ({"text": LONG, "error_code": 50001}, LONG, 50001, None),
+    "aws gateway": ({"statusCode": 429, "message": LONG}, LONG, 429, None),
     "cloudflare": ({"errors": [{"message": LONG, "code": 7003}], "success": False}, LONG, 7003, None),
 }
 """By server: the body, its message, code and type (None: not looked at)."""

@@ -38,7 +38,7 @@ def documents_of(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 def content_of(documents: Sequence[dict[str, Any]], name: str = "content") -> str:
-    deltas = [choice.get("delta") or {} for document in documents for choice in document.get("choices", [])]
+    deltas = [choice.get("delta") or {} for document in documents for choice in document.get("choices") or []]
     return "".join(delta.get(name) or "" for delta in deltas if isinstance(delta.get(name), str))
 
 
@@ -107,6 +107,53 @@ async def test_an_error_with_status_200_is_an_error(tmp_path: Path) -> None:
     async with gateway(tmp_path, lambda _: httpx.Response(200, json=body)) as served:
         response = await served.chat()
         assert (response.status_code, response.json()["error"]["message"]) == (429, LONG)
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "expected"),
+    [
+        ([{"error": {"code": 429, "message": LONG, "details": [{"retryDelay": "36.5s"}]}}], {}, "37"),
+        ({"error": {"message": LONG, "retry_after": 3}}, {}, "3"),
+        ({"error": {"message": LONG, "retry_after": 3}}, {"retry-after": "9"}, "9"),
+        ({"error": {"message": LONG, "details": [{"retryDelay": "soon"}]}}, {}, None),
+    ],
+)
+async def test_the_time_of_a_retry_may_stand_in_the_body(tmp_path: Path, body: Any, sent: Any, expected: Any) -> None:
+    async with gateway(tmp_path, lambda _: httpx.Response(429, json=body, headers=sent)) as served:
+        assert (await served.chat()).headers.get("retry-after") == expected
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+async def test_an_error_before_a_stream_has_its_status(tmp_path: Path, kind: str) -> None:
+    body = json.dumps({"error": {"message": LONG, "type": "overloaded_error", "code": 529}}).encode()
+    sent = body if "json" in kind else b"data: " + body + b"\n\n" + DONE
+
+    def answer(_: Any) -> httpx.Response:
+        response = pieces(sent, kind=kind)
+        response.headers["retry-after"] = "3"
+        return response
+
+    async with gateway(tmp_path, answer) as served:
+        response = await served.chat(stream=True)
+        assert (response.status_code, response.headers["retry-after"]) == (529, "3")
+        assert response.json()["error"]["message"] == LONG
+        assert served.entries()[-1]["status"] == 529
+
+
+async def test_a_choice_without_a_message_passes(tmp_path: Path) -> None:
+    choice = {"index": 0, "message": None, "finish_reason": "content_filter"}
+    async with gateway(tmp_path, lambda _: whole(choice)) as served:
+        assert (await served.chat()).json()["choices"] == [choice]
+
+
+async def test_an_infinite_log_probability_beside_a_blocked_choice_is_null(tmp_path: Path) -> None:
+    choices = [{**message("fine"), "logprobs": {"content": [{"token": "fine", "logprob": float("-inf")}]}}]
+    body = json.dumps({"id": "a", "choices": [*choices, message("a bomb", 1)]})
+    refuses = Policy(output=Rail(action="refuse"))
+    async with gateway(tmp_path, lambda _: httpx.Response(200, text=body), policy=refuses) as served:
+        one, two = (await served.chat()).json()["choices"]
+        assert one["logprobs"]["content"][0]["logprob"] is None
+        assert two["finish_reason"] == "content_filter"
 
 
 def test_no_error_is_made_up() -> None:

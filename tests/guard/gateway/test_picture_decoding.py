@@ -180,6 +180,22 @@ def test_the_previews_of_a_phone_s_picture_are_left_out() -> None:
     assert (sent.format, sent.size) == ("JPEG", (400, 300))
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        *("data:;base64", "data:application/octet-stream;base64", "data:image/*;base64", "data:None;base64"),
+        *("data:image/png;name=a b.png;base64", "DATA:Image/PNG;BASE64", "data:image/png; base64"),
+    ],
+)
+def test_the_bytes_of_a_data_url_decide_what_it_is(head: str) -> None:
+    usual = url(picture())
+    packed = usual.split(",")[1]
+    for spelled in (packed, packed.replace("+", "%2B").replace("/", "%2f").replace("=", "%3D")):
+        sent = decode_picture_url(f"{head},{spelled}", PicturePolicy()).url
+        assert sent.lower().startswith("data:image/png;base64,")
+        assert sent.split(",")[1] == packed
+
+
 def test_spellings_that_decoders_disagree_about_become_the_usual_one() -> None:
     usual = url(picture())
     head, packed = usual.split(",")

@@ -6,6 +6,7 @@ import base64
 import codecs
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from difflib import SequenceMatcher
 
@@ -141,6 +142,26 @@ UNITS = [
 MIXED: dict[str, Callable[[str], str]] = {
     "two spaces between letters": "  ".join,
     "a list of letters": lambda text: json.dumps(list(text)),
+    "letters of flags": lambda text: "".join(
+        chr(0x1F1A5 + ord(c)) + " " if "A" <= c <= "Z" else c for c in text.upper()
+    ),
+    "Greek and Cyrillic": lambda text: text.lower().translate(
+        str.maketrans("abdehikmnoprtuvwxy", "αвδεнικмησρятυνωχγ")
+    ),
+    "Cherokee": lambda text: text.upper().translate(str.maketrans("ABCDEGHIJKLMPRSTVWYZ", "ᎪᏴᏟᎠᎬᏀᎻᏆᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᎽᏃ")),
+    "Lisu": lambda text: text.upper().translate(str.maketrans("ABCDEFGHIJKLMNOP", "ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑ")),
+    "a currency": lambda text: text.lower().translate(str.maketrans("abcdefghilnoprtwy", "₳฿₵ĐɆ₣₲ⱧłⱠ₦Ø₱Ɽ₮₩Ɏ")),
+    "BBCode": lambda text: "".join(f"[b]{c}[/b]" if c.isalpha() else c for c in text),
+    "colours of a terminal": lambda text: "".join(f"\x1b[31m{c}\x1b[0m" for c in text),
+    "colours of LaTeX": each_word(lambda word: rf"\textcolor{{red}}{{{word}}}"),
+    "character references without their end": lambda text: "".join(f"&#{ord(c)} " for c in text),
+    "letters by their names": lambda text: "".join(f"\\N{{{unicodedata.name(c)}}}" if c.isalpha() else c for c in text),
+    "escapes of CSS": lambda text: "".join(f"\\{ord(c):x} " for c in text),
+    "a hex dump": lambda text: "\n".join(
+        f"{at:08x}  {text[at : at + 16].encode().hex(' ')}  |{text[at : at + 16]}|" for at in range(0, len(text), 16)
+    ),
+    "base64 by letters": lambda text: " ".join(base64.b64encode(text.encode()).decode()),
+    "drawn letters": lambda text: text.lower().replace("w", "\\/\\/").replace("m", "/\\/\\").replace("h", "|-|"),
     "letters in braces": lambda text: "".join(f"{{{c}}}" for c in text),
     "letters of a program": lambda text: "+".join(f"chr({ord(c)})" for c in text),
     "strings in pieces": lambda text: " + ".join(repr(text[at : at + 3]) for at in range(0, len(text), 3)),
@@ -193,6 +214,14 @@ ORDINARY = [
     "## Steps\n\n1. **Mix** the flour and the water.\n2. *Knead* it well; use a well-known method.\n- `salt`: 5kg, "
     "mp3, H2O, COVID-19, 2nd, A4",
     "Mischen Sie Mehl, Wasser, Salz und Hefe, und kneten Sie den Teig zehn Minuten lang. Lassen Sie ihn dann gehen.",
+    "Wymieszaj mąkę, wodę, sól i drożdże, zagnieć ciasto i odstaw na godzinę. Łódź, żółw, źdźbło, ćma.",
+    "Trộn bột mì, nước, muối và men, nhào bột rồi để nghỉ một giờ. Đường đi rất đẹp.",
+    "Un, su, tuz ve mayayı karıştırın, hamuru yoğurun ve bir saat bekletin. Işık ılık, İstanbul çok güzel.",
+    "Помешајте брашно, воду, со и квасац и оставите сат времена да тесто нарасте.",
+    "Запустите pip install numpy и затем main.py в терминале. Мой iPhone, SMS-код и USB-порт, Wi-Fi роутер.",
+    "Ανακατέψτε το αλεύρι με το νερό, το αλάτι και τη μαγιά και ζυμώστε για δέκα λεπτά.",
+    "आटा, पानी, नमक और खमीर मिलाएं और आटा गूंध लें।",
+    "Write [Name] and [i] where it says so, and read the rest of the list again before you go on [citation needed].",
     "Смешайте муку, воду, соль и дрожжи, вымесите тесто и оставьте на час. Это простой рецепт хлеба для всех.",
     "混合面粉、水、盐和酵母，揉面十分钟，然后静置一小时。",
     "اخلط الدقيق والماء والملح والخميرة ثم اعجن لمدة عشر دقائق",

@@ -14,11 +14,12 @@ from equipoise.guard.decision import GuardDecision, sha256
 from equipoise.guard.gateway.blobs import Blob, aread
 from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.content_parts import ChatRequest
-from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem, unrecorded
+from equipoise.guard.gateway.errors import RequestProblem, unrecorded
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
-from equipoise.guard.gateway.streaming.events import DONE, chunks, event
+from equipoise.guard.gateway.streaming.events import DONE, chunks, event, is_event_stream
 from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
 from equipoise.guard.gateway.streaming.stream_response import StartedStream, StartedStreamResponse
+from equipoise.guard.gateway.upstream import parsed
 
 
 class ChatStream:
@@ -42,8 +43,10 @@ class ChatStream:
         Raises:
             RequestProblem: the upstream sent no stream, or its beginning could not be checked and nothing was sent.
         """
-        if "text/event-stream" not in self._upstream.headers.get("content-type", ""):
+        if not is_event_stream(self._upstream):
             await self._upstream.aclose()
+            if self._upstream.is_stream_consumed:
+                parsed(self._upstream)
             raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
         opened = StartedStream(self._events(), self._settle)
 
@@ -57,9 +60,10 @@ class ChatStream:
             # Nothing has been sent yet. A failure until the first event can still be answered with a status of its own;
             # after it the status is 200 for good, and an error is an event.
             await opened.wait()
-            if self._stats.failure is not None and not any(choice.started for choice in self._stats.choices.values()):
+            problem = self._stats.unsent_problem()
+            if problem is not None:
                 await opened.rest()
-                raise unchecked_problem(self._stats.failure, "reply")
+                raise problem
         except BaseException:
             close()
             raise
@@ -132,10 +136,8 @@ class ChatStream:
         call.service.metrics.leaked.inc(stats.leaked)
         if stats.first_text_received is not None and stats.first_text_sent is not None:
             call.service.metrics.delay.observe(stats.first_text_sent - stats.first_text_received)
-        if stats.problem is not None:
-            call.log.status = 502
-        if stats.failure is not None:
-            call.log.status = unchecked_problem(stats.failure, "reply").status
+        if (problem := stats.ending()) is not None:
+            call.log.status = problem.status
         try:
             await call.write()
         except OutputError:

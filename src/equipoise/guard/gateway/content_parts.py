@@ -91,7 +91,7 @@ def parse_request(body: Mapping[str, Any]) -> ChatRequest:
         if not isinstance(role, str):
             raise ValueError(f"expected a role in messages/{at}")
         last = at if role == "user" else last
-        parts += without_blobs(_message(f"messages/{at}", message, role))
+        parts += without_blobs(message_parts(f"messages/{at}", message, role))
     for name in ("tools", "functions", "response_format", "prediction"):
         words = words_in(body.get(name))
         if words:
@@ -114,7 +114,14 @@ def without_blobs(parts: Iterable[ContentPart]) -> Iterator[ContentPart]:
                 yield ContentPart(f"{part.path}~{kind}", "embedded picture" if kind == "picture" else kind)
 
 
-def _message(path: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
+def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[ContentPart]:
+    """The parts of one message.
+
+    Args:
+        path: of the message.
+        message: of a request or a reply, or a delta.
+        role: who says it.
+    """
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
         where = f"{path}/{escaped(name)}"
@@ -128,7 +135,7 @@ def _message(path: str, message: Mapping[str, Any], role: str) -> Iterator[Conte
         elif name == "images" and isinstance(value, list):
             for at, part in enumerate(value):
                 yield from _image(f"{where}/{at}", part)
-        elif name == "audio":
+        elif name == "audio" and value:
             yield ContentPart(where, "unsupported")
         else:
             words = _reasoning_words(value) if name == "reasoning_details" else words_in(value)
@@ -154,7 +161,9 @@ def escaped(name: str) -> str:
 def _kind(name: str) -> str:
     if name in REASONING:
         return "reasoning"
-    return {"function_call": "tool call", "refusal": "refusal", "name": "name"}.get(name, "other text")
+    return {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}.get(
+        name, "other text"
+    )
 
 
 def _content(path: str, value: Any, kind: str) -> Iterator[ContentPart]:
@@ -187,13 +196,13 @@ def _part(path: str, part: Any, kind: str) -> Iterator[ContentPart]:
 def _is_readable(part: Mapping[str, Any]) -> bool:
     """Whether the field that the part's type is about holds text, or a list of parts that do."""
     values = [part[name] for name in CONTENT_FIELDS if name in part]
-    return all(isinstance(value, str) or (isinstance(value, list) and _all_text(value)) for value in values) and (
+    return all(value is None or isinstance(value, str) or _all_text(value) for value in values) and (
         bool(values) or CONTENT_KINDS[part["type"]] in ("other text", "reasoning")
     )
 
 
-def _all_text(parts: Sequence[Any]) -> bool:
-    return all(
+def _all_text(parts: Any) -> bool:
+    return isinstance(parts, list) and all(
         isinstance(part, str) or (isinstance(part, Mapping) and part.get("type", "text") in CONTENT_KINDS)
         for part in parts
     )
@@ -310,10 +319,13 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
     replies = []
     for at, choice in enumerate(choices):
         message = choice.get("message") if isinstance(choice, Mapping) else None
+        if message is None and isinstance(choice, Mapping) and "message" in choice:
+            # Of a reply that a server's own filter has blocked.
+            message = {}
         if not isinstance(message, Mapping):
             raise ValueError(f"expected a message in choices/{at}")
         path = f"choices/{at}"
-        parts = list(_message(f"{path}/message", message, "assistant"))
+        parts = list(message_parts(f"{path}/message", message, "assistant"))
         for name, value in choice.items():
             words = "" if name == "message" or is_frame(name, value) else "\n".join(texts_beside(value))
             if words:
@@ -332,18 +344,6 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
 def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the choices that hold words and that no completion has by itself."""
     return {name: value for name, value in body.items() if not is_frame(name, value) and any(texts_beside(value))}
-
-
-def delta_parts(choice: Mapping[str, Any]) -> list[ContentPart]:
-    """The parts of the delta of one streamed piece of a choice; paths are within the choice."""
-    delta = choice.get("delta")
-    parts = list(_message("delta", delta, "assistant")) if isinstance(delta, Mapping) else []
-    if delta is not None and not isinstance(delta, Mapping):
-        parts.append(ContentPart("delta", "unsupported", words_in(delta)))
-    if isinstance(choice.get("text"), str):
-        # The field of a legacy completion.
-        parts.append(ContentPart("text", "text", choice["text"]))
-    return parts
 
 
 def replaced(

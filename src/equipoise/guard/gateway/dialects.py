@@ -65,8 +65,12 @@ CONTENT_FIELDS: Final = ("text", "refusal", "thinking", "reasoning", "summary")
 LONGEST_KEY: Final = 60
 """Characters of a key that is only a name."""
 
-REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "reasoning_text")
-"""Fields of a message that hold its reasoning: DeepSeek and vLLM, vLLM since 0.11, OpenRouter, Ollama, others."""
+REASONING: Final = (
+    *("reasoning_content", "reasoning", "thinking", "reasoning_text"),
+    *("reasoning_details", "thinking_blocks"),
+)
+"""Fields of a message that hold its reasoning: DeepSeek and vLLM, vLLM since 0.11, Ollama, others; and as lists of
+objects OpenRouter, LiteLLM."""
 
 _PASSED_BACK: Final = frozenset(
     {"retry-after", "retry-after-ms", "x-should-retry", "ratelimit", "ratelimit-policy", "x-request-id", "request-id"}

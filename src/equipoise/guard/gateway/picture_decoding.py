@@ -8,9 +8,11 @@ has 16 bits per channel (scaled to 8) or is CMYK. Animations are refused.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from equipoise.errors import PictureError
 from equipoise.guard.policy import PicturePolicy
@@ -33,6 +35,9 @@ _MEDIA: Final = {
 _PLAIN: Final = frozenset({"1", "L", "P", "RGB"})
 """Modes whose pixels are those of an 8-bit RGB picture."""
 _ALPHABET: Final = str.maketrans("-_", "+/", " \t\r\n")
+_HEAD: Final = re.compile(r"data:(?!text/)[^,]{0,200};\s*base64\s*", re.IGNORECASE)
+_IMAGE: Final = re.compile(r"data:image/[\w.+-]+(;[\w.+-]+=[\w.+-]+)*;base64", re.IGNORECASE)
+"""A head that every reader of data URLs takes."""
 _ORIENTATION: Final = 0x0112
 _NAME: Final = "a picture of the request"
 
@@ -65,13 +70,15 @@ def decode_picture_url(url: str, limits: PicturePolicy) -> DecodedPicture:
 
 
 def _usual(url: str) -> str:
-    """A data URL in the usual alphabet, without line breaks and spaces, with its padding.
+    """A data URL in the usual alphabet, without line breaks, spaces and escapes, with its padding.
 
     Decoders disagree about the others: one drops `-` and `_`, another reads them as `+` and `/`, and so two pictures
-    come of one URL.
+    come of one URL. What the URL calls itself is no reason to refuse a picture: its bytes decide.
     """
     head, comma, packed = url.strip().partition(",")
-    packed = packed.translate(_ALPHABET).rstrip("=")
+    if _HEAD.fullmatch(head) and not _IMAGE.fullmatch(head):
+        head = "data:image/png;base64"
+    packed = (unquote(packed) if "%" in packed else packed).translate(_ALPHABET).rstrip("=")
     return f"{head}{comma}{packed}{'=' * (-len(packed) % 4)}"
 
 

@@ -35,7 +35,7 @@ async def read_json(request: Request) -> dict[str, Any]:
                 raise RequestProblem(413, f"expected a request of at most {LARGEST} bytes", "request_too_large")
             parts.append(part)
     try:
-        document = json.loads(b"".join(parts), parse_constant=_reject_constant)
+        document = json.loads(b"".join(parts), parse_constant=reject_constant)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(400, "expected JSON", "invalid_json") from error
     if not isinstance(document, dict):
@@ -45,6 +45,10 @@ async def read_json(request: Request) -> dict[str, Any]:
     return document
 
 
-def _reject_constant(name: str) -> None:
-    # Python's parser accepts NaN and Infinity, which JSON does not have.
+def reject_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python's parser accepts and JSON does not have.
+
+    Raises:
+        ValueError: always.
+    """
     raise ValueError(f"{name} is no JSON")

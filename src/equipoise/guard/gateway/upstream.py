@@ -88,8 +88,9 @@ class Upstream:
         try:
             response = await self.client.send(request, stream=True)
             # Errors are read whole even where a stream was asked for: their body is one JSON document, and it decides
-            # status and message of our own error.
-            if response.status_code != 200 or not stream:
+            # status and message of our own error. Some servers send it with status 200.
+            is_json = "json" in response.headers.get("content-type", "").lower()
+            if response.status_code != 200 or not stream or is_json:
                 response = await _whole(response)
         except httpx.TimeoutException as error:
             raise RequestProblem(504, "the upstream did not answer in time", "upstream_timeout") from error
@@ -157,7 +158,8 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         RequestProblem: it is none.
     """
     try:
-        document = json.loads(response.content, object_pairs_hook=_once)
+        # Some servers write infinite log-probabilities, which JSON cannot say.
+        document = json.loads(response.content, object_pairs_hook=_once, parse_constant=lambda name: None)
     except (ValueError, RecursionError) as error:
         raise RequestProblem(
             502, "the upstream sent no JSON, or a name twice in one object", "upstream_invalid"
@@ -196,4 +198,7 @@ def _refused(response: httpx.Response) -> RequestProblem:
 
 def _problem(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
     code = "upstream_error" if reported.code is None else reported.code
-    return RequestProblem(status, reported.message, code, headers, reported.param, reported.type)
+    # What the server says in its headers counts before what the body says.
+    return RequestProblem(
+        status, reported.message, code, {**reported.headers, **headers}, reported.param, reported.type
+    )

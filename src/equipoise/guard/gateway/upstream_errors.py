@@ -10,18 +10,29 @@
 | `{"message": "text"}`, `{"Message": "text"}` | AWS Bedrock, gateways |
 | `[{"error": {"message", "status", "code"}}]` | Google |
 | `{"errors": [{"message"}]}` | Cloudflare |
+| `{"error", "error_description"}`, `{"title", "status", "detail"}` | OAuth, RFC 9457 (NIM) |
+| `{"fault": {"faultstring"}}` | Apigee |
+| `{"base_resp": {"status_code", "status_msg"}}` | MiniMax |
+| `{"text", "error_code"}` | FastChat |
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 LONGEST_MESSAGE: Final = 2000
 """Characters of a message that are kept."""
-_MESSAGES: Final = ("message", "msg", "Message", "errorMessage", "error_message", "detail", "error", "description")
-"""Fields that hold the message, the likeliest first."""
+_MESSAGES: Final = (
+    *("message", "msg", "Message", "errorMessage", "error_message", "error_description", "detail", "error"),
+    *("errors", "fault", "faultstring", "base_resp", "status_msg", "description", "title", "reason"),
+)
+"""Fields that hold the message, or an object that does, the likeliest first."""
+_CODES: Final = ("code", "error_code", "errorCode", "statusCode", "status_code", "status")
+_DELAY: Final = re.compile(r"\d{1,6}(\.\d{1,9})?s")
 _DEPTH: Final = 4
 
 
@@ -37,6 +48,13 @@ class ReportedError:
     """For programs."""
     param: str | None = None
     """The field of the request that is to blame."""
+    retry_after: float | None = None
+    """Seconds after which a retry makes sense, where the body says so (Google)."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that tells clients when to retry; clients read whole seconds."""
+        return {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}
 
     @property
     def status(self) -> int | None:
@@ -47,14 +65,15 @@ class ReportedError:
 
 def reported_error(document: Any) -> ReportedError | None:
     """The error in a JSON document; None if it has none of the known forms."""
-    return _error(document, _DEPTH)
+    error = _error(document, _DEPTH)
+    return None if error is None else replace(error, retry_after=_retry_after(document, _DEPTH))
 
 
 def is_error(document: Mapping[str, Any]) -> bool:
     """Whether a document that came with status 200 is an error and not a completion or a chunk of one."""
     if document.get("error") or document.get("object") == "error" or document.get("type") == "error":
         return True
-    return "choices" not in document and reported_error(document) is not None
+    return document.get("choices") is None and reported_error(document) is not None
 
 
 def _error(value: Any, depth: int) -> ReportedError | None:
@@ -70,18 +89,21 @@ def _error(value: Any, depth: int) -> ReportedError | None:
     if not isinstance(value, Mapping) or not depth:
         return None
     inner = None
-    for name in (*_MESSAGES, "errors"):
+    if value.get("status_code") == 0:
+        return None
+    for name in (*_MESSAGES, *(["text"] if "error_code" in value else [])):
         if (inner := _error(value.get(name), depth - 1)) is not None:
             break
     if inner is None:
         return None
     kind = _text(value, "type") or _text(value, "error_type") or _text(value, "status")
-    code = value.get("code")
+    codes = [value.get(name) for name in _CODES if name != "status" or isinstance(value.get(name), int)]
+    code = next((code for code in codes if isinstance(code, str | int) and code != ""), None)
     param = _text(value, "param") or _location(value.get("loc"))
     return ReportedError(
         inner.message,
         inner.type or (kind if kind != "error" else None),
-        inner.code if inner.code is not None else code if isinstance(code, str | int) and code != "" else None,
+        inner.code if inner.code is not None else code,
         inner.param or param,
     )
 
@@ -89,6 +111,21 @@ def _error(value: Any, depth: int) -> ReportedError | None:
 def _text(value: Mapping[str, Any], name: str) -> str | None:
     text = value.get(name)
     return text[:200] if isinstance(text, str) and text else None
+
+
+def _retry_after(value: Any, depth: int) -> float | None:
+    """The delay in an error: `retryDelay` among Google's details, such as `37s`, or `retry_after` in seconds."""
+    items: list[Any] = []
+    if isinstance(value, Mapping):
+        delay, seconds = value.get("retryDelay"), value.get("retry_after")
+        if isinstance(delay, str) and _DELAY.fullmatch(delay):
+            return float(delay[:-1])
+        if isinstance(seconds, int | float) and 0 <= seconds < 1e7:
+            return float(seconds)
+        items = [value.get(name) for name in ("error", "details")]
+    elif isinstance(value, list):
+        items = value[:8]
+    return next((delay for item in items if depth and (delay := _retry_after(item, depth - 1)) is not None), None)
 
 
 def _location(value: Any) -> str | None:

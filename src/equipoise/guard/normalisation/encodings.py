@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ _BASE64: Final = re.compile(
 _GROUPS: Final = re.compile(
     "|".join(
         rf"(?<![^\s\"'`])(?:[A-Za-z0-9+/]{{{size}}} ){{4,}}[A-Za-z0-9+/]{{1,{size}}}={{0,2}}(?![^\s\"'`])"
-        for size in (4, 5, 8, 10, 16)
+        for size in (4, 5, 8, 10, 16, 1, 2, 3)
     )
 )
 """Base64 in groups of equal length."""
@@ -41,6 +42,16 @@ _SPELLED: Final = re.compile(
 )
 """NATO's alphabet."""
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[\s,;:-]{0,2}){6,}(?![0-9A-Za-z])")
+_DUMP: Final = re.compile(
+    r"(?:^[ \t]*[0-9A-Fa-f]{4,8}:?[ \t]+(?:[0-9A-Fa-f]{2,4}[ \t]{1,3}){1,16}(?:[ \t]*\|?[^\n]{0,20})?(?:\n|\Z)){2,}",
+    re.MULTILINE,
+)
+"""A hex dump: places, bytes and what is printable of them."""
+_DUMPED: Final = re.compile(r"^[ \t]*[0-9A-Fa-f]{4,8}:?[ \t]+((?:[0-9A-Fa-f]{2,4}[ \t]{1,3}){1,16})", re.MULTILINE)
+_NAMES: Final = re.compile(r"(?:\\N\{[A-Z -]{3,60}\}[^\\]{0,3}){3,}")
+_NAME: Final = re.compile(r"\\N\{([A-Z -]{3,60})\}")
+_STYLE: Final = re.compile(r"(?:\\[0-9A-Fa-f]{2,6} ){6,}")
+"""Letters as CSS escapes them."""
 _BINARY: Final = re.compile(r"(?<![0-9])(?:[01]{7,8}[\s,;-]{0,2}){4,}(?![0-9])")
 _DECIMAL: Final = re.compile(r"(?<![0-9])(?:\d{2,3}[\s,;-]{1,2}){5,}\d{2,3}(?![0-9])")
 _PERCENT: Final = re.compile(r"(?:[^\s%]{0,60}%[0-9A-Fa-f]{2}){3,}[^\s%]{0,60}")
@@ -179,6 +190,26 @@ def _hex_text(run: str) -> str | None:
     return _ascii(bytes.fromhex(digits[: len(digits) // 2 * 2]))
 
 
+def _dump_text(run: str) -> str | None:
+    digits = re.sub(r"[ \t]", "", "".join(_DUMPED.findall(run)))
+    return _ascii(bytes.fromhex(digits[: len(digits) // 2 * 2]))
+
+
+def _named_text(run: str) -> str | None:
+    def character(match: re.Match[str]) -> str:
+        try:
+            return unicodedata.lookup(match[1])
+        except KeyError:
+            return match[0]
+
+    return _NAME.sub(character, run)
+
+
+def _style_text(run: str) -> str | None:
+    codes = [int(code, 16) for code in re.findall(r"[0-9A-Fa-f]+", run)]
+    return "".join(chr(code) for code in codes) if max(codes) < 0x110000 else None
+
+
 def _binary_text(run: str) -> str | None:
     groups = re.findall(r"[01]{7,8}", run)
     return _ascii(bytes(int(group, 2) for group in groups))
@@ -230,6 +261,9 @@ def _braille_text(run: str) -> str | None:
 _DECODERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str | None]], ...]] = (
     (_PERCENT, unquote),
     (_BACKSLASH, _escaped_text),
+    (_NAMES, _named_text),
+    (_STYLE, _style_text),
+    (_DUMP, _dump_text),
     (_BINARY, _binary_text),
     (_HEX, _hex_text),
     (_DECIMAL, _decimal_text),

@@ -8,7 +8,9 @@ from typing import Final
 TELLING: Final = 0.5
 """Letters and digits to a character, at least, in ordinary text and code; English has 0.8, code 0.6."""
 _UNIT: Final = re.compile(
-    r"<[^<>]{0,300}>|\b(?:chr|char|fromCharCode)\(\d{2,3}\)|%[0-9A-Fa-f]{2}|\\u\{?[0-9A-Fa-f]{4}\}?|\\x[0-9A-Fa-f]{2}|&#?\w{1,8};|\b[0-9]{2,8}\b"
+    r"<[^<>]{0,300}>|\x1b\[[0-9;]{0,20}[A-Za-z]|\[/?(?:b|i|u|s|color|size|font)(?:=[^\[\]]{0,100})?\]"
+    r"|\b(?:chr|char|fromCharCode)\(\d{2,3}\)|%[0-9A-Fa-f]{2}|\\u\{?[0-9A-Fa-f]{4}\}?|\\x[0-9A-Fa-f]{2}"
+    r"|\\N\{[A-Z -]{0,60}\}|\\[0-9A-Fa-f]{2,6} |&#\w{1,8};?|&\w{1,8};|\b[0-9]{2,8}\b"
 )
 """What stands for one character, or for none: a tag, an escape, a number that may be a character's code."""
 _RUN: Final = re.compile(r"[A-Za-z0-9+/]{40,}")
@@ -33,6 +35,6 @@ def holdback_start(text: str, hold: int) -> int:
 
 def _telling(tail: str) -> int:
     """Letters and digits, those of what is encoded counted as what it stands for."""
-    tail = _UNIT.sub(lambda match: "" if match[0].startswith("<") else "x", tail)
+    tail = _UNIT.sub(lambda match: "" if match[0][0] in "<[\x1b" else "x", tail)
     tail = _RUN.sub(lambda match: "x" * (len(match[0]) // 3), tail)
     return sum(map(str.isalnum, tail))

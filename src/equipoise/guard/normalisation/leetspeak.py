@@ -42,6 +42,7 @@ _PAIRS: Final = (
     ("|\\/|", "m"),
     ("|\\|", "n"),
     ("\\/\\/", "w"),
+    ("/\\/\\", "m"),
     ("\\/", "v"),
     ("/-\\", "a"),
     ("/\\", "a"),
@@ -57,6 +58,11 @@ DENSE: Final = 0.15
 """Share of tokens that mix letters with signs for letters, from which on a whole text is read so."""
 _MOST: Final = 16
 """Combinations of letters that are tried for one word."""
+
+
+def draws(text: str) -> bool:
+    """Whether a text draws letters with several signs, which a reading without markup would lose."""
+    return sum(text.count(pair) for pair, _ in _PAIRS[:5]) >= 3
 
 
 def read(text: str) -> str:

@@ -20,6 +20,7 @@ from equipoise.guard.normalisation.encodings import decoded
 from equipoise.guard.normalisation.letter_gaps import joined
 from equipoise.guard.normalisation.misspelt import spelt
 from equipoise.guard.normalisation.typography import unified, without_markup
+from equipoise.guard.normalisation.vocabulary import known_share, words_of
 
 LARGEST: Final = 400_000
 """Characters of a text that has readings; detectors read no longer ones."""
@@ -33,6 +34,10 @@ FEW: Final = 8
 """Marks or other characters that are too few to hide anything."""
 _WORD: Final = re.compile(r"\w+")
 _NOISE: Final = re.compile(r"[^\w\s]")
+_STROKED: Final = str.maketrans("łđøıħŧ", "ldoiht")
+"""Letters of Polish, Vietnamese, Danish and others that no accent falls from."""
+ENGLISH: Final = 0.5
+"""Share of letters in English words, from which on a text without strokes is what such letters hid."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,20 @@ def readings(text: str) -> tuple[Reading, ...]:
     if len(text) > LARGEST or not text.strip():
         return ()
     plain, marks = _plain(text)
-    words = _words(text)
+    words, stroked = _words(text), _words(text.lower().translate(_STROKED))
     several: list[Reading] = []
 
     def add(name: str, candidate: str) -> None:
         key = _words(candidate)
+        if key == stroked and known_share(words_of(candidate)) < ENGLISH:
+            return
         if key and key != words and all(key != _words(reading.text) for reading in several):
             several.append(Reading(name, candidate))
 
     add("typography", plain)
-    if not several and marks >= max(FEW, MARKED * len(words)):
-        # The words are the same, but so many marks between them hide them from a detector.
+    hidden = text.isascii() or known_share(words_of(plain)) >= ENGLISH
+    if not several and marks >= max(FEW, MARKED * len(words)) and hidden:
+        # The words are the same, but so many marks between them hide them from a detector. Vietnamese has as many.
         several.append(Reading("typography", plain))
     inner = text
     for _ in range(DEPTH):
@@ -75,8 +83,8 @@ def readings(text: str) -> tuple[Reading, ...]:
     turned = backwards(plain)
     if turned is not None:
         add("backwards", turned)
-    add("leetspeak", leetspeak.read(inner))
-    if not several and words and len(_NOISE.findall(plain)) >= max(FEW, NOISY * len(words)):
+    add("leetspeak", leetspeak.read(text if leetspeak.draws(text) else inner))
+    if not several and words and _noise(plain) >= max(FEW, NOISY * len(words)):
         several.append(Reading("typography", " ".join(_WORD.findall(plain))))
     return tuple(several)
 
@@ -104,6 +112,11 @@ def _plain(text: str) -> tuple[str, int]:
     text, marks = without_markup(spelt(joined_pieces(text)))
     text, signs = joined(text)
     return text, accents + marks + signs
+
+
+def _noise(text: str) -> int:
+    """Signs that are no letters; the vowels of Hindi and Thai, which are marks, are none."""
+    return sum(unicodedata.category(sign)[0] != "M" for sign in _NOISE.findall(text))
 
 
 def _words(text: str) -> list[str]:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from equipoise.guard.normalisation.vocabulary import is_word, known_share, words_of
+
 TABLE: Final = Path(__file__).parent / "confusables.txt"
 _MARKS: Final = re.compile(
     r"(?<=[\x20-\x7e])[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
@@ -22,6 +24,13 @@ _FOLDED: Final = re.compile(
 )
 """A word with a letter that is not ASCII."""
 _TAG: Final = re.compile(r"<!--.{0,2000}?-->|</?[A-Za-z][^<>]{0,300}>", re.DOTALL)
+_CODES: Final = re.compile(
+    r"(?:\x1b|\\(?:033|x1[bB]|e|u001[bB]))\[[0-9;]{0,20}[A-Za-z]"
+    r"|\[/?(?:b|i|u|s|color|size|font|url|quote|code|spoiler|center|img|list)(?:=[^\[\]]{0,100})?\]"
+    r"|\\(?:text|f)?color(?:box)?\s*\{[^{}]{0,40}\}",
+    re.IGNORECASE,
+)
+"""Colours of a terminal, tags in square brackets (BBCode), LaTeX's colours."""
 _LATEX: Final = re.compile(r"\\(?:text|math|emph|operatorname|mbox|underline)[a-z]*\s*\{([^{}]{0,2000})\}")
 _LINK: Final = re.compile(r"!?\[([^\[\]]{0,500})\]\([^()\s]{0,2000}\)")
 _MARKUP: Final = re.compile(r"(?<![*`~|])[*`~|]+(?=\w)|(?<=[\w.,;:!?])[*`~|]+|(?<!\w)_+(?=\w)|(?<=\w)(?<!_)_+(?!\w)")
@@ -32,9 +41,20 @@ _ESCAPE: Final = re.compile(r"\\(?=[*_~`|])")
 _ANNOTATION: Final = re.compile(r"<r[tp]\b[^<>]{0,100}>[^<>]{0,100}</r[tp]>", re.IGNORECASE)
 """What stands above a word, and not in it."""
 _DRAWN: Final = dict(zip("⭕❌₳฿₵Ɇ₣₲Ⱨ₭Ⱡ₥₦Ø₱Ɽ₴₮Ʉ₩ӾɎⱫ", "oxabcefghklmnoprstuwxyz", strict=True)) | dict(
-    zip("ᗩᗷᑕᗪᗴᖴᘜᕼᒍᒪᗰᑎᑭᖇᑌᐯᗯ᙭ᘔ", "abcdefghjlmnpruvwxz", strict=True)
+    zip("ᗩᗷᑕᗪᗴᖴᘜᕼᒍᒪᗰᑎᑭᖇᑌᐯᗯ᙭ᘔᏆ", "abcdefghjlmnpruvwxzi", strict=True)
 )
 """Signs and letters that draw a Latin letter, beside those of Unicode's table."""
+_FLAGS: Final = {0x1F1E6 + number: letter for number, letter in enumerate(string.ascii_lowercase)}
+"""The letters that flags consist of."""
+_WIDE: Final = str.maketrans(
+    dict(zip("тнмквяийпгшщцчьъзэлдфєжю", "thmkbrnnnrwwuybbeendoexo", strict=True))
+    | dict(zip("εηδσωθλμπγβφψχικνορτυα", "endowoiunyboyxikvoptua", strict=True))
+)
+"""Cyrillic and Greek letters that look like Latin ones only beside them: other languages consist of them."""
+ENGLISH: Final = 0.3
+"""Share of letters in English words among the words of look-alikes, below which they are another language's."""
+MIXED: Final = 0.2
+"""Share of the words with foreign letters that mix scripts, from which on a text is no other language."""
 _TURNED: Final = str.maketrans("ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz", string.ascii_lowercase)
 _TURNED_ONLY: Final = frozenset("ɐǝɟƃᴉɾʞɯɹʇʌʍʎ")
 TURNED: Final = 0.15
@@ -62,6 +82,8 @@ def unified(text: str) -> tuple[str, int]:
         text = text.translate(_TURNED)
     # Tags first: they are format characters, too, and what they spell would fall with the invisible ones below.
     text = text.translate(_TAGS)
+    if sum(ord(character) in _FLAGS for character in text) >= 5:
+        text = text.translate(_FLAGS)
     text = "".join(character for character in text if not _invisible(character))
     # NFKD first, so that the mark of a letter that is one character with it falls, too; marks of other scripts are
     # letters there and stay.
@@ -85,7 +107,7 @@ def _without_look_alikes(text: str) -> str:
     """Words of look-alikes as the Latin words that they look like; words of another script stay.
 
     A word is replaced if nothing of another script is left of it, and if it has Latin letters already or most such
-    words of the text can be replaced: Russian has words whose letters all look Latin, too, but few.
+    words of the text can be replaced and are English then: Russian has words whose letters all look Latin, too.
     """
     if text.isascii():
         return text
@@ -95,23 +117,42 @@ def _without_look_alikes(text: str) -> str:
     if not others:
         return text
     replaced = {word: word.translate(table) for word in others}
+    if sum(len(_scripts(word)) > 1 for word in others) >= max(2, MIXED * len(others)):
+        replaced = {word: word.translate(_WIDE).translate(table) for word in others}
     # Single signs, as for right and wrong or for a currency, are no words.
     possible = sum(result.isascii() and sum(map(str.isalpha, result)) > 1 for result in replaced.values())
-    most = possible * 2 > len(others)
+    latin = [result for result in replaced.values() if result.isascii()]
+    most = possible * 2 > len(others) and known_share(words_of(" ".join(map(_with_i, latin)))) >= ENGLISH
 
     def of(match: re.Match[str]) -> str:
         word = match[0]
         result = replaced.get(word, word)
         mixed = any(character.isascii() and character.isalpha() for character in word)
-        return result if result.isascii() and (most or mixed) else word
+        return _with_i(result) if result.isascii() and (most or mixed) else word
 
     return _FOLDED.sub(of, text)
+
+
+def _scripts(word: str) -> set[str]:
+    """The scripts of a word's letters, by the first words of their names."""
+    return {unicodedata.name(character, "").split(" ")[0] for character in word if character.isalpha()}
+
+
+def _with_i(word: str) -> str:
+    """A word whose look-alikes of `I` Unicode's table takes for `l`."""
+    if "l" not in word or is_word(word):
+        return word
+    other = word.replace("l", "i")
+    return other if is_word(other) or word.replace("l", "").isupper() else word
 
 
 def without_markup(text: str) -> tuple[str, int]:
     """A text without tags, links' addresses, emphasis and escapes, and how many marks fell."""
     fallen = 0
-    if "&" in text and ";" in text:
+    if "[/" in text or "\x1b[" in text or ("\\" in text and ("[" in text or "color" in text)):
+        text, number = _CODES.subn("", text)
+        fallen += number
+    if "&" in text and (";" in text or "&#" in text):
         text = html.unescape(text)
     if "<" in text:
         text, number = _TAG.subn("", _ANNOTATION.sub("", text))

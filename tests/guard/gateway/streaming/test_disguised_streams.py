@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "zero-width spaces": "\u200b\u200b\u200b".join,
     "bold letters": lambda text: "".join(f"**{c}**" if c.isalpha() else c for c in text),
     "tags": lambda text: "".join(f"<b>{c}</b>" for c in text),
+    "BBCode": lambda text: "".join(f"[b]{c}[/b]" if c.isalpha() else c for c in text),
+    "colours of a terminal": lambda text: "".join(f"\x1b[31m{c}\x1b[0m" for c in text),
+    "letters by their names": lambda text: "".join(f"\\N{{{unicodedata.name(c)}}}" for c in text),
+    "escapes of CSS": lambda text: "".join(f"\\{ord(c):x} " for c in text),
     "percent": lambda text: "".join(f"%{ord(c):02X}" for c in text),
     "binary": lambda text: " ".join(f"{ord(c):08b}" for c in text),
     "hex": lambda text: text.encode().hex(),

@@ -47,11 +47,13 @@ class Reviewer:
 
     rewrite: str = "A bird."
     shown: list[str] = field(default_factory=list)
+    side_texts: list[str] = field(default_factory=list)
 
     async def __call__(self, text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
         self.shown.append(text)
+        self.side_texts += side_texts
         await asyncio.sleep(0)
-        if BAD not in text:
+        if not any(BAD in part for part in (text, *side_texts)):
             return GuardDecision("allow", text, 0.0, "words", "fine")
         if rewrite:
             return GuardDecision("rewrite", self.rewrite, 0.9, "words", "found")
@@ -278,6 +280,19 @@ def test_a_tool_call_leaves_only_when_all_of_it_was_judged() -> None:
     bad = [call(), *pieces, call(arguments="BOMB")]
     result = run([wire([chunk({"role": "assistant"}), *map(chunk, bad), chunk({}, "tool_calls")])])
     assert b"tool_calls" not in result.raw
+
+
+def test_calls_that_come_in_turns_are_judged_one_by_one() -> None:
+    def call(index: int | None, name: str | None, arguments: str) -> dict[str, Any]:
+        return chunk({"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]})
+
+    turns = [call(index, None, piece) for piece in ("a B", "OM", "B") for index in (0, 1)]
+    repeated = [call(0, "run", piece) for piece in ("a B", "OM", "B")]
+    legacy = [chunk({"function_call": {"name": "run", "arguments": piece}}) for piece in ("a B", "OM", "B")]
+    for pieces in (turns, repeated, legacy, [chunk({"tool_calls": {"0": "a BOMB"}})]):
+        result = run([wire([*pieces, chunk({}, "tool_calls")])])
+        assert b"OM" not in result.raw
+        assert any("BOMB" in text for text in (*result.reviewer.shown, *result.reviewer.side_texts))
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "refusal", "surprise"])

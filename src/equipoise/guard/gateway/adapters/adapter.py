@@ -19,7 +19,7 @@ from equipoise.guard.gateway.request_body import read_json
 
 AT_ONCE: Final = 4
 """Chat calls of one request at the same time."""
-_MALFORMED: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
+_MALFORMED: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError)
 """What translating a document raises whose fields have other types than the API's."""
 
 
@@ -160,7 +160,7 @@ def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any]) -> dic
         RequestProblem: it has none.
     """
     try:
-        return adapter.reply(json.loads(bytes(response.body)), body)
+        return adapter.reply(read_reply(bytes(response.body)), body)
     except _MALFORMED as error:
         headers = _headers([response])
         raise RequestProblem(
@@ -211,10 +211,10 @@ def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
         # A comment keeps the connection open in every API.
         return [event + b"\n\n"]
     data = event.removeprefix(b"data: ")
-    if data == b"[DONE]":
-        return translator.end()
-    document = json.loads(data)
     try:
+        if data == b"[DONE]":
+            return translator.end()
+        document = read_reply(data)
         return translator.error(document["error"]) if "error" in document else translator.chunk(document)
     except _MALFORMED:
         return translator.error(
@@ -222,10 +222,23 @@ def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
         )
 
 
+def read_reply(data: bytes) -> Any:
+    """The JSON of a reply; NaN and Infinity, which some servers write as log-probabilities, are null."""
+    return json.loads(data, parse_constant=lambda name: None)
+
+
 def named_event(document: Mapping[str, Any]) -> bytes:
     """A server-sent event with the name that is its document's type."""
     data = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
     return f"event: {document['type']}\ndata: {data}\n\n".encode()
+
+
+def plain(parts: list[Any]) -> Any:
+    """The text of content that is one text: some servers refuse a list where a text is enough."""
+    only = parts[0] if len(parts) == 1 else None
+    if isinstance(only, Mapping) and set(only) == {"type", "text"} and isinstance(only["text"], str):
+        return only["text"]
+    return parts
 
 
 def refuse_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from equipoise.guard.gateway.dialects import CONTENT_KINDS
+from equipoise.guard.gateway.dialects import CONTENT_KINDS, REASONING
 
 PieceKind = Literal["reasoning", "text", "refusal"]
 
@@ -20,37 +22,87 @@ class ToolCall:
     name: str = ""
     arguments: str = ""
 
+    def add(self, name: str, arguments: str) -> None:
+        """Take a piece; some servers repeat the name with every piece."""
+        self.name += name if name != self.name else ""
+        self.arguments += arguments
+
 
 @dataclass
 class ToolCalls:
     """The tool calls of a reply, collected from their pieces."""
 
-    by_index: dict[int, ToolCall] = field(default_factory=dict)
+    _calls: list[ToolCall] = field(default_factory=list)
+    """In the order in which they began."""
+    _at: dict[int, ToolCall] = field(default_factory=dict)
+    """The last call of each index."""
 
     def add(self, message: Mapping[str, Any]) -> None:
-        """Take the tool calls of a message or of a delta."""
-        for number, call in enumerate(message.get("tool_calls") or ()):
-            if not isinstance(call, Mapping):
-                continue
-            index = call.get("index")
-            whole = self.by_index.setdefault(index if isinstance(index, int) else number, ToolCall())
-            function = call.get("function")
-            function = function if isinstance(function, Mapping) else {}
-            whole.id = whole.id or str(call.get("id") or "")
-            whole.name += str(function.get("name") or "")
-            whole.arguments += str(function.get("arguments") or "")
+        """Take the tool calls of a message or of a delta, and the one of the API before tools."""
+        calls = message.get("tool_calls")
+        for number, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, Mapping):
+                self._take(call.get("index"), number, str(call.get("id") or ""), call.get("function"))
+        if isinstance(message.get("function_call"), Mapping):
+            self._take(_LEGACY, 0, "", message["function_call"])
+
+    def _take(self, index: Any, number: int, identity: str, function: Any) -> None:
+        """One piece of a call.
+
+        Args:
+            index: as the server numbers it; some servers give none, or the same for all calls.
+            number: its place in this message.
+            identity: the id of its call; empty where there is none.
+            function: with name and arguments.
+        """
+        function = function if isinstance(function, Mapping) else {}
+        name, arguments = str(function.get("name") or ""), _arguments(function.get("arguments"))
+        if isinstance(index, int):
+            call = self._at.get(index)
+        elif identity:
+            call = next((known for known in self._calls if known.id == identity), None)
+        else:
+            call = self._calls[-1] if self._calls and not number else None
+        # Two calls may share an index (Gemini, Ollama). Another id begins another call; without ids a name does, once
+        # the arguments before it are complete.
+        other = call is not None and bool(identity and call.id and identity != call.id)
+        if call is None or other or (name and arguments and not identity and _is_complete(call.arguments)):
+            call = ToolCall()
+            self._calls.append(call)
+        if isinstance(index, int):
+            self._at[index] = call
+        call.id = call.id or identity
+        call.add(name, arguments)
 
     def all(self) -> list[ToolCall]:
-        """The calls in order."""
-        return [call for _, call in sorted(self.by_index.items())]
+        """The calls in order, each with an id: the client's result of a call names it."""
+        for call in self._calls:
+            call.id = call.id or f"call_{uuid.uuid4().hex[:24]}"
+        return self._calls
+
+
+_LEGACY: Final = -1
+"""The index of a call in the field `function_call`."""
+
+
+def _arguments(value: Any) -> str:
+    """The arguments of a call as JSON; some servers send the object itself."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _is_complete(arguments: str) -> bool:
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def pieces_of(message: Mapping[str, Any]) -> Iterator[tuple[PieceKind, str]]:
     """The texts of a message or delta with their kinds; reasoning that stands in two fields comes once."""
-    for name in ("reasoning_content", "reasoning", "thinking"):
-        if isinstance(message.get(name), str) and message[name]:
-            yield "reasoning", message[name]
-            break
+    reasoning = next(filter(None, (_reasoning(message.get(name)) for name in REASONING)), "")
+    if reasoning:
+        yield "reasoning", reasoning
     content = message.get("content")
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str) and part:
@@ -64,6 +116,18 @@ def pieces_of(message: Mapping[str, Any]) -> Iterator[tuple[PieceKind, str]]:
         yield "refusal", message["refusal"]
 
 
+def first_choices(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The parts of a chunk that are about the first choice; one without a number is the first."""
+    choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, Mapping)]
+    return [choice for choice in choices if not isinstance(choice.get("index"), int) or choice["index"] == 0]
+
+
+def count(counts: Any, name: str) -> int:
+    """A count of tokens; 0 where a server gives none."""
+    value = counts.get(name) if isinstance(counts, Mapping) else None
+    return value if isinstance(value, int) else 0
+
+
 class FirstChoiceStream(ABC):
     """Reads the chunks of a chat completion; a subclass writes what its API makes of them.
 
@@ -72,22 +136,23 @@ class FirstChoiceStream(ABC):
 
     def __init__(self) -> None:
         self._calls = ToolCalls()
-        self._finish: str | None = None
+        self._last: Mapping[str, Any] = {}
+        """The choice of the last chunk with a finish reason."""
         self._usage: Any = None
         self._failed = False
 
     def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
-        """The events for the first choice of a chunk."""
+        """The events for the first choice of a chunk; none behind an error."""
+        if self._failed:
+            return []
         events = self._begin(chunk)
         self._usage = chunk.get("usage") or self._usage
-        for choice in chunk.get("choices") or ():
-            if choice.get("index", 0) != 0:
-                continue
+        for choice in first_choices(chunk):
             delta = choice.get("delta") or {}
             self._calls.add(delta)
             for kind, text in pieces_of(delta):
                 events += self._say(kind, text)
-            self._finish = choice.get("finish_reason") or self._finish
+            self._last = choice if choice.get("finish_reason") else self._last
         return events
 
     @abstractmethod
@@ -99,8 +164,16 @@ class FirstChoiceStream(ABC):
         """The events of a piece of text."""
 
 
+def _reasoning(value: Any) -> str:
+    """The text of a field of reasoning: a text, or a list of objects that hold it (OpenRouter, LiteLLM)."""
+    if isinstance(value, str):
+        return value
+    items = value if isinstance(value, list) else ()
+    return "".join(text for item in items if isinstance(item, Mapping) for text in _texts(item))
+
+
 def _texts(part: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("text", "thinking", "reasoning"):
+    for name in ("text", "thinking", "reasoning", "summary"):
         value = part.get(name)
         if isinstance(value, str):
             yield value

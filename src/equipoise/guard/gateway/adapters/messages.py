@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
+from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
-from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, stop_reason, tokens
+from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, error_type, tokens
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.json_depth import is_too_deep
+from equipoise.guard.gateway.request_body import reject_constant
 
 _PASSED: Final = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
 _CANNOT: Final[Mapping[str, Any]] = {"container": None, "mcp_servers": []}
@@ -19,13 +22,6 @@ _DROPPED: Final = frozenset(
     | {"thinking", "service_tier", "context_management", "cache_control", "inference_geo", "speed"}
 )
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
-_TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"} | {
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 
 class MessagesAdapter:
@@ -55,7 +51,7 @@ class MessagesAdapter:
         if body.get("stop_sequences"):
             chat["stop"] = body["stop_sequences"]
         if isinstance(body.get("metadata"), Mapping) and body["metadata"].get("user_id"):
-            chat["user"] = body["metadata"]["user_id"]
+            chat["user"] = _user_id(body["metadata"]["user_id"])
         if body.get("tools"):
             chat["tools"] = [_tool(tool) for tool in tools_of(body)]
         if isinstance(body.get("tool_choice"), Mapping):
@@ -68,7 +64,7 @@ class MessagesAdapter:
     def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """The first choice as a list of blocks."""
         choice = completion["choices"][0]
-        message, calls = choice["message"], ToolCalls()
+        message, calls = choice.get("message") or {}, ToolCalls()
         calls.add(message)
         blocks: list[dict[str, Any]] = [
             {"type": "thinking", "thinking": text, "signature": ""}
@@ -86,28 +82,29 @@ class MessagesAdapter:
             "role": "assistant",
             "model": completion.get("model", ""),
             "content": blocks,
-            "stop_reason": stop_reason(choice.get("finish_reason")),
-            "stop_sequence": None,
+            **ending(choice, body, calls=bool(calls.all())),
             "usage": tokens(completion.get("usage")),
         }
 
     def stream(self, body: Mapping[str, Any]) -> MessagesStream:
         """A translator of one stream."""
-        return MessagesStream(str(body.get("model", "")))
+        return MessagesStream(body)
 
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """Anthropic's form."""
-        kind = _TYPES.get(problem.status, "api_error" if problem.status >= 500 else "invalid_request_error")
-        kind = "overloaded_error" if problem.code == "overloaded" else kind
+        kind = error_type(problem.status, problem.code)
         return {"type": "error", "error": {"type": kind, "message": problem.message, "code": problem.code}}
 
 
-def arguments_of(text: str) -> Any:
-    """The arguments of a tool as an object; what is no JSON stays a text."""
+def arguments_of(text: str) -> dict[str, Any]:
+    """The arguments of a tool as an object; what is none stays a text."""
     try:
-        return json.loads(text or "{}")
-    except ValueError:
+        value = json.loads(text.strip() or "{}", parse_constant=reject_constant)
+    except (ValueError, RecursionError):
         return {"arguments": text}
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) and not is_too_deep(value) else {"arguments": text}
 
 
 def _content(value: Any, where: str) -> Any:
@@ -116,7 +113,7 @@ def _content(value: Any, where: str) -> Any:
         return value
     if not isinstance(value, list):
         raise RequestProblem(400, f"expected a text or a list of blocks in {where}", "invalid_request")
-    return [_block(block) for block in value]
+    return plain([_block(block) for block in value])
 
 
 def _block(block: Any) -> Any:
@@ -152,7 +149,7 @@ def _user(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         else:
             rest.append(_block(block))
     if rest:
-        yield {"role": message["role"], "content": rest}
+        yield {"role": message["role"], "content": plain(rest)}
 
 
 def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -170,7 +167,9 @@ def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         # Thinking is signed by the server that wrote it; another upstream could neither check nor use it.
         elif kind not in ("thinking", "redacted_thinking"):
             blocks.append(_block(block))
-    yield {"role": "assistant", "content": blocks or None} | ({"tool_calls": calls} if calls else {})
+    # A reply that only thought says nothing to another upstream, and servers refuse a message without content.
+    if blocks or calls:
+        yield {"role": "assistant", "content": plain(blocks) or None} | ({"tool_calls": calls} if calls else {})
 
 
 def _output(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,8 +186,13 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _user_id(given: Any) -> Any:
+    """The user's id; OpenAI takes 64 characters, Anthropic 256, so that of a longer one it is the hash."""
+    return hashlib.sha256(given.encode()).hexdigest() if isinstance(given, str) and len(given) > 64 else given
+
+
 def _tool(tool: Any) -> dict[str, Any]:
-    if not isinstance(tool, Mapping) or tool.get("type", "custom") != "custom" or "name" not in tool:
+    if not isinstance(tool, Mapping) or (tool.get("type") or "custom") != "custom" or "name" not in tool:
         raise unsupported("expected tools with an input_schema; Anthropic's own tools are not available", "tools")
     function = {"name": tool["name"], "parameters": tool.get("input_schema") or {}}
     if tool.get("description"):

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.adapter import refuse_fields, tools_of, unsupported
+from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.responses_items import (
+    annotations_of,
     call_item,
     content_part,
     ending,
@@ -73,11 +74,8 @@ class ResponsesAdapter:
             chat |= _format(body["text"])
         if body.get("tools"):
             chat["tools"] = [_tool(tool) for tool in tools_of(body)]
-        choice = body.get("tool_choice")
-        if isinstance(choice, Mapping):
-            choice = {"type": "function", "function": {"name": choice.get("name")}}
-        if choice is not None:
-            chat["tool_choice"] = choice
+        if body.get("tool_choice") is not None:
+            chat["tool_choice"] = _tool_choice(body["tool_choice"])
         if body.get("stream") is True:
             chat["stream_options"] = {"include_usage": True}
         return chat
@@ -85,18 +83,20 @@ class ResponsesAdapter:
     def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """The first choice as a response."""
         choice = completion["choices"][0]
+        message = choice.get("message") or {}
         identity = str(completion.get("id", "")).removeprefix("chatcmpl-")
         response = frame(identity, completion.get("model") or body.get("model"), body)
         calls = ToolCalls()
-        calls.add(choice["message"])
+        calls.add(message)
         texts: dict[str, str] = {}
-        for kind, text in pieces_of(choice["message"]):
+        for kind, text in pieces_of(message):
             texts[kind] = texts.get(kind, "") + text
         output = []
         if texts.get("reasoning"):
             output.append(reasoning_item(identity, texts["reasoning"]))
         tokens = token_logprobs(choice)
-        parts = [content_part(kind, texts[kind], tokens) for kind in ("text", "refusal") if texts.get(kind)]
+        sources = annotations_of(message)
+        parts = [content_part(kind, texts[kind], tokens, sources) for kind in ("text", "refusal") if texts.get(kind)]
         if parts:
             output.append(message_item(identity, parts))
         output += [call_item(call) for call in calls.all()]
@@ -171,7 +171,7 @@ def _messages(value: Any) -> list[dict[str, Any]]:
 
 
 def _content(value: Any) -> Any:
-    return [_part(item) for item in value] if isinstance(value, list) else value
+    return plain([_part(item) for item in value]) if isinstance(value, list) else value
 
 
 def _part(item: Any) -> Any:
@@ -189,7 +189,7 @@ def _format(text: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     form = text.get("format")
     if isinstance(form, Mapping) and form.get("type") == "json_schema":
-        schema = {name: value for name, value in form.items() if name != "type"}
+        schema = {name: value for name, value in form.items() if name != "type" and value is not None}
         settings["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif isinstance(form, Mapping) and form.get("type") == "json_object":
         settings["response_format"] = {"type": "json_object"}
@@ -201,4 +201,22 @@ def _format(text: Mapping[str, Any]) -> dict[str, Any]:
 def _tool(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, Mapping) or tool.get("type") != "function":
         raise unsupported("expected functions as tools; the server's tools are not available", "tools")
-    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
+    # Clients of this API send null for what they leave out; many chat servers refuse that.
+    given = {name: value for name, value in tool.items() if name != "type" and value is not None}
+    return {"type": "function", "function": given}
+
+
+def _tool_choice(choice: Any) -> Any:
+    """Which tool a reply may call.
+
+    Raises:
+        RequestProblem: one of the server's own.
+    """
+    if not isinstance(choice, Mapping):
+        return choice
+    if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
+        allowed = {"mode": choice.get("mode", "auto"), "tools": [_tool_choice(tool) for tool in choice["tools"]]}
+        return {"type": "allowed_tools", "allowed_tools": allowed}
+    if choice.get("type") != "function":
+        raise unsupported("expected a function as tool_choice; the server's tools are not available", "tool_choice")
+    return {"type": "function", "function": {"name": choice.get("name")}}

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from equipoise.guard.gateway.adapters.message_pieces import ToolCall
+from equipoise.guard.gateway.adapters.message_pieces import ToolCall, count
 
 
-def content_part(kind: str, text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
-    """A part of an output message: text, with the log-probabilities of its tokens if there are any, or refusal."""
+def content_part(kind: str, text: str, logprobs: Sequence[Any] = (), annotations: Sequence[Any] = ()) -> dict[str, Any]:
+    """A part of an output message: a refusal, or text with the log-probabilities of its tokens and its sources."""
     if kind == "refusal":
         return {"type": "refusal", "refusal": text}
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": list(logprobs)}
+
+
+def annotations_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sources of a message or delta: this API has in one object what a chat nests under the name of its type."""
+    annotations = message.get("annotations")
+    return [
+        {"start_index": 0, "end_index": 0, "title": "", **item["url_citation"], "type": "url_citation"}
+        for item in (annotations if isinstance(annotations, list) else ())
+        if isinstance(item, Mapping) and isinstance(item.get("url_citation"), Mapping)
+    ]
 
 
 def token_logprobs(choice: Mapping[str, Any]) -> list[Any]:
@@ -40,9 +50,12 @@ def call_item(call: ToolCall) -> dict[str, Any]:
         "type": "function_call",
         "call_id": call.id,
         "name": call.name,
-        "arguments": call.arguments,
+        "arguments": call.arguments or "{}",
         "status": "completed",
     }
+
+
+_CUT: Final = {"length": "max_output_tokens", "model_length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 def ending(finish: Any, output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -54,7 +67,7 @@ def ending(finish: Any, output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     parts = [part for item in output if item["type"] == "message" for part in item["content"]]
     if finish == "content_filter" and any(part["type"] == "refusal" for part in parts):
         return {"status": "completed"}
-    reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(str(finish))
+    reason = _CUT.get(str(finish))
     if reason is None:
         return {"status": "completed"}
     return {"status": "incomplete", "incomplete_details": {"reason": reason}}
@@ -65,12 +78,13 @@ def token_counts(completion: Mapping[str, Any]) -> dict[str, Any] | None:
     usage = completion.get("usage")
     if not isinstance(usage, Mapping):
         return None
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    reasoned = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    cached = count(usage.get("prompt_tokens_details"), "cached_tokens")
     return {
-        "input_tokens": usage.get("prompt_tokens") or 0,
+        "input_tokens": count(usage, "prompt_tokens"),
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
-        "output_tokens": usage.get("completion_tokens") or 0,
-        "output_tokens_details": {"reasoning_tokens": reasoned},
-        "total_tokens": usage.get("total_tokens") or 0,
+        "output_tokens": count(usage, "completion_tokens"),
+        "output_tokens_details": {
+            "reasoning_tokens": count(usage.get("completion_tokens_details"), "reasoning_tokens")
+        },
+        "total_tokens": count(usage, "total_tokens"),
     }

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from equipoise.guard.gateway.adapters.adapter import named_event
-from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind
+from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind, first_choices
 from equipoise.guard.gateway.adapters.responses_items import (
+    annotations_of,
     call_item,
     content_part,
     ending,
@@ -45,12 +46,17 @@ class ResponsesStream(FirstChoiceStream):
         """Of the tokens of the chunk that is being read."""
         self._logprobs: list[Any] = []
         """Of the tokens of the open part."""
+        self._annotations: list[dict[str, Any]] = []
+        """The sources of the open part."""
 
     def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
         """The events for the first choice of a chunk."""
-        first = [choice for choice in chunk.get("choices") or () if choice.get("index", 0) == 0]
+        first = first_choices(chunk)
         self._new_logprobs = [token for choice in first for token in token_logprobs(choice)]
-        return super().chunk(chunk)
+        events = super().chunk(chunk)
+        for annotation in (item for choice in first for item in annotations_of(choice.get("delta") or {})):
+            events += self._annotate(annotation)
+        return events
 
     def error(self, error: Mapping[str, Any]) -> list[bytes]:
         """The error, and the response as failed."""
@@ -71,12 +77,12 @@ class ResponsesStream(FirstChoiceStream):
             at = {"item_id": item["id"], "output_index": len(self._output)}
             events += [
                 self._event("response.output_item.added", output_index=len(self._output), item=begun),
-                self._event("response.function_call_arguments.delta", **at, delta=call.arguments),
-                self._event("response.function_call_arguments.done", **at, name=call.name, arguments=call.arguments),
+                self._event("response.function_call_arguments.delta", **at, delta=item["arguments"]),
+                self._event("response.function_call_arguments.done", **at, name=call.name, arguments=item["arguments"]),
                 self._event("response.output_item.done", output_index=len(self._output), item=item),
             ]
             self._output.append(item)
-        end = ending(self._finish, self._output)
+        end = ending(self._last.get("finish_reason"), self._output)
         response = {**self._response, **end, "output": self._output, "usage": token_counts({"usage": self._usage})}
         return [*events, self._event(f"response.{end['status']}", response=response)]
 
@@ -102,13 +108,21 @@ class ResponsesStream(FirstChoiceStream):
             more["logprobs"] = tokens
         return [*events, self._event(f"{_DELTAS[kind]}.delta", **self._at(), delta=text, **more)]
 
+    def _annotate(self, annotation: dict[str, Any]) -> list[bytes]:
+        """The event of a source; one outside of a text has no place in this API."""
+        if self._kind != "text":
+            return []
+        self._annotations.append(annotation)
+        at = {**self._at(), "annotation_index": len(self._annotations) - 1}
+        return [self._event("response.output_text.annotation.added", **at, annotation=annotation)]
+
     def _open_item(self, item: str) -> list[bytes]:
         self._item, self._parts = item, []
         begun = {**self._whole_item(), "status": "in_progress", "content": []}
         return [self._event("response.output_item.added", output_index=len(self._output), item=begun)]
 
     def _open_part(self, kind: str) -> list[bytes]:
-        self._kind, self._text, self._logprobs = kind, "", []
+        self._kind, self._text, self._logprobs, self._annotations = kind, "", [], []
         return [self._event("response.content_part.added", **self._at(), part=self._part())]
 
     def _close_part(self) -> list[bytes]:
@@ -143,7 +157,7 @@ class ResponsesStream(FirstChoiceStream):
     def _part(self) -> dict[str, Any]:
         if self._kind == "reasoning":
             return {"type": "reasoning_text", "text": self._text}
-        return content_part(self._kind, self._text, self._logprobs)
+        return content_part(self._kind, self._text, self._logprobs, self._annotations)
 
     def _at(self) -> dict[str, Any]:
         identity = self._whole_item()["id"]

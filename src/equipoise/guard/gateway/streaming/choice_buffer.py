@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from equipoise.guard.gateway.blobs import in_blob
-from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, delta_parts, escaped, root_of, side_texts_of
+from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, escaped, root_of, side_texts_of
 from equipoise.guard.gateway.dialects import is_frame, texts_beside
+from equipoise.guard.gateway.streaming.delta_parts import NAME, delta_parts
 from equipoise.guard.gateway.streaming.repeated_fields import RepeatedFields
 from equipoise.guard.normalisation.holdback import holdback_start
 
@@ -103,8 +104,11 @@ class ChoiceBuffer:
         if part.kind == "tool call":
             # A client may run a tool call as soon as it is complete, so none of it is sent before the last check.
             self.held_to_end = True
-        key = (part.kind, root_of(part.path))
+        # Calls may come in turns, a piece of each: every call is a field of its own.
+        key = (part.kind, part.path if part.kind == "tool call" else root_of(part.path))
         text = part.text
+        if part.kind == "tool call" and part.path.endswith(NAME) and self.texts.get(key) == text:
+            return
         if part.kind == "other text":
             text = self._repeated.continued(part.path, text)
         self.texts[key] = self.texts.get(key, "") + text

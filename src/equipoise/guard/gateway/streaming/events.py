@@ -17,6 +17,8 @@ from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, rep
 DONE: Final = b"data: [DONE]\n\n"
 KEEPALIVE: Final = b": keepalive\n\n"
 """A comment, which clients ignore; it keeps proxies and clients from closing a silent connection."""
+FINISHED: Final[dict[str, Any]] = {}
+"""Stands for the upstream's `[DONE]`; compared by identity."""
 LONGEST: Final = 4_000_000
 """Bytes of one line; an upstream that sends more is out of order."""
 
@@ -35,7 +37,7 @@ class UpstreamError(Exception):
 
 
 async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """The JSON objects of a stream, up to `[DONE]` or its end; None for each comment and ping that keeps it alive.
+    """The JSON objects of a stream, then `FINISHED` if `[DONE]` came; None for each comment that keeps it alive.
 
     Args:
         response: of the upstream, not read yet.
@@ -43,34 +45,83 @@ async def chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | No
     Raises:
         UpstreamError: no event stream, no JSON, an error instead of a chunk, or a connection that broke.
     """
-    if "text/event-stream" not in response.headers.get("content-type", ""):
+    if not is_event_stream(response):
         raise UpstreamError("the upstream sent something else than an event stream")
-    kind, data = "", list[str]()
+    events = _Events()
     try:
         async with aclosing(_lines(response)) as lines:
             async for line in lines:
-                name, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                if line and not name:
-                    yield None
-                elif name == "event":
-                    kind = value
-                elif name == "data":
-                    data.append(value)
-                elif not line and (kind or data):
-                    text = "\n".join(data)
-                    if text.strip() == "[DONE]":
+                for item in events.take(line):
+                    yield item
+                    if item is FINISHED:
                         return
-                    yield _object(kind, text)
-                    kind, data = "", []
     except httpx.TimeoutException as error:
         raise UpstreamError("the upstream fell silent") from error
     except httpx.HTTPError as error:
         raise UpstreamError("the upstream's connection broke") from error
+    for item in events.rest():
+        yield item
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Whether a response may be an event stream: some servers call it plain text, or do not say what it is."""
+    media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media in ("text/event-stream", "text/plain", "application/octet-stream", "")
+
+
+class _Events:
+    """The events in the lines of a stream, also of servers that leave out blank lines or the field's name."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._data: list[str] = []
+        self._bare = False
+        """Whether the event's lines are bare JSON, as servers write errors that come up in the middle of a stream."""
+
+    def take(self, line: str) -> list[dict[str, Any] | None]:
+        """What is complete with one more line."""
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            return self._end()
+        self._bare = self._bare or line.startswith("{")
+        if self._bare and name not in ("data", "event"):
+            self._data.append(line)
+            return []
+        if not name:
+            return [None]
+        ended: list[dict[str, Any] | None] = []
+        if name == "event":
+            self._kind = value.strip()
+        elif name == "error":
+            self._kind = name
+            self._data.append(value)
+        elif name == "data":
+            # No JSON has `}` before `{` on two lines: these are two events without the blank line between them.
+            if self._data and self._data[-1].endswith("}") and value.startswith(("{", "[DONE]")):
+                ended = self._end()
+            self._data.append(value)
+        return ended
+
+    def rest(self) -> list[dict[str, Any] | None]:
+        """The last event of a stream that ends without a blank line; nothing where it broke off within the event."""
+        try:
+            return self._end()
+        except UpstreamError as error:
+            if error.reported is not None:
+                raise
+            return []
+
+    def _end(self) -> list[dict[str, Any] | None]:
+        kind, data = self._kind, "\n".join(self._data)
+        self._kind, self._data, self._bare = "", [], False
+        if data.strip() == "[DONE]":
+            return [FINISHED]
+        return [_object(kind, data)] if kind or data else []
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """The lines of a stream, which end in CR, LF or both; what follows the last line's end is dropped.
+    """The lines of a stream, which end in CR, LF or both, or with the stream.
 
     Raises:
         UpstreamError: a line has no end.
@@ -91,8 +142,8 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
             rest += held
             for line in lines:
                 yield line
-    if rest.endswith("\r"):
-        yield rest[:-1]
+    if rest:
+        yield rest.removesuffix("\r")
 
 
 def _object(kind: str, data: str) -> dict[str, Any] | None:
@@ -101,11 +152,15 @@ def _object(kind: str, data: str) -> dict[str, Any] | None:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UpstreamError("the upstream sent an event that is not JSON") from error
+        # Words instead of JSON are an error's; half a document is not.
+        words = None if data.lstrip().startswith(("{", "[")) else reported_error(data)
+        raise UpstreamError("the upstream sent an event that is not JSON", words) from error
     if kind == "error":
         raise UpstreamError("the upstream reported an error", reported_error(document))
-    if not isinstance(document, dict) or is_too_deep(document):
-        raise UpstreamError("the upstream sent an event that is no object, or one that is nested too deep")
+    if not isinstance(document, dict):
+        raise UpstreamError("the upstream sent an event that is no object", reported_error(document))
+    if is_too_deep(document):
+        raise UpstreamError("the upstream sent an event that is nested too deep")
     if document.get("type") == "ping":
         return None
     if is_error(document):

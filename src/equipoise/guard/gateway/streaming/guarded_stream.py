@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol
 from equipoise.guard.decision import CheckFailure, GuardDecision
 from equipoise.guard.gateway.content_parts import beside_choices
 from equipoise.guard.gateway.dialects import is_frame
-from equipoise.guard.gateway.errors import unchecked_problem
+from equipoise.guard.gateway.errors import RequestProblem, unchecked_problem
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
-from equipoise.guard.gateway.streaming.events import DONE, KEEPALIVE, UpstreamError, event
+from equipoise.guard.gateway.streaming.events import DONE, FINISHED, KEEPALIVE, UpstreamError, event
 from equipoise.guard.gateway.upstream_errors import ReportedError
 from equipoise.guard.policy import AnswerPolicy, StreamPolicy
 
@@ -58,12 +58,30 @@ class StreamStats:
     """What was wrong with the upstream's stream."""
     reported: ReportedError | None = None
     """The error that the upstream reported in its stream, if it did."""
+    error: dict[str, Any] = field(default_factory=dict)
+    """The error object that ended a broken stream; empty if none did."""
     usage: Any = None
     """The last token counts of the upstream."""
     failure: CheckFailure | None = None
     """Why a choice could not be checked, if that ended the stream."""
     frame: dict[str, Any] = field(default_factory=dict)
     """Fields that all chunks of the upstream share, such as id and model."""
+
+    def ending(self) -> RequestProblem | None:
+        """The error that ended the stream; None if it is complete."""
+        if self.failure is not None:
+            return unchecked_problem(self.failure, "reply")
+        if not self.error:
+            return None
+        status = (self.reported.status if self.reported is not None else None) or 502
+        error, headers = self.error, self.reported.headers if self.reported is not None else {}
+        return RequestProblem(status, error["message"], error["code"], headers, error["param"], error["type"])
+
+    def unsent_problem(self) -> RequestProblem | None:
+        """The error that ended the stream before anything was sent, if it has a status: clients retry by that."""
+        has_status = self.failure is not None or (self.reported is not None and self.reported.status is not None)
+        started = any(choice.started for choice in self.choices.values())
+        return self.ending() if has_status and not started else None
 
 
 @dataclass
@@ -91,6 +109,8 @@ class GuardedStream:
     """Chunks without a choice that came before the first choice."""
     _tail: list[dict[str, Any]] = field(default_factory=list)
     """Chunks without a choice that came later, or that hold words."""
+    _finished: bool = False
+    """Whether the upstream said that its stream is complete."""
     _beside: dict[str, Any] = field(default_factory=dict)
     """Words of chunks without a choice; they are judged with every choice."""
 
@@ -108,6 +128,9 @@ class GuardedStream:
                 if chunk is None:
                     yield KEEPALIVE
                     continue
+                if chunk is FINISHED:
+                    self._finished = True
+                    break
                 for part in await self._step(chunk):
                     yield part
                 # The upstream need not compute what nobody will be sent.
@@ -143,13 +166,15 @@ class GuardedStream:
     async def _finish(self) -> AsyncGenerator[bytes, None]:
         """The last check of each choice after the upstream's end, and what may then be sent."""
         unfinished = [buffer for buffer in self.stats.choices.values() if not buffer.ended and buffer.finished is None]
-        if self.stats.problem is None and (unfinished or not self.stats.choices):
+        # Some servers give no finish reason: then `[DONE]` tells a whole reply from one that broke off.
+        if self.stats.problem is None and ((unfinished and not self._finished) or not self.stats.choices):
             self.stats.problem = "the upstream ended in the middle of its reply"
         for buffer in self.stats.choices.values():
             for part in self._with_head(await self._end(buffer)):
                 yield part
         if self.stats.problem is not None:
-            yield event({"error": await self._problem(self.stats.problem)})
+            self.stats.error = await self._problem(self.stats.problem)
+            yield event({"error": self.stats.error})
         elif not self._flagged():
             for chunk in (*self._head, *self._tail):
                 yield event(chunk)
@@ -197,6 +222,8 @@ class GuardedStream:
         self.stats.frame = frame_of(chunk)
         events: list[bytes] = []
         for choice in choices:
+            if choice is None:
+                continue
             if not isinstance(choice, dict):
                 raise UpstreamError("the upstream sent a choice that is no object")
             index = choice.get("index")

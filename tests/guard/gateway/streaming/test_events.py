@@ -1,0 +1,95 @@
+"""Streams of odd forms are read to their end, and an error within one keeps its words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from equipoise.guard.decision import GuardDecision
+from equipoise.guard.gateway.streaming.events import chunks
+from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
+from equipoise.guard.pipeline import allow
+from equipoise.guard.policy import StreamPolicy
+
+
+class Body(httpx.AsyncByteStream):
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.data
+
+
+async def review(text: str, *, side_texts: tuple[str, ...], rewrite: bool) -> GuardDecision:
+    return allow(text)
+
+
+def sent(data: bytes, kind: str = "text/event-stream") -> list[dict[str, Any]]:
+    async def go() -> list[bytes]:
+        response = httpx.Response(200, headers={"content-type": kind} if kind else {}, stream=Body(data))
+        guarded = GuardedStream(review, StreamPolicy(), StreamStats(), allow)
+        return [part async for part in guarded.run(chunks(response), response.aclose)]
+
+    *documents, done = asyncio.run(go())
+    assert done == b"data: [DONE]\n\n"
+    return [json.loads(document[6:]) for document in documents if document.startswith(b"data: ")]
+
+
+def chunk(content: str | None, finish: str | None) -> bytes:
+    delta = {} if content is None else {"content": content}
+    document = {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+    return f": ping\ndata: {json.dumps(document)}\n\n".encode()
+
+
+BEGIN = chunk("fine", None)
+LAST = BEGIN + chunk(None, "stop")
+WHOLE = LAST + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LAST,
+        LAST.rstrip(),
+        WHOLE.rstrip(),
+        WHOLE.replace(b"\n\n", b"\n").replace(b": ping\n", b""),
+        WHOLE.replace(b': ping\ndata: {"', b'{"'),
+        WHOLE.replace(b'"stop"', b"null"),
+        WHOLE.replace(b"data: {", b"data:{").replace(b"\n", b"\r"),
+        WHOLE.replace(b'"choices": [', b'"choices": [null, ', 1),
+        b"\xef\xbb\xbfretry: 3000\n\nid: 7\n" + WHOLE,
+    ],
+)
+@pytest.mark.parametrize("kind", ["Text/Event-Stream; charset=utf-8", "text/plain", ""])
+def test_a_stream_of_an_odd_form_is_whole(data: bytes, kind: str) -> None:
+    documents = sent(data, kind)
+    assert [document["choices"][0]["delta"] for document in documents] == [{"content": "fine"}, {}]
+
+
+@pytest.mark.parametrize("data", [BEGIN, BEGIN + LAST[len(BEGIN) : -20], b"data: [DONE]\n\n", b"<html>\n</html>"])
+def test_a_stream_that_broke_off_says_so(data: bytes) -> None:
+    assert "error" in sent(data)[-1]
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (b'data: [{"error": {"code": 429, "message": "too many cats"}}]\n\n', 429),
+        (b'data: "too many cats"\n\n', "upstream"),
+        (b"data: too many cats\n\n", "upstream"),
+        (b"event: error\ndata: too many cats\n\n", "upstream"),
+        (b'error: {"message": "too many cats"}\n\n', "upstream"),
+        (b'{"error": {"message": "too many cats", "code": "full"}}\n', "full"),
+        (b'{\n  "error": {\n    "message": "too many cats"\n  }\n}', "upstream"),
+        (b'data: {"error": {"message": "too many cats"}}', "upstream"),
+    ],
+)
+def test_an_error_of_any_form_within_a_stream_keeps_its_words(event: bytes, code: Any) -> None:
+    content, error = sent(BEGIN + event)
+    assert (error["error"]["message"], error["error"]["code"]) == ("too many cats", code)
+    assert content["choices"][0]["delta"] == {"content": "fine"}
