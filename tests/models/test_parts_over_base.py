@@ -79,6 +79,28 @@ def test_load_takes_the_folder_by_its_name(saved, base: Path, monkeypatch: pytes
     assert model.revision.count("sha256:") == 3
 
 
+def test_a_further_adapter_changes_the_model(
+    saved, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EQUIPOISE_CACHE", str(base.parent))
+    folder, further = saved[0], tmp_path / "further"
+    plain = load(str(folder), device="cpu")
+    layers = [name for name, _ in plain.model.named_modules() if name.endswith("v_proj") and "language" in name]
+    adapted = add_adapters(load(str(folder), device="cpu").model, 2, layers=layers).eval()
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.5)
+    adapted.save_pretrained(further)
+    loaded = load(f"{folder}+{further}", device="cpu")
+    inputs = batch(plain.processor)
+    with torch.no_grad():
+        expected = adapted.base_model.model(**inputs).logits
+        assert torch.allclose(loaded.model(**inputs).logits, expected, atol=1e-4)
+        assert not torch.allclose(plain.model(**inputs).logits, expected, atol=1e-2)
+    assert loaded.revision != plain.revision
+
+
 def test_without_the_base_the_error_names_the_command(saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EQUIPOISE_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="equipoise reference install"):

@@ -96,10 +96,7 @@ def load_parts(
     reads_pictures = auto_class is not AutoModelForCausalLM
     processor = _processor(name, source) if reads_pictures else _tokenizer(name, source)
     model = _weights(name, source, auto_class, device, dtype, dict(options or {}))
-    # In the order of the location: each adapter was trained over what the ones before it had made of the weights.
-    for folder in source.adapters:
-        check_base(folder, source)
-        model = merge_adapter(model, folder)
+    model = _with_adapters(model, source)
     revision = source.revision(getattr(config, "_commit_hash", None))
     return PretrainedParts(model.eval(), processor, revision, reads_pictures)
 
@@ -124,7 +121,17 @@ def _assembled(
         raise _placed_elsewhere("the adapter", name, options)
     with _without_progress_bars():
         model, processor = assemble(Path(source.where), base, dtype=dtype)
-    return PretrainedParts(model.to(device), processor, source.revision(None), reads_pictures=True)
+    model = _with_adapters(model.to(device), source).eval()
+    return PretrainedParts(model, processor, source.revision(None), reads_pictures=True)
+
+
+def _with_adapters(model: Any, source: ModelLocation) -> Any:
+    """The model with the adapters of its location in its weights."""
+    # In the order of the location: each adapter was trained over what the ones before it had made of the weights.
+    for folder in source.adapters:
+        check_base(folder, source)
+        model = merge_adapter(model, folder)
+    return model
 
 
 def _weights(
