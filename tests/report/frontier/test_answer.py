@@ -31,7 +31,7 @@ def test_the_uncertainty_names_counts_intervals_and_doubts() -> None:
     assert sentences[0] == "The rates are over 200 harmless prompts and 200 harmful ones."
     change = chosen.changes["needless_refusal"]
     assert f"between {100 * change.low:+.1f} and {100 * change.high:+.1f} points" in sentences[1]
-    assert sentences[3].startswith("In 97 % of redrawn sets of prompts no row")
+    assert sentences[3].startswith("In 97 % of redrawn sets of prompts no other row")
     assert sentences[-1] == "Chosen on 20 prompts."
 
 
