@@ -66,7 +66,8 @@ def _beaten(share: float, better: Sequence[str]) -> str:
             "of redrawn sets of prompts some row does; more test prompts would show whether that is real."
         )
     return (
-        f"In {share:.0f} % of redrawn sets of prompts no row does at least as well on both failures and better on one."
+        f"In {share:.0f} % of redrawn sets of prompts no other row does at least as well on both failures and better "
+        "on one."
     )
 
 
