@@ -24,8 +24,8 @@ PAPER_KL: Final = 0.1
 """Largest divergence of an ablated refusal direction on harmless prompts in arXiv:2406.11717."""
 FIT_KL: Final = 0.5
 """The same limit here. What is fitted adds the direction behind a gate, or takes it out of another vector; it is never
-ablated, so that the paper's limit would rule out directions for a harm that nothing here does. In small models every
-direction that ends refusals lies above it. A direction above the paper's limit is a doubt of its row."""
+ablated, so that the paper's limit would rule out directions for a harm that nothing here does. On `reference/lm` most
+directions that end refusals lie above it. A direction above the paper's limit is a doubt of its row."""
 
 
 @dataclass(frozen=True)
