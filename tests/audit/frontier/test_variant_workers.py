@@ -58,16 +58,18 @@ def test_a_finished_frontier_asks_no_worker_again(tmp_path: Path) -> None:
     run_frontier(replace(config, workers=workers))
 
 
-def test_workers_with_other_weights_leave_the_row_out(tmp_path: Path) -> None:
-    config = planted_config(tmp_path / "run", "surgical")
+def test_workers_with_other_weights_answer_nothing(tmp_path: Path) -> None:
+    config = planted_config(tmp_path / "run", "prompt:balanced")
     run_frontier(replace(config, variants=()))
 
     def other(name: str) -> OpenModel:
         return planted.planted_model(seed=5)
 
     folder = run_frontier(replace(config, workers=replace(on(InProcessExecutor()), load=other)))
-    frontier = Frontier.read(folder)
-    assert not [row for row in frontier.rows if row.name == "surgical" and row.needless.rate is not None]
+    row = next(row for row in Frontier.read(folder).rows if row.name == "prompt:balanced")
+    assert row.needless.rate is None
+    replies = (folder / "runs" / "prompt-balanced" / "replies.jsonl").read_text()
+    assert "expected revision" in replies, "for the weights, and for no other reason"
 
 
 def test_a_loader_puts_countermeasures_around_the_weights() -> None:
