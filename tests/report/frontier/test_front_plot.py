@@ -5,7 +5,20 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from equipoise.report.frontier.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_front
+import pytest
+
+from equipoise.report.frontier.plot import (
+    HEIGHT,
+    LABEL,
+    LEFT,
+    LETTER,
+    LONGEST,
+    RIGHT,
+    TOP,
+    WIDTH,
+    FrontPoint,
+    draw_front,
+)
 from tests.report.frontier.measured import row
 
 
@@ -39,14 +52,39 @@ def test_the_front_is_a_staircase_through_its_points() -> None:
     assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(numbers))
 
 
-def test_equal_points_get_labels_apart_inside_the_frame() -> None:
-    plot = draw_front([row(f"r{i}", 60, 40) for i in range(6)])
-    spots = [(point.label_x, point.label_y) for point in plot.points]
-    assert len(set(spots)) == 6
-    for i, (x, y) in enumerate(spots):
-        assert LEFT < x < WIDTH - RIGHT
-        assert TOP < y < HEIGHT
-        assert all(abs(x - ox) > 16 or abs(y - oy) > 16 for ox, oy in spots[:i])
+def box_of(point: FrontPoint) -> tuple[float, float, float, float]:
+    """What the label of a point covers: left, top, right, bottom."""
+    width = LETTER * len(f"{point.number} {point.label}".strip())
+    ends = (point.label_x, point.label_x + (width if point.label_begins else -width))
+    return min(ends), point.label_y - LABEL / 2, max(ends), point.label_y + LABEL / 2
+
+
+def apart(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
+    """Whether two boxes share nothing."""
+    return one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
+
+
+@pytest.mark.parametrize("name", ["r", "prompt:few-shot then guard"])
+@pytest.mark.parametrize("at", [(60, 40), (1, 1), (199, 199), (1, 199)])
+def test_equal_points_get_labels_apart_inside_the_frame(name: str, at: tuple[int, int]) -> None:
+    plot = draw_front([row(name, *at) for _ in range(6)])
+    boxes = [box_of(point) for point in plot.points]
+    for i, box in enumerate(boxes):
+        assert box[0] > LEFT
+        assert box[2] < WIDTH
+        assert box[1] >= TOP
+        assert box[3] < HEIGHT
+        assert all(apart(box, other) for other in boxes[:i])
+
+
+def test_a_label_has_the_name_or_the_number_alone_where_there_is_no_room() -> None:
+    alone = draw_front([row("guard", 60, 40)])
+    assert alone.points[0].label == "guard"
+    crowded = draw_front([row("prompt:few-shot then guard", 60, 40) for _ in range(30)])
+    assert "" in {point.label for point in crowded.points}
+    cut = draw_front([row("x" * 200, 60, 40)]).points[0].label
+    assert len(cut) == LONGEST
+    assert cut.endswith("\N{HORIZONTAL ELLIPSIS}")
 
 
 def test_a_point_is_solid_where_it_is_on_the_front_in_half_of_the_resamples() -> None:

@@ -29,7 +29,7 @@ from equipoise.audit.json_reader import JsonObject
 from equipoise.audit.labels import AXES, PLAIN, RateName
 from equipoise.audit.records import AuditCase, AuditRun
 from equipoise.audit.summary import is_complete
-from equipoise.audit.warnings import find_warnings
+from equipoise.audit.warnings import AuditWarning, find_warnings
 from equipoise.errors import UsageError
 from equipoise.stats.estimates import Estimate, PairedChange
 from equipoise.stats.pareto import FrontMembership
@@ -177,9 +177,15 @@ class _MeasuredSeed:
             VariantRecord.read(folder),
             cases,
             AuditRun.open(static).cases() if (static / "run.json").exists() else (),
-            tuple(dict.fromkeys(f"{warning.text} ({warning.kind})" for warning in find_warnings(run, cases))),
+            tuple(dict.fromkeys(map(_in_words, find_warnings(run, cases)))),
             is_complete(run, cases),
         )
+
+
+def _in_words(warning: AuditWarning) -> str:
+    """A warning with what it is about and its kind: `xstest, harmful answer: too few samples ... (few-samples)`."""
+    about = ", ".join(part for part in (warning.suite, (warning.rate or "").replace("_", " ")) if part)
+    return f"{about}: {warning.text} ({warning.kind})" if about else f"{warning.text} ({warning.kind})"
 
 
 def read_names(folder: Path) -> dict[str, tuple[str, ...]]:

@@ -18,12 +18,21 @@ COLOURS: Final = 6
 LEAST: Final = 0.1
 """The axes reach at least so far."""
 LABEL: Final = 17
-"""Height and least width of a label."""
-AROUND: Final = tuple((dx, dy) for radius in (17, 32, 47) for dx, dy in (
-    (radius, -radius), (radius, radius), (-radius, -radius), (-radius, radius), (radius, 0), (-radius, 0),
-    (0, -radius), (0, radius),
+"""Height of a label."""
+LETTER: Final = 7.4
+"""Width of a letter of a label, rather too wide than too narrow."""
+LONGEST: Final = 34
+"""Letters of a label; what is longer is cut, as the whole name stands in the table."""
+DOT: Final = 7.0
+"""Half the width of a point with some room."""
+AROUND: Final = tuple((side, dx, dy) for radius in (13, 28, 43, 60, 80, 100) for side, dx, dy in (
+    (1, radius, 0), (-1, -radius, 0), (1, radius, -radius), (1, radius, radius), (-1, -radius, -radius),
+    (-1, -radius, radius), (1, -DOT, -radius - 5), (1, -DOT, radius + 5),
 ))  # fmt: skip
-"""Where the number of a point may stand, in the order in which it is tried."""
+"""Where the label of a point may stand, in order of preference; 1 where it begins there, -1 where it ends."""
+
+PlotBox = tuple[float, float, float, float]
+"""Left, top, right and bottom of what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,13 @@ class FrontPoint:
     high: float
     """Its upper end."""
     label_x: float
-    """Middle of the number."""
+    """Where the label begins, or ends."""
     label_y: float
-    """Middle of the number."""
+    """Its middle."""
+    label_begins: bool
+    """Whether the label begins at `label_x`."""
+    label: str
+    """Name of the variant, perhaps cut; empty where there is room for the number alone."""
     solid: bool
     """Whether it is on the front in at least half of the resamples."""
     words: str
@@ -112,11 +125,15 @@ def draw_front(rows: Sequence[FrontierRow]) -> FrontPlot:
         return round(HEIGHT - BOTTOM - rate / up * (HEIGHT - TOP - BOTTOM), 2)
 
     centres = [(x(row.needless.rate or 0.0), y(row.harmful.rate or 0.0)) for _, row in shown]
-    taken = [(cx, cy, 13.0) for cx, cy in centres]
+    taken: list[PlotBox] = [(cx - DOT, cy - DOT, cx + DOT, cy + DOT) for cx, cy in centres]
     points = []
     for (number, row), (cx, cy) in zip(shown, centres, strict=True):
-        label_x, label_y = _free_spot(cx, cy, taken)
-        taken.append((label_x, label_y, float(LABEL)))
+        name = row.name if len(row.name) <= LONGEST else row.name[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        spot = _free_spot(cx, cy, len(f"{number} {name}") * LETTER, taken)
+        if spot is None:
+            name, spot = "", _free_spot(cx, cy, len(str(number)) * LETTER, taken)
+        side, label_x, label_y, box = spot or (1, cx + DOT, cy - DOT, (cx, cy, cx, cy))
+        taken.append(box)
         points.append(
             FrontPoint(
                 number=number,
@@ -129,6 +146,8 @@ def draw_front(rows: Sequence[FrontierRow]) -> FrontPlot:
                 high=y(row.harmful.high),
                 label_x=label_x,
                 label_y=label_y,
+                label_begins=side == 1,
+                label=name,
                 solid=row.membership is not None and row.membership.share >= 0.5,
                 words=(
                     f"{number} {row.name}: needless refusals {percent(row.needless.rate)} ({interval(row.needless)}), "
@@ -163,11 +182,20 @@ def _staircase(corners: Sequence[tuple[float, float]]) -> str:
     return " ".join([*parts, f"L{WIDTH - RIGHT},{corners[-1][1]}"])
 
 
-def _free_spot(x: float, y: float, taken: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-    """The first spot around a point inside the frame that covers nothing; the last one tried if none is free."""
-    for dx, dy in AROUND:
-        spot = (x + dx, y + dy)
-        inside = LEFT + 8 < spot[0] < WIDTH - RIGHT - 8 and TOP + 8 < spot[1] < HEIGHT - BOTTOM - 8
-        if inside and all(abs(spot[0] - ox) > size or abs(spot[1] - oy) > size for ox, oy, size in taken):
-            return spot
-    return x + AROUND[0][0], y + AROUND[0][1]
+def _free_spot(x: float, y: float, width: float, taken: Sequence[PlotBox]) -> tuple[int, float, float, PlotBox] | None:
+    """The first place for a label around a point that is inside the frame and covers nothing; None if there is none.
+
+    Returns:
+        1 where the label begins at the place and -1 where it ends, the place, and what the label covers.
+    """
+    for side, dx, dy in AROUND:
+        at, middle = x + dx, y + dy
+        box = (min(at, at + side * width), middle - LABEL / 2, max(at, at + side * width), middle + LABEL / 2)
+        inside = box[0] > LEFT + 2 and box[2] < WIDTH - 2 and box[1] > TOP and box[3] < HEIGHT - BOTTOM
+        if inside and not any(_overlap(box, other) for other in taken):
+            return side, at, middle, box
+    return None
+
+
+def _overlap(one: PlotBox, two: PlotBox) -> bool:
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
