@@ -214,13 +214,20 @@ def _url(part: Mapping[str, Any]) -> str | None:
     return url if isinstance(url, str) else None
 
 
-def _image(path: str, part: Any) -> Iterator[ContentPart]:
-    """A picture as chat messages hold it, and whatever words stand beside its address."""
+def picture_address(part: Any) -> str | None:
+    """The address of a picture as chat messages hold it; None where there is none."""
     if isinstance(part, str):
         # Ollama's field `images` holds plain base64.
-        yield ContentPart(path, "picture", part, part if _HAS_SCHEME.match(part) else f"data:image/png;base64,{part}")
+        return part if _HAS_SCHEME.match(part) else f"data:image/png;base64,{part}"
+    return _url(part) if isinstance(part, Mapping) else None
+
+
+def _image(path: str, part: Any) -> Iterator[ContentPart]:
+    """A picture as chat messages hold it, and whatever words stand beside its address."""
+    url = picture_address(part)
+    if isinstance(part, str):
+        yield ContentPart(path, "picture", part, url or "")
         return
-    url = _url(part) if isinstance(part, Mapping) else None
     if url is None:
         words = words_in(part)
         if words:

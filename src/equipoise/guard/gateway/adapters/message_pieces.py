@@ -1,4 +1,4 @@
-"""The pieces of an assistant's message that other APIs show: reasoning, text, refusal and tool calls."""
+"""The pieces of an assistant's message that other APIs show: reasoning, text, refusal, pictures and tool calls."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from equipoise.guard.gateway.adapters.reply_pictures import pictures_of
 from equipoise.guard.gateway.dialects import CONTENT_KINDS, REASONING
 
 PieceKind = Literal["reasoning", "text", "refusal"]
@@ -140,6 +141,8 @@ class FirstChoiceStream(ABC):
         """The choice of the last chunk with a finish reason."""
         self._usage: Any = None
         self._failed = False
+        self._pictures: set[int] = set()
+        """Hashes of the addresses of pictures that were shown; some servers repeat them in the last chunk."""
 
     def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
         """The events for the first choice of a chunk; none behind an error."""
@@ -152,6 +155,10 @@ class FirstChoiceStream(ABC):
             self._calls.add(delta)
             for kind, text in pieces_of(delta):
                 events += self._say(kind, text)
+            for address in pictures_of(delta):
+                if hash(address) not in self._pictures:
+                    self._pictures.add(hash(address))
+                    events += self._show(address)
             self._last = choice if choice.get("finish_reason") else self._last
         return events
 
@@ -162,6 +169,10 @@ class FirstChoiceStream(ABC):
     @abstractmethod
     def _say(self, kind: PieceKind, text: str) -> list[bytes]:
         """The events of a piece of text."""
+
+    @abstractmethod
+    def _show(self, address: str) -> list[bytes]:
+        """The events of a picture by its data URL or link."""
 
 
 def _reasoning(value: Any) -> str:

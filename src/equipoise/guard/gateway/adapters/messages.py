@@ -10,6 +10,7 @@ from typing import Any, Final
 from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
 from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, error_type, tokens
+from equipoise.guard.gateway.adapters.reply_pictures import picture_block, pictures_of
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.request_body import reject_constant
@@ -72,6 +73,7 @@ class MessagesAdapter:
             else {"type": "text", "text": text}
             for kind, text in pieces_of(message)
         ]
+        blocks += [picture_block(address) for address in pictures_of(message)]
         blocks += [
             {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call.arguments)}
             for call in calls.all()
@@ -158,18 +160,24 @@ def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if not isinstance(content, list):
         yield {"role": "assistant", "content": _content(content, "content")}
         return
-    blocks, calls = [], []
+    blocks: list[Any] = []
+    calls: list[dict[str, Any]] = []
+    images: list[Any] = []
     for block in content:
         kind = block.get("type") if isinstance(block, Mapping) else None
         if kind == "tool_use":
             function = {"name": block.get("name"), "arguments": json.dumps(block.get("input") or {})}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
+        elif kind == "image":
+            # Back in the field of the reply that it came in.
+            images.append(_block(block))
         # Thinking is signed by the server that wrote it; another upstream could neither check nor use it.
         elif kind not in ("thinking", "redacted_thinking"):
             blocks.append(_block(block))
     # A reply that only thought says nothing to another upstream, and servers refuse a message without content.
-    if blocks or calls:
-        yield {"role": "assistant", "content": plain(blocks) or None} | ({"tool_calls": calls} if calls else {})
+    if blocks or calls or images:
+        more = {"tool_calls": calls} if calls else {}
+        yield {"role": "assistant", "content": plain(blocks) or None} | more | ({"images": images} if images else {})
 
 
 def _output(body: Mapping[str, Any]) -> dict[str, Any]:

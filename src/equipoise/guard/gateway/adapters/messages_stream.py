@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import named_event
 from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind, count
+from equipoise.guard.gateway.adapters.reply_pictures import picture_block
 
 _STOPS: Final = {"length": "max_tokens", "model_length": "max_tokens", "content_filter": "refusal"} | {
     "tool_calls": "tool_use",
@@ -132,6 +133,10 @@ class MessagesStream(FirstChoiceStream):
             start = {"type": block, block: ""} | ({"signature": ""} if block == "thinking" else {})
             events += [*self._close(), *self._open(block, start)]
         return [*events, self._delta({"type": f"{block}_delta", block: text})]
+
+    def _show(self, address: str) -> list[bytes]:
+        # Whole in the block's start: this API has no pieces of pictures.
+        return [*self._close(), *self._open("image", picture_block(address)), *self._close()]
 
     def _open(self, kind: str, block: dict[str, Any]) -> list[bytes]:
         self._index += 1

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.reply_pictures import media_of, picture_base64, picture_item, picture_text, pictures_of
 from equipoise.guard.gateway.adapters.responses_items import (
     annotations_of,
     call_item,
@@ -94,11 +95,17 @@ class ResponsesAdapter:
         output = []
         if texts.get("reasoning"):
             output.append(reasoning_item(identity, texts["reasoning"]))
+        pictures = [(address, picture_base64(address)) for address in pictures_of(message)]
+        links = "\n\n".join(picture_text(address) for address, content in pictures if content is None)
+        if links:
+            texts["text"] = "\n\n".join(filter(None, (texts.get("text"), links)))
         tokens = token_logprobs(choice)
         sources = annotations_of(message)
         parts = [content_part(kind, texts[kind], tokens, sources) for kind in ("text", "refusal") if texts.get(kind)]
         if parts:
             output.append(message_item(identity, parts))
+        files = [content[1] for _, content in pictures if content is not None]
+        output += [picture_item(f"{identity}_{number}", packed) for number, packed in enumerate(files)]
         output += [call_item(call) for call in calls.all()]
         return {
             **response,
@@ -156,11 +163,10 @@ def _messages(value: Any) -> list[dict[str, Any]]:
         elif kind == "function_call":
             function = {"name": item.get("name"), "arguments": item.get("arguments")}
             call = {"id": item.get("call_id"), "type": "function", "function": function}
-            if not messages or messages[-1]["role"] != "assistant":
-                messages.append({"role": "assistant", "content": None})
-            # Calls stand beside messages in this API and inside the assistant's message in chat. Several in a row are
-            # one message, or a chat template would write several assistants one after the other.
-            messages[-1].setdefault("tool_calls", []).append(call)
+            _last_reply(messages).setdefault("tool_calls", []).append(call)
+        elif kind == "image_generation_call" and isinstance(item.get("result"), str):
+            url = f"data:{media_of(item['result'])};base64,{item['result']}"
+            _last_reply(messages).setdefault("images", []).append({"type": "image_url", "image_url": {"url": url}})
         elif kind == "function_call_output":
             content = _content(item.get("output"))
             messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
@@ -168,6 +174,17 @@ def _messages(value: Any) -> list[dict[str, Any]]:
             # Earlier reasoning is left out, as chat servers do; anything else cannot be said in a chat request.
             raise unsupported(f"expected messages and function calls in input/{number}", "input")
     return messages
+
+
+def _last_reply(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message of the assistant at the end, which is made if there is none.
+
+    Calls and pictures stand beside messages in this API and inside the assistant's message in chat. Several in a row
+    are one message, or a chat template would write several assistants one after the other.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    return messages[-1]
 
 
 def _content(value: Any) -> Any:

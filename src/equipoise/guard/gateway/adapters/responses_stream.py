@@ -7,6 +7,7 @@ from typing import Any
 
 from equipoise.guard.gateway.adapters.adapter import named_event
 from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind, first_choices
+from equipoise.guard.gateway.adapters.reply_pictures import picture_base64, picture_item, picture_text
 from equipoise.guard.gateway.adapters.responses_items import (
     annotations_of,
     call_item,
@@ -107,6 +108,23 @@ class ResponsesStream(FirstChoiceStream):
             self._logprobs += tokens
             more["logprobs"] = tokens
         return [*events, self._event(f"{_DELTAS[kind]}.delta", **self._at(), delta=text, **more)]
+
+    def _show(self, address: str) -> list[bytes]:
+        content = picture_base64(address)
+        if content is None:
+            return self._say("text", f"\n\n{picture_text(address)}" if self._kind == "text" else picture_text(address))
+        events = self._close_item()
+        item = picture_item(f"{self._identity}_{len(self._output)}", content[1])
+        at = {"output_index": len(self._output)}
+        named = {**at, "item_id": item["id"]}
+        self._output.append(item)
+        return [
+            *events,
+            self._event("response.output_item.added", **at, item={**item, "status": "in_progress", "result": None}),
+            self._event("response.image_generation_call.in_progress", **named),
+            self._event("response.image_generation_call.completed", **named),
+            self._event("response.output_item.done", **at, item=item),
+        ]
 
     def _annotate(self, annotation: dict[str, Any]) -> list[bytes]:
         """The event of a source; one outside of a text has no place in this API."""
