@@ -138,14 +138,16 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
         elif name == "audio" and value:
             yield ContentPart(where, "unsupported")
         else:
-            words = _reasoning_words(value) if name == "reasoning_details" else words_in(value)
+            sort = _kind(name)
+            # Numbers may be the arguments of a tool; elsewhere (token ids, places of a source) they are no words.
+            words = words_in(value) if sort == "tool call" else _field_words(name, value)
             if words:
-                yield ContentPart(where, _kind(name), words)
+                yield ContentPart(where, sort, words)
 
 
-def _reasoning_words(value: Any) -> str:
-    """The words of OpenRouter's `reasoning_details`, without the names of their formats."""
-    if isinstance(value, list):
+def _field_words(name: str, value: Any) -> str:
+    """The words of a field; of OpenRouter's `reasoning_details` without the names of their formats."""
+    if name == "reasoning_details" and isinstance(value, list):
         value = [
             {name: word for name, word in item.items() if name != "format"} if isinstance(item, Mapping) else item
             for item in value

@@ -20,6 +20,8 @@ from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, rep
 
 LARGEST: Final = 64_000_000
 """Bytes of a reply that is not streamed."""
+_REPLIED: Final = (200, 201, 203)
+"""Statuses of a reply: some frameworks answer every POST with 201, and proxies that change something with 203."""
 AZURE: Final = (".azure.com", ".azure-api.net")
 """Hosts whose servers take a key by the name `api-key`."""
 PASSED_ON: Final = ("openai-organization", "openai-project", "x-request-id", "traceparent")
@@ -90,7 +92,7 @@ class Upstream:
             # Errors are read whole even where a stream was asked for: their body is one JSON document, and it decides
             # status and message of our own error. Some servers send it with status 200.
             is_json = "json" in response.headers.get("content-type", "").lower()
-            if response.status_code != 200 or not stream or is_json:
+            if response.status_code not in _REPLIED or not stream or is_json:
                 response = await _whole(response)
         except httpx.TimeoutException as error:
             raise RequestProblem(504, "the upstream did not answer in time", "upstream_timeout") from error
@@ -98,7 +100,7 @@ class Upstream:
             raise RequestProblem(
                 502, "the upstream could not be reached, or broke off", "upstream_unreachable"
             ) from error
-        if response.status_code != 200:
+        if response.status_code not in _REPLIED:
             raise _refused(response)
         return response
 
@@ -168,7 +170,7 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
     if is_error(document) and (reported := reported_error(document)) is not None:
         # OpenRouter and some gateways report errors with status 200.
-        raise _problem(reported, reported.status or 502, passed_back(response.headers))
+        raise problem_of(reported, reported.status or 502, passed_back(response.headers))
     return document
 
 
@@ -193,10 +195,11 @@ def _refused(response: httpx.Response) -> RequestProblem:
     headers = passed_back(response.headers)
     if reported is None:
         reported = ReportedError(f"the upstream answered with status {status}")
-    return _problem(reported, status if 400 <= status < 600 else 502, headers)
+    return problem_of(reported, status if 400 <= status < 600 else 502, headers)
 
 
-def _problem(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
+def problem_of(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
+    """The error that a client gets for one that the upstream reported."""
     code = "upstream_error" if reported.code is None else reported.code
     # What the server says in its headers counts before what the body says.
     return RequestProblem(

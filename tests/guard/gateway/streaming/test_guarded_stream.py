@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -373,3 +374,30 @@ def test_a_client_that_goes_away_stops_the_upstream() -> None:
         return body.closed
 
     assert asyncio.run(go())
+
+
+@pytest.mark.parametrize("name", ["note", "provider_specific_fields"])
+def test_a_field_that_repeats_the_content_for_a_while_is_judged_by_itself(name: str) -> None:
+    deltas = [{"content": "BO", name: "BO"}, {"content": "OK", name: "MB"}]
+    outcome = run([wire([*map(chunk, deltas), chunk({}, "stop")])])
+    assert outcome.watch.decisions[0].changed
+
+
+def test_the_name_of_a_custom_tool_is_no_part_of_its_input() -> None:
+    def call(**custom: str) -> dict[str, Any]:
+        return {"tool_calls": [{"index": 0, "type": "custom", "custom": custom}]}
+
+    outcome = run(
+        [wire([chunk(call(name="patch", input="")), chunk(call(input="*** Begin")), chunk({}, "tool_calls")])]
+    )
+    assert outcome.reviewer.shown[-1] == "patch\n*** Begin"
+
+
+def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
+    # 16 MB in 4,000 pieces: copying what came before with each piece would move 32 GB.
+    text = "x" * 16_000_000
+    data = wire([chunk({"content": "", "note": ""}, "stop") | {"system_fingerprint": text}])
+    begin = time.process_time()
+    outcome = run([data[at : at + 4000] for at in range(0, len(data), 4000)], mode="off")
+    assert time.process_time() - begin < 10
+    assert outcome.documents[0]["system_fingerprint"] == text

@@ -22,7 +22,9 @@ def pictures_of(message: Mapping[str, Any]) -> Iterator[str]:
     """The addresses of the pictures in a message or delta, each once: data URLs and links."""
     content, images = message.get("content"), message.get("images")
     parts = content if isinstance(content, list) else ()
-    addresses = [picture_address(part) for part in parts if isinstance(part, Mapping) and part.get("type") == "image_url"]
+    addresses = [
+        picture_address(part) for part in parts if isinstance(part, Mapping) and part.get("type") == "image_url"
+    ]
     addresses += [picture_address(part) for part in (images if isinstance(images, list) else ())]
     yield from dict.fromkeys(address for address in addresses if address)
 

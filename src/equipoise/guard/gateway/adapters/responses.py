@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
 from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
-from equipoise.guard.gateway.adapters.reply_pictures import media_of, picture_base64, picture_item, picture_text, pictures_of
+from equipoise.guard.gateway.adapters.reply_pictures import (
+    media_of,
+    picture_base64,
+    picture_item,
+    picture_text,
+    pictures_of,
+)
 from equipoise.guard.gateway.adapters.responses_items import (
     annotations_of,
     call_item,
