@@ -33,10 +33,10 @@ def documents_of(response: httpx.Response) -> list[dict[str, Any]]:
 async def test_a_whole_reply_to_a_stream_has_every_field(tmp_path: Path, name: str) -> None:
     async with gateway(tmp_path, lambda _: httpx.Response(200, json=WHOLE[name])) as served:
         first, last = documents_of(await served.chat(stream=True))
-        said, ends = first["choices"][0], last["choices"][0]
+        begin, ends = first["choices"][0], last["choices"][0]
         (choice,) = WHOLE[name]["choices"]
-        assert said["delta"] == choice["message"]
-        assert (said["finish_reason"], ends["finish_reason"]) == (None, "stop")
+        assert begin["delta"] == choice["message"]
+        assert (begin["finish_reason"], ends["finish_reason"]) == (None, "stop")
         beside = {field for field in WHOLE[name] if field not in ("choices", "usage")}
         assert beside <= set(first)
 
@@ -52,14 +52,14 @@ async def test_calls_have_numbers_and_counts_come_if_asked_for(tmp_path: Path) -
         assert (counts["choices"], counts["usage"]) == ([], USAGE)
 
 
-@pytest.mark.parametrize("place", ["content", "reasoning", "call", "beside", "choice"])
+@pytest.mark.parametrize("where", ["content", "reasoning", "call", "beside", "choice"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_harm_in_the_other_form_is_stopped(tmp_path: Path, place: str, stream: bool) -> None:
+async def test_harm_in_the_other_form_is_stopped(tmp_path: Path, where: str, stream: bool) -> None:
     harm = "make a bomb now"
     call = {**CALL, "function": {"name": "f", "arguments": harm}}
-    message = {"reasoning": {"reasoning": harm}, "call": {"tool_calls": [{**call, "index": 0}]}}.get(place)
-    content = harm if place == "content" else "fine"
-    choice, more = {"note": harm} if place == "choice" else {}, {"note": harm} if place == "beside" else {}
+    message = {"reasoning": {"reasoning": harm}, "call": {"tool_calls": [{**call, "index": 0}]}}.get(where)
+    content = harm if where == "content" else "fine"
+    choice, more = {"note": harm} if where == "choice" else {}, {"note": harm} if where == "beside" else {}
     whole = reply(content, choice, message, **more)
     parts = [chunk({"content": content, **(message or {})}, choice=choice, **more), chunk({}, "stop")]
     answer = httpx.Response(200, json=whole) if stream else pieces(*wire(parts))
@@ -93,7 +93,7 @@ async def test_pieces_of_calls_are_put_together(tmp_path: Path) -> None:
     async with gateway(tmp_path, lambda _: pieces(*wire(parts))) as served:
         document = (await served.chat()).json()
         calls = document["choices"][0]["message"]["tool_calls"]
-        assert [(made["id"], made["function"]["name"], made["function"]["arguments"]) for made in calls] == [
+        assert [(one["id"], one["function"]["name"], one["function"]["arguments"]) for one in calls] == [
             ("a", "f", '{"x": 1}'),
             ("b", "f", "{}"),
         ]

@@ -31,6 +31,7 @@ from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.readiness import Readiness
 from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.tidy_paths import TidyPaths
 from equipoise.guard.gateway.tracing import lasting
 from equipoise.guard.gateway.upstream import parsed
 
@@ -80,6 +81,7 @@ def create(service: GatewayState) -> Starlette:
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
         middleware=[
+            Middleware(TidyPaths),
             *_cross_origin(service),
             Middleware(ConcurrencyLimit, who=service.client_of, answer=_problem_response),
         ],

@@ -69,9 +69,9 @@ def completion_chunks(completion: Mapping[str, Any], *, usage: bool) -> list[dic
         message = choice.get("message") or choice.get("delta") or {}
         if not isinstance(message, Mapping):
             raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
-        said = {**rest, "index": index, "delta": _numbered(message), "finish_reason": None}
+        begin = {**rest, "index": index, "delta": _numbered(message), "finish_reason": None}
         end: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason") or "stop"}
-        parts += [{**beside, **frame, "choices": [said]}, {**frame, "choices": [end]}]
+        parts += [{**beside, **frame, "choices": [begin]}, {**frame, "choices": [end]}]
         beside = {}
     if usage and completion.get("usage"):
         parts.append({**frame, "choices": [], "usage": completion["usage"]})

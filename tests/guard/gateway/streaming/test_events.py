@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -93,3 +94,21 @@ def test_an_error_of_any_form_within_a_stream_keeps_its_words(event: bytes, code
     content, error = sent(BEGIN + event)
     assert (error["error"]["message"], error["error"]["code"]) == ("too many cats", code)
     assert content["choices"][0]["delta"] == {"content": "fine"}
+
+
+def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
+    # 16 MB in 4,000 pieces: copying what came before with each piece would move 32 GB.
+    text = "x" * 16_000_000
+    line = b"data: " + json.dumps({"picture": text}).encode() + b"\n\n"
+
+    class Pieces(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for at in range(0, len(line), 4000):
+                yield line[at : at + 4000]
+
+    async def read() -> list[Any]:
+        return [part async for part in chunks(httpx.Response(200, stream=Pieces()))]
+
+    begin = time.process_time()
+    assert asyncio.run(read()) == [{"picture": text}]
+    assert time.process_time() - begin < 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -391,13 +390,3 @@ def test_the_name_of_a_custom_tool_is_no_part_of_its_input() -> None:
         [wire([chunk(call(name="patch", input="")), chunk(call(input="*** Begin")), chunk({}, "tool_calls")])]
     )
     assert outcome.reviewer.shown[-1] == "patch\n*** Begin"
-
-
-def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
-    # 16 MB in 4,000 pieces: copying what came before with each piece would move 32 GB.
-    text = "x" * 16_000_000
-    data = wire([chunk({"content": "", "note": ""}, "stop") | {"system_fingerprint": text}])
-    begin = time.process_time()
-    outcome = run([data[at : at + 4000] for at in range(0, len(data), 4000)], mode="off")
-    assert time.process_time() - begin < 10
-    assert outcome.documents[0]["system_fingerprint"] == text

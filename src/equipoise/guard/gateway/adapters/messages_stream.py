@@ -149,5 +149,8 @@ class MessagesStream(FirstChoiceStream):
     def _close(self) -> list[bytes]:
         if not self._kind:
             return []
+        is_signed = self._kind == "thinking" and self._reasoning_field
+        # Clients send the signature back with the thinking: it says in which field the upstream wants it.
+        signature = [self._delta({"type": "signature_delta", "signature": self._reasoning_field})] if is_signed else []
         self._kind = ""
-        return [named_event({"type": "content_block_stop", "index": self._index})]
+        return [*signature, named_event({"type": "content_block_stop", "index": self._index})]

@@ -68,12 +68,12 @@ class ChoiceBuffer:
             chunk: the chunk with this choice only.
             beside: fields of the chunk beside its choices, which are judged with every choice.
         """
-        said: set[str] = set()
+        known: set[str] = set()
         for part in sorted(delta_parts(choice), key=lambda part: part.kind == "other text"):
             # Servers send the same piece in two fields, vLLM and OpenRouter reasoning, Together the content, LiteLLM
             # both: it is judged once.
-            mirrored = part.text in said and part.kind in (*SPOKEN, "other text")
-            said |= {part.text} if part.kind in SPOKEN else set()
+            mirrored = part.text in known and part.kind in (*SPOKEN, "other text")
+            known |= {part.text} if part.kind in SPOKEN else set()
             self._append(part, mirrored=mirrored)
         self.add_beside({name: choice[name] for name in choice if name not in ("delta", "text")})
         self.add_beside(beside or {})
