@@ -112,3 +112,14 @@ def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
     begin = time.process_time()
     assert asyncio.run(read()) == [{"picture": text}]
     assert time.process_time() - begin < 5
+
+
+def test_a_quoted_end_is_the_end() -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": "Mix"}}]}
+    assert sent(b"data: " + json.dumps(chunk).encode() + b'\n\ndata: "[DONE]"\n\n') == [chunk]
+
+
+@pytest.mark.parametrize("choices", [{"0": {"delta": {"content": "a bomb"}}}, "a bomb", 7])
+def test_choices_that_are_no_list_are_not_passed_on(choices: Any) -> None:
+    (error,) = sent(b"data: " + json.dumps({"id": "a", "choices": choices}).encode() + b"\n\n")
+    assert error["error"]["code"] == "upstream"

@@ -115,7 +115,7 @@ class _Events:
     def _end(self) -> list[dict[str, Any] | None]:
         kind, data = self._kind, "\n".join(self._data)
         self._kind, self._data, self._bare = "", [], False
-        if data.strip() == "[DONE]":
+        if data.strip().strip('"') == "[DONE]":
             return [FINISHED]
         return [_object(kind, data)] if kind or data else []
 
