@@ -33,7 +33,7 @@ from equipoise.guard.gateway.readiness import Readiness
 from equipoise.guard.gateway.request_body import read_json
 from equipoise.guard.gateway.tidy_paths import TidyPaths
 from equipoise.guard.gateway.tracing import lasting
-from equipoise.guard.gateway.upstream import parsed
+from equipoise.guard.gateway.upstream import listed
 
 log = logging.getLogger("equipoise.gateway")
 ADAPTERS: Final[Mapping[str, Adapter]] = {
@@ -174,7 +174,7 @@ async def _guardrail(service: GatewayState, request: Request) -> Response:
 async def _models(service: GatewayState, request: Request) -> Response:
     service.keys.client(credential(request.headers))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
-    return as_json(parsed(await service.upstream.models(headers)))
+    return as_json(listed(await service.upstream.models(headers)))
 
 
 async def _model(service: GatewayState, request: Request) -> Response:

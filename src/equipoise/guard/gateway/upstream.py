@@ -80,7 +80,7 @@ class Upstream:
         except RequestProblem as problem:
             if problem.status not in (404, 405):
                 raise
-            models = parsed(await self.models(headers)).get("data")
+            models = listed(await self.models(headers)).get("data")
         for model in models if isinstance(models, list) else []:
             if isinstance(model, dict) and model.get("id") == name:
                 return model
@@ -143,7 +143,9 @@ def connect(url: str, *, seconds: float = 120.0, key: str | None = None) -> Upst
         raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1")
-    limits = httpx.Limits(max_connections=512, max_keepalive_connections=128)
+    # Idle connections are left sooner than servers close them (uvicorn, and so vLLM: after 5 seconds): a request that
+    # meets a connection as it closes is lost.
+    limits = httpx.Limits(max_connections=512, max_keepalive_connections=128, keepalive_expiry=3.0)
     timeout = httpx.Timeout(seconds, connect=min(10.0, seconds))
     # Azure's addresses end in `?api-version=...`, which belongs behind the path of each request.
     base, params = parsed.copy_with(query=None, fragment=None), parsed.params
@@ -172,6 +174,21 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         # OpenRouter and some gateways report errors with status 200.
         raise problem_of(reported, reported.status or 502, passed_back(response.headers))
     return document
+
+
+def listed(response: httpx.Response) -> dict[str, Any]:
+    """A list of models, in OpenAI's form where a server sends the list alone (Together).
+
+    Raises:
+        RequestProblem: it is none.
+    """
+    try:
+        document = json.loads(response.content)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, list) and not is_too_deep(document):
+        return {"object": "list", "data": document}
+    return parsed(response)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
