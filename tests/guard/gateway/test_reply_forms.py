@@ -145,3 +145,11 @@ async def test_what_is_no_completion_is_no_stream(tmp_path: Path, body: str) -> 
     headers = {"content-type": "application/json"}
     async with gateway(tmp_path, lambda _: httpx.Response(200, text=body, headers=headers)) as served:
         assert (await served.chat(stream=True)).status_code == 502
+
+
+async def test_a_long_reply_in_many_events_is_put_together_in_order(tmp_path: Path) -> None:
+    words = [f"word {number} " for number in range(5000)]
+    parts = [*(chunk({"content": word}) for word in words), chunk({}, "stop")]
+    async with gateway(tmp_path, lambda _: pieces(*wire(parts)), seconds=30) as served:
+        (choice,) = (await served.chat()).json()["choices"]
+        assert choice["message"]["content"] == "".join(words)

@@ -6,6 +6,7 @@ whole reply, before anything is judged; what is judged is what the client gets.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import httpx
 
+from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.dialects import WORDLESS
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.streaming.events import DONE, FINISHED, UpstreamError, chunks, event
@@ -96,14 +98,21 @@ async def as_whole(response: httpx.Response) -> httpx.Response:
     if not has_events(response.content):
         return response
     try:
-        # Closed by name, as a generator that is left half read is finished by the garbage collector.
-        async with aclosing(chunks(_response(response.content, "text/event-stream"))) as parts:
-            completion = await _joined(parts)
+        # Putting a long reply together would block the event loop.
+        is_long = len(response.content) > LONG
+        reading = _read(response.content)
+        completion = await asyncio.to_thread(asyncio.run, reading) if is_long else await reading
     except UpstreamError as error:
         if error.reported is not None:
             raise problem_of(error.reported, error.reported.status or 502, {}) from error
         raise RequestProblem(502, str(error), "upstream_invalid") from error
     return _response(json.dumps(completion).encode(), "application/json")
+
+
+async def _read(content: bytes) -> dict[str, Any]:
+    # Closed by name, as a generator that is left half read is finished by the garbage collector.
+    async with aclosing(chunks(_response(content, "text/event-stream"))) as parts:
+        return await _joined(parts)
 
 
 async def _joined(parts: AsyncGenerator[dict[str, Any] | None, None]) -> dict[str, Any]:
