@@ -102,6 +102,17 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
         *contents(),
         STOP,
     ],
+    "together": [
+        chunk({"role": "assistant", "content": word, "token_id": 315, "tool_calls": None}, choice={"text": word})
+        for word in WORDS
+    ]
+    + [chunk({"content": "", "token_id": 2}, "eos", {"text": ""}, usage=USAGE)],
+    "sglang before 0.3": [*(chunk({"role": None, "content": word}, "None") for word in WORDS), STOP],
+    "litellm, fields of a provider": [
+        chunk({"reasoning_content": THOUGHT, "provider_specific_fields": {"reasoning_content": THOUGHT}}),
+        *contents(),
+        chunk({"content": "", "provider_specific_fields": {"citation": None}}, "stop"),
+    ],
     "groq": [chunk({"role": "assistant", "content": ""}, x_groq={"id": "req_1"}), *contents(), STOP],
 }
 """By server; each says `GOOD` as its content."""

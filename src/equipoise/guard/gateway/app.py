@@ -31,8 +31,9 @@ from equipoise.guard.gateway.moderation import moderate
 from equipoise.guard.gateway.openapi import document
 from equipoise.guard.gateway.readiness import Readiness
 from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.tidy_paths import TidyPaths
 from equipoise.guard.gateway.tracing import lasting
-from equipoise.guard.gateway.upstream import parsed
+from equipoise.guard.gateway.upstream import listed
 
 log = logging.getLogger("equipoise.gateway")
 ADAPTERS: Final[Mapping[str, Adapter]] = {
@@ -80,6 +81,7 @@ def create(service: GatewayState) -> Starlette:
         lifespan=lifespan,
         exception_handlers={HTTPException: _unknown},
         middleware=[
+            Middleware(TidyPaths),
             *_cross_origin(service),
             Middleware(ConcurrencyLimit, who=service.client_of, answer=_problem_response),
         ],
@@ -172,7 +174,7 @@ async def _guardrail(service: GatewayState, request: Request) -> Response:
 async def _models(service: GatewayState, request: Request) -> Response:
     service.keys.client(credential(request.headers))
     headers = service.upstream.headers(dict(request.headers), pass_on=not service.keys.known)
-    return as_json(parsed(await service.upstream.models(headers)))
+    return as_json(listed(await service.upstream.models(headers)))
 
 
 async def _model(service: GatewayState, request: Request) -> Response:

@@ -13,6 +13,7 @@ from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.content_parts import ChatRequest, ReplyChoice, beside_choices, parse_reply, replaced
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unchecked_problem
 from equipoise.guard.gateway.replies import raise_if_withheld
+from equipoise.guard.gateway.reply_forms import as_whole
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.upstream import parsed
 
@@ -38,6 +39,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
         RequestProblem: the upstream sent no chat completion, or a choice could not be checked.
         OutputError: the record could not be written.
     """
+    upstream = await as_whole(upstream)
     document = parsed(upstream)
     try:
         # Separating words from other bytes in a long reply would block the event loop.

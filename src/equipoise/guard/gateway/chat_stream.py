@@ -15,11 +15,11 @@ from equipoise.guard.gateway.blobs import Blob, aread
 from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.content_parts import ChatRequest
 from equipoise.guard.gateway.errors import RequestProblem, unrecorded
+from equipoise.guard.gateway.reply_forms import as_stream
 from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event, is_event_stream
 from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
 from equipoise.guard.gateway.streaming.stream_response import StartedStream, StartedStreamResponse
-from equipoise.guard.gateway.upstream import parsed
 
 
 class ChatStream:
@@ -45,9 +45,9 @@ class ChatStream:
         """
         if not is_event_stream(self._upstream):
             await self._upstream.aclose()
-            if self._upstream.is_stream_consumed:
-                parsed(self._upstream)
-            raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
+            if not self._upstream.is_stream_consumed:
+                raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
+            self._upstream = as_stream(self._upstream, usage=self._call.wants_usage)
         opened = StartedStream(self._events(), self._settle)
 
         def close() -> None:

@@ -138,14 +138,16 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
         elif name == "audio" and value:
             yield ContentPart(where, "unsupported")
         else:
-            words = _reasoning_words(value) if name == "reasoning_details" else words_in(value)
+            sort = _kind(name)
+            # Numbers may be the arguments of a tool; elsewhere (token ids, places of a source) they are no words.
+            words = words_in(value) if sort == "tool call" else _field_words(name, value)
             if words:
-                yield ContentPart(where, _kind(name), words)
+                yield ContentPart(where, sort, words)
 
 
-def _reasoning_words(value: Any) -> str:
-    """The words of OpenRouter's `reasoning_details`, without the names of their formats."""
-    if isinstance(value, list):
+def _field_words(name: str, value: Any) -> str:
+    """The words of a field; of OpenRouter's `reasoning_details` without the names of their formats."""
+    if name == "reasoning_details" and isinstance(value, list):
         value = [
             {name: word for name, word in item.items() if name != "format"} if isinstance(item, Mapping) else item
             for item in value
@@ -214,13 +216,20 @@ def _url(part: Mapping[str, Any]) -> str | None:
     return url if isinstance(url, str) else None
 
 
-def _image(path: str, part: Any) -> Iterator[ContentPart]:
-    """A picture as chat messages hold it, and whatever words stand beside its address."""
+def picture_address(part: Any) -> str | None:
+    """The address of a picture as chat messages hold it; None where there is none."""
     if isinstance(part, str):
         # Ollama's field `images` holds plain base64.
-        yield ContentPart(path, "picture", part, part if _HAS_SCHEME.match(part) else f"data:image/png;base64,{part}")
+        return part if _HAS_SCHEME.match(part) else f"data:image/png;base64,{part}"
+    return _url(part) if isinstance(part, Mapping) else None
+
+
+def _image(path: str, part: Any) -> Iterator[ContentPart]:
+    """A picture as chat messages hold it, and whatever words stand beside its address."""
+    url = picture_address(part)
+    if isinstance(part, str):
+        yield ContentPart(path, "picture", part, url or "")
         return
-    url = _url(part) if isinstance(part, Mapping) else None
     if url is None:
         words = words_in(part)
         if words:

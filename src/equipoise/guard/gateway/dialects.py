@@ -35,6 +35,8 @@ NAMES: Final = frozenset(chain.from_iterable(_NAME_FIELDS.values()))
 """Fields that hold the name of a company or a reason, as long as they hold no more than that."""
 _NAME: Final = re.compile(r"[\w .:/@()+-]{0,64}")
 
+_WORD: Final = re.compile(r"[\w.:/-]{1,64}")
+
 LABELS: Final = frozenset(
     # Azure's severities, SGLang's weight version, Bedrock's guardrail action.
     {"safe", "low", "medium", "high", "default", "NONE", "INTERVENED"}
@@ -89,6 +91,9 @@ _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,256}")
 
 def is_frame(name: str, value: Any) -> bool:
     """Whether a field beside the message holds no text of the model."""
+    if name in ("usage", "timings", "kv_transfer_params"):
+        # Counts, and single words such as a tier of the service or the address of a cache.
+        return all(_WORD.fullmatch(text) for text in texts_beside(value))
     if name in FRAME or name in WORDLESS:
         return True
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)

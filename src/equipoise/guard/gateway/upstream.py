@@ -20,6 +20,8 @@ from equipoise.guard.gateway.upstream_errors import ReportedError, is_error, rep
 
 LARGEST: Final = 64_000_000
 """Bytes of a reply that is not streamed."""
+_REPLIED: Final = (200, 201, 203)
+"""Statuses of a reply: some frameworks answer every POST with 201, and proxies that change something with 203."""
 AZURE: Final = (".azure.com", ".azure-api.net")
 """Hosts whose servers take a key by the name `api-key`."""
 PASSED_ON: Final = ("openai-organization", "openai-project", "x-request-id", "traceparent")
@@ -78,7 +80,7 @@ class Upstream:
         except RequestProblem as problem:
             if problem.status not in (404, 405):
                 raise
-            models = parsed(await self.models(headers)).get("data")
+            models = listed(await self.models(headers)).get("data")
         for model in models if isinstance(models, list) else []:
             if isinstance(model, dict) and model.get("id") == name:
                 return model
@@ -90,7 +92,7 @@ class Upstream:
             # Errors are read whole even where a stream was asked for: their body is one JSON document, and it decides
             # status and message of our own error. Some servers send it with status 200.
             is_json = "json" in response.headers.get("content-type", "").lower()
-            if response.status_code != 200 or not stream or is_json:
+            if response.status_code not in _REPLIED or not stream or is_json:
                 response = await _whole(response)
         except httpx.TimeoutException as error:
             raise RequestProblem(504, "the upstream did not answer in time", "upstream_timeout") from error
@@ -98,7 +100,7 @@ class Upstream:
             raise RequestProblem(
                 502, "the upstream could not be reached, or broke off", "upstream_unreachable"
             ) from error
-        if response.status_code != 200:
+        if response.status_code not in _REPLIED:
             raise _refused(response)
         return response
 
@@ -141,7 +143,9 @@ def connect(url: str, *, seconds: float = 120.0, key: str | None = None) -> Upst
         raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(f"expected the upstream's address, got {url}; try http://localhost:8000/v1")
-    limits = httpx.Limits(max_connections=512, max_keepalive_connections=128)
+    # Idle connections are left sooner than servers close them (uvicorn, and so vLLM: after 5 seconds): a request that
+    # meets a connection as it closes is lost.
+    limits = httpx.Limits(max_connections=512, max_keepalive_connections=128, keepalive_expiry=3.0)
     timeout = httpx.Timeout(seconds, connect=min(10.0, seconds))
     # Azure's addresses end in `?api-version=...`, which belongs behind the path of each request.
     base, params = parsed.copy_with(query=None, fragment=None), parsed.params
@@ -168,8 +172,23 @@ def parsed(response: httpx.Response) -> dict[str, Any]:
         raise RequestProblem(502, "the upstream sent something that is no chat completion", "upstream_invalid")
     if is_error(document) and (reported := reported_error(document)) is not None:
         # OpenRouter and some gateways report errors with status 200.
-        raise _problem(reported, reported.status or 502, passed_back(response.headers))
+        raise problem_of(reported, reported.status or 502, passed_back(response.headers))
     return document
+
+
+def listed(response: httpx.Response) -> dict[str, Any]:
+    """A list of models, in OpenAI's form where a server sends the list alone (Together).
+
+    Raises:
+        RequestProblem: it is none.
+    """
+    try:
+        document = json.loads(response.content)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, list) and not is_too_deep(document):
+        return {"object": "list", "data": document}
+    return parsed(response)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,10 +212,11 @@ def _refused(response: httpx.Response) -> RequestProblem:
     headers = passed_back(response.headers)
     if reported is None:
         reported = ReportedError(f"the upstream answered with status {status}")
-    return _problem(reported, status if 400 <= status < 600 else 502, headers)
+    return problem_of(reported, status if 400 <= status < 600 else 502, headers)
 
 
-def _problem(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
+def problem_of(reported: ReportedError, status: int, headers: Mapping[str, str]) -> RequestProblem:
+    """The error that a client gets for one that the upstream reported."""
     code = "upstream_error" if reported.code is None else reported.code
     # What the server says in its headers counts before what the body says.
     return RequestProblem(

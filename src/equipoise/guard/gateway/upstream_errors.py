@@ -76,6 +76,12 @@ def is_error(document: Mapping[str, Any]) -> bool:
     return document.get("choices") is None and reported_error(document) is not None
 
 
+def error_of_choice(choice: Any) -> ReportedError | None:
+    """The error that a server reports within a choice, as OpenRouter does where its provider fails."""
+    failed = isinstance(choice, Mapping) and choice.get("finish_reason") == "error"
+    return reported_error(choice.get("error")) if failed else None
+
+
 def _error(value: Any, depth: int) -> ReportedError | None:
     if isinstance(value, str):
         return ReportedError(value[:LONGEST_MESSAGE]) if value.strip() else None

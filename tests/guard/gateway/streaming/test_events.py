@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -93,3 +94,32 @@ def test_an_error_of_any_form_within_a_stream_keeps_its_words(event: bytes, code
     content, error = sent(BEGIN + event)
     assert (error["error"]["message"], error["error"]["code"]) == ("too many cats", code)
     assert content["choices"][0]["delta"] == {"content": "fine"}
+
+
+def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
+    # 16 MB in 4,000 pieces: copying what came before with each piece would move 32 GB.
+    text = "x" * 16_000_000
+    line = b"data: " + json.dumps({"picture": text}).encode() + b"\n\n"
+
+    class Pieces(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for at in range(0, len(line), 4000):
+                yield line[at : at + 4000]
+
+    async def read() -> list[Any]:
+        return [part async for part in chunks(httpx.Response(200, stream=Pieces()))]
+
+    begin = time.process_time()
+    assert asyncio.run(read()) == [{"picture": text}]
+    assert time.process_time() - begin < 5
+
+
+def test_a_quoted_end_is_the_end() -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": "Mix"}}]}
+    assert sent(b"data: " + json.dumps(chunk).encode() + b'\n\ndata: "[DONE]"\n\n') == [chunk]
+
+
+@pytest.mark.parametrize("choices", [{"0": {"delta": {"content": "a bomb"}}}, "a bomb", 7])
+def test_choices_that_are_no_list_are_not_passed_on(choices: Any) -> None:
+    (error,) = sent(b"data: " + json.dumps({"id": "a", "choices": choices}).encode() + b"\n\n")
+    assert error["error"]["code"] == "upstream"

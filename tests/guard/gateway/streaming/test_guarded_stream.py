@@ -373,3 +373,20 @@ def test_a_client_that_goes_away_stops_the_upstream() -> None:
         return body.closed
 
     assert asyncio.run(go())
+
+
+@pytest.mark.parametrize("name", ["note", "provider_specific_fields"])
+def test_a_field_that_repeats_the_content_for_a_while_is_judged_by_itself(name: str) -> None:
+    deltas = [{"content": "BO", name: "BO"}, {"content": "OK", name: "MB"}]
+    outcome = run([wire([*map(chunk, deltas), chunk({}, "stop")])])
+    assert outcome.watch.decisions[0].changed
+
+
+def test_the_name_of_a_custom_tool_is_no_part_of_its_input() -> None:
+    def call(**custom: str) -> dict[str, Any]:
+        return {"tool_calls": [{"index": 0, "type": "custom", "custom": custom}]}
+
+    outcome = run(
+        [wire([chunk(call(name="patch", input="")), chunk(call(input="*** Begin")), chunk({}, "tool_calls")])]
+    )
+    assert outcome.reviewer.shown[-1] == "patch\n*** Begin"

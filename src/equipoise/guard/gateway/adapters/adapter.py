@@ -16,6 +16,8 @@ from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import credential
 from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.upstream import problem_of
+from equipoise.guard.gateway.upstream_errors import ReportedError, error_of_choice
 
 AT_ONCE: Final = 4
 """Chat calls of one request at the same time."""
@@ -159,10 +161,15 @@ def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any]) -> dic
     Raises:
         RequestProblem: it has none.
     """
+    headers = _headers([response])
     try:
-        return adapter.reply(read_reply(bytes(response.body)), body)
+        completion = read_reply(bytes(response.body))
+        reported = next(map(error_of_choice, completion.get("choices") or ()), None)
+        if reported is not None:
+            # No other API has a place for it in a reply.
+            raise problem_of(reported, reported.status or 502, headers)
+        return adapter.reply(completion, body)
     except _MALFORMED as error:
-        headers = _headers([response])
         raise RequestProblem(
             502, "the upstream's reply has no form of this API", "upstream_invalid", headers
         ) from error
@@ -215,11 +222,19 @@ def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
         if data == b"[DONE]":
             return translator.end()
         document = read_reply(data)
-        return translator.error(document["error"]) if "error" in document else translator.chunk(document)
+        if "error" in document:
+            return translator.error(document["error"])
+        events = translator.chunk(document)
+        failed = next(filter(None, map(error_of_choice, document.get("choices") or ())), None)
+        return events if failed is None else [*events, *translator.error(_as_error(failed))]
     except _MALFORMED:
         return translator.error(
             {"message": "the upstream sent a chunk that has no form of this API", "code": "upstream"}
         )
+
+
+def _as_error(reported: ReportedError) -> dict[str, Any]:
+    return {"message": reported.message, "type": reported.type or "api_error", "code": reported.code, "param": None}
 
 
 def read_reply(data: bytes) -> Any:

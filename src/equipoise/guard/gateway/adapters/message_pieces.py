@@ -1,4 +1,4 @@
-"""The pieces of an assistant's message that other APIs show: reasoning, text, refusal and tool calls."""
+"""The pieces of an assistant's message that other APIs show: reasoning, text, refusal, pictures and tool calls."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from equipoise.guard.gateway.adapters.call_ids import with_extra
+from equipoise.guard.gateway.adapters.reply_pictures import pictures_of
 from equipoise.guard.gateway.dialects import CONTENT_KINDS, REASONING
 
 PieceKind = Literal["reasoning", "text", "refusal"]
@@ -21,6 +23,8 @@ class ToolCall:
     id: str = ""
     name: str = ""
     arguments: str = ""
+    extra: Any = None
+    """What the server wants back with the call."""
 
     def add(self, name: str, arguments: str) -> None:
         """Take a piece; some servers repeat the name with every piece."""
@@ -36,6 +40,8 @@ class ToolCalls:
     """In the order in which they began."""
     _at: dict[int, ToolCall] = field(default_factory=dict)
     """The last call of each index."""
+    _last: ToolCall = field(default_factory=ToolCall)
+    """The call of the last piece."""
 
     def add(self, message: Mapping[str, Any]) -> None:
         """Take the tool calls of a message or of a delta, and the one of the API before tools."""
@@ -43,6 +49,7 @@ class ToolCalls:
         for number, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, Mapping):
                 self._take(call.get("index"), number, str(call.get("id") or ""), call.get("function"))
+                self._last.extra = call.get("extra_content") or self._last.extra
         if isinstance(message.get("function_call"), Mapping):
             self._take(_LEGACY, 0, "", message["function_call"])
 
@@ -73,11 +80,13 @@ class ToolCalls:
             self._at[index] = call
         call.id = call.id or identity
         call.add(name, arguments)
+        self._last = call
 
     def all(self) -> list[ToolCall]:
         """The calls in order, each with an id: the client's result of a call names it."""
         for call in self._calls:
-            call.id = call.id or f"call_{uuid.uuid4().hex[:24]}"
+            call.id = with_extra(call.id or f"call_{uuid.uuid4().hex[:24]}", call.extra)
+            call.extra = None
         return self._calls
 
 
@@ -116,6 +125,15 @@ def pieces_of(message: Mapping[str, Any]) -> Iterator[tuple[PieceKind, str]]:
         yield "refusal", message["refusal"]
 
 
+RETURNED: Final = ("reasoning_content", "reasoning")
+"""Fields of reasoning that servers want back with the calls of tools that it led to (DeepSeek, Kimi, GLM, vLLM)."""
+
+
+def reasoning_field(message: Mapping[str, Any]) -> str:
+    """The name of the field that the reasoning of a message came in; empty where no server wants it back."""
+    return next((name for name in RETURNED if isinstance(message.get(name), str) and message[name]), "")
+
+
 def first_choices(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The parts of a chunk that are about the first choice; one without a number is the first."""
     choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, Mapping)]
@@ -140,6 +158,10 @@ class FirstChoiceStream(ABC):
         """The choice of the last chunk with a finish reason."""
         self._usage: Any = None
         self._failed = False
+        self._reasoning_field = ""
+        """The field that reasoning came in."""
+        self._pictures: set[int] = set()
+        """Hashes of the addresses of pictures that were shown; some servers repeat them in the last chunk."""
 
     def chunk(self, chunk: Mapping[str, Any]) -> list[bytes]:
         """The events for the first choice of a chunk; none behind an error."""
@@ -150,8 +172,13 @@ class FirstChoiceStream(ABC):
         for choice in first_choices(chunk):
             delta = choice.get("delta") or {}
             self._calls.add(delta)
+            self._reasoning_field = reasoning_field(delta) or self._reasoning_field
             for kind, text in pieces_of(delta):
                 events += self._say(kind, text)
+            for address in pictures_of(delta):
+                if hash(address) not in self._pictures:
+                    self._pictures.add(hash(address))
+                    events += self._show(address)
             self._last = choice if choice.get("finish_reason") else self._last
         return events
 
@@ -162,6 +189,10 @@ class FirstChoiceStream(ABC):
     @abstractmethod
     def _say(self, kind: PieceKind, text: str) -> list[bytes]:
         """The events of a piece of text."""
+
+    @abstractmethod
+    def _show(self, address: str) -> list[bytes]:
+        """The events of a picture by its data URL or link."""
 
 
 def _reasoning(value: Any) -> str:

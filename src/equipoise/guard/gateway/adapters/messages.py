@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
-from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.call_ids import without_extra
+from equipoise.guard.gateway.adapters.message_pieces import RETURNED, ToolCalls, pieces_of, reasoning_field
 from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, error_type, tokens
+from equipoise.guard.gateway.adapters.reply_pictures import picture_block, pictures_of
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import is_too_deep
 from equipoise.guard.gateway.request_body import reject_constant
@@ -67,11 +69,12 @@ class MessagesAdapter:
         message, calls = choice.get("message") or {}, ToolCalls()
         calls.add(message)
         blocks: list[dict[str, Any]] = [
-            {"type": "thinking", "thinking": text, "signature": ""}
+            {"type": "thinking", "thinking": text, "signature": reasoning_field(message)}
             if kind == "reasoning"
             else {"type": "text", "text": text}
             for kind, text in pieces_of(message)
         ]
+        blocks += [picture_block(address) for address in pictures_of(message)]
         blocks += [
             {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call.arguments)}
             for call in calls.all()
@@ -113,7 +116,28 @@ def _content(value: Any, where: str) -> Any:
         return value
     if not isinstance(value, list):
         raise RequestProblem(400, f"expected a text or a list of blocks in {where}", "invalid_request")
-    return plain([_block(block) for block in value])
+    return plain([part for block in value for part in _parts(block)])
+
+
+def _parts(block: Any) -> list[Any]:
+    """The parts that a block stands for: documents that are texts, and results of searches, are read."""
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    if kind == "document":
+        source = block.get("source")
+        form = source.get("type") if isinstance(source, Mapping) else None
+        words = source.get("data") if form == "text" else source.get("content") if form == "content" else None
+        fields = ("title", "context")
+    elif kind == "search_result":
+        words, fields = block.get("content"), ("title", "source")
+    elif kind == "tool_reference":
+        return [{"type": "text", "text": f"Tool: {block.get('tool_name')}"}]
+    else:
+        return [_block(block)]
+    if not isinstance(words, str | list):
+        return [dict(block)]
+    heads = [block[name] for name in fields if isinstance(block.get(name), str) and block[name]]
+    inner = [{"type": "text", "text": words}] if isinstance(words, str) else [_block(part) for part in words]
+    return [*([{"type": "text", "text": "\n".join(heads)}] if heads else []), *inner]
 
 
 def _block(block: Any) -> Any:
@@ -144,32 +168,56 @@ def _user(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     rest = []
     for block in content:
         if isinstance(block, Mapping) and block.get("type") == "tool_result":
-            result = _content(block.get("content") or "", "tool_result")
-            yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": result}
+            yield {
+                "role": "tool",
+                "tool_call_id": without_extra(block.get("tool_use_id"))[0],
+                "content": _result(block),
+            }
         else:
-            rest.append(_block(block))
+            rest += _parts(block)
     if rest:
         yield {"role": message["role"], "content": plain(rest)}
 
 
+def _result(block: Mapping[str, Any]) -> Any:
+    """The result of a tool; that it failed has no field in a chat, so it is said."""
+    result = _content(block.get("content") or "", "tool_result")
+    if block.get("is_error") is not True:
+        return result
+    if isinstance(result, str):
+        return f"Error: {result}" if result else "Error"
+    return [{"type": "text", "text": "Error:"}, *result]
+
+
 def _assistant(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """An earlier reply; its thinking is left out, as chat servers do with earlier reasoning."""
+    """An earlier reply; its thinking goes back into the field that it came in, and others' thinking is left out."""
     content = message.get("content")
     if not isinstance(content, list):
         yield {"role": "assistant", "content": _content(content, "content")}
         return
-    blocks, calls = [], []
+    blocks: list[Any] = []
+    calls: list[dict[str, Any]] = []
+    images: list[Any] = []
+    more: dict[str, Any] = {}
     for block in content:
         kind = block.get("type") if isinstance(block, Mapping) else None
         if kind == "tool_use":
             function = {"name": block.get("name"), "arguments": json.dumps(block.get("input") or {})}
-            calls.append({"id": block.get("id"), "type": "function", "function": function})
+            identity, extra = without_extra(block.get("id"))
+            calls.append({"id": identity, "type": "function", "function": function, **extra})
+        elif kind == "thinking" and block.get("signature") in RETURNED and isinstance(block.get("thinking"), str):
+            # Of our own upstream, which may refuse calls of tools without the reasoning that led to them.
+            more[block["signature"]] = more.get(block["signature"], "") + block["thinking"]
+        elif kind == "image":
+            # Back in the field of the reply that it came in.
+            images.append(_block(block))
         # Thinking is signed by the server that wrote it; another upstream could neither check nor use it.
         elif kind not in ("thinking", "redacted_thinking"):
             blocks.append(_block(block))
     # A reply that only thought says nothing to another upstream, and servers refuse a message without content.
-    if blocks or calls:
-        yield {"role": "assistant", "content": plain(blocks) or None} | ({"tool_calls": calls} if calls else {})
+    if blocks or calls or images:
+        more |= ({"tool_calls": calls} if calls else {}) | ({"images": images} if images else {})
+        yield {"role": "assistant", "content": plain(blocks) or None} | more
 
 
 def _output(body: Mapping[str, Any]) -> dict[str, Any]:

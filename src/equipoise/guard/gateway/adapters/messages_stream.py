@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import named_event
 from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind, count
+from equipoise.guard.gateway.adapters.reply_pictures import picture_block
 
 _STOPS: Final = {"length": "max_tokens", "model_length": "max_tokens", "content_filter": "refusal"} | {
     "tool_calls": "tool_use",
@@ -133,6 +134,10 @@ class MessagesStream(FirstChoiceStream):
             events += [*self._close(), *self._open(block, start)]
         return [*events, self._delta({"type": f"{block}_delta", block: text})]
 
+    def _show(self, address: str) -> list[bytes]:
+        # Whole in the block's start: this API has no pieces of pictures.
+        return [*self._close(), *self._open("image", picture_block(address)), *self._close()]
+
     def _open(self, kind: str, block: dict[str, Any]) -> list[bytes]:
         self._index += 1
         self._kind = kind
@@ -144,5 +149,8 @@ class MessagesStream(FirstChoiceStream):
     def _close(self) -> list[bytes]:
         if not self._kind:
             return []
+        is_signed = self._kind == "thinking" and self._reasoning_field
+        # Clients send the signature back with the thinking: it says in which field the upstream wants it.
+        signature = [self._delta({"type": "signature_delta", "signature": self._reasoning_field})] if is_signed else []
         self._kind = ""
-        return [named_event({"type": "content_block_stop", "index": self._index})]
+        return [*signature, named_event({"type": "content_block_stop", "index": self._index})]

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from equipoise.guard.gateway.adapters.adapter import plain, refuse_fields, tools_of, unsupported
-from equipoise.guard.gateway.adapters.message_pieces import ToolCalls, pieces_of
+from equipoise.guard.gateway.adapters.call_ids import without_extra
+from equipoise.guard.gateway.adapters.custom_tools import as_arguments, as_function, custom_item, custom_names
+from equipoise.guard.gateway.adapters.message_pieces import RETURNED, ToolCalls, pieces_of, reasoning_field
+from equipoise.guard.gateway.adapters.reply_pictures import (
+    media_of,
+    picture_base64,
+    picture_item,
+    picture_text,
+    pictures_of,
+)
 from equipoise.guard.gateway.adapters.responses_items import (
     annotations_of,
     call_item,
@@ -26,11 +35,12 @@ _CANNOT: Final[Mapping[str, Any]] = {
     "conversation": None,
     "background": False,
     "prompt": None,
-    "max_tool_calls": None,
 }
 _TAKEN: Final = frozenset(
     {"input", "instructions", "max_output_tokens", "reasoning", "text", "tools", "tool_choice", "truncation"}
     | {"include", "store", "stream_options", "top_logprobs"}
+    # About the server's own tools and its own memory alone, of which there is none here.
+    | {"max_tool_calls", "context_management"}
 )
 _ECHOED: Final[Mapping[str, Any]] = {
     "instructions": None,
@@ -93,13 +103,20 @@ class ResponsesAdapter:
             texts[kind] = texts.get(kind, "") + text
         output = []
         if texts.get("reasoning"):
-            output.append(reasoning_item(identity, texts["reasoning"]))
+            output.append(reasoning_item(identity, texts["reasoning"], reasoning_field(message)))
+        pictures = [(address, picture_base64(address)) for address in pictures_of(message)]
+        links = "\n\n".join(picture_text(address) for address, content in pictures if content is None)
+        if links:
+            texts["text"] = "\n\n".join(filter(None, (texts.get("text"), links)))
         tokens = token_logprobs(choice)
         sources = annotations_of(message)
         parts = [content_part(kind, texts[kind], tokens, sources) for kind in ("text", "refusal") if texts.get(kind)]
         if parts:
             output.append(message_item(identity, parts))
-        output += [call_item(call) for call in calls.all()]
+        files = [content[1] for _, content in pictures if content is not None]
+        output += [picture_item(f"{identity}_{number}", packed) for number, packed in enumerate(files)]
+        custom = custom_names(body)
+        output += [custom_item(call) if call.name in custom else call_item(call) for call in calls.all()]
         return {
             **response,
             "output": output,
@@ -109,7 +126,9 @@ class ResponsesAdapter:
 
     def stream(self, body: Mapping[str, Any]) -> ResponsesStream:
         """A translator of one stream."""
-        return ResponsesStream(lambda identity, model: frame(identity, model or body.get("model"), body))
+        return ResponsesStream(
+            lambda identity, model: frame(identity, model or body.get("model"), body), custom_names(body)
+        )
 
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """OpenAI's form."""
@@ -152,22 +171,57 @@ def _messages(value: Any) -> list[dict[str, Any]]:
             raise RequestProblem(400, f"expected an object in input/{number}", "invalid_request", param="input")
         kind = item.get("type") or "message"
         if kind == "message" and isinstance(item.get("role"), str):
-            messages.append({"role": item["role"], "content": _content(item.get("content"))})
-        elif kind == "function_call":
-            function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            call = {"id": item.get("call_id"), "type": "function", "function": function}
-            if not messages or messages[-1]["role"] != "assistant":
-                messages.append({"role": "assistant", "content": None})
-            # Calls stand beside messages in this API and inside the assistant's message in chat. Several in a row are
-            # one message, or a chat template would write several assistants one after the other.
-            messages[-1].setdefault("tool_calls", []).append(call)
-        elif kind == "function_call_output":
+            turn = {"role": item["role"], "content": _content(item.get("content"))}
+            if turn["role"] == "assistant" and messages and _only_thought(messages[-1]):
+                messages[-1] |= turn
+            else:
+                messages.append(turn)
+        elif kind in ("function_call", "custom_tool_call"):
+            given = item.get("arguments") if kind == "function_call" else as_arguments(item.get("input"))
+            identity, extra = without_extra(item.get("call_id"))
+            function = {"name": item.get("name"), "arguments": given}
+            call = {"id": identity, "type": "function", "function": function, **extra}
+            _last_reply(messages).setdefault("tool_calls", []).append(call)
+        elif kind == "image_generation_call" and isinstance(item.get("result"), str):
+            url = f"data:{media_of(item['result'])};base64,{item['result']}"
+            _last_reply(messages).setdefault("images", []).append({"type": "image_url", "image_url": {"url": url}})
+        elif kind in ("function_call_output", "custom_tool_call_output"):
             content = _content(item.get("output"))
-            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": content})
-        elif kind != "reasoning":
-            # Earlier reasoning is left out, as chat servers do; anything else cannot be said in a chat request.
+            messages.append({"role": "tool", "tool_call_id": without_extra(item.get("call_id"))[0], "content": content})
+        elif kind == "reasoning":
+            thought = _thought(item)
+            # Behind other words of the assistant it is a message of its own, and the calls after it are its.
+            messages += [{"role": "assistant", "content": None, **thought}] if thought else []
+        else:
             raise unsupported(f"expected messages and function calls in input/{number}", "input")
-    return messages
+    return [message for message in messages if not _only_thought(message)]
+
+
+def _thought(item: Mapping[str, Any]) -> dict[str, str]:
+    """Earlier reasoning in the field that it came in; empty of another server's, which ours could not use."""
+    source, content = item.get("encrypted_content"), item.get("content")
+    if source not in RETURNED or not isinstance(content, list):
+        return {}
+    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+    return {str(source): "".join(text for text in texts if isinstance(text, str))}
+
+
+def _only_thought(message: Mapping[str, Any]) -> bool:
+    """Whether a message has reasoning and says nothing, which servers refuse."""
+    return any(name in message for name in RETURNED) and not any(
+        message.get(name) for name in ("content", "tool_calls", "images")
+    )
+
+
+def _last_reply(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message of the assistant at the end, which is made if there is none.
+
+    Calls and pictures stand beside messages in this API and inside the assistant's message in chat. Several in a row
+    are one message, or a chat template would write several assistants one after the other.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    return messages[-1]
 
 
 def _content(value: Any) -> Any:
@@ -199,11 +253,15 @@ def _format(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool(tool: Any) -> dict[str, Any]:
+    if isinstance(tool, Mapping) and tool.get("type") == "custom":
+        return as_function(tool)
     if not isinstance(tool, Mapping) or tool.get("type") != "function":
         raise unsupported("expected functions as tools; the server's tools are not available", "tools")
     # Clients of this API send null for what they leave out; many chat servers refuse that.
     given = {name: value for name, value in tool.items() if name != "type" and value is not None}
-    return {"type": "function", "function": given}
+    # Some clients write a tool as in a chat.
+    inner = given.get("function")
+    return {"type": "function", "function": dict(inner) if isinstance(inner, Mapping) else given}
 
 
 def _tool_choice(choice: Any) -> Any:
@@ -217,6 +275,8 @@ def _tool_choice(choice: Any) -> Any:
     if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
         allowed = {"mode": choice.get("mode", "auto"), "tools": [_tool_choice(tool) for tool in choice["tools"]]}
         return {"type": "allowed_tools", "allowed_tools": allowed}
-    if choice.get("type") != "function":
+    if choice.get("type") not in ("function", "custom"):
         raise unsupported("expected a function as tool_choice; the server's tools are not available", "tool_choice")
-    return {"type": "function", "function": {"name": choice.get("name")}}
+    inner = choice.get("function")
+    name = inner.get("name") if isinstance(inner, Mapping) else choice.get("name")
+    return {"type": "function", "function": {"name": name}}

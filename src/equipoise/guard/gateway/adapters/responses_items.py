@@ -37,10 +37,17 @@ def message_item(identity: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {"id": f"msg_{identity}", "type": "message", "role": "assistant", "status": "completed", "content": parts}
 
 
-def reasoning_item(identity: str, text: str) -> dict[str, Any]:
-    """The reasoning of a response."""
+def reasoning_item(identity: str, text: str, source: str = "") -> dict[str, Any]:
+    """The reasoning of a response.
+
+    Args:
+        identity: of the reply.
+        text: of the reasoning.
+        source: the field that it came in, if the upstream may want it back: clients return `encrypted_content`.
+    """
     content = [{"type": "reasoning_text", "text": text}]
-    return {"id": f"rs_{identity}", "type": "reasoning", "summary": [], "content": content, "status": "completed"}
+    item = {"id": f"rs_{identity}", "type": "reasoning", "summary": [], "content": content, "status": "completed"}
+    return item | ({"encrypted_content": source} if source else {})
 
 
 def call_item(call: ToolCall) -> dict[str, Any]:
@@ -73,11 +80,12 @@ def ending(finish: Any, output: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"status": "incomplete", "incomplete_details": {"reason": reason}}
 
 
-def token_counts(completion: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Token counts under this API's names."""
+def token_counts(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """Token counts under this API's names, zeros where the upstream gives none."""
     usage = completion.get("usage")
     if not isinstance(usage, Mapping):
-        return None
+        # Typed clients require counts at the end of a stream; a server that counts nothing gives none to pass on.
+        usage = {}
     cached = count(usage.get("prompt_tokens_details"), "cached_tokens")
     return {
         "input_tokens": count(usage, "prompt_tokens"),

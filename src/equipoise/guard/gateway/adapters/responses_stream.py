@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from equipoise.guard.gateway.adapters.adapter import named_event
-from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind, first_choices
+from equipoise.guard.gateway.adapters.custom_tools import custom_item
+from equipoise.guard.gateway.adapters.message_pieces import FirstChoiceStream, PieceKind, ToolCall, first_choices
+from equipoise.guard.gateway.adapters.reply_pictures import picture_base64, picture_item, picture_text
 from equipoise.guard.gateway.adapters.responses_items import (
     annotations_of,
     call_item,
@@ -26,10 +28,12 @@ class ResponsesStream(FirstChoiceStream):
 
     Args:
         frame: makes a response without output from an id and the model's name.
+        custom: names of tools whose input is a text.
     """
 
-    def __init__(self, frame: Callable[[str, Any], dict[str, Any]]) -> None:
+    def __init__(self, frame: Callable[[str, Any], dict[str, Any]], custom: frozenset[str] = frozenset()) -> None:
         super().__init__()
+        self._custom = custom
         self._frame = frame
         self._response: dict[str, Any] = {}
         self._identity = ""
@@ -62,6 +66,8 @@ class ResponsesStream(FirstChoiceStream):
         """The error, and the response as failed."""
         self._failed = True
         code, message = error.get("code"), error.get("message")
+        # Typed clients read the code as a text.
+        code = str(code) if isinstance(code, int) else code
         events = [*self._begin({}), self._event("error", code=code, message=message, param=error.get("param"))]
         failed = {**self._response, "status": "failed", "error": {"code": "server_error", "message": message}}
         return [*events, self._event("response.failed", response=failed)]
@@ -72,19 +78,30 @@ class ResponsesStream(FirstChoiceStream):
             return []
         events = [*self._begin({}), *self._close_item()]
         for call in self._calls.all():
-            item = call_item(call)
-            begun = {**item, "arguments": "", "status": "in_progress"}
-            at = {"item_id": item["id"], "output_index": len(self._output)}
-            events += [
-                self._event("response.output_item.added", output_index=len(self._output), item=begun),
-                self._event("response.function_call_arguments.delta", **at, delta=item["arguments"]),
-                self._event("response.function_call_arguments.done", **at, name=call.name, arguments=item["arguments"]),
-                self._event("response.output_item.done", output_index=len(self._output), item=item),
-            ]
-            self._output.append(item)
+            events += self._call(call)
         end = ending(self._last.get("finish_reason"), self._output)
         response = {**self._response, **end, "output": self._output, "usage": token_counts({"usage": self._usage})}
         return [*events, self._event(f"response.{end['status']}", response=response)]
+
+    def _call(self, call: ToolCall) -> list[bytes]:
+        """The events of a call, which is whole: it was held back until the last check."""
+        is_custom = call.name in self._custom
+        item = custom_item(call) if is_custom else call_item(call)
+        what, prefix = ("input", "custom_tool_call_input") if is_custom else ("arguments", "function_call_arguments")
+        at = {"item_id": item["id"], "output_index": len(self._output)}
+        name = {} if is_custom else {"name": call.name}
+        events = [
+            self._event(
+                "response.output_item.added",
+                output_index=len(self._output),
+                item={**item, what: "", "status": "in_progress"},
+            ),
+            self._event(f"response.{prefix}.delta", **at, delta=item[what]),
+            self._event(f"response.{prefix}.done", **at, **name, **{what: item[what]}),
+            self._event("response.output_item.done", output_index=len(self._output), item=item),
+        ]
+        self._output.append(item)
+        return events
 
     def _begin(self, chunk: Mapping[str, Any]) -> list[bytes]:
         if self._response:
@@ -107,6 +124,23 @@ class ResponsesStream(FirstChoiceStream):
             self._logprobs += tokens
             more["logprobs"] = tokens
         return [*events, self._event(f"{_DELTAS[kind]}.delta", **self._at(), delta=text, **more)]
+
+    def _show(self, address: str) -> list[bytes]:
+        content = picture_base64(address)
+        if content is None:
+            return self._say("text", f"\n\n{picture_text(address)}" if self._kind == "text" else picture_text(address))
+        events = self._close_item()
+        item = picture_item(f"{self._identity}_{len(self._output)}", content[1])
+        at = {"output_index": len(self._output)}
+        named = {**at, "item_id": item["id"]}
+        self._output.append(item)
+        return [
+            *events,
+            self._event("response.output_item.added", **at, item={**item, "status": "in_progress", "result": None}),
+            self._event("response.image_generation_call.in_progress", **named),
+            self._event("response.image_generation_call.completed", **named),
+            self._event("response.output_item.done", **at, item=item),
+        ]
 
     def _annotate(self, annotation: dict[str, Any]) -> list[bytes]:
         """The event of a source; one outside of a text has no place in this API."""
@@ -152,7 +186,7 @@ class ResponsesStream(FirstChoiceStream):
         identity = f"{self._identity}_{len(self._output)}"
         if self._item == "message":
             return message_item(identity, list(self._parts))
-        return {**reasoning_item(identity, ""), "content": list(self._parts)}
+        return {**reasoning_item(identity, "", self._reasoning_field), "content": list(self._parts)}
 
     def _part(self) -> dict[str, Any]:
         if self._kind == "reasoning":

@@ -68,16 +68,17 @@ class ChoiceBuffer:
             chunk: the chunk with this choice only.
             beside: fields of the chunk beside its choices, which are judged with every choice.
         """
-        reasoning: set[str] = set()
-        for part in delta_parts(choice):
-            # vLLM and OpenRouter send the same reasoning in two fields: it is judged once.
-            mirrored = part.kind == "reasoning" and part.text in reasoning
-            reasoning |= {part.text} if part.kind == "reasoning" else set()
+        known: set[str] = set()
+        for part in sorted(delta_parts(choice), key=lambda part: part.kind == "other text"):
+            # Servers send the same piece in two fields, vLLM and OpenRouter reasoning, Together the content, LiteLLM
+            # both: it is judged once.
+            mirrored = part.text in known and part.kind in (*SPOKEN, "other text")
+            known |= {part.text} if part.kind in SPOKEN else set()
             self._append(part, mirrored=mirrored)
         self.add_beside({name: choice[name] for name in choice if name not in ("delta", "text")})
         self.add_beside(beside or {})
         finish = choice.get("finish_reason")
-        if finish in ("", "null"):
+        if finish in ("", "null", "None"):
             # Some servers say so with every chunk that is not the last; where the last says no more, it is the end.
             self.finished = self.finished or ""
         elif finish is not None:
@@ -112,7 +113,10 @@ class ChoiceBuffer:
         if part.kind == "other text":
             text = self._repeated.continued(part.path, text)
         self.texts[key] = self.texts.get(key, "") + text
-        if not mirrored:
+        if mirrored:
+            # Should the fields differ later, this one is judged by itself as well.
+            self._begun.add(key)
+        else:
             self._say([text], key)
 
     def _say(self, texts: Iterable[str], key: tuple[str, str]) -> None:

@@ -41,11 +41,12 @@ def delta_parts(choice: Mapping[str, Any]) -> list[ContentPart]:
 
 def _call(path: str, call: Any) -> Iterator[ContentPart]:
     """A piece of a tool call: the name apart, which some servers repeat between the pieces of the arguments."""
-    function = call.get("function") if isinstance(call, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if isinstance(name, str) and isinstance(function, Mapping):
-        call = {**call, "function": {key: value for key, value in function.items() if key != "name"}}
-        if name:
-            yield ContentPart(f"{path}{NAME}", "tool call", name)
+    for kind in ("function", "custom"):
+        called = call.get(kind) if isinstance(call, Mapping) else None
+        name = called.get("name") if isinstance(called, Mapping) else None
+        if isinstance(name, str) and isinstance(called, Mapping):
+            call = {**call, kind: {key: value for key, value in called.items() if key != "name"}}
+            if name:
+                yield ContentPart(f"{path}{NAME}", "tool call", name)
     # Also a piece without words begins a call, which waits for the end.
     yield ContentPart(path, "tool call", words_in(call))

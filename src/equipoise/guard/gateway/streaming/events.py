@@ -19,8 +19,8 @@ KEEPALIVE: Final = b": keepalive\n\n"
 """A comment, which clients ignore; it keeps proxies and clients from closing a silent connection."""
 FINISHED: Final[dict[str, Any]] = {}
 """Stands for the upstream's `[DONE]`; compared by identity."""
-LONGEST: Final = 4_000_000
-"""Bytes of one line; an upstream that sends more is out of order."""
+LONGEST: Final = 64_000_000
+"""Bytes of one line, as of a whole reply: a picture is one line. An upstream that sends more is out of order."""
 
 
 class UpstreamError(Exception):
@@ -115,7 +115,7 @@ class _Events:
     def _end(self) -> list[dict[str, Any] | None]:
         kind, data = self._kind, "\n".join(self._data)
         self._kind, self._data, self._bare = "", [], False
-        if data.strip() == "[DONE]":
+        if data.strip().strip('"') == "[DONE]":
             return [FINISHED]
         return [_object(kind, data)] if kind or data else []
 
@@ -127,7 +127,9 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
         UpstreamError: a line has no end.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
-    rest = ""
+    # The beginning of a line in pieces, which are joined once: a long line comes in thousands.
+    begun: list[str] = []
+    held = ""
     since = 0
     async with aclosing(ReceivedBytes(response)) as parts:
         async for part in parts:
@@ -135,15 +137,17 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
             since = since + len(part) if end < 0 else len(part) - end - 1
             if since > LONGEST:
                 raise UpstreamError("the upstream sent a line without an end")
-            text = rest + decoder.decode(part)
+            text = held + decoder.decode(part)
             # A CR at the end may be the first half of a CRLF.
             held = text[-1:] if text.endswith("\r") else ""
-            *lines, rest = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-            rest += held
-            for line in lines:
-                yield line
+            first, *more = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            begun.append(first)
+            for line in more:
+                yield "".join(begun)
+                begun = [line]
+    rest = "".join(begun)
     if rest:
-        yield rest.removesuffix("\r")
+        yield rest
 
 
 def _object(kind: str, data: str) -> dict[str, Any] | None:

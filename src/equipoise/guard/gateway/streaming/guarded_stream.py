@@ -178,7 +178,7 @@ class GuardedStream:
         elif not self._flagged():
             for chunk in (*self._head, *self._tail):
                 yield event(chunk)
-        elif self.stats.usage is not None:
+        elif self.stats.usage is not None and is_frame("usage", self.stats.usage):
             # Token counts are kept, and nothing else that was judged with a blocked choice.
             yield event({**self.stats.frame, "choices": [], "usage": self.stats.usage})
 
@@ -212,9 +212,12 @@ class GuardedStream:
     async def _step(self, chunk: dict[str, Any]) -> list[bytes]:
         """The events to send after one chunk of the upstream."""
         choices = chunk.get("choices")
+        if choices and not isinstance(choices, list):
+            # Passed on as a chunk without a choice, its words would be judged by nobody.
+            raise UpstreamError("the upstream sent choices that are no list")
         beside = beside_choices(chunk)
         self.stats.usage = chunk.get("usage") or self.stats.usage
-        if not isinstance(choices, list) or not choices:
+        if not choices:
             self._take_frame(chunk, beside)
             # Usage and the like are sent after all choices have been released.
             (self._tail if beside or self.stats.choices else self._head).append(chunk)
