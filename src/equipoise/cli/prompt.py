@@ -35,7 +35,7 @@ PolicyName = Annotated[
     str,
     typer.Argument(
         metavar="POLICY",
-        help="A policy of ours (safety, balanced, contextual, few-shot, interactive, combined), a TOML file, or a soft "
+        help="A policy of ours (safety, balanced, contextual, few-shot, interactive, anew, combined), a TOML file, or a soft "
         "prompt (.safetensors).",
         show_default=False,
     ),
