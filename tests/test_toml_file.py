@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from equipoise.errors import UsageError
 from equipoise.toml_file import read, validated
@@ -46,6 +46,17 @@ class Item(BaseModel):
     count: int = 1
 
 
+class Ours(BaseModel):
+    count: int
+
+    @field_validator("count")
+    @classmethod
+    def _is_one(cls, count: int) -> int:
+        if count != 1:
+            raise ValueError(f"expected One, got {count}")
+        return count
+
+
 class Other(BaseModel):
     kind: Literal["b"]
 
@@ -71,6 +82,11 @@ def test_a_wrong_item_is_said_once_in_plain_words_with_its_number(text: str, say
         validated(Lists, text, "my.toml", "settings", "`x`")
     assert says in str(raised.value)
     assert "more)" not in str(raised.value)
+
+
+def test_a_message_of_ours_is_said_as_it_is() -> None:
+    with pytest.raises(UsageError, match=r"count: expected One, got 2; try `x`$"):
+        validated(Ours, "count = 2", "my.toml", "settings", "`x`")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:

@@ -78,4 +78,7 @@ def _reason(one: Mapping[str, Any]) -> str:
         "union_tag_not_found": f"it needs a {key}",
         "union_tag_invalid": f"{key} is {context.get('tag')!r}, and has to be {context.get('expected_tags')}",
     }
+    if one["type"] == "value_error":
+        # A message of ours: its capitals may belong to what the user wrote.
+        return str(one["msg"]).removeprefix("Value error, ")
     return reasons.get(one["type"]) or str(one["msg"]).lower()

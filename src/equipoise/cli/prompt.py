@@ -35,8 +35,8 @@ PolicyName = Annotated[
     str,
     typer.Argument(
         metavar="POLICY",
-        help="A policy of ours (safety, balanced, contextual, few-shot, interactive, anew, combined), a TOML file, or a soft "
-        "prompt (.safetensors).",
+        help="A policy of ours (safety, balanced, contextual, few-shot, interactive, anew, combined), a TOML file, or "
+        "a soft prompt (.safetensors).",
         show_default=False,
     ),
 ]
