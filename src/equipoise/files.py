@@ -59,6 +59,20 @@ def write_parts(path: Path, parts: Iterable[str | bytes]) -> None:
         ) from None
 
 
+def require_folder(folder: Path) -> None:
+    """Make a folder for results before anything is computed, which may take hours.
+
+    Raises:
+        OutputError: it cannot be made, for instance because a file has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"expected a folder to write to, got {folder} ({error.strerror or error}); try another output folder"
+        ) from None
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document whole or not at all.
 

@@ -12,6 +12,7 @@ from equipoise.cli.main import app
 from equipoise.cli.options.compute import WeightOptions
 from equipoise.data.catalogue import load_suite
 from equipoise.generation.generated_prompt import RequestVerdict
+from equipoise.models.model_location import locate
 from tests.generation.fakes import WordJudge
 from tests.steering.planted import planted_model, sorry_judge
 
@@ -34,6 +35,7 @@ def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
     judges = [WordJudge("one", "bomb"), WordJudge("two", "murder")]
     monkeypatch.setattr("equipoise.generation.request_judges.default_judges", lambda: judges)
     monkeypatch.setattr("equipoise.generation.encoder_judge.embed", None)
+    monkeypatch.setattr("equipoise.models.model_location.locate", lambda name: name if name == "y" else locate(name))
 
 
 def run(*words: object) -> tuple[int, str, str]:
@@ -194,3 +196,10 @@ def test_the_recipe_names_models_judges_and_seeds(seeds: Path, tmp_path: Path) -
     assert recipe["refusal"] == "Sorry"
     assert recipe["seeds"][0] == ["home", "w1 w2 w3"]
     assert "sure" in recipe["settings"]["banned"]
+
+
+def test_a_held_out_model_that_is_nowhere_is_an_error_before_the_search(seeds: Path, tmp_path: Path) -> None:
+    code, _, stderr = generate(tmp_path / "out", seeds, "--count", 3, "--held-out-model", "./nowhere")
+    assert code == 4
+    assert "./nowhere" in stderr
+    assert not (tmp_path / "out").exists()

@@ -151,3 +151,14 @@ def test_what_cannot_be_is_one_clear_line(words: list[str]) -> None:
     assert len(lines) == 1
     assert ", got " in err
     assert "Traceback" not in err
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_before_a_model_is_loaded(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WeightOptions, "load", lambda *_args, **_kwargs: pytest.fail("loaded"))
+    (planted / "soft").write_text("mine")
+    code, _, err = optimise(planted, "--seed", 0)
+    assert code == 5
+    assert err.startswith("equipoise: expected a folder to write to, got ")
+    assert (planted / "soft").read_text() == "mine"

@@ -40,7 +40,13 @@ def test_a_conversation_ends_with_the_user_and_carries_the_pictures(tmp_path: Pa
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 6)).save(tmp_path / name)
     turns = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
-    row = {**ORDINARY, "messages": turns, "pictures": ["a.png", "b.png"], "system": "Be brief."}
+    row = {
+        "kind": "ordinary",
+        "answer": "So.",
+        "messages": turns,
+        "pictures": ["a.png", "b.png"],
+        "system": "Be brief.",
+    }
     (read,) = read_refusal_rows(write(tmp_path, row))
     prompt = read.prompt
     assert [message.role for message in prompt.messages] == ["user", "assistant", "user"]
@@ -59,7 +65,13 @@ BAD = {
     "no turn of the user": {"kind": "ordinary", "answer": "So.", "messages": [{"role": "assistant", "content": "Hi"}]},
     "no turns": {"kind": "ordinary", "answer": "So.", "messages": []},
     "messages of another form": {"kind": "ordinary", "answer": "So.", "messages": ["How?"]},
-    "a system turn among the messages": {**ORDINARY, "messages": [{"role": "system", "content": "x"}]},
+    "a system turn among the messages": {
+        "kind": "ordinary",
+        "answer": "So.",
+        "messages": [{"role": "system", "content": "x"}],
+    },
+    "a prompt and messages": {**ORDINARY, "messages": [{"role": "user", "content": "x"}]},
+    "a picture in another field": {**ORDINARY, "image": "a.png"},
     "a missing picture": {**ORDINARY, "pictures": ["none.png"]},
     "a picture elsewhere": {**ORDINARY, "pictures": ["../x.png"]},
     "pictures that are no paths": {**ORDINARY, "pictures": [1]},

@@ -80,6 +80,13 @@ def test_an_adapter_of_another_model(base: Path, tmp_path: Path, family: str) ->
         load(f"{base}+{tmp_path / 'adapter'}", device="cpu")
 
 
+def test_an_adapter_without_its_weights_is_not_looked_for_elsewhere(base: Path, adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=LINE) as raised:
+        load(f"{base}+{adapter}")
+    assert "adapter_model.safetensors" in str(raised.value)
+
+
 def test_a_damaged_adapter(base: Path, adapter: Path) -> None:
     weights = load_file(adapter / "adapter_model.safetensors")
     gone = next(iter(weights))

@@ -142,7 +142,7 @@ def test_a_tokenizer_without_padding_token(llama: TextModel, end: str | None) ->
 
 def test_without_a_chat_template_the_error_names_the_option(tmp_path: Path) -> None:
     folder = causal.llama(tmp_path / "model", template=None)
-    with pytest.raises(ModelError, match=r"^expected a chat template.*try --chat-template FILE"):
+    with pytest.raises(ModelError, match=r"^expected a chat template.*try .*chat_template.jinja.*--chat-template FILE"):
         load(str(folder), device="cpu")
     template = tmp_path / "chat.jinja"
     template.write_text(causal.CHATML)

@@ -227,10 +227,18 @@ def test_pictures_and_texts_are_anchors_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"learning_rate": 0}, {"batch": 0}, {"epochs": 0}, {"validation": 1.0}, {"harm_weight": -1.0}, {"samples": 0}],
+    [
+        {"learning_rate": 0},
+        {"learning_rate": float("inf")},
+        {"batch": 0},
+        {"epochs": 0},
+        {"validation": 1.0},
+        {"harm_weight": -1.0},
+        {"samples": 0},
+    ],
 )
 def test_settings_that_cannot_be_are_one_clear_error(changes: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="try the defaults"):
+    with pytest.raises(UsageError, match=r"^expected .*, got .*; try"):
         DroSettings(**changes)
     assert merge_settings(DroSettings(), epochs=None, seed=3) == DroSettings(seed=3)
 

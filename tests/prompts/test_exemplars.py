@@ -106,3 +106,19 @@ def test_a_row_that_is_no_exemplar_is_one_clear_error(tmp_path: Path, row: dict[
 def test_a_pool_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=LINE):
         read_pool(tmp_path / "missing.csv")
+
+
+def test_a_picture_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None:
+    rows = [{"prompt": "A?", "reply": "a"}, {"prompt": "B?", "reply": "b", "picture": "gone.png"}]
+    (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(UsageError, match=r"gone\.png.*pool\.jsonl, line 2"):
+        read_pool(tmp_path / "pool.jsonl")
+
+
+def test_another_picture_under_the_same_name_is_another_pool(tmp_path: Path) -> None:
+    (tmp_path / "pool.jsonl").write_text(json.dumps({"prompt": "A?", "reply": "a", "picture": "a.png"}))
+    hashes = set()
+    for colour in ("red", "blue"):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / "a.png")
+        hashes |= {read_pool(tmp_path / "pool.jsonl").sha256 for _ in range(2)}
+    assert len(hashes) == 2

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from equipoise.data.sample_pictures import GeneratedPicture
 from equipoise.data.split_registry import split_by_types
 from equipoise.errors import UsageError
 from equipoise.prompts.outcome_folder import OutcomeFolder
@@ -140,3 +141,12 @@ def test_a_leaking_pool_is_refused_also_where_its_outcome_is_kept(tmp_path: Path
     leaking = PromptCandidate("p", model, (registry.test[:1],))
     with pytest.raises(UsageError, match="a pool of p apart from the test split"):
         select(CountingModel("base"), [leaking], registry, AnyJudge(), folder=OutcomeFolder(tmp_path))
+
+
+def test_another_picture_under_the_same_text_is_another_sample(tmp_path: Path) -> None:
+    folder = OutcomeFolder(tmp_path)
+    shown = [
+        [Sample("1", "s", "What is this?", "answer", pictures=pictures)]
+        for pictures in ((), (GeneratedPicture(b"a"),), (GeneratedPicture(b"b"),))
+    ]
+    assert len({folder.key("p", "r", samples, "j", 8) for samples in shown}) == 3

@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_is_one_clear_error(tmp_path: Path, case: str) -> 
 
 
 def test_the_error_names_the_key(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"steps\.0\.system\.temperature"):
+    with pytest.raises(UsageError, match=r"steps\.1\.system\.temperature"):
         parse_policy(BAD["an unknown key"])
 
 
@@ -99,3 +99,26 @@ def test_the_error_names_the_key(tmp_path: Path) -> None:
 def test_a_policy_that_is_not_there_names_ours(name: str) -> None:
     with pytest.raises(UsageError, match="balanced"):
         load_policy(name)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        'kind = "contextual"\ntemplate = "no slot"',
+        'kind = "system"\ntext = "Answer {request}"',
+        'kind = "interactive"\nfollow_up = "Again: {request}"',
+        'kind = "few_shot"\npool = "gone.jsonl"',
+        'kind = "few_shot"\nk = 1\nrefusals = 0\npool = "picture.jsonl"',
+    ],
+)
+def test_a_step_that_cannot_be_names_the_file_and_the_step(tmp_path: Path, step: str) -> None:
+    (tmp_path / "picture.jsonl").write_text(json.dumps({"prompt": "A?", "reply": "a", "picture": "gone.png"}))
+    (tmp_path / "p.toml").write_text(f'[[steps]]\nkind = "system"\ntext = "x"\n[[steps]]\n{step}\n')
+    with pytest.raises(UsageError, match=LINE) as raised:
+        load_policy(str(tmp_path / "p.toml"))
+    assert f"(step 2 of {tmp_path / 'p.toml'})" in str(raised.value)
+
+
+def test_a_soft_prompt_is_no_policy_and_the_error_says_how_to_name_it() -> None:
+    with pytest.raises(UsageError, match=r"try dro:soft-0\.safetensors$"):
+        load_policy("soft-0.safetensors")

@@ -95,3 +95,16 @@ def test_the_nearest_tokens_of_token_embeddings_are_these_tokens() -> None:
     assert [row[0][0] for row in nearest] == [model.processor.tokenizer.decode([i]) for i in ids.tolist()]
     assert all(row[0][1] == pytest.approx(1.0, abs=1e-5) for row in nearest)
     assert all(row[0][1] >= row[1][1] for row in nearest)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"text": None}, {"revision": None}, {"model": 3}, {"details": "x"}, {"details": {"requests": [["harmful"]]}}],
+)
+def test_an_edited_document_is_one_clear_error_that_names_the_field(tmp_path: Path, change: dict[str, object]) -> None:
+    path = soft_prompt().save(tmp_path / "p")
+    document = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(document | change))
+    with pytest.raises(UsageError, match=LINE) as raised:
+        SoftPrompt.load(path)
+    assert next(iter(change)) in str(raised.value)

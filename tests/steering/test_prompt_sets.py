@@ -91,3 +91,9 @@ def test_the_hash_is_of_what_stands_in_the_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     first, same, other = (read_prompts(tmp_path / name).sha256 for name in ("a.txt", "b.txt", "c.txt"))
     assert first == same != other
+
+
+def test_a_file_in_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"One.\nTw\xe4.\n")
+    with pytest.raises(UsageError, match=r"^expected UTF-8 text, got byte 0xe4 in .*a\.txt, line 2; try"):
+        read_prompts(tmp_path / "a.txt")

@@ -94,3 +94,14 @@ def test_errors_of_the_file_system_name_the_folder(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(ValueError, match="mine"), writing_to(tmp_path):
         raise ValueError("mine")
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_model.safetensors", "adapter_config.json", "model.safetensors", "config.json"]
+)
+def test_a_model_or_an_adapter_of_another_origin_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"^expected [^\n]*, got [^\n]*{name}[^\n]*; try [^\n]*$"):
+        Checkpoint(tmp_path, RECIPE).require_same_recipe()
+    Checkpoint(tmp_path, RECIPE).save({}, 1)
+    Checkpoint(tmp_path, RECIPE).require_same_recipe()

@@ -19,6 +19,9 @@ from transformers import AutoModelForCausalLM
 
 from equipoise.errors import ModelError, UsageError
 from equipoise.training.causal_lm import IGNORED, CausalCollator, load_base, token_row
+from equipoise.training.detector import DetectorTrainingConfig
+from equipoise.training.detoxifier import DetoxifierTrainingConfig
+from equipoise.training.early_exit import EarlyExitTrainingConfig
 from equipoise.training.lora import add_adapters
 from equipoise.training.supervised_training import BatchOrder, SupervisedSettings, fit, model_loss
 from tests.guard.tiny_models import decoder
@@ -285,3 +288,12 @@ def test_bases_that_are_none(base: str, tmp_path: Path) -> None:
     assert isinstance(AutoModelForCausalLM.from_pretrained(tmp_path / "endless"), nn.Module)
     with pytest.raises(ModelError, match="can end a reply"):
         load_base(str(tmp_path / "endless"))
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-4, float("nan"), float("inf"), 1.5])
+@pytest.mark.parametrize(
+    "recipe", [DetectorTrainingConfig("x"), DetoxifierTrainingConfig("x"), EarlyExitTrainingConfig()], ids=type
+)
+def test_a_learning_rate_that_cannot_be_is_refused_before_a_model_is_loaded(recipe: Any, rate: float) -> None:
+    with pytest.raises(UsageError, match=r"^expected a learning rate .*, got .*; try"):
+        replace(recipe, rate=rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,7 +125,7 @@ def pseudo_harmful(
     rows = own_seeds() if seed_prompts is None else read_seeds(seed_prompts)
     gate = _gate(request_judge or [])
     replies_judge = default_judge()
-    models = _ModelCache(compute)
+    models = _ModelCache(compute, held_out_model or [])
     # A served victim has to sample: at temperature 0 all its replies to a prompt would be the same.
     victim = _victim(models.chat(model, temperature=1.0), refusal, replies_judge)
     if pictures is not PictureChoice.none:
@@ -188,9 +189,19 @@ def transfer(
 
 
 class _ModelCache:
-    """Models by name, each loaded once."""
+    """Models by name, each loaded once.
 
-    def __init__(self, compute: BatchOptions) -> None:
+    Args:
+        compute: where they run.
+        later: names of models that are used after hours of work; those that are nowhere are an error now.
+    """
+
+    def __init__(self, compute: BatchOptions, later: Sequence[str] = ()) -> None:
+        from equipoise.models.model_location import locate
+
+        for name in later:
+            if not name.startswith(("http://", "https://")):
+                locate(name)
         self._compute = compute
         self._loaded: dict[str, ChatModel] = {}
 

@@ -63,8 +63,8 @@ class Commands(TyperGroup):
             raise typer.Exit(missing.exit_code) from None
         except KeyboardInterrupt:
             warn(
-                "interrupted; the same audit, frontier, perturb, protect, train, direction or generate command goes on "
-                "from there"
+                "interrupted; the same audit, frontier, perturb, protect, train, direction, generate or prompt command "
+                "goes on from there"
             )
             raise typer.Exit(130) from None
 

@@ -35,8 +35,8 @@ PolicyName = Annotated[
     str,
     typer.Argument(
         metavar="POLICY",
-        help="A policy of ours (safety, balanced, contextual, few-shot, interactive, combined), a TOML file, or a soft "
-        "prompt (.safetensors).",
+        help="A policy of ours (safety, balanced, contextual, few-shot, interactive, anew, combined), a TOML file, or "
+        "a soft prompt (.safetensors).",
         show_default=False,
     ),
 ]
@@ -87,23 +87,23 @@ def select(
     """
     from equipoise.data.catalogue import load_suite
     from equipoise.data.split_registry import split_by_types
-    from equipoise.files import write_json
+    from equipoise.files import require_folder, write_json
     from equipoise.judges.run_judge import identity_of
+    from equipoise.prompts import selection
     from equipoise.prompts.outcome_folder import OutcomeFolder
-    from equipoise.prompts.selection import SelectionRule
-    from equipoise.prompts.selection import select as choose_policy
 
-    rule = SelectionRule(most_rise=most_rise)
+    rule = selection.SelectionRule(most_rise=most_rise)
+    rule = selection.SelectionRule(most_rise=most_rise)
     suites = [load_suite(spec, root=data, limit=limit, seed=seed) for spec in suite]
     types = [name.strip() for names in held_out_types or [] for name in names.split(",") if name.strip()]
     registry = split_by_types([sample for one in suites for sample in one.samples], types, seed=seed)
-    names = _policy_names(policy, dro or [])
-    _require_pools_apart(names, registry)
+    require_folder(out / "outcomes")
+    _require_pools_apart(names := _policy_names(policy, dro or []), registry)
     plain = compute.load(model)
     candidates = _candidates(plain, names, dro or [])
     chosen_judge, harm = _judge(judge, compute)
     with stage_bar() as progress:
-        report = choose_policy(
+        report = selection.select(
             plain,
             candidates,
             registry,
@@ -115,8 +115,8 @@ def select(
         )
     document = report.to_dict()
     document["details"] |= {"model": plain.name, "revision": plain.revision, "judge": identity_of(chosen_judge)}
-    document["details"] |= {"harm": harm, "suites": {one.name: one.sha256 for one in suites}}
-    document["details"]["revisions"] = {one.name: getattr(one.model, "revision", None) for one in candidates}
+    revisions = {one.name: getattr(one.model, "revision", None) for one in candidates}
+    document["details"] |= {"harm": harm, "suites": {one.name: one.sha256 for one in suites}, "revisions": revisions}
     write_json(out / "select.json", document)
     if json:
         print_json(document)
@@ -147,7 +147,7 @@ def optimise(
 
     Writes soft-SEED.safetensors, each with a JSON file, and optimise.json.
     """
-    from equipoise.files import write_json
+    from equipoise.files import require_folder, write_json
     from equipoise.prompts.anchor_file import kept_anchor_data
     from equipoise.prompts.dro import optimise as run
     from equipoise.prompts.policy import SystemText
@@ -158,6 +158,7 @@ def optimise(
         raise UsageError(f"expected a policy of one system step to start from, got {text}; try --text safety")
     settings = [optimisation.settings(number) for number in seed or ([42] if optimisation.paper else [0, 1, 2])]
     requests = anchors.load()
+    require_folder(out)
     loaded = compute.load(model)
     chosen_judge, _ = _judge(judge, compute, as_harm=False)
     rows: list[dict[str, Any]] = []

@@ -135,11 +135,17 @@ def _turns(row: TableRow) -> tuple[tuple[Role, str], ...]:
     messages = row.get("messages")
     if messages is None:
         return (("user", _text(row, "prompt")),)
+    if row.has("prompt"):
+        raise UsageError("expected prompt or messages, got both")
     turns: list[tuple[Role, str]] = []
     for message in messages if isinstance(messages, list) else ():
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
         if role not in get_args(Role) or not isinstance(content, str) or not content.strip():
-            raise UsageError("expected messages with role user or assistant and content in words, got another")
+            system = "; a system text goes into the field system" if role == "system" else ""
+            raise UsageError(
+                f"expected messages with role user or assistant and content in words, got role {role!r} and content "
+                f"{repr(content)[:40]}{system}"
+            )
         turns.append(("user" if role == "user" else "assistant", content))
     if not turns or turns[-1][0] != "user":
         raise UsageError("expected a prompt that ends with a turn of the user, got none")
@@ -147,6 +153,10 @@ def _turns(row: TableRow) -> tuple[tuple[Role, str], ...]:
 
 
 def _pictures(row: TableRow) -> tuple[Picture, ...]:
+    others = [name for name in ("picture", "image", "images") if row.has(name)]
+    if others:
+        # A model would learn to answer about a picture that it does not see.
+        raise UsageError(f"expected paths of pictures in the field pictures, got the field {others[0]}")
     names = row.get("pictures") or []
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

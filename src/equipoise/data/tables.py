@@ -80,7 +80,8 @@ class TableRow:
     def _raise_missing(self, names: tuple[str, ...]) -> NoReturn:
         columns = ", ".join(map(str, self.values)) or "no columns"
         raise UsageError(
-            f"expected a column {' or '.join(names)}, got {columns} in {self.where}; try the file as it was published"
+            f"expected a column {' or '.join(names)}, got {columns} in {self.where}; "
+            "try adding or renaming a column, or the file as it was published"
         )
 
 

@@ -154,7 +154,7 @@ class PromptSection(_StrictModel):
 def _prompt_policy(section: PromptSection) -> PromptPolicy | None:
     if section.use:
         return load_policy(section.use)
-    return build(section.steps, Path()) if section.steps else None
+    return build(section.steps, Path(), "[prompt]") if section.steps else None
 
 
 class Policy(_StrictModel):

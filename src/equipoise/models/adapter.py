@@ -13,6 +13,8 @@ from equipoise.errors import MissingExtraError, ModelError
 from equipoise.files import weights_hash, write_json
 from equipoise.models.model_location import ADAPTER_SETTINGS, ModelLocation, first_line, locate
 
+ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
+"""Names of an adapter's weights."""
 BASE_SETTINGS: Final = "base.json"
 """The file beside an adapter of ours that names its base and the hash of the base's weights."""
 
@@ -46,6 +48,11 @@ def load_adapter(model: Any, folder: Path) -> Any:
         from peft import PeftConfig, PeftModel
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[models]'") from error
+    # Without its weights peft would look for them on the hub.
+    if not any((folder / name).is_file() for name in ADAPTER_WEIGHTS):
+        raise ModelError(
+            f"expected the weights of an adapter in {folder}, got no {ADAPTER_WEIGHTS[0]}; try another copy of it"
+        )
     try:
         # peft asks transformers for something by a name that will go away, and warns of a base that was renamed.
         with warnings.catch_warnings(action="ignore"):
@@ -57,7 +64,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"expected an adapter for this model in {folder}, got an error ({first_line(error)}); "
-            "try the model that it was trained on"
+            "try the model that it was trained on, or another copy of the adapter"
         ) from error
     strangers = [*loaded.missing_keys, *loaded.unexpected_keys]
     if strangers:

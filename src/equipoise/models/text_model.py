@@ -69,8 +69,9 @@ class TextModel(TransformersModel):
     ) -> None:
         if processor.chat_template is None:
             raise ModelError(
-                f"expected a chat template with the tokenizer of {name}, got none; try --chat-template FILE with a "
-                "Jinja file, or the instruction-tuned version of the model"
+                f"expected a chat template with the tokenizer of {name}, got none; try a Jinja file "
+                "called chat_template.jinja in its folder, --chat-template FILE where a command has it, or the "
+                "instruction-tuned version of the model"
             )
         super().__init__(
             model,

@@ -85,10 +85,12 @@ class DroSettings:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        positive = self.learning_rate > 0 and self.batch > 0 and self.epochs > 0 and self.clip > 0 and self.samples > 0
+        if not 0 < self.learning_rate <= 1:
+            raise UsageError(f"expected a learning rate above 0 and at most 1, got {self.learning_rate:g}; try 1e-3")
+        positive = self.batch > 0 and self.epochs > 0 and self.clip > 0 and self.samples > 0
         if not positive or not 0 <= self.validation < 1 or min(self.harm_weight, self.rest_weight) < 0:
             raise UsageError(
-                "expected positive learning_rate, batch, epochs, clip and samples, validation in [0, 1) and weights of "
+                "expected positive batch, epochs, clip and samples, validation in [0, 1) and weights of "
                 f"at least 0, got {asdict(self)}; try the defaults"
             )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from equipoise.data.tables import read_rows
-from equipoise.errors import UsageError
+from equipoise.errors import PictureError, UsageError
 from equipoise.types import Expected, Message, Prompt, Sample
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ExemplarPool:
     exemplars: tuple[Exemplar, ...]
     """In the order of the file."""
     sha256: str
-    """Of the file."""
+    """Of the file and its pictures."""
 
     def select(
         self, k: int, request: str, selector: ExemplarSelector, *, refusals: int, pictures: bool, seed: int = 0
@@ -133,14 +133,14 @@ def read_pool(path: Path) -> ExemplarPool:
     """A table with columns `prompt` and `reply`, and perhaps `behaviour`, `category` and `picture`.
 
     Raises:
-        UsageError: no such file, an empty prompt or reply, or an unknown behaviour.
-        PictureError: a picture that cannot be read.
+        UsageError: no such file, an empty prompt or reply, an unknown behaviour, or a picture that cannot be read.
     """
     return _pool(path.stem, path)
 
 
 def _pool(name: str, path: Path) -> ExemplarPool:
     exemplars = []
+    digest = hashlib.sha256()
     for row in read_rows(path):
         prompt, reply = row.text("prompt", "text", "question").strip(), row.text("reply", "response", "answer").strip()
         behaviour = row.text("behaviour") if row.has("behaviour") else "answer"
@@ -153,10 +153,18 @@ def _pool(name: str, path: Path) -> ExemplarPool:
         if row.has("picture", "image"):
             from equipoise.media.decode import open_picture
 
-            picture = open_picture(path.parent / row.text("picture", "image"))
+            try:
+                picture = open_picture(path.parent / row.text("picture", "image"))
+            except PictureError as error:
+                raise UsageError(f"{error} (named in {row.where}, relative to that file)") from error
+            # By its pixels: another picture under the same name is another pool.
+            digest.update(picture.tobytes())
         category = row.text("category", "type") if row.has("category", "type") else ""
         exemplars.append(Exemplar(prompt, reply, behaviour, category, picture))  # type: ignore[arg-type]
-    return ExemplarPool(name, tuple(exemplars), hashlib.sha256(path.read_bytes()).hexdigest())
+    content = hashlib.sha256(path.read_bytes())
+    if any(exemplar.picture for exemplar in exemplars):
+        content.update(digest.digest())
+    return ExemplarPool(name, tuple(exemplars), content.hexdigest())
 
 
 def with_exemplars(prompt: Prompt, exemplars: Sequence[Exemplar]) -> Prompt:

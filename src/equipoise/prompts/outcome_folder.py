@@ -39,7 +39,11 @@ class OutcomeFolder:
             judge: its identity.
             max_new_tokens: length of a reply.
         """
-        rows = [(sample.suite, sample.id, sample.text, sample.system, sample.expected) for sample in samples]
+        rows = [
+            # Pictures only where there are some, so that what is known of samples of text stays known.
+            (sample.suite, sample.id, sample.text, sample.system, sample.expected, *(p.sha256 for p in sample.pictures))
+            for sample in samples
+        ]
         decides = (FORMAT, name, revision, rows, judge, max_new_tokens)
         return hashlib.sha256(repr(decides).encode()).hexdigest()[:24]
 

@@ -81,6 +81,7 @@ class SystemText(PromptPolicy):
     def __post_init__(self) -> None:
         """Check the text."""
         _require_text(self.text, "a text of the system step", "a sentence")
+        _require_no_slot(self.text, "a system step", 'kind = "contextual"')
 
     def apply(self, prompt: Prompt, *, several_pictures: bool = True, template_text: str = "") -> Prompt:
         """The text, then what was there; behind the template's own text, which would otherwise be gone."""
@@ -189,6 +190,9 @@ class Retry(PromptPolicy):
         """Check the follow-up."""
         _require_text(self.follow_up, "a follow_up of the interactive step", "a sentence")
         anew = self.conversation == "anew"
+        if not anew:
+            texts = self.follow_up + self.picture_follow_up
+            _require_no_slot(texts, "an interactive step that goes on after the refusal", 'conversation = "anew"')
         slots = [text.count(SLOT) for text in (self.follow_up, self.picture_follow_up or self.follow_up)]
         if anew and (slots != [1, 1] or self.max_retries != 1):
             # The same request, asked anew, would get the same reply a second time.
@@ -318,6 +322,12 @@ def _flattened(parts: Sequence[PromptPolicy]) -> Iterator[PromptPolicy]:
             yield from _flattened(part.parts)
         else:
             yield part
+
+
+def _require_no_slot(text: str, what: str, hint: str) -> None:
+    """Refuse a slot that nothing fills: the model would read the braces."""
+    if SLOT in text:
+        raise UsageError(f"expected no {SLOT} in {what}, got a text with it, which nothing would fill; try {hint}")
 
 
 def _require_text(text: str, what: str, hint: str) -> None:

@@ -129,11 +129,13 @@ def load_policy(name: str) -> PromptPolicy:
     if name in NAMED:
         return parse_policy(named_text(name), name)
     path = Path(name)
+    if path.suffix == ".safetensors":
+        raise UsageError(f"expected a prompt policy, got {name}, which is a soft prompt by its name; try dro:{name}")
     if not path.is_file():
         raise UsageError(
             f"expected a prompt policy of {', '.join(NAMED)} or a TOML file, got {name!r}; try {HINT} > my.toml"
         )
-    return build(toml_file.read(PolicyDocument, path, "a prompt policy", HINT).steps, path.parent)
+    return build(toml_file.read(PolicyDocument, path, "a prompt policy", HINT).steps, path.parent, name)
 
 
 def parse_policy(text: str, where: str = "policy", folder: Path = Path()) -> PromptPolicy:
@@ -142,13 +144,32 @@ def parse_policy(text: str, where: str = "policy", folder: Path = Path()) -> Pro
     Raises:
         UsageError: as `load_policy`.
     """
-    return build(toml_file.validated(PolicyDocument, text, where, "a prompt policy", HINT).steps, folder)
+    return build(toml_file.validated(PolicyDocument, text, where, "a prompt policy", HINT).steps, folder, where)
 
 
-def build(steps: Sequence[PolicyStep], folder: Path) -> PromptPolicy:
-    """The value of the steps of a file that stands in `folder`."""
-    parts = tuple(step.policy(folder) for step in steps)
-    return parts[0] if len(parts) == 1 else ComposedPolicy(parts)
+def build(steps: Sequence[PolicyStep], folder: Path, where: str = "policy") -> PromptPolicy:
+    """The value of the steps of a file.
+
+    Args:
+        steps: of the file.
+        folder: where the file stands; pools are beside it.
+        where: what the file is called.
+
+    Raises:
+        UsageError: a step that cannot be; the message names the file and the step, counted from 1.
+    """
+    parts = []
+    for number, step in enumerate(steps, 1):
+        try:
+            parts.append(step.policy(folder))
+        except UsageError as error:
+            raise UsageError(f"{error} (step {number} of {where})") from error
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return ComposedPolicy(tuple(parts))
+    except UsageError as error:
+        raise UsageError(f"{error} (in {where})") from error
 
 
 def named_text(name: str) -> str:

@@ -236,9 +236,11 @@ def choose_components(
             losses[m].append(loss)
     means = {m: sum(values) / len(values) for m, values in losses.items() if values}
     if not means:
+        answered = sum(float(label) >= 0.5 for label in data.comply)
         raise UsageError(
             f"expected anchors that can be divided into {folds} parts with answers and refusals in each, got "
-            f"{len(requests)} requests; try more anchors"
+            f"{len(requests)} requests to which {answered} replies answer and {len(data.comply) - answered} refuse; "
+            "try more anchors, longer replies to label them, or a model that refuses some"
         )
     return min(means, key=lambda m: (means[m], m)), means
 

@@ -150,7 +150,8 @@ def select(
     names = [candidate.name for candidate in candidates]
     if not names or len({*names, BASELINE}) != len(names) + 1:
         raise UsageError(
-            f"expected one or more policies of different names, none of them {BASELINE!r}, got {names}; try --policy"
+            f"expected one or more policies of different names, none of them {BASELINE!r}, got {names}; try naming "
+            "each once, and files so that their names differ"
         )
     # Before anything is asked: a leak is found in a second, the table takes hours.
     for candidate in candidates:

@@ -125,10 +125,20 @@ class SoftPrompt:
         tensors, document = load_with_document(path, "a soft prompt", "equipoise prompt optimise")
         if "embeddings" not in tensors or document.get("format") != FORMAT:
             raise UsageError(f"expected a soft prompt in {path}, got something else; try `equipoise prompt optimise`")
-        return cls(
-            tensors["embeddings"],
-            text=str(document["text"]),
-            model=str(document["model"]),
-            revision=str(document["revision"]),
-            details=document.get("details") or {},
-        )
+        details = document.get("details") or {}
+        edited = [name for name in ("text", "model", "revision") if not isinstance(document.get(name), str)]
+        edited += [] if _are_details(details) else ["details"]
+        if edited:
+            raise UsageError(
+                f"expected the JSON file of a soft prompt as it was written beside {path}, got another "
+                f"{', '.join(edited)}; try the two files of one run"
+            )
+        return cls(tensors["embeddings"], document["text"], document["model"], document["revision"], details)
+
+
+def _are_details(details: Any) -> bool:
+    """Whether details are an object whose requests, if it has some, are pairs of kind and text."""
+    requests = details.get("requests", []) if isinstance(details, dict) else None
+    return isinstance(requests, list) and all(
+        isinstance(row, list) and len(row) == 2 and all(isinstance(cell, str) for cell in row) for row in requests
+    )

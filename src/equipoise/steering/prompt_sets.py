@@ -74,9 +74,16 @@ def read_prompts(path: str | Path) -> PromptSet:
     if file.suffix not in SUFFIXES:
         try:
             return _from_lines(file.stem, file.read_bytes())
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise UsageError(
-                f"expected a text file of prompts, one a line, got {file} ({error}); try a .txt, .csv or .jsonl file"
+                f"expected a text file of prompts, one a line, got {file} ({error.strerror}); "
+                "try a .txt, .csv or .jsonl file"
+            ) from error
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise UsageError(
+                f"expected UTF-8 text, got byte 0x{error.object[error.start]:02x} in {file}, line {line}; "
+                "try to save it as UTF-8"
             ) from error
     prompts = []
     for row in read_rows(file):

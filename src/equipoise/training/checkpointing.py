@@ -18,6 +18,8 @@ from equipoise.training.sharded_copy import part_of, whole
 
 CHECKPOINT: Final = "checkpoint.pt"
 """Name of the file in the folder of a training."""
+RESULTS: Final = ("adapter_model.safetensors", "adapter_config.json", "model.safetensors", "config.json")
+"""Files of a model or an adapter. A training that wrote them has written its checkpoint before."""
 
 
 class Stateful(Protocol):
@@ -78,11 +80,19 @@ class Checkpoint:
         """Check the folder before models are loaded, which may take minutes; `restore` checks it, too.
 
         Raises:
-            UsageError: the folder holds a training of another recipe, or a damaged checkpoint.
+            UsageError: the folder holds a training of another recipe, a damaged checkpoint, or a model or an adapter
+                that no training here has written.
         """
         if self.path.exists():
             # Mapped, not read: the recipe is a few bytes beside gigabytes of weights and optimiser state.
             self._check(self._read(mmap=True))
+            return
+        there = [name for name in RESULTS if (self.folder / name).exists()]
+        if there:
+            raise UsageError(
+                f"expected a new folder, or that of a stopped training with its {CHECKPOINT}, got {self.folder} with "
+                f"{there[0]}, which would be overwritten; try a new folder"
+            )
 
     def restore(self, state: Mapping[str, Stateful]) -> int:
         """Load every part of the state; returns the number of finished steps, 0 where there is no checkpoint.

@@ -32,7 +32,7 @@ from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.supervised_training import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit, require_rate
 
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
@@ -79,6 +79,9 @@ class DetectorTrainingConfig:
     """Whether the adapters are written alone: whoever reads the detector needs the base, and shares its weights."""
     compiled: bool = False
     """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
+
+    def __post_init__(self) -> None:
+        require_rate(self.rate)
 
     @property
     def template(self) -> Template:

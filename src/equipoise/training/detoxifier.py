@@ -20,7 +20,7 @@ from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.supervised_training import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit, require_rate
 
 LORA_DROPOUT = 0.05
 """Of what goes into an adapter."""
@@ -54,6 +54,9 @@ class DetoxifierTrainingConfig:
     """Whether the adapters are written alone: whoever reads the detoxifier needs the base, and shares its weights."""
     compiled: bool = False
     """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
+
+    def __post_init__(self) -> None:
+        require_rate(self.rate)
 
 
 @dataclass(frozen=True)

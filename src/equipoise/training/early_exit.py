@@ -25,7 +25,7 @@ from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.detector import DetectorCollator, head_groups, rows_digest
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.supervised_training import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit, require_rate
 
 POSITIVE_PROBABILITY: Final = 0.2
 """A window to which the detector gives at least this probability of harm counts as positive."""
@@ -58,6 +58,9 @@ class EarlyExitTrainingConfig:
         """As `detector.json` holds it; `missed` is called `lost` there since the first detector that shipped."""
         recipe = asdict(self)
         return {("lost" if name == "missed" else name): value for name, value in recipe.items()}
+
+    def __post_init__(self) -> None:
+        require_rate(self.rate)
 
 
 @dataclass(frozen=True)

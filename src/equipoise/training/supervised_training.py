@@ -39,6 +39,16 @@ _STREAM: Final = 53
 """Second number of the seeds of a step's dropout, which no other training draws from."""
 
 
+def require_rate(rate: float) -> None:
+    """Check a peak learning rate, before a model is loaded.
+
+    Raises:
+        UsageError: it is not above 0 and at most 1.
+    """
+    if not 0 < rate <= 1:
+        raise UsageError(f"expected a learning rate above 0 and at most 1, got {rate:g}; try 1e-4")
+
+
 @dataclass(frozen=True)
 class SupervisedSettings:
     """How long, how fast and where a supervised training runs."""

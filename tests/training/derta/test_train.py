@@ -132,9 +132,19 @@ def test_rows_longer_than_the_context_are_named_and_nothing_is_trained(base: str
 
 
 @pytest.mark.parametrize(
-    "change", [{"keep_fraction": 0.0}, {"keep_fraction": 1.5}, {"rto_weight": -1.0}, {"negative_weight": float("nan")}]
+    "change",
+    [
+        {"keep_fraction": 0.0},
+        {"keep_fraction": 1.5},
+        {"rto_weight": -1.0},
+        {"negative_weight": float("nan")},
+        {"rate": float("nan")},
+        {"rate": 0.0},
+        {"rate": -1e-4},
+        {"openers": ("Sorry", " ")},
+    ],
 )
-def test_settings_out_of_range_are_an_error(change: dict[str, float]) -> None:
+def test_settings_out_of_range_are_an_error(change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=r"expected .*, got .*; try"):
         config("x", **change)
 
@@ -162,3 +172,18 @@ def test_pictures_train_beside_text_and_leave_the_vision_tower_alone(llava_folde
         "length",
     )
     assert openers.ids
+
+
+def test_a_bad_row_is_found_also_where_few_steps_leave_it_out(base: str, tmp_path: Path) -> None:
+    rows = [*ROWS, RefusalRow(9, "ordinary", (("user", "Hi"),), "word " * 3000)]
+    for seed in range(3):
+        with pytest.raises(UsageError, match="line 9: expected at most"):
+            train(config(base, steps=1, batch=1, seed=seed), rows, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_repeat_or_contradict_each_other_are_counted() -> None:
+    contrary = replace(HARMFUL[0], line=8, kind="ordinary", answer="Do this.", refusal="")
+    counts = row_warnings([*ROWS, replace(HARMFUL[1], line=7), contrary])
+    assert (counts.repeated, counts.contrary) == (1, 1)
+    assert (row_warnings(ROWS).repeated, row_warnings(ROWS).contrary) == (0, 0)

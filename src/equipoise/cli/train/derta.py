@@ -140,6 +140,10 @@ def derta(
             f"as the structural judge reads them, {counts.refusals} refusals do not refuse, {counts.harmful_answers} "
             f"harmful answers refuse, and {counts.answers} answers to harmless prompts refuse"
         )
+    if counts.repeated:
+        warn(f"{counts.repeated} rows repeat an earlier one and count as often as they are there")
+    if counts.contrary:
+        warn(f"{counts.contrary} prompts are harmful in one row and harmless in another: each teaches the contrary")
     if not config.boundary_mix:
         warn("without boundary rows a model trained so refuses many more harmless prompts")
     with steps_bar("train derta") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,7 +27,7 @@ from equipoise.training.derta.openers import OpenerTokens, learn_opener_tokens
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import save_adapter
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.supervised_training import SupervisedSettings, fit
+from equipoise.training.supervised_training import SupervisedSettings, fit, require_rate
 from equipoise.training.trainable_parts import choose_learners
 from equipoise.types import Prompt
 
@@ -74,6 +75,9 @@ class DertaTrainingConfig:
     """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
 
     def __post_init__(self) -> None:
+        require_rate(self.rate)
+        if not all(opener.strip() for opener in self.openers):
+            raise UsageError("expected words for --opener, got an empty text; try --opener Sorry")
         if not 0 < self.keep_fraction <= 1:
             raise UsageError(f"expected a keep fraction in (0, 1], got {self.keep_fraction}; try 1 or 0.05")
         for name in ("rto_weight", "negative_weight"):
@@ -97,15 +101,25 @@ class DertaRowWarnings:
     """Harmful answers that refuse: at their tokens a refusal has begun already."""
     answers: int
     """Answers to harmless prompts that refuse."""
+    repeated: int
+    """Rows that stand in the file before, with the same prompt and texts."""
+    contrary: int
+    """Prompts that are harmful in one row and harmless in another."""
 
 
 def row_warnings(rows: Sequence[RefusalRow]) -> DertaRowWarnings:
     """Count rows whose texts are not what their name says."""
     harmful = [row for row in rows if row.kind == "harmful"]
+    sides = [
+        {json.dumps(row.fingerprint()[1:2] + row.fingerprint()[4:]) for row in rows if (row.kind == "harmful") is side}
+        for side in (True, False)
+    ]
     return DertaRowWarnings(
         refusals=sum(judge_reply(row.text, row.refusal).refusal == "none" for row in harmful),
         harmful_answers=sum(judge_reply(row.text, row.answer).refusal == "full" for row in harmful),
         answers=sum(judge_reply(row.text, row.answer).refusal == "full" for row in rows if row.kind != "harmful"),
+        repeated=len(rows) - len({json.dumps(row.fingerprint()) for row in rows}),
+        contrary=len(sides[0] & sides[1]),
     )
 
 
@@ -245,7 +259,10 @@ def _items(
     items: list[DertaItem] = []
     problems: dict[int, str] = {}
     opened: tuple[int, Prompt] | None = None
-    for use in uses:
+    # Rows that few steps leave out are read as well: a file is good or bad, whatever is drawn from it.
+    drawn = {use.row for use in uses}
+    left_out = [use for use in row_uses(rows, config.seed, 1, turns=True) if use.row not in drawn]
+    for use in [*uses, *left_out]:
         row = rows[use.row]
         if opened is None or opened[0] != use.row:
             opened = (use.row, row.prompt)
@@ -256,7 +273,8 @@ def _items(
             continue
         if len(labels) > longest:
             problems.setdefault(row.line, f"expected at most {longest} tokens, got {len(labels)}")
-        items.append(DertaItem(_without_pictures(labels), partial(_prompt_of, row), len(row.pictures)))
+        if use.row in drawn:
+            items.append(DertaItem(_without_pictures(labels), partial(_prompt_of, row), len(row.pictures)))
     raise_problems("the file of rows", sorted(problems.items()))
     return items
 
