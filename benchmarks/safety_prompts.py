@@ -345,7 +345,11 @@ def render(document: dict[str, Any]) -> None:
             f"{losses[0]:.3f}, {losses[details['passes']]:.3f} | {details['label_seconds']:.0f} | "
             f"{details['seconds']:.0f} |"
         )
-    put(PAGE, f"safety prompts of {document['model']}", lines)
+    marker = f"safety prompts of {document['model']}"
+    if f"<!-- {marker} -->" in PAGE.read_text(encoding="utf-8"):
+        put(PAGE, marker, lines)
+    else:
+        print(f"{PAGE.name} has no place for {document['model']}:", *lines, sep="\n")
 
 
 def _baseline(document: dict[str, Any], part: str) -> list[dict[str, Any]]:
