@@ -102,3 +102,15 @@ def test_a_damaged_adapter(base: Path, adapter: Path) -> None:
     (adapter / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match=LINE):
         load(f"{base}+{adapter}", device="cpu")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_an_error(base: Path, adapter: Path, value: float) -> None:
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = sorted(weights)[-1]
+    weights[name][0, 0] = value
+    save_file(weights, file)
+    with pytest.raises(ModelError, match=LINE) as caught:
+        load(f"{base}+{adapter}", device="cpu")
+    assert "1 of them" in str(caught.value)

@@ -27,7 +27,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         folder: as `save_pretrained` of peft writes it.
 
     Raises:
-        ModelError: the adapter belongs to another model, or cannot be read.
+        ModelError: the adapter belongs to another model, cannot be read, or has weights that are no numbers.
         MissingExtraError: peft is not installed.
     """
     return load_adapter(model, folder).merge_and_unload()
@@ -41,11 +41,11 @@ def load_adapter(model: Any, folder: Path) -> Any:
         folder: as `save_pretrained` of peft writes it.
 
     Raises:
-        ModelError: the adapter belongs to another model, or cannot be read.
+        ModelError: the adapter belongs to another model, cannot be read, or has weights that are no numbers.
         MissingExtraError: peft is not installed.
     """
     try:
-        from peft import PeftConfig, PeftModel
+        from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise MissingExtraError("pip install 'equipoise[models]'") from error
     # Without its weights peft would look for them on the hub.
@@ -71,6 +71,13 @@ def load_adapter(model: Any, folder: Path) -> Any:
         raise ModelError(
             f"expected an adapter for this model in {folder}, got one with {len(strangers)} weights that do "
             f"not fit it, such as {strangers[0]}; try the model that it was trained on"
+        )
+    # Such a model answers every prompt with nothing, which would be counted as replies.
+    broken = [name for name, weight in get_peft_model_state_dict(adapted).items() if not weight.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"expected finite weights in the adapter {folder}, got NaN or infinity in {len(broken)} of them, such as "
+            f"{broken[0]}; try training it again at a lower rate"
         )
     return adapted
 
