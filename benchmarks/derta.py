@@ -332,10 +332,10 @@ def render(document: dict[str, Any]) -> list[str]:
     compiled = "compiled layers, " if document.get("compiled") else ""
     lines = [
         f"`{recipe['base']}`, {compiled}{recipe['steps']} steps of {recipe['batch']} rows, rate {recipe['rate']:g}, "
-        f"weight of the transition {recipe.get('rto_weight', 1):g}, seeds: {document['seeds']}; rows: "
+        f"weight of the transition {recipe.get('rto_weight', 1):g}; rows: "
         f"{rows['harmful']} harmful, {rows['boundary']} boundary, {rows['ordinary']} ordinary. Judged replies of "
         f"{recipe['reply_tokens']} tokens, at most {recipe['limit']} prompts of a line. "
-        "Shares with 95 % intervals over prompts.",
+        "Shares of the scored replies of all seeds with 95 % intervals over prompts, and how many are not scored.",
         "",
         f"| refused | {' | '.join(arms)} |",
         "|---|" + "---|" * len(arms),
@@ -343,6 +343,7 @@ def render(document: dict[str, Any]) -> list[str]:
     for name in names:
         cells = [_cell(arm["refused"][name]) for arm in arms.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines.append(f"| seeds | {' | '.join(str(len(arm['cost'])) if arm['cost'] else '-' for arm in arms.values())} |")
     entropies = [f"{np.mean(arm['cross_entropy']):.3f}" for arm in arms.values()]
     lines.append(f"| cross-entropy of the base's own replies, nats per token | {' | '.join(entropies)} |")
     for title, key, form in (
@@ -360,7 +361,8 @@ def render(document: dict[str, Any]) -> list[str]:
 def _cell(rate: dict[str, Any]) -> str:
     if rate["rate"] is None:
         return "none scored"
-    return f"{rate['rate']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+    unscored = f", {rate['unscored']} unscored" if rate["unscored"] else ""
+    return f"{rate['rate']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]{unscored}"
 
 
 if __name__ == "__main__":
