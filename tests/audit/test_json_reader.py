@@ -87,6 +87,13 @@ class Flat:
     parts: tuple[int, ...]
 
 
+def test_a_name_with_a_line_break_is_written_in_the_line() -> None:
+    for read in (lambda given: given.objects("suites"), lambda given: given.counts("suites")):
+        with pytest.raises(UsageError) as caught:
+            read(JsonObject({"suites": {"a\nb": None}}, "summary.json"))
+        assert 'summary.json: suites."a\\nb"' in str(caught.value)
+
+
 @given(values, st.sampled_from(READS))
 def test_any_value_is_read_or_refused_in_one_line(value: Any, read: Callable[[JsonObject], object]) -> None:
     refusal = ""

@@ -79,7 +79,8 @@ class JsonObject:
 
     def objects(self, name: str) -> dict[str, JsonObject]:
         """A field that is an object of objects, such as suites by name."""
-        return {key: JsonObject(value, f"{self._at(name)}.{key}") for key, value in self.object(name).values.items()}
+        inner = self.object(name)
+        return {key: JsonObject(value, inner._at(key)) for key, value in inner.values.items()}
 
     def items(self, name: str) -> list[JsonObject]:
         """A field that is a list of objects."""
@@ -127,7 +128,9 @@ class JsonObject:
         return value
 
     def _at(self, name: str) -> str:
-        return f"{self.path}.{name}" if ": " in self.path else f"{self.path}: {name}"
+        # Names of suites and variants are fields, too; one with a line break would end the line of the message.
+        shown = name if name.isprintable() else json.dumps(name)
+        return f"{self.path}.{shown}" if ": " in self.path else f"{self.path}: {shown}"
 
 
 def _is(value: object, kind: type) -> bool:
