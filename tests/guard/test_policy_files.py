@@ -119,13 +119,19 @@ def test_the_rail_of_pictures_has_their_settings() -> None:
     assert policy.rail("output") is policy.output
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"\xef\xbb\xbfrounds = 1", "name = '\u00e9'".encode("latin-1")])
-def test_a_file_that_is_not_plain_utf_8_is_named(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"\xff", "rounds = 1".encode("utf-16"), "name = '\u00e9'".encode("latin-1")])
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "policy.toml"
     path.write_bytes(content)
     with pytest.raises(UsageError) as refused:
         load(path)
     assert str(path) in str(refused.value)
+
+
+def test_a_byte_order_mark_makes_no_difference(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_bytes(b"\xef\xbb\xbfrounds = 1")
+    assert load(path).rounds == 1
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

@@ -53,7 +53,7 @@ class _OneRefusal:
 
 
 def config(base: Path) -> AlignmentTrainingConfig:
-    return AlignmentTrainingConfig(str(base), epochs=30, rate=2e-2, batch=4, own_prompts=8, reply_tokens=4)
+    return AlignmentTrainingConfig(str(base), epochs=60, rate=5e-3, batch=4, own_prompts=8, reply_tokens=4)
 
 
 def rows_of(out: Path) -> list[AlignmentRow]:
