@@ -93,7 +93,6 @@ def select(
     from equipoise.prompts.outcome_folder import OutcomeFolder
 
     rule = selection.SelectionRule(most_rise=most_rise)
-    rule = selection.SelectionRule(most_rise=most_rise)
     suites = [load_suite(spec, root=data, limit=limit, seed=seed) for spec in suite]
     types = [name.strip() for names in held_out_types or [] for name in names.split(",") if name.strip()]
     registry = split_by_types([sample for one in suites for sample in one.samples], types, seed=seed)

@@ -66,8 +66,12 @@ class RefusalRow:
 
     def fingerprint(self) -> list[Any]:
         """All that decides what is learned from the row, as JSON; pictures by the hash of their bytes."""
-        hashes = [picture.sha256 for picture in self.pictures]
-        return [self.kind, [list(turn) for turn in self.turns], self.answer, self.refusal, self.system, hashes]
+        turns, system, pictures = self.prompt_parts()
+        return [self.kind, turns, self.answer, self.refusal, system, pictures]
+
+    def prompt_parts(self) -> list[Any]:
+        """The prompt alone, as JSON: turns, system text, and pictures by the hash of their bytes."""
+        return [[list(turn) for turn in self.turns], self.system, [picture.sha256 for picture in self.pictures]]
 
 
 def read_refusal_rows(file: Path) -> list[RefusalRow]:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from equipoise.errors import MissingExtraError, UsageError
 from equipoise.models.load import find_device
 from equipoise.training.loop import LearningRate, Progress, TrainingLoop, seeded
+from equipoise.training.supervised_training import require_rate
 from equipoise.transforms.denoiser import quiet_diffusers
 
 TRAINING_STEPS = 1000
@@ -57,8 +58,7 @@ class DenoiserTrainingConfig:
             raise UsageError(
                 f"expected a side that can be halved {len(self.channels) - 1} times, got {self.side}; try 96"
             )
-        if not 0 < self.learning_rate <= 1:
-            raise UsageError(f"expected a learning rate above 0 and at most 1, got {self.learning_rate:g}; try 1e-3")
+        require_rate(self.learning_rate)
         if self.steps < 1 or self.batch < 1:
             raise UsageError(f"expected at least 1 step of 1 picture, got {self.steps} of {self.batch}; try 2600 of 16")
 

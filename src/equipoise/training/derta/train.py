@@ -110,16 +110,13 @@ class DertaRowWarnings:
 def row_warnings(rows: Sequence[RefusalRow]) -> DertaRowWarnings:
     """Count rows whose texts are not what their name says."""
     harmful = [row for row in rows if row.kind == "harmful"]
-    sides = [
-        {json.dumps(row.fingerprint()[1:2] + row.fingerprint()[4:]) for row in rows if (row.kind == "harmful") is side}
-        for side in (True, False)
-    ]
+    harmless = {json.dumps(row.prompt_parts()) for row in rows if row.kind != "harmful"}
     return DertaRowWarnings(
         refusals=sum(judge_reply(row.text, row.refusal).refusal == "none" for row in harmful),
         harmful_answers=sum(judge_reply(row.text, row.answer).refusal == "full" for row in harmful),
         answers=sum(judge_reply(row.text, row.answer).refusal == "full" for row in rows if row.kind != "harmful"),
         repeated=len(rows) - len({json.dumps(row.fingerprint()) for row in rows}),
-        contrary=len(sides[0] & sides[1]),
+        contrary=len(harmless & {json.dumps(row.prompt_parts()) for row in harmful}),
     )
 
 

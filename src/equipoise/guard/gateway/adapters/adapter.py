@@ -164,7 +164,7 @@ def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any]) -> dic
     headers = _headers([response])
     try:
         completion = read_reply(bytes(response.body))
-        reported = next(map(error_of_choice, completion.get("choices") or ()), None)
+        reported = _failure(completion)
         if reported is not None:
             # No other API has a place for it in a reply.
             raise problem_of(reported, reported.status or 502, headers)
@@ -225,12 +225,17 @@ def _translate(event: bytes, translator: StreamTranslator) -> list[bytes]:
         if "error" in document:
             return translator.error(document["error"])
         events = translator.chunk(document)
-        failed = next(filter(None, map(error_of_choice, document.get("choices") or ())), None)
+        failed = _failure(document)
         return events if failed is None else [*events, *translator.error(_as_error(failed))]
     except _MALFORMED:
         return translator.error(
             {"message": "the upstream sent a chunk that has no form of this API", "code": "upstream"}
         )
+
+
+def _failure(document: Mapping[str, Any]) -> ReportedError | None:
+    """The first error within a choice of a reply or a chunk."""
+    return next(filter(None, map(error_of_choice, document.get("choices") or ())), None)
 
 
 def _as_error(reported: ReportedError) -> dict[str, Any]:
