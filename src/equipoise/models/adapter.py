@@ -73,7 +73,9 @@ def load_adapter(model: Any, folder: Path) -> Any:
             f"not fit it, such as {strangers[0]}; try the model that it was trained on"
         )
     # Such a model answers every prompt with nothing, which would be counted as replies.
-    broken = [name for name, weight in get_peft_model_state_dict(adapted).items() if not weight.isfinite().all()]
+    # Asked for embedding layers, peft would look for the base's settings on the hub.
+    weights = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
     if broken:
         raise ModelError(
             f"expected finite weights in the adapter {folder}, got NaN or infinity in {len(broken)} of them, such as "
