@@ -114,3 +114,11 @@ def test_weights_that_are_no_numbers_are_an_error(base: Path, adapter: Path, val
     with pytest.raises(ModelError, match=LINE) as caught:
         load(f"{base}+{adapter}", device="cpu")
     assert "1 of them" in str(caught.value)
+
+
+def test_nothing_is_asked_of_the_hub(base: Path, adapter: Path) -> None:
+    # A base of another name than a folder's, as `reference/base` is.
+    settings = adapter / "adapter_config.json"
+    settings.write_text(settings.read_text().replace(str(base), "nobody/nowhere"))
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        load(f"{base}+{adapter}", device="cpu")
