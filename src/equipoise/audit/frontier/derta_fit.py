@@ -20,9 +20,9 @@ ROWS: Final = 48
 """Rows of each kind at most."""
 ANSWER_TOKENS: Final = 48
 """Length of the answers that the model writes."""
-STEPS: Final = 120
+STEPS: Final = 240
 """Of the optimiser."""
-SETTINGS: Final[dict[str, Any]] = {"batch": 4, "rate": 3e-4, "rto_weight": 0.3}
+SETTINGS: Final[dict[str, Any]] = {"batch": 8, "rate": 3e-4, "rto_weight": 0.3}
 """Of the training: few steps need a high rate, and a full weight of the transition would make a model repeat openers
 before it has learned how to go on."""
 FOLDER: Final = "adapter"
