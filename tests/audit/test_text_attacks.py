@@ -79,7 +79,7 @@ def test_an_attack_is_a_variant_beside_the_plain_one(tmp_path: Path, attack: str
         (Suite("toy", SAMPLES, "made here"),),
         default_judge(encoder=False),
         tmp_path / "run",
-        text_attack=attack,  # type: ignore[arg-type]
+        text_attacks=(attack,),  # type: ignore[arg-type]
     )
     outcome = audit(config)
     assert (outcome.sent, outcome.failed) == (4, 0)
@@ -103,7 +103,7 @@ def test_completing_needs_a_model_whose_template_can_be_left_out(tmp_path: Path)
             (Suite("toy", SAMPLES, "made here"),),
             default_judge(encoder=False),
             tmp_path / "run",
-            text_attack="completing",
+            text_attacks=("completing",),
         )
 
 
@@ -114,10 +114,28 @@ def test_another_attack_is_another_recipe(tmp_path: Path) -> None:
         (Suite("toy", SAMPLES, "made here"),),
         default_judge(encoder=False),
         tmp_path / "run",
-        text_attack="prefill",
+        text_attacks=("prefill",),
         max_new_tokens=4,
     )
     audit(config)
     with pytest.raises(UsageError, match="text_attack"):
-        audit(replace(config, text_attack="completing"))
+        audit(replace(config, text_attacks=("completing",)))
     assert attack_recipe("prefill") != attack_recipe("completing")
+
+
+def test_several_attacks_are_variants_of_one_run(tmp_path: Path) -> None:
+    model = Recorder()
+    config = AuditConfig(
+        EvaluationTarget(model.name, model.revision, model),
+        (Suite("toy", SAMPLES, "made here"),),
+        default_judge(encoder=False),
+        tmp_path / "run",
+        text_attacks=("prefill", "completing"),
+    )
+    assert audit(config).failed == 0
+    run = AuditRun.open(tmp_path / "run")
+    assert [recipe["name"] for recipe in run.recipe["text_attack"]] == ["prefill", "completing"]
+    assert list(summarise(run).variants) == ["plain", "prefilled", "completed"]
+    prefilled = [prompt for prompt in model.prompts if prompt.prefill == AGREEMENT]
+    # Each attack changes the plain prompts, never those of another attack.
+    assert prefilled and all(prompt.templated for prompt in prefilled)

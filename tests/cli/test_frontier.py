@@ -55,6 +55,7 @@ def test_a_served_model_gets_the_guard_and_one_line_for_each_other(
         (("--with", "magic"), "expected a mitigation of"),
         (("--with", "guard:colour=red"), "expected settings of guard"),
         (("--attack", "magic"), "try refusal"),
+        (("--attack", "none", "--attack", "refusal"), "got none and refusal"),
         (("--tuned-on", "nothing"), "expected --tuned-on SPEC=FILE"),
         (("--budget", "0"), "--budget"),
         (("--seeds", "0"), "--seeds"),

@@ -28,7 +28,7 @@ from equipoise.audit.perturbed_picture import PerturbedPicture, to_document
 from equipoise.audit.perturbed_variant import VARIANT, PerturbedVariantConfig, perturb_samples
 from equipoise.audit.records import FORMAT, AuditRun, SampleRow
 from equipoise.audit.text_attacks import VARIANTS as TEXT_VARIANTS
-from equipoise.audit.text_attacks import TextAttack, attack_recipe, attacked_samples
+from equipoise.audit.text_attacks import TextAttack, attacked_samples, attacks_recipe
 from equipoise.audit.workers.audit_task import describe_layers
 from equipoise.audit.workers.audit_workers import AuditWorkers, CollectionRequest, JudgeOnWorkers
 from equipoise.data.catalogue import Suite
@@ -67,8 +67,8 @@ class AuditConfig:
     """The attack, for the perturbed variant; needs a target with weights."""
     bystanders: tuple[OpenModel, ...] = ()
     """Models that are not attacked and should not refuse the perturbed pictures either."""
-    text_attack: TextAttack | None = None
-    """An attack on the form of the requests, for a variant of its own."""
+    text_attacks: tuple[TextAttack, ...] = ()
+    """Attacks on the form of the requests, each for a variant of its own."""
     defended: OpenModel | ModelOnWorkers | None = None
     """The target's model in countermeasures, for the defended variants."""
     workers: AuditWorkers | None = None
@@ -107,7 +107,7 @@ class AuditConfig:
                 )
             for model in (self.target.model, *self.bystanders):
                 require_reads_pictures(model, "attack it")
-        if self.text_attack == "completing" and not _is_local(self.target):
+        if "completing" in self.text_attacks and not _is_local(self.target):
             raise UsageError(
                 f"expected a model with weights for --attack completing, got {self.target.name}, whose server writes "
                 "the chat template; try --attack prefill"
@@ -145,8 +145,8 @@ class AuditConfig:
         attacked, defended = self.perturbing is not None, self.defended is not None
         names = [PLAIN, *([VARIANT] if attacked else []), *([DEFENDED] if defended else [])]
         names += [DEFENDED_PERTURBED, DEFENDED_ADAPTIVE] if attacked and defended else []
-        if self.text_attack is not None:
-            own = TEXT_VARIANTS[self.text_attack]
+        for attack in self.text_attacks:
+            own = TEXT_VARIANTS[attack]
             names += [own, *([f"{DEFENDED} {own}"] if defended else [])]
         return tuple(names)
 
@@ -184,7 +184,7 @@ class AuditConfig:
             ],
             "variants": list(self.variants),
             "attack": self.attack,
-            "text_attack": attack_recipe(self.text_attack) if self.text_attack else None,
+            "text_attack": attacks_recipe(self.text_attacks),
             "defence": self.defence,
             "judge": self.judge.describe(),
             "hardware": self.hardware or platform.machine(),
@@ -229,9 +229,9 @@ def _variants(plan: AuditConfig, run: AuditRun, watch: AuditCallbacks) -> Iterat
     pictures: list[PerturbedPicture] = []
     # Which samples each variant asks. Those of attacked pictures are added below, once their attack has run.
     attacked: dict[str, tuple[Sample, ...]] = {PLAIN: tuple(samples), DEFENDED: tuple(samples)}
-    if plan.text_attack is not None:
-        changed_texts = attacked_samples(plan.text_attack, samples)
-        own = TEXT_VARIANTS[plan.text_attack]
+    for attack in plan.text_attacks:
+        changed_texts = attacked_samples(attack, samples)
+        own = TEXT_VARIANTS[attack]
         attacked |= {own: changed_texts, f"{DEFENDED} {own}": changed_texts}
     for variant in plan.variants:
         model = plan.defended if variant == DEFENDED_ADAPTIVE else plan.target.model

@@ -53,6 +53,12 @@ def attack_recipe(attack: TextAttack) -> dict[str, Any]:
     return {"name": attack, "forms": [list(form) for form in _DECLARATIONS]}
 
 
+def attacks_recipe(attacks: Sequence[TextAttack]) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """What decides the samples of several attacks: nothing, one recipe, or a list of them."""
+    recipes = [attack_recipe(attack) for attack in attacks]
+    return recipes if len(recipes) > 1 else next(iter(recipes), None)
+
+
 def declaration(request: str) -> str:
     """A request as the beginning of a document that grants it; one of another form is followed by `Answer:`."""
     text = request.strip()

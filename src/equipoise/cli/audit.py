@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from equipoise.audit.recovery.depths import RecoverySummary
     from equipoise.audit.run import AuditConfig
     from equipoise.audit.summary import AuditRates, AuditSummary, VariantSummary
+    from equipoise.audit.text_attacks import TextAttack
     from equipoise.audit.warnings import AuditWarning
     from equipoise.stats.estimates import Estimate
 
@@ -79,11 +80,12 @@ DataFolder = Annotated[
     Path | None,
     typer.Option(help="Folder that holds suites by name.", envvar="EQUIPOISE_DATA", show_default=False),
 ]
-AttackName = Annotated[
-    str | None,
+AttackNames = Annotated[
+    list[str] | None,
     typer.Option(
+        "--attack",
         help="Measure also under an attack: refusal (perturbed pictures), prefill (the reply has begun to agree), "
-        "completing (no chat template), or none.",
+        "completing (no chat template), or none. May be repeated.",
         show_default=False,
     ),
 ]
@@ -105,7 +107,7 @@ def audit(
     model: Target = None,
     suite: Suites = None,
     data: DataFolder = None,
-    attack: AttackName = None,
+    attack: AttackNames = None,
     defend: o.Defend = None,
     against: Against = None,
     limit: Limit = None,
@@ -133,13 +135,12 @@ def audit(
     """
     from equipoise.audit.recovery.begun_replies import BegunReplies
     from equipoise.audit.run import AuditConfig
-    from equipoise.audit.text_attacks import TEXT_ATTACKS
     from equipoise.cli.options.audit_target import TargetChoice, clear_run, open_target
     from equipoise.cli.options.target import slug
     from equipoise.countermeasures.catalogue import parse
 
     # Everything that can be wrong without a model is checked before one is loaded.
-    is_attacked = _is_attacked(attack, model)
+    is_attacked, text_attacks = chosen_attacks(attack, model)
     perturbing = perturbed_variant(settings, attack_pictures)
     limits = requests.limits
     for spec in defend or ():
@@ -167,7 +168,7 @@ def audit(
             out=folder,
             perturbing=perturbing if is_attacked else None,
             bystanders=tuple(plain.load(name) for name in bystanders) if is_attacked else (),
-            text_attack=next((name for name in TEXT_ATTACKS if name == attack), None),
+            text_attacks=text_attacks,
             defended=loaded.defended,
             workers=loaded.workers,
             max_new_tokens=max_new_tokens,
@@ -183,18 +184,22 @@ def audit(
     _report(config.out, against, outcome, json)
 
 
-def _is_attacked(attack: str | None, model: str | None) -> bool:
-    """Whether pictures are attacked: where that was asked for, and without any words.
+def chosen_attacks(names: list[str] | None, model: str | None) -> tuple[bool, tuple[TextAttack, ...]]:
+    """Whether pictures are attacked (where that was chosen, and for the default model), and the attacks on texts.
 
     Raises:
-        UsageError: there is no such attack.
+        UsageError: there is no such attack, one is named twice, or `none` beside others.
     """
     from equipoise.audit.text_attacks import TEXT_ATTACKS
 
-    if attack not in (None, "none", "refusal", *TEXT_ATTACKS):
-        names = ", ".join(("refusal", *TEXT_ATTACKS))
-        raise UsageError(f"expected an attack of {names} or none, got {attack!r}; try refusal")
-    return attack == "refusal" or (attack is None and model is None)
+    given = names or (["refusal"] if model is None else [])
+    for name in given:
+        if name not in ("none", "refusal", *TEXT_ATTACKS):
+            expected = ", ".join(("refusal", *TEXT_ATTACKS))
+            raise UsageError(f"expected an attack of {expected} or none, got {name!r}; try refusal")
+    if len(given) > len(set(given)) or ("none" in given and len(given) > 1):
+        raise UsageError(f"expected each attack once, and none alone, got {' and '.join(given)}; try leaving one out")
+    return "refusal" in given, tuple(name for name in TEXT_ATTACKS if name in given)
 
 
 def perturbed_variant(settings: AttackOptions, pictures: int) -> PerturbedVariantConfig:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equipoise.cli.audit import AttackName, AttackPictures, DataFolder, Limit, Suites, perturbed_variant
+from equipoise.cli.audit import AttackPictures, DataFolder, Limit, Suites, perturbed_variant
 from equipoise.cli.console import print_json, print_table, table, warn
 from equipoise.cli.options import arguments as o
 from equipoise.cli.options.attack import AttackOptions
@@ -61,6 +61,10 @@ MinutesBudget = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds for each mitigation with chance; the rest are measured once.")]
+PictureAttack = Annotated[
+    list[str] | None,
+    typer.Option("--attack", help="Measure also attacked pictures: refusal, or none.", show_default=False),
+]
 FrontierFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="The folder; frontier-MODEL by default.", show_default=False)
 ]
@@ -75,7 +79,7 @@ def frontier(
     mitigations: Mitigations = None,
     suite: Suites = None,
     data: DataFolder = None,
-    attack: AttackName = None,
+    attack: PictureAttack = None,
     tuned_on: Declared = None,
     budget: MinutesBudget = None,
     seeds: Seeds = 1,
@@ -98,8 +102,9 @@ def frontier(
 
     With --workers N or --ray the prompts are divided among workers; fits and attacks run in this process.
     """
-    if attack not in (None, "none", "refusal"):
-        raise UsageError(f"expected an attack of refusal or none, got {attack!r}; try refusal")
+    attacks = attack or ["none"]
+    if attacks not in (["none"], ["refusal"]):
+        raise UsageError(f"expected --attack refusal or none, got {' and '.join(attacks)}; try refusal")
     from equipoise.audit.frontier.config import FrontierConfig
     from equipoise.audit.frontier.variant import default_variants, parse_variant
     from equipoise.audit.frontier.variant_workers import VariantWorkers
@@ -107,7 +112,7 @@ def frontier(
     from equipoise.models.base import OpenModel
 
     # Everything that can be wrong without a model is checked before one is loaded.
-    perturbing = perturbed_variant(settings, attack_pictures) if attack == "refusal" else None
+    perturbing = perturbed_variant(settings, attack_pictures) if attacks == ["refusal"] else None
     named = [parse_variant(text, model) for text in mitigations or ()]
     executor, limits = workers.executor, requests.limits
     if executor is not None:
