@@ -1,11 +1,13 @@
-"""Train the embedded harm detector.
+"""Train the embedded harm detector, or the one over `reference/base`.
 
     python benchmarks/train_guard_detector.py --base MINILM --out FOLDER [--ship src/equipoise/guard/weights]
     python benchmarks/train_guard_detector.py --glance-only --out FOLDER [--ship src/equipoise/guard/weights]
+    python benchmarks/train_guard_detector.py --adapter --base reference/base --out FOLDER
 
 `MINILM` is a folder with all-MiniLM-L6-v2 (Apache-2.0). Everything else comes from EQUIPOISE_SHARED_DATA. Kill it and
 start it again: it goes on from its last checkpoint. With `--glance-only` FOLDER holds a trained detector, such as a
-copy of the embedded one, and only its early exit is trained.
+copy of the embedded one, and only its early exit is trained. With `--adapter` an adapter alone is trained and written,
+over any base, on the same rows and without an early exit.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base")
     parser.add_argument("--glance-only", action="store_true")
+    parser.add_argument("--adapter", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, default=5e-5)
@@ -69,6 +72,19 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, held_out = lessons(), choices()
     print(len(rows), Counter((row.dataset, row.harmful) for row in rows), len(held_out), flush=True)
+    if arguments.adapter:
+        recipe = adapter_recipe(arguments.base, arguments.seed)
+        train(
+            recipe,
+            rows,
+            arguments.out,
+            held_out=held_out,
+            checkpoint_every=50,
+            device="cpu",
+            progress=lambda step, steps, loss: print_progress(step, steps, loss, every=10),
+        )
+        print((arguments.out / "metrics.json").read_text())
+        return
     if not arguments.glance_only:
         # No row holds earlier turns, so none are shown to it.
         recipe = DetectorTrainingConfig(
@@ -83,9 +99,24 @@ def main() -> None:
         ship(arguments.out, arguments.ship, CARD.replace("{trained}", trained(rows)))
 
 
-def print_progress(step: int, steps: int, loss: float) -> None:
-    """A line every hundred steps."""
-    if step % 100 == 0:
+def adapter_recipe(base: str, seed: int) -> DetectorTrainingConfig:
+    """One pass over the rows with low-rank adapters over a language model in bfloat16."""
+    return DetectorTrainingConfig(
+        base,
+        epochs=1,
+        rate=3e-4,
+        seed=seed,
+        lora=16,
+        frozen_bf16=True,
+        adapter_only=True,
+        surroundings=0,
+        compiled=True,
+    )
+
+
+def print_progress(step: int, steps: int, loss: float, every: int = 100) -> None:
+    """A line every so many steps."""
+    if step % every == 0:
         print(step, steps, round(loss, 4), flush=True)
 
 
