@@ -221,37 +221,13 @@ def apply(
     names = {"ablate": "steer", "add": "steer", "conditional": "conditional"}
     if mode not in names:
         raise UsageError(f"expected --mode ablate, add or conditional, got {mode!r}; try ablate")
+    from equipoise.cli.reply_pairs import print_reply_pairs
     from equipoise.countermeasures.steered_model import steered
-    from equipoise.judges.phrases import PhraseJudge
-    from equipoise.types import Prompt
 
     plain = compute.load(model)
     spec = f"{names[mode]}:{file}" + ("" if mode == "conditional" else f",{mode},{coefficient:g}")
-    model_steered = steered(plain, names[mode], str(file), spec, mode=mode, coefficient=coefficient)
-    prompts = [Prompt.ask(text) for text in prompt]
-    before = plain.generate(prompts, max_new_tokens=max_new_tokens)
-    after = model_steered.generate(prompts, max_new_tokens=max_new_tokens)
-    judge = PhraseJudge()
-    rows: list[dict[str, Any]] = [
-        {
-            "prompt": text,
-            "plain": one.reply,
-            "plain_refused": first.refused,
-            "steered": other.reply,
-            "steered_refused": second.refused,
-        }
-        for text, one, other, first, second in zip(prompt, before, after, judge(before), judge(after), strict=True)
-    ]
-    if json:
-        print_json({"model": model_steered.name, "revision": model_steered.revision, "rows": rows})
-        return
-    for row in rows:
-        print_table(
-            f"> {row['prompt']}",
-            f"plain ({_refuses(row['plain_refused'])}): {row['plain']}",
-            f"{mode} ({_refuses(row['steered_refused'])}): {row['steered']}",
-            "",
-        )
+    changed = steered(plain, names[mode], str(file), spec, mode=mode, coefficient=coefficient)
+    print_reply_pairs(plain, changed, prompt, what=mode, key="steered", max_new_tokens=max_new_tokens, json=json)
 
 
 @contextmanager
@@ -291,10 +267,6 @@ def _check_shares(keep: float, fpr: float, kl_limit: float) -> None:
 def _recipe(revision: str, sets: dict[str, PromptSet], settings: dict[str, Any]) -> dict[str, Any]:
     sources = {name: [source.sha256, len(source)] for name, source in sets.items()}
     return {"revision": revision, "prompts": sources, "settings": settings}
-
-
-def _refuses(refused: bool | None) -> str:
-    return "unscored" if refused is None else "refuses" if refused else "answers"
 
 
 def _number(value: float | None) -> str:

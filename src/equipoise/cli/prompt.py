@@ -197,39 +197,13 @@ def apply(
     compute: BatchOptions = BatchOptions(),
 ) -> None:
     """Reply to prompts without and with a policy or a soft prompt."""
+    from equipoise.cli.reply_pairs import print_reply_pairs
     from equipoise.countermeasures.catalogue import defend
     from equipoise.generation.request_gate import request_gate
-    from equipoise.judges.phrases import PhraseJudge
-    from equipoise.types import Prompt
 
     plain = compute.load(model)
     defended = defend(plain, [f"{'dro' if _is_soft(policy) else 'prompt'}:{policy}"], harm_gate=request_gate)
-    prompts = [Prompt.ask(text) for text in question]
-    before = plain.generate(prompts, max_new_tokens=max_new_tokens)
-    after = defended.generate(prompts, max_new_tokens=max_new_tokens)
-    judge = PhraseJudge()
-    rows: list[dict[str, Any]] = [
-        {
-            "prompt": text,
-            "plain": one.reply,
-            "plain_refused": first.refused,
-            "defended": other.reply,
-            "defended_refused": second.refused,
-            "trail": list(other.trail),
-        }
-        for text, one, other, first, second in zip(question, before, after, judge(before), judge(after), strict=True)
-    ]
-    if json:
-        print_json({"model": defended.name, "revision": defended.revision, "rows": rows})
-        return
-    for row in rows:
-        print_table(
-            f"> {row['prompt']}",
-            f"plain ({_refuses(row['plain_refused'])}): {row['plain']}",
-            f"{policy} ({_refuses(row['defended_refused'])}): {row['defended']}",
-            *row["trail"],
-            "",
-        )
+    print_reply_pairs(plain, defended, question, what=policy, key="defended", max_new_tokens=max_new_tokens, json=json)
 
 
 @prompt.command("show")
@@ -375,7 +349,3 @@ def _retry_lines(report: SelectionReport) -> list[str]:
         for outcome in report.test.outcomes
         for effect in outcome.retries
     ]
-
-
-def _refuses(refused: bool | None) -> str:
-    return "unscored" if refused is None else "refuses" if refused else "answers"
