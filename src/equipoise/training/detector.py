@@ -32,7 +32,8 @@ from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.supervised_training import SupervisedSettings, fit, require_rate
+from equipoise.training.supervised_training import fit
+from equipoise.training.tuning_config import FineTuningConfig
 
 WINDOWS: Final = 4
 """Windows of one reply in a training step: the first, the last, and the middle ones; serving reads all."""
@@ -48,40 +49,19 @@ DetectorMode = Literal["response", "exchange", "both"]
 
 
 @dataclass(frozen=True)
-class DetectorTrainingConfig:
-    """What decides the weights."""
+class DetectorTrainingConfig(FineTuningConfig):
+    """What decides the weights. The linear unit learns ten times as fast as the base."""
 
-    base: str
-    """A folder or a name of the model hub: any language model of transformers."""
     mode: DetectorMode = "both"
     """What it learns to read; a detector of `both` serves exchanges."""
-    epochs: int = 3
-    rate: float = 5e-5
-    """Peak learning rate; the linear unit learns ten times as fast."""
-    batch: int = 16
-    """Rows in an optimiser step."""
-    seed: int = 0
-    lora: int | None = None
-    """Rank of low-rank adapters, merged in the end; None trains everything."""
     question: int = 64
     surroundings: int = 64
     window: int = 192
     stride: int = 128
-    bf16: bool = False
-    """bfloat16 autocast."""
     dropout: float = 0.0
     """Inside the base; on a CPU more than 0 doubles the time. The linear unit has its own."""
     embeddings: bool = False
     """Whether the token embeddings learn too."""
-    frozen_bf16: bool = False
-    """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
-    adapter_only: bool = False
-    """Whether the adapters are written alone: whoever reads the detector needs the base, and shares its weights."""
-    compiled: bool = False
-    """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
-
-    def __post_init__(self) -> None:
-        require_rate(self.rate)
 
     @property
     def template(self) -> Template:
@@ -181,8 +161,7 @@ def train(
         ModelError: the base is no model that can be read.
         MissingExtraError: `lora` without peft.
     """
-    if recipe.lora is None and (recipe.frozen_bf16 or recipe.adapter_only):
-        raise UsageError("expected adapters over frozen weights, got lora=None; try lora=16")
+    recipe.require_adapters()
     labels = {row.harmful for row in rows}
     if labels != {True, False}:
         raise UsageError("expected harmful and harmless rows, got one kind only; try adding rows of the other")
@@ -196,16 +175,7 @@ def train(
         network,
         data,
         DetectorCollator(tokenizer.pad_token_id or 0),
-        SupervisedSettings(
-            recipe.epochs,
-            recipe.rate,
-            recipe.batch,
-            recipe.seed,
-            bf16=recipe.bf16,
-            checkpoint_every=checkpoint_every,
-            device=device,
-            compiled=recipe.compiled,
-        ),
+        recipe.supervised(checkpoint_every, device),
         out,
         full_recipe,
         groups=head_groups(network, recipe.rate),

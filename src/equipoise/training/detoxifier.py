@@ -20,7 +20,8 @@ from equipoise.training.checkpointing import Checkpoint
 from equipoise.training.loop import Progress, seeded
 from equipoise.training.lora import add_adapters, merge_adapters, save_adapter
 from equipoise.training.processes import TrainingProcesses
-from equipoise.training.supervised_training import SupervisedSettings, fit, require_rate
+from equipoise.training.supervised_training import fit
+from equipoise.training.tuning_config import FineTuningConfig
 
 LORA_DROPOUT = 0.05
 """Of what goes into an adapter."""
@@ -29,34 +30,12 @@ PromptFormat = Callable[[Any, str, str, int], list[int]]
 
 
 @dataclass(frozen=True)
-class DetoxifierTrainingConfig:
+class DetoxifierTrainingConfig(FineTuningConfig):
     """What decides the weights, beside the rows."""
 
-    base: str
-    """A folder or a name of the model hub: any causal language model of transformers."""
-    epochs: int = 3
-    """Times over the rows."""
-    rate: float = 5e-5
-    """Peak learning rate."""
     batch: int = 8
-    """Rows in an optimiser step."""
-    seed: int = 0
-    """Of adapters, dropout and the order of the rows."""
-    lora: int | None = None
-    """Rank of low-rank adapters, merged in the end; None trains everything."""
     longest: int = 1024
     """Tokens of a row; a longer response is cut in its middle, a longer rewrite leaves the row out."""
-    bf16: bool = False
-    """bfloat16 autocast."""
-    frozen_bf16: bool = False
-    """Whether the weights under adapters are bfloat16, which is faster than autocast; the adapters stay float32."""
-    adapter_only: bool = False
-    """Whether the adapters are written alone: whoever reads the detoxifier needs the base, and shares its weights."""
-    compiled: bool = False
-    """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
-
-    def __post_init__(self) -> None:
-        require_rate(self.rate)
 
 
 @dataclass(frozen=True)
@@ -130,18 +109,8 @@ def train(
         ModelError: the base is no causal language model.
         MissingExtraError: `lora` without peft.
     """
-    if recipe.lora is None and (recipe.frozen_bf16 or recipe.adapter_only):
-        raise UsageError("expected adapters over frozen weights, got lora=None; try lora=16")
-    settings = SupervisedSettings(
-        recipe.epochs,
-        recipe.rate,
-        recipe.batch,
-        recipe.seed,
-        bf16=recipe.bf16,
-        checkpoint_every=checkpoint_every,
-        device=device,
-        compiled=recipe.compiled,
-    )
+    recipe.require_adapters()
+    settings = recipe.supervised(checkpoint_every, device)
     full_recipe = asdict(recipe) | {"rows": digest([asdict(row) for row in rows])}
     processes = TrainingProcesses.join(device)
     Checkpoint(out, full_recipe).require_same_recipe()

@@ -96,11 +96,11 @@ def detector(
     watched = labelled(held_out) if held_out else ()
     config = DetectorTrainingConfig(
         base,
-        mode.value,
         epochs,
         learning_rate,
         batch,
-        seed=seed,
+        seed,
+        mode=mode.value,
         lora=lora,
         bf16=bf16,
         frozen_bf16=frozen_bf16,

@@ -56,7 +56,17 @@ def detoxifier(
     if counts.same or counts.empty:
         warn(f"left out: {counts.same} rewrites that equal the reply, {counts.empty} empty ones")
     recipe = DetoxifierTrainingConfig(
-        base, epochs, learning_rate, batch, seed, lora, longest, bf16, frozen_bf16, adapter_only, compiled
+        base,
+        epochs,
+        learning_rate,
+        batch,
+        seed,
+        lora=lora,
+        bf16=bf16,
+        frozen_bf16=frozen_bf16,
+        adapter_only=adapter_only,
+        compiled=compiled,
+        longest=longest,
     )
     with steps_bar("train detoxifier") as progress:
         folder = train(recipe, learned, out, checkpoint_every=checkpoint_every, device=device, progress=progress)
