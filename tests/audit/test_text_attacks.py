@@ -138,4 +138,5 @@ def test_several_attacks_are_variants_of_one_run(tmp_path: Path) -> None:
     assert list(summarise(run).variants) == ["plain", "prefilled", "completed"]
     prefilled = [prompt for prompt in model.prompts if prompt.prefill == AGREEMENT]
     # Each attack changes the plain prompts, never those of another attack.
-    assert prefilled and all(prompt.templated for prompt in prefilled)
+    assert prefilled
+    assert all(prompt.templated for prompt in prefilled)
