@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from equipoise.errors import MissingExtraError
-from equipoise.models.adapter import write_base_settings
+from equipoise.files import write_whole
+from equipoise.models.adapter import ADAPTER_WEIGHTS, write_base_settings
 
 
 def add_adapters(
@@ -88,7 +89,7 @@ def save_adapter(model: Any, folder: Path, base: str, *, prefix: str = "") -> No
         inner + name.removeprefix(outer): weight.detach().to("cpu", torch.bfloat16).contiguous()
         for name, weight in get_peft_model_state_dict(model).items()
     }
-    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_whole(folder / ADAPTER_WEIGHTS[0], save(state, metadata={"format": "pt"}))
     config = model.peft_config["default"]
     config.inference_mode, config.base_model_name_or_path = True, base
     config.save_pretrained(folder)
