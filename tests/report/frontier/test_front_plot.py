@@ -7,18 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from equipoise.report.frontier.plot import (
-    HEIGHT,
-    LABEL,
-    LEFT,
-    LETTER,
-    LONGEST,
-    RIGHT,
-    TOP,
-    WIDTH,
-    FrontPoint,
-    draw_front,
-)
+from equipoise.report.frontier.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, FrontPoint, draw_front
+from equipoise.report.frontier.plot_labels import LABEL, LETTER, LONGEST
 from tests.report.frontier.measured import row
 
 
@@ -54,9 +44,10 @@ def test_the_front_is_a_staircase_through_its_points() -> None:
 
 def box_of(point: FrontPoint) -> tuple[float, float, float, float]:
     """What the label of a point covers: left, top, right, bottom."""
-    width = LETTER * len(f"{point.number} {point.label}".strip())
-    ends = (point.label_x, point.label_x + (width if point.label_begins else -width))
-    return min(ends), point.label_y - LABEL / 2, max(ends), point.label_y + LABEL / 2
+    label = point.label
+    width = LETTER * len(f"{point.number} {label.text}".strip())
+    ends = (label.x, label.x + (width if label.begins else -width))
+    return min(ends), label.y - LABEL / 2, max(ends), label.y + LABEL / 2
 
 
 def apart(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
@@ -77,12 +68,28 @@ def test_equal_points_get_labels_apart_inside_the_frame(name: str, at: tuple[int
         assert all(apart(box, other) for other in boxes[:i])
 
 
+def test_points_at_one_place_share_one_line_to_their_names() -> None:
+    plot = draw_front([row("plain", 60, 40), row("guard", 60, 40), row("prompt:few-shot", 120, 140)])
+    plain, guard, other = (point.label for point in plot.points)
+    assert (plain.x, abs(plain.y - guard.y)) == (guard.x, LABEL)
+    assert sorted([plain.is_first, guard.is_first]) == [False, True]
+    assert other.is_first
+    assert other.text == "few-shot"
+
+
+def test_a_label_crosses_no_interval_where_there_is_room_beside_it() -> None:
+    (point,) = draw_front([row("guard", 100, 100)]).points
+    across = (point.left, point.y, point.right, point.y)
+    up = (point.x, point.high, point.x, point.low)
+    assert all(apart(box_of(point), bar) for bar in (across, up))
+
+
 def test_a_label_has_the_name_or_the_number_alone_where_there_is_no_room() -> None:
     alone = draw_front([row("guard", 60, 40)])
-    assert alone.points[0].label == "guard"
+    assert alone.points[0].label.text == "guard"
     crowded = draw_front([row("prompt:few-shot then guard", 60, 40) for _ in range(30)])
-    assert "" in {point.label for point in crowded.points}
-    cut = draw_front([row("x" * 200, 60, 40)]).points[0].label
+    assert "" in {point.label.text for point in crowded.points}
+    cut = draw_front([row("x" * 200, 60, 40)]).points[0].label.text
     assert len(cut) == LONGEST
     assert cut.endswith("\N{HORIZONTAL ELLIPSIS}")
 

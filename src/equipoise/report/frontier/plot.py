@@ -10,6 +10,7 @@ from typing import Final
 
 from equipoise.audit.frontier.document import FrontierRow
 from equipoise.report.audit.numbers import interval, percent
+from equipoise.report.frontier.plot_labels import PlacedLabel, PointName, place_labels
 
 WIDTH, HEIGHT = 600, 500
 LEFT, RIGHT, TOP, BOTTOM = 72, 30, 14, 62
@@ -17,22 +18,6 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 30, 14, 62
 COLOURS: Final = 6
 LEAST: Final = 0.1
 """The axes reach at least so far."""
-LABEL: Final = 17
-"""Height of a label."""
-LETTER: Final = 7.4
-"""Width of a letter of a label, rather too wide than too narrow."""
-LONGEST: Final = 34
-"""Letters of a label; what is longer is cut, as the whole name stands in the table."""
-DOT: Final = 7.0
-"""Half the width of a point with some room."""
-AROUND: Final = tuple((side, dx, dy) for radius in (13, 28, 43, 60, 80, 100) for side, dx, dy in (
-    (1, radius, 0), (-1, -radius, 0), (1, radius, -radius), (1, radius, radius), (-1, -radius, -radius),
-    (-1, -radius, radius), (1, -DOT, -radius - 5), (1, -DOT, radius + 5),
-))  # fmt: skip
-"""Where the label of a point may stand, in order of preference; 1 where it begins there, -1 where it ends."""
-
-PlotBox = tuple[float, float, float, float]
-"""Left, top, right and bottom of what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +50,8 @@ class FrontPoint:
     """Lower end of the vertical interval: further down."""
     high: float
     """Its upper end."""
-    label_x: float
-    """Where the label begins, or ends."""
-    label_y: float
-    """Its middle."""
-    label_begins: bool
-    """Whether the label begins at `label_x`."""
-    label: str
-    """Name of the variant, perhaps cut; empty where there is room for the number alone."""
+    label: PlacedLabel
+    """Its name, and where that stands."""
     solid: bool
     """Whether it is on the front in at least half of the resamples."""
     words: str
@@ -124,37 +103,35 @@ def draw_front(rows: Sequence[FrontierRow]) -> FrontPlot:
     def y(rate: float) -> float:
         return round(HEIGHT - BOTTOM - rate / up * (HEIGHT - TOP - BOTTOM), 2)
 
-    centres = [(x(row.needless.rate or 0.0), y(row.harmful.rate or 0.0)) for _, row in shown]
-    taken: list[PlotBox] = [(cx - DOT, cy - DOT, cx + DOT, cy + DOT) for cx, cy in centres]
-    points = []
-    for (number, row), (cx, cy) in zip(shown, centres, strict=True):
-        name = row.name if len(row.name) <= LONGEST else row.name[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        spot = _free_spot(cx, cy, len(f"{number} {name}") * LETTER, taken)
-        if spot is None:
-            name, spot = "", _free_spot(cx, cy, len(str(number)) * LETTER, taken)
-        side, label_x, label_y, box = spot or (1, cx + DOT, cy - DOT, (cx, cy, cx, cy))
-        taken.append(box)
-        points.append(
-            FrontPoint(
-                number=number,
-                look=number % COLOURS,
-                x=cx,
-                y=cy,
-                left=x(row.needless.low),
-                right=x(row.needless.high),
-                low=y(row.harmful.low),
-                high=y(row.harmful.high),
-                label_x=label_x,
-                label_y=label_y,
-                label_begins=side == 1,
-                label=name,
-                solid=row.membership is not None and row.membership.share >= 0.5,
-                words=(
-                    f"{number} {row.name}: needless refusals {percent(row.needless.rate)} ({interval(row.needless)}), "
-                    f"harmful answers {percent(row.harmful.rate)} ({interval(row.harmful)})"
-                ),
-            )
+    names = [PointName(n, r.name, x(r.needless.rate or 0.0), y(r.harmful.rate or 0.0)) for n, r in shown]
+    bars = [
+        bar
+        for name, (_, row) in zip(names, shown, strict=True)
+        for bar in (
+            (x(row.needless.low), name.y, x(row.needless.high), name.y),
+            (name.x, y(row.harmful.high), name.x, y(row.harmful.low)),
         )
+    ]
+    labels = place_labels(names, (LEFT + 2, TOP, WIDTH - 2, HEIGHT - BOTTOM), bars)
+    points = [
+        FrontPoint(
+            number=name.number,
+            look=name.number % COLOURS,
+            x=name.x,
+            y=name.y,
+            left=across_bar[0],
+            right=across_bar[2],
+            low=up_bar[3],
+            high=up_bar[1],
+            label=label,
+            solid=row.membership is not None and row.membership.share >= 0.5,
+            words=(
+                f"{name.number} {row.name}: needless refusals {percent(row.needless.rate)} ({interval(row.needless)}), "
+                f"harmful answers {percent(row.harmful.rate)} ({interval(row.harmful)})"
+            ),
+        )
+        for name, (_, row), label, across_bar, up_bar in zip(names, shown, labels, bars[::2], bars[1::2], strict=True)
+    ]
     front = [row for _, row in shown if row.membership is not None and row.membership.on_front]
     corners = sorted({(row.needless.rate or 0.0, row.harmful.rate or 0.0) for row in front})
     return FrontPlot(tuple(points), _staircase([(x(a), y(b)) for a, b in corners]), _ticks(across, x), _ticks(up, y))
@@ -180,22 +157,3 @@ def _staircase(corners: Sequence[tuple[float, float]]) -> str:
     for (_, above), (across, below) in pairwise(corners):
         parts.append(f"L{across},{above} L{across},{below}")
     return " ".join([*parts, f"L{WIDTH - RIGHT},{corners[-1][1]}"])
-
-
-def _free_spot(x: float, y: float, width: float, taken: Sequence[PlotBox]) -> tuple[int, float, float, PlotBox] | None:
-    """The first place for a label around a point that is inside the frame and covers nothing; None if there is none.
-
-    Returns:
-        1 where the label begins at the place and -1 where it ends, the place, and what the label covers.
-    """
-    for side, dx, dy in AROUND:
-        at, middle = x + dx, y + dy
-        box = (min(at, at + side * width), middle - LABEL / 2, max(at, at + side * width), middle + LABEL / 2)
-        inside = box[0] > LEFT + 2 and box[2] < WIDTH - 2 and box[1] > TOP and box[3] < HEIGHT - BOTTOM
-        if inside and not any(_overlap(box, other) for other in taken):
-            return side, at, middle, box
-    return None
-
-
-def _overlap(one: PlotBox, two: PlotBox) -> bool:
-    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
