@@ -13,6 +13,7 @@ from torch import Tensor
 from equipoise.models.chat import ConversationFormat
 from equipoise.models.differentiable_processor import encode, to_device
 from equipoise.models.encoded_prompt import require_supported_pictures
+from equipoise.models.length_groups import STEP_ON_CPU, STEP_ON_GPU, length_groups
 from equipoise.types import Exchange, FinishReason, Prompt
 
 
@@ -64,12 +65,14 @@ def generate(
     config: Any,
     model_name: str,
 ) -> list[tuple[Exchange, list[int]]]:
-    """The exchange of each prompt with the tokens of its reply; prompts with as many pictures share a batch."""
+    """The exchange of each prompt with the tokens of its reply.
+
+    Prompts of similar length with as many pictures share a batch.
+    """
     for prompt in prompts:
         require_supported_pictures(processor, chat, prompt)
     replies: dict[int, tuple[Exchange, list[int]]] = {}
-    for count in sorted({len(prompt.pictures) for prompt in prompts}):
-        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+    for indices in _batches(processor, chat, prompts, config.max_new_tokens, model.device):
         batch = [prompts[i] for i in indices]
         inputs = prompt_inputs(processor, chat, batch)
         prompt_length = inputs["input_ids"].shape[1]
@@ -90,6 +93,20 @@ def generate(
             text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
             replies[i] = (Exchange(prompt, text, finish, model_name), tokens.tolist())
     return [replies[i] for i in range(len(prompts))]
+
+
+def _batches(
+    processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt], steps: int, device: torch.device
+) -> Iterator[list[int]]:
+    """Indices of prompts that are decoded together."""
+    cost = STEP_ON_CPU if device.type == "cpu" else STEP_ON_GPU
+    for count in sorted({len(prompt.pictures) for prompt in prompts}):
+        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+        # Without what stands for the pictures, which is about as long in every prompt of a batch.
+        texts = [chat.render(prompts[i]) for i in indices]
+        lengths = [len(ids) for ids in processor.tokenizer(texts, verbose=False)["input_ids"]]
+        for group in length_groups(lengths, steps, step_cost=cost):
+            yield [indices[i] for i in group]
 
 
 def prompt_inputs(processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt]) -> dict[str, Any]:
