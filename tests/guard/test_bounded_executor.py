@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from equipoise.guard.bounded_executor import CLIENT, BoundedExecutor, CheckUnavailable, checkpoint
+from equipoise.guard.bounded_executor import CLIENT, BoundedExecutor, CheckUnavailable
+from equipoise.guard.checkpoints import checkpoint
 
 pytestmark = pytest.mark.anyio
 

@@ -11,13 +11,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Final
+from typing import Any, Final
 
 from equipoise.execution.backend import WorkerBackend, WorkerDeath, WorkerEvent
 from equipoise.execution.items import Parcel
@@ -28,9 +28,42 @@ JOIN_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
-class _WorkerProcess:
+class SpawnedProcess:
+    """A process that was started anew, and our end of the pipe to it."""
+
     process: SpawnProcess
     pipe: Connection
+
+    @classmethod
+    def start(cls, name: str, target: Callable[[Any, Connection], None], argument: Any) -> SpawnedProcess:
+        """Start a process; it ends with this one at the latest (`end_with_parent`).
+
+        Args:
+            name: of the process.
+            target: its main function, which stands in an importable module.
+            argument: pickled; `target` gets it, and the other end of the pipe.
+        """
+        context = multiprocessing.get_context("spawn")
+        # A pipe for each process, no shared queue: a process that is killed while it holds a queue's lock blocks all
+        # others.
+        ours, theirs = context.Pipe()
+        process = context.Process(target=target, args=(argument, theirs), name=name, daemon=True)
+        process.start()
+        # With our copy of its end closed, the pipe ends when the process does.
+        theirs.close()
+        return cls(process, ours)
+
+    def bury(self) -> str:
+        """Wait for its end; returns how it ended."""
+        self.process.join(JOIN_SECONDS)
+        code = self.process.exitcode
+        if code is None:
+            # Its pipe has ended, but it has not: nothing that it does counts any more.
+            self.process.kill()
+            self.process.join()
+            return "closed its pipe"
+        self.process.close()
+        return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
 class SpawnBackend(WorkerBackend):
@@ -42,7 +75,7 @@ class SpawnBackend(WorkerBackend):
 
     def __init__(self, launches: Sequence[WorkerLaunch]) -> None:
         self._launches = {launch.name: launch for launch in launches}
-        self._running: dict[str, _WorkerProcess] = {}
+        self._running: dict[str, SpawnedProcess] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -56,15 +89,7 @@ class SpawnBackend(WorkerBackend):
 
     def start(self, worker: str) -> None:
         """Start a process, which loads."""
-        context = multiprocessing.get_context("spawn")
-        # A pipe for each process, no shared queue: a process that is killed while it holds a queue's lock blocks all
-        # others.
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(self._launches[worker], theirs), name=worker, daemon=True)
-        process.start()
-        # With our copy of its end closed, the pipe ends when the process does.
-        theirs.close()
-        self._running[worker] = _WorkerProcess(process, ours)
+        self._running[worker] = SpawnedProcess.start(worker, _serve, self._launches[worker])
 
     def submit(self, worker: str, key: str, parcel: Parcel) -> None:
         """Send an item; a process that has just died is reported by `wait`."""
@@ -105,22 +130,14 @@ class SpawnBackend(WorkerBackend):
         """Wait for the end of a process and forget it; returns how it ended."""
         running = self._running.pop(worker)
         running.pipe.close()
-        running.process.join(JOIN_SECONDS)
-        code = running.process.exitcode
-        if code is None:
-            # Its pipe has ended, but it has not: nothing that it does counts any more.
-            running.process.kill()
-            running.process.join()
-            return "closed its pipe"
-        running.process.close()
-        return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return running.bury()
 
 
 def _serve(launch: WorkerLaunch, pipe: Connection) -> None:
     """The main function of a process: load, then items until the pipe ends."""
     # Ctrl-C reaches all processes of a terminal. The starting process gets it too, and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    end_with_parent()
     try:
         worker = launch.begin()
         pipe.send(worker.load())
@@ -141,7 +158,7 @@ def _send_error(pipe: Connection, error: Exception) -> None:
         pipe.send(RuntimeError(f"a worker failed:\n{text}"))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Exit as soon as the starting process is gone, also in the middle of an item: nobody waits for the result."""
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,10 +1,15 @@
 """`BoundedExecutor` runs slow work off the event loop: fair turns, a bounded queue, a time limit and a breaker.
 
-Only one piece computes at any moment, as if there were one thread. A long piece calls `checkpoint` between its batches:
-there it ends if its caller has given up, and lets others go first. Who goes next is decided twice: among clients
-the one whose last turn is the longest ago; among a client's pieces the one that has computed least so far (short work
-overtakes long work), where each second of waiting makes up for some computing, so that long work is not starved. A
-piece that pauses keeps its thread; those that have not begun need none.
+On each lane one piece computes at any moment. There is one lane where work is computed in this process, and one for
+each worker process where there are some (`check_pool`). A long piece calls `checkpoint` between its batches: there it
+ends if its caller has given up, and lets others go first. Who goes next is decided twice: among clients the one whose
+last turn is the longest ago; among a client's pieces the one that has computed least so far (short work overtakes long
+work), where each second of waiting makes up for some computing, so that long work is not starved. A piece that pauses
+keeps its thread and its lane; those that have not begun need none.
+
+Where work is cheaper together (`prepare`), a piece that begins also computes what others that wait will need. Each of
+them still has its own turn, in which it finds that done: whoever decides, fails or leaves does so alone. Nothing waits
+for company.
 """
 
 from __future__ import annotations
@@ -15,13 +20,15 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+from equipoise.guard.checkpoints import Abandoned, LaneLost, pausing
 from equipoise.guard.decision import CheckFailure
+from equipoise.guard.turns import FairTurns, WorkPiece
 
 Result = TypeVar("Result")
 FAILURES: Final = 5
@@ -30,13 +37,11 @@ REST: Final = 10.0
 """Seconds after which an open breaker lets work try again; the next such timeout opens it for as long again."""
 SHARE: Final = 0.75
 """Of the queue that one client may take; the rest is for others."""
-AGING: Final = 0.1
-"""Seconds of computing that a second of waiting makes up for."""
 IDLE: Final = 4
 """Threads that are kept for the next work."""
+LOST: Final = "the worker of {} that computed this has died"
 CLIENT: Final[ContextVar[str]] = ContextVar("client", default="")
 """The client that work is for: a key's name or an address; work without a client shares the empty name."""
-_own = threading.local()
 
 
 class CheckUnavailable(Exception):
@@ -52,70 +57,42 @@ class CheckUnavailable(Exception):
         self.kind = kind
 
 
-class Abandoned(BaseException):
-    """The caller has given this work up. Not an `Exception`, so that no detector takes it for its own failure."""
-
-
-def checkpoint() -> None:
-    """To be called between two parts of long work; does nothing outside of an executor.
-
-    Raises:
-        Abandoned: the caller no longer waits.
-    """
-    current: tuple[BoundedExecutor, _Piece] | None = getattr(_own, "current", None)
-    if current is not None:
-        current[0]._pause(current[1])
-
-
-@dataclass(eq=False)
-class _Piece:
-    """Work on its way."""
-
-    work: Callable[[], Any]
-    client: str
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    progress: int
-    """The executor's count of progress when the piece came."""
-    arrived: float = field(default_factory=time.monotonic)
-    used: float = 0.0
-    """Seconds that it has computed."""
-    began: float = 0.0
-    """When its turn began."""
-    paused: bool = False
-    """Whether it has begun and waits for its next turn."""
-    gone: bool = False
-    """Whether its caller has given up."""
-    turn: threading.Event = field(default_factory=threading.Event)
-
-    def order(self, now: float) -> float:
-        return self.used - AGING * (now - self.arrived)
-
-
 class BoundedExecutor:
-    """Runs one piece of work at a time.
+    """Runs one piece of work at a time on each lane.
 
     Args:
         name: of the threads, and what people call the work.
         seconds: for one piece, waiting included.
         waiting: pieces that may be on their way; more are not taken.
+        lanes: that are open at first; see `open_lane`.
+        prepare: computes what pieces share, from their materials; if it raises, nothing was shared.
+        together: pieces that one call of `prepare` may be about; with 1 it is never called.
     """
 
-    def __init__(self, name: str, *, seconds: float = 30.0, waiting: int = 256) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        seconds: float = 30.0,
+        waiting: int = 256,
+        lanes: Sequence[int] = (0,),
+        prepare: Callable[[list[Any]], None] | None = None,
+        together: int = 1,
+    ) -> None:
         self.name = name
         self.seconds = seconds
         self.waiting = waiting
+        self._together = together
+        self._prepare = prepare
         self._lock = threading.Lock()
-        self._ready: list[_Piece] = []
-        self._holder: _Piece | None = None
+        self._turns = FairTurns()
+        self._open = set(lanes)
+        self._holders: dict[int, WorkPiece] = {}
         self._busy: Counter[str] = Counter()
-        self._served: dict[str, int] = {}
-        self._turns = 0
         self._idle = 0
-        self._starts: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._starts: queue.SimpleQueue[WorkPiece | None] = queue.SimpleQueue()
         self._closed = False
         self._progress = 0
-        self._moved = time.monotonic()
         self._failures = 0
         self._opened = 0.0
 
@@ -126,9 +103,9 @@ class BoundedExecutor:
 
     @property
     def hangs(self) -> float:
-        """Seconds for which the piece that computes has neither ended nor reached a checkpoint; 0 where none does."""
+        """The longest time for which a piece has computed without a checkpoint, in seconds; 0 where none computes."""
         with self._lock:
-            return time.monotonic() - self._moved if self._holder is not None else 0.0
+            return time.monotonic() - min((piece.began for piece in self._holders.values()), default=time.monotonic())
 
     def refusal(self) -> CheckUnavailable | None:
         """Why a further piece of this client would not be taken now; None where it would."""
@@ -147,15 +124,36 @@ class BoundedExecutor:
             return CheckUnavailable(f"{share} {self.name} of this client wait already", "crowded")
         return None
 
-    async def run(self, work: Callable[[], Result], seconds: float | None = None) -> Result:
+    def open_lane(self, number: int) -> None:
+        """Let pieces be computed on a lane from now on."""
+        with self._lock:
+            if not self._closed:
+                self._open.add(number)
+                self._next()
+
+    def close_lane(self, number: int) -> None:
+        """Give a lane no more pieces; those that paused there raise `LaneLost`."""
+        with self._lock:
+            self._open.discard(number)
+            for piece in [piece for piece in self._turns.ready if piece.lane == number]:
+                piece.lane = None
+                if piece.paused:
+                    self._turns.ready.remove(piece)
+                    piece.lost = True
+                    piece.turn.set()
+            self._next()
+
+    async def run(self, work: Callable[[], Result], seconds: float | None = None, *, material: Any = None) -> Result:
         """What the work returns or raises.
 
         Args:
             work: called on a thread.
             seconds: instead of the executor's own.
+            material: what `prepare` needs of it; None computes it by itself.
 
         Raises:
             CheckUnavailable: it was not taken, or took too long; it then ends at its next checkpoint.
+            LaneLost: what computed it has died.
         """
         if self.is_open:
             raise CheckUnavailable(f"the breaker is open: {self.name} hang", "hanging")
@@ -164,9 +162,9 @@ class BoundedExecutor:
         with self._lock:
             if (full := self._full(CLIENT.get())) is not None:
                 raise full
-            piece = _Piece(work, CLIENT.get(), loop, loop.create_future(), self._progress)
+            piece = WorkPiece(work, CLIENT.get(), loop, loop.create_future(), self._progress, material=material)
             self._busy[piece.client] += 1
-            self._ready.append(piece)
+            self._turns.ready.append(piece)
             self._next()
         try:
             # `wait`, not `wait_for`: on a timeout the future stays usable, and the thread that computes may still end
@@ -184,38 +182,31 @@ class BoundedExecutor:
             raise CheckUnavailable(f"no answer within {seconds:g} seconds", "late")
         return cast("Result", piece.future.result())
 
-    def _leave(self, piece: _Piece) -> None:
+    def _leave(self, piece: WorkPiece) -> None:
         """Give a piece up: it is never begun, or ends at its next checkpoint."""
         with self._lock:
             piece.gone = True
-            if piece in self._ready and not piece.paused:
-                self._ready.remove(piece)
+            if piece in self._turns.ready and not piece.paused:
+                self._turns.ready.remove(piece)
                 self._count_out(piece)
 
-    def _count_out(self, piece: _Piece) -> None:
+    def _count_out(self, piece: WorkPiece) -> None:
         self._busy[piece.client] -= 1
         if not self._busy[piece.client]:
-            # Clients without work are removed, or this would grow with every client that ever asked.
             del self._busy[piece.client]
-            self._served.pop(piece.client, None)
-
-    def _best(self) -> _Piece:
-        """The piece whose turn it is; abandoned ones first, since they only end."""
-        now = time.monotonic()
-        # Between clients: round robin by the number of the last turn, so that a client gains nothing by sending more.
-        # Within a client: least computing first, aged by waiting (`_Piece.order`), so that nothing waits for ever.
-        return min(self._ready, key=lambda piece: (not piece.gone, self._served.get(piece.client, 0), piece.order(now)))
+            self._turns.forget(piece.client)
 
     def _next(self) -> None:
-        """Begin a turn if no piece computes; the lock is held."""
-        if self._holder is not None or not self._ready:
-            return
-        piece = self._best()
-        self._ready.remove(piece)
-        self._holder = piece
-        self._turns += 1
-        self._served[piece.client] = self._turns
-        piece.began = self._moved = time.monotonic()
+        """Begin a turn on each lane where no piece computes; the lock is held."""
+        for number in sorted(self._open - self._holders.keys()):
+            # Where no thread could be started, the turns behind this one have been given already.
+            if number not in self._holders and (piece := self._turns.best(number)) is not None:
+                self._begin(piece, number)
+
+    def _begin(self, piece: WorkPiece, number: int) -> None:
+        """Give a piece its turn; the lock is held."""
+        self._turns.take(piece, number)
+        self._holders[number] = piece
         # A paused piece has a thread with its stack already: it is woken. Another one takes a waiting thread, or a new
         # one. The count of idle threads goes down here, under the lock: in the thread, one could be given away twice.
         if piece.paused:
@@ -227,28 +218,32 @@ class BoundedExecutor:
         else:
             self._start(piece)
 
-    def _start(self, piece: _Piece) -> None:
+    def _start(self, piece: WorkPiece) -> None:
         """Begin a piece on a new thread; the lock is held."""
         try:
             threading.Thread(target=self._work, args=(piece,), name=self.name, daemon=True).start()
         except RuntimeError as error:
             # The system has no thread left. The turn must go on to the next piece, or nothing would ever be checked
             # again; a paused one needs no new thread.
-            self._holder = None
+            self._release(piece)
             self._count_out(piece)
             self._deliver(piece, None, CheckUnavailable(f"no thread for {self.name}: {error}", "overloaded"))
             self._next()
 
+    def _release(self, piece: WorkPiece) -> None:
+        """End a piece's turn, if it has one; the lock is held."""
+        if piece.lane is not None and self._holders.get(piece.lane) is piece:
+            del self._holders[piece.lane]
+
     @staticmethod
-    def _deliver(piece: _Piece, result: Any, error: BaseException | None) -> None:
+    def _deliver(piece: WorkPiece, result: Any, error: BaseException | None) -> None:
         """Give a piece's end to the caller, whose event loop may have been closed meanwhile."""
         with suppress(RuntimeError):
             piece.loop.call_soon_threadsafe(_end, piece.future, result, error)
 
-    def _pause(self, piece: _Piece) -> None:
+    def _pause(self, piece: WorkPiece) -> None:
         with self._lock:
             now = time.monotonic()
-            self._moved = now
             if piece.used:
                 # The first checkpoint may lie before all computing, so it shows nothing.
                 self._progress += 1
@@ -257,35 +252,39 @@ class BoundedExecutor:
             piece.began = now
             if piece.gone:
                 raise Abandoned
-            if not self._ready:
+            assert piece.lane is not None
+            if piece.lane not in self._open:
+                raise LaneLost(LOST.format(self.name))
+            if self._turns.best(piece.lane) is None:
                 return
             # The event is cleared before `_next`, which may give the turn straight back to this piece: cleared later,
             # that wake-up would be lost, and the piece would sleep for ever while it holds the turn.
             piece.turn.clear()
             piece.paused = True
-            self._ready.append(piece)
-            self._holder = None
+            self._turns.ready.append(piece)
+            self._release(piece)
             self._next()
         # Outside of the lock: others compute while this thread waits.
         piece.turn.wait()
+        if piece.lost:
+            raise LaneLost(LOST.format(self.name))
         if piece.gone:
             raise Abandoned
 
-    def _work(self, first: _Piece) -> None:
+    def _work(self, first: WorkPiece) -> None:
         """The loop of one thread: the piece that it was started for, then further pieces."""
-        piece: _Piece | None = first
+        piece: WorkPiece | None = first
         while piece is not None:
             result: Any = None
             error: BaseException | None = None
-            _own.current = (self, piece)
             try:
-                result = piece.work()
+                with pausing(partial(self._pause, piece), piece):
+                    self._share(piece)
+                    result = piece.work()
             except Exception as raised:  # noqa: BLE001 - the caller that waits for the result gets it
                 error = raised
             except BaseException as raised:  # noqa: BLE001 - the event loop would take it for its own end
                 error = RuntimeError(f"{type(raised).__name__}: {raised}")
-            finally:
-                _own.current = None
             self._count_done(piece)
             self._deliver(piece, result, error)
             # Neither may be kept alive while this thread waits.
@@ -296,13 +295,29 @@ class BoundedExecutor:
                 self._idle += 1
             piece = self._starts.get()
 
-    def _count_done(self, piece: _Piece) -> None:
+    def _share(self, first: WorkPiece) -> None:
+        """Compute what a piece shares with others that wait, if there are any."""
+        if self._prepare is None or self._together < 2 or first.material is None:
+            return
+        with self._lock:
+            company = self._turns.company(first, self._together)
+            if len(company) < 2:
+                return
+            materials = [piece.material for piece in company]
+            for piece in company:
+                # They go on on this lane, where what is prepared for them will be.
+                piece.material, piece.lane = None, first.lane
+        # Whatever is wrong with one of them shows in its own turn, and in nobody else's.
+        with suppress(Exception):
+            self._prepare(materials)
+
+    def _count_done(self, piece: WorkPiece) -> None:
         """End a piece's turn and begin the next."""
         with self._lock:
             self._progress += 1
             if not piece.gone:
                 self._failures = 0
-            self._holder = None
+            self._release(piece)
             self._count_out(piece)
             self._next()
 
@@ -311,11 +326,11 @@ class BoundedExecutor:
         with self._lock:
             self._closed = True
             # What has not begun fails at once. What has begun owns a thread, so it is only marked, and ends itself.
-            for piece in [piece for piece in self._ready if not piece.paused]:
-                self._ready.remove(piece)
+            for piece in [piece for piece in self._turns.ready if not piece.paused]:
+                self._turns.ready.remove(piece)
                 self._count_out(piece)
                 self._deliver(piece, None, CheckUnavailable("the gateway is closing", "overloaded"))
-            for piece in [*self._ready, *([self._holder] if self._holder is not None else [])]:
+            for piece in [*self._turns.ready, *self._holders.values()]:
                 piece.gone = True
             # None tells an idle thread to end.
             for _ in range(self._idle):

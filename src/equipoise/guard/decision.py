@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from equipoise.guard.guard_input import GuardInput
 
@@ -40,6 +40,10 @@ class HarmScore:
     """How long it took."""
     reading: str = ""
     """How the text was read that has this score, such as `decoded`; empty where as it stands."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle, which cannot write the read-only mapping that stands for no kinds."""
+        return {**self.__dict__, "categories": dict(self.categories)}
 
     @property
     def category(self) -> str | None:

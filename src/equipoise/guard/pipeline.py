@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, runtime_checkable
 
-from equipoise.guard.bounded_executor import checkpoint
+from equipoise.guard.checkpoints import checkpoint
 from equipoise.guard.decision import (
     WITHHELD,
     CheckFailure,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from equipoise.guard.bounded_executor import checkpoint
+from equipoise.guard.checkpoints import checkpoint
 from equipoise.guard.decision import HarmScore
 from equipoise.guard.detector.network import HarmNetwork, batch
 from equipoise.guard.detector.template import Template, too_long
