@@ -15,7 +15,7 @@ from typing import Final
 
 from equipoise.guard.decision import Detector, HarmScore
 from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.pipeline import failure_score, run_detector
+from equipoise.guard.pipeline import SharingDetector, failure_score, run_detector
 from equipoise.guard.policy import CascadeBand
 from equipoise.judges.run_judge import digest, identity_of, name_of
 from equipoise.types import Exchange, Judge, Message, Prompt, Verdict
@@ -53,6 +53,16 @@ class CascadeDetector:
     def with_band(self, band: CascadeBand) -> CascadeDetector:
         """The same two with the band of a policy."""
         return replace(self, band=band)
+
+    @property
+    def together(self) -> int:
+        """Of the small detector, which is asked about everything; 1 where it shares nothing."""
+        return self.detector.together if isinstance(self.detector, SharingDetector) else 1
+
+    def prepare(self, inputs: Sequence[GuardInput]) -> None:
+        """What the small detector will need; the bigger guard is asked one by one."""
+        if isinstance(self.detector, SharingDetector):
+            self.detector.prepare(inputs)
 
     @property
     def name(self) -> str:

@@ -41,6 +41,20 @@ class BandedDetector(Protocol):
         ...
 
 
+@runtime_checkable
+class SharingDetector(Protocol):
+    """A detector that computes several replies at once for less than one after the other, and keeps the results."""
+
+    @property
+    def together(self) -> int:
+        """How many replies; 1 where that saves nothing."""
+        ...
+
+    def prepare(self, inputs: Sequence[GuardInput]) -> None:
+        """Compute what it will need of these replies when it is asked for each."""
+        ...
+
+
 @dataclass
 class _PipelineCase:
     """The state of one reply in the loop."""
@@ -124,6 +138,19 @@ class GuardPipeline:
                 _decide(case, score, rail, policy)
         return [as_observed(_final_decision(case, policy), case.original.response, policy) for case in cases]
 
+    @property
+    def together(self) -> int:
+        """How many replies of several requests should be prepared together; 1 where that saves nothing."""
+        return self.detector.together if isinstance(self.detector, SharingDetector) else 1
+
+    def prepare(self, inputs: Sequence[GuardInput]) -> None:
+        """Compute what the detector will need of these replies, so that a check of each finds it done.
+
+        It decides nothing, and no check needs it: whoever calls it may ignore what it raises.
+        """
+        if isinstance(self.detector, SharingDetector):
+            self.detector.prepare([text for item in inputs for text in _texts(item)])
+
     def screen(self, inputs: Sequence[GuardInput], policy: Policy | None = None) -> list[GuardDecision]:
         """Decisions of the input rail about requests, before there is a reply.
 
@@ -171,9 +198,14 @@ def _all_readings(item: GuardInput, rail: Rail) -> list[tuple[str, GuardInput]]:
 
     The name of a reading is empty for a text as it stands. A side text is scored as a reply of its own to the request.
     """
-    texts = [item, *(replace(item, response=text, side_texts=()) for text in item.side_texts)]
+    texts = _texts(item)
     further = [variant for text in texts for variant in variants(text)] if rail.readings else []
     return [*(("", text) for text in texts), *further]
+
+
+def _texts(item: GuardInput) -> list[GuardInput]:
+    """A reply and its side texts, each as one to be scored."""
+    return [item, *(replace(item, response=text, side_texts=()) for text in item.side_texts)]
 
 
 def _decide(case: _PipelineCase, score: HarmScore, rail: Rail, policy: Policy) -> None:

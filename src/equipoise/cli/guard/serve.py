@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +12,12 @@ import typer
 from equipoise.cli.console import quiet, warn
 from equipoise.cli.options.expansion import with_options
 from equipoise.cli.options.guard import Detoxifiers, GuardDeviceOptions, GuardOptions, PictureGuard, picture_detector
+from equipoise.cli.options.param_types import MACHINE
 from equipoise.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from equipoise.guard.gateway.gateway_state import GatewayState
+    from equipoise.guard.guard import Guard
 
 
 @with_options
@@ -52,6 +55,15 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence after which the upstream hangs.")] = 120.0,
     check_seconds: Annotated[float, typer.Option(min=0.01, help="Seconds for one check, waiting included.")] = 30.0,
+    check_workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Processes for the checks, each with the guard in memory: one for each core. 0: they are computed in "
+            "the gateway's own process, one at a time.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 0,
 ) -> None:
     """Serve chat completions whose replies were judged: harmful ones leave rewritten, refused or not at all."""
     try:
@@ -69,17 +81,20 @@ def serve(
     from equipoise.guard.record.store import AuditRecord
     from equipoise.judges.catalogue import key_from
 
-    quiet()
-    _use_one_thread()
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
-    loaded = guard.load(device, detoxifier)
-    detector_of_pictures = picture_detector(picture_guard, guard.guard_key_env, device)
     files = WatchedFiles(guard.policy, keys)
     clients = files.read()
-    reads = any(policy.pictures.read_text for policy in (loaded.policy, *clients.policies.values()))
+    load = _GuardLoading(guard, device, detoxifier)
+    if check_workers:
+        quiet()
+        checks = AsyncGuard.in_workers(load, check_workers, seconds=check_seconds)
+    else:
+        checks = AsyncGuard(load(), seconds=check_seconds)
+    detector_of_pictures = picture_detector(picture_guard, guard.guard_key_env, device)
+    reads = any(policy.pictures.read_text for policy in (checks.pipeline.policy, *clients.policies.values()))
     service = GatewayState(
         target,
-        AsyncGuard(loaded, seconds=check_seconds),
+        checks,
         clients,
         AuditRecord(record) if record is not None else None,
         OCR() if reads else None,
@@ -96,11 +111,21 @@ def serve(
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _use_one_thread() -> None:
-    """A small network is no faster on several cores, and the event loop needs one of them."""
-    import torch
+@dataclass(frozen=True)
+class _GuardLoading:
+    """Loads the guard, in this process or, pickled, in a worker."""
 
-    torch.set_num_threads(1)
+    options: GuardOptions
+    device: GuardDeviceOptions
+    detoxifiers: list[str] | None
+
+    def __call__(self) -> Guard:
+        import torch
+
+        quiet()
+        # A small network is no faster on several cores, and the event loop, or another worker, needs them.
+        torch.set_num_threads(1)
+        return self.options.load(self.device, self.detoxifiers)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -129,4 +154,6 @@ def _ready(service: GatewayState, listening: socket.socket, upstream: str) -> No
         warn("no --record: nothing is recorded")
     address = "{}:{}".format(*listening.getsockname()[:2])
     description = f"policy {guard.policy.name}@{guard.policy.revision}, detector {guard.detector.name}"
+    if service.guard.pool is not None:
+        description += f", checks in {service.guard.pool.ready} processes"
     print(f"listening on http://{address}/v1 before {upstream}: {description}", flush=True)

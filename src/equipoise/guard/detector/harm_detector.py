@@ -25,6 +25,8 @@ BATCH: Final = 16
 """Windows in one forward pass."""
 KEPT: Final = 2048
 """Windows whose logits are cached."""
+TOGETHER: Final = 16
+"""Replies of several requests that share a forward pass on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -166,22 +168,52 @@ class HarmDetector:
         # window's token ids, which are all that the network sees.
         logits = self._cache.get(windows)
         for part, ids, mask in self._batches(windows - logits.keys()):
-            checkpoint()
-            with torch.inference_mode():
-                if self.early_exit is None:
-                    values = self.network.windows(ids, mask).float()
-                else:
-                    values = self.early_exit.network.windows(ids, mask).float()
-                    # The shallow network only decides that a window is harmless; the full one decides the others.
-                    # One-sided on purpose: a wrong "harmless" of the shallow network lets harm through, so its
-                    # threshold is set low (see `early_exit` in training); a wrong "undecided" costs time only.
-                    undecided = values >= self.early_exit.threshold
-                    if undecided.any():
-                        values[undecided] = self.network.windows(ids[undecided], mask[undecided]).float()
-            computed = dict(zip(part, values.tolist(), strict=True))
-            self._cache.put(computed)
-            logits |= computed
+            logits |= self._computed(part, ids, mask)
         return [max(logits[window] for window in row) for row in rows]
+
+    @property
+    def together(self) -> int:
+        """How many replies of several requests should share a forward pass; 1 where that saves nothing.
+
+        One reply of a hundred words leaves most of a GPU idle. A core of a processor it does not: there a batch of
+        eight takes nearly the time of eight, and the first of them would wait for all.
+        """
+        return 1 if self.device == "cpu" else TOGETHER
+
+    def prepare(self, inputs: Sequence[GuardInput]) -> None:
+        """Compute windows of several replies in one forward pass, for those who will soon ask for each by itself.
+
+        At most as many as one batch holds, and only those of like length, so that the pass is bounded and little of it
+        is padding. What is left out is computed when it is asked for.
+
+        Args:
+            inputs: the replies, the most urgent first.
+        """
+        rows = self.windows([item for item in inputs if item.response.strip() and not too_long(item)])
+        windows = list(dict.fromkeys(window for row in rows for window in row))
+        known = self._cache.get(windows)
+        missing = [window for window in windows if window not in known]
+        like = [window for window in missing if len(missing[0]) / 2 <= len(window) <= 2 * len(missing[0])]
+        for part, ids, mask in self._batches(like[:BATCH]):
+            self._computed(part, ids, mask)
+
+    def _computed(self, part: Sequence[Window], ids: Tensor, mask: Tensor) -> dict[Window, float]:
+        """The logits of a batch of windows, which are cached as well."""
+        checkpoint()
+        with torch.inference_mode():
+            if self.early_exit is None:
+                values = self.network.windows(ids, mask).float()
+            else:
+                values = self.early_exit.network.windows(ids, mask).float()
+                # The shallow network only decides that a window is harmless; the full one decides the others. One-sided
+                # on purpose: a wrong "harmless" of the shallow network lets harm through, so its threshold is set low
+                # (see `early_exit` in training); a wrong "undecided" costs time only.
+                undecided = values >= self.early_exit.threshold
+                if undecided.any():
+                    values[undecided] = self.network.windows(ids[undecided], mask[undecided]).float()
+        computed = dict(zip(part, values.tolist(), strict=True))
+        self._cache.put(computed)
+        return computed
 
     def _batches(self, windows: Iterable[Window]) -> Iterator[tuple[list[Window], Tensor, Tensor]]:
         """Batches of windows, with their token ids and mask [windows, length]."""

@@ -67,6 +67,8 @@ class GatewayState:
     def __post_init__(self) -> None:
         """Create metrics, tracing and executors."""
         self.metrics = GatewayMetrics()
+        if self.guard.pool is not None:
+            self.metrics.watch_workers(self.guard.pool)
         self.tracing = Tracing.from_environment()
         self._reading = BoundedExecutor("readings")
         self._background: set[asyncio.Task[object]] = set()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from equipoise.guard.check_pool import CheckPool
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -25,6 +30,15 @@ class GatewayMetrics:
         self.unrecorded = Counter("record_failures", text, namespace=space, registry=into)
         text = "Changes of policy or keys, taken or broken."
         self.reloads = Counter("reloads", text, ["result"], space, registry=into)
+        text = "Worker processes that can check now."
+        self._workers = Gauge("check_workers_ready", text, namespace=space, registry=into)
+        text = "Worker processes that died, or were ended because they hung."
+        self._deaths = Gauge("check_worker_deaths", text, namespace=space, registry=into)
+
+    def watch_workers(self, pool: CheckPool) -> None:
+        """Show the processes of checks; without any, both numbers are 0."""
+        self._workers.set_function(lambda: pool.ready)
+        self._deaths.set_function(lambda: pool.deaths)
 
     def text(self) -> bytes:
         """In Prometheus' form."""
