@@ -16,8 +16,39 @@ from equipoise.cli.options.param_types import MACHINE
 from equipoise.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from equipoise.guard.async_guard import AsyncGuard
+    from equipoise.guard.check_worker import GuardLoader
     from equipoise.guard.gateway.gateway_state import GatewayState
     from equipoise.guard.guard import Guard
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Where checks are computed, and how long one may take."""
+
+    check_seconds: Annotated[float, typer.Option(min=0.01, help="Seconds for one check, waiting included.")] = 30.0
+    check_workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Processes for the checks, each with the guard in memory: one for each core. 0: they are computed in "
+            "the gateway's own process, one at a time.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 0
+
+    def start(self, load: GuardLoader) -> AsyncGuard:
+        """The guard off the event loop.
+
+        Raises:
+            EquipoiseError: it cannot be loaded.
+        """
+        from equipoise.guard.async_guard import AsyncGuard
+
+        quiet()
+        if self.check_workers:
+            return AsyncGuard.in_workers(load, self.check_workers, seconds=self.check_seconds)
+        return AsyncGuard(load(), seconds=self.check_seconds)
 
 
 @with_options
@@ -54,16 +85,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence after which the upstream hangs.")] = 120.0,
-    check_seconds: Annotated[float, typer.Option(min=0.01, help="Seconds for one check, waiting included.")] = 30.0,
-    check_workers: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Processes for the checks, each with the guard in memory: one for each core. 0: they are computed in "
-            "the gateway's own process, one at a time.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = 0,
+    check: CheckOptions = CheckOptions(),
 ) -> None:
     """Serve chat completions whose replies were judged: harmful ones leave rewritten, refused or not at all."""
     try:
@@ -84,12 +106,7 @@ def serve(
     target = connect(upstream, seconds=silence, key=key_from(upstream_key_env))
     files = WatchedFiles(guard.policy, keys)
     clients = files.read()
-    load = _GuardLoading(guard, device, detoxifier)
-    if check_workers:
-        quiet()
-        checks = AsyncGuard.in_workers(load, check_workers, seconds=check_seconds)
-    else:
-        checks = AsyncGuard(load(), seconds=check_seconds)
+    checks = check.start(_GuardLoading(guard, device, detoxifier))
     detector_of_pictures = picture_detector(picture_guard, guard.guard_key_env, device)
     reads = any(policy.pictures.read_text for policy in (checks.pipeline.policy, *clients.policies.values()))
     service = GatewayState(
@@ -103,7 +120,7 @@ def serve(
         origins=tuple(allow_origin or ()),
         picture_guard=None
         if detector_of_pictures is None
-        else AsyncGuard(GuardPipeline(detector_of_pictures), seconds=check_seconds),
+        else AsyncGuard(GuardPipeline(detector_of_pictures), seconds=check.check_seconds),
     )
     listening = _bound(host, port)
     _ready(service, listening, upstream)
