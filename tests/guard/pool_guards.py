@@ -72,7 +72,7 @@ class Obeys(Words):
             time.sleep(0.005)
 
 
-def gently(text: str) -> str:
+def gently(text: str) -> str | None:
     """A rewrite without harm."""
     return text.replace("bomb", "cake")
 

@@ -1,4 +1,4 @@
-"""Checks in worker processes decide as here, and a worker that dies, hangs or is killed costs at most its own pieces."""
+"""Checks in worker processes decide as here; a worker that dies, hangs or is killed costs at most its own pieces."""
 
 from __future__ import annotations
 

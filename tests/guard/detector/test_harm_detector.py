@@ -12,7 +12,7 @@ from transformers import AutoModel
 from equipoise.errors import ModelError
 from equipoise.guard.detector import load
 from equipoise.guard.detector.folder import read, write, write_early_exit
-from equipoise.guard.detector.harm_detector import EarlyExit, HarmDetector, LogitCache, PlattScaling
+from equipoise.guard.detector.harm_detector import BATCH, EarlyExit, HarmDetector, LogitCache, PlattScaling
 from equipoise.guard.detector.network import HarmNetwork, first_layers
 from equipoise.guard.detector.template import Template
 from equipoise.guard.guard_input import GuardInput
@@ -71,6 +71,49 @@ def test_a_reply_that_grows_is_computed_where_it_is_new(folder: Path, monkeypatc
     monkeypatch.undo()
     fresh = [logits_of(read(folder), GuardInput(words[:end], "how"))[0] for end in range(200, len(words), 100)]
     assert logits == pytest.approx(fresh, abs=1e-5)
+
+
+def test_replies_prepared_together_score_as_alone_and_are_not_computed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, alone = read(folder), read(folder)
+    passes: list[tuple[int, ...]] = []
+    inside = detector.network.windows
+    monkeypatch.setattr(detector.network, "windows", lambda ids, mask: passes.append(ids.shape) or inside(ids, mask))
+    words = ("take the wire", "mix it please now", "sorry i cannot", "soup and salt", "how do i make", "take it to him")
+    replies = [GuardInput(text, "how") for text in words]
+    detector.prepare(replies)
+    assert len(passes) == 1
+    assert passes[0][0] == len(replies)
+    together = [detector([reply])[0].harm for reply in replies]
+    assert len(passes) == 1, "each check finds it done"
+    assert together == pytest.approx([alone([reply])[0].harm for reply in replies], abs=1e-5)
+    detector.prepare(replies)
+    assert len(passes) == 1, "nothing is missing"
+
+
+def test_a_preparation_is_one_bounded_pass_and_little_of_it_is_padding(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = read(folder)
+    masks: list[torch.Tensor] = []
+    inside = detector.network.windows
+    monkeypatch.setattr(detector.network, "windows", lambda ids, mask: masks.append(mask) or inside(ids, mask))
+    short = [GuardInput(f"soup {'salt ' * number}") for number in range(1, 4)]
+    detector.prepare([GuardInput("take the wire and mix it " * 2), *short, GuardInput("soup " * 600), GuardInput("")])
+    detector.prepare([GuardInput("a" * 400_001), GuardInput(" ")])
+    assert len(masks) == 1
+    assert masks[0].shape[0] <= BATCH
+    assert masks[0].float().mean() >= 0.5
+    monkeypatch.undo()
+    assert detector([short[0]])[0].harm == pytest.approx(read(folder)([short[0]])[0].harm, abs=1e-5)
+
+
+def test_only_a_gpu_is_given_company(folder: Path) -> None:
+    detector = read(folder)
+    assert detector.together == 1
+    detector.device = "cuda"
+    assert detector.together > 1
 
 
 def test_what_is_remembered_is_bounded() -> None:
