@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel
 
 from equipoise.guard import bounded_executor as module
 from equipoise.guard.async_guard import AsyncGuard
 from equipoise.guard.bounded_executor import FAILURES
 from equipoise.guard.decision import GuardDecision, HarmScore
+from equipoise.guard.detector.folder import read, write
+from equipoise.guard.detector.network import HarmNetwork
+from equipoise.guard.detector.template import Template
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.pipeline import FAIL_MODE, GuardPipeline
 from equipoise.guard.policy import Policy, Rail
 from tests.guard.fakes import Words
+from tests.guard.tiny_models import encoder, tokenizer
 
 HARMFUL = GuardInput("a bomb", "How?")
 
@@ -118,3 +125,47 @@ def test_observing_changes_nothing_where_a_check_fails(waits: Waits) -> None:
 
     decision = asyncio.run(go())
     assert (decision.action, decision.response, decision.observed) == ("allow", "a bomb", "withhold")
+
+
+def test_checks_that_share_a_pass_compute_each_reply_once_and_decide_as_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = AutoModel.from_pretrained(encoder(tmp_path / "base"), add_pooling_layer=False)
+    torch.manual_seed(0)
+    write(tmp_path / "made", HarmNetwork(base, "mean"), tokenizer(), Template("exchange", 8, 8, 16, 12))
+    detector, alone = read(tmp_path / "made"), read(tmp_path / "made")
+    passes: list[int] = []
+    inside = detector.network.windows
+    monkeypatch.setattr(detector.network, "windows", lambda ids, mask: passes.append(len(ids)) or inside(ids, mask))
+    words = [
+        "take",
+        "the",
+        "wire",
+        "and",
+        "mix",
+        "it",
+        "please",
+        "now",
+        "sorry",
+        "i",
+        "cannot",
+        "help",
+        "with",
+        "that",
+        "soup",
+        "salt",
+    ]
+    items = [GuardInput(f"{first} {second}", "how") for first in words[:4] for second in words[4:9]]
+
+    async def go() -> list[GuardDecision]:
+        guard = AsyncGuard(GuardPipeline(detector), together=4)
+        decisions = await asyncio.gather(*(guard.check(item, Policy()) for item in items))
+        guard.close()
+        return decisions
+
+    decisions = asyncio.run(go())
+    assert sum(passes) == len(items), "no reply was computed twice"
+    assert max(passes) == 4
+    expected = GuardPipeline(alone)(items)
+    assert [decision.action for decision in decisions] == [decision.action for decision in expected]
+    assert [decision.harm for decision in decisions] == pytest.approx([one.harm for one in expected], abs=1e-5)

@@ -168,6 +168,7 @@ class HarmDetector:
         # window's token ids, which are all that the network sees.
         logits = self._cache.get(windows)
         for part, ids, mask in self._batches(windows - logits.keys()):
+            checkpoint()
             logits |= self._computed(part, ids, mask)
         return [max(logits[window] for window in row) for row in rows]
 
@@ -195,11 +196,11 @@ class HarmDetector:
         missing = [window for window in windows if window not in known]
         like = [window for window in missing if len(missing[0]) / 2 <= len(window) <= 2 * len(missing[0])]
         for part, ids, mask in self._batches(like[:BATCH]):
+            # No checkpoint: there the others would get their turns before this is computed, and compute it themselves.
             self._computed(part, ids, mask)
 
     def _computed(self, part: Sequence[Window], ids: Tensor, mask: Tensor) -> dict[Window, float]:
         """The logits of a batch of windows, which are cached as well."""
-        checkpoint()
         with torch.inference_mode():
             if self.early_exit is None:
                 values = self.network.windows(ids, mask).float()
