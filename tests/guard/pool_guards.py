@@ -52,11 +52,14 @@ class Obeys(Words):
         elif order == "steps":
             # A long piece of many batches, until somebody says that it is enough.
             self.mark(names[0])
-            while not (self.folder / names[1]).exists():
-                with (self.folder / f"{names[0]}.steps").open("a") as file:
-                    file.write(".")
-                time.sleep(0.01)
-                checkpoint()
+            try:
+                while not (self.folder / names[1]).exists():
+                    with (self.folder / f"{names[0]}.steps").open("a") as file:
+                        file.write(".")
+                    time.sleep(0.01)
+                    checkpoint()
+            finally:
+                self.mark(f"{names[0]}.ended")
 
     def mark(self, name: str) -> bool:
         """Leave a mark; returns whether it was there."""
