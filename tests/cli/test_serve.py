@@ -19,7 +19,7 @@ SOON = 90.0
 
 def children(process: int) -> dict[int, str]:
     """The workers of a process that have not ended."""
-    found = {}
+    workers = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -27,8 +27,8 @@ def children(process: int) -> dict[int, str]:
         except OSError:
             continue
         if int(fields[1]) == process and fields[0] != "Z" and "spawn_main" in command:
-            found[int(folder.name)] = command
-    return found
+            workers[int(folder.name)] = command
+    return workers
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -166,8 +166,8 @@ class _CheckProcess:
         try:
             pipe.send((number, order))
             while True:
-                said, kind, value = self._answer(pipe)
-                if said != number:
+                speaker, kind, value = self._answer(pipe)
+                if speaker != number:
                     # A piece that was given up has said something after all.
                     continue
                 if kind == PAUSED:

@@ -47,8 +47,8 @@ async def served_by(folder: Path, workers: int, seconds: float = 30.0) -> AsyncI
 
 async def value(served: Gateway, metric: str) -> float:
     text = (await served.client.get("/metrics")).text
-    (found,) = re.findall(rf"^{metric} (\S+)$", text, re.MULTILINE)
-    return float(found)
+    (number,) = re.findall(rf"^{metric} (\S+)$", text, re.MULTILINE)
+    return float(number)
 
 
 @pytest.mark.parametrize("stream", [False, True])
