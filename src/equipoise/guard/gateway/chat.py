@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
 from equipoise.guard.gateway import chat_request
+from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan, refuse_server_tools
 from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.chat_response import answer_whole, require_capacity
 from equipoise.guard.gateway.chat_stream import ChatStream
@@ -35,11 +37,17 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
     """
     client = service.keys.client(credential(http_request.headers))
     body = await read_json(http_request)
+    refuse_server_tools(body, client.policy.requests.server_tools)
     return await while_connected(http_request, complete(service, client, dict(http_request.headers), body))
 
 
 async def complete(
-    service: GatewayState, client: Client, headers: Mapping[str, str], body: dict[str, Any], route: str = ROUTE
+    service: GatewayState,
+    client: Client,
+    headers: Mapping[str, str],
+    body: dict[str, Any],
+    route: str = ROUTE,
+    plan: ServerToolPlan | None = None,
 ) -> Response:
     """The one chat call behind all routes that answer with a reply.
 
@@ -49,6 +57,7 @@ async def complete(
         headers: of the request.
         body: a chat request.
         route: the path that the client sent its request to.
+        plan: what is done with the server's tools in a request of another API.
 
     Raises:
         RequestProblem: there is no answer; that is recorded first.
@@ -56,8 +65,12 @@ async def complete(
     """
     call = ChatCall(service, client, headers, route)
     try:
+        if plan is not None:
+            call.native, call.left_out = plan.native, plan.left_out
         body, call.wants_moderation = without_moderation_field(body)
         request = chat_request.parse(call, body)
+        if plan is not None:
+            plan.receive(call.receipts)
         stream = body.get("stream") is True
         # Pictures before text: the input rail reads the text that stands in pictures as well, and has to wait for it.
         body, refusal = await chat_request.check_pictures(call, request, body)
@@ -69,8 +82,7 @@ async def complete(
         require_capacity(call, stream=stream)
         # After the checks, so that the operator's own words are judged neither as the user's nor as a reason to refuse.
         body = chat_request.with_prompt(call, body)
-        upstream_headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
-        upstream = await service.upstream.send(_as_bytes(body), upstream_headers, stream=stream)
+        upstream = await _send(call, body, stream=stream)
         call.upstream_headers = passed_back(upstream.headers)
         if stream:
             return await ChatStream(call, request, upstream).answer()
@@ -87,6 +99,22 @@ async def complete(
             call.log.status = 499
             service.run_later(call.write())
         raise
+
+
+async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> httpx.Response:
+    """The upstream's response: to the chat request, or to the client's own where the upstream speaks its API.
+
+    Raises:
+        RequestProblem: no response, or one that is an error.
+    """
+    service = call.service
+    headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
+    if call.native is None:
+        return await service.upstream.send(_as_bytes(body), headers, stream=stream)
+    native = call.native
+    content = await asyncio.to_thread(lambda: _as_bytes(native.sent(call.checked_pictures)))
+    headers = native.headers(headers, call.headers, service.upstream)
+    return await service.upstream.send(content, headers, stream=stream, path=native.path)
 
 
 def _as_bytes(body: Mapping[str, Any]) -> bytes:

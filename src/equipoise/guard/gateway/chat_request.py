@@ -54,8 +54,11 @@ async def check_pictures(
     for part in request.parts:
         if part.kind == "unsupported":
             pictures.mark_unsupported(part.path, "a part of this type cannot be looked at")
+        elif part.kind == "file":
+            pictures.take_file(part.path)
         elif part.kind == "picture" and (url := await pictures.read(part.path, part.url)) is not None:
             body = with_picture(body, part.path, url)
+            call.checked_pictures[part.url] = url
     call.picture_text = pictures.text
     decision = call.picture_decision = await pictures.judge(request.guard_input().question)
     if decision is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from equipoise.guard.gateway.blobs import read
+from equipoise.guard.gateway.carried_event import CarriedEvent
 from equipoise.guard.gateway.dialects import (
     CONTENT_FIELDS,
     CONTENT_KINDS,
@@ -21,12 +22,17 @@ from equipoise.guard.gateway.dialects import (
     is_prose,
     texts_beside,
 )
+from equipoise.guard.gateway.file_parts import FILES, file_words, words_beside
 from equipoise.guard.guard_input import GuardInput
 
 OPERATOR_ROLES: Final = frozenset({"system", "developer"})
 TOOL_ROLES: Final = frozenset({"tool", "function"})
 SPOKEN: Final = ("text", "reasoning")
 """Kinds of parts that people read as running text."""
+SERVER_TOOL: Final = "server_tool."
+"""What the names of fields begin with that hold what one tool of the server's was asked and answered."""
+APART: Final = (*SPOKEN, "server tool")
+"""Kinds of parts that are also judged by themselves."""
 PICTURES: Final = ("picture", "embedded picture")
 """Kinds of parts that are pictures, or called so."""
 _HAS_SCHEME: Final = re.compile(r"\s*(data|https?):", re.IGNORECASE)
@@ -42,8 +48,8 @@ class ContentPart:
     """Where it stands."""
     kind: str
     """`text`, `instruction` (of the operator), `tool call`, `tool result`, `reasoning`, `refusal`, `name`, `picture`,
-    `setting`, `other text`, or `unsupported`; of what stands in a text and holds no words `embedded picture` or
-    `opaque`."""
+    `setting`, `server tool`, `other text`, `file`, or `unsupported`; of what stands in a text and holds no words
+    `embedded picture` or `opaque`."""
     text: str = ""
     """Its words."""
     url: str = ""
@@ -136,7 +142,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
             for at, part in enumerate(value):
                 yield from _image(f"{where}/{at}", part)
         elif name == "audio" and value:
-            yield ContentPart(where, "unsupported")
+            yield ContentPart(where, "file")
         else:
             sort = _kind(name)
             # Numbers may be the arguments of a tool; elsewhere (token ids, places of a source) they are no words.
@@ -163,6 +169,8 @@ def escaped(name: str) -> str:
 def _kind(name: str) -> str:
     if name in REASONING:
         return "reasoning"
+    if name.startswith(SERVER_TOOL):
+        return "server tool"
     return {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}.get(
         name, "other text"
     )
@@ -191,8 +199,22 @@ def _part(path: str, part: Any, kind: str) -> Iterator[ContentPart]:
         yield ContentPart(path, kind if what == "text" else what, "\n".join(_words(part, scalars=False)))
     elif sort == "image_url" and _url(part) is not None:
         yield from _image(path, part)
+    elif sort in FILES:
+        yield from _file(path, part, kind)
     else:
         yield ContentPart(path, "unsupported")
+
+
+def _file(path: str, part: Mapping[str, Any], kind: str) -> Iterator[ContentPart]:
+    """A file: the words of plain text, or what stands beside one that nobody reads."""
+    words = file_words(part)
+    if words is not None:
+        yield ContentPart(path, kind, words)
+        return
+    yield ContentPart(path, "file")
+    beside = "\n".join(words_beside(part))
+    if beside:
+        yield ContentPart(f"{path}~beside", "other text", beside)
 
 
 def _is_readable(part: Mapping[str, Any]) -> bool:
@@ -307,7 +329,7 @@ def side_texts_of(texts: Mapping[tuple[str, str], str], whole: str) -> tuple[str
         texts: by kind and field.
         whole: everything that the choice says.
     """
-    spoken = [text for (kind, _), text in texts.items() if kind in SPOKEN and text and text != whole]
+    spoken = [text for (kind, _), text in texts.items() if kind in APART and text and text != whole]
     return tuple(dict.fromkeys(spoken))
 
 
@@ -352,7 +374,11 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
 
 def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the choices that hold words and that no completion has by itself."""
-    return {name: value for name, value in body.items() if not is_frame(name, value) and any(texts_beside(value))}
+    return {
+        name: value
+        for name, value in body.items()
+        if not isinstance(value, CarriedEvent) and not is_frame(name, value) and any(texts_beside(value))
+    }
 
 
 def replaced(

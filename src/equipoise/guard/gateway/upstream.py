@@ -51,13 +51,21 @@ class Upstream:
                 passed_on["authorization"] = f"Bearer {given}"
         return passed_on | {"content-type": "application/json"}
 
-    async def send(self, body: bytes, headers: Mapping[str, str], *, stream: bool) -> httpx.Response:
-        """Its response to a chat request, whose body is not read yet if it streams.
+    async def send(
+        self, body: bytes, headers: Mapping[str, str], *, stream: bool, path: str = "chat/completions"
+    ) -> httpx.Response:
+        """Its response to a request, whose body is not read yet if it streams.
+
+        Args:
+            body: JSON.
+            headers: of the request.
+            stream: whether a stream was asked for.
+            path: of the route, a chat's or that of another API.
 
         Raises:
             Problem: no response, or one that is an error.
         """
-        request = self.client.build_request("POST", "chat/completions", content=body, headers=dict(headers))
+        request = self.client.build_request("POST", path, content=body, headers=dict(headers))
         return await self._send(request, stream=stream)
 
     async def models(self, headers: Mapping[str, str]) -> httpx.Response:
