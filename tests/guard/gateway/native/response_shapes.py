@@ -164,10 +164,10 @@ def _item(index: int, item: Mapping[str, Any], words: int) -> list[dict[str, Any
                 {
                     "type": "response.output_text.annotation.added",
                     **here,
-                    "annotation_index": place,
+                    "annotation_index": number_of_source,
                     "annotation": annotation,
                 }
-                for place, annotation in enumerate(part["annotations"])
+                for number_of_source, annotation in enumerate(part["annotations"])
             ]
             sent.append({"type": "response.output_text.done", **here, "text": part["text"], "logprobs": []})
             sent.append({"type": "response.content_part.done", **here, "part": part})

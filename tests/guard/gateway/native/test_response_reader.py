@@ -183,13 +183,13 @@ async def test_calls_that_a_client_runs_wait_for_the_last_check(tmp_path: Path) 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_picture_that_was_made_takes_the_policys_rule(tmp_path: Path, stream: bool) -> None:
-    made = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "result": "iVBORw0KGgoAAAANSUhEUg=="}
-    async with gateway(tmp_path, answers(made, message()), policy=POLICY) as served:
+    drawn = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "result": "iVBORw0KGgoAAAANSUhEUg=="}
+    async with gateway(tmp_path, answers(drawn, message()), policy=POLICY) as served:
         reply = await ask(served, stream=stream)
         assert "iVBORw0" not in reply.text
         assert "unsupported_content" in reply.text
     lenient = POLICY.model_copy(update={"pictures": PicturePolicy(replies="skip")})
-    async with gateway(tmp_path, answers(made, message()), policy=lenient) as served:
+    async with gateway(tmp_path, answers(drawn, message()), policy=lenient) as served:
         reply = await ask(served, stream=stream)
         assert "iVBORw0" in reply.text
         assert "skipped" in outcomes(served).values()
