@@ -265,3 +265,25 @@ async def test_requests_without_such_tools_stay_chat_requests(tmp_path: Path) ->
     async with gateway(tmp_path, says("fine"), policy=POLICY) as served:
         assert (await ask(served, tools=[])).json()["output"][0]["content"][0]["text"] == "fine"
         assert served.fake.paths == ["/v1/chat/completions"]
+
+
+async def test_letters_in_pieces_that_repeat_are_one_word(tmp_path: Path) -> None:
+    # A piece that equals an earlier one by chance is no repetition.
+    sent = events(message())
+    letters = [{"type": "response.new_piece", "output_index": 0, "words": letter} for letter in "bomb"]
+    outputs = [
+        {"type": "response.shell_call_output_content.delta", "output_index": 1, "delta": {"stdout": letter}}
+        for letter in "bomb"
+    ]
+    for pieces_of_word in (letters, outputs):
+        stream = [*sent[:4], *pieces_of_word, *sent[4:]]
+        async with gateway(tmp_path, lambda _, stream=stream: pieces(*wire(stream)), policy=POLICY) as served:
+            assert "policy default" in (await ask(served, stream=True)).text
+
+
+@pytest.mark.parametrize("field", ["summary", "content"])
+async def test_reasoning_that_is_passed_back_is_judged(tmp_path: Path, field: str) -> None:
+    policy = POLICY.model_copy(update={"input": Rail(enabled=True, action="refuse")})
+    thought = {"type": "reasoning", field: [{"type": "summary_text", "text": HARM}]}
+    async with gateway(tmp_path, answers(message()), policy=policy) as served:
+        assert "policy default" in (await ask(served, input=[thought, {"role": "user", "content": "go"}])).text

@@ -74,8 +74,12 @@ def responses_plan(body: Document, setting: ServerTools) -> ServerToolPlan:
     rest = dict(body) | ({"tools": [tool for tool in tools if not _is_other(tool, _CHAT_TOOLS)]} if own else {})
     if is_passed:
         rest.pop("tool_choice", None)
-        if past:
-            rest["input"] = [_readable_item(item) if _is_server_item(item, passed=True) else item for item in items]
+        if items:
+            # A server of another kind may read reasoning that no chat request would have.
+            rest["input"] = [
+                _readable_item(item) if _is_server_item(item, passed=True) or _is_reasoning(item) else item
+                for item in items
+            ]
         return ServerToolPlan(rest, names, NativeCall("responses", body, ResponseReader(body)))
     if past:
         rest["input"] = [item for item in items if not _is_server_item(item, passed=False)]
@@ -106,7 +110,7 @@ def messages_plan(body: Document, setting: ServerTools) -> ServerToolPlan:
     _refuse(names, setting)
     rest = {name: value for name, value in body.items() if name not in fields}
     rest |= {"tools": [tool for tool in tools if not _is_other(tool, ("custom",))]} if own else {}
-    if past:
+    if past or is_passed:
         rest["messages"] = list(_without_blocks(messages, passed=is_passed))
     if is_passed:
         rest.pop("tool_choice", None)
@@ -156,6 +160,10 @@ def _is_server_block(block: Any, *, passed: bool) -> bool:
         return False
     is_call = kind.endswith(("_tool_use", "_tool_result"))
     return is_call or (passed and kind == _WHOLE_PAST)
+
+
+def _is_reasoning(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.get("type") in ("reasoning", "thinking")
 
 
 def _names(tools: list[Any]) -> tuple[str, ...]:
@@ -239,7 +247,7 @@ def _without_blocks(messages: list[Any], *, passed: bool) -> Iterator[Any]:
             continue
         content: list[Any] = []
         for block in message["content"]:
-            if _is_server_block(block, passed=passed):
+            if _is_server_block(block, passed=passed) or (passed and _is_reasoning(block)):
                 content += _readable_block(block) if passed else []
             else:
                 content.append(block)

@@ -15,6 +15,7 @@ from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.native.delta_pieces import DeltaPieces, chunk_of, index_of, type_of
 from equipoise.guard.gateway.native.text_walk import texts_in
 from equipoise.guard.gateway.streaming.events import UpstreamError
+from equipoise.guard.gateway.streaming.repeated_fields import SURE
 from equipoise.guard.gateway.upstream import problem_of
 from equipoise.guard.gateway.upstream_errors import reported_error
 
@@ -88,8 +89,9 @@ class ResponseReader:
             raise UpstreamError("the upstream reported an error", reported_error(error))
         if kind == "response.audio.delta":
             pieces.hear(str(delta))
-        elif kind.endswith(".delta") and isinstance(delta, str):
-            self._piece(kind.removesuffix(".delta"), index, _part(document), delta, pieces)
+        elif kind.endswith(".delta") and isinstance(delta, str | Mapping):
+            text = delta if isinstance(delta, str) else "".join(texts_in(delta))
+            self._piece(kind.removesuffix(".delta"), index, _part(document), text, pieces)
             self._new(index, {name: value for name, value in document.items() if name != "delta"}, pieces)
         elif isinstance(response, Mapping):
             self._response(response, pieces)
@@ -98,7 +100,10 @@ class ResponseReader:
             item = document.get("item")
             if isinstance(item, Mapping):
                 self._item(index, item, pieces)
-            self._new(index, {name: value for name, value in document.items() if name != "item"}, pieces)
+            # An event that is neither the beginning nor the end of something may be a piece of it.
+            whole = kind.endswith((".added", ".done"))
+            rest = {name: value for name, value in document.items() if name != "item"}
+            self._new(index, rest, pieces, whole=whole)
         usage = _usage(response) if isinstance(response, Mapping) else None
         return chunk_of(document, pieces.delta, self._finish(kind, response), usage)
 
@@ -136,8 +141,15 @@ class ResponseReader:
             pieces.call(index, "")
         self._new(index, item, pieces)
 
-    def _new(self, index: int, value: Mapping[str, Any], pieces: DeltaPieces) -> None:
-        """What is new in an item, or in an event about it."""
+    def _new(self, index: int, value: Mapping[str, Any], pieces: DeltaPieces, *, whole: bool = True) -> None:
+        """What is new in an item, or in an event about it.
+
+        Args:
+            index: of the item.
+            value: the item or the event.
+            pieces: of the delta.
+            whole: whether it repeats; a piece of a text may equal another by chance, if it is short.
+        """
         known = self._known.setdefault(index, set())
         addresses, value = _without_pictures(value)
         for address in addresses:
@@ -147,10 +159,12 @@ class ResponseReader:
         texts = list(texts_in(value))
         if not texts:
             return
-        running = {text for (item, _, _), text in self._running.items() if item == index}
+        before = known | {text for (item, _, _), text in self._running.items() if item == index}
+        # Of several texts of which one is new, short ones may belong to it: letters of a word, each in an element.
+        is_new = not whole or any(text not in before for text in texts)
         kind, spoken = self._kinds.get(index), _spoken(value)
         for text in texts:
-            if text in known or text in running:
+            if text in before and not (is_new and len(text) < SURE):
                 continue
             known.add(text)
             if self._is_run_by_client(index):

@@ -9,7 +9,7 @@ from typing import Any, Final
 from equipoise.guard.gateway.dialects import is_prose
 
 _NAMED: Final = frozenset(
-    {"id", "type", "status", "role", "object", "model", "name", "format", "stop_reason", "service_tier", "phase"}
+    {"id", "type", "status", "role", "object", "model", "format", "stop_reason", "service_tier", "phase"}
 )
 """Fields that hold a name, as long as they hold no more than that; so do all fields that end in `_id`."""
 _NAME: Final = re.compile(r"[\w.:/+=-]{0,128}")
