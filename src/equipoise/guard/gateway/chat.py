@@ -23,7 +23,10 @@ from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import Client, credential
 from equipoise.guard.gateway.moderation import without_moderation_field
 from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.guard_input import GuardInput
 
+_NEVER_OF_A_MODEL: Final = (401, 403, 404, 429)
+"""Statuses of errors before a model is asked."""
 ROUTE: Final = "/v1/chat/completions"
 
 
@@ -89,16 +92,32 @@ async def complete(
         return await answer_whole(call, request, upstream)
     except RequestProblem as problem:
         if not call.written:
+            problem = await _judged(call, problem)
             call.log.status = problem.status
             await call.write()
         problem.headers = {**call.response_headers(), **problem.headers}
-        raise
+        raise problem from None
     except asyncio.CancelledError:
         # The client left. Its task ends here, so another one writes the entry.
         if not call.written:
             call.log.status = 499
             service.run_later(call.write())
         raise
+
+
+async def _judged(call: ChatCall, problem: RequestProblem) -> RequestProblem:
+    """An error, without the upstream's words if they are harmful: some servers repeat in them what a model wrote."""
+    policy = call.policy
+    if not problem.reported or problem.status in _NEVER_OF_A_MODEL or not policy.output.enabled:
+        return problem
+    decision = await call.service.check("output", GuardInput(problem.reported, ""), policy, rewrite=False)
+    if not decision.changed:
+        return problem
+    call.decisions.append((decision, problem.reported))
+    message = f"the upstream answered with status {problem.status}"
+    # Names stay: clients go by them.
+    code = "upstream_error" if len(str(problem.code).split()) > 1 else problem.code
+    return RequestProblem(problem.status, message, code, problem.headers)
 
 
 async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> httpx.Response:

@@ -17,9 +17,9 @@ from equipoise.guard.gateway.dialects import (
     CONTENT_FIELDS,
     CONTENT_KINDS,
     REASONING,
-    WORDLESS,
     is_frame,
     is_prose,
+    is_wordless,
     texts_beside,
 )
 from equipoise.guard.gateway.file_parts import FILES, file_words, words_beside
@@ -131,7 +131,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
         where = f"{path}/{escaped(name)}"
-        if value is None or name in WORDLESS:
+        if value is None or name == "logprobs" or is_wordless(name, value):
             continue
         if name == "content":
             yield from _content(where, value, kind)
@@ -283,7 +283,7 @@ def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
         for name, item in value.items():
             if is_prose(name):
                 yield name
-            if name not in WORDLESS or isinstance(item, Mapping | list):
+            if not is_wordless(name, item):
                 yield from _words(item, scalars=scalars)
     elif isinstance(value, Sequence):
         for item in value:

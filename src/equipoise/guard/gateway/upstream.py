@@ -227,6 +227,8 @@ def problem_of(reported: ReportedError, status: int, headers: Mapping[str, str])
     """The error that a client gets for one that the upstream reported."""
     code = "upstream_error" if reported.code is None else reported.code
     # What the server says in its headers counts before what the body says.
-    return RequestProblem(
+    problem = RequestProblem(
         status, reported.message, code, {**reported.headers, **headers}, reported.param, reported.type
     )
+    problem.reported = reported.words
+    return problem
