@@ -17,3 +17,7 @@ class CarriedEvent(dict[str, Any]):
 
     No JSON of an upstream is read as this class, so none can call itself judged.
     """
+
+
+class UnreadBytes(str):
+    """Stands in a message for bytes that hold no words, such as encrypted results; no JSON is read as this class."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from equipoise.guard.gateway.blobs import read
-from equipoise.guard.gateway.carried_event import CarriedEvent
+from equipoise.guard.gateway.carried_event import CarriedEvent, UnreadBytes
 from equipoise.guard.gateway.dialects import (
     CONTENT_FIELDS,
     CONTENT_KINDS,
@@ -133,7 +133,9 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
         where = f"{path}/{escaped(name)}"
         if value is None or name == "logprobs" or is_wordless(name, value):
             continue
-        if name == "content":
+        if isinstance(value, UnreadBytes):
+            yield ContentPart(where, "opaque")
+        elif name == "content":
             yield from _content(where, value, kind)
         elif name == "tool_calls" and isinstance(value, list):
             for at, call in enumerate(value):
@@ -169,11 +171,8 @@ def escaped(name: str) -> str:
 def _kind(name: str) -> str:
     if name in REASONING:
         return "reasoning"
-    if name.startswith(SERVER_TOOL):
-        return "server tool"
-    return {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}.get(
-        name, "other text"
-    )
+    kinds = {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}
+    return kinds.get(name, "server tool" if name.startswith(SERVER_TOOL) else "other text")
 
 
 def _content(path: str, value: Any, kind: str) -> Iterator[ContentPart]:

@@ -65,7 +65,7 @@ class Upstream:
         Raises:
             Problem: no response, or one that is an error.
         """
-        request = self.client.build_request("POST", path, content=body, headers=dict(headers))
+        request = self.client.build_request("POST", path, content=body, headers=_encoded(headers))
         return await self._send(request, stream=stream)
 
     async def models(self, headers: Mapping[str, str]) -> httpx.Response:
@@ -74,7 +74,7 @@ class Upstream:
         Raises:
             Problem: no response, or one that is an error.
         """
-        return await self._send(self.client.build_request("GET", "models", headers=dict(headers)), stream=False)
+        return await self._send(self.client.build_request("GET", "models", headers=_encoded(headers)), stream=False)
 
     async def model(self, name: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """The description of one model; of a server that describes none by its name, from its list.
@@ -82,7 +82,7 @@ class Upstream:
         Raises:
             RequestProblem: no such model, no response, or one that is an error.
         """
-        request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=dict(headers))
+        request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=_encoded(headers))
         try:
             return parsed(await self._send(request, stream=False))
         except RequestProblem as problem:
@@ -111,6 +111,11 @@ class Upstream:
         if response.status_code not in _REPLIED:
             raise _refused(response)
         return response
+
+
+def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Headers as they came: their values are bytes, which servers read as Latin-1."""
+    return {name.encode("latin-1"): value.encode("latin-1", errors="replace") for name, value in headers.items()}
 
 
 async def _whole(response: httpx.Response) -> httpx.Response:

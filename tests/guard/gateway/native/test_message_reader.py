@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -221,6 +224,29 @@ async def test_a_block_that_is_open_ends_before_a_refusal(tmp_path: Path) -> Non
         starts = [event["index"] for event in received if event["type"] == "content_block_start"]
         assert starts == [0, 1, 2]
         assert [event["type"] for event in received][-2:] == ["message_delta", "message_stop"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_encrypted_results_are_bytes_that_are_read_once(tmp_path: Path, stream: bool) -> None:
+    found = {**FOUND, "encrypted_content": base64.b64encode(random.Random(1).randbytes(300_000)).decode()}
+    text = {**SPOKEN, "text": "A harmless sentence about bread. " * 60}
+    blocks = [USE, {**RESULT, "content": [found, found, found]}, text]
+    async with gateway(tmp_path, answers(*blocks), policy=POLICY) as served:
+        begin = time.monotonic()
+        reply = await ask(served, stream=stream)
+        assert time.monotonic() - begin < 10
+        assert reply.text.count(found["encrypted_content"]) == 3
+        assert "skipped" in [receipt["outcome"] for receipt in served.entries()[-1]["receipts"] if _of_reply(receipt)]
+    strict = POLICY.model_copy(update={"output": Rail(opaque="fail")})
+    async with gateway(tmp_path, answers(*blocks), policy=strict) as served:
+        assert "unsupported_content" in (await ask(served, stream=stream)).text
+    hidden = {**found, "encrypted_content": found["encrypted_content"] + f" {HARM} " + found["encrypted_content"]}
+    async with gateway(tmp_path, answers({**RESULT, "content": [hidden]}), policy=POLICY) as served:
+        assert "policy default" in (await ask(served, stream=stream)).text
+
+
+def _of_reply(receipt: Mapping[str, str]) -> bool:
+    return receipt["path"].startswith("choices/") and receipt["kind"] == "opaque"
 
 
 async def test_an_error_event_ends_the_stream(tmp_path: Path) -> None:

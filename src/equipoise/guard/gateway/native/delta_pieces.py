@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from equipoise.guard.gateway.carried_event import CARRIED, CarriedEvent
+from equipoise.guard.gateway.blobs import read
+from equipoise.guard.gateway.carried_event import CARRIED, CarriedEvent, UnreadBytes
 from equipoise.guard.gateway.content_parts import SERVER_TOOL
 from equipoise.guard.gateway.streaming.events import UpstreamError
 
+LONG_BYTES: Final = 500
+"""Characters from which on bytes are taken out of a text before it is judged."""
 _TYPE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
@@ -21,6 +24,8 @@ class DeltaPieces:
     _fields: dict[str, list[str]] = field(default_factory=dict)
     _calls: dict[int, list[str]] = field(default_factory=dict)
     _images: list[dict[str, Any]] = field(default_factory=list)
+    _unread: set[str] = field(default_factory=set)
+    """Names of fields that stand for bytes without words."""
 
     def say(self, name: str, text: str) -> None:
         """Add to a field of a message: `content`, `reasoning_content` or `refusal`."""
@@ -34,7 +39,14 @@ class DeltaPieces:
 
     def tell(self, index: int, text: str) -> None:
         """Add to what a tool of the server's was asked, or answered."""
-        self.say(f"{SERVER_TOOL}{index}", text)
+        name = f"{SERVER_TOOL}{index}"
+        if len(text) >= LONG_BYTES:
+            # Encrypted results are long, and each check reads the whole text again: their bytes are taken out once.
+            content = read(text)
+            if content.blobs and all(blob.kind == "opaque" for blob in content.blobs):
+                self._unread.add(f"{name}.bytes")
+                text = content.words
+        self.say(name, text)
 
     def show(self, address: str) -> None:
         """Add a picture by its data URL or link."""
@@ -55,6 +67,7 @@ class DeltaPieces:
                 {"index": index, "function": {"arguments": "\n".join(filter(None, texts))}}
                 for index, texts in self._calls.items()
             ]
+        delta |= {name: UnreadBytes() for name in sorted(self._unread)}
         return delta | ({"images": self._images} if self._images else {})
 
 
