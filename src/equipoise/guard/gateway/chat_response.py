@@ -44,9 +44,9 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
     """
     if call.native is None:
         upstream = await as_whole(upstream)
-    document = parsed(upstream)
-    if call.native is not None:
-        document = _carried(call.native, document)
+        document = parsed(upstream)
+    else:
+        document = _carried(call.native, await call.native.whole(upstream))
     try:
         # Separating words from other bytes in a long reply would block the event loop.
         is_long = len(upstream.content) > LONG

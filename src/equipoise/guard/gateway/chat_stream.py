@@ -20,7 +20,6 @@ from equipoise.guard.gateway.streaming.choice_buffer import ChoiceBuffer
 from equipoise.guard.gateway.streaming.events import DONE, chunks, event, is_event_stream
 from equipoise.guard.gateway.streaming.guarded_stream import GuardedStream, StreamStats
 from equipoise.guard.gateway.streaming.stream_response import StartedStream, StartedStreamResponse
-from equipoise.guard.gateway.upstream import parsed
 
 
 class ChatStream:
@@ -49,9 +48,9 @@ class ChatStream:
             if not self._upstream.is_stream_consumed:
                 raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
             if self._call.native is not None:
-                parsed(self._upstream)
-                raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
-            self._upstream = as_stream(self._upstream, usage=self._call.wants_usage)
+                self._upstream = self._call.native.as_stream(self._upstream)
+            else:
+                self._upstream = as_stream(self._upstream, usage=self._call.wants_usage)
         opened = StartedStream(self._events(), self._settle)
 
         def close() -> None:

@@ -228,25 +228,37 @@ async def test_a_block_that_is_open_ends_before_a_refusal(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_encrypted_results_are_bytes_that_are_read_once(tmp_path: Path, stream: bool) -> None:
-    found = {**FOUND, "encrypted_content": base64.b64encode(random.Random(1).randbytes(300_000)).decode()}
+    page = {**FOUND, "encrypted_content": base64.b64encode(random.Random(1).randbytes(300_000)).decode()}
     text = {**SPOKEN, "text": "A harmless sentence about bread. " * 60}
-    blocks = [USE, {**RESULT, "content": [found, found, found]}, text]
+    blocks = [USE, {**RESULT, "content": [page, page, page]}, text]
     async with gateway(tmp_path, answers(*blocks), policy=POLICY) as served:
         begin = time.monotonic()
         reply = await ask(served, stream=stream)
         assert time.monotonic() - begin < 10
-        assert reply.text.count(found["encrypted_content"]) == 3
+        assert reply.text.count(page["encrypted_content"]) == 3
         assert "skipped" in [receipt["outcome"] for receipt in served.entries()[-1]["receipts"] if _of_reply(receipt)]
     strict = POLICY.model_copy(update={"output": Rail(opaque="fail")})
     async with gateway(tmp_path, answers(*blocks), policy=strict) as served:
         assert "unsupported_content" in (await ask(served, stream=stream)).text
-    hidden = {**found, "encrypted_content": found["encrypted_content"] + f" {HARM} " + found["encrypted_content"]}
+    hidden = {**page, "encrypted_content": page["encrypted_content"] + f" {HARM} " + page["encrypted_content"]}
     async with gateway(tmp_path, answers({**RESULT, "content": [hidden]}), policy=POLICY) as served:
         assert "policy default" in (await ask(served, stream=stream)).text
 
 
 def _of_reply(receipt: Mapping[str, str]) -> bool:
     return receipt["path"].startswith("choices/") and receipt["kind"] == "opaque"
+
+
+@pytest.mark.parametrize("harmful", [False, True])
+async def test_a_whole_message_for_a_stream_is_read_and_judged(tmp_path: Path, harmful: bool) -> None:
+    blocks = [*BLOCKS, {**CALL, "input": {"command": HARM}} if harmful else CALL]
+    whole = httpx.Response(200, json=message(*blocks, stop="tool_use"))
+    async with gateway(tmp_path, lambda _: whole, policy=POLICY) as served:
+        reply = await ask(served, stream=True)
+        starts = [event["content_block"] for event in read(reply.text) if event["type"] == "content_block_start"]
+        assert ("bomb" in reply.text) is False
+        assert (starts == blocks) is not harmful
+        assert read(reply.text)[-1]["type"] == "message_stop"
 
 
 async def test_an_error_event_ends_the_stream(tmp_path: Path) -> None:

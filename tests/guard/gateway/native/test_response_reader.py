@@ -255,6 +255,30 @@ async def test_what_is_no_response_is_an_error(tmp_path: Path, body: bytes) -> N
             assert (await ask(served, stream=stream)).status_code == 502
 
 
+@pytest.mark.parametrize("harmful", [False, True])
+async def test_a_response_in_the_other_form_is_read_and_judged(tmp_path: Path, harmful: bool) -> None:
+    items = (*ITEMS, message(HARM if harmful else TEXT), FUNCTION)
+
+    def answer(body: dict[str, Any]) -> httpx.Response:
+        return pieces(*wire(events(*items))) if not body.get("stream") else httpx.Response(200, json=response(*items))
+
+    async with gateway(tmp_path, answer, policy=POLICY) as served:
+        for stream in (False, True):
+            reply = await ask(served, stream=stream)
+            final = read(reply.text)[-1]["response"] if stream else reply.json()
+            if harmful:
+                assert "bomb" not in reply.text
+                assert "policy default" in reply.text
+            else:
+                assert final == response(*items)
+        if not harmful:
+            tools: Any = WEB
+            async with sdk(served).responses.stream(model="m", input="hi", tools=tools) as stream_of_sdk:
+                async for _ in stream_of_sdk:
+                    pass
+                assert (await stream_of_sdk.get_final_response()).output_text == TEXT
+
+
 async def test_an_upstream_without_this_route_is_an_error_of_its_own(tmp_path: Path) -> None:
     missing = httpx.Response(404, json={"detail": "Not Found"})
     async with gateway(tmp_path, lambda _: missing, policy=POLICY) as served:

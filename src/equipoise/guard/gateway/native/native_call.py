@@ -9,9 +9,12 @@ from typing import Any, Final, Protocol
 
 import httpx
 
+from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.native.checked_pictures import with_checked_pictures
-from equipoise.guard.gateway.streaming.events import FINISHED, UpstreamError, chunks
-from equipoise.guard.gateway.upstream import Upstream
+from equipoise.guard.gateway.native.whole_reply import message_events, response_events, response_of
+from equipoise.guard.gateway.reply_forms import has_events
+from equipoise.guard.gateway.streaming.events import FINISHED, UpstreamError, chunks, event
+from equipoise.guard.gateway.upstream import Upstream, parsed, problem_of
 
 ANTHROPIC: Final = (".anthropic.com",)
 """Hosts whose servers take a key by the name `x-api-key` alone."""
@@ -37,6 +40,10 @@ class ReplyReader(Protocol):
             UpstreamError: it is none, or it is an error.
         """
         ...
+
+
+def _stream(content: bytes) -> httpx.Response:
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=content)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,34 @@ class NativeCall:
                 del own["authorization"]
         own["anthropic-version"] = client.get("anthropic-version", VERSION)
         return own | ({"anthropic-beta": client["anthropic-beta"]} if "anthropic-beta" in client else {})
+
+    async def whole(self, response: httpx.Response) -> dict[str, Any]:
+        """The document of a reply that was read to its end; of a response also where it came as events.
+
+        Raises:
+            RequestProblem: it is none, or it is an error.
+        """
+        if self.path != "responses" or not has_events(response.content):
+            return parsed(response)
+        try:
+            async with aclosing(chunks(_stream(response.content))) as documents:
+                return response_of([document async for document in documents if document])
+        except UpstreamError as error:
+            if error.reported is not None:
+                raise problem_of(error.reported, error.reported.status or 502, {}) from error
+            raise RequestProblem(502, str(error), "upstream_invalid") from error
+
+    def as_stream(self, response: httpx.Response) -> httpx.Response:
+        """A reply that was read to its end as an event stream.
+
+        Raises:
+            RequestProblem: it is none, or it is an error.
+        """
+        if has_events(response.content):
+            return _stream(response.content)
+        document = parsed(response)
+        events = response_events(document) if self.path == "responses" else message_events(document)
+        return _stream(b"".join(map(event, events)))
 
     async def chunks(self, response: httpx.Response) -> AsyncGenerator[dict[str, Any] | None, None]:
         """The chunks of a stream that carry its events; `FINISHED` and None as for a chat.
