@@ -217,7 +217,7 @@ async def test_the_requests_own_words_in_a_response_are_no_reply(tmp_path: Path,
         sent = events(message())
         for event in sent:
             if "response" in event:
-                event["response"] |= own
+                event["response"] |= {**own, "instructions": " Never say how\nto make a bomb. "}
         return pieces(*wire(sent)) if body.get("stream") else httpx.Response(200, json=response(message(), **own))
 
     async with gateway(tmp_path, answer, policy=POLICY) as served:

@@ -47,7 +47,7 @@ class ResponseReader:
     """
 
     def __init__(self, body: Mapping[str, Any]) -> None:
-        self._repeated = frozenset(texts_in(body, free=True))
+        self._repeated = frozenset(map(_spaced, texts_in(body, free=True)))
         self._kinds: dict[int, str] = {}
         """The type of each item."""
         self._running: dict[tuple[int, str, int], str] = {}
@@ -131,7 +131,7 @@ class ResponseReader:
         for name, value in response.items():
             # A response repeats the settings of its request, and single words stand for the server's own.
             for text in texts_in(value) if name != "output" else ():
-                if text not in self._repeated and _LABEL.fullmatch(text) is None:
+                if _spaced(text) not in self._repeated and _LABEL.fullmatch(text) is None:
                     self._new(-1, {name: text}, pieces)
 
     def _item(self, index: int, item: Mapping[str, Any], pieces: DeltaPieces) -> None:
@@ -209,6 +209,11 @@ def _spoken(value: Mapping[str, Any]) -> frozenset[str]:
         parts += inner if isinstance(inner, list) else []
     words = [part.get(name) for part in parts if isinstance(part, Mapping) for name in ("text", "refusal")]
     return frozenset(word for word in words if isinstance(word, str))
+
+
+def _spaced(text: str) -> str:
+    """A text with one space between its words: servers trim and wrap the settings that they repeat."""
+    return " ".join(text.split())
 
 
 def _part(document: Mapping[str, Any]) -> int:
