@@ -71,7 +71,7 @@ async def complete(
         if plan is not None:
             call.native, call.left_out = plan.native, plan.left_out
         body, call.wants_moderation = without_moderation_field(body)
-        request = chat_request.parse(call, body)
+        request = await chat_request.parse(call, body)
         if plan is not None:
             plan.receive(call.receipts)
         stream = body.get("stream") is True

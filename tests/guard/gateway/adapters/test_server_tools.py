@@ -106,6 +106,18 @@ async def test_a_request_that_needs_such_a_tool_is_refused(tmp_path: Path, route
         assert not served.fake.requests
 
 
+async def test_of_allowed_tools_those_are_left_that_a_chat_has(tmp_path: Path) -> None:
+    tools = [{"type": "web_search"}, FUNCTION]
+    async with gateway(tmp_path, fine) as served:
+        for allowed, mode, status in ((tools, "required", 200), (tools[:1], "auto", 200), (tools[:1], "required", 400)):
+            choice = {"type": "allowed_tools", "mode": mode, "tools": allowed}
+            assert (await responses(served, tools=tools, tool_choice=choice)).status_code == status
+        first, second = [body["tool_choice"] for body in served.fake.requests]
+        assert first["allowed_tools"]["tools"] == [{"type": "function", "function": {"name": "weather"}}]
+        # None of those that were allowed is left: the other one was not allowed.
+        assert second == "none"
+
+
 async def test_servers_and_earlier_calls_are_left_out_too(tmp_path: Path) -> None:
     async with gateway(tmp_path, fine) as served:
         turns = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, runtime_checkable
 
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import credential
-from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.request_body import read_json, worked_on
 from equipoise.guard.gateway.upstream import problem_of
 from equipoise.guard.gateway.upstream_errors import ReportedError, error_of_choice
 from equipoise.guard.policy import ServerTools
@@ -117,12 +118,12 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
             # All APIs become chat requests here, and everything that checks works on those. An adapter cannot forget a
             # check, because it never sees one.
             bodies = adapter.split(body) if isinstance(adapter, BatchAdapter) else [body]
+            headers = dict(request.headers)
             plan = None
             if isinstance(adapter, ServerToolAdapter):
-                plan = adapter.plan(body, client.policy.requests.server_tools)
+                plan = await worked_on(headers, partial(adapter.plan, body, client.policy.requests.server_tools))
                 bodies = [plan.body]
-            chats = [_chat_request(adapter, part) for part in bodies]
-            headers = dict(request.headers)
+            chats = [await worked_on(headers, partial(_chat_request, adapter, part)) for part in bodies]
             if len(chats) > 1:
                 calls = [chat.complete(service, client, headers, part, route) for part in chats]
                 work = _all(calls, lambda responses: _joined(adapter, responses, bodies))

@@ -86,7 +86,9 @@ def responses_plan(body: Document, setting: ServerTools) -> ServerToolPlan:
     choice = rest.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         kept = [tool for tool in _list(choice.get("tools")) if not _is_other(tool, _CHAT_TOOLS)]
-        rest["tool_choice"] = {**choice, "tools": kept} if kept else choice.get("mode")
+        if not kept and choice.get("mode") == "required":
+            raise _needed(own[0] if own else choice)
+        rest["tool_choice"] = {**choice, "tools": kept} if kept else "none"
     elif _is_other(choice, _CHAT_TOOLS):
         raise _needed(choice)
     return ServerToolPlan(_without_choice(rest, own, "required"), names)
