@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
@@ -46,7 +47,9 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
         upstream = await as_whole(upstream)
         document = parsed(upstream)
     else:
-        document = _carried(call.native, await call.native.whole(upstream))
+        document = await call.native.whole(upstream)
+        reading = partial(_carried, call.native, document)
+        document = await asyncio.to_thread(reading) if len(upstream.content) > LONG else reading()
     try:
         # Separating words from other bytes in a long reply would block the event loop.
         is_long = len(upstream.content) > LONG

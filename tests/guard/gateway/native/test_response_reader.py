@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from equipoise.guard.policy import PicturePolicy, Policy, Rail, RequestPolicy, StreamPolicy
-from tests.guard.fakes import Rewrites
+from tests.guard.fakes import Rewrites, Words
 from tests.guard.gateway.native.response_shapes import (
     APPROVAL,
     CITED,
@@ -277,6 +277,26 @@ async def test_a_response_in_the_other_form_is_read_and_judged(tmp_path: Path, h
                 async for _ in stream_of_sdk:
                     pass
                 assert (await stream_of_sdk.get_final_response()).output_text == TEXT
+
+
+async def test_a_response_that_each_event_repeats_is_judged_once(tmp_path: Path) -> None:
+    words = [f"{TEXT} ({number}) " for number in range(200)]
+    sent = [
+        {"type": "response.in_progress", "response": response(message("".join(words[: at + 1])), status="in_progress")}
+        for at in range(len(words))
+    ]
+    detector = Words()
+    async with gateway(
+        tmp_path,
+        lambda _: pieces(*wire([*sent, events(message("".join(words)))[-1]])),
+        policy=POLICY,
+        detector=detector,
+    ) as served:
+        assert "response.completed" in (await ask(served, stream=True)).text
+    assert max(map(len, detector.texts)) < 2 * len("".join(words))
+    sent[100] = {**sent[100], "response": response(message("".join(words[:100]) + HARM), status="in_progress")}
+    async with gateway(tmp_path, lambda _: pieces(*wire([*sent, *events(message())])), policy=POLICY) as served:
+        assert "bomb" not in (await ask(served, stream=True)).text
 
 
 async def test_an_upstream_without_this_route_is_an_error_of_its_own(tmp_path: Path) -> None:

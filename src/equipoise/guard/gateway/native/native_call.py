@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import httpx
 
+from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.native.checked_pictures import with_checked_pictures
+from equipoise.guard.gateway.native.text_walk import texts_in
 from equipoise.guard.gateway.native.whole_reply import message_events, response_events, response_of
 from equipoise.guard.gateway.reply_forms import has_events
 from equipoise.guard.gateway.streaming.events import FINISHED, UpstreamError, chunks, event
@@ -129,7 +133,10 @@ class NativeCall:
                     yield document
                     continue
                 try:
-                    chunk = self.reader.chunk(document)
+                    # Results of searches have megabytes of encrypted bytes, whose reading would hold up all streams.
+                    is_long = sum(map(len, texts_in(document, free=True))) > LONG
+                    reading = partial(self.reader.chunk, document)
+                    chunk = await asyncio.to_thread(reading) if is_long else reading()
                 except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
                     raise UpstreamError("the upstream sent an event that has no form of this API") from error
                 yield chunk

@@ -33,6 +33,8 @@ _SERVER_ITEMS: Final = frozenset(
 )
 """Items that no client runs. What is not among them, and no output, waits for the end as a call does."""
 _SERVER_PIECES: Final = ("code_interpreter", "mcp_", "web_search", "file_search", "image_gen", "shell_call_output")
+_EARLIER: Final = 64
+"""Texts of an item that a text is compared with."""
 _LABEL: Final = re.compile(r"[\w.:/-]{0,64}")
 _ENDS: Final[Mapping[str, str]] = {"response.completed": "stop", "response.incomplete": "length"}
 _PICTURE_FIELDS: Final = ("result", "partial_image_b64")
@@ -167,11 +169,16 @@ class ResponseReader:
             if text in before and not (is_new and len(text) < SURE):
                 continue
             known.add(text)
+            is_spoken = text in spoken
+            # Of a text that was repeated and grew, only what was added: others would be quadratic in its length.
+            if begun := _beginning(text, before):
+                known.discard(begun)
+                text = text[len(begun) :]
             if self._is_run_by_client(index):
                 pieces.call(index, text)
-            elif kind == "message" and text in spoken:
+            elif kind == "message" and is_spoken:
                 pieces.say("content", text)
-            elif kind == "reasoning" and text in spoken:
+            elif kind == "reasoning" and is_spoken:
                 pieces.say("reasoning_content", text)
             else:
                 pieces.tell(index, text)
@@ -214,6 +221,12 @@ def _spoken(value: Mapping[str, Any]) -> frozenset[str]:
 def _spaced(text: str) -> str:
     """A text with one space between its words: servers trim and wrap the settings that they repeat."""
     return " ".join(text.split())
+
+
+def _beginning(text: str, before: set[str]) -> str:
+    """The longest earlier text that a text begins with; empty where there is none, or too many to look at."""
+    earlier = before if len(before) <= _EARLIER else ()
+    return max((other for other in earlier if len(other) >= SURE and text.startswith(other)), key=len, default="")
 
 
 def _part(document: Mapping[str, Any]) -> int:
