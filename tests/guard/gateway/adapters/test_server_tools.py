@@ -233,4 +233,10 @@ async def test_many_tools_and_items_are_sorted_at_once(tmp_path: Path) -> None:
         tools = [{"type": "mcp", "server_label": str(number)} for number in range(30_000)]
         reply = await responses(served, input=[*items, {"role": "user", "content": "hi"}], tools=tools)
         assert reply.headers[HEADER] == "mcp, web_search_call"
+        names = [f"tool_{number}" for number in range(5_000)]
+        reply = await responses(served, tools=[{"type": name} for name in names])
+        assert reply.headers[HEADER] == ", ".join([*names[:20], "more"])
+        reply = await responses(served, tools=[{"type": "a\r\nset-cookie: b"}])
+        assert reply.headers[HEADER] == "unknown"
+        await responses(served, tools=[{"type": "mcp"}])
         assert outcomes(served)["server tools/mcp"] == "skipped"

@@ -28,6 +28,8 @@ _SERVER_ITEMS: Final = frozenset(
 _WHOLE_PAST: Final = "compaction"
 """An item, or a block, that stands for all before it: nothing can take its place."""
 _CHAT_TOOLS: Final = ("function", "custom")
+_MOST: Final = 20
+"""Names in a header and in the record."""
 _NAME: Final = re.compile(r"[\w.-]{1,64}")
 Document = Mapping[str, Any]
 
@@ -170,7 +172,8 @@ def _is_reasoning(item: Any) -> bool:
 
 def _names(tools: list[Any]) -> tuple[str, ...]:
     kinds = [str(tool.get("type")) for tool in tools]
-    return tuple(dict.fromkeys(kind if _NAME.fullmatch(kind) else "unknown" for kind in kinds))
+    names = tuple(dict.fromkeys(kind if _NAME.fullmatch(kind) else "unknown" for kind in kinds))
+    return names if len(names) <= _MOST else (*names[:_MOST], "more")
 
 
 def _refuse(names: list[str] | tuple[str, ...], setting: ServerTools) -> None:
