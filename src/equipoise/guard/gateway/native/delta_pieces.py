@@ -27,17 +27,17 @@ class DeltaPieces:
     _unread: set[str] = field(default_factory=set)
     """Names of fields that stand for bytes without words."""
 
-    def say(self, name: str, text: str) -> None:
+    def add_words(self, name: str, text: str) -> None:
         """Add to a field of a message: `content`, `reasoning_content` or `refusal`."""
         if text:
             self._fields.setdefault(name, []).append(text)
 
-    def call(self, index: int, text: str) -> None:
+    def add_call(self, index: int, text: str) -> None:
         """Add to a call of a tool that the client runs: nothing of it is sent before the last check."""
         # Also a piece without words begins a call.
         self._calls.setdefault(index, []).append(text)
 
-    def tell(self, index: int, text: str) -> None:
+    def add_tool_text(self, index: int, text: str) -> None:
         """Add to what a tool of the server's was asked, or answered."""
         name = f"{SERVER_TOOL}{index}"
         if len(text) >= LONG_BYTES:
@@ -46,13 +46,13 @@ class DeltaPieces:
             if content.blobs and all(blob.kind == "opaque" for blob in content.blobs):
                 self._unread.add(f"{name}.bytes")
                 text = content.words
-        self.say(name, text)
+        self.add_words(name, text)
 
-    def show(self, address: str) -> None:
+    def add_picture(self, address: str) -> None:
         """Add a picture by its data URL or link."""
         self._images.append({"type": "image_url", "image_url": {"url": address}})
 
-    def hear(self, sound: str) -> None:
+    def add_sound(self, sound: str) -> None:
         """Add sound, which nobody here can check."""
         self._fields.setdefault("audio", []).append(sound)
 

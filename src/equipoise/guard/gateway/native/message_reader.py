@@ -94,15 +94,15 @@ class MessageReader:
             # Each of its fields, by whatever name, is an argument.
             arguments = json.dumps(given, ensure_ascii=False) if given else ""
             called = str(rest.pop("name", ""))
-            pieces.call(index, "\n".join(filter(None, [called, *texts_in(rest), arguments])))
+            pieces.add_call(index, "\n".join(filter(None, [called, *texts_in(rest), arguments])))
             return
         if kind == "image" and isinstance(source := rest.get("source"), Mapping):
             address = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
-            pieces.show(str(address))
+            pieces.add_picture(str(address))
             del rest["source"]
         spoken = rest.get(kind) if kind in _SPOKEN else None
         if isinstance(spoken, str):
-            pieces.say(_SPOKEN[kind], spoken)
+            pieces.add_words(_SPOKEN[kind], spoken)
             del rest[kind]
         self._tell(index, rest, pieces)
 
@@ -110,16 +110,16 @@ class MessageReader:
         name = str(delta.get("type")).removesuffix("_delta")
         spoken = delta.get(name) if name in _SPOKEN else None
         if isinstance(spoken, str):
-            pieces.say(_SPOKEN[name], spoken)
+            pieces.add_words(_SPOKEN[name], spoken)
             self._tell(index, {field: value for field, value in delta.items() if field != name}, pieces)
         elif self._is_run_by_client(index):
-            pieces.call(index, "".join(texts_in(delta)))
+            pieces.add_call(index, "".join(texts_in(delta)))
         else:
             self._tell(index, delta, pieces)
 
     def _tell(self, index: int, value: Mapping[str, Any], pieces: DeltaPieces) -> None:
         for text in texts_in(value):
-            pieces.tell(index, text)
+            pieces.add_tool_text(index, text)
 
     def _is_run_by_client(self, index: int) -> bool:
         kind = self._kinds.get(index)

@@ -90,7 +90,7 @@ class ResponseReader:
             error = response.get("error") if isinstance(response, Mapping) else None
             raise UpstreamError("the upstream reported an error", reported_error(error))
         if kind == "response.audio.delta":
-            pieces.hear(str(delta))
+            pieces.add_sound(str(delta))
         elif kind.endswith(".delta") and isinstance(delta, str | Mapping):
             text = delta if isinstance(delta, str) else "".join(texts_in(delta))
             self._piece(kind.removesuffix(".delta"), index, _part(document), text, pieces)
@@ -119,11 +119,11 @@ class ResponseReader:
         key = (index, kind, part)
         self._running[key] = self._running.get(key, "") + text
         if kind in _SPOKEN:
-            pieces.say(_SPOKEN[kind], text)
+            pieces.add_words(_SPOKEN[kind], text)
         elif kind.removeprefix("response.").startswith(_SERVER_PIECES):
-            pieces.tell(index, text)
+            pieces.add_tool_text(index, text)
         else:
-            pieces.call(index, text)
+            pieces.add_call(index, text)
 
     def _response(self, response: Mapping[str, Any], pieces: DeltaPieces) -> None:
         """What is new in a whole response."""
@@ -140,7 +140,7 @@ class ResponseReader:
         """What is new in an item."""
         self._kinds[index] = str(item.get("type"))
         if self._is_run_by_client(index):
-            pieces.call(index, "")
+            pieces.add_call(index, "")
         self._new(index, item, pieces)
 
     def _new(self, index: int, value: Mapping[str, Any], pieces: DeltaPieces, *, whole: bool = True) -> None:
@@ -157,7 +157,7 @@ class ResponseReader:
         for address in addresses:
             if address not in known:
                 known.add(address)
-                pieces.show(address)
+                pieces.add_picture(address)
         texts = list(texts_in(value))
         if not texts:
             return
@@ -175,13 +175,13 @@ class ResponseReader:
                 known.discard(begun)
                 text = text[len(begun) :]
             if self._is_run_by_client(index):
-                pieces.call(index, text)
+                pieces.add_call(index, text)
             elif kind == "message" and is_spoken:
-                pieces.say("content", text)
+                pieces.add_words("content", text)
             elif kind == "reasoning" and is_spoken:
-                pieces.say("reasoning_content", text)
+                pieces.add_words("reasoning_content", text)
             else:
-                pieces.tell(index, text)
+                pieces.add_tool_text(index, text)
 
     def _is_run_by_client(self, index: int) -> bool:
         kind = self._kinds.get(index)
