@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -30,16 +30,21 @@ def test_prompts_of_like_length_stay_together() -> None:
     assert length_groups([7], 32) == [[0]]
 
 
+def test_a_batch_has_no_more_prompts_than_it_may() -> None:
+    groups = length_groups([5] * 10, 32, size=4)
+    assert sorted(map(len, groups)) == [2, 4, 4]
+    assert sorted(index for group in groups for index in group) == list(range(10))
+
+
+@pytest.mark.parametrize("size", [None, 1, 3])
 @pytest.mark.parametrize("seed", range(20))
-def test_no_other_division_costs_less(seed: int) -> None:
+def test_no_other_division_costs_less(seed: int, size: int | None) -> None:
     random = np.random.default_rng(seed)
     lengths = [int(value) for value in random.integers(1, 60, 7)]
     steps, step_cost = int(random.integers(1, 6)), int(random.integers(1, 9))
-    groups = length_groups(lengths, steps, step_cost=step_cost)
+    groups = length_groups(lengths, steps, size=size, step_cost=step_cost)
     assert sorted(index for group in groups for index in group) == list(range(7))
     order = sorted(range(7), key=lambda index: lengths[index])
-    least = min(
-        cost([order[a:b] for a, b in zip([0, *cuts], [*cuts, 7], strict=True)], lengths, steps, step_cost)
-        for cuts in divisions(7)
-    )
-    assert cost(groups, lengths, steps, step_cost) == least
+    parts = [[order[a:b] for a, b in pairwise([0, *cuts, 7])] for cuts in divisions(7)]
+    allowed = [part for part in parts if max(map(len, part)) <= (size or 7)]
+    assert cost(groups, lengths, steps, step_cost) == min(cost(part, lengths, steps, step_cost) for part in allowed)

@@ -23,6 +23,7 @@ from equipoise.prompts.policy_file import NAMED, PolicyStep, build, load_policy
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 FailMode = Literal["open", "closed", "refuse"]
+ServerTools = Literal["drop", "pass", "refuse"]
 RailName = Literal["input", "output", "pictures"]
 """Requests, replies, and pictures of requests (if there is a picture guard)."""
 REFUSAL: Final = "I can't help with that: the policy {policy} does not allow it ({category})."
@@ -110,6 +111,18 @@ class StreamPolicy(_StrictModel):
     """Seconds of silence after which a comment is sent, so that nobody closes the connection; 0 sends none."""
 
 
+class RequestPolicy(_StrictModel):
+    """What is done with the parts of a request to the gateway that a chat cannot hold, or that nobody can read."""
+
+    server_tools: ServerTools = "drop"
+    """What happens with tools that the server runs, or that only its API knows: `drop` leaves out of a translated
+    request what a chat request cannot hold, and the response names it; `pass` sends the request to the upstream in the
+    API that it came in; `refuse` is an error."""
+    files: Literal["fail", "skip"] = "fail"
+    """What happens with files and sound that hold no plain text: `fail` applies `fail` of the pictures, `skip` passes
+    them unread with a receipt that says so."""
+
+
 class AnswerPolicy(_StrictModel):
     """The form in which the gateway refuses."""
 
@@ -172,9 +185,16 @@ class Policy(_StrictModel):
     output: Rail = Rail()
     cascade: CascadeBand = CascadeBand()
     pictures: PicturePolicy = PicturePolicy()
+    requests: RequestPolicy = RequestPolicy()
     stream: StreamPolicy = StreamPolicy()
     answer: AnswerPolicy = AnswerPolicy()
     prompt: PromptSection = PromptSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Policy:
+        if self.requests.server_tools == "pass" and self.prompt.policy is not None:
+            raise ValueError("expected no [prompt] with server_tools = 'pass', as it changes no such request")
+        return self
 
     @property
     def revision(self) -> str:
@@ -279,6 +299,11 @@ max_count = 16
 metadata = "strip"        # "keep" passes EXIF, comments and colour profiles on
 seconds = 20.0            # for fetching one, and for reading the text in one, waiting included
 links = []                # hosts whose linked pictures are fetched, such as "images.example.com" or "*.example.com"
+
+[requests]                # to the gateway
+server_tools = "drop"     # web_search, code_interpreter, mcp: left out where a request is translated; "pass" sends the
+                          # request to the upstream in its own API, "refuse" is an error
+files = "fail"            # a file or sound that is no plain text takes `fail` of [pictures]; "skip" passes it unread
 
 [stream]                  # of the gateway
 mode = "holdback"         # "buffer" lets nothing leave before the end, "observe" and "off" let all leave at once

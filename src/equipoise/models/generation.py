@@ -57,6 +57,31 @@ def greedy_config(model: Any, stops: Sequence[int], limit: int) -> Any:
     return config
 
 
+def length_batches(
+    processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt], *, size: int, steps: int, device: torch.device
+) -> list[list[int]]:
+    """Indices of prompts that are decoded together: as many pictures each, similar lengths.
+
+    Args:
+        processor: whose tokenizer counts.
+        chat: writes the conversations.
+        prompts: all that are asked.
+        size: prompts of a batch at most.
+        steps: tokens of a reply at most.
+        device: of the model.
+    """
+    cost = STEP_ON_CPU if device.type == "cpu" else STEP_ON_GPU
+    batches = []
+    for count in sorted({len(prompt.pictures) for prompt in prompts}):
+        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
+        # Without what stands for the pictures, which is about as long in every prompt of a batch.
+        texts = [chat.render(prompts[i]) for i in indices]
+        lengths = [len(ids) for ids in processor.tokenizer(texts, verbose=False)["input_ids"]]
+        for group in length_groups(lengths, steps, size=size, step_cost=cost):
+            batches.append([indices[i] for i in group])
+    return batches
+
+
 def generate(
     model: Any,
     processor: Any,
@@ -65,48 +90,29 @@ def generate(
     config: Any,
     model_name: str,
 ) -> list[tuple[Exchange, list[int]]]:
-    """The exchange of each prompt with the tokens of its reply.
-
-    Prompts of similar length with as many pictures share a batch.
-    """
+    """The exchange of each prompt of a batch, with as many pictures each, and the tokens of its reply."""
     for prompt in prompts:
         require_supported_pictures(processor, chat, prompt)
-    replies: dict[int, tuple[Exchange, list[int]]] = {}
-    for indices in _batches(processor, chat, prompts, config.max_new_tokens, model.device):
-        batch = [prompts[i] for i in indices]
-        inputs = prompt_inputs(processor, chat, batch)
-        prompt_length = inputs["input_ids"].shape[1]
-        with torch.no_grad():
-            output: Tensor = model.generate(**to_device(inputs, model.device, model.dtype), generation_config=config)
-        # Some families return the prompt with the reply, others only the reply.
-        starts_with_prompt = output.shape[1] >= prompt_length and torch.equal(
-            output[:, :prompt_length].cpu(), inputs["input_ids"].to(output.dtype)
-        )
-        begin = prompt_length if starts_with_prompt else 0
-        stops = torch.tensor(list(config.eos_token_id), device=output.device)
-        for i, prompt, tokens in zip(indices, batch, output[:, begin:], strict=True):
-            ends = torch.isin(tokens, stops).nonzero()
-            if starts_with_prompt and len(ends):
-                # What follows is padding. Decoders with an input of their own may also begin with a stop token.
-                tokens = tokens[: int(ends[0])]
-            finish: FinishReason = "stop" if len(ends) else "length"
-            text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            replies[i] = (Exchange(prompt, text, finish, model_name), tokens.tolist())
-    return [replies[i] for i in range(len(prompts))]
-
-
-def _batches(
-    processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt], steps: int, device: torch.device
-) -> Iterator[list[int]]:
-    """Indices of prompts that are decoded together."""
-    cost = STEP_ON_CPU if device.type == "cpu" else STEP_ON_GPU
-    for count in sorted({len(prompt.pictures) for prompt in prompts}):
-        indices = [i for i, prompt in enumerate(prompts) if len(prompt.pictures) == count]
-        # Without what stands for the pictures, which is about as long in every prompt of a batch.
-        texts = [chat.render(prompts[i]) for i in indices]
-        lengths = [len(ids) for ids in processor.tokenizer(texts, verbose=False)["input_ids"]]
-        for group in length_groups(lengths, steps, step_cost=cost):
-            yield [indices[i] for i in group]
+    inputs = prompt_inputs(processor, chat, prompts)
+    prompt_length = inputs["input_ids"].shape[1]
+    with torch.no_grad():
+        output: Tensor = model.generate(**to_device(inputs, model.device, model.dtype), generation_config=config)
+    # Some families return the prompt with the reply, others only the reply.
+    starts_with_prompt = output.shape[1] >= prompt_length and torch.equal(
+        output[:, :prompt_length].cpu(), inputs["input_ids"].to(output.dtype)
+    )
+    begin = prompt_length if starts_with_prompt else 0
+    stops = torch.tensor(list(config.eos_token_id), device=output.device)
+    replies = []
+    for prompt, tokens in zip(prompts, output[:, begin:], strict=True):
+        ends = torch.isin(tokens, stops).nonzero()
+        if starts_with_prompt and len(ends):
+            # What follows is padding. Decoders with an input of their own may also begin with a stop token.
+            tokens = tokens[: int(ends[0])]
+        finish: FinishReason = "stop" if len(ends) else "length"
+        text = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        replies.append((Exchange(prompt, text, finish, model_name), tokens.tolist()))
+    return replies
 
 
 def prompt_inputs(processor: Any, chat: ConversationFormat, prompts: Sequence[Prompt]) -> dict[str, Any]:

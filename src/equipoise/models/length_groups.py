@@ -13,15 +13,18 @@ STEP_ON_GPU: Final = 512
 """The same on a GPU, where a step takes nearly the same time for one row as for many. An estimate, not measured."""
 
 
-def length_groups(lengths: Sequence[int], steps: int, *, step_cost: int = STEP_ON_CPU) -> list[list[int]]:
+def length_groups(
+    lengths: Sequence[int], steps: int, *, size: int | None = None, step_cost: int = STEP_ON_CPU
+) -> list[list[int]]:
     """A division of prompts into batches that costs least in all.
 
     A batch costs the padding of its rows and its decoding steps. The batches of the best division are runs of the
-    prompts in order of length, so that it is found exactly, in the square of their number.
+    prompts in order of length, so that dynamic programming over their ends gives it exactly.
 
     Args:
         lengths: of the prompts, in tokens.
         steps: decoding steps of a batch.
+        size: prompts of a batch at most; None is no limit.
         step_cost: what one of them costs, in tokens of padding.
 
     Returns:
@@ -36,7 +39,7 @@ def length_groups(lengths: Sequence[int], steps: int, *, step_cost: int = STEP_O
         best.append(
             min(
                 (best[begin][0] + steps * step_cost + longest * (end - begin) - (totals[end] - totals[begin]), begin)
-                for begin in range(end)
+                for begin in range(max(end - (size or end), 0), end)
             )
         )
     groups, end = [], len(order)

@@ -86,12 +86,15 @@ class TransformersModel(OpenModel):
         config = generation.greedy_config(self.model, self._stops, max_new_tokens)
         size = 1 if self._alone else self.micro_batch or GENERATION_BATCH
         model_name = f"{self.name}@{self.revision}"
-        replies: list[tuple[Exchange, list[int]]] = []
+        replies: dict[int, tuple[Exchange, list[int]]] = {}
+        batches = generation.length_batches(
+            self.processor, self._chat, prompts, size=size, steps=max_new_tokens, device=self.model.device
+        )
         with self._frozen():
-            for start in range(0, len(prompts), size):
-                batch = prompts[start : start + size]
-                replies += self._generate_batch(batch, config, model_name)
-        return replies
+            for indices in batches:
+                batch = [prompts[i] for i in indices]
+                replies |= zip(indices, self._generate_batch(batch, config, model_name), strict=True)
+        return [replies[i] for i in range(len(prompts))]
 
     def _generate_batch(
         self, batch: Sequence[Prompt], config: Any, model_name: str

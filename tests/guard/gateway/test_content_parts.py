@@ -61,7 +61,7 @@ def test_every_word_of_a_request_is_in_a_part(messages: list[dict[str, Any]]) ->
         covering = [part for part in parsed.parts if path == part.path or path.startswith(f"{part.path}/")]
         assert len(covering) == 1, path
         (part,) = covering
-        assert part.kind in ("unsupported", "picture") or word in part.text
+        assert part.kind in ("unsupported", "file", "picture") or word in part.text
 
 
 @given(st.lists(MESSAGE, min_size=1, max_size=4))
@@ -74,7 +74,7 @@ def test_every_word_of_a_reply_is_judged_or_unsupported(messages: list[dict[str,
                 for candidate in choice.parts
                 if path == candidate.path or path.startswith(f"{candidate.path}/")
             )
-            assert part.kind in ("unsupported", "picture") or word in choice.text
+            assert part.kind in ("unsupported", "file", "picture") or word in choice.text
 
 
 def test_the_evidence_is_the_last_question_with_what_came_before() -> None:

@@ -36,6 +36,15 @@ async def test_keys_let_in_their_owners_with_their_own_policy(tmp_path: Path) ->
         assert "authorization" not in served.fake.heard[-1]
 
 
+@pytest.mark.parametrize("name", ["authorization", "x-request-id", "openai-organization", "traceparent"])
+async def test_headers_of_other_letters_are_passed_on_as_they_came(tmp_path: Path, name: str) -> None:
+    async with gateway(tmp_path, says("fine")) as served:
+        served.client.headers[name] = "k\xe9\xff"
+        assert (await served.chat()).status_code == 200
+        passed = [value for field, value in served.fake.heard[-1].raw if field.lower().decode() == name]
+        assert passed == ["k\xe9\xff".encode()]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

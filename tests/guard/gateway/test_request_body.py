@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from equipoise.guard.gateway.content_parts import parse_request
 from tests.guard.gateway.upstreams import delta, gateway, message, pieces, says, whole
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +84,22 @@ async def test_a_reply_that_is_nested_too_deep_is_an_error_of_the_upstream(tmp_p
         assert "bottom" not in response.text
         assert response.status_code == (200 if stream else 502)
         assert served.entries()[-1]["status"] == 502
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_a_long_body_is_read_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
+    # On the thread of the event loop it would keep all other clients waiting.
+    threads = []
+
+    def noting(body: Any) -> Any:
+        threads.append(threading.current_thread())
+        return parse_request(body)
+
+    monkeypatch.setattr("equipoise.guard.gateway.chat_request.parse_request", noting)
+    async with gateway(tmp_path, says("fine")) as served:
+        for content in ("hi", "words " * 20_000):
+            body = {"model": "m", "max_tokens": 9, "input": content, "messages": [{"role": "user", "content": content}]}
+            assert (await served.client.post(route, json=body)).status_code == 200
+    short, long = threads
+    assert short is threading.current_thread()
+    assert long is not short

@@ -51,6 +51,7 @@ class Fake(httpx.AsyncBaseTransport):
     answer: Callable[[dict[str, Any]], httpx.Response]
     requests: list[dict[str, Any]] = field(default_factory=list)
     heard: list[httpx.Headers] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     models: httpx.Response = field(
         default_factory=lambda: httpx.Response(200, json={"object": "list", "data": [{"id": "m", "object": "model"}]})
     )
@@ -62,6 +63,7 @@ class Fake(httpx.AsyncBaseTransport):
             return self.models
         body = json.loads(content)
         self.requests.append(body)
+        self.paths.append(request.url.path)
         return self.answer(body)
 
 

@@ -22,6 +22,7 @@ from equipoise.guard.gateway.adapters.completions import CompletionsAdapter
 from equipoise.guard.gateway.adapters.messages import MessagesAdapter
 from equipoise.guard.gateway.adapters.responses import ResponsesAdapter
 from equipoise.guard.gateway.adapters.token_count import MessageTokensAdapter, ResponseTokensAdapter
+from equipoise.guard.gateway.chat_call import LEFT_OUT
 from equipoise.guard.gateway.concurrency_limit import ConcurrencyLimit
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unrecorded
@@ -92,7 +93,7 @@ def _cross_origin(service: GatewayState) -> list[Middleware]:
     """The headers that let pages of the listed origins call the gateway (CORS); none by default."""
     if not service.origins:
         return []
-    exposed = ["x-equipoise-request-id", "x-equipoise-receipts", "x-equipoise-decision", "retry-after"]
+    exposed = ["x-equipoise-request-id", "x-equipoise-receipts", "x-equipoise-decision", LEFT_OUT, "retry-after"]
     return [
         Middleware(
             CORSMiddleware,

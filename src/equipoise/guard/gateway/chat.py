@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
 from equipoise.guard.gateway import chat_request
+from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan, refuse_server_tools
 from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.chat_response import answer_whole, require_capacity
 from equipoise.guard.gateway.chat_stream import ChatStream
@@ -21,7 +23,10 @@ from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import Client, credential
 from equipoise.guard.gateway.moderation import without_moderation_field
 from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.guard_input import GuardInput
 
+_NEVER_OF_A_MODEL: Final = (401, 403, 404, 429)
+"""Statuses of errors before a model is asked."""
 ROUTE: Final = "/v1/chat/completions"
 
 
@@ -35,11 +40,17 @@ async def answer(service: GatewayState, http_request: Request) -> Response:
     """
     client = service.keys.client(credential(http_request.headers))
     body = await read_json(http_request)
+    refuse_server_tools(body, client.policy.requests.server_tools)
     return await while_connected(http_request, complete(service, client, dict(http_request.headers), body))
 
 
 async def complete(
-    service: GatewayState, client: Client, headers: Mapping[str, str], body: dict[str, Any], route: str = ROUTE
+    service: GatewayState,
+    client: Client,
+    headers: Mapping[str, str],
+    body: dict[str, Any],
+    route: str = ROUTE,
+    plan: ServerToolPlan | None = None,
 ) -> Response:
     """The one chat call behind all routes that answer with a reply.
 
@@ -49,6 +60,7 @@ async def complete(
         headers: of the request.
         body: a chat request.
         route: the path that the client sent its request to.
+        plan: what is done with the server's tools in a request of another API.
 
     Raises:
         RequestProblem: there is no answer; that is recorded first.
@@ -56,8 +68,12 @@ async def complete(
     """
     call = ChatCall(service, client, headers, route)
     try:
+        if plan is not None:
+            call.native, call.left_out = plan.native, plan.left_out
         body, call.wants_moderation = without_moderation_field(body)
-        request = chat_request.parse(call, body)
+        request = await chat_request.parse(call, body)
+        if plan is not None:
+            plan.receive(call.receipts)
         stream = body.get("stream") is True
         # Pictures before text: the input rail reads the text that stands in pictures as well, and has to wait for it.
         body, refusal = await chat_request.check_pictures(call, request, body)
@@ -69,24 +85,55 @@ async def complete(
         require_capacity(call, stream=stream)
         # After the checks, so that the operator's own words are judged neither as the user's nor as a reason to refuse.
         body = chat_request.with_prompt(call, body)
-        upstream_headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
-        upstream = await service.upstream.send(_as_bytes(body), upstream_headers, stream=stream)
+        upstream = await _send(call, body, stream=stream)
         call.upstream_headers = passed_back(upstream.headers)
         if stream:
             return await ChatStream(call, request, upstream).answer()
         return await answer_whole(call, request, upstream)
     except RequestProblem as problem:
         if not call.written:
+            problem = await _judged(call, problem)
             call.log.status = problem.status
             await call.write()
         problem.headers = {**call.response_headers(), **problem.headers}
-        raise
+        raise problem from None
     except asyncio.CancelledError:
         # The client left. Its task ends here, so another one writes the entry.
         if not call.written:
             call.log.status = 499
             service.run_later(call.write())
         raise
+
+
+async def _judged(call: ChatCall, problem: RequestProblem) -> RequestProblem:
+    """An error, without the upstream's words if they are harmful: some servers repeat in them what a model wrote."""
+    policy = call.policy
+    if not problem.reported or problem.status in _NEVER_OF_A_MODEL or not policy.output.enabled:
+        return problem
+    decision = await call.service.check("output", GuardInput(problem.reported, ""), policy, rewrite=False)
+    if not decision.changed:
+        return problem
+    call.decisions.append((decision, problem.reported))
+    message = f"the upstream answered with status {problem.status}"
+    # Names stay: clients go by them.
+    code = "upstream_error" if len(str(problem.code).split()) > 1 else problem.code
+    return RequestProblem(problem.status, message, code, problem.headers)
+
+
+async def _send(call: ChatCall, body: Mapping[str, Any], *, stream: bool) -> httpx.Response:
+    """The upstream's response: to the chat request, or to the client's own where the upstream speaks its API.
+
+    Raises:
+        RequestProblem: no response, or one that is an error.
+    """
+    service = call.service
+    headers = service.upstream.headers(call.headers, pass_on=not service.keys.known)
+    if call.native is None:
+        return await service.upstream.send(_as_bytes(body), headers, stream=stream)
+    native = call.native
+    content = await asyncio.to_thread(lambda: _as_bytes(native.sent(call.checked_pictures)))
+    headers = native.headers(headers, call.headers, service.upstream)
+    return await service.upstream.send(content, headers, stream=stream, path=native.path)
 
 
 def _as_bytes(body: Mapping[str, Any]) -> bytes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.content_parts import ChatRequest
 from equipoise.guard.gateway.gateway_state import GatewayState, RequestLog
 from equipoise.guard.gateway.keys import Client
 from equipoise.guard.gateway.moderation import moderation_object
+from equipoise.guard.gateway.native.native_call import NativeCall
 from equipoise.guard.gateway.receipts import Receipts
 from equipoise.guard.gateway.replies import ReplyRules
+
+LEFT_OUT: Final = "x-equipoise-dropped-tools"
+"""The header that names the server's tools that were left out of a request."""
 
 
 class ChatCall:
@@ -43,6 +47,12 @@ class ChatCall:
         """Whether the client asked for token counts in a stream."""
         self.upstream_headers: dict[str, str] = {}
         """Headers of the upstream's response that the client gets."""
+        self.native: NativeCall | None = None
+        """The request in an API that the upstream speaks itself; None where it gets a chat request."""
+        self.checked_pictures: dict[str, str] = {}
+        """Data URLs of the request's pictures as they were checked, by the addresses that the client sent."""
+        self.left_out: tuple[str, ...] = ()
+        """Names of the server's tools that were left out of the request."""
         self.written = False
         """Whether the entry is in the record, or an attempt failed."""
 
@@ -59,8 +69,10 @@ class ChatCall:
     def response_headers(self) -> dict[str, str]:
         """The upstream's headers, the request's id, counts of receipts, and the actions of all decisions."""
         actions = ",".join(decision.observed or decision.action for decision, _ in self.decisions)
+        left_out = {LEFT_OUT: ", ".join(self.left_out)} if self.left_out else {}
         return {
             **self.upstream_headers,
+            **left_out,
             "x-equipoise-request-id": self.log.id,
             "x-equipoise-receipts": self.receipts.header(),
             "x-equipoise-decision": actions or "none",

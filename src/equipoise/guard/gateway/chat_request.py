@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -12,12 +13,13 @@ from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.content_parts import ChatRequest, parse_request, replaced
 from equipoise.guard.gateway.errors import RequestProblem, as_json, completion
 from equipoise.guard.gateway.replies import raise_if_withheld
+from equipoise.guard.gateway.request_body import worked_on
 from equipoise.guard.gateway.request_pictures import RequestPictures
 from equipoise.guard.gateway.streaming.events import DONE, event
 from equipoise.prompts.chat_messages import apply_to_messages
 
 
-def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
+async def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
     """The parts of a request, each with an open receipt.
 
     Raises:
@@ -27,7 +29,7 @@ def parse(call: ChatCall, body: Mapping[str, Any]) -> ChatRequest:
     call.log.model = model if isinstance(model, str) else None
     call.service.tracing.model(call.log.model)
     try:
-        request = parse_request(body)
+        request = await worked_on(call.headers, partial(parse_request, body))
     except ValueError as error:
         raise RequestProblem(400, str(error), "invalid_request") from error
     if not isinstance(body.get("stream"), bool | None):
@@ -54,8 +56,11 @@ async def check_pictures(
     for part in request.parts:
         if part.kind == "unsupported":
             pictures.mark_unsupported(part.path, "a part of this type cannot be looked at")
+        elif part.kind == "file":
+            pictures.take_file(part.path)
         elif part.kind == "picture" and (url := await pictures.read(part.path, part.url)) is not None:
             body = with_picture(body, part.path, url)
+            call.checked_pictures[part.url] = url
     call.picture_text = pictures.text
     decision = call.picture_decision = await pictures.judge(request.guard_input().question)
     if decision is not None:

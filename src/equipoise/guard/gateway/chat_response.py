@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import httpx
 from starlette.responses import Response
 
 from equipoise.guard.decision import GuardDecision
 from equipoise.guard.gateway.blobs import LONG
+from equipoise.guard.gateway.carried_event import CARRIED
 from equipoise.guard.gateway.chat_call import ChatCall
 from equipoise.guard.gateway.content_parts import ChatRequest, ReplyChoice, beside_choices, parse_reply, replaced
 from equipoise.guard.gateway.errors import RequestProblem, as_json, unchecked_problem
+from equipoise.guard.gateway.native.native_call import NativeCall
 from equipoise.guard.gateway.replies import raise_if_withheld
 from equipoise.guard.gateway.reply_forms import as_whole
 from equipoise.guard.gateway.request_pictures import RequestPictures
@@ -39,8 +43,13 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
         RequestProblem: the upstream sent no chat completion, or a choice could not be checked.
         OutputError: the record could not be written.
     """
-    upstream = await as_whole(upstream)
-    document = parsed(upstream)
+    if call.native is None:
+        upstream = await as_whole(upstream)
+        document = parsed(upstream)
+    else:
+        document = await call.native.whole(upstream)
+        reading = partial(_carried, call.native, document)
+        document = await asyncio.to_thread(reading) if len(upstream.content) > LONG else reading()
     try:
         # Separating words from other bytes in a long reply would block the event loop.
         is_long = len(upstream.content) > LONG
@@ -55,6 +64,7 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
         decision = await check_choice(call, request, choice)
         if decision.changed:
             changed = True
+            document.pop(CARRIED, None)
             # Fields beside the choices were judged with the first choice.
             for name in beside_choices(document) if choice.index == 0 else ():
                 del document[name]
@@ -68,11 +78,23 @@ async def answer_whole(call: ChatCall, request: ChatRequest, upstream: httpx.Res
             )
     moderation = await call.moderation_field(request, [choice.text for choice in choices])
     await call.write()
-    if not changed and not moderation:
+    if not changed and not moderation and call.native is None:
         # The bytes as they came, not the parsed document written again: that would change numbers, order and unknown
         # fields.
         return Response(upstream.content, media_type="application/json", headers=call.response_headers())
     return as_json({**document, **moderation}, headers=call.response_headers())
+
+
+def _carried(native: NativeCall, document: dict[str, Any]) -> dict[str, Any]:
+    """A reply of another API as a completion.
+
+    Raises:
+        RequestProblem: it is none.
+    """
+    try:
+        return native.reader.completion(document)
+    except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
+        raise RequestProblem(502, "the upstream's reply has no form of this API", "upstream_invalid") from error
 
 
 async def check_choice(call: ChatCall, request: ChatRequest, choice: ReplyChoice) -> GuardDecision:

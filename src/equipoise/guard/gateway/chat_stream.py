@@ -12,7 +12,7 @@ from starlette.responses import Response
 from equipoise.errors import OutputError
 from equipoise.guard.decision import GuardDecision, sha256
 from equipoise.guard.gateway.blobs import Blob, aread
-from equipoise.guard.gateway.chat_call import ChatCall
+from equipoise.guard.gateway.chat_call import LEFT_OUT, ChatCall
 from equipoise.guard.gateway.content_parts import ChatRequest
 from equipoise.guard.gateway.errors import RequestProblem, unrecorded
 from equipoise.guard.gateway.reply_forms import as_stream
@@ -47,7 +47,10 @@ class ChatStream:
             await self._upstream.aclose()
             if not self._upstream.is_stream_consumed:
                 raise RequestProblem(502, "the upstream sent something else than an event stream", "upstream_invalid")
-            self._upstream = as_stream(self._upstream, usage=self._call.wants_usage)
+            if self._call.native is not None:
+                self._upstream = self._call.native.as_stream(self._upstream)
+            else:
+                self._upstream = as_stream(self._upstream, usage=self._call.wants_usage)
         opened = StartedStream(self._events(), self._settle)
 
         def close() -> None:
@@ -72,6 +75,7 @@ class ChatStream:
             **self._call.upstream_headers,
             "x-equipoise-request-id": self._call.log.id,
             "cache-control": "no-store",
+            **({LEFT_OUT: ", ".join(self._call.left_out)} if self._call.left_out else {}),
         }
         return StartedStreamResponse(opened, headers, close, self._call.policy.stream.keepalive)
 
@@ -91,6 +95,7 @@ class ChatStream:
         mode = "observe" if policy.mode == "observe" and mode != "off" else mode
         settings = policy.stream.model_copy(update={"mode": mode})
         kinds = rules.uncheckable_kinds(stream=True)
+        read = chunks if self._call.native is None else self._call.native.chunks
         guarded = GuardedStream(
             self._review,
             settings,
@@ -102,7 +107,7 @@ class ChatStream:
         )
         # Both are closed here, in this order: a client may leave while either waits.
         async with (
-            aclosing(chunks(self._upstream)) as upstream,
+            aclosing(read(self._upstream)) as upstream,
             aclosing(guarded.run(upstream, self._upstream.aclose)) as events,
         ):
             async for part in events:

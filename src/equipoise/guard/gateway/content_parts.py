@@ -12,21 +12,27 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from equipoise.guard.gateway.blobs import read
+from equipoise.guard.gateway.carried_event import CarriedEvent, UnreadBytes
 from equipoise.guard.gateway.dialects import (
     CONTENT_FIELDS,
     CONTENT_KINDS,
     REASONING,
-    WORDLESS,
     is_frame,
     is_prose,
+    is_wordless,
     texts_beside,
 )
+from equipoise.guard.gateway.file_parts import FILES, file_words, words_beside
 from equipoise.guard.guard_input import GuardInput
 
 OPERATOR_ROLES: Final = frozenset({"system", "developer"})
 TOOL_ROLES: Final = frozenset({"tool", "function"})
 SPOKEN: Final = ("text", "reasoning")
 """Kinds of parts that people read as running text."""
+SERVER_TOOL: Final = "server_tool."
+"""What the names of fields begin with that hold what one tool of the server's was asked and answered."""
+APART: Final = (*SPOKEN, "server tool")
+"""Kinds of parts that are also judged by themselves."""
 PICTURES: Final = ("picture", "embedded picture")
 """Kinds of parts that are pictures, or called so."""
 _HAS_SCHEME: Final = re.compile(r"\s*(data|https?):", re.IGNORECASE)
@@ -42,8 +48,8 @@ class ContentPart:
     """Where it stands."""
     kind: str
     """`text`, `instruction` (of the operator), `tool call`, `tool result`, `reasoning`, `refusal`, `name`, `picture`,
-    `setting`, `other text`, or `unsupported`; of what stands in a text and holds no words `embedded picture` or
-    `opaque`."""
+    `setting`, `server tool`, `other text`, `file`, or `unsupported`; of what stands in a text and holds no words
+    `embedded picture` or `opaque`."""
     text: str = ""
     """Its words."""
     url: str = ""
@@ -125,9 +131,11 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
     kind = "instruction" if role in OPERATOR_ROLES else "tool result" if role in TOOL_ROLES else "text"
     for name, value in message.items():
         where = f"{path}/{escaped(name)}"
-        if value is None or name in WORDLESS:
+        if value is None or name == "logprobs" or is_wordless(name, value):
             continue
-        if name == "content":
+        if isinstance(value, UnreadBytes):
+            yield ContentPart(where, "opaque")
+        elif name == "content":
             yield from _content(where, value, kind)
         elif name == "tool_calls" and isinstance(value, list):
             for at, call in enumerate(value):
@@ -136,7 +144,7 @@ def message_parts(path: str, message: Mapping[str, Any], role: str) -> Iterator[
             for at, part in enumerate(value):
                 yield from _image(f"{where}/{at}", part)
         elif name == "audio" and value:
-            yield ContentPart(where, "unsupported")
+            yield ContentPart(where, "file")
         else:
             sort = _kind(name)
             # Numbers may be the arguments of a tool; elsewhere (token ids, places of a source) they are no words.
@@ -163,9 +171,8 @@ def escaped(name: str) -> str:
 def _kind(name: str) -> str:
     if name in REASONING:
         return "reasoning"
-    return {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}.get(
-        name, "other text"
-    )
+    kinds = {"function_call": "tool call", "tool_calls": "tool call", "refusal": "refusal", "name": "name"}
+    return kinds.get(name, "server tool" if name.startswith(SERVER_TOOL) else "other text")
 
 
 def _content(path: str, value: Any, kind: str) -> Iterator[ContentPart]:
@@ -191,8 +198,22 @@ def _part(path: str, part: Any, kind: str) -> Iterator[ContentPart]:
         yield ContentPart(path, kind if what == "text" else what, "\n".join(_words(part, scalars=False)))
     elif sort == "image_url" and _url(part) is not None:
         yield from _image(path, part)
+    elif sort in FILES:
+        yield from _file(path, part, kind)
     else:
         yield ContentPart(path, "unsupported")
+
+
+def _file(path: str, part: Mapping[str, Any], kind: str) -> Iterator[ContentPart]:
+    """A file: the words of plain text, or what stands beside one that nobody reads."""
+    words = file_words(part)
+    if words is not None:
+        yield ContentPart(path, kind, words)
+        return
+    yield ContentPart(path, "file")
+    beside = "\n".join(words_beside(part))
+    if beside:
+        yield ContentPart(f"{path}~beside", "other text", beside)
 
 
 def _is_readable(part: Mapping[str, Any]) -> bool:
@@ -261,7 +282,7 @@ def _words(value: Any, *, scalars: bool = True) -> Iterator[str]:
         for name, item in value.items():
             if is_prose(name):
                 yield name
-            if name not in WORDLESS or isinstance(item, Mapping | list):
+            if not is_wordless(name, item):
                 yield from _words(item, scalars=scalars)
     elif isinstance(value, Sequence):
         for item in value:
@@ -307,7 +328,7 @@ def side_texts_of(texts: Mapping[tuple[str, str], str], whole: str) -> tuple[str
         texts: by kind and field.
         whole: everything that the choice says.
     """
-    spoken = [text for (kind, _), text in texts.items() if kind in SPOKEN and text and text != whole]
+    spoken = [text for (kind, _), text in texts.items() if kind in APART and text and text != whole]
     return tuple(dict.fromkeys(spoken))
 
 
@@ -352,7 +373,11 @@ def parse_reply(body: Mapping[str, Any]) -> list[ReplyChoice]:
 
 def beside_choices(body: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the choices that hold words and that no completion has by itself."""
-    return {name: value for name, value in body.items() if not is_frame(name, value) and any(texts_beside(value))}
+    return {
+        name: value
+        for name, value in body.items()
+        if not isinstance(value, CarriedEvent) and not is_frame(name, value) and any(texts_beside(value))
+    }
 
 
 def replaced(

@@ -23,7 +23,8 @@ FRAME: Final = frozenset(chain.from_iterable(_FRAME_FIELDS.values()))
 """Fields of a completion, or of a chunk, that hold no text of the model."""
 
 WORDLESS: Final = frozenset({"role", "tool_call_id", "id", "type", "index", "object", "finish_reason", "logprobs"})
-"""Fields that hold no text for people."""
+"""Fields that hold no text for people, as long as they hold one word."""
+_SPACE: Final = re.compile(r"\S\s+\S")
 
 _NAME_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "OpenRouter": ("provider", "native_finish_reason"),
@@ -95,8 +96,17 @@ def is_frame(name: str, value: Any) -> bool:
         # Counts, and single words such as a tier of the service or the address of a cache.
         return all(_WORD.fullmatch(text) for text in texts_beside(value))
     if name in FRAME or name in WORDLESS:
-        return True
+        return not _is_sentence(value)
     return name in NAMES and (not isinstance(value, str) or _NAME.fullmatch(value) is not None)
+
+
+def is_wordless(name: str, value: Any) -> bool:
+    """Whether a field holds an id, a type or another name: one word, which nobody reads."""
+    return name in WORDLESS and not isinstance(value, Mapping | list) and not _is_sentence(value)
+
+
+def _is_sentence(value: Any) -> bool:
+    return isinstance(value, str) and _SPACE.search(value) is not None
 
 
 def is_prose(key: str) -> bool:
@@ -113,7 +123,7 @@ def texts_beside(value: Any) -> Iterator[str]:
         for name, item in value.items():
             if is_prose(name):
                 yield name
-            if name not in WORDLESS or isinstance(item, Mapping | list):
+            if not is_wordless(name, item):
                 yield from texts_beside(item)
     elif isinstance(value, Sequence):
         for item in value:

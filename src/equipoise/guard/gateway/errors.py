@@ -47,6 +47,8 @@ class RequestProblem(EquipoiseError):
         self.code = code
         self.headers = dict(headers or {})
         self.param = param
+        self.reported: str | None = None
+        """The words of an error that the upstream reported; None of an error of ours."""
         self.kind = kind or _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
     def body(self) -> dict[str, Any]:

@@ -189,6 +189,8 @@ class _GuardrailCall:
             path = f"structured_{part.path}"
             if part.kind == "unsupported":
                 self.pictures.mark_unsupported(path, "a part of this type cannot be looked at")
+            elif part.kind == "file":
+                self.pictures.take_file(path)
             elif part.kind == "instruction":
                 self.receipts.close(path, "skipped", "the operator's own words")
             elif part.kind in ("embedded picture", "opaque"):

@@ -25,7 +25,7 @@ class ReplyRules:
         Args:
             stream: whether the reply is streamed: pictures in streams are not checked.
         """
-        kinds = {"unsupported"}
+        kinds = {"unsupported", "file"}
         if self.policy.pictures.replies == "fail" or (stream and self.policy.pictures.replies == "look"):
             kinds |= {*PICTURES}
         elif self.policy.pictures.replies == "look":
@@ -43,7 +43,7 @@ class ReplyRules:
         """Close the receipt of one part, by the decision about the text of its choice."""
         if not self.policy.output.enabled:
             receipts.close(path, "skipped", "the output rail is off")
-        elif kind == "unsupported":
+        elif kind in ("unsupported", "file"):
             receipts.close(path, "unsupported", "a part of this type cannot be looked at")
         elif kind in PICTURES and self.policy.pictures.replies == "skip":
             receipts.close(path, "skipped", "the policy lets pictures in replies pass")

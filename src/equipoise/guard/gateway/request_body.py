@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
+from equipoise.guard.gateway.blobs import LONG
 from equipoise.guard.gateway.errors import RequestProblem
 from equipoise.guard.gateway.json_depth import MOST, is_too_deep
 
+WorkResult = TypeVar("WorkResult")
 LARGEST: Final = 64_000_000
 """Bytes of a request."""
 
@@ -43,6 +47,19 @@ async def read_json(request: Request) -> dict[str, Any]:
     if is_too_deep(document):
         raise RequestProblem(400, f"expected JSON of at most {MOST} levels", "invalid_json")
     return document
+
+
+async def worked_on(headers: Mapping[str, str], work: Callable[[], WorkResult]) -> WorkResult:
+    """The result of work on a request's body; in a thread where the body is long, so that others need not wait.
+
+    Args:
+        headers: of the request; one that gives no length may be long.
+        work: reads the body.
+    """
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) <= LONG:
+        return work()
+    return await asyncio.to_thread(work)
 
 
 def reject_constant(name: str) -> None:

@@ -75,6 +75,13 @@ class RequestPictures:
         self._receipts.close(path, "unsupported", why)
         self.unchecked.append(f"{path}: {why}")
 
+    def take_file(self, path: str) -> None:
+        """Close the receipt of a file or sound, which nobody here can read."""
+        if self._policy.requests.files == "skip":
+            self._receipts.close(path, "skipped", "the policy lets files and sound pass unread")
+        else:
+            self.mark_unsupported(path, "files and sound cannot be read, unless they are plain text")
+
     async def judge(self, question: str) -> GuardDecision | None:
         """The picture guard's decision about all decoded pictures; None without such a guard, or without pictures.
 

@@ -51,13 +51,21 @@ class Upstream:
                 passed_on["authorization"] = f"Bearer {given}"
         return passed_on | {"content-type": "application/json"}
 
-    async def send(self, body: bytes, headers: Mapping[str, str], *, stream: bool) -> httpx.Response:
-        """Its response to a chat request, whose body is not read yet if it streams.
+    async def send(
+        self, body: bytes, headers: Mapping[str, str], *, stream: bool, path: str = "chat/completions"
+    ) -> httpx.Response:
+        """Its response to a request, whose body is not read yet if it streams.
+
+        Args:
+            body: JSON.
+            headers: of the request.
+            stream: whether a stream was asked for.
+            path: of the route, a chat's or that of another API.
 
         Raises:
             Problem: no response, or one that is an error.
         """
-        request = self.client.build_request("POST", "chat/completions", content=body, headers=dict(headers))
+        request = self.client.build_request("POST", path, content=body, headers=_encoded(headers))
         return await self._send(request, stream=stream)
 
     async def models(self, headers: Mapping[str, str]) -> httpx.Response:
@@ -66,7 +74,7 @@ class Upstream:
         Raises:
             Problem: no response, or one that is an error.
         """
-        return await self._send(self.client.build_request("GET", "models", headers=dict(headers)), stream=False)
+        return await self._send(self.client.build_request("GET", "models", headers=_encoded(headers)), stream=False)
 
     async def model(self, name: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """The description of one model; of a server that describes none by its name, from its list.
@@ -74,7 +82,7 @@ class Upstream:
         Raises:
             RequestProblem: no such model, no response, or one that is an error.
         """
-        request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=dict(headers))
+        request = self.client.build_request("GET", f"models/{quote(name, safe='/:')}", headers=_encoded(headers))
         try:
             return parsed(await self._send(request, stream=False))
         except RequestProblem as problem:
@@ -103,6 +111,11 @@ class Upstream:
         if response.status_code not in _REPLIED:
             raise _refused(response)
         return response
+
+
+def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Headers as they came: their values are bytes, which servers read as Latin-1."""
+    return {name.encode("latin-1"): value.encode("latin-1", errors="replace") for name, value in headers.items()}
 
 
 async def _whole(response: httpx.Response) -> httpx.Response:
@@ -219,6 +232,8 @@ def problem_of(reported: ReportedError, status: int, headers: Mapping[str, str])
     """The error that a client gets for one that the upstream reported."""
     code = "upstream_error" if reported.code is None else reported.code
     # What the server says in its headers counts before what the body says.
-    return RequestProblem(
+    problem = RequestProblem(
         status, reported.message, code, {**reported.headers, **headers}, reported.param, reported.type
     )
+    problem.reported = reported.words
+    return problem

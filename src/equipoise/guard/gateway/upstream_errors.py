@@ -52,6 +52,12 @@ class ReportedError:
     """Seconds after which a retry makes sense, where the body says so (Google)."""
 
     @property
+    def words(self) -> str:
+        """Everything in it that a client may show: the message, and what else is more than a name."""
+        names = [name for name in (self.type, self.code, self.param) if isinstance(name, str) and len(name.split()) > 1]
+        return "\n".join([self.message, *names])
+
+    @property
     def headers(self) -> dict[str, str]:
         """The header that tells clients when to retry; clients read whole seconds."""
         return {} if self.retry_after is None else {"retry-after": str(math.ceil(self.retry_after))}

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, runtime_checkable
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from equipoise.guard.gateway import chat
+from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan
+from equipoise.guard.gateway.carried_event import CARRIED
 from equipoise.guard.gateway.connection import while_connected
 from equipoise.guard.gateway.errors import RequestProblem, as_json
 from equipoise.guard.gateway.gateway_state import GatewayState
 from equipoise.guard.gateway.keys import credential
-from equipoise.guard.gateway.request_body import read_json
+from equipoise.guard.gateway.request_body import read_json, worked_on
 from equipoise.guard.gateway.upstream import problem_of
 from equipoise.guard.gateway.upstream_errors import ReportedError, error_of_choice
+from equipoise.guard.policy import ServerTools
 
 AT_ONCE: Final = 4
 """Chat calls of one request at the same time."""
@@ -82,6 +86,23 @@ class BatchAdapter(Protocol):
         ...
 
 
+@runtime_checkable
+class ServerToolAdapter(Protocol):
+    """An API that has tools which a chat request cannot hold."""
+
+    def plan(self, body: Mapping[str, Any], setting: ServerTools) -> ServerToolPlan:
+        """What is done with them.
+
+        Raises:
+            RequestProblem: they are refused.
+        """
+        ...
+
+    def native_stream(self, body: Mapping[str, Any]) -> StreamTranslator:
+        """A translator of a stream whose chunks carry the upstream's own events."""
+        ...
+
+
 def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], Awaitable[Response]]:
     """The handler of a route that speaks another API.
 
@@ -97,16 +118,24 @@ def handler(adapter: Adapter, route: str) -> Callable[[GatewayState, Request], A
             # All APIs become chat requests here, and everything that checks works on those. An adapter cannot forget a
             # check, because it never sees one.
             bodies = adapter.split(body) if isinstance(adapter, BatchAdapter) else [body]
-            chats = [_chat_request(adapter, part) for part in bodies]
             headers = dict(request.headers)
+            plan = None
+            if isinstance(adapter, ServerToolAdapter):
+                plan = await worked_on(headers, partial(adapter.plan, body, client.policy.requests.server_tools))
+                bodies = [plan.body]
+            chats = [await worked_on(headers, partial(_chat_request, adapter, part)) for part in bodies]
             if len(chats) > 1:
                 calls = [chat.complete(service, client, headers, part, route) for part in chats]
                 work = _all(calls, lambda responses: _joined(adapter, responses, bodies))
                 return await while_connected(request, work)
-            response = await while_connected(request, chat.complete(service, client, headers, chats[0], route))
+            response = await while_connected(request, chat.complete(service, client, headers, chats[0], route, plan))
+            native = adapter if plan is not None and plan.native is not None else None
             if chats[0].get("stream") is True:
+                if isinstance(native, ServerToolAdapter):
+                    return _translated_stream(response, native.native_stream(body))
                 return _translated_stream(response, adapter.stream(body))
-            return as_json(_reply(adapter, response, bodies[0]), headers=_headers([response]))
+            reply = _reply(adapter, response, bodies[0] if native is None else body, native=native is not None)
+            return as_json(reply, headers=_headers([response]))
         except RequestProblem as problem:
             return as_json(adapter.problem(problem), problem.status, problem.headers)
 
@@ -155,8 +184,14 @@ def _headers(responses: Sequence[Response]) -> dict[str, str]:
     return headers
 
 
-def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any]) -> dict[str, Any]:
+def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any], *, native: bool = False) -> dict[str, Any]:
     """A response to a chat request in the form of this API.
+
+    Args:
+        adapter: of the API.
+        response: of the chat call.
+        body: the request.
+        native: whether the upstream was asked in this API: its own document is in the response unless it was replaced.
 
     Raises:
         RequestProblem: it has none.
@@ -164,6 +199,8 @@ def _reply(adapter: Adapter, response: Response, body: Mapping[str, Any]) -> dic
     headers = _headers([response])
     try:
         completion = read_reply(bytes(response.body))
+        if native and CARRIED in completion:
+            return dict(completion[CARRIED])
         reported = _failure(completion)
         if reported is not None:
             # No other API has a place for it in a reply.

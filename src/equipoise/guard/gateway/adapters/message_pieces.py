@@ -170,7 +170,8 @@ class FirstChoiceStream(ABC):
         events = self._begin(chunk)
         self._usage = chunk.get("usage") or self._usage
         for choice in first_choices(chunk):
-            delta = choice.get("delta") or {}
+            # Some servers know no deltas and stream messages; Perplexity repeats the message so far beside each.
+            delta = (choice.get("delta") if "delta" in choice else choice.get("message")) or {}
             self._calls.add(delta)
             self._reasoning_field = reasoning_field(delta) or self._reasoning_field
             for kind, text in pieces_of(delta):

@@ -12,9 +12,13 @@ from equipoise.guard.gateway.adapters.call_ids import without_extra
 from equipoise.guard.gateway.adapters.message_pieces import RETURNED, ToolCalls, pieces_of, reasoning_field
 from equipoise.guard.gateway.adapters.messages_stream import MessagesStream, ending, error_type, tokens
 from equipoise.guard.gateway.adapters.reply_pictures import picture_block, pictures_of
+from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan, messages_plan
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.file_parts import chat_file
 from equipoise.guard.gateway.json_depth import is_too_deep
+from equipoise.guard.gateway.native.message_events import NativeMessagesStream
 from equipoise.guard.gateway.request_body import reject_constant
+from equipoise.guard.policy import ServerTools
 
 _PASSED: Final = ("model", "max_tokens", "temperature", "top_p", "top_k", "stream")
 _CANNOT: Final[Mapping[str, Any]] = {"container": None, "mcp_servers": []}
@@ -93,6 +97,18 @@ class MessagesAdapter:
         """A translator of one stream."""
         return MessagesStream(body)
 
+    def plan(self, body: Mapping[str, Any], setting: ServerTools) -> ServerToolPlan:
+        """What is done with the server's tools.
+
+        Raises:
+            RequestProblem: they are refused.
+        """
+        return messages_plan(body, setting)
+
+    def native_stream(self, body: Mapping[str, Any]) -> NativeMessagesStream:
+        """A translator of a stream whose chunks carry the upstream's own events."""
+        return NativeMessagesStream(body)
+
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """Anthropic's form."""
         kind = error_type(problem.status, problem.code)
@@ -134,7 +150,7 @@ def _parts(block: Any) -> list[Any]:
     else:
         return [_block(block)]
     if not isinstance(words, str | list):
-        return [dict(block)]
+        return chat_file(block) if kind == "document" and isinstance(block.get("source"), Mapping) else [dict(block)]
     heads = [block[name] for name in fields if isinstance(block.get(name), str) and block[name]]
     inner = [{"type": "text", "text": words}] if isinstance(words, str) else [_block(part) for part in words]
     return [*([{"type": "text", "text": "\n".join(heads)}] if heads else []), *inner]

@@ -28,7 +28,11 @@ from equipoise.guard.gateway.adapters.responses_items import (
     token_logprobs,
 )
 from equipoise.guard.gateway.adapters.responses_stream import ResponsesStream
+from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan, responses_plan
 from equipoise.guard.gateway.errors import RequestProblem
+from equipoise.guard.gateway.file_parts import chat_file
+from equipoise.guard.gateway.native.response_events import NativeResponsesStream
+from equipoise.guard.policy import ServerTools
 
 _CANNOT: Final[Mapping[str, Any]] = {
     "previous_response_id": None,
@@ -130,6 +134,18 @@ class ResponsesAdapter:
             lambda identity, model: frame(identity, model or body.get("model"), body), custom_names(body)
         )
 
+    def plan(self, body: Mapping[str, Any], setting: ServerTools) -> ServerToolPlan:
+        """What is done with the server's tools.
+
+        Raises:
+            RequestProblem: they are refused.
+        """
+        return responses_plan(body, setting)
+
+    def native_stream(self, body: Mapping[str, Any]) -> NativeResponsesStream:
+        """A translator of a stream whose chunks carry the upstream's own events."""
+        return NativeResponsesStream(body, lambda identity, model: frame(identity, model or body.get("model"), body))
+
     def problem(self, problem: RequestProblem) -> dict[str, Any]:
         """OpenAI's form."""
         return problem.body()
@@ -225,7 +241,13 @@ def _last_reply(messages: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
-    return plain([_part(item) for item in value]) if isinstance(value, list) else value
+    return plain([part for item in value for part in _parts(item)]) if isinstance(value, list) else value
+
+
+def _parts(item: Any) -> list[Any]:
+    """What a part of content becomes."""
+    is_file = isinstance(item, Mapping) and item.get("type") == "input_file"
+    return chat_file(item) if is_file else [_part(item)]
 
 
 def _part(item: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 
 from equipoise.guard.gateway.adapters.messages import MessagesAdapter
 from equipoise.guard.gateway.adapters.responses import ResponsesAdapter
+from equipoise.guard.gateway.adapters.server_tools import ServerToolPlan
+from equipoise.guard.policy import ServerTools
 
 
 class MessageTokensAdapter(MessagesAdapter):
@@ -23,6 +25,14 @@ class MessageTokensAdapter(MessagesAdapter):
             RequestProblem: as for messages.
         """
         return super().chat_request({**body, "stream": False, "max_tokens": 1})
+
+    def plan(self, body: Mapping[str, Any], setting: ServerTools) -> ServerToolPlan:
+        """Left out, as the request that is counted is a chat's.
+
+        Raises:
+            RequestProblem: they are refused.
+        """
+        return super().plan(body, "drop" if setting == "pass" else setting)
 
     def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """The count."""
@@ -40,6 +50,14 @@ class ResponseTokensAdapter(ResponsesAdapter):
         """
         chat = super().chat_request({**body, "stream": False})
         return {name: value for name, value in chat.items() if name != "max_completion_tokens"} | {"max_tokens": 1}
+
+    def plan(self, body: Mapping[str, Any], setting: ServerTools) -> ServerToolPlan:
+        """Left out, as the request that is counted is a chat's.
+
+        Raises:
+            RequestProblem: they are refused.
+        """
+        return super().plan(body, "drop" if setting == "pass" else setting)
 
     def reply(self, completion: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
         """The count."""

@@ -102,7 +102,7 @@ class GuardedStream:
     settings: StreamPolicy
     stats: StreamStats
     uncheckable: Callable[[str], GuardDecision]
-    uncheckable_kinds: frozenset[str] = frozenset({"unsupported"})
+    uncheckable_kinds: frozenset[str] = frozenset({"unsupported", "file"})
     wants_usage: bool = False
     answer: AnswerPolicy = field(default_factory=AnswerPolicy)
     _head: list[dict[str, Any]] = field(default_factory=list)
@@ -187,12 +187,13 @@ class GuardedStream:
         reported = self.stats.reported
         if reported is None:
             return {"message": message, "type": "api_error", "param": None, "code": "upstream"}
-        text = reported.message
         if self.settings.mode not in ("off", "observe"):
-            decision = await self.review(text, side_texts=(), rewrite=False)
-            text = message if decision.changed else text
+            decision = await self.review(reported.words, side_texts=(), rewrite=False)
+            if decision.changed:
+                reported = ReportedError(message)
         code = "upstream" if reported.code is None else reported.code
-        return {"message": text, "type": reported.type or "api_error", "param": reported.param, "code": code}
+        kind = reported.type or "api_error"
+        return {"message": reported.message, "type": kind, "param": reported.param, "code": code}
 
     def _flagged(self) -> bool:
         return any(decision.changed for decision in self.stats.decisions.values())
