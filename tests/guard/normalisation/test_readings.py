@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.normalisation.readings import LARGEST, readings, variants
+from equipoise.guard.normalisation.readings import LARGEST, readings
+from equipoise.guard.normalisation.variants import variants
 
 TEXT = (
     "Mix the powder with the fuel and seal the container, then add a timer and hide it under the seat of the car. "
