@@ -74,7 +74,7 @@ class GuardDecision:
     failure: CheckFailure | None = None
     """Why nobody could look, where `decided_by` is `fail mode`."""
     reread: int = 0
-    """Characters that were read again although they had been before, when the reply was shorter (`growing_readings`)."""
+    """Characters that were read again, although they had been when the reply was shorter (see `growing_readings`)."""
 
     @property
     def changed(self) -> bool:

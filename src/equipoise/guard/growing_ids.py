@@ -39,12 +39,10 @@ class GrowingIds:
             tokenizer: one that `ends_words_at_blanks`; always the same.
             text: all of it.
         """
-        last = None
-        for last in _CUT.finditer(text, self._settled):
-            pass
-        if last is not None:
-            self.ids += _anew(tokenizer, text[self._settled : last.end()])
-            self._settled = last.end()
+        cut = max((match.end() for match in _CUT.finditer(text, self._settled)), default=self._settled)
+        if cut > self._settled:
+            self.ids += _anew(tokenizer, text[self._settled : cut])
+            self._settled = cut
         self.text = text
         return self.ids + _anew(tokenizer, text[self._settled :])
 

@@ -21,10 +21,7 @@ JOINTS: Final = 4
 
 def joined_pieces(text: str) -> str:
     """A text with strings that stand in pieces put together, where there are many of them."""
-    if "/*" in text:
-        text = _COMMENT.sub("", text)
-    if "(" in text:
-        text = _CALLS.sub(lambda match: " " + "".join(map(_letter, _CODE.findall(match[0]))) + " ", text)
+    text = called(text)
     if any(quote in text for quote in "\"'`") and len(_JOINT.findall(text)) >= JOINTS:
         # Quotes may also stand around each word: what gives more English is taken.
         joined, apart = _JOINT.sub("", text), _JOINT.sub(" ", text)
@@ -32,9 +29,18 @@ def joined_pieces(text: str) -> str:
     return text
 
 
-def joints_in(text: str) -> int | None:
-    """How many joints of strings a text has; None if it has comments within words or calls that make letters."""
-    return None if _COMMENT.search(text) or _CALLS.search(text) else len(_JOINT.findall(text))
+def called(text: str) -> str:
+    """A text without comments within words and with the letters that calls make."""
+    if "/*" in text:
+        text = _COMMENT.sub("", text)
+    if "(" in text:
+        text = _CALLS.sub(lambda match: " " + "".join(map(_letter, _CODE.findall(match[0]))) + " ", text)
+    return text
+
+
+def joints_in(text: str) -> int:
+    """How many joints of strings a text has."""
+    return len(_JOINT.findall(text))
 
 
 def _letter(code: str) -> str:

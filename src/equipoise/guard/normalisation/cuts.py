@@ -6,7 +6,6 @@ import re
 from typing import Final
 
 from equipoise.guard.normalisation.encodings import names_letter
-from equipoise.guard.normalisation.typography import visible
 
 _CUT: Final = re.compile(r"(?<=[^\W\d_][^\W\d_])(?:[.!?:;][ \n]|[)。！？]\n)(?=[!-~])")
 """The end of a sentence or of a line behind a word, before an ASCII character."""
@@ -14,15 +13,13 @@ _END: Final = re.compile(r"([^\W_]*[^\W\d_]{2})(?:[.!?:;][ \n]|[)。！？!?]\n)
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{2}\Z")
 REACH: Final = 2200
 """Characters before a cut that are looked at: no pattern that has begun further back can go on behind it."""
-TAG: Final = 500
-"""Characters behind the last `<` after which no tag is open."""
 TRIED: Final = 8
 """Places that are tried, from the last one on."""
-_EMPHASIS: Final = str.maketrans("", "", "*`~|_\\")
+_ANNOTATION: Final = re.compile(r"<r[tp]", re.IGNORECASE)
 
 
 def last_cut(text: str, start: int) -> int:
-    """The last place behind `start` where a text can be cut; `start` where there is none.
+    """The last place behind `start` where a text as it stands can be cut; `start` where there is none.
 
     Args:
         text: so far; what follows may be anything.
@@ -30,24 +27,24 @@ def last_cut(text: str, start: int) -> int:
     """
     places = [match.end() for match in _CUT.finditer(text, start)]
     for place in places[: -TRIED - 1 : -1]:
-        before = text[max(0, place - REACH) : place]
-        # Readings look at the text as it stands, without typography and without emphasis.
-        seen = before if before.isascii() else visible(before)[0]
-        if all(map(_ends_apart, {before, seen, seen.translate(_EMPHASIS)})):
+        if ends_apart(text[max(0, place - REACH) : place]):
             return place
     return start
 
 
-def _ends_apart(before: str) -> bool:
+def ends_apart(before: str) -> bool:
     """Whether no pattern that matches the end of a text can go on behind it.
 
     Two letters and a full stop or the like end spaced letters, base64, groups of base64, Morse, character codes and
     strings in pieces. Words of NATO's alphabet and hex pairs go on behind some of these, and what stands in brackets
     goes on until they are closed.
+
+    Args:
+        before: the last `REACH` characters of a text, as one step of the readings sees it.
     """
     end = _END.search(before)
     if end is None or names_letter(end[1]) or _HEX.search(end[1]):
         return False
     opened = any(before.rfind(sign) > before.rfind(other) for sign, other in ("<>", "[]", "{}"))
-    comment = "<!" in before or ("/" in before[-60:] and "*" in before[-60:])
-    return not opened and not comment and "<" not in before[-TAG:]
+    comment = "<!--" in before or "/*" in before[-60:]
+    return not opened and not comment and _ANNOTATION.search(before[-300:]) is None

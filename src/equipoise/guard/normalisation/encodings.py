@@ -41,7 +41,7 @@ _ALPHABET: Final = (
 )
 _SPELLED: Final = re.compile(rf"\b(?:{_ALPHABET}\b[\s,.;/-]{{0,3}}){{6,}}", re.IGNORECASE)
 """NATO's alphabet."""
-_SPELLED_WORD: Final = re.compile(_ALPHABET, re.IGNORECASE)
+_SPELLED_WORD: Final = re.compile(rf"{_ALPHABET}|ray", re.IGNORECASE)
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[\s,;:-]{0,2}){6,}(?![0-9A-Za-z])")
 _DUMP: Final = re.compile(
     r"(?:^[ \t]*[0-9A-Fa-f]{4,8}:?[ \t]+(?:[0-9A-Fa-f]{2,4}[ \t]{1,3}){1,16}(?:[ \t]*\|?[^\n]{0,20})?(?:\n|\Z)){2,}",
@@ -90,7 +90,7 @@ def may_be_dump(text: str) -> bool:
 
 
 def names_letter(text: str) -> bool:
-    """Whether a text is a word of NATO's alphabet."""
+    """Whether a word is one of NATO's alphabet, or the end of one."""
     return _SPELLED_WORD.fullmatch(text) is not None
 
 

@@ -1,17 +1,17 @@
 """`growing_readings`: `readings` of a text that is read again and again as it grows, such as a streamed reply.
 
-The result is always that of `readings`. As long as a text is ordinary, only its end is looked at (`ordinary`). A text
-that has a further reading, or may have one, is read from its start each time; `reread_characters` says so.
+The result is always that of `readings`. As long as a text is ordinary, or has no other reading than without its
+typography, only its end is looked at (`ordinary`). Every other text is read from its start each time;
+`reread_characters` says so.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Final
 
 from equipoise.guard.growing_store import GrowingStore
-from equipoise.guard.normalisation.cuts import last_cut
-from equipoise.guard.normalisation.ordinary import TextSums, sums_of
+from equipoise.guard.normalisation.cuts import REACH, ends_apart, last_cut
+from equipoise.guard.normalisation.ordinary import ReadPart, TextSums, read_part
 from equipoise.guard.normalisation.readings import LARGEST, Reading, readings
 
 SHORT: Final = 400
@@ -33,9 +33,15 @@ class GrowingText:
         self.is_reread = False
         """Whether more was read than the end when the text had grown."""
         self._settled = 0
-        """Where the part begins that is looked at again."""
-        self._sums: TextSums | None = TextSums()
-        """Of what is before; None if it has a reading by itself, and so each longer text may have one."""
+        """Where the part begins that is looked at again; the rest is about what is before it."""
+        self._is_hopeless = False
+        """Whether it has another reading than its typography, and so each longer text may have one."""
+        self._sums = TextSums()
+        self._plain = ""
+        self._words: list[str] = []
+        self._plain_words: list[str] = []
+        self._tails: tuple[str, ...] = ()
+        """The end after each step of the readings."""
 
     def grow(self, text: str) -> None:
         """Read a longer text that begins with this one.
@@ -43,27 +49,45 @@ class GrowingText:
         Args:
             text: all of it.
         """
-        ordinary = self._is_ordinary(text)
-        self.result = () if ordinary else readings(text)
-        self.text, self.is_reread = text, not ordinary
+        result = None if self._is_hopeless or len(text) > LARGEST else self._by_parts(text)
+        self.result = readings(text) if result is None else result
+        self.text, self.is_reread = text, result is None
 
-    def _is_ordinary(self, text: str) -> bool:
-        if self._sums is None or len(text) > LARGEST:
-            return False
+    def _by_parts(self, text: str) -> tuple[Reading, ...] | None:
+        """The readings of a longer text; None if they have to be found in the whole of it."""
         cut = last_cut(text, self._settled)
         if cut > self._settled:
-            part = sums_of(text[self._settled : cut])
+            part = read_part(text[self._settled : cut])
             if part is None:
-                self._sums = None
-                return False
-            self._sums.add(part)
-            self._settled = cut
-        end = sums_of(text[cut:]) if len(text) - cut <= LONGEST_END else None
+                self._is_hopeless = True
+                return None
+            self._settle(part, cut)
+        end = read_part(text[self._settled :]) if len(text) - self._settled <= LONGEST_END else None
         if end is None:
-            return False
-        whole = copy.deepcopy(self._sums)
-        whole.add(end)
-        return whole.has_no_reading()
+            return None
+        sums = TextSums()
+        sums.add(self._sums)
+        sums.add(end.sums)
+        if not sums.changes_nothing():
+            return None
+        words, plain_words = self._words + end.words, self._plain_words + end.plain_words
+        if plain_words == words:
+            return () if sums.hides_nothing() else None
+        if not plain_words or sums.stroked:
+            return None
+        return (Reading("typography", self._plain + end.plain),)
+
+    def _settle(self, part: ReadPart, cut: int) -> None:
+        """Take a part for good, unless a pattern of some step may go on behind it."""
+        before = self._tails or ("",) * len(part.steps)
+        tails = tuple((tail + step)[-REACH:] for tail, step in zip(before, part.steps, strict=True))
+        if not all(map(ends_apart, set(tails))):
+            return
+        self._settled, self._tails = cut, tails
+        self._sums.add(part.sums)
+        self._plain += part.plain
+        self._words += part.words
+        self._plain_words += part.plain_words
 
 
 _TEXTS: Final[GrowingStore[GrowingText]] = GrowingStore()

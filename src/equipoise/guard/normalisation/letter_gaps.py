@@ -36,16 +36,21 @@ DENSE: Final = 0.12
 
 def joined(text: str) -> tuple[str, int]:
     """A text with its spaced letters together and words without spaces apart, and how many signs fell."""
-    text, fallen = _without_signs(_SPACED.sub(_word, text))
+    text, fallen = _without_signs(closed(text))
     words = words_of(text)
     # Where long words have that much of all letters, each is several words.
     several = sum(len(word) for word in words if len(word) >= LONG_WORD) > max(LONG_SHARE * sum(map(len, words)), 24)
     return (_MEDIUM if several else _LONG).sub(_apart, text), fallen
 
 
-def changes_alone(text: str) -> bool:
-    """Whether a text has spaced letters or words without spaces, whatever else it has."""
-    return _SPACED.sub(_word, text) != text or _LONG.sub(_apart, text) != text
+def closed(text: str) -> str:
+    """A text with its spaced letters together."""
+    return _SPACED.sub(_word, text)
+
+
+def opened(text: str) -> str:
+    """A text with words without spaces apart, where its other words are no longer than usual."""
+    return _LONG.sub(_apart, text)
 
 
 def _apart(match: re.Match[str]) -> str:

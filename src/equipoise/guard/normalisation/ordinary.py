@@ -1,9 +1,9 @@
-"""`OrdinaryText`: proves of a growing text, part by part, that it has no further reading.
+"""`read_part`: what the readings see of a part of a text, so that a text which grows is read part by part.
 
-A text has no further reading if nothing in it changes when it is read, and if none of the shares and numbers that
-decide about the whole text (marks, look-alikes, signs between letters, English words) reaches its limit. The first is
-found out for each part by itself, as long as no pattern of a reading reaches from one part into the next; the second
-are sums over the parts. So only a text's end is looked at again when it grows.
+What patterns find in a part (tags, links, emphasis, spaced letters) they find whatever the other parts say, as long as
+no pattern reaches from one part into the next (`cuts`). What decides about a whole text (how many marks, look-alikes
+and signs between letters it has, how much of it is English) are sums over its parts. So the readings of an ordinary
+text, and of one that has no other reading than without its typography, are those of its parts one behind the other.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class PassSums(_Sums):
             or (self.codes and (self.closing or (self.backslashes and self.brackets)))
             or (self.references and self.semicolons)
             or self.long_letters > max(letter_gaps.LONG_SHARE * self.letters, 24)
-            or any(number >= letter_gaps.SIGNS and number >= letter_gaps.DENSE * self.words for number in self.between.values())
+            or max(self.between.values(), default=0) >= max(letter_gaps.SIGNS, letter_gaps.DENSE * self.words)
         )
 
     def _looks_english(self) -> bool:
@@ -103,16 +103,18 @@ class PassSums(_Sums):
 
 @dataclass
 class TextSums(_Sums):
-    """What decides about a whole text, whose parts have no reading by themselves."""
+    """What decides about a whole text."""
 
     first: PassSums = field(default_factory=PassSums)
     """Of the text as it stands."""
     second: PassSums = field(default_factory=PassSums)
-    """Of the text without emphasis."""
+    """Of the text without typography."""
     words: int = 0
     noise: int = 0
     foreign: int = 0
-    """Characters that are not ASCII."""
+    """Parts that are not ASCII."""
+    stroked: int = 0
+    """Parts with letters that have strokes."""
     drawn: int = 0
     mixed: int = 0
     """Tokens of letters and of signs for letters."""
@@ -132,19 +134,26 @@ class TextSums(_Sums):
         super().add(other)
         del self.opening[ciphers.SAMPLE :]
 
-    def has_no_reading(self) -> bool:
-        """Whether the text has no further reading; False where it may have one."""
-        share = _share(self.known, self.second.letters)
-        marked = self.first.marks >= max(readings.FEW, readings.MARKED * self.words)
+    @property
+    def _english(self) -> float:
+        """Share of letters in English words of the plain text."""
+        return _share(self.known, self.second.letters)
+
+    def changes_nothing(self) -> bool:
+        """Whether no decision about the whole text changes it, beyond what its parts change by themselves."""
         return (
             self.first.changes_nothing()
             and self.second.changes_nothing()
-            and not (marked and (not self.foreign or share >= readings.ENGLISH))
-            and not (self.words and self.noise >= max(readings.FEW, readings.NOISY * self.words))
             and self.drawn < leetspeak.DRAWN
             and self.mixed < max(3, leetspeak.DENSE * self.tokens)
-            and (share >= ciphers.FOREIGN or self._is_no_cipher())
+            and (self._english >= ciphers.FOREIGN or self._is_no_cipher())
         )
+
+    def hides_nothing(self) -> bool:
+        """Whether a text whose words are the same without typography is too plain to be judged without it."""
+        marked = self.first.marks >= max(readings.FEW, readings.MARKED * self.words)
+        noisy = self.words and self.noise >= max(readings.FEW, readings.NOISY * self.words)
+        return not noisy and not (marked and (not self.foreign or self._english >= readings.ENGLISH))
 
     def _is_no_cipher(self) -> bool:
         """Whether a text that is not English is none as a whole in any cipher either."""
@@ -160,22 +169,43 @@ class TextSums(_Sums):
         )
 
 
-def sums_of(part: str) -> TextSums | None:
-    """What a part adds to its text's sums; None if it has a further reading by itself, or might have one.
+@dataclass(frozen=True)
+class ReadPart:
+    """A part of a text with what the readings see of it."""
+
+    sums: TextSums
+    """What it adds to its text's sums."""
+    plain: str
+    """Without typography."""
+    words: list[str]
+    """As texts are compared by them."""
+    plain_words: list[str]
+    """The same of `plain`."""
+    steps: tuple[str, ...]
+    """The part after each step of the readings; other parts have the same steps."""
+
+
+def read_part(part: str) -> ReadPart | None:
+    """A part that is read by itself; None if it has a further reading other than its typography, or might have one.
 
     Args:
         part: ends where no pattern goes on (`cuts.last_cut`), or at the text's end.
     """
     sums = TextSums()
-    plain = _passed(part, sums.first)
-    if plain is None or _passed(plain, sums.second) != plain or ciphers.by_chunks(plain) != plain:
+    first = _passed(part, sums.first)
+    second = None if first is None else _passed(first[-1], sums.second)
+    if first is None or second is None:
         return None
-    words = compared_words(part)
+    plain = first[-1]
+    if second[-1] != plain or ciphers.by_chunks(plain) != plain:
+        return None
+    words, plain_words = compared_words(part), compared_words(plain)
     bare = leetspeak.undrawn(plain)
     sums.mixed, sums.tokens = leetspeak.mixed_tokens(bare)
     read = leetspeak.with_letters(bare, dense=False) if sums.mixed else bare
-    if compared_words(plain) != words or compared_words(read) != words:
+    if compared_words(read) != plain_words:
         return None
+    sums.stroked = int(readings.unstroked_words(part) != words)
     sums.words, sums.noise, sums.foreign = len(words), noise(plain), int(not part.isascii())
     sums.drawn = leetspeak.drawn_letters(part)
     english = words_of(plain)
@@ -187,39 +217,38 @@ def sums_of(part: str) -> TextSums | None:
         sums.shifted[f"{how} known"] = _known(found)
         sums.shifted[f"{how} letters"] = sum(map(len, found))
     sums.opening = english[: ciphers.SAMPLE]
-    return sums
+    return ReadPart(sums, plain, words, plain_words, (*first, *second))
 
 
-def _passed(part: str, sums: PassSums) -> str | None:
-    """A part without emphasis, where nothing else of it changes without typography; None otherwise."""
+def _passed(part: str, sums: PassSums) -> list[str] | None:
+    """A part after each step of one pass without typography, of which the last is plain; None if it is encoded."""
     if decoded(part) != part or may_be_dump(part):
         return None
     sums.characters, sums.turned = len(part), typography.turned_letters(part)
     sums.flags = typography.flag_letters(part)
-    text, accents = (part, 0) if part.isascii() else typography.visible(part)
+    text, sums.marks = (part, 0) if part.isascii() else typography.visible(part)
     if not _count_foreign(text, sums):
         return None
+    steps = [text]
     # In the order of `readings`: strings in pieces, misspelt words, markup, letters apart.
-    joints = code_pieces.joints_in(text)
-    if joints is None:
-        return None
-    sums.joints = joints
+    text = code_pieces.called(text)
+    steps.append(text)
+    sums.joints = code_pieces.joints_in(text)
     sums.hidden, sums.doubled, sums.spelt = misspelt.misspelt_in(text)
     sums.codes, sums.closing = typography.codes_in(text), text.count("[/") + text.count("\x1b[")
     sums.backslashes, sums.brackets = text.count("\\"), text.count("[") + text.count("color")
     sums.references = int(html.unescape(text) != text)
     sums.semicolons = text.count(";") + text.count("&#")
-    if typography.has_tags(text):
-        return None
-    text, marks = typography.without_emphasis(text)
-    sums.marks = accents + marks
-    if letter_gaps.changes_alone(text):
-        return None
+    unmarked = list(typography.unmarked(text))
+    sums.marks += sum(number for _, number in unmarked)
+    steps += [step for step, _ in unmarked]
+    text = letter_gaps.closed(steps[-1])
+    steps.append(text)
     words = words_of(text)
     sums.words, sums.letters = len(words), sum(map(len, words))
     sums.long_letters = sum(len(word) for word in words if len(word) >= letter_gaps.LONG_WORD)
     sums.between = letter_gaps.signs_between(text)
-    return text
+    return [*steps, letter_gaps.opened(text)]
 
 
 def _count_foreign(text: str, sums: PassSums) -> bool:

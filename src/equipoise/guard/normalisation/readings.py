@@ -58,7 +58,7 @@ def readings(text: str) -> tuple[Reading, ...]:
     if len(text) > LARGEST or not text.strip():
         return ()
     plain, marks = _plain(text)
-    words, stroked = compared_words(text), compared_words(text.lower().translate(_STROKED))
+    words, stroked = compared_words(text), unstroked_words(text)
     several: list[Reading] = []
 
     def add(name: str, candidate: str) -> None:
@@ -94,6 +94,11 @@ def _plain(text: str) -> tuple[str, int]:
     text, marks = without_markup(spelt(joined_pieces(text)))
     text, signs = joined(text)
     return text, accents + marks + signs
+
+
+def unstroked_words(text: str) -> list[str]:
+    """The same of a text whose letters have lost their strokes."""
+    return compared_words(text.lower().translate(_STROKED))
 
 
 def noise(text: str) -> int:

@@ -6,7 +6,7 @@ import html
 import re
 import string
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -181,28 +181,32 @@ def without_markup(text: str) -> tuple[str, int]:
         fallen += number
     if "&" in text and (";" in text or "&#" in text):
         text = html.unescape(text)
+    steps = list(unmarked(text))
+    return steps[-1][0], fallen + sum(number for _, number in steps)
+
+
+def unmarked(text: str) -> Iterator[tuple[str, int]]:
+    """A text step by step without tags, commands of LaTeX, links' addresses, escapes and emphasis.
+
+    Yields:
+        The text after each step, and how many marks fell in it.
+    """
     if "<" in text:
-        text, number = _TAG.subn("", _ANNOTATION.sub("", text))
-        fallen += number
+        text = _ANNOTATION.sub("", text)
+    yield text, 0
+    number = 0
+    if "<" in text:
+        text, number = _TAG.subn("", text)
+    yield text, number
     if "\\" in text:
-        text, number = _LATEX.subn(r"\1", text)
-        fallen += number
+        text = _LATEX.sub(r"\1", text)
+    yield text, 0
     if "](" in text:
         text = _LINK.sub(r"\1", text)
-    text, marks = without_emphasis(text)
-    return text, fallen + marks
-
-
-def without_emphasis(text: str) -> tuple[str, int]:
-    """A text without emphasis and escapes, and how many marks fell."""
-    text, escapes = _ESCAPE.subn("", text)
-    text, marks = _MARKUP.subn("", text)
-    return text, escapes + marks
-
-
-def has_tags(text: str) -> bool:
-    """Whether `without_markup` takes a tag, a link's address or a command of LaTeX from a text."""
-    return any(pattern.search(text) for pattern in (_ANNOTATION, _TAG, _LATEX, _LINK))
+    yield text, 0
+    text, number = _ESCAPE.subn("", text)
+    yield text, number
+    yield _MARKUP.subn("", text)
 
 
 def codes_in(text: str) -> int:
