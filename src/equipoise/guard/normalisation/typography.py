@@ -198,9 +198,10 @@ def unmarked(text: str) -> Iterator[tuple[str, int]]:
     if "<" in text:
         text, number = _TAG.subn("", text)
     yield text, number
+    number = 0
     if "\\" in text:
-        text = _LATEX.sub(r"\1", text)
-    yield text, 0
+        text, number = _LATEX.subn(r"\1", text)
+    yield text, number
     if "](" in text:
         text = _LINK.sub(r"\1", text)
     yield text, 0
