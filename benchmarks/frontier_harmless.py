@@ -23,11 +23,12 @@ from equipoise.audit.frontier.fitters import FitData
 from equipoise.audit.frontier.variant_record import RECIPE, VariantRecord, run_folders
 from equipoise.cli.options.suites import load_suites
 from equipoise.countermeasures.catalogue import defend
-from equipoise.data.split_registry import SplitRegistry
+from equipoise.data.split_registry import SplitRegistry, content_hash
 from equipoise.data.splits import find_overlaps
 from equipoise.files import write_json
 from equipoise.generation.request_gate import request_gate
 from equipoise.judges.ensemble import default_judge
+from equipoise.judges.run_judge import digest
 from equipoise.models.load import load
 from equipoise.stats.estimates import CaseLabel, PairedChange, holm, paired_change
 from equipoise.stats.proportions import Rate
@@ -64,7 +65,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Refusals of every row, and the change against the plain one."""
     samples, related = further_samples(arguments)
     labels: dict[str, list[list[CaseLabel]]] = {}
-    file = arguments.folder / "harmless.json"
+    # By the prompts and the length of replies, so that another suite or limit never takes over these labels.
+    key = digest([content_hash(samples), arguments.max_new_tokens, arguments.dtype])
+    file = arguments.folder / f"harmless-{key[:12]}.json"
     known: dict[str, list[bool | None]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for run in run_folders(arguments.folder):
         record = VariantRecord.read(run)
