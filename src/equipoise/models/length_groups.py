@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Final
 
 STEP_ON_CPU: Final = 16
-"""Tokens of padding that cost as much as one decoding step of one more batch: an estimate from timings of `reference/lm`
-on one core by hand. `benchmarks/generation_batches.py` measures what the division gains with it."""
+"""Tokens of padding that cost as much as one decoding step of one more batch: an estimate from timings by hand, of
+`reference/lm` on one core. `benchmarks/generation_batches.py` measures what the division gains with it."""
 STEP_ON_GPU: Final = 512
 """The same on a GPU, where a step takes nearly the same time for one row as for many. An estimate, not measured."""
 
