@@ -13,6 +13,11 @@ from equipoise.errors import UsageError
 from equipoise.models.language_tower import decoder_layers
 
 
+def has_compiler() -> bool:
+    """Whether this machine has a C++ compiler."""
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+
+
 @contextmanager
 def compiled_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     """Compile each decoder layer of a model; afterwards the layers are as before.
@@ -32,7 +37,7 @@ def compiled_layers(model: Any, wanted: bool = True) -> Iterator[None]:
     if not wanted:
         yield
         return
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+    if not has_compiler():
         raise UsageError("expected a C++ compiler for compiled layers, got none; try without compilation")
     layers = decoder_layers(model)
     for layer in layers:

@@ -113,3 +113,19 @@ def test_one_that_leaks_is_refused(tmp_path: Path, rows: list[RefusalRow]) -> No
     result = FitCache(tmp_path, divided, leaking).fit(FITTERS["derta"], Talkative("m"), 0)  # type: ignore[arg-type]
     assert result.refused is not None
     assert result.refused.startswith("refused: fitted on")
+
+
+@pytest.mark.parametrize(
+    ("large", "compiler", "compiled"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_layers_are_compiled_for_a_large_model_where_there_is_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool, compiler: bool, compiled: bool
+) -> None:
+    configs = []
+    monkeypatch.setattr(derta_fit, "train", lambda config, rows, out, **_: configs.append(config))
+    monkeypatch.setattr(derta_fit, "has_compiler", lambda: compiler)
+    monkeypatch.setattr(derta_fit, "COMPILED_FROM", 1 if large else 10**12)
+    model = load(str(write_text_model(tmp_path / "model")))
+    monkeypatch.setattr(model, "generate", Talkative("m").generate)
+    fit_derta(FitRequest(model, DATA, tmp_path / "fit"))
+    assert [config.compiled for config in configs] == [compiled]

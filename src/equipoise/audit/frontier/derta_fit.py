@@ -12,7 +12,9 @@ from equipoise.audit.frontier.fitters import FitOutcome, FitRequest
 from equipoise.audit.text_attacks import AGREEMENT
 from equipoise.data.refusal_rows import RefusalRow, RowKind
 from equipoise.errors import EquipoiseError
+from equipoise.models.transformers_model import TransformersModel
 from equipoise.reference.alignment_prompts import refusal_parts
+from equipoise.training.compiled_layers import has_compiler
 from equipoise.training.derta.train import DertaTrainingConfig, train
 from equipoise.types import Sample
 
@@ -29,6 +31,8 @@ FOLDER: Final = "adapter"
 LONGEST: Final = 600
 """Characters of a prompt that is learned from, at most: a few documents would take most of the time of a fit, and one
 that is longer than a row may be would end it."""
+COMPILED_FROM: Final = 50_000_000
+"""Parameters from which compiled layers save more time on a CPU than the compiler takes."""
 
 
 def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
@@ -46,7 +50,9 @@ def fit_derta(request: FitRequest, *, steps: int = STEPS) -> FitOutcome:
     for kind, samples in groups.items():
         rows += _written(request, kind, samples, len(rows))  # type: ignore[arg-type]
     used = tuple(sample for samples in groups.values() for sample in samples)
-    config = DertaTrainingConfig(request.model.name, steps=steps, seed=request.seed, **SETTINGS)
+    config = DertaTrainingConfig(
+        request.model.name, steps=steps, seed=request.seed, compiled=_compile(request), **SETTINGS
+    )
     counts = {kind: sum(row.kind == kind for row in rows) for kind in groups}
     for kind, count in counts.items():
         if not count:
@@ -82,6 +88,14 @@ def _written(request: FitRequest, kind: RowKind, samples: Sequence[Sample], firs
             line = first + len(rows) + 1
             rows.append(RefusalRow(line, kind, (("user", sample.text),), reply, refusal, sample.system))
     return rows
+
+
+def _compile(request: FitRequest) -> bool:
+    """Whether layers are compiled for the training: on a CPU, for a model that is worth it, with a C++ compiler."""
+    if not isinstance(request.model, TransformersModel) or request.model.device.type != "cpu":
+        return False
+    large = sum(parameter.numel() for parameter in request.model.model.parameters()) >= COMPILED_FROM
+    return large and has_compiler()
 
 
 def _texts(samples: Sequence[Sample]) -> list[Sample]:

@@ -273,7 +273,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "harmful and harmless prompts of the selection split, and our own, with answers that the model writes",
         fit_derta,
         makes="adapter",
-        version=4,
+        version=5,
         forwards=20.0,
         most=144,
         has_chance=True,
