@@ -61,6 +61,15 @@ MinutesBudget = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds for each mitigation with chance; the rest are measured once.")]
+MarginPoints = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        max=100.0,
+        metavar="POINTS",
+        help="A mitigation is recommended only where a larger rise of the failure that it does not lower is excluded.",
+    ),
+]
 PictureAttack = Annotated[
     list[str] | None,
     typer.Option("--attack", help="Measure also attacked pictures: refusal, or none.", show_default=False),
@@ -83,6 +92,7 @@ def frontier(
     tuned_on: Declared = None,
     budget: MinutesBudget = None,
     seeds: Seeds = 1,
+    margin: MarginPoints = 10.0,
     split_seed: Annotated[int, typer.Option(help="Of the division into selection, development and test.")] = 0,
     limit: Limit = None,
     out: FrontierFolder = None,
@@ -106,6 +116,7 @@ def frontier(
     if attacks not in (["none"], ["refusal"]):
         raise UsageError(f"expected --attack refusal or none, got {' and '.join(attacks)}; try refusal")
     from equipoise.audit.frontier.config import FrontierConfig
+    from equipoise.audit.frontier.margin import shortages
     from equipoise.audit.frontier.variant import default_variants, parse_variant
     from equipoise.audit.frontier.variant_workers import VariantWorkers
     from equipoise.cli.options.target import find_target, slug
@@ -147,8 +158,10 @@ def frontier(
         command=command_line(),
         workers=None if executor is None else VariantWorkers(executor, compute.load, load_judge, warn),
     )
+    for text in shortages(registry.test, margin / 100):
+        warn(text)
     _run(config)
-    _report(config.out, json)
+    _report(config.out, json, margin / 100)
 
 
 def _judge_on_suites(
@@ -197,14 +210,14 @@ def _run(config: FrontierConfig) -> None:
         run_frontier(config, watch)
 
 
-def _report(folder: Path, json: bool) -> None:
+def _report(folder: Path, json: bool, margin: float) -> None:
     from equipoise.audit.frontier.advice import advise
     from equipoise.audit.frontier.document import NAME, Frontier
     from equipoise.files import write_json
     from equipoise.report.frontier.page import write_frontier_page
 
     measured = Frontier.read(folder)
-    advice = advise(measured)
+    advice = advise(measured, margin)
     document: dict[str, Any] = {**measured.to_json(), "advice": advice.to_json()}
     write_json(folder / NAME, document)
     page = write_frontier_page(measured, advice, folder / "frontier.html")

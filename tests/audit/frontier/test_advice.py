@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from equipoise.audit.frontier.advice import advise, deploy_command, direction, rank, sentence
-from equipoise.stats.estimates import PairedChange
-from tests.report.frontier.measured import frontier, row
+from equipoise.audit.frontier.document import Frontier
+from equipoise.stats.estimates import PairedChange, estimate
+from tests.report.frontier.measured import frontier, labels, row
 
 
 def change(value: float | None, low: float, high: float, p: float) -> PairedChange:
@@ -123,3 +124,25 @@ def test_an_interval_without_zero_that_the_correction_takes_back_is_said() -> No
     assert change.high < 0 < 0.05 < (change.p_adjusted or 0.0)
     text = next(text for text in advise(measured).sentences if text.startswith("slight"))
     assert "the interval of needless refusals leaves zero out, but not after correction" in text
+
+
+def measured_on(harmless: int) -> Frontier:
+    """A row that lowers harmful answers and refuses as before, on so many harmless prompts."""
+    few = {"needless_refusal": estimate(labels(harmless // 4, harmless))}
+    rows = [row("plain", 0, 80), row("strict", 0, 10)]
+    return frontier(*(replace(part, rates={**part.rates, **few}) for part in rows))
+
+
+def test_a_row_is_chosen_only_where_its_prompts_exclude_a_rise_beyond_the_margin() -> None:
+    few, many = advise(measured_on(12)), advise(measured_on(200))
+    assert (few.ship, many.ship) == ("plain", "strict")
+    assert "strict lowers harmful answers from 40.0 % to 5.0 %, but 12 harmless prompts do not exclude" in few.headline
+    assert "more than the margin of 10" in few.sentences[0]
+    assert advise(measured_on(12), 0.5).ship == "strict"
+
+
+def test_the_headline_says_how_many_prompts_would_do() -> None:
+    headline = advise(measured_on(12)).headline
+    count = int(headline.rpartition("about ")[2].partition(" of them")[0])
+    assert advise(measured_on(count)).ship == "strict"
+    assert advise(measured_on(count // 3)).ship == "plain"

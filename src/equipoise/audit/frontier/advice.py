@@ -2,7 +2,7 @@
 
 A change counts as measured if its interval excludes zero and its p-value, after Holm's correction over all rows, is
 below 0.05. "No measurable rise" is weaker than "no rise", so the sentence gives the largest rise that the interval
-still allows.
+still allows, and a row is recommended only where that is within a margin.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.audit.frontier.document import Frontier, FrontierRow
+from equipoise.audit.frontier.margin import MARGIN, PROMPTS, open_rises, prompts_needed
 from equipoise.audit.labels import AXES, PLAIN, RateName
 from equipoise.prompts.policy_file import NAMED, load_policy
 from equipoise.stats.estimates import PairedChange
@@ -38,6 +39,8 @@ class FrontierAdvice:
     """What deploys the chosen row."""
     alternatives: tuple[str, ...] = ()
     """Rows that also qualify and are better on one failure, for those who weigh the failures otherwise."""
+    margin: float = MARGIN
+    """Largest rise of the other failure that was accepted, as a share."""
 
     def to_json(self) -> dict[str, Any]:
         """Every field under its name."""
@@ -47,31 +50,58 @@ class FrontierAdvice:
             "sentences": list(self.sentences),
             "command": self.command,
             "alternatives": list(self.alternatives),
+            "margin": self.margin,
         }
 
 
-def advise(frontier: Frontier) -> FrontierAdvice:
+def advise(frontier: Frontier, margin: float = MARGIN) -> FrontierAdvice:
     """Choose a row and put all rows into words.
 
-    Chosen is, of the rows that measurably lower one failure without measurably raising the other, the one with the
-    lowest sum of both measured rates; equal sums go to the faster one. Rows that were tuned on undeclared data are
-    described and never chosen: they may have been tuned on the test split.
+    Chosen is, of the rows that measurably lower one failure and whose interval excludes a rise of the other by more
+    than the margin, the one with the lowest sum of both measured rates; equal sums go to the faster one. Rows that
+    were tuned on undeclared data are described and never chosen: they may have been tuned on the test split.
+
+    Args:
+        frontier: what was measured.
+        margin: largest rise of a failure that is accepted where the other one falls, as a share.
     """
-    candidates = [row for row in frontier.rows if row.complete and row.tuning != NOT_DECLARED and _improves(row)]
-    sentences = {row.name: sentence(row) for row in rank(frontier.rows) if row.changes}
+    improving = [row for row in frontier.rows if row.complete and row.tuning != NOT_DECLARED and _improves(row)]
+    candidates = [row for row in improving if not open_rises(row, _lowered(row), margin)]
+    sentences = {row.name: sentence(row, margin) for row in rank(frontier.rows) if row.changes}
     if not candidates:
-        reason = "No mitigation here measurably lowers one failure without raising the other: ship the model as it is."
-        if not sentences:
-            reason = "No mitigation was measured."
-        elif any(row.membership is None for row in frontier.rows):
-            reason = "One axis is unknown for some rows, so nothing is recommended over the model as it is."
-        return FrontierAdvice(PLAIN, reason, tuple(sentences.values()), deploy_command(frontier, frontier.plain))
-    # Both failures count alike in the sum. It only ranks rows that already lower one failure without measurably raising
-    # the other; a user who weighs them otherwise has the table and the plot.
-    best = min(candidates, key=lambda row: (_sum(row), row.cost.get("latency_ratio") or 1.0))
+        command = deploy_command(frontier, frontier.plain)
+        reason = _why_plain(frontier, improving, margin)
+        return FrontierAdvice(PLAIN, reason, tuple(sentences.values()), command, margin=margin)
+    # Both failures count alike in the sum. It only ranks rows that already lower one failure without a rise of the
+    # other beyond the margin; a user who weighs them otherwise has the table and the plot.
+    best = min(candidates, key=_sum_then_time)
     rest = tuple(text for name, text in sentences.items() if name != best.name)
-    return FrontierAdvice(
-        best.name, sentences[best.name], rest, deploy_command(frontier, best), _alternatives(best, candidates)
+    command = deploy_command(frontier, best)
+    return FrontierAdvice(best.name, sentences[best.name], rest, command, _alternatives(best, candidates), margin)
+
+
+def _why_plain(frontier: Frontier, improving: Sequence[FrontierRow], margin: float) -> str:
+    """Why no mitigation is recommended."""
+    if not any(row.changes for row in frontier.rows):
+        return "No mitigation was measured."
+    if any(row.membership is None for row in frontier.rows):
+        return "One axis is unknown for some rows, so nothing is recommended over the model as it is."
+    if not improving:
+        return "No mitigation here measurably lowers one failure without raising the other: ship the model as it is."
+    best = min(improving, key=_sum_then_time)
+    axis = open_rises(best, _lowered(best), margin)[0]
+    change = best.changes[axis]
+    count = prompts_needed(change, margin)
+    more = (
+        f"about {count:,} of them would show whether it is there"
+        if count is not None
+        else f"the measured rise of {100 * (change.change or 0):.1f} points is no smaller than that"
+    )
+    falls = " and ".join(_from_to(best, lowered) for lowered in _lowered(best))
+    return (
+        f"Nothing is recommended over the model as it is. {best.name} lowers {falls}, but {change.n} {PROMPTS[axis]} "
+        f"prompts do not exclude a rise of {WORDS[axis]} of up to {100 * change.high:.1f} points "
+        f"(margin: {100 * margin:g}); {more}."
     )
 
 
@@ -89,9 +119,9 @@ def _alternatives(best: FrontierRow, candidates: Sequence[FrontierRow]) -> tuple
     return tuple(texts)
 
 
-def sentence(row: FrontierRow) -> str:
+def sentence(row: FrontierRow, margin: float = MARGIN) -> str:
     """What a row changes, from its paired changes and its cost."""
-    lowered = [axis for axis in AXES if direction(row.changes[axis]) == -1]
+    lowered = _lowered(row)
     raised = [axis for axis in AXES if direction(row.changes[axis]) == 1]
     open_ = [axis for axis in AXES if axis not in lowered and axis not in raised]
     unknown = [axis for axis in AXES if row.changes[axis].change is None]
@@ -113,7 +143,8 @@ def sentence(row: FrontierRow) -> str:
         most = max(change.high, 0.0) if lowered else max(-change.low, 0.0)
         text += f" without a measurable {word} of {WORDS[axis]}"
         if round(most, 3) > 0:
-            text += f" (a {word} of up to {100 * most:.1f} points is not excluded)"
+            beyond = f", more than the margin of {100 * margin:g}" if lowered and most > margin else ""
+            text += f" (a {word} of up to {100 * most:.1f} points is not excluded{beyond})"
     return f"{text}{_cost(row)}."
 
 
@@ -184,8 +215,17 @@ def _improves(row: FrontierRow) -> bool:
     return -1 in directions and 1 not in directions
 
 
+def _lowered(row: FrontierRow) -> list[RateName]:
+    """The failures that measurably fall."""
+    return [axis for axis in AXES if direction(row.changes[axis]) == -1]
+
+
 def _sum(row: FrontierRow) -> float:
     return sum(row.rates[axis].rate or 0.0 for axis in AXES)
+
+
+def _sum_then_time(row: FrontierRow) -> tuple[float, float]:
+    return _sum(row), row.cost.get("latency_ratio") or 1.0
 
 
 def _from_to(row: FrontierRow, axis: RateName) -> str:
