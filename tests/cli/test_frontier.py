@@ -43,6 +43,10 @@ def test_a_served_model_gets_the_guard_and_one_line_for_each_other(
             }
         ]
         assert "What to ship" in (out / "frontier.html").read_text()
+        # No split of 24 harmless questions can exclude a rise of ten points.
+        harmless = document["rows"][0]["rates"]["needless_refusal"]["n"]
+        assert f"the test part has {harmless} harmless prompts" in first.stderr
+        assert document["advice"]["margin"] == 0.1
         again = equipoise(*words, "--json")
         assert again.exit_code == 0, again.output
         assert len(server.requests) == tests
@@ -58,6 +62,7 @@ def test_a_served_model_gets_the_guard_and_one_line_for_each_other(
         (("--attack", "none", "--attack", "refusal"), "got none and refusal"),
         (("--tuned-on", "nothing"), "expected --tuned-on SPEC=FILE"),
         (("--budget", "0"), "--budget"),
+        (("--margin", "0"), "--margin"),
         (("--seeds", "0"), "--seeds"),
         (("--workers", "0"), "--workers"),
         (("--workers", "2", "--timeout", "5"), "--item-seconds"),

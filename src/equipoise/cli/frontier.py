@@ -116,7 +116,6 @@ def frontier(
     if attacks not in (["none"], ["refusal"]):
         raise UsageError(f"expected --attack refusal or none, got {' and '.join(attacks)}; try refusal")
     from equipoise.audit.frontier.config import FrontierConfig
-    from equipoise.audit.frontier.margin import shortages
     from equipoise.audit.frontier.variant import default_variants, parse_variant
     from equipoise.audit.frontier.variant_workers import VariantWorkers
     from equipoise.cli.options.target import find_target, slug
@@ -158,9 +157,7 @@ def frontier(
         command=command_line(),
         workers=None if executor is None else VariantWorkers(executor, compute.load, load_judge, warn),
     )
-    for text in shortages(registry.test, margin / 100):
-        warn(text)
-    _run(config)
+    _run(config, margin / 100)
     _report(config.out, json, margin / 100)
 
 
@@ -200,11 +197,14 @@ def _declared(items: list[str] | tuple[str, ...]) -> dict[str, tuple[Sample, ...
     return declared
 
 
-def _run(config: FrontierConfig) -> None:
+def _run(config: FrontierConfig, margin: float) -> None:
     from equipoise.audit.frontier.config import FrontierCallbacks
+    from equipoise.audit.frontier.margin import shortages
     from equipoise.audit.frontier.run import run_frontier
     from equipoise.cli.options.progress import AuditProgressBar
 
+    for text in shortages(config.registry.test, margin):
+        warn(text)
     with AuditProgressBar() as bar:
         watch = FrontierCallbacks(audit=bar.callbacks(), variant=lambda text: warn(f"frontier: {text}"))
         run_frontier(config, watch)
