@@ -70,6 +70,7 @@ def lm(
             show_default=False,
         ),
     ] = None,
+    compiled: Compiled = False,
     checkpoint_every: Every = 50,
     seed: Seed = 0,
 ) -> None:
@@ -84,7 +85,7 @@ def lm(
     from equipoise.training.alignment import train as run
 
     quiet()
-    config = AlignmentTrainingConfig(base or "reference/base", epochs=epochs, rank=lora, seed=seed)
+    config = AlignmentTrainingConfig(base or "reference/base", epochs=epochs, rank=lora, seed=seed, compiled=compiled)
     more = [prompt.text for prompt in read_prompts(harmful).prompts] if harmful else []
     with steps_bar("train reference/lm") as progress:
         folder = run(config, out, more_harmful=more, checkpoint_every=checkpoint_every, progress=progress, report=warn)

@@ -58,6 +58,8 @@ class AlignmentTrainingConfig:
     """Prompts that the base is asked to write; about two thirds of them can be used."""
     reply_tokens: int = 16
     """Longest reply of the base that is learned; a longer one is cut and learned without its end."""
+    compiled: bool = False
+    """Whether the layers are compiled for the training, which needs a C++ compiler; the weights differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,13 @@ def train(
     with seeded(config.seed):
         model = add_adapters(model, config.rank)
     settings = SupervisedSettings(
-        config.epochs, config.rate, config.batch, config.seed, checkpoint_every=checkpoint_every, device="cpu"
+        config.epochs,
+        config.rate,
+        config.batch,
+        config.seed,
+        checkpoint_every=checkpoint_every,
+        device="cpu",
+        compiled=config.compiled,
     )
     report(f"{sum(row.kind == 'refuse' for row in rows)} refusals and {len(rows)} rows in all are learned")
     lengths = [len(row["input_ids"]) for row in data]
