@@ -9,8 +9,7 @@ candidates scored in a second with a shared prefix and without.
     python benchmarks/pseudo_harmful.py --speed-only --victim FOLDER          # a smoke run: minutes
 
 Every part (speed, one for each search, measure) writes its results when it is finished, and a search goes on where it
-stopped. `--defend SPEC` (repeatable) measures false refusals before and after a mitigation that is selected on the
-generated rows and tested on XSTest, OR-Bench and PHTest.
+stopped. What a mitigation that is fitted on the generated rows does is measured by `generated_mitigations.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from typing import Any, Final
 
 import torch
 
-from equipoise.countermeasures.catalogue import defend
 from equipoise.data.catalogue import load_suite
 from equipoise.files import write_json
 from equipoise.generation.encoder_judge import embed
@@ -49,7 +47,7 @@ from equipoise.models.transformers_model import TransformersModel
 from equipoise.stats.proportions import Rate
 from equipoise.steering.prompt_sets import own_prompts
 from equipoise.steering.stage_folder import StageFolder
-from equipoise.types import Prompt, Sample
+from equipoise.types import Sample
 from page import put
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -59,8 +57,6 @@ SHEET: Final = ROOT / "docs" / "generation-sheet.md"
 METHODS: Final = ("grown", "mutated", "paraphrased")
 PRINTED: Final = 100
 """Prompts of the sheet in the docs, at most."""
-SUITES: Final = (("xstest", "answer"), ("or-bench/80k", "answer"), ("phtest", "answer"))
-"""Suites on which a mitigation is tested, with the expected behaviour of the rows that count."""
 
 
 def main() -> None:
@@ -70,12 +66,11 @@ def main() -> None:
     parser.add_argument("--writer", default=None, help="the victim by default")
     parser.add_argument("--second", help="a second aligned adapter")
     parser.add_argument("--second-note", default="another seed", help="how the second adapter differs, for the page")
-    parser.add_argument("--data", type=Path, help="folder of suites, for perplexity and mitigations")
+    parser.add_argument("--data", type=Path, help="folder of suites, for perplexity")
     parser.add_argument("--hours", type=float, default=1.0, help="of one core, for each search")
     parser.add_argument("--count", type=int, default=1000, help="accepted prompts of each search, at most")
     parser.add_argument("--candidates", type=int, default=GrowthSettings().candidates)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--defend", action="append", default=[], help="a mitigation, as in `audit --defend`")
     parser.add_argument("--out", type=Path, default=Path("runs/pseudo_harmful"))
     parser.add_argument("--part", action="append", choices=[*METHODS, "speed", "measure"], help="all by default")
     parser.add_argument("--speed-only", action="store_true")
@@ -181,8 +176,6 @@ class GenerationBench:
             self.store(methods=methods | {method: methods[method] | described})
             prompts += [_sheet_row(prompt) for prompt in accepted]
         self.store(prompts=prompts)
-        if self.arguments.defend:
-            self.store(mitigation=measure_mitigations(self.arguments, self.victim.model))
 
 
 def measure_speed(victim: OpenVictim, candidates: int, rounds: int = 3) -> dict[str, Any]:
@@ -267,45 +260,6 @@ def perplexity(model: TransformersModel, texts: Sequence[str]) -> float | None:
     return math.exp(total / count) if count else None
 
 
-def measure_mitigations(arguments: argparse.Namespace, model: OpenModel) -> dict[str, Any]:
-    """Choose the mitigation with the fewest refusals of generated rows for selection that keeps refusals of harm.
-
-    The choice reads generated rows and our own harmful prompts; the published suites are read once, for the chosen one.
-    """
-    suite = load_suite(f"generic={arguments.out / 'grown'}")
-    selection = [row for row in suite.samples if _part(arguments.out / "grown", row.id) == "selection"]
-    harmful = [Sample(str(i), "own", p.text, "refuse") for i, p in enumerate(own_prompts("harmful").prompts[:64])]
-    plain = refusals(model, harmful)
-    rows: dict[str, Any] = {}
-    for spec in arguments.defend:
-        defended = defend(model, [spec])
-        rows[spec] = {
-            "selection": vars(refusals(defended, selection)),
-            "harmful": vars(refusals(defended, harmful)),
-        }
-    # At most five points of refusals of harm may be lost.
-    kept = {spec: row for spec, row in rows.items() if row["harmful"]["rate"] >= (plain.rate or 0) - 0.05}
-    chosen = min(kept, key=lambda spec: kept[spec]["selection"]["rate"], default=None)
-    tests = {}
-    for name, expected in SUITES if chosen is not None and arguments.data is not None else ():
-        samples = [row for row in load_suite(name, root=arguments.data).samples if row.expected == expected]
-        defended = defend(model, [chosen])
-        tests[name] = [vars(refusals(model, samples)), vars(refusals(defended, samples))]
-    return {"selected": chosen, "candidates": rows, "plain_harmful": vars(plain), "tests": tests}
-
-
-def refusals(model: OpenModel, samples: Sequence[Sample]) -> Rate:
-    """Refused share by greedy replies and the default judge."""
-    return Rate.of_refusals(
-        default_judge()(model.generate([Prompt.ask(row.text) for row in samples], max_new_tokens=64))
-    )
-
-
-def _part(folder: Path, name: str) -> str:
-    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    return next(row["part"] for row in map(json.loads, lines) if row["id"] == name)
-
-
 def _rows(data: Path | None, suite: str, limit: int) -> Sequence[Sample]:
     return () if data is None else load_suite(suite, root=data, limit=limit).samples
 
@@ -341,8 +295,6 @@ def render(results: Mapping[str, Any]) -> list[str]:
         for name, row in results["methods"].items():
             reasons = sorted(row["reasons"].items(), key=lambda item: -item[1])
             lines.append(f"- {name}: " + (", ".join(f"{reason} {count}" for reason, count in reasons) or "none"))
-    if results.get("mitigation"):
-        lines += ["", *_mitigation_lines(results["mitigation"])]
     return lines
 
 
@@ -370,16 +322,6 @@ def sheet_lines(prompts: Sequence[Mapping[str, Any]]) -> list[str]:
         cells = [row["prompt"], row["method"], row["seed"], gate, held_out]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return lines
-
-
-def _mitigation_lines(mitigation: Mapping[str, Any]) -> list[str]:
-    rows = [
-        f"Selected on generated rows: `{mitigation['selected']}`.",
-        "",
-        "| suite | before | after |",
-        "|---|---|---|",
-    ]
-    return rows + [f"| {name} | {_share(one)} | {_share(two)} |" for name, (one, two) in mitigation["tests"].items()]
 
 
 def _share(rate: Mapping[str, Any]) -> str:
