@@ -37,14 +37,15 @@ def open_rises(row: FrontierRow, lowered: Iterable[RateName], margin: float) -> 
 
 
 def prompts_needed(change: PairedChange, margin: float) -> int | None:
-    """How many prompts, about, would bring the upper end of an interval down to the margin if the change stays.
+    """How many prompts, about, would bring the upper end of an interval down to the margin.
 
-    The half-width of an interval shrinks with the root of the number of prompts. None where the change itself is not
-    below the margin, so that no number would do.
+    The half-width of an interval shrinks with the root of the number of prompts. A measured fall is taken for no
+    change: that few prompts happened to show one is no reason to ask for fewer. None where the measured rise is not
+    below the margin, so that no number would do if it stays.
     """
     if change.change is None or change.change >= margin:
         return None
-    needed = change.n * ((change.high - change.change) / (margin - change.change)) ** 2
+    needed = change.n * ((change.high - change.change) / (margin - max(change.change, 0.0))) ** 2
     # Two digits: the figure rests on an estimate, and should not look more exact than it is.
     digits = 10 ** max(len(str(math.ceil(needed))) - 2, 0)
     return math.ceil(needed / digits) * digits
