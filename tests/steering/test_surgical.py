@@ -48,6 +48,18 @@ def test_the_planted_false_refusal_is_found_and_orthogonal(planted_steerable: St
     assert result.surgical.kind == "false-refusal"
 
 
+def test_a_vector_has_checks_of_its_own_where_no_direction_is_valid(planted_steerable: Steerable) -> None:
+    result = find_direction(
+        search(planted_steerable, kl_limit=-1.0),
+        prompts("harmful", 60, "attack"),
+        prompts("harmless", 60),
+        prompts("pseudo", 40, "shoot"),
+    )
+    assert result.direction is None
+    assert result.surgical is not None, result.surgical_reason
+    assert result.surgical.metrics["kept"] == 0
+
+
 def test_too_few_needless_refusals_give_no_vector_but_a_reason(planted_steerable: Steerable) -> None:
     result = find_direction(
         search(planted_steerable),

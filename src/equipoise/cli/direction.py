@@ -22,7 +22,8 @@ from equipoise.errors import UsageError
 if TYPE_CHECKING:
     from equipoise.steering.candidates import Candidate
     from equipoise.steering.capture_workers import CaptureWorkers
-    from equipoise.steering.find import FindResult
+    from equipoise.steering.conditional import ConditionalAddition
+    from equipoise.steering.find import DirectionSearch, FindResult
     from equipoise.steering.measurement import DirectionMeasurement
     from equipoise.steering.prompt_sets import OwnSet, PromptSet
 
@@ -95,9 +96,7 @@ def find(
 
     from equipoise.files import write_json
     from equipoise.judges.run_judge import identity_of
-    from equipoise.steering.conditional import fit_condition
     from equipoise.steering.find import DirectionSearch, FindSettings, find_direction
-    from equipoise.steering.prompt_sets import own_prompts
     from equipoise.steering.stage_folder import StageFolder
     from equipoise.steering.steerable import Steerable
 
@@ -119,16 +118,8 @@ def find(
         document |= result.to_dict() | {"self_test": asdict(steerable.self_test), "condition": None}
         if result.direction is not None:
             files["refusal"] = str(result.direction.save(out / "refusal.safetensors"))
-            conditional = fit_condition(
-                steerable,
-                result.direction,
-                sets["harmful"],
-                sets["harmless"],
-                [sets["harmless"], own_prompts("ordinary")],
-                false_positives=fpr,
-                seed=seed,
-                progress=progress,
-            )
+        conditional, document["added"] = _conditional(search, result, sets, fpr)
+        if conditional is not None:
             files["conditional"] = str(conditional.save(out / "conditional.safetensors"))
             document["condition"] = conditional.describe() | dict(conditional.condition.calibration)
         if result.surgical is not None:
@@ -138,7 +129,7 @@ def find(
     if json:
         print_json(document)
         return
-    _print_result(result, files)
+    _print_result(result, document["added"], files)
 
 
 @direction.command("measure")
@@ -280,7 +271,35 @@ def _verdict(candidate: Candidate) -> str:
     return "valid" if candidate.kl is not None else "not checked: one with a lower bypass is valid"
 
 
-def _print_result(result: FindResult, files: dict[str, str]) -> None:
+def _conditional(
+    search: DirectionSearch, result: FindResult, sets: dict[str, PromptSet], fpr: float
+) -> tuple[ConditionalAddition | None, dict[str, Any] | None]:
+    """Steering under a condition, and what is known of its direction where that only brings refusals."""
+    from equipoise.steering.added_direction import find_added_direction
+    from equipoise.steering.conditional import fit_condition
+    from equipoise.steering.prompt_sets import own_prompts
+
+    direction, document = result.direction, None
+    if direction is None:
+        # What is added ends no refusals, so that a direction that brings them is enough.
+        added = find_added_direction(search, sets["harmful"], sets["harmless"])
+        direction = added.direction
+        document = {name: value for name, value in vars(added).items() if name != "direction"}
+    if direction is None:
+        return None, document
+    return fit_condition(
+        search.steerable,
+        direction,
+        sets["harmful"],
+        sets["harmless"],
+        [sets["harmless"], own_prompts("ordinary")],
+        false_positives=fpr,
+        seed=search.settings.seed,
+        progress=search.progress,
+    ), document
+
+
+def _print_result(result: FindResult, added: dict[str, Any] | None, files: dict[str, str]) -> None:
     scored = [candidate for candidate in result.candidates if candidate.bypass is not None]
     rows = [
         (c.layer, c.position, f"{c.auroc:.3f}", *map(_number, (c.bypass, c.induce, c.kl)), _verdict(c)) for c in scored
@@ -291,6 +310,13 @@ def _print_result(result: FindResult, files: dict[str, str]) -> None:
     print_table(*(f"{name}: {value}" for name, value in result.counts.items()))
     if result.direction is None:
         print_table(f"no valid direction: {result.reason}")
+        if added is not None and added["reason"]:
+            print_table(f"none to add either: {added['reason']}")
+        elif added is not None:
+            print_table(
+                f"one to add {added['coefficient']:g} times under a condition: {added['refused']} of "
+                f"{added['prompts']} prompts that the model answers are then refused"
+            )
     else:
         cosine = result.direction.details["split_half_cosine"]
         print_table(

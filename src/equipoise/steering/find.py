@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,31 +22,26 @@ from equipoise.steering.batch_work import SumPair, activation_sums, reply_rows
 from equipoise.steering.candidates import (
     BypassSweep,
     Candidate,
-    CandidateScorer,
     checked_in_order,
     prune,
-    rank,
     why_none,
 )
 from equipoise.steering.capture_workers import CaptureOrder, CaptureWorkers, ScoreOrder
 from equipoise.steering.direction import Direction, DirectionKind
 from equipoise.steering.edits import capture
-from equipoise.steering.openers import RefusalOpeners, learn_openers
+from equipoise.steering.openers import RefusalOpeners
 from equipoise.steering.prompt_forward import (
     BATCH,
     StageProgress,
     forward_batches,
     no_progress,
-    post_instruction_length,
     run_prompts,
 )
 from equipoise.steering.prompt_sets import PromptSet, batches
+from equipoise.steering.refusal_candidates import prepare_candidates, sum_pair
 from equipoise.steering.stage_folder import StageFolder
 from equipoise.steering.steerable import Steerable
 from equipoise.types import Judge, Prompt
-
-LEAST_ROWS: Final = 8
-"""Judged prompts of each class below which no direction is looked for."""
 
 
 @dataclass(frozen=True)
@@ -277,36 +272,12 @@ def find_direction(
         contrast: harmful prompts in the words of `pseudo`, whose refusals the surgical vector must keep as well.
     """
     settings = search.settings
-    parts = _training_and_validation(harmful, harmless, settings).items()
-    labelled = {name: (part.prompts, search.replies(name, part.prompts)) for name, part in parts}
-    # Harmful prompts that the model answers, and harmless ones that it refuses, would blur the difference in means.
-    # The judge reads this model's own replies, as no list of prompts knows which these are.
-    kept = {name: _with_label(*pair, wanted=name.startswith("harmful")) for name, pair in labelled.items()}
-    counts = {f"{name} of {len(labelled[name][0])}": len(rows) for name, rows in kept.items()}
-    too_few = [name for name, rows in kept.items() if len(rows) < (LEAST_ROWS if name.endswith("train") else 2)]
-    if too_few:
-        what = "refuses" if too_few[0].startswith("harmful") else "answers"
-        few = f"the model {what} {len(kept[too_few[0]])} of {len(labelled[too_few[0]][0])} prompts ({too_few[0]})"
-        return FindResult(None, few, (), None, counts)
-    openers = learn_openers(*_reply_tokens([rows for _, rows in labelled.values()]))
-    positions = post_instruction_length(search.steerable)
-    means = {name: search.sums(name, kept[f"{name}-train"], positions) for name in ("harmful", "harmless")}
-    # `L x P x width`: one candidate direction for each layer and each of the P tokens after the instruction.
-    differences = (sum_pair(means["harmful"]).means() - sum_pair(means["harmless"]).means()).float()
-    reached = sum_pair(means["harmful"]).reached & sum_pair(means["harmless"]).reached
-    # At the first layer the tokens after an instruction are the template's, the same in every prompt: a difference in
-    # means of zero, which has no direction.
-    limit = int(settings.layer_share * search.depth)
-    eligible = reached & (torch.arange(search.depth) < limit) & (differences.norm(dim=-1) > 0).all(1)
-    units = torch.nn.functional.normalize(differences.double(), dim=-1)
-    ranked = rank(
-        search.projections("harmful", kept["harmful-validation"], units),
-        search.projections("harmless", kept["harmless-validation"], units),
-        eligible,
-    )
-    scored_on = kept["harmful-validation"], kept["harmless-validation"]
-    scorer = CandidateScorer(search.steerable, openers, *scored_on, search.stages.get("boundary"))
-    search.stages.put("boundary", scorer.boundary)
+    counts: dict[str, int] = {}
+    prepared = prepare_candidates(search, harmful, harmless, counts)
+    if isinstance(prepared, str):
+        return FindResult(None, prepared, (), None, counts)
+    openers, differences, means = prepared.openers, prepared.differences, prepared.means
+    scorer, ranked, limit = prepared.scorer, prepared.ranked, prepared.limit
 
     def check(candidate: Candidate) -> Candidate:
         vector = differences[candidate.layer, candidate.position]
@@ -324,35 +295,24 @@ def find_direction(
     else:
         direction = _direction(search, differences, best, "refusal", {"harmful": harmful, "harmless": harmless})
         details = {"split_half_cosine": _split_half_cosine(means, best), "openers": openers.to_dict()}
-        direction = replace(direction, details={**details, "settings": asdict(settings), "positions": positions})
+        direction = replace(
+            direction, details={**details, "settings": asdict(settings), "positions": prepared.positions}
+        )
     # What scoring every candidate on every prompt would take: three sweeps, each one pass an opener.
     everything = len(ranked) * (len(scorer.harmful) + 2 * len(scorer.harmless)) * len(openers.passes)
     counts |= {"scored candidates": len(scored), "ranked candidates": len(ranked)}
     counts |= {"sweep passes": scorer.passes, "sweep passes of all candidates": everything}
     counts["forward passes"] = search.passes + scorer.passes
     surgical: tuple[Direction | None, str | None, tuple[Candidate, ...]] = (None, None, ())
-    if pseudo is not None and direction is not None:
+    # Without a valid direction as well: what is taken out of the false-refusal vector is the difference in means of its
+    # own layer and position, and the vector has checks of its own.
+    if pseudo is not None:
         from equipoise.steering.surgical import find_surgical
 
-        surgical = find_surgical(search, scorer, pseudo, sum_pair(means["harmless"]), differences, eligible, contrast)
+        clean = sum_pair(means["harmless"])
+        surgical = find_surgical(search, scorer, pseudo, clean, differences, prepared.eligible, contrast)
         counts["forward passes"] = search.passes + scorer.passes
     return FindResult(direction, reason, result_candidates, openers, counts, *surgical, scorer.boundary)
-
-
-def _training_and_validation(harmful: PromptSet, harmless: PromptSet, settings: FindSettings) -> dict[str, PromptSet]:
-    """Both sets cut in two, as `harmful-train`, `harmful-validation` and so on."""
-    shares = (1 - settings.validation, settings.validation)
-    parts = {name: part.split(shares, settings.seed) for name, part in (("harmful", harmful), ("harmless", harmless))}
-    return {
-        f"{name}-{use}": cut
-        for name, cuts in parts.items()
-        for use, cut in zip(("train", "validation"), cuts, strict=True)
-    }
-
-
-def sum_pair(halves: SumPair) -> ActivationSums:
-    """Both halves together."""
-    return halves[0] + halves[1]
 
 
 def _split_half_cosine(means: dict[str, SumPair], candidate: Candidate) -> float:
@@ -362,18 +322,6 @@ def _split_half_cosine(means: dict[str, SumPair], candidate: Candidate) -> float
         for half in range(2)
     ]
     return float(torch.nn.functional.cosine_similarity(halves[0], halves[1], dim=0))
-
-
-def _with_label(prompts: Sequence[Prompt], rows: Sequence[dict[str, Any]], *, wanted: bool) -> list[Prompt]:
-    return [prompt for prompt, row in zip(prompts, rows, strict=True) if row["refused"] is wanted]
-
-
-def _reply_tokens(groups: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[list[int]], list[list[int]]]:
-    """Tokens of all refusals and of all answers."""
-    rows = [row for group in groups for row in group]
-    return [row["tokens"] for row in rows if row["refused"] is True], [
-        row["tokens"] for row in rows if row["refused"] is False
-    ]
 
 
 def _direction(

@@ -14,8 +14,9 @@ from torch import Tensor
 from equipoise.steering.activation_sums import ActivationSums
 from equipoise.steering.candidates import BypassSweep, Candidate, CandidateScorer, prune, rank, why_none
 from equipoise.steering.direction import Direction
-from equipoise.steering.find import DirectionSearch, sum_pair
+from equipoise.steering.find import DirectionSearch
 from equipoise.steering.prompt_sets import PromptSet
+from equipoise.steering.refusal_candidates import sum_pair
 from equipoise.types import Prompt
 
 LEAST_PSEUDO = 4
@@ -33,7 +34,7 @@ def find_surgical(
     eligible: Tensor,
     contrast: PromptSet | None = None,
 ) -> SurgicalOutcome:
-    """The surgical vector of a model whose refusal directions are known.
+    """The surgical vector of a model whose differences in means are known.
 
     Args:
         search: the model and how to look.

@@ -112,3 +112,14 @@ def test_a_direction_beyond_the_limit_of_the_paper_is_a_doubt(
     outcome = fit_conditional(FitRequest(planted_model(), data, tmp_path, judge=SorryJudge()))
     assert outcome.artefact is not None
     assert any(f"KL {divergence:.2f}" in doubt for doubt in outcome.doubts) is says
+
+
+def test_a_direction_that_only_brings_refusals_is_enough_for_a_condition(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # No ablation passes a negative limit.
+    monkeypatch.setattr("equipoise.audit.frontier.fitters.FIT_KL", -1.0)
+    monkeypatch.setattr("equipoise.steering.prompt_sets.own_prompts", own)
+    outcome = fit_conditional(FitRequest(planted_model(), FitData.of(registry()), tmp_path, judge=SorryJudge()))
+    assert outcome.artefact is not None, outcome.reason
+    assert any("the refusal direction only brings refusals: added 1 times" in doubt for doubt in outcome.doubts)

@@ -157,18 +157,27 @@ def fit_surgical(request: FitRequest) -> FitOutcome:
 
 def fit_conditional(request: FitRequest) -> FitOutcome:
     """The refusal direction with a condition on the prompt; `conditional.safetensors`."""
+    from equipoise.steering.added_direction import find_added_direction
     from equipoise.steering.conditional import fit_condition
     from equipoise.steering.find import find_direction
 
     harmful, harmless, search = _search(request)
     result = find_direction(search, harmful, harmless)
     used = request.data.harmful + request.data.harmless + request.data.ordinary
-    if result.direction is None:
-        return FitOutcome(None, used, result.reason)
+    direction, doubts = result.direction, _divergence_doubt(result.direction)
+    if direction is None:
+        added = find_added_direction(search, harmful, harmless)
+        if added.direction is None:
+            return FitOutcome(None, used, f"{result.reason}; {added.reason}")
+        direction = added.direction
+        doubts = [
+            f"the refusal direction only brings refusals: added {added.coefficient:g} times it makes the model refuse "
+            f"{added.refused} of {added.prompts} prompts that it answers ({result.reason})"
+        ]
     ordinary = _prompt_set("ordinary", request.data.ordinary)
     conditional = fit_condition(
         search.steerable,
-        result.direction,
+        direction,
         harmful,
         harmless,
         [part for part in (harmless, ordinary) if len(part)],
@@ -180,7 +189,7 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
     doubts = [
         f"the condition steers {100 * calibration['harmful_steered']:.0f} % of harmful prompts kept back from its fit "
         f"(AUROC {calibration['auroc']:.2f})",
-        *_divergence_doubt(result.direction),
+        *doubts,
     ]
     return FitOutcome("conditional.safetensors", used, doubts=tuple(doubts), details={"calibration": calibration})
 
@@ -200,8 +209,8 @@ def fit_derta(request: FitRequest) -> FitOutcome:
 
 
 def _divergence_doubt(direction: Any) -> list[str]:
-    """What a reader should know of a refusal direction beyond the paper's limit; empty within it."""
-    divergence = direction.metrics["kl"]
+    """What a reader should know of a refusal direction beyond the paper's limit; empty within it and without one."""
+    divergence = 0.0 if direction is None else direction.metrics["kl"]
     if divergence < PAPER_KL:
         return []
     return [
@@ -246,7 +255,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "a vector of false refusals, which is ablated",
         "harmful and harmless prompts of the selection split, and our own, contrasts among them",
         fit_surgical,
-        version=3,
+        version=4,
         has_chance=True,
     ),
     "conditional": Fitter(
@@ -254,7 +263,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "the refusal direction and the condition under which it is added",
         "harmful and harmless prompts of the selection split, our own, and everyday questions",
         fit_conditional,
-        version=3,
+        version=4,
         has_chance=True,
     ),
     "dro": Fitter(
