@@ -77,6 +77,22 @@ def test_harmful_prompts_that_the_model_answers_are_read_first(planted_steerable
     assert added.refused == added.prompts
 
 
+def test_documents_are_read_only_where_too_few_prompts_are_short(
+    planted_steerable: Steerable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(added_direction, "LONGEST", 12)
+    texts: list[str] = []
+
+    def judge(exchanges: list) -> list:  # type: ignore[type-arg]
+        texts[:] = [exchange.prompt.text for exchange in exchanges]
+        return sorry_judge(exchanges)
+
+    find_added_direction(DirectionSearch(planted_steerable, NEVER, judge=judge), *SETS)
+    lengths = [len(text) > 12 for text in texts]
+    assert lengths == sorted(lengths)
+    assert set(lengths) == {False, True}
+
+
 def test_a_search_that_goes_on_reads_what_is_finished(
     planted_steerable: Steerable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

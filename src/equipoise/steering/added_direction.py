@@ -18,6 +18,7 @@ from equipoise.steering.edits import add
 from equipoise.steering.find import DirectionSearch
 from equipoise.steering.prompt_sets import PromptSet
 from equipoise.steering.refusal_candidates import RefusalCandidates, prepare_candidates
+from equipoise.types import Prompt
 
 COEFFICIENTS: Final = (1.0, 1.5, 2.0, 3.0)
 """Multiples of the difference in means that are tried, the least first: a large one breaks the language of a model."""
@@ -25,6 +26,8 @@ FINALISTS: Final = 4
 """Candidates whose replies are read: those under which refusals are likeliest."""
 PROMPTS: Final = 24
 """Validation prompts that the model answers, whose replies are read, at most."""
+LONGEST: Final = 600
+"""Characters of such a prompt, at most, where enough are that short: a few documents would take most of the time."""
 ENOUGH: Final = 0.8
 """Share of them that has to be refused for the search to end."""
 LEAST: Final = 0.5
@@ -60,7 +63,7 @@ def find_added_direction(search: DirectionSearch, harmful: PromptSet, harmless: 
         return AddedDirection(None, prepared)
     finalists = sorted(_scored(search, prepared), key=lambda one: -(one.induce or 0.0))[:FINALISTS]
     best: tuple[int, float, Candidate] | None = None
-    count = min(PROMPTS, len(prepared.answered))
+    count = len(_read_prompts(prepared))
     for coefficient in COEFFICIENTS:
         for candidate in finalists:
             refused = _refused(search, prepared, candidate, coefficient)
@@ -87,17 +90,22 @@ def find_added_direction(search: DirectionSearch, harmful: PromptSet, harmless: 
     return AddedDirection(direction, None, coefficient, refused, count)
 
 
+def _read_prompts(prepared: RefusalCandidates) -> list[Prompt]:
+    """The prompts whose replies are read: the short ones first."""
+    return sorted(prepared.answered, key=lambda prompt: len(prompt.text) > LONGEST)[:PROMPTS]
+
+
 def _scored(search: DirectionSearch, prepared: RefusalCandidates) -> list[Candidate]:
     """The best separated candidates with the log-odds of a refusal of answered prompts while each is added once."""
     pruned = prune(prepared.ranked, search.settings.keep)
     scored = []
     for number, candidate in enumerate(pruned):
-        name = f"added-odds{candidate.layer}{candidate.position}"
+        name = f"added-score{candidate.layer}{candidate.position}"
         induce: float | None = search.stages.get(name)
         if induce is None:
             vector = prepared.differences[candidate.layer, candidate.position]
             with add(search.steerable, vector, layers=[candidate.layer]):
-                induce = float(prepared.scorer.sweep(prepared.answered[:PROMPTS])[0].mean())
+                induce = float(prepared.scorer.sweep(_read_prompts(prepared))[0].mean())
             search.stages.put(name, induce)
         scored.append(replace(candidate, induce=induce))
         search.progress("added candidates", number + 1, len(pruned))
@@ -106,11 +114,11 @@ def _scored(search: DirectionSearch, prepared: RefusalCandidates) -> list[Candid
 
 def _refused(search: DirectionSearch, prepared: RefusalCandidates, candidate: Candidate, coefficient: float) -> int:
     """How many answered prompts are refused with a multiple of a candidate added, by the judge of the search."""
-    name = f"added-replies{candidate.layer}{candidate.position}-{coefficient:g}"
+    name = f"added-texts{candidate.layer}{candidate.position}-{coefficient:g}"
     rows: list[dict[str, Any]] | None = search.stages.get(name)
     if rows is None:
         vector = prepared.differences[candidate.layer, candidate.position]
-        prompts = prepared.answered[:PROMPTS]
+        prompts = _read_prompts(prepared)
         with add(search.steerable, vector, layers=[candidate.layer], coefficient=coefficient):
             rows = reply_rows(search.steerable, search.judge, prompts, search.settings.reply_tokens)
         search.stages.put(name, rows)

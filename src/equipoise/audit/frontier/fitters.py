@@ -263,7 +263,7 @@ FITTERS: Final[dict[str, Fitter]] = {
         "the refusal direction and the condition under which it is added",
         "harmful and harmless prompts of the selection split, our own, and everyday questions",
         fit_conditional,
-        version=4,
+        version=5,
         has_chance=True,
     ),
     "dro": Fitter(
