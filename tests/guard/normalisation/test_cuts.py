@@ -15,7 +15,21 @@ def test_a_text_is_cut_at_its_last_sentence_that_has_a_next_one() -> None:
 
 @pytest.mark.parametrize(
     "before",
-    ["alpha. ", "say x-ray. ", "cafe ab: ", "h o w. ", "12. ", "[an open link. ", "<a tag. ", "<!-- a > note. ", "{ so. ", "<rt>note. ", "word/* so. ", "groups of words ", "a b c d! "],
+    [
+        "alpha. ",
+        "say x-ray. ",
+        "cafe ab: ",
+        "h o w. ",
+        "12. ",
+        "[an open link. ",
+        "<a tag. ",
+        "<!-- a > note. ",
+        "{ so. ",
+        "<rt>note. ",
+        "word/* so. ",
+        "groups of words ",
+        "a b c d! ",
+    ],
 )
 def test_no_text_is_cut_within_what_may_go_on(before: str) -> None:
     assert not ends_apart(before)
