@@ -3,7 +3,8 @@
     python benchmarks/growing_streams.py [--page]
 
 One thread, the embedded detector, a check every 120 characters. "Before" reads and tokenises the whole text in each
-check; the detector's unchanged windows are in its cache both times. Nothing is stopped, so that all of a text is judged.
+check; the detector's unchanged windows are in its cache both times. Nothing is stopped, so that all of a text is
+judged.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def stream(text: str, detector: Any) -> tuple[float, int, GuardDecision]:
 def rows() -> list[dict[str, Any]]:
     """One row for each text and length."""
     torch.set_num_threads(1)
-    found = []
+    measured = []
     for name, text in TEXTS.items():
         for length in LENGTHS:
             # Of its own, so that no run finds the windows of another in the cache.
@@ -116,15 +117,15 @@ def rows() -> list[dict[str, Any]]:
             after, checks, decided = stream(text[:length], load("embedded"))
             assert abs((decided.harm or 0) - (decided_before.harm or 0)) < 1e-3, "the last check decides otherwise"
             row = {"text": name, "characters": length, "before": before, "after": after}
-            found.append({**row, "checks before": checks_before, "checks": checks})
-            print(found[-1], flush=True)
-    return found
+            measured.append({**row, "checks before": checks_before, "checks": checks})
+            print(measured[-1], flush=True)
+    return measured
 
 
-def table(found: list[dict[str, Any]]) -> list[str]:
+def table(measured: list[dict[str, Any]]) -> list[str]:
     """The rows as Markdown."""
     lines = ["| text | characters | checks before, after | seconds before, after | ratio |", "|---|---|---|---|---|"]
-    for row in found:
+    for row in measured:
         ratio = row["before"] / row["after"]
         checks, seconds = f"{row['checks before']}, {row['checks']}", f"{row['before']:.1f}, {row['after']:.1f}"
         lines.append(f"| {row['text']} | {row['characters']:,} | {checks} | {seconds} | {ratio:.1f} |")

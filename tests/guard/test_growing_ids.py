@@ -32,13 +32,13 @@ def test_a_growing_text_has_the_ids_of_the_whole(pieces: list[str], seed: int) -
 
 
 def test_only_the_end_is_tokenised_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    text, seen = "mix the flour with water. " * 200, []
+    text, tokenised = "mix the flour with water. " * 200, []
     growing_ids(TOKENIZER, text[: 2 * SHORT])
     monkeypatch.setattr(
-        "equipoise.guard.growing_ids.ids_of", lambda tokenizer, part: seen.append(part) or ids_of(tokenizer, part)
+        "equipoise.guard.growing_ids.ids_of", lambda tokenizer, part: tokenised.append(part) or ids_of(tokenizer, part)
     )
     assert growing_ids(TOKENIZER, text[: 2 * SHORT + 120]) == whole(text[: 2 * SHORT + 120])
-    assert sum(map(len, seen)) < 200
+    assert sum(map(len, tokenised)) < 200
 
 
 def test_a_tokenizer_that_joins_over_blanks_reads_the_whole_text() -> None:

@@ -1,4 +1,4 @@
-"""A text that grows has at each step the readings that it has when it is read whole; of ordinary text only the end is."""
+"""A text that grows has at each step the readings of the whole text, and of ordinary text only the end is read."""
 
 from __future__ import annotations
 

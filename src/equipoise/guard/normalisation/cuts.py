@@ -14,21 +14,23 @@ _HEX: Final = re.compile(r"[0-9A-Fa-f]{2}\Z")
 REACH: Final = 2200
 """Characters before a cut that are looked at: no pattern that has begun further back can go on behind it."""
 TRIED: Final = 8
-"""Places that are tried, from the last one on."""
+"""Positions that are tried, from the last one on."""
+LAST_WORD: Final = 64
+"""Characters at the end of a text that show its last word; a longer one is no name of a letter."""
 _ANNOTATION: Final = re.compile(r"<r[tp]", re.IGNORECASE)
 
 
 def last_cut(text: str, start: int) -> int:
-    """The last place behind `start` where a text as it stands can be cut; `start` where there is none.
+    """The last position behind `start` where a text as it stands can be cut; `start` where there is none.
 
     Args:
         text: so far; what follows may be anything.
         start: the cut before.
     """
-    places = [match.end() for match in _CUT.finditer(text, start)]
-    for place in places[: -TRIED - 1 : -1]:
-        if ends_apart(text[max(0, place - REACH) : place]):
-            return place
+    cuts = [match.end() for match in _CUT.finditer(text, start)]
+    for cut in cuts[: -TRIED - 1 : -1]:
+        if ends_apart(text[max(0, cut - REACH) : cut]):
+            return cut
     return start
 
 
@@ -42,7 +44,8 @@ def ends_apart(before: str) -> bool:
     Args:
         before: the last `REACH` characters of a text, as one step of the readings sees it.
     """
-    end = _END.search(before)
+    # Only so far back: on a run of letters of that length the search would take the square of it.
+    end = _END.search(before[-LAST_WORD:])
     if end is None or names_letter(end[1]) or _HEX.search(end[1]):
         return False
     opened = any(before.rfind(sign) > before.rfind(other) for sign, other in ("<>", "[]", "{}"))

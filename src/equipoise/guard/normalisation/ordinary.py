@@ -213,9 +213,9 @@ def read_part(part: str) -> ReadPart | None:
     sums.pig = ciphers.pig_words(plain)
     sums.single = max((plain.count(sign) for sign in set(plain) if sign.strip()), default=0)
     for how, other in (("rot47", ciphers.rot47(plain)), ("backwards", plain[::-1])):
-        found = words_of(other)
-        sums.shifted[f"{how} known"] = _known(found)
-        sums.shifted[f"{how} letters"] = sum(map(len, found))
+        other_words = words_of(other)
+        sums.shifted[f"{how} known"] = _known(other_words)
+        sums.shifted[f"{how} letters"] = sum(map(len, other_words))
     sums.opening = english[: ciphers.SAMPLE]
     return ReadPart(sums, plain, words, plain_words, (*first, *second))
 
@@ -264,8 +264,8 @@ def _count_foreign(text: str, sums: PassSums) -> bool:
             continue
         if any(character.isascii() and character.isalpha() for character in word):
             return False
-        found = words_of(typography.with_i(looks))
-        sums.look_alikes[word] = (sum(map(str.isalpha, looks)) > 1, _known(found), sum(map(len, found)))
+        latin = words_of(typography.with_i(looks))
+        sums.look_alikes[word] = (sum(map(str.isalpha, looks)) > 1, _known(latin), sum(map(len, latin)))
     return True
 
 
