@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -160,11 +162,128 @@ def test_texts_that_begin_alike_do_not_share_what_follows() -> None:
 
 
 def test_only_a_text_that_is_read_from_its_start_again_counts_as_reread() -> None:
-    spaced, plain = " ".join("mixthepowderwiththefuel" * 60), SENTENCES * 6
-    for text in (spaced, plain):
+    encoded, plain = base64.b64encode(SENTENCES.encode() * 6).decode(), "Again. " + SENTENCES * 6
+    for text in (encoded, plain):
         growing_readings(text[:800])
+        # Nothing was read again when it was read first.
         assert reread_characters(text[:800]) == 0
         growing_readings(text[:1100])
-    assert reread_characters(spaced[:1100]) == 1100
+    assert reread_characters(encoded[:1100]) == 1100
     assert reread_characters(plain[:1100]) == 0
-    assert reread_characters(spaced[: SHORT - 1]) == 0
+    assert reread_characters(encoded[: SHORT - 1]) == 0
+
+
+SIGNS = [
+    *("\uff3b", "\uff3d", "\uff1c", "\uff1e", "\uff5b", "\uff5d", "<b", "<b>", "</b>", "<!--", "-->", "<rt>", "</rt>"),
+    *(
+        "[",
+        "](",
+        "](u)",
+        "[b]",
+        "[/b]",
+        "\x1b[1m",
+        "\\text{",
+        "\\color{",
+        "{",
+        "}",
+        "/*",
+        "*/",
+        "*",
+        "**",
+        "_",
+        "`",
+        "|",
+    ),
+    *(
+        "&",
+        "&amp",
+        "&#65",
+        "&lt;",
+        ";",
+        '"',
+        "' + '",
+        "chr(65)",
+        "\\u0041",
+        "\\x41",
+        "%41",
+        "=41",
+        "\\41 ",
+        "41 ",
+        "ab ",
+    ),
+    *("0041: 41 ", "0110100 ", "65 ", "12 ", "QUJD ", "QUJDREVG", "alpha ", "del\u200bta. ", "Charlie. ", "x-", "ray "),
+    *(
+        "...",
+        "-.. ",
+        "\u2801\u2803",
+        "\u200b",
+        "\u0301",
+        "\u3099",
+        "\u03a3",
+        "\u0130",
+        "\u017f",
+        "\u212a",
+        "\u0430\u0440",
+    ),
+    *(
+        "a\u0441",
+        "\uff21",
+        "\U0001f1e6",
+        "\U000e0041",
+        "\u0279\u01dd",
+        "\u0142",
+        "b0mb ",
+        "|-|",
+        "()",
+        "/\\",
+        "soo ",
+        "b*mb ",
+    ),
+    *("a-b ", "a", "b", " ", "\n", "\u00a0", "\u3000", "(", ")", ".", ",", "ay ", "ellohay ", "rot gur ", "siht si "),
+]
+"""What begins, ends or continues a pattern of some reading."""
+ENDS = ["ab. ", "xy: ", "is! ", "go)\n", "us.\n", "so\u3002\n", "ray. ", "alpha. ", "dead. ", "pha. ", 'ab." ', "it.* "]
+
+
+def signs(draw: random.Random, most: int) -> str:
+    return "".join(draw.choice(SIGNS) for _ in range(draw.randint(0, most)))
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_no_sign_before_or_behind_a_cut_makes_a_reading_differ(block: int) -> None:
+    """An attacker chooses what stands at the cuts, and where the text is read."""
+    settled = 0
+    for seed in range(500 * block, 500 * block + 500):
+        draw, text = random.Random(seed), ""
+        for _ in range(draw.randint(2, 6)):
+            text += SENTENCES[draw.randint(0, 150) :][: draw.randint(5, 90)] + signs(draw, draw.choice([0, 1, 2, 4]))
+            text += draw.choice(ENDS) + draw.choice("Ab1<[*\"'=_.`&\\{(~|-$@") + signs(draw, draw.choice([0, 1, 4]))
+        ends = [match.end() for match in re.finditer(r"[.!?:;\n][ \n]?", text)]
+        chosen = draw.sample(range(1, len(text)), min(len(text) - 1, 3)) + draw.sample(ends, min(len(ends), 4))
+        growing = GrowingText("")
+        for length in sorted({*chosen, *(end + 1 for end in chosen if end < len(text)), len(text)}):
+            growing.grow(text[:length])
+            # Where it was read from its start there is nothing to compare.
+            if not growing.is_reread:
+                settled += growing._settled > 0
+                assert growing.result == readings(text[:length]), (seed, text[: growing._settled])
+    assert settled > 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Alpha bravo charlie del\u200bta. Echo foxtrot golf hotel india. ",
+        "See \uff3bthe page. Here](https://example.org) it is said. ",
+        "It is \uff1cb so. Here> it is said. ",
+        "It is \\textbf\uff5bso. Here} it is said. ",
+        "It is \uff1c!-- so. Here --> it is said. ",
+        "Gur synt vf n. Uvqqra grkg. ",
+        "It is ca**fe: ca fe ba be 41 42 43 44 45. ",
+    ],
+)
+def test_what_only_becomes_a_pattern_without_its_typography_is_not_cut(text: str) -> None:
+    growing = GrowingText("")
+    for length in range(1, len(text) + 1):
+        growing.grow(text[:length])
+        assert growing.result == readings(text[:length]), text[:length]
