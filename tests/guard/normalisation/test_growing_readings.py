@@ -249,11 +249,11 @@ def signs(draw: random.Random, most: int) -> str:
     return "".join(draw.choice(SIGNS) for _ in range(draw.randint(0, most)))
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(3))
 def test_no_sign_before_or_behind_a_cut_makes_a_reading_differ(block: int) -> None:
     """An attacker chooses what stands at the cuts, and where the text is read."""
     settled = 0
-    for seed in range(500 * block, 500 * block + 500):
+    for seed in range(300 * block, 300 * block + 300):
         draw, text = random.Random(seed), ""
         for _ in range(draw.randint(2, 6)):
             text += SENTENCES[draw.randint(0, 150) :][: draw.randint(5, 90)] + signs(draw, draw.choice([0, 1, 2, 4]))
@@ -267,7 +267,7 @@ def test_no_sign_before_or_behind_a_cut_makes_a_reading_differ(block: int) -> No
             if not growing.is_reread:
                 settled += growing._settled > 0
                 assert growing.result == readings(text[:length]), (seed, text[: growing._settled])
-    assert settled > 1000
+    assert settled > 600
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,7 @@ def test_no_sign_before_or_behind_a_cut_makes_a_reading_differ(block: int) -> No
         "It is \\textbf\uff5bso. Here} it is said. ",
         "It is \uff1c!-- so. Here --> it is said. ",
         "Gur synt vf n. Uvqqra grkg. ",
+        "It is x\u200balpha. Bravo charlie delta echo golf. ",
         "It is ca**fe: ca fe ba be 41 42 43 44 45. ",
     ],
 )
