@@ -132,7 +132,7 @@ def fits(cipher: Callable[[str], str], sample: str) -> bool:
     return known_share(words_of(cipher(sample))) >= ENGLISH
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def any_fits(sample: str) -> bool:
     """Whether any shift, or reading letters from their end, makes English of some words."""
     return any(fits(cipher, sample) for cipher in _ciphers(sample))
