@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import random
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ from equipoise.guard.normalisation.growing_readings import (
     growing_readings,
     reread_characters,
 )
-from equipoise.guard.normalisation.readings import readings
+from equipoise.guard.normalisation.readings import Reading, readings
 from tests.guard.normalisation.test_readings import DISGUISES
 
 SENTENCES = (
@@ -288,3 +290,23 @@ def test_what_only_becomes_a_pattern_without_its_typography_is_not_cut(text: str
     for length in range(1, len(text) + 1):
         growing.grow(text[:length])
         assert growing.result == readings(text[:length]), text[:length]
+
+
+def test_streams_that_threads_read_at_the_same_time_do_not_mix() -> None:
+    ends = [SENTENCES * 4, " ".join("mix the powder with the fuel") * 9, "**Bold** and so on. " * 50, "ＡＢ cd. " * 90]
+    # All begin alike, so that each thread finds what another has read of its own text.
+    texts = [f"Threads. {SENTENCES * 3}{end}" for end in ends]
+    lengths = range(450, 1200, 25)
+    wanted = [[readings(text[:length]) for length in lengths] for text in texts]
+
+    def read(number: int) -> list[tuple[Reading, ...]]:
+        return [growing_readings(texts[number % 4][:length]) for length in lengths]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            results = list(threads.map(read, range(24)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert results == [wanted[number % 4] for number in range(24)]
