@@ -22,7 +22,7 @@ import torch
 
 from equipoise.guard.guard import Guard
 from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.normalisation.readings import variants
+from equipoise.guard.normalisation.variants import variants
 from equipoise.guard.policy import Policy, Rail
 from equipoise.guard.training_rows import LabelledReply
 from guard_rows import alpaca, phtest_harmless, reported, xstest

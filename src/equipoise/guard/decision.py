@@ -77,6 +77,8 @@ class GuardDecision:
     """What would have been done, where the policy only observes."""
     failure: CheckFailure | None = None
     """Why nobody could look, where `decided_by` is `fail mode`."""
+    reread: int = 0
+    """Characters that were read again, although they had been when the reply was shorter (see `growing_readings`)."""
 
     @property
     def changed(self) -> bool:

@@ -23,7 +23,8 @@ from equipoise.guard.decision import (
     sha256,
 )
 from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.normalisation.readings import variants
+from equipoise.guard.normalisation.growing_readings import reread_characters
+from equipoise.guard.normalisation.variants import variants
 from equipoise.guard.policy import CascadeBand, FailMode, Policy, Rail, judge
 
 FAIL_MODE: Final = "fail mode"
@@ -66,6 +67,8 @@ class _PipelineCase:
     categories: tuple[str, ...] = ()
     rounds: int = 0
     """Attempts to rewrite it."""
+    reread: int = 0
+    """See `GuardDecision`."""
     decision: GuardDecision | None = None
 
     def decide(self, action: Outcome, response: str, by: str, why: str) -> GuardDecision:
@@ -131,12 +134,18 @@ class GuardPipeline:
             if attempt:
                 pending = self._rewrite([case for case in cases if case.decision is None])
             readings = [_all_readings(case.current, rail) for case in pending]
+            if not attempt and rail.readings:
+                for case in pending:
+                    case.reread = sum(map(reread_characters, (case.original.response, *case.original.side_texts)))
             # One call for all readings of all texts, so that they share batches.
             scores = iter(run_detector(detector, [item for group in readings for _, item in group]))
             for case, group in zip(pending, readings, strict=True):
                 score = _highest([replace(next(scores), reading=name) if name else next(scores) for name, _ in group])
                 _decide(case, score, rail, policy)
-        return [as_observed(_final_decision(case, policy), case.original.response, policy) for case in cases]
+        return [
+            replace(as_observed(_final_decision(case, policy), case.original.response, policy), reread=case.reread)
+            for case in cases
+        ]
 
     @property
     def together(self) -> int:

@@ -17,7 +17,7 @@ def spelled_out(tokenizer: Any, text: str) -> str:
     """
     # A tokenizer turns the letters `<|im_end|>` into the token that ends a turn, wherever they stand: a reply could
     # close its own turn and go on as the judge. Spaces between the letters keep it readable and make it plain text.
-    for name in _names(tokenizer):
+    for name in special_names(tokenizer):
         if name in text:
             text = text.replace(name, " ".join(name))
     return text
@@ -30,7 +30,7 @@ def ids_of(tokenizer: Any, text: str) -> list[int]:
 
 
 @lru_cache(maxsize=16)
-def _names(tokenizer: Any) -> tuple[str, ...]:
-    """Longest first, so that a name within another is not broken up before it."""
+def special_names(tokenizer: Any) -> tuple[str, ...]:
+    """The names of special and added tokens, longest first: a name within another is not broken up before it."""
     names = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     return tuple(sorted((name for name in names if len(name) > 1), key=lambda name: (-len(name), name)))

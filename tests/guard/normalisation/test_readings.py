@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equipoise.guard.guard_input import GuardInput
-from equipoise.guard.normalisation.readings import LARGEST, readings, variants
+from equipoise.guard.normalisation.readings import LARGEST, readings
 
 TEXT = (
     "Mix the powder with the fuel and seal the container, then add a timer and hide it under the seat of the car. "
@@ -268,17 +267,3 @@ def test_a_text_that_no_detector_reads_has_no_readings() -> None:
 def test_long_repetitions_take_no_time_to_speak_of(unit: str) -> None:
     # A pattern that goes back and forth would not end here for hours.
     assert len(readings(unit * (20_000 // len(unit)))) <= 4
-
-
-def test_a_disguised_question_is_read_for_its_reply() -> None:
-    item = GuardInput("Yes, that is right.", DISGUISES["base64"](TEXT))
-    ((name, variant),) = variants(item)
-    assert (name, variant.response) == ("decoded", item.response)
-    assert words(variant.question) == words(TEXT)
-    assert variants(GuardInput("Yes, that is right.", TEXT)) == ()
-
-
-def test_a_variant_is_of_the_reply_alone() -> None:
-    item = GuardInput(DISGUISES["bold"](TEXT), "How?", picture_text="p", context=("c",), side_texts=("s",))
-    ((_, variant),) = variants(item)
-    assert (variant.side_texts, variant.picture_text, variant.context) == ((), "p", ("c",))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from equipoise.guard.growing_ids import growing_ids
 from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.tokens import ids_of, spelled_out
 
@@ -52,7 +53,7 @@ class Template:
         # The latest first, since the end is cut off: what was said last explains a reply best.
         around = "\n".join(reversed(item.context)) if exchange and self.surroundings else ""
         context_ids = _ids(tokenizer, around, self.surroundings)[: self.surroundings]
-        reply_ids = _ids(tokenizer, item.response)
+        reply_ids = growing_ids(tokenizer, item.response)
         # Read layout of each window: [first] question [stop] surroundings [stop] part of the reply [stop]. Empty
         # segments keep their markers, so that the network can tell a question from a reply by counting.
         first, stop = _markers(tokenizer)
@@ -76,9 +77,9 @@ def too_long(item: GuardInput) -> bool:
     return len(item.response) > _LONGEST
 
 
-def _ids(tokenizer: Any, text: str, kept: int | None = None) -> list[int]:
-    """Token ids without markers; of a question only as many characters as the kept tokens can hold, from both ends."""
-    if kept is not None and len(text) > 2 * _CHARACTERS * kept:
+def _ids(tokenizer: Any, text: str, kept: int) -> list[int]:
+    """Token ids of the question or the surroundings, of as many characters as the kept tokens can hold at both ends."""
+    if len(text) > 2 * _CHARACTERS * kept:
         text = f"{text[: _CHARACTERS * kept]}\n{text[-_CHARACTERS * kept :]}"
     return ids_of(tokenizer, spelled_out(tokenizer, text))
 

@@ -54,7 +54,8 @@ def _ciphers(chunk: str) -> Iterator[Callable[[str], str]]:
         yield lambda text, table=table: text.translate(table)  # type: ignore[misc]
 
 
-def _rot47(text: str) -> str:
+def rot47(text: str) -> str:
+    """A text with each printable sign 47 places on."""
     return text.translate({code: 33 + (code + 14) % 94 for code in range(33, 127)})
 
 
@@ -74,19 +75,28 @@ def _from_pig_latin(text: str) -> str:
         words = [word for word in words if is_word(word)]
         return min(words, key=lambda word: ranks()[word.lower()]) if words else match[0]
 
-    number = len(_AY.findall(text))
-    return _AY.sub(of, text) if number >= max(6, 0.5 * len(words_of(text))) else text
+    return _AY.sub(of, text) if pig_words(text) >= max(6, 0.5 * len(words_of(text))) else text
+
+
+def pig_words(text: str) -> int:
+    """How many words end as in pig latin."""
+    return len(_AY.findall(text))
 
 
 def deciphered(text: str) -> str:
     """A text with those of its sentences deciphered that are English only then."""
     words = words_of(text)
-    for cipher in (_from_pig_latin, _every_other, _rot47) if known_share(words) < FOREIGN else ():
+    for cipher in (_from_pig_latin, _every_other, rot47) if known_share(words) < FOREIGN else ():
         plain = cipher(text)
         if plain != text and known_share(words_of(plain)) >= ENGLISH:
             return plain
     if sum(map(len, words)) >= LEAST and known_share(words) < FOREIGN and (plain := _best(text)) != text:
         return plain
+    return by_chunks(text)
+
+
+def by_chunks(text: str) -> str:
+    """A text with those of its sentences deciphered that are no English as they stand."""
     left = CHUNKS
 
     def of(match: re.Match[str]) -> str:
@@ -113,7 +123,16 @@ def backwards(text: str) -> str | None:
 def _best(chunk: str) -> str:
     # Some thirty ciphers are tried on a few words, and only the one that fits is applied to the whole chunk.
     sample = " ".join(words_of(chunk)[:SAMPLE])
-    for cipher in _ciphers(chunk):
-        if known_share(words_of(cipher(sample))) >= ENGLISH:
-            return cipher(chunk)
-    return chunk
+    cipher = next((cipher for cipher in _ciphers(chunk) if fits(cipher, sample)), None)
+    return chunk if cipher is None else cipher(chunk)
+
+
+def fits(cipher: Callable[[str], str], sample: str) -> bool:
+    """Whether a cipher makes English of some words."""
+    return known_share(words_of(cipher(sample))) >= ENGLISH
+
+
+@lru_cache(maxsize=32)
+def any_fits(sample: str) -> bool:
+    """Whether any shift, or reading letters from their end, makes English of some words."""
+    return any(fits(cipher, sample) for cipher in _ciphers(sample))

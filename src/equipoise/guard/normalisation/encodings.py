@@ -35,12 +35,13 @@ _BASE32: Final = re.compile(
 _QUOTED: Final = re.compile(r"(?:=[0-9A-F]{2}){5,}")
 _PLACES: Final = re.compile(r"(?<![\w.-])\d{1,2}(?:[ /-]{1,3}\d{1,2}){11,}(?![\w.-])")
 """Letters as their places in the alphabet."""
-_SPELLED: Final = re.compile(
-    r"\b(?:(?:alfa|alpha|bravo|charlie|delta|echo|foxtrot|golf|hotel|india|juliett?|kilo|lima|mike|november|oscar|papa|"
-    r"quebec|romeo|sierra|tango|uniform|victor|whiskey|x-?ray|yankee|zulu)\b[\s,.;/-]{0,3}){6,}",
-    re.IGNORECASE,
+_ALPHABET: Final = (
+    r"(?:alfa|alpha|bravo|charlie|delta|echo|foxtrot|golf|hotel|india|juliett?|kilo|lima|mike|november|oscar|papa|"
+    r"quebec|romeo|sierra|tango|uniform|victor|whiskey|x-?ray|yankee|zulu)"
 )
+_SPELLED: Final = re.compile(rf"\b(?:{_ALPHABET}\b[\s,.;/-]{{0,3}}){{6,}}", re.IGNORECASE)
 """NATO's alphabet."""
+_SPELLED_WORD: Final = re.compile(rf"{_ALPHABET}|ray", re.IGNORECASE)
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[\s,;:-]{0,2}){6,}(?![0-9A-Za-z])")
 _DUMP: Final = re.compile(
     r"(?:^[ \t]*[0-9A-Fa-f]{4,8}:?[ \t]+(?:[0-9A-Fa-f]{2,4}[ \t]{1,3}){1,16}(?:[ \t]*\|?[^\n]{0,20})?(?:\n|\Z)){2,}",
@@ -48,6 +49,7 @@ _DUMP: Final = re.compile(
 )
 """A hex dump: places, bytes and what is printable of them."""
 _DUMPED: Final = re.compile(r"^[ \t]*[0-9A-Fa-f]{4,8}:?[ \t]+((?:[0-9A-Fa-f]{2,4}[ \t]{1,3}){1,16})", re.MULTILINE)
+_DUMP_LINE: Final = re.compile(r"^[ \t]*[0-9A-Fa-f]{4,8}:?[ \t]+[0-9A-Fa-f]{2}", re.MULTILINE)
 _NAMES: Final = re.compile(r"(?:\\N\{[A-Z -]{3,60}\}[^\\]{0,3}){3,}")
 _NAME: Final = re.compile(r"\\N\{([A-Z -]{3,60})\}")
 _STYLE: Final = re.compile(r"(?:\\[0-9A-Fa-f]{2,6} ){6,}")
@@ -80,6 +82,16 @@ def decoded(text: str) -> str:
     for pattern, decode in _DECODERS:
         text = pattern.sub(_replacing(decode), text)
     return text
+
+
+def may_be_dump(text: str) -> bool:
+    """Whether a line of a text begins like one of a hex dump."""
+    return _DUMP_LINE.search(text) is not None
+
+
+def names_letter(text: str) -> bool:
+    """Whether a word is one of NATO's alphabet, or the end of one."""
+    return _SPELLED_WORD.fullmatch(text) is not None
 
 
 def _replacing(decode: Callable[[str], str | None]) -> Callable[[re.Match[str]], str]:

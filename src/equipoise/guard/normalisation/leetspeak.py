@@ -56,13 +56,20 @@ _TOKEN: Final = re.compile(r"\S+")
 _EDGES: Final = ".,;:?\"')]}"
 DENSE: Final = 0.15
 """Share of tokens that mix letters with signs for letters, from which on a whole text is read so."""
+DRAWN: Final = 3
+"""Letters drawn with several signs, from which on a text draws."""
 _MOST: Final = 16
 """Combinations of letters that are tried for one word."""
 
 
 def draws(text: str) -> bool:
     """Whether a text draws letters with several signs, which a reading without markup would lose."""
-    return sum(text.count(pair) for pair, _ in _PAIRS[:5]) >= 3
+    return drawn_letters(text) >= DRAWN
+
+
+def drawn_letters(text: str) -> int:
+    """How many letters are drawn with several signs that only a drawing has."""
+    return sum(text.count(pair) for pair, _ in _PAIRS[:5])
 
 
 def read(text: str) -> str:
@@ -71,17 +78,33 @@ def read(text: str) -> str:
     Alone, a token is read so only if that makes a word of four letters or more of what is none; where many tokens mix
     letters and signs, all are, digits included.
     """
+    text = undrawn(text)
+    mixed, tokens = mixed_tokens(text)
+    if not mixed:
+        return text
+    dense = mixed >= max(3, DENSE * tokens)
+    return with_letters(text, dense=dense)
+
+
+def undrawn(text: str) -> str:
+    """A text with the letters that several signs draw within words."""
     for pair, letter in _PAIRS:
         if pair in text:
             # `exit()` is a call; within a word `()` is an o.
             before = rf"(?<=\w){re.escape(pair)}(?=\w)" if pair == "()" else rf"(?<=\w){re.escape(pair)}"
             after = "" if pair == "()" else rf"|{re.escape(pair)}(?=\w)"
             text = re.sub(before + after, letter, text)
+    return text
+
+
+def mixed_tokens(text: str) -> tuple[int, int]:
+    """How many tokens mix letters with signs for letters, and how many tokens there are."""
     tokens = _TOKEN.findall(text)
-    mixed = sum(map(_mixes, tokens))
-    if not mixed:
-        return text
-    dense = mixed >= max(3, DENSE * len(tokens))
+    return sum(map(_mixes, tokens)), len(tokens)
+
+
+def with_letters(text: str, *, dense: bool) -> str:
+    """A text with the signs in its tokens as letters, one by one, or in all tokens where they are dense."""
     return _TOKEN.sub(lambda match: _word(match[0], dense=dense), text)
 
 

@@ -28,17 +28,29 @@ LONG_SHARE: Final = 0.3
 """Share of a text's letters in long words, from which on words stand together; English has 0.05, German 0.2."""
 SURE: Final = 0.85
 """The same for words without spaces, which a long name in a program may also be."""
+SIGNS: Final = 3
+"""Equal signs between letters, from which on they may hide something."""
 DENSE: Final = 0.12
 """Signs between letters to a word, from which on they are no ordinary punctuation; ordinary text has less than 0.06."""
 
 
 def joined(text: str) -> tuple[str, int]:
     """A text with its spaced letters together and words without spaces apart, and how many signs fell."""
-    text, fallen = _without_signs(_SPACED.sub(_word, text))
+    text, fallen = _without_signs(closed(text))
     words = words_of(text)
     # Where long words have that much of all letters, each is several words.
     several = sum(len(word) for word in words if len(word) >= LONG_WORD) > max(LONG_SHARE * sum(map(len, words)), 24)
     return (_MEDIUM if several else _LONG).sub(_apart, text), fallen
+
+
+def closed(text: str) -> str:
+    """A text with its spaced letters together."""
+    return _SPACED.sub(_word, text)
+
+
+def opened(text: str) -> str:
+    """A text with words without spaces apart, where its other words are no longer than usual."""
+    return _LONG.sub(_apart, text)
 
 
 def _apart(match: re.Match[str]) -> str:
@@ -62,12 +74,11 @@ def _word(match: re.Match[str]) -> str:
 
 def _without_signs(text: str) -> tuple[str, int]:
     """A text without the signs within its words, where there are more than in ordinary text, and how many fell."""
-    signs = Counter(_BETWEEN.findall(text))
-    signs.pop("'", None)
+    signs = signs_between(text)
     words = len(words_of(text))
     fallen = 0
     for sign, number in signs.most_common(3):
-        if number < 3 or number < DENSE * words:
+        if number < SIGNS or number < DENSE * words:
             continue
         between = re.compile(rf"(?<=[A-Za-z]){re.escape(sign)}(?=[A-Za-z])")
         within = re.compile(rf"(?<=\S){re.escape(sign)}(?=\S)")
@@ -77,3 +88,10 @@ def _without_signs(text: str) -> tuple[str, int]:
         text = candidates[shares.index(max(shares))]
         fallen += number
     return text, fallen
+
+
+def signs_between(text: str) -> Counter[str]:
+    """How often each sign stands between two letters, apostrophes excepted."""
+    signs = Counter(_BETWEEN.findall(text))
+    signs.pop("'", None)
+    return signs

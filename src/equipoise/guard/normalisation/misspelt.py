@@ -42,6 +42,12 @@ def _single(word: str) -> str:
     return next(filter(is_word, candidates), candidates[0] if len(candidates) == 3 else word)
 
 
+def misspelt_in(text: str) -> tuple[int, int, int]:
+    """How many words of a text have hidden letters, how many doubled ones, and how many words there are."""
+    words = WORD.findall(text)
+    return len(_HIDDEN.findall(text)), sum(_single(word) != word for word in words), len(words)
+
+
 @lru_cache(maxsize=1)
 def _by_length() -> Mapping[int, str]:
     """All words of each length as one text, the most frequent first."""

@@ -1,4 +1,4 @@
-"""`readings`: the further texts as which one text can be read; `variants`: the same of a guard's input.
+"""`readings`: the further texts as which one text can be read.
 
 A text may be written so that people (or the client's program) read it and a detector does not. Each reading is judged
 like the text, and the highest score counts, so that a reading can never make a text look more harmless. A text that
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from equipoise.guard.guard_input import GuardInput
 from equipoise.guard.normalisation import leetspeak
 from equipoise.guard.normalisation.ciphers import backwards, deciphered
 from equipoise.guard.normalisation.code_pieces import joined_pieces
@@ -59,14 +58,14 @@ def readings(text: str) -> tuple[Reading, ...]:
     if len(text) > LARGEST or not text.strip():
         return ()
     plain, marks = _plain(text)
-    words, stroked = _words(text), _words(text.lower().translate(_STROKED))
+    words, stroked = compared_words(text), unstroked_words(text)
     several: list[Reading] = []
 
     def add(name: str, candidate: str) -> None:
-        key = _words(candidate)
+        key = compared_words(candidate)
         if key == stroked and known_share(words_of(candidate)) < ENGLISH:
             return
-        if key and key != words and all(key != _words(reading.text) for reading in several):
+        if key and key != words and all(key != compared_words(reading.text) for reading in several):
             several.append(Reading(name, candidate))
 
     add("typography", plain)
@@ -84,26 +83,9 @@ def readings(text: str) -> tuple[Reading, ...]:
     if turned is not None:
         add("backwards", turned)
     add("leetspeak", leetspeak.read(text if leetspeak.draws(text) else inner))
-    if not several and words and _noise(plain) >= max(FEW, NOISY * len(words)):
+    if not several and words and noise(plain) >= max(FEW, NOISY * len(words)):
         several.append(Reading("typography", " ".join(_WORD.findall(plain))))
     return tuple(several)
-
-
-def variants(item: GuardInput) -> tuple[tuple[str, GuardInput], ...]:
-    """A reply with its question in each further reading, by the reading's name.
-
-    Args:
-        item: what is judged; its side texts have readings of their own.
-    """
-    asked_in = readings(item.question)
-    question = asked_in[0].text if asked_in else item.question
-    replies = readings(item.response)
-    if not replies:
-        # The same reply may be harmful only as an answer to what the question hides.
-        replies = (Reading(asked_in[0].name, item.response),) if asked_in else ()
-    return tuple(
-        (reading.name, replace(item, response=reading.text, question=question, side_texts=())) for reading in replies
-    )
 
 
 def _plain(text: str) -> tuple[str, int]:
@@ -114,12 +96,17 @@ def _plain(text: str) -> tuple[str, int]:
     return text, accents + marks + signs
 
 
-def _noise(text: str) -> int:
+def unstroked_words(text: str) -> list[str]:
+    """The same of a text whose letters have lost their strokes."""
+    return compared_words(text.lower().translate(_STROKED))
+
+
+def noise(text: str) -> int:
     """Signs that are no letters; the vowels of Hindi and Thai, which are marks, are none."""
     return sum(unicodedata.category(sign)[0] != "M" for sign in _NOISE.findall(text))
 
 
-def _words(text: str) -> list[str]:
+def compared_words(text: str) -> list[str]:
     """The words, without case and accents, by which two texts are compared."""
     if not text.isascii():
         # Most tokenizers drop accents. NFD, not NFKD: a letter of full width is another token than a plain one.

@@ -6,7 +6,7 @@ import html
 import re
 import string
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -57,6 +57,8 @@ MIXED: Final = 0.2
 """Share of the words with foreign letters that mix scripts, from which on a text is no other language."""
 _TURNED: Final = str.maketrans("ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz", string.ascii_lowercase)
 _TURNED_ONLY: Final = frozenset("ɐǝɟƃᴉɾʞɯɹʇʌʍʎ")
+FLAGS: Final = 5
+"""Letters of flags, from which on they spell something."""
 TURNED: Final = 0.15
 """Share of a text's letters that stand on their heads, from which on all do."""
 
@@ -78,17 +80,33 @@ def unified(text: str) -> tuple[str, int]:
     """
     if text.isascii():
         return text, 0
-    if sum(character in _TURNED_ONLY for character in text) >= max(4, TURNED * len(text)):
+    if turned_letters(text) >= max(4, TURNED * len(text)):
         text = text.translate(_TURNED)
+    text, fallen = visible(text)
+    return _without_look_alikes(text), fallen
+
+
+def turned_letters(text: str) -> int:
+    """How many letters of a text stand on their heads."""
+    return sum(character in _TURNED_ONLY for character in text)
+
+
+def flag_letters(text: str) -> int:
+    """How many letters of a text are those that flags consist of."""
+    return sum(ord(character) in _FLAGS for character in text)
+
+
+def visible(text: str) -> tuple[str, int]:
+    """A text of compatible letters without what is invisible, and how many marks fell; look-alikes stay."""
     # Tags first: they are format characters, too, and what they spell would fall with the invisible ones below.
     text = text.translate(_TAGS)
-    if sum(ord(character) in _FLAGS for character in text) >= 5:
+    if flag_letters(text) >= FLAGS:
         text = text.translate(_FLAGS)
     text = "".join(character for character in text if not _invisible(character))
     # NFKD first, so that the mark of a letter that is one character with it falls, too; marks of other scripts are
     # letters there and stay.
     text, fallen = _MARKS.subn("", unicodedata.normalize("NFKD", text))
-    return _without_look_alikes(unicodedata.normalize("NFKC", text)), fallen
+    return unicodedata.normalize("NFKC", text), fallen
 
 
 def _invisible(character: str) -> bool:
@@ -112,33 +130,42 @@ def _without_look_alikes(text: str) -> str:
     if text.isascii():
         return text
     table = look_alikes()
-    words = _FOLDED.findall(text)
-    others = [word for word in words if any(character.isalpha() or ord(character) in table for character in word)]
+    others = foreign_words(text)
     if not others:
         return text
     replaced = {word: word.translate(table) for word in others}
-    if sum(len(_scripts(word)) > 1 for word in others) >= max(2, MIXED * len(others)):
+    if sum(map(mixes_scripts, others)) >= max(2, MIXED * len(others)):
         replaced = {word: word.translate(_WIDE).translate(table) for word in others}
     # Single signs, as for right and wrong or for a currency, are no words.
     possible = sum(result.isascii() and sum(map(str.isalpha, result)) > 1 for result in replaced.values())
     latin = [result for result in replaced.values() if result.isascii()]
-    most = possible * 2 > len(others) and known_share(words_of(" ".join(map(_with_i, latin)))) >= ENGLISH
+    most = possible * 2 > len(others) and known_share(words_of(" ".join(map(with_i, latin)))) >= ENGLISH
 
     def of(match: re.Match[str]) -> str:
         word = match[0]
         result = replaced.get(word, word)
         mixed = any(character.isascii() and character.isalpha() for character in word)
-        return _with_i(result) if result.isascii() and (most or mixed) else word
+        return with_i(result) if result.isascii() and (most or mixed) else word
 
     return _FOLDED.sub(of, text)
 
 
-def _scripts(word: str) -> set[str]:
-    """The scripts of a word's letters, by the first words of their names."""
-    return {unicodedata.name(character, "").split(" ")[0] for character in word if character.isalpha()}
+def foreign_words(text: str) -> list[str]:
+    """The words with a letter, or a sign that looks like one, that is not ASCII."""
+    table = look_alikes()
+    return [
+        word
+        for word in _FOLDED.findall(text)
+        if any(character.isalpha() or ord(character) in table for character in word)
+    ]
 
 
-def _with_i(word: str) -> str:
+def mixes_scripts(word: str) -> bool:
+    """Whether a word has letters of several scripts, by the first words of their names."""
+    return len({unicodedata.name(character, "").split(" ")[0] for character in word if character.isalpha()}) > 1
+
+
+def with_i(word: str) -> str:
     """A word whose look-alikes of `I` Unicode's table takes for `l`."""
     if "l" not in word or is_word(word):
         return word
@@ -154,14 +181,35 @@ def without_markup(text: str) -> tuple[str, int]:
         fallen += number
     if "&" in text and (";" in text or "&#" in text):
         text = html.unescape(text)
+    steps = list(unmarked(text))
+    return steps[-1][0], fallen + sum(number for _, number in steps)
+
+
+def unmarked(text: str) -> Iterator[tuple[str, int]]:
+    """A text step by step without tags, commands of LaTeX, links' addresses, escapes and emphasis.
+
+    Yields:
+        The text after each step, and how many marks fell in it.
+    """
     if "<" in text:
-        text, number = _TAG.subn("", _ANNOTATION.sub("", text))
-        fallen += number
+        text = _ANNOTATION.sub("", text)
+    yield text, 0
+    number = 0
+    if "<" in text:
+        text, number = _TAG.subn("", text)
+    yield text, number
+    number = 0
     if "\\" in text:
         text, number = _LATEX.subn(r"\1", text)
-        fallen += number
+    yield text, number
     if "](" in text:
         text = _LINK.sub(r"\1", text)
-    text, escapes = _ESCAPE.subn("", text)
-    text, marks = _MARKUP.subn("", text)
-    return text, fallen + escapes + marks
+    yield text, 0
+    text, number = _ESCAPE.subn("", text)
+    yield text, number
+    yield _MARKUP.subn("", text)
+
+
+def codes_in(text: str) -> int:
+    """How many codes of colours and tags in square brackets stand in a text, whether or not they are taken for some."""
+    return len(_CODES.findall(text))

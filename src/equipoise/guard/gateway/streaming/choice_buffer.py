@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from equipoise.guard.gateway.blobs import in_blob
 from equipoise.guard.gateway.content_parts import SPOKEN, ContentPart, escaped, root_of, side_texts_of
@@ -17,6 +17,9 @@ from equipoise.guard.gateway.dialects import is_frame, texts_beside
 from equipoise.guard.gateway.streaming.delta_parts import NAME, delta_parts
 from equipoise.guard.gateway.streaming.repeated_fields import RepeatedFields
 from equipoise.guard.normalisation.holdback import holdback_start
+
+GROWTH: Final = 16
+"""A text that is read from its start must grow by this part of itself before it is read again."""
 
 
 @dataclass
@@ -38,6 +41,8 @@ class ChoiceBuffer:
     """Length of the text at the last check that allowed it."""
     allowed: int = 0
     """Position up to which the text may be sent."""
+    reread: int = 0
+    """Characters that the last check read although an earlier one had, too."""
     finished: str | None = None
     """The finish reason, once the upstream sent it; empty where it sent an empty one."""
     ended: bool = False
@@ -147,12 +152,15 @@ class ChoiceBuffer:
         return len(self.text) - self.judged
 
     def due(self, every: int) -> bool:
-        """Whether a check is due: after `every` new characters, and less often while base64 is coming in.
+        """Whether a check is due: after `every` new characters, and less often where each check reads the whole text.
 
-        Every check reads the text from its start. A picture of one megabyte would be read thousands of times, so while
-        base64 is coming in the text must have grown by a quarter since the last check.
+        Of ordinary text a check reads the end. A text that is written otherwise than people write is read from its
+        start, so it must have grown by a sixteenth since the last check, and by a quarter while base64 is coming in (a
+        picture of one megabyte would be read thousands of times): the checks of a stream then take a time that grows as
+        its length and not as the square of it.
         """
-        return self.unjudged >= every and (self.unjudged * 4 >= self.judged or not in_blob(self.text))
+        least = max(every, self.reread // GROWTH)
+        return self.unjudged >= least and (self.unjudged * 4 >= self.judged or not in_blob(self.text))
 
     def allow(self, *, final: bool) -> None:
         """Note that a check allowed the text.

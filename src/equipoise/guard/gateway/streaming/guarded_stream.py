@@ -296,6 +296,7 @@ class GuardedStream:
         # Once text was sent, a rewrite of the whole reply can no longer replace it: the client would see both.
         decision = await self.review(buffer.text, side_texts=buffer.side_texts, rewrite=buffer.sent == 0)
         self.stats.decisions[buffer.index] = decision
+        buffer.reread = decision.reread
         if decision.action == "withhold":
             self._withhold(buffer, decision)
         if self.settings.mode == "observe":
