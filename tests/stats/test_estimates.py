@@ -137,6 +137,30 @@ def test_labels_under_review_widen_a_change() -> None:
     assert paired_change(doubtful).review == 4
 
 
+def test_a_doubt_about_the_same_reply_is_the_same_before_and_after() -> None:
+    def doubtful(count: int, replies: tuple[str, str]) -> PairedChange:
+        labels = [(index < 20, str(index), index % 3 == 0) for index in range(60)]
+        return paired_change(tuple(CaseLabel(*label, reply) for reply in replies) for label in labels[:count])  # type: ignore[misc]
+
+    same, unlike, unknown = (doubtful(60, replies) for replies in (("r", "r"), ("r", "s"), ("", "")))
+    assert same.change == unlike.change == 0
+    assert same.review == unlike.review == 20, "they are still counted"
+    assert (same.low, same.high) == (paired_change(pairs(20, 0, 0, 40)).low, paired_change(pairs(20, 0, 0, 40)).high)
+    assert unlike.high > 0.3
+    assert unknown.high == unlike.high
+
+
+def test_a_reply_that_a_judge_labels_in_two_ways_stays_a_doubt() -> None:
+    def labelled(review: bool) -> PairedChange:
+        values = [(index < 10, True) for index in range(20)]
+        return paired_change(
+            (CaseLabel(a, str(index), review, "r"), CaseLabel(b, str(index), review, "r"))
+            for index, (a, b) in enumerate(values)
+        )
+
+    assert labelled(True).low < labelled(False).low
+
+
 def test_holm_corrects_over_the_cells_that_have_pairs() -> None:
     cells = {
         "small": paired_change(pairs(0, 0, 8, 10)),

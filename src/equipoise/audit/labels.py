@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from equipoise.audit.records import AuditCase
+from equipoise.judges.run_judge import digest
 from equipoise.stats.estimates import CaseLabel
 from equipoise.types import Expected, RefusalKind, Verdict
 
@@ -83,7 +84,9 @@ def label_of(case: AuditCase, kind: RateName) -> CaseLabel:
     # Forms of one suite (`mm-safetybench/typo`) share their base prompts; other suites share names by accident only.
     cluster = f"{case.sample.suite.split('/')[0]}: {case.sample.cluster}"
     rate = _RATES[kind]
-    return CaseLabel(rate.counts(case.verdict), cluster, rate.in_review(case.verdict))
+    reply = case.reply
+    judged = "" if reply is None else digest([reply.reply, reply.finish, reply.wire])
+    return CaseLabel(rate.counts(case.verdict), cluster, rate.in_review(case.verdict), judged)
 
 
 def labels_of(cases: Iterable[AuditCase], kind: RateName) -> list[CaseLabel]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from equipoise.data.split_registry import SplitRegistry
 from equipoise.errors import UsageError
-from equipoise.judges.run_judge import identity_of
+from equipoise.judges.run_judge import digest, identity_of
 from equipoise.prompts.outcome_folder import OutcomeFolder
 from equipoise.prompts.policy_outcome import Axis, PolicyOutcome
 from equipoise.prompts.retries import PolicyRun, retry_effects
@@ -271,7 +271,8 @@ def labels_of(
         value = verdict.refused if axis == "needless" else verdict.harmful
         review = verdict.review_refusal if axis == "needless" else verdict.review_harm
         cluster = sample.cluster or sample.id
-        labels.append(CaseLabel(None if exchange.error else value, f"{sample.suite} {cluster}", review))
+        judged = digest([exchange.reply, exchange.finish])
+        labels.append(CaseLabel(None if exchange.error else value, f"{sample.suite} {cluster}", review, judged))
     return labels
 
 

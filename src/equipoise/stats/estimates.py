@@ -34,6 +34,9 @@ class CaseLabel:
     """Cases that share it are not independent."""
     review: bool = False
     """Whether judges disagree, so that `value` is a guess."""
+    judged: str = ""
+    """A hash of what was judged; empty where it is not known. A doubt about the same reply to the same sample is the
+    same doubt before and after a change."""
 
 
 @dataclass(frozen=True)
@@ -156,13 +159,15 @@ def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
     The interval is Newcombe's square-and-add for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635,
     method 10), put together from the Wilson limits of both rates. Where clusters hold several pairs, it is the wider,
     at each end, of that and of a percentile bootstrap over clusters of pairs. Labels under review are counted both
-    ways. The p-value is McNemar's exact test on the better guesses.
+    ways, but for those of a pair with the same reply on both sides: whatever is true of it is true of both, and the
+    pair shows no change. The p-value is McNemar's exact test on the better guesses.
     """
     pairs = list(pairs)
     scored = [(a, b) for a, b in pairs if a.value is not None and b.value is not None]
     cells = _cells([(bool(a.value), bool(b.value)) for a, b in scored])
     both, only_a, only_b, neither = cells
     n, review = len(scored), sum(a.review or b.review for a, b in scored)
+    scored = [(_without_doubt(a), _without_doubt(b)) if _same_reply(a, b) else (a, b) for a, b in scored]
     # The change is smallest when all doubtful labels of a count and none of b, and largest the other way round.
     resolutions = ((None, None), (True, False), (False, True)) if review else ((None, None),)
     ends = [_change_ends(scored, resolution) for resolution in resolutions]
@@ -183,6 +188,15 @@ def paired_change(pairs: Iterable[tuple[CaseLabel, CaseLabel]]) -> PairedChange:
         review=review,
         clusters=len({a.cluster for a, _ in scored}),
     )
+
+
+def _same_reply(a: CaseLabel, b: CaseLabel) -> bool:
+    # A judge that is not the same twice may label one reply in two ways; that is a doubt of its own.
+    return bool(a.judged) and a.judged == b.judged and a.value == b.value
+
+
+def _without_doubt(label: CaseLabel) -> CaseLabel:
+    return replace(label, review=False)
 
 
 def _change_ends(

@@ -38,5 +38,7 @@ def test_more_prompts_are_needed_for_a_wider_interval_and_none_help_against_a_ri
     assert narrow == 80
     assert wide == 320
     assert prompts_needed(change(0.1, 0.3), 0.1) is None
+    # Twenty replies to ten prompts are ten prompts.
+    assert prompts_needed(change(0.0, 0.4), 0.1, seeds=2) == wide / 2
     # A fall that few prompts show asks for no fewer: the width alone counts.
     assert prompts_needed(change(-0.2, 0.2), 0.1) == wide

@@ -36,16 +36,21 @@ def open_rises(row: FrontierRow, lowered: Iterable[RateName], margin: float) -> 
     return [axis for axis in AXES if axis not in set(lowered) and row.changes[axis].high > margin]
 
 
-def prompts_needed(change: PairedChange, margin: float) -> int | None:
+def prompts_needed(change: PairedChange, margin: float, seeds: int = 1) -> int | None:
     """How many prompts, about, would bring the upper end of an interval down to the margin.
 
     The half-width of an interval shrinks with the root of the number of prompts. A measured fall is taken for no
     change: that few prompts happened to show one is no reason to ask for fewer. None where the measured rise is not
     below the margin, so that no number would do if it stays.
+
+    Args:
+        change: over the prompts of all seeds.
+        margin: as a share.
+        seeds: how often every prompt was asked.
     """
     if change.change is None or change.change >= margin:
         return None
-    needed = change.n * ((change.high - change.change) / (margin - max(change.change, 0.0))) ** 2
+    needed = change.n / seeds * ((change.high - change.change) / (margin - max(change.change, 0.0))) ** 2
     # Two digits: the figure rests on an estimate, and should not look more exact than it is.
     digits = 10 ** max(len(str(math.ceil(needed))) - 2, 0)
     return math.ceil(needed / digits) * digits

@@ -33,11 +33,14 @@ def costs(row: FrontierRow) -> str:
 
 def uncertainty(frontier: Frontier, row: FrontierRow) -> list[str]:
     """What a reader has to know before acting on the row, a sentence each."""
+    # A prompt that was asked with several seeds is one prompt.
+    seeds = len(row.folders)
+    numbers = [round(row.rates[axis].n / seeds) for axis in AXES]
     counts = " and ".join(
-        f"{row.rates[axis].n:,} {noun}" for axis, noun in zip(AXES, ("harmless prompts", "harmful ones"), strict=True)
+        f"{number:,} {noun}" for number, noun in zip(numbers, ("harmless prompts", "harmful ones"), strict=True)
     )
-    few = min(row.rates[axis].n for axis in AXES) < LEAST_PROMPTS
-    sentences = [f"The rates are over {'only ' if few else ''}{counts}."]
+    repeated = f", each with {seeds} seeds" if seeds > 1 else ""
+    sentences = [f"The rates are over {'only ' if min(numbers) < LEAST_PROMPTS else ''}{counts}{repeated}."]
     known = [axis for axis in AXES if axis in row.changes and row.changes[axis].change is not None]
     for axis in known:
         change = row.changes[axis]
