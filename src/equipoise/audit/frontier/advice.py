@@ -100,8 +100,8 @@ def _why_plain(frontier: Frontier, improving: Sequence[FrontierRow], margin: flo
     )
     falls = " and ".join(_from_to(best, lowered) for lowered in _lowered(best))
     return (
-        f"Nothing is recommended over the model as it is. {best.name} lowers {falls}, but "
-        f"{change.n // seeds} {PROMPTS[axis]} prompts do not exclude a rise of {WORDS[axis]} of up to {100 * change.high:.1f} points "
+        f"Nothing is recommended over the model as it is. {best.name} lowers {falls}, but {change.n // seeds} "
+        f"{PROMPTS[axis]} prompts do not exclude a rise of {WORDS[axis]} of up to {100 * change.high:.1f} points "
         f"(margin: {100 * margin:g}); {more}."
     )
 
