@@ -57,3 +57,23 @@ def test_how_few_samples_there_are_is_said_once() -> None:
     sentences = uncertainty(measured, measured.rows[1])
     assert sentences[-1] == "Judges disagree (review)."
     assert not any("few-samples" in sentence for sentence in sentences)
+
+
+def test_doubts_of_other_seeds_that_differ_in_numbers_are_said_once() -> None:
+    doubts = (
+        "the condition steers 83 % (AUROC 0.98)",
+        "judges disagree (review)",
+        "the condition steers 6 % (AUROC -1)",
+    )
+    measured = frontier(row("plain", 60, 10), row("conditional", 20, 10, doubts=doubts))
+    sentences = uncertainty(measured, measured.rows[1])
+    assert sentences[-2:] == [
+        "The condition steers 83 % (AUROC 0.98); 1 other seed has like numbers.",
+        "Judges disagree (review).",
+    ]
+
+
+def test_a_prompt_with_several_seeds_is_one_prompt() -> None:
+    measured = frontier(row("plain", 60, 10), row("dro", 20, 10, folders=("a", "b", "c", "d")))
+    first = uncertainty(measured, measured.rows[1])[0]
+    assert first == "The rates are over 50 harmless prompts and 50 harmful ones, each with 4 seeds."

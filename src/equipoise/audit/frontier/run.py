@@ -203,11 +203,12 @@ class _FrontierRunner:
         base, path = self._base(variant)
         if reason := self.budget.shortfall(self._estimate(variant, base, seed)):
             return reason
-        peak = process_peak()
         fits = [self.fits.fit(fitter, base, seed, self.watch.fit) for fitter in variant.fitters]
         for fit in fits:
             if fit.refused or fit.artefact is None:
                 return fit.refused or f"nothing fitted: {fit.reason}"
+        # After the fits, whose memory the mitigation does not need again.
+        peak = process_peak()
         model, path = self._build(variant, base, path, fits, seed)
         target = self._target(variant, model, fits)
         cost = measure_cost(

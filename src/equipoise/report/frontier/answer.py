@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -56,8 +57,19 @@ def uncertainty(frontier: Frontier, row: FrontierRow) -> list[str]:
         sentences.append(_beaten(100 * row.membership.share, better))
     # How few samples a rate has is in the counts and intervals above.
     others_of_its_own = [doubt for doubt in row.doubts if not doubt.endswith(f"({FEW})")]
-    sentences += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in others_of_its_own]
+    sentences += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in _alike_once(others_of_its_own)]
     return sentences
+
+
+def _alike_once(doubts: Sequence[str]) -> list[str]:
+    """Each doubt once: those that differ in numbers alone are of other seeds, and stand under Tuning and doubts."""
+    groups: dict[str, list[str]] = {}
+    for doubt in doubts:
+        groups.setdefault(re.sub(r"-?\d+(\.\d+)?", "#", doubt), []).append(doubt)
+    return [
+        first if not rest else f"{first}; {len(rest)} other seed{'s have' if len(rest) > 1 else ' has'} like numbers"
+        for first, *rest in groups.values()
+    ]
 
 
 def _beaten(share: float, better: Sequence[str]) -> str:
