@@ -66,7 +66,9 @@ def test_a_fitted_mitigation_removes_needless_refusals_alone(config: Config) -> 
     assert surgical.membership.share == 1.0
     assert plain.membership is not None
     assert plain.membership.dominated_by == (1,)
-    advice = advise(frontier)
+    # Few planted prompts exclude no small rise.
+    assert advise(frontier).ship == "plain"
+    advice = advise(frontier, margin=0.5)
     assert advice.ship == "surgical"
     assert "without a measurable rise of harmful answers" in advice.headline
     assert "--defend" in advice.command
