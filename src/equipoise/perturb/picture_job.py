@@ -240,11 +240,13 @@ def load_target(config: PerturbConfig, name: str) -> OpenModel:
 
     Raises:
         ModelError: it cannot be loaded, or reads no pictures.
+        UsageError: it cannot be asked one of the questions.
     """
     from equipoise.models.base import require_reads_pictures
 
     model = config.compute.load(name)
     require_reads_pictures(model, "perturb pictures")
+    _require_texts(config, model)
     return model
 
 
@@ -253,13 +255,26 @@ def load_bystanders(config: PerturbConfig) -> tuple[OpenModel, ...]:
 
     Raises:
         ModelError: one cannot be loaded, or reads no pictures.
+        UsageError: one cannot be asked one of the questions.
     """
     from equipoise.models.base import require_reads_pictures
 
     bystanders = tuple(config.compute.of_bystanders.load(name) for name in config.bystanders)
     for model in bystanders:
         require_reads_pictures(model, "perturb pictures")
+        _require_texts(config, model)
     return bystanders
+
+
+def _require_texts(config: PerturbConfig, model: OpenModel) -> None:
+    """Refuse, before hours of an attack, a question that would be taken for a picture."""
+    from equipoise.models.chat import require_no_picture_marks
+    from equipoise.steering.prompt_sets import read_prompts
+
+    questions = [*config.questions.shadow, *config.questions.held_out]
+    prompts = read_prompts(config.elicit).prompts if config.elicit is not None else ()
+    asked = [message.text for prompt in prompts for message in prompt.messages]
+    require_no_picture_marks(getattr(model, "processor", None), [*questions, *asked])
 
 
 def learn_refusals(config: PerturbConfig, model: OpenModel, callbacks: PerturbCallbacks) -> OwnRefusals:

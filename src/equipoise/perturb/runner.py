@@ -96,6 +96,10 @@ def run(
     ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
     if len(images) == 1:
         open_picture(images[0])
+    if config.elicit is not None:
+        from equipoise.steering.prompt_sets import read_prompts
+
+        read_prompts(config.elicit)
     with only_writer(config.out):
         records, errors = _run_alone(images, config, callbacks, executor)
     return PerturbResults(tuple(records), errors, config.out, left_out)
