@@ -31,6 +31,8 @@ STRIP: Final = 2**21
 """Pixels of a picture whose similarity is measured at once."""
 UNCHANGED: Final = "the picture is unchanged"
 """The warning about a result that is its original."""
+UNSUCCESSFUL: Final = "no candidate reached the target rate in a check"
+"""The warning about a result that was not seen to succeed."""
 StopReason = Literal["success", "converged", "steps", "time", "diverged"]
 """Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
 or the loss was no longer finite."""

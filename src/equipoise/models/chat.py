@@ -185,6 +185,6 @@ def require_no_picture_marks(processor: Any, texts: Iterable[str]) -> None:
         mark = next((mark for mark in marks if mark in text), None)
         if mark is not None:
             raise UsageError(
-                f"expected a text without {mark}, which stands for a picture with {type(processor).__name__}, got it in "
-                f"{text[:60]!r}; try without it"
+                f"expected a text without {mark}, which stands for a picture with {type(processor).__name__}, got it "
+                f"in {text[:60]!r}; try without it"
             )

@@ -203,8 +203,8 @@ def _require_marks(
         if any(count > len(row) for count in counts):
             mark = marks[[count > len(row) for count in counts].index(True)]
             raise UsageError(
-                f"expected a text without {mark}, which stands for a picture with {name}, got {max(counts)} of them for "
-                f"{len(row)} pictures; try without it"
+                f"expected a text without {mark}, which stands for a picture with {name}, got {max(counts)} of them "
+                f"for {len(row)} pictures; try without it"
             ) from error
         # Some processors put the mark in front themselves: only one that says so misses it.
         if row and not any(counts) and any(mark in str(error) for mark in marks):
