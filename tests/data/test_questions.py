@@ -153,7 +153,7 @@ def test_overlap_is_found_in_spite_of_case_and_punctuation() -> None:
         ("q.CSV", 'prompt;id\n"One, or two?";1\n"Is it ""red""?";2\n'),
         ("q.tsv", 'text\tid\nOne, or two?\t1\n"Is it ""red""?"\t2\n'),
         ("q.ndjson", '{"question": "One, or two?"}\n{"question": "Is it \\"red\\"?"}\n'),
-        ("q.jsonl", '{"prompt": "One, or two?"}\n"Is it \\"red\\"?"\n'),
+        ("q.jsonl", '{"question": "One, or two?"}\n"Is it \\"red\\"?"\n'),
     ],
 )
 def test_tables_of_questions_are_read_by_their_column(tmp_path: Path, name: str, content: str) -> None:

@@ -191,7 +191,7 @@ class Marking(Picky):
 
 def test_a_text_with_the_mark_of_a_picture_is_blamed_and_not_the_picture() -> None:
     assert encode(Marking(), [[SQUARE]], ["<image>What?"]) == {}
-    with pytest.raises(UsageError, match="without <image>.* got 2 of them for 1 pictures"):
+    with pytest.raises(UsageError, match=r"without <image>.* got 2 of them for 1 pictures"):
         encode(Marking(), [[SQUARE]], ["<image>What <image>?"])
     with pytest.raises(UsageError, match="got 1 of them for 0 pictures"):
         encode(Marking(), None, ["What <image>?"])

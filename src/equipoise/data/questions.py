@@ -257,8 +257,7 @@ def _list_of(value: object) -> list[object]:
 
 
 def _question_of(item: object) -> str:
-    names = ("question", "prompt", "text")
-    text = next((item[name] for name in names if name in item), None) if isinstance(item, dict) else item
+    text = item.get("question") if isinstance(item, dict) else item
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"no question in {str(item)[:60]!r}")
     return text.strip()

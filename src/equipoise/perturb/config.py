@@ -144,9 +144,9 @@ class PerturbConfig:
             raise UsageError('expected a refusal sentence, got empty text; try --refusal "I can\'t help with that."')
         if self.refusal is not None:
             require_characters(self.refusal, "after --refusal")
-        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+        if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
             raise UsageError(
-                f"expected --max-seconds above 0 and finite, got {self.max_seconds:g}; try 60, or leave it out"
+                f"expected a finite --max-seconds of at least 0, got {self.max_seconds:g}; try 60, or leave it out"
             )
         unknown = set(self.eot) - set(eot_transforms())
         if unknown:
@@ -188,15 +188,14 @@ class PerturbConfig:
             "dtype": self.compute.dtype,
             "quantize": self.compute.quantize,
             **({"chat_template": str(self.compute.chat_template)} if self.compute.chat_template else {}),
-            **({"files_sha256": hashes} if (hashes := self._file_hashes()) else {}),
         }
 
-    def _file_hashes(self) -> dict[str, str]:
-        """The content of the files that the options name, as it is now: another content is another recipe."""
+    @property
+    def run_recipe(self) -> dict[str, Any]:
+        """The recipe with the content of the files that the options name, as it is now; what a folder is claimed by."""
         given = [path for path in (self.elicit, *self.directions, self.compute.chat_template) if path is not None]
-        return {
-            str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in given if Path(path).is_file()
-        }
+        hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in given if path.is_file()}
+        return self.recipe | ({"files_sha256": hashes} if hashes else {})
 
     def command(self, pictures: Sequence[Path]) -> str:
         """The `equipoise perturb` command line that makes these pictures again."""

@@ -93,7 +93,7 @@ def run(
         callbacks.note(f"done once, under another name: {pairs}")
     _require_other_folder(images, config.out)
     callbacks.pictures(len(images))
-    ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
+    ResultsFolder.check(config.out, config.run_recipe, overwrite=config.overwrite)
     if len(images) == 1:
         open_picture(images[0])
     if config.elicit is not None:
@@ -123,7 +123,7 @@ def _run_alone(
     # both.
     require_different_weights(revisions)
     errors: dict[str, str] = {}
-    recipe = config.recipe | {"revisions": revisions}
+    recipe = config.run_recipe | {"revisions": revisions}
     if config.universal:
         names = ResultsFolder(config.out, recipe).require_names
         images = _usable(images, (*targets, *bystanders), names, errors, callbacks)
