@@ -273,8 +273,8 @@ def _require_texts(config: PerturbConfig, model: OpenModel) -> None:
 
     questions = [*config.questions.shadow, *config.questions.held_out]
     prompts = read_prompts(config.elicit).prompts if config.elicit is not None else ()
-    asked = [message.text for prompt in prompts for message in prompt.messages]
-    require_no_picture_marks(getattr(model, "processor", None), [*questions, *asked])
+    further = [message.text for prompt in prompts for message in prompt.messages]
+    require_no_picture_marks(getattr(model, "processor", None), [*questions, *further])
 
 
 def learn_refusals(config: PerturbConfig, model: OpenModel, callbacks: PerturbCallbacks) -> OwnRefusals:
