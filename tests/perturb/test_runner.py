@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -313,3 +314,38 @@ def test_a_question_with_the_mark_of_a_picture_is_refused_before_the_attack(phot
     config = perturb.PerturbConfig(("testbed/llava",), tmp_path / "out", steps=1, questions=questions)
     with pytest.raises(UsageError, match="without <image>"):
         perturb.run(photos / "p0.png", config)
+
+
+@pytest.mark.usefixtures("toy_models")
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda document, run: run["record"].update(linf_measured="x"),
+        lambda document, run: run["record"].update(psnr=[1]),
+        lambda document, run: run["record"].update(file="../p1.png"),
+        lambda document, run: run["record"]["models"][0]["answers"][0].update(perturbed_refusal="bogus"),
+        lambda document, run: run["record"]["models"][0].update(role="judge"),
+        lambda document, run: run["record"].update(recipe="none"),
+        lambda document, run: (run.pop("record"), run.pop("peak_memory")),
+        lambda document, run: (run.pop("record"), document.update(budget={"norm": "linf", "epsilon": 9})),
+        lambda document, run: (run.pop("record"), document.pop("losses")),
+    ],
+)
+def test_an_edited_result_is_made_or_measured_again(
+    photos: Path, tmp_path: Path, edit: Callable[[dict[str, Any], dict[str, Any]], object]
+) -> None:
+    config = perturb.PerturbConfig(TARGET, tmp_path / "out", steps=2)
+    (first,) = perturb.run(photos / "p0.png", config).records
+    path = tmp_path / "out" / "p0.json"
+    document = json.loads(path.read_text())
+    edit(document, document["recipe"]["run"])
+    path.write_text(json.dumps(document))
+    results = perturb.run(photos / "p0.png", config)
+    contact_sheet.write(results.records, tmp_path / "out")
+    (again,) = results.records
+    assert (again.file, again.linf_measured, again.psnr, again.models) == (
+        first.file,
+        first.linf_measured,
+        first.psnr,
+        first.models,
+    )

@@ -92,12 +92,25 @@ class PictureJob:
         clean = open_picture(image)
         # Attack and measurement are saved one after the other: a run that was killed between them only asks again.
         attacked = self.folder.attacked(image)
-        peak = attacked["recipe"]["run"]["peak_memory"] if attacked else self._attack(image, clean, before)
+        if attacked is not None and self._is_whole(image):
+            peak = attacked["recipe"]["run"].get("peak_memory")
+        else:
+            peak = self._attack(image, clean, before)
         # From the file that was just saved. A run that goes on after a kill measures the same file, so that both give
         # one record.
         record = self._measure(image, clean, peak)
         self.folder.finish(image, record)
         return record
+
+    def _is_whole(self, image: Path) -> bool:
+        """Whether what an earlier run saved can be read; what somebody edited is made again."""
+        from equipoise.attacks.perturbation_result import PerturbationResult
+
+        try:
+            PerturbationResult.load(self.folder.stem(image))
+        except PictureError:
+            return False
+        return True
 
     def _attack(self, image: Path, clean: Image, before: str) -> int | None:
         """Perturb and save one picture; returns the peak memory in bytes, where it can be measured."""

@@ -148,9 +148,11 @@ class ResultsFolder:
         """The record of a picture that was attacked *and* measured by this recipe; None where anything differs."""
         document = self.attacked(image)
         try:
-            return PictureRecord.from_dict(document["recipe"]["run"]["record"]) if document else None
-        except (TypeError, KeyError):
+            record = PictureRecord.from_dict(document["recipe"]["run"]["record"]) if document else None
+        except (TypeError, KeyError, AttributeError):
             return None
+        # Of another name it would be the record of another file.
+        return record if record is not None and record.file == self.png(image).name else None
 
     def finish(self, image: Path, record: PictureRecord) -> None:
         """Mark a picture as finished, by adding its record to its JSON.
