@@ -185,6 +185,10 @@ def only_writer(path: Path) -> Iterator[None]:
     try:
         _lock(folder, path)
         yield
+    except OutputError:
+        # A disk that is full is named with the folder, which stays for whoever looks for it.
+        is_new = False
+        raise
     finally:
         os.close(folder)
         with suppress(OSError):
