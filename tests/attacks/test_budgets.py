@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from equipoise.attacks.budgets import Budget, parse_epsilon
+from equipoise.attacks.budgets import LARGEST_L2, Budget, parse_epsilon
 from equipoise.errors import UsageError
 from equipoise.media.quantize import is_quantized, quantize, to_image, to_pixels
 from tests.attacks.fakes import within
@@ -99,6 +99,8 @@ def test_measures_are_exact_between_eight_bit_pictures() -> None:
         ("l2", float("nan"), "above 0"),
         ("linf", float("inf"), "above 0"),
         ("l1", 0.1, "linf or l2"),
+        ("l2", 1e5, "at most 14189"),
+        ("l2", 1e308, "at most 14189"),
     ],
 )
 def test_impossible_budgets_are_refused(norm: str, epsilon: float, hint: str) -> None:
@@ -120,3 +122,16 @@ def test_epsilon_is_read_as_number_or_fraction() -> None:
     for text in ("", "eight", "8/0", "8/", "1/2/3", "nan", "inf", "1e400/1"):
         with pytest.raises(UsageError, match="try 8/255"):
             parse_epsilon(text)
+
+
+def test_the_advice_about_an_epsilon_that_is_too_large_is_one_that_is_taken() -> None:
+    for epsilon in (8.0, 255.0, 300.0, 1e300):
+        with pytest.raises(UsageError) as refused:
+            Budget("linf", epsilon)
+        assert Budget("linf", parse_epsilon(str(refused.value).rpartition("try ")[2])).epsilon <= 1
+
+
+def test_the_largest_l2_budget_still_moves_a_picture() -> None:
+    clean = quantize(torch.full((3, 8, 8), 0.5))
+    moved = Budget("l2", LARGEST_L2).project_quantized(torch.ones_like(clean), clean)
+    assert bool((moved > clean).all())

@@ -227,3 +227,11 @@ def test_l2_and_universal_changes_have_no_perceptual_budget() -> None:
     attack = RefusalAttack(perceptual=Perceptual())
     with pytest.raises(UsageError, match=LINE):
         attack.run_universal([Image.new("RGB", (9, 9))], [PlainTorchModel()], QUESTIONS)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
+def test_pictures_of_one_line_have_a_finite_penalty(size: tuple[int, int]) -> None:
+    clean = quantize(torch.rand((3, *size), generator=Generator().manual_seed(1)))
+    there = PerceptualObjective(Brighter(), clean, Perceptual()).penalty((clean + 4 / 255).clamp(0, 1))
+    assert np.isfinite(there.loss)
+    assert bool(there.gradient.isfinite().all())

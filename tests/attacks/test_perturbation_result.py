@@ -16,7 +16,7 @@ from PIL import Image
 from equipoise.attacks import perturbation_result
 from equipoise.attacks.attack_state import StopCriteria
 from equipoise.attacks.budgets import Budget
-from equipoise.attacks.perturbation_result import PerturbationResult, image_similarity
+from equipoise.attacks.perturbation_result import UNCHANGED, PerturbationResult, image_similarity
 from equipoise.attacks.solvers import Bim
 from equipoise.errors import OutputError, PictureError
 from equipoise.media.appearance import Appearance, on_white
@@ -188,3 +188,12 @@ def test_similarity_in_strips_is_close_to_that_of_the_whole(monkeypatch: pytest.
     assert strips[0] == whole[0]
     assert strips[1] == pytest.approx(whole[1], abs=0.01)
     assert image_similarity(new.crop((0, 0, 90, 6)), old.crop((0, 0, 90, 6)))[1] is None
+
+
+def test_a_change_that_transparency_takes_away_is_a_warning_once(result: PerturbationResult) -> None:
+    rgba = np.concatenate([np.asarray(to_image(CLEAN)), np.zeros((48, 40, 1), np.uint8)], -1)
+    clean = to_pixels(on_white(Image.fromarray(rgba)))
+    hidden = result.for_picture(0, clean.sub(4 / 255).clamp(0, 1), clean).with_appearance(Appearance(None, rgba), clean)
+    assert hidden.linf == 0
+    assert hidden.warnings.count(UNCHANGED) == 1
+    assert hidden.with_appearance(Appearance(None, rgba), clean).warnings.count(UNCHANGED) == 1

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -109,3 +112,37 @@ def test_of_several_processes_the_first_speaks(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() is speaks
+
+
+def in_encoding(code: str, encoding: str, stdout: object = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", f"from equipoise.cli.console import print_json, print_table, table\n{code}"],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        stdout=stdout,  # type: ignore[call-overload]
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251", "utf-8", "utf-16"])
+def test_every_text_is_printed_in_every_encoding(encoding: str) -> None:
+    code = "d = {'image': 'né ж \\U0001f648'}; print_json(d); print_table('né ж', table('', ['ж'], [('é…',)]))"
+    printed = in_encoding(code, encoding)
+    assert printed.returncode == 0, printed.stderr
+    document, brace, _ = printed.stdout.decode(encoding).partition("}")
+    assert json.loads(document + brace) == {"image": "né ж \U0001f648"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("code", ["print_json({'a': 1})", "print_table('a')"])
+def test_output_that_cannot_be_written_is_an_error_of_ours(code: str) -> None:
+    with open("/dev/full", "wb") as full:
+        printed = in_encoding(code, "utf-8", full)
+    assert b"OutputError: expected to write to stdout" in printed.stderr
+    assert b"Exception ignored" not in printed.stderr
+
+
+def test_a_closed_stdout_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    print_table("nobody reads this")
+    print_json({"a": 1})

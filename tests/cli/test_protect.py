@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,42 @@ def test_a_picture_that_the_processor_refuses_does_not_end_the_estimate(
     assert "pictures take" in result.stderr
     assert (tmp_path / "out" / "b.png").exists()
     assert "a.png" in result.stderr
+
+
+def test_what_a_copy_cannot_keep_is_said(equipoise: Command, tmp_path: Path) -> None:
+    picture = Image.open(photo(tmp_path / "p.png"))
+    picture.save(tmp_path / "lab.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes())
+    result = equipoise("protect", tmp_path / "lab.png", *RUN, "--out", tmp_path / "out")
+    assert "Note: the colour profile is one of Lab colours and is left out" in result.stdout
+
+
+def test_a_link_to_a_picture_that_is_there_is_named(equipoise: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo(folder / "z.png")
+    (folder / "a.png").symlink_to("z.png")
+    result = equipoise("protect", folder, *RUN, "--out", tmp_path / "out")
+    assert "a.png (the same file as z.png)" in result.stderr
+    assert (tmp_path / "out" / "z.png").exists()
+
+
+def test_the_estimate_holds_one_picture_at_a_time(
+    equipoise: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(4):
+        photo(folder / f"{number}.png", seed=number)
+    pictures: list[weakref.ref[Image.Image]] = []
+    alive = []
+
+    def opened(path: Path) -> Image.Image:
+        picture = open_picture(path)
+        pictures.append(weakref.ref(picture))
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in pictures))
+        return picture
+
+    monkeypatch.setattr("equipoise.perturb.picture_job.open_picture", opened)
+    assert equipoise("protect", folder, *RUN, "--out", tmp_path / "out").exit_code == 0
+    assert max(alive) <= 2

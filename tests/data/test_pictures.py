@@ -58,3 +58,13 @@ def test_a_link_in_a_circle_is_a_file_that_is_not_there(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     # What opens it says that nothing is there.
     assert find_pictures([loop]) == [loop]
+
+
+def test_a_file_is_taken_before_a_link_to_it_and_the_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "z.png").touch()
+    (tmp_path / "a.png").symlink_to(tmp_path / "z.png")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "a.png")
+    chosen = select_pictures([tmp_path, tmp_path / "z.png"])
+    assert chosen.pictures == (tmp_path / "z.png",)
+    assert chosen.same == ((tmp_path / "a.png", tmp_path / "z.png"), (tmp_path / "b.jpg", tmp_path / "z.png"))
+    assert chosen.left_out == ()

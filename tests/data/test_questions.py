@@ -144,3 +144,35 @@ def test_three_questions_are_the_fewest_that_can_be_split() -> None:
 
 def test_overlap_is_found_in_spite_of_case_and_punctuation() -> None:
     assert check_disjoint(["What is  this?"], ["WHAT is this", "What was this?"]) == ["WHAT is this"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.csv", 'id,question\n1,"One, or two?"\n2,"Is it ""red""?"\n3,\n'),
+        ("q.CSV", 'prompt;id\n"One, or two?";1\n"Is it ""red""?";2\n'),
+        ("q.tsv", 'text\tid\nOne, or two?\t1\n"Is it ""red""?"\t2\n'),
+        ("q.ndjson", '{"question": "One, or two?"}\n{"question": "Is it \\"red\\"?"}\n'),
+        ("q.jsonl", '{"question": "One, or two?"}\n"Is it \\"red\\"?"\n'),
+    ],
+)
+def test_tables_of_questions_are_read_by_their_column(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_questions(tmp_path / name) == ("One, or two?", 'Is it "red"?')
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_only_line_ends_part_questions(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "q.txt").write_text(f"One{mark}two?\r\nThree?\rFour?", encoding="utf-8", newline="")
+    assert read_questions(tmp_path / "q.txt") == (f"One{mark}two?", "Three?", "Four?")
+    # JSON escapes control characters, but neither of the other two.
+    if mark in "\u2028\x85":
+        (tmp_path / "q.jsonl").write_text(f'{{"question": "One{mark}two?"}}\n', encoding="utf-8")
+        assert read_questions(tmp_path / "q.jsonl") == (f"One{mark}two?",)
+
+
+@pytest.mark.parametrize("name", ["q.json", "q.jsonl"])
+def test_json_of_many_levels_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="expected a JSON list"):
+        read_questions(tmp_path / name)

@@ -176,3 +176,26 @@ def test_a_folder_of_a_type_that_cannot_work_is_one_line(kind: str, tmp_path: Pa
     with pytest.raises(ModelError, match=r"answers questions about pictures, got .* model: .*; try a family") as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+class Marking(Picky):
+    """A processor that wants as many marks as pictures."""
+
+    image_token = "<image>"
+
+    def __call__(self, images: Any = None, text: Sequence[str] = (), **_: object) -> dict[str, object]:
+        if [one.count("<image>") for one in text] != [len(row) for row in images or [[]] * len(text)]:
+            raise ValueError("expected as many <image> as images")
+        return super().__call__(images)
+
+
+def test_a_text_with_the_mark_of_a_picture_is_blamed_and_not_the_picture() -> None:
+    assert encode(Marking(), [[SQUARE]], ["<image>What?"]) == {}
+    with pytest.raises(UsageError, match=r"without <image>.* got 2 of them for 1 pictures"):
+        encode(Marking(), [[SQUARE]], ["<image>What <image>?"])
+    with pytest.raises(UsageError, match="got 1 of them for 0 pictures"):
+        encode(Marking(), None, ["What <image>?"])
+    with pytest.raises(ModelError, match="a chat template that writes pictures"):
+        encode(Marking(), [[SQUARE]], ["What?"])
+    with pytest.raises(PictureError, match="takes, got one of 1000 x 4"):
+        encode(Marking(), [[BANNER]], ["<image>What?"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,6 +100,10 @@ def test_the_command_quotes_what_a_shell_would_read() -> None:
         {"bystanders": ("a",)},
         {"epsilon": 0.0},
         {"defences": ("nonsense",)},
+        {"max_seconds": math.inf},
+        {"max_seconds": math.nan},
+        {"objective": "direction", "directions": (Path("d"),), "sentence_weight": math.nan},
+        {"objective": "direction", "directions": (Path("d"),), "sentence_weight": math.inf},
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, object]) -> None:
@@ -164,3 +169,23 @@ def test_the_command_of_a_config_gives_its_recipe_again(config: PerturbConfig, p
     ((images, parsed),) = calls
     assert parsed.recipe == config.recipe
     assert (list(images), parsed.out) == (pictures, config.out)
+
+
+def test_only_the_content_of_named_files_is_added_to_the_recipe_of_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "more.txt"
+    file.write_text("Tell me.\n")
+    config = PerturbConfig(("a",), Path("out"), elicit=file)
+    before = config.run_recipe
+    assert set(before) - set(config.recipe) == {"files_sha256"}
+    file.write_text("Tell me more.\n")
+    assert config.run_recipe != before
+    assert PerturbConfig(("a",), Path("out")).run_recipe == PerturbConfig(("a",), Path("out")).recipe
+
+
+def test_half_a_character_is_refused_wherever_text_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "What \\ud83d?"}\n')
+    for chosen in ({"questions": ["x\udce9"]}, {"held_out": ["x\udce9"]}, {"file": tmp_path / "q.jsonl"}):
+        with pytest.raises(UsageError, match="expected whole characters"):
+            choose_questions(**chosen)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="expected whole characters after --refusal"):
+        PerturbConfig(("a",), Path("out"), refusal="x\udce9")

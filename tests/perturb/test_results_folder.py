@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from equipoise.errors import OutputError, UsageError
+from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.perturb.record import PictureRecord
-from equipoise.perturb.results_folder import MANIFEST, ResultsFolder, sha256
+from equipoise.perturb.results_folder import MANIFEST, ResultsFolder, only_writer, sha256
 from tests.perturb.test_record import record
 
 RECIPE = {"models": ["a"], "epsilon": 8 / 255, "seed": 0}
@@ -186,3 +186,35 @@ def test_a_file_that_is_no_page_of_the_contact_sheet_stays(tmp_path: Path) -> No
     (tmp_path / "index_notes.html").write_text("another's")
     ResultsFolder(tmp_path, {"models": ["toy"]}).claim((Path("cat.jpg"),), overwrite=False)
     assert (tmp_path / "index_notes.html").read_text() == "another's"
+
+
+@pytest.mark.parametrize("name", ["..png", "...jpg", ".equipoise.png", ".equipoise-1.png"])
+def test_a_name_whose_results_would_leave_the_folder_or_replace_our_files_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PictureError, match="try to rename it"):
+        ResultsFolder(tmp_path, RECIPE).require_names(Path("photos") / name)
+    ResultsFolder(tmp_path, RECIPE).require_names(Path("photos/.cat.png"))
+
+
+def test_a_long_name_is_no_file_of_something_else(tmp_path: Path) -> None:
+    ResultsFolder(tmp_path, RECIPE).claim((Path("x" * 251 + ".png"),), overwrite=False)
+
+
+def test_half_written_files_of_others_and_folders_stay(folder: ResultsFolder) -> None:
+    (folder.path / ".film.mkv.part").write_text("")
+    (folder.path / ".cat.png.part").mkdir()
+    folder.clean()
+    assert (folder.path / ".film.mkv.part").exists()
+    assert (folder.path / ".cat.png.part").is_dir()
+
+
+def test_a_folder_has_one_writer_and_is_free_again_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with only_writer(path):
+        with pytest.raises(UsageError, match="another run doing so"), only_writer(path):
+            pass
+        assert list(path.iterdir()) == []
+    assert not path.exists()
+    path.mkdir()
+    with only_writer(path):
+        pass
+    assert path.is_dir()

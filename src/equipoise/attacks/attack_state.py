@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equipoise.attacks.budgets import FeasibleSet
 from equipoise.attacks.objectives import LossAndGrad, Objective
-from equipoise.attacks.perturbation_result import ChoiceRule, TraceStep
+from equipoise.attacks.perturbation_result import UNCHANGED, UNSUCCESSFUL, ChoiceRule, TraceStep
 from equipoise.errors import ModelError, UsageError
 
 _KEPT: Final = 6
@@ -248,9 +248,9 @@ class AttackState:
         if self._exact and len(losses) > 1 and min(losses[1:]) >= losses[0]:
             warnings.append("the loss never fell below that of the first step")
         if torch.equal(self.best(), feasible.clean):
-            warnings.append("the picture is unchanged")
+            warnings.append(UNCHANGED)
         if self._success is not None and (self.rate is None or self.rate < self._criteria.target_rate):
-            warnings.append("no candidate reached the target rate in a check")
+            warnings.append(UNSUCCESSFUL)
         return warnings
 
     def _pass(self, checked: _Waiting) -> bool:

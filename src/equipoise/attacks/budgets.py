@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from equipoise.errors import UsageError
+from equipoise.media.decode import MAX_PIXELS
 from equipoise.media.quantize import LEVEL_TOLERANCE, LEVELS, is_quantized
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Norm = Literal["linf", "l2"]
 NORMS: Final[tuple[Norm, ...]] = ("linf", "l2")
+LARGEST_L2: Final = math.ceil(math.sqrt(3 * MAX_PIXELS))
+"""The length of no change of a picture that is read here is larger: every value from 0 to 1."""
 _BINS: Final = 256  # histogram bins over the fractional part of a level
 
 
@@ -51,7 +54,13 @@ class Budget:
         if not math.isfinite(self.epsilon) or self.epsilon <= 0:
             raise UsageError(f"expected epsilon above 0, got {self.epsilon:g}; try 8/255")
         if self.norm == "linf" and self.epsilon > 1:
-            raise UsageError(f"expected epsilon of at most 1, got {self.epsilon:g}; try {self.epsilon:g}/255")
+            levels = f"{self.epsilon:g}/255" if self.epsilon <= LEVELS else "8/255"
+            raise UsageError(f"expected epsilon of at most 1, got {self.epsilon:g}; try {levels}")
+        if self.norm == "l2" and self.epsilon > LARGEST_L2:
+            raise UsageError(
+                f"expected an l2 epsilon of at most {LARGEST_L2:g}, the length of the largest change of the largest "
+                f"picture, got {self.epsilon:g}; try 4"
+            )
         if self.epsilon * LEVELS < 1 - LEVEL_TOLERANCE:
             raise UsageError(
                 f"expected epsilon of at least 1/255 (an 8-bit picture cannot change by less), got {self.epsilon:g}; "

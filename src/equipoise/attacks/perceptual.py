@@ -132,9 +132,9 @@ class PerceptualObjective(WrappedObjective):
             leaf = pixels.detach().requires_grad_(True)
             change = (leaf - self.clean) * LEVELS
             flat = CONTRAST / (2 * texture_variance(self.clean) + CONTRAST)
-            rough = (flat[:, 1:] * change.diff(dim=1).square()).mean() + (
+            rough = _mean(flat[:, 1:] * change.diff(dim=1).square()) + _mean(
                 flat[:, :, 1:] * change.diff(dim=2).square()
-            ).mean()
+            )
             loss = self.settings.smoothness * rough
             similarity = ms_ssim(leaf, self.clean) if self.settings.weight else None
             if similarity is not None:
@@ -151,3 +151,8 @@ class PerceptualObjective(WrappedObjective):
         """The objective inside, with the weights."""
         weights = {"weight": self.settings.weight, "smoothness": self.settings.smoothness}
         return self.objective.describe() | {"perceptual": weights}
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean; 0 of no values, as a picture one pixel high has no neighbours above each other."""
+    return values.sum() / max(values.numel(), 1)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 STRIP: Final = 2**21
 """Pixels of a picture whose similarity is measured at once."""
+UNCHANGED: Final = "the picture is unchanged"
+"""The warning about a result that is its original."""
+UNSUCCESSFUL: Final = "no candidate reached the target rate in a check"
+"""The warning about a result that was not seen to succeed."""
 StopReason = Literal["success", "converged", "steps", "time", "diverged"]
 """Why an attack ended: a check reached the target, the loss stayed low, all steps were done, the time was spent,
 or the loss was no longer finite."""
@@ -158,7 +162,10 @@ class PerturbationResult:
         original = to_image(clean)
         levels = round(self.linf * 255)
         shown = to_pixels(on_white(appearance.applied(self.image, original, levels)))
-        return replace(self, **_measured(shown, clean, self.recipe))
+        copy = replace(self, **_measured(shown, clean, self.recipe))
+        if copy.linf == 0 and UNCHANGED not in copy.warnings:
+            return replace(copy, warnings=(UNCHANGED, *copy.warnings))
+        return copy
 
     def save(self, stem: str | Path, appearance: Appearance | None = None) -> Path:
         """Write `<stem>.png`, then `<stem>.json`, each whole or not at all.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
-from equipoise.errors import UsageError
+from equipoise.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,8 +27,37 @@ def printable(text: str) -> str:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """The one JSON document of a run, on stdout."""
-    print(printable(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)))
+    """The one JSON document of a run, on stdout.
+
+    Raises:
+        OutputError: stdout cannot be written.
+    """
+    # Where stdout holds few characters, those that it lacks are escaped as JSON escapes them.
+    plain = not _holds_everything(sys.stdout)
+    with _writing_stdout():
+        print(printable(json.dumps(document, indent=2, ensure_ascii=plain, allow_nan=False)), flush=True)
+
+
+@contextmanager
+def _writing_stdout() -> Iterator[None]:
+    """Turn a full disk behind stdout into an error of ours; a reader that has gone away is none.
+
+    Raises:
+        OutputError: stdout cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would raise the same error when Python ends.
+        sys.stdout = None
+        raise OutputError(f"expected to write to stdout, got '{error.strerror}'; try another file or disk") from None
+
+
+def _holds_everything(stream: TextIO | None) -> bool:
+    """Whether a stream takes every character, as those of UTF do."""
+    return stream is None or (stream.encoding or "utf-8").lower().replace("_", "-").startswith("utf")
 
 
 class RowPrinter:
@@ -94,14 +125,25 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def print_table(*parts: object) -> None:
-    """Print tables and text on stdout; text is never read as markup."""
+    """Print tables and text on stdout; text is never read as markup.
+
+    Raises:
+        OutputError: stdout cannot be written.
+    """
     from rich.console import Console
 
+    if sys.stdout is None:
+        # Closed by the caller: there is nobody to read.
+        return
+    if not _holds_everything(sys.stdout) and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Without a terminal (a pipe, a log) a fixed width keeps tables from being folded to 80 columns.
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, highlight=False, markup=False, soft_wrap=False)
-    for part in parts:
-        console.print(printable(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
+    with _writing_stdout():
+        for part in parts:
+            console.print(printable(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
+        sys.stdout.flush()
 
 
 def size(count: float) -> str:

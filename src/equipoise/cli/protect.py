@@ -102,6 +102,8 @@ def _print_results(results: PerturbResults, page: Path, config: PerturbConfig, *
 
 
 def _sentences(record: PictureRecord) -> list[str]:
+    from equipoise.attacks.perturbation_result import UNSUCCESSFUL
+
     lines = [f"{Path(record.image).name} -> {record.file}"]
     for model in record.models:
         after, before = model.perturbed, model.clean
@@ -117,6 +119,8 @@ def _sentences(record: PictureRecord) -> list[str]:
             f"  This picture is not well protected from {' and '.join(weak)}. Try more --steps or a larger --epsilon, "
             "e.g. 24/255."
         )
+    # What is measured on the copy stands above; that no check of the attack succeeded says nothing beside it.
+    lines += [f"  Note: {warning}." for warning in record.warnings if warning != UNSUCCESSFUL]
     return lines
 
 

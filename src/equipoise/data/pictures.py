@@ -27,6 +27,8 @@ class PictureSelection:
     left_out: tuple[Path, ...]
     """What else is directly in the folders: files whose names do not end as a picture's, folders, pipes, and links that
     lead nowhere; sorted. What is hidden is not here."""
+    same: tuple[tuple[Path, Path], ...] = ()
+    """Links to pictures that are here by another name, with that name; sorted."""
 
 
 def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
@@ -35,6 +37,13 @@ def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
     Arguments and errors are those of `find_pictures`.
     """
     pictures = find_pictures(paths)
+    named = _named_files(paths)
+    by_file = {os.path.realpath(picture): picture for picture in pictures}
+    same = {
+        file: by_file[os.path.realpath(file)]
+        for file in named
+        if _absolute(file) != _absolute(by_file[os.path.realpath(file)])
+    }
     others: dict[Path, Path] = {}
     for folder in (Path(path) for path in paths if Path(path).is_dir()):
         for file in folder.iterdir():
@@ -42,9 +51,9 @@ def select_pictures(paths: Sequence[str | Path]) -> PictureSelection:
                 # By its own name: a link that leads nowhere, or in a circle, has no other.
                 others.setdefault(_absolute(file), file)
     # One that is named itself is a picture whatever it ends in.
-    for picture in pictures:
+    for picture in named:
         others.pop(_absolute(picture), None)
-    return PictureSelection(tuple(pictures), tuple(sorted(others.values())))
+    return PictureSelection(tuple(pictures), tuple(sorted(others.values())), tuple(sorted(same.items())))
 
 
 def _absolute(file: Path) -> Path:
@@ -72,10 +81,10 @@ def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -
     if not paths:
         raise UsageError("expected at least one picture or folder, got none; try a PNG or JPEG file")
     files: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        for file in _in_folder(path) if path.is_dir() else [path]:
-            # `realpath`, because `resolve` raises an error for links that lead in a circle.
-            files.setdefault(Path(os.path.realpath(file)), file)
+    # A file before the links to it, whose names come from elsewhere.
+    for file in sorted(_named_files(paths), key=os.path.islink):
+        # `realpath`, because `resolve` raises an error for links that lead in a circle.
+        files.setdefault(Path(os.path.realpath(file)), file)
     by_stem: dict[str, Path] = {}
     for file in files.values() if distinct_stems else ():
         # Some file systems ignore case, and the results must be able to lie on any.
@@ -88,6 +97,11 @@ def find_pictures(paths: Sequence[str | Path], *, distinct_stems: bool = True) -
     return sorted(files.values(), key=lambda file: (file.name, str(file)))
 
 
+def _named_files(paths: Sequence[str | Path]) -> list[Path]:
+    """Every file that some paths name, under every name."""
+    return [file for path in map(Path, paths) for file in (_in_folder(path) if path.is_dir() else [path])]
+
+
 def _in_folder(folder: Path) -> list[Path]:
     try:
         files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
@@ -95,7 +109,8 @@ def _in_folder(folder: Path) -> list[Path]:
         raise PictureError(
             f"expected a readable folder, got '{error.strerror}' for {folder}; try to check its permissions"
         ) from None
-    files = [path for path in files if not path.name.startswith(".")]
+    # Sorted, since a file system lists in any order.
+    files = sorted(path for path in files if not path.name.startswith("."))
     if not files:
         raise UsageError(f"expected a folder with pictures, got none directly in {folder}; try its subfolders or files")
     return files

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, Literal
 
+from equipoise.data.tables import is_table, read_rows
 from equipoise.errors import UsageError
 
 Wording = Literal["shadow", "development", "held-out"]
@@ -139,34 +140,43 @@ def paraphrase(question: str, n: int, seed: int = 0, wording: Wording | None = N
 
 
 def read_questions(path: str | Path) -> tuple[str, ...]:
-    """Questions of a file: text (one a line), JSONL (objects with "question", or strings) or a JSON list.
+    """Questions of a file: text (one a line), a table with a column `question`, `prompt` or `text`, or a JSON list.
 
-    Blank lines are skipped; order and repetitions are kept.
+    What counts as a table, packed or not, is `tables.SUFFIXES`; JSONL may hold strings, too. Blank lines and empty
+    cells are skipped; order and repetitions are kept.
 
     Raises:
         UsageError: the file is missing, not UTF-8, not what its name says, or without questions.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".jsonl") and is_table(path):
+        rows = [row.text("question", "prompt", "text") for row in read_rows(path)]
+        return _some([row.strip() for row in rows if row.strip()], path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"expected UTF-8 text, got something else in {path}; try to save it as UTF-8") from None
     except OSError as error:
         raise UsageError(f"expected a file of questions at {path}, got '{error.strerror}'; try its path") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Not `splitlines`: it also ends lines at characters that may stand in a text, such as U+2028. `read_text` has made
+    # every line end one of these.
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     try:
-        if path.suffix.lower() == ".json":
-            questions = [_question_of(item) for item in _list_of(json.loads(text))]
-        elif path.suffix.lower() == ".jsonl":
-            questions = [_question_of(json.loads(line)) for line in lines]
-        else:
-            questions = lines
-    except ValueError as error:
+        if suffix == ".json":
+            lines = [_question_of(item) for item in _list_of(json.loads(text))]
+        elif suffix == ".jsonl":
+            lines = [_question_of(json.loads(line)) for line in lines]
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f'expected a JSON list, or one {{"question": "..."}} a line, got something else in {path} ({reason}); '
             "try a text file with one question a line"
         ) from None
+    return _some(lines, path)
+
+
+def _some(questions: Sequence[str], path: Path) -> tuple[str, ...]:
     if not questions:
         raise UsageError(f"expected questions, got none in {path}; try one question a line")
     return tuple(questions)

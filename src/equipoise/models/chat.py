@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 
-from equipoise.errors import ModelError
+from equipoise.errors import ModelError, UsageError
 from equipoise.models.model_location import first_line
 from equipoise.types import Message, Prompt
 
@@ -162,3 +162,29 @@ def _picture_text(processor: Any) -> str:
     # A text that the tokenizer does not know as one token would be read as words (BLIP, GIT).
     known: dict[str, int] = getattr(processor.tokenizer, "get_vocab", dict)()
     return "<image>" if "<image>" in known else ""
+
+
+def picture_marks(processor: Any) -> tuple[str, ...]:
+    """What stands for a picture in a rendered prompt; none where the processor puts it there by itself."""
+    tokens = [getattr(processor, name, None) for name in ("image_token", "boi_token")]
+    return tuple(str(getattr(token, "content", token)) for token in tokens if token)
+
+
+def require_no_picture_marks(processor: Any, texts: Iterable[str]) -> None:
+    """Refuse texts that hold what stands for a picture: a processor would look for one more picture.
+
+    Args:
+        processor: of a model; None for none.
+        texts: what users write.
+
+    Raises:
+        UsageError: one holds a mark.
+    """
+    marks = picture_marks(processor)
+    for text in texts:
+        mark = next((mark for mark in marks if mark in text), None)
+        if mark is not None:
+            raise UsageError(
+                f"expected a text without {mark}, which stands for a picture with {type(processor).__name__}, got it "
+                f"in {text[:60]!r}; try without it"
+            )

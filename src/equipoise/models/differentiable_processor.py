@@ -23,8 +23,9 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from equipoise.errors import EquipoiseError, ModelError, PictureError
+from equipoise.errors import EquipoiseError, ModelError, PictureError, UsageError
 from equipoise.media.quantize import to_image
+from equipoise.models.chat import picture_marks
 from equipoise.models.model_location import first_line
 
 PROCESSOR_ERRORS: Final = (
@@ -151,10 +152,18 @@ class DifferentiableProcessor:
 
 
 @contextmanager
-def picture_errors(processor: Any, pictures: Sequence[Sequence[Any]] | None) -> Iterator[None]:
+def picture_errors(
+    processor: Any, pictures: Sequence[Sequence[Any]] | None, texts: Sequence[str] = ()
+) -> Iterator[None]:
     """Turn what a processor raises about pictures into an error of the picture, or of the processor.
 
+    Args:
+        processor: of a model.
+        pictures: of each text.
+        texts: the prompts, where it gets any.
+
     Raises:
+        UsageError: a text has more marks of pictures than pictures.
         PictureError: the processor takes a plain grey picture, so that this one is the reason.
         ModelError: it takes no picture at all.
     """
@@ -165,6 +174,7 @@ def picture_errors(processor: Any, pictures: Sequence[Sequence[Any]] | None) -> 
     except PROCESSOR_ERRORS as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
+        _require_marks(processor, pictures, texts, error)
         first = next((picture for row in pictures or [] for picture in row), None)
         if first is None:
             raise
@@ -181,6 +191,27 @@ def picture_errors(processor: Any, pictures: Sequence[Sequence[Any]] | None) -> 
             f"expected a picture that {name} takes, got one of {_size(first)} pixels ({line}); "
             "try a copy cut or resized to another shape"
         ) from error
+
+
+def _require_marks(
+    processor: Any, pictures: Sequence[Sequence[Any]] | None, texts: Sequence[str], error: Exception
+) -> None:
+    """Blame a text for an error where its marks of pictures do not fit its pictures."""
+    marks, name = picture_marks(processor), type(processor).__name__
+    for text, row in zip(texts, pictures or [[]] * len(texts), strict=False):
+        counts = [text.count(mark) for mark in marks]
+        if any(count > len(row) for count in counts):
+            mark = marks[[count > len(row) for count in counts].index(True)]
+            raise UsageError(
+                f"expected a text without {mark}, which stands for a picture with {name}, got {max(counts)} of them "
+                f"for {len(row)} pictures; try without it"
+            ) from error
+        # Some processors put the mark in front themselves: only one that says so misses it.
+        if row and not any(counts) and any(mark in str(error) for mark in marks):
+            raise ModelError(
+                f"expected a chat template that writes pictures, got one that leaves them out with {name} "
+                f"({first_line(error)}); try the chat_template.jinja of the model's release, or --chat-template FILE"
+            ) from error
 
 
 def _size(picture: Any) -> str:
@@ -212,7 +243,7 @@ def encode(processor: Any, pictures: list[list[Any]] | None, texts: list[str], *
         options["add_special_tokens"] = False
     flat = hasattr(processor, "num_query_tokens") and pictures is not None
     images: Any = [picture for row in pictures or [] for picture in row] if flat else pictures
-    with picture_errors(processor, pictures):
+    with picture_errors(processor, pictures, texts):
         return dict(processor(images=images, text=texts, return_tensors="pt", **options))
 
 

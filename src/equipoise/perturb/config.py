@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +13,12 @@ from typing import Any, Final, Literal
 from equipoise.attacks.budgets import Norm
 from equipoise.errors import UsageError
 from equipoise.models.compute import ComputeConfig
-from equipoise.perturb.questions import QuestionSets, choose_questions
+from equipoise.perturb.questions import QuestionSets, choose_questions, require_characters
 
 ObjectiveName = Literal["sentence", "set", "openings", "direction"]
 OBJECTIVES: Final[tuple[ObjectiveName, ...]] = ("sentence", "set", "openings", "direction")
 """What an attack without a given refusal aims at; see `attacks.aimed_wordings` and `attacks.direction_loss`."""
-RANDOM_REFUSAL = "random"
+RANDOM_REFUSAL: Final = "random"
 """In place of a refusal sentence: one of ours, drawn for each picture."""
 
 
@@ -126,7 +128,7 @@ class PerturbConfig:
                 f"expected --objective direction with one --direction FILE for each of {len(self.models)} models, got "
                 f"--objective {self.objective} and {len(self.directions)}; try equipoise direction find"
             )
-        if self.sentence_weight < 0 or (self.sentence_weight and self.objective != "direction"):
+        if not 0 <= self.sentence_weight < math.inf or (self.sentence_weight and self.objective != "direction"):
             raise UsageError(
                 f"expected --sentence-weight of at least 0 with --objective direction, got {self.sentence_weight:g} "
                 f"and --objective {self.objective}; try --sentence-weight 0.5"
@@ -140,6 +142,12 @@ class PerturbConfig:
             raise UsageError(f"expected a file of prompts after --elicit, got {self.elicit}; try one prompt a line")
         if self.refusal is not None and not self.refusal.strip():
             raise UsageError('expected a refusal sentence, got empty text; try --refusal "I can\'t help with that."')
+        if self.refusal is not None:
+            require_characters(self.refusal, "after --refusal")
+        if self.max_seconds is not None and not 0 <= self.max_seconds < math.inf:
+            raise UsageError(
+                f"expected a finite --max-seconds of at least 0, got {self.max_seconds:g}; try 60, or leave it out"
+            )
         unknown = set(self.eot) - set(eot_transforms())
         if unknown:
             names = ", ".join(eot_transforms())
@@ -181,6 +189,13 @@ class PerturbConfig:
             "quantize": self.compute.quantize,
             **({"chat_template": str(self.compute.chat_template)} if self.compute.chat_template else {}),
         }
+
+    @property
+    def run_recipe(self) -> dict[str, Any]:
+        """The recipe with the content of the files that the options name, as it is now; what a folder is claimed by."""
+        given = [path for path in (self.elicit, *self.directions, self.compute.chat_template) if path is not None]
+        hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in given if path.is_file()}
+        return self.recipe | ({"files_sha256": hashes} if hashes else {})
 
     def command(self, pictures: Sequence[Path]) -> str:
         """The `equipoise perturb` command line that makes these pictures again."""

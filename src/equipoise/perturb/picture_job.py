@@ -16,7 +16,7 @@ from equipoise.perturb.callbacks import PerturbCallbacks
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.evaluation import evaluate_both
 from equipoise.perturb.record import ModelAnswers, ModelRole, PictureRecord
-from equipoise.perturb.results_folder import ResultsFolder, sha256
+from equipoise.perturb.results_folder import ResultsFolder, picture_sha256
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,16 +48,19 @@ class PictureJob:
         from equipoise.perturb.duration import in_words, most_seconds
 
         waiting = [image for image in self.images if not self.folder.attacked(image)]
-        clean = [picture for image in waiting if (picture := _opened(image)) is not None]
-        sizes = [picture.size for picture in clean]
-        for picture in clean:
+        # One picture at a time: a folder of photos does not fit into memory.
+        sizes = {image: picture.size for image in waiting if (picture := _opened(image)) is not None}
+        for image in sizes:
+            picture = _opened(image)
+            if picture is None:
+                continue
             self.callbacks.stage("timing a step")
             try:
-                seconds = most_seconds(self.config, sizes, picture, self.targets)
+                seconds = most_seconds(self.config, list(sizes.values()), picture, self.targets)
             except PictureError:
                 # A picture that a processor refuses is reported in its own turn; another one is timed.
                 continue
-            what = "1 picture takes" if len(clean) == 1 else f"{len(clean)} pictures take"
+            what = "1 picture takes" if len(sizes) == 1 else f"{len(sizes)} pictures take"
             self.callbacks.note(f"{what} {in_words(seconds)} at most, asking not counted")
             return
 
@@ -70,13 +73,14 @@ class PictureJob:
             return
         self.callbacks.stage(f"{len(self.images)} pictures together")
         reset_peak_memory(self.targets)
+        hashes = [picture_sha256(image) for image in self.images]
         clean = [open_picture(image) for image in self.images]
         results = attack_universal(
             self.config, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
         )
         peak = peak_memory(self.targets)
-        for image, result in zip(self.images, results, strict=True):
-            self._save(image, result, peak)
+        for image, result, before in zip(self.images, results, hashes, strict=True):
+            self._save(image, result, peak, before)
 
     def finish_picture(self, image: Path) -> PictureRecord:
         """Do for one picture what earlier runs have not done."""
@@ -84,17 +88,31 @@ class PictureJob:
         if finished:
             return finished
         self.folder.require_names(image)
+        before = picture_sha256(image)
         clean = open_picture(image)
         # Attack and measurement are saved one after the other: a run that was killed between them only asks again.
         attacked = self.folder.attacked(image)
-        peak = attacked["recipe"]["run"]["peak_memory"] if attacked else self._attack(image, clean)
+        if attacked is not None and self._is_whole(image):
+            peak = attacked["recipe"]["run"].get("peak_memory")
+        else:
+            peak = self._attack(image, clean, before)
         # From the file that was just saved. A run that goes on after a kill measures the same file, so that both give
         # one record.
         record = self._measure(image, clean, peak)
         self.folder.finish(image, record)
         return record
 
-    def _attack(self, image: Path, clean: Image) -> int | None:
+    def _is_whole(self, image: Path) -> bool:
+        """Whether what an earlier run saved can be read; what somebody edited is made again."""
+        from equipoise.attacks.perturbation_result import PerturbationResult
+
+        try:
+            PerturbationResult.load(self.folder.stem(image))
+        except PictureError:
+            return False
+        return True
+
+    def _attack(self, image: Path, clean: Image, before: str) -> int | None:
         """Perturb and save one picture; returns the peak memory in bytes, where it can be measured."""
         from equipoise.perturb.attack import attack_picture, peak_memory, reset_peak_memory
 
@@ -103,18 +121,26 @@ class PictureJob:
             self.config, image.stem, clean, self.targets, self.bystanders, self.callbacks.step, self.own_refusals
         )
         peak = peak_memory(self.targets)
-        self._save(image, result, peak)
+        self._save(image, result, peak, before)
         return peak
 
-    def _save(self, image: Path, result: PerturbationResult, peak: int | None) -> None:
+    def _save(self, image: Path, result: PerturbationResult, peak: int | None, before: str) -> None:
+        """Save a result for the picture whose file had the hash `before` when it was attacked.
+
+        Raises:
+            PictureError: the file is another one by now, so that the result is none of it.
+            OutputError: it cannot be written.
+        """
         run_record: dict[str, Any] = {
             "image": str(self._given(image)),
-            "clean_sha256": sha256(image),
+            "clean_sha256": before,
             "recipe": dict(self.folder.recipe),
             "command": self._command(image),
             "peak_memory": peak,
         }
         appearance = read_appearance(image)
+        if picture_sha256(image) != before:
+            raise PictureError(f"expected {image} as it was at the beginning, got a changed file; try again")
         if appearance.rgba is not None:
             result = result.with_appearance(appearance, to_pixels(open_picture(image)))
         # Contract 3 begins here: the 8-bit file is written, and nothing after this line sees the floats that it was
@@ -227,11 +253,13 @@ def load_target(config: PerturbConfig, name: str) -> OpenModel:
 
     Raises:
         ModelError: it cannot be loaded, or reads no pictures.
+        UsageError: it cannot be asked one of the questions.
     """
     from equipoise.models.base import require_reads_pictures
 
     model = config.compute.load(name)
     require_reads_pictures(model, "perturb pictures")
+    _require_texts(config, model)
     return model
 
 
@@ -240,13 +268,26 @@ def load_bystanders(config: PerturbConfig) -> tuple[OpenModel, ...]:
 
     Raises:
         ModelError: one cannot be loaded, or reads no pictures.
+        UsageError: one cannot be asked one of the questions.
     """
     from equipoise.models.base import require_reads_pictures
 
     bystanders = tuple(config.compute.of_bystanders.load(name) for name in config.bystanders)
     for model in bystanders:
         require_reads_pictures(model, "perturb pictures")
+        _require_texts(config, model)
     return bystanders
+
+
+def _require_texts(config: PerturbConfig, model: OpenModel) -> None:
+    """Refuse, before hours of an attack, a question that would be taken for a picture."""
+    from equipoise.models.chat import require_no_picture_marks
+    from equipoise.steering.prompt_sets import read_prompts
+
+    questions = [*config.questions.shadow, *config.questions.held_out]
+    prompts = read_prompts(config.elicit).prompts if config.elicit is not None else ()
+    further = [message.text for prompt in prompts for message in prompt.messages]
+    require_no_picture_marks(getattr(model, "processor", None), [*questions, *further])
 
 
 def learn_refusals(config: PerturbConfig, model: OpenModel, callbacks: PerturbCallbacks) -> OwnRefusals:

@@ -101,9 +101,31 @@ def choose_questions(
     return QuestionSets(chosen, shadow, measured or given or HELD_OUT, tuple(options))
 
 
+def require_characters(text: str, where: str) -> None:
+    """Refuse text that no tokenizer takes.
+
+    Args:
+        text: of an option or a file.
+        where: where it stands, for the message.
+
+    Raises:
+        UsageError: it holds half a surrogate pair, as bytes that are no UTF-8 become, and as JSON may write it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"expected whole characters {where}, got half of one in {text[: error.start][-40:]!r}...; try UTF-8 text"
+        ) from None
+
+
 def _gather(option: str, questions: Sequence[str], file: Path | None) -> tuple[str, ...]:
     """The questions of an option and of a file, each once."""
     if any(not question.strip() for question in questions):
         raise UsageError(f"expected a question after {option}, got empty text; try 'What is in this picture?'")
     from_file = questions_data.read_questions(file) if file is not None else ()
+    for question in questions:
+        require_characters(question, f"after {option}")
+    for question in from_file:
+        require_characters(question, f"in {file}")
     return tuple(dict.fromkeys(question.strip() for question in (*questions, *from_file)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from equipoise.stats.proportions import Rate
 from equipoise.types import Verdict
@@ -120,7 +120,9 @@ class PictureRecord:
             for model in document["models"]
         )
         lists = {"models": models, "trace": tuple(document["trace"]), "warnings": tuple(document["warnings"])}
-        return cls(**{**document, **lists})
+        record = cls(**{**document, **lists})
+        _require_types(record)
+        return record
 
     def summary(self) -> dict[str, Any]:
         """What `--json` prints for a picture."""
@@ -180,3 +182,26 @@ def counted(rate: Rate) -> dict[str, Any]:
         "high": rate.high,
         "unscored": rate.unscored,
     }
+
+
+def _require_types(record: PictureRecord) -> None:
+    """Refuse a record that somebody edited into another shape, before a page is made of it.
+
+    Raises:
+        TypeError: a value of another type, or a label that is none.
+    """
+    numbers = [record.epsilon, record.linf_measured, record.steps, record.seconds, *record.trace]
+    numbers += [value for value in (record.psnr, record.ssim, record.ms_ssim, record.peak_memory) if value is not None]
+    texts = [record.image, record.file, record.norm, record.stopped, record.command, *record.warnings]
+    texts += [text for model in record.models for text in (model.model, model.revision)]
+    answers = [answer for model in record.models for answer in model.answers]
+    texts += [text for answer in answers for text in (answer.question, answer.clean, answer.perturbed)]
+    labels = {label for answer in answers for label in (answer.clean_refusal, answer.perturbed_refusal)}
+    if not (
+        all(isinstance(number, int | float) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and labels <= set(REFUSAL_WORDS)
+        and {model.role for model in record.models} <= set(get_args(ModelRole))
+        and isinstance(record.recipe, Mapping)
+    ):
+        raise TypeError("expected the record of a picture, got values of other types")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from equipoise.perturb.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
 """Says which run the folder belongs to; written before the first result."""
+PROBE = ".equipoise-"
+"""How the names of files begin that only try whether a folder can be written."""
+_LEFT_OVER = re.compile(r"\.(.+\.(png|json|html)|[0-9a-f]{64})\.part", re.DOTALL)
+"""Names of our half-written files (see `files.write_parts`)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class ResultsFolder:
             ours = [path(image) for image in images for path in (self.png, self.json)]
             # The pages of the contact sheet: index.html, index-2.html, ...
             ours += [self.path / "index.html", *sorted(self.path.glob("index-[0-9]*.html"))]
-            foreign = next((file for file in ours if file.exists()), None)
+            # `lexists` holds names that no file can have for missing, where `Path.exists` raises an error.
+            foreign = next((file for file in ours if os.path.lexists(file)), None)
             if foreign:
                 raise UsageError(
                     f"expected no {foreign.name} in {self.path} before the first run, got a file made by something "
@@ -89,11 +96,21 @@ class ResultsFolder:
         return self.path / f"{image.stem}.json"
 
     def require_names(self, image: Path) -> None:
-        """Refuse a picture whose results would have names that no file can have.
+        """Refuse a picture whose results would have names that no file can have, or that are not theirs.
 
         Raises:
-            PictureError: its own name is too long.
+            PictureError: its own name is too long, only dots, or one of our own files.
         """
+        # `folder / "."` is the folder itself, and results of that stem would lie beside it.
+        if not image.stem.strip("."):
+            raise PictureError(
+                f"expected a name of more than dots for the results, got {image.name!r} of {image}; try to rename it"
+            )
+        if self.json(image).name == MANIFEST or image.stem.startswith(PROBE):
+            raise PictureError(
+                f"expected a name that is not one of our own files, got {image}, whose results would be called "
+                f"{self.json(image).name}; try to rename it"
+            )
         longest = self.json(image).name
         if len(os.fsencode(longest)) > LONGEST_NAME:
             raise PictureError(
@@ -102,10 +119,18 @@ class ResultsFolder:
             )
 
     def clean(self) -> None:
-        """Remove what a killed run left half-written."""
-        for pattern in (".*.part", ".equipoise-*"):
-            for file in self.path.glob(pattern):
-                file.unlink(missing_ok=True)
+        """Remove what a killed run left half-written, and nothing that is not ours.
+
+        Raises:
+            OutputError: a file cannot be removed.
+        """
+        try:
+            for file in sorted(self.path.iterdir()) if self.path.is_dir() else ():
+                is_ours = file.name.startswith(PROBE) or _LEFT_OVER.fullmatch(file.name)
+                if is_ours and not file.is_dir():
+                    file.unlink(missing_ok=True)
+        except OSError as error:
+            raise _not_written(self.path, error) from None
 
     def attacked(self, image: Path) -> dict[str, Any] | None:
         """The JSON of a picture that this recipe attacked from the same original; None where anything differs."""
@@ -123,9 +148,11 @@ class ResultsFolder:
         """The record of a picture that was attacked *and* measured by this recipe; None where anything differs."""
         document = self.attacked(image)
         try:
-            return PictureRecord.from_dict(document["recipe"]["run"]["record"]) if document else None
-        except (TypeError, KeyError):
+            record = PictureRecord.from_dict(document["recipe"]["run"]["record"]) if document else None
+        except (TypeError, KeyError, AttributeError):
             return None
+        # Of another name it would be the record of another file.
+        return record if record is not None and record.file == self.png(image).name else None
 
     def finish(self, image: Path, record: PictureRecord) -> None:
         """Mark a picture as finished, by adding its record to its JSON.
@@ -140,10 +167,74 @@ class ResultsFolder:
         write_whole(self.json(image), json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep a second process out of a results folder, which is made, and removed where it stays empty.
+
+    Raises:
+        OutputError: the folder cannot be made.
+        UsageError: another process writes it.
+    """
+    try:
+        is_new = not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        # The folder itself is locked, so that no file of ours lies beside the results.
+        folder = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _not_written(path, error) from None
+    try:
+        _lock(folder, path)
+        yield
+    except OutputError:
+        # A disk that is full is named with the folder, which stays for whoever looks for it.
+        is_new = False
+        raise
+    finally:
+        os.close(folder)
+        with suppress(OSError):
+            if is_new:
+                path.rmdir()
+
+
+def _lock(folder: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        # Windows has no such module.
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"expected nobody else to write {path}, got another run doing so; try another --out, or wait for it"
+        ) from None
+    except OSError:
+        # Some network file systems lock no folders; a run is not refused for that.
+        return
+
+
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Hash of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def picture_sha256(image: Path) -> str:
+    """Hash of a picture's bytes.
+
+    Raises:
+        PictureError: it cannot be read, or not any more.
+    """
+    try:
+        return sha256(image)
+    except OSError as error:
+        raise PictureError(
+            f"expected a readable picture at {image}, got '{error.strerror}'; try another file"
+        ) from None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -159,16 +250,18 @@ def _require_writable(path: Path) -> None:
         is_new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         # Permissions say too little (read-only mounts, quotas); only writing tells.
-        probe = path / f".equipoise-{uuid.uuid4().hex}"
+        probe = path / f"{PROBE}{uuid.uuid4().hex}"
         probe.touch()
         os.remove(probe)
         if is_new:
             # A run that ends before its first result leaves no empty folder behind; the first file makes it again.
             path.rmdir()
     except OSError as error:
-        raise OutputError(
-            f"expected a folder that can be written, got '{error.strerror}' for {path}; try another --out"
-        ) from None
+        raise _not_written(path, error) from None
+
+
+def _not_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"expected a folder that can be written, got '{error.strerror}' for {path}; try another --out")
 
 
 def _brief(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from equipoise.perturb.callbacks import PerturbCallbacks
 from equipoise.perturb.config import PerturbConfig
 from equipoise.perturb.picture_job import PictureJob, load_bystanders, load_targets, require_different_weights
 from equipoise.perturb.record import PictureRecord
-from equipoise.perturb.results_folder import ResultsFolder, sha256
+from equipoise.perturb.results_folder import ResultsFolder, only_writer, picture_sha256
 
 if TYPE_CHECKING:
     from equipoise.models.base import OpenModel
@@ -88,18 +88,33 @@ def run(
     if left_out:
         names = ", ".join(f"{file.name}/" if file.is_dir() else file.name for file in left_out)
         callbacks.note(f"not done, because they are no picture files by their names: {names}")
+    if selection.same:
+        pairs = ", ".join(f"{link.name} (the same file as {picture.name})" for link, picture in selection.same)
+        callbacks.note(f"done once, under another name: {pairs}")
     _require_other_folder(images, config.out)
     callbacks.pictures(len(images))
-    ResultsFolder.check(config.out, config.recipe, overwrite=config.overwrite)
+    ResultsFolder.check(config.out, config.run_recipe, overwrite=config.overwrite)
     if len(images) == 1:
         open_picture(images[0])
+    if config.elicit is not None:
+        from equipoise.steering.prompt_sets import read_prompts
+
+        read_prompts(config.elicit)
+    with only_writer(config.out):
+        records, errors = _run_alone(images, config, callbacks, executor)
+    return PerturbResults(tuple(records), errors, config.out, left_out)
+
+
+def _run_alone(
+    images: list[Path], config: PerturbConfig, callbacks: PerturbCallbacks, executor: Executor | None
+) -> tuple[list[PictureRecord], dict[str, str]]:
+    """The records of the pictures and the reasons of those that failed, where nobody else writes the folder."""
     # From here on this process loads no model: the workers do, and two copies of the weights would not fit beside each
     # other.
     if executor is not None:
         from equipoise.perturb.worker_run import perturb_on_workers
 
-        records, errors = perturb_on_workers(images, config, callbacks, executor)
-        return PerturbResults(tuple(records), errors, config.out, left_out)
+        return perturb_on_workers(images, config, callbacks, executor)
     callbacks.stage("loading models")
     targets, own_refusals = load_targets(config, callbacks)
     bystanders = load_bystanders(config)
@@ -107,12 +122,13 @@ def run(
     # A bystander with the weights of a target would be asked to refuse and to answer at once; no change of pixels does
     # both.
     require_different_weights(revisions)
-    errors = {}
-    recipe = config.recipe | {"revisions": revisions}
+    errors: dict[str, str] = {}
+    recipe = config.run_recipe | {"revisions": revisions}
     if config.universal:
-        images = _usable(images, (*targets, *bystanders), errors, callbacks)
+        names = ResultsFolder(config.out, recipe).require_names
+        images = _usable(images, (*targets, *bystanders), names, errors, callbacks)
         # One change belongs to one set of pictures: with another set the folder is another run's.
-        recipe["universal_over"] = [sha256(image) for image in images]
+        recipe["universal_over"] = [picture_sha256(image) for image in images]
     folder = ResultsFolder(config.out, recipe)
     # The models' revisions are part of the recipe, so the folder can only be claimed after loading: results of other
     # weights under the same name must not be mixed.
@@ -122,8 +138,7 @@ def run(
         job.attack_universal()
     if config.estimate:
         job.say_how_long()
-    records = _finish_pictures(job, errors)
-    return PerturbResults(tuple(records), errors, config.out, left_out)
+    return _finish_pictures(job, errors), errors
 
 
 def _finish_pictures(job: PictureJob, errors: dict[str, str]) -> list[PictureRecord]:
@@ -146,9 +161,13 @@ def _require_other_folder(images: Sequence[Path], out: Path) -> None:
 
 
 def _usable(
-    images: Sequence[Path], models: Sequence[OpenModel], errors: dict[str, str], callbacks: PerturbCallbacks
+    images: Sequence[Path],
+    models: Sequence[OpenModel],
+    require_names: Callable[[Path], object],
+    errors: dict[str, str],
+    callbacks: PerturbCallbacks,
 ) -> list[Path]:
-    """The pictures that can be opened and that every model's processor takes; the others become errors.
+    """The pictures that can be opened and saved and that every model's processor takes; the others become errors.
 
     Raises:
         PictureError: there are none.
@@ -158,6 +177,7 @@ def _usable(
     usable = []
     for image in images:
         try:
+            require_names(image)
             seen_pixels(models, open_picture(image))
         except PictureError as error:
             callbacks.add_failure(image, error, errors)

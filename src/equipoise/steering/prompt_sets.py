@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from equipoise.data.tables import SUFFIXES, read_rows
+from equipoise.data.tables import is_table, read_rows
 from equipoise.errors import UsageError
 from equipoise.media.decode import open_picture
 from equipoise.types import Prompt
@@ -71,7 +71,7 @@ def read_prompts(path: str | Path) -> PromptSet:
         PictureError: a picture that cannot be read.
     """
     file = Path(path)
-    if file.suffix not in SUFFIXES:
+    if not is_table(file):
         try:
             return _from_lines(file.stem, file.read_bytes())
         except OSError as error:
@@ -98,7 +98,8 @@ def read_prompts(path: str | Path) -> PromptSet:
 
 
 def _from_lines(name: str, content: bytes) -> PromptSet:
-    lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    # `splitlines` of a text also parts it at characters such as U+2028; that of bytes knows the ends of lines alone.
+    lines = [line.decode().strip() for line in content.decode("utf-8-sig").encode().splitlines()]
     prompts = tuple(Prompt.ask(line) for line in lines if line and not line.startswith("#"))
     if not prompts:
         raise UsageError(f"expected prompts in {name}, got none; try one prompt a line")

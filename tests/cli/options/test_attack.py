@@ -76,3 +76,10 @@ def test_every_option_reaches_its_argument() -> None:
         "solver": "apgd", "refusal": "No.", "objective": "set", "directions": (Path("d"),), "elicit": Path("e"),
         "keep_away": True, "universal": True, "learned_prompts": True,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("RANDOM", "random"), (" Random ", "random"), ("At random.", "At random.")]
+)
+def test_random_is_a_word_in_any_letters(text: str, sentence: str) -> None:
+    assert FullAttackOptions(refusal=text).settings()["refusal"] == sentence

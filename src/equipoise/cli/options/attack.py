@@ -158,7 +158,7 @@ class FullAttackOptions(RobustAttackOptions):
         return super().settings() | {
             "norm": self.norm.value,
             "solver": self.solver,
-            "refusal": self.refusal,
+            "refusal": _refusal(self.refusal),
             "objective": self.objective,
             "elicit": self.elicit,
             "directions": tuple(self.direction or ()),
@@ -167,6 +167,13 @@ class FullAttackOptions(RobustAttackOptions):
             "universal": self.universal,
             "learned_prompts": self.learned_prompts,
         }
+
+
+def _refusal(text: str | None) -> str | None:
+    """`random` in any letters, or a sentence as it is."""
+    from equipoise.perturb.config import RANDOM_REFUSAL
+
+    return RANDOM_REFUSAL if text is not None and text.strip().lower() == RANDOM_REFUSAL else text
 
 
 def parse_eot(text: str) -> tuple[str, ...]:

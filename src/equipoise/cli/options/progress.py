@@ -57,7 +57,8 @@ class _TerminalBar:
 
     @staticmethod
     def _line(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        # One line, whatever a file name holds.
+        print(" ".join(text.splitlines()), file=sys.stderr, flush=True)
 
 
 class PerturbProgressBar(_TerminalBar):

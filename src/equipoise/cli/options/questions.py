@@ -53,7 +53,11 @@ class QuestionOptions(HeldOutOptions):
     question: Question = None
     questions: Annotated[
         Path | None,
-        typer.Option("--questions", help="A file of such questions, one a line.", rich_help_panel=QUESTIONS),
+        typer.Option(
+            "--questions",
+            help="A file of such questions, one a line, or a table with a column question.",
+            rich_help_panel=QUESTIONS,
+        ),
     ] = None
     shadow: Annotated[
         Shadow | None,
@@ -65,7 +69,7 @@ class QuestionOptions(HeldOutOptions):
     ] = None
     held_out: Annotated[
         Path | None,
-        typer.Option("--held-out", help="A file of held-out questions.", rich_help_panel=QUESTIONS),
+        typer.Option("--held-out", help="A file of held-out questions, likewise.", rich_help_panel=QUESTIONS),
         FormerName("--heldout"),
     ] = None
 
