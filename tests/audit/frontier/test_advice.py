@@ -146,3 +146,17 @@ def test_the_headline_says_how_many_prompts_would_do() -> None:
     count = int(headline.rpartition("about ")[2].partition(" of them")[0])
     assert advise(measured_on(count)).ship == "strict"
     assert advise(measured_on(count // 3)).ship == "plain"
+
+
+def test_a_row_that_looks_better_is_named_with_the_prompts_that_would_show_it() -> None:
+    measured = frontier(row("plain", 60, 20), row("hopeful", 60, 15), row("worse", 60, 30))
+    headline = advise(measured).headline
+    assert advise(measured).ship == "plain"
+    assert "Not settled: hopeful (harmful answers from 10.0 % to 7.5 % on these prompts" in headline
+    assert int(headline.partition("about ")[2].partition(" harmful")[0].replace(",", "")) > 200
+    assert "Not settled" not in advise(frontier(row("plain", 60, 10), row("same", 60, 10))).headline
+
+
+def test_a_row_without_a_change_says_how_many_replies_it_touches() -> None:
+    idle = frontier(row("plain", 60, 10), row("guard", 60, 10, replies=(1, 400)))
+    assert "guard changes neither failure measurably (it changes 1 of 400 replies):" in advise(idle).sentences[0]

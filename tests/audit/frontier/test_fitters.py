@@ -122,4 +122,4 @@ def test_a_direction_that_only_brings_refusals_is_enough_for_a_condition(
     monkeypatch.setattr("equipoise.steering.prompt_sets.own_prompts", own)
     outcome = fit_conditional(FitRequest(planted_model(), FitData.of(registry()), tmp_path, judge=SorryJudge()))
     assert outcome.artefact is not None, outcome.reason
-    assert any("the refusal direction only brings refusals: added 1 times" in doubt for doubt in outcome.doubts)
+    assert any("added 1 times it makes the model refuse" in doubt for doubt in outcome.doubts)

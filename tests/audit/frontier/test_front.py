@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from equipoise.audit.frontier.front import (
     attacked_cases,
     axis_labels,
+    changed_replies,
     memberships,
     paired_with_plain,
     plain_cases,
@@ -70,14 +72,17 @@ def test_attacked_pictures_are_apart_from_the_axes(read) -> None:
     assert pooled_estimate([plain_cases(mixed)], "needless_refusal").k == 1
 
 
-def test_the_change_over_seeds_takes_the_largest_p(read) -> None:
+def test_the_change_over_seeds_counts_a_sample_once(read) -> None:
     plain, strong, none = read(cases(20, 2)), read(cases(2, 2)), read(cases(20, 2))
     one = paired_with_plain(plain, [strong], "needless_refusal")
     both = paired_with_plain(plain, [strong, none], "needless_refusal")
+    thrice = paired_with_plain(plain, [strong, strong, strong], "needless_refusal")
     assert one.p < 0.001
-    assert both.p == 1.0
     assert both.n == 2 * CASES
     assert both.change == pytest.approx(one.change / 2)  # type: ignore[operator]
+    # The same replies three times are no further evidence, and a seed without a change takes none away.
+    assert thrice.p == both.p == pytest.approx(one.p, abs=1e-4)
+    assert paired_with_plain(plain, [none, none], "needless_refusal").p == 1.0
 
 
 def test_a_row_that_equals_plain_changes_nothing(read) -> None:
@@ -125,3 +130,11 @@ def test_dominance_is_a_strict_order(a: tuple[float, ...], b: tuple[float, ...],
     assert not (dominates(first, second) and dominates(second, first))
     if dominates(first, second) and dominates(second, third):
         assert dominates(first, third)
+
+
+def test_replies_in_other_words_are_counted_over_all_seeds(read) -> None:
+    rows = cases(20, 2)
+    plain = read(rows)
+    other = read([replace(row, reply="Other words.") if index < 5 else row for index, row in enumerate(rows)])
+    assert changed_replies(plain, [plain]) == (0, 2 * CASES)
+    assert changed_replies(plain, [other, plain]) == (5, 4 * CASES)

@@ -12,7 +12,7 @@ COST = {"fit_seconds": 340.0, "latency_ratio": 1.25, "seconds": 0.52, "reply_tok
 def test_the_cost_of_a_row_is_a_sentence() -> None:
     measured = frontier(row("plain", 60, 10), row("dro", 20, 10, cost=COST), row("guard", 60, 2))
     assert costs(measured.rows[1]) == (
-        "A reply takes 1.2 times as long (0.5 s here), fitting it once took 6 min, 12 MB more memory."
+        "A reply takes 1.2 times as long (0.5 s here, 0.4 s without it), fitting it once took 6 min, 12 MB more memory."
     )
     assert "nothing has to be fitted" in costs(measured.rows[2])
     assert costs(measured.plain).startswith("Nothing")

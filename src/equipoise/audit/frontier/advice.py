@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from equipoise.audit.frontier.document import Frontier, FrontierRow
-from equipoise.audit.frontier.margin import MARGIN, PROMPTS, open_rises, prompts_needed
+from equipoise.audit.frontier.margin import MARGIN, PROMPTS, open_rises, prompts_needed, prompts_to_show
 from equipoise.audit.labels import AXES, PLAIN, RateName
 from equipoise.prompts.policy_file import NAMED, load_policy
 from equipoise.stats.estimates import PairedChange
@@ -87,7 +87,8 @@ def _why_plain(frontier: Frontier, improving: Sequence[FrontierRow], margin: flo
     if any(row.membership is None for row in frontier.rows):
         return "One axis is unknown for some rows, so nothing is recommended over the model as it is."
     if not improving:
-        return "No mitigation here measurably lowers one failure without raising the other: ship the model as it is."
+        reason = "No mitigation here measurably lowers one failure without raising the other: ship the model as it is."
+        return f"{reason}{_nearest(frontier, margin)}"
     best = min(improving, key=_sum_then_time)
     axis = open_rises(best, _lowered(best), margin)[0]
     change = best.changes[axis]
@@ -103,6 +104,26 @@ def _why_plain(frontier: Frontier, improving: Sequence[FrontierRow], margin: flo
         f"Nothing is recommended over the model as it is. {best.name} lowers {falls}, but {change.n // seeds} "
         f"{PROMPTS[axis]} prompts do not exclude a rise of {WORDS[axis]} of up to {100 * change.high:.1f} points "
         f"(margin: {100 * margin:g}); {more}."
+    )
+
+
+def _nearest(frontier: Frontier, margin: float) -> str:
+    """The row that looks better and is not shown to be, with the prompts that would show it; empty where none does."""
+    options = [
+        (row, axis)
+        for row in frontier.rows
+        for axis, other in (AXES, AXES[::-1])
+        if row.changes and row.complete and row.tuning != NOT_DECLARED and row.changes[other].high <= margin
+        if (row.changes[axis].change or 0.0) < 0 and direction(row.changes[axis]) == 0
+    ]
+    if not options:
+        return ""
+    row, axis = min(options, key=lambda option: option[0].changes[option[1]].change or 0.0)
+    change, seeds = row.changes[axis], len(row.folders)
+    needed = f"{prompts_to_show(change, seeds):,} {PROMPTS[axis]} prompts instead of {change.n // seeds}"
+    return (
+        f" Not settled: {row.name} ({_from_to(row, axis)} on these prompts, a change that may be chance); about "
+        f"{needed} would show it, if it is as large as it looks."
     )
 
 
@@ -133,7 +154,8 @@ def sentence(row: FrontierRow, margin: float = MARGIN) -> str:
     parts += [f"raises {_from_to(row, axis)}" for axis in raised]
     if not parts:
         return (
-            f"{row.name} changes neither failure measurably: needless refusals {_points(row.changes[AXES[0]])}, "
+            f"{row.name} changes neither failure measurably{_acted(row)}: "
+            f"needless refusals {_points(row.changes[AXES[0]])}, "
             f"harmful answers {_points(row.changes[AXES[1]])}{_uncorrected(row)}."
         )
     text = f"{row.name} {' and '.join(parts)}"
@@ -147,6 +169,14 @@ def sentence(row: FrontierRow, margin: float = MARGIN) -> str:
             beyond = f", more than the margin of {100 * margin:g}" if lowered and most > margin else ""
             text += f" (a {word} of up to {100 * most:.1f} points is not excluded{beyond})"
     return f"{text}{_cost(row)}."
+
+
+def _acted(row: FrontierRow) -> str:
+    """On how many prompts a row's replies differ from the plain model's."""
+    if row.replies is None:
+        return ""
+    changed, compared = row.replies
+    return f" (it changes {changed:,} of {compared:,} replies)"
 
 
 def _uncorrected(row: FrontierRow) -> str:

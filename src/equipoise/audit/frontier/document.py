@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from equipoise.audit.frontier.front import (
     Cases,
     attacked_cases,
+    changed_replies,
     corrected,
     memberships,
     paired_with_plain,
@@ -69,6 +70,8 @@ class FrontierRow:
     """On the front of three axes, with adaptive attacks."""
     complete: bool = True
     """Whether everything was asked and judged."""
+    replies: tuple[int, int] | None = None
+    """Replies that differ from the plain model's, and replies that were compared; None for the plain model."""
 
     @property
     def needless(self) -> Estimate:
@@ -97,6 +100,7 @@ class FrontierRow:
             "specs": list(self.specs),
             "model": self.model,
             "complete": self.complete,
+            "replies": None if self.replies is None else list(self.replies),
         }
 
 
@@ -241,6 +245,7 @@ def _rows(folder: Path, groups: Mapping[str, Sequence[_MeasuredSeed]]) -> tuple[
                 attacked=_attacked(seeds, attacked[name]) if has_attack else {},
                 attacked_membership=third[index],
                 complete=all(seed.complete for seed in seeds),
+                replies=None if name == PLAIN else changed_replies(plain, clean[name]),
             )
         )
     shared = tuple(warning for warning in groups[PLAIN][0].warnings if warning in common)

@@ -171,8 +171,10 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
             return FitOutcome(None, used, f"{result.reason}; {added.reason}")
         direction = added.direction
         doubts = [
-            f"the refusal direction only brings refusals: added {added.coefficient:g} times it makes the model refuse "
-            f"{added.refused} of {added.prompts} prompts that it answers ({result.reason})"
+            f"what is added is not the refusal direction of arXiv:2406.11717, of which there is none "
+            f"({result.reason}); "
+            f"added {added.coefficient:g} times it makes the model refuse {added.refused} of {added.prompts} prompts "
+            "that it answers"
         ]
     ordinary = _prompt_set("ordinary", request.data.ordinary)
     conditional = fit_condition(

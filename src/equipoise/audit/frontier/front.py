@@ -6,6 +6,7 @@ Nothing here imports torch or inspect: the page and the gate read folders only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from equipoise.audit.labels import AXES, RateName, is_about, label_of
 from equipoise.audit.records import AuditCase
 from equipoise.stats.estimates import CaseLabel, Estimate, PairedChange, estimate, holm, paired_change
 from equipoise.stats.pareto import AxisLabels, FrontMembership, front_membership
+from equipoise.stats.sign_flips import sign_flip_p
 
 Cases = Sequence[Sequence[AuditCase]]
 """The cases of one variant, for each seed."""
@@ -81,7 +83,7 @@ def paired_with_plain(plain: Sequence[AuditCase], seeds: Cases, kind: RateName) 
     """The change of a rate from the plain model to a variant, on the same samples.
 
     With several seeds the change and its interval are over all of them, clustered by sample. McNemar's test takes pairs
-    as independent, which three replies to one prompt are not, so p is the largest of the seeds'.
+    as independent, which three replies to one prompt are not: there p is of sign flips of whole clusters.
     """
     by_seed = [
         [
@@ -94,10 +96,22 @@ def paired_with_plain(plain: Sequence[AuditCase], seeds: Cases, kind: RateName) 
     whole = paired_change(_flat(by_seed))
     if len(by_seed) < 2:
         return whole
-    # The pooled test counts every sample once for each seed, and so understates its p-value. Each seed alone is a valid
-    # test; the largest of their p-values is reported, which can only err towards "no change shown".
-    largest = max(paired_change(pairs).p for pairs in by_seed)
-    return PairedChange(**{**vars(whole), "p": largest})
+    sums: dict[str, float] = {}
+    for before, after in _flat(by_seed):
+        if before.value is not None and after.value is not None:
+            sums[before.cluster] = sums.get(before.cluster, 0.0) + float(after.value) - float(before.value)
+    return replace(whole, p=sign_flip_p(list(sums.values())))
+
+
+def changed_replies(plain: Sequence[AuditCase], seeds: Cases) -> tuple[int, int]:
+    """How many replies of a variant, over all seeds, are other words than the plain model's, and of how many."""
+    words = [
+        (both.a.reply.reply, both.b.reply.reply)
+        for cases in seeds
+        for both in pair(plain, cases).pairs
+        if both.a.reply is not None and both.b.reply is not None
+    ]
+    return sum(before != after for before, after in words), len(words)
 
 
 def corrected(changes: Mapping[tuple[str, RateName], PairedChange]) -> dict[tuple[str, RateName], PairedChange]:

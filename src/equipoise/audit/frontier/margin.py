@@ -51,9 +51,26 @@ def prompts_needed(change: PairedChange, margin: float, seeds: int = 1) -> int |
     if change.change is None or change.change >= margin:
         return None
     needed = change.n / seeds * ((change.high - change.change) / (margin - max(change.change, 0.0))) ** 2
-    # Two digits: the figure rests on an estimate, and should not look more exact than it is.
-    digits = 10 ** max(len(str(math.ceil(needed))) - 2, 0)
-    return math.ceil(needed / digits) * digits
+    return _two_digits(needed)
+
+
+def prompts_to_show(change: PairedChange, seeds: int = 1) -> int:
+    """How many prompts, about, would bring the upper end of a fall's interval below zero if the fall stays.
+
+    Args:
+        change: with a change below zero.
+        seeds: how often every prompt was asked.
+    """
+    fall = -(change.change or 0.0)
+    # At least a tenth more than there are: an interval that leaves zero out already lacks the correction for all
+    # comparisons.
+    return _two_digits(change.n / seeds * max(((change.high + fall) / fall) ** 2, 1.1))
+
+
+def _two_digits(value: float) -> int:
+    """Rounded up: the figure rests on an estimate, and should not look more exact than it is."""
+    digits = 10 ** max(len(str(math.ceil(value))) - 2, 0)
+    return math.ceil(value / digits) * digits
 
 
 def shortages(test: Iterable[Sample], margin: float) -> list[str]:

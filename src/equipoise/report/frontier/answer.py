@@ -24,7 +24,8 @@ def costs(row: FrontierRow) -> str:
     fit = row.cost.get("fit_seconds") or 0.0
     parts = ["time of a reply not measured" if ratio is None else f"a reply takes {ratio:.1f} times as long"]
     if ratio is not None and seconds is not None:
-        parts[0] += f" ({seconds:.1f} s here)"
+        # Both in turn: the plain model alone, minutes before, may have had another machine.
+        parts[0] += f" ({seconds:.1f} s here, {seconds / ratio:.1f} s without it)"
     parts.append(f"fitting it once took {max(fit / 60, 1):.0f} min" if fit else "nothing has to be fitted")
     if memory:
         parts.append(f"{memory / 1e6:,.0f} MB more memory")
@@ -76,9 +77,10 @@ def _beaten(share: float, better: Sequence[str]) -> str:
     """How often the row stays on the front when the prompts are drawn again; `better` are rows with better points."""
     if better:
         names = " and ".join(better[:2]) + (f" and {len(better) - 2} more" if len(better) > 2 else "")
+        more = "" if share < 5 else "; more test prompts would show whether that is real"
         return (
             f"On these prompts {names} did at least as well on both failures and better on one. In {100 - share:.0f} % "
-            "of redrawn sets of prompts some row does; more test prompts would show whether that is real."
+            f"of redrawn sets of prompts some row does{more}."
         )
     return (
         f"In {share:.0f} % of redrawn sets of prompts no other row does at least as well on both failures and better "
