@@ -168,7 +168,8 @@ def fit_conditional(request: FitRequest) -> FitOutcome:
     if direction is None:
         added = find_added_direction(search, harmful, harmless)
         if added.direction is None:
-            return FitOutcome(None, used, f"{result.reason}; {added.reason}")
+            # Both are about the same replies where the model refuses, or answers, too few prompts.
+            return FitOutcome(None, used, "; ".join(dict.fromkeys(filter(None, (result.reason, added.reason)))))
         direction = added.direction
         doubts = [
             f"what is added is not the refusal direction of arXiv:2406.11717, of which there is none "
