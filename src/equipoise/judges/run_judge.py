@@ -35,7 +35,9 @@ def identity_of(judge: Judge) -> str:
 
 def digest(parts: Any) -> str:
     """sha256 over the canonical JSON of what decides a verdict."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    # A reply may hold half a surrogate pair, which strict UTF-8 has no bytes for.
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def run_judge(judge: Judge, exchanges: Sequence[Exchange]) -> list[Verdict]:
