@@ -45,7 +45,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         sys.exit(done.returncode)
     document = json.loads((arguments.out / "frontier.json").read_text(encoding="utf-8"))
     spent = json.loads((arguments.out / "spent.json").read_text(encoding="utf-8"))["seconds"]
-    keep = ("name", "rates", "membership", "changes", "attacked", "cost", "tuning", "tuned_on", "doubts")
+    keep = ("name", "rates", "membership", "changes", "attacked", "cost", "tuning", "tuned_on", "doubts", "replies")
     return {
         "model": document["recipe"]["model"],
         "split": document["recipe"]["split"],
