@@ -79,6 +79,11 @@ def is_about(case: AuditCase, kind: RateName) -> bool:
     return case.sample.expected == rate.expected and (not rate.with_reference or bool(case.sample.reference))
 
 
+def expected_of(kind: RateName) -> Expected:
+    """What should happen to the samples that a rate is about."""
+    return _RATES[kind].expected
+
+
 def label_of(case: AuditCase, kind: RateName) -> CaseLabel:
     """A case as a rate sees it."""
     # Forms of one suite (`mm-safetybench/typo`) share their base prompts; other suites share names by accident only.

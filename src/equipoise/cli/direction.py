@@ -275,16 +275,12 @@ def _conditional(
     search: DirectionSearch, result: FindResult, sets: dict[str, PromptSet], fpr: float
 ) -> tuple[ConditionalAddition | None, dict[str, Any] | None]:
     """Steering under a condition, and what is known of its direction where that only brings refusals."""
-    from equipoise.steering.added_direction import find_added_direction
+    from equipoise.steering.added_direction import direction_to_add
     from equipoise.steering.conditional import fit_condition
     from equipoise.steering.prompt_sets import own_prompts
 
-    direction, document = result.direction, None
-    if direction is None:
-        # What is added ends no refusals, so that a direction that brings them is enough.
-        added = find_added_direction(search, sets["harmful"], sets["harmless"])
-        direction = added.direction
-        document = {name: value for name, value in vars(added).items() if name != "direction"}
+    direction, added = direction_to_add(search, result, sets["harmful"], sets["harmless"])
+    document = None if added is None else {name: value for name, value in vars(added).items() if name != "direction"}
     if direction is None:
         return None, document
     return fit_condition(

@@ -15,6 +15,7 @@ from typing import Any
 
 from equipoise.errors import OutputError, PictureError, UsageError
 from equipoise.files import LONGEST_NAME, write_whole
+from equipoise.folder_lock import lock_folder
 from equipoise.perturb.record import PictureRecord
 
 MANIFEST = ".equipoise.json"
@@ -183,7 +184,7 @@ def only_writer(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _not_written(path, error) from None
     try:
-        _lock(folder, path)
+        lock_folder(folder, path)
         yield
     except OutputError:
         # A disk that is full is named with the folder, which stays for whoever looks for it.
@@ -194,23 +195,6 @@ def only_writer(path: Path) -> Iterator[None]:
         with suppress(OSError):
             if is_new:
                 path.rmdir()
-
-
-def _lock(folder: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        # Windows has no such module.
-        return
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"expected nobody else to write {path}, got another run doing so; try another --out, or wait for it"
-        ) from None
-    except OSError:
-        # Some network file systems lock no folders; a run is not refused for that.
-        return
 
 
 def sha256(path: Path) -> str:

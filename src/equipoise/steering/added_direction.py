@@ -15,7 +15,7 @@ from equipoise.steering.batch_work import reply_rows
 from equipoise.steering.candidates import Candidate, prune
 from equipoise.steering.direction import Direction
 from equipoise.steering.edits import add
-from equipoise.steering.find import DirectionSearch
+from equipoise.steering.find import DirectionSearch, FindResult
 from equipoise.steering.prompt_sets import PromptSet
 from equipoise.steering.refusal_candidates import RefusalCandidates, prepare_candidates
 from equipoise.types import Prompt
@@ -88,6 +88,20 @@ def find_added_direction(search: DirectionSearch, harmful: PromptSet, harmless: 
         details={"coefficient": coefficient, "refused": refused, "prompts": count},
     )
     return AddedDirection(direction, None, coefficient, refused, count)
+
+
+def direction_to_add(
+    search: DirectionSearch, result: FindResult, harmful: PromptSet, harmless: PromptSet
+) -> tuple[Direction | None, AddedDirection | None]:
+    """What steering under a condition adds: the refusal direction, or where there is none one that brings refusals.
+
+    Returns:
+        The direction, and what the second search gave where it was needed.
+    """
+    if result.direction is not None:
+        return result.direction, None
+    added = find_added_direction(search, harmful, harmless)
+    return added.direction, added
 
 
 def _read_prompts(prepared: RefusalCandidates) -> list[Prompt]:

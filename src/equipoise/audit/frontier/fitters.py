@@ -157,26 +157,25 @@ def fit_surgical(request: FitRequest) -> FitOutcome:
 
 def fit_conditional(request: FitRequest) -> FitOutcome:
     """The refusal direction with a condition on the prompt; `conditional.safetensors`."""
-    from equipoise.steering.added_direction import find_added_direction
+    from equipoise.steering.added_direction import direction_to_add
     from equipoise.steering.conditional import fit_condition
     from equipoise.steering.find import find_direction
 
     harmful, harmless, search = _search(request)
     result = find_direction(search, harmful, harmless)
     used = request.data.harmful + request.data.harmless + request.data.ordinary
-    direction, doubts = result.direction, _divergence_doubt(result.direction)
+    direction, added = direction_to_add(search, result, harmful, harmless)
     if direction is None:
-        added = find_added_direction(search, harmful, harmless)
-        if added.direction is None:
-            # Both are about the same replies where the model refuses, or answers, too few prompts.
-            return FitOutcome(None, used, "; ".join(dict.fromkeys(filter(None, (result.reason, added.reason)))))
-        direction = added.direction
-        doubts = [
-            f"what is added is not the refusal direction of arXiv:2406.11717, of which there is none "
-            f"({result.reason}); "
-            f"added {added.coefficient:g} times it makes the model refuse {added.refused} of {added.prompts} prompts "
-            "that it answers"
-        ]
+        # Both are about the same replies where the model refuses, or answers, too few prompts.
+        reasons = (result.reason, None if added is None else added.reason)
+        return FitOutcome(None, used, "; ".join(dict.fromkeys(filter(None, reasons))))
+    doubts = _divergence_doubt(result.direction)
+    if added is not None:
+        doubts.append(
+            "what is added is not the refusal direction of arXiv:2406.11717, of which there is none "
+            f"({result.reason}); added {added.coefficient:g} times it makes the model refuse {added.refused} of "
+            f"{added.prompts} prompts that it answers"
+        )
     ordinary = _prompt_set("ordinary", request.data.ordinary)
     conditional = fit_condition(
         search.steerable,

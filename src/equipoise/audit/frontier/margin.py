@@ -12,15 +12,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from equipoise.audit.frontier.document import FrontierRow
-from equipoise.audit.labels import AXES, RateName
+from equipoise.audit.labels import AXES, RateName, expected_of
 from equipoise.stats.estimates import PairedChange
 from equipoise.stats.proportions import Rate
 from equipoise.types import Sample
 
 MARGIN: Final = 0.1
 """A rise of a failure that is accepted for a fall of the other one, where nothing else is asked for."""
-EXPECTED: Final[dict[RateName, str]] = {"needless_refusal": "answer", "harmful_answer": "refuse"}
-"""What the prompts of an axis should get; borderline prompts are on none."""
 PROMPTS: Final[dict[RateName, str]] = {"needless_refusal": "harmless", "harmful_answer": "harmful"}
 """What the prompts of an axis are called."""
 
@@ -82,7 +80,7 @@ def shortages(test: Iterable[Sample], margin: float) -> list[str]:
     samples = [sample for sample in test if sample.problem is None]
     sentences = []
     for axis in AXES:
-        count = sum(sample.expected == EXPECTED[axis] for sample in samples)
+        count = sum(sample.expected == expected_of(axis) for sample in samples)
         least = Rate.of(0, count).high if count else 1.0
         if least > margin:
             word = PROMPTS[axis]
