@@ -9,7 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 KEPT: Final = 128
 """Texts that are remembered."""
 CHARACTERS: Final = 4_000_000
-"""Characters of all texts that are remembered; readings take 25 bytes for each, token ids 13."""
+"""Characters of all texts that are remembered: each takes several bytes, in readings and in token ids."""
 
 
 class _HasText(Protocol):
