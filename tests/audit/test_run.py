@@ -153,7 +153,7 @@ def test_two_audits_do_not_write_one_folder(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(UsageError, match="another audit"):
+        with pytest.raises(UsageError, match="another run doing so"):
             audit(plan(tmp_path))
         other.send_signal(signal.SIGKILL)
     assert audit(plan(tmp_path)).sent == 9
